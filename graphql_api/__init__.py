@@ -1,0 +1,1 @@
+"""How it is reached: the GraphQL surface, the inbox and the command line."""

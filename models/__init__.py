@@ -1,0 +1,1 @@
+"""What exists: the Tortoise models and the rules that belong to them."""

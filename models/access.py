@@ -1,0 +1,31 @@
+"""Who may use the API: bearer tokens, kept as hashes."""
+
+from enum import StrEnum
+
+from tortoise import fields
+from tortoise.models import Model
+
+from ringback.models.ids import new_key
+
+
+class Role(StrEnum):
+    """What a token may do."""
+
+    ADMIN = "ADMIN"
+
+
+class ApiToken(Model):
+    """A bearer token, its secret is shown once and kept as a SHA-256 hash."""
+
+    id = fields.UUIDField(primary_key=True, default=new_key)
+    name = fields.CharField(max_length=200)
+    role = fields.CharEnumField(Role, max_length=16)
+    token_hash = fields.CharField(max_length=64, unique=True)
+    created_at = fields.DatetimeField()
+    expires_at = fields.DatetimeField(null=True)
+    last_used_at = fields.DatetimeField(null=True)
+    revoked_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        table = "ringback_api_token"
+        app = "ringback"

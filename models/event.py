@@ -1,0 +1,138 @@
+"""Changes, events and attempts: what happened, whom it is told, and each try to tell them.
+
+A change is one committed create, update or delete of one object. Each matching webhook gets one event for it. Each try
+to deliver an event is an attempt. `due_at` is the moment at which the dispatcher must look at an event again: the next
+attempt's time while it waits, the end of the lease while a worker has it, null when it has ended.
+"""
+
+from enum import StrEnum
+from typing import Any
+
+from tortoise import fields
+from tortoise.indexes import Index
+from tortoise.models import Model
+
+from ringback.models.ids import new_key
+from ringback.models.webhook import Action, Webhook
+
+
+class EventStatus(StrEnum):
+    """Where an event stands: no attempt yet, another one to come, or ended in one of three ways."""
+
+    PENDING = "PENDING"
+    RETRYING = "RETRYING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def ended(self) -> bool:
+        """Whether no attempt will follow unless somebody asks for it."""
+        return self in (EventStatus.SUCCEEDED, EventStatus.FAILED, EventStatus.CANCELLED)
+
+
+class OutcomeName(StrEnum):
+    """How an attempt ended."""
+
+    DELIVERED = "DELIVERED"
+    REJECTED = "REJECTED"
+    TIMED_OUT = "TIMED_OUT"
+    UNREACHABLE = "UNREACHABLE"
+    TLS_FAILED = "TLS_FAILED"
+    BLOCKED = "BLOCKED"
+    BAD_RESPONSE = "BAD_RESPONSE"
+    RENDER_FAILED = "RENDER_FAILED"
+    ABANDONED = "ABANDONED"
+
+
+class Change(Model):
+    """One committed create, update or delete of one object, with its snapshot."""
+
+    id = fields.UUIDField(primary_key=True, default=new_key)
+    model = fields.CharField(max_length=100)
+    action = fields.CharEnumField(Action, max_length=8)
+    object_id = fields.CharField(max_length=255)
+    item: dict[str, Any] = fields.JSONField()
+    changed_fields: list[str] = fields.JSONField(default=list)
+    created_at = fields.DatetimeField()
+
+    class Meta:
+        table = "ringback_change"
+        app = "ringback"
+
+
+class Event(Model):
+    """One firing of one webhook, its id is the PS-WEBHOOK_EVENT-ID that the receiver sees."""
+
+    id = fields.UUIDField(primary_key=True, default=new_key)
+    webhook: fields.ForeignKeyRelation[Webhook] = fields.ForeignKeyField(
+        "ringback.Webhook", related_name="events", on_delete=fields.RESTRICT
+    )
+    change: fields.ForeignKeyNullableRelation[Change] = fields.ForeignKeyField(
+        "ringback.Change", related_name="events", on_delete=fields.RESTRICT, null=True
+    )
+    model = fields.CharField(max_length=100)
+    action = fields.CharEnumField(Action, max_length=8)
+    object_id = fields.CharField(max_length=255, null=True)
+    is_test = fields.BooleanField(default=False)
+    #: What a test-fire sends, a real event has its change's snapshot.
+    test_item: dict[str, Any] | None = fields.JSONField(null=True)
+    status = fields.CharEnumField(EventStatus, max_length=12, default=EventStatus.PENDING)
+    #: The number of the last attempt on record.
+    attempt_count = fields.IntField(default=0)
+    #: Attempts that the present round of the schedule does not count: earlier rounds, and abandoned ones.
+    attempts_before_round = fields.IntField(default=0)
+    #: Attempts in a row that died between sending and recording, five end the event (rule 6).
+    abandoned_in_a_row = fields.IntField(default=0)
+    max_attempts = fields.IntField()
+    next_attempt_at = fields.DatetimeField(null=True)
+    due_at = fields.DatetimeField(null=True)
+    #: Who delivers it now, null while nobody does.
+    lease = fields.UUIDField(null=True)
+    #: The worker that holds the lease has begun, so its death may lie between sending and recording.
+    lease_begun = fields.BooleanField(default=False)
+    created_at = fields.DatetimeField()
+    finished_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        table = "ringback_event"
+        app = "ringback"
+        indexes = (
+            Index(fields=("due_at",)),
+            Index(fields=("webhook_id", "id")),
+            Index(fields=("change_id",)),
+            Index(fields=("status", "id")),
+            Index(fields=("model", "id")),
+            Index(fields=("object_id", "id")),
+        )
+
+
+class Attempt(Model):
+    """One try to deliver an event: what was sent, what came back, how long it took."""
+
+    id = fields.UUIDField(primary_key=True, default=new_key)
+    event: fields.ForeignKeyRelation[Event] = fields.ForeignKeyField(
+        "ringback.Event", related_name="attempts", on_delete=fields.RESTRICT
+    )
+    #: The event's webhook, so that a webhook's attempts are listed without a join.
+    webhook_id = fields.UUIDField()
+    number = fields.IntField()
+    started_at = fields.DatetimeField()
+    duration_ms = fields.IntField(null=True)
+    outcome = fields.CharEnumField(OutcomeName, max_length=16)
+    error = fields.TextField(null=True)
+    status_code = fields.IntField(null=True)
+    #: {method, url, headers: [[name, value]], body}, secrets masked, null when nothing was sent.
+    request: dict[str, Any] | None = fields.JSONField(null=True)
+    #: {headers: [[name, value]], body, body_truncated}, null when there was no answer.
+    response: dict[str, Any] | None = fields.JSONField(null=True)
+
+    class Meta:
+        table = "ringback_attempt"
+        app = "ringback"
+        unique_together = (("event_id", "number"),)
+        indexes = (
+            Index(fields=("webhook_id", "id")),
+            Index(fields=("outcome", "id")),
+            Index(fields=("status_code", "id")),
+        )

@@ -1,0 +1,47 @@
+"""Ids: TypeIDs (github.com/jetify-com/typeid, spec 0.3) over UUIDv7.
+
+A key is a UUID in the database and a TypeID (`evt_01h455vb4pex5vsknk084sn02q`) everywhere a person or a receiver sees
+it. UUIDv7 (RFC 9562) grows with time, so the newest row has the greatest key and lists are paged by it.
+"""
+
+from enum import StrEnum
+from uuid import UUID
+
+import uuid_utils.compat
+from typeid import TypeID
+from typeid.errors import TypeIDException
+
+
+class Prefix(StrEnum):
+    """The prefixes of the contract."""
+
+    WEBHOOK = "whk"
+    CHANGE = "chg"
+    EVENT = "evt"
+    ATTEMPT = "att"
+    LEAD = "lead"
+    ORDER = "ord"
+    INBOX = "inb"
+    REQUEST = "req"
+    TOKEN = "tok"
+
+
+def new_key() -> UUID:
+    """A new UUIDv7; greater than every one this process made before."""
+    return uuid_utils.compat.uuid7()
+
+
+def encode(prefix: str, key: UUID) -> str:
+    """The TypeID of a key."""
+    return str(TypeID.from_uuid(key, prefix))
+
+
+def decode(prefix: str, text: str) -> UUID:
+    """The key in a TypeID; raises ValueError with a sentence when it is malformed or of another kind."""
+    try:
+        typeid = TypeID.from_string(text)
+    except (TypeIDException, ValueError, TypeError) as error:
+        raise ValueError(f"{text!r:.80} is not an id; one of this kind looks like {prefix}_01h455vb4pex5vsknk084sn02q") from error
+    if typeid.prefix != prefix:
+        raise ValueError(f"{text!r:.80} is not an id of this kind; expected one that begins with {prefix}_")
+    return UUID(bytes=typeid.uuid_bytes)

@@ -1,0 +1,63 @@
+"""Inboxes: built-in test addresses that keep every request and answer as told."""
+
+from enum import StrEnum
+from typing import Any
+
+from tortoise import fields
+from tortoise.indexes import Index
+from tortoise.models import Model
+
+from ringback.models.ids import new_key
+
+
+class SignatureCheck(StrEnum):
+    """Whether a received request verifies (Standard Webhooks)."""
+
+    VALID = "VALID"
+    INVALID = "INVALID"
+    ABSENT = "ABSENT"
+    NOT_CHECKED = "NOT_CHECKED"
+
+
+class Inbox(Model):
+    """A test address."""
+
+    id = fields.UUIDField(primary_key=True, default=new_key)
+    token = fields.CharField(max_length=64, unique=True)
+    name = fields.CharField(max_length=200, null=True)
+    #: {status_code, body, content_type, delay_ms}, the n-th for the n-th request, the last one repeats.
+    responses: list[dict[str, Any]] = fields.JSONField()
+    #: Encrypted (models.secrets), null when the inbox has none of its own.
+    signing_secret = fields.TextField(null=True)
+    #: Requests received since the inbox was made or cleared.
+    request_count = fields.IntField(default=0)
+    created_at = fields.DatetimeField()
+
+    class Meta:
+        table = "ringback_inbox"
+        app = "ringback"
+
+
+class InboxRequest(Model):
+    """One request as an inbox received it."""
+
+    id = fields.UUIDField(primary_key=True, default=new_key)
+    inbox: fields.ForeignKeyRelation[Inbox] = fields.ForeignKeyField(
+        "ringback.Inbox", related_name="requests", on_delete=fields.CASCADE
+    )
+    received_at = fields.DatetimeField()
+    method = fields.CharField(max_length=32)
+    #: Path and query as received.
+    url = fields.TextField()
+    headers: list[list[str]] = fields.JSONField()
+    body = fields.BinaryField()
+    remote_address = fields.CharField(max_length=64, null=True)
+    response_status_code = fields.IntField()
+    signature = fields.CharEnumField(SignatureCheck, max_length=16)
+    #: The event that PS-WEBHOOK_EVENT-ID names, when it is one of ours.
+    event_id = fields.UUIDField(null=True)
+
+    class Meta:
+        table = "ringback_inbox_request"
+        app = "ringback"
+        indexes = (Index(fields=("inbox_id", "id")), Index(fields=("event_id",)))

@@ -1,0 +1,29 @@
+"""The rows that every database has: what tells it from others, and the site's settings."""
+
+import datetime as dt
+from typing import Any
+
+from tortoise import migrations
+from tortoise.migrations import operations as ops
+
+from ringback.models.ids import new_key
+
+
+async def insert(apps: Any, schema_editor: Any) -> None:
+    """Insert both rows."""
+    now = dt.datetime.now(dt.UTC)
+    db = schema_editor.client
+    await db.execute_query(
+        "INSERT INTO ringback_installation (id, epoch, created_at) VALUES (1, ?, ?)", [str(new_key()), str(now)]
+    )
+    await db.execute_query("INSERT INTO site_settings (id, track_leads, updated_at) VALUES (1, 0, ?)", [str(now)])
+
+
+async def remove(apps: Any, schema_editor: Any) -> None:
+    """Remove both rows."""
+    await schema_editor.client.execute_script("DELETE FROM ringback_installation; DELETE FROM site_settings;")
+
+
+class Migration(migrations.Migration):
+    dependencies = [("ringback", "0001_initial")]
+    operations = [ops.RunPython(insert, remove)]

@@ -1,0 +1,169 @@
+"""The one reader of the environment: a frozen object, read once, cross-checked, handed on as narrow values.
+
+Every setting is an environment variable `RINGBACK_…`; the README's table is generated from nothing but these
+descriptions, and a test compares the two.
+"""
+
+import importlib
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from yarl import URL
+
+from ringback.models.errors import ConfigurationError
+
+Network = IPv4Network | IPv6Network
+
+#: The longest timeout that a webhook may be given, in seconds (contract: 0.1 to 30).
+MAX_TIMEOUT_SECONDS = 30.0
+#: What a lease must outlast the longest timeout by, in seconds: rendering, recording and a busy machine.
+LEASE_MARGIN_SECONDS = 10.0
+
+
+class Settings(BaseSettings):
+    """What the operator decides. Build it with `load()`, which turns mistakes into one readable line."""
+
+    model_config = SettingsConfigDict(env_prefix="RINGBACK_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    data_dir: Path = Field(
+        Path(".ringback"), description="Where the embedded default keeps its database, keys and first admin token."
+    )
+    database_url: str = Field(
+        "", description="`sqlite://PATH`; empty means `ringback.db` in the data directory. Other databases come later."
+    )
+    broker_url: str = Field("", description="Empty means the in-process broker; no other broker is supported yet.")
+    redis_url: str = Field("", description="Empty means in-process wake-ups; Redis is not supported yet.")
+    secret_key: SecretStr | None = Field(
+        None,
+        description="Encrypts signing secrets in the database. Empty means a key made once and kept in the data "
+        "directory. Whoever changes it must rotate every webhook's secret.",
+    )
+    admin_token: SecretStr | None = Field(
+        None,
+        description="A fixed first admin token (at least 16 characters). Empty means one is made, printed once and "
+        "kept in the data directory.",
+    )
+    public_url: str = Field(
+        "", description="The address by which others reach this server: the base of inbox URLs. Empty means host:port."
+    )
+    dangerous_allow_networks: Annotated[tuple[Network, ...], NoDecode] = Field(
+        (),
+        description="Networks (CIDRs, separated by commas) that deliveries may reach although they are not public. "
+        "Dangerous: whoever may edit webhooks can then reach those networks.",
+    )
+    models: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Modules with your own tracked models, separated by commas."
+    )
+    lease_seconds: float = Field(
+        45.0,
+        gt=0,
+        description="How long a worker owns the events it delivers before they are taken for lost, in seconds; it is "
+        "renewed while the worker lives.",
+    )
+    worker_threads: int = Field(
+        64, ge=1, le=1024, description="Batches of deliveries that one worker process works on at the same time."
+    )
+    log_level: str = Field(
+        "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="The least severe log line that is written."
+    )
+
+    @field_validator("dangerous_allow_networks", mode="before")
+    @classmethod
+    def _networks(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        networks = []
+        for part in filter(None, (p.strip() for p in value.split(","))):
+            try:
+                networks.append(ip_network(part))
+            except ValueError as error:
+                raise ValueError(f"{part} is not a network ({error}); write it like 10.0.0.0/8") from error
+        return tuple(networks)
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _modules(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return tuple(filter(None, (p.strip() for p in value.split(","))))
+
+    @field_validator("public_url")
+    @classmethod
+    def _public_url(cls, value: str) -> str:
+        url = URL(value)
+        if value and (url.scheme not in ("http", "https") or not url.host or url.query_string or url.fragment):
+            raise ValueError(f"{value} is not an http(s) address such as https://hooks.example")
+        return value.rstrip("/")
+
+    @field_validator("database_url")
+    @classmethod
+    def _database_url(cls, value: str) -> str:
+        if value and not value.startswith("sqlite://"):
+            raise ValueError(f"{value.split(':', 1)[0]}:// is not supported by this version; use sqlite://PATH")
+        if value and (value.removeprefix("sqlite://") in ("", ":memory:") or "?" in value):
+            raise ValueError("name a file after sqlite:// and nothing else")
+        return value
+
+    @field_validator("broker_url", "redis_url")
+    @classmethod
+    def _in_process_only(cls, value: str) -> str:
+        if value:
+            raise ValueError("only the in-process broker is supported by this version; leave it empty")
+        return value
+
+    @field_validator("admin_token")
+    @classmethod
+    def _admin_token(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < 16:
+            raise ValueError("must have at least 16 characters")
+        return value
+
+    @model_validator(mode="after")
+    def _lease_outlasts_a_timeout(self) -> Self:
+        if self.lease_seconds <= MAX_TIMEOUT_SECONDS + LEASE_MARGIN_SECONDS:
+            raise ValueError(
+                f"RINGBACK_LEASE_SECONDS must be over {MAX_TIMEOUT_SECONDS + LEASE_MARGIN_SECONDS:g}: the longest "
+                f"timeout of a webhook ({MAX_TIMEOUT_SECONDS:g} s) and a margin of {LEASE_MARGIN_SECONDS:g} s"
+            )
+        return self
+
+    @property
+    def database_path(self) -> Path:
+        """The SQLite file."""
+        if self.database_url:
+            return Path(self.database_url.removeprefix("sqlite://"))
+        return self.data_dir / "ringback.db"
+
+    def load_models(self) -> None:
+        """Import the modules of RINGBACK_MODELS; raises ConfigurationError when one cannot be imported."""
+        for name in self.models:
+            try:
+                importlib.import_module(name)
+            except ImportError as error:
+                raise ConfigurationError(
+                    f"RINGBACK_MODELS: the module {name} cannot be imported ({error}); "
+                    "install it, or put its folder into PYTHONPATH"
+                ) from error
+
+
+def load(**overrides: Any) -> Settings:
+    """Read the settings; `overrides` win over the environment (the command line's options).
+
+    Raises ConfigurationError with one line that names each wrong variable and what it must be.
+    """
+    try:
+        return Settings(**{k: v for k, v in overrides.items() if v is not None})
+    except ValidationError as error:
+        raise ConfigurationError("; ".join(_sentence(e) for e in error.errors())) from error
+
+
+def _sentence(error: Any) -> str:
+    message = error["msg"].removeprefix("Value error, ")
+    if not error["loc"]:
+        return str(message)
+    return f"RINGBACK_{str(error['loc'][0]).upper()}: {message}"

@@ -1,0 +1,243 @@
+"""Snapshots: the stored state of an object, children included, as plain JSON values.
+
+The same walk over a model's columns gives the snapshot of an object, the field paths that a template may use and the
+sample that a test-fire sends, so the three cannot disagree.
+"""
+
+import base64
+import datetime as dt
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import Enum
+from typing import Any, cast
+from uuid import UUID
+
+from tortoise import fields
+from tortoise.backends.base.client import BaseDBAsyncClient
+from tortoise.fields.base import Field
+from tortoise.models import Model
+from tortoise.queryset import QuerySet
+
+from ringback.models.registry import Child, Tracking, tracking_of
+
+#: Keys per statement: SQLite allows 32,766 parameters.
+KEYS_PER_STATEMENT = 10_000
+
+#: The types of fields as the API shows them, the most special first, with the value of a sample.
+FIELD_TYPES: tuple[tuple[type[Field[Any]], str, Any], ...] = (
+    (fields.BooleanField, "boolean", True),
+    (fields.DecimalField, "decimal", "1.00"),
+    (fields.FloatField, "float", 1.5),
+    (fields.IntField, "integer", 1),
+    (fields.DatetimeField, "datetime", "2026-01-31T12:00:00.000000Z"),
+    (fields.DateField, "date", "2026-01-31"),
+    (fields.TimeField, "time", "12:00:00"),
+    (fields.TimeDeltaField, "seconds", 60.0),
+    (fields.UUIDField, "id", "01890a5d-ac96-774b-bcce-b302099a8057"),
+    (fields.JSONField, "json", {}),
+    (fields.BinaryField, "base64", ""),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The stored state of an object.
+
+    `item` is what is both shown and compared: the snapshot without its computed values; `hidden` holds the columns that
+    no snapshot shows, for the comparison alone; `set_on_save` those that every save sets (`auto_now`), for showing alone,
+    so that a save which changes nothing else is no change.
+    """
+
+    item: dict[str, Any]
+    hidden: dict[str, Any]
+    set_on_save: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class FieldInfo:
+    """A field that a template may use; `path` as written in Liquid, list elements marked with `[]`."""
+
+    path: str
+    type: str
+    description: str
+
+
+def timestamp(moment: dt.datetime) -> str:
+    """RFC 3339 in UTC with Z and microseconds."""
+    return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+async def read(db: BaseDBAsyncClient, root: type[Model], keys: Iterable[Any]) -> dict[Any, Stored]:
+    """The stored states of these objects by key; objects that do not exist are left out."""
+    tracking = tracking_of(root)
+    found: dict[Any, Stored] = {}
+    keys = list(keys)
+    for start in range(0, len(keys), KEYS_PER_STATEMENT):
+        part = keys[start : start + KEYS_PER_STATEMENT]
+        rows = await QuerySet(root).using_db(db).filter(pk__in=part).values(*_columns(root))
+        children = await _read_children(db, root, tracking, [row[root._meta.pk_attr] for row in rows])
+        for row in rows:
+            key = row[root._meta.pk_attr]
+            item = {"id": None, **_shown(root, tracking, row), **children[key]}
+            item["id"] = tracking.object_id(key)
+            found[key] = Stored(item, _hidden(root, tracking, row), _on_save(root, tracking, row))
+    return found
+
+
+def differences(before: Stored, after: Stored) -> list[str] | None:
+    """The names of the shown fields that differ, in the snapshot's order; None when no stored value does."""
+    names = [name for name, value in after.item.items() if value != before.item.get(name)]
+    return names if names or after.hidden != before.hidden else None
+
+
+def complete(root: type[Model], stored: Stored) -> dict[str, Any]:
+    """The whole snapshot: stored values, children, and the computed ones."""
+    return _with_computed(tracking_of(root), {**stored.item, **stored.set_on_save})
+
+
+def field_infos(root: type[Model]) -> list[FieldInfo]:
+    """Every path that a template may use on this model, parents before their parts."""
+    tracking = tracking_of(root)
+    infos = [FieldInfo("item.id", "id", "The object's id, the same as the event's objectId.")]
+    infos += [i for i in _infos(root, tracking, "item") if i.path != "item.id"]
+    return infos
+
+
+def sample(root: type[Model]) -> dict[str, Any]:
+    """The object that a test-fire sends by default."""
+    tracking = tracking_of(root)
+    if tracking.sample is not None:
+        return dict(tracking.sample)
+    made = {"id": tracking.object_id(UUID("01890a5d-ac96-774b-bcce-b302099a8057")), **_sample(root, tracking)}
+    if isinstance(root._meta.pk, fields.IntField):
+        made["id"] = "1"
+    return made
+
+
+def _columns(model: type[Model]) -> list[str]:
+    return list(model._meta.fields_db_projection)
+
+
+def _set_by_saving(field: Field[Any]) -> bool:
+    return bool(getattr(field, "auto_now", False))
+
+
+def _skipped(model: type[Model], spec: Child, link: str | None) -> set[str]:
+    """Columns of a model that its snapshot does not show: the excluded, and a child's link to its parent."""
+    return set(spec.exclude) | ({link} if link else set())
+
+
+def _shown(model: type[Model], spec: Child, row: Mapping[str, Any], link: str | None = None) -> dict[str, Any]:
+    skipped = _skipped(model, spec, link)
+    return {
+        name: _plain(row[name], field)
+        for name in _columns(model)
+        if name not in skipped and not _set_by_saving(field := model._meta.fields_map[name])
+    }
+
+
+def _hidden(model: type[Model], spec: Child, row: Mapping[str, Any]) -> dict[str, Any]:
+    columns = {name: model._meta.fields_map[name] for name in spec.exclude}
+    return {name: _plain(row[name], f) for name, f in columns.items() if not f.pk and not _set_by_saving(f)}
+
+
+def _on_save(model: type[Model], spec: Child, row: Mapping[str, Any]) -> dict[str, Any]:
+    columns = {name: model._meta.fields_map[name] for name in _columns(model) if name not in spec.exclude}
+    return {name: _plain(row[name], f) for name, f in columns.items() if _set_by_saving(f)}
+
+
+async def _read_children(
+    db: BaseDBAsyncClient, model: type[Model], spec: Child, keys: Sequence[Any]
+) -> dict[Any, dict[str, Any]]:
+    """For each key the children's shown values, by the name of the relation."""
+    found: dict[Any, dict[str, Any]] = {key: {} for key in keys}
+    for name, child in spec.children.items():
+        relation = cast(Any, model._meta.fields_map[name])
+        related: type[Model] = relation.related_model
+        link = str(relation.relation_field)
+        single = name in model._meta.backward_o2o_fields
+        order = [] if related._meta._default_ordering else [related._meta.pk_attr]
+        query = QuerySet(related).using_db(db).filter(**{f"{link}__in": keys})
+        rows = await (query.order_by(*order) if order else query).values(*_columns(related))
+        grandchildren = await _read_children(db, related, child, [row[related._meta.pk_attr] for row in rows])
+        for values in found.values():
+            values[name] = None if single else []
+        for row in rows:
+            item = {**_shown(related, child, row, link), **grandchildren[row[related._meta.pk_attr]]}
+            if single:
+                found[row[link]][name] = item
+            else:
+                found[row[link]][name].append(item)
+    return found
+
+
+def _with_computed(spec: Child, item: dict[str, Any]) -> dict[str, Any]:
+    for name, child in spec.children.items():
+        value = item.get(name)
+        if isinstance(value, list):
+            item[name] = [_with_computed(child, {**part}) for part in value]
+        elif isinstance(value, dict):
+            item[name] = _with_computed(child, {**value})
+    for name, computed in spec.computed.items():
+        item[name] = computed.compute(item)
+    return item
+
+
+def _plain(value: Any, field: Field[Any]) -> Any:
+    """A column's value in JSON; Decimal as a string with the column's places."""
+    if isinstance(value, Enum):
+        value = value.value
+    if isinstance(value, Decimal):
+        places = getattr(field, "decimal_places", None)
+        return str(value) if places is None else f"{value:.{places}f}"
+    if isinstance(value, dt.datetime):
+        return timestamp(value)
+    if isinstance(value, (dt.date, dt.time)):
+        return value.isoformat()
+    if isinstance(value, dt.timedelta):
+        return value.total_seconds()
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return base64.b64encode(value).decode()
+    if isinstance(value, UUID):
+        return str(value)
+    return value
+
+
+def _type(field: Field[Any]) -> str:
+    return next((name for kind, name, _ in FIELD_TYPES if isinstance(field, kind)), "string")
+
+
+def _infos(model: type[Model], spec: Child, prefix: str, link: str | None = None) -> list[FieldInfo]:
+    skipped = _skipped(model, spec, link)
+    infos = []
+    for name in _columns(model):
+        field = model._meta.fields_map[name]
+        if name in skipped:
+            continue
+        infos.append(FieldInfo(f"{prefix}.{name}", _type(field), field.description or ""))
+    for name, child in spec.children.items():
+        relation = cast(Any, model._meta.fields_map[name])
+        single = name in model._meta.backward_o2o_fields
+        about = relation.related_model._meta.table_description or ""
+        infos.append(FieldInfo(f"{prefix}.{name}", "object" if single else "list", about))
+        inner = f"{prefix}.{name}" if single else f"{prefix}.{name}[]"
+        infos += _infos(relation.related_model, child, inner, str(relation.relation_field))
+    infos += [FieldInfo(f"{prefix}.{name}", c.type, c.description) for name, c in spec.computed.items()]
+    return infos
+
+
+def _sample(model: type[Model], spec: Child, link: str | None = None) -> dict[str, Any]:
+    skipped = _skipped(model, spec, link)
+    made: dict[str, Any] = {}
+    for name in _columns(model):
+        field = model._meta.fields_map[name]
+        if name not in skipped and not (field.pk and isinstance(spec, Tracking) and name == "id"):
+            made[name] = next((value for kind, _, value in FIELD_TYPES if isinstance(field, kind)), name.capitalize())
+    for name, child in spec.children.items():
+        relation = cast(Any, model._meta.fields_map[name])
+        part = _sample(relation.related_model, child, str(relation.relation_field))
+        made[name] = part if name in model._meta.backward_o2o_fields else [part]
+    for name, computed in spec.computed.items():
+        made[name] = computed.compute(made)
+    return made

@@ -1,0 +1,85 @@
+"""The webhook: which changes of which model are told to whom, and how."""
+
+from enum import StrEnum
+
+from tortoise import fields
+from tortoise.indexes import Index
+from tortoise.models import Model
+
+from ringback.models.ids import new_key
+
+
+class Action(StrEnum):
+    """What happened to an object."""
+
+    CREATED = "CREATED"
+    UPDATED = "UPDATED"
+    DELETED = "DELETED"
+
+
+class HttpMethod(StrEnum):
+    """The methods that a webhook may use."""
+
+    GET = "GET"
+    POST = "POST"
+    PUT = "PUT"
+    PATCH = "PATCH"
+    DELETE = "DELETE"
+
+
+class SuccessPolicy(StrEnum):
+    """Which answers count as success (rule 4 of the design)."""
+
+    STATUS_200 = "STATUS_200"
+    ANY_2XX = "ANY_2XX"
+
+    def accepts(self, status: int) -> bool:
+        """Whether an answer with this status is a success."""
+        return status == 200 if self is SuccessPolicy.STATUS_200 else 200 <= status <= 299
+
+
+#: The schedule of rule 4: seconds before the first attempt, and after the end of each one before.
+DEFAULT_RETRY_DELAYS_SECONDS = (5, 240, 480)
+#: How long an endpoint has in all, in seconds, connect and body included.
+DEFAULT_TIMEOUT_SECONDS = 3.0
+
+
+def default_retry_delays() -> list[int]:
+    """A new list of the default schedule."""
+    return list(DEFAULT_RETRY_DELAYS_SECONDS)
+
+
+class Webhook(Model):
+    """A webhook as an administrator configured it."""
+
+    id = fields.UUIDField(primary_key=True, default=new_key)
+    name = fields.CharField(max_length=200, null=True)
+    model = fields.CharField(max_length=100)
+    actions: list[str] = fields.JSONField()
+    is_active = fields.BooleanField(default=True)
+    method = fields.CharEnumField(HttpMethod, max_length=8, default=HttpMethod.POST)
+    url = fields.TextField()
+    send_json = fields.BooleanField(default=False)
+    body_template = fields.TextField(default="")
+    content_type = fields.CharField(max_length=200, null=True)
+    #: Pairs of name and value, in the order given.
+    headers: list[list[str]] = fields.JSONField(default=list)
+    condition = fields.TextField(null=True)
+    #: Seconds, one entry an attempt.
+    retry_delays: list[int] = fields.JSONField(default=default_retry_delays)
+    timeout_seconds = fields.FloatField(default=DEFAULT_TIMEOUT_SECONDS)
+    success_policy = fields.CharEnumField(SuccessPolicy, max_length=16, default=SuccessPolicy.STATUS_200)
+    #: Encrypted (models.secrets).
+    signing_secret = fields.TextField()
+    created_at = fields.DatetimeField()
+    updated_at = fields.DatetimeField()
+    deleted_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        table = "ringback_webhook"
+        app = "ringback"
+        indexes = (Index(fields=("model", "is_active")),)
+
+    def matches(self, action: Action) -> bool:
+        """Whether this webhook watches the action, its condition aside."""
+        return action in self.actions
