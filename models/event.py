@@ -89,8 +89,8 @@ class Event(Model):
     due_at = fields.DatetimeField(null=True)
     #: Who delivers it now, null while nobody does.
     lease = fields.UUIDField(null=True)
-    #: The worker that holds the lease has begun, so its death may lie between sending and recording.
-    lease_begun = fields.BooleanField(default=False)
+    #: When the worker that holds the lease began, from when its death may lie between sending and recording.
+    lease_begun_at = fields.DatetimeField(null=True)
     created_at = fields.DatetimeField()
     finished_at = fields.DatetimeField(null=True)
 

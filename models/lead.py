@@ -1,11 +1,17 @@
 """Leads: people who asked to be called back."""
 
+import datetime as dt
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 from tortoise import fields
+from tortoise.transactions import in_transaction
 
 from ringback.models.ids import Prefix, new_key
+from ringback.models.inputs import Problems, check_unchanged, key_of, not_found
 from ringback.models.registry import Tracking
+from ringback.models.site import SiteSettings
 from ringback.models.tracking import Tracked
 
 
@@ -49,3 +55,56 @@ class Lead(Tracked):
     class Meta:
         table = "lead"
         app = "ringback"
+
+
+#: Longest texts, in characters.
+MAX_NAME, MAX_PHONE, MAX_COMMENT = 200, 64, 10_000
+
+
+async def request_callback(name: str, phone: str) -> Lead | None:
+    """Take a callback request; it becomes a lead while the site setting trackLeads is on (rule 10).
+
+    Raises InputRejected when the form is not filled in.
+    """
+    problems = Problems()
+    name = problems.line("name", name, longest=MAX_NAME) or ""
+    phone = problems.line("phone", phone, longest=MAX_PHONE) or ""
+    problems.refuse_if_any()
+    async with in_transaction() as db:
+        settings = await SiteSettings.get(id=1).using_db(db)
+        if not settings.track_leads:
+            return None
+        return await Lead.create(name=name, phone=phone, using_db=db)
+
+
+async def update_lead(lead_id: str, changes: Mapping[str, Any], expected_updated_at: dt.datetime | None = None) -> Lead:
+    """Change the given fields of a lead; raises InputRejected."""
+    key = key_of(Prefix.LEAD, lead_id)
+    problems = Problems()
+    values = dict(changes)
+    problems.no_nulls(values, clearable={"comment"})
+    if values.get("name") is not None:
+        values["name"] = problems.line("name", values["name"], longest=MAX_NAME)
+    if values.get("phone") is not None:
+        values["phone"] = problems.line("phone", values["phone"], longest=MAX_PHONE)
+    if "comment" in values:
+        values["comment"] = problems.text("comment", values["comment"], longest=MAX_COMMENT)
+    problems.refuse_if_any()
+    async with in_transaction() as db:
+        lead = await Lead.get_or_none(id=key).using_db(db)
+        if lead is None:
+            raise not_found("lead", lead_id)
+        check_unchanged(lead.updated_at, expected_updated_at)
+        if any(getattr(lead, name) != value for name, value in values.items()):
+            await lead.update_from_dict(values).save(using_db=db)
+        return lead
+
+
+async def delete_lead(lead_id: str) -> None:
+    """Delete a lead; raises InputRejected."""
+    key = key_of(Prefix.LEAD, lead_id)
+    async with in_transaction() as db:
+        lead = await Lead.get_or_none(id=key).using_db(db)
+        if lead is None:
+            raise not_found("lead", lead_id)
+        await lead.delete(using_db=db)

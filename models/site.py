@@ -1,7 +1,14 @@
 """The site's settings: one row, made by the first migration."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from tortoise import fields
 from tortoise.models import Model
+from tortoise.transactions import in_transaction
+
+from ringback.models import clock
+from ringback.models.inputs import Problems
 
 
 class SiteSettings(Model):
@@ -15,3 +22,16 @@ class SiteSettings(Model):
     class Meta:
         table = "site_settings"
         app = "ringback"
+
+
+async def update_site_settings(changes: Mapping[str, Any]) -> SiteSettings:
+    """Change the given settings; raises InputRejected."""
+    problems = Problems()
+    problems.no_nulls(changes, clearable=frozenset())
+    problems.refuse_if_any()
+    async with in_transaction() as db:
+        settings = await SiteSettings.get(id=1).using_db(db)
+        if any(getattr(settings, name) != value for name, value in changes.items()):
+            settings.update_from_dict({**changes, "updated_at": await clock.now(db)})
+            await settings.save(using_db=db)
+        return settings

@@ -1,0 +1,130 @@
+"""Access: who asks, and the API tokens."""
+
+import datetime as dt
+from typing import Annotated, Self
+
+import strawberry
+from strawberry import ID
+
+from ringback.graphql_api.context import Info
+from ringback.graphql_api.enums import Role
+from ringback.graphql_api.errors import InputError, answered
+from ringback.graphql_api.relay import After, Connection, First, page
+from ringback.models import tokens
+from ringback.models.access import ApiToken as TokenRow
+from ringback.models.ids import Prefix, encode
+
+
+@strawberry.type(description="A bearer token of the API.")
+class ApiToken:
+    """A stored token."""
+
+    id: ID = strawberry.field(description="tok_…")
+    name: str = strawberry.field(description="Who or what it is for.")
+    role: Role = strawberry.field(description="What it may do.")
+    webhook_ids: list[ID] | None = strawberry.field(description="The webhooks it is limited to; null means all.")
+    created_at: dt.datetime = strawberry.field(description="When it was created.")
+    expires_at: dt.datetime | None = strawberry.field(description="When it expires; null means never.")
+    last_used_at: dt.datetime | None = strawberry.field(description="When it was last used, to the minute.")
+
+    @classmethod
+    def of(cls, row: TokenRow) -> Self:
+        """The GraphQL object of a row."""
+        return cls(
+            id=ID(encode(Prefix.TOKEN, row.id)),
+            name=row.name,
+            role=row.role,
+            webhook_ids=None,
+            created_at=row.created_at,
+            expires_at=row.expires_at,
+            last_used_at=row.last_used_at,
+        )
+
+
+@strawberry.type(description="Who asks.")
+class Viewer:
+    """The bearer of this request's token."""
+
+    token: ApiToken | None = strawberry.field(description="The token that was sent.")
+
+    @strawberry.field(description="The root fields that this token may use, by name.")
+    def permissions(self, info: Info) -> list[str]:
+        """An ADMIN may use all."""
+        schema = info.schema._schema  # type: ignore[attr-defined]
+        roots = (schema.query_type, schema.mutation_type, schema.subscription_type)
+        return sorted(name for root in roots if root for name in root.fields)
+
+
+@strawberry.input(description="A new API token.")
+class CreateApiTokenInput:
+    """All that a token is."""
+
+    name: str = strawberry.field(description="Who or what it is for.")
+    role: Role = strawberry.field(description="What it may do.")
+    webhook_ids: list[ID] | None = strawberry.field(
+        default=None, description="Webhooks to limit it to; not for ADMIN tokens."
+    )
+    expires_at: dt.datetime | None = strawberry.field(default=None, description="When it expires; null means never.")
+
+
+@strawberry.type(description="The answer to createApiToken.")
+class CreateApiTokenPayload:
+    """The new token, or errors."""
+
+    secret: str | None = strawberry.field(default=None, description="What to send as Bearer. It is shown this once.")
+    token: ApiToken | None = strawberry.field(default=None, description="The new token.")
+    errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
+
+
+@strawberry.type(description="The answer to revokeApiToken.")
+class RevokeApiTokenPayload:
+    """The revoked token's id, or errors."""
+
+    revoked_id: ID | None = strawberry.field(default=None, description="The id of the token that was revoked.")
+    errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
+
+
+@strawberry.type
+class AccessQuery:
+    """Root fields of this slice."""
+
+    @strawberry.field(description="Who asks: the token that was sent, and what it may do.")
+    def viewer(self, info: Info) -> Viewer | None:
+        """The bearer."""
+        return Viewer(token=ApiToken.of(info.context.viewer))
+
+    @strawberry.field(description="The API tokens that were not revoked, newest first.")
+    async def api_tokens(self, first: First = 20, after: After = None) -> Connection[ApiToken] | None:
+        """A page of tokens."""
+        return await page(TokenRow.filter(revoked_at=None), first, after, ApiToken.of)
+
+
+@strawberry.type
+class AccessMutation:
+    """Root fields of this slice."""
+
+    @strawberry.mutation(description="Create an API token. The answer alone shows its secret.")
+    async def create_api_token(
+        self, input: Annotated[CreateApiTokenInput, strawberry.argument(description="The new token.")]
+    ) -> CreateApiTokenPayload | None:
+        """Create."""
+
+        async def work() -> CreateApiTokenPayload:
+            row, secret = await tokens.create_token(
+                input.name, input.role, webhook_ids=input.webhook_ids, expires_at=input.expires_at
+            )
+            return CreateApiTokenPayload(secret=secret, token=ApiToken.of(row))
+
+        return await answered(CreateApiTokenPayload, work())
+
+    @strawberry.mutation(description="Revoke an API token: requests that bear it are refused from now on.")
+    async def revoke_api_token(
+        self, id: Annotated[ID, strawberry.argument(description="tok_…")]
+    ) -> RevokeApiTokenPayload | None:
+        """Revoke."""
+
+        async def work() -> RevokeApiTokenPayload:
+            await tokens.revoke_token(id)
+            return RevokeApiTokenPayload(revoked_id=id)
+
+        return await answered(RevokeApiTokenPayload, work(), prefix="")

@@ -1,0 +1,98 @@
+"""The composition root of a serving process: services, tailer, routes, and, where it delivers, the worker."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Mount, Route, WebSocketRoute
+from tortoise.exceptions import BaseORMException
+
+from ringback.graphql_api import graphiql
+from ringback.graphql_api.context import Services
+from ringback.graphql_api.http import GraphQLOverHTTP
+from ringback.graphql_api.inbox_http import InboxEndpoint
+from ringback.graphql_api.schema import schema
+from ringback.graphql_api.tailer import Tailer
+from ringback.graphql_api.websocket import GraphQLOverWebSocket
+from ringback.jobs.worker import working
+from ringback.models import log
+from ringback.models.addresses import AddressPolicy
+from ringback.models.inboxes import InboxAddresses, Inboxes
+from ringback.models.secrets import SecretBox
+from ringback.models.settings import Settings
+from ringback.models.webhooks import Webhooks
+
+
+@contextlib.asynccontextmanager
+async def application(
+    settings: Settings, *, public_url: str, secrets: SecretBox, deliver: bool
+) -> AsyncIterator[Starlette]:
+    """The ASGI application on an open database and the running loop; `deliver` makes this process a worker too."""
+    addresses = InboxAddresses(public_url)
+    policy = AddressPolicy(settings.dangerous_allow_networks)
+    services = Services(
+        webhooks=Webhooks(policy, addresses, secrets),
+        inboxes=Inboxes(secrets),
+        inbox_addresses=addresses,
+        tailer=Tailer(await log.epoch()),
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        tailing = asyncio.create_task(services.tailer.run())
+        stack.push_async_callback(_stop, tailing)
+        if deliver:
+            await stack.enter_async_context(working(settings, policy=policy, secrets=secrets, inboxes=addresses))
+        yield _routes(services)
+
+
+def _routes(services: Services) -> Starlette:
+    over_http = GraphQLOverHTTP(schema, services)
+    over_websocket = GraphQLOverWebSocket(schema, services)
+    # Browsers on other sites may call the API: what counts is the bearer token, which no browser sends by itself.
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=["*"],
+        allow_methods=["POST"],
+        allow_headers=["Authorization", "Content-Type"],
+        max_age=3600,
+    )
+    return Starlette(
+        routes=[
+            Route("/graphql", graphiql.page, methods=["GET"]),
+            Route("/graphql", over_http.post, methods=["POST", "OPTIONS"], middleware=[cors]),
+            WebSocketRoute("/graphql", over_websocket),
+            Mount(graphiql.PREFIX, graphiql.Assets()),
+            Route("/inbox/{token}", InboxEndpoint(services.inboxes)),
+            Route("/healthz", _healthz, methods=["GET"]),
+            Route("/readyz", _readyz, methods=["GET"]),
+        ],
+        exception_handlers={404: _not_found},
+    )
+
+
+async def _healthz(request: Request) -> Response:
+    """The process is alive."""
+    return PlainTextResponse("ok\n")
+
+
+async def _readyz(request: Request) -> Response:
+    """The process can serve: its database answers."""
+    try:
+        await log.epoch()
+    except BaseORMException as error:
+        return JSONResponse({"ready": False, "reason": f"the database does not answer: {error}"}, 503)
+    return JSONResponse({"ready": True})
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    return PlainTextResponse("Nothing is here. The API and GraphiQL are at /graphql.\n", 404)
+
+
+async def _stop(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

@@ -1,0 +1,27 @@
+"""Bearer tokens on HTTP and in a WebSocket's connection_init."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ringback.models import tokens
+from ringback.models.access import ApiToken
+
+#: No token is longer; what is cannot be one.
+MAX_TOKEN = 512
+
+
+async def bearer(header: Any) -> ApiToken | None:
+    """The token in an `Authorization` value; None when it is missing, malformed or not valid."""
+    if not isinstance(header, str):
+        return None
+    scheme, _, secret = header.strip().partition(" ")
+    secret = secret.strip()
+    if scheme.lower() != "bearer" or not 0 < len(secret) <= MAX_TOKEN:
+        return None
+    return await tokens.authenticate(secret)
+
+
+async def connection_token(params: Mapping[str, Any] | None) -> ApiToken | None:
+    """The token in a connection_init payload; the key's case does not matter, as in a header."""
+    values = {name.lower(): value for name, value in (params or {}).items() if isinstance(name, str)}
+    return await bearer(values.get("authorization"))

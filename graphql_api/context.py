@@ -1,0 +1,44 @@
+"""What resolvers work with: who asks, the services of the program, and the loaders of this request."""
+
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import strawberry
+
+from ringback.graphql_api.loaders import Loaders, new_loaders
+from ringback.graphql_api.tailer import Tailer
+from ringback.models.access import ApiToken
+from ringback.models.inboxes import InboxAddresses, Inboxes
+from ringback.models.webhooks import Webhooks
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The program's services, made once at its start."""
+
+    webhooks: Webhooks
+    inboxes: Inboxes
+    inbox_addresses: InboxAddresses
+    tailer: Tailer
+
+
+@dataclass(slots=True)
+class Context:
+    """The context of one request, or of one WebSocket connection.
+
+    `token` is None only between a WebSocket's opening and its connection_init; no operation runs before.
+    """
+
+    services: Services
+    token: ApiToken | None = None
+    connection_params: dict[str, Any] | None = None
+    loaders: Loaders = field(default_factory=new_loaders)
+
+    @property
+    def viewer(self) -> ApiToken:
+        """Who asks; operations run for authenticated viewers only."""
+        assert self.token is not None, "operations are refused before authentication"
+        return self.token
+
+
+Info: TypeAlias = strawberry.Info[Context, None]

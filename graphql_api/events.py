@@ -1,0 +1,200 @@
+"""Events and attempts: looking them up, firing tests, redelivering, cancelling."""
+
+import datetime as dt
+from typing import Annotated, Any
+
+import strawberry
+from strawberry import ID, UNSET
+from strawberry.scalars import JSON
+from tortoise.queryset import QuerySet
+
+from ringback.graphql_api.enums import Action, EventStatus, OutcomeName
+from ringback.graphql_api.errors import InputError, answered
+from ringback.graphql_api.inputs import query_key, query_keys
+from ringback.graphql_api.nodes import Attempt, Event
+from ringback.graphql_api.relay import After, Connection, First, page
+from ringback.models import event as rows
+from ringback.models import interventions
+from ringback.models.ids import Prefix
+
+
+@strawberry.input(description="Which events to list; conditions are combined with AND.")
+class EventFilter:
+    """Conditions on events."""
+
+    webhook_ids: list[ID] | None = strawberry.field(default=None, description="Of these webhooks.")
+    models: list[str] | None = strawberry.field(default=None, description="Of these models.")
+    actions: list[Action] | None = strawberry.field(default=None, description="Of these actions.")
+    statuses: list[EventStatus] | None = strawberry.field(default=None, description="In these states.")
+    object_id: str | None = strawberry.field(default=None, description="Of the object with this id.")
+    created_after: dt.datetime | None = strawberry.field(default=None, description="Recorded after this moment.")
+    created_before: dt.datetime | None = strawberry.field(default=None, description="Recorded before this moment.")
+    is_test: bool | None = strawberry.field(default=None, description="Test events, or real ones.")
+
+    def rows(self) -> QuerySet[rows.Event]:
+        """The events that meet all conditions; raises a BAD_USER_INPUT error for malformed ids."""
+        conditions: dict[str, Any] = {}
+        if self.webhook_ids is not None:
+            conditions["webhook_id__in"] = query_keys(Prefix.WEBHOOK, self.webhook_ids, "filter.webhookIds")
+        if self.models is not None:
+            conditions["model__in"] = self.models
+        if self.actions is not None:
+            conditions["action__in"] = self.actions
+        if self.statuses is not None:
+            conditions["status__in"] = self.statuses
+        if self.object_id is not None:
+            conditions["object_id"] = self.object_id
+        if self.created_after is not None:
+            conditions["created_at__gt"] = self.created_after
+        if self.created_before is not None:
+            conditions["created_at__lt"] = self.created_before
+        if self.is_test is not None:
+            conditions["is_test"] = self.is_test
+        return rows.Event.filter(**conditions)
+
+
+@strawberry.input(description="Which attempts to list; conditions are combined with AND.")
+class AttemptFilter:
+    """Conditions on attempts."""
+
+    webhook_ids: list[ID] | None = strawberry.field(default=None, description="For these webhooks.")
+    event_ids: list[ID] | None = strawberry.field(default=None, description="Of these events.")
+    outcomes: list[OutcomeName] | None = strawberry.field(default=None, description="That ended like this.")
+    status_code: int | None = strawberry.field(default=None, description="Whose answer had this status.")
+    started_after: dt.datetime | None = strawberry.field(default=None, description="Begun after this moment.")
+    started_before: dt.datetime | None = strawberry.field(default=None, description="Begun before this moment.")
+
+    def rows(self) -> QuerySet[rows.Attempt]:
+        """The attempts that meet all conditions; raises a BAD_USER_INPUT error for malformed ids."""
+        conditions: dict[str, Any] = {}
+        if self.webhook_ids is not None:
+            conditions["webhook_id__in"] = query_keys(Prefix.WEBHOOK, self.webhook_ids, "filter.webhookIds")
+        if self.event_ids is not None:
+            conditions["event_id__in"] = query_keys(Prefix.EVENT, self.event_ids, "filter.eventIds")
+        if self.outcomes is not None:
+            conditions["outcome__in"] = self.outcomes
+        if self.status_code is not None:
+            conditions["status_code"] = self.status_code
+        if self.started_after is not None:
+            conditions["started_at__gt"] = self.started_after
+        if self.started_before is not None:
+            conditions["started_at__lt"] = self.started_before
+        return rows.Attempt.filter(**conditions)
+
+
+@strawberry.input(description="A test of a webhook.")
+class TestFireWebhookInput:
+    """What to fire."""
+
+    webhook_id: ID = strawberry.field(description="whk_…, active or not.")
+    action: Action = strawberry.field(default=Action.CREATED, description="The action to simulate.")
+    item: JSON | None = strawberry.field(
+        default=UNSET, description="The object to send, a JSON object; without it, the model's sample."
+    )
+
+
+@strawberry.type(description="The answer to a mutation of one event.")
+class EventPayload:
+    """An event, or errors."""
+
+    event: Event | None = strawberry.field(default=None, description="The event as it is now.")
+    errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
+
+
+@strawberry.type(description="The answer to testFireWebhook.")
+class TestFireWebhookPayload(EventPayload):
+    """The test event, or errors."""
+
+
+@strawberry.type(description="The answer to redeliverEvent.")
+class RedeliverEventPayload(EventPayload):
+    """The event, or errors."""
+
+
+@strawberry.type(description="The answer to cancelEvent.")
+class CancelEventPayload(EventPayload):
+    """The event, or errors."""
+
+
+EventId = Annotated[ID, strawberry.argument(description="evt_…, as in PS-WEBHOOK_EVENT-ID.")]
+
+
+@strawberry.type
+class EventQuery:
+    """Root fields of this slice."""
+
+    @strawberry.field(description="An event by its id, which its receiver sees as PS-WEBHOOK_EVENT-ID; null when unknown.")
+    async def event(self, id: EventId) -> Event | None:
+        """One event."""
+        row = await rows.Event.get_or_none(id=query_key(Prefix.EVENT, id))
+        return Event.of(row) if row else None
+
+    @strawberry.field(description="The events, newest first.")
+    async def events(
+        self,
+        first: First = 20,
+        after: After = None,
+        filter: Annotated[EventFilter | None, strawberry.argument(description="Which ones.")] = None,
+    ) -> Connection[Event] | None:
+        """A page of events."""
+        return await page((filter or EventFilter()).rows(), first, after, Event.of)
+
+    @strawberry.field(description="An attempt by its id; null when unknown.")
+    async def attempt(self, id: Annotated[ID, strawberry.argument(description="att_…")]) -> Attempt | None:
+        """One attempt."""
+        row = await rows.Attempt.get_or_none(id=query_key(Prefix.ATTEMPT, id))
+        return Attempt.of(row) if row else None
+
+    @strawberry.field(description="The attempts of all events, newest first.")
+    async def attempts(
+        self,
+        first: First = 20,
+        after: After = None,
+        filter: Annotated[AttemptFilter | None, strawberry.argument(description="Which ones.")] = None,
+    ) -> Connection[Attempt] | None:
+        """A page of attempts."""
+        return await page((filter or AttemptFilter()).rows(), first, after, Attempt.of)
+
+
+@strawberry.type
+class EventMutation:
+    """Root fields of this slice."""
+
+    @strawberry.mutation(
+        description="Fire a webhook for a test: a test event is recorded and delivered at once, whether the webhook is "
+        "active or not and whatever its condition says. No lead and no order is touched."
+    )
+    async def test_fire_webhook(
+        self, input: Annotated[TestFireWebhookInput, strawberry.argument(description="What to fire.")]
+    ) -> TestFireWebhookPayload | None:
+        """Test-fire."""
+
+        async def work() -> TestFireWebhookPayload:
+            is_given = input.item is not UNSET
+            item = input.item if is_given else None
+            return TestFireWebhookPayload(
+                event=Event.of(await interventions.test_fire(input.webhook_id, input.action, item))
+            )
+
+        return await answered(TestFireWebhookPayload, work())
+
+    @strawberry.mutation(
+        description="Deliver an event again: the waiting attempt of a RETRYING event is made now; for one that has ended, "
+        "a new round of the webhook's schedule begins and its attempts' numbers go on."
+    )
+    async def redeliver_event(self, id: EventId) -> RedeliverEventPayload | None:
+        """Redeliver."""
+
+        async def work() -> RedeliverEventPayload:
+            return RedeliverEventPayload(event=Event.of(await interventions.redeliver(id)))
+
+        return await answered(RedeliverEventPayload, work(), prefix="")
+
+    @strawberry.mutation(description="Cancel an event that still waits for an attempt.")
+    async def cancel_event(self, id: EventId) -> CancelEventPayload | None:
+        """Cancel."""
+
+        async def work() -> CancelEventPayload:
+            return CancelEventPayload(event=Event.of(await interventions.cancel(id)))
+
+        return await answered(CancelEventPayload, work(), prefix="")

@@ -1,0 +1,50 @@
+"""GraphiQL at GET /graphql: the page that `web/` bundles, served with no internet and nobody else's code allowed in."""
+
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+STATIC = Path(__file__).parent / "static"
+PREFIX = "/graphql/static"
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "font-src 'self'; img-src 'self' data:; connect-src 'self'; worker-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+NOT_BUILT = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Ringback</title>
+<h1>GraphiQL is not built</h1>
+<p>This checkout has no GraphiQL page yet. With Node.js 20 or newer installed, run</p>
+<pre>make web</pre>
+<p>and load this page again. The API itself answers at this address: <code>POST /graphql</code>.</p>
+"""
+
+
+async def page(request: Request) -> Response:
+    """The page, or, in a checkout where it is not built, how to build it."""
+    index = STATIC / "index.html"
+    if not index.is_file():
+        return HTMLResponse(NOT_BUILT, headers=HEADERS)
+    return FileResponse(index, media_type="text/html; charset=utf-8", headers=HEADERS)
+
+
+class Assets(StaticFiles):
+    """The page's scripts and styles; files whose name holds a hash of their content may be kept for ever."""
+
+    def __init__(self) -> None:
+        super().__init__(directory=STATIC, check_dir=False)
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """One file."""
+        response = await super().get_response(path, scope)
+        hashed = path.startswith(("chunk-", "codicon-"))
+        response.headers.update(HEADERS)
+        if hashed:
+            response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+        return response

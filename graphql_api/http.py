@@ -1,0 +1,136 @@
+"""GraphQL over HTTP: one small handler of our own, since a malformed request must never become a 500.
+
+POST /graphql with `application/json`; GET shows GraphiQL. The media type of the answer follows `Accept`: with
+`application/graphql-response+json` a refused document is a 400, with `application/json` a 200 (GraphQL over HTTP, 6.4).
+"""
+
+from typing import Any
+
+import orjson
+from graphql import GraphQLError
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from strawberry.schema import BaseSchema
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
+from strawberry.types.graphql import OperationType
+
+from ringback.graphql_api.authentication import bearer
+from ringback.graphql_api.context import Context, Services
+from ringback.graphql_api.errors import ApiError, unauthenticated
+
+#: The longest request, in bytes.
+MAX_BODY_BYTES = 1024 * 1024
+RESPONSE_JSON = "application/graphql-response+json"
+JSON = "application/json"
+_OPERATIONS = (OperationType.QUERY, OperationType.MUTATION)
+
+
+class _Refused(Exception):
+    """The request cannot be executed; `status` and an error go out."""
+
+    def __init__(self, status: int, error: GraphQLError, **headers: str) -> None:
+        super().__init__(error.message)
+        self.status = status
+        self.error = error
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+class TooLarge(Exception):
+    """The request's body is over MAX_BODY_BYTES."""
+
+
+async def limited_body(request: Request) -> bytes:
+    """The whole body; raises TooLarge as soon as it is known to be over MAX_BODY_BYTES."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > MAX_BODY_BYTES:
+        raise TooLarge
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise TooLarge
+    return bytes(body)
+
+
+class GraphQLOverHTTP:
+    """Executes queries and mutations sent by POST."""
+
+    def __init__(self, schema: BaseSchema, services: Services) -> None:
+        self._schema = schema
+        self._services = services
+
+    async def post(self, request: Request) -> Response:
+        """The answer to one POST; never raises for what a client sent."""
+        media_type = _media_type(request.headers.get("accept", "*/*"))
+        try:
+            token = await bearer(request.headers.get("authorization"))
+            if token is None:
+                raise _Refused(401, unauthenticated(), www_authenticate="Bearer")
+            query, variables, operation_name = await _parameters(request)
+            context = Context(self._services, token)
+            result = await self._schema.execute(
+                query,
+                variable_values=variables,
+                operation_name=operation_name,
+                context_value=context,
+                allowed_operation_types=_OPERATIONS,
+            )
+        except _Refused as refused:
+            return _answer(refused.status, {"errors": [refused.error.formatted]}, media_type, refused.headers)
+        except InvalidOperationTypeError:
+            error = ApiError("BAD_REQUEST", "Subscriptions need a WebSocket (graphql-transport-ws) on this same address.")
+            return _answer(400, {"errors": [error.formatted]}, media_type)
+        except CannotGetOperationTypeError:
+            error = ApiError("BAD_REQUEST", "operationName must name one of the document's operations.")
+            return _answer(400, {"errors": [error.formatted]}, media_type)
+        return _answer(*_outcome(result, media_type), media_type)
+
+
+def _outcome(result: Any, media_type: str) -> tuple[int, dict[str, Any]]:
+    errors = [error.formatted for error in result.errors or ()]
+    if not errors:
+        return 200, {"data": result.data}
+    executed = result.data is not None or any(error.get("path") for error in errors)
+    if executed:
+        return 200, {"data": result.data, "errors": errors}
+    return (400 if media_type == RESPONSE_JSON else 200), {"errors": errors}
+
+
+async def _parameters(request: Request) -> tuple[str, dict[str, Any] | None, str | None]:
+    """The document, variables and operation name; raises _Refused."""
+    content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if content_type != JSON:
+        raise _refused(415, "Send the request as JSON, with Content-Type: application/json.")
+    try:
+        body = orjson.loads(await limited_body(request))
+    except TooLarge as error:
+        raise _refused(413, f"The request is over {MAX_BODY_BYTES:,} bytes.", "TOO_LARGE") from error
+    except ClientDisconnect as error:
+        raise _refused(400, "The request ended early.") from error
+    except orjson.JSONDecodeError as error:
+        raise _refused(400, f"The body is no JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise _refused(400, 'The body must be a JSON object, such as {"query": "{ viewer { token { name } } }"}.')
+    query, variables, name = body.get("query"), body.get("variables"), body.get("operationName")
+    if not isinstance(query, str) or not query.strip():
+        raise _refused(400, "query must be a GraphQL document as a string.")
+    if variables is not None and not isinstance(variables, dict):
+        raise _refused(400, "variables must be a JSON object.")
+    if name is not None and not isinstance(name, str):
+        raise _refused(400, "operationName must be a string.")
+    if not isinstance(body.get("extensions", {}), dict | None):
+        raise _refused(400, "extensions must be a JSON object.")
+    return query, variables, name or None
+
+
+def _refused(status: int, message: str, code: str = "BAD_REQUEST") -> _Refused:
+    return _Refused(status, ApiError(code, message))
+
+
+def _media_type(accept: str) -> str:
+    return RESPONSE_JSON if RESPONSE_JSON in accept.lower() else JSON
+
+
+def _answer(status: int, body: dict[str, Any], media_type: str, headers: dict[str, str] | None = None) -> Response:
+    content_type = f"{media_type}; charset=utf-8"
+    return Response(orjson.dumps(body), status, {"Content-Type": content_type, "Cache-Control": "no-store", **(headers or {})})

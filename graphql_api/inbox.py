@@ -1,0 +1,241 @@
+"""Inboxes: built-in test addresses, what they received, live."""
+
+import base64
+import datetime as dt
+from collections.abc import AsyncGenerator
+from typing import Annotated, Self
+
+import strawberry
+from strawberry import ID
+
+from ringback.graphql_api.context import Info
+from ringback.graphql_api.enums import SignatureCheck
+from ringback.graphql_api.errors import InputError, answered, bad_user_input
+from ringback.graphql_api.inputs import query_key
+from ringback.graphql_api.nodes import Event, Header, headers_of
+from ringback.graphql_api.relay import After, Connection, First, page
+from ringback.models import inbox as rows
+from ringback.models.ids import Prefix, encode
+from ringback.models.inboxes import InboxResponse as Response
+from ringback.models.wakeups import Topic, wakeups
+
+#: The longest sleep between two looks for new requests, in seconds: what a lost wake-up costs at most.
+POLL_SECONDS = 1.0
+PAGE = 100
+
+
+@strawberry.type(description="What an inbox answers.")
+class InboxResponse:
+    """One of an inbox's answers."""
+
+    status_code: int = strawberry.field(description="The status.")
+    body: str = strawberry.field(description="The body.")
+    content_type: str = strawberry.field(description="The body's media type.")
+    delay_ms: int = strawberry.field(description="How long it waits before it answers, in milliseconds.")
+
+
+@strawberry.type(description="A request as an inbox received it.")
+class InboxRequest:
+    """A stored request."""
+
+    row: strawberry.Private[rows.InboxRequest]
+    id: ID = strawberry.field(description="req_…")
+    received_at: dt.datetime = strawberry.field(description="When it arrived.")
+    method: str = strawberry.field(description="The HTTP method.")
+    url: str = strawberry.field(description="Path and query as received.")
+    headers: list[Header] = strawberry.field(description="The headers, in order; names in lower case.")
+    body: str | None = strawberry.field(description="The body as text; null when it is not UTF-8.")
+    body_base64: str = strawberry.field(description="The body's bytes, in base64.")
+    remote_address: str | None = strawberry.field(description="Where it came from.")
+    response_status_code: int = strawberry.field(description="The status that the inbox answered.")
+    signature: SignatureCheck = strawberry.field(description="Whether the request verifies.")
+
+    @classmethod
+    def of(cls, row: rows.InboxRequest) -> Self:
+        """The GraphQL object of a row."""
+        body = bytes(row.body)
+        return cls(
+            row=row,
+            id=ID(encode(Prefix.REQUEST, row.id)),
+            received_at=row.received_at,
+            method=row.method,
+            url=row.url,
+            headers=headers_of(row.headers),
+            body=_text(body),
+            body_base64=base64.b64encode(body).decode(),
+            remote_address=row.remote_address,
+            response_status_code=row.response_status_code,
+            signature=row.signature,
+        )
+
+    @strawberry.field(description="The event that its PS-WEBHOOK_EVENT-ID names, when it is one of this server's.")
+    async def event(self, info: Info) -> Event | None:
+        """Behind a loader."""
+        event_id = self.row.event_id
+        row = await info.context.loaders.event.load(event_id) if event_id else None
+        return Event.of(row) if row else None
+
+
+@strawberry.type(description="A test address that keeps every request and answers as told.")
+class Inbox:
+    """A stored inbox."""
+
+    row: strawberry.Private[rows.Inbox]
+    id: ID = strawberry.field(description="inb_…")
+    name: str | None = strawberry.field(description="A name for people.")
+    url: str = strawberry.field(description="Its address: absolute and unguessable; it takes every method.")
+    responses: list[InboxResponse] = strawberry.field(
+        description="Its answers: the n-th request gets the n-th, and the last one repeats."
+    )
+
+    @classmethod
+    def of(cls, row: rows.Inbox, info: Info) -> Self:
+        """The GraphQL object of a row."""
+        return cls(
+            row=row,
+            id=ID(encode(Prefix.INBOX, row.id)),
+            name=row.name,
+            url=info.context.services.inbox_addresses.url(row.token),
+            responses=[InboxResponse(**response) for response in row.responses],
+        )
+
+    @strawberry.field(description="What it received, newest first.")
+    async def requests(self, first: First = 20, after: After = None) -> Connection[InboxRequest] | None:
+        """A page of requests."""
+        return await page(rows.InboxRequest.filter(inbox_id=self.row.id), first, after, InboxRequest.of)
+
+
+@strawberry.input(description="An answer of an inbox.")
+class InboxResponseInput:
+    """One of an inbox's answers."""
+
+    status_code: int = strawberry.field(default=200, description="The status, from 200 to 599.")
+    body: str = strawberry.field(default="", description="The body.")
+    content_type: str = strawberry.field(default="text/plain", description="The body's media type.")
+    delay_ms: int = strawberry.field(default=0, description="How long to wait before answering, up to 60000 ms.")
+
+
+@strawberry.input(description="A new inbox.")
+class CreateInboxInput:
+    """All that an inbox is."""
+
+    name: str | None = strawberry.field(default=None, description="A name for people.")
+    responses: list[InboxResponseInput] = strawberry.field(
+        default_factory=lambda: [InboxResponseInput()],
+        description="Its answers: the n-th request gets the n-th, and the last one repeats.",
+    )
+    signing_secret: str | None = strawberry.field(
+        default=None, description="A whsec_… to verify requests with; without it, that of the event's webhook."
+    )
+
+
+@strawberry.type(description="The answer to createInbox.")
+class CreateInboxPayload:
+    """The new inbox, or errors."""
+
+    inbox: Inbox | None = strawberry.field(default=None, description="The new inbox.")
+    errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
+
+
+@strawberry.type(description="The answer to clearInbox.")
+class ClearInboxPayload:
+    """How much was forgotten, or errors."""
+
+    deleted_count: int | None = strawberry.field(default=None, description="How many requests were deleted.")
+    errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
+
+
+@strawberry.type(description="The answer to deleteInbox.")
+class DeleteInboxPayload:
+    """The deleted inbox's id, or errors."""
+
+    deleted_id: ID | None = strawberry.field(default=None, description="The id of the inbox that was deleted.")
+    errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
+
+
+InboxId = Annotated[ID, strawberry.argument(description="inb_…")]
+
+
+@strawberry.type
+class InboxQuery:
+    """Root fields of this slice."""
+
+    @strawberry.field(description="An inbox by its id; null when there is none.")
+    async def inbox(self, info: Info, id: InboxId) -> Inbox | None:
+        """One inbox."""
+        row = await rows.Inbox.get_or_none(id=query_key(Prefix.INBOX, id))
+        return Inbox.of(row, info) if row else None
+
+    @strawberry.field(description="The inboxes, newest first.")
+    async def inboxes(self, info: Info, first: First = 20, after: After = None) -> Connection[Inbox] | None:
+        """A page of inboxes."""
+        return await page(rows.Inbox.all(), first, after, lambda row: Inbox.of(row, info))
+
+
+@strawberry.type
+class InboxMutation:
+    """Root fields of this slice."""
+
+    @strawberry.mutation(description="Make a test address.")
+    async def create_inbox(
+        self, info: Info, input: Annotated[CreateInboxInput, strawberry.argument(description="The new inbox.")]
+    ) -> CreateInboxPayload | None:
+        """Create."""
+
+        async def work() -> CreateInboxPayload:
+            responses = [Response(r.status_code, r.body, r.content_type, r.delay_ms) for r in input.responses]
+            row = await info.context.services.inboxes.create(input.name, responses, input.signing_secret)
+            return CreateInboxPayload(inbox=Inbox.of(row, info))
+
+        return await answered(CreateInboxPayload, work())
+
+    @strawberry.mutation(description="Forget what an inbox received; its answers begin anew.")
+    async def clear_inbox(self, info: Info, id: InboxId) -> ClearInboxPayload | None:
+        """Clear."""
+
+        async def work() -> ClearInboxPayload:
+            return ClearInboxPayload(deleted_count=await info.context.services.inboxes.clear(id))
+
+        return await answered(ClearInboxPayload, work(), prefix="")
+
+    @strawberry.mutation(description="Delete an inbox and what it received.")
+    async def delete_inbox(self, info: Info, id: InboxId) -> DeleteInboxPayload | None:
+        """Delete."""
+
+        async def work() -> DeleteInboxPayload:
+            await info.context.services.inboxes.delete(id)
+            return DeleteInboxPayload(deleted_id=id)
+
+        return await answered(DeleteInboxPayload, work(), prefix="")
+
+
+@strawberry.type
+class InboxSubscription:
+    """Root fields of this slice."""
+
+    @strawberry.subscription(description="Each request that an inbox receives, from now on; ends when it is deleted.")
+    async def inbox_request(
+        self, inbox_id: Annotated[ID, strawberry.argument(description="inb_…")]
+    ) -> AsyncGenerator[InboxRequest | None, None]:
+        """Follow an inbox."""
+        key = query_key(Prefix.INBOX, inbox_id, "inboxId")
+        listener = wakeups.listen(Topic.RECEIVED)
+        requests = rows.InboxRequest.filter(inbox_id=key)
+        newest = await requests.order_by("-id").first()
+        if not await rows.Inbox.exists(id=key):
+            raise bad_user_input(f"inboxId: there is no inbox with the id {inbox_id}")
+        last = newest.id if newest else None
+        while await rows.Inbox.exists(id=key):
+            found = await (requests.filter(id__gt=last) if last else requests).order_by("id").limit(PAGE)
+            for row in found:
+                last = row.id
+                yield InboxRequest.of(row)
+            if not found:
+                await listener.wait(POLL_SECONDS)
+
+
+def _text(body: bytes) -> str | None:
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError:
+        return None

@@ -1,0 +1,99 @@
+"""DataLoaders: what the nodes of a page need is read in one statement per kind, whatever the page's length.
+
+They batch and do not cache: over a WebSocket one context serves many operations, and `event` in the live log is the
+event as it is now.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from uuid import UUID
+
+from strawberry.dataloader import DataLoader
+from tortoise.connection import get_connection
+from tortoise.models import Model
+
+from ringback.models.db import CONNECTION
+from ringback.models.event import Attempt, Change, Event
+from ringback.models.order import OrderCustomer, OrderItem
+from ringback.models.webhook import Webhook
+
+M = TypeVar("M", bound=Model)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaders:
+    """All loaders of one context."""
+
+    webhook: DataLoader[UUID, Webhook | None]
+    change: DataLoader[UUID, Change | None]
+    event: DataLoader[UUID, Event | None]
+    attempt: DataLoader[UUID, Attempt | None]
+    attempts_of_event: DataLoader[UUID, list[Attempt]]
+    events_of_change: DataLoader[UUID, list[Event]]
+    last_attempt_of_webhook: DataLoader[UUID, Attempt | None]
+    customer_of_order: DataLoader[UUID, OrderCustomer | None]
+    items_of_order: DataLoader[UUID, list[OrderItem]]
+
+
+def new_loaders() -> Loaders:
+    """Loaders for one request or connection."""
+    return Loaders(
+        webhook=_loader(_by_id(Webhook)),
+        change=_loader(_by_id(Change)),
+        event=_loader(_by_id(Event)),
+        attempt=_loader(_by_id(Attempt)),
+        attempts_of_event=_loader(_lists(Attempt, "event_id", "number")),
+        events_of_change=_loader(_lists(Event, "change_id", "id")),
+        last_attempt_of_webhook=_loader(_last_attempts),
+        customer_of_order=_loader(_customers),
+        items_of_order=_loader(_lists(OrderItem, "order_id", "position")),
+    )
+
+
+def _loader(load: Callable[[list[UUID]], Awaitable[Any]]) -> DataLoader[UUID, Any]:
+    return DataLoader(load_fn=load, cache=False)
+
+
+def _by_id(model: type[M]) -> Callable[[list[UUID]], Awaitable[list[M | None]]]:
+    async def load(keys: list[UUID]) -> list[M | None]:
+        rows: dict[UUID, M] = {row.pk: row for row in await model.filter(id__in=set(keys))}
+        return [rows.get(key) for key in keys]
+
+    return load
+
+
+def _lists(model: type[M], column: str, order: str) -> Callable[[list[UUID]], Awaitable[list[list[M]]]]:
+    async def load(keys: list[UUID]) -> list[list[M]]:
+        found: dict[UUID, list[M]] = {key: [] for key in keys}
+        for row in await model.filter(**{f"{column}__in": set(keys)}).order_by(order):
+            found[getattr(row, column)].append(row)
+        return [found[key] for key in keys]
+
+    return load
+
+
+async def _customers(keys: list[UUID]) -> list[OrderCustomer | None]:
+    rows = {row.order_id: row for row in await OrderCustomer.filter(order_id__in=set(keys))}  # type: ignore[attr-defined]
+    return [rows.get(key) for key in keys]
+
+
+async def _last_attempts(keys: list[UUID]) -> list[Attempt | None]:
+    """The newest attempt of each webhook: one look into the index for each, not a scan of all attempts."""
+    marks = ", ".join("?" for _ in keys)
+    rows = await get_connection(CONNECTION).execute_query_dict(
+        "SELECT w.id AS webhook, (SELECT a.id FROM ringback_attempt a WHERE a.webhook_id = w.id "
+        f"ORDER BY a.id DESC LIMIT 1) AS attempt FROM ringback_webhook w WHERE w.id IN ({marks})",
+        [str(key) for key in keys],
+    )
+    newest = {UUID(str(row["webhook"])): UUID(str(row["attempt"])) for row in rows if row["attempt"]}
+    attempts = await _by_id(Attempt)(list(_present(newest.get(key) for key in keys)))
+    by_id = {attempt.id: attempt for attempt in _present(attempts)}
+    return [by_id.get(newest[key]) if key in newest else None for key in keys]
+
+
+def _present(values: Iterable[Any]) -> Iterable[Any]:
+    return (value for value in values if value is not None)
+
+
+

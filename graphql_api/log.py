@@ -1,0 +1,108 @@
+"""The live log: a subscription that goes on from a cursor without a gap."""
+
+import datetime as dt
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated, Self
+
+import strawberry
+from strawberry import ID
+
+from ringback.graphql_api.context import Info
+from ringback.graphql_api.enums import LogKind
+from ringback.graphql_api.errors import ApiError, cursor_error
+from ringback.graphql_api.inputs import query_keys
+from ringback.graphql_api.nodes import Attempt, Event, Webhook
+from ringback.graphql_api.tailer import SubscriberBehind, Tailed
+from ringback.models.errors import CursorInvalid
+from ringback.models.ids import Prefix
+from ringback.models.log import LogFilter, Position
+
+
+@strawberry.input(description="Which log entries to follow; conditions are combined with AND.")
+class DeliveryLogFilter:
+    """Conditions on log entries."""
+
+    webhook_ids: list[ID] | None = strawberry.field(default=None, description="Of these webhooks.")
+    event_ids: list[ID] | None = strawberry.field(default=None, description="Of these events.")
+    models: list[str] | None = strawberry.field(default=None, description="Of these models.")
+    kinds: list[LogKind] | None = strawberry.field(default=None, description="Of these kinds.")
+
+    def wanted(self) -> LogFilter:
+        """The domain's filter; raises a BAD_USER_INPUT error for malformed ids."""
+        webhooks, events = self.webhook_ids, self.event_ids
+        return LogFilter(
+            webhook_ids=None
+            if webhooks is None
+            else frozenset(query_keys(Prefix.WEBHOOK, webhooks, "filter.webhookIds")),
+            event_ids=None if events is None else frozenset(query_keys(Prefix.EVENT, events, "filter.eventIds")),
+            models=None if self.models is None else frozenset(self.models),
+            kinds=None if self.kinds is None else frozenset(self.kinds),
+        )
+
+
+@strawberry.type(description="One transition of one event.")
+class LogEntry:
+    """A log row."""
+
+    tailed: strawberry.Private[Tailed]
+    cursor: str = strawberry.field(
+        description="The entry's place: give the last one back as `after`, and nothing between is missed."
+    )
+    at: dt.datetime = strawberry.field(description="When it happened.")
+    kind: LogKind = strawberry.field(description="What happened.")
+    message: str = strawberry.field(description="One readable line.")
+
+    @classmethod
+    def of(cls, tailed: Tailed) -> Self:
+        """The GraphQL object of a log row."""
+        entry = tailed.entry
+        return cls(
+            tailed=tailed, cursor=tailed.position.cursor(), at=entry.at, kind=entry.kind, message=entry.message
+        )
+
+    @strawberry.field(description="The webhook.")
+    async def webhook(self, info: Info) -> Webhook | None:
+        """Behind a loader."""
+        row = await info.context.loaders.webhook.load(self.tailed.entry.webhook_id)
+        return Webhook.of(row) if row else None
+
+    @strawberry.field(description="The event, as it is now.")
+    async def event(self, info: Info) -> Event | None:
+        """Behind a loader."""
+        row = await info.context.loaders.event.load(self.tailed.entry.event_id)
+        return Event.of(row) if row else None
+
+    @strawberry.field(description="The attempt that it tells of; null where it tells of none.")
+    async def attempt(self, info: Info) -> Attempt | None:
+        """Behind a loader."""
+        attempt_id = self.tailed.entry.attempt_id
+        row = await info.context.loaders.attempt.load(attempt_id) if attempt_id else None
+        return Attempt.of(row) if row else None
+
+
+@strawberry.type
+class LogSubscription:
+    """Root fields of this slice."""
+
+    @strawberry.subscription(
+        description="Every transition of every event, as it is committed. Without `after` from now on; with it, first all "
+        "that was missed. A cursor that is too old ends in CURSOR_EXPIRED, a reader that is too slow in CURSOR_BEHIND."
+    )
+    async def delivery_log(
+        self,
+        info: Info,
+        filter: Annotated[DeliveryLogFilter | None, strawberry.argument(description="Which entries.")] = None,
+        after: Annotated[str | None, strawberry.argument(description="The last cursor that you have seen.")] = None,
+    ) -> AsyncGenerator[LogEntry | None, None]:
+        """Follow the log."""
+        wanted = (filter or DeliveryLogFilter()).wanted()
+        try:
+            position = Position.parse(after) if after is not None else None
+            async with aclosing(info.context.services.tailer.follow(wanted, position)) as entries:
+                async for tailed in entries:
+                    yield LogEntry.of(tailed)
+        except CursorInvalid as error:
+            raise cursor_error(error) from error
+        except SubscriberBehind as error:
+            raise ApiError("CURSOR_BEHIND", f"You fell behind: {error}. Resume with your last cursor.") from error

@@ -1,0 +1,84 @@
+"""Keyset connections (Relay's Cursor Connections Specification), newest first, forward only.
+
+Ids grow with time, so a page is "the rows whose id is below the cursor": its cost does not grow with its depth, and
+rows that are added meanwhile neither repeat nor shift others.
+"""
+
+import base64
+import binascii
+from collections.abc import Callable
+from typing import Annotated, Any, Generic, TypeVar
+from uuid import UUID
+
+import strawberry
+from tortoise.queryset import QuerySet
+
+from ringback.graphql_api.errors import bad_user_input
+
+Node = TypeVar("Node")
+Row = TypeVar("Row", bound=Any)
+
+MAX_PAGE = 100
+First = Annotated[int, strawberry.argument(description=f"How many at most, from 1 to {MAX_PAGE}.")]
+After = Annotated[
+    str | None, strawberry.argument(description="The `endCursor` of the page before; without it, the newest come first.")
+]
+
+
+@strawberry.type(description="Where a page stands within its list.")
+class PageInfo:
+    """The Relay specification's PageInfo."""
+
+    has_next_page: bool = strawberry.field(description="Whether there are older ones; ask with `after: endCursor`.")
+    has_previous_page: bool = strawberry.field(description="Whether this page was asked for with a cursor.")
+    start_cursor: str | None = strawberry.field(description="The cursor of the page's first node; null on an empty page.")
+    end_cursor: str | None = strawberry.field(description="The cursor of the page's last node; null on an empty page.")
+
+
+@strawberry.type(description="A node with its place in the list.")
+class Edge(Generic[Node]):
+    """The Relay specification's Edge."""
+
+    cursor: str = strawberry.field(description="The node's place; give it as `after` to go on behind it.")
+    node: Node = strawberry.field(description="The node itself.")
+
+
+@strawberry.type(description="One page of a list, newest first.")
+class Connection(Generic[Node]):
+    """The Relay specification's Connection, with `nodes` for those who need no cursors."""
+
+    edges: list[Edge[Node]] = strawberry.field(description="The page's nodes with their cursors.")
+    nodes: list[Node] = strawberry.field(description="The page's nodes.")
+    page_info: PageInfo = strawberry.field(description="Where this page stands.")
+
+
+async def page(rows: QuerySet[Row], first: int, after: str | None, node: Callable[[Row], Node]) -> Connection[Node]:
+    """The page of `rows` behind a cursor; raises a BAD_USER_INPUT error for a bad size or cursor."""
+    if not 1 <= first <= MAX_PAGE:
+        raise bad_user_input(f"first: must be from 1 to {MAX_PAGE}")
+    if after is not None:
+        rows = rows.filter(id__lt=_key(after))
+    found = await rows.order_by("-id").limit(first + 1)
+    shown = found[:first]
+    edges = [Edge(cursor=_cursor(row.id), node=node(row)) for row in shown]
+    return Connection(
+        edges=edges,
+        nodes=[edge.node for edge in edges],
+        page_info=PageInfo(
+            has_next_page=len(found) > first,
+            has_previous_page=after is not None,
+            start_cursor=edges[0].cursor if edges else None,
+            end_cursor=edges[-1].cursor if edges else None,
+        ),
+    )
+
+
+def _cursor(key: UUID) -> str:
+    return base64.urlsafe_b64encode(key.bytes).decode().rstrip("=")
+
+
+def _key(cursor: str) -> UUID:
+    try:
+        return UUID(bytes=base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
+    except (ValueError, binascii.Error) as error:
+        raise bad_user_input(f"after: {cursor[:80]!r} is not a cursor of this list") from error

@@ -1,0 +1,59 @@
+"""The schema: all slices put together."""
+
+import strawberry
+from strawberry.extensions import ParserCache, ValidationCache
+from strawberry.schema.config import StrawberryConfig
+
+from ringback.graphql_api.access import AccessMutation, AccessQuery
+from ringback.graphql_api.catalog import CatalogQuery
+from ringback.graphql_api.errors import MaskErrors
+from ringback.graphql_api.events import EventMutation, EventQuery
+from ringback.graphql_api.inbox import InboxMutation, InboxQuery, InboxSubscription
+from ringback.graphql_api.leads import LeadMutation, LeadQuery
+from ringback.graphql_api.log import LogSubscription
+from ringback.graphql_api.orders import OrderMutation, OrderQuery
+from ringback.graphql_api.scalars import SCALARS
+from ringback.graphql_api.webhooks import WebhookMutation, WebhookQuery
+
+#: Documents whose parsing and validation are remembered.
+CACHED_DOCUMENTS = 256
+
+
+@strawberry.type(description="What can be asked.")
+class Query(WebhookQuery, CatalogQuery, EventQuery, LeadQuery, OrderQuery, InboxQuery, AccessQuery):
+    """The query root."""
+
+
+@strawberry.type(description="What can be done. Nothing is written when a payload's errors are not empty.")
+class Mutation(WebhookMutation, EventMutation, LeadMutation, OrderMutation, InboxMutation, AccessMutation):
+    """The mutation root."""
+
+
+@strawberry.type(description="What can be followed live.")
+class Subscription(LogSubscription, InboxSubscription):
+    """The subscription root."""
+
+
+class Schema(strawberry.Schema):
+    """Strawberry's schema, whose errors are logged where they are masked and nowhere else."""
+
+    def process_errors(self, errors: object, execution_context: object = None) -> None:
+        """Leave it to MaskErrors, which gives each unexpected error an id."""
+
+
+schema = Schema(
+    Query,
+    Mutation,
+    Subscription,
+    config=StrawberryConfig(scalar_map=SCALARS),
+    extensions=[
+        MaskErrors,
+        lambda: ParserCache(maxsize=CACHED_DOCUMENTS),
+        lambda: ValidationCache(maxsize=CACHED_DOCUMENTS),
+    ],
+)
+
+
+def sdl() -> str:
+    """The schema in the schema definition language, as schema.graphql holds it."""
+    return schema.as_str() + "\n"

@@ -1,0 +1,173 @@
+"""Running the program: sockets, signals, and the order in which things start and stop."""
+
+import asyncio
+import contextlib
+import errno
+import signal
+import socket
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from importlib.metadata import version
+from typing import Any
+
+import uvicorn
+
+from ringback.graphql_api.app import application
+from ringback.graphql_api.http import MAX_BODY_BYTES
+from ringback.jobs.worker import working
+from ringback.models import db, tokens
+from ringback.models.addresses import AddressPolicy
+from ringback.models.errors import ConfigurationError
+from ringback.models.inboxes import InboxAddresses
+from ringback.models.secrets import SecretBox, kept_secret
+from ringback.models.settings import Settings
+
+#: How long requests under way may take to end when the program stops, in seconds.
+GRACE_SECONDS = 3
+#: Connections that wait to be accepted.
+BACKLOG = 2048
+TOKEN_FILE = "admin-token"
+KEY_FILE = "secret.key"
+
+
+async def serve(settings: Settings, *, deliver: bool) -> None:
+    """Serve the API until a signal comes; `deliver` makes this process a worker too."""
+    await db.migrate(settings)
+    with _listening(settings) as sock:
+        port = sock.getsockname()[1]
+        public_url = settings.public_url or f"http://{_reachable(settings.host)}:{port}"
+        async with db.opened(settings):
+            made = await _ensure_admin(settings)
+            secrets = secret_box(settings)
+            async with application(settings, public_url=public_url, secrets=secrets, deliver=deliver) as app:
+                server = _Server(_config(app))
+                _on_signals(server.stop)
+                announce = asyncio.create_task(_announce(server, settings, public_url, made))
+                await server.serve(sockets=[sock])
+                announce.cancel()
+
+
+async def work(settings: Settings) -> None:
+    """Deliver until a signal comes, without serving the API."""
+    await db.migrate(settings)
+    stopping = asyncio.Event()
+    _on_signals(stopping.set)
+    async with db.opened(settings):
+        # Inbox URLs in webhooks are those that the api processes gave out.
+        addresses = InboxAddresses(settings.public_url or f"http://{_reachable(settings.host)}:{settings.port}")
+        policy = AddressPolicy(settings.dangerous_allow_networks)
+        async with working(settings, policy=policy, secrets=secret_box(settings), inboxes=addresses):
+            print(f"Ringback {version('ringback')} is delivering. Stop it with Ctrl+C.", flush=True)
+            await stopping.wait()
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run a program's main coroutine on uvloop where there is one."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(main)
+
+
+def secret_box(settings: Settings) -> SecretBox:
+    """Encryption with the operator's key, or with one that is made once and kept in the data directory."""
+    if settings.secret_key is not None:
+        return SecretBox(settings.secret_key.get_secret_value())
+    return SecretBox(kept_secret(settings.data_dir / KEY_FILE))
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, whose signals are the program's: after it, the worker still has to stop in order."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to `_on_signals`."""
+        yield
+
+    def stop(self) -> None:
+        """Begin to stop; a second time, without waiting for requests under way."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+def _config(app: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        ws="websockets-sansio",
+        ws_max_size=MAX_BODY_BYTES,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        server_header=False,
+    )
+
+
+@contextlib.contextmanager
+def _listening(settings: Settings) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((settings.host, settings.port))
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise ConfigurationError(_cannot_listen(settings, error)) from error
+    try:
+        yield sock
+    finally:
+        sock.close()
+
+
+def _cannot_listen(settings: Settings, error: OSError) -> str:
+    where = f"{settings.host}:{settings.port}"
+    if error.errno == errno.EADDRINUSE:
+        return f"port {settings.port} on {settings.host} is in use: stop the other program, or set RINGBACK_PORT to another port"
+    return f"cannot listen on {where} ({error.strerror or error}): set RINGBACK_HOST and RINGBACK_PORT to an address of this machine"
+
+
+def _reachable(host: str) -> str:
+    """The host by which this machine reaches what listens on `host`."""
+    if host in ("0.0.0.0", ""):
+        return "127.0.0.1"
+    if host == "::":
+        return "[::1]"
+    return f"[{host}]" if ":" in host else host
+
+
+async def _ensure_admin(settings: Settings) -> str | None:
+    """Make sure that the operator has an ADMIN token; returns one that was made just now, to be shown this once."""
+    if settings.admin_token is not None:
+        await tokens.ensure_admin(settings.admin_token.get_secret_value(), "RINGBACK_ADMIN_TOKEN")
+        return None
+    path = settings.data_dir / TOKEN_FILE
+    is_new = not path.exists()
+    secret = kept_secret(path, make=tokens.new_secret())
+    await tokens.ensure_admin(secret, f"first admin token ({TOKEN_FILE})")
+    return secret if is_new else None
+
+
+async def _announce(server: uvicorn.Server, settings: Settings, public_url: str, made: str | None) -> None:
+    while not server.started:
+        await asyncio.sleep(0.01)
+    lines = [f"Ringback {version('ringback')} is running on {public_url}"]
+    if made is not None:
+        lines.append(f"GraphiQL:  {public_url}/graphql#token={made}")
+        lines.append(f"This link is shown once; the admin token is kept in {settings.data_dir / TOKEN_FILE}.")
+    else:
+        kept = "RINGBACK_ADMIN_TOKEN" if settings.admin_token is not None else str(settings.data_dir / TOKEN_FILE)
+        lines.append(f"GraphiQL:  {public_url}/graphql  (admin token: {kept})")
+    print("\n".join(lines), flush=True)
+
+
+def _on_signals(stop: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if sys.platform == "win32":
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop

@@ -1,0 +1,206 @@
+"""Webhooks: what administrators ask and do."""
+
+import datetime as dt
+from typing import Annotated
+
+import strawberry
+from strawberry import ID, UNSET
+from tortoise.expressions import Q
+
+from ringback.graphql_api.context import Info
+from ringback.graphql_api.enums import Action, HttpMethod, SuccessPolicy
+from ringback.graphql_api.errors import InputError, answered
+from ringback.graphql_api.inputs import given, or_none, query_key
+from ringback.graphql_api.nodes import ABOUT, Webhook
+from ringback.graphql_api.relay import After, Connection, First, page
+from ringback.models.ids import Prefix
+from ringback.models.webhook import DEFAULT_TIMEOUT_SECONDS, default_retry_delays
+from ringback.models.webhook import Webhook as WebhookRow
+from ringback.models.webhooks import WebhookSpec
+
+NULL_CLEARS = " Null clears it."
+
+
+@strawberry.input(description="A header to send.")
+class HeaderInput:
+    """A name and a value."""
+
+    name: str = strawberry.field(description="The header's name, such as `X-Shop`.")
+    value: str = strawberry.field(description="The header's value; may hold Liquid.")
+
+
+@strawberry.input(description="A new webhook.")
+class CreateWebhookInput:
+    """All that a webhook is."""
+
+    model: str = strawberry.field(description="The name of the model to watch, such as `lead`; see webhookModels.")
+    actions: list[Action] = strawberry.field(description=ABOUT["actions"])
+    url: str = strawberry.field(description=ABOUT["url"])
+    name: str | None = strawberry.field(default=None, description=ABOUT["name"])
+    method: HttpMethod = strawberry.field(default=HttpMethod.POST, description=ABOUT["method"])
+    is_active: bool = strawberry.field(default=True, description=ABOUT["is_active"])
+    send_json: bool = strawberry.field(default=False, description=ABOUT["send_json"])
+    body_template: str = strawberry.field(default="", description=ABOUT["body_template"])
+    content_type: str | None = strawberry.field(default=None, description=ABOUT["content_type"])
+    headers: list[HeaderInput] = strawberry.field(default_factory=list, description=ABOUT["headers"])
+    condition: str | None = strawberry.field(default=None, description=ABOUT["condition"])
+    retry_delays_seconds: list[int] = strawberry.field(
+        default_factory=default_retry_delays, description=ABOUT["retry_delays_seconds"]
+    )
+    timeout_seconds: float = strawberry.field(default=DEFAULT_TIMEOUT_SECONDS, description=ABOUT["timeout_seconds"])
+    success_policy: SuccessPolicy = strawberry.field(
+        default=SuccessPolicy.STATUS_200, description=ABOUT["success_policy"]
+    )
+
+
+@strawberry.input(description="Changes to a webhook; what is left out stays as it is, lists replace the whole.")
+class UpdateWebhookInput:
+    """What may be changed."""
+
+    id: ID = strawberry.field(description="whk_…")
+    expected_updated_at: dt.datetime | None = strawberry.field(
+        default=UNSET, description="The updatedAt that you have seen; a CONFLICT when it was changed since."
+    )
+    actions: list[Action] | None = strawberry.field(default=UNSET, description=ABOUT["actions"])
+    url: str | None = strawberry.field(default=UNSET, description=ABOUT["url"])
+    name: str | None = strawberry.field(default=UNSET, description=ABOUT["name"] + NULL_CLEARS)
+    method: HttpMethod | None = strawberry.field(default=UNSET, description=ABOUT["method"])
+    is_active: bool | None = strawberry.field(
+        default=UNSET, description=ABOUT["is_active"] + " Deactivating it cancels the events that wait."
+    )
+    send_json: bool | None = strawberry.field(default=UNSET, description=ABOUT["send_json"])
+    body_template: str | None = strawberry.field(default=UNSET, description=ABOUT["body_template"])
+    content_type: str | None = strawberry.field(default=UNSET, description=ABOUT["content_type"] + NULL_CLEARS)
+    headers: list[HeaderInput] | None = strawberry.field(default=UNSET, description=ABOUT["headers"])
+    condition: str | None = strawberry.field(default=UNSET, description=ABOUT["condition"] + NULL_CLEARS)
+    retry_delays_seconds: list[int] | None = strawberry.field(
+        default=UNSET, description=ABOUT["retry_delays_seconds"]
+    )
+    timeout_seconds: float | None = strawberry.field(default=UNSET, description=ABOUT["timeout_seconds"])
+    success_policy: SuccessPolicy | None = strawberry.field(default=UNSET, description=ABOUT["success_policy"])
+
+
+@strawberry.input(description="Which webhooks to list; conditions are combined with AND.")
+class WebhookFilter:
+    """Conditions on webhooks."""
+
+    models: list[str] | None = strawberry.field(default=None, description="Of these models.")
+    is_active: bool | None = strawberry.field(default=None, description="Active ones, or inactive ones.")
+    search: str | None = strawberry.field(default=None, description="Whose name or URL contains this text.")
+    include_deleted: bool | None = strawberry.field(default=False, description="Deleted ones too.")
+
+
+@strawberry.type(description="The answer to createWebhook.")
+class CreateWebhookPayload:
+    """A new webhook, or errors."""
+
+    webhook: Webhook | None = strawberry.field(default=None, description="The new webhook.")
+    signing_secret: str | None = strawberry.field(
+        default=None, description="whsec_…, with which the receiver verifies requests. It is shown this once."
+    )
+    errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
+
+
+@strawberry.type(description="The answer to updateWebhook.")
+class UpdateWebhookPayload:
+    """The changed webhook, or errors."""
+
+    webhook: Webhook | None = strawberry.field(default=None, description="The webhook as it is now.")
+    errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
+
+
+@strawberry.type(description="The answer to deleteWebhook.")
+class DeleteWebhookPayload:
+    """The deleted webhook's id, or errors."""
+
+    deleted_id: ID | None = strawberry.field(default=None, description="The id of the webhook that was deleted.")
+    errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
+
+
+@strawberry.type
+class WebhookQuery:
+    """Root fields of this slice."""
+
+    @strawberry.field(description="A webhook by its id, deleted ones included; null when there is none.")
+    async def webhook(
+        self, id: Annotated[ID, strawberry.argument(description="whk_…")]
+    ) -> Webhook | None:
+        """One webhook."""
+        row = await WebhookRow.get_or_none(id=query_key(Prefix.WEBHOOK, id))
+        return Webhook.of(row) if row else None
+
+    @strawberry.field(description="The webhooks, newest first.")
+    async def webhooks(
+        self,
+        first: First = 20,
+        after: After = None,
+        filter: Annotated[WebhookFilter | None, strawberry.argument(description="Which ones.")] = None,
+    ) -> Connection[Webhook] | None:
+        """A page of webhooks."""
+        return await page(_filtered(filter or WebhookFilter()), first, after, Webhook.of)
+
+
+def _filtered(filter: WebhookFilter):  # type: ignore[no-untyped-def]  # a query set of rows
+    rows = WebhookRow.all()
+    if not filter.include_deleted:
+        rows = rows.filter(deleted_at=None)
+    if filter.models is not None:
+        rows = rows.filter(model__in=filter.models)
+    if filter.is_active is not None:
+        rows = rows.filter(is_active=filter.is_active)
+    if filter.search:
+        rows = rows.filter(Q(name__icontains=filter.search) | Q(url__icontains=filter.search))
+    return rows
+
+
+@strawberry.type
+class WebhookMutation:
+    """Root fields of this slice."""
+
+    @strawberry.mutation(description="Create a webhook. The answer alone shows its signing secret.")
+    async def create_webhook(
+        self, info: Info, input: Annotated[CreateWebhookInput, strawberry.argument(description="The new webhook.")]
+    ) -> CreateWebhookPayload | None:
+        """Create."""
+
+        async def work() -> CreateWebhookPayload:
+            webhook, secret = await info.context.services.webhooks.create(WebhookSpec(**_values(input)))
+            return CreateWebhookPayload(webhook=Webhook.of(webhook), signing_secret=secret)
+
+        return await answered(CreateWebhookPayload, work())
+
+    @strawberry.mutation(description="Change a webhook. Waiting events are delivered as it is configured then.")
+    async def update_webhook(
+        self, info: Info, input: Annotated[UpdateWebhookInput, strawberry.argument(description="What to change.")]
+    ) -> UpdateWebhookPayload | None:
+        """Update."""
+
+        async def work() -> UpdateWebhookPayload:
+            expected = or_none(input.expected_updated_at)
+            webhook = await info.context.services.webhooks.update(input.id, _values(input), expected)
+            return UpdateWebhookPayload(webhook=Webhook.of(webhook))
+
+        return await answered(UpdateWebhookPayload, work())
+
+    @strawberry.mutation(description="Delete a webhook: it fires no more and its waiting events are cancelled.")
+    async def delete_webhook(
+        self, info: Info, id: Annotated[ID, strawberry.argument(description="whk_…")]
+    ) -> DeleteWebhookPayload | None:
+        """Delete, softly."""
+
+        async def work() -> DeleteWebhookPayload:
+            await info.context.services.webhooks.delete(id)
+            return DeleteWebhookPayload(deleted_id=id)
+
+        return await answered(DeleteWebhookPayload, work(), prefix="")
+
+
+def _values(input: CreateWebhookInput | UpdateWebhookInput) -> dict[str, object]:
+    """The given fields as the domain's WebhookSpec names and types them."""
+    values = given(input, renamed={"retry_delays_seconds": "retry_delays"})
+    for name in ("actions", "retry_delays"):
+        if values.get(name) is not None:
+            values[name] = tuple(values[name])
+    if values.get("headers") is not None:
+        values["headers"] = tuple((header.name, header.value) for header in values["headers"])
+    return values

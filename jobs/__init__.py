@@ -1,0 +1,1 @@
+"""How it is delivered: claims, rendering, sending, recording."""

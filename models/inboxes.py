@@ -1,0 +1,192 @@
+"""What people do with inboxes, and what an inbox does with a request."""
+
+import asyncio
+import secrets as randomness
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from tortoise.expressions import F
+from tortoise.transactions import in_transaction
+from yarl import URL
+
+from ringback.models import clock, ids
+from ringback.models.errors import ProblemCode
+from ringback.models.event import Event
+from ringback.models.ids import Prefix
+from ringback.models.inbox import Inbox, InboxRequest, SignatureCheck
+from ringback.models.inputs import Problems, key_of, not_found
+from ringback.models.secrets import SecretBox
+from ringback.models.signing import check_secret, verify
+from ringback.models.wakeups import Topic, wakeups
+from ringback.models.webhook import Webhook
+
+PATH = "/inbox/"
+MAX_NAME = 200
+MAX_RESPONSES = 100
+MAX_RESPONSE_BODY = 65_536
+MAX_DELAY_MS = 60_000
+MAX_CONTENT_TYPE = 200
+EVENT_ID_HEADER = "ps-webhook_event-id"
+
+
+@dataclass(frozen=True, slots=True)
+class InboxResponse:
+    """What an inbox answers: after `delay_ms` milliseconds, this."""
+
+    status_code: int = 200
+    body: str = ""
+    content_type: str = "text/plain"
+    delay_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A request as it arrived; `url` is path and query, headers in their order."""
+
+    method: str
+    url: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    remote_address: str | None
+
+
+class InboxAddresses:
+    """Which addresses are inboxes of this server, by its public URL."""
+
+    def __init__(self, public_url: str) -> None:
+        self._base = URL(public_url)
+
+    def url(self, token: str) -> str:
+        """The absolute address of an inbox."""
+        return str(self._base).rstrip("/") + PATH + token
+
+    def token(self, url: URL) -> str | None:
+        """The token in an inbox address of this server, compared as normalised URLs; None for every other address."""
+        here = self._base
+        if (url.scheme, url.host, url.port) != (here.scheme, here.host, here.port) or url.user or url.password:
+            return None
+        prefix = here.path.rstrip("/") + PATH
+        token = url.path.removeprefix(prefix)
+        return token if url.path.startswith(prefix) and token and "/" not in token else None
+
+    async def is_own(self, url: str | URL) -> bool:
+        """Whether the address is an existing inbox of this server."""
+        try:
+            token = self.token(URL(url) if isinstance(url, str) else url)
+        except ValueError:
+            return False
+        return token is not None and await Inbox.exists(token=token)
+
+
+class Inboxes:
+    """The inboxes of a database."""
+
+    def __init__(self, secrets: SecretBox) -> None:
+        self._secrets = secrets
+
+    async def create(
+        self, name: str | None, responses: Sequence[InboxResponse], signing_secret: str | None = None
+    ) -> Inbox:
+        """Create an inbox; raises InputRejected."""
+        problems = Problems()
+        name = problems.line("name", name, longest=MAX_NAME, required=False)
+        _check_responses(problems, responses)
+        fault = check_secret(signing_secret) if signing_secret is not None else None
+        if fault is not None:
+            problems.add("signing_secret", fault)
+        problems.refuse_if_any()
+        async with in_transaction() as db:
+            return await Inbox.create(
+                token=randomness.token_urlsafe(16),
+                name=name,
+                responses=[
+                    {"status_code": r.status_code, "body": r.body, "content_type": r.content_type, "delay_ms": r.delay_ms}
+                    for r in responses
+                ],
+                signing_secret=self._secrets.seal(signing_secret) if signing_secret is not None else None,
+                created_at=await clock.now(db),
+                using_db=db,
+            )
+
+    async def clear(self, inbox_id: str) -> int:
+        """Forget the requests of an inbox, whose responses begin anew; returns how many there were."""
+        key = key_of(Prefix.INBOX, inbox_id)
+        async with in_transaction() as db:
+            if not await Inbox.filter(id=key).using_db(db).update(request_count=0):
+                raise not_found("inbox", inbox_id)
+            return await InboxRequest.filter(inbox_id=key).using_db(db).delete()
+
+    async def delete(self, inbox_id: str) -> None:
+        """Delete an inbox with its requests; its address answers 404 from now on."""
+        key = key_of(Prefix.INBOX, inbox_id)
+        async with in_transaction() as db:
+            if not await Inbox.filter(id=key).using_db(db).delete():
+                raise not_found("inbox", inbox_id)
+
+    async def receive(self, token: str, request: Received) -> InboxResponse | None:
+        """Keep a request and tell what to answer; None when there is no such inbox."""
+        async with in_transaction() as db:
+            inbox = await Inbox.get_or_none(token=token).using_db(db)
+            if inbox is None:
+                return None
+            response = InboxResponse(**inbox.responses[min(inbox.request_count, len(inbox.responses) - 1)])
+            event = await self._event(request)
+            await Inbox.filter(id=inbox.id).using_db(db).update(request_count=F("request_count") + 1)
+            await InboxRequest.create(
+                inbox_id=inbox.id,
+                received_at=await clock.now(db),
+                method=request.method[:32],
+                url=request.url,
+                headers=[[name, value] for name, value in request.headers],
+                body=request.body,
+                remote_address=request.remote_address,
+                response_status_code=response.status_code,
+                signature=await self._check_signature(inbox, event, request),
+                event_id=event.id if event else None,
+                using_db=db,
+            )
+        wakeups.notify(Topic.RECEIVED)
+        return response
+
+    async def _event(self, request: Received) -> Event | None:
+        """Our event that the request's header names, if it is one."""
+        named = next((value for name, value in request.headers if name.lower() == EVENT_ID_HEADER), None)
+        try:
+            key: UUID | None = ids.decode(Prefix.EVENT, named) if named else None
+        except ValueError:
+            return None
+        return await Event.get_or_none(id=key) if key else None
+
+    async def _check_signature(self, inbox: Inbox, event: Event | None, request: Received) -> SignatureCheck:
+        """By the inbox's own secret, else by the secret of the webhook whose event it is."""
+        sealed = inbox.signing_secret
+        if sealed is None and event is not None:
+            sealed = (await Webhook.get(id=event.webhook_id)).signing_secret
+        headers = {name.lower(): value for name, value in request.headers}
+        if sealed is None:
+            return SignatureCheck.NOT_CHECKED if "webhook-signature" in headers else SignatureCheck.ABSENT
+        return SignatureCheck(verify(headers, request.body, self._secrets.open(sealed), now=None).value)
+
+
+async def wait_before(response: InboxResponse) -> None:
+    """Wait as long as the response says."""
+    if response.delay_ms:
+        await asyncio.sleep(response.delay_ms / 1000)
+
+
+def _check_responses(problems: Problems, responses: Sequence[InboxResponse]) -> None:
+    if not responses:
+        problems.add("responses", "must have at least one entry")
+    elif len(responses) > MAX_RESPONSES:
+        problems.add("responses", f"has {len(responses)} entries; {MAX_RESPONSES} are allowed", ProblemCode.TOO_LARGE)
+    for index, response in enumerate(responses[:MAX_RESPONSES]):
+        field = f"responses[{index}]"
+        if not 200 <= response.status_code <= 599:
+            problems.add(f"{field}.status_code", "must be from 200 to 599")
+        if not 0 <= response.delay_ms <= MAX_DELAY_MS:
+            problems.add(f"{field}.delay_ms", f"must be from 0 to {MAX_DELAY_MS:,} milliseconds")
+        problems.text(f"{field}.body", response.body, longest=MAX_RESPONSE_BODY)
+        problems.line(f"{field}.content_type", response.content_type, longest=MAX_CONTENT_TYPE)
+        if not response.content_type.isascii():
+            problems.add(f"{field}.content_type", "must be a media type such as application/json")

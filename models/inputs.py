@@ -1,0 +1,93 @@
+"""Checks that many inputs share: texts, ids, and the guard against lost updates."""
+
+import datetime as dt
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Set
+from typing import Any
+from uuid import UUID
+
+from ringback.models import ids
+from ringback.models.errors import InputRejected, Problem, ProblemCode
+from ringback.models.snapshot import timestamp
+
+#: Control characters that no text of one line may hold.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+#: What no stored text may hold: NUL ends a text in some databases, and lone surrogates are no Unicode text.
+_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
+
+
+class Problems:
+    """Collects all that is wrong with an input, then refuses it as a whole."""
+
+    def __init__(self) -> None:
+        self._found: list[Problem] = []
+
+    def add(self, field: str | None, message: str, code: ProblemCode = ProblemCode.INVALID) -> None:
+        """Note one problem."""
+        self._found.append(Problem(message, field, code))
+
+    def refuse_if_any(self) -> None:
+        """Raises InputRejected when there are problems."""
+        if self._found:
+            raise InputRejected(*self._found)
+
+    def no_nulls(self, values: Mapping[str, Any], *, clearable: Set[str]) -> None:
+        """Note each null in an update that cannot be cleared."""
+        for name, value in values.items():
+            if value is None and name not in clearable:
+                self.add(name, "cannot be null; leave it out to keep it")
+
+    def line(self, field: str, value: str | None, *, longest: int, required: bool = True) -> str | None:
+        """A text of one line, without blanks around it; None when it is empty and not required."""
+        text = (value or "").strip()
+        if not text:
+            if required:
+                self.add(field, "must not be empty")
+            return None
+        if _CONTROL.search(text) or _UNSTORABLE.search(text):
+            self.add(field, "must be one line, without control characters")
+        elif len(text) > longest:
+            self.add(field, f"has {len(text):,} characters; {longest:,} are allowed", ProblemCode.TOO_LARGE)
+        return text
+
+    def text(self, field: str, value: str | None, *, longest: int) -> str | None:
+        """A text of any number of lines; None when it is blank."""
+        if value is None or not value.strip():
+            return None
+        if _UNSTORABLE.search(value):
+            self.add(field, "must not hold NUL or lone surrogate characters")
+        elif len(value) > longest:
+            self.add(field, f"has {len(value):,} characters; {longest:,} are allowed", ProblemCode.TOO_LARGE)
+        return value
+
+
+def key_of(prefix: str, text: str, field: str = "id") -> UUID:
+    """The key in an id that a person gave; raises InputRejected."""
+    try:
+        return ids.decode(prefix, text)
+    except ValueError as error:
+        raise InputRejected(Problem(str(error), field)) from error
+
+
+def not_found(what: str, text: str, field: str = "id") -> InputRejected:
+    """The refusal of an id that names nothing."""
+    return InputRejected(Problem(f"There is no {what} with the id {text}.", field, ProblemCode.NOT_FOUND))
+
+
+def check_unchanged(stored: dt.datetime, expected: dt.datetime | None, field: str = "expected_updated_at") -> None:
+    """Raises InputRejected (CONFLICT) when somebody else has updated the object since it was read."""
+    if expected is not None and stored != expected:
+        raise InputRejected(
+            Problem(
+                f"It was updated at {timestamp(stored)}, after the state that you have seen: read it again first.",
+                field,
+                ProblemCode.CONFLICT,
+            )
+        )
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A hint such as ": did you mean item.phone?"; empty when nothing is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f": did you mean {near[0]}?" if near else ""

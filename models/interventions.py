@@ -1,0 +1,155 @@
+"""What people do to events: fire a test, redeliver, cancel (rules 9, 11 and 12 of the design)."""
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any
+
+from tortoise.backends.base.client import BaseDBAsyncClient
+from tortoise.transactions import in_transaction
+
+from ringback.models import clock, log, outbox, snapshot
+from ringback.models.errors import InputRejected, Problem, ProblemCode
+from ringback.models.event import Event, EventStatus
+from ringback.models.ids import Prefix
+from ringback.models.inputs import key_of, not_found
+from ringback.models.log import LogEntry, LogKind
+from ringback.models.registry import registry
+from ringback.models.snapshot import timestamp
+from ringback.models.transactions import UnitOfWork, unit_of
+from ringback.models.wakeups import Topic, wakeups
+from ringback.models.webhook import Action, Webhook
+
+WAITING = (EventStatus.PENDING, EventStatus.RETRYING)
+
+
+async def test_fire(webhook_id: str, action: Action, item: Any) -> Event:
+    """Record a test event of a webhook, due at once, whatever its condition and activity say.
+
+    `item` is any JSON value as a client sent it; None sends the model's sample. Raises InputRejected.
+    """
+    key = key_of(Prefix.WEBHOOK, webhook_id, "webhook_id")
+    if item is not None and not isinstance(item, Mapping):
+        raise InputRejected(Problem('must be a JSON object, such as {"name": "Maria"}', "item"))
+    async with in_transaction() as db:
+        webhook = await Webhook.get_or_none(id=key, deleted_at=None).using_db(db)
+        if webhook is None:
+            raise not_found("webhook", webhook_id, "webhook_id")
+        model = registry.get(webhook.model)
+        if item is None:
+            item = snapshot.sample(model) if model else {}
+        now = await clock.now(db)
+        object_id = item.get("id")
+        event = Event(
+            webhook_id=webhook.id,
+            model=webhook.model,
+            action=action,
+            object_id=None if object_id is None else str(object_id)[:255],
+            is_test=True,
+            test_item=dict(item),
+            max_attempts=len(webhook.retry_delays),
+            next_attempt_at=now,
+            due_at=now,
+            created_at=now,
+        )
+        await outbox.save_events(db, _unit(db), [event])
+    return event
+
+
+async def redeliver(event_id: str) -> Event:
+    """Make the waiting attempt of a retrying event now, or begin a new round of an ended one; raises InputRejected."""
+    async with in_transaction() as db:
+        event, webhook = await _event(db, event_id)
+        _check_redeliverable(event, webhook)
+        now = await clock.now(db)
+        if event.status is EventStatus.RETRYING:
+            due = now
+        else:
+            due = now + dt.timedelta(seconds=webhook.retry_delays[0])
+            event.status = EventStatus.RETRYING if event.attempt_count else EventStatus.PENDING
+            event.attempts_before_round = event.attempt_count
+            event.abandoned_in_a_row = 0
+            event.max_attempts = event.attempt_count + len(webhook.retry_delays)
+            event.finished_at = None
+        if event.lease is None:
+            event.next_attempt_at = event.due_at = due
+        await event.save(using_db=db)
+        message = f"Redelivery asked for; attempt {event.attempt_count + 1} due at {timestamp(due)}"
+        await _log(db, event, LogKind.RETRY_SCHEDULED, message, now)
+    return event
+
+
+async def cancel(event_id: str) -> Event:
+    """Cancel an event that still waits; an attempt under way ends and is kept. Raises InputRejected."""
+    async with in_transaction() as db:
+        event, _ = await _event(db, event_id)
+        if event.status not in WAITING:
+            raise _conflict(f"The event has already ended ({event.status}); there is nothing to cancel.")
+        now = await clock.now(db)
+        event.status = EventStatus.CANCELLED
+        event.next_attempt_at = None
+        event.finished_at = now
+        if event.lease is None:
+            event.due_at = None
+        await event.save(using_db=db)
+        await _log(db, event, LogKind.EVENT_CANCELLED, "Cancelled by request", now)
+    return event
+
+
+async def cancel_waiting(db: BaseDBAsyncClient, webhook: Webhook, why: str, now: dt.datetime, *, tests: bool) -> None:
+    """Cancel, within the caller's transaction, the waiting events of a webhook that fires no more.
+
+    `tests` says whether test events go with them: they outlive a deactivation (rule 11), not a deletion. It takes two
+    statements, however many there are. Events under way keep their lease, so that the attempt is recorded.
+    """
+    waiting = f"webhook_id = ? AND status IN ('{EventStatus.PENDING}', '{EventStatus.RETRYING}')"
+    if not tests:
+        waiting += " AND NOT is_test"
+    await db.execute_query(
+        "INSERT INTO ringback_log (at, kind, message, webhook_id, event_id, model) "
+        f"SELECT ?, ?, ?, webhook_id, id, model FROM ringback_event WHERE {waiting} ORDER BY id",
+        [str(now), LogKind.EVENT_CANCELLED.value, why, str(webhook.id)],
+    )
+    await db.execute_query(
+        "UPDATE ringback_event SET status = ?, next_attempt_at = NULL, finished_at = ?, "
+        f"due_at = CASE WHEN lease IS NULL THEN NULL ELSE due_at END WHERE {waiting}",
+        [EventStatus.CANCELLED.value, str(now), str(webhook.id)],
+    )
+    _unit(db).on_commit(lambda: wakeups.notify(Topic.LOGGED))
+
+
+def _check_redeliverable(event: Event, webhook: Webhook) -> None:
+    if event.status is EventStatus.PENDING:
+        raise _conflict("The event has not had its first attempt yet; there is nothing to redeliver.")
+    if webhook.deleted_at is not None:
+        raise _conflict("The event's webhook was deleted; nothing can be delivered for it.")
+    if not webhook.is_active and not event.is_test:
+        raise _conflict("The event's webhook is not active: activate it first.")
+    if event.status.ended and event.lease is not None:
+        raise _conflict("An attempt is still under way: redeliver when it has ended.")
+
+
+async def _event(db: BaseDBAsyncClient, event_id: str) -> tuple[Event, Webhook]:
+    key = key_of(Prefix.EVENT, event_id)
+    event = await Event.get_or_none(id=key).using_db(db)
+    if event is None:
+        raise not_found("event", event_id)
+    return event, await Webhook.get(id=event.webhook_id).using_db(db)
+
+
+async def _log(db: BaseDBAsyncClient, event: Event, kind: LogKind, message: str, now: dt.datetime) -> None:
+    row = log.entry(kind, message, at=now, webhook_id=event.webhook_id, event_id=event.id, model=event.model)
+    await LogEntry.bulk_create([row], using_db=db)
+    unit = _unit(db)
+    unit.on_commit(lambda: wakeups.notify(Topic.LOGGED))
+    unit.on_commit(lambda: wakeups.notify(Topic.DUE))
+
+
+def _unit(db: BaseDBAsyncClient) -> UnitOfWork:
+    unit = unit_of(db)
+    assert unit is not None, "in_transaction() of Ringback's own client"
+    return unit
+
+
+def _conflict(message: str) -> InputRejected:
+    return InputRejected(Problem(message, "id", ProblemCode.CONFLICT))
+

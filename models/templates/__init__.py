@@ -1,0 +1,30 @@
+"""Liquid for bodies, URLs, header values and conditions of webhooks: the one place where Ringback meets python-liquid.
+
+`compile_template` and `compile_condition` are for delivery, `check_template` and `check_condition` for the moment a
+webhook is saved, `scope` for the names that both see. All failures are TemplateErrors, with line and column.
+
+    lexer        text → tokens, blocks balanced        values     what a value prints as
+    parsing      tokens → syntax tree                  filters    the filters there are, each with its caps
+    environment  tags, and what a name means           functions  the filters that are ours
+    hardening    checkpoints, bounded ranges           limits     the caps, and the meter of a render
+    compiled     Template, Condition, cache            problems   python-liquid's errors → TemplateError
+    checks       what is certainly wrong               fields     the names that a model has
+"""
+
+from .checks import check_condition, check_template
+from .compiled import Condition, Template, compile_condition, compile_template
+from .limits import MAX_OUTPUT_BYTES, MAX_SOURCE_BYTES
+from .scope import EventFacts, scope
+
+__all__ = [
+    "MAX_OUTPUT_BYTES",
+    "MAX_SOURCE_BYTES",
+    "Condition",
+    "EventFacts",
+    "Template",
+    "check_condition",
+    "check_template",
+    "compile_condition",
+    "compile_template",
+    "scope",
+]

@@ -1,0 +1,193 @@
+"""The filters that a template may use: an allow-list, each with a cap on what goes in and what comes out.
+
+Most are python-liquid's own, a few are ours (`functions`). Around all of them stands the same guard: it counts the
+arguments, turns values into text the way output does (so that `{{ true | append: "" }}` is "true"), counts the work,
+and lets no Python error through.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from inspect import Parameter, signature
+from math import isfinite
+
+from liquid import Undefined
+from liquid.exceptions import FilterArgumentError, UndefinedError
+
+from . import functions
+from .limits import MAX_INTEGER_BITS, MAX_ITEMS, MAX_TEXT, BadArgument, LimitReached, Meter, Refusal
+from .problems import quote
+from .values import breadth, text_of, weight
+
+Run = Callable[..., object]
+#: Makes the arguments ready for a filter, and says how much there is to read.
+Take = Callable[[object, tuple[object, ...]], tuple[object, list[object], int]]
+
+
+class Filter:
+    """One filter, callable with the meter of the render, the value on its left, and its arguments."""
+
+    __slots__ = ("_least", "_most", "_named", "_neutral", "_run", "_take", "name")
+
+    def __init__(self, name: str, run: Run, take: Take, neutral: object) -> None:
+        parameters = signature(run).parameters.values()
+        places = [p for p in parameters if p.kind is Parameter.POSITIONAL_OR_KEYWORD][1:]
+        self.name = name
+        self._run = run
+        self._take = take
+        self._neutral = neutral
+        self._least = sum(p.default is Parameter.empty for p in places)
+        self._most = len(places)
+        self._named = {p.name for p in parameters if p.kind is Parameter.KEYWORD_ONLY} - {"environment"}
+
+    def __call__(
+        self, meter: Meter, value: object, arguments: tuple[object, ...], named: Mapping[str, object]
+    ) -> object:
+        """Return the filtered value; raises Refusal, or UndefinedError for an unknown name."""
+        if misuse := self.misuse(len(arguments), named):
+            raise BadArgument(misuse)
+        for one in (value, *arguments) if self.name != "default" else ():
+            if isinstance(one, Undefined):
+                raise UndefinedError(one.hint, token=None)
+        left, rest, reading = self._take(value, arguments)
+        meter.work(reading)
+        try:
+            result = self._run(left, *rest, **named)
+        except (Refusal, UndefinedError):
+            raise
+        except FilterArgumentError as error:
+            given = quote(", ".join(text_of(one) for one in arguments)) or "this value"
+            raise BadArgument(f"'{self.name}' does not accept {given}") from error
+        except Exception as error:
+            raise Refusal(f"'{self.name}' cannot work with this value") from error
+        meter.work(_cost(self.name, result))
+        return result
+
+    def misuse(self, count: int, named: Mapping[str, object]) -> str | None:
+        """Return what is wrong with the number or the names of the arguments, or None."""
+        for name in named:
+            if name not in self._named:
+                return f"'{self.name}' has no argument named '{quote(name)}'"
+        if self._least <= count <= self._most:
+            return None
+        takes = "no argument" if self._most == 0 else f"{self._least} argument" + "s" * (self._least != 1)
+        if 0 < self._most != self._least:
+            takes = f"{self._least} to {self._most} arguments"
+        return f"'{self.name}' takes {takes}, not {count}"
+
+    def refuses(self, arguments: tuple[object, ...], named: Mapping[str, object]) -> str | None:
+        """Return why these arguments can never work, whatever stands on the left, or None."""
+        try:
+            self(Meter(), self._neutral, arguments, named)
+        except BadArgument as error:
+            return str(error.message)
+        except Refusal:
+            return None
+        return None
+
+
+def _cost(name: str, result: object) -> int:
+    """Refuse a result that is too large, and return how much was made."""
+    if isinstance(result, str):
+        if len(result) > MAX_TEXT:
+            raise LimitReached(f"'{name}' makes more than {MAX_TEXT} characters")
+        return len(result)
+    if isinstance(result, list):
+        if len(result) > MAX_ITEMS:
+            raise LimitReached(f"'{name}' makes more than {MAX_ITEMS} elements")
+        return 16 * len(result)
+    if isinstance(result, float) and not isfinite(result):
+        raise LimitReached(f"'{name}' makes a number that is too large")
+    if isinstance(result, int) and result.bit_length() > MAX_INTEGER_BITS:
+        raise LimitReached(f"'{name}' makes a number that is too large")
+    return 0
+
+
+def _take_text(value: object, arguments: tuple[object, ...]) -> tuple[object, list[object], int]:
+    """Everything is text, on both sides."""
+    left = text_of(value)
+    right = [text_of(one) for one in arguments]
+    reading = len(left) + sum(map(len, right))
+    if reading > MAX_TEXT:
+        raise LimitReached(f"a filter takes at most {MAX_TEXT} characters")
+    return left, list(right), reading
+
+
+def _take_list(value: object, arguments: tuple[object, ...]) -> tuple[object, list[object], int]:
+    """Only the elements themselves are looked at, or one field of each, which may be compared with an argument."""
+    if any(isinstance(one, dict | list | tuple | range) for one in arguments):
+        raise BadArgument("the arguments of this filter must be texts, numbers, true, false or nil")
+    elements = _elements(value)
+    compared = sum(len(one) for one in arguments if isinstance(one, str))
+    return value, list(arguments), elements * (8 + compared // 8)
+
+
+def _take_lists(value: object, arguments: tuple[object, ...]) -> tuple[object, list[object], int]:
+    """The arguments are lists as well."""
+    return value, list(arguments), 8 * _elements([value, *arguments])
+
+
+def _take_deep(value: object, arguments: tuple[object, ...]) -> tuple[object, list[object], int]:
+    """Each element is looked at with all that it holds."""
+    left, right, reading = _take_list(value, arguments)
+    reading += weight([left, right])
+    if reading > MAX_TEXT:
+        raise LimitReached(f"a filter takes at most {MAX_TEXT} characters")
+    return left, right, reading
+
+
+def _elements(value: object) -> int:
+    elements = breadth(value, MAX_ITEMS)
+    if elements > MAX_ITEMS:
+        raise LimitReached(f"a filter takes at most {MAX_ITEMS} elements")
+    return elements
+
+
+def _take_as_is(value: object, arguments: tuple[object, ...]) -> tuple[object, list[object], int]:
+    """The filter looks at the surface of the value only."""
+    if isinstance(value, range):
+        _elements(value)
+    return value, list(arguments), 0
+
+
+_TEXT = """
+    append base64_decode base64_encode base64_url_safe_decode base64_url_safe_encode capitalize downcase escape
+    escape_once escapejs lstrip newline_to_br prepend remove remove_first remove_last replace replace_first replace_last
+    rstrip split squish strip strip_html strip_newlines truncate truncatewords upcase url_decode url_encode
+"""
+_NUMBERS = "abs at_least at_most ceil divided_by floor minus modulo plus round times"
+_LISTS = "compact find find_index has map reject reverse where"
+_DEEP_LISTS = "join sort sort_natural sum uniq"
+_OTHERS = "date default first json last size slice"
+
+_OURS: dict[str, Run] = {
+    "date": functions.date,
+    "join": functions.join,
+    "json": functions.json,
+    "map": functions.map_,
+    "replace": functions.replace,
+    "slice": functions.slice_,
+    "split": functions.split,
+    "strip_html": functions.strip_html,
+    "uniq": functions.uniq,
+}
+
+
+def _filters(names: str, take: Take, neutral: object) -> dict[str, Filter]:
+    made = {}
+    for name in names.split():
+        run = _OURS.get(name) or functions.PRISTINE.filters[name]
+        if getattr(run, "with_environment", False):
+            run = partial(run, environment=functions.PRISTINE)
+        made[name] = Filter(name, run, take, neutral)
+    return made
+
+
+#: Every filter there is, by the name that templates use.
+FILTERS: Mapping[str, Filter] = {
+    **_filters(_TEXT, _take_text, ""),
+    **_filters(_NUMBERS, _take_as_is, 0),
+    **_filters(_LISTS, _take_list, []),
+    **_filters(_DEEP_LISTS, _take_deep, []),
+    **_filters("concat", _take_lists, []),
+    **_filters(_OTHERS, _take_as_is, ""),
+}

@@ -1,0 +1,131 @@
+"""The filters that are ours: python-liquid's are quadratic here, unbounded, or print Python's repr."""
+
+from datetime import UTC, datetime
+
+from liquid import Environment
+from liquid.filter import liquid_filter, sequence_filter, string_filter
+
+from .limits import MAX_ITEMS, MAX_TEXT, LimitReached
+from .values import json_of, text_of
+
+#: Longest date and longest date format, in characters.
+_MAX_DATE = 100
+#: Tags whose content is no text, and what ends them.
+_HIDING = {"script": "/script", "style": "/style"}
+
+#: python-liquid with all its filters, as it comes.
+PRISTINE = Environment()
+
+
+@liquid_filter
+def date(value: object, form: object) -> str:
+    """Write a point in time with strftime; UTC where the text does not say otherwise, unreadable text as it is."""
+    text, form = text_of(value).strip(), text_of(form)
+    if not text or not form or len(text) > _MAX_DATE:
+        return text
+    if len(form) > _MAX_DATE:
+        raise LimitReached(f"a date format has at most {_MAX_DATE} characters")
+    moment = _moment(text)
+    # Python leaves %s to the C library, which knows local time only.
+    return text if moment is None else moment.strftime(form.replace("%s", str(int(moment.timestamp()))))
+
+
+def _moment(text: str) -> datetime | None:
+    if text in ("now", "today"):
+        return datetime.now(UTC)
+    try:
+        if text.isdecimal():
+            return datetime.fromtimestamp(int(text), UTC)
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            # python-liquid reads what people write ("March 14, 2016"), and gives back what it cannot read.
+            readable = PRISTINE.filters["date"](text, "%Y-%m-%dT%H:%M:%S.%f%z", environment=PRISTINE)
+            moment = datetime.fromisoformat(readable)
+    except (ArithmeticError, OSError, ValueError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+@sequence_filter
+def join(items: list[object], separator: object = " ") -> str:
+    """Join elements as they would be printed, and stop as soon as the result is too long."""
+    glue, length = text_of(separator), 0
+    pieces: list[str] = []
+    for item in items:
+        pieces.append(text_of(item))
+        length += len(pieces[-1]) + len(glue)
+        if length > MAX_TEXT + len(glue):
+            raise LimitReached(f"'join' makes more than {MAX_TEXT} characters")
+    return glue.join(pieces)
+
+
+def json(value: object) -> str:
+    """Write compact JSON."""
+    return json_of(value)
+
+
+@sequence_filter
+def map_(items: list[object], key: object) -> list[object]:
+    """Take one field of each element, null where there is none."""
+    name = text_of(key)
+    return [item.get(name) if isinstance(item, dict) else None for item in items]
+
+
+@string_filter
+def replace(text: str, old: str, new: str = "") -> str:
+    """Replace every occurrence, once the length of the result is known to be harmless."""
+    if len(text) + text.count(old) * (len(new) - len(old)) > MAX_TEXT:
+        raise LimitReached(f"'replace' makes more than {MAX_TEXT} characters")
+    return text.replace(old, new)
+
+
+@liquid_filter
+def slice_(value: object, start: object, length: object = 1) -> object:
+    """Take a part of a list, or of the text of anything else."""
+    if not isinstance(value, list | tuple | range):
+        value = text_of(value)
+    return PRISTINE.filters["slice"](value, start, length)
+
+
+@string_filter
+def split(text: str, separator: str) -> list[str]:
+    """Split, but never into more elements than the guard needs to see that there are too many."""
+    if not text or text == separator:
+        return []
+    if not separator:
+        return list(text[: MAX_ITEMS + 1])
+    return text.split(None if separator == " " else separator, MAX_ITEMS)
+
+
+@string_filter
+def strip_html(text: str) -> str:
+    """Drop tags and comments, and scripts and styles with what is in them; python-liquid's parser is quadratic."""
+    first, *pieces = text.split("<", MAX_ITEMS)
+    if len(pieces) == MAX_ITEMS:
+        raise LimitReached(f"'strip_html' takes texts with less than {MAX_ITEMS} tags")
+    kept, closer = [first], ""
+    for piece in pieces:
+        comment = closer == "-->" or (not closer and piece.startswith("!--"))
+        tag, closed, after = piece.partition("-->" if comment else ">")
+        if not closer and not comment:
+            closer = next((end for start, end in _HIDING.items() if tag.lower().startswith(start)), "")
+            if not closer:
+                kept.append(after if closed else f"<{piece}")
+        elif closed and (comment or tag.lower().startswith(closer)):
+            kept.append(after)
+            closer = ""
+        elif comment:
+            closer = "-->"
+    return "".join(kept)
+
+
+@sequence_filter
+def uniq(items: list[object], key: object = None) -> list[object]:
+    """Drop repeated elements by hashing them; python-liquid compares each with each."""
+    seen: dict[tuple[type, object], object] = {}
+    for item in items:
+        part = item.get(text_of(key)) if key is not None and isinstance(item, dict) else item
+        simple = json_of(part) if isinstance(part, dict | list | tuple) else part
+        seen.setdefault((type(part), simple), item)
+    return list(seen.values())

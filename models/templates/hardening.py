@@ -1,0 +1,98 @@
+"""Closes in a parsed template what python-liquid leaves open.
+
+Its nodes and expressions are fixed at parse time by static methods that cannot be replaced, so the tree is changed
+afterwards: every block begins with a checkpoint, and every range gets an end that is checked when it is evaluated.
+"""
+
+from collections.abc import Iterable
+from typing import TextIO
+
+from liquid import BlockNode, Expression, Node, RenderContext, Token
+from liquid.builtin.expressions.primitive import IntegerLiteral, RangeLiteral
+from liquid.limits import to_int
+from liquid.template import BoundTemplate
+from liquid.token import TOKEN_TAG
+
+from .environment import ENVIRONMENT, Context
+from .limits import MAX_EXPRESSION_DEPTH, MAX_ITEMS, LimitReached
+
+
+class Checkpoint(Node):
+    """Stands first in every block, so that no loop and no branch runs uncounted."""
+
+    __slots__ = ()
+
+    def render_to_output(self, context: RenderContext, buffer: TextIO) -> int:
+        """Count the block and print nothing."""
+        assert isinstance(context, Context), "templates are rendered with our own context only"
+        context.token = self.token
+        context.meter.step()
+        return 0
+
+
+class _RangeEnd(Expression):
+    """The end of a range, which must not be far from its start; loops, filters and `contains` all walk along ranges."""
+
+    __slots__ = ("start", "stop")
+
+    def __init__(self, start: Expression, stop: Expression) -> None:
+        super().__init__(stop.token)
+        self.start = start
+        self.stop = stop
+
+    def __str__(self) -> str:
+        return str(self.stop)
+
+    def evaluate(self, context: RenderContext) -> int:
+        stop = _whole(self.stop.evaluate(context))
+        if stop - _whole(self.start.evaluate(context)) >= MAX_ITEMS:
+            raise _too_long()
+        return stop
+
+    def children(self) -> list[Expression]:
+        return [self.stop]
+
+
+def harden(nodes: Iterable[Node], tag: Token | None = None) -> None:
+    """Put the checkpoints into a parsed template and bound its ranges; raises LimitReached for what cannot pass."""
+    context = RenderContext(BoundTemplate(ENVIRONMENT, []))
+    for node in nodes:
+        inner = node.token if node.token.kind == TOKEN_TAG else tag
+        for expression in node.expressions():
+            harden_expression(expression)
+        if isinstance(node, BlockNode):
+            node.nodes.insert(0, Checkpoint(tag or node.token))
+        harden(node.children(context), inner)
+
+
+def harden_expression(expression: Expression, depth: int = 0) -> None:
+    """Bound the ranges in an expression; raises LimitReached for one that is too deep, or a range that is too long."""
+    try:
+        if depth > MAX_EXPRESSION_DEPTH:
+            raise LimitReached("this expression is nested too deeply")
+        if isinstance(expression, RangeLiteral):
+            start, stop = expression.start, expression.stop
+            if (
+                isinstance(start, IntegerLiteral)
+                and isinstance(stop, IntegerLiteral)
+                and stop.value - start.value >= MAX_ITEMS
+            ):
+                raise _too_long()
+            expression.stop = _RangeEnd(start, stop)
+    except LimitReached as error:
+        error.token = expression.token
+        raise
+    for child in expression.children():
+        harden_expression(child, depth + 1)
+
+
+def _whole(value: object) -> int:
+    """Read an end of a range as python-liquid does."""
+    try:
+        return to_int(value)
+    except (TypeError, ValueError):
+        return 0
+
+
+def _too_long() -> LimitReached:
+    return LimitReached(f"a range has at most {MAX_ITEMS} elements")

@@ -1,0 +1,289 @@
+"""What administrators do with webhooks: create, change, delete, with every rule that they must keep."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from tortoise.transactions import in_transaction
+
+from ringback.models import clock, interventions, snapshot
+from ringback.models.addresses import AddressPolicy, check_url_template, static_host
+from ringback.models.errors import ProblemCode
+from ringback.models.ids import Prefix
+from ringback.models.inboxes import InboxAddresses
+from ringback.models.inputs import Problems, check_unchanged, did_you_mean, key_of, not_found
+from ringback.models.registry import registry
+from ringback.models.secrets import SecretBox
+from ringback.models.settings import MAX_TIMEOUT_SECONDS
+from ringback.models.signing import new_secret
+from ringback.models.templates import MAX_SOURCE_BYTES, check_condition, check_template
+from ringback.models.webhook import (
+    DEFAULT_RETRY_DELAYS_SECONDS,
+    DEFAULT_TIMEOUT_SECONDS,
+    Action,
+    HttpMethod,
+    SuccessPolicy,
+    Webhook,
+)
+
+MAX_NAME = 200
+MAX_URL = 8_192
+MAX_HEADERS = 50
+MAX_HEADER_VALUE = 4_096
+MAX_CONDITION = 8_192
+MAX_ATTEMPTS = 20
+MAX_DELAY_SECONDS = 7 * 24 * 3600
+MIN_TIMEOUT_SECONDS = 0.1
+
+#: RFC 9110, 5.6.2.
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+#: RFC 9110, 8.3.1: type/subtype and parameters.
+_MEDIA_TYPE = re.compile(rf"{_TOKEN.pattern}/{_TOKEN.pattern}(\s*;\s*[\x20-\x7e]+)?")
+#: Headers that Ringback or the HTTP client sets (rule 5), with what to do instead.
+RESERVED_HEADERS: Mapping[str, str] = {
+    "host": "it follows from the URL",
+    "content-length": "it follows from the body",
+    "transfer-encoding": "it follows from the body",
+    "connection": "the HTTP client decides it",
+    "content-type": "set contentType instead",
+    "ps-webhook_event-id": "Ringback sets it",
+    "ringback-event": "Ringback sets it",
+    "webhook-id": "Ringback sets it",
+    "webhook-timestamp": "Ringback sets it",
+    "webhook-signature": "Ringback sets it",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookSpec:
+    """A webhook as an administrator writes it; `headers` are pairs of name and value."""
+
+    model: str
+    actions: tuple[Action, ...]
+    url: str
+    name: str | None = None
+    method: HttpMethod = HttpMethod.POST
+    is_active: bool = True
+    send_json: bool = False
+    body_template: str = ""
+    content_type: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    condition: str | None = None
+    retry_delays: tuple[int, ...] = DEFAULT_RETRY_DELAYS_SECONDS
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+    success_policy: SuccessPolicy = SuccessPolicy.STATUS_200
+
+
+#: What an update may set to null.
+CLEARABLE = frozenset({"name", "content_type", "condition"})
+
+
+class Webhooks:
+    """The webhooks of a database, under one address policy."""
+
+    def __init__(self, policy: AddressPolicy, inboxes: InboxAddresses, secrets: SecretBox) -> None:
+        self._policy = policy
+        self._inboxes = inboxes
+        self._secrets = secrets
+
+    async def create(self, spec: WebhookSpec) -> tuple[Webhook, str]:
+        """Create a webhook; returns it with its signing secret, which is shown this once. Raises InputRejected."""
+        spec = await self._checked(spec, _NAMES)
+        secret = new_secret()
+        async with in_transaction() as db:
+            now = await clock.now(db)
+            webhook = Webhook(signing_secret=self._secrets.seal(secret), created_at=now, updated_at=now)
+            _apply(webhook, spec)
+            await webhook.save(using_db=db, force_create=True)
+        return webhook, secret
+
+    async def update(self, webhook_id: str, changes: Mapping[str, Any], expected_updated_at: Any = None) -> Webhook:
+        """Change the given fields of a webhook; None clears a field that can be cleared. Raises InputRejected.
+
+        Deactivating it cancels its waiting events (rule 9).
+        """
+        problems = Problems()
+        problems.no_nulls(changes, clearable=CLEARABLE)
+        problems.refuse_if_any()
+        key = key_of(Prefix.WEBHOOK, webhook_id)
+        stored = await Webhook.get_or_none(id=key, deleted_at=None)
+        if stored is None:
+            raise not_found("webhook", webhook_id)
+        spec = await self._checked(replace(_spec(stored), **changes), frozenset(changes))
+        async with in_transaction() as db:
+            webhook = await Webhook.get_or_none(id=key, deleted_at=None).using_db(db)
+            if webhook is None:
+                raise not_found("webhook", webhook_id)
+            check_unchanged(webhook.updated_at, expected_updated_at)
+            wanted = replace(_spec(webhook), **{name: getattr(spec, name) for name in changes})
+            if wanted == _spec(webhook):
+                return webhook
+            deactivated = webhook.is_active and not wanted.is_active
+            _apply(webhook, wanted)
+            webhook.updated_at = await clock.now(db)
+            await webhook.save(using_db=db)
+            if deactivated:
+                why = "Cancelled: the webhook was deactivated"
+                await interventions.cancel_waiting(db, webhook, why, webhook.updated_at, tests=False)
+        return webhook
+
+    async def delete(self, webhook_id: str) -> None:
+        """Delete a webhook softly and cancel its waiting events; its history stays. Raises InputRejected."""
+        key = key_of(Prefix.WEBHOOK, webhook_id)
+        async with in_transaction() as db:
+            webhook = await Webhook.get_or_none(id=key, deleted_at=None).using_db(db)
+            if webhook is None:
+                raise not_found("webhook", webhook_id)
+            now = await clock.now(db)
+            webhook.deleted_at = webhook.updated_at = now
+            webhook.is_active = False
+            await webhook.save(using_db=db)
+            await interventions.cancel_waiting(db, webhook, "Cancelled: the webhook was deleted", now, tests=True)
+
+    async def _checked(self, spec: WebhookSpec, names: frozenset[str]) -> WebhookSpec:
+        """The spec, tidied up; raises InputRejected with all that is wrong in the fields named."""
+        problems = Problems()
+        model = registry.get(spec.model)
+        if model is None:
+            hint = did_you_mean(spec.model, registry.names())
+            problems.add("model", f"there is no model {spec.model!r:.100}{hint}", ProblemCode.NOT_FOUND)
+        if "name" in names:
+            spec = replace(spec, name=problems.line("name", spec.name, longest=MAX_NAME, required=False))
+        if "actions" in names:
+            spec = replace(spec, actions=tuple(a for a in Action if a in spec.actions))
+            if not spec.actions:
+                problems.add("actions", "name at least one of CREATED, UPDATED, DELETED")
+        if "retry_delays" in names:
+            _check_retry_delays(problems, spec.retry_delays)
+        if "timeout_seconds" in names and not MIN_TIMEOUT_SECONDS <= spec.timeout_seconds <= MAX_TIMEOUT_SECONDS:
+            problems.add("timeout_seconds", f"must be from {MIN_TIMEOUT_SECONDS} to {MAX_TIMEOUT_SECONDS:g} seconds")
+        if "content_type" in names:
+            spec = replace(spec, content_type=_checked_content_type(problems, spec.content_type))
+        if "url" in names:
+            await self._check_url(problems, spec.url)
+        if "headers" in names:
+            _check_headers(problems, spec.headers)
+        if "condition" in names and not (spec.condition or "").strip():
+            spec = replace(spec, condition=None)
+        if model is not None:
+            _check_templates(problems, spec, names, model)
+        problems.refuse_if_any()
+        return spec
+
+    async def _check_url(self, problems: Problems, url: str) -> None:
+        if len(url) > MAX_URL:
+            problems.add("url", f"has {len(url):,} characters; {MAX_URL:,} are allowed", ProblemCode.TOO_LARGE)
+            return
+        found = check_url_template(url)
+        for message in found:
+            problems.add("url", message)
+        if found or "{{" in url or "{%" in url:
+            return
+        if await self._inboxes.is_own(url):
+            return
+        host = static_host(url)
+        refusal = self._policy.refusal_for_host(host) if host else None
+        if refusal is not None:
+            problems.add("url", refusal)
+
+
+_NAMES = frozenset(f.name for f in fields(WebhookSpec))
+
+
+def _spec(webhook: Webhook) -> WebhookSpec:
+    return WebhookSpec(
+        model=webhook.model,
+        actions=tuple(Action(a) for a in webhook.actions),
+        url=webhook.url,
+        name=webhook.name,
+        method=webhook.method,
+        is_active=webhook.is_active,
+        send_json=webhook.send_json,
+        body_template=webhook.body_template,
+        content_type=webhook.content_type,
+        headers=tuple((name, value) for name, value in webhook.headers),
+        condition=webhook.condition,
+        retry_delays=tuple(webhook.retry_delays),
+        timeout_seconds=webhook.timeout_seconds,
+        success_policy=webhook.success_policy,
+    )
+
+
+def _apply(webhook: Webhook, spec: WebhookSpec) -> None:
+    for name in _NAMES - {"actions", "headers", "retry_delays"}:
+        setattr(webhook, name, getattr(spec, name))
+    webhook.actions = [a.value for a in spec.actions]
+    webhook.headers = [[name, value] for name, value in spec.headers]
+    webhook.retry_delays = list(spec.retry_delays)
+
+
+def _check_retry_delays(problems: Problems, delays: tuple[int, ...]) -> None:
+    if not delays:
+        problems.add("retry_delays_seconds", "must have at least one entry: each is one attempt")
+    elif len(delays) > MAX_ATTEMPTS:
+        problems.add("retry_delays_seconds", f"has {len(delays)} entries; at most {MAX_ATTEMPTS} attempts are allowed")
+    for index, delay in enumerate(delays[:MAX_ATTEMPTS]):
+        if not 0 <= delay <= MAX_DELAY_SECONDS:
+            problems.add(f"retry_delays_seconds[{index}]", f"must be from 0 to {MAX_DELAY_SECONDS:,} seconds (7 days)")
+
+
+def _checked_content_type(problems: Problems, value: str | None) -> str | None:
+    text = problems.line("content_type", value, longest=MAX_NAME, required=False)
+    if text is not None and not _MEDIA_TYPE.fullmatch(text):
+        problems.add("content_type", "must be a media type such as application/json")
+    return text
+
+
+def _check_headers(problems: Problems, headers: tuple[tuple[str, str], ...]) -> None:
+    if len(headers) > MAX_HEADERS:
+        problems.add("headers", f"has {len(headers)} entries; {MAX_HEADERS} are allowed", ProblemCode.TOO_LARGE)
+    for index, (name, value) in enumerate(headers[:MAX_HEADERS]):
+        if not _TOKEN.fullmatch(name):
+            problems.add(f"headers[{index}].name", f"{name!r:.80} is not a legal header name")
+        elif name.lower() in RESERVED_HEADERS:
+            problems.add(f"headers[{index}].name", f"{name} cannot be set here: {RESERVED_HEADERS[name.lower()]}")
+        fault = header_value_fault(value)
+        if fault is not None:
+            problems.add(f"headers[{index}].value", fault)
+
+
+def header_value_fault(value: str) -> str | None:
+    """What is wrong with a header's value (RFC 9110, 5.5); None when it can be sent."""
+    if any(ord(c) < 32 and c != "\t" or ord(c) == 127 for c in value):
+        return "must not hold control characters"
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return "must be Unicode text"
+    if len(value) > MAX_HEADER_VALUE:
+        return f"has {len(value):,} characters; {MAX_HEADER_VALUE:,} are allowed"
+    return None
+
+
+def _check_templates(problems: Problems, spec: WebhookSpec, names: frozenset[str], model: type[Any]) -> None:
+    paths = [info.path for info in snapshot.field_infos(model)]
+    sample = snapshot.sample(model)
+    if "body_template" in names:
+        size = len(spec.body_template.encode("utf-8", "surrogatepass"))
+        if size > MAX_SOURCE_BYTES:
+            message = f"has {size:,} bytes; {MAX_SOURCE_BYTES:,} are allowed"
+            problems.add("body_template", message, ProblemCode.TOO_LARGE)
+        else:
+            problems.text("body_template", spec.body_template, longest=MAX_SOURCE_BYTES)
+            for error in check_template(spec.body_template, fields=paths, sample=sample):
+                problems.add("body_template", str(error))
+    if "url" in names and len(spec.url) <= MAX_URL:
+        for error in check_template(spec.url, fields=paths, sample=sample):
+            problems.add("url", str(error))
+    if "headers" in names:
+        for index, (_, value) in enumerate(spec.headers[:MAX_HEADERS]):
+            for error in check_template(value, fields=paths, sample=sample):
+                problems.add(f"headers[{index}].value", str(error))
+    if "condition" in names and spec.condition is not None:
+        if len(spec.condition) > MAX_CONDITION:
+            message = f"has {len(spec.condition):,} characters; {MAX_CONDITION:,} are allowed"
+            problems.add("condition", message, ProblemCode.TOO_LARGE)
+        else:
+            for error in check_condition(spec.condition, fields=paths, sample=sample):
+                problems.add("condition", str(error))

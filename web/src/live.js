@@ -1,0 +1,162 @@
+// One running subscription, shown as a list.
+//
+// GraphiQL shows one result at a time, so of two log lines in the same millisecond one would never be
+// seen. Here the messages are gathered, newest first, and handed to GraphiQL as one growing result;
+// a busy stream redraws at most ten times a second. When the connection breaks, the subscription goes
+// on by itself: behind the last `cursor` if the operation has a variable `$after`, so that nothing
+// between is missed, else from now, and the list says so.
+
+import { createClient } from "graphql-ws";
+
+const KEPT = 100; // messages
+const REDRAW_MS = 100;
+const CATCH_UP_MS = 500;
+const LONGEST_WAIT_MS = 15_000;
+const PING_MS = 10_000; // finds out that a connection died while the laptop slept
+const REFUSED = [4401, 4403];
+const LISTENING = "Listening";
+const CURSOR_BEHIND = "CURSOR_BEHIND";
+
+/** The messages of one subscription, as a value that GraphiQL can show. */
+export class MessageList {
+  #messages = [];
+  #received = 0;
+  #missed = false;
+  #resumable;
+  #cursor = null;
+  state = "Connecting";
+
+  constructor(operation) {
+    this.#resumable = operation.variableDefinitions?.some(({ variable }) => variable.name.value === "after");
+  }
+
+  add(message) {
+    this.#received += 1;
+    this.#messages = [message, ...this.#messages.slice(0, KEPT - 1)];
+    this.#cursor = Object.values(message.data ?? {})[0]?.cursor ?? this.#cursor;
+  }
+
+  /** Where a new subscription goes on: a cursor, or null for "from now". */
+  get after() {
+    return this.#resumable ? this.#cursor : null;
+  }
+
+  interrupted() {
+    this.state = "The connection is lost, trying again";
+    if (this.#received && this.after === null) this.#missed = true;
+  }
+
+  picture() {
+    const live = this.#received ? [`${this.#received} received, newest first`] : [];
+    if (this.state !== LISTENING || !this.#received) live.push(this.state);
+    if (this.#missed) live.push("What happened while the connection was lost is not here");
+    return { live: live.join(". "), messages: this.#messages };
+  }
+}
+
+/** An observable of the growing list; GraphiQL subscribes to it at Run and unsubscribes at Stop. */
+export function follow({ url, token, params, operation, onRefused }) {
+  return {
+    subscribe(sink) {
+      const list = new MessageList(operation);
+      const screen = createScreen(list, sink);
+      const client = createClient({
+        url,
+        connectionParams: { Authorization: `Bearer ${token}` },
+        keepAlive: PING_MS,
+        retryAttempts: Infinity,
+        // A server that is away is an Event, a closed connection a CloseEvent; an Error is a fault of ours.
+        shouldRetry: (problem) => !(problem instanceof Error) && !REFUSED.includes(problem.code),
+        retryWait: (attempt) => pause(Math.min(1000 * 2 ** attempt, LONGEST_WAIT_MS) + 500 * Math.random()),
+        on: {
+          connected: () => {
+            list.state = LISTENING;
+            screen.redraw();
+          },
+          closed: () => {
+            list.interrupted();
+            screen.redraw();
+          },
+        },
+      });
+      let stop;
+      let behind = false; // the server cut us off because we were too slow, and we can go on
+
+      const take = (message) => {
+        behind = list.after !== null && message.errors?.some((error) => error.extensions?.code === CURSOR_BEHIND);
+        if (behind) return;
+        list.add(message);
+        screen.redraw();
+      };
+      const finish = (state) => {
+        if (!behind) return screen.close(state);
+        behind = false;
+        const timer = setTimeout(start, CATCH_UP_MS);
+        stop = () => clearTimeout(timer);
+      };
+      const start = () => {
+        stop = client.subscribe(resuming(params, list), {
+          next: take,
+          complete: () => finish("Ended by the server"),
+          error: (problem) => {
+            if (isClose(problem)) {
+              screen.close(`Closed by the server (${problem.code} ${problem.reason})`);
+              if (REFUSED.includes(problem.code)) onRefused();
+            } else {
+              take({ errors: Array.isArray(problem) ? problem : [{ message: String(problem) }] });
+              finish("Ended by an error");
+            }
+          },
+        });
+      };
+      start();
+      return {
+        unsubscribe() {
+          screen.close("Stopped");
+          stop();
+          client.dispose();
+        },
+      };
+    },
+  };
+}
+
+// The request, whose `after` is read anew at each connection: graphql-ws reconnects by itself.
+function resuming(params, list) {
+  return {
+    ...params,
+    get variables() {
+      return list.after === null ? params.variables : { ...params.variables, after: list.after };
+    },
+  };
+}
+
+function createScreen(list, sink) {
+  let timer = null;
+  let closed = false;
+  return {
+    redraw() {
+      if (closed) return;
+      timer ??= setTimeout(() => {
+        timer = null;
+        sink.next(list.picture());
+      }, REDRAW_MS);
+    },
+    close(state) {
+      if (closed) return;
+      closed = true;
+      clearTimeout(timer);
+      list.state = state;
+      sink.next(list.picture());
+      sink.complete();
+    },
+  };
+}
+
+function isClose(problem) {
+  return typeof problem?.code === "number" && typeof problem.reason === "string";
+}
+
+function pause(milliseconds) {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}

@@ -1,0 +1,75 @@
+// HTTP: what is sent, and which answers mean that the token is refused.
+
+import assert from "node:assert/strict";
+import test, { afterEach } from "node:test";
+import { parse } from "graphql";
+import { createFetcher, whoAmI } from "../src/api.js";
+
+const realFetch = globalThis.fetch;
+let sent = [];
+
+afterEach(() => {
+  globalThis.fetch = realFetch;
+  sent = [];
+});
+
+function answer(body, status = 200) {
+  globalThis.fetch = async (...request) => {
+    sent.push(request);
+    return new Response(typeof body === "string" ? body : JSON.stringify(body), { status });
+  };
+}
+
+async function ask(body, status) {
+  answer(body, status);
+  let refusals = 0;
+  const params = { query: "{ viewer { permissions } }", variables: {}, operationName: undefined };
+  const result = await createFetcher("secret", () => (refusals += 1))(params, { documentAST: parse(params.query) });
+  return { result, refusals };
+}
+
+test("a query is one POST to /graphql with the token in its header", async () => {
+  const { result, refusals } = await ask({ data: { viewer: null } });
+  assert.deepEqual(result, { data: { viewer: null } });
+  assert.equal(refusals, 0);
+  const [[path, { method, headers, body }]] = sent;
+  assert.deepEqual([path, method], ["/graphql", "POST"]);
+  assert.equal(headers.Authorization, "Bearer secret");
+  assert.equal(headers["Content-Type"], "application/json");
+  assert.deepEqual(JSON.parse(body), { query: "{ viewer { permissions } }", variables: {} });
+});
+
+for (const [what, body, status, expected] of [
+  ["an UNAUTHENTICATED error", { errors: [{ message: "x", extensions: { code: "UNAUTHENTICATED" } }] }, 200, 1],
+  ["status 401", { errors: [{ message: "x" }] }, 401, 1],
+  ["a FORBIDDEN error", { errors: [{ message: "x", extensions: { code: "FORBIDDEN" } }] }, 200, 0],
+  ["an invalid query", { errors: [{ message: "x" }] }, 400, 0],
+]) {
+  test(`${what} ${expected ? "refuses" : "does not refuse"} the token`, async () => {
+    assert.equal((await ask(body, status)).refusals, expected);
+  });
+}
+
+test("an answer that is not JSON is shown as an error", async () => {
+  const { result } = await ask("<h1>Bad Gateway</h1>", 502);
+  assert.deepEqual(result, { errors: [{ message: "HTTP 502: <h1>Bad Gateway</h1>" }] });
+});
+
+test("whoAmI names the token's owner", async () => {
+  answer({ data: { viewer: { token: { name: "first", role: "ADMIN" } } } });
+  assert.deepEqual(await whoAmI("secret", assert.fail), { name: "first", role: "ADMIN" });
+});
+
+test("a server that is away is not a refusal", async () => {
+  globalThis.fetch = async () => {
+    throw new TypeError("Failed to fetch");
+  };
+  assert.equal(await whoAmI("secret", assert.fail), null);
+});
+
+test("a token that no header can carry is refused without being sent", async () => {
+  answer({ data: {} });
+  let refusals = 0;
+  assert.equal(await whoAmI("whk_…", () => (refusals += 1)), null);
+  assert.deepEqual([refusals, sent.length], [1, 0]);
+});

@@ -1,0 +1,193 @@
+// Running subscriptions, against a scripted server at the WebSocket's place.
+
+import assert from "node:assert/strict";
+import test, { beforeEach } from "node:test";
+import { parse } from "graphql";
+import { follow, MessageList } from "../src/live.js";
+
+const RESUMABLE = "subscription S($after: String) { log(after: $after) { cursor } }";
+const PLAIN = "subscription S { log { id } }";
+const entry = (cursor) => ({ data: { log: { cursor } } });
+
+// Each connection is given to `serve`, which answers by `say` and `close`.
+let serve;
+let connections;
+let away; // the numbers of the connections that find no server
+
+class ScriptedSocket {
+  static CONNECTING = 0;
+  static OPEN = 1;
+  static CLOSING = 2;
+  static CLOSED = 3;
+  readyState = ScriptedSocket.CONNECTING;
+  heard = [];
+
+  constructor(url, protocol) {
+    Object.assign(this, { url, protocol });
+    connections.push(this);
+    setTimeout(() => {
+      if (away.delete(connections.length)) {
+        this.onerror?.({ type: "error" }); // as browsers do: first this, then the close
+        this.close(1006);
+        return;
+      }
+      this.readyState = ScriptedSocket.OPEN;
+      this.onopen?.({});
+    });
+  }
+
+  send(text) {
+    const message = JSON.parse(text);
+    this.heard.push(message);
+    setTimeout(() => {
+      if (message.type === "connection_init") this.say({ type: "connection_ack" });
+      if (message.type === "subscribe") serve(this, message, connections.length);
+    });
+  }
+
+  say(message) {
+    this.onmessage?.({ data: JSON.stringify(message) });
+  }
+
+  close(code = 1000, reason = "") {
+    if (this.readyState === ScriptedSocket.CLOSED) return;
+    this.readyState = ScriptedSocket.CLOSED;
+    setTimeout(() => this.onclose?.({ code, reason, wasClean: true }));
+  }
+
+  subscriptions() {
+    return this.heard.filter(({ type }) => type === "subscribe").map(({ payload }) => payload.variables);
+  }
+}
+
+beforeEach(() => {
+  connections = [];
+  away = new Set();
+  globalThis.WebSocket = ScriptedSocket;
+});
+
+function run(query, until, onRefused = () => assert.fail("refused")) {
+  const seen = { pictures: [], completed: 0 };
+  return new Promise((resolve) => {
+    const settle = () => setTimeout(() => resolve({ ...seen, subscription }), 20);
+    const subscription = follow({
+      url: "ws://ringback.test/graphql",
+      token: "secret",
+      params: { query, variables: { filter: null } },
+      operation: parse(query).definitions[0],
+      onRefused,
+    }).subscribe({
+      next: (picture) => {
+        seen.pictures.push(picture);
+        if (until?.(picture)) settle();
+      },
+      complete: () => {
+        seen.completed += 1;
+        if (!until) settle();
+      },
+      error: assert.fail,
+    });
+  });
+}
+
+test("messages are gathered, newest first, and the newest hundred are kept", () => {
+  const list = new MessageList(parse(PLAIN).definitions[0]);
+  for (let n = 1; n <= 150; n += 1) list.add(entry(String(n)));
+  const { live, messages } = list.picture();
+  assert.equal(messages.length, 100);
+  assert.deepEqual([messages[0], messages[99]], [entry("150"), entry("51")]);
+  assert.match(live, /^150 received, newest first/);
+});
+
+test("the token travels in connection_init, and all messages are seen", async () => {
+  serve = (socket, { id }) => {
+    for (const n of ["1", "2", "3"]) socket.say({ id, type: "next", payload: entry(n) });
+    socket.say({ id, type: "complete" });
+  };
+  const { pictures, completed } = await run(PLAIN);
+  assert.deepEqual(connections[0].heard[0], { type: "connection_init", payload: { Authorization: "Bearer secret" } });
+  assert.equal(connections[0].url, "ws://ringback.test/graphql");
+  assert.equal(connections[0].protocol, "graphql-transport-ws");
+  assert.deepEqual(pictures.at(-1), {
+    live: "3 received, newest first. Ended by the server",
+    messages: [entry("3"), entry("2"), entry("1")],
+  });
+  assert.equal(completed, 1);
+});
+
+test("a lost connection is made again behind the last cursor, when the server is back", async () => {
+  away.add(2);
+  serve = (socket, { id }, nth) => {
+    socket.say({ id, type: "next", payload: entry(String(nth)) });
+    if (nth === 1) socket.close(1012);
+  };
+  const { pictures, subscription } = await run(RESUMABLE, ({ messages }) => messages.length === 2);
+  subscription.unsubscribe();
+  assert.deepEqual(connections.map((socket) => socket.subscriptions()), [[{ filter: null }], [], [{ filter: null, after: "1" }]]);
+  assert.ok(pictures.some(({ live }) => live === "1 received, newest first. The connection is lost, trying again"));
+  assert.equal(pictures.at(-2).live, "2 received, newest first");
+});
+
+test("what cannot be resumed says that something is missing", async () => {
+  serve = (socket, { id }, nth) => {
+    socket.say({ id, type: "next", payload: entry(String(nth)) });
+    if (nth === 1) socket.close(1006);
+  };
+  const { pictures, subscription } = await run(PLAIN, ({ messages }) => messages.length === 2);
+  subscription.unsubscribe();
+  assert.deepEqual(connections[1].subscriptions(), [{ filter: null }]);
+  assert.equal(pictures.at(-2).live, "2 received, newest first. What happened while the connection was lost is not here");
+});
+
+test("a subscriber that was too slow goes on behind its last cursor", async () => {
+  let times = 0;
+  serve = (socket, { id }) => {
+    times += 1;
+    socket.say({ id, type: "next", payload: entry(String(times)) });
+    if (times === 1) {
+      socket.say({ id, type: "error", payload: [{ message: "Too slow.", extensions: { code: "CURSOR_BEHIND" } }] });
+    }
+  };
+  const { pictures, completed, subscription } = await run(RESUMABLE, ({ messages }) => messages.length === 2);
+  subscription.unsubscribe();
+  assert.deepEqual(connections.flatMap((socket) => socket.subscriptions()), [{ filter: null }, { filter: null, after: "1" }]);
+  assert.deepEqual(pictures.at(-1).messages, [entry("2"), entry("1")]);
+  assert.equal(completed, 0);
+});
+
+test("any other error ends the list and stands on top of it", async () => {
+  const errors = [{ message: "Too old.", extensions: { code: "CURSOR_EXPIRED" } }];
+  serve = (socket, { id }) => {
+    socket.say({ id, type: "next", payload: entry("1") });
+    socket.say({ id, type: "error", payload: errors });
+  };
+  const { pictures, completed } = await run(RESUMABLE);
+  assert.deepEqual(pictures.at(-1).messages, [{ errors }, entry("1")]);
+  assert.match(pictures.at(-1).live, /Ended by an error$/);
+  assert.equal(completed, 1);
+  assert.equal(connections.length, 1);
+});
+
+for (const code of [4401, 4403]) {
+  test(`a token that is refused (${code}) is reported once and not tried again`, async () => {
+    let refusals = 0;
+    serve = (socket) => socket.close(code, "Forbidden");
+    const { pictures } = await run(RESUMABLE, null, () => (refusals += 1));
+    assert.equal(refusals, 1);
+    assert.equal(connections.length, 1);
+    assert.match(pictures.at(-1).live, new RegExp(`Closed by the server \\(${code} Forbidden\\)$`));
+  });
+}
+
+test("Stop tells the server, closes the socket and shows nothing more", async () => {
+  serve = (socket, { id }) => socket.say({ id, type: "next", payload: entry("1") });
+  const { pictures, subscription } = await run(PLAIN, ({ messages }) => messages.length === 1);
+  subscription.unsubscribe();
+  const shown = pictures.length;
+  assert.equal(pictures.at(-1).live, "1 received, newest first. Stopped");
+  connections[0].say({ id: connections[0].heard[1].id, type: "next", payload: entry("2") });
+  await new Promise((resolve) => setTimeout(resolve, 150));
+  assert.equal(pictures.length, shown);
+  assert.deepEqual(connections[0].heard.map(({ type }) => type), ["connection_init", "subscribe", "complete"]);
+  assert.equal(connections[0].readyState, ScriptedSocket.CLOSED);
+});

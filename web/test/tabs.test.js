@@ -1,0 +1,43 @@
+// The ready tabs: well-formed, and in the plain form that other readers of the file rely on.
+
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import test from "node:test";
+import { parse } from "graphql";
+import { tabs } from "../src/tabs.js";
+
+const operations = tabs.map(({ query }) => parse(query).definitions);
+
+test("each tab is one operation, whose name is the tab's title", () => {
+  assert.deepEqual(
+    operations.map((definitions) => definitions.map(({ operation, name }) => `${operation} ${name.value}`)),
+    [
+      ["mutation CreateInbox"],
+      ["mutation CreateWebhook"],
+      ["mutation RequestCallback"],
+      ["mutation TestFireWebhook"],
+      ["subscription DeliveryLog"],
+      ["query Event"],
+      ["mutation RedeliverEvent"],
+    ],
+  );
+});
+
+test("each tab opens with a numbered comment", () => {
+  tabs.forEach(({ query }, index) => assert.ok(query.startsWith(`# ${index + 1}. `)));
+});
+
+test("each tab gives exactly the variables of its operation", () => {
+  tabs.forEach(({ variables }, index) => {
+    const given = JSON.parse(variables.replace(/^\s*\/\/.*$/gm, ""));
+    const declared = operations[index][0].variableDefinitions.map(({ variable }) => variable.name.value);
+    assert.deepEqual(Object.keys(given), declared);
+  });
+});
+
+test("the file can be read without running it", async () => {
+  const text = await readFile(new URL("../src/tabs.js", import.meta.url), "utf8");
+  const literals = (name) => [...text.matchAll(new RegExp(`${name}: \`([^\`]*)\``, "g"))].map(([, literal]) => literal);
+  assert.deepEqual(literals("query"), tabs.map(({ query }) => query));
+  assert.deepEqual(literals("variables"), tabs.map(({ variables }) => variables));
+});
