@@ -107,7 +107,7 @@ async def write(results: Sequence[Result]) -> None:
         for result in results:
             event = events.get(result.event_id)
             if event is None or event.lease != result.lease:
-                logger.warning("result of a lost lease dropped", action="record", event=_id(result.event_id))
+                logger.warning("result of a lost lease dropped", action="record", event_id=_id(result.event_id))
                 continue
             attempt = _attempt(event, result)
             _advance(event, webhooks[event.webhook_id], result)
@@ -235,7 +235,7 @@ def _say(event: Event, attempt: Attempt) -> None:
     logger.info(
         "attempt finished",
         action="deliver",
-        event=_id(event.id),
+        event_id=_id(event.id),
         webhook=encode(Prefix.WEBHOOK, event.webhook_id),
         model=event.model,
         number=attempt.number,

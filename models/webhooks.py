@@ -285,5 +285,5 @@ def _check_templates(problems: Problems, spec: WebhookSpec, names: frozenset[str
             message = f"has {len(spec.condition):,} characters; {MAX_CONDITION:,} are allowed"
             problems.add("condition", message, ProblemCode.TOO_LARGE)
         else:
-            for error in check_condition(spec.condition, fields=paths, sample=sample):
+            for error in check_condition(spec.condition, fields=paths):
                 problems.add("condition", str(error))

@@ -213,7 +213,7 @@ class Migration(migrations.Migration):
                 ('next_attempt_at', fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
                 ('due_at', fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
                 ('lease', fields.UUIDField(null=True, description='Who delivers it now, null while nobody does.')),
-                ('lease_begun', fields.BooleanField(default=False, description='The worker that holds the lease has begun, so its death may lie between sending and recording.')),
+                ('lease_begun_at', fields.DatetimeField(null=True, description='When the worker that holds the lease began, from when its death may lie between sending and recording.', auto_now=False, auto_now_add=False)),
                 ('created_at', fields.DatetimeField(auto_now=False, auto_now_add=False)),
                 ('finished_at', fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
             ],

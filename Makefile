@@ -1,0 +1,58 @@
+# make run   everything in one process on the embedded default
+# make test  all checks and tests
+# Each does all of its own set-up in .venv (and web/node_modules), and is quick the second time.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WEB := graphql_api/static/index.html
+WEB_SOURCES := $(wildcard web/src/* web/*.mjs web/package*.json)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: run test lint types check-layers schema web lock clean
+
+run: $(VENV)/.run $(if $(shell command -v npm),$(WEB))
+	@exec $(BIN)/ringback serve
+
+test: $(VENV)/.test $(if $(shell command -v npm),$(WEB))
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(MAKE) --no-print-directory types check-layers
+	$(BIN)/python -m pytest
+
+types: $(VENV)/.test
+	@mkdir -p $(VENV)/types/ringback && ln -sfn ../../../models ../../../jobs ../../../graphql_api $(VENV)/types/ringback/
+	MYPYPATH=$(VENV)/types $(BIN)/mypy -p ringback
+
+check-layers: $(VENV)/.test
+	$(BIN)/lint-imports
+
+schema: $(VENV)/.run
+	$(BIN)/ringback export-schema --output schema.graphql
+
+web: $(WEB)
+
+$(WEB): $(WEB_SOURCES)
+	cd web && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build
+	@touch $@
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit("Ringback needs Python 3.11 or newer; set PYTHON=/path/to/python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements.lock pyproject.toml | $(VENV)/bin/python
+	$(PIP) --require-hashes -r requirements.lock
+	$(PIP) --no-deps --no-build-isolation --editable . 2>/dev/null
+	@touch $@
+
+$(VENV)/.test: requirements-dev.lock $(VENV)/.run
+	$(PIP) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# Needs uv (pip install uv). The locks hold hashes and no addresses.
+lock:
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --extra build pyproject.toml -o requirements.lock
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --extra build --extra dev pyproject.toml -o requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) web/node_modules graphql_api/static build dist *.egg-info

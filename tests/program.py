@@ -1,0 +1,142 @@
+"""The really started program: `ringback serve` in a process of its own, on a free port, in a temporary folder."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+#: How long the program may take to start or stop, in seconds; these machines are shared and slow at times.
+PATIENCE_SECONDS = 30.0
+ADMIN_TOKEN = "rbk_test-token-of-the-operator"
+
+
+class Program:
+    """`with Program(folder) as program:` starts it; leaving the block stops it and checks that it stopped cleanly."""
+
+    def __init__(self, folder: Path, command: str = "serve", env: Mapping[str, str] | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.data_dir = folder / "data"
+        self.token = ADMIN_TOKEN
+        self._command = command
+        self._env = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("RINGBACK_")},
+            "RINGBACK_DATA_DIR": str(self.data_dir),
+            "RINGBACK_PORT": "0",
+            "RINGBACK_ADMIN_TOKEN": ADMIN_TOKEN,
+            **(env or {}),
+        }
+        self.url = ""
+        self.process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        code = self.stop()
+        assert kind is not None or code == 0, f"the program ended with {code}:\n{self.log()}"
+
+    def start(self) -> None:
+        """Start it and wait until it says where it is reached; port 0 becomes a fixed one, so that it can be restarted."""
+        with (self.folder / "stderr.log").open("a") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "ringback.graphql_api", self._command],
+                env=self._env,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        found = re.search(r"running on (http://\S+)", line)
+        if found is None:
+            code = self.process.wait(PATIENCE_SECONDS)
+            raise AssertionError(f"the program did not start ({code}): {line}\n{self.log()}")
+        self.url = found.group(1)
+        self._env["RINGBACK_PORT"] = self.url.rsplit(":", 1)[1]
+
+    def stop(self) -> int:
+        """Ask it to stop; returns its exit code."""
+        if self.process is None:
+            return 0
+        self.process.send_signal(signal.SIGTERM)
+        return self._wait()
+
+    def kill(self) -> None:
+        """Kill it with SIGKILL."""
+        assert self.process is not None
+        self.process.kill()
+        self._wait()
+
+    def _wait(self) -> int:
+        assert self.process is not None
+        try:
+            code = self.process.wait(PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"the program did not stop in {PATIENCE_SECONDS} s:\n{self.log()}") from None
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        self.process = None
+        return code
+
+    def log(self) -> str:
+        """What it wrote to standard error."""
+        return (self.folder / "stderr.log").read_text()
+
+    def query(self, document: str, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The data of an operation; fails when there are top-level errors."""
+        answer = self.execute(document, variables)
+        assert "errors" not in answer, answer["errors"]
+        data = answer["data"]
+        assert isinstance(data, dict)
+        return data
+
+    def execute(self, document: str, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The whole answer to an operation."""
+        status, answer = self.post({"query": document, "variables": variables or {}})
+        assert status == 200, (status, answer)
+        assert isinstance(answer, dict)
+        return answer
+
+    def post(self, body: Any, headers: Mapping[str, str] | None = None) -> tuple[int, Any]:
+        """POST a body (JSON unless it is bytes) to /graphql with the operator's token; status and decoded answer."""
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        sent = {"Content-Type": "application/json", "Authorization": f"Bearer {self.token}", **(headers or {})}
+        status, _, text = self.request("POST", "/graphql", data, sent)
+        return status, json.loads(text)
+
+    def request(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Any request; status, headers and body of the answer."""
+        request = urllib.request.Request(self.url + path, body, dict(headers or {}), method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
+                return answer.status, answer.headers, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.headers, error.read()
+
+    def wait_until(self, condition: Any, what: str, seconds: float = PATIENCE_SECONDS) -> Any:
+        """Ask `condition` until it gives something true, which is returned."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            value = condition()
+            if value:
+                return value
+            time.sleep(0.05)
+        raise AssertionError(f"waited {seconds} s in vain for {what}\n{self.log()}")
