@@ -4,8 +4,6 @@ import datetime as dt
 from typing import Annotated, Self
 
 import strawberry
-from strawberry import ID
-
 from ringback.graphql_api.context import Info
 from ringback.graphql_api.enums import Role
 from ringback.graphql_api.errors import InputError, answered
@@ -13,6 +11,7 @@ from ringback.graphql_api.relay import After, Connection, First, page
 from ringback.models import tokens
 from ringback.models.access import ApiToken as TokenRow
 from ringback.models.ids import Prefix, encode
+from strawberry import ID
 
 
 @strawberry.type(description="A bearer token of the API.")
@@ -50,7 +49,7 @@ class Viewer:
     @strawberry.field(description="The root fields that this token may use, by name.")
     def permissions(self, info: Info) -> list[str]:
         """An ADMIN may use all."""
-        schema = info.schema._schema  # type: ignore[attr-defined]
+        schema = info.schema._schema
         roots = (schema.query_type, schema.mutation_type, schema.subscription_type)
         return sorted(name for root in roots if root for name in root.fields)
 

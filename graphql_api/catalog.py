@@ -3,10 +3,9 @@
 from typing import Annotated
 
 import strawberry
-from strawberry.scalars import JSON
-
 from ringback.models import snapshot
 from ringback.models.registry import registry
+from strawberry.scalars import JSON
 
 
 @strawberry.type(description="A field that a template may use.")
@@ -38,7 +37,9 @@ class WebhookModel:
     @strawberry.field(description="What it is.")
     def description(self) -> str:
         """The description of the model's declaration."""
-        return registry.tracking(self.name).description if registry.get(self.name) else "This model is no longer tracked."
+        return (
+            registry.tracking(self.name).description if registry.get(self.name) else "This model is no longer tracked."
+        )
 
     @strawberry.field(description="The fields that a template may use.")
     def fields(self) -> list[ModelField]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-
 from ringback.graphql_api import server
 from ringback.graphql_api.logging import configure
 from ringback.graphql_api.schema import sdl
@@ -58,7 +57,9 @@ def migrate() -> None:
 
 @app.command("export-schema")
 def export_schema(
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file instead.", show_default=False)] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to this file instead.", show_default=False)
+    ] = None,
 ) -> None:
     """Print the GraphQL schema in the schema definition language."""
     if output is None:
@@ -92,8 +93,6 @@ def _settings(**overrides: Any) -> settings.Settings:
     chosen = settings.load(**overrides)
     configure(chosen.log_level)
     return chosen
-
-
 
 
 def main() -> NoReturn:

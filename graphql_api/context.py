@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import strawberry
-
 from ringback.graphql_api.loaders import Loaders, new_loaders
 from ringback.graphql_api.tailer import Tailer
 from ringback.models.access import ApiToken

@@ -1,13 +1,12 @@
 """The domain's enumerations, named and described for the schema."""
 
 import strawberry
-
 from ringback.models.access import Role
-from ringback.models.event import EventStatus, OutcomeName
 from ringback.models.inbox import SignatureCheck
 from ringback.models.lead import LeadStatus
 from ringback.models.log import LogKind
 from ringback.models.order import OrderStatus
+from ringback.models.states import EventStatus, OutcomeName
 from ringback.models.webhook import Action, HttpMethod, SuccessPolicy
 
 strawberry.enum(Action, description="What happened to an object.")

@@ -1,9 +1,9 @@
 """Errors as clients see them: InputErrors within payloads, declared top-level errors, and everything else masked.
 
-    InputError            in a mutation's payload: what a person can mend; nothing was written
-    ApiError              a top-level error on purpose, with `extensions.code`
-    GRAPHQL_… errors      a document that does not parse or validate; the specification's own messages
-    INTERNAL              anything else: the client sees an id, the program's log has the same id and the traceback
+InputError            in a mutation's payload: what a person can mend; nothing was written
+ApiError              a top-level error on purpose, with `extensions.code`
+GRAPHQL_… errors      a document that does not parse or validate; the specification's own messages
+INTERNAL              anything else: the client sees an id, the program's log has the same id and the traceback
 """
 
 import re
@@ -14,10 +14,9 @@ from typing import Any, TypeVar
 import strawberry
 import structlog
 from graphql import GraphQLError, GraphQLSyntaxError
-from strawberry.extensions import SchemaExtension
-
 from ringback.models.errors import CursorExpired, CursorInvalid, InputRejected, Problem, ProblemCode
 from ringback.models.ids import new_key
+from strawberry.extensions import SchemaExtension
 
 logger = structlog.get_logger("ringback.api")
 
@@ -60,21 +59,25 @@ def bad_user_input(message: str) -> ApiError:
 def unauthenticated() -> ApiError:
     """No valid token."""
     return ApiError(
-        "UNAUTHENTICATED", "Send a valid API token: the header `Authorization: Bearer <token>`, or the same in connection_init."
+        "UNAUTHENTICATED",
+        "Send a valid API token: the header `Authorization: Bearer <token>`, or the same in connection_init.",
     )
 
 
 def cursor_error(error: CursorInvalid) -> ApiError:
     """What a reader of the live log is told about its cursor."""
     if isinstance(error, CursorExpired):
-        return ApiError("CURSOR_EXPIRED", f"{error}: resume from oldestCursor, or without a cursor.", oldestCursor=error.oldest)
+        return ApiError(
+            "CURSOR_EXPIRED", f"{error}: resume from oldestCursor, or without a cursor.", oldestCursor=error.oldest
+        )
     return bad_user_input(f"after: {error}")
 
 
 def input_errors(rejected: InputRejected, prefix: str = "input") -> list[InputError]:
     """The problems of a refused input; fields become camelCase paths below `prefix`."""
     return [
-        InputError(code=InputErrorCode[p.code.name], message=_sentence(p), field=_path(p, prefix)) for p in rejected.problems
+        InputError(code=InputErrorCode[p.code.name], message=_sentence(p), field=_path(p, prefix))
+        for p in rejected.problems
     ]
 
 

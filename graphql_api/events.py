@@ -4,10 +4,6 @@ import datetime as dt
 from typing import Annotated, Any
 
 import strawberry
-from strawberry import ID, UNSET
-from strawberry.scalars import JSON
-from tortoise.queryset import QuerySet
-
 from ringback.graphql_api.enums import Action, EventStatus, OutcomeName
 from ringback.graphql_api.errors import InputError, answered
 from ringback.graphql_api.inputs import query_key, query_keys
@@ -16,6 +12,9 @@ from ringback.graphql_api.relay import After, Connection, First, page
 from ringback.models import event as rows
 from ringback.models import interventions
 from ringback.models.ids import Prefix
+from strawberry import ID, UNSET
+from strawberry.scalars import JSON
+from tortoise.queryset import QuerySet
 
 
 @strawberry.input(description="Which events to list; conditions are combined with AND.")
@@ -123,7 +122,9 @@ EventId = Annotated[ID, strawberry.argument(description="evt_…, as in PS-WEBHO
 class EventQuery:
     """Root fields of this slice."""
 
-    @strawberry.field(description="An event by its id, which its receiver sees as PS-WEBHOOK_EVENT-ID; null when unknown.")
+    @strawberry.field(
+        description="An event by its id, which its receiver sees as PS-WEBHOOK_EVENT-ID; null when unknown."
+    )
     async def event(self, id: EventId) -> Event | None:
         """One event."""
         row = await rows.Event.get_or_none(id=query_key(Prefix.EVENT, id))

@@ -8,15 +8,14 @@ from typing import Any
 
 import orjson
 from graphql import GraphQLError
+from ringback.graphql_api.authentication import bearer
+from ringback.graphql_api.context import Context, Services
+from ringback.graphql_api.errors import ApiError, unauthenticated
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from strawberry.schema import BaseSchema
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.types.graphql import OperationType
-
-from ringback.graphql_api.authentication import bearer
-from ringback.graphql_api.context import Context, Services
-from ringback.graphql_api.errors import ApiError, unauthenticated
 
 #: The longest request, in bytes.
 MAX_BODY_BYTES = 1024 * 1024
@@ -78,7 +77,9 @@ class GraphQLOverHTTP:
         except _Refused as refused:
             return _answer(refused.status, {"errors": [refused.error.formatted]}, media_type, refused.headers)
         except InvalidOperationTypeError:
-            error = ApiError("BAD_REQUEST", "Subscriptions need a WebSocket (graphql-transport-ws) on this same address.")
+            error = ApiError(
+                "BAD_REQUEST", "Subscriptions need a WebSocket (graphql-transport-ws) on this same address."
+            )
             return _answer(400, {"errors": [error.formatted]}, media_type)
         except CannotGetOperationTypeError:
             error = ApiError("BAD_REQUEST", "operationName must name one of the document's operations.")
@@ -133,4 +134,6 @@ def _media_type(accept: str) -> str:
 
 def _answer(status: int, body: dict[str, Any], media_type: str, headers: dict[str, str] | None = None) -> Response:
     content_type = f"{media_type}; charset=utf-8"
-    return Response(orjson.dumps(body), status, {"Content-Type": content_type, "Cache-Control": "no-store", **(headers or {})})
+    return Response(
+        orjson.dumps(body), status, {"Content-Type": content_type, "Cache-Control": "no-store", **(headers or {})}
+    )

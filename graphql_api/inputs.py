@@ -5,10 +5,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
-from strawberry import UNSET
-
 from ringback.graphql_api.errors import bad_user_input
 from ringback.models import ids
+from strawberry import UNSET
 
 
 def given(value: Any, *, without: Iterable[str] = (), renamed: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -35,6 +34,3 @@ def query_key(prefix: str, text: str, argument: str = "id") -> UUID:
 def query_keys(prefix: str, texts: list[Any], argument: str) -> list[UUID]:
     """The keys in a filter's list of ids."""
     return [query_key(prefix, text, f"{argument}[{index}]") for index, text in enumerate(texts)]
-
-
-

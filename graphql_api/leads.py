@@ -4,8 +4,6 @@ import datetime as dt
 from typing import Annotated, Self
 
 import strawberry
-from strawberry import ID, UNSET
-
 from ringback.graphql_api.enums import LeadStatus
 from ringback.graphql_api.errors import InputError, answered
 from ringback.graphql_api.inputs import given, or_none, query_key
@@ -13,6 +11,7 @@ from ringback.graphql_api.relay import After, Connection, First, page
 from ringback.models import lead as leads
 from ringback.models import site
 from ringback.models.ids import Prefix, encode
+from strawberry import ID, UNSET
 
 
 @strawberry.type(description="Somebody who asked to be called back.")
@@ -88,7 +87,9 @@ class UpdateSiteSettingsInput:
 class RequestCallbackPayload:
     """The form's answer."""
 
-    accepted: bool = strawberry.field(default=False, description="Whether the form was filled in; it is always answered.")
+    accepted: bool = strawberry.field(
+        default=False, description="Whether the form was filled in; it is always answered."
+    )
     lead: Lead | None = strawberry.field(default=None, description="The new lead; null while trackLeads is off.")
     errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
 

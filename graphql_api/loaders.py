@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
-from strawberry.dataloader import DataLoader
-from tortoise.connection import get_connection
-from tortoise.models import Model
-
 from ringback.models.db import CONNECTION
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.order import OrderCustomer, OrderItem
 from ringback.models.webhook import Webhook
+from strawberry.dataloader import DataLoader
+from tortoise.connection import get_connection
+from tortoise.models import Model
 
 M = TypeVar("M", bound=Model)
 
@@ -74,7 +73,7 @@ def _lists(model: type[M], column: str, order: str) -> Callable[[list[UUID]], Aw
 
 
 async def _customers(keys: list[UUID]) -> list[OrderCustomer | None]:
-    rows = {row.order_id: row for row in await OrderCustomer.filter(order_id__in=set(keys))}  # type: ignore[attr-defined]
+    rows = {row.order_id: row for row in await OrderCustomer.filter(order_id__in=set(keys))}
     return [rows.get(key) for key in keys]
 
 
@@ -94,6 +93,3 @@ async def _last_attempts(keys: list[UUID]) -> list[Attempt | None]:
 
 def _present(values: Iterable[Any]) -> Iterable[Any]:
     return (value for value in values if value is not None)
-
-
-

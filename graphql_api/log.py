@@ -6,8 +6,6 @@ from contextlib import aclosing
 from typing import Annotated, Self
 
 import strawberry
-from strawberry import ID
-
 from ringback.graphql_api.context import Info
 from ringback.graphql_api.enums import LogKind
 from ringback.graphql_api.errors import ApiError, cursor_error
@@ -17,6 +15,7 @@ from ringback.graphql_api.tailer import SubscriberBehind, Tailed
 from ringback.models.errors import CursorInvalid
 from ringback.models.ids import Prefix
 from ringback.models.log import LogFilter, Position
+from strawberry import ID
 
 
 @strawberry.input(description="Which log entries to follow; conditions are combined with AND.")
@@ -57,9 +56,7 @@ class LogEntry:
     def of(cls, tailed: Tailed) -> Self:
         """The GraphQL object of a log row."""
         entry = tailed.entry
-        return cls(
-            tailed=tailed, cursor=tailed.position.cursor(), at=entry.at, kind=entry.kind, message=entry.message
-        )
+        return cls(tailed=tailed, cursor=tailed.position.cursor(), at=entry.at, kind=entry.kind, message=entry.message)
 
     @strawberry.field(description="The webhook.")
     async def webhook(self, info: Info) -> Webhook | None:

@@ -8,15 +8,14 @@ import datetime as dt
 from typing import Any, Self
 
 import strawberry
-from strawberry import ID
-from strawberry.scalars import JSON
-
 from ringback.graphql_api.catalog import WebhookModel, webhook_model
 from ringback.graphql_api.context import Info
 from ringback.graphql_api.enums import Action, EventStatus, HttpMethod, OutcomeName, SuccessPolicy
 from ringback.models import event as rows
 from ringback.models.ids import Prefix, encode
 from ringback.models.webhook import Webhook as WebhookRow
+from strawberry import ID
+from strawberry.scalars import JSON
 
 #: Descriptions that a webhook's type and its inputs share.
 ABOUT = {
@@ -148,11 +147,15 @@ class Event:
     id: ID = strawberry.field(description="evt_…; the same as PS-WEBHOOK_EVENT-ID and webhook-id in every attempt.")
     model: WebhookModel | None = strawberry.field(description="The object's model.")
     action: Action = strawberry.field(description="What happened to the object.")
-    object_id: str | None = strawberry.field(description="The object's id (item.id); null in a test whose item has none.")
+    object_id: str | None = strawberry.field(
+        description="The object's id (item.id); null in a test whose item has none."
+    )
     status: EventStatus = strawberry.field(description="Where it stands.")
     attempt_count: int = strawberry.field(description="How many attempts are on record.")
     max_attempts: int = strawberry.field(description="The number of the last attempt that the schedule allows.")
-    next_attempt_at: dt.datetime | None = strawberry.field(description="When the next attempt is due; null when none is.")
+    next_attempt_at: dt.datetime | None = strawberry.field(
+        description="When the next attempt is due; null when none is."
+    )
     created_at: dt.datetime = strawberry.field(description="When it was recorded.")
     finished_at: dt.datetime | None = strawberry.field(description="When it ended; null while it has not.")
     is_test: bool = strawberry.field(description="Whether a test-fire made it.")
@@ -178,7 +181,7 @@ class Event:
     @strawberry.field(description="The webhook that fired.")
     async def webhook(self, info: Info) -> Webhook | None:
         """Behind a loader."""
-        row = await info.context.loaders.webhook.load(self.row.webhook_id)  # type: ignore[attr-defined]
+        row = await info.context.loaders.webhook.load(self.row.webhook_id)
         return Webhook.of(row) if row else None
 
     @strawberry.field(description="The change that fired it, shared with other webhooks' events; null for a test.")
@@ -205,7 +208,7 @@ class Event:
         return [Attempt.of(row) for row in await info.context.loaders.attempts_of_event.load(self.row.id)]
 
     async def _change(self, info: Info) -> rows.Change | None:
-        change_id = self.row.change_id  # type: ignore[attr-defined]
+        change_id = self.row.change_id
         return await info.context.loaders.change.load(change_id) if change_id else None
 
 
@@ -262,7 +265,7 @@ class Attempt:
     @strawberry.field(description="The event that it tried to deliver.")
     async def event(self, info: Info) -> Event | None:
         """Behind a loader."""
-        row = await info.context.loaders.event.load(self.row.event_id)  # type: ignore[attr-defined]
+        row = await info.context.loaders.event.load(self.row.event_id)
         return Event.of(row) if row else None
 
 

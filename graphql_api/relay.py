@@ -11,9 +11,8 @@ from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
 import strawberry
-from tortoise.queryset import QuerySet
-
 from ringback.graphql_api.errors import bad_user_input
+from tortoise.queryset import QuerySet
 
 Node = TypeVar("Node")
 Row = TypeVar("Row", bound=Any)
@@ -21,7 +20,8 @@ Row = TypeVar("Row", bound=Any)
 MAX_PAGE = 100
 First = Annotated[int, strawberry.argument(description=f"How many at most, from 1 to {MAX_PAGE}.")]
 After = Annotated[
-    str | None, strawberry.argument(description="The `endCursor` of the page before; without it, the newest come first.")
+    str | None,
+    strawberry.argument(description="The `endCursor` of the page before; without it, the newest come first."),
 ]
 
 
@@ -31,7 +31,9 @@ class PageInfo:
 
     has_next_page: bool = strawberry.field(description="Whether there are older ones; ask with `after: endCursor`.")
     has_previous_page: bool = strawberry.field(description="Whether this page was asked for with a cursor.")
-    start_cursor: str | None = strawberry.field(description="The cursor of the page's first node; null on an empty page.")
+    start_cursor: str | None = strawberry.field(
+        description="The cursor of the page's first node; null on an empty page."
+    )
     end_cursor: str | None = strawberry.field(description="The cursor of the page's last node; null on an empty page.")
 
 

@@ -5,9 +5,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import strawberry
-from strawberry.types.scalar import ScalarDefinition
-
 from ringback.models.snapshot import timestamp
+from strawberry.types.scalar import ScalarDefinition
 
 
 def _parse_datetime(value: Any) -> dt.datetime:

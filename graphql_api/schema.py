@@ -1,9 +1,6 @@
 """The schema: all slices put together."""
 
 import strawberry
-from strawberry.extensions import ParserCache, ValidationCache
-from strawberry.schema.config import StrawberryConfig
-
 from ringback.graphql_api.access import AccessMutation, AccessQuery
 from ringback.graphql_api.catalog import CatalogQuery
 from ringback.graphql_api.errors import MaskErrors
@@ -14,6 +11,8 @@ from ringback.graphql_api.log import LogSubscription
 from ringback.graphql_api.orders import OrderMutation, OrderQuery
 from ringback.graphql_api.scalars import SCALARS
 from ringback.graphql_api.webhooks import WebhookMutation, WebhookQuery
+from strawberry.extensions import ParserCache, ValidationCache
+from strawberry.schema.config import StrawberryConfig
 
 #: Documents whose parsing and validation are remembered.
 CACHED_DOCUMENTS = 256

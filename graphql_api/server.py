@@ -11,7 +11,6 @@ from importlib.metadata import version
 from typing import Any
 
 import uvicorn
-
 from ringback.graphql_api.app import application
 from ringback.graphql_api.http import MAX_BODY_BYTES
 from ringback.jobs.worker import working

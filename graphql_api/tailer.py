@@ -6,12 +6,11 @@ between is missed or repeated.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from uuid import UUID
 
 import structlog
-
 from ringback.models import log
 from ringback.models.errors import RingbackError
 from ringback.models.log import LogEntry, LogFilter, Position
@@ -91,7 +90,7 @@ class Tailer:
                 subscriber.offer(tailed)
         return bool(entries)
 
-    async def follow(self, wanted: LogFilter, after: Position | None) -> AsyncIterator[Tailed]:
+    async def follow(self, wanted: LogFilter, after: Position | None) -> AsyncGenerator[Tailed, None]:
         """The wanted entries after a position, or from now on, for ever.
 
         Raises CursorExpired when entries after the position are gone, SubscriberBehind when the reader is too slow.
@@ -116,7 +115,7 @@ class Tailer:
         finally:
             self._subscribers.discard(subscriber)
 
-    async def _missed(self, wanted: LogFilter, after: Position, joined: Position) -> AsyncIterator[Tailed]:
+    async def _missed(self, wanted: LogFilter, after: Position, joined: Position) -> AsyncGenerator[Tailed, None]:
         position = after
         while position < joined:
             entries = await log.after(position, PAGE)

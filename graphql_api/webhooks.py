@@ -1,12 +1,9 @@
 """Webhooks: what administrators ask and do."""
 
 import datetime as dt
-from typing import Annotated
+from typing import Annotated, Any
 
 import strawberry
-from strawberry import ID, UNSET
-from tortoise.expressions import Q
-
 from ringback.graphql_api.context import Info
 from ringback.graphql_api.enums import Action, HttpMethod, SuccessPolicy
 from ringback.graphql_api.errors import InputError, answered
@@ -17,6 +14,9 @@ from ringback.models.ids import Prefix
 from ringback.models.webhook import DEFAULT_TIMEOUT_SECONDS, default_retry_delays
 from ringback.models.webhook import Webhook as WebhookRow
 from ringback.models.webhooks import WebhookSpec
+from strawberry import ID, UNSET
+from tortoise.expressions import Q
+from tortoise.queryset import QuerySet
 
 NULL_CLEARS = " Null clears it."
 
@@ -73,9 +73,7 @@ class UpdateWebhookInput:
     content_type: str | None = strawberry.field(default=UNSET, description=ABOUT["content_type"] + NULL_CLEARS)
     headers: list[HeaderInput] | None = strawberry.field(default=UNSET, description=ABOUT["headers"])
     condition: str | None = strawberry.field(default=UNSET, description=ABOUT["condition"] + NULL_CLEARS)
-    retry_delays_seconds: list[int] | None = strawberry.field(
-        default=UNSET, description=ABOUT["retry_delays_seconds"]
-    )
+    retry_delays_seconds: list[int] | None = strawberry.field(default=UNSET, description=ABOUT["retry_delays_seconds"])
     timeout_seconds: float | None = strawberry.field(default=UNSET, description=ABOUT["timeout_seconds"])
     success_policy: SuccessPolicy | None = strawberry.field(default=UNSET, description=ABOUT["success_policy"])
 
@@ -122,9 +120,7 @@ class WebhookQuery:
     """Root fields of this slice."""
 
     @strawberry.field(description="A webhook by its id, deleted ones included; null when there is none.")
-    async def webhook(
-        self, id: Annotated[ID, strawberry.argument(description="whk_…")]
-    ) -> Webhook | None:
+    async def webhook(self, id: Annotated[ID, strawberry.argument(description="whk_…")]) -> Webhook | None:
         """One webhook."""
         row = await WebhookRow.get_or_none(id=query_key(Prefix.WEBHOOK, id))
         return Webhook.of(row) if row else None
@@ -140,7 +136,7 @@ class WebhookQuery:
         return await page(_filtered(filter or WebhookFilter()), first, after, Webhook.of)
 
 
-def _filtered(filter: WebhookFilter):  # type: ignore[no-untyped-def]  # a query set of rows
+def _filtered(filter: WebhookFilter) -> QuerySet[WebhookRow]:
     rows = WebhookRow.all()
     if not filter.include_deleted:
         rows = rows.filter(deleted_at=None)
@@ -195,7 +191,7 @@ class WebhookMutation:
         return await answered(DeleteWebhookPayload, work(), prefix="")
 
 
-def _values(input: CreateWebhookInput | UpdateWebhookInput) -> dict[str, object]:
+def _values(input: CreateWebhookInput | UpdateWebhookInput) -> dict[str, Any]:
     """The given fields as the domain's WebhookSpec names and types them."""
     values = given(input, renamed={"retry_delays_seconds": "retry_delays"})
     for name in ("actions", "retry_delays"):

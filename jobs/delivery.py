@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import structlog
-
 from ringback.jobs.outcomes import Outcome, RenderFailed
 from ringback.jobs.recorder import Recorder, Result
 from ringback.jobs.rendering import Rendered, render, sign

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 import structlog
-
 from ringback.jobs.recorder import Recorder, abandoned
 from ringback.models import claims, clock
 from ringback.models.claims import Due
@@ -60,9 +59,7 @@ class Dispatcher:
         """Claim what is due; returns how long to sleep, in seconds."""
         now = await clock.now()
         lost = await claims.expired(now, BATCH_EVENTS)
-        await asyncio.gather(
-            *(self._recorder.record(abandoned(e.event_id, e.lease, e.begun_at, now)) for e in lost)
-        )
+        await asyncio.gather(*(self._recorder.record(abandoned(e.event_id, e.lease, e.begun_at, now)) for e in lost))
         room = MAX_UNDER_WAY - self._under_way
         if room <= 0:
             return POLL_SECONDS

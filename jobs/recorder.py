@@ -11,19 +11,19 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from tortoise.transactions import in_transaction
-
 from ringback.jobs.masking import masked
 from ringback.jobs.outcomes import Abandoned, Answer, Outcome
 from ringback.jobs.retry import Progress, after_attempt
 from ringback.jobs.sender import OutgoingRequest
 from ringback.models import log
-from ringback.models.event import Attempt, Event, EventStatus, OutcomeName
+from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, encode, new_key
 from ringback.models.log import LogEntry, LogKind
 from ringback.models.snapshot import timestamp
+from ringback.models.states import EventStatus, OutcomeName
 from ringback.models.wakeups import Topic, wakeups
 from ringback.models.webhook import Webhook
+from tortoise.transactions import in_transaction
 
 logger = structlog.get_logger("ringback.delivery")
 
@@ -90,7 +90,9 @@ class Recorder:
                 await write(results)
                 return
             except Exception:
-                logger.exception("cannot record attempts", action="record", attempts=len(results), again_in_seconds=pause)
+                logger.exception(
+                    "cannot record attempts", action="record", attempts=len(results), again_in_seconds=pause
+                )
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LAST_PAUSE_SECONDS)
 
@@ -178,9 +180,7 @@ def _kept_response(answer: Answer) -> dict[str, Any]:
 
 def _advance(event: Event, webhook: Webhook, result: Result) -> None:
     """Bring an event to its state after the attempt; its lease ends with it."""
-    stopped = (
-        event.status.ended or webhook.deleted_at is not None or (not webhook.is_active and not event.is_test)
-    )
+    stopped = event.status.ended or webhook.deleted_at is not None or (not webhook.is_active and not event.is_test)
     progress = after_attempt(
         Progress(
             status=event.status,

@@ -6,8 +6,6 @@ from importlib.metadata import version
 from typing import Any
 
 import orjson
-from yarl import URL
-
 from ringback.jobs.sender import OutgoingRequest
 from ringback.models import outbox
 from ringback.models.addresses import check_url
@@ -18,6 +16,7 @@ from ringback.models.signing import signature_headers
 from ringback.models.templates import compile_condition, compile_template, scope
 from ringback.models.webhook import HttpMethod, Webhook
 from ringback.models.webhooks import header_value_fault
+from yarl import URL
 
 USER_AGENT = f"Ringback/{version('ringback')}"
 EVENT_ID_HEADER = "PS-WEBHOOK_EVENT-ID"
@@ -48,7 +47,7 @@ def render(webhook: Webhook, event: Event, change: Change | None) -> Rendered:
     if problems:
         raise TemplateError(f"The URL was rendered to {url[:200]!r}, which cannot be used: {'; '.join(problems)}")
     headers = [
-        (name, _header(name, _part(f"The header {name}", lambda v=value: compile_template(v).render(facts))))  # type: ignore[misc]
+        (name, _header(name, _part(f"The header {name}", lambda v=value: compile_template(v).render(facts))))
         for name, value in webhook.headers
     ]
     body = _body(webhook, item, facts)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 
 from ringback.jobs.outcomes import Abandoned, Delivered, Outcome
-from ringback.models.event import EventStatus
+from ringback.models.states import EventStatus
 
 #: So many abandoned attempts in a row end an event, since it may be what kills the workers (rule 6 of the design).
 MAX_ABANDONED_IN_A_ROW = 5
@@ -87,7 +87,9 @@ def _after_abandoned(progress: Progress, now: dt.datetime, delays: tuple[int, ..
 
 def _ended(progress: Progress, status: EventStatus, at: dt.datetime) -> Progress:
     if progress.status.ended:  # cancelled while the attempt was under way: that is when it ended
-        return replace(progress, next_attempt_at=None) if status is not EventStatus.SUCCEEDED else _succeeded(progress, at)
+        return (
+            replace(progress, next_attempt_at=None) if status is not EventStatus.SUCCEEDED else _succeeded(progress, at)
+        )
     return replace(progress, status=status, next_attempt_at=None, finished_at=at)
 
 

@@ -38,8 +38,6 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
-from yarl import URL
-
 from ringback.jobs.outcomes import (
     Answer,
     BadResponse,
@@ -53,6 +51,7 @@ from ringback.jobs.outcomes import (
 )
 from ringback.models.addresses import AddressPolicy
 from ringback.models.errors import AddressBlocked
+from yarl import URL
 
 #: Bytes of a response body that are read, and kept after decoding; the connection of a longer one is closed.
 MAX_RESPONSE_BYTES = 64 * 1024

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
+from ringback.models import clock
+from ringback.models.event import Event
+from ringback.models.states import EventStatus
 from tortoise.expressions import Q
 from tortoise.transactions import in_transaction
-
-from ringback.models import clock
-from ringback.models.event import Event, EventStatus
 
 #: How long a claimed batch may wait for a worker before it is claimed again, in seconds.
 PICKUP_SECONDS = 10.0

@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from ringback.models.errors import ConfigurationError
+from ringback.models.settings import Settings
+from ringback.models.tracking import connect
 from tortoise import Tortoise
 from tortoise.connection import get_connection
 from tortoise.exceptions import OperationalError, TransactionManagementError
 from tortoise.migrations.api import migrate as run_migrations
 from tortoise.migrations.executor import MigrationExecutor
 from tortoise.migrations.recorder import MigrationRecorder
-
-from ringback.models.errors import ConfigurationError
-from ringback.models.settings import Settings
-from ringback.models.tracking import connect
 
 CONNECTION = "default"
 #: The modules that hold Ringback's own tables.
@@ -135,7 +134,9 @@ async def _check_version(settings: Settings) -> None:
     except (OperationalError, TransactionManagementError, sqlite3.DatabaseError) as error:
         if "no such table" in str(error):
             return
-        raise ConfigurationError(f"cannot open the database {path} ({error}): name another file, or restore it") from error
+        raise ConfigurationError(
+            f"cannot open the database {path} ({error}): name another file, or restore it"
+        ) from error
     known = set(pending_and_applied())
     unknown = sorted(key.name for key in applied if key.app_label == "ringback" and key.name not in known)
     if unknown:

@@ -5,44 +5,15 @@ to deliver an event is an attempt. `due_at` is the moment at which the dispatche
 attempt's time while it waits, the end of the lease while a worker has it, null when it has ended.
 """
 
-from enum import StrEnum
 from typing import Any
+from uuid import UUID
 
+from ringback.models.ids import new_key
+from ringback.models.states import EventStatus, OutcomeName
+from ringback.models.webhook import Action, Webhook
 from tortoise import fields
 from tortoise.indexes import Index
 from tortoise.models import Model
-
-from ringback.models.ids import new_key
-from ringback.models.webhook import Action, Webhook
-
-
-class EventStatus(StrEnum):
-    """Where an event stands: no attempt yet, another one to come, or ended in one of three ways."""
-
-    PENDING = "PENDING"
-    RETRYING = "RETRYING"
-    SUCCEEDED = "SUCCEEDED"
-    FAILED = "FAILED"
-    CANCELLED = "CANCELLED"
-
-    @property
-    def ended(self) -> bool:
-        """Whether no attempt will follow unless somebody asks for it."""
-        return self in (EventStatus.SUCCEEDED, EventStatus.FAILED, EventStatus.CANCELLED)
-
-
-class OutcomeName(StrEnum):
-    """How an attempt ended."""
-
-    DELIVERED = "DELIVERED"
-    REJECTED = "REJECTED"
-    TIMED_OUT = "TIMED_OUT"
-    UNREACHABLE = "UNREACHABLE"
-    TLS_FAILED = "TLS_FAILED"
-    BLOCKED = "BLOCKED"
-    BAD_RESPONSE = "BAD_RESPONSE"
-    RENDER_FAILED = "RENDER_FAILED"
-    ABANDONED = "ABANDONED"
 
 
 class Change(Model):
@@ -94,6 +65,9 @@ class Event(Model):
     created_at = fields.DatetimeField()
     finished_at = fields.DatetimeField(null=True)
 
+    webhook_id: UUID
+    change_id: UUID | None
+
     class Meta:
         table = "ringback_event"
         app = "ringback"
@@ -126,6 +100,8 @@ class Attempt(Model):
     request: dict[str, Any] | None = fields.JSONField(null=True)
     #: {headers: [[name, value]], body, body_truncated}, null when there was no answer.
     response: dict[str, Any] | None = fields.JSONField(null=True)
+
+    event_id: UUID
 
     class Meta:
         table = "ringback_attempt"

@@ -41,7 +41,9 @@ def decode(prefix: str, text: str) -> UUID:
     try:
         typeid = TypeID.from_string(text)
     except (TypeIDException, ValueError, TypeError) as error:
-        raise ValueError(f"{text!r:.80} is not an id; one of this kind looks like {prefix}_01h455vb4pex5vsknk084sn02q") from error
+        raise ValueError(
+            f"{text!r:.80} is not an id; one of this kind looks like {prefix}_01h455vb4pex5vsknk084sn02q"
+        ) from error
     if typeid.prefix != prefix:
         raise ValueError(f"{text!r:.80} is not an id of this kind; expected one that begins with {prefix}_")
     return UUID(bytes=typeid.uuid_bytes)

@@ -2,12 +2,12 @@
 
 from enum import StrEnum
 from typing import Any
+from uuid import UUID
 
+from ringback.models.ids import new_key
 from tortoise import fields
 from tortoise.indexes import Index
 from tortoise.models import Model
-
-from ringback.models.ids import new_key
 
 
 class SignatureCheck(StrEnum):
@@ -56,6 +56,8 @@ class InboxRequest(Model):
     signature = fields.CharEnumField(SignatureCheck, max_length=16)
     #: The event that PS-WEBHOOK_EVENT-ID names, when it is one of ours.
     event_id = fields.UUIDField(null=True)
+
+    inbox_id: UUID
 
     class Meta:
         table = "ringback_inbox_request"

@@ -6,10 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from tortoise.expressions import F
-from tortoise.transactions import in_transaction
-from yarl import URL
-
 from ringback.models import clock, ids
 from ringback.models.errors import ProblemCode
 from ringback.models.event import Event
@@ -20,6 +16,9 @@ from ringback.models.secrets import SecretBox
 from ringback.models.signing import check_secret, verify
 from ringback.models.wakeups import Topic, wakeups
 from ringback.models.webhook import Webhook
+from tortoise.expressions import F
+from tortoise.transactions import in_transaction
+from yarl import URL
 
 PATH = "/inbox/"
 MAX_NAME = 200
@@ -101,7 +100,12 @@ class Inboxes:
                 token=randomness.token_urlsafe(16),
                 name=name,
                 responses=[
-                    {"status_code": r.status_code, "body": r.body, "content_type": r.content_type, "delay_ms": r.delay_ms}
+                    {
+                        "status_code": r.status_code,
+                        "body": r.body,
+                        "content_type": r.content_type,
+                        "delay_ms": r.delay_ms,
+                    }
                     for r in responses
                 ],
                 signing_secret=self._secrets.seal(signing_secret) if signing_secret is not None else None,
@@ -127,7 +131,7 @@ class Inboxes:
     async def receive(self, token: str, request: Received) -> InboxResponse | None:
         """Keep a request and tell what to answer; None when there is no such inbox."""
         async with in_transaction() as db:
-            inbox = await Inbox.get_or_none(token=token).using_db(db)
+            inbox = await Inbox.get_or_none(token=token, using_db=db)
             if inbox is None:
                 return None
             response = InboxResponse(**inbox.responses[min(inbox.request_count, len(inbox.responses) - 1)])

@@ -4,20 +4,20 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
-from tortoise.backends.base.client import BaseDBAsyncClient
-from tortoise.transactions import in_transaction
-
 from ringback.models import clock, log, outbox, snapshot
 from ringback.models.errors import InputRejected, Problem, ProblemCode
-from ringback.models.event import Event, EventStatus
+from ringback.models.event import Event
 from ringback.models.ids import Prefix
 from ringback.models.inputs import key_of, not_found
 from ringback.models.log import LogEntry, LogKind
 from ringback.models.registry import registry
 from ringback.models.snapshot import timestamp
+from ringback.models.states import EventStatus
 from ringback.models.transactions import UnitOfWork, unit_of
 from ringback.models.wakeups import Topic, wakeups
 from ringback.models.webhook import Action, Webhook
+from tortoise.backends.base.client import BaseDBAsyncClient
+from tortoise.transactions import in_transaction
 
 WAITING = (EventStatus.PENDING, EventStatus.RETRYING)
 
@@ -31,7 +31,7 @@ async def test_fire(webhook_id: str, action: Action, item: Any) -> Event:
     if item is not None and not isinstance(item, Mapping):
         raise InputRejected(Problem('must be a JSON object, such as {"name": "Maria"}', "item"))
     async with in_transaction() as db:
-        webhook = await Webhook.get_or_none(id=key, deleted_at=None).using_db(db)
+        webhook = await Webhook.get_or_none(id=key, deleted_at=None, using_db=db)
         if webhook is None:
             raise not_found("webhook", webhook_id, "webhook_id")
         model = registry.get(webhook.model)
@@ -130,10 +130,10 @@ def _check_redeliverable(event: Event, webhook: Webhook) -> None:
 
 async def _event(db: BaseDBAsyncClient, event_id: str) -> tuple[Event, Webhook]:
     key = key_of(Prefix.EVENT, event_id)
-    event = await Event.get_or_none(id=key).using_db(db)
+    event = await Event.get_or_none(id=key, using_db=db)
     if event is None:
         raise not_found("event", event_id)
-    return event, await Webhook.get(id=event.webhook_id).using_db(db)
+    return event, await Webhook.get(id=event.webhook_id, using_db=db)
 
 
 async def _log(db: BaseDBAsyncClient, event: Event, kind: LogKind, message: str, now: dt.datetime) -> None:
@@ -152,4 +152,3 @@ def _unit(db: BaseDBAsyncClient) -> UnitOfWork:
 
 def _conflict(message: str) -> InputRejected:
     return InputRejected(Problem(message, "id", ProblemCode.CONFLICT))
-

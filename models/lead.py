@@ -5,14 +5,13 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from tortoise import fields
-from tortoise.transactions import in_transaction
-
 from ringback.models.ids import Prefix, new_key
 from ringback.models.inputs import Problems, check_unchanged, key_of, not_found
 from ringback.models.registry import Tracking
 from ringback.models.site import SiteSettings
 from ringback.models.tracking import Tracked
+from tortoise import fields
+from tortoise.transactions import in_transaction
 
 
 class LeadStatus(StrEnum):
@@ -71,7 +70,7 @@ async def request_callback(name: str, phone: str) -> Lead | None:
     phone = problems.line("phone", phone, longest=MAX_PHONE) or ""
     problems.refuse_if_any()
     async with in_transaction() as db:
-        settings = await SiteSettings.get(id=1).using_db(db)
+        settings = await SiteSettings.get(id=1, using_db=db)
         if not settings.track_leads:
             return None
         return await Lead.create(name=name, phone=phone, using_db=db)
@@ -91,7 +90,7 @@ async def update_lead(lead_id: str, changes: Mapping[str, Any], expected_updated
         values["comment"] = problems.text("comment", values["comment"], longest=MAX_COMMENT)
     problems.refuse_if_any()
     async with in_transaction() as db:
-        lead = await Lead.get_or_none(id=key).using_db(db)
+        lead = await Lead.get_or_none(id=key, using_db=db)
         if lead is None:
             raise not_found("lead", lead_id)
         check_unchanged(lead.updated_at, expected_updated_at)
@@ -104,7 +103,7 @@ async def delete_lead(lead_id: str) -> None:
     """Delete a lead; raises InputRejected."""
     key = key_of(Prefix.LEAD, lead_id)
     async with in_transaction() as db:
-        lead = await Lead.get_or_none(id=key).using_db(db)
+        lead = await Lead.get_or_none(id=key, using_db=db)
         if lead is None:
             raise not_found("lead", lead_id)
         await lead.delete(using_db=db)

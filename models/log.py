@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
+from ringback.models.errors import CursorExpired, CursorInvalid
 from tortoise import fields
 from tortoise.models import Model
-
-from ringback.models.errors import CursorExpired, CursorInvalid
 
 
 class LogKind(StrEnum):

@@ -8,14 +8,13 @@ out right, because only stored rows are compared.
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tortoise.backends.base.client import BaseDBAsyncClient
-from tortoise.models import Model
-from tortoise.queryset import QuerySet
-
 from ringback.models import outbox, snapshot
 from ringback.models.registry import registry
 from ringback.models.snapshot import KEYS_PER_STATEMENT, Stored
 from ringback.models.transactions import UnitOfWork
+from tortoise.backends.base.client import BaseDBAsyncClient
+from tortoise.models import Model
+from tortoise.queryset import QuerySet
 
 #: A row by its model and key.
 Row = tuple[type[Model], Any]

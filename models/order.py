@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
-
-from tortoise import fields
+from uuid import UUID
 
 from ringback.models.ids import Prefix, new_key
 from ringback.models.registry import Child, Computed, Tracking
 from ringback.models.tracking import Recorded, Tracked
+from tortoise import fields
 
 #: Prices have two decimal places, and up to ten digits before them.
 PRICE_DIGITS, PRICE_PLACES = 12, 2
@@ -100,6 +100,8 @@ class OrderCustomer(Recorded):
     phone = fields.CharField(max_length=64, null=True, description="The customer's phone number, if known.")
     email = fields.CharField(max_length=254, null=True, description="The customer's e-mail address, if known.")
 
+    order_id: UUID
+
     class Meta:
         table = "customer_order_customer"
         app = "ringback"
@@ -120,6 +122,8 @@ class OrderItem(Recorded):
     price = fields.DecimalField(
         max_digits=PRICE_DIGITS, decimal_places=PRICE_PLACES, description="The price of one piece."
     )
+
+    order_id: UUID
 
     class Meta:
         table = "customer_order_item"

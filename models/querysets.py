@@ -7,16 +7,15 @@ transaction or one of their own; what cannot be recorded is refused with a Track
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from typing import Any, Generic, TypeVar, cast
 
+from ringback.models.errors import TrackingError
+from ringback.models.notes import Notes, Row, notes_of
+from ringback.models.registry import registry
+from ringback.models.transactions import unit_of_work
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.expressions import Expression, Q
 from tortoise.manager import Manager
 from tortoise.models import Model
 from tortoise.queryset import AwaitableQuery, QuerySet
-
-from ringback.models.errors import TrackingError
-from ringback.models.notes import Notes, Row, notes_of
-from ringback.models.registry import registry
-from ringback.models.transactions import unit_of_work
 
 MODEL = TypeVar("MODEL", bound=Model)
 #: Notes what a write is about to touch, within its transaction.
@@ -97,7 +96,9 @@ class RecordedQuerySet(QuerySet[MODEL]):
 
         async def note(notes: Notes, tx: BaseDBAsyncClient) -> None:
             keys = [o.pk for o in objects if o.pk is not None]
-            await notes.touch(self.model, keys + await self._conflicting(tx, objects, conflict), parents=parents_of(objects))
+            await notes.touch(
+                self.model, keys + await self._conflicting(tx, objects, conflict), parents=parents_of(objects)
+            )
 
         query = super().bulk_create(objects, batch_size, ignore_conflicts, update_fields, conflict or None)
         return RecordedWrite(self.model, query, note)
@@ -115,7 +116,9 @@ class RecordedQuerySet(QuerySet[MODEL]):
         keys: list[Any] = []
         for start in range(0, len(same), CONFLICTS_PER_STATEMENT):
             any_of = Q(*same[start : start + CONFLICTS_PER_STATEMENT], join_type="OR")
-            keys += await QuerySet(self.model).using_db(tx).filter(any_of).values_list(self.model._meta.pk_attr, flat=True)
+            keys += (
+                await QuerySet(self.model).using_db(tx).filter(any_of).values_list(self.model._meta.pk_attr, flat=True)
+            )
         return keys
 
 

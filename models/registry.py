@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 from uuid import UUID
 
+from ringback.models import ids
+from ringback.models.errors import TrackingError
 from tortoise.fields.base import CASCADE, SET_DEFAULT, SET_NULL
 from tortoise.fields.relational import ForeignKeyFieldInstance
 from tortoise.models import Model
-
-from ringback.models import ids
-from ringback.models.errors import TrackingError
 
 #: What a database may do to a row when the row it points at is deleted, besides refusing.
 CASCADING = (CASCADE, SET_NULL, SET_DEFAULT)
@@ -138,7 +137,9 @@ class Registry:
             raise TrackingError(f'{model.__name__}: set `tracking = Tracking(name=…, labels={{"en": …}}, …)`')
         other = self._roots.setdefault(tracking.name, model)
         if other is not model:
-            raise TrackingError(f"{model.__name__} and {other.__name__} are both tracked as {tracking.name!r}: rename one")
+            raise TrackingError(
+                f"{model.__name__} and {other.__name__} are both tracked as {tracking.name!r}: rename one"
+            )
         self._add_children(model, tracking, recorded)
 
     def _add_children(self, parent: type[Model], spec: Child, recorded: type[Model]) -> None:

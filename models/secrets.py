@@ -11,7 +11,6 @@ import secrets
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken
-
 from ringback.models.errors import ConfigurationError
 
 

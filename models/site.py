@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ringback.models import clock
+from ringback.models.inputs import Problems
 from tortoise import fields
 from tortoise.models import Model
 from tortoise.transactions import in_transaction
-
-from ringback.models import clock
-from ringback.models.inputs import Problems
 
 
 class SiteSettings(Model):
@@ -30,7 +29,7 @@ async def update_site_settings(changes: Mapping[str, Any]) -> SiteSettings:
     problems.no_nulls(changes, clearable=frozenset())
     problems.refuse_if_any()
     async with in_transaction() as db:
-        settings = await SiteSettings.get(id=1).using_db(db)
+        settings = await SiteSettings.get(id=1, using_db=db)
         if any(getattr(settings, name) != value for name, value in changes.items()):
             settings.update_from_dict({**changes, "updated_at": await clock.now(db)})
             await settings.save(using_db=db)

@@ -13,13 +13,12 @@ from enum import Enum
 from typing import Any, cast
 from uuid import UUID
 
+from ringback.models.registry import Child, Tracking, tracking_of
 from tortoise import fields
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.fields.base import Field
 from tortoise.models import Model
 from tortoise.queryset import QuerySet
-
-from ringback.models.registry import Child, Tracking, tracking_of
 
 #: Keys per statement: SQLite allows 32,766 parameters.
 KEYS_PER_STATEMENT = 10_000

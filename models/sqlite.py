@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import aiosqlite
+from ringback.models.transactions import UnitOfWork, finish
 from tortoise.backends.base.client import (
     BaseDBAsyncClient,
     ConnectionWrapper,
@@ -31,8 +32,6 @@ from tortoise.backends.sqlite import client as tortoise_sqlite
 from tortoise.connection import ConnectionToken, get_connections
 from tortoise.exceptions import ConfigurationError, TransactionManagementError
 
-from ringback.models.transactions import UnitOfWork, finish
-
 #: How long a writer of another process is waited for, in milliseconds.
 BUSY_TIMEOUT_MS = 10_000
 
@@ -42,7 +41,9 @@ class SqliteClient(tortoise_sqlite.SqliteClient):
 
     def __init__(self, file_path: str, **kwargs: Any) -> None:
         if file_path in ("", ":memory:"):
-            raise ConfigurationError("ringback.models.sqlite needs a file; :memory: cannot be shared by two connections")
+            raise ConfigurationError(
+                "ringback.models.sqlite needs a file; :memory: cannot be shared by two connections"
+            )
         kwargs.setdefault("busy_timeout", BUSY_TIMEOUT_MS)
         kwargs.setdefault("synchronous", "FULL")
         super().__init__(file_path, **kwargs)

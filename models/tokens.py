@@ -4,13 +4,12 @@ import datetime as dt
 import secrets as randomness
 from collections.abc import Sequence
 
-from tortoise.transactions import in_transaction
-
 from ringback.models import clock
 from ringback.models.access import ApiToken, Role
 from ringback.models.ids import Prefix
 from ringback.models.inputs import Problems, key_of, not_found
 from ringback.models.secrets import token_hash
+from tortoise.transactions import in_transaction
 
 MAX_NAME = 200
 #: What a bearer token begins with, so that people and scanners recognise one.
@@ -72,6 +71,4 @@ async def ensure_admin(secret: str, name: str) -> None:
         if await ApiToken.exists(token_hash=token_hash(secret), using_db=db):
             return
         now = await clock.now(db)
-        await ApiToken.create(
-            name=name, role=Role.ADMIN, token_hash=token_hash(secret), created_at=now, using_db=db
-        )
+        await ApiToken.create(name=name, role=Role.ADMIN, token_hash=token_hash(secret), created_at=now, using_db=db)

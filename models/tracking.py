@@ -7,17 +7,16 @@ from `Recorded`. `connect()` takes all models of the open database into the regi
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from tortoise import Tortoise
-from tortoise.backends.base.client import BaseDBAsyncClient
-from tortoise.manager import Manager
-from tortoise.models import Model
-from tortoise.signals import Signals
-
 from ringback.models.errors import TrackingError
 from ringback.models.notes import notes_of
 from ringback.models.querysets import RecordedManager, parents_of
 from ringback.models.registry import Tracking, registry
 from ringback.models.transactions import UnitOfWork, unit_of, unit_of_work
+from tortoise import Tortoise
+from tortoise.backends.base.client import BaseDBAsyncClient
+from tortoise.manager import Manager
+from tortoise.models import Model
+from tortoise.signals import Signals
 
 
 class Recorded(Model):
@@ -102,7 +101,9 @@ async def _before_delete(sender: type[Model], instance: Model, using_db: BaseDBA
 def _unit(db: BaseDBAsyncClient) -> UnitOfWork:
     unit = unit_of(db)
     if unit is None:
-        raise TrackingError("a tracked object was written outside of a transaction: call save() or delete() of its class")
+        raise TrackingError(
+            "a tracked object was written outside of a transaction: call save() or delete() of its class"
+        )
     return unit
 
 

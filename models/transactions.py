@@ -9,11 +9,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+from ringback.models.errors import TrackingError
 from tortoise.backends.base.client import BaseDBAsyncClient, TransactionContext
 from tortoise.exceptions import TransactionManagementError
 from tortoise.models import Model
-
-from ringback.models.errors import TrackingError
 
 T = TypeVar("T")
 

@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from tortoise.transactions import in_transaction
-
 from ringback.models import clock, interventions, snapshot
 from ringback.models.addresses import AddressPolicy, check_url_template, static_host
 from ringback.models.errors import ProblemCode
@@ -26,6 +24,7 @@ from ringback.models.webhook import (
     SuccessPolicy,
     Webhook,
 )
+from tortoise.transactions import in_transaction
 
 MAX_NAME = 200
 MAX_URL = 8_192
@@ -112,7 +111,7 @@ class Webhooks:
             raise not_found("webhook", webhook_id)
         spec = await self._checked(replace(_spec(stored), **changes), frozenset(changes))
         async with in_transaction() as db:
-            webhook = await Webhook.get_or_none(id=key, deleted_at=None).using_db(db)
+            webhook = await Webhook.get_or_none(id=key, deleted_at=None, using_db=db)
             if webhook is None:
                 raise not_found("webhook", webhook_id)
             check_unchanged(webhook.updated_at, expected_updated_at)
@@ -132,7 +131,7 @@ class Webhooks:
         """Delete a webhook softly and cancel its waiting events; its history stays. Raises InputRejected."""
         key = key_of(Prefix.WEBHOOK, webhook_id)
         async with in_transaction() as db:
-            webhook = await Webhook.get_or_none(id=key, deleted_at=None).using_db(db)
+            webhook = await Webhook.get_or_none(id=key, deleted_at=None, using_db=db)
             if webhook is None:
                 raise not_found("webhook", webhook_id)
             now = await clock.now(db)
@@ -250,7 +249,7 @@ def _check_headers(problems: Problems, headers: tuple[tuple[str, str], ...]) -> 
 
 def header_value_fault(value: str) -> str | None:
     """What is wrong with a header's value (RFC 9110, 5.5); None when it can be sent."""
-    if any(ord(c) < 32 and c != "\t" or ord(c) == 127 for c in value):
+    if any((ord(c) < 32 and c != "\t") or ord(c) == 127 for c in value):
         return "must not hold control characters"
     try:
         value.encode("utf-8")

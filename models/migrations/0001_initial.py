@@ -2,12 +2,12 @@ from tortoise import migrations
 from tortoise.migrations import operations as ops
 from orjson import loads
 from ringback.models.access import Role
-from ringback.models.event import EventStatus, OutcomeName
 from ringback.models.ids import new_key
 from ringback.models.inbox import SignatureCheck
 from ringback.models.lead import LeadStatus
 from ringback.models.log import LogKind
 from ringback.models.order import OrderStatus
+from ringback.models.states import EventStatus, OutcomeName
 from ringback.models.webhook import Action, HttpMethod, SuccessPolicy, default_retry_delays
 from tortoise.fields.base import OnDelete
 from tortoise.fields.data import JSON_DUMPS

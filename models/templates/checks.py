@@ -105,7 +105,8 @@ class _Walk:
         iterable = node.expression.iterable
         element = OPEN
         if isinstance(iterable, Path):
-            element = follow(root, _segments(iterable))[0].element or OPEN
+            shape, unknown_at = follow(root, _segments(iterable))
+            element = OPEN if unknown_at is not None else shape.element or OPEN
         return Shape(names=root.names | {"forloop": FORLOOP, str(node.expression.identifier): element})
 
     def expression(self, expression: Expression, root: Shape) -> None:

@@ -47,7 +47,7 @@ class Filter:
             raise BadArgument(misuse)
         for one in (value, *arguments) if self.name != "default" else ():
             if isinstance(one, Undefined):
-                raise UndefinedError(one.hint, token=None)
+                raise UndefinedError(one.hint, token=one.token)
         left, rest, reading = self._take(value, arguments)
         meter.work(reading)
         try:
@@ -129,10 +129,22 @@ def _take_lists(value: object, arguments: tuple[object, ...]) -> tuple[object, l
 def _take_deep(value: object, arguments: tuple[object, ...]) -> tuple[object, list[object], int]:
     """Each element is looked at with all that it holds."""
     left, right, reading = _take_list(value, arguments)
-    reading += weight([left, right])
-    if reading > MAX_TEXT:
+    return left, right, reading + _weight([left, right])
+
+
+def _take_keyed(value: object, arguments: tuple[object, ...]) -> tuple[object, list[object], int]:
+    """With a key, one field of each element is looked at with all that it holds; without, each element."""
+    left, right, reading = _take_list(value, arguments)
+    if right and isinstance(left, list):
+        key = text_of(right[0])
+        return left, right, reading + _weight([one.get(key) if isinstance(one, dict) else one for one in left])
+    return left, right, reading + _weight(left)
+
+
+def _weight(value: object) -> int:
+    if (characters := weight(value)) > MAX_TEXT:
         raise LimitReached(f"a filter takes at most {MAX_TEXT} characters")
-    return left, right, reading
+    return characters
 
 
 def _elements(value: object) -> int:
@@ -156,7 +168,7 @@ _TEXT = """
 """
 _NUMBERS = "abs at_least at_most ceil divided_by floor minus modulo plus round times"
 _LISTS = "compact find find_index has map reject reverse where"
-_DEEP_LISTS = "join sort sort_natural sum uniq"
+_KEYED_LISTS = "sort sort_natural sum uniq"
 _OTHERS = "date default first json last size slice"
 
 _OURS: dict[str, Run] = {
@@ -187,7 +199,8 @@ FILTERS: Mapping[str, Filter] = {
     **_filters(_TEXT, _take_text, ""),
     **_filters(_NUMBERS, _take_as_is, 0),
     **_filters(_LISTS, _take_list, []),
-    **_filters(_DEEP_LISTS, _take_deep, []),
+    **_filters(_KEYED_LISTS, _take_keyed, []),
+    **_filters("join", _take_deep, []),
     **_filters("concat", _take_lists, []),
     **_filters(_OTHERS, _take_as_is, ""),
 }

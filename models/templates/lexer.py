@@ -7,6 +7,7 @@ before they are parsed, so it can name the tag that was never closed. Comments a
 
 import re
 from dataclasses import dataclass
+from typing import cast
 
 from liquid import Token
 from liquid.token import TOKEN_CONTENT, TOKEN_EXPRESSION, TOKEN_OUTPUT, TOKEN_TAG
@@ -116,8 +117,7 @@ class _Scanner:
         return self.tag(start, end, found + 2)
 
     def tag(self, start: int, end: int, after: int) -> int:
-        named = _NAME.match(self.source, start, end)
-        assert named is not None, "every part of the pattern may be empty"
+        named = cast("re.Match[str]", _NAME.match(self.source, start, end))  # every part of it may be empty
         name, index = named[1], named.start(1)
         if name in _VERBATIM:
             return self.verbatim(name, index, after)

@@ -81,8 +81,10 @@ def path_text(path: list[object]) -> str:
             text += f"[{path_text(segment)}]"
         elif isinstance(segment, str) and segment.replace("-", "_").isidentifier():
             text += f".{segment}"
+        elif isinstance(segment, str | int):
+            text += f"[{json.dumps(segment, ensure_ascii=False)}]"
         else:
-            text += f"[{json.dumps(segment, ensure_ascii=False, default=str)}]"
+            text += "[…]"
     return text
 
 
