@@ -34,7 +34,8 @@ def after_attempt(
     """What becomes of an event whose attempt ended at `ended_at` with `outcome`.
 
     `delays` is the webhook's schedule as it is now (rule 8), in seconds; `stopped` says that no attempt may follow,
-    because the event was cancelled or its webhook fires no more.
+    because the event was cancelled or its webhook fires no more. An event that was cancelled meanwhile stays so,
+    whatever the attempt brought: the attempt is on record beside it.
     """
     number = progress.attempt_count + 1
     if isinstance(outcome, Abandoned):
@@ -64,7 +65,7 @@ def retry_after_seconds(outcome: Outcome, now: dt.datetime) -> float:
         return float(min(int(value[:12]), MAX_RETRY_AFTER_SECONDS))
     try:
         moment = parsedate_to_datetime(value)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return 0.0
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=dt.UTC)
@@ -86,15 +87,9 @@ def _after_abandoned(progress: Progress, now: dt.datetime, delays: tuple[int, ..
 
 
 def _ended(progress: Progress, status: EventStatus, at: dt.datetime) -> Progress:
-    if progress.status.ended:  # cancelled while the attempt was under way: that is when it ended
-        return (
-            replace(progress, next_attempt_at=None) if status is not EventStatus.SUCCEEDED else _succeeded(progress, at)
-        )
+    if progress.status.ended:  # cancelled while the attempt was under way: that is how, and when, it ended
+        return replace(progress, next_attempt_at=None)
     return replace(progress, status=status, next_attempt_at=None, finished_at=at)
-
-
-def _succeeded(progress: Progress, at: dt.datetime) -> Progress:
-    return replace(progress, status=EventStatus.SUCCEEDED, next_attempt_at=None, finished_at=at)
 
 
 def _waiting(progress: Progress, now: dt.datetime, seconds: float) -> Progress:
