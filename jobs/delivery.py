@@ -1,22 +1,23 @@
-"""Delivers a claimed batch: begin, load once, then for each event render, guard, sign, send; the recorder writes.
+"""Delivers claimed batches: at its moment each event is begun, rendered, guarded, signed and sent; the recorder writes.
 
-Events of a batch are sent concurrently, each at its moment. Before each send the lease is checked in the database, for
-all events of that moment at once; while the batch is worked on, the lease is renewed.
+A batch is loaded once and its events are sent concurrently, each at its moment. Just before, those of the same moment
+are begun in one statement, which is the lease's compare-and-set; the webhooks are read after it, so that each attempt
+uses them as they are then (rule 8 of the design). While attempts are under way their lease is renewed.
 """
 
 import asyncio
 import contextlib
 import datetime as dt
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import structlog
-from ringback.jobs.outcomes import Outcome, RenderFailed
-from ringback.jobs.recorder import Recorder, Result
-from ringback.jobs.rendering import Rendered, render, sign
-from ringback.jobs.sender import OutgoingRequest, Sender
+from ringback.jobs.outcomes import Abandoned, RenderFailed
+from ringback.jobs.recorder import Recorder, Result, abandoned
+from ringback.jobs.rendering import Rendered, Renderer, sign
+from ringback.jobs.sender import Sender
 from ringback.models import claims, clock
 from ringback.models.errors import ConfigurationError, TemplateError
 from ringback.models.event import Change, Event
@@ -32,101 +33,217 @@ SAME_MOMENT_SECONDS = 0.005
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One event with all that its attempt needs."""
+    """One event with the snapshot that it tells of."""
 
     event: Event
-    webhook: Webhook
     change: Change | None
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request that can be signed and sent; `unguarded` when it goes to an inbox of our own."""
+
+    rendered: Rendered
+    secret: str
+    unguarded: bool
+
+
+@dataclass(slots=True)
+class _Lease:
+    """A batch's claim; `ends` moves on while it is renewed, and is the earliest end of all that was begun under it."""
+
+    key: UUID
+    ends: dt.datetime | None = None
+
+
 class Deliverer:
-    """Delivers batches on the loop that its sender and recorder belong to."""
+    """Delivers batches on the loop that its sender and recorder belong to.
+
+    `finished` is told of each event that is no longer under way here, however that came.
+    """
 
     def __init__(
-        self, sender: Sender, recorder: Recorder, secrets: SecretBox, inboxes: InboxAddresses, lease_seconds: float
+        self,
+        sender: Sender,
+        recorder: Recorder,
+        secrets: SecretBox,
+        inboxes: InboxAddresses,
+        *,
+        lease_seconds: float,
+        finished: Callable[[UUID], None] = lambda event_id: None,
     ) -> None:
         self._sender = sender
         self._recorder = recorder
         self._secrets = secrets
         self._inboxes = inboxes
         self._lease_seconds = lease_seconds
+        self._finished = finished
+        self._renderer = Renderer()
+        self._stopping = asyncio.Event()
+        self._batches: set[asyncio.Task[None]] = set()
 
-    async def deliver(self, lease: UUID, event_ids: Sequence[UUID]) -> None:
-        """Make the attempts of a claimed batch; returns when all of them are recorded or given up."""
-        deliveries = await self._load(await claims.begin(lease, event_ids, self._lease_seconds))
-        if not deliveries:
-            return
-        renewal = asyncio.create_task(self._renew(lease))
+    async def take(self, lease: UUID, event_ids: Sequence[UUID]) -> None:
+        """Pick up a claimed batch; returns as soon as its attempts wait for their moments in a task of their own.
+
+        Whoever hands batches over is so free for the next one, and a slow endpoint holds up only itself.
+        """
         try:
-            await self._send_all(lease, deliveries)
-        finally:
-            renewal.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await renewal
+            if self._stopping.is_set():
+                await claims.hand_back(lease, event_ids)
+            deliveries = await self._load(lease, event_ids)
+        except BaseException:
+            self._forget(event_ids)
+            raise
+        self._forget(set(event_ids) - {d.event.id for d in deliveries})
+        if deliveries:
+            batch = asyncio.create_task(self._deliver(_Lease(lease), deliveries))
+            self._batches.add(batch)
+            batch.add_done_callback(self._batches.discard)
 
-    async def _load(self, events: Sequence[Event]) -> list[Delivery]:
-        webhooks = {w.id: w for w in await Webhook.filter(id__in={e.webhook_id for e in events})}
+    async def stop(self, hurry: asyncio.Event, seconds: float) -> None:
+        """End: hand back what waits for its moment, and let what is under way end, until `seconds` passed or `hurry`.
+
+        What is then still under way is broken off and recorded as abandoned.
+        """
+        self._stopping.set()
+        if self._batches:
+            hurried = asyncio.create_task(hurry.wait())
+            ended = asyncio.create_task(asyncio.wait(self._batches))
+            await asyncio.wait([hurried, ended], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            for batch in self._batches:
+                batch.cancel()
+            await ended
+            hurried.cancel()
+        self._renderer.close()
+
+    async def _load(self, lease: UUID, event_ids: Sequence[UUID]) -> list[Delivery]:
+        events = await claims.picked_up(lease, event_ids)
         change_ids = {e.change_id for e in events if e.change_id is not None}
         changes = {c.id: c for c in await Change.filter(id__in=change_ids)} if change_ids else {}
-        return [Delivery(e, webhooks[e.webhook_id], changes.get(e.change_id)) for e in events]
+        return [Delivery(e, changes[e.change_id] if e.change_id is not None else None) for e in events]
 
-    async def _renew(self, lease: UUID) -> None:
+    async def _deliver(self, lease: _Lease, deliveries: Sequence[Delivery]) -> None:
+        waiting = deque(deliveries)
+        renewal = asyncio.create_task(self._renew(lease))
+        try:
+            async with asyncio.TaskGroup() as attempts:
+                while waiting and await self._reaches(_due(waiting[0])):
+                    group = _due_now(waiting, await clock.now())
+                    webhooks = await self._begin(lease, group)
+                    for delivery in group:
+                        webhook = webhooks.get(delivery.event.id)
+                        if webhook is None:
+                            self._finished(delivery.event.id)
+                        else:
+                            attempts.create_task(self._attempt(lease, delivery, webhook))
+                await self._hand_back(lease, [d.event.id for d in waiting])
+                waiting.clear()
+        finally:
+            renewal.cancel()
+            self._forget([d.event.id for d in waiting])
+
+    async def _reaches(self, moment: dt.datetime) -> bool:
+        """Wait for a moment; False when the program stops before it has come."""
+        seconds = (moment - await clock.now()).total_seconds()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(seconds, 0)):
+                await self._stopping.wait()
+        return not self._stopping.is_set()
+
+    async def _begin(self, lease: _Lease, group: Sequence[Delivery]) -> Mapping[UUID, Webhook]:
+        """Begin the events of one moment; returns the webhook of each that may be sent."""
+        ids = [d.event.id for d in group]
+        try:
+            begun, ends = await claims.begin(lease.key, ids, self._lease_seconds)
+            lease.ends = lease.ends or ends
+            wanted = {d.event.webhook_id for d in group if d.event.id in begun}
+            webhooks = {w.id: w for w in await Webhook.filter(id__in=wanted)} if wanted else {}
+        except Exception:
+            logger.exception("cannot begin; the lease will bring these back", action="begin", events=len(ids))
+            return {}
+        return {d.event.id: webhooks[d.event.webhook_id] for d in group if d.event.id in begun}
+
+    async def _renew(self, lease: _Lease) -> None:
         while True:
             await asyncio.sleep(self._lease_seconds / 3)
             try:
-                await claims.renew(lease, self._lease_seconds)
+                if lease.ends is not None and await clock.now() < lease.ends:
+                    lease.ends = await claims.renew(lease.key, self._lease_seconds)
             except Exception:
-                logger.exception("cannot renew a lease; trying again", action="renew", lease=str(lease))
+                logger.exception("cannot renew a lease; trying again", action="renew", lease=str(lease.key))
 
-    async def _send_all(self, lease: UUID, deliveries: Sequence[Delivery]) -> None:
-        waiting = deque(sorted(deliveries, key=_due))
+    async def _attempt(self, lease: _Lease, delivery: Delivery, webhook: Webhook) -> None:
+        """Make one attempt and have it recorded; raises nothing but its cancellation."""
+        event = delivery.event
+        started_at: dt.datetime | None = None  # set when the endpoint may learn of it
         try:
-            async with asyncio.TaskGroup() as attempts:
-                while waiting:
-                    await asyncio.sleep((_due(waiting[0]) - await clock.now()).total_seconds())
-                    group = _due_now(waiting, await clock.now())
-                    owned = await claims.owned(lease, [d.event.id for d in group])
-                    for delivery in group:
-                        if delivery.event.id in owned:
-                            attempts.create_task(self._attempt(lease, delivery))
+            prepared = await self._prepare(delivery, webhook)
+            started_at = await clock.now()
+            if lease.ends is None or started_at >= lease.ends:
+                logger.warning("lease lost before sending", action="deliver", lease=str(lease.key))
+                return
+            result = await self._send(lease, event, webhook, prepared, started_at)
+        except asyncio.CancelledError:
+            if started_at is None:
+                await self._hand_back(lease, [event.id])
+            else:
+                await self._recorder.record(abandoned(event.id, lease.key, started_at, await clock.now()))
+            raise
+        except Exception:
+            error_id = uuid4().hex[:12]
+            logger.exception("an attempt failed within", action="deliver", event_id=str(event.id), error_id=error_id)
+            outcome = Abandoned(f"Internal error {error_id}; the endpoint may have received the request.")
+            now = await clock.now()
+            result = Result(event.id, lease.key, outcome, started_at=started_at or now, ended_at=now, duration_ms=None)
         finally:
-            if waiting:  # stopped before their moment: somebody else may have them at once
-                await claims.hand_back(lease, [d.event.id for d in waiting])
+            self._finished(event.id)
+        await self._recorder.record(result)
 
-    async def _attempt(self, lease: UUID, delivery: Delivery) -> None:
-        started_at = await clock.now()
-        request: OutgoingRequest | None = None
-        headers_sent = None
-        duration_ms = 0
+    async def _prepare(self, delivery: Delivery, webhook: Webhook) -> Prepared | RenderFailed:
         try:
-            rendered = render(delivery.webhook, delivery.event, delivery.change)
-            request = self._signed(delivery, rendered, started_at)
+            rendered = await self._renderer.render(webhook, delivery.event, delivery.change)
+            secret = self._secrets.open(webhook.signing_secret)
         except (TemplateError, ConfigurationError) as error:
-            outcome: Outcome = RenderFailed(str(error))
-        else:
-            sent = await self._sender.send(
-                request,
-                timeout_seconds=delivery.webhook.timeout_seconds,
-                accepts=delivery.webhook.success_policy.accepts,
-                unguarded=await self._inboxes.is_own(rendered.url),
-            )
-            outcome, headers_sent, duration_ms = sent.outcome, sent.headers, sent.duration_ms
-        await self._recorder.record(
-            Result(
-                event_id=delivery.event.id,
-                lease=lease,
-                outcome=outcome,
-                started_at=started_at,
-                ended_at=await clock.now(),
-                duration_ms=duration_ms,
-                request=request,
-                headers_sent=headers_sent,
-            )
+            return RenderFailed(str(error))
+        return Prepared(rendered, secret, await self._inboxes.is_own(rendered.url))
+
+    async def _send(
+        self, lease: _Lease, event: Event, webhook: Webhook, prepared: Prepared | RenderFailed, started_at: dt.datetime
+    ) -> Result:
+        if isinstance(prepared, RenderFailed):
+            return Result(event.id, lease.key, prepared, started_at=started_at, ended_at=started_at, duration_ms=0)
+        request = sign(prepared.rendered, event, timestamp=int(started_at.timestamp()), secrets=[prepared.secret])
+        sent = await self._sender.send(
+            request,
+            timeout_seconds=webhook.timeout_seconds,
+            accepts=webhook.success_policy.accepts,
+            unguarded=prepared.unguarded,
+        )
+        return Result(
+            event_id=event.id,
+            lease=lease.key,
+            outcome=sent.outcome,
+            started_at=started_at,
+            # Not the clock: what was waited for after the answer is no part of the attempt that the next one follows.
+            ended_at=started_at + dt.timedelta(milliseconds=sent.duration_ms),
+            duration_ms=sent.duration_ms,
+            request=request,
+            headers_sent=sent.headers,
         )
 
-    def _signed(self, delivery: Delivery, rendered: Rendered, now: dt.datetime) -> OutgoingRequest:
-        secret = self._secrets.open(delivery.webhook.signing_secret)
-        return sign(rendered, delivery.event, timestamp=int(now.timestamp()), secrets=[secret])
+    async def _hand_back(self, lease: _Lease, event_ids: Sequence[UUID]) -> None:
+        if not event_ids:
+            return
+        try:
+            await claims.hand_back(lease.key, event_ids)
+        except Exception:
+            logger.exception("cannot hand back; the lease will bring these back", action="stop", events=len(event_ids))
+        finally:
+            self._forget(event_ids)
+
+    def _forget(self, event_ids: Collection[UUID]) -> None:
+        for event_id in event_ids:
+            self._finished(event_id)
 
 
 def _due_now(waiting: deque[Delivery], now: dt.datetime) -> list[Delivery]:

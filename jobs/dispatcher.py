@@ -2,17 +2,23 @@
 
 The database is the truth and the broker carries only what is due within half a second, so a million waiting retries
 cost the broker nothing, and a message that is lost is found again by the end of its short lease.
+
+Places are shared out so that nobody takes them all. A webhook may have as many events under way as there are places
+free: alone it gets half of them, with nine others a tenth, and one more always finds room ("dynamic thresholds",
+Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). So endpoints that hang hold up only themselves.
 """
 
 import asyncio
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 import structlog
 from ringback.jobs.recorder import Recorder, abandoned
+from ringback.jobs.sender import MAX_CONNECTIONS
 from ringback.models import claims, clock
-from ringback.models.claims import Due
+from ringback.models.claims import Due, Held
 from ringback.models.wakeups import Topic, wakeups
 
 logger = structlog.get_logger("ringback.dispatcher")
@@ -21,9 +27,11 @@ logger = structlog.get_logger("ringback.dispatcher")
 AHEAD_SECONDS = 0.5
 #: The longest sleep between two looks at the database, in seconds: what a lost wake-up costs at most.
 POLL_SECONDS = 1.0
-#: Events per batch, and events under way in one process at the same time.
+#: Events per batch, and per claim.
 BATCH_EVENTS = 200
-MAX_UNDER_WAY = 2_000
+CLAIM_EVENTS = 800
+#: Events under way in one process at the same time: as many as find a connection, so that none waits for one.
+PLACES = MAX_CONNECTIONS
 #: How long a failing database is left alone between two tries, in seconds.
 PAUSE_SECONDS = 1.0
 
@@ -31,16 +39,21 @@ PAUSE_SECONDS = 1.0
 class Dispatcher:
     """Claims events and hands each batch to `enqueue(lease, event_ids)`; `run` it as a task."""
 
-    def __init__(self, enqueue: Callable[[UUID, Sequence[UUID]], None], recorder: Recorder) -> None:
+    def __init__(
+        self, enqueue: Callable[[UUID, Sequence[UUID]], None], recorder: Recorder, *, places: int = PLACES
+    ) -> None:
         self._enqueue = enqueue
         self._recorder = recorder
-        self._under_way = 0
+        self._places = places
+        self._under_way: dict[UUID, Due] = {}
+        self._held = claims.NOTHING_HELD
         self._wake: Callable[[], None] = lambda: None
 
-    def finished(self, events: int) -> None:
-        """Tell that a batch of so many events has ended, so that as many more may be claimed."""
-        self._under_way -= events
-        self._wake()
+    def finished(self, event_id: UUID) -> None:
+        """Tell that an event is no longer under way, so that another one may be claimed."""
+        self._under_way.pop(event_id, None)
+        if self._held != claims.NOTHING_HELD:
+            self._wake()
 
     async def run(self) -> None:
         """Dispatch until cancelled; a database that is away is waited for."""
@@ -58,32 +71,54 @@ class Dispatcher:
     async def _round(self) -> float:
         """Claim what is due; returns how long to sleep, in seconds."""
         now = await clock.now()
-        lost = await claims.expired(now, BATCH_EVENTS)
-        await asyncio.gather(*(self._recorder.record(abandoned(e.event_id, e.lease, e.begun_at, now)) for e in lost))
-        room = MAX_UNDER_WAY - self._under_way
-        if room <= 0:
+        await self._abandon(now)
+        load = Counter(d.webhook_id for d in self._under_way.values())
+        free = self._places - len(self._under_way)
+        suspect = any(d.suspect for d in self._under_way.values())
+        self._held = Held(frozenset(w for w, events in load.items() if events >= free), suspect)
+        if free <= 0:
             return POLL_SECONDS
         ahead = now + dt.timedelta(seconds=AHEAD_SECONDS)
-        due = await claims.due(ahead, now, min(room, BATCH_EVENTS * 4))
+        due = admitted(await claims.due(ahead, now, min(free, CLAIM_EVENTS), self._held), load, free)
         if not due:
             return await self._until_next(now)
         for lease, batch in await claims.claim(batches(due), now):
-            self._under_way += len(batch)
             self._enqueue(lease, [d.event_id for d in batch])
+            self._under_way.update((d.event_id, d) for d in batch)
         return 0.0
 
+    async def _abandon(self, now: dt.datetime) -> None:
+        """Put what dead workers left on record."""
+        lost = await claims.expired(now, BATCH_EVENTS)
+        await asyncio.gather(*(self._recorder.record(abandoned(e.event_id, e.lease, e.begun_at, now)) for e in lost))
+
     async def _until_next(self, now: dt.datetime) -> float:
-        moment = await claims.next_due()
+        moment = await claims.next_due(self._held)
         if moment is None:
             return POLL_SECONDS
         return min(max((moment - now).total_seconds() - AHEAD_SECONDS, 0.01), POLL_SECONDS)
 
 
-def batches(due: Sequence[Due]) -> list[list[Due]]:
-    """Divide due events into batches: a busy webhook's events travel by themselves, those of small ones together.
+def admitted(due: Sequence[Due], load: Mapping[UUID, int], free: int) -> list[Due]:
+    """Which due events get a place, in their order; `load` says how many each webhook has under way.
 
-    So a slow endpoint with much to receive holds up only itself.
+    Of suspects only one is under way at a time: if it brings the worker down, it does so alone.
     """
+    under_way = Counter(load)
+    found: list[Due] = []
+    suspected = False
+    for event in due:
+        if under_way[event.webhook_id] >= free or (event.suspect and suspected):
+            continue
+        suspected = suspected or event.suspect
+        under_way[event.webhook_id] += 1
+        free -= 1
+        found.append(event)
+    return found
+
+
+def batches(due: Sequence[Due]) -> list[list[Due]]:
+    """Divide due events into batches: a busy webhook's events travel by themselves, those of small ones together."""
     by_webhook: dict[UUID, list[Due]] = {}
     for event in due:
         by_webhook.setdefault(event.webhook_id, []).append(event)

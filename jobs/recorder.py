@@ -5,6 +5,7 @@ A result is written only while its lease still owns the event; the database row,
 
 import asyncio
 import datetime as dt
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from ringback.models.snapshot import timestamp
 from ringback.models.states import EventStatus, OutcomeName
 from ringback.models.wakeups import Topic, wakeups
 from ringback.models.webhook import Webhook
+from tortoise.exceptions import DBConnectionError, OperationalError, TransactionManagementError
 from tortoise.transactions import in_transaction
 
 logger = structlog.get_logger("ringback.delivery")
@@ -33,6 +35,8 @@ GATHER_SECONDS = 0.005
 MAX_RESULTS = 500
 #: How long a failed write waits before it is tried again, in seconds: the first time, and at most.
 FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 0.1, 5.0
+#: What a database that is away, locked or full raises; anything else is the fault of what was to be written.
+_AWAY = (OperationalError, TransactionManagementError, DBConnectionError, sqlite3.OperationalError, OSError)
 _ENDINGS = {
     EventStatus.SUCCEEDED: LogKind.EVENT_SUCCEEDED,
     EventStatus.FAILED: LogKind.EVENT_FAILED,
@@ -67,7 +71,10 @@ class Recorder:
         await done
 
     async def run(self) -> None:
-        """Write what comes in until cancelled. A database that is away is waited for: no result is dropped."""
+        """Write what comes in until cancelled. A database that is away is waited for.
+
+        A result that cannot be written although the database is there holds up no other one.
+        """
         while True:
             batch = [await self._queue.get()]
             await asyncio.sleep(GATHER_SECONDS)
@@ -89,12 +96,23 @@ class Recorder:
             try:
                 await write(results)
                 return
-            except Exception:
+            except _AWAY:
                 logger.exception(
                     "cannot record attempts", action="record", attempts=len(results), again_in_seconds=pause
                 )
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LAST_PAUSE_SECONDS)
+            except Exception:
+                if len(results) == 1:
+                    logger.exception(
+                        "an attempt cannot be written; its lease will put it on record as abandoned",
+                        action="record",
+                        event_id=_id(results[0].event_id),
+                    )
+                    return
+                for result in results:
+                    await self._write([result])
+                return
 
 
 async def write(results: Sequence[Result]) -> None:

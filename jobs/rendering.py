@@ -1,11 +1,16 @@
 """From a webhook, an event and its snapshot to the request that goes out (rules 3 and 5 of the design)."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
+from time import perf_counter
 from typing import Any
+from uuid import UUID, uuid4
 
 import orjson
+import structlog
 from ringback.jobs.sender import OutgoingRequest
 from ringback.models import outbox
 from ringback.models.addresses import check_url
@@ -18,6 +23,10 @@ from ringback.models.webhook import HttpMethod, Webhook
 from ringback.models.webhooks import header_value_fault
 from yarl import URL
 
+logger = structlog.get_logger("ringback.delivery")
+
+#: So many seconds of rendering at a stretch, then the loop has its turn.
+STRETCH_SECONDS = 0.005
 USER_AGENT = f"Ringback/{version('ringback')}"
 EVENT_ID_HEADER = "PS-WEBHOOK_EVENT-ID"
 EVENT_HEADER = "Ringback-Event"
@@ -36,6 +45,54 @@ class Rendered:
     body: bytes | None
 
 
+class Renderer:
+    """Renders without holding up the loop: it pauses between short stretches, and takes slow templates to a thread.
+
+    A template may use 50 ms of CPU (models.templates.limits), and a webhook has up to 53 of them. Whose last request
+    took longer than a stretch is rendered in a thread the next time; all others are not worth the way there.
+    """
+
+    def __init__(self, rendering: "Callable[[Webhook, Event, Change | None], Rendered] | None" = None) -> None:
+        self._rendering = rendering or render
+        self._lock = asyncio.Lock()
+        self._stretch = 0.0
+        self._slow: set[UUID] = set()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ringback-render")
+
+    async def render(self, webhook: Webhook, event: Event, change: Change | None) -> Rendered:
+        """Do what the function `render` does; an error of our own is a TemplateError too, which names its log line."""
+        if webhook.id in self._slow:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._thread, self._timed, webhook, event, change)
+        async with self._lock:
+            if self._stretch >= STRETCH_SECONDS:
+                await asyncio.sleep(0)
+                self._stretch = 0.0
+            return self._timed(webhook, event, change)
+
+    def close(self) -> None:
+        """Let the thread end."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _timed(self, webhook: Webhook, event: Event, change: Change | None) -> Rendered:
+        started = perf_counter()
+        try:
+            return self._rendering(webhook, event, change)
+        except TemplateError:
+            raise
+        except Exception as error:
+            error_id = uuid4().hex[:12]
+            logger.exception("cannot render", action="render", event_id=str(event.id), error_id=error_id)
+            raise TemplateError(f"The request cannot be rendered: internal error {error_id}") from error
+        finally:
+            took = perf_counter() - started
+            if took > STRETCH_SECONDS:
+                self._slow.add(webhook.id)
+            else:
+                self._slow.discard(webhook.id)
+            self._stretch += took
+
+
 def render(webhook: Webhook, event: Event, change: Change | None) -> Rendered:
     """Render URL, headers and body; raises TemplateError with a sentence that says which of them failed and why."""
     item = item_of(event, change)
@@ -46,10 +103,7 @@ def render(webhook: Webhook, event: Event, change: Change | None) -> Rendered:
     problems = check_url(url)
     if problems:
         raise TemplateError(f"The URL was rendered to {url[:200]!r}, which cannot be used: {'; '.join(problems)}")
-    headers = [
-        (name, _header(name, _part(f"The header {name}", lambda v=value: compile_template(v).render(facts))))
-        for name, value in webhook.headers
-    ]
+    headers = [(name, _header(name, value, facts)) for name, value in webhook.headers]
     body = _body(webhook, item, facts)
     if body is not None:
         headers.insert(0, ("Content-Type", webhook.content_type or (JSON if webhook.send_json else FORM)))
@@ -82,15 +136,15 @@ def _body(webhook: Webhook, item: Mapping[str, Any], facts: Mapping[str, object]
     return _part("The body", lambda: compile_template(webhook.body_template).render(facts)).encode("utf-8", "replace")
 
 
-def _header(name: str, value: str) -> str:
-    value = value.strip()
+def _header(name: str, template: str, facts: Mapping[str, object]) -> str:
+    value = _part(f"The header {name}", lambda: compile_template(template).render(facts)).strip()
     fault = header_value_fault(value)
     if fault is not None:
         raise TemplateError(f"The header {name} was rendered to {value[:200]!r}, which {fault}")
     return value
 
 
-def _part(what: str, make: Any) -> str:
+def _part(what: str, make: Callable[[], object]) -> str:
     try:
         return str(make())
     except TemplateError as error:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from uuid import UUID
 
 import dramatiq
@@ -22,14 +22,29 @@ from ringback.models.settings import Settings
 
 logger = structlog.get_logger("ringback.worker")
 
-#: How long deliveries under way may take to end when the program stops, in seconds; their leases find the rest.
-DRAIN_SECONDS = 8.0
+#: How long deliveries under way may take to end when the program stops, in seconds; what is left is abandoned.
+DRAIN_SECONDS = 5.0
+#: How long Dramatiq's threads are waited for, in milliseconds. They hold nothing but a look at an empty queue.
+THREADS_STOP_MS = 100
+#: How long the last writes may take, in seconds.
+WRITE_SECONDS = 1.5
+
+
+class Working:
+    """A worker at work: `hurry` ends the wait for deliveries under way when it is stopped."""
+
+    def __init__(self) -> None:
+        self.hurried = asyncio.Event()
+
+    def hurry(self) -> None:
+        """Wait for nothing any more."""
+        self.hurried.set()
 
 
 @contextlib.asynccontextmanager
 async def working(
     settings: Settings, *, policy: AddressPolicy, secrets: SecretBox, inboxes: InboxAddresses
-) -> AsyncIterator[None]:
+) -> AsyncIterator[Working]:
     """Deliver events while the block runs, on the running loop and an open database.
 
     SQLite serves one worker process at a time; a second one is refused with ConfigurationError.
@@ -38,49 +53,42 @@ async def working(
         lost = await claims.expire_all()
         if lost:
             logger.info("leases of a stopped worker ended", action="recover", events=lost)
-        recorder = Recorder()
-        async with Sender(policy) as sender:
-            deliverer = Deliverer(sender, recorder, secrets, inboxes, settings.lease_seconds)
-            async with _running(deliverer, recorder, settings.worker_threads):
-                yield
+        async with Sender(policy) as sender, _recording() as recorder:
+            state = Working()
+            broker = in_process_broker()
+
+            def finished(event_id: UUID) -> None:
+                dispatcher.finished(event_id)
+
+            deliverer = Deliverer(
+                sender, recorder, secrets, inboxes, lease_seconds=settings.lease_seconds, finished=finished
+            )
+            enqueue = deliver_actor(broker, deliverer.take, asyncio.get_running_loop())
+            dispatcher = Dispatcher(enqueue, recorder)
+            worker = dramatiq.Worker(broker, worker_threads=settings.worker_threads, worker_timeout=WORKER_TIMEOUT_MS)
+            worker.start()
+            dispatching = asyncio.create_task(dispatcher.run())
+            try:
+                yield state
+            finally:
+                await _stopped(dispatching)
+                await asyncio.gather(
+                    deliverer.stop(state.hurried, DRAIN_SECONDS), asyncio.to_thread(worker.stop, THREADS_STOP_MS)
+                )
+                broker.close()
 
 
 @contextlib.asynccontextmanager
-async def _running(deliverer: Deliverer, recorder: Recorder, threads: int) -> AsyncIterator[None]:
-    loop = asyncio.get_running_loop()
-    under_way: set[asyncio.Task[None]] = set()
-
-    async def deliver(lease: UUID, event_ids: Sequence[UUID]) -> None:
-        task = asyncio.current_task()
-        assert task is not None, "an actor runs as a task"
-        under_way.add(task)
-        try:
-            await deliverer.deliver(lease, event_ids)
-        except Exception:
-            logger.exception("a batch failed; its lease will bring it back", action="deliver", lease=str(lease))
-        finally:
-            under_way.discard(task)
-            dispatcher.finished(len(event_ids))
-
-    broker = in_process_broker(loop)
-    dispatcher = Dispatcher(deliver_actor(broker, deliver), recorder)
-    worker = dramatiq.Worker(broker, worker_threads=threads, worker_timeout=WORKER_TIMEOUT_MS)
-    worker.start()
-    recording = asyncio.create_task(recorder.run())
-    dispatching = asyncio.create_task(dispatcher.run())
+async def _recording() -> AsyncIterator[Recorder]:
+    """A recorder at work, which has written everything when the block is left, unless the database is away."""
+    recorder = Recorder()
+    running = asyncio.create_task(recorder.run())
     try:
-        yield
+        yield recorder
     finally:
-        await _stopped(dispatching)
-        if under_way:
-            await asyncio.wait(under_way, timeout=DRAIN_SECONDS)
-        for task in list(under_way):
-            task.cancel()
-        await asyncio.to_thread(worker.stop, int(DRAIN_SECONDS * 1000))
-        broker.close()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(recorder.drain(), DRAIN_SECONDS)
-        await _stopped(recording)
+            await asyncio.wait_for(recorder.drain(), WRITE_SECONDS)
+        await _stopped(running)
 
 
 async def _stopped(task: asyncio.Task[None]) -> None:

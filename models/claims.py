@@ -1,34 +1,48 @@
 """Claims and leases: who delivers which events, by the database's clock and compare-and-set alone.
 
-A claim gives a batch of due events one lease, short enough that a lost message is soon found again. The worker that
-picks the batch up begins it: it compares the lease and sets a longer one, which it renews while it lives. Whoever has
-lost its lease can neither send nor record. A lease that ended after it was begun may lie between sending and recording,
-so its event gets an ABANDONED attempt (rule 6 of the design).
+A claim gives a batch of due events one lease, short enough that a lost message is soon found again. At an event's
+moment, just before it is sent, the worker that picked it up begins it: one statement compares the lease and makes it a
+longer one, which the worker renews while it lives. Whoever has lost its lease can neither begin nor record. A lease
+that ended after it was begun may lie between sending and recording, so its event gets an ABANDONED attempt (rule 6 of
+the design); one that was never begun is simply claimed again.
 """
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 from ringback.models import clock
 from ringback.models.event import Event
 from ringback.models.states import EventStatus
-from tortoise.expressions import Q
+from tortoise.expressions import F, Q
+from tortoise.queryset import QuerySet
 from tortoise.transactions import in_transaction
 
 #: How long a claimed batch may wait for a worker before it is claimed again, in seconds.
 PICKUP_SECONDS = 10.0
-_WAITING = (EventStatus.PENDING, EventStatus.RETRYING)
+#: So many abandoned attempts in a row make an event a suspect: it may be what kills the workers.
+SUSPECT_AFTER = 2
+#: The states of events that an attempt may follow.
+WAITING = (EventStatus.PENDING, EventStatus.RETRYING)
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A claimed event: whose it is and when its attempt is due."""
+    """A due event: whose it is, when its attempt is due, and whether it may be what kills the workers."""
 
     event_id: UUID
     webhook_id: UUID
     next_attempt_at: dt.datetime
+    suspect: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is not to be claimed for the moment: all events of some webhooks, and suspects."""
+
+    webhook_ids: Collection[UUID] = ()
+    suspects: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,30 +54,36 @@ class Expired:
     begun_at: dt.datetime
 
 
+NOTHING_HELD = Held()
+
+
 def new_lease() -> UUID:
     """A lease that nobody else has."""
     return uuid4()
 
 
-async def next_due() -> dt.datetime | None:
-    """The moment at which the next event must be looked at; None when none waits."""
-    first = await Event.filter(due_at__isnull=False).order_by("due_at").first().values_list("due_at", flat=True)
-    return first  # type: ignore[return-value]  # first() of a flat list is one value
+async def next_due(held: Held = NOTHING_HELD) -> dt.datetime | None:
+    """The moment at which the next event, but for those held, must be looked at; None when none waits."""
+    waiting = _without(held, Event.filter(due_at__isnull=False))
+    # The first() of a flat list is one value.
+    return await waiting.order_by("due_at").first().values_list("due_at", flat=True)  # type: ignore[return-value]
 
 
-async def due(until: dt.datetime, now: dt.datetime, limit: int) -> list[Due]:
+async def due(until: dt.datetime, now: dt.datetime, limit: int, held: Held = NOTHING_HELD) -> list[Due]:
     """Events whose attempt is due by `until`, or whose pickup lease has ended; the earliest first.
 
     Leases are not taken yet: `claim` takes them and skips what somebody else took meanwhile.
     """
     rows = await (
-        Event.filter(due_at__lte=until, status__in=_WAITING)
-        .filter(Q(lease__isnull=True) | Q(due_at__lte=now, lease_begun_at__isnull=True))
+        _without(held, Event.filter(_free(now), due_at__lte=until, status__in=WAITING))
         .order_by("due_at")
         .limit(limit)
-        .values("id", "webhook_id", "next_attempt_at")
+        .values("id", "webhook_id", "next_attempt_at", "abandoned_in_a_row")
     )
-    return [Due(row["id"], row["webhook_id"], row["next_attempt_at"]) for row in rows]
+    return [
+        Due(row["id"], row["webhook_id"], row["next_attempt_at"], row["abandoned_in_a_row"] >= SUSPECT_AFTER)
+        for row in rows
+    ]
 
 
 async def claim(batches: Sequence[Sequence[Due]], now: dt.datetime) -> list[tuple[UUID, list[Due]]]:
@@ -74,8 +94,7 @@ async def claim(batches: Sequence[Sequence[Due]], now: dt.datetime) -> list[tupl
         for batch in batches:
             lease = new_lease()
             ids = [d.event_id for d in batch]
-            free = Q(lease__isnull=True) | Q(due_at__lte=now, lease_begun_at__isnull=True)
-            taken = Event.filter(free, id__in=ids, status__in=_WAITING).using_db(db)
+            taken = Event.filter(_free(now), id__in=ids, status__in=WAITING).using_db(db)
             if await taken.update(lease=lease, lease_begun_at=None, due_at=ends) == len(ids):
                 mine = set(ids)
             else:
@@ -85,40 +104,39 @@ async def claim(batches: Sequence[Sequence[Due]], now: dt.datetime) -> list[tupl
     return claimed
 
 
-async def begin(lease: UUID, event_ids: Sequence[UUID], seconds: float) -> list[Event]:
-    """Begin the work on a claimed batch: the events that the lease still owns, now for `seconds`.
+async def picked_up(lease: UUID, event_ids: Sequence[UUID]) -> list[Event]:
+    """The events of a claimed batch that the lease still owns; the earliest due first."""
+    mine = Event.filter(id__in=event_ids, lease=lease, lease_begun_at__isnull=True, status__in=WAITING)
+    return await mine.order_by("next_attempt_at", "id")
 
-    Events that were cancelled meanwhile are let go.
+
+async def begin(lease: UUID, event_ids: Sequence[UUID], seconds: float) -> tuple[set[UUID], dt.datetime]:
+    """Make a claim the worker's own for `seconds`, just before sending.
+
+    Returns the events that the lease still owned, which alone may be sent, and when the lease ends.
     """
     async with in_transaction() as db:
         now = await clock.now(db)
-        owned = Event.filter(id__in=event_ids, lease=lease, lease_begun_at__isnull=True).using_db(db)
         ends = now + dt.timedelta(seconds=seconds)
-        await owned.filter(status__in=_WAITING).update(lease_begun_at=now, due_at=ends)
-        await owned.exclude(status__in=_WAITING).update(lease=None, due_at=None)
-        return await Event.filter(id__in=event_ids, lease=lease).using_db(db).order_by("next_attempt_at", "id")
+        claimed = Event.filter(id__in=event_ids, lease=lease, lease_begun_at__isnull=True, status__in=WAITING)
+        if await claimed.using_db(db).update(lease_begun_at=now, due_at=ends) == len(event_ids):
+            return set(event_ids), ends
+        begun = Event.filter(id__in=event_ids, lease=lease, lease_begun_at=now).using_db(db)
+        return set(await begun.values_list("id", flat=True)), ends  # type: ignore[arg-type]
 
 
-async def renew(lease: UUID, seconds: float) -> None:
-    """Keep the events of a lease for `seconds` from now."""
-    ends = await clock.now() + dt.timedelta(seconds=seconds)
-    await Event.filter(lease=lease, lease_begun_at__isnull=False).update(due_at=ends)
-
-
-async def owned(lease: UUID, event_ids: Sequence[UUID]) -> set[UUID]:
-    """Which of the events the lease still owns and may send now."""
+async def renew(lease: UUID, seconds: float) -> dt.datetime:
+    """Keep what was begun under a lease for `seconds` from now; returns when it ends. What has lapsed stays lapsed."""
     now = await clock.now()
-    rows = Event.filter(id__in=event_ids, lease=lease, due_at__gt=now, status__in=_WAITING)
-    return set(await rows.values_list("id", flat=True))  # type: ignore[arg-type]
+    ends = now + dt.timedelta(seconds=seconds)
+    await Event.filter(lease=lease, lease_begun_at__isnull=False, due_at__gt=now).update(due_at=ends)
+    return ends
 
 
 async def hand_back(lease: UUID, event_ids: Sequence[UUID]) -> None:
-    """Give up events that were begun but not sent: they are due again at once, or stay cancelled."""
-    async with in_transaction() as db:
-        mine = Event.filter(id__in=event_ids, lease=lease).using_db(db)
-        await mine.exclude(status__in=_WAITING).update(lease=None, lease_begun_at=None, due_at=None)
-        now = await clock.now(db)
-        await mine.filter(status__in=_WAITING).update(lease=None, lease_begun_at=None, due_at=now)
+    """Give up events for which nothing was sent: they are due again at their moment, or stay cancelled."""
+    mine = Event.filter(id__in=event_ids, lease=lease)
+    await mine.update(lease=None, lease_begun_at=None, due_at=F("next_attempt_at"))
 
 
 async def expired(now: dt.datetime, limit: int) -> list[Expired]:
@@ -136,3 +154,16 @@ async def expire_all() -> int:
     """End every lease now: for a program that knows itself to be the only worker. Returns how many there were."""
     now = await clock.now()
     return await Event.filter(lease__isnull=False).update(due_at=now)
+
+
+def _free(now: dt.datetime) -> Q:
+    """Claimed by nobody, or by somebody who never began."""
+    return Q(lease__isnull=True) | Q(due_at__lte=now, lease_begun_at__isnull=True)
+
+
+def _without(held: Held, events: QuerySet[Event]) -> QuerySet[Event]:
+    if held.webhook_ids:
+        events = events.filter(webhook_id__not_in=list(held.webhook_ids))
+    if held.suspects:
+        events = events.filter(abandoned_in_a_row__lt=SUSPECT_AFTER)
+    return events

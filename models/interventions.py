@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ringback.models import clock, log, outbox, snapshot
+from ringback.models.claims import WAITING
 from ringback.models.errors import InputRejected, Problem, ProblemCode
 from ringback.models.event import Event
 from ringback.models.ids import Prefix
@@ -18,8 +19,6 @@ from ringback.models.wakeups import Topic, wakeups
 from ringback.models.webhook import Action, Webhook
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
-
-WAITING = (EventStatus.PENDING, EventStatus.RETRYING)
 
 
 async def test_fire(webhook_id: str, action: Action, item: Any) -> Event:
@@ -70,8 +69,8 @@ async def redeliver(event_id: str) -> Event:
             event.abandoned_in_a_row = 0
             event.max_attempts = event.attempt_count + len(webhook.retry_delays)
             event.finished_at = None
-        if event.lease is None:
-            event.next_attempt_at = event.due_at = due
+        event.next_attempt_at = event.due_at = due
+        event.lease = None  # a worker that waits for the former moment finds its claim gone
         await event.save(using_db=db)
         message = f"Redelivery asked for; attempt {event.attempt_count + 1} due at {timestamp(due)}"
         await _log(db, event, LogKind.RETRY_SCHEDULED, message, now)
@@ -88,8 +87,8 @@ async def cancel(event_id: str) -> Event:
         event.status = EventStatus.CANCELLED
         event.next_attempt_at = None
         event.finished_at = now
-        if event.lease is None:
-            event.due_at = None
+        if event.lease_begun_at is None:
+            event.lease = event.due_at = None
         await event.save(using_db=db)
         await _log(db, event, LogKind.EVENT_CANCELLED, "Cancelled by request", now)
     return event
@@ -99,7 +98,8 @@ async def cancel_waiting(db: BaseDBAsyncClient, webhook: Webhook, why: str, now:
     """Cancel, within the caller's transaction, the waiting events of a webhook that fires no more.
 
     `tests` says whether test events go with them: they outlive a deactivation (rule 11), not a deletion. It takes two
-    statements, however many there are. Events under way keep their lease, so that the attempt is recorded.
+    statements, however many there are. Events under way keep their lease, so that the attempt is recorded; a worker
+    that waits for an event's moment finds its claim gone.
     """
     waiting = f"webhook_id = ? AND status IN ('{EventStatus.PENDING}', '{EventStatus.RETRYING}')"
     if not tests:
@@ -111,7 +111,8 @@ async def cancel_waiting(db: BaseDBAsyncClient, webhook: Webhook, why: str, now:
     )
     await db.execute_query(
         "UPDATE ringback_event SET status = ?, next_attempt_at = NULL, finished_at = ?, "
-        f"due_at = CASE WHEN lease IS NULL THEN NULL ELSE due_at END WHERE {waiting}",
+        "due_at = CASE WHEN lease_begun_at IS NULL THEN NULL ELSE due_at END, "
+        f"lease = CASE WHEN lease_begun_at IS NULL THEN NULL ELSE lease END WHERE {waiting}",
         [EventStatus.CANCELLED.value, str(now), str(webhook.id)],
     )
     _unit(db).on_commit(lambda: wakeups.notify(Topic.LOGGED))
@@ -124,7 +125,7 @@ def _check_redeliverable(event: Event, webhook: Webhook) -> None:
         raise _conflict("The event's webhook was deleted; nothing can be delivered for it.")
     if not webhook.is_active and not event.is_test:
         raise _conflict("The event's webhook is not active: activate it first.")
-    if event.status.ended and event.lease is not None:
+    if event.lease_begun_at is not None:
         raise _conflict("An attempt is still under way: redeliver when it has ended.")
 
 

@@ -65,7 +65,7 @@ class Settings(BaseSettings):
         "renewed while the worker lives.",
     )
     worker_threads: int = Field(
-        64, ge=1, le=1024, description="Batches of deliveries that one worker process works on at the same time."
+        8, ge=1, le=1024, description="Threads in which one worker process picks up batches of deliveries."
     )
     log_level: str = Field(
         "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="The least severe log line that is written."
