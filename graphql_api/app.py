@@ -1,4 +1,4 @@
-"""The composition root of a serving process: services, tailer, routes, and, where it delivers, the worker."""
+"""The composition root of the API: services, tailer and routes."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,6 @@ from ringback.graphql_api.inbox_http import InboxEndpoint
 from ringback.graphql_api.schema import schema
 from ringback.graphql_api.tailer import Tailer
 from ringback.graphql_api.websocket import GraphQLOverWebSocket
-from ringback.jobs.worker import working
 from ringback.models import log
 from ringback.models.addresses import AddressPolicy
 from ringback.models.inboxes import InboxAddresses, Inboxes
@@ -28,10 +27,8 @@ from tortoise.exceptions import BaseORMException
 
 
 @contextlib.asynccontextmanager
-async def application(
-    settings: Settings, *, public_url: str, secrets: SecretBox, deliver: bool
-) -> AsyncIterator[Starlette]:
-    """The ASGI application on an open database and the running loop; `deliver` makes this process a worker too."""
+async def application(settings: Settings, *, public_url: str, secrets: SecretBox) -> AsyncIterator[Starlette]:
+    """The ASGI application on an open database and the running loop."""
     addresses = InboxAddresses(public_url)
     policy = AddressPolicy(settings.dangerous_allow_networks)
     services = Services(
@@ -43,8 +40,6 @@ async def application(
     async with contextlib.AsyncExitStack() as stack:
         tailing = asyncio.create_task(services.tailer.run())
         stack.push_async_callback(_stop, tailing)
-        if deliver:
-            await stack.enter_async_context(working(settings, policy=policy, secrets=secrets, inboxes=addresses))
         yield _routes(services)
 
 

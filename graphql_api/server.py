@@ -6,14 +6,14 @@ import errno
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from importlib.metadata import version
 from typing import Any
 
 import uvicorn
 from ringback.graphql_api.app import application
 from ringback.graphql_api.http import MAX_BODY_BYTES
-from ringback.jobs.worker import working
+from ringback.jobs.worker import Working, working
 from ringback.models import db, tokens
 from ringback.models.addresses import AddressPolicy
 from ringback.models.errors import ConfigurationError
@@ -30,7 +30,11 @@ KEY_FILE = "secret.key"
 
 
 async def serve(settings: Settings, *, deliver: bool) -> None:
-    """Serve the API until a signal comes; `deliver` makes this process a worker too."""
+    """Serve the API until a signal comes; `deliver` makes this process a worker too.
+
+    The worker stops first: inboxes answer, and the log is followed, until the last delivery has ended.
+    """
+    stopping = _Stopping()
     await db.migrate(settings)
     with _listening(settings) as sock:
         port = sock.getsockname()[1]
@@ -38,24 +42,28 @@ async def serve(settings: Settings, *, deliver: bool) -> None:
         async with db.opened(settings):
             made = await _ensure_admin(settings)
             secrets = secret_box(settings)
-            async with application(settings, public_url=public_url, secrets=secrets, deliver=deliver) as app:
-                server = _Server(_config(app))
-                _on_signals(server.stop)
-                announce = asyncio.create_task(_announce(server, settings, public_url, made))
-                await server.serve(sockets=[sock])
-                announce.cancel()
+            async with (
+                application(settings, public_url=public_url, secrets=secrets) as app,
+                _served(app, sock) as server,
+            ):
+                stopping.on_second(server.hurry)
+                async with contextlib.AsyncExitStack() as stack:
+                    if deliver:
+                        worker = await stack.enter_async_context(_working(settings, secrets, public_url))
+                        stopping.on_second(worker.hurry)
+                    _announce(settings, public_url, made)
+                    await stopping.wait()
 
 
 async def work(settings: Settings) -> None:
     """Deliver until a signal comes, without serving the API."""
+    stopping = _Stopping()
     await db.migrate(settings)
-    stopping = asyncio.Event()
-    _on_signals(stopping.set)
     async with db.opened(settings):
         # Inbox URLs in webhooks are those that the api processes gave out.
-        addresses = InboxAddresses(settings.public_url or f"http://{_reachable(settings.host)}:{settings.port}")
-        policy = AddressPolicy(settings.dangerous_allow_networks)
-        async with working(settings, policy=policy, secrets=secret_box(settings), inboxes=addresses):
+        public_url = settings.public_url or f"http://{_reachable(settings.host)}:{settings.port}"
+        async with _working(settings, secret_box(settings), public_url) as worker:
+            stopping.on_second(worker.hurry)
             print(f"Ringback {version('ringback')} is delivering. Stop it with Ctrl+C.", flush=True)
             await stopping.wait()
 
@@ -73,18 +81,71 @@ def secret_box(settings: Settings) -> SecretBox:
     return SecretBox(kept_secret(settings.data_dir / KEY_FILE))
 
 
+class _Stopping:
+    """The first SIGINT or SIGTERM ends the program in order; another one, in a hurry."""
+
+    def __init__(self) -> None:
+        self._asked = asyncio.Event()
+        self._hurry: list[Callable[[], None]] = []
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._signalled)
+
+    async def wait(self) -> None:
+        """Wait for the first signal."""
+        await self._asked.wait()
+
+    def on_second(self, hurry: Callable[[], None]) -> None:
+        """Call `hurry` when a second signal comes."""
+        self._hurry.append(hurry)
+
+    def _signalled(self) -> None:
+        if self._asked.is_set():
+            for hurry in self._hurry:
+                hurry()
+        self._asked.set()
+
+
 class _Server(uvicorn.Server):
-    """uvicorn's server, whose signals are the program's: after it, the worker still has to stop in order."""
+    """uvicorn's server as a part of a program: the program has the signals, and waits for its start."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.serving = asyncio.Event()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave the signals to `_on_signals`."""
+        """Leave the signals to `_Stopping`."""
         yield
 
-    def stop(self) -> None:
-        """Begin to stop; a second time, without waiting for requests under way."""
-        self.force_exit = self.should_exit
-        self.should_exit = True
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then tell so."""
+        await super().startup(sockets)
+        self.serving.set()
+
+    def hurry(self) -> None:
+        """Do not wait for requests under way."""
+        self.force_exit = True
+
+
+@contextlib.asynccontextmanager
+async def _served(app: Any, sock: socket.socket) -> AsyncIterator[_Server]:
+    """`app` answers on `sock` while the block runs; requests under way get some time to end after it."""
+    server = _Server(_config(app))
+    running = asyncio.create_task(server.serve(sockets=[sock]))
+    try:
+        await server.serving.wait()
+        yield server
+    finally:
+        server.should_exit = True
+        await running
+
+
+@contextlib.asynccontextmanager
+async def _working(settings: Settings, secrets: SecretBox, public_url: str) -> AsyncIterator[Working]:
+    policy = AddressPolicy(settings.dangerous_allow_networks)
+    async with working(settings, policy=policy, secrets=secrets, inboxes=InboxAddresses(public_url)) as worker:
+        yield worker
 
 
 def _config(app: Any) -> uvicorn.Config:
@@ -118,15 +179,20 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
 
 
 def _cannot_listen(settings: Settings, error: OSError) -> str:
-    where = f"{settings.host}:{settings.port}"
     if error.errno == errno.EADDRINUSE:
-        return f"port {settings.port} on {settings.host} is in use: stop the other program, or set RINGBACK_PORT to another port"
-    return f"cannot listen on {where} ({error.strerror or error}): set RINGBACK_HOST and RINGBACK_PORT to an address of this machine"
+        return (
+            f"port {settings.port} on {settings.host} is in use: "
+            "stop the other program, or set RINGBACK_PORT to another port"
+        )
+    return (
+        f"cannot listen on {settings.host}:{settings.port} ({error.strerror or error}): "
+        "set RINGBACK_HOST and RINGBACK_PORT to an address of this machine"
+    )
 
 
 def _reachable(host: str) -> str:
     """The host by which this machine reaches what listens on `host`."""
-    if host in ("0.0.0.0", ""):
+    if host in ("0.0.0.0", ""):  # noqa: S104 - compared, not bound
         return "127.0.0.1"
     if host == "::":
         return "[::1]"
@@ -145,9 +211,7 @@ async def _ensure_admin(settings: Settings) -> str | None:
     return secret if is_new else None
 
 
-async def _announce(server: uvicorn.Server, settings: Settings, public_url: str, made: str | None) -> None:
-    while not server.started:
-        await asyncio.sleep(0.01)
+def _announce(settings: Settings, public_url: str, made: str | None) -> None:
     lines = [f"Ringback {version('ringback')} is running on {public_url}"]
     if made is not None:
         lines.append(f"GraphiQL:  {public_url}/graphql#token={made}")
@@ -158,15 +222,9 @@ async def _announce(server: uvicorn.Server, settings: Settings, public_url: str,
     print("\n".join(lines), flush=True)
 
 
-def _on_signals(stop: Callable[[], None]) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
-
-
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     if sys.platform == "win32":
         return None
-    import uvloop
+    import uvloop  # noqa: PLC0415 - there is none for Windows
 
     return uvloop.new_event_loop
