@@ -10,17 +10,20 @@ _SECRET_NAME = re.compile(
 )
 #: Names that the pattern finds although their values are none.
 _NO_SECRETS = frozenset({"idempotency-key"})
+#: Names whose values begin with an authorization scheme (RFC 9110, 11.6.2 and 11.7.2).
+_WITH_SCHEME = frozenset({"authorization", "proxy-authorization"})
 
 
 def masked(headers: tuple[tuple[str, str], ...]) -> list[list[str]]:
     """The headers with secret values masked; an authorization scheme such as Bearer stays readable."""
-    return [[name, _mask(value) if _is_secret(name) else value] for name, value in headers]
+    return [[name, _mask(name, value) if _is_secret(name) else value] for name, value in headers]
 
 
 def _is_secret(name: str) -> bool:
     return name.lower() not in _NO_SECRETS and _SECRET_NAME.search(name) is not None
 
 
-def _mask(value: str) -> str:
+def _mask(name: str, value: str) -> str:
     scheme, _, rest = value.partition(" ")
-    return f"{scheme} {MASK}" if rest and scheme.isalpha() and len(scheme) <= 10 else MASK
+    readable = name.lower() in _WITH_SCHEME and rest and scheme.isalpha() and len(scheme) <= 10
+    return f"{scheme} {MASK}" if readable else MASK

@@ -133,7 +133,7 @@ def _body(webhook: Webhook, item: Mapping[str, Any], facts: Mapping[str, object]
         return orjson.dumps(item)
     if webhook.method in _BODILESS and not webhook.body_template:
         return None
-    return _part("The body", lambda: compile_template(webhook.body_template).render(facts)).encode("utf-8", "replace")
+    return _part("The body", lambda: compile_template(webhook.body_template).render(facts)).encode()
 
 
 def _header(name: str, template: str, facts: Mapping[str, object]) -> str:

@@ -1,0 +1,78 @@
+"""Which header values are kept, and which are not."""
+
+import pytest
+from ringback.jobs.masking import MASK, masked
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Authorization",
+        "authorization",
+        "Proxy-Authorization",
+        "X-Authorization",
+        "Cookie",
+        "X-Api-Key",
+        "apikey",
+        "X-APIKEY",
+        "Ocp-Apim-Subscription-Key",
+        "X-Auth-Token",
+        "AccessToken",
+        "X-Amz-Security-Token",
+        "X-Shared-Secret",
+        "client_secret",
+        "X-Password",
+        "X-Passwd",
+        "X-Auth",
+        "X-Session-Id",
+        "Private-Key",
+    ],
+)
+def test_the_value_of_a_header_that_names_a_secret_is_masked(name: str) -> None:
+    assert masked(((name, "s3cr3t"),)) == [[name, MASK]]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Content-Type",
+        "User-Agent",
+        "PS-WEBHOOK_EVENT-ID",
+        "Ringback-Event",
+        "webhook-id",
+        "webhook-timestamp",
+        "webhook-signature",
+        "Idempotency-Key",
+        "X-Keyboard",
+        "Author",
+        "X-Authority-Name",
+        "X-Monkey",
+        "Accept",
+    ],
+)
+def test_other_values_are_kept(name: str) -> None:
+    assert masked(((name, "plain"),)) == [[name, "plain"]]
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("Bearer abc.def", f"Bearer {MASK}"),
+        ("Basic dXNlcjpwYXNz", f"Basic {MASK}"),
+        ("Bearer", MASK),
+        ("two words", f"two {MASK}"),
+        ("correct-horse battery", MASK),
+        ("averylongfirstword rest", MASK),
+        ("", MASK),
+    ],
+)
+def test_the_scheme_of_an_authorization_stays_readable(value: str, kept: str) -> None:
+    assert masked((("Authorization", value),)) == [["Authorization", kept]]
+
+
+def test_only_an_authorization_has_a_scheme() -> None:
+    assert masked((("X-Password", "correct horse"),)) == [["X-Password", MASK]]
+
+
+def test_order_and_repetitions_are_kept() -> None:
+    assert masked((("B", "1"), ("A", "2"), ("B", "3"))) == [["B", "1"], ["A", "2"], ["B", "3"]]

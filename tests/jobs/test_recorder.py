@@ -1,0 +1,293 @@
+"""The recorder: what is written when attempts end, in which order, and what is not."""
+
+import asyncio
+import datetime as dt
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from ringback.jobs import recorder as recording
+from ringback.jobs.outcomes import Abandoned, Answer, Blocked, Delivered, RenderFailed
+from ringback.jobs.recorder import Recorder, Result, abandoned, write
+from ringback.jobs.sender import OutgoingRequest
+from ringback.models import clock, interventions
+from ringback.models.event import Attempt, Event
+from ringback.models.ids import Prefix, encode
+from ringback.models.log import LogEntry
+from ringback.models.states import EventStatus
+from ringback.models.wakeups import Topic, wakeups
+from ringback.models.webhook import Webhook
+from tortoise import connections
+from tortoise.exceptions import OperationalError
+from yarl import URL
+
+from tests import rows
+from tests.rows import result
+
+pytestmark = pytest.mark.usefixtures("database")
+
+OK = Delivered(Answer(200, (("Content-Type", "text/plain"), ("Set-Cookie", "a=b")), b"thanks \x00\xff", False))
+
+
+@pytest_asyncio.fixture
+async def recorder() -> AsyncIterator[Recorder]:
+    made = Recorder()
+    running = asyncio.create_task(made.run())
+    yield made
+    running.cancel()
+
+
+async def later(seconds: float = 0) -> dt.datetime:
+    return await clock.now() + dt.timedelta(seconds=seconds)
+
+
+# ---------------------------------------------------------------------------------------------------- what is written
+
+
+async def test_a_success_leaves_attempt_state_and_log_rows() -> None:
+    event = await rows.event(await rows.webhook())
+    lease = await rows.begun(event)
+    ended_at = await later()
+    request = OutgoingRequest(
+        "POST", URL("https://hooks.example/?q=1"), (("Authorization", "Bearer s3cr3t"),), "ж".encode()
+    )
+    sent = (("Host", "hooks.example"), ("Authorization", "Bearer s3cr3t"))
+    started_at = ended_at - dt.timedelta(milliseconds=31)
+    await write([Result(event.id, lease, OK, started_at, ended_at, 31, request, sent)])
+
+    (attempt,) = await rows.attempts(event)
+    assert (attempt.number, attempt.outcome, attempt.status_code, attempt.duration_ms) == (1, "DELIVERED", 200, 31)
+    assert (attempt.started_at, attempt.webhook_id, attempt.error) == (started_at, event.webhook_id, None)
+    assert attempt.request == {
+        "method": "POST",
+        "url": "https://hooks.example/?q=1",
+        "headers": [["Host", "hooks.example"], ["Authorization", "Bearer ••••••••"]],
+        "body": "ж",
+    }
+    assert attempt.response == {
+        "headers": [["Content-Type", "text/plain"], ["Set-Cookie", "a=b"]],
+        "body": "thanks ��",
+        "body_truncated": False,
+    }
+    stored = await rows.stored(event)
+    assert (stored.status, stored.attempt_count, stored.finished_at) == (EventStatus.SUCCEEDED, 1, ended_at)
+    assert (stored.next_attempt_at, stored.due_at, stored.lease, stored.lease_begun_at) == (None,) * 4
+    first, second = await LogEntry.filter(event_id=event.id).order_by("id")
+    assert (first.kind, first.message) == ("ATTEMPT_FINISHED", "Attempt 1 of 3: DELIVERED (200) in 31 ms")
+    assert (second.kind, second.message) == ("EVENT_SUCCEEDED", "Succeeded after 1 attempt")
+    assert {first.attempt_id, second.attempt_id} == {attempt.id}
+    assert (first.webhook_id, first.model, first.at) == (event.webhook_id, "lead", ended_at)
+
+
+async def test_a_refusal_schedules_the_next_attempt_from_the_end_of_this_one() -> None:
+    event = await rows.event(await rows.webhook())
+    ended_at = await later(-7)
+    await write([result(event, await rows.begun(event), ended_at=ended_at)])
+    stored = await rows.stored(event)
+    assert (stored.status, stored.attempt_count, stored.max_attempts) == (EventStatus.RETRYING, 1, 3)
+    assert stored.next_attempt_at == stored.due_at == ended_at + dt.timedelta(seconds=240)
+    assert (stored.lease, stored.lease_begun_at, stored.finished_at) == (None, None, None)
+    first, second = await LogEntry.filter(event_id=event.id).order_by("id")
+    assert first.message == (
+        "Attempt 1 of 3: REJECTED (500) in 20 ms. The endpoint answered 500; only 200 counts as success."
+    )
+    assert second.kind == "RETRY_SCHEDULED"
+    assert second.message.startswith("Attempt 2 of 3 due at 20")
+
+
+async def test_three_refusals_fail_the_event_and_the_log_tells_it_in_order() -> None:
+    event = await rows.event(await rows.webhook())
+    for _ in range(3):
+        event = await rows.stored(event)
+        await write([result(event, await rows.begun(event), ended_at=await later())])
+        await Event.filter(id=event.id, due_at__isnull=False).update(due_at=await later())
+    assert [a.number for a in await rows.attempts(event)] == [1, 2, 3]
+    assert (await rows.stored(event)).status is EventStatus.FAILED
+    assert await rows.log_of(event) == [
+        "ATTEMPT_FINISHED",
+        "RETRY_SCHEDULED",
+        "ATTEMPT_FINISHED",
+        "RETRY_SCHEDULED",
+        "ATTEMPT_FINISHED",
+        "EVENT_FAILED",
+    ]
+    last = await LogEntry.filter(event_id=event.id).order_by("-id").first()
+    assert last is not None
+    assert last.message == "Failed after 3 attempts"
+
+
+@pytest.mark.parametrize("outcome", [RenderFailed("The body cannot be rendered"), Blocked("127.0.0.1 is not public")])
+async def test_when_nothing_was_sent_there_is_no_request(outcome: Any) -> None:
+    event = await rows.event(await rows.webhook())
+    await write([result(event, await rows.begun(event), outcome, ended_at=await later(), took_ms=0)])
+    (attempt,) = await rows.attempts(event)
+    assert (attempt.request, attempt.response, attempt.status_code) == (None, None, None)
+    assert (attempt.outcome, attempt.error, attempt.duration_ms) == (outcome.name, outcome.error, 0)
+
+
+async def test_a_bulk_of_results_is_written_in_one_transaction_with_a_few_statements(database: Any) -> None:
+    webhooks = [await rows.webhook() for _ in range(3)]
+    events = [await rows.event(webhooks[i % 3]) for i in range(60)]
+    lease = await rows.begun(*events)
+    now = await later()
+    connection: Any = connections.get("default")._connection  # type: ignore[attr-defined]
+    statements: list[str] = []
+    await connection.set_trace_callback(lambda s: statements.append(s) if s[:6] in ("INSERT", "UPDATE", "COMMIT") else None)
+    await write([result(e, lease, OK if i % 2 else rows.REFUSED, ended_at=now) for i, e in enumerate(events)])
+    await connection.set_trace_callback(None)
+    assert statements.count("COMMIT") == 1
+    assert await Attempt.all().count() == 60
+    assert await Event.filter(status=EventStatus.SUCCEEDED).count() == 30
+    assert await Event.filter(status=EventStatus.RETRYING).count() == 30
+    assert await LogEntry.all().count() == 120
+
+
+# ------------------------------------------------------------------------------------------------------- whose lease
+
+
+async def test_the_result_of_a_lost_lease_is_dropped_and_the_others_are_written() -> None:
+    webhook = await rows.webhook()
+    mine, taken = await rows.event(webhook), await rows.event(webhook)
+    lease = await rows.begun(mine, taken)
+    await Event.filter(id=taken.id).update(lease=None, lease_begun_at=None, due_at=await later(-1))
+    new_owner = await rows.begun(await rows.stored(taken))
+    now = await later()
+    await write([result(taken, lease, OK, ended_at=now), result(mine, lease, OK, ended_at=now)])
+    assert (await rows.stored(mine)).status is EventStatus.SUCCEEDED
+    assert await rows.attempts(taken) == []
+    assert await rows.log_of(taken) == []
+    stored = await rows.stored(taken)
+    assert (stored.status, stored.lease, stored.attempt_count) == (EventStatus.PENDING, new_owner, 0)
+
+
+async def test_of_two_results_for_one_lease_the_first_counts() -> None:
+    event = await rows.event(await rows.webhook())
+    lease = await rows.begun(event)
+    now = await later()
+    await write([abandoned(event.id, lease, now, now), result(event, lease, OK, ended_at=now)])
+    await write([result(event, lease, OK, ended_at=now)])
+    assert [a.outcome for a in await rows.attempts(event)] == ["ABANDONED"]
+    assert (await rows.stored(event)).status is EventStatus.RETRYING
+
+
+async def test_the_result_of_an_event_that_is_gone_is_dropped() -> None:
+    event = await rows.event(await rows.webhook())
+    lease = await rows.begun(event)
+    await Event.filter(id=event.id).delete()
+    await write([result(event, lease, OK, ended_at=await later())])
+    assert await Attempt.all().count() == 0
+
+
+async def test_an_abandoned_attempt_takes_a_number_and_leaves_the_schedule() -> None:
+    event = await rows.event(await rows.webhook())
+    lease = await rows.begun(event)
+    begun_at = (await rows.stored(event)).lease_begun_at
+    assert begun_at is not None
+    now = await later()
+    await write([abandoned(event.id, lease, begun_at, now)])
+    (attempt,) = await rows.attempts(event)
+    assert (attempt.number, attempt.outcome, attempt.duration_ms) == (1, "ABANDONED", None)
+    assert (attempt.started_at, attempt.error) == (begun_at, Abandoned().error)
+    stored = await rows.stored(event)
+    assert (stored.status, stored.attempt_count, stored.attempts_before_round) == (EventStatus.RETRYING, 1, 1)
+    assert (stored.abandoned_in_a_row, stored.max_attempts, stored.due_at) == (1, 4, now)
+
+
+# ------------------------------------------------------------------------------------------- what happened meanwhile
+
+
+@pytest.mark.parametrize("outcome", [OK, rows.REFUSED, Abandoned()])
+async def test_an_event_cancelled_in_flight_keeps_its_attempt_and_stays_cancelled(outcome: Any) -> None:
+    event = await rows.event(await rows.webhook())
+    lease = await rows.begun(event)
+    await interventions.cancel(encode(Prefix.EVENT, event.id))
+    cancelled_at = (await rows.stored(event)).finished_at
+    await write([result(event, lease, outcome, ended_at=await later())])
+    assert [(a.number, a.outcome) for a in await rows.attempts(event)] == [(1, outcome.name)]
+    stored = await rows.stored(event)
+    assert (stored.status, stored.finished_at) == (EventStatus.CANCELLED, cancelled_at)
+    assert (stored.due_at, stored.lease, stored.next_attempt_at) == (None, None, None)
+    assert await rows.log_of(event) == ["EVENT_CANCELLED", "ATTEMPT_FINISHED"]
+
+
+@pytest.mark.parametrize("fields", [{"is_active": False}, {"deleted_at": dt.datetime(2026, 1, 1, tzinfo=dt.UTC)}])
+async def test_no_attempt_follows_when_the_webhook_was_stopped_in_flight(fields: dict[str, Any]) -> None:
+    webhook = await rows.webhook()
+    refused, delivered = await rows.event(webhook), await rows.event(webhook)
+    lease = await rows.begun(refused, delivered)
+    await Webhook.filter(id=webhook.id).update(**fields)
+    now = await later()
+    await write([result(refused, lease, ended_at=now), result(delivered, lease, OK, ended_at=now)])
+    stored = await rows.stored(refused)
+    assert (stored.status, stored.attempt_count, stored.due_at) == (EventStatus.CANCELLED, 1, None)
+    assert (await rows.stored(delivered)).status is EventStatus.SUCCEEDED
+    assert await rows.log_of(refused) == ["ATTEMPT_FINISHED", "EVENT_CANCELLED"]
+
+
+async def test_a_test_event_goes_on_when_its_webhook_is_inactive() -> None:
+    webhook = await rows.webhook(is_active=False)
+    event = await rows.event(webhook, is_test=True)
+    await write([result(event, await rows.begun(event), ended_at=await later())])
+    assert (await rows.stored(event)).status is EventStatus.RETRYING
+
+
+async def test_the_schedule_is_the_webhooks_as_it_is_now() -> None:
+    webhook = await rows.webhook()
+    event = await rows.event(webhook)
+    lease = await rows.begun(event)
+    await Webhook.filter(id=webhook.id).update(retry_delays=[1, 2])
+    ended_at = await later()
+    await write([result(event, lease, ended_at=ended_at)])
+    stored = await rows.stored(event)
+    assert (stored.max_attempts, stored.next_attempt_at) == (2, ended_at + dt.timedelta(seconds=2))
+
+
+# ------------------------------------------------------------------------------------------------------ the recorder
+
+
+async def test_recording_returns_after_the_commit_and_wakes_dispatcher_and_tailers(recorder: Recorder) -> None:
+    event = await rows.event(await rows.webhook())
+    due, logged = wakeups.listen(Topic.DUE), wakeups.listen(Topic.LOGGED)
+    await recorder.record(result(event, await rows.begun(event), OK, ended_at=await later()))
+    assert (await rows.stored(event)).status is EventStatus.SUCCEEDED
+    assert await due.wait(1)
+    assert await logged.wait(1)
+    await asyncio.wait_for(recorder.drain(), 1)
+
+
+async def test_a_database_that_is_away_is_waited_for(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    event = await rows.event(await rows.webhook())
+    lease = await rows.begun(event)
+    tries = 0
+
+    async def away_twice(results: list[Result]) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise OperationalError("database is locked")
+        await write(results)
+
+    monkeypatch.setattr(recording, "write", away_twice)
+    monkeypatch.setattr(recording, "FIRST_PAUSE_SECONDS", 0.01)
+    await asyncio.wait_for(recorder.record(result(event, lease, OK, ended_at=await later())), 5)
+    assert tries == 3
+    assert (await rows.stored(event)).status is EventStatus.SUCCEEDED
+
+
+async def test_a_result_that_cannot_be_written_holds_up_no_other(recorder: Recorder) -> None:
+    webhook = await rows.webhook()
+    good, bad = await rows.event(webhook), await rows.event(webhook)
+    lease = await rows.begun(good, bad)
+    now = await later()
+    unwritable = Blocked("\ud800 cannot be encoded")
+    await asyncio.wait_for(
+        asyncio.gather(
+            recorder.record(result(bad, lease, unwritable, ended_at=now)),
+            recorder.record(result(good, lease, OK, ended_at=now)),
+        ),
+        5,
+    )
+    assert (await rows.stored(good)).status is EventStatus.SUCCEEDED
+    stored = await rows.stored(bad)
+    assert (stored.status, stored.lease, stored.attempt_count) == (EventStatus.PENDING, lease, 0)

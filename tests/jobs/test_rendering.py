@@ -1,0 +1,286 @@
+"""What is made of a webhook, an event and its snapshot: bodies, headers, URLs, and what is refused at send time."""
+
+import asyncio
+import datetime as dt
+import json
+import threading
+import time
+from typing import Any
+from uuid import UUID
+
+import pytest
+from ringback.jobs.rendering import STRETCH_SECONDS, USER_AGENT, Rendered, Renderer, render, sign
+from ringback.jobs.sender import AUTOMATIC_HEADERS
+from ringback.models.errors import TemplateError
+from ringback.models.event import Change, Event
+from ringback.models.ids import Prefix, encode
+from ringback.models.signing import SignatureVerdict, new_secret, verify
+from ringback.models.webhook import Action, HttpMethod, Webhook
+
+AT = dt.datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=dt.UTC)
+KEY = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
+EVENT_ID = encode(Prefix.EVENT, KEY)
+ITEM = {"id": "lead_1", "name": "Мария & Co", "phone": "+7 900", "note": "a=b", "tags": ["x", "y"], "n": 3}
+
+
+def webhook(**fields: Any) -> Webhook:
+    given = {"model": "lead", "actions": ["CREATED"], "url": "https://hooks.example/in", "signing_secret": "", **fields}
+    return Webhook(created_at=AT, updated_at=AT, **given)
+
+
+def event(**fields: Any) -> Event:
+    given = {"model": "lead", "action": Action.CREATED, "max_attempts": 3, "created_at": AT, **fields}
+    return Event(id=KEY, **given)
+
+
+def change(item: dict[str, Any] | None = None, **fields: Any) -> Change:
+    given = {"model": "lead", "action": Action.CREATED, "object_id": "lead_1", "created_at": AT, **fields}
+    return Change(item=ITEM if item is None else item, **given)
+
+
+def rendered(item: dict[str, Any] | None = None, **fields: Any) -> Rendered:
+    return render(webhook(**fields), event(), change(item))
+
+
+def refusal(item: dict[str, Any] | None = None, **fields: Any) -> str:
+    with pytest.raises(TemplateError) as caught:
+        rendered(item, **fields)
+    return str(caught.value)
+
+
+OURS = ((("PS-WEBHOOK_EVENT-ID"), EVENT_ID), ("Ringback-Event", "lead.created"))
+
+
+# -------------------------------------------------------------------------------------------------------------- bodies
+
+
+def test_a_template_makes_a_form_body() -> None:
+    made = rendered(body_template="phone={{ item.phone | url_encode }}&name={{ item.name | url_encode }}")
+    assert made.method == "POST"
+    assert str(made.url) == "https://hooks.example/in"
+    assert made.body == b"phone=%2B7+900&name=%D0%9C%D0%B0%D1%80%D0%B8%D1%8F+%26+Co"
+    assert made.headers == (
+        ("User-Agent", USER_AGENT),
+        ("Content-Type", "application/x-www-form-urlencoded"),
+        *OURS,
+    )
+
+
+def test_send_json_sends_the_whole_object_and_no_template() -> None:
+    made = rendered(send_json=True, body_template="never {{ item.nothing }}")
+    assert made.body is not None
+    assert json.loads(made.body) == ITEM
+    assert "Мария".encode() in made.body
+    assert ("Content-Type", "application/json") in made.headers
+
+
+def test_an_empty_template_makes_an_empty_body() -> None:
+    made = rendered()
+    assert made.body == b""
+    assert ("Content-Type", "application/x-www-form-urlencoded") in made.headers
+
+
+@pytest.mark.parametrize("method", [HttpMethod.GET, HttpMethod.DELETE])
+def test_get_and_delete_have_a_body_only_when_one_is_asked_for(method: HttpMethod) -> None:
+    bare = rendered(method=method)
+    assert (bare.method, bare.body) == (method.value, None)
+    assert "content-type" not in {name.lower() for name, _ in bare.headers}
+    assert rendered(method=method, body_template="a=1").body == b"a=1"
+    whole = rendered(method=method, send_json=True)
+    assert whole.body is not None
+    assert json.loads(whole.body) == ITEM
+
+
+@pytest.mark.parametrize("method", [HttpMethod.PUT, HttpMethod.PATCH])
+def test_put_and_patch_are_like_post(method: HttpMethod) -> None:
+    assert (rendered(method=method).method, rendered(method=method).body) == (method.value, b"")
+
+
+def test_the_content_type_can_be_set() -> None:
+    chosen = "text/plain; charset=utf-8"
+    assert ("Content-Type", chosen) in rendered(content_type=chosen, body_template="ж").headers
+    assert ("Content-Type", "application/ld+json") in rendered(content_type="application/ld+json", send_json=True).headers
+    assert rendered(content_type="text/plain", body_template="ж").body == "ж".encode()
+
+
+def test_templates_know_the_event_too() -> None:
+    template = "{{ event.id }} {{ event.model }} {{ event.action }} {{ event.created_at }} {{ event.changed_fields | join: ',' }}"
+    made = render(webhook(body_template=template), event(), change(changed_fields=["name", "phone"]))
+    assert made.body == f"{EVENT_ID} lead created 2026-03-01T12:00:00.123456Z name,phone".encode()
+
+
+# ------------------------------------------------------------------------------------------------------------- headers
+
+
+def test_every_request_carries_the_headers_of_rule_5() -> None:
+    secret = new_secret()
+    made = rendered(body_template="a=1", headers=[["X-Name", "{{ item.name }}"]])
+    request = sign(made, event(), timestamp=1_772_366_400, secrets=[secret])
+    headers = dict(request.headers)
+    assert list(headers) == [
+        "User-Agent",
+        "Content-Type",
+        "X-Name",
+        "PS-WEBHOOK_EVENT-ID",
+        "Ringback-Event",
+        "webhook-id",
+        "webhook-timestamp",
+        "webhook-signature",
+    ]
+    assert headers["PS-WEBHOOK_EVENT-ID"] == headers["webhook-id"] == EVENT_ID
+    assert headers["webhook-timestamp"] == "1772366400"
+    assert headers["Ringback-Event"] == "lead.created"
+    assert headers["X-Name"] == "Мария & Co"
+    assert verify(headers, b"a=1", secret, now=None) is SignatureVerdict.VALID
+    assert verify(headers, b"a=2", secret, now=None) is not SignatureVerdict.VALID
+
+
+def test_a_bodiless_request_is_signed_over_an_empty_body() -> None:
+    secret = new_secret()
+    request = sign(rendered(method=HttpMethod.GET), event(), timestamp=1, secrets=[secret])
+    assert request.body is None
+    assert verify(dict(request.headers), b"", secret, now=None) is SignatureVerdict.VALID
+
+
+def test_the_user_agent_can_be_replaced() -> None:
+    made = rendered(headers=[["user-agent", "Shop/1"]])
+    assert [value for name, value in made.headers if name.lower() == "user-agent"] == ["Shop/1"]
+    assert "user-agent" not in {name.lower() for name, _ in AUTOMATIC_HEADERS}
+
+
+@pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nb", "a\x00b", "a\x7fb", "a\r"])
+def test_no_rendered_value_can_add_a_header(value: str) -> None:
+    # A trailing line break is white space around the value and falls away; within it, it is refused.
+    item = {"name": value + "."}
+    assert refusal(item, headers=[["X-Name", "{{ item.name }}"]]) == (
+        f"The header X-Name was rendered to {item['name']!r}, which must not hold control characters"
+    )
+
+
+def test_a_header_is_stripped_and_may_be_rendered_empty() -> None:
+    made = rendered({"name": "  x \n"}, headers=[["A", "{{ item.name }}"], ["B", "{% if false %}x{% endif %}"]])
+    assert ("A", "x") in made.headers
+    assert ("B", "") in made.headers
+
+
+def test_a_rendered_header_may_be_too_long() -> None:
+    assert "has 4,097 characters; 4,096 are allowed" in refusal({"n": "x" * 4097}, headers=[["A", "{{ item.n }}"]])
+
+
+# ----------------------------------------------------------------------------------------------------------------- URL
+
+
+def test_the_url_may_hold_liquid() -> None:
+    made = rendered({"host": "hooks.example", "q": "ж&="}, url="https://{{ item.host }}/in?q={{ item.q | url_encode }}")
+    assert made.url.raw_host == "hooks.example"
+    assert str(made.url) == "https://hooks.example/in?q=%D0%B6%26%3D"
+
+
+@pytest.mark.parametrize(
+    "host", ["", "user:pass@hooks.example", "hooks.example\r\nX: 1", "hooks.example\x00", "a b", "//", "[::1", "x:99999"]
+)
+def test_a_url_that_was_rendered_into_none_is_refused(host: str) -> None:
+    message = refusal({"host": host}, url="https://{{ item.host }}/")
+    assert message.startswith("The URL was rendered to ")
+    assert "which cannot be used" in message
+
+
+def test_a_scheme_that_is_not_http_is_refused() -> None:
+    assert "cannot be used" in refusal({"s": "file"}, url="{{ item.s }}://hooks.example/")
+
+
+# ------------------------------------------------------------------------------------------------------------ failures
+
+
+@pytest.mark.parametrize(
+    ("fields", "what"),
+    [
+        ({"body_template": "{{ item.fone }}"}, "The body"),
+        ({"url": "https://hooks.example/{{ item.fone }}"}, "The URL"),
+        ({"headers": [["X-Phone", "{{ item.fone }}"]]}, "The header X-Phone"),
+    ],
+)
+def test_what_cannot_be_rendered_is_named(fields: dict[str, Any], what: str) -> None:
+    message = refusal(**fields)
+    assert message.startswith(f"{what} cannot be rendered: ")
+    assert "fone" in message
+
+
+def test_a_condition_that_fails_fails_the_attempt_but_not_a_test_event() -> None:
+    broken = webhook(condition="item.n > item.name", body_template="x")
+    with pytest.raises(TemplateError, match="^The condition cannot be rendered: "):
+        render(broken, event(), change())
+    assert render(broken, event(is_test=True, test_item=ITEM), None).body == b"x"
+
+
+def test_a_condition_that_does_not_hold_any_more_stops_nothing() -> None:
+    # It was asked when the change was recorded; the snapshot has not changed since.
+    assert rendered(condition="item.n > 100", body_template="x").body == b"x"
+
+
+def test_a_test_event_sends_its_own_item() -> None:
+    test = event(is_test=True, test_item={"name": "Ада"})
+    assert render(webhook(body_template="{{ item.name }}"), test, None).body == "Ада".encode()
+    assert json.loads(render(webhook(send_json=True), test, None).body or b"") == {"name": "Ада"}
+
+
+def test_text_that_cannot_be_written_is_refused() -> None:
+    message = refusal({"name": "a\ud800b"}, body_template="{{ item.name }}")
+    assert message.startswith("The body cannot be rendered: the text holds characters that cannot be written as UTF-8")
+
+
+# ------------------------------------------------------------------------------------------------------------ Renderer
+
+
+class Slow:
+    """Stands in for `render`: takes `seconds`, and notes on which thread."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.threads: list[str] = []
+
+    def __call__(self, webhook: Webhook, event: Event, change: Change | None) -> Rendered:
+        self.threads.append(threading.current_thread().name.split("_")[0])
+        time.sleep(self.seconds)
+        return render(webhook, event, change)
+
+
+async def test_a_webhook_that_renders_slowly_is_taken_to_a_thread_until_it_is_fast_again() -> None:
+    slow = Slow(STRETCH_SECONDS * 2)
+    renderer = Renderer(slow)
+    one, other = webhook(), webhook()
+    await renderer.render(one, event(), change())
+    await renderer.render(one, event(), change())
+    slow.seconds = 0.0
+    await renderer.render(one, event(), change())
+    await renderer.render(one, event(), change())
+    await renderer.render(other, event(), change())
+    renderer.close()
+    assert slow.threads == ["MainThread", "ringback-render", "ringback-render", "MainThread", "MainThread"]
+
+
+async def test_rendering_many_lets_the_loop_have_its_turn() -> None:
+    renderer = Renderer(Slow(STRETCH_SECONDS * 0.6))
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    counting = asyncio.create_task(count())
+    await asyncio.gather(*(renderer.render(webhook(), event(), change()) for _ in range(20)))
+    counting.cancel()
+    renderer.close()
+    assert turns >= 9
+
+
+async def test_an_error_of_our_own_is_a_template_error_that_names_its_log_line() -> None:
+    def broken(webhook: Webhook, event: Event, change: Change | None) -> Rendered:
+        raise KeyError("private detail")
+
+    renderer = Renderer(broken)
+    with pytest.raises(TemplateError, match=r"^The request cannot be rendered: internal error [0-9a-f]{12}$"):
+        await renderer.render(webhook(), event(), change())
+    renderer.close()

@@ -1,0 +1,243 @@
+"""Claims and leases on a real database: who may send, who may not, and what becomes of what nobody finished."""
+
+import asyncio
+import datetime as dt
+from uuid import uuid4
+
+import pytest
+from ringback.models import claims, clock
+from ringback.models.claims import PICKUP_SECONDS, Due, Expired, Held
+from ringback.models.event import Event
+from ringback.models.states import EventStatus
+
+from tests import rows
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+def soon(now: dt.datetime, seconds: float = 0.5) -> dt.datetime:
+    return now + dt.timedelta(seconds=seconds)
+
+
+async def due_ids(until: float = 0.5, held: Held = claims.NOTHING_HELD) -> list[object]:
+    now = await clock.now()
+    return [d.event_id for d in await claims.due(soon(now, until), now, 100, held)]
+
+
+async def age(event: Event, seconds: float) -> None:
+    """Let the event's lease have ended `seconds` ago."""
+    await Event.filter(id=event.id).update(due_at=await clock.now() - dt.timedelta(seconds=seconds))
+
+
+# ----------------------------------------------------------------------------------------------------------------- due
+
+
+async def test_due_events_come_in_the_order_of_their_moments() -> None:
+    webhook = await rows.webhook()
+    late = await rows.event(webhook, due_in=0.4)
+    overdue = await rows.event(webhook, due_in=-60, status=EventStatus.RETRYING, abandoned_in_a_row=2)
+    await rows.event(webhook, due_in=5)
+    now = await clock.now()
+    assert await claims.due(soon(now), now, 100) == [
+        Due(overdue.id, webhook.id, overdue.next_attempt_at or now, suspect=True),
+        Due(late.id, webhook.id, late.next_attempt_at or now),
+    ]
+    assert [d.event_id for d in await claims.due(soon(now), now, 1)] == [overdue.id]
+
+
+async def test_what_is_held_is_neither_due_nor_next() -> None:
+    busy, other = await rows.webhook(), await rows.webhook()
+    one = await rows.event(busy)
+    suspect = await rows.event(other, due_in=0.1, abandoned_in_a_row=2)
+    plain = await rows.event(other, due_in=0.2)
+    assert await due_ids() == [one.id, suspect.id, plain.id]
+    assert await due_ids(held=Held([busy.id])) == [suspect.id, plain.id]
+    assert await due_ids(held=Held(suspects=True)) == [one.id, plain.id]
+    assert await due_ids(held=Held([busy.id], suspects=True)) == [plain.id]
+    assert await claims.next_due() == one.due_at
+    assert await claims.next_due(Held([busy.id])) == suspect.due_at
+    assert await claims.next_due(Held([busy.id], suspects=True)) == plain.due_at
+    assert await claims.next_due(Held([busy.id, other.id])) is None
+
+
+async def test_ended_events_are_never_due() -> None:
+    webhook = await rows.webhook()
+    for status in (EventStatus.SUCCEEDED, EventStatus.FAILED, EventStatus.CANCELLED):
+        await rows.event(webhook, status=status, next_attempt_at=None, due_at=None)
+    assert await due_ids() == []
+    assert await claims.next_due() is None
+
+
+# --------------------------------------------------------------------------------------------------------------- claim
+
+
+async def test_two_claimers_get_disjoint_events() -> None:
+    webhook = await rows.webhook()
+    events = [await rows.event(webhook) for _ in range(20)]
+    now = await clock.now()
+    seen = await claims.due(soon(now), now, 100)
+    assert len(seen) == 20
+    first, second = await asyncio.gather(claims.claim([seen[:15]], now), claims.claim([seen[5:]], now))
+    ((one, his),) = first
+    ((two, hers),) = second
+    assert one != two
+    assert {d.event_id for d in his} | {d.event_id for d in hers} == {e.id for e in events}
+    assert not {d.event_id for d in his} & {d.event_id for d in hers}
+    assert len(his) == 15
+    assert len(hers) == 5
+    assert await claims.claim([seen], now) == []
+
+
+async def test_a_claim_is_short_and_each_batch_has_its_own_lease() -> None:
+    webhook = await rows.webhook()
+    one, two = await rows.event(webhook), await rows.event(webhook)
+    now = await clock.now()
+    seen = await claims.due(soon(now), now, 100)
+    (first, _), (second, _) = await claims.claim([seen[:1], seen[1:]], now)
+    stored = await rows.stored(one)
+    assert (stored.lease, stored.lease_begun_at) == (first, None)
+    assert stored.due_at == now + dt.timedelta(seconds=PICKUP_SECONDS)
+    assert stored.next_attempt_at == one.next_attempt_at
+    assert (await rows.stored(two)).lease == second != first
+    assert await due_ids() == []
+
+
+async def test_an_event_cancelled_between_look_and_claim_is_not_claimed() -> None:
+    event = await rows.event(await rows.webhook())
+    now = await clock.now()
+    seen = await claims.due(soon(now), now, 100)
+    await Event.filter(id=event.id).update(status=EventStatus.CANCELLED, due_at=None)
+    assert await claims.claim([seen], now) == []
+
+
+async def test_a_claim_that_nobody_began_is_claimed_again_and_the_former_one_is_worth_nothing() -> None:
+    event = await rows.event(await rows.webhook())
+    lost = await rows.claimed(event)
+    assert await due_ids() == []
+    await age(event, 1)
+    assert await due_ids() == [event.id]
+    assert await claims.expired(await clock.now(), 100) == []
+    found = await rows.claimed(await rows.stored(event))
+    assert await claims.picked_up(lost, [event.id]) == []
+    assert (await claims.begin(lost, [event.id], 45))[0] == set()
+    await claims.hand_back(lost, [event.id])
+    assert (await rows.stored(event)).lease == found
+    assert (await claims.begin(found, [event.id], 45))[0] == {event.id}
+    assert await rows.attempts(event) == []
+
+
+# --------------------------------------------------------------------------------------------------------------- begin
+
+
+async def test_an_event_is_begun_once() -> None:
+    webhook = await rows.webhook()
+    one, two = await rows.event(webhook, due_in=0.1), await rows.event(webhook)
+    lease = await rows.claimed(one, two)
+    assert [e.id for e in await claims.picked_up(lease, [one.id, two.id])] == [two.id, one.id]
+    before = await clock.now()
+    begun, ends = await claims.begin(lease, [two.id], 45)
+    assert begun == {two.id}
+    assert 45 <= (ends - before).total_seconds() < 46
+    stored = await rows.stored(two)
+    assert (stored.due_at, stored.lease) == (ends, lease)
+    assert stored.lease_begun_at == ends - dt.timedelta(seconds=45)
+    assert (await claims.begin(lease, [one.id, two.id], 45))[0] == {one.id}
+    assert (await claims.begin(lease, [one.id, two.id], 45))[0] == set()
+    assert await claims.picked_up(lease, [one.id, two.id]) == []
+
+
+async def test_two_workers_with_the_same_message_begin_an_event_once() -> None:
+    webhook = await rows.webhook()
+    events = [await rows.event(webhook) for _ in range(10)]
+    ids = [e.id for e in events]
+    lease = await rows.claimed(*events)
+    (one, _), (two, _) = await asyncio.gather(claims.begin(lease, ids, 45), claims.begin(lease, ids, 45))
+    assert sorted(map(len, (one, two))) == [0, 10]
+
+
+@pytest.mark.parametrize("status", [EventStatus.SUCCEEDED, EventStatus.FAILED, EventStatus.CANCELLED])
+async def test_an_event_that_ended_meanwhile_is_not_begun(status: EventStatus) -> None:
+    event = await rows.event(await rows.webhook())
+    lease = await rows.claimed(event)
+    await Event.filter(id=event.id).update(status=status)
+    assert await claims.picked_up(lease, [event.id]) == []
+    assert (await claims.begin(lease, [event.id], 45))[0] == set()
+
+
+# --------------------------------------------------------------------------------------------------- renew, hand back
+
+
+async def test_renewing_keeps_what_was_begun_and_nothing_else() -> None:
+    webhook = await rows.webhook()
+    begun, claimed, foreign = [await rows.event(webhook) for _ in range(3)]
+    lease = await rows.claimed(begun, claimed)
+    await claims.begin(lease, [begun.id], 1)
+    await rows.begun(foreign, seconds=7)
+    untouched = [(await rows.stored(e)).due_at for e in (claimed, foreign)]
+    ends = await claims.renew(lease, 45)
+    assert (await rows.stored(begun)).due_at == ends
+    assert 44 < (ends - await clock.now()).total_seconds() <= 45
+    assert [(await rows.stored(e)).due_at for e in (claimed, foreign)] == untouched
+
+
+async def test_a_lapsed_lease_is_not_renewed() -> None:
+    event = await rows.event(await rows.webhook())
+    lease = await rows.begun(event)
+    await age(event, 0.1)
+    lapsed = (await rows.stored(event)).due_at
+    await claims.renew(lease, 45)
+    assert (await rows.stored(event)).due_at == lapsed
+
+
+async def test_what_is_handed_back_is_due_at_its_moment_again() -> None:
+    webhook = await rows.webhook()
+    waiting, begun, cancelled = [await rows.event(webhook, due_in=0.3) for _ in range(3)]
+    lease = await rows.claimed(waiting, begun, cancelled)
+    await claims.begin(lease, [begun.id, cancelled.id], 45)
+    await Event.filter(id=cancelled.id).update(status=EventStatus.CANCELLED, next_attempt_at=None)
+    await claims.hand_back(lease, [waiting.id, begun.id, cancelled.id])
+    for event in (waiting, begun):
+        stored = await rows.stored(event)
+        assert (stored.lease, stored.lease_begun_at, stored.due_at) == (None, None, event.next_attempt_at)
+        assert (stored.status, stored.attempt_count) == (EventStatus.PENDING, 0)
+    ended = await rows.stored(cancelled)
+    assert (ended.status, ended.lease, ended.due_at) == (EventStatus.CANCELLED, None, None)
+    assert await due_ids() == [waiting.id, begun.id]
+
+
+# ------------------------------------------------------------------------------------------------------------- expired
+
+
+async def test_a_begun_lease_that_ended_is_not_claimed_but_found_as_expired() -> None:
+    event = await rows.event(await rows.webhook())
+    lease = await rows.begun(event)
+    now = await clock.now()
+    assert await claims.expired(now, 100) == []
+    await age(event, 1)
+    begun_at = (await rows.stored(event)).lease_begun_at
+    assert begun_at is not None
+    assert await claims.expired(await clock.now(), 100) == [Expired(event.id, lease, begun_at)]
+    assert await due_ids() == []
+
+
+async def test_an_event_cancelled_in_flight_is_found_too_when_its_worker_dies() -> None:
+    event = await rows.event(await rows.webhook())
+    lease = await rows.begun(event)
+    await Event.filter(id=event.id).update(status=EventStatus.CANCELLED, next_attempt_at=None)
+    await age(event, 1)
+    assert [e.lease for e in await claims.expired(await clock.now(), 100)] == [lease]
+
+
+async def test_the_only_worker_ends_all_leases_when_it_starts() -> None:
+    webhook = await rows.webhook()
+    free, claimed, begun = [await rows.event(webhook, due_in=i / 10) for i in range(3)]
+    await rows.claimed(claimed)
+    await rows.begun(begun)
+    assert await claims.expire_all() == 2
+    assert await due_ids() == [free.id, claimed.id]
+    assert [e.event_id for e in await claims.expired(await clock.now(), 100)] == [begun.id]
+
+
+def test_leases_are_never_the_same() -> None:
+    assert claims.new_lease() != claims.new_lease()
+    assert claims.new_lease().version == uuid4().version

@@ -1,0 +1,70 @@
+"""Rows that tests begin with: webhooks, events and claims, written as the product itself would have left them."""
+
+import datetime as dt
+from typing import Any
+from uuid import UUID
+
+from ringback.jobs.outcomes import Answer, Outcome, Rejected
+from ringback.jobs.recorder import Result
+from ringback.models import claims, clock
+from ringback.models.claims import Due
+from ringback.models.event import Attempt, Change, Event
+from ringback.models.log import LogEntry
+from ringback.models.secrets import SecretBox
+from ringback.models.signing import new_secret
+from ringback.models.webhook import Action, Webhook
+
+BOX = SecretBox("a key of the tests' own")
+REFUSED = Rejected(Answer(500), "The endpoint answered 500; only 200 counts as success.")
+
+
+async def webhook(**fields: Any) -> Webhook:
+    now = await clock.now()
+    given = {"model": "lead", "actions": ["CREATED"], "url": "https://hooks.example/", **fields}
+    return await Webhook.create(signing_secret=BOX.seal(new_secret()), created_at=now, updated_at=now, **given)
+
+
+async def event(of: Webhook, *, due_in: float = 0.0, **fields: Any) -> Event:
+    """An event of a change, whose next attempt is due `due_in` seconds from now."""
+    now = await clock.now()
+    change = await Change.create(
+        model="lead", action=Action.CREATED, object_id="lead_1", item={"id": "lead_1", "name": "Ада"}, created_at=now
+    )
+    due = now + dt.timedelta(seconds=due_in)
+    given = {"max_attempts": len(of.retry_delays), "next_attempt_at": due, "due_at": due, **fields}
+    return await Event.create(
+        webhook_id=of.id, change_id=change.id, model="lead", action=Action.CREATED, created_at=now, **given
+    )
+
+
+async def claimed(*events: Event) -> UUID:
+    """Claim the events as one batch; returns the lease."""
+    batch = [Due(e.id, e.webhook_id, e.next_attempt_at or await clock.now()) for e in events]
+    ((lease, taken),) = await claims.claim([batch], await clock.now())
+    assert len(taken) == len(events)
+    return lease
+
+
+async def begun(*events: Event, seconds: float = 45.0) -> UUID:
+    """Claim and begin the events as one batch; returns the lease."""
+    lease = await claimed(*events)
+    mine, _ = await claims.begin(lease, [e.id for e in events], seconds)
+    assert mine == {e.id for e in events}
+    return lease
+
+
+def result(of: Event, lease: UUID, outcome: Outcome = REFUSED, *, ended_at: dt.datetime, took_ms: int = 20) -> Result:
+    started_at = ended_at - dt.timedelta(milliseconds=took_ms)
+    return Result(of.id, lease, outcome, started_at=started_at, ended_at=ended_at, duration_ms=took_ms)
+
+
+async def stored(of: Event) -> Event:
+    return await Event.get(id=of.id)
+
+
+async def attempts(of: Event) -> list[Attempt]:
+    return await Attempt.filter(event_id=of.id).order_by("number")
+
+
+async def log_of(of: Event) -> list[str]:
+    return [str(e.kind) for e in await LogEntry.filter(event_id=of.id).order_by("id")]
