@@ -5,13 +5,15 @@ difference says created, updated, deleted or nothing. Stale instances, bulk writ
 out right, because only stored rows are compared.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from ringback.models import outbox, snapshot
+from ringback.models.errors import TrackingError
 from ringback.models.registry import registry
-from ringback.models.snapshot import KEYS_PER_STATEMENT, Stored
-from ringback.models.transactions import UnitOfWork
+from ringback.models.snapshot import Stored, parts
+from ringback.models.transactions import UnitOfWork, unit_of_work
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.models import Model
 from tortoise.queryset import QuerySet
@@ -25,24 +27,33 @@ class Notes:
 
     def __init__(self, db: BaseDBAsyncClient) -> None:
         self._db = db
+        #: In the order of the first touch.
         self.before: dict[Row, Stored | None] = {}
+        self._announced: set[Row] = set()
 
     async def touch(self, model: type[Model], keys: Sequence[Any], *, parents: Iterable[Row] = ()) -> None:
         """Note that rows of `model` are about to be written, and the rows which they are about to belong to."""
-        roots = await self._roots(model, keys)
-        for parent, key in parents:
-            roots |= await self._roots(parent, [key])
-        await self._read(roots)
+        rows = dict.fromkeys([*(_row(model, key) for key in keys), *(_row(*parent) for parent in parents)])
+        self._announced.update(rows)
+        await self._read(await self._roots(list(rows)))
 
     async def touch_deleted(self, model: type[Model], keys: Sequence[Any]) -> None:
         """Note that rows of `model` are about to be deleted, with all that the database will do on its own then."""
-        seen: set[tuple[type[Model], Any]] = set()
-        await self._touch_deleted(model, keys, seen)
+        await self._touch_deleted(model, [_row(model, key)[1] for key in keys], set())
 
     def created(self, model: type[Model], key: Any) -> None:
-        """Note a row that was just inserted and so did not exist before."""
+        """Note a row that was just inserted with a key of the database's making, and so did not exist before."""
         if registry.is_root(model):
-            self.before.setdefault((model, key), None)
+            self.before.setdefault(_row(model, key), None)
+
+    def check_announced(self, parents: Iterable[Row]) -> None:
+        """Raises TrackingError when a row was written into a parent that was not noted before."""
+        for parent, key in parents:
+            if _row(parent, key) not in self._announced:
+                raise TrackingError(
+                    f"a pre_save listener moved a row to another {parent.__name__}, which cannot be recorded; "
+                    "move it before save()"
+                )
 
     async def _touch_deleted(self, model: type[Model], keys: Sequence[Any], seen: set[Row]) -> None:
         keys = [key for key in keys if (model, key) not in seen]
@@ -52,7 +63,7 @@ class Notes:
         await self.touch(model, keys)
         for cascade in registry.cascades(model):
             related: list[Any] = []
-            for part in _parts(keys):
+            for part in parts(keys):
                 rows = QuerySet(cascade.model).using_db(self._db).filter(**{f"{cascade.column}__in": part})
                 related += await rows.values_list(cascade.model._meta.pk_attr, flat=True)
             if cascade.deletes:
@@ -60,27 +71,52 @@ class Notes:
             else:
                 await self.touch(cascade.model, related)
 
-    async def _roots(self, model: type[Model], keys: Sequence[Any]) -> set[Row]:
+    async def _roots(self, rows: Sequence[Row]) -> list[Row]:
         """The objects that these rows are, or are part of, as stored."""
-        roots: set[Row] = {(model, key) for key in keys} if registry.is_root(model) else set()
-        for link in registry.links(model):
-            parents: set[Any] = set()
-            for part in _parts(keys):
-                stored = QuerySet(model).using_db(self._db).filter(pk__in=part)
-                parents.update(await stored.values_list(link.column, flat=True))
-            parents.discard(None)
-            if parents:
-                roots |= await self._roots(link.parent, list(parents))
-        return roots
+        roots: dict[Row, None] = {}
+        seen: set[Row] = set()
+        while rows := [row for row in rows if row not in seen]:
+            seen.update(rows)
+            roots.update(dict.fromkeys(row for row in rows if registry.is_root(row[0])))
+            by_model: dict[type[Model], list[Any]] = {}
+            for model, key in rows:
+                by_model.setdefault(model, []).append(key)
+            rows = [parent for model, keys in by_model.items() for parent in await self._parents(model, keys)]
+        return list(roots)
 
-    async def _read(self, roots: set[Row]) -> None:
+    async def _parents(self, model: type[Model], keys: Sequence[Any]) -> list[Row]:
+        found: dict[Row, None] = {}
+        for link in registry.links(model):
+            for part in parts(keys):
+                stored = QuerySet(model).using_db(self._db).filter(pk__in=part)
+                for key in await stored.values_list(link.column, flat=True):
+                    if key is not None:
+                        found[link.parent, key] = None
+        return list(found)
+
+    async def _read(self, roots: Sequence[Row]) -> None:
         missing: dict[type[Model], list[Any]] = {}
-        for model, key in roots - self.before.keys():
-            missing.setdefault(model, []).append(key)
+        for model, key in roots:
+            if (model, key) not in self.before:
+                missing.setdefault(model, []).append(key)
         for model, keys in missing.items():
             stored = await snapshot.read(self._db, model, keys)
             for key in keys:
-                self.before[model, key] = stored.get(key)
+                # Another task of this transaction may have read it meanwhile, and written it since.
+                self.before.setdefault((model, key), stored.get(key))
+
+
+@asynccontextmanager
+async def recording(
+    model: type[Model], using_db: BaseDBAsyncClient | None = None
+) -> AsyncIterator[tuple[BaseDBAsyncClient, Notes]]:
+    """The open transaction of a recorded model's database, or one around the block, with its notes.
+
+    Raises TrackingError when the model's writes cannot be recorded.
+    """
+    registry.check_known(model)
+    async with unit_of_work(model, using_db) as (tx, unit):
+        yield tx, notes_of(tx, unit)
 
 
 def notes_of(db: BaseDBAsyncClient, unit: UnitOfWork) -> Notes:
@@ -91,10 +127,17 @@ def notes_of(db: BaseDBAsyncClient, unit: UnitOfWork) -> Notes:
         notes = unit.belongings[Notes] = Notes(outermost)
 
         async def record() -> None:
+            # What a later step writes is noted anew.
+            del unit.belongings[Notes]
             await outbox.record(outermost, unit, notes.before)
 
-        unit.before_commit(record)
+        unit.before_commit(record, last=True)
     return notes
+
+
+def _row(model: type[Model], key: Any) -> Row:
+    """The row, with its key as it is read: "3" and 3 are one."""
+    return model, model._meta.pk.to_python_value(key)
 
 
 def _outermost(db: BaseDBAsyncClient) -> BaseDBAsyncClient:
@@ -102,7 +145,3 @@ def _outermost(db: BaseDBAsyncClient) -> BaseDBAsyncClient:
     while (outer := getattr(db, "outer", None)) is not None:
         db = outer
     return db
-
-
-def _parts(keys: Sequence[Any]) -> list[Sequence[Any]]:
-    return [keys[start : start + KEYS_PER_STATEMENT] for start in range(0, len(keys), KEYS_PER_STATEMENT)]

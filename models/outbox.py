@@ -30,25 +30,28 @@ async def record(
 
     With no webhook that matches, nothing is written.
     """
-    keys: dict[type[Model], list[Any]] = {}
-    for model, key in before:
-        keys.setdefault(model, []).append(key)
-    names = {tracking_of(model).name: model for model in keys}
-    webhooks = await Webhook.filter(model__in=list(names), is_active=True, deleted_at=None).using_db(db).order_by("id")
+    names = {tracking_of(model).name for model, _ in before}
+    webhooks = await Webhook.filter(model__in=names, is_active=True, deleted_at=None).using_db(db).order_by("id")
     if not webhooks:
         return
+    watching: dict[str, list[Webhook]] = {}
+    for webhook in webhooks:
+        watching.setdefault(webhook.model, []).append(webhook)
+    keys: dict[type[Model], list[Any]] = {}
+    for model, key in before:
+        if tracking_of(model).name in watching:
+            keys.setdefault(model, []).append(key)
+    after = {model: await snapshot.read(db, model, of_model) for model, of_model in keys.items()}
     at = await clock.now(db)
     changes: list[Change] = []
     events: list[Event] = []
-    for name in sorted({w.model for w in webhooks}):
-        model = names[name]
-        watching = [w for w in webhooks if w.model == name]
-        after = await snapshot.read(db, model, keys[model])
-        for key in keys[model]:
-            change = _change(model, key, before[model, key], after.get(key), at)
-            if change is not None and (fired := _fire(change, watching, at)):
-                changes.append(change)
-                events += fired
+    for (model, key), stored in before.items():
+        if model not in after:
+            continue
+        change = _change(model, key, stored, after[model].get(key), at)
+        if change is not None and (fired := _fire(change, watching[change.model], at)):
+            changes.append(change)
+            events += fired
     if not events:
         return
     await Change.bulk_create(changes, using_db=db)

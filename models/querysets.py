@@ -8,9 +8,8 @@ from collections.abc import Awaitable, Callable, Generator, Iterable
 from typing import Any, Generic, TypeVar, cast
 
 from ringback.models.errors import TrackingError
-from ringback.models.notes import Notes, Row, notes_of
+from ringback.models.notes import Notes, Row, recording
 from ringback.models.registry import registry
-from ringback.models.transactions import unit_of_work
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.expressions import Expression, Q
 from tortoise.manager import Manager
@@ -37,8 +36,8 @@ class RecordedWrite(Generic[MODEL]):
         return self._run().__await__()
 
     async def _run(self) -> Any:
-        async with unit_of_work(self._model, self._query._db) as (tx, unit):
-            await self._note(notes_of(tx, unit), tx)
+        async with recording(self._model, self._query._db) as (tx, notes):
+            await self._note(notes, tx)
             self._query._db = tx
             return await cast(Awaitable[Any], self._query)
 
@@ -104,7 +103,7 @@ class RecordedQuerySet(QuerySet[MODEL]):
         return RecordedWrite(self.model, query, note)
 
     async def _keys(self, tx: BaseDBAsyncClient) -> list[Any]:
-        """The keys that match. A limit is dropped: not every database honours it in a write, and too many do no harm."""
+        """The keys that match. A limit is dropped: not every database heeds it in a write, and too many do no harm."""
         matching = self._clone().using_db(tx)
         matching._limit = matching._offset = None
         matching._orderings = []
@@ -136,7 +135,7 @@ def parents_of(objects: list[Any]) -> list[Row]:
         (link.parent, key)
         for o in objects
         for link in registry.links(type(o))
-        if (key := getattr(o, link.column)) is not None
+        if (key := getattr(o, link.column, None)) is not None
     ]
 
 

@@ -6,13 +6,16 @@ sample that a test-fire sends, so the three cannot disagree.
 
 import base64
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
 from typing import Any, cast
 from uuid import UUID
 
+from pypika_tortoise.enums import Order
+from ringback.models.errors import TrackingError
 from ringback.models.registry import Child, Tracking, tracking_of
 from tortoise import fields
 from tortoise.backends.base.client import BaseDBAsyncClient
@@ -41,16 +44,16 @@ FIELD_TYPES: tuple[tuple[type[Field[Any]], str, Any], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The stored state of an object.
+    """The stored state of an object, or of a row that belongs to one.
 
-    `item` is what is both shown and compared: the snapshot without its computed values; `hidden` holds the columns that
-    no snapshot shows, for the comparison alone; `set_on_save` those that every save sets (`auto_now`), for showing alone,
-    so that a save which changes nothing else is no change.
+    `item` is what is shown: the snapshot without its computed values. `compared` says by the same names what tells a
+    change: without the columns that every save sets (`auto_now`), so that a save which changes nothing else is no
+    change, and with the excluded columns of children. `hidden` holds the excluded columns, for the comparison alone.
     """
 
     item: dict[str, Any]
+    compared: dict[str, Any]
     hidden: dict[str, Any]
-    set_on_save: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,29 +73,34 @@ def timestamp(moment: dt.datetime) -> str:
 async def read(db: BaseDBAsyncClient, root: type[Model], keys: Iterable[Any]) -> dict[Any, Stored]:
     """The stored states of these objects by key; objects that do not exist are left out."""
     tracking = tracking_of(root)
+    key_name = root._meta.pk_attr
     found: dict[Any, Stored] = {}
-    keys = list(keys)
-    for start in range(0, len(keys), KEYS_PER_STATEMENT):
-        part = keys[start : start + KEYS_PER_STATEMENT]
+    for part in parts(list(keys)):
         rows = await QuerySet(root).using_db(db).filter(pk__in=part).values(*_columns(root))
-        children = await _read_children(db, root, tracking, [row[root._meta.pk_attr] for row in rows])
+        children = await _read_children(db, root, tracking, [row[key_name] for row in rows])
         for row in rows:
-            key = row[root._meta.pk_attr]
-            item = {"id": None, **_shown(root, tracking, row), **children[key]}
-            item["id"] = tracking.object_id(key)
-            found[key] = Stored(item, _hidden(root, tracking, row), _on_save(root, tracking, row))
+            key = row[key_name]
+            stored = _stored(root, tracking, row, children[key])
+            found[key] = Stored({"id": None, **stored.item}, stored.compared, stored.hidden)
+            found[key].item["id"] = tracking.object_id(key)
     return found
+
+
+def parts(keys: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """The keys in portions that fit one statement."""
+    for start in range(0, len(keys), KEYS_PER_STATEMENT):
+        yield keys[start : start + KEYS_PER_STATEMENT]
 
 
 def differences(before: Stored, after: Stored) -> list[str] | None:
     """The names of the shown fields that differ, in the snapshot's order; None when no stored value does."""
-    names = [name for name, value in after.item.items() if value != before.item.get(name)]
-    return names if names or after.hidden != before.hidden else None
+    names = [name for name, value in after.compared.items() if _json(value) != _json(before.compared.get(name))]
+    return names if names or _json(after.hidden) != _json(before.hidden) else None
 
 
 def complete(root: type[Model], stored: Stored) -> dict[str, Any]:
     """The whole snapshot: stored values, children, and the computed ones."""
-    return _with_computed(tracking_of(root), {**stored.item, **stored.set_on_save})
+    return _with_computed(root, tracking_of(root), stored.item)
 
 
 def field_infos(root: type[Model]) -> list[FieldInfo]:
@@ -122,65 +130,92 @@ def _set_by_saving(field: Field[Any]) -> bool:
     return bool(getattr(field, "auto_now", False))
 
 
-def _skipped(model: type[Model], spec: Child, link: str | None) -> set[str]:
+def _skipped(spec: Child, link: str | None) -> set[str]:
     """Columns of a model that its snapshot does not show: the excluded, and a child's link to its parent."""
     return set(spec.exclude) | ({link} if link else set())
 
 
-def _shown(model: type[Model], spec: Child, row: Mapping[str, Any], link: str | None = None) -> dict[str, Any]:
-    skipped = _skipped(model, spec, link)
-    return {
-        name: _plain(row[name], field)
-        for name in _columns(model)
-        if name not in skipped and not _set_by_saving(field := model._meta.fields_map[name])
-    }
+def _stored(
+    model: type[Model], spec: Child, row: Mapping[str, Any], children: Mapping[str, Any], link: str | None = None
+) -> Stored:
+    """The state of one row, whose `children` are one Stored or a list of them by the name of the relation."""
+    skipped = _skipped(spec, link)
+    stored = Stored({}, {}, {})
+    for name in _columns(model):
+        field = model._meta.fields_map[name]
+        value = _plain(row[name], field)
+        if name not in skipped:
+            stored.item[name] = value
+        if _set_by_saving(field):
+            continue
+        if name not in skipped:
+            stored.compared[name] = value
+        elif name in spec.exclude and not field.pk:
+            stored.hidden[name] = value
+    for name, value in children.items():
+        stored.item[name] = _each(value, lambda part: part.item)
+        stored.compared[name] = _each(value, lambda part: [part.compared, part.hidden])
+    return stored
 
 
-def _hidden(model: type[Model], spec: Child, row: Mapping[str, Any]) -> dict[str, Any]:
-    columns = {name: model._meta.fields_map[name] for name in spec.exclude}
-    return {name: _plain(row[name], f) for name, f in columns.items() if not f.pk and not _set_by_saving(f)}
-
-
-def _on_save(model: type[Model], spec: Child, row: Mapping[str, Any]) -> dict[str, Any]:
-    columns = {name: model._meta.fields_map[name] for name in _columns(model) if name not in spec.exclude}
-    return {name: _plain(row[name], f) for name, f in columns.items() if _set_by_saving(f)}
+def _each(value: Any, of: Any) -> Any:
+    if isinstance(value, list):
+        return [of(part) for part in value]
+    return None if value is None else of(value)
 
 
 async def _read_children(
     db: BaseDBAsyncClient, model: type[Model], spec: Child, keys: Sequence[Any]
 ) -> dict[Any, dict[str, Any]]:
-    """For each key the children's shown values, by the name of the relation."""
+    """For each key the children's stored states, by the name of the relation."""
     found: dict[Any, dict[str, Any]] = {key: {} for key in keys}
     for name, child in spec.children.items():
         relation = cast(Any, model._meta.fields_map[name])
         related: type[Model] = relation.related_model
         link = str(relation.relation_field)
         single = name in model._meta.backward_o2o_fields
-        order = [] if related._meta._default_ordering else [related._meta.pk_attr]
-        query = QuerySet(related).using_db(db).filter(**{f"{link}__in": keys})
-        rows = await (query.order_by(*order) if order else query).values(*_columns(related))
+        rows: list[dict[str, Any]] = []
+        for part in parts(keys):
+            query = QuerySet(related).using_db(db).filter(**{f"{link}__in": part}).order_by(*_order(related))
+            rows += await query.values(*_columns(related))
         grandchildren = await _read_children(db, related, child, [row[related._meta.pk_attr] for row in rows])
         for values in found.values():
             values[name] = None if single else []
         for row in rows:
-            item = {**_shown(related, child, row, link), **grandchildren[row[related._meta.pk_attr]]}
+            stored = _stored(related, child, row, grandchildren[row[related._meta.pk_attr]], link)
             if single:
-                found[row[link]][name] = item
+                found[row[link]][name] = stored
             else:
-                found[row[link]][name].append(item)
+                found[row[link]][name].append(stored)
     return found
 
 
-def _with_computed(spec: Child, item: dict[str, Any]) -> dict[str, Any]:
+def _order(model: type[Model]) -> list[str]:
+    """The model's own order, with its key to settle ties: the same rows must always read the same."""
+    names = [f"-{name}" if order == Order.desc else name for name, order in model._meta._default_ordering or ()]
+    return [*names, model._meta.pk_attr]
+
+
+def _with_computed(model: type[Model], spec: Child, item: Mapping[str, Any]) -> dict[str, Any]:
+    made = dict(item)
     for name, child in spec.children.items():
-        value = item.get(name)
-        if isinstance(value, list):
-            item[name] = [_with_computed(child, {**part}) for part in value]
-        elif isinstance(value, dict):
-            item[name] = _with_computed(child, {**value})
+        related = cast(Any, model._meta.fields_map[name]).related_model
+        made[name] = _each(item[name], lambda part, m=related, c=child: _with_computed(m, c, part))
+    return _add_computed(model, spec, made)
+
+
+def _add_computed(model: type[Model], spec: Child, item: dict[str, Any]) -> dict[str, Any]:
     for name, computed in spec.computed.items():
-        item[name] = computed.compute(item)
+        try:
+            item[name] = computed.compute(item)
+        except Exception as error:
+            raise TrackingError(f"{model.__name__}: the computed value {name} failed: {error!r}") from error
     return item
+
+
+def _json(value: Any) -> str:
+    """A value to compare by; unlike Python's ==, it tells true from 1 and 1 from 1.0."""
+    return json.dumps(value, sort_keys=True, default=str)
 
 
 def _plain(value: Any, field: Field[Any]) -> Any:
@@ -198,9 +233,11 @@ def _plain(value: Any, field: Field[Any]) -> Any:
         return value.total_seconds()
     if isinstance(value, (bytes, bytearray, memoryview)):
         return base64.b64encode(value).decode()
-    if isinstance(value, UUID):
-        return str(value)
-    return value
+    if value is None or isinstance(value, (str, int, float, dict, list)):
+        return value
+    if isinstance(field, fields.JSONField):
+        return json.loads(str(field.to_db_value(value, field.model)))
+    return str(value)  # a UUID, or what a field of your own makes of its column
 
 
 def _type(field: Field[Any]) -> str:
@@ -208,7 +245,7 @@ def _type(field: Field[Any]) -> str:
 
 
 def _infos(model: type[Model], spec: Child, prefix: str, link: str | None = None) -> list[FieldInfo]:
-    skipped = _skipped(model, spec, link)
+    skipped = _skipped(spec, link)
     infos = []
     for name in _columns(model):
         field = model._meta.fields_map[name]
@@ -227,16 +264,23 @@ def _infos(model: type[Model], spec: Child, prefix: str, link: str | None = None
 
 
 def _sample(model: type[Model], spec: Child, link: str | None = None) -> dict[str, Any]:
-    skipped = _skipped(model, spec, link)
+    skipped = _skipped(spec, link)
     made: dict[str, Any] = {}
     for name in _columns(model):
         field = model._meta.fields_map[name]
         if name not in skipped and not (field.pk and isinstance(spec, Tracking) and name == "id"):
-            made[name] = next((value for kind, _, value in FIELD_TYPES if isinstance(field, kind)), name.capitalize())
+            made[name] = _sample_value(name, field)
     for name, child in spec.children.items():
         relation = cast(Any, model._meta.fields_map[name])
         part = _sample(relation.related_model, child, str(relation.relation_field))
         made[name] = part if name in model._meta.backward_o2o_fields else [part]
-    for name, computed in spec.computed.items():
-        made[name] = computed.compute(made)
-    return made
+    return _add_computed(model, spec, made)
+
+
+def _sample_value(name: str, field: Field[Any]) -> Any:
+    enum: type[Enum] | None = getattr(field, "enum_type", None)
+    if enum is not None:
+        return next(iter(enum)).value
+    return next(
+        (value for kind, _, value in FIELD_TYPES if isinstance(field, kind)), name.replace("_", " ").capitalize()
+    )
