@@ -1,1 +1,98 @@
-"""What exists: the Tortoise models and the rules that belong to them."""
+"""What exists: the Tortoise models and the rules that belong to them.
+
+This package is also the library for applications with tracked models of their own. A model that webhooks can watch:
+
+    from ringback.models import Child, Tracked, Recorded, Tracking
+    from tortoise import fields
+
+    class Car(Tracked):
+        id = fields.IntField(primary_key=True)
+        plate = fields.CharField(max_length=16)
+
+        tracking = Tracking(name="car", labels={"en": "Car"}, children={"visits": Child()})
+
+    class Visit(Recorded):
+        car = fields.ForeignKeyField("models.Car", related_name="visits")
+        note = fields.TextField()
+
+Either let Ringback open the database, whose Tortoise models are then yours to use as ever:
+
+    settings = load_settings(data_dir="data", models=("shop",))
+    await migrate(settings)
+    async with opened(settings):
+        await Car.create(plate="KA 1")
+
+or keep your own Tortoise configuration: `sqlite_connection(path)` among its connections, `**tortoise_apps()` among its
+apps, `await migrate_config(config)` before `Tortoise.init(config)` and `connect()` after it. Events are delivered by
+`ringback worker` or `ringback serve` on the same database, or in your own process by `ringback.jobs.worker.working`.
+
+The names are imported when they are first used, so that a part of the package costs no more than itself.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ringback.models.addresses import AddressPolicy
+    from ringback.models.db import migrate, migrate_config, opened, sqlite_connection, tortoise_apps
+    from ringback.models.errors import ConfigurationError, InputRejected, RingbackError, TrackingError
+    from ringback.models.inboxes import InboxAddresses
+    from ringback.models.querysets import RecordedManager, RecordedQuerySet
+    from ringback.models.registry import Child, Computed, Tracking
+    from ringback.models.secrets import secret_box
+    from ringback.models.settings import Settings, load_settings
+    from ringback.models.tracking import Recorded, Tracked, connect, writing
+    from ringback.models.webhook import Action
+    from ringback.models.webhooks import Webhooks, WebhookSpec
+
+__all__ = [
+    "Action",
+    "AddressPolicy",
+    "Child",
+    "Computed",
+    "ConfigurationError",
+    "InboxAddresses",
+    "InputRejected",
+    "Recorded",
+    "RecordedManager",
+    "RecordedQuerySet",
+    "RingbackError",
+    "Settings",
+    "Tracked",
+    "Tracking",
+    "TrackingError",
+    "WebhookSpec",
+    "Webhooks",
+    "connect",
+    "load_settings",
+    "migrate",
+    "migrate_config",
+    "opened",
+    "secret_box",
+    "sqlite_connection",
+    "tortoise_apps",
+    "writing",
+]
+
+_HOMES = {
+    "addresses": ("AddressPolicy",),
+    "db": ("migrate", "migrate_config", "opened", "sqlite_connection", "tortoise_apps"),
+    "errors": ("ConfigurationError", "InputRejected", "RingbackError", "TrackingError"),
+    "inboxes": ("InboxAddresses",),
+    "querysets": ("RecordedManager", "RecordedQuerySet"),
+    "registry": ("Child", "Computed", "Tracking"),
+    "secrets": ("secret_box",),
+    "settings": ("Settings", "load_settings"),
+    "tracking": ("Recorded", "Tracked", "connect", "writing"),
+    "webhook": ("Action",),
+    "webhooks": ("WebhookSpec", "Webhooks"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

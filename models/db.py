@@ -1,29 +1,34 @@
 """Opening the database: its Tortoise configuration, its migrations, and the registry of tracked models.
 
-Applications that use Ringback as a library put `tortoise_apps()` into their own Tortoise configuration, open the
-database with the engine `ringback.models.sqlite`, and call `connect()` after `Tortoise.init`.
+An application that lets Ringback open its database names its modules in the settings and uses `migrate()` and
+`opened()`. One that has a Tortoise configuration of its own puts `tortoise_apps()` and `sqlite_connection()` into it,
+brings Ringback's tables up to date with `migrate_config()`, and calls `connect()` after `Tortoise.init()`.
 """
 
 import contextlib
+import importlib
 import os
-import sqlite3
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from importlib.util import find_spec
+from inspect import isclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import AsyncFileLock, Timeout
 from ringback.models.errors import ConfigurationError
 from ringback.models.settings import Settings
 from ringback.models.tracking import connect
 from tortoise import Tortoise
+from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.connection import get_connection
-from tortoise.exceptions import OperationalError, TransactionManagementError
-from tortoise.migrations.api import migrate as run_migrations
+from tortoise.exceptions import BaseORMException, OperationalError
 from tortoise.migrations.executor import MigrationExecutor
-from tortoise.migrations.recorder import MigrationRecorder
+from tortoise.models import Model
+from tortoise.transactions import in_transaction
 
 CONNECTION = "default"
+#: The app of Ringback's own models, and the one of yours unless their `Meta.app` says otherwise.
+APP, OWN_APP = "ringback", "models"
 #: The modules that hold Ringback's own tables.
 MODULES = (
     "ringback.models.access",
@@ -37,32 +42,46 @@ MODULES = (
 )
 MIGRATIONS = "ringback.models.migrations"
 #: How long a migration run by another process is waited for, in seconds.
-MIGRATION_LOCK_SECONDS = 120
+MIGRATION_LOCK_SECONDS = 120.0
 
 
-def tortoise_apps(modules: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
-    """The apps of a Tortoise configuration: `ringback`, and `models` for the modules with your own tracked models."""
+def tortoise_apps(modules: Iterable[str] = (), *, connection: str = CONNECTION) -> dict[str, dict[str, Any]]:
+    """The apps of a Tortoise configuration: `ringback`, and those of your own modules.
+
+    The app of a model of yours is what its `Meta.app` says, else "models"; a module's migrations are looked for in its
+    submodule `migrations`. Raises ConfigurationError when a module has no models.
+    """
     apps: dict[str, dict[str, Any]] = {
-        "ringback": {"models": list(MODULES), "default_connection": CONNECTION, "migrations": MIGRATIONS}
+        APP: {"models": list(MODULES), "default_connection": connection, "migrations": MIGRATIONS}
     }
-    modules = list(modules)
-    if modules:
-        own: dict[str, Any] = {"models": modules, "default_connection": CONNECTION}
-        migrations = f"{modules[0]}.migrations"
-        if _exists(migrations):
-            own["migrations"] = migrations
-        apps["models"] = own
+    for module in modules:
+        for label in _labels(module):
+            app = apps.setdefault(label, {"models": [], "default_connection": connection})
+            app["models"].append(module)
+            migrations = f"{module}.migrations"
+            if not _exists(migrations):
+                continue
+            other = app.setdefault("migrations", migrations)
+            if other != migrations:
+                raise ConfigurationError(
+                    f"{other} and {migrations} are both of the app {label!r}: set Meta.app in the models of one"
+                )
     return apps
+
+
+def sqlite_connection(path: Path | str) -> dict[str, Any]:
+    """The connection of a Tortoise configuration: a database file, opened with Ringback's own client."""
+    return {"engine": "ringback.models.sqlite", "credentials": {"file_path": str(path)}}
 
 
 def tortoise_config(path: Path, modules: Iterable[str] = ()) -> dict[str, Any]:
     """The whole Tortoise configuration for a database file."""
-    engine = {"engine": "ringback.models.sqlite", "credentials": {"file_path": str(path)}}
-    return {"connections": {CONNECTION: engine}, "apps": tortoise_apps(modules), "use_tz": True, "timezone": "UTC"}
+    connections = {CONNECTION: sqlite_connection(path)}
+    return {"connections": connections, "apps": tortoise_apps(modules), "use_tz": True, "timezone": "UTC"}
 
 
 def prepare_data_dir(settings: Settings) -> None:
-    """Make the data directory; raises ConfigurationError when it cannot be written."""
+    """Make the data directory; raises ConfigurationError when it, or the database in it, cannot be written."""
     for folder in (settings.data_dir, settings.database_path.parent):
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -71,21 +90,31 @@ def prepare_data_dir(settings: Settings) -> None:
             probe.unlink()
         except OSError as error:
             raise ConfigurationError(
-                f"cannot write to {folder} ({error.strerror}): make it writable, or set RINGBACK_DATA_DIR to another folder"
+                f"cannot write to {folder} ({error.strerror}): make it writable, "
+                "or set RINGBACK_DATA_DIR to another folder"
             ) from error
+    path = settings.database_path
+    if path.exists() and not os.access(path, os.W_OK):
+        raise ConfigurationError(
+            f"cannot write to {path}: make it writable, or set RINGBACK_DATABASE_URL to another file"
+        )
 
 
 @contextlib.asynccontextmanager
 async def opened(settings: Settings) -> AsyncIterator[None]:
     """The database, open for this event loop, with its models tracked.
 
-    Raises ConfigurationError when it cannot be opened, or is newer than this program.
+    Raises ConfigurationError when it cannot be opened, is older than this program and not migrated yet, or is newer.
     """
     settings.load_models()
-    config = tortoise_config(settings.database_path, settings.models)
+    path = settings.database_path
+    await Tortoise.init(config=tortoise_config(path, settings.models), _enable_global_fallback=True)
     try:
-        await Tortoise.init(config=config, _enable_global_fallback=True)
-        await _check_version(settings)
+        missing = set(known_migrations()) - await _applied(path)
+        if missing:
+            raise ConfigurationError(
+                f"the database {path} is older than this program (it lacks {min(missing)}): run `ringback migrate`"
+            )
         connect()
         yield
     finally:
@@ -95,61 +124,115 @@ async def opened(settings: Settings) -> AsyncIterator[None]:
 async def migrate(settings: Settings) -> list[str]:
     """Bring the database up to date, under a lock; returns the names of the migrations that were applied.
 
-    Your own models get their migrations too, or, where their module has none, their missing tables.
+    Your own models get their migrations too, or, where their module has none, the tables that are missing. Raises
+    ConfigurationError when the database cannot be opened, or is newer than this program.
     """
     settings.load_models()
     prepare_data_dir(settings)
-    lock = FileLock(f"{settings.database_path}.migrate.lock", timeout=MIGRATION_LOCK_SECONDS)
-    try:
-        with lock:
-            return await _migrate(settings)
-    except Timeout as error:
-        raise ConfigurationError(
-            f"another process has been migrating {settings.database_path} for {MIGRATION_LOCK_SECONDS} s: wait for it, or end it"
-        ) from error
-
-
-async def _migrate(settings: Settings) -> list[str]:
     config = tortoise_config(settings.database_path, settings.models)
-    migrated = {label: app for label, app in config["apps"].items() if "migrations" in app}
-    try:
-        await Tortoise.init(config=config, _enable_global_fallback=False)
-        await _check_version(settings)
-        executor = MigrationExecutor(get_connection(CONNECTION), migrated)
-        steps = [f"{s.migration.app_label}.{s.migration.name}" for s in await executor.plan()]
-        if steps:
-            await run_migrations(config=config, app_labels=list(migrated), direction="forward")
-        if len(migrated) < len(config["apps"]):
+    applied = await migrate_config(config)
+    if any("migrations" not in app for app in config["apps"].values()):
+        async with _locked(settings.database_path), _initialised(config):
             await Tortoise.generate_schemas(safe=True)
-        return steps
+    return applied
+
+
+async def migrate_config(config: Mapping[str, Any]) -> list[str]:
+    """Run the migrations of all apps of a Tortoise configuration that have some, Ringback's first, under a lock.
+
+    Returns the names of the migrations that were applied; Ringback's are applied all or none. Raises
+    ConfigurationError when the database cannot be opened, or is newer than this program.
+    """
+    config = dict(config)
+    apps: dict[str, Any] = config["apps"]
+    connection = apps[APP]["default_connection"]
+    path = Path(config["connections"][connection]["credentials"]["file_path"])
+    own = {label: app for label, app in apps.items() if "migrations" in app and label != APP}
+    async with _locked(path), _initialised(config):
+        await _applied(path, connection)
+        async with in_transaction(connection) as db:
+            applied = await _run(db, {APP: apps[APP]})
+        for name in sorted({app["default_connection"] for app in own.values()}):
+            there = {label: app for label, app in own.items() if app["default_connection"] == name}
+            applied += await _run(get_connection(name), {**there, APP: apps[APP]} if name == connection else there)
+        return applied
+
+
+async def _run(db: BaseDBAsyncClient, apps: dict[str, Any]) -> list[str]:
+    executor = MigrationExecutor(db, apps)
+    steps = [f"{s.migration.app_label}.{s.migration.name}" for s in await executor.plan()]
+    if steps:
+        await executor.migrate(direction="forward")
+    return steps
+
+
+@contextlib.asynccontextmanager
+async def _initialised(config: Mapping[str, Any]) -> AsyncIterator[None]:
+    await Tortoise.init(config=dict(config), _enable_global_fallback=False)
+    try:
+        yield
     finally:
         await Tortoise.close_connections()
 
 
-async def _check_version(settings: Settings) -> None:
-    """Raises ConfigurationError when the file is no database, or has seen migrations that this program does not know."""
-    path = settings.database_path
+@contextlib.asynccontextmanager
+async def _locked(path: Path) -> AsyncIterator[None]:
+    lock = AsyncFileLock(f"{path}.migrate.lock", timeout=MIGRATION_LOCK_SECONDS)
     try:
-        applied = await MigrationRecorder(get_connection(CONNECTION)).applied_migrations()
-    except (OperationalError, TransactionManagementError, sqlite3.DatabaseError) as error:
-        if "no such table" in str(error):
-            return
+        await lock.acquire()
+    except Timeout as error:
         raise ConfigurationError(
-            f"cannot open the database {path} ({error}): name another file, or restore it"
+            f"another process has been migrating {path} for {MIGRATION_LOCK_SECONDS:g} s: wait for it, or end it"
         ) from error
-    known = set(pending_and_applied())
-    unknown = sorted(key.name for key in applied if key.app_label == "ringback" and key.name not in known)
+    except OSError as error:
+        raise ConfigurationError(f"cannot write to {path.parent} ({error.strerror}): make it writable") from error
+    try:
+        yield
+    finally:
+        await lock.release()
+
+
+async def _applied(path: Path, connection: str = CONNECTION) -> set[str]:
+    """The migrations that the database has seen.
+
+    Raises ConfigurationError when the file is no database, or this program does not know all of them.
+    """
+    query = f"SELECT name FROM tortoise_migrations WHERE app = '{APP}'"
+    try:
+        applied = {row["name"] for row in await get_connection(connection).execute_query_dict(query)}
+    except OperationalError as error:
+        if "no such table" not in str(error):
+            raise ConfigurationError(_cannot_open(path, error)) from error
+        applied = set()
+    except BaseORMException as error:
+        raise ConfigurationError(_cannot_open(path, error)) from error
+    unknown = sorted(applied - set(known_migrations()))
     if unknown:
         raise ConfigurationError(
-            f"the database {path} is newer than this program (it has {unknown[-1]}): upgrade Ringback, or use another database"
+            f"the database {path} is newer than this program (it has {unknown[-1]}): "
+            "upgrade Ringback, or use another database"
         )
+    return applied
 
 
-def pending_and_applied() -> list[str]:
+def _cannot_open(path: Path, error: Exception) -> str:
+    return f"cannot open the database {path} ({error}): set RINGBACK_DATABASE_URL to another file, or restore this one"
+
+
+def known_migrations() -> list[str]:
     """The names of all migrations that this program knows."""
-    import ringback.models.migrations as package
-
+    package = importlib.import_module(MIGRATIONS)
     return sorted(f.stem for f in Path(package.__path__[0]).glob("[0-9]*.py"))
+
+
+def _labels(module: str) -> list[str]:
+    """The apps of the models that a module defines, itself or in its submodules."""
+    found = importlib.import_module(module)
+    models = [v for v in vars(found).values() if isclass(v) and issubclass(v, Model) and not v._meta.abstract]
+    own = [m for m in models if f"{m.__module__}.".startswith(f"{module}.")]
+    if not own:
+        raise ConfigurationError(f"the module {module} defines no Tortoise models: import them there, or name another")
+    return sorted({m._meta.app or OWN_APP for m in own})
 
 
 def _exists(module: str) -> bool:

@@ -5,6 +5,7 @@ it. UUIDv7 (RFC 9562) grows with time, so the newest row has the greatest key an
 """
 
 from enum import StrEnum
+from typing import Any, cast
 from uuid import UUID
 
 import uuid_utils.compat
@@ -33,7 +34,7 @@ def new_key() -> UUID:
 
 def encode(prefix: str, key: UUID) -> str:
     """The TypeID of a key."""
-    return str(TypeID.from_uuid(key, prefix))
+    return str(TypeID.from_uuid(cast(Any, key), prefix))  # its types know only uuid_utils, its code any UUID
 
 
 def decode(prefix: str, text: str) -> UUID:

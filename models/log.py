@@ -59,7 +59,10 @@ class Installation(Model):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Position:
-    """A place in the log: entries after it have a greater one. `transaction` is 0 where rows alone keep commit order."""
+    """A place in the log: entries after it have a greater one.
+
+    `transaction` is 0 where rows alone keep commit order.
+    """
 
     epoch: UUID
     transaction: int
@@ -79,7 +82,8 @@ class Position:
             position = cls(UUID(hex=epoch), int(transaction, 16), int(row, 16))
         except (ValueError, binascii.Error, UnicodeError) as error:
             raise CursorInvalid(f"{cursor!r:.120} is not a cursor of the delivery log") from error
-        if not (0 <= position.row < 2**63 and 0 <= position.transaction < 2**63):
+        # Python's parsers take more spellings than cursor() writes.
+        if not 0 <= position.row < 2**63 or not 0 <= position.transaction < 2**63 or position.cursor() != cursor:
             raise CursorInvalid(f"{cursor!r:.120} is not a cursor of the delivery log")
         return position
 
@@ -125,17 +129,22 @@ async def epoch() -> UUID:
 
 
 async def newest(of_epoch: UUID) -> Position:
-    """The position after the last committed entry."""
-    last = await LogEntry.all().order_by("-id").first()
-    return Position(of_epoch, 0, last.id if last else 0)
+    """The position after the last entry that was committed, whether it is still kept or not."""
+    # Where entries were trimmed, SQLite's own counter knows.
+    query = f"SELECT seq FROM sqlite_sequence WHERE name = '{LogEntry._meta.db_table}'"
+    rows = await LogEntry._meta.db.execute_query_dict(query)
+    return Position(of_epoch, 0, rows[0]["seq"] if rows else 0)
 
 
 async def check_resumable(position: Position, of_epoch: UUID) -> None:
     """Raises CursorExpired when entries after the position are gone, or were never in this database."""
+    newest_row = (await newest(of_epoch)).row
     first = await LogEntry.all().order_by("id").first()
-    oldest = Position(of_epoch, 0, first.id - 1 if first else 0)
+    oldest = Position(of_epoch, 0, first.id - 1 if first else newest_row)
     if position.epoch != of_epoch:
         raise CursorExpired("this cursor belongs to a database that was replaced", oldest.cursor())
+    if position.row > newest_row:
+        raise CursorExpired("this cursor is ahead of a database that was restored", oldest.cursor())
     if position.row < oldest.row:
         raise CursorExpired("the entries after this cursor are no longer kept", oldest.cursor())
 

@@ -5,6 +5,7 @@ directory, readable by its owner alone.
 """
 
 import base64
+import contextlib
 import hashlib
 import os
 import secrets
@@ -12,6 +13,10 @@ from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken
 from ringback.models.errors import ConfigurationError
+from ringback.models.settings import Settings
+
+#: The file in the data directory that keeps the key.
+KEY_FILE = "secret.key"
 
 
 class SecretBox:
@@ -35,16 +40,42 @@ class SecretBox:
             ) from error
 
 
+def secret_box(settings: Settings) -> SecretBox:
+    """Encryption with the operator's key, or with one that is made once and kept in the data directory."""
+    if settings.secret_key is not None:
+        return SecretBox(settings.secret_key.get_secret_value())
+    return SecretBox(kept_secret(settings.data_dir / KEY_FILE))
+
+
 def kept_secret(path: Path, make: str | None = None) -> str:
-    """The secret kept in a file that only its owner can read; made at the first call."""
+    """The secret kept in a file that only its owner can read; made at the first call, by one process alone.
+
+    Raises ConfigurationError when the file cannot be read or made, or is empty.
+    """
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text().strip()
-    with os.fdopen(descriptor, "w") as file:
-        secret = make or secrets.token_urlsafe(32)
-        file.write(secret + "\n")
+        if not path.exists():
+            _keep(path, make or secrets.token_urlsafe(32))
+        secret = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"cannot keep a secret in {path} ({error}): make it readable, or remove it") from error
+    if not secret:
+        raise ConfigurationError(f"{path} is empty: restore it, or remove it and a new secret is made")
     return secret
+
+
+def _keep(path: Path, secret: str) -> None:
+    """Write the whole file under another name first, so that no other process reads half of it."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secret + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):  # another process was faster
+            os.link(draft, path)
+    finally:
+        draft.unlink()
 
 
 def token_hash(token: str) -> str:

@@ -23,7 +23,7 @@ LEASE_MARGIN_SECONDS = 10.0
 
 
 class Settings(BaseSettings):
-    """What the operator decides. Build it with `load()`, which turns mistakes into one readable line."""
+    """What the operator decides. Build it with `load_settings()`, which turns mistakes into one readable line."""
 
     model_config = SettingsConfigDict(env_prefix="RINGBACK_", frozen=True, extra="ignore", env_ignore_empty=True)
 
@@ -61,6 +61,7 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(
         45.0,
         gt=0,
+        allow_inf_nan=False,
         description="How long a worker owns the events it delivers before they are taken for lost, in seconds; it is "
         "renewed while the worker lives.",
     )
@@ -150,7 +151,7 @@ class Settings(BaseSettings):
                 ) from error
 
 
-def load(**overrides: Any) -> Settings:
+def load_settings(**overrides: Any) -> Settings:
     """Read the settings; `overrides` win over the environment (the command line's options).
 
     Raises ConfigurationError with one line that names each wrong variable and what it must be.
@@ -166,3 +167,7 @@ def _sentence(error: Any) -> str:
     if not error["loc"]:
         return str(message)
     return f"RINGBACK_{str(error['loc'][0]).upper()}: {message}"
+
+
+#: The same, where the module is named beside it: `settings.load()`.
+load = load_settings

@@ -5,6 +5,7 @@ the loops of its own process.
 """
 
 import asyncio
+import contextlib
 import weakref
 from enum import StrEnum
 
@@ -26,7 +27,7 @@ class Listener:
 
     def wake(self) -> None:
         """Wake the loop, from whatever thread."""
-        if not self._loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # its loop is closed
             self._loop.call_soon_threadsafe(self._event.set)
 
     async def wait(self, timeout_seconds: float) -> bool:

@@ -1,7 +1,7 @@
 """The rows that every database has: what tells it from others, and the site's settings."""
 
 import datetime as dt
-from typing import Any
+from typing import Any, ClassVar
 
 from tortoise import migrations
 from tortoise.migrations import operations as ops
@@ -25,5 +25,5 @@ async def remove(apps: Any, schema_editor: Any) -> None:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("ringback", "0001_initial")]
-    operations = [ops.RunPython(insert, remove)]
+    dependencies: ClassVar = [("ringback", "0001_initial")]
+    operations: ClassVar = [ops.RunPython(insert, remove)]
