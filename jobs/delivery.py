@@ -11,13 +11,14 @@ import datetime as dt
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 from uuid import UUID, uuid4
 
 import structlog
 from ringback.jobs.outcomes import Abandoned, RenderFailed
 from ringback.jobs.recorder import Recorder, Result, abandoned
 from ringback.jobs.rendering import Rendered, Renderer, sign
-from ringback.jobs.sender import Sender
+from ringback.jobs.sender import OutgoingRequest, Sent
 from ringback.models import claims, clock
 from ringback.models.errors import ConfigurationError, TemplateError
 from ringback.models.event import Change, Event
@@ -29,6 +30,15 @@ logger = structlog.get_logger("ringback.delivery")
 
 #: Events whose moment is so near are sent with those whose moment has come, in seconds.
 SAME_MOMENT_SECONDS = 0.005
+
+
+class Sends(Protocol):
+    """Sends a request once and says how that ended."""
+
+    async def send(
+        self, request: OutgoingRequest, *, timeout_seconds: float, accepts: Callable[[int], bool], unguarded: bool
+    ) -> Sent:
+        """Do so; raises nothing that a target, name or endpoint can cause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +74,7 @@ class Deliverer:
 
     def __init__(
         self,
-        sender: Sender,
+        sender: Sends,
         recorder: Recorder,
         secrets: SecretBox,
         inboxes: InboxAddresses,

@@ -133,7 +133,9 @@ async def test_a_bulk_of_results_is_written_in_one_transaction_with_a_few_statem
     now = await later()
     connection: Any = connections.get("default")._connection  # type: ignore[attr-defined]
     statements: list[str] = []
-    await connection.set_trace_callback(lambda s: statements.append(s) if s[:6] in ("INSERT", "UPDATE", "COMMIT") else None)
+    await connection.set_trace_callback(
+        lambda s: statements.append(s) if s[:6] in ("INSERT", "UPDATE", "COMMIT") else None
+    )
     await write([result(e, lease, OK if i % 2 else rows.REFUSED, ended_at=now) for i, e in enumerate(events)])
     await connection.set_trace_callback(None)
     assert statements.count("COMMIT") == 1

@@ -99,7 +99,9 @@ def test_put_and_patch_are_like_post(method: HttpMethod) -> None:
 def test_the_content_type_can_be_set() -> None:
     chosen = "text/plain; charset=utf-8"
     assert ("Content-Type", chosen) in rendered(content_type=chosen, body_template="ж").headers
-    assert ("Content-Type", "application/ld+json") in rendered(content_type="application/ld+json", send_json=True).headers
+    assert ("Content-Type", "application/ld+json") in rendered(
+        content_type="application/ld+json", send_json=True
+    ).headers
     assert rendered(content_type="text/plain", body_template="ж").body == "ж".encode()
 
 
@@ -177,7 +179,8 @@ def test_the_url_may_hold_liquid() -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["", "user:pass@hooks.example", "hooks.example\r\nX: 1", "hooks.example\x00", "a b", "//", "[::1", "x:99999"]
+    "host",
+    ["", "user:pass@hooks.example", "hooks.example\r\nX: 1", "hooks.example\x00", "a b", "//", "[::1", "x:99999"],
 )
 def test_a_url_that_was_rendered_into_none_is_refused(host: str) -> None:
     message = refusal({"host": host}, url="https://{{ item.host }}/")

@@ -25,7 +25,9 @@ def later(seconds: float) -> dt.datetime:
     return NOW + dt.timedelta(seconds=seconds)
 
 
-def after(progress: Progress, *outcomes: Outcome, delays: tuple[int, ...] = SCHEDULE, stopped: bool = False) -> Progress:
+def after(
+    progress: Progress, *outcomes: Outcome, delays: tuple[int, ...] = SCHEDULE, stopped: bool = False
+) -> Progress:
     for outcome in outcomes:
         progress = after_attempt(progress, outcome, NOW, delays, stopped=stopped)
     return progress

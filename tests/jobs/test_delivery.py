@@ -1,0 +1,370 @@
+"""Deliverers on a real database, with an endpoint that the test holds in its hand."""
+
+import asyncio
+import datetime as dt
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+import pytest_asyncio
+from ringback.jobs.delivery import Deliverer
+from ringback.jobs.outcomes import Answer, judge
+from ringback.jobs.recorder import Recorder
+from ringback.jobs.sender import OutgoingRequest, Sent
+from ringback.models import claims, clock, interventions
+from ringback.models.event import Event
+from ringback.models.ids import Prefix, encode
+from ringback.models.inbox import Inbox
+from ringback.models.inboxes import InboxAddresses
+from ringback.models.secrets import SecretBox
+from ringback.models.states import EventStatus
+from ringback.models.webhook import Webhook
+
+from tests import rows
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+class Endpoint:
+    """Stands in for the sender. Answers 200 in 20 ms; `hold` keeps answers back until `release`."""
+
+    def __init__(self) -> None:
+        self.requests: list[OutgoingRequest] = []
+        self.unguarded: list[bool] = []
+        self.status = 200
+        self.broken: set[str] = set()
+        self.arrived = asyncio.Event()
+        self._open = asyncio.Event()
+        self._open.set()
+
+    def hold(self) -> None:
+        self._open.clear()
+
+    def release(self) -> None:
+        self._open.set()
+
+    async def send(
+        self, request: OutgoingRequest, *, timeout_seconds: float, accepts: Callable[[int], bool], unguarded: bool
+    ) -> Sent:
+        self.requests.append(request)
+        self.unguarded.append(unguarded)
+        self.arrived.set()
+        if str(request.url) in self.broken:
+            raise KeyError("a bug of our own")
+        await self._open.wait()
+        return Sent(judge(Answer(self.status), accepts), (*request.headers, ("Host", "hooks.example")), 20)
+
+
+class Bench:
+    """A deliverer with all that it needs, and what it said was finished."""
+
+    def __init__(self, recorder: Recorder, lease_seconds: float = 45.0) -> None:
+        self.endpoint = Endpoint()
+        self.finished: list[UUID] = []
+        self.deliverer = Deliverer(
+            self.endpoint,
+            recorder,
+            rows.BOX,
+            InboxAddresses("http://127.0.0.1:8000"),
+            lease_seconds=lease_seconds,
+            finished=self.finished.append,
+        )
+
+    async def take(self, *events: Event) -> UUID:
+        lease = await rows.claimed(*events)
+        await self.deliverer.take(lease, [e.id for e in events])
+        return lease
+
+    async def idle(self) -> None:
+        """Wait until nothing is under way."""
+        async with asyncio.timeout(10):
+            await asyncio.gather(*self.deliverer._batches)
+
+    async def stop(self, *, hurry: bool = False, seconds: float = 5.0) -> None:
+        hurried = asyncio.Event()
+        if hurry:
+            hurried.set()
+        async with asyncio.timeout(10):
+            await self.deliverer.stop(hurried, seconds)
+
+
+@pytest_asyncio.fixture
+async def recorder() -> AsyncIterator[Recorder]:
+    made = Recorder()
+    running = asyncio.create_task(made.run())
+    yield made
+    running.cancel()
+
+
+@pytest_asyncio.fixture
+async def bench(recorder: Recorder) -> AsyncIterator[Bench]:
+    made = Bench(recorder)
+    yield made
+    await made.stop(hurry=True)
+
+
+def public(event: Event) -> str:
+    return encode(Prefix.EVENT, event.id)
+
+
+# ------------------------------------------------------------------------------------------------------ the main path
+
+
+async def test_a_batch_is_sent_and_recorded(bench: Bench) -> None:
+    webhook = await rows.webhook(body_template="name={{ item.name }}")
+    events = [await rows.event(webhook) for _ in range(5)]
+    await bench.take(*events)
+    await bench.idle()
+    assert [r.body for r in bench.endpoint.requests] == ["name=Ада".encode()] * 5
+    ids = [dict(r.headers)["PS-WEBHOOK_EVENT-ID"] for r in bench.endpoint.requests]
+    assert sorted(ids) == sorted(public(e) for e in events)
+    for event in events:
+        assert (await rows.stored(event)).status is EventStatus.SUCCEEDED
+        assert [(a.number, a.outcome) for a in await rows.attempts(event)] == [(1, "DELIVERED")]
+    assert sorted(bench.finished) == sorted(e.id for e in events)
+
+
+async def test_each_event_is_sent_at_its_moment_and_none_before_it(bench: Bench) -> None:
+    webhook = await rows.webhook()
+    late, soon = await rows.event(webhook, due_in=0.45), await rows.event(webhook, due_in=0.15)
+    await bench.take(late, soon)
+    assert bench.endpoint.requests == []
+    await bench.idle()
+    for event in (late, soon):
+        (attempt,) = await rows.attempts(event)
+        assert event.next_attempt_at is not None
+        assert -0.006 < (attempt.started_at - event.next_attempt_at).total_seconds() < 0.2
+    assert [dict(r.headers)["webhook-id"] for r in bench.endpoint.requests] == [public(soon), public(late)]
+
+
+async def test_an_event_that_waits_for_its_moment_is_not_begun(bench: Bench) -> None:
+    event = await rows.event(await rows.webhook(), due_in=5)
+    lease = await bench.take(event)
+    stored = await rows.stored(event)
+    assert (stored.lease, stored.lease_begun_at) == (lease, None)
+
+
+async def test_the_next_attempt_follows_the_end_of_this_one_exactly(bench: Bench) -> None:
+    bench.endpoint.status = 500
+    event = await rows.event(await rows.webhook())
+    await bench.take(event)
+    await bench.idle()
+    (attempt,) = await rows.attempts(event)
+    assert attempt.duration_ms == 20
+    expected = attempt.started_at + dt.timedelta(milliseconds=20, seconds=240)
+    assert (await rows.stored(event)).next_attempt_at == expected
+
+
+async def test_a_slow_answer_holds_up_no_other_event_of_the_batch(bench: Bench) -> None:
+    webhook = await rows.webhook()
+    first, second = await rows.event(webhook), await rows.event(webhook, due_in=0.1)
+    bench.endpoint.hold()
+    await bench.take(first, second)
+    async with asyncio.timeout(5):
+        while len(bench.endpoint.requests) < 2:
+            await asyncio.sleep(0.01)
+    assert bench.finished == []
+    bench.endpoint.release()
+    await bench.idle()
+
+
+async def test_taking_returns_while_the_attempts_are_under_way(bench: Bench) -> None:
+    bench.endpoint.hold()
+    event = await rows.event(await rows.webhook())
+    async with asyncio.timeout(2):
+        await bench.take(event)
+        await bench.endpoint.arrived.wait()
+    assert await rows.attempts(event) == []
+    bench.endpoint.release()
+    await bench.idle()
+
+
+async def test_own_inboxes_are_sent_to_unguarded_after_rendering(bench: Bench) -> None:
+    await Inbox.create(token="t0ken", responses=[], created_at=await clock.now())
+    webhook = await rows.webhook(url="http://127.0.0.1:8000/inbox/{{ 't0ken' }}")
+    foreign = await rows.webhook(url="http://127.0.0.1:8000/inbox/{{ 'other' }}")
+    await bench.take(await rows.event(webhook))
+    await bench.idle()
+    await bench.take(await rows.event(foreign))
+    await bench.idle()
+    assert bench.endpoint.unguarded == [True, False]
+
+
+# ------------------------------------------------------------------------------------------------------- lost claims
+
+
+async def test_a_stale_worker_sends_nothing(bench: Bench) -> None:
+    event = await rows.event(await rows.webhook())
+    stale = await rows.claimed(event)
+    await Event.filter(id=event.id).update(due_at=await clock.now())
+    await rows.claimed(await rows.stored(event))
+    await bench.deliverer.take(stale, [event.id])
+    await bench.idle()
+    assert bench.endpoint.requests == []
+    assert bench.finished == [event.id]
+
+
+async def test_a_worker_that_lost_its_claim_while_it_waited_sends_nothing(bench: Bench) -> None:
+    event = await rows.event(await rows.webhook(), due_in=0.6)
+    await bench.take(event)
+    await Event.filter(id=event.id).update(due_at=await clock.now() - dt.timedelta(seconds=1))
+    owner = await rows.claimed(await rows.stored(event))
+    await bench.idle()
+    assert bench.endpoint.requests == []
+    assert (await rows.stored(event)).lease == owner
+
+
+async def test_the_same_message_twice_is_sent_once(bench: Bench) -> None:
+    event = await rows.event(await rows.webhook(), due_in=0.5)
+    lease = await rows.claimed(event)
+    await asyncio.gather(bench.deliverer.take(lease, [event.id]), bench.deliverer.take(lease, [event.id]))
+    await bench.idle()
+    assert len(bench.endpoint.requests) == 1
+
+
+async def test_nothing_is_sent_under_a_lease_that_has_lapsed(recorder: Recorder) -> None:
+    bench = Bench(recorder, lease_seconds=0.0)
+    event = await rows.event(await rows.webhook())
+    await bench.take(event)
+    await bench.idle()
+    assert bench.endpoint.requests == []
+    assert await rows.attempts(event) == []
+    assert bench.finished == [event.id]
+    assert [e.event_id for e in await claims.expired(await clock.now(), 10)] == [event.id]
+
+
+async def test_a_lease_is_renewed_while_its_attempts_are_under_way(recorder: Recorder) -> None:
+    bench = Bench(recorder, lease_seconds=0.6)
+    event = await rows.event(await rows.webhook())
+    bench.endpoint.hold()
+    await bench.take(event)
+    await bench.endpoint.arrived.wait()
+    begun_at = (await rows.stored(event)).lease_begun_at
+    assert begun_at is not None
+    async with asyncio.timeout(5):
+        while (await clock.now() - begun_at).total_seconds() < 1.3:
+            await asyncio.sleep(0.05)
+            assert await claims.expired(await clock.now(), 10) == []
+    bench.endpoint.release()
+    await bench.idle()
+    assert [a.outcome for a in await rows.attempts(event)] == ["DELIVERED"]
+
+
+# ------------------------------------------------------------------------------------- changes between claim and send
+
+
+async def test_an_event_cancelled_while_it_waits_is_not_sent(bench: Bench) -> None:
+    event = await rows.event(await rows.webhook(), due_in=0.6)
+    await bench.take(event)
+    await interventions.cancel(public(event))
+    await bench.idle()
+    assert bench.endpoint.requests == []
+    stored = await rows.stored(event)
+    assert (stored.status, stored.lease, stored.due_at) == (EventStatus.CANCELLED, None, None)
+    assert await rows.attempts(event) == []
+    assert bench.finished == [event.id]
+
+
+async def test_a_redelivery_takes_a_claimed_event_over_and_it_is_sent_once(bench: Bench) -> None:
+    event = await rows.event(await rows.webhook(), due_in=1, status=EventStatus.RETRYING, attempt_count=1)
+    await bench.take(event)
+    await interventions.redeliver(public(event))
+    await bench.take(await rows.stored(event))
+    await bench.idle()
+    assert len(bench.endpoint.requests) == 1
+    (attempt,) = await rows.attempts(event)
+    assert event.next_attempt_at is not None
+    assert attempt.number == 2
+    assert attempt.started_at < event.next_attempt_at - dt.timedelta(seconds=0.1)
+
+
+async def test_an_attempt_uses_the_webhook_as_it_is_at_its_moment(bench: Bench) -> None:
+    webhook = await rows.webhook(url="https://old.example/")
+    event = await rows.event(webhook, due_in=0.6)
+    await bench.take(event)
+    await Webhook.filter(id=webhook.id).update(url="https://new.example/")
+    await bench.idle()
+    assert [str(r.url) for r in bench.endpoint.requests] == ["https://new.example/"]
+
+
+# ------------------------------------------------------------------------------------------------------------ failures
+
+
+async def test_what_cannot_be_rendered_is_an_attempt_and_nothing_is_sent(bench: Bench) -> None:
+    event = await rows.event(await rows.webhook(body_template="{{ item.fone }}"))
+    await bench.take(event)
+    await bench.idle()
+    assert bench.endpoint.requests == []
+    (attempt,) = await rows.attempts(event)
+    assert (attempt.outcome, attempt.duration_ms, attempt.request) == ("RENDER_FAILED", 0, None)
+    assert attempt.error is not None
+    assert attempt.error.startswith("The body cannot be rendered: ")
+    assert (await rows.stored(event)).status is EventStatus.RETRYING
+
+
+async def test_a_secret_of_another_key_is_an_attempt_that_says_so(bench: Bench) -> None:
+    webhook = await rows.webhook()
+    sealed = SecretBox("another key").seal("whsec_x")
+    await Webhook.filter(id=webhook.id).update(signing_secret=sealed)
+    event = await rows.event(webhook)
+    await bench.take(event)
+    await bench.idle()
+    assert [a.outcome for a in await rows.attempts(event)] == ["RENDER_FAILED"]
+
+
+async def test_an_error_of_our_own_takes_no_other_event_along(bench: Bench) -> None:
+    good, bad = await rows.event(await rows.webhook()), await rows.event(await rows.webhook(url="https://bad.example/"))
+    bench.endpoint.broken.add("https://bad.example/")
+    await bench.take(good, bad)
+    await bench.idle()
+    assert (await rows.stored(good)).status is EventStatus.SUCCEEDED
+    (attempt,) = await rows.attempts(bad)
+    assert attempt.outcome == "ABANDONED"
+    assert attempt.error is not None
+    assert "Internal error" in attempt.error
+    assert "a bug of our own" not in attempt.error
+
+
+# ------------------------------------------------------------------------------------------------------------ stopping
+
+
+async def test_stopping_hands_back_what_waits_and_lets_what_is_under_way_end(bench: Bench) -> None:
+    webhook = await rows.webhook()
+    sent, waiting = await rows.event(webhook), await rows.event(webhook, due_in=5)
+    bench.endpoint.hold()
+    await bench.take(sent, waiting)
+    await bench.endpoint.arrived.wait()
+    stopping = asyncio.create_task(bench.stop())
+    async with asyncio.timeout(5):
+        while (await rows.stored(waiting)).lease is not None:
+            await asyncio.sleep(0.01)
+    assert not stopping.done()
+    bench.endpoint.release()
+    await stopping
+    assert (await rows.stored(sent)).status is EventStatus.SUCCEEDED
+    handed_back = await rows.stored(waiting)
+    assert (handed_back.due_at, handed_back.attempt_count) == (waiting.next_attempt_at, 0)
+    assert len(bench.endpoint.requests) == 1
+    assert sorted(bench.finished) == sorted([sent.id, waiting.id])
+
+
+@pytest.mark.parametrize("given", [{"hurry": True}, {"seconds": 0.1}])
+async def test_what_does_not_end_in_time_is_recorded_as_abandoned(bench: Bench, given: dict[str, Any]) -> None:
+    event = await rows.event(await rows.webhook())
+    bench.endpoint.hold()
+    await bench.take(event)
+    await bench.endpoint.arrived.wait()
+    await bench.stop(**given)
+    assert [a.outcome for a in await rows.attempts(event)] == ["ABANDONED"]
+    stored = await rows.stored(event)
+    assert (stored.status, stored.lease) == (EventStatus.RETRYING, None)
+
+
+async def test_a_batch_that_comes_after_the_stop_is_handed_back(bench: Bench) -> None:
+    await bench.stop()
+    event = await rows.event(await rows.webhook())
+    await bench.take(event)
+    assert (await rows.stored(event)).lease is None
+    assert bench.finished == [event.id]
+    assert bench.endpoint.requests == []

@@ -1,0 +1,279 @@
+"""The dispatcher: which events it claims and how it groups them (pure), and when it looks (on a real database)."""
+
+import asyncio
+import datetime as dt
+from collections.abc import AsyncIterator, Sequence
+from uuid import UUID, uuid4
+
+import pytest
+import pytest_asyncio
+from ringback.jobs import dispatcher as dispatching
+from ringback.jobs.dispatcher import AHEAD_SECONDS, BATCH_EVENTS, Dispatcher, admitted, batches
+from ringback.jobs.outcomes import Answer, Delivered
+from ringback.jobs.recorder import Recorder, write
+from ringback.models import clock
+from ringback.models.claims import Due
+from ringback.models.event import Event
+from ringback.models.states import EventStatus
+from ringback.models.wakeups import Topic, wakeups
+
+from tests import rows
+
+AT = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
+A, B, C = uuid4(), uuid4(), uuid4()
+
+
+def due(webhook: UUID, events: int, *, suspect: bool = False) -> list[Due]:
+    return [Due(uuid4(), webhook, AT, suspect) for _ in range(events)]
+
+
+def owners(events: Sequence[Due]) -> list[UUID]:
+    return [d.webhook_id for d in events]
+
+
+# ------------------------------------------------------------------------------------------------------- batches, pure
+
+
+def test_nothing_makes_no_batch() -> None:
+    assert batches([]) == []
+
+
+def test_small_webhooks_share_a_batch_in_the_order_of_their_webhooks() -> None:
+    a, b = due(A, 2), due(B, 1)
+    assert batches([a[0], b[0], a[1]]) == [[a[0], a[1], b[0]]]
+
+
+def test_a_busy_webhook_travels_by_itself() -> None:
+    busy, small = due(A, BATCH_EVENTS // 4), due(B, BATCH_EVENTS // 4 - 1)
+    assert batches([*small, *busy]) == [busy, small]
+
+
+def test_no_batch_is_larger_than_its_limit_and_nothing_is_lost() -> None:
+    events = due(A, 2 * BATCH_EVENTS + 50) + [d for _ in range(250) for d in due(uuid4(), 1)]
+    made = batches(events)
+    assert [len(batch) for batch in made] == [200, 200, 50, 200, 50]
+    assert {d.event_id for batch in made for d in batch} == {d.event_id for d in events}
+    assert sum(map(len, made)) == len(events)
+
+
+# -------------------------------------------------------------------------------------------------------- places, pure
+
+
+def test_alone_a_webhook_gets_half_of_the_places() -> None:
+    assert len(admitted(due(A, 100), {}, 100)) == 50
+
+
+def test_a_second_one_still_finds_room_when_the_first_took_all_it_could() -> None:
+    found = admitted(due(A, 100) + due(B, 100), {}, 100)
+    assert owners(found) == [A] * 50 + [B] * 25
+    assert owners(admitted(due(C, 3), {A: 50, B: 25}, 25)) == [C] * 3
+
+
+def test_what_is_under_way_counts() -> None:
+    assert admitted(due(A, 5), {A: 50}, 50) == []
+    assert len(admitted(due(A, 5), {A: 46}, 50)) == 2
+    assert admitted(due(A, 5), {}, 0) == []
+
+
+def test_the_earliest_come_first() -> None:
+    events = due(A, 10)
+    assert admitted(events, {}, 6) == events[:3]
+
+
+def test_of_suspects_only_one_is_admitted() -> None:
+    suspects, plain = due(A, 3, suspect=True), due(A, 2)
+    assert admitted([suspects[0], plain[0], suspects[1], plain[1], suspects[2]], {}, 100) == [suspects[0], *plain]
+
+
+# ------------------------------------------------------------------------------------------------------------ the loop
+
+
+class Handed:
+    """Where the dispatcher's batches go."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[UUID, list[UUID]]] = []
+        self._more = asyncio.Event()
+
+    def __call__(self, lease: UUID, event_ids: Sequence[UUID]) -> None:
+        self.batches.append((lease, list(event_ids)))
+        self._more.set()
+
+    @property
+    def events(self) -> list[UUID]:
+        return [event_id for _, batch in self.batches for event_id in batch]
+
+    async def wait_for(self, events: int) -> None:
+        async with asyncio.timeout(10):
+            while len(self.events) < events:
+                self._more.clear()
+                await self._more.wait()
+
+
+@pytest_asyncio.fixture
+async def recorder(database: object) -> AsyncIterator[Recorder]:
+    made = Recorder()
+    running = asyncio.create_task(made.run())
+    yield made
+    running.cancel()
+
+
+@pytest_asyncio.fixture
+async def handed() -> Handed:
+    return Handed()
+
+
+@pytest_asyncio.fixture
+async def dispatcher(handed: Handed, recorder: Recorder) -> AsyncIterator[Dispatcher]:
+    """A dispatcher that has found nothing yet and sleeps."""
+    made = Dispatcher(handed, recorder, places=8)
+    running = asyncio.create_task(made.run())
+    await asyncio.sleep(0.05)
+    yield made
+    running.cancel()
+
+
+@pytest.fixture
+def _no_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatching, "POLL_SECONDS", 60.0)
+
+
+@pytest.mark.usefixtures("_no_poll", "dispatcher")
+async def test_a_wake_up_is_followed_at_once(handed: Handed) -> None:
+    event = await rows.event(await rows.webhook())
+    wakeups.notify(Topic.DUE)
+    await handed.wait_for(1)
+    assert handed.events == [event.id]
+    assert (await rows.stored(event)).lease == handed.batches[0][0]
+
+
+@pytest.mark.usefixtures("dispatcher")
+async def test_without_a_wake_up_an_event_is_found_within_a_second(handed: Handed) -> None:
+    event = await rows.event(await rows.webhook())
+    started = await clock.now()
+    await handed.wait_for(1)
+    assert handed.events == [event.id]
+    assert (await clock.now() - started).total_seconds() < 1.5
+
+
+@pytest.mark.usefixtures("_no_poll", "dispatcher")
+async def test_it_looks_again_shortly_before_the_next_moment(handed: Handed) -> None:
+    event = await rows.event(await rows.webhook(), due_in=1.0)
+    wakeups.notify(Topic.DUE)
+    await handed.wait_for(1)
+    assert event.next_attempt_at is not None
+    left = (event.next_attempt_at - await clock.now()).total_seconds()
+    assert AHEAD_SECONDS - 0.3 < left <= AHEAD_SECONDS
+
+
+@pytest.mark.usefixtures("_no_poll", "dispatcher")
+async def test_a_later_event_is_left_in_the_database(handed: Handed) -> None:
+    later = await rows.event(await rows.webhook(), due_in=300)
+    now = await rows.event(await rows.webhook())
+    wakeups.notify(Topic.DUE)
+    await handed.wait_for(1)
+    assert handed.events == [now.id]
+    assert (await rows.stored(later)).lease is None
+
+
+@pytest.mark.usefixtures("_no_poll")
+async def test_a_webhook_that_finishes_nothing_leaves_room_for_others(dispatcher: Dispatcher, handed: Handed) -> None:
+    hanging, healthy = await rows.webhook(), await rows.webhook()
+    first = [await rows.event(hanging, due_in=-10) for _ in range(20)]
+    wakeups.notify(Topic.DUE)
+    await handed.wait_for(4)
+    event = await rows.event(healthy)
+    wakeups.notify(Topic.DUE)
+    await handed.wait_for(5)
+    assert handed.events == [*[e.id for e in first[:4]], event.id]
+    dispatcher.finished(first[0].id)
+    dispatcher.finished(event.id)
+    await handed.wait_for(6)
+    assert handed.events[5] == first[4].id
+
+
+@pytest.mark.usefixtures("_no_poll")
+async def test_while_all_is_held_it_sleeps(
+    dispatcher: Dispatcher, handed: Handed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    webhook = await rows.webhook()
+    for _ in range(20):
+        await rows.event(webhook, due_in=-10)
+    wakeups.notify(Topic.DUE)
+    await handed.wait_for(4)
+    await asyncio.sleep(0.05)
+    rounds = 0
+    whole = dispatcher._round
+
+    async def counted() -> float:
+        nonlocal rounds
+        rounds += 1
+        return await whole()
+
+    monkeypatch.setattr(dispatcher, "_round", counted)
+    await asyncio.sleep(0.3)
+    assert rounds <= 1
+    assert len(handed.events) == 4
+
+
+@pytest.mark.usefixtures("_no_poll")
+async def test_suspects_are_handed_on_one_by_one(dispatcher: Dispatcher, handed: Handed) -> None:
+    webhook = await rows.webhook()
+    suspects = [await rows.event(webhook, due_in=-i, abandoned_in_a_row=2) for i in (3, 2, 1)]
+    plain = await rows.event(webhook)
+    wakeups.notify(Topic.DUE)
+    await handed.wait_for(2)
+    assert set(handed.events) == {suspects[0].id, plain.id}
+    for number, event in enumerate(suspects[:2]):
+        dispatcher.finished(event.id)
+        await handed.wait_for(3 + number)
+        assert handed.events[-1] == suspects[number + 1].id
+
+
+@pytest.mark.usefixtures("_no_poll", "dispatcher")
+async def test_what_a_dead_worker_left_is_recorded_as_abandoned_and_handed_on(handed: Handed) -> None:
+    event = await rows.event(await rows.webhook())
+    dead = await rows.begun(event)
+    await Event.filter(id=event.id).update(due_at=await clock.now())
+    wakeups.notify(Topic.DUE)
+    await handed.wait_for(1)
+    assert [(a.number, a.outcome) for a in await rows.attempts(event)] == [(1, "ABANDONED")]
+    stored = await rows.stored(event)
+    assert (stored.status, stored.attempt_count) == (EventStatus.RETRYING, 1)
+    assert stored.lease == handed.batches[0][0] != dead
+    await write([rows.result(event, dead, Delivered(Answer(200)), ended_at=await clock.now())])
+    assert (await rows.stored(event)).status is EventStatus.RETRYING
+
+
+@pytest.mark.usefixtures("_no_poll", "dispatcher")
+async def test_a_message_that_was_lost_is_sent_again(handed: Handed) -> None:
+    event = await rows.event(await rows.webhook())
+    wakeups.notify(Topic.DUE)
+    await handed.wait_for(1)
+    await Event.filter(id=event.id).update(due_at=await clock.now())
+    wakeups.notify(Topic.DUE)
+    await handed.wait_for(2)
+    assert handed.events == [event.id, event.id]
+    assert handed.batches[0][0] != handed.batches[1][0]
+    assert await rows.attempts(event) == []
+
+
+@pytest.mark.usefixtures("recorder")
+async def test_a_failing_database_is_waited_for(
+    handed: Handed, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatching, "PAUSE_SECONDS", 0.01)
+    made = Dispatcher(handed, recorder)
+    whole, failures = made._round, [OSError("disk"), KeyError("anything")]
+
+    async def failing() -> float:
+        if failures:
+            raise failures.pop()
+        return await whole()
+
+    monkeypatch.setattr(made, "_round", failing)
+    event = await rows.event(await rows.webhook())
+    running = asyncio.create_task(made.run())
+    await handed.wait_for(1)
+    running.cancel()
+    assert handed.events == [event.id]

@@ -1,0 +1,174 @@
+"""The worker as a whole: dispatcher, broker, deliverer, sender and recorder on a real database and real sockets."""
+
+import asyncio
+import contextlib
+import ipaddress
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from ringback.jobs.worker import DRAIN_SECONDS, Working, working
+from ringback.models import interventions
+from ringback.models.addresses import AddressPolicy
+from ringback.models.errors import ConfigurationError
+from ringback.models.event import Attempt, Event
+from ringback.models.ids import Prefix, encode
+from ringback.models.inboxes import InboxAddresses
+from ringback.models.settings import Settings
+from ringback.models.states import EventStatus
+from ringback.models.wakeups import Topic, wakeups
+from ringback.models.webhook import Action
+
+from tests import rows
+
+LOOPBACK = AddressPolicy((ipaddress.ip_network("127.0.0.0/8"),))
+
+
+class Endpoint:
+    """An HTTP endpoint on loopback: /ok answers at once, /hang never."""
+
+    def __init__(self) -> None:
+        self.arrived: list[str] = []
+        self.port = 0
+        self._connections: set[asyncio.Task[Any]] = set()
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}/{path}"
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                path = head.split(b" ", 2)[1].decode().lstrip("/")
+                self.arrived.append(path)
+                if path == "hang":
+                    await reader.read()
+                    break
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        writer.close()
+        self._connections.discard(task)
+
+    async def close(self) -> None:
+        for task in list(self._connections):
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def endpoint() -> AsyncIterator[Endpoint]:
+    made = Endpoint()
+    server = await asyncio.start_server(made, "127.0.0.1", 0, backlog=1024)
+    made.port = server.sockets[0].getsockname()[1]
+    try:
+        yield made
+    finally:
+        server.close()
+        await made.close()
+
+
+def at_work(settings: Settings) -> contextlib.AbstractAsyncContextManager[Working]:
+    inboxes = InboxAddresses("http://127.0.0.1:8000")
+    return working(settings, policy=LOOPBACK, secrets=rows.BOX, inboxes=inboxes)
+
+
+async def until(condition: Callable[[], Awaitable[Any]], seconds: float = 10.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(0.02)
+
+
+async def has_ended(event: Event) -> bool:
+    return (await rows.stored(event)).status.ended
+
+
+async def test_a_test_fire_arrives_at_once(database: Settings) -> None:
+    async with endpoint() as there, at_work(database):
+        webhook = await rows.webhook(url=there.url("ok"))
+        started = time.monotonic()
+        event = await interventions.test_fire(encode(Prefix.WEBHOOK, webhook.id), Action.CREATED, None)
+        await until(lambda: has_ended(event))
+        assert time.monotonic() - started < 1.0
+    assert there.arrived == ["ok"]
+    (attempt,) = await rows.attempts(event)
+    assert attempt.response is not None
+    assert attempt.response["body"] == "ok"
+
+
+async def test_a_hanging_endpoint_does_not_hold_up_a_healthy_webhook(database: Settings) -> None:
+    async with endpoint() as there:
+        hanging, healthy = await rows.webhook(url=there.url("hang")), await rows.webhook(url=there.url("ok"))
+        for _ in range(300):
+            await rows.event(hanging, due_in=0)
+        async with at_work(database) as worker:
+            await until(lambda: _true(there.arrived.count("hang") >= 300))
+            # One at a time too: each would have kept a thread of the broker's to itself.
+            for _ in range(40):
+                await rows.event(hanging, due_in=0)
+                wakeups.notify(Topic.DUE)
+                await asyncio.sleep(0.005)
+            event = await rows.event(healthy, due_in=0.2)
+            wakeups.notify(Topic.DUE)
+            await until(lambda: has_ended(event))
+            (attempt,) = await rows.attempts(event)
+            assert event.next_attempt_at is not None
+            assert (attempt.started_at - event.next_attempt_at).total_seconds() < 1.0
+            assert (await rows.stored(event)).status is EventStatus.SUCCEEDED
+            assert await Attempt.filter(webhook_id=hanging.id).count() == 0
+            worker.hurry()
+
+
+async def _true(value: bool) -> bool:
+    return value
+
+
+async def test_stopping_lets_what_is_under_way_end_and_leaves_no_lease(database: Settings) -> None:
+    async with endpoint() as there:
+        webhook = await rows.webhook(url=there.url("hang"), timeout_seconds=1.0)
+        async with at_work(database):
+            under_way = await rows.event(webhook)
+            waiting = await rows.event(webhook, due_in=3)
+            wakeups.notify(Topic.DUE)
+            await until(lambda: _true("hang" in there.arrived))
+            started = time.monotonic()
+        assert time.monotonic() - started < 3
+    assert [a.outcome for a in await rows.attempts(under_way)] == ["TIMED_OUT"]
+    assert await rows.attempts(waiting) == []
+    assert await Event.filter(lease__isnull=False).count() == 0
+
+
+async def test_in_a_hurry_what_is_under_way_is_recorded_as_abandoned(database: Settings) -> None:
+    async with endpoint() as there:
+        async with at_work(database) as worker:
+            event = await rows.event(await rows.webhook(url=there.url("hang"), timeout_seconds=30))
+            wakeups.notify(Topic.DUE)
+            await until(lambda: _true("hang" in there.arrived))
+            worker.hurry()
+            started = time.monotonic()
+        assert time.monotonic() - started < DRAIN_SECONDS
+    assert [a.outcome for a in await rows.attempts(event)] == ["ABANDONED"]
+    assert (await rows.stored(event)).lease is None
+
+
+async def test_what_a_killed_worker_left_is_delivered_by_the_next_one(database: Settings) -> None:
+    async with endpoint() as there:
+        webhook = await rows.webhook(url=there.url("ok"))
+        claimed, begun = await rows.event(webhook), await rows.event(webhook)
+        await rows.claimed(claimed)
+        await rows.begun(begun)
+        async with at_work(database):
+            await until(lambda: has_ended(claimed))
+            await until(lambda: has_ended(begun))
+    assert [(a.number, a.outcome) for a in await rows.attempts(claimed)] == [(1, "DELIVERED")]
+    assert [(a.number, a.outcome) for a in await rows.attempts(begun)] == [(1, "ABANDONED"), (2, "DELIVERED")]
+
+
+async def test_a_second_worker_is_refused(database: Settings) -> None:
+    async with at_work(database):
+        with pytest.raises(ConfigurationError, match=r"^another worker is running on .*ringback\.db: end it, or"):
+            async with at_work(database):
+                pass
+    async with at_work(database):
+        pass
