@@ -22,7 +22,7 @@ from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
 import aiosqlite
-from ringback.models.transactions import RecordingClient, UnitOfWork, finish
+from ringback.models.transactions import ENDED, RecordingClient, UnitOfWork, finish
 from tortoise.backends.base.client import (
     BaseDBAsyncClient,
     ConnectionWrapper,
@@ -159,9 +159,7 @@ class SqliteTransaction(tortoise_sqlite.SqliteTransactionWrapper):
         level: SqliteTransaction | None = self
         while level is not None:
             if level._finalized:
-                raise TransactionManagementError(
-                    "this transaction has ended; a task that outlives a transaction must not be started inside it"
-                )
+                raise TransactionManagementError(ENDED)
             level = level.outer
         if not self._connection.in_transaction:
             raise TransactionManagementError(

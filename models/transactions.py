@@ -17,6 +17,8 @@ from tortoise.models import Model
 
 T = TypeVar("T")
 
+ENDED = "this transaction has ended; a task that outlives a transaction must not be started inside it"
+
 logger = structlog.get_logger("ringback.transactions")
 
 
@@ -119,7 +121,7 @@ async def unit_of_work(
     unit = unit_of(db)
     if unit is not None:
         if getattr(db, "_finalized", False):
-            raise TransactionManagementError("this transaction has ended; write within the block that opened it")
+            raise TransactionManagementError(ENDED)
         yield db, unit
         return
     context: TransactionContext = db._in_transaction()
