@@ -510,6 +510,7 @@ class DnsLookup:
         self._dns = aiodns.DNSResolver(timeout=DNS_TIMEOUT_SECONDS, tries=DNS_TRIES)
 
     async def addresses(self, name: str) -> list[str]:
+        """Return the addresses of `name`; raises LookupFailed."""
         try:
             found = await self._dns.getaddrinfo(name, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
         except aiodns.error.DNSError as error:
@@ -517,6 +518,7 @@ class DnsLookup:
         return [node.addr[0].decode("ascii") for node in found.nodes]
 
     async def close(self) -> None:
+        """Cancel the queries that are under way and end c-ares's thread."""
         await self._dns.close()
 
 
@@ -530,6 +532,8 @@ class SystemLookup:
         self._threads = ThreadPoolExecutor(DNS_THREADS, thread_name_prefix="ringback-dns")
 
     async def addresses(self, name: str) -> list[str]:
+        """Return the addresses of `name`; raises LookupFailed."""
+
         def look_up() -> list[str]:
             return [str(info[4][0]) for info in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)]
 
@@ -541,6 +545,7 @@ class SystemLookup:
             raise _lookup_failed(name, error, no_such_name=True) from error
 
     async def close(self) -> None:
+        """Start no further lookup; one that hangs ends when the system gives it up."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 

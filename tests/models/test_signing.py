@@ -1,0 +1,200 @@
+"""Signatures against the specification's own example, against the reference library, and against whatever arrives."""
+
+import base64
+import datetime as dt
+import hashlib
+import hmac
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ringback.models.signing import SignatureVerdict, check_secret, new_secret, signature_headers, verify
+from standardwebhooks import Webhook
+
+# Published with the specification (standardwebhooks.com) and the libraries that implement it.
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+EVENT_ID = "msg_p5jXN8AQM9LWM0D4loKWxJek"
+TIMESTAMP = 1614265330
+BODY = b'{"test": 2432232314}'
+SIGNATURE = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+OTHER_SECRET = "whsec_" + base64.b64encode(b"another secret of 32 bytes......").decode()
+
+
+def published(**changes: str) -> dict[str, str]:
+    headers = {"webhook-id": EVENT_ID, "webhook-timestamp": str(TIMESTAMP), "webhook-signature": SIGNATURE}
+    return headers | {name.replace("_", "-"): value for name, value in changes.items()}
+
+
+def test_signs_as_the_specification_publishes_it() -> None:
+    assert signature_headers(event_id=EVENT_ID, timestamp=TIMESTAMP, body=BODY, secrets=[SECRET]) == published()
+
+
+def test_verifies_what_the_specification_publishes() -> None:
+    assert verify(published(), BODY, SECRET, now=TIMESTAMP) is SignatureVerdict.VALID
+
+
+def test_signs_bytes_that_are_no_text() -> None:
+    body = b"\xff\x00\xfe"
+    key = base64.b64decode(SECRET.removeprefix("whsec_"))
+    mac = hmac.new(key, b"evt_1.1700000000." + body, hashlib.sha256).digest()
+    headers = signature_headers(event_id="evt_1", timestamp=1_700_000_000, body=body, secrets=[SECRET])
+    assert headers["webhook-signature"] == "v1," + base64.b64encode(mac).decode()
+    assert verify(headers, body, SECRET, now=None) is SignatureVerdict.VALID
+
+
+def test_several_secrets_give_several_signatures_and_each_verifies() -> None:
+    headers = signature_headers(event_id="evt_1", timestamp=TIMESTAMP, body=BODY, secrets=[SECRET, OTHER_SECRET])
+    signatures = headers["webhook-signature"].split(" ")
+    assert len(signatures) == 2 and all(signature.startswith("v1,") for signature in signatures)
+    assert verify(headers, BODY, SECRET, now=None) is SignatureVerdict.VALID
+    assert verify(headers, BODY, OTHER_SECRET, now=None) is SignatureVerdict.VALID
+    assert verify(headers, BODY, new_secret(), now=None) is SignatureVerdict.INVALID
+
+
+def test_without_a_secret_there_is_no_signature() -> None:
+    with pytest.raises(ValueError, match=r"^A signature needs at least one secret\.$"):
+        signature_headers(event_id="evt_1", timestamp=TIMESTAMP, body=BODY, secrets=[])
+
+
+@given(
+    event_id=st.text("abcdefghijklmnopqrstuvwxyz0123456789_", min_size=1),
+    text=st.text(),
+    key=st.binary(min_size=24, max_size=64),
+)
+def test_the_reference_library_agrees(event_id: str, text: str, key: bytes) -> None:
+    secret = "whsec_" + base64.b64encode(key).decode()
+    now = dt.datetime.now(dt.UTC)
+    body = text.encode()
+    ours = signature_headers(event_id=event_id, timestamp=int(now.timestamp()), body=body, secrets=[secret])
+    library = Webhook(secret)
+    assert ours["webhook-signature"] == library.sign(msg_id=event_id, timestamp=now, data=text)
+    library.verify(body, ours, json_parse=False)
+    assert verify(ours, body, secret, now=now.timestamp()) is SignatureVerdict.VALID
+
+
+# -------------------------------------------------------------------------------------------------------- what arrives
+
+
+def test_header_names_match_in_any_case() -> None:
+    headers = {name.title(): value for name, value in published().items()}
+    assert verify(headers, BODY, SECRET, now=None) is SignatureVerdict.VALID
+
+
+def test_no_signature_header_is_absent() -> None:
+    assert verify({}, BODY, SECRET, now=None) is SignatureVerdict.ABSENT
+    assert verify({"webhook-id": "a", "webhook-timestamp": "1"}, BODY, SECRET, now=None) is SignatureVerdict.ABSENT
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"webhook-signature": SIGNATURE},
+        {"webhook-signature": SIGNATURE, "webhook-id": EVENT_ID},
+        {"webhook-signature": SIGNATURE, "webhook-timestamp": str(TIMESTAMP)},
+        published(webhook_id=""),
+        published(webhook_id=EVENT_ID + "x"),
+        published(webhook_id="\udcff"),
+        published(webhook_timestamp=str(TIMESTAMP + 1)),
+        published(webhook_timestamp="1614265330.0"),
+        published(webhook_timestamp="+1614265330"),
+        published(webhook_timestamp="١٦١٤٢٦٥٣٣٠"),
+        published(webhook_timestamp="9" * 5_000),
+        published(webhook_timestamp=""),
+        published(webhook_timestamp="yesterday"),
+        published(webhook_signature=""),
+        published(webhook_signature="v1"),
+        published(webhook_signature="v1,"),
+        published(webhook_signature="v1,not base64"),
+        published(webhook_signature="v1,ünïcode"),
+        published(webhook_signature="v1,\udcff"),
+        published(webhook_signature="v1,AAAA"),
+        published(webhook_signature=SIGNATURE[:-2]),
+        published(webhook_signature=SIGNATURE.replace("v1,", "v1a,")),
+        published(webhook_signature=SIGNATURE.removeprefix("v1,")),
+    ],
+)
+def test_whatever_is_wrong_with_a_signed_request_makes_it_invalid(headers: dict[str, str]) -> None:
+    assert verify(headers, BODY, SECRET, now=None) is SignatureVerdict.INVALID
+
+
+def test_another_body_is_invalid() -> None:
+    assert verify(published(), BODY + b" ", SECRET, now=None) is SignatureVerdict.INVALID
+
+
+@pytest.mark.parametrize("secret", ["", "plain", "whsec_", "whsec_AAAA", "whsec_not base64"])
+def test_a_secret_that_cannot_be_used_makes_a_signature_invalid(secret: str) -> None:
+    assert verify(published(), BODY, secret, now=None) is SignatureVerdict.INVALID
+
+
+def test_passes_over_other_versions_and_rubbish_beside_a_valid_signature() -> None:
+    headers = published(webhook_signature=f"v1a,AAAA v1,%% v2 {SIGNATURE}")
+    assert verify(headers, BODY, SECRET, now=None) is SignatureVerdict.VALID
+
+
+@pytest.mark.parametrize(
+    ("seconds", "verdict"),
+    [
+        (-301, SignatureVerdict.INVALID),
+        (-300, SignatureVerdict.VALID),
+        (300, SignatureVerdict.VALID),
+        (300.5, SignatureVerdict.INVALID),
+    ],
+)
+def test_a_timestamp_may_differ_by_five_minutes_from_the_time_given(seconds: float, verdict: SignatureVerdict) -> None:
+    assert verify(published(), BODY, SECRET, now=TIMESTAMP + seconds) is verdict
+
+
+@given(st.dictionaries(st.sampled_from(["webhook-id", "Webhook-Timestamp", "webhook-signature"]), st.text()))
+def test_never_raises(headers: dict[str, str]) -> None:
+    assert verify(headers, b"", SECRET, now=0) in (SignatureVerdict.INVALID, SignatureVerdict.ABSENT)
+
+
+# ------------------------------------------------------------------------------------------------------------- secrets
+
+
+def test_a_new_secret_is_32_random_bytes() -> None:
+    secrets = {new_secret() for _ in range(20)}
+    assert len(secrets) == 20
+    for secret in secrets:
+        assert secret.startswith("whsec_")
+        assert len(base64.b64decode(secret.removeprefix("whsec_"), validate=True)) == 32
+        assert check_secret(secret) is None
+
+
+@pytest.mark.parametrize("length", [24, 25, 26, 63, 64])
+@pytest.mark.parametrize("padding", ["kept", "left out"])
+def test_accepts_24_to_64_bytes_padded_or_not(length: int, padding: str) -> None:
+    text = base64.b64encode(b"k" * length).decode()
+    assert check_secret("whsec_" + (text if padding == "kept" else text.rstrip("="))) is None
+
+
+NO_PREFIX = "A signing secret begins with whsec_, followed by 24 to 64 bytes in base64."
+NO_BASE64 = "What follows whsec_ in a signing secret must be base64 (A-Z a-z 0-9 + /)."
+
+
+@pytest.mark.parametrize(
+    ("secret", "sentence"),
+    [
+        ("", NO_PREFIX),
+        ("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", NO_PREFIX),
+        ("WHSEC_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", NO_PREFIX),
+        ("whsec_" + "-_" * 20, NO_BASE64),
+        ("whsec_MfKQ9r8GKYqrTwjUPD8I LPZIo2LaLaSw", NO_BASE64),
+        ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwü", NO_BASE64),
+        ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwA", NO_BASE64),
+        ("whsec_", "The signing secret has 0 bytes; it needs 24 to 64 (counted after base64 is decoded)."),
+        (
+            "whsec_" + base64.b64encode(b"k" * 23).decode(),
+            "The signing secret has 23 bytes; it needs 24 to 64 (counted after base64 is decoded).",
+        ),
+        (
+            "whsec_" + base64.b64encode(b"k" * 65).decode(),
+            "The signing secret has 65 bytes; it needs 24 to 64 (counted after base64 is decoded).",
+        ),
+    ],
+)
+def test_says_why_a_secret_cannot_be_used(secret: str, sentence: str) -> None:
+    assert check_secret(secret) == sentence
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        signature_headers(event_id="evt_1", timestamp=TIMESTAMP, body=BODY, secrets=[secret])
