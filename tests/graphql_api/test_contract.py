@@ -1,0 +1,157 @@
+"""The schema keeps the public contract, equals the exported file, and describes itself."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from graphql import (
+    GraphQLEnumType,
+    GraphQLInputObjectType,
+    GraphQLNonNull,
+    GraphQLObjectType,
+    GraphQLSchema,
+    build_schema,
+    parse,
+    validate,
+)
+from ringback.graphql_api.schema import sdl
+
+from tests.contract import NOT_YET, operations, served
+
+ROOT = Path(__file__).parent.parent.parent
+EXPORTED = (ROOT / "schema.graphql").read_text()
+TABS = (ROOT / "web" / "src" / "tabs.js").read_text()
+
+
+@pytest.fixture(scope="module")
+def schema() -> GraphQLSchema:
+    return build_schema(EXPORTED)
+
+
+def test_the_exported_schema_is_what_the_code_exports() -> None:
+    assert sdl() == EXPORTED, "run make schema"
+
+
+@pytest.mark.parametrize("name", sorted(served()))
+def test_an_operation_of_the_contract_validates(schema: GraphQLSchema, name: str) -> None:
+    assert validate(schema, parse(served()[name])) == []
+
+
+@pytest.mark.parametrize("name", sorted(NOT_YET))
+def test_what_is_listed_as_not_yet_served_is_not(schema: GraphQLSchema, name: str) -> None:
+    assert validate(schema, parse(operations()[name])) != []
+
+
+def test_the_contract_was_not_emptied() -> None:
+    assert len(operations()) == 51
+    assert operations().keys() >= NOT_YET
+
+
+def test_the_ready_tabs_of_graphiql_validate_and_their_variables_are_json(schema: GraphQLSchema) -> None:
+    documents = re.findall(r"query: `([^`]*)`", TABS)
+    variables = re.findall(r"variables: `([^`]*)`", TABS)
+    assert len(documents) == len(variables) == 7
+    for document, given in zip(documents, variables, strict=True):
+        parsed = parse(document)
+        assert validate(schema, parsed) == [], document
+        names = {v.variable.name.value for d in parsed.definitions for v in getattr(d, "variable_definitions", ())}
+        values = json.loads("\n".join(line for line in given.splitlines() if not line.strip().startswith("//")))
+        assert values.keys() <= names, document
+
+
+def undescribed(schema: GraphQLSchema) -> Iterator[str]:
+    for type_ in schema.type_map.values():
+        if type_.name.startswith("__"):
+            continue
+        if not type_.description:
+            yield type_.name
+        if isinstance(type_, GraphQLEnumType):
+            yield from (f"{type_.name}.{name}" for name, value in type_.values.items() if not value.description)
+        if isinstance(type_, (GraphQLObjectType, GraphQLInputObjectType)):
+            for name, field in type_.fields.items():
+                if not field.description:
+                    yield f"{type_.name}.{name}"
+                arguments = getattr(field, "args", {})
+                yield from (f"{type_.name}.{name}({a}:)" for a, arg in arguments.items() if not arg.description)
+
+
+def test_everything_is_described(schema: GraphQLSchema) -> None:
+    built_in = {"Boolean", "Float", "ID", "Int", "String"}
+    assert sorted(set(undescribed(schema)) - built_in) == []
+
+
+def test_root_fields_are_nullable_so_that_one_error_spares_its_siblings(schema: GraphQLSchema) -> None:
+    assert schema.query_type and schema.mutation_type and schema.subscription_type
+    for root in (schema.query_type, schema.mutation_type, schema.subscription_type):
+        strict = [name for name, field in root.fields.items() if isinstance(field.type, GraphQLNonNull)]
+        assert strict == [], root.name
+
+
+def test_every_payload_has_errors_and_nothing_else_that_must_be_there(schema: GraphQLSchema) -> None:
+    assert schema.mutation_type
+    for name, mutation in schema.mutation_type.fields.items():
+        payload = mutation.type
+        assert isinstance(payload, GraphQLObjectType)
+        assert payload.name == name[0].upper() + name[1:] + "Payload"
+        assert str(payload.fields["errors"].type) == "[InputError!]!"
+        strict = {f for f, field in payload.fields.items() if isinstance(field.type, GraphQLNonNull)}
+        assert strict - {"errors", "accepted"} == set(), name
+
+
+def test_an_update_requires_nothing_but_the_id(schema: GraphQLSchema) -> None:
+    inputs = [t for t in schema.type_map.values() if re.fullmatch(r"Update\w+Input", t.name)]
+    assert [t.name for t in inputs] == [
+        "UpdateCustomerOrderInput", "UpdateLeadInput", "UpdateSiteSettingsInput", "UpdateWebhookInput",
+    ]  # fmt: skip
+    for type_ in inputs:
+        assert isinstance(type_, GraphQLInputObjectType)
+        required = {name for name, field in type_.fields.items() if isinstance(field.type, GraphQLNonNull)}
+        assert required == ({"id"} if "id" in type_.fields else set()), type_.name
+        defaults = {name: field.ast_node.default_value for name, field in type_.fields.items() if field.ast_node}
+        assert {name for name, value in defaults.items() if value is not None} == set(), "an update has no defaults"
+
+
+@pytest.mark.parametrize(
+    ("where", "declared"),
+    [
+        ("CreateWebhookInput.method", "HttpMethod! = POST"),
+        ("CreateWebhookInput.isActive", "Boolean! = true"),
+        ("CreateWebhookInput.sendJson", "Boolean! = false"),
+        ("CreateWebhookInput.bodyTemplate", 'String! = ""'),
+        ("CreateWebhookInput.contentType", "String"),
+        ("CreateWebhookInput.headers", "[HeaderInput!]! = []"),
+        ("CreateWebhookInput.condition", "String"),
+        ("CreateWebhookInput.retryDelaysSeconds", "[Int!]! = [5, 240, 480]"),
+        ("CreateWebhookInput.timeoutSeconds", "Float! = 3"),
+        ("CreateWebhookInput.successPolicy", "SuccessPolicy! = STATUS_200"),
+        ("WebhookFilter.includeDeleted", "Boolean = false"),
+        ("CreateCustomerOrderInput.status", "OrderStatus! = NEW"),
+        ("OrderItemInput.price", "Decimal!"),
+        ("TestFireWebhookInput.action", "Action! = CREATED"),
+        ("TestFireWebhookInput.item", "JSON"),
+        ("InboxResponseInput.statusCode", "Int! = 200"),
+        ("InboxResponseInput.body", 'String! = ""'),
+        ("InboxResponseInput.contentType", 'String! = "text/plain"'),
+        ("InboxResponseInput.delayMs", "Int! = 0"),
+        ("CreateApiTokenInput.webhookIds", "[ID!]"),
+        ("CreateApiTokenInput.expiresAt", "DateTime"),
+    ],
+)
+def test_inputs_are_declared_as_the_contract_says(schema: GraphQLSchema, where: str, declared: str) -> None:
+    type_name, name = where.split(".")
+    found = re.search(rf"^input {type_name} {{.*?^  {name}: (.*?)$", EXPORTED, re.S | re.M)
+    assert found is not None
+    assert found.group(1) == declared
+
+
+def test_a_connection_is_asked_for_with_first_and_after(schema: GraphQLSchema) -> None:
+    for type_ in schema.type_map.values():
+        if not isinstance(type_, GraphQLObjectType):
+            continue
+        for name, field in type_.fields.items():
+            if str(field.type).rstrip("!").endswith("Connection"):
+                assert str(field.args["first"].type) == "Int!", f"{type_.name}.{name}"
+                assert field.args["first"].default_value == 20
+                assert str(field.args["after"].type) == "String", f"{type_.name}.{name}"
