@@ -1,0 +1,173 @@
+"""The README's walkthrough, taken from its text and run against the really started program."""
+
+import asyncio
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import pytest
+from gql import Client, gql
+from gql.transport.websockets import WebsocketsTransport
+from graphql import OperationDefinitionNode, parse
+
+from tests.program import Program
+
+README = (Path(__file__).parent.parent.parent / "README.md").read_text()
+
+
+def blocks() -> dict[str, str]:
+    """The walkthrough's operations by name."""
+    section = README.split("<!-- walkthrough -->")[1].split("<!-- /walkthrough -->")[0]
+    found = {}
+    for text in re.findall(r"```graphql\n(.*?)```", section, re.DOTALL):
+        operation = parse(text).definitions[0]
+        assert isinstance(operation, OperationDefinitionNode)
+        assert operation.name
+        found[operation.name.value] = text
+    return found
+
+
+class Reader:
+    """Somebody who runs the blocks in turn and puts in what earlier answers gave."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.known: dict[str, str] = {}
+
+    def text(self, name: str) -> str:
+        text = blocks()[name]
+        for word, value in self.known.items():
+            text = text.replace(f'"{word}"', json.dumps(value))
+        assert not re.search(r'"[A-Z]+_[A-Z]+"', text), text
+        return text
+
+    def run(self, name: str) -> Any:
+        data = self.program.query(self.text(name))
+        (answer,) = data.values()
+        assert answer.get("errors", []) == [], answer
+        return answer
+
+    def newest_request(self) -> Any:
+        return self.run("InboxRequests")["requests"]["nodes"]
+
+
+@asynccontextmanager
+async def live_log(program: Program, document: str) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+    transport = WebsocketsTransport(
+        url=program.url.replace("http", "ws", 1) + "/graphql",
+        init_payload={"Authorization": f"Bearer {program.token}"},
+        subprotocols=["graphql-transport-ws"],
+    )
+    async with Client(transport=transport) as session:
+        yield (entry["deliveryLog"] async for entry in session.subscribe(gql(document)))
+
+
+async def test_walkthrough(program: Program) -> None:
+    reader = Reader(program)
+    inbox = reader.run("CreateInbox")["inbox"]
+    reader.known |= {"INBOX_ID": inbox["id"], "INBOX_URL": inbox["url"]}
+    assert re.fullmatch(r"whsec_\S+", reader.run("CreateLeadWebhook")["signingSecret"])
+    assert reader.run("TrackLeads")["siteSettings"] == {"trackLeads": True}
+
+    async with live_log(program, reader.text("DeliveryLog")) as entries:
+        following = aiter(entries)
+        waiting = asyncio.ensure_future(anext(following))
+        await asyncio.sleep(0.3)  # the subscription has no sign of its own that it has begun
+        answer = await asyncio.to_thread(reader.run, "RequestCallback")
+        assert answer["accepted"] is True
+        assert answer["lead"]["name"] == "Мария Иванова"
+        recorded = await asyncio.wait_for(waiting, 10)
+        attempted = await asyncio.wait_for(anext(following), 20)
+    assert recorded["kind"] == "EVENT_RECORDED"
+    assert recorded["attempt"] is None
+    assert attempted["kind"] == "ATTEMPT_FINISHED"
+    assert attempted["attempt"] == {"number": 1, "outcome": "DELIVERED", "statusCode": 200}
+    assert recorded["event"]["id"] == attempted["event"]["id"]
+
+    (request,) = await asyncio.to_thread(reader.newest_request)
+    assert request["method"] == "POST"
+    assert request["body"].startswith("phone=%2B7+900+000-00-00&name=%D0%9C")
+    assert parse_qsl(request["body"]) == [("phone", "+7 900 000-00-00"), ("name", "Мария Иванова")]
+    headers = {header["name"]: header["value"] for header in request["headers"]}
+    assert headers["content-type"] == "application/x-www-form-urlencoded"
+    assert headers["ringback-event"] == "lead.created"
+    assert headers["webhook-id"] == headers["ps-webhook_event-id"] == recorded["event"]["id"]
+    assert re.fullmatch(r"\d+", headers["webhook-timestamp"])
+    assert headers["webhook-signature"].startswith("v1,")
+    assert headers["user-agent"].startswith("Ringback/")
+    assert request["signature"] == "VALID"
+    assert request["event"] == {"id": recorded["event"]["id"]}
+
+    reader.known["EVENT_ID"] = headers["ps-webhook_event-id"]
+    event = await asyncio.to_thread(reader.run, "Event")
+    assert event["status"] == "SUCCEEDED"
+    (attempt,) = event["attempts"]
+    assert (attempt["number"], attempt["outcome"], attempt["statusCode"]) == (1, "DELIVERED", 200)
+    assert attempt["request"] == {"url": inbox["url"], "body": request["body"]}
+    assert attempt["response"] == {"body": "thank you"}
+
+
+def test_walkthrough_with_json(program: Program) -> None:
+    reader = Reader(program)
+    inbox = reader.run("CreateInbox")["inbox"]
+    reader.known |= {"INBOX_ID": inbox["id"], "INBOX_URL": inbox["url"]}
+    order = reader.run("CreateOrder")["order"]
+    assert order["total"] == "701.00"
+    reader.known["ORDER_ID"] = order["id"]
+    reader.run("CreateOrderWebhook")
+    assert reader.run("UpdateOrder")["order"] == {"comment": "Call before delivery"}
+
+    (request,) = program.wait_until(reader.newest_request, "the order's update")
+    headers = {header["name"]: header["value"] for header in request["headers"]}
+    assert headers["content-type"] == "application/json"
+    assert headers["ringback-event"] == "customer_order.updated"
+    item = json.loads(request["body"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", item.pop("created_at"))
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", item.pop("updated_at"))
+    assert item == {
+        "id": order["id"],
+        "number": "1001",
+        "status": "NEW",
+        "comment": "Call before delivery",
+        "customer": {"name": "Мария Иванова", "phone": "+7 900 000-00-00", "email": None},
+        "items": [
+            {
+                "brand": "BOSCH",
+                "article": "0 986 494 524",
+                "name": "Brake pads",
+                "quantity": 2,
+                "price": "350.50",
+                "total": "701.00",
+            }
+        ],
+        "total": "701.00",
+    }
+
+
+def test_with_track_leads_off_the_form_is_accepted_and_nothing_else(program: Program) -> None:
+    reader = Reader(program)
+    inbox = reader.run("CreateInbox")["inbox"]
+    reader.known |= {"INBOX_ID": inbox["id"], "INBOX_URL": inbox["url"]}
+    reader.run("CreateLeadWebhook")
+    assert reader.run("RequestCallback") == {"accepted": True, "lead": None, "errors": []}
+    assert program.query("{ leads { nodes { id } } events { nodes { id } } }") == {
+        "leads": {"nodes": []},
+        "events": {"nodes": []},
+    }
+
+
+def test_the_curl_example(program: Program) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is missing: apt-get install curl")
+    (command,) = re.findall(r"```sh\n(curl .*?)```", README, re.DOTALL)
+    command = command.replace("http://127.0.0.1:8000", program.url).replace(
+        "$(cat .ringback/admin-token)", program.token
+    )
+    answer = json.loads(subprocess.run(["bash", "-c", command], capture_output=True, check=True, timeout=30).stdout)
+    assert [model["name"] for model in answer["data"]["webhookModels"]] == ["customer_order", "lead"]
