@@ -1,42 +1,108 @@
-"""The domain's enumerations, named and described for the schema."""
+"""The domain's enumerations, named and described for the schema, value by value."""
+
+from enum import Enum
+from typing import Any
 
 import strawberry
 from ringback.models.access import Role
+from ringback.models.event import EventStatus, OutcomeName
 from ringback.models.inbox import SignatureCheck
 from ringback.models.lead import LeadStatus
 from ringback.models.log import LogKind
 from ringback.models.order import OrderStatus
-from ringback.models.states import EventStatus, OutcomeName
 from ringback.models.webhook import Action, HttpMethod, SuccessPolicy
+from strawberry.types.enum import StrawberryEnumDefinition
 
-strawberry.enum(Action, description="What happened to an object.")
-strawberry.enum(HttpMethod, description="The HTTP methods that a webhook may use.")
-strawberry.enum(
+
+def _describe(enum: type[Enum], description: str, *, name: str | None = None, **values: str) -> None:
+    """Make an enumeration of the domain one of the schema; `values` describes each of its values by name."""
+    strawberry.enum(enum, name=name, description=description)
+    definition: Any = enum.__dict__["__strawberry_definition__"]
+    assert isinstance(definition, StrawberryEnumDefinition)
+    for value in definition.values:
+        value.description = values.pop(value.name)
+    assert not values, f"{enum.__name__} has no {', '.join(values)}"
+
+
+_describe(
+    Action,
+    "What happened to an object.",
+    CREATED="It is new.",
+    UPDATED="A stored value of it, or of a part of it, changed.",
+    DELETED="It is gone.",
+)
+_describe(
+    HttpMethod,
+    "The HTTP methods that a webhook may use.",
+    GET="Sends no body, unless the template is not empty or sendJson is on.",
+    POST="Sends the body.",
+    PUT="Sends the body.",
+    PATCH="Sends the body.",
+    DELETE="Sends no body, unless the template is not empty or sendJson is on.",
+)
+_describe(
     SuccessPolicy,
-    description="Which answers count as success: status 200 alone, or any from 200 to 299. Redirects are never followed.",
+    "Which answers count as success. Redirects are never followed.",
+    STATUS_200="Status 200 and nothing else.",
+    ANY_2XX="Any status from 200 to 299.",
 )
-strawberry.enum(
+_describe(
     EventStatus,
-    description="Where an event stands. PENDING: no attempt yet. RETRYING: another attempt will follow. "
-    "SUCCEEDED, FAILED, CANCELLED: it has ended.",
+    "Where an event stands.",
+    PENDING="No attempt has been made yet.",
+    RETRYING="An attempt failed, and another one will follow.",
+    SUCCEEDED="It was delivered.",
+    FAILED="The last attempt of its schedule failed.",
+    CANCELLED="It was cancelled, by request or with its webhook.",
 )
-strawberry.enum(
+_describe(
     OutcomeName,
+    "How an attempt ended.",
     name="Outcome",
-    description="How an attempt ended. DELIVERED: the answer counts as success. REJECTED: another status. TIMED_OUT: no "
-    "whole answer in time. UNREACHABLE: no connection. TLS_FAILED: TLS could not be agreed on. BLOCKED: the address guard "
-    "refused the target. BAD_RESPONSE: no HTTP answer. RENDER_FAILED: a template could not be rendered. ABANDONED: the "
-    "worker died between sending and recording.",
+    DELIVERED="The answer counts as success.",
+    REJECTED="The answer had another status.",
+    TIMED_OUT="There was no whole answer in time.",
+    UNREACHABLE="There was no connection.",
+    TLS_FAILED="TLS could not be agreed on.",
+    BLOCKED="The address guard refused the target; nothing was sent.",
+    BAD_RESPONSE="What came back was no HTTP answer.",
+    RENDER_FAILED="A template could not be rendered; nothing was sent.",
+    ABANDONED="The worker died between sending and recording; the endpoint may have got it.",
 )
-strawberry.enum(LogKind, description="What a log entry tells; values may be added.")
-strawberry.enum(
+_describe(
+    LogKind,
+    "What a log entry tells; values may be added.",
+    EVENT_RECORDED="An event was recorded; its first attempt will follow.",
+    ATTEMPT_FINISHED="An attempt ended, well or badly.",
+    RETRY_SCHEDULED="Another attempt will follow.",
+    EVENT_SUCCEEDED="The event was delivered.",
+    EVENT_FAILED="The event's last attempt failed.",
+    EVENT_CANCELLED="The event was cancelled.",
+)
+_describe(
     SignatureCheck,
-    description="Whether a received request verifies, by the inbox's secret, else by that of its event's webhook. "
-    "NOT_CHECKED: there is no secret to check with.",
+    "Whether a received request verifies, by the inbox's secret, else by that of its event's webhook.",
+    VALID="It was signed with the secret.",
+    INVALID="It carries a signature, but none by the secret.",
+    ABSENT="It carries no signature.",
+    NOT_CHECKED="It carries a signature, but there is no secret to check it with.",
 )
-strawberry.enum(LeadStatus, description="How far a lead has come.")
-strawberry.enum(OrderStatus, description="How far an order has come.")
-strawberry.enum(Role, description="What a token may do. ADMIN: everything.")
+_describe(
+    LeadStatus,
+    "How far a lead has come.",
+    NEW="Nobody has called yet.",
+    IN_PROGRESS="Somebody takes care of it.",
+    DONE="It is settled.",
+)
+_describe(
+    OrderStatus,
+    "How far an order has come.",
+    NEW="Nobody has begun with it.",
+    IN_PROGRESS="Somebody takes care of it.",
+    DONE="It was delivered.",
+    CANCELLED="It will not be delivered.",
+)
+_describe(Role, "What a token may do.", ADMIN="Everything.")
 
 __all__ = [
     "Action",

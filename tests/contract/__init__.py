@@ -4,8 +4,8 @@ from functools import cache
 from pathlib import Path
 
 from graphql import parse
-from graphql.utilities import separate_operations
 from graphql.language import print_ast
+from graphql.utilities import separate_operations
 
 SOURCE = Path(__file__).parent / "operations.graphql"
 #: What later versions add; everything else of the contract is served.

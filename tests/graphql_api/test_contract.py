@@ -45,7 +45,7 @@ def test_what_is_listed_as_not_yet_served_is_not(schema: GraphQLSchema, name: st
 
 
 def test_the_contract_was_not_emptied() -> None:
-    assert len(operations()) == 51
+    assert len(operations()) == 46
     assert operations().keys() >= NOT_YET
 
 
@@ -141,9 +141,9 @@ def test_an_update_requires_nothing_but_the_id(schema: GraphQLSchema) -> None:
 )
 def test_inputs_are_declared_as_the_contract_says(schema: GraphQLSchema, where: str, declared: str) -> None:
     type_name, name = where.split(".")
-    found = re.search(rf"^input {type_name} {{.*?^  {name}: (.*?)$", EXPORTED, re.S | re.M)
+    found = re.search(rf"^input {type_name} {{.*?^  {name}: (.*?)$", EXPORTED, re.DOTALL | re.MULTILINE)
     assert found is not None
-    assert found.group(1) == declared
+    assert found.group(1).removesuffix(" = null") == declared
 
 
 def test_a_connection_is_asked_for_with_first_and_after(schema: GraphQLSchema) -> None:
@@ -153,5 +153,5 @@ def test_a_connection_is_asked_for_with_first_and_after(schema: GraphQLSchema) -
         for name, field in type_.fields.items():
             if str(field.type).rstrip("!").endswith("Connection"):
                 assert str(field.args["first"].type) == "Int!", f"{type_.name}.{name}"
-                assert field.args["first"].default_value == 20
+                assert field.args["first"].ast_node.default_value.value == "20", f"{type_.name}.{name}"
                 assert str(field.args["after"].type) == "String", f"{type_.name}.{name}"
