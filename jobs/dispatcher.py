@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 import structlog
+from ringback.jobs.connections import MAX_CONNECTIONS
 from ringback.jobs.recorder import Recorder, abandoned
-from ringback.jobs.sender import MAX_CONNECTIONS
 from ringback.models import claims, clock
 from ringback.models.claims import Due, Held
 from ringback.models.wakeups import Topic, wakeups

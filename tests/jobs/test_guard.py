@@ -22,8 +22,9 @@ from typing import Any
 
 import aiohttp
 import pytest
+from ringback.jobs.connections import GuardedResolver, new_session
 from ringback.jobs.outcomes import Blocked
-from ringback.jobs.sender import OutgoingRequest, Sender, Sent, _Resolver, _session
+from ringback.jobs.sender import OutgoingRequest, Sender, Sent
 from ringback.models.addresses import AddressPolicy
 from ringback.models.errors import AddressBlocked
 from yarl import URL
@@ -174,7 +175,7 @@ async def test_of_a_name_with_both_only_the_allowed_addresses_are_tried() -> Non
 
 
 async def test_the_resolver_hands_on_the_allowed_addresses_only() -> None:
-    resolver = _Resolver(Names(["127.0.0.2", "127.0.0.1", "::1", "::ffff:127.0.0.1"]), ONLY_127_0_0_1)
+    resolver = GuardedResolver(Names(["127.0.0.2", "127.0.0.1", "::1", "::ffff:127.0.0.1"]), ONLY_127_0_0_1)
     assert [found["host"] for found in await resolver.resolve("hooks.example", 80)] == ["127.0.0.1", "::ffff:127.0.0.1"]
 
 
@@ -198,7 +199,7 @@ async def test_a_name_that_is_rebound_after_a_delivery_is_judged_anew() -> None:
 async def test_the_socket_itself_refuses_what_no_resolver_refused(addresses: list[str]) -> None:
     # The second line alone: a session whose resolver judges nothing, as if a name were rebound behind its back.
     async with listening(*addresses) as (listener, port), Sender(ONLY_127_0_0_1, tls=TLS) as sender:
-        session = _session(_Resolver(Names(addresses), None), TLS, sender._guarded_socket)
+        session = new_session(GuardedResolver(Names(addresses), None), TLS, sender._guarded_socket)
         async with session:
             with pytest.raises(aiohttp.ClientConnectorError) as refused:
                 await session.get(f"http://hooks.example:{port}/")

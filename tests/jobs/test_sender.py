@@ -26,6 +26,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from multidict import CIMultiDict, CIMultiDictProxy
+from ringback.jobs.connections import SETTLE_SECONDS, trusted_tls
+from ringback.jobs.failures import outcome_of
+from ringback.jobs.names import DnsLookup, LookupFailed, SystemLookup
 from ringback.jobs.outcomes import (
     Answer,
     BadResponse,
@@ -37,19 +40,7 @@ from ringback.jobs.outcomes import (
     TlsFailed,
     Unreachable,
 )
-from ringback.jobs.sender import (
-    MAX_RESPONSE_BYTES,
-    SETTLE_SECONDS,
-    DnsLookup,
-    Headers,
-    LookupFailed,
-    OutgoingRequest,
-    Sender,
-    Sent,
-    SystemLookup,
-    outcome_of,
-    trusted_tls,
-)
+from ringback.jobs.sender import MAX_RESPONSE_BYTES, Headers, OutgoingRequest, Sender, Sent
 from ringback.models.addresses import AddressPolicy
 from yarl import URL
 
