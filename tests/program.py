@@ -22,12 +22,15 @@ ADMIN_TOKEN = "rbk_test-token-of-the-operator"
 class Program:
     """`with Program(folder) as program:` starts it; leaving the block stops it and checks that it stopped cleanly."""
 
-    def __init__(self, folder: Path, command: str = "serve", env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, command: str = "serve", env: Mapping[str, str] | None = None, *, own_group: bool = False
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.data_dir = folder / "data"
         self.token = ADMIN_TOKEN
         self._command = command
+        self._own_group = own_group
         self._env = {
             **{k: v for k, v in os.environ.items() if not k.startswith("RINGBACK_")},
             "RINGBACK_DATA_DIR": str(self.data_dir),
@@ -49,7 +52,7 @@ class Program:
         assert kind is not None or code == 0, f"the program ended with {code}:\n{self.log()}"
 
     def start(self) -> None:
-        """Start it and wait until it says where it is reached; port 0 becomes a fixed one, so that it can be restarted."""
+        """Start it and wait until it says where it is reached; port 0 becomes a fixed one, for a restart."""
         with (self.folder / "stderr.log").open("a") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "ringback.graphql_api", self._command],
@@ -57,6 +60,7 @@ class Program:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                start_new_session=self._own_group,
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()

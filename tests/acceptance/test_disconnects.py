@@ -1,0 +1,62 @@
+"""Clients that hang up in mid-mutation leave nothing behind that holds up others."""
+
+import json
+import random
+import socket
+import struct
+import time
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
+
+from tests.deliveries import REQUEST_CALLBACK, TRACK_LEADS, create_inbox, create_webhook, database
+from tests.program import Program
+
+CLIENTS = 400
+AT_A_TIME = 8
+#: Each client takes so long in all, in seconds, so that the program is not simply behind with its work at the end.
+PACE_SECONDS = 0.1
+
+
+def test_400_disconnects_in_mid_mutation_leave_no_lock_held(program: Program) -> None:
+    create_webhook(program, create_inbox(program), retryDelaysSeconds=[3600])
+    program.query(TRACK_LEADS)
+    with ThreadPoolExecutor(AT_A_TIME) as clients:
+        answers = list(clients.map(lambda number: _hang_up(program, number), range(CLIENTS)))
+
+    started = time.monotonic()
+    made = program.query(REQUEST_CALLBACK, {"input": {"name": "afterwards", "phone": "1"}})
+    assert time.monotonic() - started < 1.0
+    assert made["requestCallback"]["lead"] is not None
+
+    with database(program) as connection:
+        connection.execute("PRAGMA busy_timeout = 0")
+        connection.execute("BEGIN IMMEDIATE")  # raises when anybody is in a transaction
+        connection.execute("ROLLBACK")
+        names = {name for (name,) in connection.execute("SELECT name FROM lead")}
+        recorded = connection.execute("SELECT count(*) FROM ringback_event WHERE action = 'CREATED'").fetchone()[0]
+    acknowledged = {name for name in answers if name is not None}
+    assert acknowledged <= names
+    assert recorded == len(names)
+    assert len(acknowledged) <= CLIENTS - 40, "hardly anybody hung up in time: the test tests nothing"
+
+
+def _hang_up(program: Program, number: int) -> str | None:
+    """Ask for a callback and break the connection a few ms later; the name when the answer had come by then."""
+    name = f"client {number}"
+    body = json.dumps({"query": REQUEST_CALLBACK, "variables": {"input": {"name": name, "phone": "1"}}}).encode()
+    head = (
+        f"POST /graphql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Authorization: Bearer {program.token}\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode()
+    began = time.monotonic()
+    where = urlsplit(program.url)
+    with socket.create_connection((where.hostname, where.port), timeout=30) as client:
+        client.sendall(head + body)
+        client.settimeout(0.0005 + random.Random(number).uniform(0.0, 0.02))
+        try:
+            answer = client.recv(65_536)
+        except TimeoutError:
+            answer = b""
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # break it: RST, not FIN
+    time.sleep(max(0.0, PACE_SECONDS - (time.monotonic() - began)))
+    return name if b"200 OK" in answer and b'"id":' in answer.replace(b" ", b"") else None

@@ -1,0 +1,107 @@
+"""Rule 4 by the clock, on the really started program: the default schedule, the timeout, and what counts as success."""
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+from tests.deliveries import (
+    EVENTS_OF,
+    REQUEST_CALLBACK,
+    TRACK_LEADS,
+    create_inbox,
+    create_webhook,
+    ended,
+    event,
+    make_due,
+    moment,
+)
+from tests.program import Program
+
+
+def answer(status: int = 200, delay_ms: int = 0) -> dict[str, Any]:
+    return {"statusCode": status, "delayMs": delay_ms}
+
+
+#: One inbox and one webhook with the default schedule and timeout for each; one lead fires them all.
+CASES = {
+    "500, 500, 200": [answer(500), answer(500), answer(200)],
+    "500 three times": [answer(500)],
+    "after 3.1 s": [answer(delay_ms=3_100)],
+    "after 2.8 s": [answer(delay_ms=2_800)],
+    "201": [answer(201)],
+    "302": [answer(302)],
+}
+FIRST = {
+    "500, 500, 200": ("REJECTED", 500),
+    "500 three times": ("REJECTED", 500),
+    "after 3.1 s": ("TIMED_OUT", None),
+    "after 2.8 s": ("DELIVERED", 200),
+    "201": ("REJECTED", 201),
+    "302": ("REJECTED", 302),
+}
+
+
+def test_the_default_schedule_by_the_clock(tmp_path: Path) -> None:
+    with Program(tmp_path) as program:
+        webhooks = {name: create_webhook(program, create_inbox(program, *answers)) for name, answers in CASES.items()}
+        program.query(TRACK_LEADS)
+        before = dt.datetime.now(dt.UTC)
+        program.query(REQUEST_CALLBACK, {"input": {"name": "Мария", "phone": "+7 900 000-00-00"}})
+        after = dt.datetime.now(dt.UTC)
+
+        events = {name: _only_event(program, webhook) for name, webhook in webhooks.items()}
+        for found in events.values():
+            assert before <= moment(found["createdAt"]) <= after
+            due_in = moment(found["nextAttemptAt"]) - moment(found["createdAt"])
+            assert (found["status"], found["attemptCount"], found["maxAttempts"]) == ("PENDING", 0, 3)
+            assert due_in == dt.timedelta(seconds=5)
+
+        firsts = {name: _attempted(program, found["id"], 1) for name, found in events.items()}
+        for name, found in firsts.items():
+            (attempt,) = found["attempts"]
+            assert (attempt["outcome"], attempt["statusCode"]) == FIRST[name], name
+            started = moment(attempt["startedAt"])
+            # The commit lies between these two: the lead was asked for before it, and answered after it.
+            assert (started - before).total_seconds() >= 4.75 and (started - after).total_seconds() <= 5.25, name
+        assert 2_800 <= firsts["after 2.8 s"]["attempts"][0]["durationMs"] < 3_000
+        assert 3_000 <= firsts["after 3.1 s"]["attempts"][0]["durationMs"] < 3_100
+        assert firsts["after 2.8 s"]["status"] == "SUCCEEDED"
+        retrying = {name: found for name, found in firsts.items() if name != "after 2.8 s"}
+        for name, found in retrying.items():
+            assert found["status"] == "RETRYING", name
+            _check_wait(found, 240)
+
+        both = [events["500, 500, 200"]["id"], events["500 three times"]["id"]]
+        make_due(program, both)
+        for event_id in both:
+            _check_wait(_attempted(program, event_id, 2), 480)
+        make_due(program, both)
+        succeeded, failed = (ended(program, event_id) for event_id in both)
+        assert [a["outcome"] for a in succeeded["attempts"]] == ["REJECTED", "REJECTED", "DELIVERED"]
+        assert [a["outcome"] for a in failed["attempts"]] == ["REJECTED"] * 3
+        assert (succeeded["status"], failed["status"]) == ("SUCCEEDED", "FAILED")
+        for found in (succeeded, failed):
+            assert [a["number"] for a in found["attempts"]] == [1, 2, 3]
+            assert (found["attemptCount"], found["maxAttempts"], found["nextAttemptAt"]) == (3, 3, None)
+
+
+def _only_event(program: Program, webhook: str) -> dict[str, Any]:
+    (found,) = program.query(EVENTS_OF, {"webhooks": [webhook]})["events"]["nodes"]
+    assert isinstance(found, dict)
+    return found
+
+
+def _attempted(program: Program, event_id: str, attempts: int) -> dict[str, Any]:
+    def look() -> dict[str, Any] | None:
+        found = event(program, event_id)
+        return found if len(found["attempts"]) == attempts else None
+
+    found: dict[str, Any] = program.wait_until(look, f"attempt {attempts} of {event_id}")
+    return found
+
+
+def _check_wait(found: dict[str, Any], seconds: int) -> None:
+    """`nextAttemptAt` is the end of the last attempt and `seconds`, ± 50 ms."""
+    last = found["attempts"][-1]
+    end = moment(last["startedAt"]) + dt.timedelta(milliseconds=last["durationMs"])
+    assert abs((moment(found["nextAttemptAt"]) - end).total_seconds() - seconds) <= 0.05
