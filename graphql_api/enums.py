@@ -5,11 +5,11 @@ from typing import Any
 
 import strawberry
 from ringback.models.access import Role
-from ringback.models.event import EventStatus, OutcomeName
 from ringback.models.inbox import SignatureCheck
 from ringback.models.lead import LeadStatus
 from ringback.models.log import LogKind
 from ringback.models.order import OrderStatus
+from ringback.models.states import EventStatus, OutcomeName
 from ringback.models.webhook import Action, HttpMethod, SuccessPolicy
 from strawberry.types.enum import StrawberryEnumDefinition
 

@@ -14,13 +14,17 @@ from typing import Any, TypeVar
 import strawberry
 import structlog
 from graphql import GraphQLError, GraphQLSyntaxError
-from ringback.models.errors import CursorExpired, CursorInvalid, InputRejected, Problem, ProblemCode
+from ringback.models.errors import CursorExpired, CursorInvalid, InputRejected, Problem
 from ringback.models.ids import new_key
 from strawberry.extensions import SchemaExtension
+from strawberry.schema.exceptions import CannotGetOperationTypeError
 
 logger = structlog.get_logger("ringback.api")
 
 P = TypeVar("P")
+
+#: What problems begin with whose subject is their field.
+_VERBS = ("must ", "has ", "cannot ", "may ")
 
 
 @strawberry.enum(description="What kind of mistake an InputError is; values may be added.")
@@ -97,33 +101,63 @@ def _path(problem: Problem, prefix: str) -> str | None:
 
 
 def _sentence(problem: Problem) -> str:
-    """Problems that begin in the middle of a sentence ("must not be empty") get their field as the subject."""
+    """Problems that begin with their verb ("must not be empty") get their field as the subject."""
     message = problem.message
-    if problem.field is not None and problem.code is not ProblemCode.CONFLICT and message[:1].islower():
-        subject = _path(problem, "") or ""
-        message = f"{subject}: {message}"
+    subject = _path(problem, "")
+    if subject is not None and message.startswith(_VERBS):
+        message = f"{subject} {message}"
+    else:
+        message = message[:1].upper() + message[1:]
     return message if message.endswith((".", "?", "!")) else f"{message}."
 
 
-def masked(error: GraphQLError) -> GraphQLError:
-    """The error as a client may see it: declared ones as they are, everything else as INTERNAL with an id."""
-    original = error.original_error
-    if isinstance(error, ApiError):
-        return error
-    if isinstance(original, ApiError):
-        return GraphQLError(original.message, error.nodes, path=error.path, extensions=original.extensions)
+def masked(error: GraphQLError, *, executing: bool = True) -> GraphQLError:
+    """The error as a client may see it: declared ones as they are, everything else as INTERNAL with an id.
+
+    `executing` tells that the document was valid, so that an error without a path lies in its variables.
+    """
+    declared = _declared(error)
+    if declared is not None:
+        return GraphQLError(declared.message, error.nodes, path=error.path, extensions=declared.extensions)
+    cause = _cause(error)
+    if isinstance(cause, RecursionError):
+        return ApiError("BAD_USER_INPUT", "The document is nested too deeply.")
+    if isinstance(cause, CannotGetOperationTypeError):
+        return ApiError("BAD_REQUEST", "operationName must name one of the document's operations.")
     if isinstance(error, GraphQLSyntaxError):
         return _with_code(error, "GRAPHQL_PARSE_FAILED")
-    if original is None or (isinstance(original, GraphQLError) and original.original_error is None):
-        return _with_code(error, "GRAPHQL_VALIDATION_FAILED" if error.path is None else "BAD_USER_INPUT")
+    if cause is None or (error.path is None and _refused_by_a_type(error, cause)):
+        return _with_code(error, "BAD_USER_INPUT" if executing else "GRAPHQL_VALIDATION_FAILED")
     error_id = new_key().hex
-    logger.error("internal error", action="execute", error_id=error_id, path=error.path, exc_info=original)
+    logger.error("internal error", action="execute", error_id=error_id, path=error.path, exc_info=cause)
     return GraphQLError(
         f"Something went wrong on the server; its log has the details under the id {error_id}.",
         error.nodes,
         path=error.path,
         extensions={"code": "INTERNAL", "id": error_id},
     )
+
+
+def _declared(error: GraphQLError) -> ApiError | None:
+    found: BaseException | None = error
+    while isinstance(found, GraphQLError):
+        if isinstance(found, ApiError):
+            return found
+        found = found.original_error
+    return None
+
+
+def _cause(error: GraphQLError) -> BaseException | None:
+    """The exception behind an error of GraphQL; None when there is none, and it is the client's own doing."""
+    found: BaseException | None = error
+    while isinstance(found, GraphQLError):
+        found = found.original_error
+    return found
+
+
+def _refused_by_a_type(error: GraphQLError, cause: BaseException) -> bool:
+    """Whether a scalar of ours refused a literal or a variable: its sentence is part of the message."""
+    return isinstance(cause, ValueError) and str(cause) in error.message
 
 
 def _with_code(error: GraphQLError, code: str) -> GraphQLError:
@@ -134,6 +168,13 @@ def _with_code(error: GraphQLError, code: str) -> GraphQLError:
 
 class MaskErrors(SchemaExtension):
     """Masks the errors of every result, whether one or a stream of them."""
+
+    _executing = False
+
+    def on_execute(self) -> Iterator[None]:
+        """The document is valid."""
+        self._executing = True
+        yield
 
     def on_operation(self) -> Iterator[None]:
         """Queries and mutations."""
@@ -148,4 +189,4 @@ class MaskErrors(SchemaExtension):
     def _mask(self, result: Any) -> None:
         errors = getattr(result, "errors", None)
         if errors:
-            result.errors = [masked(error) for error in errors]
+            result.errors = [masked(error, executing=self._executing) for error in errors]

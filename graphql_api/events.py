@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import strawberry
 from ringback.graphql_api.enums import Action, EventStatus, OutcomeName
 from ringback.graphql_api.errors import InputError, answered
-from ringback.graphql_api.inputs import query_key, query_keys
+from ringback.graphql_api.inputs import or_none, query_key, query_keys, query_text, query_texts
 from ringback.graphql_api.nodes import Attempt, Event
 from ringback.graphql_api.relay import After, Connection, First, page
 from ringback.models import event as rows
@@ -36,13 +36,13 @@ class EventFilter:
         if self.webhook_ids is not None:
             conditions["webhook_id__in"] = query_keys(Prefix.WEBHOOK, self.webhook_ids, "filter.webhookIds")
         if self.models is not None:
-            conditions["model__in"] = self.models
+            conditions["model__in"] = query_texts(self.models, "filter.models")
         if self.actions is not None:
-            conditions["action__in"] = self.actions
+            conditions["action__in"] = set(self.actions)
         if self.statuses is not None:
-            conditions["status__in"] = self.statuses
+            conditions["status__in"] = set(self.statuses)
         if self.object_id is not None:
-            conditions["object_id"] = self.object_id
+            conditions["object_id"] = query_text(self.object_id, "filter.objectId")
         if self.created_after is not None:
             conditions["created_at__gt"] = self.created_after
         if self.created_before is not None:
@@ -71,7 +71,7 @@ class AttemptFilter:
         if self.event_ids is not None:
             conditions["event_id__in"] = query_keys(Prefix.EVENT, self.event_ids, "filter.eventIds")
         if self.outcomes is not None:
-            conditions["outcome__in"] = self.outcomes
+            conditions["outcome__in"] = set(self.outcomes)
         if self.status_code is not None:
             conditions["status_code"] = self.status_code
         if self.started_after is not None:
@@ -171,11 +171,8 @@ class EventMutation:
         """Test-fire."""
 
         async def work() -> TestFireWebhookPayload:
-            is_given = input.item is not UNSET
-            item = input.item if is_given else None
-            return TestFireWebhookPayload(
-                event=Event.of(await interventions.test_fire(input.webhook_id, input.action, item))
-            )
+            row = await interventions.test_fire(input.webhook_id, input.action, or_none(input.item))
+            return TestFireWebhookPayload(event=Event.of(row))
 
         return await answered(TestFireWebhookPayload, work())
 

@@ -1,21 +1,24 @@
 """From GraphQL inputs to the domain: which fields were given, and ids in queries."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from ringback.graphql_api.errors import bad_user_input
 from ringback.models import ids
+from ringback.models.inputs import is_storable
 from strawberry import UNSET
 
+#: The longest list and the longest text in a filter: databases limit a statement's parameters, and SQLite a pattern.
+MAX_ENTRIES = 1_000
+MAX_TEXT = 1_000
 
-def given(value: Any, *, without: Iterable[str] = (), renamed: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """The fields of an input object that the client sent, null included; `renamed` gives some the domain's name."""
-    renamed = renamed or {}
-    skipped = {"id", "expected_updated_at", *without}
+
+def given(value: Any) -> dict[str, Any]:
+    """The fields of an input object that the client sent, null included, but for those that say which object."""
     fields = ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
-    return {renamed.get(name, name): v for name, v in fields if v is not UNSET and name not in skipped}
+    return {name: v for name, v in fields if v is not UNSET and name not in ("id", "expected_updated_at")}
 
 
 def or_none(value: Any) -> Any:
@@ -32,5 +35,26 @@ def query_key(prefix: str, text: str, argument: str = "id") -> UUID:
 
 
 def query_keys(prefix: str, texts: list[Any], argument: str) -> list[UUID]:
-    """The keys in a filter's list of ids."""
+    """The keys in a filter's list of ids; raises a BAD_USER_INPUT error for malformed ones and for too many."""
+    _check_length(texts, argument)
     return [query_key(prefix, text, f"{argument}[{index}]") for index, text in enumerate(texts)]
+
+
+def query_text(text: str, argument: str) -> str:
+    """A text in a filter; raises a BAD_USER_INPUT error for one that nothing stored can hold."""
+    if len(text) > MAX_TEXT:
+        raise bad_user_input(f"{argument}: has {len(text):,} characters; {MAX_TEXT:,} are allowed")
+    if not is_storable(text):
+        raise bad_user_input(f"{argument}: must not hold NUL or lone surrogate characters")
+    return text
+
+
+def query_texts(texts: list[str], argument: str) -> list[str]:
+    """A filter's list of texts."""
+    _check_length(texts, argument)
+    return [query_text(text, f"{argument}[{index}]") for index, text in enumerate(texts)]
+
+
+def _check_length(values: Sequence[Any], argument: str) -> None:
+    if len(values) > MAX_ENTRIES:
+        raise bad_user_input(f"{argument}: has {len(values):,} entries; {MAX_ENTRIES:,} are allowed")

@@ -1,37 +1,69 @@
-"""Scalars as the contract writes them: DateTime with microseconds and Z, Decimal as a string."""
+"""Scalars as the contract writes them: DateTime with microseconds and Z, Decimal as a string, JSON within limits.
+
+What they refuse is a GraphQLError: graphql-core counts every other exception as one of the server's own.
+"""
 
 import datetime as dt
-from decimal import Decimal, InvalidOperation
+import math
+import re
+from decimal import Decimal
 from typing import Any
 
 import strawberry
+from graphql import GraphQLError
+from ringback.models.inputs import is_storable
 from ringback.models.snapshot import timestamp
+from strawberry.scalars import JSON
 from strawberry.types.scalar import ScalarDefinition
+
+#: How deep objects and lists may be nested in a JSON value: encoders have a limit too, and an answer nests it further.
+MAX_DEPTH = 64
+#: RFC 3339, 5.6; seconds may be left out.
+_DATETIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_DECIMAL = re.compile(r"[+-]?\d{1,40}(\.\d{1,40})?([Ee][+-]?\d{1,4})?", re.ASCII)
+_INT64 = range(-(2**63), 2**63)
 
 
 def _parse_datetime(value: Any) -> dt.datetime:
+    text = value.upper() if isinstance(value, str) else ""
+    if not _DATETIME.fullmatch(text):
+        raise GraphQLError("A DateTime is written like 2026-01-31T12:00:00.000000Z (RFC 3339).")
     try:
-        moment = dt.datetime.fromisoformat(value)
-    except (ValueError, TypeError) as error:
-        raise ValueError("a DateTime is written like 2026-01-31T12:00:00.000000Z (RFC 3339)") from error
-    if moment.tzinfo is None or len(value) < len("2026-01-31T12:00Z"):
-        raise ValueError("a DateTime needs a time and an offset, like 2026-01-31T12:00:00Z (RFC 3339)")
-    try:
-        return moment.astimezone(dt.UTC)
-    except OverflowError as error:
-        raise ValueError("a DateTime lies between the years 1 and 9999") from error
+        return dt.datetime.fromisoformat(text).astimezone(dt.UTC)
+    except (ValueError, OverflowError) as error:
+        raise GraphQLError("A DateTime is a moment that exists, from the year 1 to 9999.") from error
 
 
 def _parse_decimal(value: Any) -> Decimal:
-    try:
-        if isinstance(value, bool) or not isinstance(value, (str, int)):
-            raise InvalidOperation
-        number = Decimal(value)
-        if len(str(value)) > 64 or not number.is_finite():
-            raise InvalidOperation
-        return number
-    except InvalidOperation as error:
-        raise ValueError('a Decimal is written as a string, like "350.50"') from error
+    if isinstance(value, int) and not isinstance(value, bool) and value in _INT64:
+        return Decimal(value)
+    if not isinstance(value, str) or not _DECIMAL.fullmatch(value):
+        raise GraphQLError('A Decimal is written as a string, like "350.50".')
+    return Decimal(value)
+
+
+def _parse_json(value: Any) -> Any:
+    waiting = [(value, 0)]
+    while waiting:
+        part, depth = waiting.pop()
+        if depth > MAX_DEPTH:
+            raise GraphQLError(f"JSON may be nested at most {MAX_DEPTH} deep.")
+        if isinstance(part, dict):
+            waiting += ((inner, depth + 1) for pair in part.items() for inner in pair)
+        elif isinstance(part, list):
+            waiting += ((inner, depth + 1) for inner in part)
+        else:
+            _check_json_leaf(part)
+    return value
+
+
+def _check_json_leaf(value: Any) -> None:
+    if isinstance(value, str) and not is_storable(value):
+        raise GraphQLError("Texts in JSON must not hold NUL or lone surrogate characters.")
+    if isinstance(value, int) and value not in _INT64:
+        raise GraphQLError("Whole numbers in JSON must fit into 64 bits; write longer ones as strings.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise GraphQLError("Numbers in JSON must be finite.")
 
 
 SCALARS: dict[object, ScalarDefinition] = {
@@ -47,5 +79,13 @@ SCALARS: dict[object, ScalarDefinition] = {
         description='An exact decimal number, written as a string: "350.50".',
         serialize=str,
         parse_value=_parse_decimal,
+    ),
+    JSON: strawberry.scalar(
+        name="JSON",
+        description="Any JSON value, as GraphQL sends it: objects, lists, texts, numbers, booleans and null. Nested at "
+        f"most {MAX_DEPTH} deep when sent to the server.",
+        specified_by_url="https://ecma-international.org/wp-content/uploads/ECMA-404_2nd_edition_december_2017.pdf",
+        serialize=lambda value: value,
+        parse_value=_parse_json,
     ),
 }

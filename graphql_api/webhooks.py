@@ -7,7 +7,7 @@ import strawberry
 from ringback.graphql_api.context import Info
 from ringback.graphql_api.enums import Action, HttpMethod, SuccessPolicy
 from ringback.graphql_api.errors import InputError, answered
-from ringback.graphql_api.inputs import given, or_none, query_key
+from ringback.graphql_api.inputs import given, or_none, query_key, query_text, query_texts
 from ringback.graphql_api.nodes import ABOUT, Webhook
 from ringback.graphql_api.relay import After, Connection, First, page
 from ringback.models.ids import Prefix
@@ -137,15 +137,17 @@ class WebhookQuery:
 
 
 def _filtered(filter: WebhookFilter) -> QuerySet[WebhookRow]:
+    """The webhooks that meet all conditions; raises a BAD_USER_INPUT error for texts that nothing can hold."""
     rows = WebhookRow.all()
     if not filter.include_deleted:
         rows = rows.filter(deleted_at=None)
     if filter.models is not None:
-        rows = rows.filter(model__in=filter.models)
+        rows = rows.filter(model__in=query_texts(filter.models, "filter.models"))
     if filter.is_active is not None:
         rows = rows.filter(is_active=filter.is_active)
     if filter.search:
-        rows = rows.filter(Q(name__icontains=filter.search) | Q(url__icontains=filter.search))
+        text = query_text(filter.search, "filter.search")
+        rows = rows.filter(Q(name__icontains=text) | Q(url__icontains=text))
     return rows
 
 
@@ -193,8 +195,8 @@ class WebhookMutation:
 
 def _values(input: CreateWebhookInput | UpdateWebhookInput) -> dict[str, Any]:
     """The given fields as the domain's WebhookSpec names and types them."""
-    values = given(input, renamed={"retry_delays_seconds": "retry_delays"})
-    for name in ("actions", "retry_delays"):
+    values = given(input)
+    for name in ("actions", "retry_delays_seconds"):
         if values.get(name) is not None:
             values[name] = tuple(values[name])
     if values.get("headers") is not None:

@@ -3,7 +3,7 @@
 import asyncio
 import secrets as randomness
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from uuid import UUID
 
 from ringback.models import clock, ids
@@ -90,7 +90,7 @@ class Inboxes:
         """Create an inbox; raises InputRejected."""
         problems = Problems()
         name = problems.line("name", name, longest=MAX_NAME, required=False)
-        _check_responses(problems, responses)
+        responses = _checked_responses(problems, responses)
         fault = check_secret(signing_secret) if signing_secret is not None else None
         if fault is not None:
             problems.add("signing_secret", fault)
@@ -99,15 +99,7 @@ class Inboxes:
             return await Inbox.create(
                 token=randomness.token_urlsafe(16),
                 name=name,
-                responses=[
-                    {
-                        "status_code": r.status_code,
-                        "body": r.body,
-                        "content_type": r.content_type,
-                        "delay_ms": r.delay_ms,
-                    }
-                    for r in responses
-                ],
+                responses=[asdict(response) for response in responses],
                 signing_secret=self._secrets.seal(signing_secret) if signing_secret is not None else None,
                 created_at=await clock.now(db),
                 using_db=db,
@@ -179,7 +171,9 @@ async def wait_before(response: InboxResponse) -> None:
         await asyncio.sleep(response.delay_ms / 1000)
 
 
-def _check_responses(problems: Problems, responses: Sequence[InboxResponse]) -> None:
+def _checked_responses(problems: Problems, responses: Sequence[InboxResponse]) -> list[InboxResponse]:
+    """The responses, tidied up."""
+    checked = []
     if not responses:
         problems.add("responses", "must have at least one entry")
     elif len(responses) > MAX_RESPONSES:
@@ -191,6 +185,6 @@ def _check_responses(problems: Problems, responses: Sequence[InboxResponse]) -> 
         if not 0 <= response.delay_ms <= MAX_DELAY_MS:
             problems.add(f"{field}.delay_ms", f"must be from 0 to {MAX_DELAY_MS:,} milliseconds")
         problems.text(f"{field}.body", response.body, longest=MAX_RESPONSE_BODY)
-        problems.line(f"{field}.content_type", response.content_type, longest=MAX_CONTENT_TYPE)
-        if not response.content_type.isascii():
-            problems.add(f"{field}.content_type", "must be a media type such as application/json")
+        content_type = problems.media_type(f"{field}.content_type", response.content_type, longest=MAX_CONTENT_TYPE)
+        checked.append(replace(response, content_type=content_type or ""))
+    return checked

@@ -13,6 +13,10 @@ from ringback.models.snapshot import timestamp
 
 #: Control characters that no text of one line may hold.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+#: RFC 9110, 5.6.2.
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+#: RFC 9110, 8.3.1: type/subtype and parameters.
+_MEDIA_TYPE = re.compile(rf"{TOKEN.pattern}/{TOKEN.pattern}([ \t]*;[ \t]*[\x20-\x7e]+)?")
 #: What no stored text may hold: NUL ends a text in some databases, and lone surrogates are no Unicode text.
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 
@@ -39,27 +43,44 @@ class Problems:
                 self.add(name, "cannot be null; leave it out to keep it")
 
     def line(self, field: str, value: str | None, *, longest: int, required: bool = True) -> str | None:
-        """A text of one line, without blanks around it; None when it is empty and not required."""
+        """A text of one line, without blanks around it; None when it is empty or was refused."""
         text = (value or "").strip()
         if not text:
             if required:
                 self.add(field, "must not be empty")
             return None
         if _CONTROL.search(text) or _UNSTORABLE.search(text):
-            self.add(field, "must be one line, without control characters")
+            self.add(field, "must be one line of Unicode text, without control characters")
         elif len(text) > longest:
             self.add(field, f"has {len(text):,} characters; {longest:,} are allowed", ProblemCode.TOO_LARGE)
-        return text
+        else:
+            return text
+        return None
 
     def text(self, field: str, value: str | None, *, longest: int) -> str | None:
-        """A text of any number of lines; None when it is blank."""
-        if value is None or not value.strip():
+        """A text of any number of lines; None when it is blank or was refused."""
+        if value is None:
             return None
-        if _UNSTORABLE.search(value):
-            self.add(field, "must not hold NUL or lone surrogate characters")
-        elif len(value) > longest:
+        if len(value) > longest:
             self.add(field, f"has {len(value):,} characters; {longest:,} are allowed", ProblemCode.TOO_LARGE)
-        return value
+        elif not is_storable(value):
+            self.add(field, "must not hold NUL or lone surrogate characters")
+        elif value.strip():
+            return value
+        return None
+
+    def media_type(self, field: str, value: str | None, *, longest: int, required: bool = True) -> str | None:
+        """A media type such as `text/plain; charset=utf-8`; None when it is empty or was refused."""
+        text = self.line(field, value, longest=longest, required=required)
+        if text is not None and not _MEDIA_TYPE.fullmatch(text):
+            self.add(field, "must be a media type such as application/json")
+            return None
+        return text
+
+
+def is_storable(text: str) -> bool:
+    """Whether every database keeps the text as it is: Unicode without NUL."""
+    return _UNSTORABLE.search(text) is None
 
 
 def key_of(prefix: str, text: str, field: str = "id") -> UUID:

@@ -143,8 +143,10 @@ def _checked_item(problems: Problems, field: str, item: Item) -> Item:
     limit = Decimal(10) ** (PRICE_DIGITS - PRICE_PLACES)
     if not price.is_finite() or not 0 <= price < limit:
         problems.add(f"{field}.price", f"must be a price from 0 to less than {limit:,}")
-    elif price != price.quantize(Decimal(1).scaleb(-PRICE_PLACES)):
-        problems.add(f"{field}.price", f"may have {PRICE_PLACES} decimal places")
+    elif price != (rounded := price.quantize(Decimal(1).scaleb(-PRICE_PLACES))):
+        problems.add(f"{field}.price", f"may have at most {PRICE_PLACES} decimal places")
+    else:
+        price = abs(rounded)  # there is a negative zero
     return Item(
         brand=problems.line(f"{field}.brand", item.brand, longest=MAX_NAME) or "",
         article=problems.line(f"{field}.article", item.article, longest=MAX_NAME) or "",

@@ -30,7 +30,7 @@ async def create_token(
     problems = Problems()
     name = problems.line("name", name, longest=MAX_NAME) or ""
     if webhook_ids is not None:
-        problems.add("webhook_ids", f"an {role} token reaches every webhook; leave webhookIds out")
+        problems.add("webhook_ids", f"An {role} token reaches every webhook; leave webhookIds out")
     async with in_transaction() as db:
         now = await clock.now(db)
         if expires_at is not None and expires_at <= now:

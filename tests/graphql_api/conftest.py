@@ -1,8 +1,9 @@
-"""The API in this process: a schema on a migrated database, with an administrator who asks."""
+"""The API in this process: the real schema on a real database, asked with the contract's own operations."""
 
-import logging
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import pytest_asyncio
@@ -12,51 +13,94 @@ from ringback.graphql_api.tailer import Tailer
 from ringback.models import log, tokens
 from ringback.models.access import ApiToken, Role
 from ringback.models.addresses import AddressPolicy
+from ringback.models.event import Attempt, Change, Event
+from ringback.models.inbox import Inbox, InboxRequest
 from ringback.models.inboxes import InboxAddresses, Inboxes
-from ringback.models.settings import Settings
+from ringback.models.lead import Lead
+from ringback.models.log import LogEntry
+from ringback.models.order import CustomerOrder, OrderCustomer, OrderItem
+from ringback.models.webhook import Webhook
 from ringback.models.webhooks import Webhooks
+from strawberry.types import ExecutionResult
 
+from tests.contract import operations
 from tests.rows import BOX
 
-PUBLIC_URL = "http://127.0.0.1:8123"
+PUBLIC_URL = "http://127.0.0.1:8000"
+#: Every table that a mutation may write.
+TABLES = (
+    ApiToken, Attempt, Change, CustomerOrder, Event, Inbox, InboxRequest, Lead, LogEntry, OrderCustomer, OrderItem, Webhook,
+)  # fmt: skip
 
 
+@dataclass(frozen=True)
 class Api:
-    """`await api(document, **variables)` gives the data; `api.errors` and `api.top_level` what was refused."""
+    """Asks as an administrator would."""
 
-    def __init__(self, services: Services, viewer: ApiToken) -> None:
-        self.services = services
-        self.viewer = viewer
+    services: Services
+    token: ApiToken
 
-    async def execute(self, document: str, variables: Mapping[str, Any] | None = None) -> Any:
-        """The whole result."""
-        context = Context(self.services, self.viewer)
-        return await schema.execute(document, variable_values=dict(variables or {}), context_value=context)
+    def context(self) -> Context:
+        return Context(self.services, self.token)
 
-    async def __call__(self, document: str, **variables: Any) -> Any:
-        """The data; fails when there are top-level errors."""
-        result = await self.execute(document, variables)
+    async def execute(self, operation: str, /, **variables: Any) -> ExecutionResult:
+        """The whole answer to an operation of the contract, by name, or to any other document."""
+        document = operations().get(operation, operation)
+        result = await schema.execute(document, variable_values=variables, context_value=self.context())
+        assert isinstance(result, ExecutionResult)
+        return result
+
+    async def ask(self, operation: str, /, **variables: Any) -> Any:
+        """The value of the only root field; fails when there are top-level errors."""
+        result = await self.execute(operation, **variables)
         assert result.errors is None, result.errors
-        return result.data
+        assert result.data is not None
+        (value,) = result.data.values()
+        return value
 
-    async def refused(self, document: str, **variables: Any) -> list[tuple[str, str, str]]:
-        """(code, field, message) of each InputError of the only mutation, whose other fields must be null."""
-        data = await self(document, **variables)
-        (payload,) = data.values()
-        errors = payload.pop("errors")
-        assert not any(payload.values()), payload
-        return [(e["code"], e["field"], e["message"]) for e in errors]
+    async def do(self, operation: str, /, **variables: Any) -> Any:
+        """The payload of a mutation that must succeed."""
+        payload = await self.ask(operation, **variables)
+        assert payload["errors"] == []
+        return payload
 
-    async def top_level(self, document: str, **variables: Any) -> list[tuple[str, str]]:
-        """(extensions.code, message) of each top-level error."""
-        result = await self.execute(document, variables)
-        assert result.errors
-        return [(e.extensions["code"], e.message) for e in result.errors]
+    async def refusals(self, operation: str, /, **variables: Any) -> list[tuple[str, str | None, str]]:
+        """(code, field, message) of a mutation that must be refused: it gives nothing else and writes nothing."""
+        before = await contents()
+        payload = await self.ask(operation, **variables)
+        assert payload["errors"] != []
+        assert [v for k, v in payload.items() if k not in ("errors", "accepted")] == [None] * (
+            len(payload) - 1 - ("accepted" in payload)
+        )
+        assert payload.get("accepted") in (None, False)
+        assert await contents() == before
+        return [(e["code"], e["field"], e["message"]) for e in payload["errors"]]
+
+    async def error(self, operation: str, /, **variables: Any) -> tuple[str, str]:
+        """(code, message) of the only top-level error; there is no data."""
+        result = await self.execute(operation, **variables)
+        assert result.errors is not None
+        assert not any((result.data or {}).values())
+        (error,) = result.errors
+        return (error.extensions or {})["code"], error.message
+
+    async def follow(self, operation: str, /, **variables: Any) -> AsyncIterator[ExecutionResult]:
+        """The results of a subscription; close it when done."""
+        stream = await schema.subscribe(
+            operations().get(operation, operation), variable_values=variables, context_value=self.context()
+        )
+        assert hasattr(stream, "__aiter__")
+        return stream  # type: ignore[return-value]
+
+
+async def contents() -> dict[str, list[dict[str, Any]]]:
+    """Every row of every table that a mutation may write."""
+    return {model.__name__: list(await model.all().order_by("pk").values()) for model in TABLES}
 
 
 @pytest_asyncio.fixture
-async def api(database: Settings) -> AsyncIterator[Api]:
-    """The API of an empty database, asked by an administrator."""
+async def api(database: object) -> AsyncIterator[Api]:
+    """The API on a database of this test's own, with its tailer running."""
     addresses = InboxAddresses(PUBLIC_URL)
     services = Services(
         webhooks=Webhooks(AddressPolicy(()), addresses, BOX),
@@ -64,26 +108,9 @@ async def api(database: Settings) -> AsyncIterator[Api]:
         inbox_addresses=addresses,
         tailer=Tailer(await log.epoch()),
     )
-    viewer, _ = await tokens.create_token("tests", Role.ADMIN)
-    yield Api(services, viewer)
-
-
-@contextmanager
-def counted() -> Iterator[list[str]]:
-    """The SQL statements that are executed within the block."""
-    statements: list[str] = []
-
-    class Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            statements.append(record.getMessage())
-
-    logger, handler = logging.getLogger("tortoise.db_client"), Handler()
-    before = logger.level, logger.propagate
-    logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
-    logger.propagate = False
-    try:
-        yield statements
-    finally:
-        logger.removeHandler(handler)
-        logger.level, logger.propagate = before
+    token, _ = await tokens.create_token("tests", Role.ADMIN)
+    tailing = asyncio.create_task(services.tailer.run())
+    yield Api(services, token)
+    tailing.cancel()
+    with suppress(asyncio.CancelledError):
+        await tailing
