@@ -69,6 +69,10 @@ class InboxAddresses:
         token = url.path.removeprefix(prefix)
         return token if url.path.startswith(prefix) and token and "/" not in token else None
 
+    def is_here(self, host: str) -> bool:
+        """Whether a host, as it stands in a URL, is this server's."""
+        return host.lower().strip("[]") == self._base.host
+
     async def is_own(self, url: str | URL) -> bool:
         """Whether the address is an existing inbox of this server."""
         try:

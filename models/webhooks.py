@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ringback.models import clock, interventions, snapshot
-from ringback.models.addresses import AddressPolicy, check_url_template, static_host
+from ringback.models.addresses import MAX_URL_CHARS, AddressPolicy, check_url_template, static_host
 from ringback.models.errors import ProblemCode
 from ringback.models.ids import Prefix
 from ringback.models.inboxes import InboxAddresses
@@ -26,6 +26,7 @@ from ringback.models.webhook import (
 from tortoise.transactions import in_transaction
 
 MAX_NAME = 200
+#: Of a URL template; a URL without Liquid has the limit of all URLs.
 MAX_URL = 8_192
 MAX_HEADERS = 50
 MAX_HEADER_VALUE = 4_096
@@ -168,8 +169,10 @@ class Webhooks:
         return spec
 
     async def _check_url(self, problems: Problems, url: str) -> None:
-        if len(url) > MAX_URL:
-            problems.add("url", f"has {len(url):,} characters; {MAX_URL:,} are allowed", ProblemCode.TOO_LARGE)
+        has_liquid = "{{" in url or "{%" in url
+        longest = MAX_URL if has_liquid else MAX_URL_CHARS
+        if len(url) > longest:
+            problems.add("url", f"has {len(url):,} characters; {longest:,} are allowed", ProblemCode.TOO_LARGE)
             return
         if not is_storable(url):
             problems.add("url", "must not hold NUL or lone surrogate characters")
@@ -177,12 +180,13 @@ class Webhooks:
         found = check_url_template(url)
         for message in found:
             problems.add("url", message)
-        if found or "{{" in url or "{%" in url:
-            return
-        if await self._inboxes.is_own(url):
-            return
         host = static_host(url)
-        refusal = self._policy.refusal_for_host(host) if host else None
+        if found or host is None:
+            return
+        # Whether a template names an inbox is known only when it is rendered.
+        if self._inboxes.is_here(host) if has_liquid else await self._inboxes.is_own(url):
+            return
+        refusal = self._policy.refusal_for_host(host)
         if refusal is not None:
             problems.add("url", refusal)
 

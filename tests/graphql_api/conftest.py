@@ -19,6 +19,7 @@ from ringback.models.inboxes import InboxAddresses, Inboxes
 from ringback.models.lead import Lead
 from ringback.models.log import LogEntry
 from ringback.models.order import CustomerOrder, OrderCustomer, OrderItem
+from ringback.models.site import SiteSettings
 from ringback.models.webhook import Webhook
 from ringback.models.webhooks import Webhooks
 from strawberry.types import ExecutionResult
@@ -29,7 +30,8 @@ from tests.rows import BOX
 PUBLIC_URL = "http://127.0.0.1:8000"
 #: Every table that a mutation may write.
 TABLES = (
-    ApiToken, Attempt, Change, CustomerOrder, Event, Inbox, InboxRequest, Lead, LogEntry, OrderCustomer, OrderItem, Webhook,
+    ApiToken, Attempt, Change, CustomerOrder, Event, Inbox, InboxRequest, Lead, LogEntry, OrderCustomer, OrderItem,
+    SiteSettings, Webhook,
 )  # fmt: skip
 
 
@@ -95,7 +97,7 @@ class Api:
 
 async def contents() -> dict[str, list[dict[str, Any]]]:
     """Every row of every table that a mutation may write."""
-    return {model.__name__: list(await model.all().order_by("pk").values()) for model in TABLES}
+    return {model.__name__: list(await model.all().order_by(model._meta.pk_attr).values()) for model in TABLES}
 
 
 @pytest_asyncio.fixture

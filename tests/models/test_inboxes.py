@@ -1,0 +1,60 @@
+"""Which addresses are inboxes of this server: compared as normalised URLs, never as text."""
+
+import pytest
+from ringback.models.inboxes import InboxAddresses
+from yarl import URL
+
+TOKEN = "abc-DEF_123"
+
+
+@pytest.mark.parametrize(
+    ("public_url", "url"),
+    [
+        ("http://shop.example:8000", "http://shop.example:8000/inbox/abc-DEF_123"),
+        ("http://shop.example:8000", "http://SHOP.example:8000/inbox/abc-DEF_123"),
+        ("http://shop.example:8000", "HTTP://shop.example:8000/inbox/abc-DEF_123?a=b"),
+        ("http://shop.example:8000", "http://shop.example:8000/x/../inbox/./abc-DEF_123"),
+        ("http://shop.example:8000", "http://shop.example:8000/inbox/%61bc-DEF%5F123"),
+        ("http://shop.example", "http://shop.example:80/inbox/abc-DEF_123"),
+        ("https://shop.example:443", "https://shop.example/inbox/abc-DEF_123"),
+        ("https://shop.example/hooks/", "https://shop.example/hooks/inbox/abc-DEF_123"),
+        ("http://[::1]:8000", "http://[::1]:8000/inbox/abc-DEF_123"),
+    ],
+)
+def test_an_own_address(public_url: str, url: str) -> None:
+    assert InboxAddresses(public_url).token(URL(url)) == TOKEN
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://shop.example:8000/inbox/abc-DEF_123",
+        "http://shop.example/inbox/abc-DEF_123",
+        "http://other.example:8000/inbox/abc-DEF_123",
+        "http://shop.example:8000@evil.example/inbox/abc-DEF_123",
+        "http://user@shop.example:8000/inbox/abc-DEF_123",
+        "http://user:pass@shop.example:8000/inbox/abc-DEF_123",
+        "http://shop.example:8000/inbox/",
+        "http://shop.example:8000/inbox",
+        "http://shop.example:8000/inbox/abc-DEF_123/more",
+        "http://shop.example:8000/inbox/../graphql",
+        "http://shop.example:8000/INBOX/abc-DEF_123",
+        "http://shop.example:8000/x/inbox/abc-DEF_123",
+        "/inbox/abc-DEF_123",
+    ],
+)
+def test_every_other_address(url: str) -> None:
+    assert InboxAddresses("http://shop.example:8000").token(URL(url)) is None
+
+
+def test_the_address_that_is_given_out_is_recognised() -> None:
+    for public_url in ("http://127.0.0.1:8000", "https://shop.example/", "https://shop.example/hooks/"):
+        addresses = InboxAddresses(public_url)
+        assert addresses.token(URL(addresses.url(TOKEN))) == TOKEN
+        assert addresses.url(TOKEN).count("//") == 1
+
+
+async def test_only_an_existing_inbox_is_exempt(database: object) -> None:
+    addresses = InboxAddresses("http://shop.example:8000")
+    for url in ("http://shop.example:8000/inbox/abc", "http://[", "", "http://shop.example:99999/inbox/abc"):
+        assert await addresses.is_own(url) is False
