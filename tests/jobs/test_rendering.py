@@ -9,8 +9,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from ringback.jobs.connections import AUTOMATIC_HEADERS
 from ringback.jobs.rendering import STRETCH_SECONDS, USER_AGENT, Rendered, Renderer, render, sign
-from ringback.jobs.sender import AUTOMATIC_HEADERS
 from ringback.models.errors import TemplateError
 from ringback.models.event import Change, Event
 from ringback.models.ids import Prefix, encode
