@@ -13,7 +13,8 @@ class ModelField:
     """One FieldInfo."""
 
     path: str = strawberry.field(
-        description="The path as written in Liquid, such as `item.customer.name`; `[]` stands for each element of a list."
+        description="The path as written in Liquid, such as `item.customer.name`; `[]` stands for each "
+        "element of a list."
     )
     type: str = strawberry.field(description="string, integer, decimal, boolean, datetime, id, object, list, json, …")
     description: str = strawberry.field(description="What it holds.")

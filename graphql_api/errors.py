@@ -44,7 +44,8 @@ class InputError:
     code: InputErrorCode = strawberry.field(description="What kind of mistake it is.")
     message: str = strawberry.field(description="A sentence that says what is wrong and what to do.")
     field: str | None = strawberry.field(
-        description='Where, as a path such as "input.url" or "input.items[3].price"; null when no single field is to blame.'
+        description='Where, as a path such as "input.url" or "input.items[3].price"; '
+        "null when no single field is to blame."
     )
 
 

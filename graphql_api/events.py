@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import strawberry
 from ringback.graphql_api.enums import Action, EventStatus, OutcomeName
 from ringback.graphql_api.errors import InputError, answered
-from ringback.graphql_api.inputs import or_none, query_key, query_keys, query_text, query_texts
+from ringback.graphql_api.inputs import MAX_OBJECT_ID, or_none, query_key, query_keys, query_models, query_text
 from ringback.graphql_api.nodes import Attempt, Event
 from ringback.graphql_api.relay import After, Connection, First, page
 from ringback.models import event as rows
@@ -36,13 +36,13 @@ class EventFilter:
         if self.webhook_ids is not None:
             conditions["webhook_id__in"] = query_keys(Prefix.WEBHOOK, self.webhook_ids, "filter.webhookIds")
         if self.models is not None:
-            conditions["model__in"] = query_texts(self.models, "filter.models")
+            conditions["model__in"] = query_models(self.models)
         if self.actions is not None:
             conditions["action__in"] = set(self.actions)
         if self.statuses is not None:
             conditions["status__in"] = set(self.statuses)
         if self.object_id is not None:
-            conditions["object_id"] = query_text(self.object_id, "filter.objectId")
+            conditions["object_id"] = query_text(self.object_id, "filter.objectId", MAX_OBJECT_ID)
         if self.created_after is not None:
             conditions["created_at__gt"] = self.created_after
         if self.created_before is not None:
@@ -177,8 +177,8 @@ class EventMutation:
         return await answered(TestFireWebhookPayload, work())
 
     @strawberry.mutation(
-        description="Deliver an event again: the waiting attempt of a RETRYING event is made now; for one that has ended, "
-        "a new round of the webhook's schedule begins and its attempts' numbers go on."
+        description="Deliver an event again: the waiting attempt of a RETRYING event is made now; for one that has "
+        "ended, a new round of the webhook's schedule begins and its attempts' numbers go on."
     )
     async def redeliver_event(self, id: EventId) -> RedeliverEventPayload | None:
         """Redeliver."""

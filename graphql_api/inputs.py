@@ -13,6 +13,8 @@ from strawberry import UNSET
 #: The longest list and the longest text in a filter: databases limit a statement's parameters, and SQLite a pattern.
 MAX_ENTRIES = 1_000
 MAX_TEXT = 1_000
+#: The longest that a column holds: Tortoise refuses to compare it with longer texts.
+MAX_MODEL, MAX_OBJECT_ID = 100, 255
 
 
 def given(value: Any) -> dict[str, Any]:
@@ -40,19 +42,19 @@ def query_keys(prefix: str, texts: list[Any], argument: str) -> list[UUID]:
     return [query_key(prefix, text, f"{argument}[{index}]") for index, text in enumerate(texts)]
 
 
-def query_text(text: str, argument: str) -> str:
+def query_text(text: str, argument: str, longest: int = MAX_TEXT) -> str:
     """A text in a filter; raises a BAD_USER_INPUT error for one that nothing stored can hold."""
-    if len(text) > MAX_TEXT:
-        raise bad_user_input(f"{argument}: has {len(text):,} characters; {MAX_TEXT:,} are allowed")
+    if len(text) > longest:
+        raise bad_user_input(f"{argument}: has {len(text):,} characters; {longest:,} are allowed")
     if not is_storable(text):
         raise bad_user_input(f"{argument}: must not hold NUL or lone surrogate characters")
     return text
 
 
-def query_texts(texts: list[str], argument: str) -> list[str]:
-    """A filter's list of texts."""
-    _check_length(texts, argument)
-    return [query_text(text, f"{argument}[{index}]") for index, text in enumerate(texts)]
+def query_models(names: list[str], argument: str = "filter.models") -> list[str]:
+    """A filter's list of model names; raises a BAD_USER_INPUT error as `query_text` does, and for too many."""
+    _check_length(names, argument)
+    return [query_text(name, f"{argument}[{index}]", MAX_MODEL) for index, name in enumerate(names)]
 
 
 def _check_length(values: Sequence[Any], argument: str) -> None:

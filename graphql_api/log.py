@@ -9,7 +9,7 @@ import strawberry
 from ringback.graphql_api.context import Info
 from ringback.graphql_api.enums import LogKind
 from ringback.graphql_api.errors import ApiError, cursor_error
-from ringback.graphql_api.inputs import query_keys, query_texts
+from ringback.graphql_api.inputs import query_keys, query_models
 from ringback.graphql_api.nodes import Attempt, Event, Webhook
 from ringback.graphql_api.tailer import SubscriberBehind, Tailed
 from ringback.models.errors import CursorInvalid
@@ -35,7 +35,7 @@ class DeliveryLogFilter:
             if webhooks is None
             else frozenset(query_keys(Prefix.WEBHOOK, webhooks, "filter.webhookIds")),
             event_ids=None if events is None else frozenset(query_keys(Prefix.EVENT, events, "filter.eventIds")),
-            models=None if self.models is None else frozenset(query_texts(self.models, "filter.models")),
+            models=None if self.models is None else frozenset(query_models(self.models)),
             kinds=None if self.kinds is None else frozenset(self.kinds),
         )
 
@@ -83,8 +83,8 @@ class LogSubscription:
     """Root fields of this slice."""
 
     @strawberry.subscription(
-        description="Every transition of every event, as it is committed. Without `after` from now on; with it, first all "
-        "that was missed. A cursor that is too old ends in CURSOR_EXPIRED, a reader that is too slow in CURSOR_BEHIND."
+        description="Every transition of every event, as it is committed. Without `after` from now on; with it, first "
+        "all that was missed. A cursor that is too old ends in CURSOR_EXPIRED, a reader that is too slow in CURSOR_BEHIND."
     )
     async def delivery_log(
         self,

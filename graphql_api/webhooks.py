@@ -7,7 +7,7 @@ import strawberry
 from ringback.graphql_api.context import Info
 from ringback.graphql_api.enums import Action, HttpMethod, SuccessPolicy
 from ringback.graphql_api.errors import InputError, answered
-from ringback.graphql_api.inputs import given, or_none, query_key, query_text, query_texts
+from ringback.graphql_api.inputs import given, or_none, query_key, query_models, query_text
 from ringback.graphql_api.nodes import ABOUT, Webhook
 from ringback.graphql_api.relay import After, Connection, First, page
 from ringback.models.ids import Prefix
@@ -142,7 +142,7 @@ def _filtered(filter: WebhookFilter) -> QuerySet[WebhookRow]:
     if not filter.include_deleted:
         rows = rows.filter(deleted_at=None)
     if filter.models is not None:
-        rows = rows.filter(model__in=query_texts(filter.models, "filter.models"))
+        rows = rows.filter(model__in=query_models(filter.models))
     if filter.is_active is not None:
         rows = rows.filter(is_active=filter.is_active)
     if filter.search:

@@ -1,0 +1,100 @@
+"""A page costs as many statements as a tenth of it: what lies behind an edge is loaded in one go."""
+
+import datetime as dt
+import re
+
+import pytest_asyncio
+from ringback.models import clock
+from ringback.models.event import Attempt, Event
+from ringback.models.ids import Prefix, encode
+from ringback.models.inbox import Inbox, InboxRequest, SignatureCheck
+from ringback.models.states import OutcomeName
+
+from tests import rows
+from tests.graphql_api.conftest import Api
+from tests.graphql_api.statements import counted
+
+PAGE = 50
+#: Pages, and the table that each of their statements reads.
+PAGES = [
+    ("query ($first: Int!) { page: events(first: $first) { nodes { id item changedFields } } }",
+     ["ringback_event", "ringback_change"]),
+    ("query ($first: Int!) { page: events(first: $first) { nodes { change { id item } item changedFields } } }",
+     ["ringback_event", "ringback_change"]),
+    ("""query ($first: Int!) { page: events(first: $first) { nodes {
+          webhook { name } model { label } change { id events { id } } item changedFields
+          attempts { number outcome request { url } }
+     } } }""",
+     ["ringback_event", "ringback_webhook", "ringback_change", "ringback_attempt", "ringback_event"]),
+    ("query ($first: Int!) { page: webhooks(first: $first) { nodes { name lastAttempt { id outcome } } } }",
+     ["ringback_webhook", "ringback_attempt", "ringback_attempt"]),
+    ("""query ($first: Int!) { page: customerOrders(first: $first) { nodes {
+          customer { name } items { total } total
+     } } }""",
+     ["customer_order", "customer_order_customer", "customer_order_item"]),
+    ("query ($first: Int!) { page: attempts(first: $first) { nodes { id event { id status } } } }",
+     ["ringback_attempt", "ringback_event"]),
+]  # fmt: skip
+
+
+@pytest_asyncio.fixture
+async def filled(api: Api) -> Api:
+    """Fifty of everything."""
+    inbox = await Inbox.create(token="t", responses=[], created_at=await clock.now())
+    for number in range(PAGE):
+        event = await rows.event(await rows.webhook(name=f"hook {number}"))
+        await attempt(event)
+        await InboxRequest.create(
+            inbox_id=inbox.id, received_at=await clock.now(), method="POST", url="/", headers=[], body=b"",
+            response_status_code=200, signature=SignatureCheck.ABSENT, event_id=event.id,
+        )  # fmt: skip
+        line = {"brand": "Bosch", "article": "1", "name": "Pad", "quantity": 2, "price": "1.50"}
+        await api.do(
+            "CreateCustomerOrder", input={"number": str(number), "customer": {"name": "Ada"}, "items": [line, line]}
+        )
+    return api
+
+
+async def attempt(event: Event, number: int = 1) -> Attempt:
+    return await Attempt.create(
+        event_id=event.id, webhook_id=event.webhook_id, number=number, duration_ms=5,
+        started_at=event.created_at + dt.timedelta(seconds=number), outcome=OutcomeName.DELIVERED, status_code=200,
+        request={"method": "POST", "url": "https://hooks.example/", "headers": [["a", "b"]], "body": "x"},
+        response={"headers": [], "body": "ok", "body_truncated": False},
+    )  # fmt: skip
+
+
+async def test_a_page_costs_a_constant_number_of_statements(filled: Api) -> None:
+    for document, tables in PAGES:
+        for first in (5, PAGE):
+            with counted() as statements:
+                page = await filled.ask(document, first=first)
+            assert len(page["nodes"]) == first
+            assert sorted(map(table, statements)) == sorted(tables), statements
+
+
+async def test_a_page_of_inbox_requests(filled: Api) -> None:
+    (inbox,) = (await filled.ask("Inboxes"))["nodes"]
+    for first in (5, PAGE):
+        with counted() as statements:
+            found = await filled.ask("InboxRequests", id=inbox["id"], first=first)
+        requests = found["requests"]["nodes"]
+        assert [r["event"] is not None for r in requests] == [True] * first
+        assert [table(s) for s in statements] == ["ringback_inbox", "ringback_inbox_request", "ringback_event"]
+
+
+async def test_the_last_attempt_is_the_newest_of_each_webhook(api: Api) -> None:
+    webhooks = [await rows.webhook(name=str(n)) for n in range(3)]
+    events = [await rows.event(w) for w in (webhooks[0], webhooks[1], webhooks[0])]
+    newest = {}
+    for number in (1, 2):
+        for event in events:
+            newest[event.webhook_id] = encode(Prefix.ATTEMPT, (await attempt(event, number)).id)
+    shown = [w["lastAttempt"] and w["lastAttempt"]["id"] for w in (await api.ask("Webhooks"))["nodes"]]
+    assert shown == [None, newest[webhooks[1].id], newest[webhooks[0].id]]
+
+
+def table(statement: str) -> str:
+    found = re.search(r'FROM\s+"?(?!\()(\w+)', statement)
+    assert found is not None, statement
+    return found[1]
