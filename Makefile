@@ -1,20 +1,21 @@
 # make run   everything in one process on the embedded default
 # make test  all checks and tests
-# Each does all of its own set-up in .venv (and web/node_modules), and is quick the second time.
+# Each does all of its own set-up in .venv (and node_modules), and is quick the second time.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WEB := graphql_api/static/index.html
+CLIENTS := tests/clients/node_modules/.package-lock.json
 WEB_SOURCES := $(wildcard web/src/* web/*.mjs web/package*.json)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test lint types check-layers schema web lock clean
+.PHONY: run test lint types check-layers schema web clients lock clean
 
 run: $(VENV)/.run $(if $(shell command -v npm),$(WEB))
 	@exec $(BIN)/ringback serve
 
-test: $(VENV)/.test $(if $(shell command -v npm),$(WEB))
+test: $(VENV)/.test $(if $(shell command -v npm),$(WEB) $(CLIENTS))
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(MAKE) --no-print-directory types check-layers
@@ -31,6 +32,13 @@ schema: $(VENV)/.run
 	$(BIN)/ringback export-schema --output schema.graphql
 
 web: $(WEB)
+
+clients: $(CLIENTS)
+
+# What the tests of npm clients need.
+$(CLIENTS): tests/clients/package.json tests/clients/package-lock.json
+	cd tests/clients && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
 
 $(WEB): $(WEB_SOURCES)
 	cd web && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build
@@ -55,4 +63,4 @@ lock:
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --extra build --extra dev pyproject.toml -o requirements-dev.lock
 
 clean:
-	rm -rf $(VENV) web/node_modules graphql_api/static build dist *.egg-info
+	rm -rf $(VENV) web/node_modules tests/clients/node_modules graphql_api/static build dist *.egg-info
