@@ -10,7 +10,7 @@ import orjson
 from graphql import GraphQLError
 from ringback.graphql_api.authentication import bearer
 from ringback.graphql_api.context import Context, Services
-from ringback.graphql_api.errors import ApiError, unauthenticated
+from ringback.graphql_api.errors import ApiError, masked, unauthenticated
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from strawberry.schema import BaseSchema
@@ -19,6 +19,8 @@ from strawberry.types.graphql import OperationType
 
 #: The longest request, in bytes.
 MAX_BODY_BYTES = 1024 * 1024
+#: A longer one is read to its end up to here, in bytes: many clients see the answer only after they have sent all.
+MAX_DISCARDED_BYTES = 8 * MAX_BODY_BYTES
 RESPONSE_JSON = "application/graphql-response+json"
 JSON = "application/json"
 _OPERATIONS = (OperationType.QUERY, OperationType.MUTATION)
@@ -39,15 +41,19 @@ class TooLarge(Exception):
 
 
 async def limited_body(request: Request) -> bytes:
-    """The whole body; raises TooLarge as soon as it is known to be over MAX_BODY_BYTES."""
+    """The whole body; raises TooLarge when it is over MAX_BODY_BYTES, of which no more is kept."""
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > MAX_BODY_BYTES:
+    if declared.isdigit() and int(declared) > MAX_DISCARDED_BYTES:
         raise TooLarge
-    body = bytearray()
+    body, length = bytearray(), 0
     async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise TooLarge
+        length += len(chunk)
+        if length > MAX_DISCARDED_BYTES:
+            break
+        if length <= MAX_BODY_BYTES:
+            body += chunk
+    if length > MAX_BODY_BYTES:
+        raise TooLarge
     return bytes(body)
 
 
@@ -88,7 +94,8 @@ class GraphQLOverHTTP:
 
 
 def _outcome(result: Any, media_type: str) -> tuple[int, dict[str, Any]]:
-    errors = [error.formatted for error in result.errors or ()]
+    # Masked once more: what fails outside of the schema's extensions has not been yet.
+    errors = [masked(error).formatted for error in result.errors or ()]
     if not errors:
         return 200, {"data": result.data}
     executed = result.data is not None or any(error.get("path") for error in errors)

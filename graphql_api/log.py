@@ -83,8 +83,9 @@ class LogSubscription:
     """Root fields of this slice."""
 
     @strawberry.subscription(
-        description="Every transition of every event, as it is committed. Without `after` from now on; with it, first "
-        "all that was missed. A cursor that is too old ends in CURSOR_EXPIRED, a reader that is too slow in CURSOR_BEHIND."
+        description="Every transition of every event, as it is committed. Without `after` from now on; with it, "
+        "first all that was missed. A cursor that is too old ends in CURSOR_EXPIRED, a reader that is too slow in "
+        "CURSOR_BEHIND."
     )
     async def delivery_log(
         self,

@@ -3,19 +3,17 @@
 import strawberry
 from ringback.graphql_api.access import AccessMutation, AccessQuery
 from ringback.graphql_api.catalog import CatalogQuery
+from ringback.graphql_api.documents import CachedDocuments
 from ringback.graphql_api.errors import MaskErrors
 from ringback.graphql_api.events import EventMutation, EventQuery
 from ringback.graphql_api.inbox import InboxMutation, InboxQuery, InboxSubscription
 from ringback.graphql_api.leads import LeadMutation, LeadQuery
 from ringback.graphql_api.log import LogSubscription
+from ringback.graphql_api.operations import NamedOperation
 from ringback.graphql_api.orders import OrderMutation, OrderQuery
 from ringback.graphql_api.scalars import SCALARS
 from ringback.graphql_api.webhooks import WebhookMutation, WebhookQuery
-from strawberry.extensions import ParserCache, ValidationCache
 from strawberry.schema.config import StrawberryConfig
-
-#: Documents whose parsing and validation are remembered.
-CACHED_DOCUMENTS = 256
 
 
 @strawberry.type(description="What can be asked.")
@@ -45,11 +43,8 @@ schema = Schema(
     Mutation,
     Subscription,
     config=StrawberryConfig(scalar_map=SCALARS),
-    extensions=[
-        MaskErrors,
-        lambda: ParserCache(maxsize=CACHED_DOCUMENTS),
-        lambda: ValidationCache(maxsize=CACHED_DOCUMENTS),
-    ],
+    # NamedOperation comes after the cache, whose verdict it replaces.
+    extensions=[MaskErrors, CachedDocuments, NamedOperation],
 )
 
 
