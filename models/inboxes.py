@@ -1,6 +1,7 @@
 """What people do with inboxes, and what an inbox does with a request."""
 
 import asyncio
+import re
 import secrets as randomness
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -26,6 +27,8 @@ MAX_RESPONSES = 100
 MAX_RESPONSE_BODY = 65_536
 MAX_DELAY_MS = 60_000
 MAX_CONTENT_TYPE = 200
+#: What a token looks like; nothing else is looked for, since Tortoise refuses to compare a column with longer texts.
+_TOKEN = re.compile(r"[0-9A-Za-z_-]{1,64}")
 EVENT_ID_HEADER = "ps-webhook_event-id"
 
 
@@ -67,7 +70,7 @@ class InboxAddresses:
             return None
         prefix = here.path.rstrip("/") + PATH
         token = url.path.removeprefix(prefix)
-        return token if url.path.startswith(prefix) and token and "/" not in token else None
+        return token if url.path.startswith(prefix) and _TOKEN.fullmatch(token) else None
 
     def is_here(self, host: str) -> bool:
         """Whether a host, as it stands in a URL, is this server's."""
@@ -127,7 +130,7 @@ class Inboxes:
     async def receive(self, token: str, request: Received) -> InboxResponse | None:
         """Keep a request and tell what to answer; None when there is no such inbox."""
         async with in_transaction() as db:
-            inbox = await Inbox.get_or_none(token=token, using_db=db)
+            inbox = await Inbox.get_or_none(token=token, using_db=db) if _TOKEN.fullmatch(token) else None
             if inbox is None:
                 return None
             response = InboxResponse(**inbox.responses[min(inbox.request_count, len(inbox.responses) - 1)])

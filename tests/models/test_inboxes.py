@@ -5,6 +5,7 @@ from ringback.models.inboxes import InboxAddresses
 from yarl import URL
 
 TOKEN = "abc-DEF_123"
+LONG = "http://shop.example:8000/inbox/" + "x" * 2_000
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,9 @@ def test_an_own_address(public_url: str, url: str) -> None:
         "http://shop.example:8000/INBOX/abc-DEF_123",
         "http://shop.example:8000/x/inbox/abc-DEF_123",
         "/inbox/abc-DEF_123",
+        "http://shop.example:8000/inbox/abc%2FDEF",
+        "http://shop.example:8000/inbox/%00",
+        "http://shop.example:8000/inbox/" + "x" * 65,
     ],
 )
 def test_every_other_address(url: str) -> None:
@@ -56,5 +60,5 @@ def test_the_address_that_is_given_out_is_recognised() -> None:
 
 async def test_only_an_existing_inbox_is_exempt(database: object) -> None:
     addresses = InboxAddresses("http://shop.example:8000")
-    for url in ("http://shop.example:8000/inbox/abc", "http://[", "", "http://shop.example:99999/inbox/abc"):
+    for url in ("http://shop.example:8000/inbox/abc", "http://[", "", "http://shop.example:99999/inbox/abc", LONG):
         assert await addresses.is_own(url) is False

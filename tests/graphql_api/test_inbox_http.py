@@ -1,0 +1,159 @@
+"""Inboxes over HTTP on the really started program: every method, answer by answer, harmless on GraphiQL's origin."""
+
+import base64
+import http.client
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from ringback.models.signing import new_secret, signature_headers
+
+from tests.contract import operations
+from tests.program import Program
+
+BODY = "phone=%2B7&name=Ада".encode()
+EVENT_ID = "evt_01h455vb4pex5vsknk084sn02q"
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """The program, started once for all of these tests."""
+    with Program(tmp_path_factory.mktemp("program")) as started:
+        yield started
+
+
+def make_inbox(program: Program, **given: Any) -> dict[str, Any]:
+    made = program.query(operations()["CreateInbox"], {"input": given})["createInbox"]
+    assert made["errors"] == []
+    return dict(made["inbox"])
+
+
+def received(program: Program, inbox: dict[str, Any]) -> list[dict[str, Any]]:
+    """What it received, oldest first."""
+    found = program.query(operations()["InboxRequests"], {"id": inbox["id"], "first": 100})["inbox"]
+    return list(reversed(found["requests"]["nodes"]))
+
+
+def path(inbox: dict[str, Any]) -> str:
+    return urlsplit(inbox["url"]).path
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "PURGE"])
+def test_every_method_is_kept_and_answered(served: Program, method: str) -> None:
+    inbox = make_inbox(served, responses=[{"statusCode": 202, "body": "taken", "contentType": "text/html"}])
+    status, headers, text = served.request(
+        method, f"{path(inbox)}?a=%20b&a=c", BODY, {"X-Shop": "Ада".encode().decode("latin-1")}
+    )
+    assert (status, text) == (202, b"" if method == "HEAD" else b"taken")
+    assert headers["Content-Type"] == "text/html"
+    assert headers["Content-Security-Policy"] == "sandbox"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    (request,) = received(served, inbox)
+    assert (request["method"], request["url"]) == (method, f"{path(inbox)}?a=%20b&a=c")
+    assert (request["body"], base64.b64decode(request["bodyBase64"])) == (BODY.decode(), BODY)
+    assert {"name": "x-shop", "value": "Ада"} in request["headers"]
+    assert (request["remoteAddress"], request["responseStatusCode"]) == ("127.0.0.1", 202)
+    assert (request["signature"], request["event"]) == ("ABSENT", None)
+
+
+def test_it_answers_in_order_and_repeats_the_last(served: Program) -> None:
+    inbox = make_inbox(served, responses=[{"statusCode": 500, "body": "no"}, {"statusCode": 503}, {}])
+    assert inbox["responses"][2] == {"statusCode": 200, "body": "", "contentType": "text/plain", "delayMs": 0}
+    assert [served.request("POST", path(inbox), b"")[0] for _ in range(4)] == [500, 503, 200, 200]
+    assert [r["responseStatusCode"] for r in received(served, inbox)] == [500, 503, 200, 200]
+    cleared = served.query(operations()["ClearInbox"], {"id": inbox["id"]})["clearInbox"]
+    assert cleared == {"deletedCount": 4, "errors": []}
+    assert received(served, inbox) == []
+    assert served.request("POST", path(inbox), b"")[0] == 500
+    deleted = served.query(operations()["DeleteInbox"], {"id": inbox["id"]})["deleteInbox"]
+    assert deleted == {"deletedId": inbox["id"], "errors": []}
+    assert served.request("POST", path(inbox), b"")[0] == 404
+
+
+def test_it_waits_before_it_answers(served: Program) -> None:
+    inbox = make_inbox(served, responses=[{"delayMs": 400}])
+    begun = time.monotonic()
+    assert served.request("POST", path(inbox), b"")[0] == 200
+    assert 0.4 <= time.monotonic() - begun < 2
+
+
+@pytest.mark.parametrize("status", [204, 205, 304])
+def test_answers_without_a_body(served: Program, status: int) -> None:
+    inbox = make_inbox(served, responses=[{"statusCode": status, "body": "not sent"}])
+    for _ in range(2):
+        found, headers, text = served.request("GET", path(inbox))
+        assert (found, text, headers["Content-Security-Policy"]) == (status, b"", "sandbox")
+
+
+def test_bytes_that_are_no_text(served: Program) -> None:
+    inbox = make_inbox(served)
+    body = bytes(range(256))
+    assert served.request("POST", path(inbox), body)[0] == 200
+    (request,) = received(served, inbox)
+    assert request["body"] is None
+    assert base64.b64decode(request["bodyBase64"]) == body
+
+
+def test_a_body_over_one_mebibyte_is_refused_and_not_kept(served: Program) -> None:
+    inbox = make_inbox(served)
+    assert served.request("POST", path(inbox), b"x" * 1_048_576)[0] == 200
+    status, headers, text = served.request("POST", path(inbox), b"x" * 1_048_577)
+    assert (status, text) == (413, b"The body is over 1,048,576 bytes.\n")
+    assert headers["Content-Security-Policy"] == "sandbox"
+    assert [len(r["body"]) for r in received(served, inbox)] == [1_048_576]
+
+
+def test_an_unknown_address(served: Program) -> None:
+    for unknown in ("/inbox/nope", "/inbox/%00", "/inbox/%FF", "/inbox/" + "x" * 5_000):
+        status, headers, text = served.request("POST", unknown, b"")
+        assert (status, text) == (404, b"There is no such inbox.\n")
+        assert headers["Content-Security-Policy"] == "sandbox"
+
+
+def test_the_signature_is_checked_by_the_inbox_s_secret(served: Program) -> None:
+    secret = new_secret()
+    inbox = make_inbox(served, signingSecret=secret)
+    good = signature_headers(event_id="evt_x", timestamp=1_700_000_000, body=BODY, secrets=[secret])
+    served.request("POST", path(inbox), BODY, good)
+    served.request("POST", path(inbox), BODY + b"!", good)
+    served.request("POST", path(inbox), BODY, {**good, "webhook-timestamp": "x"})
+    served.request("POST", path(inbox), BODY)
+    assert [r["signature"] for r in received(served, inbox)] == ["VALID", "INVALID", "INVALID", "ABSENT"]
+
+
+def test_without_a_secret_there_is_nothing_to_check_with(served: Program) -> None:
+    inbox = make_inbox(served)
+    signed = signature_headers(event_id=EVENT_ID, timestamp=1_700_000_000, body=b"", secrets=[new_secret()])
+    served.request("POST", path(inbox), b"", signed)
+    served.request("POST", path(inbox), b"", {**signed, "PS-WEBHOOK_EVENT-ID": EVENT_ID})
+    served.request("POST", path(inbox), b"", {"PS-WEBHOOK_EVENT-ID": "no id"})
+    found = [(r["signature"], r["event"]) for r in received(served, inbox)]
+    assert found == [("NOT_CHECKED", None), ("NOT_CHECKED", None), ("ABSENT", None)]
+
+
+def test_a_delivery_of_ours_verifies_and_leads_to_its_event(served: Program) -> None:
+    inbox = make_inbox(served)
+    target = {"model": "lead", "actions": ["CREATED"], "url": inbox["url"], "sendJson": True}
+    made = served.query(operations()["CreateWebhook"], {"input": target})["createWebhook"]
+    fired = served.query(operations()["TestFireWebhook"], {"input": {"webhookId": made["webhook"]["id"]}})
+    event_id = fired["testFireWebhook"]["event"]["id"]
+    (request,) = served.wait_until(lambda: received(served, inbox), "the delivery")
+    assert (request["signature"], request["event"]) == ("VALID", {"id": event_id})
+    # The same request once more, altered: the event's webhook still says what its signature is worth.
+    headers = {h["name"]: h["value"] for h in request["headers"] if h["name"].startswith(("webhook-", "ps-webhook"))}
+    served.request("POST", path(inbox), b"{}", headers)
+    assert [(r["signature"], r["event"]) for r in received(served, inbox)][1] == ("INVALID", {"id": event_id})
+
+
+def test_a_client_that_leaves_early_leaves_nothing(served: Program) -> None:
+    inbox = make_inbox(served)
+    where = urlsplit(inbox["url"])
+    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=30)
+    connection.putrequest("POST", where.path)
+    connection.putheader("Content-Length", "100")
+    connection.endheaders(b"half")
+    connection.close()
+    assert served.request("POST", path(inbox), b"whole")[0] == 200
+    assert [r["body"] for r in received(served, inbox)] == ["whole"]
