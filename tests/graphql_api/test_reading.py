@@ -1,0 +1,316 @@
+"""What is read: exact values, every filter, and pages that cover all without repetition."""
+
+import datetime as dt
+import re
+from typing import Any
+
+import pytest
+from ringback.graphql_api.schema import schema
+from ringback.models.event import Attempt, Event
+from ringback.models.ids import Prefix, encode
+from ringback.models.states import EventStatus, OutcomeName
+from ringback.models.webhook import Action
+
+from tests import rows
+from tests.graphql_api.conftest import PUBLIC_URL, Api
+
+DATETIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+AT = dt.datetime(2026, 1, 31, 12, 0, 0, 5, dt.UTC)
+LINES: list[dict[str, Any]] = [
+    {"brand": "Bosch", "article": "0 986", "name": "Pad", "quantity": 3, "price": "350.5"},
+    {"brand": "Mann", "article": "W 712", "name": "Filter", "quantity": 1, "price": "0.10"},
+]
+
+
+async def test_a_webhook_is_shown_as_it_was_made(api: Api) -> None:
+    given = {
+        "name": "CRM", "model": "customer_order", "actions": ["DELETED", "CREATED", "CREATED"],
+        "url": "https://crm.example/{{ item.id }}", "method": "PUT", "isActive": False, "sendJson": True,
+        "contentType": "application/json", "headers": [{"name": "X-Shop", "value": "{{ item.number }}"}],
+        "condition": 'item.status == "DONE"', "retryDelaysSeconds": [0, 1], "timeoutSeconds": 0.5,
+        "successPolicy": "ANY_2XX",
+    }  # fmt: skip
+    made = await api.do("CreateWebhook", input=given)
+    assert re.fullmatch(r"whsec_[0-9A-Za-z+/=]{44}", made["signingSecret"])
+    shown = made["webhook"]
+    assert re.fullmatch(r"whk_[0-9a-z]{26}", shown["id"])
+    assert DATETIME.fullmatch(shown["createdAt"])
+    assert shown == {
+        **given, "id": shown["id"], "actions": ["CREATED", "DELETED"], "bodyTemplate": "", "lastAttempt": None,
+        "model": {"id": "customer_order", "name": "customer_order", "label": "Customer order"},
+        "createdAt": shown["createdAt"], "updatedAt": shown["createdAt"], "deletedAt": None,
+    }  # fmt: skip
+    assert await api.ask("Webhook", id=shown["id"]) == shown
+    deleted = await api.do("DeleteWebhook", id=shown["id"])
+    assert deleted == {"deletedId": shown["id"], "errors": []}
+    after = await api.ask("Webhook", id=shown["id"])
+    assert (after["isActive"], bool(DATETIME.fullmatch(after["deletedAt"]))) == (False, True)
+    assert (await api.ask("Webhooks"))["nodes"] == []
+    assert (await api.ask("Webhooks", filter={"includeDeleted": True}))["nodes"] == [after]
+
+
+async def test_a_webhook_has_the_defaults_of_the_contract(api: Api) -> None:
+    given = {"model": "lead", "actions": ["UPDATED"], "url": "https://hooks.example/"}
+    shown = (await api.do("CreateWebhook", input=given))["webhook"]
+    defaults = {
+        "name": None, "method": "POST", "isActive": True, "sendJson": False, "bodyTemplate": "", "contentType": None,
+        "headers": [], "condition": None, "retryDelaysSeconds": [5, 240, 480], "timeoutSeconds": 3.0,
+        "successPolicy": "STATUS_200",
+    }  # fmt: skip
+    assert {name: shown[name] for name in defaults} == defaults
+
+
+@pytest.mark.parametrize(
+    ("filter", "names"),
+    [
+        (None, ["c", "b", "Ädler"]),
+        ({}, ["c", "b", "Ädler"]),
+        ({"models": ["customer_order"]}, ["b"]),
+        ({"models": []}, []),
+        ({"isActive": False}, ["c"]),
+        ({"isActive": True}, ["b", "Ädler"]),
+        ({"search": "ÄD"}, ["Ädler"]),
+        ({"search": "dLER"}, ["Ädler"]),
+        ({"search": "CRM.example"}, ["b"]),
+        ({"search": "%"}, []),
+        ({"search": ""}, ["c", "b", "Ädler"]),
+        ({"isActive": True, "models": ["lead"], "search": "hooks"}, ["Ädler"]),
+    ],
+)
+async def test_filters_of_webhooks(api: Api, filter: dict[str, Any] | None, names: list[str]) -> None:
+    await rows.webhook(name="Ädler")
+    await rows.webhook(name="b", model="customer_order", url="https://crm.example/")
+    await rows.webhook(name="c", is_active=False)
+    assert [w["name"] for w in (await api.ask("Webhooks", filter=filter))["nodes"]] == names
+
+
+async def test_an_order_is_shown_with_decimals_as_strings(api: Api) -> None:
+    given = {"number": "A-1", "customer": {"name": "Мария", "phone": "+7 900"}, "items": LINES, "comment": "soon"}
+    order = (await api.do("CreateCustomerOrder", input=given))["order"]
+    assert DATETIME.fullmatch(order["updatedAt"])
+    assert order == {
+        "id": order["id"], "number": "A-1", "status": "NEW", "comment": "soon", "total": "1051.60",
+        "customer": {"name": "Мария", "phone": "+7 900", "email": None},
+        "items": [{**LINES[0], "price": "350.50", "total": "1051.50"}, {**LINES[1], "total": "0.10"}],
+        "createdAt": order["createdAt"], "updatedAt": order["updatedAt"],
+    }  # fmt: skip
+    changes = {"status": "DONE", "comment": None, "customer": {"name": "Ада"}, "items": LINES[1:]}
+    seen = {"id": order["id"], "expectedUpdatedAt": order["updatedAt"]}
+    changed = (await api.do("UpdateCustomerOrder", input={**seen, **changes}))["order"]
+    assert changed["updatedAt"] > order["updatedAt"]
+    assert changed == {
+        **order, "status": "DONE", "comment": None, "total": "0.10", "updatedAt": changed["updatedAt"],
+        "customer": {"name": "Ада", "phone": None, "email": None}, "items": [{**LINES[1], "total": "0.10"}],
+    }  # fmt: skip
+    same = (await api.do("UpdateCustomerOrder", input={"id": order["id"], "items": LINES[1:]}))["order"]
+    assert same == changed
+    assert (await api.do("DeleteCustomerOrder", id=order["id"])) == {"deletedId": order["id"], "errors": []}
+    assert (await api.ask("CustomerOrders"))["nodes"] == []
+
+
+async def test_leads_are_kept_while_the_setting_is_on(api: Api) -> None:
+    form = {"name": "  Мария ", "phone": "+7 900"}
+    off = await api.do("RequestCallback", input=form)
+    assert off == {"accepted": True, "lead": None, "errors": []}
+    settings = (await api.do("UpdateSiteSettings", input={"trackLeads": True}))["siteSettings"]
+    assert settings == {"id": "site_settings", "trackLeads": True, "updatedAt": settings["updatedAt"]}
+    assert await api.ask("SiteSettings") == settings
+    lead = (await api.do("RequestCallback", input=form))["lead"]
+    assert lead == {
+        "id": lead["id"], "name": "Мария", "phone": "+7 900", "status": "NEW", "comment": None,
+        "createdAt": lead["createdAt"], "updatedAt": lead["updatedAt"],
+    }  # fmt: skip
+    update = {"id": lead["id"], "status": "IN_PROGRESS", "comment": "called"}
+    changed = (await api.do("UpdateLead", input=update))["lead"]
+    assert changed == {**lead, "status": "IN_PROGRESS", "comment": "called", "updatedAt": changed["updatedAt"]}
+    assert (await api.ask("Leads"))["nodes"] == [changed]
+    assert await api.ask("query ($id: ID!) { lead(id: $id) { comment } }", id=lead["id"]) == {"comment": "called"}
+    assert await api.do("DeleteLead", id=lead["id"]) == {"deletedId": lead["id"], "errors": []}
+    assert (await api.ask("Leads"))["nodes"] == []
+
+
+async def test_pages_cover_everything_once_while_more_is_added(api: Api) -> None:
+    made = [await rows.webhook(name=str(number)) for number in range(7)]
+    seen, after = [], None
+    document = """query ($after: String) { webhooks(first: 3, after: $after) {
+        edges { cursor node { name } } nodes { name }
+        pageInfo { hasNextPage hasPreviousPage startCursor endCursor }
+    } }"""
+    pages = []
+    while True:
+        page = await api.ask(document, after=after)
+        pages.append(page["pageInfo"])
+        assert [e["node"] for e in page["edges"]] == page["nodes"]
+        assert page["pageInfo"]["startCursor"] == page["edges"][0]["cursor"]
+        assert page["pageInfo"]["endCursor"] == page["edges"][-1]["cursor"]
+        seen += [node["name"] for node in page["nodes"]]
+        after = page["pageInfo"]["endCursor"]
+        await rows.webhook(name="later")
+        if not page["pageInfo"]["hasNextPage"]:
+            break
+    assert seen == [str(number) for number in reversed(range(len(made)))]
+    assert [(p["hasNextPage"], p["hasPreviousPage"]) for p in pages] == [(True, False), (True, True), (False, True)]
+    assert (await api.ask(document, after=after)) == {
+        "edges": [], "nodes": [],
+        "pageInfo": {"hasNextPage": False, "hasPreviousPage": True, "startCursor": None, "endCursor": None},
+    }  # fmt: skip
+
+
+async def test_an_event_and_its_attempts(api: Api) -> None:
+    webhook = await rows.webhook(name="CRM")
+    event = await rows.event(
+        webhook, status=EventStatus.SUCCEEDED, attempt_count=2, next_attempt_at=None, due_at=None, finished_at=AT
+    )
+    for number, outcome in ((2, OutcomeName.DELIVERED), (1, OutcomeName.BLOCKED)):
+        await attempt(event, number, outcome)
+    key = encode(Prefix.EVENT, event.id)
+    shown = await api.ask("Event", id=key)
+    delivered = {
+        "number": 2, "startedAt": "2026-01-31T12:00:02.000005Z", "durationMs": 5, "outcome": "DELIVERED", "error": None,
+        "statusCode": 200,
+        "request": {"method": "POST", "url": "https://x/", "headers": [{"name": "a", "value": "b"}], "body": None},
+        "response": {"headers": [], "body": "ok", "bodyTruncated": True},
+    }  # fmt: skip
+    blocked = {
+        "number": 1, "startedAt": "2026-01-31T12:00:01.000005Z", "durationMs": 5, "outcome": "BLOCKED",
+        "error": "Why.", "statusCode": None, "request": None, "response": None,
+    }  # fmt: skip
+    first, second = shown.pop("attempts")
+    assert re.fullmatch(r"att_[0-9a-z]{26}", first["id"])
+    assert (first, second) == ({**blocked, "id": first["id"]}, {**delivered, "id": second["id"]})
+    assert shown == {
+        "id": key, "webhook": {"id": encode(Prefix.WEBHOOK, webhook.id), "name": "CRM"},
+        "change": {"id": encode(Prefix.CHANGE, event.change_id)},  # type: ignore[attr-defined]
+        "model": {"id": "lead", "name": "lead"}, "action": "CREATED", "objectId": None,
+        "item": {"id": "lead_1", "name": "Ада"}, "changedFields": [], "status": "SUCCEEDED", "attemptCount": 2,
+        "maxAttempts": 3, "nextAttemptAt": None, "createdAt": shown["createdAt"],
+        "finishedAt": "2026-01-31T12:00:00.000005Z", "isTest": False,
+    }  # fmt: skip
+    assert await api.ask("Attempt", id=first["id"]) == {**first, "event": {"id": key}}
+    last = (await api.ask("Webhooks"))["nodes"][0]["lastAttempt"]
+    newest = (await api.ask("Attempts", first=1))["nodes"][0]
+    assert last == {name: newest[name] for name in ("id", "startedAt", "outcome", "statusCode")}
+
+
+async def attempt(event: Event, number: int, outcome: OutcomeName) -> Attempt:
+    sent = outcome is not OutcomeName.BLOCKED
+    return await Attempt.create(
+        event_id=event.id, webhook_id=event.webhook_id, number=number, duration_ms=5, outcome=outcome,
+        started_at=AT + dt.timedelta(seconds=number), error=None if sent else "Why.", status_code=200 if sent else None,
+        request={"method": "POST", "url": "https://x/", "headers": [["a", "b"]], "body": None} if sent else None,
+        response={"headers": [], "body": "ok", "body_truncated": True} if sent else None,
+    )  # fmt: skip
+
+
+async def test_filters_of_events_and_attempts(api: Api) -> None:
+    hooks = [await rows.webhook(name=str(n)) for n in range(2)]
+    old = await rows.event(hooks[0], object_id="lead_1")
+    test = await rows.event(hooks[1], is_test=True)
+    done = await rows.event(hooks[1], status=EventStatus.FAILED)
+    await Event.filter(id=old.id).update(created_at=AT, action=Action.DELETED, model="customer_order")
+    keys = [encode(Prefix.EVENT, e.id) for e in (old, test, done)]
+    whk = [encode(Prefix.WEBHOOK, w.id) for w in hooks]
+    at, later = "2026-01-31T12:00:00.000005Z", "2026-01-31T12:00:00.000006Z"
+    for given, expected in (
+        (None, [2, 1, 0]),
+        ({"webhookIds": whk[1:]}, [2, 1]),
+        ({"webhookIds": []}, []),
+        ({"models": ["customer_order", "nope"]}, [0]),
+        ({"actions": ["DELETED"]}, [0]),
+        ({"actions": ["CREATED", "CREATED"]}, [2, 1]),
+        ({"statuses": ["FAILED"]}, [2]),
+        ({"objectId": "lead_1"}, [0]),
+        ({"createdAfter": at}, [2, 1]),
+        ({"createdBefore": at}, []),
+        ({"createdBefore": later}, [0]),
+        ({"createdBefore": "2026-01-31T15:00:00.000006+03:00"}, [0]),
+        ({"isTest": True}, [1]),
+        ({"isTest": False, "webhookIds": whk[1:]}, [2]),
+    ):
+        found = (await api.ask("Events", filter=given))["nodes"]
+        assert [e["id"] for e in found] == [keys[n] for n in expected], given
+    await attempt(old, 1, OutcomeName.BLOCKED)
+    await attempt(done, 1, OutcomeName.DELIVERED)
+    await attempt(done, 2, OutcomeName.REJECTED)
+    started = "2026-01-31T12:00:01.000005Z"
+    for given, outcomes in (
+        (None, ["REJECTED", "DELIVERED", "BLOCKED"]),
+        ({"webhookIds": whk[:1]}, ["BLOCKED"]),
+        ({"eventIds": keys[1:]}, ["REJECTED", "DELIVERED"]),
+        ({"outcomes": ["BLOCKED", "DELIVERED"]}, ["DELIVERED", "BLOCKED"]),
+        ({"statusCode": 200}, ["REJECTED", "DELIVERED"]),
+        ({"startedAfter": started}, ["REJECTED"]),
+        ({"startedBefore": started}, []),
+    ):
+        found = (await api.ask("Attempts", filter=given))["nodes"]
+        assert [a["outcome"] for a in found] == outcomes, given
+
+
+async def test_the_catalog_speaks_russian_too(api: Api) -> None:
+    models = await api.ask("""{ webhookModels {
+        id name label ru: label(locale: "ru") other: label(locale: "xx") fields { path type } sample
+    } }""")
+    assert [(m["id"], m["label"], m["ru"], m["other"]) for m in models] == [
+        ("customer_order", "Customer order", "Заказ клиента", "Customer order"),
+        ("lead", "Lead: callback request", "Лид: заказ обратного звонка", "Lead: callback request"),
+    ]
+    paths = {f["path"]: f["type"] for f in models[0]["fields"]}
+    assert {"item.id", "item.customer.name", "item.items[].price", "item.total"} <= paths.keys()
+    assert paths["item.items[].price"] == "decimal"
+    assert models[1]["sample"]["phone"] == "+7 900 000-00-00"
+
+
+async def test_tokens_and_who_asks(api: Api) -> None:
+    viewer = await api.ask("Viewer")
+    me = viewer["token"]
+    assert me == {"id": me["id"], "name": "tests", "role": "ADMIN", "webhookIds": None, "expiresAt": None}
+    core = schema._schema
+    assert core.query_type
+    assert core.mutation_type
+    assert core.subscription_type
+    roots = {*core.query_type.fields, *core.mutation_type.fields, *core.subscription_type.fields}
+    assert viewer["permissions"] == sorted(roots)
+    given = {"name": "ci", "role": "ADMIN", "expiresAt": "2999-01-01T03:00:00+03:00"}
+    made = await api.do("CreateApiToken", input=given)
+    assert re.fullmatch(r"rbk_[0-9A-Za-z_-]{43}", made["secret"])
+    token = {**me, "id": made["token"]["id"], "name": "ci", "expiresAt": "2999-01-01T00:00:00.000000Z"}
+    assert made["token"] == token
+    listed = (await api.ask("ApiTokens"))["nodes"]
+    assert listed == [{**token, "lastUsedAt": None}, {**me, "lastUsedAt": None}]
+    assert await api.do("RevokeApiToken", id=token["id"]) == {"revokedId": token["id"], "errors": []}
+    assert [t["name"] for t in (await api.ask("ApiTokens"))["nodes"]] == ["tests"]
+    unknown = ("NOT_FOUND", "id", f"There is no token with the id {token['id']}.")
+    assert await api.refusals("RevokeApiToken", id=token["id"]) == [unknown]
+
+
+async def test_inboxes(api: Api) -> None:
+    response = {"statusCode": 500, "body": "no", "contentType": "text/html", "delayMs": 60_000}
+    inbox = (await api.do("CreateInbox", input={"name": "mine", "responses": [response]}))["inbox"]
+    assert re.fullmatch(rf"{re.escape(PUBLIC_URL)}/inbox/[0-9A-Za-z_-]{{22}}", inbox["url"])
+    assert inbox == {"id": inbox["id"], "name": "mine", "url": inbox["url"], "responses": [response]}
+    assert (await api.ask("Inboxes"))["nodes"] == [inbox]
+    empty = {"nodes": [], "pageInfo": {"hasNextPage": False, "endCursor": None}}
+    assert await api.ask("InboxRequests", id=inbox["id"]) == {**inbox, "requests": empty}
+    assert await api.do("ClearInbox", id=inbox["id"]) == {"deletedCount": 0, "errors": []}
+    assert await api.do("DeleteInbox", id=inbox["id"]) == {"deletedId": inbox["id"], "errors": []}
+    assert await api.ask("InboxRequests", id=inbox["id"]) is None
+
+
+async def test_a_test_fire_redelivered_and_cancelled(api: Api) -> None:
+    webhook = await rows.webhook(is_active=False)
+    key = encode(Prefix.WEBHOOK, webhook.id)
+    fired = {"webhookId": key, "action": "UPDATED", "item": {"id": 5, "name": "Ада"}}
+    event = (await api.do("TestFireWebhook", input=fired))["event"]
+    expected = {
+        "change": None, "action": "UPDATED", "objectId": "5", "item": {"id": 5, "name": "Ада"}, "changedFields": [],
+        "status": "PENDING", "attemptCount": 0, "maxAttempts": 3, "isTest": True, "nextAttemptAt": event["createdAt"],
+    }  # fmt: skip
+    assert {name: event[name] for name in expected} == expected
+    code, field, _ = (await api.refusals("RedeliverEvent", id=event["id"]))[0]
+    assert (code, field) == ("CONFLICT", "id")
+    cancelled = (await api.do("CancelEvent", id=event["id"]))["event"]
+    assert (cancelled["status"], cancelled["nextAttemptAt"]) == ("CANCELLED", None)
+    again = (await api.do("RedeliverEvent", id=event["id"]))["event"]
+    assert (again["status"], again["finishedAt"]) == ("PENDING", None)
+    sample = (await api.do("TestFireWebhook", input={"webhookId": key}))["event"]
+    assert (sample["action"], sample["item"]["phone"]) == ("CREATED", "+7 900 000-00-00")
