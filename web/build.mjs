@@ -44,6 +44,7 @@ const [page, workers] = await Promise.all([
     assetNames: "[name]-[hash]",
     loader: { ".ttf": "file" },
     jsx: "automatic",
+    keepNames: true, // GraphiQL makes its icons' titles of its functions' names
   }),
   build({
     ...common,

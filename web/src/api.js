@@ -1,7 +1,7 @@
 // How the page talks to Ringback: queries and mutations over HTTP, subscriptions over a WebSocket,
 // both on one path and both with the token of this tab.
 
-import { getOperationAST } from "graphql";
+import { getOperationAST, parse } from "graphql";
 import { follow } from "./live.js";
 
 const PATH = "/graphql";
@@ -14,8 +14,8 @@ const CAN_BE_SENT = /^[!-~]+$/; // what a header may carry; a mangled paste is n
  * `onRefused` is called whenever the server says that it does not know the token.
  */
 export function createFetcher(token, onRefused) {
-  return (params, options) => {
-    const operation = options?.documentAST && getOperationAST(options.documentAST, params.operationName);
+  return (asked) => {
+    const { params, operation } = current(asked);
     if (operation?.operation === "subscription") {
       return follow({ url: socketUrl(), token, params, operation, onRefused });
     }
@@ -35,6 +35,21 @@ export async function whoAmI(token, onRefused) {
   } catch {
     return null; // not a matter of the token: the explorer shows what is wrong
   }
+}
+
+// GraphiQL looks for operations 100 ms after the text changed. A quick Run, just after a change of tab, still comes
+// with the name from the text before, so the name counts only if this text has it.
+function current(params) {
+  let document;
+  try {
+    document = parse(params.query);
+  } catch {
+    return { params, operation: null }; // the server says where the mistake is
+  }
+  const named = getOperationAST(document, params.operationName);
+  if (named) return { params, operation: named };
+  const only = getOperationAST(document);
+  return only ? { params: { ...params, operationName: only.name?.value }, operation: only } : { params, operation: null };
 }
 
 async function post(params, token, onRefused) {

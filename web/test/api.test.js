@@ -2,7 +2,6 @@
 
 import assert from "node:assert/strict";
 import test, { afterEach } from "node:test";
-import { parse } from "graphql";
 import { createFetcher, whoAmI } from "../src/api.js";
 
 const realFetch = globalThis.fetch;
@@ -24,7 +23,7 @@ async function ask(body, status) {
   answer(body, status);
   let refusals = 0;
   const params = { query: "{ viewer { permissions } }", variables: {}, operationName: undefined };
-  const result = await createFetcher("secret", () => (refusals += 1))(params, { documentAST: parse(params.query) });
+  const result = await createFetcher("secret", () => (refusals += 1))(params);
   return { result, refusals };
 }
 
@@ -49,6 +48,29 @@ for (const [what, body, status, expected] of [
     assert.equal((await ask(body, status)).refusals, expected);
   });
 }
+
+for (const [what, query, operationName, expected] of [
+  ["the name of another text gives way to that of the only operation", "query B { viewer { permissions } }", "A", "B"],
+  ["a name that the text has is kept", "query A { a } query B { b }", "B", "B"],
+  ["of several operations none is chosen", "query A { a } query B { b }", "C", "C"],
+  ["an operation without a name needs none", "{ viewer { permissions } }", "A", undefined],
+  ["a text that does not parse is sent as it is", "query {", "A", "A"],
+]) {
+  test(what, async () => {
+    answer({ data: {} });
+    await createFetcher("secret", assert.fail)({ query, operationName });
+    const [[, { body }]] = sent;
+    assert.deepEqual(JSON.parse(body), { query, ...(expected && { operationName: expected }) });
+  });
+}
+
+test("a subscription is followed, even under the name of another text, and not sent by HTTP", () => {
+  answer({ data: {} });
+  globalThis.location = { protocol: "http:", host: "127.0.0.1:8000" };
+  const followed = createFetcher("secret", assert.fail)({ query: "subscription S { s }", operationName: "A" });
+  assert.equal(typeof followed.subscribe, "function");
+  assert.deepEqual(sent, []);
+});
 
 test("an answer that is not JSON is shown as an error", async () => {
   const { result } = await ask("<h1>Bad Gateway</h1>", 502);
