@@ -25,6 +25,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from tortoise.exceptions import BaseORMException
 
+#: Of /graphql.
+METHODS = ("GET", "HEAD", "OPTIONS", "POST")
+
 
 @contextlib.asynccontextmanager
 async def application(settings: Settings, *, public_url: str, secrets: SecretBox) -> AsyncIterator[Starlette]:
@@ -40,10 +43,11 @@ async def application(settings: Settings, *, public_url: str, secrets: SecretBox
     async with contextlib.AsyncExitStack() as stack:
         tailing = asyncio.create_task(services.tailer.run())
         stack.push_async_callback(_stop, tailing)
-        yield _routes(services)
+        yield routes(services)
 
 
-def _routes(services: Services) -> Starlette:
+def routes(services: Services) -> Starlette:
+    """The ASGI application of these services."""
     over_http = GraphQLOverHTTP(schema, services)
     over_websocket = GraphQLOverWebSocket(schema, services)
     # Browsers on other sites may call the API: what counts is the bearer token, which no browser sends by itself.
@@ -54,10 +58,17 @@ def _routes(services: Services) -> Starlette:
         allow_headers=["Authorization", "Content-Type"],
         max_age=3600,
     )
+
+    async def graphql(request: Request) -> Response:
+        if request.method == "POST":
+            return await over_http.post(request)
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers={"Allow": ", ".join(METHODS)})
+        return await graphiql.page(request)
+
     return Starlette(
         routes=[
-            Route("/graphql", graphiql.page, methods=["GET"]),
-            Route("/graphql", over_http.post, methods=["POST", "OPTIONS"], middleware=[cors]),
+            Route("/graphql", graphql, methods=list(METHODS), middleware=[cors]),
             WebSocketRoute("/graphql", over_websocket),
             Mount(graphiql.PREFIX, graphiql.Assets()),
             Route("/inbox/{token}", InboxEndpoint(services.inboxes)),

@@ -1,6 +1,6 @@
 """The tailer: one reader of the log table per process, from which all live subscribers are served.
 
-A subscriber with a cursor first reads the entries that it missed, page by page, up to where the tailer stood when it
+A subscriber first reads the entries that it missed since its cursor, page by page, up to where the tailer stood when it
 joined; from there on it gets what the tailer reads. The tailer has one position and the log has one order, so nothing
 between is missed or repeated.
 """
@@ -20,7 +20,7 @@ logger = structlog.get_logger("ringback.tailer")
 
 #: Entries per read.
 PAGE = 500
-#: Entries that wait for one subscriber; one that falls further behind is ended and may resume with its cursor.
+#: Entries that wait for one subscriber, at most; one that falls further behind is ended, and resumes with its cursor.
 MAX_WAITING = 5_000
 #: The longest sleep between two reads, in seconds: what a lost wake-up costs at most.
 POLL_SECONDS = 1.0
@@ -43,13 +43,14 @@ class Tailed:
 @dataclass(slots=True, eq=False)
 class _Subscriber:
     wanted: LogFilter
-    queue: asyncio.Queue[Tailed | None] = field(default_factory=lambda: asyncio.Queue(MAX_WAITING + 1))
+    max_waiting: int
+    queue: asyncio.Queue[Tailed | None] = field(default_factory=asyncio.Queue)
     behind: bool = False
 
     def offer(self, tailed: Tailed) -> None:
         if self.behind or not self.wanted.accepts(tailed.entry):
             return
-        if self.queue.qsize() >= MAX_WAITING:
+        if self.queue.qsize() >= self.max_waiting:
             self.behind = True
             self.queue.put_nowait(None)
         else:
@@ -59,11 +60,22 @@ class _Subscriber:
 class Tailer:
     """Reads the log as it grows; `run` it as a task."""
 
-    def __init__(self, epoch: UUID) -> None:
+    def __init__(self, epoch: UUID, max_waiting: int = MAX_WAITING) -> None:
         self._epoch = epoch
+        self._max_waiting = max_waiting
         self._position: Position | None = None
         self._subscribers: set[_Subscriber] = set()
         self._started = asyncio.Event()
+
+    @property
+    def subscribers(self) -> int:
+        """How many follow the log now."""
+        return len(self._subscribers)
+
+    @property
+    def position(self) -> Position | None:
+        """How far it has read; None before its first read."""
+        return self._position
 
     async def run(self) -> None:
         """Read until cancelled; a database that is away is waited for."""
@@ -96,21 +108,22 @@ class Tailer:
         Raises CursorExpired when entries after the position are gone, SubscriberBehind when the reader is too slow.
         """
         await self._started.wait()
-        if after is not None:
+        if after is None:
+            after = await log.newest(self._epoch)
+        else:
             await log.check_resumable(after, self._epoch)
-        subscriber = _Subscriber(wanted)
+        subscriber = _Subscriber(wanted, self._max_waiting)
         joined = self._position
         assert joined is not None, "the tailer has started"
         self._subscribers.add(subscriber)
         try:
-            if after is not None:
-                async for tailed in self._missed(wanted, after, joined):
-                    yield tailed
+            async for tailed in self._missed(wanted, after, joined):
+                yield tailed
             while True:
                 next_one = await subscriber.queue.get()
                 if next_one is None:
-                    raise SubscriberBehind(f"more than {MAX_WAITING:,} entries were waiting to be read")
-                if after is None or next_one.position > after:
+                    raise SubscriberBehind(f"more than {self._max_waiting:,} entries were waiting to be read")
+                if next_one.position > after:
                     yield next_one
         finally:
             self._subscribers.discard(subscriber)

@@ -131,7 +131,13 @@ def test_a_request_over_one_mebibyte_is_refused(served: Program) -> None:
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH"])
 def test_other_methods(served: Program, method: str) -> None:
-    assert served.request(method, "/graphql", b"{}", {"Content-Type": "application/json"})[0] == 405
+    status, answered, _ = served.request(method, "/graphql", b"{}", {"Content-Type": "application/json"})
+    assert (status, sorted(answered["Allow"].split(", "))) == (405, ["GET", "HEAD", "OPTIONS", "POST"])
+
+
+def test_options_outside_of_a_browser(served: Program) -> None:
+    status, answered, text = served.request("OPTIONS", "/graphql")
+    assert (status, answered["Allow"], text) == (204, "GET, HEAD, OPTIONS, POST", b"")
 
 
 def test_one_of_several_operations_is_run_by_its_name(served: Program) -> None:

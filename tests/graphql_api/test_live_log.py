@@ -1,0 +1,320 @@
+"""The live log in this process: without a gap, without a repetition, bounded, and gone when its reader goes."""
+
+import asyncio
+import random
+from contextlib import aclosing
+from typing import Any
+from uuid import UUID
+
+import pytest
+from ringback.graphql_api.tailer import PAGE, SubscriberBehind, Tailer
+from ringback.models import clock, log
+from ringback.models.ids import Prefix, encode, new_key
+from ringback.models.log import LogEntry, LogFilter, LogKind, Position
+from ringback.models.wakeups import Topic, wakeups
+from tortoise.transactions import in_transaction
+
+from tests import rows
+from tests.graphql_api.conftest import Api
+
+ALL = LogFilter()
+CURSORS = "subscription ($after: String) { deliveryLog(after: $after) { cursor message } }"
+#: How long anything here may take before it counts as hanging, in seconds.
+PATIENCE = 30.0
+
+
+async def write(*messages: str, **fields: Any) -> None:
+    """Commit these log entries as a unit of work does."""
+    now = await clock.now()
+    given = {"webhook_id": new_key(), "event_id": new_key(), "model": "lead", "kind": LogKind.EVENT_RECORDED, **fields}
+    kind = given.pop("kind")
+    entries = [log.entry(kind, message, at=now, **given) for message in messages]
+    async with in_transaction() as db:
+        await LogEntry.bulk_create(entries, using_db=db)
+    wakeups.notify(Topic.LOGGED)
+
+
+async def committed() -> list[str]:
+    """All messages in commit order."""
+    return [entry.message for entry in await LogEntry.all().order_by("id")]
+
+
+async def take(stream: Any, count: int) -> list[Any]:
+    """The next `count` things of a stream."""
+    async with asyncio.timeout(PATIENCE):
+        return [await anext(stream) for _ in range(count)]
+
+
+async def subscribed(api: Api, count: int) -> None:
+    """Wait until so many follow the log."""
+    async with asyncio.timeout(PATIENCE):
+        while api.services.tailer.subscribers != count:
+            await asyncio.sleep(0)
+
+
+async def caught_up(tailer: Tailer) -> None:
+    """Wait until the tailer has handed on everything that is committed by now."""
+    newest = await log.newest(await log.epoch())
+    async with asyncio.timeout(PATIENCE):
+        while tailer.position is None or tailer.position < newest:
+            await asyncio.sleep(0.001)
+
+
+def entries_of(results: list[Any]) -> list[dict[str, Any]]:
+    assert [result.errors for result in results] == [None] * len(results)
+    return [result.data["deliveryLog"] for result in results]
+
+
+async def test_2000_entries_by_four_writers_while_readers_drop_and_resume(api: Api) -> None:
+    total, writers = 2_000, 4
+
+    async def writer(name: int) -> None:
+        chance, left = random.Random(name), [f"{name}.{n}" for n in range(total // writers)]
+        while left:
+            size = chance.randint(1, 40)
+            part, left = left[:size], left[size:]
+            await write(*part)
+            if chance.random() < 0.3:
+                await asyncio.sleep(chance.random() * 0.01)
+
+    async def reader(name: int) -> list[str]:
+        chance, seen, cursor = random.Random(100 + name), list[str](), Position(await log.epoch(), 0, 0).cursor()
+        while len(seen) < total:
+            stream = await api.follow(CURSORS, after=cursor)
+            async with aclosing(stream):  # type: ignore[type-var]
+                for _ in range(min(chance.choice([1, 7, 90, 400, 700]), total - len(seen))):
+                    (entry,) = entries_of([await anext(stream)])
+                    seen.append(entry["message"])
+                    cursor = entry["cursor"]
+            if chance.random() < 0.5:
+                await asyncio.sleep(chance.random() * 0.02)
+        return seen
+
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+        readers = [group.create_task(reader(name)) for name in range(5)]
+        for name in range(writers):
+            group.create_task(writer(name))
+    expected = await committed()
+    assert len(expected) == total
+    for done in readers:
+        assert done.result() == expected
+    assert api.services.tailer.subscribers == 0
+
+
+async def test_without_a_cursor_it_begins_now(api: Api) -> None:
+    await write("before")
+    await caught_up(api.services.tailer)
+    stream = await api.follow(CURSORS, after=None)
+    waiting = asyncio.create_task(take(stream, 2))
+    await subscribed(api, 1)
+    await write("first", "second")
+    assert [entry["message"] for entry in entries_of(await waiting)] == ["first", "second"]
+    await stream.aclose()  # type: ignore[attr-defined]
+
+
+async def test_what_was_missed_comes_first_however_much_it_is(api: Api) -> None:
+    count = 2 * PAGE + 7
+    await write(*(str(n) for n in range(count)))
+    stream = await api.follow(CURSORS, after=Position(await log.epoch(), 0, 3).cursor())
+    missed = entries_of(await take(stream, count - 3))
+    assert [entry["message"] for entry in missed] == [str(n) for n in range(3, count)]
+    assert missed[-1]["cursor"] == (await log.newest(await log.epoch())).cursor()
+    await write("live")
+    assert [entry["message"] for entry in entries_of(await take(stream, 1))] == ["live"]
+    await stream.aclose()  # type: ignore[attr-defined]
+
+
+KEYS = [UUID(int=n) for n in range(4)]
+WEBHOOK = encode(Prefix.WEBHOOK, KEYS[1])
+EVENT = encode(Prefix.EVENT, KEYS[2])
+
+
+@pytest.mark.parametrize("missed", [True, False], ids=["missed", "live"])
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ({}, ["a", "b", "c"]),
+        ({"webhookIds": None, "eventIds": None, "models": None, "kinds": None}, ["a", "b", "c"]),
+        ({"models": ["lead"]}, ["a", "b"]),
+        ({"models": ["lead"], "kinds": ["EVENT_FAILED"]}, ["b"]),
+        ({"kinds": ["EVENT_FAILED", "EVENT_CANCELLED"]}, ["b", "c"]),
+        ({"webhookIds": [WEBHOOK]}, ["a", "c"]),
+        ({"eventIds": [EVENT]}, ["b"]),
+        ({"webhookIds": [WEBHOOK], "eventIds": [EVENT]}, []),
+    ],
+)
+async def test_filters(api: Api, missed: bool, wanted: dict[str, Any], expected: list[str]) -> None:
+    document = """
+    subscription ($wanted: DeliveryLogFilter, $after: String) {
+      deliveryLog(filter: $wanted, after: $after) { message }
+    }
+    """
+    beginning = Position(await log.epoch(), 0, 0).cursor()
+    if missed:
+        await write_three()
+    stream = await api.follow(document, wanted=wanted, after=beginning if missed else None)
+    waiting = asyncio.create_task(take(stream, len(expected) + 1))
+    if not missed:
+        await subscribed(api, 1)
+        await write_three()
+    # All of these filters let this one through, so it ends what there is to see.
+    await write("end", webhook_id=KEYS[1], event_id=KEYS[2], kind=LogKind.EVENT_FAILED)
+    assert [entry["message"] for entry in entries_of(await waiting)] == [*expected, "end"]
+    await stream.aclose()  # type: ignore[attr-defined]
+
+
+async def write_three() -> None:
+    await write("a", webhook_id=KEYS[1], event_id=KEYS[1])
+    await write("b", webhook_id=KEYS[2], event_id=KEYS[2], kind=LogKind.EVENT_FAILED)
+    await write("c", webhook_id=KEYS[1], event_id=KEYS[3], kind=LogKind.EVENT_CANCELLED, model="customer_order")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "where"),
+    [
+        ({"webhookIds": ["whk_x"]}, "filter.webhookIds[0]: 'whk_x' is not an id"),
+        ({"eventIds": [EVENT, WEBHOOK]}, "filter.eventIds[1]: "),
+        ({"models": ["x" * 101]}, "filter.models[0]: has 101 characters; 100 are allowed"),
+        ({"models": ["lead"] * 1_001}, "filter.models: "),
+    ],
+)
+async def test_a_filter_that_cannot_be(api: Api, wanted: dict[str, Any], where: str) -> None:
+    stream = await api.follow("DeliveryLog", filter=wanted)
+    ((result),) = [result async for result in stream]
+    ((error),) = result.errors or ()
+    assert error.message.startswith(where)
+    assert error.extensions == {"code": "BAD_USER_INPUT"}
+
+
+async def test_an_entry_shows_its_event_as_it_is_now(api: Api) -> None:
+    webhook = await rows.webhook(name="Leads")
+    event = await rows.event(webhook)
+    await write("recorded", webhook_id=webhook.id, event_id=event.id)
+    stream = await api.follow("DeliveryLog", after=Position(await log.epoch(), 0, 0).cursor())
+    await take(stream, 0)
+    event.attempt_count = 2
+    await event.save()
+    ((entry),) = entries_of(await take(stream, 1))
+    assert entry["kind"] == "EVENT_RECORDED"
+    assert entry["webhook"] == {"id": encode(Prefix.WEBHOOK, webhook.id), "name": "Leads"}
+    assert entry["event"]["id"] == encode(Prefix.EVENT, event.id)
+    assert (entry["event"]["status"], entry["event"]["attemptCount"], entry["attempt"]) == ("PENDING", 2, None)
+    assert entry["at"].endswith("Z") and len(entry["at"]) == len("2026-01-31T12:00:00.000000Z")
+    await stream.aclose()  # type: ignore[attr-defined]
+
+
+async def refusal(api: Api, after: str) -> dict[str, Any]:
+    """The only error of a subscription that is refused; nothing else comes."""
+    stream = await api.follow(CURSORS, after=after)
+    results = [result async for result in stream]
+    ((result),) = results
+    assert not (result.data or {}).get("deliveryLog")
+    (error,) = result.errors or ()
+    return {"message": error.message, **(error.extensions or {})}
+
+
+@pytest.mark.parametrize("cursor", ["", " ", "garbage", "é", "\x00", "\ud800", "AAAA", "x" * 100_000, "MTIz", "Li4u"])
+async def test_what_is_no_cursor(api: Api, cursor: str) -> None:
+    refused = await refusal(api, cursor)
+    assert refused.pop("message").startswith("after: ")
+    assert refused == {"code": "BAD_USER_INPUT"}
+
+
+async def test_a_cursor_that_is_too_old_says_where_to_go_on(api: Api) -> None:
+    await write("1", "2", "3", "4")
+    beginning = Position(await log.epoch(), 0, 0).cursor()
+    await LogEntry.filter(message__in=["1", "2"]).delete()
+    refused = await refusal(api, beginning)
+    assert refused["code"] == "CURSOR_EXPIRED"
+    stream = await api.follow(CURSORS, after=refused["oldestCursor"])
+    assert [entry["message"] for entry in entries_of(await take(stream, 2))] == ["3", "4"]
+    await stream.aclose()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("foreign", [True, False], ids=["another database", "a later state"])
+async def test_a_cursor_that_was_never_given_out_here(api: Api, foreign: bool) -> None:
+    await write("1")
+    cursor = Position(new_key(), 0, 1) if foreign else Position(await log.epoch(), 0, 10)
+    refused = await refusal(api, cursor.cursor())
+    assert refused["code"] == "CURSOR_EXPIRED"
+    assert refused["oldestCursor"] == Position(await log.epoch(), 0, 0).cursor()
+
+
+async def test_who_cannot_keep_up_is_ended_and_loses_nothing(database: object) -> None:
+    tailer = Tailer(await log.epoch(), max_waiting=10)
+    tailing = asyncio.create_task(tailer.run())
+    following = tailer.follow(ALL, None)
+    waiting = asyncio.create_task(take(following, 1))
+    while not tailer.subscribers:
+        await asyncio.sleep(0)
+    await write("0")
+    (last,) = await waiting
+    await write(*(str(n) for n in range(1, 101)))
+    await caught_up(tailer)
+    seen = [last.entry.message]
+    with pytest.raises(SubscriberBehind, match="more than 10 entries were waiting"):
+        while True:
+            (last,) = await take(following, 1)
+            seen.append(last.entry.message)
+    assert seen == [str(n) for n in range(11)]
+    assert tailer.subscribers == 0
+    async with aclosing(tailer.follow(ALL, last.position)) as resumed:
+        assert [one.entry.message for one in await take(resumed, 90)] == [str(n) for n in range(11, 101)]
+    tailing.cancel()
+
+
+async def test_a_slow_subscriber_is_told_so(api: Api) -> None:
+    slow = Tailer(await log.epoch(), max_waiting=5)
+    tailing = asyncio.create_task(slow.run())
+    object.__setattr__(api.services, "tailer", slow)
+    stream = await api.follow(CURSORS, after=None)
+    waiting = asyncio.create_task(take(stream, 1))
+    await subscribed(api, 1)
+    await write(*(str(n) for n in range(50)))
+    await waiting
+    await caught_up(slow)
+    results = [result async for result in stream]
+    assert [entry["message"] for entry in entries_of(results[:-1])] == [str(n) for n in range(1, 1 + len(results) - 1)]
+    ((error),) = results[-1].errors or ()
+    assert error.extensions == {"code": "CURSOR_BEHIND"}
+    assert (
+        error.message == "You fell behind: more than 5 entries were waiting to be read. Resume with your last cursor."
+    )
+    tailing.cancel()
+
+
+async def test_one_slow_subscriber_does_not_hold_up_the_others(database: object) -> None:
+    tailer = Tailer(await log.epoch(), max_waiting=10)
+    tailing = asyncio.create_task(tailer.run())
+    slow, quick = tailer.follow(ALL, None), tailer.follow(ALL, None)
+    both = [asyncio.create_task(take(stream, 1)) for stream in (slow, quick)]
+    while tailer.subscribers != 2:
+        await asyncio.sleep(0)
+    await write("0")
+    await asyncio.gather(*both)
+    for start in range(1, 101, 5):
+        await write(*(str(n) for n in range(start, start + 5)))
+        assert [one.entry.message for one in await take(quick, 5)] == [str(n) for n in range(start, start + 5)]
+    await slow.aclose()
+    await quick.aclose()
+    tailing.cancel()
+
+
+@pytest.mark.parametrize("waiting", [True, False], ids=["while it waits", "between two entries"])
+async def test_who_leaves_is_forgotten(api: Api, waiting: bool) -> None:
+    stream = await api.follow(CURSORS, after=None)
+    task = asyncio.create_task(take(stream, 1))
+    await subscribed(api, 1)
+    if waiting:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    else:
+        await write("1")
+        await task
+    await stream.aclose()  # type: ignore[attr-defined]
+    assert api.services.tailer.subscribers == 0
+
+
+async def test_a_refused_cursor_leaves_no_subscriber(api: Api) -> None:
+    await refusal(api, "garbage")
+    assert api.services.tailer.subscribers == 0
