@@ -1,14 +1,21 @@
 """What resolvers work with: who asks, the services of the program, and the loaders of this request."""
 
+import time
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import strawberry
+from ringback.graphql_api.errors import unauthenticated
 from ringback.graphql_api.loaders import Loaders, new_loaders
 from ringback.graphql_api.tailer import Tailer
+from ringback.models import tokens
 from ringback.models.access import ApiToken
 from ringback.models.inboxes import InboxAddresses, Inboxes
 from ringback.models.webhooks import Webhooks
+
+#: How long a token that was found valid is trusted without another look, in seconds: what a revocation takes at most to
+#: end what runs over a connection that was opened before it.
+TRUSTED_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +39,21 @@ class Context:
     token: ApiToken | None = None
     connection_params: dict[str, Any] | None = None
     loaders: Loaders = field(default_factory=new_loaders)
+    trusted_until: float = field(default_factory=lambda: time.monotonic() + TRUSTED_SECONDS)
 
     @property
     def viewer(self) -> ApiToken:
         """Who asks; operations run for authenticated viewers only."""
         assert self.token is not None, "operations are refused before authentication"
         return self.token
+
+    async def reauthenticate(self) -> None:
+        """Raises UNAUTHENTICATED when the token was revoked, or has expired, since it was looked at last."""
+        if time.monotonic() < self.trusted_until:
+            return
+        if not await tokens.is_valid(self.viewer.id):
+            raise unauthenticated()
+        self.trusted_until = time.monotonic() + TRUSTED_SECONDS
 
 
 Info: TypeAlias = strawberry.Info[Context, None]

@@ -214,7 +214,7 @@ class InboxSubscription:
 
     @strawberry.subscription(description="Each request that an inbox receives, from now on; ends when it is deleted.")
     async def inbox_request(
-        self, inbox_id: Annotated[ID, strawberry.argument(description="inb_…")]
+        self, info: Info, inbox_id: Annotated[ID, strawberry.argument(description="inb_…")]
     ) -> AsyncGenerator[InboxRequest | None, None]:
         """Follow an inbox."""
         key = query_key(Prefix.INBOX, inbox_id, "inboxId")
@@ -228,6 +228,7 @@ class InboxSubscription:
             found = await (requests.filter(id__gt=last) if last else requests).order_by("id").limit(PAGE)
             for row in found:
                 last = row.id
+                await info.context.reauthenticate()
                 yield InboxRequest.of(row)
             if not found:
                 await listener.wait(POLL_SECONDS)

@@ -99,6 +99,7 @@ class LogSubscription:
             position = Position.parse(after) if after is not None else None
             async with aclosing(info.context.services.tailer.follow(wanted, position)) as entries:
                 async for tailed in entries:
+                    await info.context.reauthenticate()
                     yield LogEntry.of(tailed)
         except CursorInvalid as error:
             raise cursor_error(error) from error

@@ -2,6 +2,7 @@
 
 import strawberry
 from ringback.graphql_api.access import AccessMutation, AccessQuery
+from ringback.graphql_api.authentication import StillAuthenticated
 from ringback.graphql_api.catalog import CatalogQuery
 from ringback.graphql_api.documents import CachedDocuments
 from ringback.graphql_api.errors import MaskErrors
@@ -43,8 +44,8 @@ schema = Schema(
     Mutation,
     Subscription,
     config=StrawberryConfig(scalar_map=SCALARS),
-    # NamedOperation comes after the cache, whose verdict it replaces.
-    extensions=[MaskErrors, CachedDocuments, NamedOperation],
+    # What refuses comes after the cache, whose verdict it replaces.
+    extensions=[MaskErrors, CachedDocuments, NamedOperation, StillAuthenticated],
 )
 
 

@@ -3,6 +3,7 @@
 import datetime as dt
 import secrets as randomness
 from collections.abc import Sequence
+from uuid import UUID
 
 from ringback.models import clock
 from ringback.models.access import ApiToken, Role
@@ -58,11 +59,21 @@ async def authenticate(secret: str) -> ApiToken | None:
     if token is None:
         return None
     now = await clock.now()
-    if token.expires_at is not None and token.expires_at <= now:
+    if _expired(token, now):
         return None
     if token.last_used_at is None or (now - token.last_used_at).total_seconds() >= LAST_USED_SECONDS:
         await ApiToken.filter(id=token.id).update(last_used_at=now)
     return token
+
+
+async def is_valid(token_id: UUID) -> bool:
+    """Whether a token that was authenticated before still is: neither revoked nor expired."""
+    token = await ApiToken.get_or_none(id=token_id, revoked_at=None)
+    return token is not None and not _expired(token, await clock.now())
+
+
+def _expired(token: ApiToken, now: dt.datetime) -> bool:
+    return token.expires_at is not None and token.expires_at <= now
 
 
 async def ensure_admin(secret: str, name: str) -> None:
