@@ -126,7 +126,9 @@ def masked(error: GraphQLError, *, executing: bool = True) -> GraphQLError:
     if isinstance(cause, CannotGetOperationTypeError):
         return ApiError("BAD_REQUEST", "operationName must name one of the document's operations.")
     if isinstance(error, GraphQLSyntaxError):
-        return _with_code(error, "GRAPHQL_PARSE_FAILED")
+        # No GraphQLSyntaxError: for one, Strawberry closes a WebSocket, with all else that runs over it.
+        plain = GraphQLError(error.message, source=error.source, positions=error.positions)
+        return _with_code(plain, "GRAPHQL_PARSE_FAILED")
     if cause is None or (error.path is None and _refused_by_a_type(error, cause)):
         return _with_code(error, "BAD_USER_INPUT" if executing else "GRAPHQL_VALIDATION_FAILED")
     error_id = new_key().hex

@@ -1,0 +1,311 @@
+"""GraphQL over real WebSockets: who may connect, what is answered, and what a client leaves behind."""
+
+import asyncio
+import datetime as dt
+import json
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import pytest_asyncio
+import uvicorn
+from ringback.graphql_api.app import routes
+from ringback.graphql_api.context import Context
+from ringback.graphql_api.errors import unauthenticated
+from ringback.graphql_api.schema import schema
+from ringback.graphql_api.tailer import Tailer
+from ringback.models import log, tokens
+from ringback.models.access import ApiToken, Role
+from ringback.models.inbox import Inbox
+from ringback.models.log import Position
+from starlette.types import ASGIApp
+from strawberry.types import ExecutionResult
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
+
+from tests.contract import operations
+from tests.graphql_api.conftest import Api
+from tests.graphql_api.test_live_log import CURSORS, PATIENCE, caught_up, subscribed, write
+from tests.program import Program
+
+PROTOCOL = Subprotocol("graphql-transport-ws")
+ADMIN = "rbk_an-admin-token-of-these-tests"
+VIEWER = "{ viewer { token { name } } }"
+ASKED = {"viewer": {"token": {"name": "ws"}}}
+
+
+@dataclass(frozen=True)
+class Served:
+    """The API in this process, on a port of this machine."""
+
+    api: Api
+    port: int
+
+    def open(self, *, protocols: Sequence[Subprotocol] | None = (PROTOCOL,), **options: Any) -> connect:
+        return connect(f"ws://127.0.0.1:{self.port}/graphql", subprotocols=protocols, **options)
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp) -> AsyncIterator[int]:
+    """The application answers on this port."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, ws="websockets-sansio"))
+        running = asyncio.create_task(server._serve(sockets=[sock]))
+        while not server.started:
+            await asyncio.sleep(0.001)
+        yield sock.getsockname()[1]
+        server.force_exit = server.should_exit = True
+        await running
+
+
+@pytest_asyncio.fixture
+async def served(api: Api) -> AsyncIterator[Served]:
+    await tokens.ensure_admin(ADMIN, "ws")
+    async with serving(routes(api.services)) as port:
+        yield Served(api, port)
+
+
+async def send(connection: ClientConnection, **message: Any) -> None:
+    await connection.send(json.dumps(message))
+
+
+async def received(connection: ClientConnection) -> dict[str, Any]:
+    async with asyncio.timeout(PATIENCE):
+        message: dict[str, Any] = json.loads(await connection.recv(decode=True))
+    return message
+
+
+async def init(connection: ClientConnection, secret: str = ADMIN) -> None:
+    await send(connection, type="connection_init", payload={"Authorization": f"Bearer {secret}"})
+    assert await received(connection) == {"type": "connection_ack"}
+
+
+async def subscribe(connection: ClientConnection, query: str, op: str = "1", **variables: Any) -> None:
+    await send(connection, type="subscribe", id=op, payload={"query": query, "variables": variables})
+
+
+async def run(connection: ClientConnection, query: str, op: str = "1", **variables: Any) -> list[dict[str, Any]]:
+    """All messages that answer one operation, without their id."""
+    await subscribe(connection, query, op, **variables)
+    answers = []
+    while not answers or answers[-1]["type"] not in ("complete", "error"):
+        answers.append(await received(connection))
+        assert answers[-1].pop("id") == op
+    return answers
+
+
+async def closed(connection: ClientConnection) -> tuple[int, str]:
+    """Code and reason with which the server closes, having sent nothing before."""
+    with pytest.raises(ConnectionClosed) as error:
+        async with asyncio.timeout(PATIENCE):
+            pytest.fail(f"not closed, but {await connection.recv()!r}")
+    assert error.value.rcvd is not None
+    return error.value.rcvd.code, error.value.rcvd.reason
+
+
+async def revoked() -> str:
+    token, secret = await tokens.create_token("revoked", Role.ADMIN)
+    await ApiToken.filter(id=token.id).update(revoked_at=token.created_at)
+    return secret
+
+
+async def expired() -> str:
+    token, secret = await tokens.create_token("expired", Role.ADMIN)
+    await ApiToken.filter(id=token.id).update(expires_at=token.created_at - dt.timedelta(seconds=1))
+    return secret
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [{}, {"Authorization": "Bearer rbk_wrong"}, {"Authorization": ADMIN}, {"Authorization": 5},
+     {"Authorization": "revoked"}, {"Authorization": "expired"}, {"token": ADMIN}],
+)  # fmt: skip
+async def test_without_a_valid_token_it_is_closed_before_anything_runs(served: Served, payload: dict[str, Any]) -> None:
+    if payload.get("Authorization") in ("revoked", "expired"):
+        secret = await (revoked() if payload["Authorization"] == "revoked" else expired())
+        payload = {"Authorization": f"Bearer {secret}"}
+    async with served.open() as connection:
+        await send(connection, type="connection_init", payload=payload)
+        await subscribe(connection, VIEWER)
+        assert await closed(connection) == (4403, "Forbidden")
+
+
+async def test_the_name_of_the_payload_s_key_is_as_free_as_a_header_s(served: Served) -> None:
+    async with served.open() as connection:
+        await send(connection, type="connection_init", payload={"authorization": f"bearer {ADMIN}"})
+        assert await received(connection) == {"type": "connection_ack"}
+
+
+async def test_nothing_runs_before_connection_init(served: Served) -> None:
+    async with served.open() as connection:
+        await subscribe(connection, VIEWER)
+        assert await closed(connection) == (4401, "Unauthorized")
+
+
+@pytest.mark.parametrize("protocols", [None, [Subprotocol("graphql-ws")], [Subprotocol("soap")]])
+async def test_another_subprotocol_is_refused(served: Served, protocols: list[Subprotocol] | None) -> None:
+    async with served.open(protocols=protocols) as connection:
+        assert await closed(connection) == (4406, "Subprotocol not acceptable")
+
+
+async def test_queries_and_mutations_run_too(served: Served) -> None:
+    async with served.open() as connection:
+        assert connection.subprotocol == PROTOCOL
+        await init(connection)
+        assert await run(connection, VIEWER) == [{"type": "next", "payload": {"data": ASKED}}, {"type": "complete"}]
+        done, complete = await run(connection, operations()["UpdateSiteSettings"], input={"trackLeads": True})
+        assert done["payload"]["data"]["updateSiteSettings"]["siteSettings"]["trackLeads"] is True
+        assert complete == {"type": "complete"}
+        await send(connection, type="ping")
+        assert await received(connection) == {"type": "pong"}
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ("{ nope }", "GRAPHQL_VALIDATION_FAILED"),
+        ("{ viewer { ", "GRAPHQL_PARSE_FAILED"),
+        ('{ "' + "x" * 500 + '" }', "GRAPHQL_PARSE_FAILED"),
+        ("{a" * 3_000 + "}" * 3_000, "GRAPHQL_PARSE_FAILED"),
+        ("query a { viewer { token { name } } } query b { viewer { token { name } } }", "BAD_REQUEST"),
+    ],
+)
+async def test_a_document_that_cannot_be_executed_ends_alone(served: Served, query: str, code: str) -> None:
+    async with served.open() as connection:
+        await init(connection)
+        await subscribe(connection, CURSORS, "log")
+        await subscribed(served.api, 1)
+        ((error),) = await run(connection, query)
+        assert error["type"] == "error"
+        assert {one["extensions"]["code"] for one in error["payload"]} == {code}
+        await write("still followed")
+        assert (await received(connection))["payload"]["data"]["deliveryLog"]["message"] == "still followed"
+
+
+async def test_what_only_a_websocket_can_carry_is_refused_too(served: Served) -> None:
+    async with served.open() as connection:
+        await init(connection)
+        given = {"model": "lead", "actions": ["CREATED"], "url": "https://x.example/", "name": "\ud800"}
+        answer, _ = await run(connection, operations()["CreateWebhook"], input=given)
+        ((error),) = answer["payload"]["data"]["createWebhook"]["errors"]
+        assert (error["code"], error["field"]) == ("INVALID", "input.name")
+
+
+async def test_a_refused_subscription_says_so_with_its_code(served: Served) -> None:
+    async with served.open() as connection:
+        await init(connection)
+        answer, complete = await run(connection, CURSORS, after="garbage")
+        assert (answer["type"], complete) == ("next", {"type": "complete"})
+        ((error),) = answer["payload"]["errors"]
+        assert not answer["payload"]["data"]
+        assert error["message"] == "after: 'garbage' is not a cursor of the delivery log"
+        assert error["extensions"] == {"code": "BAD_USER_INPUT"}
+        answer, _ = await run(connection, operations()["InboxTail"], id="inb_01h455vb4pex5vsknk084sn02q")
+        ((error),) = answer["payload"]["errors"]
+        assert error["message"] == "inboxId: there is no inbox with the id inb_01h455vb4pex5vsknk084sn02q"
+
+
+async def test_nothing_internal_leaks(served: Served) -> None:
+    made = (await served.api.do("CreateInbox", input={}))["inbox"]["id"]
+    await Inbox.all().update(responses=[{"nope": 1}])
+    async with served.open() as connection:
+        await init(connection)
+        answer, _ = await run(connection, "query ($id: ID!) { inbox(id: $id) { id } }", id=made)
+        ((error),) = answer["payload"]["errors"]
+        assert error["extensions"]["code"] == "INTERNAL"
+        assert error["extensions"]["id"] in error["message"]
+        assert "nope" not in json.dumps(answer)
+
+
+@pytest.mark.parametrize("how", ["complete", "close", "vanish"])
+async def test_a_subscription_ends_with_its_client(served: Served, how: str) -> None:
+    async with served.open() as connection:
+        await init(connection)
+        for number in range(3):
+            await subscribe(connection, CURSORS, str(number))
+        await subscribed(served.api, 3)
+        if how == "complete":
+            await send(connection, type="complete", id="1")
+            await subscribed(served.api, 2)
+        elif how == "close":
+            await connection.close()
+            await subscribed(served.api, 0)
+        else:
+            connection.transport.abort()
+            await subscribed(served.api, 0)
+
+
+async def test_a_client_that_does_not_read_falls_behind_and_resumes(served: Served) -> None:
+    """20 MB are written for a client that reads nothing: what does not fit into sockets and 50 places is not kept."""
+    total, slow = 5_000, Tailer(await log.epoch(), max_waiting=50)
+    tailing = asyncio.create_task(slow.run())
+    api = Api(replace(served.api.services, tailer=slow), served.api.token)
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    async with serving(routes(api.services)) as port:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+        async with replace(served, port=port).open(sock=sock, max_queue=1, compression=None) as connection:
+            await init(connection)
+            await subscribe(connection, CURSORS)
+            await subscribed(api, 1)
+            for start in range(0, total, 250):
+                await write(*(f"{n} {'x' * 4_000}" for n in range(start, start + 250)))
+                await caught_up(slow)
+            seen, answer = [], await received(connection)
+            while "errors" not in answer["payload"]:
+                seen.append(answer["payload"]["data"]["deliveryLog"])
+                answer = await received(connection)
+            ((error),) = answer["payload"]["errors"]
+            assert error["extensions"] == {"code": "CURSOR_BEHIND"}
+            assert 50 <= len(seen) < total
+            assert (await received(connection))["type"] == "complete"
+            assert slow.subscribers == 0
+            await subscribe(connection, CURSORS, "2", after=seen[-1]["cursor"])
+            while len(seen) < total:
+                seen.append((await received(connection))["payload"]["data"]["deliveryLog"])
+        assert [int(entry["message"].split()[0]) for entry in seen] == list(range(total))
+    tailing.cancel()
+
+
+async def test_a_token_that_is_revoked_ends_what_it_started(api: Api) -> None:
+    refusal = {"message": unauthenticated().message, "extensions": {"code": "UNAUTHENTICATED"}}
+    token, _ = await tokens.create_token("soon revoked", Role.ADMIN)
+    # A connection whose token was looked at long ago.
+    context = Context(api.services, token, trusted_until=0.0)
+    beginning = Position(await log.epoch(), 0, 0).cursor()
+    inbox = (await api.do("CreateInbox", input={}))["inbox"]["id"]
+    following = await schema.subscribe(CURSORS, variable_values={"after": beginning}, context_value=context)
+    await write("1", "2")
+    first: Any = await anext(following)  # type: ignore[arg-type]
+    assert first.data["deliveryLog"]["message"] == "1"
+    await tokens.revoke_token(
+        str(next(t["id"] for t in (await api.ask("ApiTokens"))["nodes"] if t["name"] == token.name))
+    )
+    context.trusted_until = 0.0
+    second: Any = await anext(following)  # type: ignore[arg-type]
+    assert second.data is None
+    assert [error.formatted for error in second.errors] == [refusal]
+    assert api.services.tailer.subscribers == 0
+    for document, given in ((VIEWER, {}), (operations()["InboxTail"], {"id": inbox}), (CURSORS, {})):
+        stream = await schema.stream(document, variable_values=given, context_value=context)
+        ((result),) = [one async for one in stream]
+        assert isinstance(result, ExecutionResult)
+        assert result.data is None
+        assert [error.formatted for error in result.errors or ()] == [refusal]
+
+
+async def test_a_message_over_one_mebibyte_closes_the_connection(program: Program) -> None:
+    address = program.url.replace("http", "ws", 1) + "/graphql"
+    async with connect(address, subprotocols=[PROTOCOL]) as connection:
+        await init(connection, program.token)
+        await subscribe(connection, VIEWER, padding="x" * 1_000_000)
+        assert (await received(connection))["payload"]["data"] is not None
+        assert (await received(connection))["type"] == "complete"
+        await subscribe(connection, VIEWER, padding="x" * 1_100_000)
+        assert (await closed(connection))[0] == 1009
+    assert "Traceback" not in program.log()
