@@ -218,12 +218,12 @@ class InboxSubscription:
     ) -> AsyncGenerator[InboxRequest | None, None]:
         """Follow an inbox."""
         key = query_key(Prefix.INBOX, inbox_id, "inboxId")
-        listener = wakeups.listen(Topic.RECEIVED)
         requests = rows.InboxRequest.filter(inbox_id=key)
         newest = await requests.order_by("-id").first()
         if not await rows.Inbox.exists(id=key):
             raise bad_user_input(f"inboxId: there is no inbox with the id {inbox_id}")
         last = newest.id if newest else None
+        listener = wakeups.listen(Topic.RECEIVED)
         while await rows.Inbox.exists(id=key):
             found = await (requests.filter(id__gt=last) if last else requests).order_by("id").limit(PAGE)
             for row in found:

@@ -1,0 +1,100 @@
+"""What an inbox receives, live."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from ringback.graphql_api.inbox import PAGE
+from ringback.models.inbox import Inbox
+from ringback.models.inboxes import Received
+from ringback.models.wakeups import Topic, wakeups
+
+from tests.graphql_api.conftest import Api
+from tests.graphql_api.test_live_log import PATIENCE, take
+
+
+async def arrive(api: Api, inbox: str, body: str) -> None:
+    """A request reaches the inbox of this name."""
+    token = (await Inbox.get(name=inbox)).token
+    received = Received("POST", f"/inbox/{token}?n={body}", (("x-shop", "a"),), body.encode(), "127.0.0.1")
+    assert await api.services.inboxes.receive(token, received) is not None
+
+
+async def tailed(api: Api, name: str) -> tuple[str, Any]:
+    """The id of a new inbox of this name that has received one request, and a subscription to it that has begun."""
+    made = (await api.do("CreateInbox", input={"name": name}))["inbox"]["id"]
+    await arrive(api, name, "before")
+    stream = await api.follow("InboxTail", id=made)
+    return made, stream
+
+
+async def begun(stream: Any) -> "asyncio.Task[list[Any]]":
+    """Wait for the first result in the background, once the subscription has looked what there is and listens."""
+    waiting = asyncio.create_task(take(stream, 1))
+    async with asyncio.timeout(PATIENCE):
+        while not wakeups._listeners[Topic.RECEIVED]:
+            await asyncio.sleep(0)
+    return waiting
+
+
+def bodies(results: list[Any]) -> list[str]:
+    assert [result.errors for result in results] == [None] * len(results)
+    return [result.data["inboxRequest"]["body"] for result in results]
+
+
+async def test_each_request_from_now_on(api: Api) -> None:
+    _, stream = await tailed(api, "one")
+    await tailed(api, "other")
+    waiting = await begun(stream)
+    await arrive(api, "other", "not ours")
+    await arrive(api, "one", "1")
+    ((first),) = await waiting
+    shown = first.data["inboxRequest"]
+    assert shown.pop("id").startswith("req_")
+    assert shown.pop("receivedAt").endswith("Z")
+    assert shown.pop("url").endswith("?n=1")
+    assert shown == {
+        "method": "POST", "headers": [{"name": "x-shop", "value": "a"}], "body": "1", "bodyBase64": "MQ==",
+        "remoteAddress": "127.0.0.1", "responseStatusCode": 200, "signature": "ABSENT", "event": None,
+    }  # fmt: skip
+    await arrive(api, "one", "2")
+    assert bodies(await take(stream, 1)) == ["2"]
+    await stream.aclose()
+
+
+async def test_a_burst_comes_whole_and_in_order(api: Api) -> None:
+    _, stream = await tailed(api, "one")
+    waiting = await begun(stream)
+    count = 2 * PAGE + 3
+    for n in range(count):
+        await arrive(api, "one", str(n))
+    assert bodies([*await waiting, *await take(stream, count - 1)]) == [str(n) for n in range(count)]
+    await stream.aclose()
+
+
+async def test_it_goes_on_over_a_clearing_and_ends_with_the_inbox(api: Api) -> None:
+    made, stream = await tailed(api, "one")
+    waiting = await begun(stream)
+    assert (await api.do("ClearInbox", id=made))["deletedCount"] == 1
+    await arrive(api, "one", "after")
+    assert bodies(await waiting) == ["after"]
+    await api.do("DeleteInbox", id=made)
+    async with asyncio.timeout(PATIENCE):
+        assert [result async for result in stream] == []
+
+
+@pytest.mark.parametrize(
+    ("inbox_id", "message"),
+    [
+        ("inb_01h455vb4pex5vsknk084sn02q", "inboxId: there is no inbox with the id inb_01h455vb4pex5vsknk084sn02q"),
+        ("whk_01h455vb4pex5vsknk084sn02q", "inboxId: 'whk_01h455vb4pex5vsknk084sn02q' is not an id of this kind"),
+        ("", "inboxId: '' is not an id"),
+        ("\ud800", "inboxId: '\\ud800' is not an id"),
+    ],
+)
+async def test_an_id_that_names_no_inbox(api: Api, inbox_id: str, message: str) -> None:
+    stream = await api.follow("InboxTail", id=inbox_id)
+    ((result),) = [one async for one in stream]
+    ((error),) = result.errors or ()
+    assert error.message.startswith(message)
+    assert error.extensions == {"code": "BAD_USER_INPUT"}
