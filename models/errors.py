@@ -1,7 +1,7 @@
 """One tree of errors; each class says in a sentence what went wrong and who can mend it.
 
     RingbackError
-    ├─ ConfigurationError      the operator must change a setting, a file or the machine; the program ends with exit code 1
+    ├─ ConfigurationError      the operator must change a setting, a file or the machine; exit code 1
     ├─ TrackingError           the developer's code uses a tracked model in a way that cannot be recorded
     ├─ InputRejected           a person's input is refused; carries one Problem for each thing to mend
     ├─ TemplateError           a Liquid template cannot be parsed, or could not be rendered
