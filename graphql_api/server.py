@@ -12,6 +12,7 @@ from typing import Any
 
 import uvicorn
 from ringback.graphql_api.app import application
+from ringback.graphql_api.every_method import EveryMethodProtocol
 from ringback.graphql_api.http import MAX_BODY_BYTES
 from ringback.jobs.worker import Working, working
 from ringback.models import db, tokens
@@ -153,6 +154,7 @@ def _config(app: Any) -> uvicorn.Config:
         app,
         lifespan="off",
         log_config=None,
+        http=EveryMethodProtocol,
         access_log=False,
         ws="websockets-sansio",
         ws_max_size=MAX_BODY_BYTES,

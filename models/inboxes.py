@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from uuid import UUID
 
+import structlog
 from ringback.models import clock, ids
-from ringback.models.errors import ProblemCode
+from ringback.models.errors import ConfigurationError, ProblemCode
 from ringback.models.event import Event
 from ringback.models.ids import Prefix
 from ringback.models.inbox import Inbox, InboxRequest, SignatureCheck
@@ -20,6 +21,8 @@ from ringback.models.webhook import Webhook
 from tortoise.expressions import F
 from tortoise.transactions import in_transaction
 from yarl import URL
+
+logger = structlog.get_logger("ringback.inbox")
 
 PATH = "/inbox/"
 MAX_NAME = 200
@@ -169,7 +172,13 @@ class Inboxes:
         headers = {name.lower(): value for name, value in request.headers}
         if sealed is None:
             return SignatureCheck.NOT_CHECKED if "webhook-signature" in headers else SignatureCheck.ABSENT
-        return SignatureCheck(verify(headers, request.body, self._secrets.open(sealed), now=None).value)
+        try:
+            secret = self._secrets.open(sealed)
+        except ConfigurationError as error:
+            # The operator's mistake must not cost the request.
+            logger.warning("cannot check a signature", action="receive", reason=str(error))
+            return SignatureCheck.NOT_CHECKED
+        return SignatureCheck(verify(headers, request.body, secret, now=None).value)
 
 
 async def wait_before(response: InboxResponse) -> None:

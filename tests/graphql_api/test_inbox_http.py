@@ -2,6 +2,7 @@
 
 import base64
 import http.client
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -40,7 +41,9 @@ def path(inbox: dict[str, Any]) -> str:
     return urlsplit(inbox["url"]).path
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "PURGE"])
+@pytest.mark.parametrize(
+    "method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "PURGE", "X-RING", "get", "!"]
+)
 def test_every_method_is_kept_and_answered(served: Program, method: str) -> None:
     inbox = make_inbox(served, responses=[{"statusCode": 202, "body": "taken", "contentType": "text/html"}])
     status, headers, text = served.request(
@@ -56,6 +59,49 @@ def test_every_method_is_kept_and_answered(served: Program, method: str) -> None
     assert {"name": "x-shop", "value": "Ада"} in request["headers"]
     assert (request["remoteAddress"], request["responseStatusCode"]) == ("127.0.0.1", 202)
     assert (request["signature"], request["event"]) == ("ABSENT", None)
+
+
+def test_methods_of_all_kinds_follow_one_another_on_a_connection(served: Program) -> None:
+    inbox = make_inbox(served)
+    where = urlsplit(served.url)
+    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=30)
+    methods = ["POST", "RING", "GET", "RING", "PUT"]
+    for method in methods:
+        connection.request(method, path(inbox), b"RING / HTTP/1.1\r\n\r\n")
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (200, b"")
+    connection.close()
+    assert [request["method"] for request in received(served, inbox)] == methods
+    assert {request["body"] for request in received(served, inbox)} == {"RING / HTTP/1.1\r\n\r\n"}
+
+
+def test_a_body_in_parts_is_not_taken_for_a_request(served: Program) -> None:
+    inbox = make_inbox(served)
+    where = urlsplit(served.url)
+    with socket.create_connection((where.hostname or "", where.port or 0), timeout=30) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for number, part in enumerate(
+            (f"POST {path(inbox)} HTTP/1.1\r\n", "Host: x\r\nContent-Length: 10\r\n\r\n", "RING /", "abcd")
+        ):
+            connection.sendall(part.encode())
+            served.wait_until(lambda n=number: received(served, inbox) != [] or n < 3, "the request")
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200 OK\r\n")
+    ((request),) = received(served, inbox)
+    assert (request["method"], request["body"]) == ("POST", "RING /abcd")
+
+
+def test_what_is_no_http_at_all(served: Program) -> None:
+    where = urlsplit(served.url)
+    for nonsense in (
+        b"nonsense\r\n\r\n",
+        b"\x16\x03\x01\x02\x00",
+        b"RI NG / HTTP/1.1\r\n\r\n",
+        b"(RING) / HTTP/1.1\r\n\r\n",
+    ):
+        with socket.create_connection((where.hostname or "", where.port or 0), timeout=30) as connection:
+            connection.sendall(nonsense)
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert "Traceback" not in served.log()
 
 
 def test_it_answers_in_order_and_repeats_the_last(served: Program) -> None:
