@@ -66,11 +66,15 @@ async def update_order(
         if order is None:
             raise not_found("order", order_id)
         check_unchanged(order.updated_at, expected_updated_at)
-        customer = await OrderCustomer.get(order_id=key, using_db=db)
+        # An order that other code made may have no customer.
+        customer = await OrderCustomer.get_or_none(order_id=key, using_db=db)
         items = await OrderItem.filter(order_id=key).using_db(db)
         new_customer, new_items = values.pop("customer", None), values.pop("items", None)
         touched = any(getattr(order, name) != value for name, value in values.items())
-        if new_customer is not None and new_customer != Customer(customer.name, customer.phone, customer.email):
+        if new_customer is not None and customer is None:
+            await OrderCustomer.create(order_id=key, **asdict(new_customer), using_db=db)
+            touched = True
+        elif new_customer is not None and customer is not None and new_customer != _customer(customer):
             await customer.update_from_dict(asdict(new_customer)).save(using_db=db)
             touched = True
         if new_items is not None and new_items != [_item(i) for i in items]:
@@ -96,6 +100,10 @@ async def _replace_items(db: BaseDBAsyncClient, order: CustomerOrder, items: Seq
     rows = [OrderItem(order_id=order.id, position=position, **asdict(item)) for position, item in enumerate(items)]
     if rows:
         await OrderItem.bulk_create(rows, using_db=db)
+
+
+def _customer(row: OrderCustomer) -> Customer:
+    return Customer(row.name, row.phone, row.email)
 
 
 def _item(row: OrderItem) -> Item:

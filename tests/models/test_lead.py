@@ -1,0 +1,84 @@
+"""Leads: callback requests become some while the site wants them."""
+
+from typing import Any
+
+import pytest
+from ringback.models import lead, site
+from ringback.models.errors import InputRejected
+from ringback.models.event import Change, Event
+from ringback.models.ids import Prefix, encode
+from ringback.models.lead import Lead, LeadStatus
+
+from tests import rows
+
+
+async def watched() -> None:
+    await site.update_site_settings({"track_leads": True})
+    await rows.webhook(actions=["CREATED", "UPDATED", "DELETED"])
+
+
+def id_of(row: Lead) -> str:
+    return encode(Prefix.LEAD, row.id)
+
+
+async def changes() -> list[tuple[str, list[str]]]:
+    return [(str(c.action), c.changed_fields) for c in await Change.all().order_by("id")]
+
+
+async def test_while_leads_are_not_tracked_nothing_is_written(database: object) -> None:
+    await rows.webhook()
+    assert await lead.request_callback("Ада", "+7") is None
+    assert [await model.all().count() for model in (Lead, Change, Event)] == [0, 0, 0]
+
+
+async def test_while_they_are_a_request_becomes_a_lead_and_an_event(database: object) -> None:
+    await watched()
+    made = await lead.request_callback("  Ада ", "+7 900")
+    assert made is not None
+    assert (made.name, made.phone, made.status, made.comment) == ("Ада", "+7 900", LeadStatus.NEW, None)
+    ((change),) = await Change.all()
+    assert (change.object_id, change.item["name"], change.item["phone"]) == (id_of(made), "Ада", "+7 900")
+    assert await Event.filter(change_id=change.id).count() == 1
+
+
+@pytest.mark.parametrize(("name", "phone"), [("", "+7"), ("Ада", " "), ("a\nb", "+7"), ("Ада", "1" * 65)])
+async def test_a_form_that_is_not_filled_in_is_refused_whether_leads_are_tracked_or_not(
+    database: object, name: str, phone: str
+) -> None:
+    for wanted in (False, True):
+        await site.update_site_settings({"track_leads": wanted})
+        with pytest.raises(InputRejected):
+            await lead.request_callback(name, phone)
+    assert await Lead.all().count() == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "changed"),
+    [
+        ({"status": LeadStatus.DONE, "comment": "called\nback"}, ["comment", "status"]),
+        ({"name": "Grace"}, ["name"]),
+        ({"name": "Ада", "phone": " +7 ", "status": LeadStatus.NEW, "comment": None}, None),
+        ({}, None),
+    ],
+)
+async def test_an_update_is_one_change_or_none(
+    database: object, given: dict[str, Any], changed: list[str] | None
+) -> None:
+    await watched()
+    made = await lead.request_callback("Ада", "+7")
+    assert made is not None
+    updated = await lead.update_lead(id_of(made), given)
+    expected = [] if changed is None else [("UPDATED", changed)]
+    assert [(action, sorted(names)) for action, names in (await changes())[1:]] == expected
+    assert (updated.updated_at > made.updated_at) is bool(expected)
+
+
+async def test_a_deleted_lead_is_gone(database: object) -> None:
+    await watched()
+    made = await lead.request_callback("Ада", "+7")
+    assert made is not None
+    await lead.delete_lead(id_of(made))
+    assert await changes() == [("CREATED", []), ("DELETED", [])]
+    for use in (lead.delete_lead(id_of(made)), lead.update_lead(id_of(made), {"name": "x"})):
+        with pytest.raises(InputRejected, match="There is no lead with the id lead_"):
+            await use
