@@ -60,7 +60,7 @@ class Event(Model):
     due_at = fields.DatetimeField(null=True)
     #: Who delivers it now, null while nobody does.
     lease = fields.UUIDField(null=True)
-    #: When the worker that holds the lease began; from then on its death may lie between sending and recording.
+    #: When the worker that holds the lease began, from when on its death may lie between sending and recording.
     lease_begun_at = fields.DatetimeField(null=True)
     created_at = fields.DatetimeField()
     finished_at = fields.DatetimeField(null=True)

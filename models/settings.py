@@ -96,6 +96,8 @@ class Settings(BaseSettings):
     @classmethod
     def _public_url(cls, value: str) -> str:
         url = URL(value)
+        if url.user or url.password:
+            raise ValueError("must not hold credentials")
         if value and (url.scheme not in ("http", "https") or not url.host or url.query_string or url.fragment):
             raise ValueError(f"{value} is not an http(s) address such as https://hooks.example")
         return value.rstrip("/")

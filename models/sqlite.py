@@ -237,6 +237,7 @@ class _WriteTransaction(TransactionContext):
 
     async def __aenter__(self) -> TransactionalDBClient:
         tx = cast(SqliteTransaction, self.client)
+        connections = get_connections()  # raises without a Tortoise context, when there is nothing to undo yet
         await self._gate.acquire()
         try:
             await finish(self._open(tx))
@@ -247,7 +248,7 @@ class _WriteTransaction(TransactionContext):
             finally:
                 self._gate.release()
             raise
-        self._token = get_connections().set(self.connection_name, tx)
+        self._token = connections.set(self.connection_name, tx)
         return tx
 
     async def _open(self, tx: SqliteTransaction) -> None:

@@ -16,7 +16,7 @@ from gql import Client, gql
 from gql.transport.websockets import WebsocketsTransport
 from graphql import OperationDefinitionNode, parse
 
-from tests.program import Program
+from tests.program import PATIENCE_SECONDS, Program
 
 README = (Path(__file__).parent.parent.parent / "README.md").read_text()
 
@@ -58,14 +58,28 @@ class Reader:
 
 
 @asynccontextmanager
-async def live_log(program: Program, document: str) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+async def live_log(program: Program, document: str) -> AsyncIterator[asyncio.Queue[dict[str, Any]]]:
+    """What the live log shows from now on."""
     transport = WebsocketsTransport(
         url=program.url.replace("http", "ws", 1) + "/graphql",
         init_payload={"Authorization": f"Bearer {program.token}"},
         subprotocols=["graphql-transport-ws"],
     )
+    shown: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     async with Client(transport=transport) as session:
-        yield (entry["deliveryLog"] async for entry in session.subscribe(gql(document)))
+
+        async def follow() -> None:
+            async for entry in session.subscribe(gql(document)):
+                shown.put_nowait(entry["deliveryLog"])
+
+        following = asyncio.create_task(follow())
+        await asyncio.sleep(0)
+        # What is asked afterwards over the same connection is answered afterwards; then the subscription has begun.
+        for _ in range(3):
+            await session.execute(gql("{ leads { nodes { id } } }"))
+        yield shown
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
 
 
 async def test_walkthrough(program: Program) -> None:
@@ -76,14 +90,11 @@ async def test_walkthrough(program: Program) -> None:
     assert reader.run("TrackLeads")["siteSettings"] == {"trackLeads": True}
 
     async with live_log(program, reader.text("DeliveryLog")) as entries:
-        following = aiter(entries)
-        waiting = asyncio.ensure_future(anext(following))
-        await asyncio.sleep(0.3)  # the subscription has no sign of its own that it has begun
         answer = await asyncio.to_thread(reader.run, "RequestCallback")
         assert answer["accepted"] is True
         assert answer["lead"]["name"] == "Мария Иванова"
-        recorded = await asyncio.wait_for(waiting, 10)
-        attempted = await asyncio.wait_for(anext(following), 20)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            recorded, attempted = await entries.get(), await entries.get()
     assert recorded["kind"] == "EVENT_RECORDED"
     assert recorded["attempt"] is None
     assert attempted["kind"] == "ATTEMPT_FINISHED"

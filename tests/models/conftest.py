@@ -64,7 +64,8 @@ async def changes() -> list[Seen]:
     events = await Event.all().order_by("id").values_list("change_id", flat=True)
     logged = await LogEntry.all().order_by("id").values_list("event_id", "kind")
     assert list(events) == [c.id for c in found]
-    assert list(logged) == [(key, "EVENT_RECORDED") for key in await Event.all().order_by("id").values_list("id", flat=True)]  # fmt: skip
+    keys = await Event.all().order_by("id").values_list("id", flat=True)
+    assert list(logged) == [(key, "EVENT_RECORDED") for key in keys]
     return [(c.model, c.action.lower(), c.object_id, c.changed_fields) for c in found]
 
 

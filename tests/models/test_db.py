@@ -1,0 +1,354 @@
+"""Opening and migrating: from nothing, again, by several at once, and every file that is none of ours."""
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ringback.models import (
+    ConfigurationError,
+    Settings,
+    connect,
+    db,
+    load_settings,
+    migrate,
+    migrate_config,
+    opened,
+    sqlite_connection,
+    tortoise_apps,
+)
+from ringback.models.log import Installation
+from ringback.models.site import SiteSettings
+from ringback.models.sqlite import SqliteClient
+from tortoise import Tortoise
+from tortoise.connection import get_connection
+from tortoise.migrations.autodetector import MigrationAutodetector
+from tortoise.transactions import in_transaction
+
+from tests.models.conftest import MODELS, changes, watch
+from tests.models.shop import Branch
+
+NAMES = [f"ringback.{name}" for name in db.known_migrations()]
+SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY type, name"
+
+
+@contextmanager
+def sql(path: Path) -> Iterator[sqlite3.Connection]:
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def schema(path: Path) -> list[Any]:
+    with sql(path) as connection:
+        return connection.execute(SCHEMA).fetchall()
+
+
+async def test_from_nothing_and_again(chosen: Settings) -> None:
+    assert await migrate(chosen) == NAMES
+    before = schema(chosen.database_path)
+    assert await migrate(chosen) == []
+    assert schema(chosen.database_path) == before
+    async with opened(chosen):
+        assert (await SiteSettings.get()).track_leads is False
+        assert (await Installation.get()).epoch.version == 7
+    assert oct(chosen.data_dir.stat().st_mode & 0o777) == "0o700"
+
+
+MIGRATE = """
+import asyncio, sys
+from ringback.models import load_settings, migrate
+print(*asyncio.run(migrate(load_settings(data_dir=sys.argv[1], models=("tests.models.shop",)))))
+"""
+
+
+async def test_by_three_processes_at_once(tmp_path: Path) -> None:
+    command = (sys.executable, "-c", MIGRATE, str(tmp_path))
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    workers = [await asyncio.create_subprocess_exec(*command, **pipes) for _ in range(3)]
+    answers = []
+    for worker in workers:
+        printed, errors = await worker.communicate()
+        assert (worker.returncode, errors) == (0, b"")
+        answers.append(printed.decode().split())
+    assert sorted(answers) == [[], [], NAMES]
+    with sql(tmp_path / "ringback.db") as connection:
+        assert connection.execute("SELECT COUNT(*) FROM ringback_installation").fetchall() == [(1,)]
+
+
+async def test_by_two_tasks_at_once(chosen: Settings) -> None:
+    done = await asyncio.gather(migrate(chosen), migrate(chosen))
+    assert sorted(done) == [[], NAMES]
+
+
+async def test_the_lock_is_given_back_after_a_failure(chosen: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*args: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(db, "_run", fail)
+    with pytest.raises(ZeroDivisionError):
+        await migrate(chosen)
+    monkeypatch.undo()
+    assert await migrate(chosen) == NAMES
+
+
+async def test_another_process_that_never_ends(chosen: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    from filelock import FileLock
+
+    monkeypatch.setattr(db, "MIGRATION_LOCK_SECONDS", 0.1)
+    chosen.data_dir.mkdir()
+    sentence = r"^another process has been migrating .* for 0\.1 s: wait for it"
+    with FileLock(f"{chosen.database_path}.migrate.lock"), pytest.raises(ConfigurationError, match=sentence):
+        await migrate(chosen)
+    assert not chosen.database_path.exists()
+
+
+@pytest.mark.parametrize("moment", range(6))
+async def test_ours_are_applied_all_or_none(chosen: Settings, moment: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crash at any of these moments leaves a database that the next start brings up to date."""
+    from ringback.models.sqlite import SqliteTransaction
+
+    original = SqliteTransaction.execute_query
+    left = [moment * 4]
+
+    async def crash(self: Any, query: str, values: Any = None) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise ZeroDivisionError
+        return await original(self, query, values)
+
+    monkeypatch.setattr(SqliteTransaction, "execute_query", crash)
+    with pytest.raises(ZeroDivisionError):
+        await migrate(chosen)
+    monkeypatch.undo()
+    assert schema(chosen.database_path) == []
+    assert await migrate(chosen) == NAMES
+
+
+async def test_the_models_agree_with_the_migrations(chosen: Settings) -> None:
+    config = db.tortoise_config(chosen.database_path)
+    await migrate(chosen)
+    await Tortoise.init(config=config)
+    detector = MigrationAutodetector(Tortoise.apps, {"ringback": config["apps"]["ringback"]})
+    assert [op for writer in await detector.changes() for op in writer.operations] == []
+    await Tortoise.close_connections()
+
+
+async def test_no_description_cuts_a_migration_in_two(chosen: Settings) -> None:
+    """Tortoise writes descriptions into its SQL and splits it at every semicolon."""
+    await migrate(chosen)
+    async with opened(chosen):
+        for model in Tortoise.apps["ringback"].values():
+            described = [model._meta.table_description, *(f.description for f in model._meta.fields_map.values())]
+            assert [text for text in described if text and ";" in text] == [], model.__name__
+
+
+async def test_migrating_makes_the_same_tables_as_generating(chosen: Settings, tmp_path: Path) -> None:
+    await migrate(chosen)
+    config = db.tortoise_config(tmp_path / "generated.db")
+    await Tortoise.init(config=config)
+    await Tortoise.generate_schemas()
+    await Tortoise.close_connections()
+
+    def columns(path: Path) -> dict[str, Any]:
+        with sql(path) as connection:
+            tables = [name for kind, name, _, _ in schema(path) if kind == "table" and name != "tortoise_migrations"]
+            return {
+                f"{pragma} {table}": sorted(
+                    row[1:] if pragma == "table_info" else row[2:]
+                    for row in connection.execute(f"PRAGMA {pragma}({table})")
+                )
+                for table in tables
+                for pragma in ("table_info", "foreign_key_list")
+            }
+
+    assert columns(chosen.database_path) == columns(tmp_path / "generated.db")
+
+
+async def test_tables_of_your_own_models_disturb_nothing(chosen: Settings) -> None:
+    await migrate(chosen)
+    before = schema(chosen.database_path)
+    with_shop = load_settings(data_dir=chosen.data_dir, models=MODELS)
+    assert await migrate(with_shop) == []
+    added = [row for row in schema(chosen.database_path) if row not in before]
+    assert [row for row in before if row not in schema(chosen.database_path)] == []
+    tables = {"bolt", "branch", "diary", "maker", "manual", "part", "product"}
+    assert {row[1] for row in added if row[0] == "table"} == tables == {row[2] for row in added}
+    async with opened(with_shop):
+        await watch("branch")
+        await Branch.create(town="Riga")
+        assert [c[1] for c in await changes()] == ["created"]
+    assert await migrate(with_shop) == []
+    async with opened(with_shop):
+        assert await Branch.all().count() == 1
+
+
+async def test_a_newer_database(chosen: Settings) -> None:
+    await migrate(chosen)
+    with sql(chosen.database_path) as connection:
+        connection.execute("INSERT INTO tortoise_migrations (app, name, applied_at) VALUES ('ringback', '0099_later', 'x')")  # fmt: skip  # noqa: E501
+    sentence = (
+        f"the database {chosen.database_path} is newer than this program (it has 0099_later): "
+        "upgrade Ringback, or use another database"
+    )
+    for attempt in (migrate(chosen), enter(chosen)):
+        with pytest.raises(ConfigurationError) as caught:
+            await attempt
+        assert str(caught.value) == sentence
+
+
+async def enter(settings: Settings) -> None:
+    async with opened(settings):
+        raise AssertionError("opened")
+
+
+async def test_an_older_database_is_not_opened(chosen: Settings) -> None:
+    chosen.data_dir.mkdir()
+    with pytest.raises(ConfigurationError, match=r"is older than this program \(it lacks 0001_initial\): run `ringback migrate`$"):  # fmt: skip  # noqa: E501
+        await enter(chosen)
+    await migrate(chosen)
+    with sql(chosen.database_path) as connection:
+        connection.execute("DELETE FROM tortoise_migrations WHERE name = '0002_first_rows'")
+    with pytest.raises(ConfigurationError, match=r"\(it lacks 0002_first_rows\)"):
+        await enter(chosen)
+
+
+async def test_a_file_that_is_no_database(chosen: Settings) -> None:
+    chosen.data_dir.mkdir()
+    chosen.database_path.write_text("dear diary, " * 1000)
+    for attempt in (migrate(chosen), enter(chosen)):
+        with pytest.raises(ConfigurationError) as caught:
+            await attempt
+        assert str(caught.value).startswith(f"cannot open the database {chosen.database_path} (")
+        assert "file is not a database" in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert chosen.database_path.read_text().startswith("dear diary")
+
+
+async def test_a_data_dir_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("")
+    with pytest.raises(ConfigurationError) as caught:
+        await migrate(load_settings(data_dir=tmp_path / "data"))
+    assert str(caught.value) == (
+        f"cannot write to {tmp_path / 'data'} (File exists): make it writable, "
+        "or set RINGBACK_DATA_DIR to another folder"
+    )
+
+
+UNPRIVILEGED = """
+import asyncio, os, sys
+from ringback.models import ConfigurationError, db, load_settings, migrate, opened
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+async def main():
+    chosen = load_settings(data_dir=sys.argv[1])
+    await migrate(chosen)
+try:
+    asyncio.run(main())
+except ConfigurationError as error:
+    print(error)
+"""
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that other users can reach, which pytest's own temporary folders are not."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+def unprivileged(data_dir: Path) -> str:
+    """What an ordinary user is told; root may write everywhere, so it steps down first."""
+    done = subprocess.run([sys.executable, "-c", UNPRIVILEGED, str(data_dir)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.strip()
+
+
+def test_a_data_dir_that_cannot_be_written(open_folder: Path) -> None:
+    data = open_folder / "data"
+    data.mkdir(mode=0o555)
+    for folder in (data, data / "inner"):
+        assert unprivileged(folder) == (
+            f"cannot write to {folder} (Permission denied): make it writable, "
+            "or set RINGBACK_DATA_DIR to another folder"
+        )
+    assert list(data.iterdir()) == []
+    data.chmod(0o755)
+
+
+def test_a_database_that_cannot_be_written(open_folder: Path) -> None:
+    data = open_folder / "data"
+    data.mkdir(mode=0o777)
+    data.chmod(0o777)
+    (data / "ringback.db").touch(mode=0o444)
+    assert unprivileged(data) == (
+        f"cannot write to {data / 'ringback.db'}: make it writable, or set RINGBACK_DATABASE_URL to another file"
+    )
+
+
+async def test_a_configuration_of_ones_own(tmp_path: Path) -> None:
+    """What an application writes that has its own Tortoise configuration, its own label and its own connection name."""
+    config = {
+        "connections": {"main": sqlite_connection(tmp_path / "app.db")},
+        "apps": {
+            **tortoise_apps(connection="main"),
+            "shop": {"models": ["tests.models.shop"], "default_connection": "main"},
+        },
+        "use_tz": True,
+    }
+    assert await migrate_config(config) == NAMES
+    assert await migrate_config(config) == []
+    await Tortoise.init(config=config)
+    await Tortoise.generate_schemas()
+    connect()
+    await watch("branch")
+    async with in_transaction():
+        await Branch.create(town="Riga")
+    assert [c[1] for c in await changes()] == ["created"]
+    assert isinstance(get_connection("main"), SqliteClient)
+    await Tortoise.close_connections()
+
+
+def test_the_apps_of_your_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    thing = "from tortoise import fields\nfrom tortoise.models import Model\nclass {0}(Model):\n    id = fields.IntField(primary_key=True)\n"  # fmt: skip  # noqa: E501
+    for name, text in {
+        "rb_plain": thing.format("A"),
+        "rb_labelled": thing.format("B") + "    class Meta:\n        app = 'garage'\n",
+        "rb_package": "from rb_package.inner import C\nfrom rb_plain import A\n",
+        "rb_second": thing.format("D"),
+        "rb_empty": "from rb_plain import A\n",
+    }.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(text)
+    (tmp_path / "rb_package" / "inner.py").write_text(thing.format("C") + "    class Meta:\n        app = 'pack'\n")
+    for name in ("rb_labelled", "rb_plain", "rb_second"):
+        (tmp_path / name / "migrations").mkdir()
+        (tmp_path / name / "migrations" / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    apps = tortoise_apps(["rb_plain", "rb_labelled", "rb_package"])
+    del apps["ringback"]
+    assert apps == {
+        "models": {"models": ["rb_plain"], "default_connection": "default", "migrations": "rb_plain.migrations"},
+        "garage": {"models": ["rb_labelled"], "default_connection": "default", "migrations": "rb_labelled.migrations"},
+        "pack": {"models": ["rb_package"], "default_connection": "default"},
+    }
+    with pytest.raises(ConfigurationError, match="^rb_plain.migrations and rb_second.migrations are both of the app 'models': set Meta.app"):  # fmt: skip  # noqa: E501
+        tortoise_apps(["rb_plain", "rb_second"])
+    with pytest.raises(ConfigurationError, match="^the module rb_empty defines no Tortoise models"):
+        tortoise_apps(["rb_empty"])
+    for name in list(sys.modules):
+        if name.startswith("rb_"):
+            del sys.modules[name]

@@ -1,0 +1,45 @@
+"""Ids: TypeIDs over UUIDv7, and what is said about those that are none."""
+
+from uuid import UUID, uuid4
+
+import pytest
+from ringback.models.ids import Prefix, decode, encode, new_key
+
+KEY = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
+TEXT = "evt_01h455vb4pex5vsknk084sn02q"
+
+
+def test_the_example_of_the_specification() -> None:
+    assert encode(Prefix.EVENT, KEY) == TEXT
+    assert decode(Prefix.EVENT, TEXT) == KEY
+
+
+def test_any_uuid_goes_round() -> None:
+    for key in (uuid4(), new_key(), UUID(int=0), UUID(int=2**128 - 1)):
+        for prefix in Prefix:
+            assert decode(prefix, encode(prefix, key)) == key
+
+
+def test_keys_grow() -> None:
+    keys = [new_key() for _ in range(2_000)]
+    assert keys == sorted(set(keys))
+    assert {(type(key), key.version) for key in keys} == {(UUID, 7)}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "evt_", "evt", "x", TEXT[:-1], TEXT + "0", TEXT.upper(), TEXT.replace("_", "-"), str(KEY), TEXT[:-1] + "u",
+     "evt_81h455vb4pex5vsknk084sn02q", f" {TEXT}", f"{TEXT}\n", "évt_01h455vb4pex5vsknk084sn02q", "A" * 100_000],
+)  # fmt: skip
+def test_malformed_ids(text: str) -> None:
+    with pytest.raises(ValueError, match="is not an id") as caught:
+        decode(Prefix.EVENT, text)
+    assert len(str(caught.value)) < 200
+    assert "looks like evt_01h455vb4pex5vsknk084sn02q" in str(caught.value) or "begins with evt_" in str(caught.value)
+
+
+def test_an_id_of_another_kind() -> None:
+    with pytest.raises(
+        ValueError, match="^'whk_01h4.*' is not an id of this kind; expected one that begins with evt_$"
+    ):
+        decode(Prefix.EVENT, encode(Prefix.WEBHOOK, KEY))

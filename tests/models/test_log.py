@@ -1,0 +1,148 @@
+"""The delivery log: positions, cursors, and what is told to a client whose place is gone."""
+
+import base64
+from uuid import UUID, uuid4
+
+import pytest
+from ringback.models import Settings, clock, log
+from ringback.models.errors import CursorExpired, CursorInvalid
+from ringback.models.log import LogEntry, LogFilter, LogKind, Position
+from tortoise.transactions import in_transaction
+
+EPOCH = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
+
+
+async def write(number: int, kind: LogKind = LogKind.EVENT_RECORDED, model: str = "lead") -> None:
+    at = await clock.now()
+    rows = [log.entry(kind, f"{n}", at=at, webhook_id=EPOCH, event_id=uuid4(), model=model) for n in range(number)]
+    await LogEntry.bulk_create(rows)
+
+
+@pytest.mark.parametrize(
+    "place", [Position(EPOCH, 0, 0), Position(EPOCH, 2**63 - 1, 2**63 - 1), Position(EPOCH, 7, 42)]
+)
+def test_cursors_go_round(place: Position) -> None:
+    cursor = place.cursor()
+    assert Position.parse(cursor) == place
+    assert cursor.replace("-", "").replace("_", "").isalnum()
+
+
+def test_positions_are_ordered() -> None:
+    assert Position(EPOCH, 0, 9) < Position(EPOCH, 0, 10) < Position(EPOCH, 1, 0)
+
+
+def encoded(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        "",
+        "x",
+        "not base64!",
+        "é",
+        "MQ",
+        encoded("1.2"),
+        encoded(f"{EPOCH.hex}.0.1.2"),
+        encoded(f"{EPOCH.hex}.0.-1"),
+        encoded(f"{EPOCH.hex}.-1.1"),
+        encoded(f"{EPOCH.hex}.0.{2**63:x}"),
+        encoded(f"{EPOCH.hex}.{2**63:x}.1"),
+        encoded(f"{EPOCH.hex}.0.zz"),
+        encoded(f"{EPOCH.hex[:-1]}.0.1"),
+        encoded(f"{EPOCH}.0.1"),  # Python's UUID takes it, cursor() writes none such
+        encoded(f"{EPOCH.hex}.0.0x1"),
+        encoded(f"{EPOCH.hex}.0.1_0"),
+        encoded(f"{EPOCH.hex}.0. 1"),
+        encoded(f"{EPOCH.hex}.0.01"),
+        encoded(f"{EPOCH.hex.upper()}.0.1"),
+        Position(EPOCH, 0, 1).cursor() + "=",
+        Position(EPOCH, 0, 1).cursor() + "\n",
+        "A" * 100_000,
+    ],
+)
+def test_malformed_cursors(cursor: str) -> None:
+    with pytest.raises(CursorInvalid, match="is not a cursor of the delivery log$") as caught:
+        Position.parse(cursor)
+    assert not isinstance(caught.value, CursorExpired)
+    assert len(str(caught.value)) < 200
+
+
+async def test_the_newest_place_and_what_follows(database: Settings) -> None:
+    epoch = await log.epoch()
+    assert await log.newest(epoch) == Position(epoch, 0, 0)
+    assert await log.after(Position(epoch, 0, 0), 10) == []
+    await write(5)
+    assert await log.newest(epoch) == Position(epoch, 0, 5)
+    assert [e.id for e in await log.after(Position(epoch, 0, 1), 3)] == [2, 3, 4]
+    with pytest.raises(ZeroDivisionError):
+        async with in_transaction():
+            await write(2)
+            raise ZeroDivisionError
+    assert await log.newest(epoch) == Position(epoch, 0, 5)
+    assert await log.after(Position(epoch, 0, 5), 10) == []
+
+
+async def test_every_place_of_a_whole_log_is_resumable(database: Settings) -> None:
+    epoch = await log.epoch()
+    await log.check_resumable(Position(epoch, 0, 0), epoch)
+    await write(3)
+    for row in range(4):
+        await log.check_resumable(Position(epoch, 0, row), epoch)
+
+
+async def test_a_trimmed_log(database: Settings) -> None:
+    epoch = await log.epoch()
+    await write(5)
+    await LogEntry.filter(id__lte=3).delete()
+    for row in (3, 4, 5):
+        await log.check_resumable(Position(epoch, 0, row), epoch)
+    with pytest.raises(CursorExpired, match="^the entries after this cursor are no longer kept$") as caught:
+        await log.check_resumable(Position(epoch, 0, 2), epoch)
+    assert Position.parse(caught.value.oldest) == Position(epoch, 0, 3)
+    assert [e.id for e in await log.after(Position.parse(caught.value.oldest), 10)] == [4, 5]
+
+
+async def test_a_log_trimmed_to_nothing(database: Settings) -> None:
+    epoch = await log.epoch()
+    await write(5)
+    await LogEntry.all().delete()
+    assert await log.newest(epoch) == Position(epoch, 0, 5)
+    await log.check_resumable(Position(epoch, 0, 5), epoch)
+    with pytest.raises(CursorExpired) as caught:
+        await log.check_resumable(Position(epoch, 0, 4), epoch)
+    assert Position.parse(caught.value.oldest) == Position(epoch, 0, 5)
+    await write(1)
+    assert [e.id for e in await log.after(Position(epoch, 0, 5), 10)] == [6]  # numbers are never used again
+
+
+async def test_another_database(database: Settings) -> None:
+    epoch = await log.epoch()
+    await write(2)
+    with pytest.raises(CursorExpired, match="^this cursor belongs to a database that was replaced$") as caught:
+        await log.check_resumable(Position(EPOCH, 0, 2), epoch)
+    assert Position.parse(caught.value.oldest) == Position(epoch, 0, 0)
+
+
+async def test_a_database_restored_from_before(database: Settings) -> None:
+    epoch = await log.epoch()
+    await write(2)
+    with pytest.raises(CursorExpired, match="^this cursor is ahead of a database that was restored$"):
+        await log.check_resumable(Position(epoch, 0, 3), epoch)
+
+
+async def test_filters(database: Settings) -> None:
+    await write(1)
+    await write(1, LogKind.EVENT_FAILED, "customer_order")
+    first, second = await LogEntry.all().order_by("id")
+    for wanted, found in [
+        (LogFilter(), [first, second]),
+        (LogFilter(models=frozenset({"lead"})), [first]),
+        (LogFilter(kinds=frozenset({LogKind.EVENT_FAILED})), [second]),
+        (LogFilter(event_ids=frozenset({second.event_id})), [second]),
+        (LogFilter(webhook_ids=frozenset({EPOCH}), models=frozenset({"lead"})), [first]),
+        (LogFilter(webhook_ids=frozenset({uuid4()})), []),
+        (LogFilter(models=frozenset()), []),
+    ]:
+        assert [e for e in (first, second) if wanted.accepts(e)] == found

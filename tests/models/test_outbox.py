@@ -1,0 +1,115 @@
+"""Which webhooks fire: one change, an event for each that matches, nothing where none does."""
+
+import datetime as dt
+
+import pytest
+from ringback.models import Settings, clock
+from ringback.models.errors import TemplateError
+from ringback.models.event import Change, Event
+from ringback.models.ids import Prefix, encode
+from ringback.models.log import LogEntry
+from ringback.models.outbox import facts
+from ringback.models.states import EventStatus
+from ringback.models.templates import compile_condition, scope
+from tortoise.transactions import in_transaction
+
+from tests.models.conftest import counts, watch
+from tests.models.shop import Branch, Maker, Product
+
+
+async def test_no_webhook(shop: Settings) -> None:
+    branch = await Branch.create(town="Riga")
+    await branch.delete()
+    assert await counts() == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "values", [{"is_active": False}, {"is_active": False, "deleted_at": "now"}, {"deleted_at": "now"}]
+)
+async def test_inactive_and_deleted_webhooks(shop: Settings, values: dict[str, object]) -> None:
+    await watch("branch", **{k: await clock.now() if v == "now" else v for k, v in values.items()})
+    await Branch.create(town="Riga")
+    assert await counts() == (0, 0, 0)
+
+
+async def test_a_webhook_on_another_model_or_action(shop: Settings) -> None:
+    await watch("product")
+    await watch("branch", ("UPDATED", "DELETED"))
+    branch = await Branch.create(town="Riga")
+    assert await counts() == (0, 0, 0)
+    await branch.delete()
+    assert [c.action for c in await Change.all()] == ["DELETED"]
+
+
+async def test_several_webhooks_share_one_change(shop: Settings) -> None:
+    hooks = [await watch("branch"), await watch("branch", ("CREATED",)), await watch("branch", ("UPDATED",))]
+    await Branch.create(town="Riga")
+    assert await counts() == (1, 2, 2)
+    events = await Event.all().order_by("id")
+    assert [e.webhook_id for e in events] == [hooks[0].id, hooks[1].id]
+    assert len({e.change_id for e in events}) == 1
+
+
+async def test_conditions(shop: Settings) -> None:
+    yes = await watch("branch", condition="item.staff > 3 and event.action == 'created'")
+    await watch("branch", condition="item.staff > 5")
+    await watch("product", condition="item.name == 'x'")
+    await Branch.create(town="Riga", staff=4)
+    await Product.create(name="lamp")
+    assert [e.webhook_id for e in await Event.all()] == [yes.id]
+    assert [c.model for c in await Change.all()] == ["branch"]
+
+
+@pytest.mark.parametrize("condition", ["item.town | no_such_filter", "item.town > 3"])
+async def test_a_condition_that_fails_fires(shop: Settings, condition: str) -> None:
+    await watch("branch", condition=condition)
+    await Branch.create(town="Riga")
+    assert await counts() == (1, 1, 1)
+    change, event = await Change.get(), await Event.get()
+    with pytest.raises(TemplateError):
+        compile_condition(condition).holds(scope(change.item, facts(event, change)))
+
+
+async def test_an_event_in_full(shop: Settings) -> None:
+    hook = await watch("branch", retry_delays=[7, 8])
+    begun = await clock.now()
+    branch = await Branch.create(town="Riga")
+    ended = await clock.now()
+    change, event, entry = await Change.get(), await Event.get(), await LogEntry.get()
+    assert begun <= event.created_at == change.created_at == entry.at <= ended
+    due = event.created_at + dt.timedelta(seconds=7)
+    assert (event.next_attempt_at, event.due_at, event.max_attempts) == (due, due, 2)
+    assert (event.status, event.attempt_count, event.is_test, event.lease) == (EventStatus.PENDING, 0, False, None)
+    object_id = encode("brn", branch.id)
+    assert (event.model, event.action, event.object_id) == ("branch", "CREATED", object_id)
+    assert (change.model, change.action, change.object_id, change.changed_fields) == (
+        "branch",
+        "CREATED",
+        object_id,
+        [],
+    )
+    assert change.item == {"id": object_id, "town": "Riga", "staff": 0, "maker_id": None}
+    assert (entry.kind, entry.webhook_id, entry.event_id, entry.model) == (
+        "EVENT_RECORDED",
+        hook.id,
+        event.id,
+        "branch",
+    )
+    stamp = due.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    assert entry.message == f"Event recorded for branch.created of {object_id}; first attempt due at {stamp}"
+    assert encode(Prefix.EVENT, event.id).startswith("evt_")
+
+
+async def test_events_follow_the_order_of_the_writes(shop: Settings) -> None:
+    await watch("product")
+    await watch("branch")
+    async with in_transaction():
+        await Product.create(name="lamp")
+        await Branch.create(town="Riga")
+        await Product.create(name="bulb")
+        await (await Maker.create(name="Acme")).delete()
+    assert [(e.model, e.action) for e in await Event.all().order_by("id")] == [
+        ("product", "CREATED"),
+        ("branch", "CREATED"),
+        ("product", "CREATED"),
+    ]

@@ -1,0 +1,242 @@
+"""Snapshots, field paths and samples: the three say the same, and only what differs is a change."""
+
+import datetime as dt
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from ringback.models import Computed, Settings, TrackingError, orders, snapshot
+from ringback.models.event import Change
+from ringback.models.lead import Lead
+from ringback.models.order import CustomerOrder, OrderStatus
+from ringback.models.registry import registry
+from ringback.models.snapshot import Stored
+from tortoise.transactions import in_transaction
+
+from tests.models.conftest import changes, counts, forget, item, watch
+from tests.models.shop import CODE, Bolt, Branch, Grade, Manual, Part, Product, State
+
+
+async def test_every_type_as_json(watched: Settings) -> None:
+    product = await Product.create(name="lamp", data={"b": [1, None, {"é": True}], "a": 1.5})
+    foot = await Part.create(product=product, name="foot", note="secret")
+    bolt = await Bolt.create(part=foot, size=4)
+    await Part.create(product=product, name="shade")
+    await Manual.create(product=product, pages=12)
+    await forget()
+    await product.delete()
+    seen = await item()
+    times = [seen.pop("changed_at"), *(p.pop("seen_at") for p in seen["parts"])]
+    assert all(dt.datetime.strptime(t, "%Y-%m-%dT%H:%M:%S.%fZ") for t in times)
+    assert seen == {
+        "id": "1",
+        "name": "lamp",
+        "price": "1.50",
+        "state": "new",
+        "grade": 1,
+        "added_at": "2026-01-31T10:00:00.001500Z",
+        "released": "2026-02-01",
+        "warranty": 60.5,
+        "weight": 0.5,
+        "stocked": True,
+        "code": str(CODE),
+        "data": {"b": [1, None, {"é": True}], "a": 1.5},
+        "photo": "AP8=",
+        "maker_id": None,
+        "parts": [
+            {"name": "shade", "bolts": [], "loud": "SHADE"},
+            {"name": "foot", "bolts": [{"id": str(bolt.id), "size": 4}], "loud": "FOOT"},
+        ],
+        "manual": {"pages": 12},
+        "part_count": 2,
+    }
+    assert list(seen)[:3] == ["id", "name", "price"]
+
+
+async def test_nulls_and_other_values(watched: Settings) -> None:
+    await Product.create(
+        name="lamp", price=Decimal("1E+3"), state=State.OLD, grade=Grade.BAD, data=None, photo=b"", stocked=False
+    )
+    seen = await item()
+    assert {name: seen[name] for name in ("price", "state", "grade", "data", "photo", "stocked", "manual")} == {
+        "price": "1000.00",
+        "state": "old",
+        "grade": 2,
+        "data": None,
+        "photo": "",
+        "stocked": False,
+        "manual": None,
+    }
+
+
+async def test_excluded_columns_are_nowhere_but_their_change_is_one(watched: Settings) -> None:
+    product = await Product.create(name="lamp")
+    foot = await Part.create(product=product, name="foot")
+    await forget()
+    product.cost = 8
+    await product.save()
+    foot.note = "psst"
+    await foot.save()
+    assert await changes() == [("product", "updated", "1", []), ("product", "updated", "1", ["parts"])]
+    text = str([await item(0), await item(1), snapshot.sample(Product), snapshot.field_infos(Product)])
+    assert "cost" not in text
+    assert "psst" not in text
+    assert "note" not in text
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [({"a": 1}, {"a": True}), ({"a": 1}, {"a": 1.0}), ({"a": 0}, {"a": False}), ([1, 2], [2, 1]), ({}, []), (None, {})],
+)
+async def test_json_is_told_apart_strictly(watched: Settings, before: Any, after: Any) -> None:
+    product = await Product.create(name="lamp", data=before)
+    await forget()
+    product.data = after
+    await product.save()
+    assert await changes() == [("product", "updated", "1", ["data"])]
+
+
+async def test_the_order_of_json_keys_is_no_difference(watched: Settings) -> None:
+    product = await Product.create(name="lamp", data={"a": 1, "b": 2})
+    await forget()
+    product.data = {"b": 2, "a": 1}
+    await product.save()
+    assert await counts() == (0, 0, 0)
+
+
+async def test_the_same_number_written_otherwise_is_no_difference(watched: Settings) -> None:
+    product = await Product.create(name="lamp", price=Decimal(2))
+    await forget()
+    product.price = Decimal("2.00")
+    await product.save()
+    assert await counts() == (0, 0, 0)
+
+
+async def test_children_in_the_order_of_their_model_then_their_key(watched: Settings) -> None:
+    product = await Product.create(name="lamp")
+    for note in ("1", "2", "3"):
+        await Part.create(product=product, name="same", note=note)
+    await Part.create(product=product, name="zip")
+    async with in_transaction() as db:
+        stored = (await snapshot.read(db, Product, [product.id]))[product.id]
+    assert [p["name"] for p in stored.item["parts"]] == ["zip", "same", "same", "same"]
+    assert [hidden["note"] for _, hidden in stored.compared["parts"]] == ["", "1", "2", "3"]
+    assert stored.hidden == {"cost": 7}
+
+
+async def test_replaced_children_that_look_the_same_are_no_change(watched: Settings) -> None:
+    product = await Product.create(name="lamp")
+    foot = await Part.create(product=product, name="foot")
+    await forget()
+    async with in_transaction():
+        await foot.delete()
+        await Part.create(product=product, name="foot")
+    assert await counts() == (0, 0, 0)
+
+
+def test_differences_in_the_order_of_the_snapshot() -> None:
+    before = Stored({}, {"a": 1, "b": 1, "c": 1}, {"h": 1})
+    assert snapshot.differences(before, Stored({}, {"c": 2, "b": 1, "a": 2}, {"h": 1})) == ["c", "a"]
+    assert snapshot.differences(before, Stored({}, {"a": 1, "b": 1, "c": 1}, {"h": 2})) == []
+    assert snapshot.differences(before, Stored({}, {"a": 1, "b": 1, "c": 1}, {"h": 1})) is None
+
+
+async def test_field_infos(shop: Settings) -> None:
+    assert [(i.path, i.type) for i in snapshot.field_infos(Product)] == [
+        ("item.id", "id"),
+        ("item.name", "string"),
+        ("item.price", "decimal"),
+        ("item.state", "string"),
+        ("item.grade", "integer"),
+        ("item.added_at", "datetime"),
+        ("item.released", "date"),
+        ("item.warranty", "seconds"),
+        ("item.weight", "float"),
+        ("item.stocked", "boolean"),
+        ("item.code", "id"),
+        ("item.data", "json"),
+        ("item.photo", "base64"),
+        ("item.changed_at", "datetime"),
+        ("item.maker_id", "integer"),
+        ("item.parts", "list"),
+        ("item.parts[].name", "string"),
+        ("item.parts[].seen_at", "datetime"),
+        ("item.parts[].bolts", "list"),
+        ("item.parts[].bolts[].id", "id"),
+        ("item.parts[].bolts[].size", "integer"),
+        ("item.parts[].loud", "string"),
+        ("item.manual", "object"),
+        ("item.manual.pages", "integer"),
+        ("item.part_count", "integer"),
+    ]
+    about = {i.path: i.description for i in snapshot.field_infos(Product)}
+    assert (about["item.name"], about["item.parts"]) == ("Its name.", "A part of a product.")
+
+
+async def test_a_made_up_sample(shop: Settings) -> None:
+    sample = snapshot.sample(Product)
+    assert (sample["id"], sample["state"], sample["grade"], sample["price"]) == ("1", "new", 1, "1.00")
+    assert sample["parts"] == [
+        {
+            "name": "Name",
+            "seen_at": "2026-01-31T12:00:00.000000Z",
+            "bolts": [{"id": "01890a5d-ac96-774b-bcce-b302099a8057", "size": 1}],
+            "loud": "NAME",
+        }
+    ]
+    assert (sample["manual"], sample["part_count"]) == ({"pages": 1}, 1)
+
+
+async def test_snapshots_samples_and_paths_agree(watched: Settings) -> None:
+    await watch("lead")
+    await watch("customer_order")
+    product = await Product.create(name="lamp")
+    await Bolt.create(part=await Part.create(product=product, name="foot"), size=1)
+    await Manual.create(product=product, pages=1)
+    await Lead.create(name="Ann", phone="1")
+    ann = orders.Customer("Ann")
+    await orders.create_order("1", ann, [orders.Item("b", "a", "n", 1, Decimal(1))], status=OrderStatus.NEW)
+    found = {change.model: change.item for change in await Change.all().order_by("id")}
+    assert found.keys() == {"product", "lead", "customer_order"}
+    for name, seen in found.items():
+        model = registry.get(name)
+        assert model is not None
+        told = {info.path for info in snapshot.field_infos(model)}
+        assert paths(seen) == told == paths(snapshot.sample(model)), name
+
+
+def paths(value: Any, prefix: str = "item") -> set[str]:
+    """All paths of a snapshot, as field_infos writes them; JSON columns are not looked into."""
+    found: set[str] = set()
+    for name, inner in value.items():
+        path = f"{prefix}.{name}"
+        found.add(path)
+        if name == "data":
+            continue
+        if isinstance(inner, dict):
+            found |= paths(inner, path)
+        elif isinstance(inner, list):
+            for part in inner:
+                found |= paths(part, f"{path}[]")
+    return found
+
+
+async def test_a_computed_value_that_fails_rolls_the_write_back(watched: Settings, monkeypatch: Any) -> None:
+    def fail(item: Any) -> Any:
+        raise KeyError("size")
+
+    monkeypatch.setitem(Product.tracking.computed, "part_count", Computed(fail, "integer", ""))
+    with pytest.raises(TrackingError, match=r"Product: the computed value part_count failed: KeyError\('size'\)"):
+        await Product.create(name="lamp")
+    assert (await counts(), await Product.all().count()) == ((0, 0, 0), 0)
+
+
+async def test_ids_with_a_prefix(watched: Settings) -> None:
+    branch = await Branch.create(town="Riga")
+    assert (await item())["id"].startswith("brn_")
+    assert (await changes())[0][2] == (await item())["id"] == Branch.tracking.object_id(branch.id)
+    assert snapshot.sample(Branch)["id"].startswith("brn_")
+
+
+def test_the_order_sample_is_the_declared_one() -> None:
+    assert snapshot.sample(CustomerOrder)["total"] == "701.00"

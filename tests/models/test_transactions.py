@@ -1,0 +1,79 @@
+"""Steps around a commit, apart from any database."""
+
+import asyncio
+
+import pytest
+from ringback.models.transactions import UnitOfWork, finish
+from tortoise.exceptions import TransactionManagementError
+
+
+async def test_steps_before_the_commit_in_order_with_those_they_add() -> None:
+    unit, done = UnitOfWork(), list[str]()
+
+    async def step(name: str) -> None:
+        done.append(name)
+        if name == "first":
+            unit.before_commit(lambda: step("added"))
+            unit.before_commit(lambda: step("added last"), last=True)
+
+    unit.before_commit(lambda: step("last"), last=True)
+    unit.before_commit(lambda: step("first"))
+    unit.before_commit(lambda: step("second"))
+    await unit.run_before_commit()
+    await unit.run_before_commit()
+    assert done == ["first", "second", "added", "last", "added last"]
+
+
+async def test_a_failed_step_forbids_the_commit_for_good() -> None:
+    unit = UnitOfWork()
+
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    unit.before_commit(fail)
+    with pytest.raises(ZeroDivisionError):
+        await unit.run_before_commit()
+    with pytest.raises(TransactionManagementError, match="can only roll back"):
+        await unit.run_before_commit()
+
+
+def test_steps_after_the_commit_run_once_and_hold_up_nobody() -> None:
+    unit, done = UnitOfWork(), list[int]()
+    unit.on_commit(lambda: done.append(1))
+    unit.on_commit(lambda: done.append(1 // 0))
+    unit.on_commit(lambda: done.append(3))
+    unit.run_on_commit()
+    unit.run_on_commit()
+    assert done == [1, 3]
+
+
+async def test_finish_runs_to_the_end_then_cancels() -> None:
+    done: list[int] = []
+
+    async def step() -> int:
+        await asyncio.sleep(0.02)
+        done.append(1)
+        return 7
+
+    assert await finish(step()) == 7
+    task = asyncio.create_task(finish(step()))
+    for _ in range(3):
+        await asyncio.sleep(0.001)
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert done == [1, 1]
+
+
+async def test_finish_raises_what_the_step_raises() -> None:
+    async def step() -> None:
+        await asyncio.sleep(0.005)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await finish(step())
+    task = asyncio.create_task(finish(step()))
+    await asyncio.sleep(0.001)
+    task.cancel()
+    with pytest.raises(ZeroDivisionError):
+        await task
