@@ -66,8 +66,12 @@ class SqliteClient(RecordingClient, tortoise_sqlite.SqliteClient):
     async def create_connection(self, with_db: bool) -> None:
         """Open the writing connection; the reading one opens when it is first needed."""
         if self._connection is None:
-            self._connection = await finish(_connected(self.filename, self.pragmas))
-            await self._post_connect()
+            await finish(self._open())
+
+    async def _open(self) -> None:
+        # Within the step that survives cancellation: a connection that nobody knew would keep its thread for ever.
+        self._connection = await _connected(self.filename, self.pragmas)
+        await self._post_connect()
 
     async def close(self) -> None:
         """Close both connections."""
@@ -121,7 +125,10 @@ class _Reader(tortoise_sqlite.SqliteClient):
 
     async def create_connection(self, with_db: bool) -> None:
         if self._connection is None:
-            self._connection = await finish(_connected(self.filename, self.pragmas))
+            await finish(self._open())
+
+    async def _open(self) -> None:
+        self._connection = await _connected(self.filename, self.pragmas)
 
     def acquire_connection(self) -> ConnectionWrapper[Any]:
         return _Connection(self._lock, self)

@@ -389,7 +389,7 @@ async def test_files_that_cannot_be_opened(client: SqliteClient, tmp_path: Path,
     else:
         path.write_bytes(b"SQLite format 3\x00" + b"\xff" * 500)
     broken = SqliteClient(str(path), connection_name="x")
-    threads = threading.active_count()
+    before = threads()
     for _ in range(3):
         async with asyncio.timeout(5):
             with pytest.raises(DBConnectionError, match="^cannot open "):
@@ -401,11 +401,36 @@ async def test_files_that_cannot_be_opened(client: SqliteClient, tmp_path: Path,
                     pass
         assert not broken._lock.locked()
     await broken.close()
-    for _ in range(100):
-        if threading.active_count() <= threads:
-            break
-        await asyncio.sleep(0.01)
-    assert threading.active_count() <= threads
+    await threads_ended(before)
+
+
+def threads() -> set[threading.Thread]:
+    """The threads that keep a program from ending."""
+    return {thread for thread in threading.enumerate() if not thread.daemon}
+
+
+async def threads_ended(before: set[threading.Thread]) -> None:
+    """Wait until no more threads than before are left."""
+    async with asyncio.timeout(5):
+        while threads() - before:
+            await asyncio.sleep(0.01)
+
+
+async def test_cancelled_while_a_connection_opens(client: SqliteClient, tmp_path: Path) -> None:
+    before = threads()
+    for number in range(30):
+        other = SqliteClient(str(tmp_path / "other.db"), connection_name="other")
+        step = (
+            other.execute_query("SELECT 1") if number % 2 else other.execute_query("CREATE TABLE IF NOT EXISTS x (y)")
+        )
+        task = asyncio.create_task(step)
+        await asyncio.sleep(number / 10_000)
+        task.cancel()
+        await asyncio.wait([task])
+        assert not other._lock.locked()
+        assert not other._reader._lock.locked()
+        await other.close()
+    await threads_ended(before)
 
 
 async def test_statements_cancelled_outside_of_transactions(client: SqliteClient) -> None:
