@@ -5,6 +5,7 @@ descriptions, and a test compares the two.
 """
 
 import importlib
+import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -123,6 +124,8 @@ class Settings(BaseSettings):
     def _admin_token(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and len(value.get_secret_value()) < 16:
             raise ValueError("must have at least 16 characters")
+        if value is not None and not re.fullmatch(r"[\x21-\x7e]{16,512}", value.get_secret_value()):
+            raise ValueError("must be 16 to 512 ASCII characters without blanks, as an Authorization header can carry")
         return value
 
     @model_validator(mode="after")
