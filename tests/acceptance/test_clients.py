@@ -137,6 +137,7 @@ async def test_gql_resumes_without_gap_or_repetition(program: Program) -> None:
         await session.execute(gql(VIEWER))
         seen_event = await asyncio.to_thread(fire, program, webhook_id)
         seen = await waiting
+        await stream.aclose()
     # The connection is closed; what happens now is missed.
     missed_event = await asyncio.to_thread(fire, program, webhook_id)
     await asyncio.to_thread(
