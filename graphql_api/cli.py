@@ -13,6 +13,7 @@ from ringback.graphql_api.schema import sdl
 from ringback.models import db, settings, tokens
 from ringback.models.access import Role
 from ringback.models.errors import ConfigurationError, InputRejected, TrackingError
+from tortoise.exceptions import BaseORMException
 
 app = typer.Typer(
     help="Webhooks for committed changes: recorded, delivered, logged and followed live over GraphQL.",
@@ -101,6 +102,8 @@ def main() -> NoReturn:
         app()
     except (ConfigurationError, TrackingError) as error:
         print(f"ringback: {error}", file=sys.stderr)
+    except (BaseORMException, OSError) as error:
+        print(f"ringback: the database or a file cannot be used: {error}", file=sys.stderr)
     except InputRejected as error:
         for problem in error.problems:
             print(f"ringback: {problem.field or 'input'}: {problem.message}", file=sys.stderr)

@@ -90,6 +90,9 @@ class GraphQLOverHTTP:
         except CannotGetOperationTypeError:
             error = ApiError("BAD_REQUEST", "operationName must name one of the document's operations.")
             return _answer(400, {"errors": [error.formatted]}, media_type)
+        except Exception as unexpected:  # such as a database that is away: masked, and in the log with its id
+            hidden = masked(GraphQLError(str(unexpected), original_error=unexpected))
+            return _answer(500, {"errors": [hidden.formatted]}, media_type)
         return _answer(*_outcome(result, media_type), media_type)
 
 

@@ -86,6 +86,7 @@ class Inbox:
     responses: list[InboxResponse] = strawberry.field(
         description="Its answers: the n-th request gets the n-th, and the last one repeats."
     )
+    created_at: dt.datetime = strawberry.field(description="When it was made.")
 
     @classmethod
     def of(cls, row: rows.Inbox, info: Info) -> Self:
@@ -96,6 +97,7 @@ class Inbox:
             name=row.name,
             url=info.context.services.inbox_addresses.url(row.token),
             responses=[InboxResponse(**response) for response in row.responses],
+            created_at=row.created_at,
         )
 
     @strawberry.field(description="What it received, newest first.")

@@ -22,6 +22,9 @@ from ringback.models.inboxes import InboxAddresses
 from ringback.models.secrets import SecretBox, kept_secret
 from ringback.models.settings import Settings
 
+if sys.platform != "win32":
+    import resource
+
 #: How long requests under way may take to end when the program stops, in seconds.
 GRACE_SECONDS = 3
 #: Connections that wait to be accepted.
@@ -71,8 +74,17 @@ async def work(settings: Settings) -> None:
 
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Run a program's main coroutine on uvloop where there is one."""
+    _allow_many_connections()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(main)
+
+
+def _allow_many_connections() -> None:
+    """Raise the soft limit of open files to the hard one: the usual 1,024 is less than deliveries may need."""
+    if sys.platform != "win32":
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def secret_box(settings: Settings) -> SecretBox:

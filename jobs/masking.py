@@ -5,21 +5,22 @@ import re
 MASK = "••••••••"
 #: Header names whose values are secrets: the standard ones, and whatever calls itself a key, token or secret.
 _SECRET_NAME = re.compile(
-    r"authori[sz]ation|cookie|token|secret|passw|credential|session|api-?_?key|access-?_?key|(^|[-_])(auth|key|pass|sid)($|[-_])",
+    r"authori[sz]ation|cookie|token|secret|passw|credential|session|signature|hmac|bearer|api-?_?key|access-?_?key|(^|[-_])(auth|key|pass|sid)($|[-_])",
     re.IGNORECASE,
 )
 #: Names that the pattern finds although their values are none.
-_NO_SECRETS = frozenset({"idempotency-key"})
+_NO_SECRETS = frozenset({"idempotency-key", "webhook-signature"})
 #: Names whose values begin with an authorization scheme (RFC 9110, 11.6.2 and 11.7.2).
 _WITH_SCHEME = frozenset({"authorization", "proxy-authorization"})
 
 
 def masked(headers: tuple[tuple[str, str], ...]) -> list[list[str]]:
     """The headers with secret values masked; an authorization scheme such as Bearer stays readable."""
-    return [[name, _mask(name, value) if _is_secret(name) else value] for name, value in headers]
+    return [[name, _mask(name, value) if is_secret(name) else value] for name, value in headers]
 
 
-def _is_secret(name: str) -> bool:
+def is_secret(name: str) -> bool:
+    """Whether the values of headers of this name are secrets."""
     return name.lower() not in _NO_SECRETS and _SECRET_NAME.search(name) is not None
 
 

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import orjson
 import structlog
+from ringback.jobs.masking import is_secret
 from ringback.jobs.sender import OutgoingRequest
 from ringback.models import outbox
 from ringback.models.addresses import check_url
@@ -140,7 +141,8 @@ def _header(name: str, template: str, facts: Mapping[str, object]) -> str:
     value = _part(f"The header {name}", lambda: compile_template(template).render(facts)).strip()
     fault = header_value_fault(value)
     if fault is not None:
-        raise TemplateError(f"The header {name} was rendered to {value[:200]!r}, which {fault}")
+        shown = "a secret value" if is_secret(name) else repr(value[:200])
+        raise TemplateError(f"The header {name} was rendered to {shown}, which {fault}")
     return value
 
 

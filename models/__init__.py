@@ -22,9 +22,15 @@ Either let Ringback open the database, whose Tortoise models are then yours to u
     async with opened(settings):
         await Car.create(plate="KA 1")
 
-or keep your own Tortoise configuration: `sqlite_connection(path)` among its connections, `**tortoise_apps()` among its
-apps, `await migrate_config(config)` before `Tortoise.init(config)` and `connect()` after it. Events are delivered by
-`ringback worker` or `ringback serve` on the same database, or in your own process by `ringback.jobs.worker.working`.
+or keep your own Tortoise configuration, with `sqlite_connection(path)` among its connections and `**tortoise_apps()`
+among its apps:
+
+    await migrate_config(config)
+    async with opened_config(config):
+        ...
+
+Where something else calls `Tortoise.init()`, call `connect()` after it. Events are delivered by `ringback worker` or
+`ringback serve` on the same database, or in your own process by `ringback.jobs.worker.working`.
 
 The names are imported when they are first used, so that a part of the package costs no more than itself.
 """
@@ -34,7 +40,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ringback.models.addresses import AddressPolicy
-    from ringback.models.db import migrate, migrate_config, opened, sqlite_connection, tortoise_apps
+    from ringback.models.db import migrate, migrate_config, opened, opened_config, sqlite_connection, tortoise_apps
     from ringback.models.errors import ConfigurationError, InputRejected, RingbackError, TrackingError
     from ringback.models.inboxes import InboxAddresses
     from ringback.models.querysets import RecordedManager, RecordedQuerySet
@@ -68,6 +74,7 @@ __all__ = [
     "migrate",
     "migrate_config",
     "opened",
+    "opened_config",
     "secret_box",
     "sqlite_connection",
     "tortoise_apps",
@@ -76,7 +83,7 @@ __all__ = [
 
 _HOMES = {
     "addresses": ("AddressPolicy",),
-    "db": ("migrate", "migrate_config", "opened", "sqlite_connection", "tortoise_apps"),
+    "db": ("migrate", "migrate_config", "opened", "opened_config", "sqlite_connection", "tortoise_apps"),
     "errors": ("ConfigurationError", "InputRejected", "RingbackError", "TrackingError"),
     "inboxes": ("InboxAddresses",),
     "querysets": ("RecordedManager", "RecordedQuerySet"),

@@ -2,7 +2,7 @@
 
 An application that lets Ringback open its database names its modules in the settings and uses `migrate()` and
 `opened()`. One that has a Tortoise configuration of its own puts `tortoise_apps()` and `sqlite_connection()` into it,
-brings Ringback's tables up to date with `migrate_config()`, and calls `connect()` after `Tortoise.init()`.
+and uses `migrate_config()` and `opened_config()`, or calls `connect()` after its own `Tortoise.init()`.
 """
 
 import contextlib
@@ -102,23 +102,31 @@ def prepare_data_dir(settings: Settings) -> None:
 
 @contextlib.asynccontextmanager
 async def opened(settings: Settings) -> AsyncIterator[None]:
-    """The database, open for this event loop, with its models tracked.
+    """The database of the settings, open for this event loop, with its models tracked.
 
     Raises ConfigurationError when it cannot be opened, is older than this program and not migrated yet, or is newer.
     """
     settings.load_models()
-    path = settings.database_path
-    await Tortoise.init(config=tortoise_config(path, settings.models), _enable_global_fallback=True)
-    try:
-        missing = set(known_migrations()) - await _applied(path)
+    async with opened_config(tortoise_config(settings.database_path, settings.models)):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def opened_config(config: Mapping[str, Any]) -> AsyncIterator[None]:
+    """The databases of a Tortoise configuration of your own, open for this event loop, with their models tracked.
+
+    It is `Tortoise.init()`, `connect()` and `Tortoise.close_connections()`, with the same checks as `opened()`. Where a
+    framework opens Tortoise for you, let it, with `_enable_global_fallback=True`: deliveries run in tasks of their own.
+    """
+    path, connection = _database(config)
+    async with _initialised(config, everywhere=True):
+        missing = set(known_migrations()) - await _applied(path, connection)
         if missing:
             raise ConfigurationError(
                 f"the database {path} is older than this program (it lacks {min(missing)}): run `ringback migrate`"
             )
         connect()
         yield
-    finally:
-        await Tortoise.close_connections()
 
 
 async def migrate(settings: Settings) -> list[str]:
@@ -145,8 +153,7 @@ async def migrate_config(config: Mapping[str, Any]) -> list[str]:
     """
     config = dict(config)
     apps: dict[str, Any] = config["apps"]
-    connection = apps[APP]["default_connection"]
-    path = Path(config["connections"][connection]["credentials"]["file_path"])
+    path, connection = _database(config)
     own = {label: app for label, app in apps.items() if "migrations" in app and label != APP}
     async with _locked(path), _initialised(config):
         await _applied(path, connection)
@@ -166,9 +173,22 @@ async def _run(db: BaseDBAsyncClient, apps: dict[str, Any]) -> list[str]:
     return steps
 
 
+def _database(config: Mapping[str, Any]) -> tuple[Path, str]:
+    """The file and the name of the connection that holds Ringback's tables."""
+    if APP not in config["apps"]:
+        raise ConfigurationError(
+            "the Tortoise configuration lacks Ringback's models: put tortoise_apps() into its apps"
+        )
+    connection = config["apps"][APP]["default_connection"]
+    credentials = config["connections"][connection]
+    if not isinstance(credentials, Mapping) or "file_path" not in credentials.get("credentials", {}):
+        raise ConfigurationError(f"the connection {connection!r} names no file: write it with sqlite_connection(path)")
+    return Path(credentials["credentials"]["file_path"]), connection
+
+
 @contextlib.asynccontextmanager
-async def _initialised(config: Mapping[str, Any]) -> AsyncIterator[None]:
-    await Tortoise.init(config=dict(config), _enable_global_fallback=False)
+async def _initialised(config: Mapping[str, Any], *, everywhere: bool = False) -> AsyncIterator[None]:
+    await Tortoise.init(config=dict(config), _enable_global_fallback=everywhere)
     try:
         yield
     finally:

@@ -144,6 +144,11 @@ class Settings(BaseSettings):
             return Path(self.database_url.removeprefix("sqlite://"))
         return self.data_dir / "ringback.db"
 
+    def address(self, port: int | None = None) -> str:
+        """The address by which others reach this server: the public URL, else host and port (`port` when it is 0)."""
+        host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return self.public_url or f"http://{f'[{host}]' if ':' in host else host}:{port or self.port}"
+
     def load_models(self) -> None:
         """Import the modules of RINGBACK_MODELS; raises ConfigurationError when one cannot be imported."""
         for name in self.models:

@@ -5,12 +5,16 @@ import secrets as randomness
 from collections.abc import Sequence
 from uuid import UUID
 
+import structlog
 from ringback.models import clock
 from ringback.models.access import ApiToken, Role
 from ringback.models.ids import Prefix
 from ringback.models.inputs import Problems, key_of, not_found
 from ringback.models.secrets import token_hash
+from tortoise.exceptions import BaseORMException
 from tortoise.transactions import in_transaction
+
+logger = structlog.get_logger("ringback.api")
 
 MAX_NAME = 200
 #: What a bearer token begins with, so that people and scanners recognise one.
@@ -62,7 +66,10 @@ async def authenticate(secret: str) -> ApiToken | None:
     if _expired(token, now):
         return None
     if token.last_used_at is None or (now - token.last_used_at).total_seconds() >= LAST_USED_SECONDS:
-        await ApiToken.filter(id=token.id).update(last_used_at=now)
+        try:
+            await ApiToken.filter(id=token.id).update(last_used_at=now)
+        except BaseORMException as error:  # a reader must not fail because the database cannot be written now
+            logger.warning("cannot keep when a token was used", action="authenticate", reason=str(error))
     return token
 
 
@@ -77,9 +84,14 @@ def _expired(token: ApiToken, now: dt.datetime) -> bool:
 
 
 async def ensure_admin(secret: str, name: str) -> None:
-    """Make sure that this secret is an ADMIN token, for the operator's first one."""
+    """Make sure that this secret is an ADMIN token, for the operator's own one.
+
+    The operator has one token of that name: a former one, which was replaced, is revoked.
+    """
+    mine = token_hash(secret)
     async with in_transaction() as db:
-        if await ApiToken.exists(token_hash=token_hash(secret), using_db=db):
-            return
         now = await clock.now(db)
-        await ApiToken.create(name=name, role=Role.ADMIN, token_hash=token_hash(secret), created_at=now, using_db=db)
+        former = ApiToken.filter(name=name, revoked_at=None).exclude(token_hash=mine).using_db(db)
+        await former.update(revoked_at=now)
+        if not await ApiToken.exists(token_hash=mine, using_db=db):
+            await ApiToken.create(name=name, role=Role.ADMIN, token_hash=mine, created_at=now, using_db=db)

@@ -40,7 +40,10 @@ RESERVED_HEADERS: Mapping[str, str] = {
     "host": "it follows from the URL",
     "content-length": "it follows from the body",
     "transfer-encoding": "it follows from the body",
-    "connection": "the HTTP client decides it",
+    **dict.fromkeys(
+        ("connection", "expect", "keep-alive", "proxy-connection", "te", "trailer", "upgrade"),
+        "the HTTP client decides it",
+    ),
     "content-type": "set contentType instead",
     "ps-webhook_event-id": "Ringback sets it",
     "ringback-event": "Ringback sets it",
