@@ -206,7 +206,7 @@ def _cannot_listen(settings: Settings, error: OSError) -> str:
 
 def _reachable(host: str) -> str:
     """The host by which this machine reaches what listens on `host`."""
-    if host in ("0.0.0.0", ""):  # noqa: S104 - compared, not bound
+    if host in ("0.0.0.0", ""):
         return "127.0.0.1"
     if host == "::":
         return "[::1]"

@@ -289,6 +289,8 @@ async def test_inboxes(api: Api) -> None:
     assert re.fullmatch(rf"{re.escape(PUBLIC_URL)}/inbox/[0-9A-Za-z_-]{{22}}", inbox["url"])
     assert inbox == {"id": inbox["id"], "name": "mine", "url": inbox["url"], "responses": [response]}
     assert (await api.ask("Inboxes"))["nodes"] == [inbox]
+    made = (await api.ask("{ inboxes { nodes { createdAt } } }"))["nodes"][0]["createdAt"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", made)
     empty = {"nodes": [], "pageInfo": {"hasNextPage": False, "endCursor": None}}
     assert await api.ask("InboxRequests", id=inbox["id"]) == {**inbox, "requests": empty}
     assert await api.do("ClearInbox", id=inbox["id"]) == {"deletedCount": 0, "errors": []}

@@ -14,21 +14,25 @@ import pytest
 from ringback.models import (
     ConfigurationError,
     Settings,
+    TrackingError,
     connect,
     db,
     load_settings,
     migrate,
     migrate_config,
     opened,
+    opened_config,
     sqlite_connection,
     tortoise_apps,
 )
 from ringback.models.log import Installation
+from ringback.models.registry import registry
 from ringback.models.site import SiteSettings
 from ringback.models.sqlite import SqliteClient
 from tortoise import Tortoise
 from tortoise.connection import get_connection
 from tortoise.migrations.autodetector import MigrationAutodetector
+from tortoise.models import Model
 from tortoise.transactions import in_transaction
 
 from tests.models.conftest import MODELS, changes, watch
@@ -311,15 +315,37 @@ async def test_a_configuration_of_ones_own(tmp_path: Path) -> None:
     }
     assert await migrate_config(config) == NAMES
     assert await migrate_config(config) == []
+    async with opened_config(config):
+        await Tortoise.generate_schemas()
+        await watch("branch")
+        async with in_transaction():
+            await Branch.create(town="Riga")
+        assert isinstance(get_connection("main"), SqliteClient)
     await Tortoise.init(config=config)
-    await Tortoise.generate_schemas()
+    with pytest.raises(TrackingError, match=r"call ringback\.models\.connect\(\)"):
+        registry.check_known(Model)
     connect()
-    await watch("branch")
-    async with in_transaction():
-        await Branch.create(town="Riga")
-    assert [c[1] for c in await changes()] == ["created"]
-    assert isinstance(get_connection("main"), SqliteClient)
+    await Branch.filter(town="Riga").update(staff=2)
+    assert [c[1] for c in await changes()] == ["created", "updated"]
     await Tortoise.close_connections()
+
+
+async def test_configurations_that_ringback_cannot_use(tmp_path: Path) -> None:
+    shop = {"shop": {"models": ["tests.models.shop"], "default_connection": "default"}}
+    url = {"default": f"sqlite://{tmp_path}/x.db"}
+    for config, sentence in [
+        ({"connections": url, "apps": shop}, r"put tortoise_apps\(\) into its apps$"),
+        (
+            {"connections": url, "apps": {**tortoise_apps(), **shop}},
+            r"^the connection 'default' names no file: write it with sqlite_connection\(path\)$",
+        ),
+    ]:
+        with pytest.raises(ConfigurationError, match=sentence):
+            await migrate_config(config)
+        with pytest.raises(ConfigurationError, match=sentence):
+            async with opened_config(config):
+                raise AssertionError("opened")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_apps_of_your_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

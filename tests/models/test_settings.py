@@ -132,6 +132,22 @@ def test_overrides_win_and_none_does_not(monkeypatch: pytest.MonkeyPatch) -> Non
     assert settings.load is load_settings
 
 
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8000"),
+        ("0.0.0.0", "http://127.0.0.1:8000"),
+        ("::", "http://[::1]:8000"),
+        ("fd00::1", "http://[fd00::1]:8000"),
+        ("hooks.example", "http://hooks.example:8000"),
+    ],
+)
+def test_the_address_for_others(host: str, address: str) -> None:
+    assert load_settings(host=host).address() == address
+    assert load_settings(host=host).address(81) == address.replace(":8000", ":81")
+    assert load_settings(host=host, public_url="https://x.example/rb/").address(81) == "https://x.example/rb"
+
+
 def test_settings_are_frozen() -> None:
     chosen: Any = load_settings()
     with pytest.raises(ValidationError, match="frozen"):
