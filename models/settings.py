@@ -21,6 +21,8 @@ Network = IPv4Network | IPv6Network
 MAX_TIMEOUT_SECONDS = 30.0
 #: What a lease must outlast the longest timeout by, in seconds: rendering, recording and a busy machine.
 LEASE_MARGIN_SECONDS = 10.0
+#: Where what listens on every address is reached from this machine.
+_REACHED_AT = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # nothing is bound here
 
 
 class Settings(BaseSettings):
@@ -146,7 +148,7 @@ class Settings(BaseSettings):
 
     def address(self, port: int | None = None) -> str:
         """The address by which others reach this server: the public URL, else host and port (`port` when it is 0)."""
-        host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        host = _REACHED_AT.get(self.host, self.host)
         return self.public_url or f"http://{f'[{host}]' if ':' in host else host}:{port or self.port}"
 
     def load_models(self) -> None:

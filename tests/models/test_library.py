@@ -30,7 +30,12 @@ def test_a_part_costs_no_more_than_itself() -> None:
     assert loaded == "False False\n"
 
 
-@pytest.mark.parametrize("name", sorted(library.__all__))
-def test_every_name_can_be_the_first(name: str) -> None:
+def test_every_part_can_be_the_first() -> None:
     """No import depends on another one that happened to come before."""
-    assert python(f"from ringback.models import {name}; print({name}.__name__)") == f"{name}\n"
+    started = [
+        subprocess.Popen([sys.executable, "-c", f"from ringback.models import {names[0]}"], stderr=subprocess.PIPE)
+        for names in library._HOMES.values()
+    ]
+    for process in started:
+        _, errors = process.communicate()
+        assert (process.returncode, errors) == (0, b"")
