@@ -97,8 +97,8 @@ async def open_bar(settings: Settings, url: str) -> None:
             news = wakeups.listen(Topic.LOGGED)
             while await Event.filter(finished_at=None).exists():
                 await news.wait(1)
-        for event in await Event.all().prefetch_related("attempts"):
-            print(f"{event.model} {event.object_id}: {event.status} after {len(event.attempts)} attempt(s)")
+        for event in await Event.all():
+            print(f"{event.model} {event.object_id}: {event.status} after {event.attempt_count} attempt(s)")
 
 
 async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -56,6 +56,10 @@ class Product(Tracked):
         "shop.Maker", related_name="products", null=True, on_delete=fields.SET_NULL
     )
 
+    diaries: fields.ManyToManyRelation["Diary"] = fields.ManyToManyField(
+        "shop.Diary", related_name="products", through="product_diary"
+    )
+
     maker_id: int | None
     parts: fields.ReverseRelation["Part"]
 

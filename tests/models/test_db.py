@@ -181,7 +181,7 @@ async def test_tables_of_your_own_models_disturb_nothing(chosen: Settings) -> No
     assert await migrate(with_shop) == []
     added = [row for row in schema(chosen.database_path) if row not in before]
     assert [row for row in before if row not in schema(chosen.database_path)] == []
-    tables = {"bolt", "branch", "diary", "maker", "manual", "part", "product"}
+    tables = {"bolt", "branch", "diary", "maker", "manual", "part", "product", "product_diary"}
     assert {row[1] for row in added if row[0] == "table"} == tables == {row[2] for row in added}
     async with opened(with_shop):
         await watch("branch")

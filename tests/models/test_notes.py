@@ -122,6 +122,18 @@ async def test_a_change_of_the_recorded_parent_itself_is_nobodys(watched: Settin
     assert await counts() == (0, 0, 0)
 
 
+async def test_many_to_many_relations_are_no_part_of_an_object(watched: Settings) -> None:
+    product = await Product.create(name="lamp")
+    assert "diaries" not in await item()
+    await forget()
+    diary = await Diary.create(text="dear diary")
+    await product.diaries.add(diary)
+    await product.diaries.clear()
+    await product.diaries.add(diary)
+    await diary.delete()
+    assert await counts() == (0, 0, 0)
+
+
 async def test_a_child_without_its_parent_is_refused_by_the_database(watched: Settings) -> None:
     with pytest.raises(IntegrityError):
         await Part.create(product_id=99, name="foot")

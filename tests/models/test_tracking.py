@@ -231,6 +231,14 @@ async def test_keys_as_text(watched: Settings) -> None:
     assert [(c[1], c[3]) for c in await changes()] == [("updated", ["town"])]
 
 
+async def test_an_instance_that_takes_the_key_of_another(watched: Settings) -> None:
+    one, two = await Branch.create(town="Riga"), await Branch.create(town="Tartu")
+    await forget()
+    one.id, one.town = two.id, "Narva"
+    await one.save()
+    assert await changes() == [("branch", "updated", Branch.tracking.object_id(two.id), ["town"])]
+
+
 async def test_force_update_of_what_is_not_there(watched: Settings) -> None:
     with pytest.raises(IntegrityError):
         await Branch(town="Riga").save(force_update=True)
