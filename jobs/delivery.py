@@ -25,9 +25,12 @@ from ringback.models.event import Change, Event
 from ringback.models.inboxes import InboxAddresses
 from ringback.models.secrets import SecretBox
 from ringback.models.webhook import Webhook
+from tortoise.exceptions import BaseORMException
 
 logger = structlog.get_logger("ringback.delivery")
 
+#: How long a database that fails is left alone before an event is handed back, in seconds.
+PAUSE_SECONDS = 1.0
 #: Events whose moment is so near are sent with those whose moment has come, in seconds.
 SAME_MOMENT_SECONDS = 0.005
 
@@ -169,7 +172,9 @@ class Deliverer:
             wanted = {d.event.webhook_id for d in group if d.event.id in begun}
             webhooks = {w.id: w for w in await Webhook.filter(id__in=wanted)} if wanted else {}
         except Exception:
-            logger.exception("cannot begin; the lease will bring these back", action="begin", events=len(ids))
+            logger.exception("cannot begin; handing back", action="begin", events=len(ids))
+            await asyncio.sleep(PAUSE_SECONDS)
+            await self._hand_back(lease, ids)
             return {}
         return {d.event.id: webhooks[d.event.webhook_id] for d in group if d.event.id in begun}
 
@@ -199,7 +204,15 @@ class Deliverer:
             else:
                 await self._recorder.record(abandoned(event.id, lease.key, started_at, await clock.now()))
             raise
-        except Exception:
+        except Exception as error:
+            if started_at is None and isinstance(error, BaseORMException | OSError):
+                # Nothing was sent, and what is away may come back: no attempt, and no step towards failing the event.
+                logger.warning(
+                    "cannot prepare; trying again", action="deliver", event_id=str(event.id), reason=str(error)
+                )
+                await asyncio.sleep(PAUSE_SECONDS)
+                await self._hand_back(lease, [event.id])
+                return
             error_id = uuid4().hex[:12]
             logger.exception("an attempt failed within", action="deliver", event_id=str(event.id), error_id=error_id)
             outcome = Abandoned(f"Internal error {error_id}; the endpoint may have received the request.")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
-from time import perf_counter
+from time import thread_time
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -28,6 +28,8 @@ logger = structlog.get_logger("ringback.delivery")
 
 #: So many seconds of rendering at a stretch, then the loop has its turn.
 STRETCH_SECONDS = 0.005
+#: Threads for slow webhooks.
+RENDER_THREADS = 4
 USER_AGENT = f"Ringback/{version('ringback')}"
 EVENT_ID_HEADER = "PS-WEBHOOK_EVENT-ID"
 EVENT_HEADER = "Ringback-Event"
@@ -50,21 +52,24 @@ class Renderer:
     """Renders without holding up the loop: it pauses between short stretches, and takes slow templates to a thread.
 
     A template may use 50 ms of CPU (models.templates.limits), and a webhook has up to 53 of them. Whose last request
-    took longer than a stretch is rendered in a thread the next time; all others are not worth the way there.
+    took longer than a stretch (of CPU time, so that a busy machine accuses nobody) is rendered in a thread the next
+    time, one request of a webhook at a time, so that it holds up only itself; all others are not worth the way there.
     """
 
     def __init__(self, rendering: "Callable[[Webhook, Event, Change | None], Rendered] | None" = None) -> None:
         self._rendering = rendering or render
         self._lock = asyncio.Lock()
         self._stretch = 0.0
-        self._slow: set[UUID] = set()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ringback-render")
+        self._slow: dict[UUID, asyncio.Lock] = {}
+        self._threads = ThreadPoolExecutor(RENDER_THREADS, thread_name_prefix="ringback-render")
 
     async def render(self, webhook: Webhook, event: Event, change: Change | None) -> Rendered:
         """Do what the function `render` does; an error of our own is a TemplateError too, which names its log line."""
-        if webhook.id in self._slow:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._thread, self._timed, webhook, event, change)
+        turn = self._slow.get(webhook.id)
+        if turn is not None:
+            async with turn:
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(self._threads, self._timed, webhook, event, change)
         async with self._lock:
             if self._stretch >= STRETCH_SECONDS:
                 await asyncio.sleep(0)
@@ -72,11 +77,11 @@ class Renderer:
             return self._timed(webhook, event, change)
 
     def close(self) -> None:
-        """Let the thread end."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        """Let the threads end."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _timed(self, webhook: Webhook, event: Event, change: Change | None) -> Rendered:
-        started = perf_counter()
+        started = thread_time()
         try:
             return self._rendering(webhook, event, change)
         except TemplateError:
@@ -86,11 +91,11 @@ class Renderer:
             logger.exception("cannot render", action="render", event_id=str(event.id), error_id=error_id)
             raise TemplateError(f"The request cannot be rendered: internal error {error_id}") from error
         finally:
-            took = perf_counter() - started
+            took = thread_time() - started
             if took > STRETCH_SECONDS:
-                self._slow.add(webhook.id)
+                self._slow.setdefault(webhook.id, asyncio.Lock())
             else:
-                self._slow.discard(webhook.id)
+                self._slow.pop(webhook.id, None)
             self._stretch += took
 
 

@@ -43,7 +43,7 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = Field(
         None,
         description="Encrypts signing secrets in the database. Empty means a key made once and kept in the data "
-        "directory. Whoever changes it must rotate every webhook's secret.",
+        "directory. Do not change it: webhooks made under another key cannot be signed any more.",
     )
     admin_token: SecretStr | None = Field(
         None,

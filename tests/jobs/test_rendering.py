@@ -237,7 +237,7 @@ def test_text_that_cannot_be_written_is_refused() -> None:
 
 
 class Slow:
-    """Stands in for `render`: takes `seconds`, and notes on which thread."""
+    """Stands in for `render`: takes `seconds` of CPU time, and notes on which thread."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -245,7 +245,9 @@ class Slow:
 
     def __call__(self, webhook: Webhook, event: Event, change: Change | None) -> Rendered:
         self.threads.append(threading.current_thread().name.split("_")[0])
-        time.sleep(self.seconds)
+        end = time.thread_time() + self.seconds
+        while time.thread_time() < end:
+            pass
         return render(webhook, event, change)
 
 
