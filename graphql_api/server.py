@@ -19,7 +19,7 @@ from ringback.models import db, tokens
 from ringback.models.addresses import AddressPolicy
 from ringback.models.errors import ConfigurationError
 from ringback.models.inboxes import InboxAddresses
-from ringback.models.secrets import SecretBox, kept_secret
+from ringback.models.secrets import SecretBox, kept_secret, secret_box
 from ringback.models.settings import Settings
 
 if sys.platform != "win32":
@@ -30,7 +30,6 @@ GRACE_SECONDS = 3
 #: Connections that wait to be accepted.
 BACKLOG = 2048
 TOKEN_FILE = "admin-token"
-KEY_FILE = "secret.key"
 
 
 async def serve(settings: Settings, *, deliver: bool) -> None:
@@ -85,13 +84,6 @@ def _allow_many_connections() -> None:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def secret_box(settings: Settings) -> SecretBox:
-    """Encryption with the operator's key, or with one that is made once and kept in the data directory."""
-    if settings.secret_key is not None:
-        return SecretBox(settings.secret_key.get_secret_value())
-    return SecretBox(kept_secret(settings.data_dir / KEY_FILE))
 
 
 class _Stopping:
