@@ -6,7 +6,15 @@ from typing import Annotated, Any
 import strawberry
 from ringback.graphql_api.enums import Action, EventStatus, OutcomeName
 from ringback.graphql_api.errors import InputError, answered
-from ringback.graphql_api.inputs import MAX_OBJECT_ID, or_none, query_key, query_keys, query_models, query_text
+from ringback.graphql_api.inputs import (
+    MAX_OBJECT_ID,
+    check_range,
+    or_none,
+    query_key,
+    query_keys,
+    query_models,
+    query_text,
+)
 from ringback.graphql_api.nodes import Attempt, Event
 from ringback.graphql_api.relay import After, Connection, First, page
 from ringback.models import event as rows
@@ -31,7 +39,8 @@ class EventFilter:
     is_test: bool | None = strawberry.field(default=None, description="Test events, or real ones.")
 
     def rows(self) -> QuerySet[rows.Event]:
-        """The events that meet all conditions; raises a BAD_USER_INPUT error for malformed ids."""
+        """The events that meet all conditions; raises a BAD_USER_INPUT error for malformed ids and ranges."""
+        check_range(self.created_after, self.created_before, "filter.created")
         conditions: dict[str, Any] = {}
         if self.webhook_ids is not None:
             conditions["webhook_id__in"] = query_keys(Prefix.WEBHOOK, self.webhook_ids, "filter.webhookIds")
@@ -64,7 +73,8 @@ class AttemptFilter:
     started_before: dt.datetime | None = strawberry.field(default=None, description="Begun before this moment.")
 
     def rows(self) -> QuerySet[rows.Attempt]:
-        """The attempts that meet all conditions; raises a BAD_USER_INPUT error for malformed ids."""
+        """The attempts that meet all conditions; raises a BAD_USER_INPUT error for malformed ids and ranges."""
+        check_range(self.started_after, self.started_before, "filter.started")
         conditions: dict[str, Any] = {}
         if self.webhook_ids is not None:
             conditions["webhook_id__in"] = query_keys(Prefix.WEBHOOK, self.webhook_ids, "filter.webhookIds")

@@ -1,6 +1,7 @@
 """From GraphQL inputs to the domain: which fields were given, and ids in queries."""
 
 import dataclasses
+import datetime as dt
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -60,3 +61,9 @@ def query_models(names: list[str], argument: str = "filter.models") -> list[str]
 def _check_length(values: Sequence[Any], argument: str) -> None:
     if len(values) > MAX_ENTRIES:
         raise bad_user_input(f"{argument}: has {len(values):,} entries; {MAX_ENTRIES:,} are allowed")
+
+
+def check_range(after: dt.datetime | None, before: dt.datetime | None, argument: str) -> None:
+    """Raises a BAD_USER_INPUT error for a range of time that ends before it begins; `argument` names its two ends."""
+    if after is not None and before is not None and after >= before:
+        raise bad_user_input(f"{argument}After must be before {argument}Before.")
