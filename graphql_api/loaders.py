@@ -79,11 +79,12 @@ async def _customers(keys: list[UUID]) -> list[OrderCustomer | None]:
 
 async def _last_attempts(keys: list[UUID]) -> list[Attempt | None]:
     """The newest attempt of each webhook: one look into the index for each, not a scan of all attempts."""
-    marks = ", ".join("?" for _ in keys)
+    webhooks = {str(key) for key in keys}
+    marks = ", ".join("?" for _ in webhooks)
     rows = await get_connection(CONNECTION).execute_query_dict(
         "SELECT w.id AS webhook, (SELECT a.id FROM ringback_attempt a WHERE a.webhook_id = w.id "
         f"ORDER BY a.id DESC LIMIT 1) AS attempt FROM ringback_webhook w WHERE w.id IN ({marks})",
-        [str(key) for key in keys],
+        list(webhooks),
     )
     newest = {UUID(str(row["webhook"])): UUID(str(row["attempt"])) for row in rows if row["attempt"]}
     attempts = await _by_id(Attempt)(list(_present(newest.get(key) for key in keys)))
