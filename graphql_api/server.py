@@ -40,8 +40,7 @@ async def serve(settings: Settings, *, deliver: bool) -> None:
     stopping = _Stopping()
     await db.migrate(settings)
     with _listening(settings) as sock:
-        port = sock.getsockname()[1]
-        public_url = settings.public_url or f"http://{_reachable(settings.host)}:{port}"
+        public_url = settings.address(sock.getsockname()[1])
         async with db.opened(settings):
             made = await _ensure_admin(settings)
             secrets = secret_box(settings)
@@ -62,13 +61,14 @@ async def work(settings: Settings) -> None:
     """Deliver until a signal comes, without serving the API."""
     stopping = _Stopping()
     await db.migrate(settings)
-    async with db.opened(settings):
+    async with (
+        db.opened(settings),
         # Inbox URLs in webhooks are those that the api processes gave out.
-        public_url = settings.public_url or f"http://{_reachable(settings.host)}:{settings.port}"
-        async with _working(settings, secret_box(settings), public_url) as worker:
-            stopping.on_second(worker.hurry)
-            print(f"Ringback {version('ringback')} is delivering. Stop it with Ctrl+C.", flush=True)
-            await stopping.wait()
+        _working(settings, secret_box(settings), settings.address()) as worker,
+    ):
+        stopping.on_second(worker.hurry)
+        print(f"Ringback {version('ringback')} is delivering. Stop it with Ctrl+C.", flush=True)
+        await stopping.wait()
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -194,15 +194,6 @@ def _cannot_listen(settings: Settings, error: OSError) -> str:
         f"cannot listen on {settings.host}:{settings.port} ({error.strerror or error}): "
         "set RINGBACK_HOST and RINGBACK_PORT to an address of this machine"
     )
-
-
-def _reachable(host: str) -> str:
-    """The host by which this machine reaches what listens on `host`."""
-    if host in ("0.0.0.0", ""):
-        return "127.0.0.1"
-    if host == "::":
-        return "[::1]"
-    return f"[{host}]" if ":" in host else host
 
 
 async def _ensure_admin(settings: Settings) -> str | None:
