@@ -10,6 +10,7 @@ What differs from Tortoise's own, and why:
   outlives its transaction (a task started inside one inherits it, or SQLite gave it up on a full disk) refuses to work
   instead of writing elsewhere.
 - Scripts inside a transaction stay inside it; Python's `executescript()` commits first.
+- Comparisons that ignore case (`icontains` and its like are UPPER(…) LIKE UPPER(…)) know all letters, not ASCII alone.
 - `synchronous=FULL`: what was acknowledged survives a power cut.
 
 Use it as a Tortoise engine: `{"engine": "ringback.models.sqlite", "credentials": {"file_path": "…"}}`. It needs a
@@ -304,6 +305,7 @@ async def _connected(path: str, pragmas: dict[str, Any]) -> aiosqlite.Connection
     try:
         connection = await aiosqlite.connect(path, isolation_level=None)
         connection._conn.row_factory = sqlite3.Row
+        await connection.create_function("UPPER", 1, _upper, deterministic=True)
         for pragma, value in pragmas.items():
             await connection.execute_fetchall(f"PRAGMA {pragma}={value}")
     except BaseException as error:
@@ -335,6 +337,10 @@ def _statements(script: str) -> Iterator[str]:
             statement = ""
     if statement.strip("; \t\r\n"):
         yield statement
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
 
 
 def _is_select(query: str) -> bool:

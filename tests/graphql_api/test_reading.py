@@ -316,3 +316,18 @@ async def test_a_test_fire_redelivered_and_cancelled(api: Api) -> None:
     assert (again["status"], again["finishedAt"]) == ("PENDING", None)
     sample = (await api.do("TestFireWebhook", input={"webhookId": key}))["event"]
     assert (sample["action"], sample["item"]["phone"]) == ("CREATED", "+7 900 000-00-00")
+
+
+@pytest.mark.parametrize(("root", "range"), [("events", "created"), ("attempts", "started")])
+async def test_a_range_that_ends_before_it_begins(api: Api, root: str, range: str) -> None:
+    ends = f'{range}After: "2026-01-31T12:00:00Z", {range}Before: "2026-01-31T12:00:00Z"'
+    error = await api.error(f"{{ {root}(filter: {{{ends}}}) {{ nodes {{ id }} }} }}")
+    assert error == ("BAD_USER_INPUT", f"filter.{range}After must be before filter.{range}Before.")
+
+
+@pytest.mark.parametrize("search", ["лид", "ЛИД в crm"])
+async def test_search_ignores_the_case_of_all_letters(api: Api, search: str) -> None:
+    for name in ("Лид в CRM", "Заказ"):
+        await rows.webhook(name=name)
+    found = await api.ask("Webhooks", filter={"search": search})
+    assert [webhook["name"] for webhook in found["nodes"]] == ["Лид в CRM"]
