@@ -1,6 +1,7 @@
-"""What of a sent request is not kept: the values of headers that carry secrets."""
+"""What of a sent request is not kept: the values of headers and query parameters that carry secrets."""
 
 import re
+from urllib.parse import unquote_plus
 
 MASK = "••••••••"
 #: Header names whose values are secrets: the standard ones, and whatever calls itself a key, token or secret.
@@ -28,3 +29,14 @@ def _mask(name: str, value: str) -> str:
     scheme, _, rest = value.partition(" ")
     readable = name.lower() in _WITH_SCHEME and rest and scheme.isalpha() and len(scheme) <= 10
     return f"{scheme} {MASK}" if readable else MASK
+
+
+def masked_url(url: str) -> str:
+    """The URL with the values of query parameters that are secrets masked, as it was spelled otherwise."""
+    address, mark, query = url.partition("?")
+    return address + mark + "&".join(_masked_parameter(part) for part in query.split("&"))
+
+
+def _masked_parameter(part: str) -> str:
+    name, equals, value = part.partition("=")
+    return f"{name}={MASK}" if value and is_secret(unquote_plus(name)) else name + equals + value

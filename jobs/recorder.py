@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from ringback.jobs.masking import masked
+from ringback.jobs.masking import masked, masked_url
 from ringback.jobs.outcomes import Abandoned, Answer, Outcome
 from ringback.jobs.retry import Progress, after_attempt
 from ringback.jobs.sender import OutgoingRequest
@@ -182,7 +182,7 @@ def _kept_request(result: Result) -> dict[str, Any] | None:
     body = result.request.body
     return {
         "method": result.request.method,
-        "url": str(result.request.url),
+        "url": masked_url(str(result.request.url)),
         "headers": masked(result.headers_sent),
         "body": None if body is None else body.decode("utf-8", "replace"),
     }

@@ -1,7 +1,7 @@
 """Which header values are kept, and which are not."""
 
 import pytest
-from ringback.jobs.masking import MASK, masked
+from ringback.jobs.masking import MASK, masked, masked_url
 
 
 @pytest.mark.parametrize(
@@ -76,3 +76,25 @@ def test_only_an_authorization_has_a_scheme() -> None:
 
 def test_order_and_repetitions_are_kept() -> None:
     assert masked((("B", "1"), ("A", "2"), ("B", "3"))) == [["B", "1"], ["A", "2"], ["B", "3"]]
+
+
+@pytest.mark.parametrize("name", ["X-Signature", "X-Hub-Signature-256", "X-HMAC", "X-Bearer"])
+def test_signatures_of_others_are_masked_but_not_our_own(name: str) -> None:
+    assert masked(((name, "s3cr3t"), ("webhook-signature", "v1,abc"))) == [
+        [name, MASK],
+        ["webhook-signature", "v1,abc"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("https://x.example/a?b=c", "https://x.example/a?b=c"),
+        ("https://x.example/?token=s3cr3t&a=%20b+c", f"https://x.example/?token={MASK}&a=%20b+c"),
+        ("https://x.example/?api%5Fkey=s3cr3t", f"https://x.example/?api%5Fkey={MASK}"),
+        ("https://x.example/?token&secret=", "https://x.example/?token&secret="),
+        ("https://x.example/", "https://x.example/"),
+    ],
+)
+def test_query_parameters_that_are_secrets_are_masked(url: str, kept: str) -> None:
+    assert masked_url(url) == kept
