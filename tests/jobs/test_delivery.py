@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 import pytest_asyncio
+from ringback.jobs import delivery
 from ringback.jobs.delivery import Deliverer
 from ringback.jobs.outcomes import Answer, judge
 from ringback.jobs.recorder import Recorder
@@ -20,6 +21,7 @@ from ringback.models.inboxes import InboxAddresses
 from ringback.models.secrets import SecretBox
 from ringback.models.states import EventStatus
 from ringback.models.webhook import Webhook
+from tortoise.exceptions import OperationalError
 
 from tests import rows
 
@@ -368,3 +370,26 @@ async def test_a_batch_that_comes_after_the_stop_is_handed_back(bench: Bench) ->
     assert (await rows.stored(event)).lease is None
     assert bench.finished == [event.id]
     assert bench.endpoint.requests == []
+
+
+async def test_a_database_that_fails_before_sending_costs_no_attempt(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = await rows.event(await rows.webhook())
+    monkeypatch.setattr(delivery, "PAUSE_SECONDS", 0.01)
+
+    async def away(*_: object) -> bool:
+        raise OperationalError("disk I/O error")
+
+    monkeypatch.setattr(InboxAddresses, "is_own", away)
+    await bench.take(event)
+    await bench.idle()
+    assert bench.endpoint.requests == []
+    assert await rows.attempts(event) == []
+    stored = await rows.stored(event)
+    assert (stored.status, stored.lease, stored.lease_begun_at) == (EventStatus.PENDING, None, None)
+    assert stored.due_at == stored.next_attempt_at
+    monkeypatch.undo()
+    await bench.take(event)
+    await bench.idle()
+    assert [a.outcome for a in await rows.attempts(event)] == ["DELIVERED"]

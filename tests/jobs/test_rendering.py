@@ -233,6 +233,11 @@ def test_text_that_cannot_be_written_is_refused() -> None:
     assert message.startswith("The body cannot be rendered: the text holds characters that cannot be written as UTF-8")
 
 
+def test_an_error_never_quotes_a_secret() -> None:
+    message = refusal({"name": "a\nb"}, headers=[["Authorization", "Bearer s3cr3t-{{ item.name }}"]])
+    assert message == "The header Authorization was rendered to a secret value, which must not hold control characters"
+
+
 # ------------------------------------------------------------------------------------------------------------ Renderer
 
 

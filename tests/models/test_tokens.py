@@ -1,6 +1,7 @@
 """API tokens: their secret is shown once, and counts until it is revoked or expires."""
 
 import datetime as dt
+from typing import Any
 
 import pytest
 from ringback.models import clock, tokens
@@ -8,6 +9,8 @@ from ringback.models.access import ApiToken, Role
 from ringback.models.errors import InputRejected
 from ringback.models.ids import Prefix, encode, new_key
 from ringback.models.secrets import token_hash
+from ringback.models.sqlite import SqliteClient
+from tortoise.exceptions import OperationalError
 
 HOUR = dt.timedelta(hours=1)
 
@@ -73,3 +76,32 @@ async def test_the_operator_s_token_is_made_once_and_stays_revoked(database: obj
     await tokens.revoke_token(encode(Prefix.TOKEN, token.id))
     await tokens.ensure_admin("the operator's own secret", "operator")
     assert await tokens.authenticate("the operator's own secret") is None
+
+
+async def test_a_replaced_token_of_the_operator_is_revoked(database: object) -> None:
+    await tokens.ensure_admin("rbk_former-token-of-the-operator", "RINGBACK_ADMIN_TOKEN")
+    await tokens.ensure_admin("rbk_former-token-of-the-operator", "RINGBACK_ADMIN_TOKEN")
+    assert await ApiToken.all().count() == 1
+    await tokens.ensure_admin("rbk_present-token-of-the-operator", "RINGBACK_ADMIN_TOKEN")
+    assert await tokens.authenticate("rbk_former-token-of-the-operator") is None
+    assert await tokens.authenticate("rbk_present-token-of-the-operator") is not None
+
+
+async def test_a_database_that_cannot_be_written_spares_readers(
+    database: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, secret = await tokens.create_token("CI", Role.ADMIN)
+
+    async def full(*_: object) -> None:
+        raise OperationalError("database or disk is full")
+
+    monkeypatch.setattr(SqliteClient, "execute_query", refusing_writes(SqliteClient.execute_query, full))
+    found = await tokens.authenticate(secret)
+    assert found is not None and found.last_used_at is None
+
+
+def refusing_writes(execute: Any, refuse: Any) -> Any:
+    async def execute_query(self: SqliteClient, query: str, values: Any = None) -> Any:
+        return await (execute(self, query, values) if query.startswith("SELECT") else refuse())
+
+    return execute_query

@@ -7,6 +7,7 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
+from ringback.jobs.sender import FRAMING_HEADERS
 from ringback.models.addresses import AddressPolicy
 from ringback.models.errors import InputRejected, ProblemCode
 from ringback.models.event import Event
@@ -14,7 +15,7 @@ from ringback.models.ids import Prefix, encode
 from ringback.models.inboxes import InboxAddresses, Inboxes, InboxResponse
 from ringback.models.log import LogEntry
 from ringback.models.webhook import Action, Webhook
-from ringback.models.webhooks import Webhooks, WebhookSpec
+from ringback.models.webhooks import RESERVED_HEADERS, Webhooks, WebhookSpec
 
 from tests import rows
 from tests.rows import BOX
@@ -157,3 +158,7 @@ async def test_updated_at_is_the_moment_of_the_change(database: object, webhooks
     assert abs(dt.datetime.now(dt.UTC) - made.created_at) < dt.timedelta(seconds=30)
     stored = await Webhook.get(id=made.id)
     assert (stored.created_at, stored.updated_at) == (made.created_at, made.updated_at)
+
+
+def test_no_header_is_accepted_that_cannot_be_sent() -> None:
+    assert RESERVED_HEADERS.keys() >= FRAMING_HEADERS

@@ -1,0 +1,54 @@
+"""What surrounds the API in a process."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+from ringback.graphql_api.http import GraphQLOverHTTP
+from ringback.models import tokens
+from ringback.models.access import Role
+from starlette.requests import Request
+from structlog.testing import capture_logs
+from tortoise.exceptions import OperationalError
+
+from tests.graphql_api.conftest import Api
+
+
+class Away:
+    """Stands in for the schema while the database is away."""
+
+    async def execute(self, *_: Any, **__: Any) -> None:
+        raise OperationalError("disk I/O error")
+
+
+async def test_a_database_that_is_away_is_a_masked_error_and_no_traceback(api: Api) -> None:
+    _, secret = await tokens.create_token("CI", Role.ADMIN)
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b'{"query": "{ viewer { permissions } }"}', "more_body": False}
+
+    headers = [(b"authorization", f"Bearer {secret}".encode()), (b"content-type", b"application/json")]
+    request = Request({"type": "http", "method": "POST", "path": "/graphql", "headers": headers}, receive)
+    with capture_logs() as logged:
+        answer = await GraphQLOverHTTP(Away(), api.services).post(request)  # type: ignore[arg-type]
+    assert answer.status_code == 500
+    (error,) = json.loads(answer.body)["errors"]
+    assert error["extensions"]["code"] == "INTERNAL"
+    assert "disk" not in error["message"]
+    assert [line["error_id"] for line in logged] == [error["extensions"]["id"]]
+
+
+def test_the_program_raises_its_limit_of_open_files() -> None:
+    script = """
+import resource
+from ringback.graphql_api.server import run
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+async def main():
+    wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+    print(resource.getrlimit(resource.RLIMIT_NOFILE)[0] == wanted)
+run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
