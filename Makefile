@@ -10,15 +10,17 @@ CLIENTS := tests/clients/node_modules/.package-lock.json
 WEB_SOURCES := $(wildcard web/src/* web/*.mjs web/package*.json)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test lint types check-layers schema web clients lock clean
+.PHONY: run test lint types check-layers schema web clients dist lock clean
 
-run: $(VENV)/.run $(if $(shell command -v npm),$(WEB))
+run: $(VENV)/.run
+	@! command -v npm >/dev/null || $(MAKE) --no-print-directory web || echo "GraphiQL was not built; going on without it." >&2
 	@exec $(BIN)/ringback serve
 
 test: $(VENV)/.test $(if $(shell command -v npm),$(WEB) $(CLIENTS))
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(MAKE) --no-print-directory types check-layers
+	@! command -v npm >/dev/null || (cd web && npm test --silent)
 	$(BIN)/python -m pytest
 
 types: $(VENV)/.test
@@ -34,6 +36,10 @@ schema: $(VENV)/.run
 web: $(WEB)
 
 clients: $(CLIENTS)
+
+# A wheel with the GraphiQL page in it.
+dist: $(VENV)/.run $(WEB)
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 # What the tests of npm clients need.
 $(CLIENTS): tests/clients/package.json tests/clients/package-lock.json

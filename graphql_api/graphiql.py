@@ -20,7 +20,7 @@ HEADERS = {
 NOT_BUILT = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Ringback</title>
 <h1>GraphiQL is not built</h1>
-<p>This checkout has no GraphiQL page yet. With Node.js 20 or newer installed, run</p>
+<p>This checkout has no GraphiQL page yet. With Node.js 18 or newer installed, run</p>
 <pre>make web</pre>
 <p>and load this page again. The API itself answers at this address: <code>POST /graphql</code>.</p>
 """
