@@ -11,6 +11,10 @@ import sys
 import tempfile
 from typing import Any
 
+from tortoise import Tortoise, fields
+from tortoise.models import Model
+from tortoise.transactions import in_transaction
+
 from ringback.jobs.worker import working
 from ringback.models import (
     Action,
@@ -30,9 +34,6 @@ from ringback.models import (
 )
 from ringback.models.event import Event
 from ringback.models.wakeups import Topic, wakeups
-from tortoise import Tortoise, fields
-from tortoise.models import Model
-from tortoise.transactions import in_transaction
 
 
 class Coffee(Model):

@@ -4,6 +4,8 @@ import datetime as dt
 from typing import Annotated, Self
 
 import strawberry
+from strawberry import ID
+
 from ringback.graphql_api.context import Info
 from ringback.graphql_api.enums import Role
 from ringback.graphql_api.errors import InputError, answered
@@ -11,7 +13,6 @@ from ringback.graphql_api.relay import After, Connection, First, page
 from ringback.models import tokens
 from ringback.models.access import ApiToken as TokenRow
 from ringback.models.ids import Prefix, encode
-from strawberry import ID
 
 
 @strawberry.type(description="A bearer token of the API.")

@@ -4,6 +4,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Mount, Route, WebSocketRoute
+from tortoise.exceptions import BaseORMException
+
 from ringback.graphql_api import graphiql
 from ringback.graphql_api.context import Services
 from ringback.graphql_api.http import GraphQLOverHTTP
@@ -17,13 +25,6 @@ from ringback.models.inboxes import InboxAddresses, Inboxes
 from ringback.models.secrets import SecretBox
 from ringback.models.settings import Settings
 from ringback.models.webhooks import Webhooks
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Mount, Route, WebSocketRoute
-from tortoise.exceptions import BaseORMException
 
 #: Of /graphql.
 METHODS = ("GET", "HEAD", "OPTIONS", "POST")

@@ -3,11 +3,12 @@
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+from strawberry.extensions import SchemaExtension
+
 from ringback.graphql_api.context import Context
 from ringback.graphql_api.errors import ApiError
 from ringback.models import tokens
 from ringback.models.access import ApiToken
-from strawberry.extensions import SchemaExtension
 
 #: No token is longer; what is cannot be one.
 MAX_TOKEN = 512

@@ -3,9 +3,10 @@
 from typing import Annotated
 
 import strawberry
+from strawberry.scalars import JSON
+
 from ringback.models import snapshot
 from ringback.models.registry import registry
-from strawberry.scalars import JSON
 
 
 @strawberry.type(description="A field that a template may use.")

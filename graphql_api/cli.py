@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from tortoise.exceptions import BaseORMException
+
 from ringback.graphql_api import server
 from ringback.graphql_api.logging import configure
 from ringback.graphql_api.schema import sdl
 from ringback.models import db, settings, tokens
 from ringback.models.access import Role
 from ringback.models.errors import ConfigurationError, InputRejected, TrackingError
-from tortoise.exceptions import BaseORMException
 
 app = typer.Typer(
     help="Webhooks for committed changes: recorded, delivered, logged and followed live over GraphQL.",

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import strawberry
+
 from ringback.graphql_api.errors import unauthenticated
 from ringback.graphql_api.loaders import Loaders, new_loaders
 from ringback.graphql_api.tailer import Tailer

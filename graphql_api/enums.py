@@ -4,6 +4,8 @@ from enum import Enum
 from typing import Any
 
 import strawberry
+from strawberry.types.enum import StrawberryEnumDefinition
+
 from ringback.models.access import Role
 from ringback.models.inbox import SignatureCheck
 from ringback.models.lead import LeadStatus
@@ -11,7 +13,6 @@ from ringback.models.log import LogKind
 from ringback.models.order import OrderStatus
 from ringback.models.states import EventStatus, OutcomeName
 from ringback.models.webhook import Action, HttpMethod, SuccessPolicy
-from strawberry.types.enum import StrawberryEnumDefinition
 
 
 def _describe(enum: type[Enum], description: str, *, name: str | None = None, **values: str) -> None:

@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 import strawberry
 import structlog
 from graphql import GraphQLError, GraphQLSyntaxError
-from ringback.models.errors import CursorExpired, CursorInvalid, InputRejected, Problem
-from ringback.models.ids import new_key
 from strawberry.extensions import SchemaExtension
 from strawberry.schema.exceptions import CannotGetOperationTypeError
+
+from ringback.models.errors import CursorExpired, CursorInvalid, InputRejected, Problem
+from ringback.models.ids import new_key
 
 logger = structlog.get_logger("ringback.api")
 

@@ -4,6 +4,10 @@ import datetime as dt
 from typing import Annotated, Any
 
 import strawberry
+from strawberry import ID, UNSET
+from strawberry.scalars import JSON
+from tortoise.queryset import QuerySet
+
 from ringback.graphql_api.enums import Action, EventStatus, OutcomeName
 from ringback.graphql_api.errors import InputError, answered
 from ringback.graphql_api.inputs import (
@@ -20,9 +24,6 @@ from ringback.graphql_api.relay import After, Connection, First, page
 from ringback.models import event as rows
 from ringback.models import interventions
 from ringback.models.ids import Prefix
-from strawberry import ID, UNSET
-from strawberry.scalars import JSON
-from tortoise.queryset import QuerySet
 
 
 @strawberry.input(description="Which events to list; conditions are combined with AND.")

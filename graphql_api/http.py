@@ -8,14 +8,15 @@ from typing import Any
 
 import orjson
 from graphql import GraphQLError
-from ringback.graphql_api.authentication import bearer
-from ringback.graphql_api.context import Context, Services
-from ringback.graphql_api.errors import ApiError, masked, unauthenticated
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from strawberry.schema import BaseSchema
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.types.graphql import OperationType
+
+from ringback.graphql_api.authentication import bearer
+from ringback.graphql_api.context import Context, Services
+from ringback.graphql_api.errors import ApiError, masked, unauthenticated
 
 #: The longest request, in bytes.
 MAX_BODY_BYTES = 1024 * 1024

@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator
 from typing import Annotated, Self
 
 import strawberry
+from strawberry import ID
+
 from ringback.graphql_api.context import Info
 from ringback.graphql_api.enums import SignatureCheck
 from ringback.graphql_api.errors import InputError, answered, bad_user_input
@@ -16,7 +18,6 @@ from ringback.models import inbox as rows
 from ringback.models.ids import Prefix, encode
 from ringback.models.inboxes import InboxResponse as Response
 from ringback.models.wakeups import Topic, wakeups
-from strawberry import ID
 
 #: The longest sleep between two looks for new requests, in seconds: what a lost wake-up costs at most.
 POLL_SECONDS = 1.0

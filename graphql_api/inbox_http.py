@@ -3,11 +3,12 @@
 The answers are on GraphiQL's origin and their content is anybody's, so they carry a sandbox and `nosniff`.
 """
 
-from ringback.graphql_api.http import MAX_BODY_BYTES, TooLarge, limited_body
-from ringback.models.inboxes import Inboxes, Received, wait_before
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
+
+from ringback.graphql_api.http import MAX_BODY_BYTES, TooLarge, limited_body
+from ringback.models.inboxes import Inboxes, Received, wait_before
 
 HEADERS = {"Content-Security-Policy": "sandbox", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 #: Statuses whose answers have no body (RFC 9110).

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from strawberry import UNSET
+
 from ringback.graphql_api.errors import bad_user_input
 from ringback.models import ids
 from ringback.models.inputs import is_storable
-from strawberry import UNSET
 
 #: The longest list and the longest text in a filter: databases limit a statement's parameters, and SQLite a pattern.
 MAX_ENTRIES = 1_000

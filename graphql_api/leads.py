@@ -4,6 +4,8 @@ import datetime as dt
 from typing import Annotated, Self
 
 import strawberry
+from strawberry import ID, UNSET
+
 from ringback.graphql_api.enums import LeadStatus
 from ringback.graphql_api.errors import InputError, answered
 from ringback.graphql_api.inputs import given, or_none, query_key
@@ -11,7 +13,6 @@ from ringback.graphql_api.relay import After, Connection, First, page
 from ringback.models import lead as leads
 from ringback.models import site
 from ringback.models.ids import Prefix, encode
-from strawberry import ID, UNSET
 
 
 @strawberry.type(description="Somebody who asked to be called back.")

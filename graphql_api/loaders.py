@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
+from strawberry.dataloader import DataLoader
+from tortoise.connection import get_connection
+from tortoise.models import Model
+
 from ringback.models.db import CONNECTION
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.order import OrderCustomer, OrderItem
 from ringback.models.webhook import Webhook
-from strawberry.dataloader import DataLoader
-from tortoise.connection import get_connection
-from tortoise.models import Model
 
 M = TypeVar("M", bound=Model)
 

@@ -6,6 +6,8 @@ from contextlib import aclosing
 from typing import Annotated, Self
 
 import strawberry
+from strawberry import ID
+
 from ringback.graphql_api.context import Info
 from ringback.graphql_api.enums import LogKind
 from ringback.graphql_api.errors import ApiError, cursor_error
@@ -15,7 +17,6 @@ from ringback.graphql_api.tailer import SubscriberBehind, Tailed
 from ringback.models.errors import CursorInvalid
 from ringback.models.ids import Prefix
 from ringback.models.log import LogFilter, Position
-from strawberry import ID
 
 
 @strawberry.input(description="Which log entries to follow; conditions are combined with AND.")

@@ -8,14 +8,15 @@ import datetime as dt
 from typing import Any, Self
 
 import strawberry
+from strawberry import ID
+from strawberry.scalars import JSON
+
 from ringback.graphql_api.catalog import WebhookModel, webhook_model
 from ringback.graphql_api.context import Info
 from ringback.graphql_api.enums import Action, EventStatus, HttpMethod, OutcomeName, SuccessPolicy
 from ringback.models import event as rows
 from ringback.models.ids import Prefix, encode
 from ringback.models.webhook import Webhook as WebhookRow
-from strawberry import ID
-from strawberry.scalars import JSON
 
 #: Descriptions that a webhook's type and its inputs share.
 ABOUT = {

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from graphql import OperationDefinitionNode
-from ringback.graphql_api.errors import ApiError
 from strawberry.extensions import SchemaExtension
+
+from ringback.graphql_api.errors import ApiError
 
 
 class NamedOperation(SchemaExtension):

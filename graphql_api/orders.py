@@ -5,6 +5,8 @@ from decimal import Decimal
 from typing import Annotated, Any, Self
 
 import strawberry
+from strawberry import ID, UNSET
+
 from ringback.graphql_api.context import Info
 from ringback.graphql_api.enums import OrderStatus
 from ringback.graphql_api.errors import InputError, answered
@@ -13,7 +15,6 @@ from ringback.graphql_api.relay import After, Connection, First, page
 from ringback.models import order as rows
 from ringback.models import orders
 from ringback.models.ids import Prefix, encode
-from strawberry import ID, UNSET
 
 
 @strawberry.type(description="Who placed an order.")

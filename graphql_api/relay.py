@@ -11,8 +11,9 @@ from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
 import strawberry
-from ringback.graphql_api.errors import bad_user_input
 from tortoise.queryset import QuerySet
+
+from ringback.graphql_api.errors import bad_user_input
 
 Node = TypeVar("Node")
 Row = TypeVar("Row", bound=Any)

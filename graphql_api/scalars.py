@@ -11,10 +11,11 @@ from typing import Any
 
 import strawberry
 from graphql import GraphQLError
-from ringback.models.inputs import is_storable
-from ringback.models.snapshot import timestamp
 from strawberry.scalars import JSON
 from strawberry.types.scalar import ScalarDefinition
+
+from ringback.models.inputs import is_storable
+from ringback.models.snapshot import timestamp
 
 #: How deep objects and lists may be nested in a JSON value: encoders have a limit too, and an answer nests it further.
 MAX_DEPTH = 64

@@ -1,6 +1,8 @@
 """The schema: all slices put together."""
 
 import strawberry
+from strawberry.schema.config import StrawberryConfig
+
 from ringback.graphql_api.access import AccessMutation, AccessQuery
 from ringback.graphql_api.authentication import StillAuthenticated
 from ringback.graphql_api.catalog import CatalogQuery
@@ -14,7 +16,6 @@ from ringback.graphql_api.operations import NamedOperation
 from ringback.graphql_api.orders import OrderMutation, OrderQuery
 from ringback.graphql_api.scalars import SCALARS
 from ringback.graphql_api.webhooks import WebhookMutation, WebhookQuery
-from strawberry.schema.config import StrawberryConfig
 
 
 @strawberry.type(description="What can be asked.")

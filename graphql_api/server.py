@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import Any
 
 import uvicorn
+
 from ringback.graphql_api.app import application
 from ringback.graphql_api.every_method import EveryMethodProtocol
 from ringback.graphql_api.http import MAX_BODY_BYTES

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 import structlog
+
 from ringback.models import log
 from ringback.models.errors import RingbackError
 from ringback.models.log import LogEntry, LogFilter, Position

@@ -4,6 +4,10 @@ import datetime as dt
 from typing import Annotated, Any
 
 import strawberry
+from strawberry import ID, UNSET
+from tortoise.expressions import Q
+from tortoise.queryset import QuerySet
+
 from ringback.graphql_api.context import Info
 from ringback.graphql_api.enums import Action, HttpMethod, SuccessPolicy
 from ringback.graphql_api.errors import InputError, answered
@@ -14,9 +18,6 @@ from ringback.models.ids import Prefix
 from ringback.models.webhook import DEFAULT_TIMEOUT_SECONDS, default_retry_delays
 from ringback.models.webhook import Webhook as WebhookRow
 from ringback.models.webhooks import WebhookSpec
-from strawberry import ID, UNSET
-from tortoise.expressions import Q
-from tortoise.queryset import QuerySet
 
 NULL_CLEARS = " Null clears it."
 

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from ringback.graphql_api.authentication import connection_token
-from ringback.graphql_api.context import Context, Services
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket
@@ -11,6 +9,9 @@ from strawberry.asgi import GraphQL
 from strawberry.exceptions import ConnectionRejectionError
 from strawberry.schema import BaseSchema
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
+
+from ringback.graphql_api.authentication import connection_token
+from ringback.graphql_api.context import Context, Services
 
 #: Operations that one connection may run at the same time.
 MAX_OPERATIONS = 100

@@ -12,6 +12,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
+
 from ringback.jobs.failures import LookupFailed
 from ringback.jobs.names import Lookup
 from ringback.models.addresses import AddressPolicy

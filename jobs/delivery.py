@@ -15,6 +15,8 @@ from typing import Protocol
 from uuid import UUID, uuid4
 
 import structlog
+from tortoise.exceptions import BaseORMException
+
 from ringback.jobs.outcomes import Abandoned, RenderFailed
 from ringback.jobs.recorder import Recorder, Result, abandoned
 from ringback.jobs.rendering import Rendered, Renderer, sign
@@ -25,7 +27,6 @@ from ringback.models.event import Change, Event
 from ringback.models.inboxes import InboxAddresses
 from ringback.models.secrets import SecretBox
 from ringback.models.webhook import Webhook
-from tortoise.exceptions import BaseORMException
 
 logger = structlog.get_logger("ringback.delivery")
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 import structlog
+
 from ringback.jobs.connections import MAX_CONNECTIONS
 from ringback.jobs.recorder import Recorder, abandoned
 from ringback.models import claims, clock

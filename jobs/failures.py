@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import aiohttp
 from aiohttp import http_exceptions
+from yarl import URL
+
 from ringback.jobs.outcomes import (
     Answer,
     BadResponse,
@@ -17,7 +19,6 @@ from ringback.jobs.outcomes import (
     Unreachable,
 )
 from ringback.models.errors import AddressBlocked
-from yarl import URL
 
 
 class LookupFailed(OSError):

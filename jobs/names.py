@@ -8,6 +8,7 @@ from typing import Protocol
 
 import aiodns
 import pycares
+
 from ringback.jobs.failures import LookupFailed, first_line
 
 #: Seconds that the first DNS query may take (c-ares doubles them for the next), and the number of queries to a server:

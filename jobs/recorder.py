@@ -12,6 +12,9 @@ from typing import Any
 from uuid import UUID
 
 import structlog
+from tortoise.exceptions import DBConnectionError, OperationalError, TransactionManagementError
+from tortoise.transactions import in_transaction
+
 from ringback.jobs.masking import masked, masked_url
 from ringback.jobs.outcomes import Abandoned, Answer, Outcome
 from ringback.jobs.retry import Progress, after_attempt
@@ -24,8 +27,6 @@ from ringback.models.snapshot import timestamp
 from ringback.models.states import EventStatus, OutcomeName
 from ringback.models.wakeups import Topic, wakeups
 from ringback.models.webhook import Webhook
-from tortoise.exceptions import DBConnectionError, OperationalError, TransactionManagementError
-from tortoise.transactions import in_transaction
 
 logger = structlog.get_logger("ringback.delivery")
 

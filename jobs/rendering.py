@@ -11,6 +11,8 @@ from uuid import UUID, uuid4
 
 import orjson
 import structlog
+from yarl import URL
+
 from ringback.jobs.masking import is_secret
 from ringback.jobs.sender import OutgoingRequest
 from ringback.models import outbox
@@ -22,7 +24,6 @@ from ringback.models.signing import signature_headers
 from ringback.models.templates import compile_condition, compile_template, scope
 from ringback.models.webhook import HttpMethod, Webhook
 from ringback.models.webhooks import header_value_fault
-from yarl import URL
 
 logger = structlog.get_logger("ringback.delivery")
 

@@ -28,6 +28,8 @@ from types import TracebackType
 from typing import Self, TypeAlias
 
 import aiohttp
+from yarl import URL
+
 from ringback.jobs.connections import GuardedResolver, Refused, new_session, trusted_tls
 from ringback.jobs.failures import EXPECTED, Broken, outcome_of
 from ringback.jobs.names import Lookup, default_lookup
@@ -41,7 +43,6 @@ from ringback.jobs.outcomes import (
     judge,
 )
 from ringback.models.addresses import AddressPolicy
-from yarl import URL
 
 #: Bytes of a response body that are read, and kept after decoding; the connection of a longer one is closed.
 MAX_RESPONSE_BYTES = 64 * 1024

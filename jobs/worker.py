@@ -8,6 +8,7 @@ from uuid import UUID
 import dramatiq
 import structlog
 from filelock import FileLock, Timeout
+
 from ringback.jobs.broker import WORKER_TIMEOUT_MS, deliver_actor, in_process_broker
 from ringback.jobs.delivery import Deliverer
 from ringback.jobs.dispatcher import Dispatcher

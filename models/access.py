@@ -2,9 +2,10 @@
 
 from enum import StrEnum
 
-from ringback.models.ids import new_key
 from tortoise import fields
 from tortoise.models import Model
+
+from ringback.models.ids import new_key
 
 
 class Role(StrEnum):

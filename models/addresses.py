@@ -18,8 +18,9 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import unquote
 
-from ringback.models.errors import AddressBlocked
 from yarl import URL
+
+from ringback.models.errors import AddressBlocked
 
 #: Characters that a URL may have once its Liquid is rendered; what common servers and proxies take.
 MAX_URL_CHARS = 2_048

@@ -12,12 +12,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
-from ringback.models import clock
-from ringback.models.event import Event
-from ringback.models.states import EventStatus
 from tortoise.expressions import F, Q
 from tortoise.queryset import QuerySet
 from tortoise.transactions import in_transaction
+
+from ringback.models import clock
+from ringback.models.event import Event
+from ringback.models.states import EventStatus
 
 #: How long a claimed batch may wait for a worker before it is claimed again, in seconds.
 PICKUP_SECONDS = 10.0

@@ -15,9 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from filelock import AsyncFileLock, Timeout
-from ringback.models.errors import ConfigurationError
-from ringback.models.settings import Settings
-from ringback.models.tracking import connect
 from tortoise import Tortoise
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.connection import get_connection
@@ -25,6 +22,10 @@ from tortoise.exceptions import BaseORMException, OperationalError
 from tortoise.migrations.executor import MigrationExecutor
 from tortoise.models import Model
 from tortoise.transactions import in_transaction
+
+from ringback.models.errors import ConfigurationError
+from ringback.models.settings import Settings
+from ringback.models.tracking import connect
 
 CONNECTION = "default"
 #: The app of Ringback's own models, and the one of yours unless their `Meta.app` says otherwise.

@@ -8,12 +8,13 @@ attempt's time while it waits, the end of the lease while a worker has it, null 
 from typing import Any
 from uuid import UUID
 
-from ringback.models.ids import new_key
-from ringback.models.states import EventStatus, OutcomeName
-from ringback.models.webhook import Action, Webhook
 from tortoise import fields
 from tortoise.indexes import Index
 from tortoise.models import Model
+
+from ringback.models.ids import new_key
+from ringback.models.states import EventStatus, OutcomeName
+from ringback.models.webhook import Action, Webhook
 
 
 class Change(Model):

@@ -4,10 +4,11 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from ringback.models.ids import new_key
 from tortoise import fields
 from tortoise.indexes import Index
 from tortoise.models import Model
+
+from ringback.models.ids import new_key
 
 
 class SignatureCheck(StrEnum):

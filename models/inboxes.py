@@ -8,6 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from uuid import UUID
 
 import structlog
+from tortoise.expressions import F
+from tortoise.transactions import in_transaction
+from yarl import URL
+
 from ringback.models import clock, ids
 from ringback.models.errors import ConfigurationError, ProblemCode
 from ringback.models.event import Event
@@ -18,9 +22,6 @@ from ringback.models.secrets import SecretBox
 from ringback.models.signing import check_secret, verify
 from ringback.models.wakeups import Topic, wakeups
 from ringback.models.webhook import Webhook
-from tortoise.expressions import F
-from tortoise.transactions import in_transaction
-from yarl import URL
 
 logger = structlog.get_logger("ringback.inbox")
 

@@ -4,6 +4,9 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
+from tortoise.backends.base.client import BaseDBAsyncClient
+from tortoise.transactions import in_transaction
+
 from ringback.models import clock, log, outbox, snapshot
 from ringback.models.claims import WAITING
 from ringback.models.errors import InputRejected, Problem, ProblemCode
@@ -17,8 +20,6 @@ from ringback.models.states import EventStatus
 from ringback.models.transactions import UnitOfWork, unit_of
 from ringback.models.wakeups import Topic, wakeups
 from ringback.models.webhook import Action, Webhook
-from tortoise.backends.base.client import BaseDBAsyncClient
-from tortoise.transactions import in_transaction
 
 
 async def test_fire(webhook_id: str, action: Action, item: Any) -> Event:

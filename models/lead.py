@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
+from tortoise import fields
+from tortoise.transactions import in_transaction
+
 from ringback.models.ids import Prefix, new_key
 from ringback.models.inputs import Problems, check_unchanged, key_of, not_found
 from ringback.models.registry import Tracking
 from ringback.models.site import SiteSettings
 from ringback.models.tracking import Tracked
-from tortoise import fields
-from tortoise.transactions import in_transaction
 
 
 class LeadStatus(StrEnum):

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
-from ringback.models.errors import CursorExpired, CursorInvalid
 from tortoise import fields
 from tortoise.models import Model
+
+from ringback.models.errors import CursorExpired, CursorInvalid
 
 
 class LogKind(StrEnum):

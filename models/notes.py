@@ -9,14 +9,15 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from tortoise.backends.base.client import BaseDBAsyncClient
+from tortoise.models import Model
+from tortoise.queryset import QuerySet
+
 from ringback.models import outbox, snapshot
 from ringback.models.errors import TrackingError
 from ringback.models.registry import registry
 from ringback.models.snapshot import Stored, parts
 from ringback.models.transactions import UnitOfWork, unit_of_work
-from tortoise.backends.base.client import BaseDBAsyncClient
-from tortoise.models import Model
-from tortoise.queryset import QuerySet
 
 #: A row by its model and key.
 Row = tuple[type[Model], Any]

@@ -6,10 +6,11 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from tortoise import fields
+
 from ringback.models.ids import Prefix, new_key
 from ringback.models.registry import Child, Computed, Tracking
 from ringback.models.tracking import Recorded, Tracked
-from tortoise import fields
 
 #: Prices have two decimal places, and up to ten digits before them.
 PRICE_DIGITS, PRICE_PLACES = 12, 2

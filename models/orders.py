@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Any
 
+from tortoise.backends.base.client import BaseDBAsyncClient
+from tortoise.transactions import in_transaction
+
 from ringback.models.errors import ProblemCode
 from ringback.models.ids import Prefix
 from ringback.models.inputs import Problems, check_unchanged, key_of, not_found
 from ringback.models.order import PRICE_DIGITS, PRICE_PLACES, CustomerOrder, OrderCustomer, OrderItem, OrderStatus
-from tortoise.backends.base.client import BaseDBAsyncClient
-from tortoise.transactions import in_transaction
 
 #: Longest texts, in characters, and the longest order, in lines.
 MAX_NUMBER, MAX_NAME, MAX_ITEM_NAME, MAX_PHONE, MAX_EMAIL, MAX_COMMENT = 64, 200, 500, 64, 254, 10_000

@@ -8,6 +8,9 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
+from tortoise.backends.base.client import BaseDBAsyncClient
+from tortoise.models import Model
+
 from ringback.models import clock, log, snapshot
 from ringback.models.errors import TemplateError
 from ringback.models.event import Change, Event
@@ -19,8 +22,6 @@ from ringback.models.templates import EventFacts, compile_condition, scope
 from ringback.models.transactions import UnitOfWork
 from ringback.models.wakeups import Topic, wakeups
 from ringback.models.webhook import Action, Webhook
-from tortoise.backends.base.client import BaseDBAsyncClient
-from tortoise.models import Model
 
 
 async def record(

@@ -7,14 +7,15 @@ transaction or one of their own; what cannot be recorded is refused with a Track
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from typing import Any, Generic, TypeVar, cast
 
-from ringback.models.errors import TrackingError
-from ringback.models.notes import Notes, Row, recording
-from ringback.models.registry import registry
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.expressions import Expression, Q
 from tortoise.manager import Manager
 from tortoise.models import Model
 from tortoise.queryset import AwaitableQuery, QuerySet
+
+from ringback.models.errors import TrackingError
+from ringback.models.notes import Notes, Row, recording
+from ringback.models.registry import registry
 
 MODEL = TypeVar("MODEL", bound=Model)
 #: Notes what a write is about to touch, within its transaction.

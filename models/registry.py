@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 from uuid import UUID
 
-from ringback.models import ids
-from ringback.models.errors import TrackingError
 from tortoise.fields.base import CASCADE, SET_DEFAULT, SET_NULL
 from tortoise.fields.relational import ForeignKeyFieldInstance
 from tortoise.models import Model
+
+from ringback.models import ids
+from ringback.models.errors import TrackingError
 
 #: What a database may do to a row when the row it points at is deleted, besides refusing.
 CASCADING = (CASCADE, SET_NULL, SET_DEFAULT)

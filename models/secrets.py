@@ -12,6 +12,7 @@ import secrets
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken
+
 from ringback.models.errors import ConfigurationError
 from ringback.models.settings import Settings
 

@@ -12,8 +12,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from ringback.models.errors import ConfigurationError
 from yarl import URL
+
+from ringback.models.errors import ConfigurationError
 
 Network = IPv4Network | IPv6Network
 

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ringback.models import clock
-from ringback.models.inputs import Problems
 from tortoise import fields
 from tortoise.models import Model
 from tortoise.transactions import in_transaction
+
+from ringback.models import clock
+from ringback.models.inputs import Problems
 
 
 class SiteSettings(Model):

@@ -15,13 +15,14 @@ from typing import Any, cast
 from uuid import UUID
 
 from pypika_tortoise.enums import Order
-from ringback.models.errors import TrackingError
-from ringback.models.registry import Child, Tracking, tracking_of
 from tortoise import fields
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.fields.base import Field
 from tortoise.models import Model
 from tortoise.queryset import QuerySet
+
+from ringback.models.errors import TrackingError
+from ringback.models.registry import Child, Tracking, tracking_of
 
 #: Keys per statement: SQLite allows 32,766 parameters.
 KEYS_PER_STATEMENT = 10_000

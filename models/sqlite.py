@@ -23,7 +23,6 @@ from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
 import aiosqlite
-from ringback.models.transactions import ENDED, RecordingClient, UnitOfWork, finish
 from tortoise.backends.base.client import (
     BaseDBAsyncClient,
     ConnectionWrapper,
@@ -41,6 +40,8 @@ from tortoise.exceptions import (
     OperationalError,
     TransactionManagementError,
 )
+
+from ringback.models.transactions import ENDED, RecordingClient, UnitOfWork, finish
 
 T = TypeVar("T")
 Rows = list[dict[str, Any]]

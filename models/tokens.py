@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from uuid import UUID
 
 import structlog
+from tortoise.exceptions import BaseORMException
+from tortoise.transactions import in_transaction
+
 from ringback.models import clock
 from ringback.models.access import ApiToken, Role
 from ringback.models.ids import Prefix
 from ringback.models.inputs import Problems, key_of, not_found
 from ringback.models.secrets import token_hash
-from tortoise.exceptions import BaseORMException
-from tortoise.transactions import in_transaction
 
 logger = structlog.get_logger("ringback.api")
 

@@ -11,12 +11,6 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
-from ringback.models.errors import TrackingError
-from ringback.models.notes import Notes, notes_of, recording
-from ringback.models.querysets import RecordedManager, RecordedQuerySet, parents_of
-from ringback.models.registry import Tracking, registry
-from ringback.models.transactions import check_recording, unit_of
-from ringback.models.webhook import Webhook
 from tortoise import Tortoise
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.manager import Manager
@@ -24,6 +18,13 @@ from tortoise.models import Model
 from tortoise.queryset import RawSQLQuery
 from tortoise.signals import Signals
 from tortoise.timezone import get_use_tz
+
+from ringback.models.errors import TrackingError
+from ringback.models.notes import Notes, notes_of, recording
+from ringback.models.querysets import RecordedManager, RecordedQuerySet, parents_of
+from ringback.models.registry import Tracking, registry
+from ringback.models.transactions import check_recording, unit_of
+from ringback.models.webhook import Webhook
 
 #: SQL that reads; behind the common table expressions of a WITH, which end in a bracket, may stand a write.
 _READS = re.compile(r"\s*(SELECT|VALUES|WITH)\b", re.IGNORECASE)

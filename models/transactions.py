@@ -10,10 +10,11 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import structlog
-from ringback.models.errors import TrackingError
 from tortoise.backends.base.client import BaseDBAsyncClient, TransactionContext
 from tortoise.exceptions import TransactionManagementError
 from tortoise.models import Model
+
+from ringback.models.errors import TrackingError
 
 T = TypeVar("T")
 

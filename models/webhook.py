@@ -2,10 +2,11 @@
 
 from enum import StrEnum
 
-from ringback.models.ids import new_key
 from tortoise import fields
 from tortoise.indexes import Index
 from tortoise.models import Model
+
+from ringback.models.ids import new_key
 
 
 class Action(StrEnum):

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from tortoise.transactions import in_transaction
+
 from ringback.models import clock, interventions, snapshot
 from ringback.models.addresses import MAX_URL_CHARS, AddressPolicy, check_url_template, static_host
 from ringback.models.errors import ProblemCode
@@ -23,7 +25,6 @@ from ringback.models.webhook import (
     SuccessPolicy,
     Webhook,
 )
-from tortoise.transactions import in_transaction
 
 MAX_NAME = 200
 #: Of a URL template; a URL without Liquid has the limit of all URLs.

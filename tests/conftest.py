@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+
 from ringback.models import db, settings
 from ringback.models.settings import Settings
-
 from tests.program import Program
 
 

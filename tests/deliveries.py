@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 from ringback.models.ids import Prefix, decode
-
 from tests.program import Program
 
 CREATE_INBOX = """

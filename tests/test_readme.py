@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from pydantic_core import PydanticUndefined
+
 from ringback.models.settings import Settings
 
 README = (Path(__file__).parent.parent / "README.md").read_text()

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from ringback.models import Child, Computed, Recorded, Tracked, Tracking
 from tortoise import fields
+
+from ringback.models import Child, Computed, Recorded, Tracked, Tracking
 
 
 def spent(car: Mapping[str, Any]) -> str:

@@ -10,10 +10,10 @@ import datetime as dt
 import sys
 from decimal import Decimal
 
-from ringback.models import load_settings, opened
 from tortoise.transactions import in_transaction
 
 from garage import Car, Visit
+from ringback.models import load_settings, opened
 
 
 async def visit(plate: str, work: str, price: Decimal) -> None:

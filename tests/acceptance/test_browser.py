@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, Page, expect, sync_playwright
-from ringback.graphql_api import graphiql
 
+from ringback.graphql_api import graphiql
 from tests.clients.firing import fire, webhook_to_inbox
 from tests.program import PATIENCE_SECONDS, Program
 

@@ -17,9 +17,9 @@ from gql import Client, gql
 from gql.transport.aiohttp import AIOHTTPTransport
 from gql.transport.exceptions import TransportConnectionFailed, TransportQueryError
 from gql.transport.websockets import WebsocketsTransport
-from ringback.models.log import Position
 from websockets.exceptions import ConnectionClosedError
 
+from ringback.models.log import Position
 from tests.clients.firing import FIRE, fire, webhook_to_inbox
 from tests.program import PATIENCE_SECONDS, Program
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from uuid import UUID
 
 from ringback.models.ids import Prefix, decode, encode
-
 from tests.deliveries import REQUEST_CALLBACK, TRACK_LEADS, UPDATE_LEAD, create_webhook, database
 from tests.program import Program
 from tests.receiver import ALLOW_LOOPBACK, Receiver

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest_asyncio
+from strawberry.types import ExecutionResult
+
 from ringback.graphql_api.context import Context, Services
 from ringback.graphql_api.schema import schema
 from ringback.graphql_api.tailer import Tailer
@@ -22,8 +24,6 @@ from ringback.models.order import CustomerOrder, OrderCustomer, OrderItem
 from ringback.models.site import SiteSettings
 from ringback.models.webhook import Webhook
 from ringback.models.webhooks import Webhooks
-from strawberry.types import ExecutionResult
-
 from tests.contract import operations
 from tests.rows import BOX
 

@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
+
 from ringback.models.lead import Lead
 from ringback.models.webhook import Webhook
-
 from tests import rows
 from tests.graphql_api.conftest import PUBLIC_URL, Api
 

@@ -16,8 +16,8 @@ from graphql import (
     parse,
     validate,
 )
-from ringback.graphql_api.schema import sdl
 
+from ringback.graphql_api.schema import sdl
 from tests.contract import NOT_YET, operations, served
 
 ROOT = Path(__file__).parent.parent.parent

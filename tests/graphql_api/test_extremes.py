@@ -13,9 +13,9 @@ from graphql import (
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from ringback.graphql_api.schema import schema, sdl
 from ringback.models.ids import Prefix
-
 from tests.graphql_api.conftest import Api
 
 SCHEMA = build_schema(sdl())

@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from ringback.models.ids import Prefix, decode
 
+from ringback.models.ids import Prefix, decode
 from tests.deliveries import database
 from tests.program import Program
 

@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from ringback.models.signing import new_secret, signature_headers
 
+from ringback.models.signing import new_secret, signature_headers
 from tests.contract import operations
 from tests.program import Program
 

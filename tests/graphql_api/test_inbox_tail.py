@@ -4,11 +4,11 @@ import asyncio
 from typing import Any
 
 import pytest
+
 from ringback.graphql_api.inbox import PAGE
 from ringback.models.inbox import Inbox
 from ringback.models.inboxes import Received
 from ringback.models.wakeups import Topic, wakeups
-
 from tests.graphql_api.conftest import Api
 from tests.graphql_api.test_live_log import PATIENCE, take
 

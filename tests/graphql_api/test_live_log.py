@@ -7,13 +7,13 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from tortoise.transactions import in_transaction
+
 from ringback.graphql_api.tailer import PAGE, SubscriberBehind, Tailer
 from ringback.models import clock, log
 from ringback.models.ids import Prefix, encode, new_key
 from ringback.models.log import LogEntry, LogFilter, LogKind, Position
 from ringback.models.wakeups import Topic, wakeups
-from tortoise.transactions import in_transaction
-
 from tests import rows
 from tests.graphql_api.conftest import Api
 

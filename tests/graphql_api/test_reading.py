@@ -5,12 +5,12 @@ import re
 from typing import Any
 
 import pytest
+
 from ringback.graphql_api.schema import schema
 from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, encode
 from ringback.models.states import EventStatus, OutcomeName
 from ringback.models.webhook import Action
-
 from tests import rows
 from tests.graphql_api.conftest import PUBLIC_URL, Api
 

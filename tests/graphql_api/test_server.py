@@ -5,13 +5,13 @@ import subprocess
 import sys
 from typing import Any
 
-from ringback.graphql_api.http import GraphQLOverHTTP
-from ringback.models import tokens
-from ringback.models.access import Role
 from starlette.requests import Request
 from structlog.testing import capture_logs
 from tortoise.exceptions import OperationalError
 
+from ringback.graphql_api.http import GraphQLOverHTTP
+from ringback.models import tokens
+from ringback.models.access import Role
 from tests.graphql_api.conftest import Api
 
 

@@ -4,12 +4,12 @@ import datetime as dt
 import re
 
 import pytest_asyncio
+
 from ringback.models import clock
 from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, encode
 from ringback.models.inbox import Inbox, InboxRequest, SignatureCheck
 from ringback.models.states import OutcomeName
-
 from tests import rows
 from tests.graphql_api.conftest import Api
 from tests.graphql_api.statements import counted

@@ -12,6 +12,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import uvicorn
+from starlette.types import ASGIApp
+from strawberry.types import ExecutionResult
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
+
 from ringback.graphql_api.app import routes
 from ringback.graphql_api.context import Context
 from ringback.graphql_api.errors import unauthenticated
@@ -21,12 +27,6 @@ from ringback.models import log, tokens
 from ringback.models.access import ApiToken, Role
 from ringback.models.inbox import Inbox
 from ringback.models.log import Position
-from starlette.types import ASGIApp
-from strawberry.types import ExecutionResult
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
-from websockets.typing import Subprotocol
-
 from tests.contract import operations
 from tests.graphql_api.conftest import Api
 from tests.graphql_api.test_live_log import CURSORS, PATIENCE, caught_up, subscribed, write

@@ -9,6 +9,7 @@ import dramatiq
 import pytest
 import pytest_asyncio
 from dramatiq.brokers.stub import StubBroker
+
 from ringback.jobs.broker import deliver_actor, in_process_broker
 
 

@@ -8,6 +8,8 @@ from uuid import UUID
 
 import pytest
 import pytest_asyncio
+from tortoise.exceptions import OperationalError
+
 from ringback.jobs import delivery
 from ringback.jobs.delivery import Deliverer
 from ringback.jobs.outcomes import Answer, judge
@@ -21,8 +23,6 @@ from ringback.models.inboxes import InboxAddresses
 from ringback.models.secrets import SecretBox
 from ringback.models.states import EventStatus
 from ringback.models.webhook import Webhook
-from tortoise.exceptions import OperationalError
-
 from tests import rows
 
 pytestmark = pytest.mark.usefixtures("database")

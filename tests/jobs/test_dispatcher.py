@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 import pytest_asyncio
+
 from ringback.jobs import dispatcher as dispatching
 from ringback.jobs.dispatcher import AHEAD_SECONDS, BATCH_EVENTS, Dispatcher, admitted, batches
 from ringback.jobs.outcomes import Answer, Delivered
@@ -16,7 +17,6 @@ from ringback.models.claims import Due
 from ringback.models.event import Event
 from ringback.models.states import EventStatus
 from ringback.models.wakeups import Topic, wakeups
-
 from tests import rows
 
 AT = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)

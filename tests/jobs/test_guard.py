@@ -22,12 +22,13 @@ from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
+
 from ringback.jobs.connections import GuardedResolver, new_session
 from ringback.jobs.outcomes import Blocked
 from ringback.jobs.sender import OutgoingRequest, Sender, Sent
 from ringback.models.addresses import AddressPolicy
 from ringback.models.errors import AddressBlocked
-from yarl import URL
 
 STRICT = AddressPolicy()
 ONLY_127_0_0_1 = AddressPolicy((ipaddress.ip_network("127.0.0.1/32"),))

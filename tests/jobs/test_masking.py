@@ -1,6 +1,7 @@
 """Which header values are kept, and which are not."""
 
 import pytest
+
 from ringback.jobs.masking import MASK, masked, masked_url
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import get_args
 
 import pytest
+
 from ringback.jobs.outcomes import (
     Abandoned,
     Answer,

@@ -7,6 +7,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from tortoise import connections
+from tortoise.exceptions import OperationalError
+from yarl import URL
+
 from ringback.jobs import recorder as recording
 from ringback.jobs.outcomes import Abandoned, Answer, Blocked, Delivered, RenderFailed
 from ringback.jobs.recorder import Recorder, Result, abandoned, write
@@ -18,10 +22,6 @@ from ringback.models.log import LogEntry
 from ringback.models.states import EventStatus
 from ringback.models.wakeups import Topic, wakeups
 from ringback.models.webhook import Webhook
-from tortoise import connections
-from tortoise.exceptions import OperationalError
-from yarl import URL
-
 from tests import rows
 from tests.rows import result
 

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+
 from ringback.jobs.connections import AUTOMATIC_HEADERS
 from ringback.jobs.rendering import STRETCH_SECONDS, USER_AGENT, Rendered, Renderer, render, sign
 from ringback.models.errors import TemplateError

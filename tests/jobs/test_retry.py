@@ -4,6 +4,7 @@ import datetime as dt
 from dataclasses import replace
 
 import pytest
+
 from ringback.jobs.outcomes import Abandoned, Answer, Delivered, Outcome, Rejected, Unreachable
 from ringback.jobs.retry import MAX_RETRY_AFTER_SECONDS, Progress, after_attempt, retry_after_seconds
 from ringback.models.states import EventStatus

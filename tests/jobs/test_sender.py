@@ -26,6 +26,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
 from ringback.jobs.connections import SETTLE_SECONDS, trusted_tls
 from ringback.jobs.failures import outcome_of
 from ringback.jobs.names import DnsLookup, LookupFailed, SystemLookup
@@ -42,7 +44,6 @@ from ringback.jobs.outcomes import (
 )
 from ringback.jobs.sender import MAX_RESPONSE_BYTES, Headers, OutgoingRequest, Sender, Sent
 from ringback.models.addresses import AddressPolicy
-from yarl import URL
 
 LOOPBACK = AddressPolicy((ipaddress.ip_network("127.0.0.0/8"),))
 #: Trusts nobody, and costs no reading of a store for each test.

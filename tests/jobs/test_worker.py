@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+
 from ringback.jobs.worker import DRAIN_SECONDS, Working, working
 from ringback.models import interventions
 from ringback.models.addresses import AddressPolicy
@@ -19,7 +20,6 @@ from ringback.models.settings import Settings
 from ringback.models.states import EventStatus
 from ringback.models.wakeups import Topic, wakeups
 from ringback.models.webhook import Action
-
 from tests import rows
 
 LOOPBACK = AddressPolicy((ipaddress.ip_network("127.0.0.0/8"),))

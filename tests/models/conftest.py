@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+
 from ringback.models import Settings, clock, db, load_settings
 from ringback.models.event import Change, Event
 from ringback.models.log import LogEntry

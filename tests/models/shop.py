@@ -6,9 +6,10 @@ from enum import Enum, IntEnum
 from typing import Any
 from uuid import UUID, uuid4
 
-from ringback.models import Child, Computed, Recorded, Tracked, Tracking
 from tortoise import fields
 from tortoise.models import Model
+
+from ringback.models import Child, Computed, Recorded, Tracked, Tracking
 
 NOON = dt.datetime(2026, 1, 31, 12, 0, 0, 1500, tzinfo=dt.timezone(dt.timedelta(hours=2)))
 CODE = UUID("01890a5d-ac96-774b-bcce-b302099a8057")

@@ -5,6 +5,8 @@ from ipaddress import ip_address, ip_network
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from yarl import URL
+
 from ringback.models.addresses import (
     MAX_URL_CHARS,
     Address,
@@ -15,7 +17,6 @@ from ringback.models.addresses import (
     static_host,
 )
 from ringback.models.errors import AddressBlocked
-from yarl import URL
 
 STRICT = AddressPolicy()
 HINT = "deliveries reach public addresses only. To allow it, add its network to RINGBACK_DANGEROUS_ALLOW_NETWORKS."

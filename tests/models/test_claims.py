@@ -5,11 +5,11 @@ import datetime as dt
 from uuid import uuid4
 
 import pytest
+
 from ringback.models import claims, clock
 from ringback.models.claims import PICKUP_SECONDS, Due, Expired, Held
 from ringback.models.event import Event
 from ringback.models.states import EventStatus
-
 from tests import rows
 
 pytestmark = pytest.mark.usefixtures("database")

@@ -11,6 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tortoise import Tortoise
+from tortoise.connection import get_connection
+from tortoise.migrations.autodetector import MigrationAutodetector
+from tortoise.transactions import in_transaction
+
 from ringback.models import (
     ConfigurationError,
     Settings,
@@ -27,11 +32,6 @@ from ringback.models import (
 from ringback.models.log import Installation
 from ringback.models.site import SiteSettings
 from ringback.models.sqlite import SqliteClient
-from tortoise import Tortoise
-from tortoise.connection import get_connection
-from tortoise.migrations.autodetector import MigrationAutodetector
-from tortoise.transactions import in_transaction
-
 from tests.models.conftest import MODELS, changes, watch
 from tests.models.shop import Branch
 

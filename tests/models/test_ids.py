@@ -3,6 +3,7 @@
 from uuid import UUID, uuid4
 
 import pytest
+
 from ringback.models.ids import Prefix, decode, encode, new_key
 
 KEY = UUID("01890a5d-ac96-774b-bcce-b302099a8057")

@@ -1,11 +1,12 @@
 """Which addresses are inboxes of this server: compared as normalised URLs, never as text."""
 
 import pytest
+from yarl import URL
+
 from ringback.models.inbox import InboxRequest
 from ringback.models.inboxes import InboxAddresses, Inboxes, InboxResponse, Received
 from ringback.models.secrets import SecretBox
 from ringback.models.signing import new_secret
-from yarl import URL
 
 TOKEN = "abc-DEF_123"
 LONG = "http://shop.example:8000/inbox/" + "x" * 2_000

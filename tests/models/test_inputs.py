@@ -4,6 +4,7 @@ import datetime as dt
 from uuid import UUID
 
 import pytest
+
 from ringback.models.errors import InputRejected, Problem, ProblemCode
 from ringback.models.ids import Prefix
 from ringback.models.inputs import Problems, check_unchanged, did_you_mean, is_storable, key_of, not_found

@@ -4,6 +4,7 @@ import datetime as dt
 from typing import Any
 
 import pytest
+
 from ringback.jobs.recorder import write
 from ringback.models import claims, clock, interventions
 from ringback.models.addresses import AddressPolicy
@@ -18,7 +19,6 @@ from ringback.models.states import EventStatus
 from ringback.models.wakeups import Topic, wakeups
 from ringback.models.webhook import Action, Webhook
 from ringback.models.webhooks import Webhooks
-
 from tests import rows
 
 pytestmark = pytest.mark.usefixtures("database")

@@ -3,12 +3,12 @@
 from typing import Any
 
 import pytest
+
 from ringback.models import lead, site
 from ringback.models.errors import InputRejected
 from ringback.models.event import Change, Event
 from ringback.models.ids import Prefix, encode
 from ringback.models.lead import Lead, LeadStatus
-
 from tests import rows
 
 

@@ -4,10 +4,11 @@ import base64
 from uuid import UUID, uuid4
 
 import pytest
+from tortoise.transactions import in_transaction
+
 from ringback.models import Settings, clock, log
 from ringback.models.errors import CursorExpired, CursorInvalid
 from ringback.models.log import LogEntry, LogFilter, LogKind, Position
-from tortoise.transactions import in_transaction
 
 EPOCH = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 

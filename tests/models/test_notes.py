@@ -1,9 +1,9 @@
 """What one write does to other objects: children and their roots, cascades of the database."""
 
 import pytest
-from ringback.models import Settings
 from tortoise.exceptions import IntegrityError
 
+from ringback.models import Settings
 from tests.models.conftest import changes, counts, forget, item
 from tests.models.shop import Bolt, Branch, Diary, Maker, Manual, Part, Product
 

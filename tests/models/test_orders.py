@@ -4,13 +4,13 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+
 from ringback.models import orders
 from ringback.models.errors import InputRejected
 from ringback.models.event import Change
 from ringback.models.ids import Prefix, encode
 from ringback.models.order import CustomerOrder, OrderCustomer, OrderItem, OrderStatus
 from ringback.models.orders import Customer, Item
-
 from tests import rows
 
 ADA = Customer("Ада", "+7 900", "ada@example.com")

@@ -3,6 +3,8 @@
 import datetime as dt
 
 import pytest
+from tortoise.transactions import in_transaction
+
 from ringback.models import Settings, clock
 from ringback.models.errors import TemplateError
 from ringback.models.event import Change, Event
@@ -11,8 +13,6 @@ from ringback.models.log import LogEntry
 from ringback.models.outbox import facts
 from ringback.models.states import EventStatus
 from ringback.models.templates import compile_condition, scope
-from tortoise.transactions import in_transaction
-
 from tests.models.conftest import counts, watch
 from tests.models.shop import Branch, Maker, Product
 

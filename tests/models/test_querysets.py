@@ -1,11 +1,11 @@
 """Bulk writes: the same changes as single ones, or a refusal that names the way."""
 
 import pytest
-from ringback.models import Settings, TrackingError
 from tortoise.exceptions import IntegrityError
 from tortoise.expressions import F, Q
 from tortoise.transactions import in_transaction
 
+from ringback.models import Settings, TrackingError
 from tests.models.conftest import changes, counts, forget, item
 from tests.models.shop import Bolt, Branch, Maker, Manual, Part, Product
 

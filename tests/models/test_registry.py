@@ -8,6 +8,11 @@ from typing import Any, cast
 
 import pytest
 import pytest_asyncio
+from tortoise import Tortoise, fields
+from tortoise.manager import Manager
+from tortoise.models import Model
+from tortoise.queryset import QuerySet
+
 from ringback.models import (
     Child,
     Computed,
@@ -25,11 +30,6 @@ from ringback.models import (
     tortoise_apps,
 )
 from ringback.models.registry import registry
-from tortoise import Tortoise, fields
-from tortoise.manager import Manager
-from tortoise.models import Model
-from tortoise.queryset import QuerySet
-
 from tests.models.shop import Branch, Maker, Product
 
 Connect = Callable[..., Awaitable[None]]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from ringback.models import ConfigurationError, load_settings, secret_box
 from ringback.models.secrets import SecretBox, kept_secret, token_hash
 

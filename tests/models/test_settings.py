@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr, ValidationError
+
 from ringback.models import ConfigurationError, Settings, load_settings, settings
 
 

@@ -9,8 +9,9 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ringback.models.signing import SignatureVerdict, check_secret, new_secret, signature_headers, verify
 from standardwebhooks import Webhook
+
+from ringback.models.signing import SignatureVerdict, check_secret, new_secret, signature_headers, verify
 
 # Published with the specification (standardwebhooks.com) and the libraries that implement it.
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -1,6 +1,7 @@
 """The site's settings: one row, written when something changes."""
 
 import pytest
+
 from ringback.models.errors import InputRejected
 from ringback.models.site import SiteSettings, update_site_settings
 

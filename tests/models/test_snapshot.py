@@ -5,14 +5,14 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from tortoise.transactions import in_transaction
+
 from ringback.models import Computed, Settings, TrackingError, orders, snapshot
 from ringback.models.event import Change
 from ringback.models.lead import Lead
 from ringback.models.order import CustomerOrder, OrderStatus
 from ringback.models.registry import registry
 from ringback.models.snapshot import Stored
-from tortoise.transactions import in_transaction
-
 from tests.models.conftest import changes, counts, forget, item, watch
 from tests.models.shop import CODE, Bolt, Branch, Grade, Manual, Part, Product, State
 

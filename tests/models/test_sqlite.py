@@ -13,8 +13,6 @@ from typing import Any, cast
 
 import pytest
 import pytest_asyncio
-from ringback.models.sqlite import SqliteClient, SqliteTransaction, _statements
-from ringback.models.transactions import unit_of
 from tortoise import Tortoise, connections
 from tortoise.exceptions import (
     ConfigurationError,
@@ -24,6 +22,9 @@ from tortoise.exceptions import (
     TransactionManagementError,
 )
 from tortoise.transactions import in_transaction
+
+from ringback.models.sqlite import SqliteClient, SqliteTransaction, _statements
+from ringback.models.transactions import unit_of
 
 COUNT = "SELECT COUNT(*) AS n FROM t"
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from liquid import exceptions as liquid_exceptions
+
 from ringback.models.errors import TemplateError
 from ringback.models.templates import (
     MAX_OUTPUT_BYTES,

@@ -4,13 +4,14 @@ import datetime as dt
 from typing import Any
 
 import pytest
+from tortoise.exceptions import OperationalError
+
 from ringback.models import clock, tokens
 from ringback.models.access import ApiToken, Role
 from ringback.models.errors import InputRejected
 from ringback.models.ids import Prefix, encode, new_key
 from ringback.models.secrets import token_hash
 from ringback.models.sqlite import SqliteClient
-from tortoise.exceptions import OperationalError
 
 HOUR = dt.timedelta(hours=1)
 

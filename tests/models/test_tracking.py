@@ -5,15 +5,15 @@ from contextvars import copy_context
 from typing import Any
 
 import pytest
-from ringback.models import Settings, TrackingError, writing
-from ringback.models.event import Change
-from ringback.models.transactions import unit_of
-from ringback.models.wakeups import Topic, wakeups
 from tortoise import connections
 from tortoise.exceptions import IntegrityError, TransactionManagementError
 from tortoise.expressions import F
 from tortoise.transactions import in_transaction
 
+from ringback.models import Settings, TrackingError, writing
+from ringback.models.event import Change
+from ringback.models.transactions import unit_of
+from ringback.models.wakeups import Topic, wakeups
 from tests.models.conftest import changes, counts, forget, item, watch
 from tests.models.shop import Branch, Maker, Part, Product
 

@@ -3,8 +3,9 @@
 import asyncio
 
 import pytest
-from ringback.models.transactions import UnitOfWork, finish
 from tortoise.exceptions import TransactionManagementError
+
+from ringback.models.transactions import UnitOfWork, finish
 
 
 async def test_steps_before_the_commit_in_order_with_those_they_add() -> None:

@@ -7,6 +7,7 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
+
 from ringback.jobs.sender import FRAMING_HEADERS
 from ringback.models.addresses import AddressPolicy
 from ringback.models.errors import InputRejected, ProblemCode
@@ -16,7 +17,6 @@ from ringback.models.inboxes import InboxAddresses, Inboxes, InboxResponse
 from ringback.models.log import LogEntry
 from ringback.models.webhook import Action, Webhook
 from ringback.models.webhooks import RESERVED_HEADERS, Webhooks, WebhookSpec
-
 from tests import rows
 from tests.rows import BOX
 
