@@ -119,12 +119,13 @@ class AccessMutation:
 
     @strawberry.mutation(description="Revoke an API token: requests that bear it are refused from now on.")
     async def revoke_api_token(
-        self, id: Annotated[ID, strawberry.argument(description="tok_…")]
+        self, info: Info, id: Annotated[ID, strawberry.argument(description="tok_…")]
     ) -> RevokeApiTokenPayload | None:
         """Revoke."""
 
         async def work() -> RevokeApiTokenPayload:
             await tokens.revoke_token(id)
+            info.context.services.bearers.forget()
             return RevokeApiTokenPayload(revoked_id=id)
 
         return await answered(RevokeApiTokenPayload, work(), prefix="")

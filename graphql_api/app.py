@@ -13,9 +13,12 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from tortoise.exceptions import BaseORMException
 
 from ringback.graphql_api import graphiql
+from ringback.graphql_api.authentication import Bearers
 from ringback.graphql_api.context import Services
+from ringback.graphql_api.execution import Engine
 from ringback.graphql_api.http import GraphQLOverHTTP
 from ringback.graphql_api.inbox_http import InboxEndpoint
+from ringback.graphql_api.limits import Limits
 from ringback.graphql_api.schema import schema
 from ringback.graphql_api.tailer import Tailer
 from ringback.graphql_api.websocket import GraphQLOverWebSocket
@@ -40,16 +43,19 @@ async def application(settings: Settings, *, public_url: str, secrets: SecretBox
         inboxes=Inboxes(secrets),
         inbox_addresses=addresses,
         tailer=Tailer(await log.epoch()),
+        bearers=Bearers(),
     )
     async with contextlib.AsyncExitStack() as stack:
         tailing = asyncio.create_task(services.tailer.run())
         stack.push_async_callback(_stop, tailing)
-        yield routes(services)
+        engine = Engine(schema, Limits.of(settings))
+        stack.callback(engine.close)
+        yield routes(services, engine)
 
 
-def routes(services: Services) -> Starlette:
+def routes(services: Services, engine: Engine) -> Starlette:
     """The ASGI application of these services."""
-    over_http = GraphQLOverHTTP(schema, services)
+    over_http = GraphQLOverHTTP(engine, services)
     over_websocket = GraphQLOverWebSocket(schema, services)
     # Browsers on other sites may call the API: what counts is the bearer token, which no browser sends by itself.
     cors = Middleware(

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 import strawberry
 
+from ringback.graphql_api.authentication import Bearers
 from ringback.graphql_api.errors import unauthenticated
 from ringback.graphql_api.loaders import Loaders, new_loaders
 from ringback.graphql_api.tailer import Tailer
@@ -27,6 +28,7 @@ class Services:
     inboxes: Inboxes
     inbox_addresses: InboxAddresses
     tailer: Tailer
+    bearers: Bearers
 
 
 @dataclass(slots=True)
@@ -39,14 +41,21 @@ class Context:
     services: Services
     token: ApiToken | None = None
     connection_params: dict[str, Any] | None = None
-    loaders: Loaders = field(default_factory=new_loaders)
     trusted_until: float = field(default_factory=lambda: time.monotonic() + TRUSTED_SECONDS)
+    _loaders: Loaders | None = None
 
     @property
     def viewer(self) -> ApiToken:
         """Who asks; operations run for authenticated viewers only."""
         assert self.token is not None, "operations are refused before authentication"
         return self.token
+
+    @property
+    def loaders(self) -> Loaders:
+        """Made when they are first needed: many requests need none."""
+        if self._loaders is None:
+            self._loaders = new_loaders()
+        return self._loaders
 
     async def reauthenticate(self) -> None:
         """Raises UNAUTHENTICATED when the token was revoked, or has expired, since it was looked at last."""

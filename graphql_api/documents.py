@@ -1,53 +1,142 @@
-"""Documents: parsing and validating takes three quarters of a request's time, so both are remembered, within bounds.
+"""Documents: what clients send, parsed, checked and remembered.
 
-Clients decide what is sent, so only short documents are kept, and long ones are refused before they hold up the loop.
+Parsing and validating takes three quarters of a small request's time, and seconds for a hostile one. So both happen in
+a thread of their own, which leaves the event loop its turns, and what came out is remembered, within bounds: clients
+decide what is sent. What is refused is remembered too.
 """
 
-from collections.abc import Iterator
-from contextlib import suppress
-from functools import lru_cache
-from typing import Any
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
-from graphql import DocumentNode, GraphQLError, GraphQLSchema, parse, validate
-from strawberry.extensions import SchemaExtension
+from cachetools import LRUCache
+from graphql import (
+    DocumentNode,
+    GraphQLError,
+    GraphQLSchema,
+    OperationDefinitionNode,
+    OperationType,
+    parse,
+    separate_operations,
+    validate,
+)
 
-#: The longest document; parsing and validating one of this length takes some tenths of a second.
-MAX_TOKENS = 10_000
-#: Documents that are remembered, and the longest of them, in characters: together some tens of megabytes at worst.
-CACHED_DOCUMENTS = 256
-MAX_CACHED_CHARS = 8_192
+from ringback.graphql_api.errors import ApiError, masked
+from ringback.graphql_api.limits import Cost, Limits, check_shape, cost_of, exceeded, too_deep
 
-
-class CachedDocuments(SchemaExtension):
-    """Parses with a limit of tokens, and remembers the syntax trees of short documents and that they are valid."""
-
-    def on_parse(self) -> Iterator[None]:
-        """What does not parse is left to Strawberry, which parses it once more and reports it."""
-        context = self.execution_context
-        context.parse_options["max_tokens"] = MAX_TOKENS
-        if context.query is not None and len(context.query) <= MAX_CACHED_CHARS:
-            with suppress(GraphQLError):
-                context.graphql_document = _parsed(context.query)
-        yield
-
-    def on_validate(self) -> Iterator[None]:
-        """What is not remembered is left to Strawberry."""
-        context = self.execution_context
-        if (
-            context.query is not None
-            and len(context.query) <= MAX_CACHED_CHARS
-            and context.graphql_document is not None
-        ):
-            schema: Any = context.schema
-            context.pre_execution_errors = list(_validated(schema._schema, context.graphql_document))
-        yield
+#: Tokens of all remembered documents together; a syntax tree takes about a kilobyte for each.
+CACHED_TOKENS = 50_000
+#: The longest document that is remembered, in characters.
+MAX_CACHED_CHARS = 16_384
+#: Validation stops after so many errors.
+MAX_VALIDATION_ERRORS = 5
 
 
-@lru_cache(CACHED_DOCUMENTS)
-def _parsed(document: str) -> DocumentNode:
-    return parse(document, max_tokens=MAX_TOKENS)
+class Refused(Exception):
+    """A request is not executed; `errors` go to the client."""
+
+    def __init__(self, *errors: GraphQLError) -> None:
+        super().__init__("; ".join(error.message for error in errors))
+        self.errors = errors
 
 
-@lru_cache(CACHED_DOCUMENTS)
-def _validated(schema: GraphQLSchema, document: DocumentNode) -> tuple[GraphQLError, ...]:
-    return tuple(validate(schema, document))
+@dataclass(frozen=True, slots=True, eq=False)
+class Operation:
+    """One operation of a valid document, with the fragments that it spreads; the same request gives the same object."""
+
+    document: DocumentNode
+    node: OperationDefinitionNode
+    cost: Cost
+
+    @property
+    def kind(self) -> OperationType:
+        """Query, mutation or subscription."""
+        return self.node.operation
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """The operations of a document by name, or the errors for which it is refused."""
+
+    tokens: int
+    operations: Mapping[str, Operation]
+    errors: tuple[GraphQLError, ...] = ()
+
+
+class Documents:
+    """Parses and checks documents against one schema."""
+
+    def __init__(self, schema: GraphQLSchema, limits: Limits) -> None:
+        self._schema = schema
+        self._limits = limits
+        self._known: LRUCache[str, _Document] = LRUCache(CACHED_TOKENS, getsizeof=lambda document: document.tokens)
+        self._under_way: dict[str, asyncio.Future[_Document]] = {}
+        self._thread = ThreadPoolExecutor(1, "graphql-documents")
+
+    def close(self) -> None:
+        """End the thread."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def operation(self, text: str, name: str | None) -> Operation:
+        """The operation that a request means; raises Refused for a document that cannot be executed."""
+        document = self._known.get(text) or await self._checked(text)
+        if document.errors:
+            raise Refused(*document.errors)
+        if name is None:
+            if len(document.operations) > 1:
+                message = "The document has several operations: say by operationName which one to run."
+                raise Refused(ApiError("BAD_REQUEST", message))
+            return next(iter(document.operations.values()))
+        operation = document.operations.get(name)
+        if operation is None:
+            raise Refused(ApiError("BAD_REQUEST", "operationName must name one of the document's operations."))
+        return operation
+
+    async def _checked(self, text: str) -> _Document:
+        under_way = self._under_way.get(text)
+        if under_way is None:
+            loop = asyncio.get_running_loop()
+            under_way = self._under_way[text] = loop.run_in_executor(self._thread, self._check, text)
+            under_way.add_done_callback(lambda done: self._remember(text, done))
+        # Others may wait for the same document: one that goes away does not take it along.
+        return await asyncio.shield(under_way)
+
+    def _remember(self, text: str, done: "asyncio.Future[_Document]") -> None:
+        del self._under_way[text]
+        if len(text) <= MAX_CACHED_CHARS and not done.cancelled() and done.exception() is None:
+            document = done.result()
+            if document.tokens <= CACHED_TOKENS:
+                self._known[text] = document
+
+    def _check(self, text: str) -> _Document:
+        try:
+            document = parse(text, max_lexical_tokens=self._limits.tokens, max_comments=self._limits.tokens)
+        except GraphQLError as error:
+            return _Document(1, {}, (self._unreadable(error),))
+        tokens = document.token_count or 1
+        try:
+            check_shape(document, self._limits)
+            errors = validate(self._schema, document, max_errors=MAX_VALIDATION_ERRORS)
+        except ApiError as refusal:
+            return _Document(tokens, {}, (refusal,))
+        except RecursionError:
+            return _Document(tokens, {}, (too_deep(self._limits),))
+        if errors:
+            return _Document(tokens, {}, tuple(masked(error, executing=False) for error in errors))
+        return _Document(tokens, self._operations(document))
+
+    def _unreadable(self, error: GraphQLError) -> GraphQLError:
+        if "contains more than" in error.message:
+            allowed = self._limits.tokens
+            return exceeded("tokens", allowed, f"The document has more than {allowed:,} tokens, which is the limit.")
+        if "nested too deeply" in error.message:
+            return too_deep(self._limits)
+        return masked(error, executing=False)
+
+    def _operations(self, document: DocumentNode) -> dict[str, Operation]:
+        operations = {}
+        for name, part in separate_operations(document).items():
+            node = next(d for d in part.definitions if isinstance(d, OperationDefinitionNode))
+            operations[name] = Operation(part, node, cost_of(self._schema, node, part))
+        return operations

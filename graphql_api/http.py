@@ -10,13 +10,10 @@ import orjson
 from graphql import GraphQLError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from strawberry.schema import BaseSchema
-from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
-from strawberry.types.graphql import OperationType
 
-from ringback.graphql_api.authentication import bearer
 from ringback.graphql_api.context import Context, Services
 from ringback.graphql_api.errors import ApiError, masked, unauthenticated
+from ringback.graphql_api.execution import Answer, Engine, OperationType, Refused
 
 #: The longest request, in bytes.
 MAX_BODY_BYTES = 1024 * 1024
@@ -24,7 +21,6 @@ MAX_BODY_BYTES = 1024 * 1024
 MAX_DISCARDED_BYTES = 8 * MAX_BODY_BYTES
 RESPONSE_JSON = "application/graphql-response+json"
 JSON = "application/json"
-_OPERATIONS = (OperationType.QUERY, OperationType.MUTATION)
 
 
 class _Refused(Exception):
@@ -61,51 +57,31 @@ async def limited_body(request: Request) -> bytes:
 class GraphQLOverHTTP:
     """Executes queries and mutations sent by POST."""
 
-    def __init__(self, schema: BaseSchema, services: Services) -> None:
-        self._schema = schema
+    def __init__(self, engine: Engine, services: Services) -> None:
+        self._engine = engine
         self._services = services
 
     async def post(self, request: Request) -> Response:
         """The answer to one POST; never raises for what a client sent."""
         media_type = _media_type(request.headers.get("accept", "*/*"))
         try:
-            token = await bearer(request.headers.get("authorization"))
+            token = await self._services.bearers.bearer(request.headers.get("authorization"))
             if token is None:
                 raise _Refused(401, unauthenticated(), www_authenticate="Bearer")
             query, variables, operation_name = await _parameters(request)
-            context = Context(self._services, token)
-            result = await self._schema.execute(
-                query,
-                variable_values=variables,
-                operation_name=operation_name,
-                context_value=context,
-                allowed_operation_types=_OPERATIONS,
-            )
+            operation = await self._engine.operation(query, operation_name)
+            if operation.kind is OperationType.SUBSCRIPTION:
+                raise _refused(400, "Subscriptions need a WebSocket (graphql-transport-ws) on this same address.")
+            answer = await self._engine.execute(operation, variables, Context(self._services, token))
+        except Refused as refused:
+            answer = Answer(None, refused.errors, executed=False)
         except _Refused as refused:
             return _answer(refused.status, {"errors": [refused.error.formatted]}, media_type, refused.headers)
-        except InvalidOperationTypeError:
-            error = ApiError(
-                "BAD_REQUEST", "Subscriptions need a WebSocket (graphql-transport-ws) on this same address."
-            )
-            return _answer(400, {"errors": [error.formatted]}, media_type)
-        except CannotGetOperationTypeError:
-            error = ApiError("BAD_REQUEST", "operationName must name one of the document's operations.")
-            return _answer(400, {"errors": [error.formatted]}, media_type)
         except Exception as unexpected:  # such as a database that is away: masked, and in the log with its id
             hidden = masked(GraphQLError(str(unexpected), original_error=unexpected))
             return _answer(500, {"errors": [hidden.formatted]}, media_type)
-        return _answer(*_outcome(result, media_type), media_type)
-
-
-def _outcome(result: Any, media_type: str) -> tuple[int, dict[str, Any]]:
-    # Masked once more: what fails outside of the schema's extensions has not been yet.
-    errors = [masked(error).formatted for error in result.errors or ()]
-    if not errors:
-        return 200, {"data": result.data}
-    executed = result.data is not None or any(error.get("path") for error in errors)
-    if executed:
-        return 200, {"data": result.data, "errors": errors}
-    return (400 if media_type == RESPONSE_JSON else 200), {"errors": errors}
+        status = 400 if media_type == RESPONSE_JSON and not answer.executed else 200
+        return _sent(status, answer.json, media_type)
 
 
 async def _parameters(request: Request) -> tuple[str, dict[str, Any] | None, str | None]:
@@ -144,7 +120,9 @@ def _media_type(accept: str) -> str:
 
 
 def _answer(status: int, body: dict[str, Any], media_type: str, headers: dict[str, str] | None = None) -> Response:
+    return _sent(status, orjson.dumps(body), media_type, headers)
+
+
+def _sent(status: int, body: bytes, media_type: str, headers: dict[str, str] | None = None) -> Response:
     content_type = f"{media_type}; charset=utf-8"
-    return Response(
-        orjson.dumps(body), status, {"Content-Type": content_type, "Cache-Control": "no-store", **(headers or {})}
-    )
+    return Response(body, status, {"Content-Type": content_type, "Cache-Control": "no-store", **(headers or {})})

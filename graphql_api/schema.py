@@ -6,13 +6,12 @@ from strawberry.schema.config import StrawberryConfig
 from ringback.graphql_api.access import AccessMutation, AccessQuery
 from ringback.graphql_api.authentication import StillAuthenticated
 from ringback.graphql_api.catalog import CatalogQuery
-from ringback.graphql_api.documents import CachedDocuments
 from ringback.graphql_api.errors import MaskErrors
 from ringback.graphql_api.events import EventMutation, EventQuery
 from ringback.graphql_api.inbox import InboxMutation, InboxQuery, InboxSubscription
 from ringback.graphql_api.leads import LeadMutation, LeadQuery
 from ringback.graphql_api.log import LogSubscription
-from ringback.graphql_api.operations import NamedOperation
+from ringback.graphql_api.operations import CachedDocuments, NamedOperation
 from ringback.graphql_api.orders import OrderMutation, OrderQuery
 from ringback.graphql_api.scalars import SCALARS
 from ringback.graphql_api.webhooks import WebhookMutation, WebhookQuery

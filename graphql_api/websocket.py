@@ -10,7 +10,6 @@ from strawberry.exceptions import ConnectionRejectionError
 from strawberry.schema import BaseSchema
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 
-from ringback.graphql_api.authentication import connection_token
 from ringback.graphql_api.context import Context, Services
 
 #: Operations that one connection may run at the same time.
@@ -36,7 +35,7 @@ class GraphQLOverWebSocket(GraphQL[Context, None]):
 
     async def on_ws_connect(self, context: Context) -> Any:
         """Take connection_init; a connection without a valid token is closed with 4403."""
-        context.token = await connection_token(context.connection_params)
+        context.token = await self._services.bearers.of_connection(context.connection_params)
         if context.token is None:
             raise ConnectionRejectionError
         return await super().on_ws_connect(context)

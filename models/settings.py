@@ -72,6 +72,27 @@ class Settings(BaseSettings):
     worker_threads: int = Field(
         8, ge=1, le=1024, description="Threads in which one worker process picks up batches of deliveries."
     )
+    api_max_body_bytes: int = Field(
+        1_048_576, ge=1_024, le=67_108_864, description="The longest GraphQL request, and the longest WebSocket frame."
+    )
+    api_max_tokens: int = Field(5_000, ge=100, description="Tokens of one GraphQL document.")
+    api_max_depth: int = Field(
+        20, ge=15, le=100, description="Levels of fields in one operation; introspection needs 15."
+    )
+    api_max_aliases: int = Field(100, ge=0, description="Aliases in one operation, fragments spread out.")
+    api_max_root_fields: int = Field(50, ge=1, description="Root fields of one operation.")
+    api_max_cost: int = Field(
+        10_000,
+        ge=100,
+        description="Objects that one operation may read: each counts one, a connection multiplies what is below it by "
+        "`first`, a plain list by 5.",
+    )
+    api_max_subscriptions_per_connection: int = Field(
+        100, ge=1, description="Operations that run over one WebSocket at the same time."
+    )
+    api_max_subscriptions_per_token: int = Field(
+        4_000, ge=1, description="Subscriptions that run with one token at the same time, in one process."
+    )
     log_level: str = Field(
         "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="The least severe log line that is written."
     )

@@ -1,15 +1,16 @@
 """The API in this process: the real schema on a real database, asked with the contract's own operations."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import pytest_asyncio
-from strawberry.types import ExecutionResult
 
+from ringback.graphql_api.authentication import Bearers
 from ringback.graphql_api.context import Context, Services
+from ringback.graphql_api.execution import Answer, Engine, Refused, refusal
 from ringback.graphql_api.schema import schema
 from ringback.graphql_api.tailer import Tailer
 from ringback.models import log, tokens
@@ -41,21 +42,23 @@ class Api:
 
     services: Services
     token: ApiToken
+    engine: Engine
 
     def context(self) -> Context:
         return Context(self.services, self.token)
 
-    async def execute(self, operation: str, /, **variables: Any) -> ExecutionResult:
+    async def execute(self, operation: str, /, **variables: Any) -> Answer:
         """The whole answer to an operation of the contract, by name, or to any other document."""
-        document = operations().get(operation, operation)
-        result = await schema.execute(document, variable_values=variables, context_value=self.context())
-        assert isinstance(result, ExecutionResult)
-        return result
+        try:
+            prepared = await self.engine.operation(operations().get(operation, operation))
+        except Refused as refused:
+            return refusal(*refused.errors)
+        return await self.engine.execute(prepared, variables, self.context())
 
     async def ask(self, operation: str, /, **variables: Any) -> Any:
         """The value of the only root field; fails when there are top-level errors."""
         result = await self.execute(operation, **variables)
-        assert result.errors is None, result.errors
+        assert result.errors == (), result.errors
         assert result.data is not None
         (value,) = result.data.values()
         return value
@@ -81,18 +84,14 @@ class Api:
     async def error(self, operation: str, /, **variables: Any) -> tuple[str, str]:
         """(code, message) of the only top-level error; there is no data."""
         result = await self.execute(operation, **variables)
-        assert result.errors is not None
         assert not any((result.data or {}).values())
         (error,) = result.errors
         return (error.extensions or {})["code"], error.message
 
-    async def follow(self, operation: str, /, **variables: Any) -> AsyncIterator[ExecutionResult]:
-        """The results of a subscription; close it when done."""
-        stream = await schema.subscribe(
-            operations().get(operation, operation), variable_values=variables, context_value=self.context()
-        )
-        assert hasattr(stream, "__aiter__")
-        return stream  # type: ignore[return-value]
+    async def follow(self, operation: str, /, **variables: Any) -> AsyncGenerator[Answer, None]:
+        """The answers of a subscription; close it when done."""
+        prepared = await self.engine.operation(operations().get(operation, operation))
+        return self.engine.subscribe(prepared, variables, self.context())
 
 
 async def contents() -> dict[str, list[dict[str, Any]]]:
@@ -109,10 +108,13 @@ async def api(database: object) -> AsyncIterator[Api]:
         inboxes=Inboxes(BOX),
         inbox_addresses=addresses,
         tailer=Tailer(await log.epoch()),
+        bearers=Bearers(),
     )
+    engine = Engine(schema)
     token, _ = await tokens.create_token("tests", Role.ADMIN)
     tailing = asyncio.create_task(services.tailer.run())
-    yield Api(services, token)
+    yield Api(services, token, engine)
+    engine.close()
     tailing.cancel()
     with suppress(asyncio.CancelledError):
         await tailing

@@ -18,7 +18,6 @@ VIEWER = {"query": "{ viewer { token { name } } }"}
 NEW_TOKEN = "mutation ($input: CreateApiTokenInput!) { createApiToken(input: $input) { secret token { id } } }"
 SEND_A_TOKEN = "Send a valid API token: the header `Authorization: Bearer <token>`, or the same in connection_init."
 UNAUTHENTICATED = {"errors": [{"message": SEND_A_TOKEN, "extensions": {"code": "UNAUTHENTICATED"}}]}
-NAME_ONE = "operationName must name one of the document's operations."
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +71,6 @@ def test_a_revoked_or_expired_token_is_none(served: Program) -> None:
         (b'{"query": "{ __typename }", "variables": "x"}', "variables must be a JSON object."),
         (b'{"query": "{ __typename }", "operationName": 1}', "operationName must be a string."),
         (b'{"query": "{ __typename }", "extensions": []}', "extensions must be a JSON object."),
-        (b'{"query": "{ __typename }", "operationName": "x"}', NAME_ONE),
         (b'{"query": "subscription { deliveryLog { at } }"}',
          "Subscriptions need a WebSocket (graphql-transport-ws) on this same address."),
     ],
@@ -104,6 +102,13 @@ def test_a_document_that_cannot_be_executed(served: Program, document: str, code
         found = {error["extensions"]["code"] for error in answer["errors"]}
         assert "INTERNAL" not in found
         assert code is None or found == {code}
+
+
+def test_an_operation_that_the_document_lacks(served: Program) -> None:
+    for accept, expected in (("application/json", 200), ("application/graphql-response+json", 400)):
+        status, answer = served.post({"query": "{ __typename }", "operationName": "x"}, {"Accept": accept})
+        message = "operationName must name one of the document's operations."
+        assert (status, answer) == (expected, {"errors": [{"message": message, "extensions": {"code": "BAD_REQUEST"}}]})
 
 
 def test_the_media_type_of_the_answer_follows_accept(served: Program) -> None:

@@ -38,7 +38,7 @@ async def begun(stream: Any) -> "asyncio.Task[list[Any]]":
 
 
 def bodies(results: list[Any]) -> list[str]:
-    assert [result.errors for result in results] == [None] * len(results)
+    assert [result.errors for result in results] == [()] * len(results)
     return [result.data["inboxRequest"]["body"] for result in results]
 
 

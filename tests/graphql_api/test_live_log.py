@@ -61,7 +61,7 @@ async def caught_up(tailer: Tailer) -> None:
 
 
 def entries_of(results: list[Any]) -> list[dict[str, Any]]:
-    assert [result.errors for result in results] == [None] * len(results)
+    assert [result.errors for result in results] == [()] * len(results)
     return [result.data["deliveryLog"] for result in results]
 
 

@@ -13,7 +13,6 @@ import pytest
 import pytest_asyncio
 import uvicorn
 from starlette.types import ASGIApp
-from strawberry.types import ExecutionResult
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
@@ -21,7 +20,7 @@ from websockets.typing import Subprotocol
 from ringback.graphql_api.app import routes
 from ringback.graphql_api.context import Context
 from ringback.graphql_api.errors import unauthenticated
-from ringback.graphql_api.schema import schema
+from ringback.graphql_api.execution import OperationType
 from ringback.graphql_api.tailer import Tailer
 from ringback.models import log, tokens
 from ringback.models.access import ApiToken, Role
@@ -65,7 +64,7 @@ async def serving(app: ASGIApp) -> AsyncIterator[int]:
 @pytest_asyncio.fixture
 async def served(api: Api) -> AsyncIterator[Served]:
     await tokens.ensure_admin(ADMIN, "ws")
-    async with serving(routes(api.services)) as port:
+    async with serving(routes(api.services, api.engine)) as port:
         yield Served(api, port)
 
 
@@ -243,10 +242,10 @@ async def test_a_client_that_does_not_read_falls_behind_and_resumes(served: Serv
     """20 MB are written for a client that reads nothing: what does not fit into sockets and 50 places is not kept."""
     total, slow = 5_000, Tailer(await log.epoch(), max_waiting=50)
     tailing = asyncio.create_task(slow.run())
-    api = Api(replace(served.api.services, tailer=slow), served.api.token)
+    api = Api(replace(served.api.services, tailer=slow), served.api.token, served.api.engine)
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-    async with serving(routes(api.services)) as port:
+    async with serving(routes(api.services, api.engine)) as port:
         sock.setblocking(False)
         await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
         async with replace(served, port=port).open(sock=sock, max_queue=1, compression=None) as connection:
@@ -279,24 +278,28 @@ async def test_a_token_that_is_revoked_ends_what_it_started(api: Api) -> None:
     context = Context(api.services, token, trusted_until=0.0)
     beginning = Position(await log.epoch(), 0, 0).cursor()
     inbox = (await api.do("CreateInbox", input={}))["inbox"]["id"]
-    following = await schema.subscribe(CURSORS, variable_values={"after": beginning}, context_value=context)
+    following = api.engine.subscribe(await api.engine.operation(CURSORS), {"after": beginning}, context)
     await write("1", "2")
-    first: Any = await anext(following)  # type: ignore[arg-type]
+    first: Any = await anext(following)
     assert first.data["deliveryLog"]["message"] == "1"
     await tokens.revoke_token(
         str(next(t["id"] for t in (await api.ask("ApiTokens"))["nodes"] if t["name"] == token.name))
     )
     context.trusted_until = 0.0
-    second: Any = await anext(following)  # type: ignore[arg-type]
-    assert second.data is None
-    assert [error.formatted for error in second.errors] == [refusal]
+    second = await anext(following)
+    assert not second.executed
+    assert [error.formatted for error in second.errors] == [
+        {**refusal, "locations": [{"line": 1, "column": 33}], "path": ["deliveryLog"]}
+    ]
     assert api.services.tailer.subscribers == 0
     for document, given in ((VIEWER, {}), (operations()["InboxTail"], {"id": inbox}), (CURSORS, {})):
-        stream = await schema.stream(document, variable_values=given, context_value=context)
-        ((result),) = [one async for one in stream]
-        assert isinstance(result, ExecutionResult)
-        assert result.data is None
-        assert [error.formatted for error in result.errors or ()] == [refusal]
+        operation = await api.engine.operation(document)
+        if operation.kind is OperationType.SUBSCRIPTION:
+            (answer,) = [one async for one in api.engine.subscribe(operation, given, context)]
+        else:
+            answer = await api.engine.execute(operation, given, context)
+        assert not answer.executed
+        assert [error.formatted for error in answer.errors] == [refusal]
 
 
 async def test_a_message_over_one_mebibyte_closes_the_connection(program: Program) -> None:
