@@ -1,5 +1,6 @@
 # make run   everything in one process on the embedded default
 # make test  all checks and tests
+# make bench-api  the API's speed against plain Strawberry's
 # Each does all of its own set-up in .venv (and node_modules), and is quick the second time.
 
 PYTHON ?= python3
@@ -7,16 +8,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 WEB := graphql_api/static/index.html
 CLIENTS := tests/clients/node_modules/.package-lock.json
+LOAD := bench/node_modules/.package-lock.json
 WEB_SOURCES := $(wildcard web/src/* web/*.mjs web/package*.json)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test lint types check-layers schema web clients dist lock clean
+.PHONY: run test lint types check-layers schema web clients bench-api dist lock clean
 
 run: $(VENV)/.run
 	@! command -v npm >/dev/null || $(MAKE) --no-print-directory web || echo "GraphiQL was not built; going on without it." >&2
 	@exec $(BIN)/ringback serve
 
-test: $(VENV)/.test $(if $(shell command -v npm),$(WEB) $(CLIENTS))
+test: $(VENV)/.test $(if $(shell command -v npm),$(WEB) $(CLIENTS) $(LOAD))
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(MAKE) --no-print-directory types check-layers
@@ -37,13 +39,17 @@ web: $(WEB)
 
 clients: $(CLIENTS)
 
+# Needs Node.js: the load comes from autocannon. BENCH="--rounds 11 --json FILE" and the like say how.
+bench-api: $(VENV)/.test $(LOAD)
+	@$(BIN)/python -m bench.api $(BENCH)
+
 # A wheel with the GraphiQL page in it.
 dist: $(VENV)/.run $(WEB)
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
-# What the tests of npm clients need.
-$(CLIENTS): tests/clients/package.json tests/clients/package-lock.json
-	cd tests/clients && npm ci --no-audit --no-fund --loglevel=error
+# What the tests of npm clients need, and the load tool.
+$(CLIENTS) $(LOAD): %/node_modules/.package-lock.json: %/package.json %/package-lock.json
+	cd $* && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 $(WEB): $(WEB_SOURCES)
@@ -69,4 +75,4 @@ lock:
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --extra build --extra dev pyproject.toml -o requirements-dev.lock
 
 clean:
-	rm -rf $(VENV) web/node_modules tests/clients/node_modules graphql_api/static build dist *.egg-info
+	rm -rf $(VENV) web/node_modules tests/clients/node_modules bench/node_modules graphql_api/static build dist *.egg-info

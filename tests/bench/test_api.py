@@ -1,0 +1,59 @@
+"""What the benchmark makes of its measurements, and that it counts right answers only."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bench import api
+from bench.load import AUTOCANNON, Measured, Request, Wrong, load
+
+
+@pytest.fixture(autouse=True)
+def needs_the_load_tool() -> None:
+    if not AUTOCANNON.exists():
+        reason = "needs autocannon: `make test` installs it where there is npm"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
+
+
+def rounds(*rates: float) -> list[Measured]:
+    return [Measured(rate, p50=1.0, p99=2.0, cpu_microseconds=100.0) for rate in rates]
+
+
+def test_a_ratio_compares_within_one_round() -> None:
+    results = {api.BASE: rounds(100, 200, 50), api.OURS: rounds(300, 800, 250)}
+    assert api.ratios(results, api.OURS) == [3.0, 4.0, 5.0]
+    assert api.as_json(results)["targets"][api.OURS] == {
+        "ratio": 4.0, "ratios": [3.0, 4.0, 5.0], "rates": [300, 800, 250],
+    }  # fmt: skip
+    assert api.table(results).splitlines()[2].split() == [
+        "Ringback,", "{", "__typename", "}", "300", "1.0", "2.0", "100", "4.00", "3.00", "to", "5.00",
+    ]  # fmt: skip
+
+
+def test_right_answers_are_counted() -> None:
+    with api.plain("starlette") as (url, process):
+        measured = load(Request(url, "{ hello }", api.HELLO), 1, process)
+    assert measured.rate > 0
+    assert measured.cpu_microseconds is None or measured.cpu_microseconds > 0
+
+
+@pytest.mark.parametrize(("path", "answer"), [("", {"data": {"hello": "x"}}), ("nowhere", api.HELLO)])
+def test_a_wrong_answer_is_no_measurement(path: str, answer: object) -> None:
+    with api.plain("starlette") as (url, process), pytest.raises(Wrong):
+        load(Request(url + path, "{ hello }", answer), 1, process)
+
+
+def test_a_server_that_is_away_is_no_measurement() -> None:
+    with api.plain("starlette") as (url, _):
+        pass
+    with pytest.raises(Wrong):
+        load(Request(url, "{ hello }", api.HELLO), 1, os.getpid())
+
+
+def test_all_that_is_compared_answers_right_and_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = api.main(["--rounds", "1", "--seconds", "1", "--json", str(tmp_path / "out.json")])
+    printed = capsys.readouterr().out
+    assert code == (1 if "NOT KEPT" in printed else 0)
+    assert [line[:9] for line in printed.splitlines()[1:6]] == ["plain Str", *["Ringback,"] * 3, "bare Star"]
+    assert '"promised": 3.0' in (tmp_path / "out.json").read_text()
