@@ -34,6 +34,7 @@ RENDER_THREADS = 4
 USER_AGENT = f"Ringback/{version('ringback')}"
 EVENT_ID_HEADER = "PS-WEBHOOK_EVENT-ID"
 EVENT_HEADER = "Ringback-Event"
+ATTEMPT_HEADER = "Ringback-Attempt"
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
 _BODILESS = (HttpMethod.GET, HttpMethod.DELETE)
@@ -122,10 +123,15 @@ def render(webhook: Webhook, event: Event, change: Change | None) -> Rendered:
 
 
 def sign(rendered: Rendered, event: Event, *, timestamp: int, secrets: Sequence[str]) -> OutgoingRequest:
-    """The request with the Standard Webhooks headers of this attempt; `timestamp` in Unix seconds."""
+    """The request with the headers of this attempt: its number and Standard Webhooks'; `timestamp` in Unix seconds.
+
+    The number is the one that the attempt will be recorded with, whatever becomes of it: only who holds the event's
+    lease records, and an attempt whose worker died is recorded before the next one begins.
+    """
     event_id = encode(Prefix.EVENT, event.id)
     signed = signature_headers(event_id=event_id, timestamp=timestamp, body=rendered.body or b"", secrets=secrets)
-    return OutgoingRequest(rendered.method, rendered.url, (*rendered.headers, *signed.items()), rendered.body)
+    number = (ATTEMPT_HEADER, str(event.attempt_count + 1))
+    return OutgoingRequest(rendered.method, rendered.url, (*rendered.headers, number, *signed.items()), rendered.body)
 
 
 def item_of(event: Event, change: Change | None) -> Mapping[str, Any]:

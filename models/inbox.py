@@ -57,6 +57,8 @@ class InboxRequest(Model):
     signature = fields.CharEnumField(SignatureCheck, max_length=16)
     #: The event that PS-WEBHOOK_EVENT-ID names, when it is one of ours.
     event_id = fields.UUIDField(null=True)
+    #: The number of the attempt of that event that sent it, as Ringback-Attempt says.
+    attempt_number = fields.IntField(null=True)
 
     inbox_id: UUID
 

@@ -34,6 +34,9 @@ MAX_CONTENT_TYPE = 200
 #: What a token looks like; nothing else is looked for, since Tortoise refuses to compare a column with longer texts.
 _TOKEN = re.compile(r"[0-9A-Za-z_-]{1,64}")
 EVENT_ID_HEADER = "ps-webhook_event-id"
+ATTEMPT_HEADER = "ringback-attempt"
+#: What a column for numbers of attempts holds.
+_ATTEMPT_NUMBER = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +154,7 @@ class Inboxes:
                 response_status_code=response.status_code,
                 signature=await self._check_signature(inbox, event, request),
                 event_id=event.id if event else None,
+                attempt_number=_attempt_number(request) if event else None,
                 using_db=db,
             )
         wakeups.notify(Topic.RECEIVED)
@@ -158,7 +162,7 @@ class Inboxes:
 
     async def _event(self, request: Received) -> Event | None:
         """Our event that the request's header names, if it is one."""
-        named = next((value for name, value in request.headers if name.lower() == EVENT_ID_HEADER), None)
+        named = _header(request, EVENT_ID_HEADER)
         try:
             key: UUID | None = ids.decode(Prefix.EVENT, named) if named else None
         except ValueError:
@@ -180,6 +184,15 @@ class Inboxes:
             logger.warning("cannot check a signature", action="receive", reason=str(error))
             return SignatureCheck.NOT_CHECKED
         return SignatureCheck(verify(headers, request.body, secret, now=None).value)
+
+
+def _header(request: Received, wanted: str) -> str | None:
+    return next((value for name, value in request.headers if name.lower() == wanted), None)
+
+
+def _attempt_number(request: Received) -> int | None:
+    named = _header(request, ATTEMPT_HEADER)
+    return int(named) if named and _ATTEMPT_NUMBER.fullmatch(named) else None
 
 
 async def wait_before(response: InboxResponse) -> None:

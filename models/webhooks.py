@@ -48,6 +48,7 @@ RESERVED_HEADERS: Mapping[str, str] = {
     "content-type": "set contentType instead",
     "ps-webhook_event-id": "Ringback sets it",
     "ringback-event": "Ringback sets it",
+    "ringback-attempt": "Ringback sets it",
     "webhook-id": "Ringback sets it",
     "webhook-timestamp": "Ringback sets it",
     "webhook-signature": "Ringback sets it",

@@ -119,7 +119,7 @@ def test_templates_know_the_event_too() -> None:
 def test_every_request_carries_the_headers_of_rule_5() -> None:
     secret = new_secret()
     made = rendered(body_template="a=1", headers=[["X-Name", "{{ item.name }}"]])
-    request = sign(made, event(), timestamp=1_772_366_400, secrets=[secret])
+    request = sign(made, event(attempt_count=2), timestamp=1_772_366_400, secrets=[secret])
     headers = dict(request.headers)
     assert list(headers) == [
         "User-Agent",
@@ -127,6 +127,7 @@ def test_every_request_carries_the_headers_of_rule_5() -> None:
         "X-Name",
         "PS-WEBHOOK_EVENT-ID",
         "Ringback-Event",
+        "Ringback-Attempt",
         "webhook-id",
         "webhook-timestamp",
         "webhook-signature",
@@ -134,6 +135,7 @@ def test_every_request_carries_the_headers_of_rule_5() -> None:
     assert headers["PS-WEBHOOK_EVENT-ID"] == headers["webhook-id"] == EVENT_ID
     assert headers["webhook-timestamp"] == "1772366400"
     assert headers["Ringback-Event"] == "lead.created"
+    assert headers["Ringback-Attempt"] == "3"
     assert headers["X-Name"] == "Мария & Co"
     assert verify(headers, b"a=1", secret, now=None) is SignatureVerdict.VALID
     assert verify(headers, b"a=2", secret, now=None) is not SignatureVerdict.VALID
