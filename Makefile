@@ -12,7 +12,7 @@ LOAD := bench/node_modules/.package-lock.json
 WEB_SOURCES := $(wildcard web/src/* web/*.mjs web/package*.json)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test lint types check-layers schema web clients bench-api dist lock clean
+.PHONY: run test lint types check-layers schema web clients bench-api bench-page dist lock clean
 
 run: $(VENV)/.run
 	@! command -v npm >/dev/null || $(MAKE) --no-print-directory web || echo "GraphiQL was not built; going on without it." >&2
@@ -34,6 +34,10 @@ check-layers: $(VENV)/.test
 
 schema: $(VENV)/.run
 	$(BIN)/ringback export-schema --output schema.graphql
+
+# A page of 100 with everything that the contract selects.
+bench-page: $(VENV)/.test
+	@PYTHONPATH=. $(BIN)/python bench/page.py $(ARGS)
 
 web: $(WEB)
 

@@ -9,14 +9,14 @@ from strawberry import ID
 from ringback.graphql_api.context import Info
 from ringback.graphql_api.enums import Role
 from ringback.graphql_api.errors import InputError, answered
-from ringback.graphql_api.relay import After, Connection, First, page
+from ringback.graphql_api.relay import After, Connection, First, Node, page
 from ringback.models import tokens
 from ringback.models.access import ApiToken as TokenRow
 from ringback.models.ids import Prefix, encode
 
 
 @strawberry.type(description="A bearer token of the API.")
-class ApiToken:
+class ApiToken(Node):
     """A stored token."""
 
     id: ID = strawberry.field(description="tok_…")

@@ -5,6 +5,7 @@ from typing import Annotated
 import strawberry
 from strawberry.scalars import JSON
 
+from ringback.graphql_api.relay import Node
 from ringback.models import snapshot
 from ringback.models.registry import registry
 
@@ -22,7 +23,7 @@ class ModelField:
 
 
 @strawberry.type(description="A model whose objects may be watched by webhooks.")
-class WebhookModel:
+class WebhookModel(Node):
     """A tracked model, by name; one that is no longer tracked has no fields."""
 
     id: strawberry.ID = strawberry.field(description="The model's name: models are named, not numbered.")
@@ -60,6 +61,11 @@ class WebhookModel:
 def webhook_model(name: str) -> WebhookModel:
     """The catalog entry of a model."""
     return WebhookModel(id=strawberry.ID(name), name=name)
+
+
+async def find_model(name: str) -> WebhookModel | None:
+    """The catalog entry of a model that may be watched; None when there is none of that name."""
+    return webhook_model(name) if registry.get(name) else None
 
 
 @strawberry.type

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import orjson
 import strawberry
-from graphql import Executor, GraphQLError, GraphQLSchema, OperationType, located_error
+from graphql import GraphQLError, GraphQLSchema, OperationType, located_error
 from graphql.execution import (
     ExecutionResult,
     create_source_event_stream,
@@ -25,6 +25,7 @@ from strawberry.execution import optimized_is_awaitable
 from ringback.graphql_api.context import Context
 from ringback.graphql_api.documents import Documents, Operation, Refused
 from ringback.graphql_api.errors import ApiError, masked
+from ringback.graphql_api.executor import QuickExecutor
 from ringback.graphql_api.limits import Limits, check_variables, exceeded
 
 __all__ = ["Answer", "Engine", "Operation", "OperationType", "Refused"]
@@ -120,15 +121,13 @@ class Engine:
                 result = execute_subscription_event(executor.build_per_event_executor(happened))
                 yield _answer(result if isinstance(result, ExecutionResult) else await result)
 
-    def _executor(
-        self, operation: Operation, variables: Mapping[str, Any] | None, context: Context
-    ) -> Executor[Context]:
-        """graphql-core's executor of one request; raises Refused for variables that do not fit, and for the cost."""
+    def _executor(self, operation: Operation, variables: Mapping[str, Any] | None, context: Context) -> QuickExecutor:
+        """The executor of one request; raises Refused for variables that do not fit, and for the cost."""
         try:
             check_variables(self._schema, operation.node, variables)
         except GraphQLError as error:
             raise Refused(error) from error
-        executor = Executor.build(
+        executor = QuickExecutor.build(
             self._schema,
             operation.document,
             None,
@@ -139,6 +138,7 @@ class Engine:
         )
         if isinstance(executor, list):
             raise Refused(*(masked(error) for error in executor))
+        assert isinstance(executor, QuickExecutor)
         allowed = self.limits.cost
         cost = operation.cost.of(executor.variable_values.coerced)
         if cost > allowed:

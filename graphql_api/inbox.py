@@ -1,6 +1,5 @@
 """Inboxes: built-in test addresses, what they received, live."""
 
-import base64
 import datetime as dt
 from collections.abc import AsyncGenerator
 from typing import Annotated, Self
@@ -9,11 +8,10 @@ import strawberry
 from strawberry import ID
 
 from ringback.graphql_api.context import Info
-from ringback.graphql_api.enums import SignatureCheck
 from ringback.graphql_api.errors import InputError, answered, bad_user_input
 from ringback.graphql_api.inputs import query_key
-from ringback.graphql_api.nodes import Event, Header, headers_of
-from ringback.graphql_api.relay import After, Connection, First, page
+from ringback.graphql_api.nodes import InboxRequest
+from ringback.graphql_api.relay import After, Connection, First, Node, page
 from ringback.models import inbox as rows
 from ringback.models.ids import Prefix, encode
 from ringback.models.inboxes import InboxResponse as Response
@@ -34,50 +32,8 @@ class InboxResponse:
     delay_ms: int = strawberry.field(description="How long it waits before it answers, in milliseconds.")
 
 
-@strawberry.type(description="A request as an inbox received it.")
-class InboxRequest:
-    """A stored request."""
-
-    row: strawberry.Private[rows.InboxRequest]
-    id: ID = strawberry.field(description="req_…")
-    received_at: dt.datetime = strawberry.field(description="When it arrived.")
-    method: str = strawberry.field(description="The HTTP method.")
-    url: str = strawberry.field(description="Path and query as received.")
-    headers: list[Header] = strawberry.field(description="The headers, in order; names in lower case.")
-    body: str | None = strawberry.field(description="The body as text; null when it is not UTF-8.")
-    body_base64: str = strawberry.field(description="The body's bytes, in base64.")
-    remote_address: str | None = strawberry.field(description="Where it came from.")
-    response_status_code: int = strawberry.field(description="The status that the inbox answered.")
-    signature: SignatureCheck = strawberry.field(description="Whether the request verifies.")
-
-    @classmethod
-    def of(cls, row: rows.InboxRequest) -> Self:
-        """The GraphQL object of a row."""
-        body = bytes(row.body)
-        return cls(
-            row=row,
-            id=ID(encode(Prefix.REQUEST, row.id)),
-            received_at=row.received_at,
-            method=row.method,
-            url=row.url,
-            headers=headers_of(row.headers),
-            body=_text(body),
-            body_base64=base64.b64encode(body).decode(),
-            remote_address=row.remote_address,
-            response_status_code=row.response_status_code,
-            signature=row.signature,
-        )
-
-    @strawberry.field(description="The event that its PS-WEBHOOK_EVENT-ID names, when it is one of this server's.")
-    async def event(self, info: Info) -> Event | None:
-        """Behind a loader."""
-        event_id = self.row.event_id
-        row = await info.context.loaders.event.load(event_id) if event_id else None
-        return Event.of(row) if row else None
-
-
 @strawberry.type(description="A test address that keeps every request and answers as told.")
-class Inbox:
+class Inbox(Node):
     """A stored inbox."""
 
     row: strawberry.Private[rows.Inbox]
@@ -235,10 +191,3 @@ class InboxSubscription:
                 yield InboxRequest.of(row)
             if not found:
                 await listener.wait(POLL_SECONDS)
-
-
-def _text(body: bytes) -> str | None:
-    try:
-        return body.decode("utf-8")
-    except UnicodeDecodeError:
-        return None

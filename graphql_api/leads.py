@@ -9,14 +9,17 @@ from strawberry import ID, UNSET
 from ringback.graphql_api.enums import LeadStatus
 from ringback.graphql_api.errors import InputError, answered
 from ringback.graphql_api.inputs import given, or_none, query_key
-from ringback.graphql_api.relay import After, Connection, First, page
+from ringback.graphql_api.relay import After, Connection, First, Node, page
 from ringback.models import lead as leads
 from ringback.models import site
 from ringback.models.ids import Prefix, encode
 
+#: The id of the settings, of which there is one.
+SITE_SETTINGS = "site_settings"
+
 
 @strawberry.type(description="Somebody who asked to be called back.")
-class Lead:
+class Lead(Node):
     """A stored lead."""
 
     id: ID = strawberry.field(description="lead_…")
@@ -42,7 +45,7 @@ class Lead:
 
 
 @strawberry.type(description="What an administrator decides for the whole site.")
-class SiteSettings:
+class SiteSettings(Node):
     """The stored settings."""
 
     id: ID = strawberry.field(description='Always "site_settings": there is one.')
@@ -52,7 +55,7 @@ class SiteSettings:
     @classmethod
     def of(cls, row: site.SiteSettings) -> Self:
         """The GraphQL object of the row."""
-        return cls(id=ID("site_settings"), track_leads=row.track_leads, updated_at=row.updated_at)
+        return cls(id=ID(SITE_SETTINGS), track_leads=row.track_leads, updated_at=row.updated_at)
 
 
 @strawberry.input(description="The callback form.")

@@ -3,20 +3,24 @@
 import datetime as dt
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from operator import attrgetter
 from typing import Annotated, Self
 
 import strawberry
 from strawberry import ID
 
 from ringback.graphql_api.context import Info
+from ringback.graphql_api.edges import edge
 from ringback.graphql_api.enums import LogKind
 from ringback.graphql_api.errors import ApiError, cursor_error
 from ringback.graphql_api.inputs import query_keys, query_models
 from ringback.graphql_api.nodes import Attempt, Event, Webhook
 from ringback.graphql_api.tailer import SubscriberBehind, Tailed
+from ringback.models import event as rows
 from ringback.models.errors import CursorInvalid
 from ringback.models.ids import Prefix
 from ringback.models.log import LogFilter, Position
+from ringback.models.webhook import Webhook as WebhookRow
 
 
 @strawberry.input(description="Which log entries to follow; conditions are combined with AND.")
@@ -59,23 +63,25 @@ class LogEntry:
         entry = tailed.entry
         return cls(tailed=tailed, cursor=tailed.position.cursor(), at=entry.at, kind=entry.kind, message=entry.message)
 
-    @strawberry.field(description="The webhook.")
-    async def webhook(self, info: Info) -> Webhook | None:
-        """Behind a loader."""
-        row = await info.context.loaders.webhook.load(self.tailed.entry.webhook_id)
+    @edge(lambda loaders: loaders.webhook, key=attrgetter("tailed.entry.webhook_id"), description="The webhook.")
+    def webhook(self, row: WebhookRow | None) -> Webhook | None:
+        """The entry's webhook."""
         return Webhook.of(row) if row else None
 
-    @strawberry.field(description="The event, as it is now.")
-    async def event(self, info: Info) -> Event | None:
-        """Behind a loader."""
-        row = await info.context.loaders.event.load(self.tailed.entry.event_id)
+    @edge(
+        lambda loaders: loaders.event, key=attrgetter("tailed.entry.event_id"), description="The event, as it is now."
+    )
+    def event(self, row: rows.Event | None) -> Event | None:
+        """The entry's event."""
         return Event.of(row) if row else None
 
-    @strawberry.field(description="The attempt that it tells of; null where it tells of none.")
-    async def attempt(self, info: Info) -> Attempt | None:
-        """Behind a loader."""
-        attempt_id = self.tailed.entry.attempt_id
-        row = await info.context.loaders.attempt.load(attempt_id) if attempt_id else None
+    @edge(
+        lambda loaders: loaders.attempt,
+        key=attrgetter("tailed.entry.attempt_id"),
+        description="The attempt that it tells of; null where it tells of none.",
+    )
+    def attempt(self, row: rows.Attempt | None) -> Attempt | None:
+        """The entry's attempt."""
         return Attempt.of(row) if row else None
 
 

@@ -1,10 +1,12 @@
-"""The delivery graph: webhook, change, event and attempt, which lead to one another.
+"""The delivery graph: webhook, change, event, attempt and the request that an inbox received, linked with one another.
 
-Plain values are read from the row; what lies behind an edge comes through a loader, so that a page costs a constant
-number of statements.
+Plain values are read from the row; what lies behind an edge comes through a loader (graphql_api.edges), so that a page
+costs a constant number of statements.
 """
 
+import base64
 import datetime as dt
+from operator import attrgetter
 from typing import Any, Self
 
 import strawberry
@@ -12,10 +14,12 @@ from strawberry import ID
 from strawberry.scalars import JSON
 
 from ringback.graphql_api.catalog import WebhookModel, webhook_model
-from ringback.graphql_api.context import Info
-from ringback.graphql_api.enums import Action, EventStatus, HttpMethod, OutcomeName, SuccessPolicy
+from ringback.graphql_api.edges import edge
+from ringback.graphql_api.enums import Action, EventStatus, HttpMethod, OutcomeName, SignatureCheck, SuccessPolicy
+from ringback.graphql_api.relay import Node
 from ringback.models import event as rows
 from ringback.models.ids import Prefix, encode
+from ringback.models.inbox import InboxRequest as InboxRequestRow
 from ringback.models.webhook import Webhook as WebhookRow
 
 #: Descriptions that a webhook's type and its inputs share.
@@ -38,6 +42,12 @@ ABOUT = {
 }
 
 
+_row_id = attrgetter("row.id")
+_webhook_id = attrgetter("row.webhook_id")
+_change_id = attrgetter("row.change_id")
+_event_id = attrgetter("row.event_id")
+
+
 @strawberry.type(description="A header of a request or an answer.")
 class Header:
     """A name and a value."""
@@ -52,7 +62,7 @@ def headers_of(pairs: list[list[str]]) -> list[Header]:
 
 
 @strawberry.type(description="A webhook: which changes of which model are told to whom, and how.")
-class Webhook:
+class Webhook(Node):
     """A stored webhook."""
 
     row: strawberry.Private[WebhookRow]
@@ -100,15 +110,18 @@ class Webhook:
             deleted_at=row.deleted_at,
         )
 
-    @strawberry.field(description="The newest attempt to deliver one of its events; null while there is none.")
-    async def last_attempt(self, info: Info) -> "Attempt | None":
-        """Behind a loader."""
-        row = await info.context.loaders.last_attempt_of_webhook.load(self.row.id)
+    @edge(
+        lambda loaders: loaders.last_attempt_of_webhook,
+        key=_row_id,
+        description="The newest attempt to deliver one of its events; null while there is none.",
+    )
+    def last_attempt(self, row: rows.Attempt | None) -> "Attempt | None":
+        """The webhook's newest attempt."""
         return Attempt.of(row) if row else None
 
 
 @strawberry.type(description="One committed create, update or delete of one object, with its snapshot.")
-class Change:
+class Change(Node):
     """A stored change."""
 
     row: strawberry.Private[rows.Change]
@@ -134,14 +147,18 @@ class Change:
             created_at=row.created_at,
         )
 
-    @strawberry.field(description="The events of this change: one for each webhook that it fired, oldest first.")
-    async def events(self, info: Info) -> list["Event"]:
-        """Behind a loader."""
-        return [Event.of(row) for row in await info.context.loaders.events_of_change.load(self.row.id)]
+    @edge(
+        lambda loaders: loaders.events_of_change,
+        key=_row_id,
+        description="The events of this change: one for each webhook that it fired, oldest first.",
+    )
+    def events(self, found: list[rows.Event]) -> list["Event"]:
+        """The change's events."""
+        return [Event.of(row) for row in found]
 
 
 @strawberry.type(description="One firing of one webhook for one change, until it is delivered or ends.")
-class Event:
+class Event(Node):
     """A stored event."""
 
     row: strawberry.Private[rows.Event]
@@ -179,38 +196,38 @@ class Event:
             is_test=row.is_test,
         )
 
-    @strawberry.field(description="The webhook that fired.")
-    async def webhook(self, info: Info) -> Webhook | None:
-        """Behind a loader."""
-        row = await info.context.loaders.webhook.load(self.row.webhook_id)
+    @edge(lambda loaders: loaders.webhook, key=_webhook_id, description="The webhook that fired.")
+    def webhook(self, row: WebhookRow | None) -> Webhook | None:
+        """The event's webhook."""
         return Webhook.of(row) if row else None
 
-    @strawberry.field(description="The change that fired it, shared with other webhooks' events; null for a test.")
-    async def change(self, info: Info) -> Change | None:
-        """Behind a loader."""
-        row = await self._change(info)
+    @edge(
+        lambda loaders: loaders.change,
+        key=_change_id,
+        description="The change that fired it, shared with other webhooks' events; null for a test.",
+    )
+    def change(self, row: rows.Change | None) -> Change | None:
+        """The event's change."""
         return Change.of(row) if row else None
 
-    @strawberry.field(description="The object as of the commit of its change, children included.")
-    async def item(self, info: Info) -> JSON | None:
-        """A test event keeps its own."""
-        change = await self._change(info)
+    @edge(
+        lambda loaders: loaders.change,
+        key=_change_id,
+        description="The object as of the commit of its change, children included.",
+    )
+    def item(self, change: rows.Change | None) -> JSON | None:
+        """The change's snapshot; a test event keeps its own."""
         return JSON(change.item if change else self.row.test_item or {})
 
-    @strawberry.field(description="What an update changed; empty otherwise.")
-    async def changed_fields(self, info: Info) -> list[str]:
-        """From the change."""
-        change = await self._change(info)
+    @edge(lambda loaders: loaders.change, key=_change_id, description="What an update changed; empty otherwise.")
+    def changed_fields(self, change: rows.Change | None) -> list[str]:
+        """The change's."""
         return list(change.changed_fields) if change else []
 
-    @strawberry.field(description="Its attempts, by number.")
-    async def attempts(self, info: Info) -> list["Attempt"]:
-        """Behind a loader."""
-        return [Attempt.of(row) for row in await info.context.loaders.attempts_of_event.load(self.row.id)]
-
-    async def _change(self, info: Info) -> rows.Change | None:
-        change_id = self.row.change_id
-        return await info.context.loaders.change.load(change_id) if change_id else None
+    @edge(lambda loaders: loaders.attempts_of_event, key=_row_id, description="Its attempts, by number.")
+    def attempts(self, found: list[rows.Attempt]) -> list["Attempt"]:
+        """The event's attempts."""
+        return [Attempt.of(row) for row in found]
 
 
 @strawberry.type(description="A request as it was sent, with secrets masked.")
@@ -233,7 +250,7 @@ class AttemptResponse:
 
 
 @strawberry.type(description="One try to deliver an event.")
-class Attempt:
+class Attempt(Node):
     """A stored attempt."""
 
     row: strawberry.Private[rows.Attempt]
@@ -263,10 +280,63 @@ class Attempt:
             response=_response(row.response),
         )
 
-    @strawberry.field(description="The event that it tried to deliver.")
-    async def event(self, info: Info) -> Event | None:
-        """Behind a loader."""
-        row = await info.context.loaders.event.load(self.row.event_id)
+    @edge(lambda loaders: loaders.event, key=_event_id, description="The event that it tried to deliver.")
+    def event(self, row: rows.Event | None) -> Event | None:
+        """The attempt's event."""
+        return Event.of(row) if row else None
+
+    @edge(
+        lambda loaders: loaders.request_of_attempt,
+        key=attrgetter("row.event_id", "row.number"),
+        description="The request that an inbox of this server received for it; null when it went elsewhere, and when "
+        "the inbox was cleared or deleted since.",
+    )
+    def inbox_request(self, row: InboxRequestRow | None) -> "InboxRequest | None":
+        """What was received."""
+        return InboxRequest.of(row) if row else None
+
+
+@strawberry.type(description="A request as an inbox received it.")
+class InboxRequest(Node):
+    """A stored request."""
+
+    row: strawberry.Private[InboxRequestRow]
+    id: ID = strawberry.field(description="req_…")
+    received_at: dt.datetime = strawberry.field(description="When it arrived.")
+    method: str = strawberry.field(description="The HTTP method.")
+    url: str = strawberry.field(description="Path and query as received.")
+    headers: list[Header] = strawberry.field(description="The headers, in order; names in lower case.")
+    body: str | None = strawberry.field(description="The body as text; null when it is not UTF-8.")
+    body_base64: str = strawberry.field(description="The body's bytes, in base64.")
+    remote_address: str | None = strawberry.field(description="Where it came from.")
+    response_status_code: int = strawberry.field(description="The status that the inbox answered.")
+    signature: SignatureCheck = strawberry.field(description="Whether the request verifies.")
+
+    @classmethod
+    def of(cls, row: InboxRequestRow) -> Self:
+        """The GraphQL object of a row."""
+        body = bytes(row.body)
+        return cls(
+            row=row,
+            id=ID(encode(Prefix.REQUEST, row.id)),
+            received_at=row.received_at,
+            method=row.method,
+            url=row.url,
+            headers=headers_of(row.headers),
+            body=_text(body),
+            body_base64=base64.b64encode(body).decode(),
+            remote_address=row.remote_address,
+            response_status_code=row.response_status_code,
+            signature=row.signature,
+        )
+
+    @edge(
+        lambda loaders: loaders.event,
+        key=_event_id,
+        description="The event that its PS-WEBHOOK_EVENT-ID names, when it is one of this server's.",
+    )
+    def event(self, row: rows.Event | None) -> Event | None:
+        """The request's event."""
         return Event.of(row) if row else None
 
 
@@ -284,3 +354,10 @@ def _response(kept: dict[str, Any] | None) -> AttemptResponse | None:
     return AttemptResponse(
         headers=headers_of(kept["headers"]), body=kept["body"], body_truncated=kept["body_truncated"]
     )
+
+
+def _text(body: bytes) -> str | None:
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError:
+        return None

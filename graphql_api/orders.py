@@ -2,16 +2,17 @@
 
 import datetime as dt
 from decimal import Decimal
+from operator import attrgetter
 from typing import Annotated, Any, Self
 
 import strawberry
 from strawberry import ID, UNSET
 
-from ringback.graphql_api.context import Info
+from ringback.graphql_api.edges import edge
 from ringback.graphql_api.enums import OrderStatus
 from ringback.graphql_api.errors import InputError, answered
 from ringback.graphql_api.inputs import given, or_none, query_key
-from ringback.graphql_api.relay import After, Connection, First, page
+from ringback.graphql_api.relay import After, Connection, First, Node, page
 from ringback.models import order as rows
 from ringback.models import orders
 from ringback.models.ids import Prefix, encode
@@ -51,7 +52,7 @@ class OrderItem:
 
 
 @strawberry.type(description="A customer's order, with its customer and items.")
-class CustomerOrder:
+class CustomerOrder(Node):
     """A stored order."""
 
     row: strawberry.Private[rows.CustomerOrder]
@@ -75,21 +76,19 @@ class CustomerOrder:
             updated_at=row.updated_at,
         )
 
-    @strawberry.field(description="Who placed it.")
-    async def customer(self, info: Info) -> Customer | None:
-        """Behind a loader."""
-        row = await info.context.loaders.customer_of_order.load(self.row.id)
+    @edge(lambda loaders: loaders.customer_of_order, key=attrgetter("row.id"), description="Who placed it.")
+    def customer(self, row: rows.OrderCustomer | None) -> Customer | None:
+        """The order's customer."""
         return Customer(name=row.name, phone=row.phone, email=row.email) if row else None
 
-    @strawberry.field(description="Its lines, in order.")
-    async def items(self, info: Info) -> list[OrderItem]:
-        """Behind a loader."""
-        return [OrderItem.of(row) for row in await info.context.loaders.items_of_order.load(self.row.id)]
+    @edge(lambda loaders: loaders.items_of_order, key=attrgetter("row.id"), description="Its lines, in order.")
+    def items(self, lines: list[rows.OrderItem]) -> list[OrderItem]:
+        """The order's lines."""
+        return [OrderItem.of(line) for line in lines]
 
-    @strawberry.field(description="The sum of its lines.")
-    async def total(self, info: Info) -> Decimal:
+    @edge(lambda loaders: loaders.items_of_order, key=attrgetter("row.id"), description="The sum of its lines.")
+    def total(self, lines: list[rows.OrderItem]) -> Decimal:
         """Computed from the lines."""
-        lines = await info.context.loaders.items_of_order.load(self.row.id)
         return Decimal(_money(sum((line.price * line.quantity for line in lines), Decimal(0))))
 
 

@@ -15,7 +15,7 @@ from tortoise.queryset import QuerySet
 
 from ringback.graphql_api.errors import bad_user_input
 
-Node = TypeVar("Node")
+N = TypeVar("N", bound="Node")
 Row = TypeVar("Row", bound=Any)
 
 MAX_PAGE = 100
@@ -24,6 +24,13 @@ After = Annotated[
     str | None,
     strawberry.argument(description="The `endCursor` of the page before; without it, the newest come first."),
 ]
+
+
+@strawberry.interface(description="What has an id of its own, and can be asked for again by it: `node(id:)`.")
+class Node:
+    """The Relay specification's Node (Global Object Identification)."""
+
+    id: strawberry.ID = strawberry.field(description="Its id, unique among all objects.")
 
 
 @strawberry.type(description="Where a page stands within its list.")
@@ -39,23 +46,23 @@ class PageInfo:
 
 
 @strawberry.type(description="A node with its place in the list.")
-class Edge(Generic[Node]):
+class Edge(Generic[N]):
     """The Relay specification's Edge."""
 
     cursor: str = strawberry.field(description="The node's place; give it as `after` to go on behind it.")
-    node: Node = strawberry.field(description="The node itself.")
+    node: N = strawberry.field(description="The node itself.")
 
 
 @strawberry.type(description="One page of a list, newest first.")
-class Connection(Generic[Node]):
+class Connection(Generic[N]):
     """The Relay specification's Connection, with `nodes` for those who need no cursors."""
 
-    edges: list[Edge[Node]] = strawberry.field(description="The page's nodes with their cursors.")
-    nodes: list[Node] = strawberry.field(description="The page's nodes.")
+    edges: list[Edge[N]] = strawberry.field(description="The page's nodes with their cursors.")
+    nodes: list[N] = strawberry.field(description="The page's nodes.")
     page_info: PageInfo = strawberry.field(description="Where this page stands.")
 
 
-async def page(rows: QuerySet[Row], first: int, after: str | None, node: Callable[[Row], Node]) -> Connection[Node]:
+async def page(rows: QuerySet[Row], first: int, after: str | None, node: Callable[[Row], N]) -> Connection[N]:
     """The page of `rows` behind a cursor; raises a BAD_USER_INPUT error for a bad size or cursor."""
     if not 1 <= first <= MAX_PAGE:
         raise bad_user_input(f"first: must be from 1 to {MAX_PAGE}")

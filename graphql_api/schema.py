@@ -11,6 +11,7 @@ from ringback.graphql_api.events import EventMutation, EventQuery
 from ringback.graphql_api.inbox import InboxMutation, InboxQuery, InboxSubscription
 from ringback.graphql_api.leads import LeadMutation, LeadQuery
 from ringback.graphql_api.log import LogSubscription
+from ringback.graphql_api.node import NodeQuery
 from ringback.graphql_api.operations import CachedDocuments, NamedOperation
 from ringback.graphql_api.orders import OrderMutation, OrderQuery
 from ringback.graphql_api.scalars import SCALARS
@@ -18,7 +19,7 @@ from ringback.graphql_api.webhooks import WebhookMutation, WebhookQuery
 
 
 @strawberry.type(description="What can be asked.")
-class Query(WebhookQuery, CatalogQuery, EventQuery, LeadQuery, OrderQuery, InboxQuery, AccessQuery):
+class Query(NodeQuery, WebhookQuery, CatalogQuery, EventQuery, LeadQuery, OrderQuery, InboxQuery, AccessQuery):
     """The query root."""
 
 

@@ -20,7 +20,7 @@ from ringback.models.errors import TrackingError
 #: What a database may do to a row when the row it points at is deleted, besides refusing.
 CASCADING = (CASCADE, SET_NULL, SET_DEFAULT)
 #: Names travel in a header, `Ringback-Event: <name>.<action>`, and in a column of this length.
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
+NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ class Registry:
         tracking = getattr(model, "tracking", None)
         if not isinstance(tracking, Tracking) or not tracking.name or "en" not in tracking.labels:
             raise TrackingError(f'{model.__name__}: set `tracking = Tracking(name=…, labels={{"en": …}}, …)`')
-        if not _NAME.fullmatch(tracking.name):
+        if not NAME.fullmatch(tracking.name):
             raise TrackingError(
                 f"{model.__name__}: {tracking.name!r} is no name for a tracked model; write it like customer_order"
             )

@@ -3,6 +3,10 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+
+#: Set in the block and in the tasks that it starts, and not in what runs beside it, such as the tailer.
+_within: ContextVar[bool] = ContextVar("within", default=False)
 
 
 @contextmanager
@@ -12,16 +16,19 @@ def counted() -> Iterator[list[str]]:
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            statements.append(record.getMessage())
+            if _within.get():
+                statements.append(record.getMessage())
 
     logger, handler = logging.getLogger("tortoise.db_client"), Handler()
     level, propagate = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
     logger.propagate = False
+    token = _within.set(True)
     try:
         yield statements
     finally:
+        _within.reset(token)
         logger.removeHandler(handler)
         logger.setLevel(level)
         logger.propagate = propagate

@@ -1,0 +1,160 @@
+"""How long a page of 100 takes that selects everything the contract does: `make bench-page`.
+
+The pages are executed and encoded in this process as every transport has them executed, on a database of this
+program's own; only the network is left out. Times are of the wall clock, of a warm program: the median of many runs.
+"""
+
+import argparse
+import asyncio
+import cProfile
+import datetime as dt
+import pstats
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from ringback.graphql_api.authentication import Bearers
+from ringback.graphql_api.context import Context, Services
+from ringback.graphql_api.execution import Engine
+from ringback.graphql_api.schema import schema
+from ringback.graphql_api.tailer import Tailer
+from ringback.models import clock, db, log, settings, tokens
+from ringback.models.access import Role
+from ringback.models.addresses import AddressPolicy
+from ringback.models.event import Attempt, Change, Event
+from ringback.models.inboxes import InboxAddresses, Inboxes
+from ringback.models.secrets import SecretBox
+from ringback.models.states import EventStatus, OutcomeName
+from ringback.models.webhook import Action, Webhook
+from ringback.models.webhooks import Webhooks
+from tests.contract import operations
+
+EVENTS, ATTEMPTS, WEBHOOKS = 100, 3, 10
+WARM_UP = 5
+EVENT = operations()["Event"]
+WITH_ATTEMPTS = """
+query Events($first: Int!) {
+  events(first: $first) { nodes { ...EventRow attempts { ...AttemptRow } } pageInfo { hasNextPage endCursor } }
+}
+"""
+#: The contract's operations; the second asks of each event what its `Event` does.
+PAGES = {
+    "Events": operations()["Events"],
+    "Events with 3 attempts each": WITH_ATTEMPTS + EVENT[EVENT.index("fragment") :],
+    "Attempts": operations()["Attempts"],
+}
+ITEM: dict[str, Any] = {
+    "id": "ord_01h455vb4pex5vsknk084sn02q", "number": "1", "status": "NEW", "comment": None, "total": "1402.00",
+    "customer": {"name": "Ада", "phone": "+7 900 000-00-00", "email": None},
+    "items": [{"brand": "Bosch", "article": "0 986 479 098", "name": "Колодки", "quantity": 2, "price": "350.50"}] * 2,
+}  # fmt: skip
+
+
+class Page:
+    """A page that can be asked for again and again."""
+
+    def __init__(self, engine: Engine, context: Context, document: str) -> None:
+        self._engine = engine
+        self._context = context
+        self._document = document
+
+    async def read(self) -> bytes:
+        """Ask for it once."""
+        context = Context(self._context.services, self._context.token)
+        answer = await self._engine.execute(await self._engine.operation(self._document), {"first": EVENTS}, context)
+        assert answer.errors == (), answer.errors
+        return answer.json
+
+    async def times(self, runs: int) -> list[float]:
+        """How long each of `runs` takes, in milliseconds."""
+        taken = []
+        for _ in range(WARM_UP + runs):
+            started = time.perf_counter()
+            await self.read()
+            taken.append((time.perf_counter() - started) * 1000)
+        return taken[WARM_UP:]
+
+    async def profile(self, runs: int) -> None:
+        """Print where the time goes."""
+        with cProfile.Profile() as profile:
+            for _ in range(runs):
+                await self.read()
+        pstats.Stats(profile).sort_stats("tottime").print_stats(25)
+
+
+@asynccontextmanager
+async def opened(folder: Path) -> AsyncIterator[Context]:
+    """A fresh database, filled, and what resolvers work with."""
+    chosen = settings.load(data_dir=folder)
+    await db.migrate(chosen)
+    async with db.opened(chosen):
+        await fill()
+        box, addresses = SecretBox("bench"), InboxAddresses("http://127.0.0.1:8000")
+        services = Services(
+            webhooks=Webhooks(AddressPolicy(()), addresses, box),
+            inboxes=Inboxes(box),
+            inbox_addresses=addresses,
+            tailer=Tailer(await log.epoch()),
+            bearers=Bearers(),
+        )
+        token, _ = await tokens.create_token("bench", Role.ADMIN)
+        yield Context(services, token)
+
+
+async def fill() -> None:
+    """Write events of orders, each with its attempts."""
+    now = await clock.now()
+    webhooks = [
+        await Webhook.create(
+            name=f"webhook {n}", model="customer_order", actions=["UPDATED"], url="https://hooks.example/",
+            signing_secret="", created_at=now, updated_at=now,
+        )
+        for n in range(WEBHOOKS)
+    ]  # fmt: skip
+    for n in range(EVENTS):
+        what = {"model": "customer_order", "action": Action.UPDATED, "object_id": ITEM["id"], "created_at": now}
+        change = await Change.create(item=ITEM, changed_fields=["status"], **what)
+        event = await Event.create(
+            webhook_id=webhooks[n % WEBHOOKS].id, change_id=change.id, status=EventStatus.FAILED,
+            attempt_count=ATTEMPTS, max_attempts=ATTEMPTS, finished_at=now, **what,
+        )  # fmt: skip
+        for number in range(1, ATTEMPTS + 1):
+            await Attempt.create(**attempt(event, number))
+
+
+def attempt(event: Event, number: int) -> dict[str, Any]:
+    """An attempt that was refused, as it is stored."""
+    headers = [[f"x-header-{n}", f"value {n}"] for n in range(8)]
+    return {
+        "event_id": event.id, "webhook_id": event.webhook_id, "number": number, "duration_ms": 12,
+        "started_at": event.created_at + dt.timedelta(seconds=number), "outcome": OutcomeName.REJECTED,
+        "status_code": 500, "error": "The endpoint answered 500; only 200 counts as success.",
+        "request": {"method": "POST", "url": "https://hooks.example/", "headers": headers, "body": str(ITEM)},
+        "response": {"headers": headers[:5], "body": "sorry", "body_truncated": False},
+    }  # fmt: skip
+
+
+async def main(runs: int, *, profile: bool) -> None:
+    """Measure every page and print what came out."""
+    engine = Engine(schema)
+    with tempfile.TemporaryDirectory() as folder:
+        async with opened(Path(folder)) as context:
+            for name, document in PAGES.items():
+                page = Page(engine, context, document)
+                size, taken = len(await page.read()), await page.times(runs)
+                print(f"{name:28} median {statistics.median(taken):5.1f} ms, best {min(taken):5.1f} ms, {size:,} bytes")
+                if profile:
+                    await page.profile(runs)
+    engine.close()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=50)
+    parser.add_argument("--profile", action="store_true", help="print where the time goes")
+    given = parser.parse_args()
+    asyncio.run(main(given.runs, profile=given.profile))

@@ -1,0 +1,82 @@
+"""`node(id:)`: any object by its id alone, as clients with a normalised cache ask again for what they hold (Relay's
+Global Object Identification).
+
+A new kind of object is one more line in `KINDS`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import strawberry
+from strawberry import ID
+from tortoise.models import Model
+
+from ringback.graphql_api.access import ApiToken
+from ringback.graphql_api.catalog import find_model
+from ringback.graphql_api.context import Info
+from ringback.graphql_api.errors import bad_user_input
+from ringback.graphql_api.inbox import Inbox
+from ringback.graphql_api.inputs import query_key
+from ringback.graphql_api.leads import SITE_SETTINGS, Lead, SiteSettings
+from ringback.graphql_api.nodes import Attempt, Change, Event, InboxRequest, Webhook
+from ringback.graphql_api.orders import CustomerOrder
+from ringback.graphql_api.relay import Node
+from ringback.models import access, event, inbox, lead, order, site, webhook
+from ringback.models.ids import Prefix
+from ringback.models.registry import NAME
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of object: its table, what makes a node of a row, and which rows nobody sees any more."""
+
+    model: type[Model]
+    node: Callable[[Any, Info], Node]
+    hidden: Callable[[Any], bool] = lambda row: False
+
+
+#: What the prefix of an id says.
+KINDS = {
+    Prefix.WEBHOOK: Kind(webhook.Webhook, lambda row, info: Webhook.of(row)),
+    Prefix.CHANGE: Kind(event.Change, lambda row, info: Change.of(row)),
+    Prefix.EVENT: Kind(event.Event, lambda row, info: Event.of(row)),
+    Prefix.ATTEMPT: Kind(event.Attempt, lambda row, info: Attempt.of(row)),
+    Prefix.LEAD: Kind(lead.Lead, lambda row, info: Lead.of(row)),
+    Prefix.ORDER: Kind(order.CustomerOrder, lambda row, info: CustomerOrder.of(row)),
+    Prefix.INBOX: Kind(inbox.Inbox, Inbox.of),
+    Prefix.REQUEST: Kind(inbox.InboxRequest, lambda row, info: InboxRequest.of(row)),
+    Prefix.TOKEN: Kind(access.ApiToken, lambda row, info: ApiToken.of(row), lambda row: row.revoked_at is not None),
+}
+
+
+@strawberry.type
+class NodeQuery:
+    """The root field."""
+
+    @strawberry.field(description="Any object by its id; null when the id names nothing.")
+    async def node(
+        self,
+        info: Info,
+        id: Annotated[
+            ID,
+            strawberry.argument(
+                description='An id of any kind, such as evt_…; a model\'s is its name, of the settings "site_settings".'
+            ),
+        ],
+    ) -> Node | None:
+        """One object."""
+        prefix = id.partition("_")[0]
+        if id == SITE_SETTINGS:
+            return SiteSettings.of(await site.SiteSettings.get(id=1))
+        if NAME.fullmatch(id) and (model := await find_model(id)):
+            return model
+        if "_" in id and prefix in KINDS:
+            kind = KINDS[Prefix(prefix)]
+            row = await info.context.loaders.row.load((kind.model, query_key(prefix, id)))
+            return None if row is None or kind.hidden(row) else kind.node(row, info)
+        if NAME.fullmatch(id):
+            return None
+        raise bad_user_input(
+            f"id: {id[:80]!r} is no id; one looks like evt_01h455vb4pex5vsknk084sn02q, a model's like customer_order"
+        )

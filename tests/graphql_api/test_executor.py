@@ -1,0 +1,173 @@
+"""The executor answers as graphql-core's own does, errors included; it is only quicker, and remembers less."""
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from graphql import Executor, GraphQLObjectType, get_named_type, is_list_type, is_non_null_type, parse
+from strawberry.types.field import StrawberryField
+
+from ringback.graphql_api.edges import edge_of
+from ringback.graphql_api.executor import QuickExecutor
+from ringback.graphql_api.log import LogEntry
+from ringback.graphql_api.nodes import Event
+from ringback.graphql_api.schema import schema
+from ringback.graphql_api.tailer import Tailed
+from ringback.models import log
+from ringback.models.event import Change
+from ringback.models.event import Event as EventRow
+from ringback.models.ids import Prefix, encode
+from ringback.models.log import LogKind, Position
+from ringback.models.states import EventStatus
+from tests import rows
+from tests.contract import operations
+from tests.graphql_api.conftest import Api
+from tests.graphql_api.statements import counted
+from tests.graphql_api.test_node import one_of_each
+from tests.graphql_api.test_statements import attempt, table
+
+EVERYTHING = """
+query ($first: Int!, $yes: Boolean = true, $no: Boolean = false) {
+  __typename
+  events(first: $first) {
+    __typename
+    edges { cursor node { __typename key: id ...More status status2: status @include(if: $no) } }
+    nodes @include(if: $yes) { ... on Node { id } model { label(locale: "ru") fields { path } } webhook { ...Hook } }
+    pageInfo { hasNextPage endCursor }
+  }
+}
+fragment More on Event { item changedFields createdAt nextAttemptAt isTest change { id events { id webhook { id } } } }
+fragment Hook on Webhook { id actions headers { name } retryDelaysSeconds timeoutSeconds lastAttempt { outcome } }
+"""
+
+
+async def run(kind: type[Executor[Any]], api: Api, document: str, **variables: Any) -> Any:
+    """The data and the errors of a document, by one executor or another."""
+    executor = kind.build(schema._schema, parse(document), None, api.context(), variables)
+    assert isinstance(executor, Executor)
+    result = executor.execute_operation()
+    if executor.is_awaitable(result):
+        result = await result
+    assert not hasattr(result, "subsequent_results")
+    found: Any = result
+    return found.data, [error.formatted for error in found.errors or ()]
+
+
+async def both(api: Api, document: str, **variables: Any) -> Any:
+    """What both executors say."""
+    quick = await run(QuickExecutor, api, document, **variables)
+    assert quick == await run(Executor, api, document, **variables)
+    return quick
+
+
+async def test_it_answers_what_graphql_core_answers(api: Api) -> None:
+    ids = await one_of_each(api)
+    await rows.event(await rows.webhook(name="other"))
+    data, errors = await both(api, EVERYTHING, first=10)
+    assert errors == []
+    assert len(data["events"]["edges"]) == len(data["events"]["nodes"]) == 3
+    assert list(data["events"]["edges"][0]["node"])[:4] == ["__typename", "key", "item", "changedFields"]
+    contract = {
+        "Events": {"first": 10}, "Event": {"id": ids["Event"]}, "Attempts": {"first": 10}, "Webhooks": {"first": 10},
+        "CustomerOrders": {"first": 10}, "Leads": {"first": 10}, "InboxRequests": {"id": ids["Inbox"], "first": 10},
+        "CausalGraph": {"id": ids["Event"]}, "WebhookModels": {}, "SiteSettings": {}, "Viewer": {},
+        "ApiTokens": {"first": 10}, "Node": {"id": ids["CustomerOrder"]},
+    }  # fmt: skip
+    for name, variables in contract.items():
+        data, errors = await both(api, operations()[name], **variables)
+        assert errors == [], name
+        assert None not in data.values(), name
+
+
+async def test_a_null_where_none_may_be_is_reported_with_its_path(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    await rows.event(await rows.webhook())
+    of = Event.of.__func__  # type: ignore[attr-defined]
+
+    def broken(cls: Any, row: Any) -> Event:
+        made: Event = of(cls, row)
+        made.created_at = None  # type: ignore[assignment]
+        return made
+
+    monkeypatch.setattr(Event, "of", classmethod(broken))
+    document = "query ($first: Int!) { events(first: $first) { nodes { id createdAt } } leads { nodes { id } } }"
+    data, (error,) = await both(api, document, first=10)
+    assert data == {"events": None, "leads": {"nodes": []}}
+    assert error["message"] == "Cannot return null for non-nullable field Event.createdAt."
+    assert error["path"] == ["events", "nodes", 0, "createdAt"]
+
+
+async def test_what_a_loader_raises_nulls_the_fields_that_need_it(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    event = await rows.event(await rows.webhook())
+    unbroken = Change.filter
+
+    def failing(*args: Any, **conditions: Any) -> Any:
+        if "id__in" in conditions:
+            raise RuntimeError("away")
+        return unbroken(*args, **conditions)
+
+    monkeypatch.setattr(Change, "filter", failing)
+    document = "query ($first: Int!) { events(first: $first) { nodes { id webhook { name } item change { id } } } }"
+    data, errors = await both(api, document, first=10)
+    assert data == {
+        "events": {
+            "nodes": [{"id": encode(Prefix.EVENT, event.id), "webhook": {"name": None}, "item": None, "change": None}]
+        }
+    }
+    assert [(error["message"], error["path"]) for error in errors] == [
+        ("away", ["events", "nodes", 0, "item"]), ("away", ["events", "nodes", 0, "change"]),
+    ]  # fmt: skip
+
+
+async def test_a_loader_is_asked_once_for_all_that_a_page_needs_of_it(api: Api) -> None:
+    webhook = await rows.webhook()
+    for _ in range(10):
+        await attempt(await rows.event(webhook))
+    document = (
+        "query ($first: Int!) { events(first: $first) { nodes { item changedFields change { id } webhook { id } } } }"
+    )
+    with counted() as statements:
+        await run(QuickExecutor, api, document, first=10)
+    assert [table(s) for s in statements] == ["ringback_event", "ringback_change", "ringback_webhook"]
+    # One webhook, ten times.
+    assert statements[-1].count("?") == 1
+
+
+async def test_a_subscription_remembers_no_more_with_each_event(api: Api) -> None:
+    event = await rows.event(await rows.webhook())
+    stored = log.entry(
+        LogKind.EVENT_RECORDED, "recorded", at=event.created_at, webhook_id=event.webhook_id, event_id=event.id,
+        model="lead",
+    )  # fmt: skip
+    document = parse("subscription { deliveryLog { kind event { id status } webhook { model { label } } } }")
+    executor = QuickExecutor.build(schema._schema, document, None, api.context())
+    assert isinstance(executor, QuickExecutor)
+    remembered = []
+    for status in (EventStatus.PENDING, EventStatus.RETRYING, EventStatus.FAILED):
+        await EventRow.filter(id=event.id).update(status=status)
+        entry = LogEntry.of(Tailed(stored, Position(uuid4(), 1, 1)))
+        result: Any = await executor.build_per_event_executor(entry).execute_operation(False)  # type: ignore[misc]
+        assert result.errors is None
+        assert result.data["deliveryLog"] == {
+            "kind": "EVENT_RECORDED", "event": {"id": encode(Prefix.EVENT, event.id), "status": status.value},
+            "webhook": {"model": {"label": "Lead: callback request"}},
+        }  # fmt: skip
+        remembered.append((len(executor._relevant_sub_fields), len(executor._selections._selections)))
+    assert remembered[0] == remembered[2]
+
+
+def fields() -> Iterator[tuple[str, Any, StrawberryField]]:
+    for kind in schema._schema.type_map.values():
+        if isinstance(kind, GraphQLObjectType) and not kind.name.startswith("__"):
+            for name, field in kind.fields.items():
+                yield f"{kind.name}.{name}", field.type, field.extensions["strawberry-definition"]
+
+
+def test_no_resolver_gives_a_list_of_objects_with_edges() -> None:
+    """They would fetch for each of its objects; such a field must be an edge, an attribute or a connection."""
+    edged = {name.partition(".")[0] for name, _, field in fields() if edge_of(field)}
+    assert {"Event", "Attempt", "Change", "Webhook", "CustomerOrder", "LogEntry", "InboxRequest"} == edged
+    for name, kind, field in fields():
+        inner = kind.of_type if is_non_null_type(kind) else kind
+        if is_list_type(inner) and get_named_type(inner).name in edged:
+            assert edge_of(field) or field.is_basic_field, name

@@ -1,0 +1,114 @@
+"""`node(id:)` answers for every kind of object, and refuses what cannot be an id."""
+
+import re
+from typing import Any
+
+import pytest
+from graphql import GraphQLInterfaceType, GraphQLObjectType
+
+from ringback.graphql_api.node import KINDS
+from ringback.graphql_api.schema import schema
+from ringback.models import clock
+from ringback.models.event import Change
+from ringback.models.ids import Prefix, encode, new_key
+from ringback.models.inbox import Inbox, InboxRequest, SignatureCheck
+from tests import rows
+from tests.graphql_api.conftest import Api
+from tests.graphql_api.statements import counted
+from tests.graphql_api.test_statements import attempt
+
+
+async def one_of_each(api: Api) -> dict[str, str]:
+    """The id of one object of each kind, by the name of its type."""
+    event = await rows.event(await rows.webhook())
+    (change,) = await Change.all()
+    inbox = await Inbox.create(token="t", responses=[], created_at=await clock.now())
+    request = await InboxRequest.create(
+        inbox_id=inbox.id, received_at=await clock.now(), method="POST", url="/", headers=[], body=b"",
+        response_status_code=200, signature=SignatureCheck.ABSENT,
+    )  # fmt: skip
+    await api.do("UpdateSiteSettings", input={"trackLeads": True})
+    lead = (await api.do("RequestCallback", input={"name": "Ada", "phone": "1"}))["lead"]
+    order = {"number": "1", "customer": {"name": "Ada"}, "items": []}
+    line = {"brand": "Bosch", "article": "1", "name": "Pad", "quantity": 2, "price": "1.50"}
+    made = await api.do("CreateCustomerOrder", input={**order, "items": [line]})
+    return {
+        "Webhook": encode(Prefix.WEBHOOK, event.webhook_id),
+        "Change": encode(Prefix.CHANGE, change.id),
+        "Event": encode(Prefix.EVENT, event.id),
+        "Attempt": encode(Prefix.ATTEMPT, (await attempt(event)).id),
+        "Lead": lead["id"],
+        "CustomerOrder": made["order"]["id"],
+        "Inbox": encode(Prefix.INBOX, inbox.id),
+        "InboxRequest": encode(Prefix.REQUEST, request.id),
+        "ApiToken": encode(Prefix.TOKEN, api.token.id),
+        "WebhookModel": "customer_order",
+        "SiteSettings": "site_settings",
+    }
+
+
+async def test_every_kind_of_object_is_found_by_its_id(api: Api) -> None:
+    ids = await one_of_each(api)
+    for kind, key in ids.items():
+        assert await api.ask("Node", id=key) == {"__typename": kind, "id": key}
+    interface = schema._schema.type_map["Node"]
+    assert isinstance(interface, GraphQLInterfaceType)
+    assert {type_.name for type_ in schema._schema.get_possible_types(interface)} == ids.keys()
+
+
+async def test_a_node_can_be_asked_for_all_that_its_type_has(api: Api) -> None:
+    ids = await one_of_each(api)
+    document = """
+    query ($id: ID!) { node(id: $id) { id ... on Event { status webhook { id } } ... on Lead { name } } }
+    """
+    assert await api.ask(document, id=ids["Event"]) == {
+        "id": ids["Event"], "status": "PENDING", "webhook": {"id": ids["Webhook"]},
+    }  # fmt: skip
+    assert await api.ask(document, id=ids["Lead"]) == {"id": ids["Lead"], "name": "Ada"}
+    assert await api.ask(document, id=ids["Inbox"]) == {"id": ids["Inbox"]}
+
+
+async def test_nodes_of_one_kind_are_read_in_one_statement(api: Api) -> None:
+    ids = [encode(Prefix.WEBHOOK, (await rows.webhook()).id) for _ in range(20)]
+    for number in (2, 20):
+        fields = " ".join(f'n{index}: node(id: "{key}") {{ id }}' for index, key in enumerate(ids[:number]))
+        with counted() as statements:
+            answer = await api.execute(f"{{ {fields} }}")
+        assert answer.data == {f"n{index}": {"id": key} for index, key in enumerate(ids[:number])}
+        assert len(statements) == 1, statements
+
+
+def test_every_type_with_an_id_is_a_node() -> None:
+    types = [t for t in schema._schema.type_map.values() if isinstance(t, GraphQLObjectType) and "id" in t.fields]
+    assert [t.name for t in types if "Node" not in {i.name for i in t.interfaces}] == []
+
+
+@pytest.mark.parametrize("prefix", list(Prefix))
+async def test_an_id_that_names_nothing_gives_null(api: Api, prefix: Prefix) -> None:
+    assert await api.ask("Node", id=encode(prefix, new_key())) is None
+    assert prefix in KINDS
+
+
+@pytest.mark.parametrize("name", ["no_such_model", "evt", "job_01h455vb4pex5vsknk084sn02q"])
+async def test_a_name_that_no_model_has_gives_null(api: Api, name: str) -> None:
+    assert await api.ask("Node", id=name) is None
+
+
+@pytest.mark.parametrize(
+    "id", ["", "_", "Lead", "1", "not-an-id", "evt_", "evt_1", "EVT_01h455vb4pex5vsknk084sn02q", "x" * 5_000]
+)
+async def test_what_cannot_be_an_id_is_refused(api: Api, id: str) -> None:
+    with counted() as statements:
+        code, message = await api.error("Node", id=id)
+    assert code == "BAD_USER_INPUT"
+    assert message.startswith("id: ")
+    assert len(message) < 250
+    assert statements == []
+
+
+async def test_a_revoked_token_is_not_seen(api: Api) -> None:
+    made = await api.do("CreateApiToken", input={"name": "gone", "role": "ADMIN"})
+    found: Any = await api.ask("Node", id=made["token"]["id"])
+    assert re.fullmatch(r"tok_[0-9a-z]{26}", found["id"])
+    await api.do("RevokeApiToken", id=made["token"]["id"])
+    assert await api.ask("Node", id=made["token"]["id"]) is None
