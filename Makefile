@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WEB := graphql_api/static/index.html
-CLIENTS := tests/clients/node_modules/.package-lock.json
+CLIENTS := $(patsubst %/package.json,%/node_modules/.package-lock.json,tests/clients/package.json $(wildcard examples/*/package.json))
 LOAD := bench/node_modules/.package-lock.json
 WEB_SOURCES := $(wildcard web/src/* web/*.mjs web/package*.json)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -80,3 +80,4 @@ lock:
 
 clean:
 	rm -rf $(VENV) web/node_modules tests/clients/node_modules bench/node_modules graphql_api/static build dist *.egg-info
+	rm -rf $(foreach made,node_modules dist src/generated.ts,examples/*/$(made))

@@ -1,0 +1,141 @@
+"""The examples of clients, run as their READMEs say against the really started program."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.program import PATIENCE_SECONDS, Program
+
+ROOT = Path(__file__).parent.parent.parent
+#: How long generating types and compiling may take, in seconds.
+BUILD_SECONDS = 120.0
+#: What each example does: an endpoint that is busy at first, and its second answer.
+LOG = ["EVENT_RECORDED", "ATTEMPT_FINISHED", "RETRY_SCHEDULED", "ATTEMPT_FINISHED", "EVENT_SUCCEEDED"]
+STORED = """
+{
+  events { nodes {
+    id isTest status webhook { id } attempts { number outcome statusCode response { body } }
+  } }
+  webhooks(filter: {includeDeleted: true}) { nodes { id } }
+  inboxes { nodes { id requests { nodes { signature body event { id } } } } }
+}
+"""
+
+
+def run(
+    command: list[str], folder: Path, program: Program | None = None, timeout: float = PATIENCE_SECONDS
+) -> subprocess.CompletedProcess[str]:
+    """Run a command as a user would, with the two variables that every README names."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("RINGBACK_", "npm_"))}
+    if program is not None:
+        env |= {"RINGBACK_URL": program.url, "RINGBACK_TOKEN": program.token}
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=timeout)
+
+
+def printed(command: list[str], folder: Path, program: Program) -> list[str]:
+    """The lines that an example prints; it must end well and without a word of complaint."""
+    done = run(command, folder, program)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    return done.stdout.splitlines()
+
+
+def copied(name: str, to: Path) -> Path:
+    """A copy of an example in TypeScript beside the schema, with its packages."""
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        pytest.skip("Node.js is missing: apt-get install nodejs npm")
+    source = ROOT / "examples" / name
+    if not (source / "node_modules").is_dir():
+        pytest.skip(f"the packages of examples/{name} are not installed: make clients")
+    shutil.copy(ROOT / "schema.graphql", to)
+    folder = to / "examples" / name
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("node_modules", "dist", "generated.ts"))
+    (folder / "node_modules").symlink_to(source / "node_modules")
+    return folder
+
+
+def build(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Make types from the schema and compile."""
+    return run(["npm", "run", "--silent", "build"], folder, timeout=BUILD_SECONDS)
+
+
+def built(name: str, to: Path) -> Path:
+    """A copy of an example in TypeScript, compiled against the schema as it is."""
+    folder = copied(name, to)
+    done = build(folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def ids(lines: list[str]) -> dict[str, str]:
+    """What the first lines name: the inbox, the webhook and the event."""
+    found = dict(line.split(" ", 1) for line in lines[:3])
+    assert list(found) == ["inbox", "webhook", "event"]
+    return found
+
+
+def check_stored(program: Program, named: dict[str, str]) -> None:
+    """One event, delivered at the second attempt, and both requests in the inbox; nothing else was made."""
+    stored = program.query(STORED)
+    assert stored["webhooks"]["nodes"] == [{"id": named["webhook"]}]
+    assert stored["events"]["nodes"] == [
+        {
+            "id": named["event"],
+            "isTest": True,
+            "status": "SUCCEEDED",
+            "webhook": {"id": named["webhook"]},
+            "attempts": [
+                {"number": 1, "outcome": "REJECTED", "statusCode": 503, "response": {"body": "busy"}},
+                {"number": 2, "outcome": "DELIVERED", "statusCode": 200, "response": {"body": "thank you"}},
+            ],
+        }
+    ]
+    (inbox,) = stored["inboxes"]["nodes"]
+    assert inbox["id"] == named["inbox"]
+    requests = inbox["requests"]["nodes"]
+    assert [(request["signature"], request["event"]["id"]) for request in requests] == [("VALID", named["event"])] * 2
+    assert requests[0]["body"] == requests[1]["body"] != ""
+
+
+def check_followed(lines: list[str]) -> None:
+    """Each entry of the log once and in order, although the connection was cut after the first."""
+    assert [line.partition(": ")[0] for line in lines[3:8]] == LOG
+    assert re.fullmatch(r"ATTEMPT_FINISHED: Attempt 1 of 2: REJECTED \(503\) in \d+ ms\..*", lines[4])
+    assert lines[7] == "EVENT_SUCCEEDED: Succeeded after 2 attempts"
+
+
+def check_attempts(lines: list[str]) -> None:
+    """The event with its attempts, bodies included."""
+    assert lines[0] == "SUCCEEDED after 2 attempts"
+    assert re.fullmatch(r'1\. POST \{"id":"lead_\w+",.*\} -> REJECTED 503 busy', lines[1])
+    assert re.fullmatch(r'2\. POST \{"id":"lead_\w+",.*\} -> DELIVERED 200 thank you', lines[2])
+    assert len(lines) == 3
+
+
+def test_typescript_with_urql(tmp_path: Path, program: Program) -> None:
+    folder = built("typescript-urql", tmp_path)
+    lines = printed(["npm", "run", "--silent", "start"], folder, program)
+    check_stored(program, ids(lines))
+    check_followed(lines)
+    check_attempts(lines[8:])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "complaint"),
+    [
+        ("  EVENT_SUCCEEDED\n", "  EVENT_ENDED_WELL\n", "src/main.ts"),
+        ('  cursor: String!\n\n  """When it happened.', '  place: String!\n\n  """When it happened.', "cursor"),
+    ],
+    ids=["a-value-renamed", "a-field-renamed"],
+)
+def test_a_break_of_the_schema_is_seen(tmp_path: Path, before: str, after: str, complaint: str) -> None:
+    folder = copied("typescript-urql", tmp_path)
+    schema = (tmp_path / "schema.graphql").read_text()
+    assert schema.count(before) == 1
+    (tmp_path / "schema.graphql").write_text(schema.replace(before, after))
+    done = build(folder)
+    assert done.returncode != 0
+    assert complaint in done.stdout + done.stderr
