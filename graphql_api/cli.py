@@ -42,9 +42,20 @@ def api(host: Host = None, port: Port = None) -> None:
 
 
 @app.command()
-def worker() -> None:
+def worker(
+    processes: Annotated[
+        int, typer.Option(min=1, max=256, help="How many processes deliver; more than one needs Postgres.")
+    ] = 1,
+    supervised: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
     """Deliver events, without serving the API."""
-    server.run(server.work(_settings()))
+    chosen = _settings()
+    if processes == 1:
+        server.run(server.work(chosen, supervised=supervised))
+    elif chosen.is_embedded:
+        raise ConfigurationError("SQLite serves one worker process: leave --processes out, or use another database")
+    else:
+        server.run(server.work_in_processes(processes))
 
 
 @app.command()

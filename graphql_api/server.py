@@ -15,8 +15,9 @@ import uvicorn
 from ringback.graphql_api.app import application
 from ringback.graphql_api.every_method import EveryMethodProtocol
 from ringback.graphql_api.http import MAX_BODY_BYTES
+from ringback.graphql_api.processes import Processes, when_input_ends
 from ringback.jobs.worker import Working, working
-from ringback.models import db, tokens
+from ringback.models import db, tokens, wakeups
 from ringback.models.addresses import AddressPolicy
 from ringback.models.errors import ConfigurationError
 from ringback.models.inboxes import InboxAddresses
@@ -42,7 +43,7 @@ async def serve(settings: Settings, *, deliver: bool) -> None:
     await db.migrate(settings)
     with _listening(settings) as sock:
         public_url = settings.address(sock.getsockname()[1])
-        async with db.opened(settings):
+        async with db.opened(settings), wakeups.shared(settings.wakeups_url):
             made = await _ensure_admin(settings)
             secrets = secret_box(settings)
             async with (
@@ -58,18 +59,32 @@ async def serve(settings: Settings, *, deliver: bool) -> None:
                     await stopping.wait()
 
 
-async def work(settings: Settings) -> None:
-    """Deliver until a signal comes, without serving the API."""
+async def work(settings: Settings, *, supervised: bool = False) -> None:
+    """Deliver until a signal comes, without serving the API; `supervised`, also until standard input ends."""
     stopping = _Stopping()
+    if supervised:
+        when_input_ends(stopping.ask)
     await db.migrate(settings)
     async with (
         db.opened(settings),
+        wakeups.shared(settings.wakeups_url),
         # Inbox URLs in webhooks are those that the api processes gave out.
         _working(settings, secret_box(settings), settings.address()) as worker,
     ):
         stopping.on_second(worker.hurry)
         print(f"Ringback {version('ringback')} is delivering. Stop it with Ctrl+C.", flush=True)
         await stopping.wait()
+
+
+async def work_in_processes(count: int) -> None:
+    """Deliver in so many processes until a signal comes."""
+    stopping = _Stopping()
+    processes = Processes(count, "worker", "--supervised")
+    running = asyncio.create_task(processes.run())
+    stopping.on_second(lambda: processes.stop(signal.SIGINT))
+    await asyncio.wait([running, asyncio.create_task(stopping.wait())], return_when=asyncio.FIRST_COMPLETED)
+    processes.stop(signal.SIGTERM)
+    await running
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -88,25 +103,32 @@ def _allow_many_connections() -> None:
 
 
 class _Stopping:
-    """The first SIGINT or SIGTERM ends the program in order; another one, in a hurry."""
+    """The first SIGINT or SIGTERM ends the program in order; another SIGINT (Ctrl+C), in a hurry.
+
+    Another SIGTERM changes nothing: whoever signals a whole group, or gets impatient, loses no delivery by it.
+    """
 
     def __init__(self) -> None:
         self._asked = asyncio.Event()
         self._hurry: list[Callable[[], None]] = []
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._signalled)
+            loop.add_signal_handler(number, self._signalled, number)
 
     async def wait(self) -> None:
         """Wait for the first signal."""
         await self._asked.wait()
 
     def on_second(self, hurry: Callable[[], None]) -> None:
-        """Call `hurry` when a second signal comes."""
+        """Call `hurry` when SIGINT comes after another signal."""
         self._hurry.append(hurry)
 
-    def _signalled(self) -> None:
-        if self._asked.is_set():
+    def ask(self) -> None:
+        """End the program in order."""
+        self._asked.set()
+
+    def _signalled(self, number: signal.Signals) -> None:
+        if self._asked.is_set() and number is signal.SIGINT:
             for hurry in self._hurry:
                 hurry()
         self._asked.set()

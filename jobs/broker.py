@@ -1,26 +1,62 @@
-"""Dramatiq, the engine: an in-process broker whose actor hands batches to the program's own event loop.
+"""Dramatiq, the engine: a broker whose actor hands batches to the program's own event loop.
 
-One loop serves the API, the dispatcher and the deliveries, so there is one database client and one write gate in the
-process. The list of middleware is empty: the retry schedule is Ringback's own, and a second policy under it (Dramatiq's
-default is 20 retries over 40 days) would only repeat what the lease already finds. An actor's thread is held only while
-a batch is picked up, not while it is delivered, so a few threads are enough.
+One loop serves the API, the dispatcher and the deliveries, so there is one database client in the process. The list of
+middleware is empty: the retry schedule is Ringback's own, and a second policy under it (Dramatiq's default is 20
+retries over 40 days) would only repeat what the lease already finds. An actor's thread is held only while a batch is
+picked up, not while it is delivered, so a few threads are enough.
+
+Within one process the broker is a queue in memory. On Redis or RabbitMQ one queue serves all worker processes, and
+which of them picks a batch up is nobody's concern: a message that is lost is found again by the end of its lease.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from uuid import UUID
 
 import dramatiq
 import structlog
 from dramatiq.brokers.stub import StubBroker
 
+from ringback.models.errors import ConfigurationError
+
 logger = structlog.get_logger("ringback.broker")
 
 Take = Callable[[UUID, Sequence[UUID]], Awaitable[None]]
+Enqueue = Callable[[UUID, Sequence[UUID]], Awaitable[None]]
 
 #: How often an idle worker thread looks up, in milliseconds; messages wake it at once.
 WORKER_TIMEOUT_MS = 1_000
+#: The same where messages come over a network: Redis is asked so often, and what that costs idle is little with the
+#: few threads that picking up needs.
+REMOTE_TIMEOUT_MS = 10
+#: Threads that pick up batches from a broker elsewhere.
+REMOTE_THREADS = 2
+#: How long a server may take to answer, in seconds.
+ANSWER_SECONDS = 5.0
+#: When Redis gives a dead worker's messages to others: after so many milliseconds, looked for by each 20th command.
+HEARTBEAT_MS, MAINTENANCE_CHANCE = 5_000, 50_000
+#: Names begin with this on servers that others use too.
+NAMESPACE = "ringback"
+QUEUE = "ringback-deliveries"
+
+
+def is_remote(url: str) -> bool:
+    """Whether the broker of this address serves other processes too."""
+    return url != ""
+
+
+def open_broker(url: str) -> dramatiq.Broker:
+    """The broker of an address: `redis(s)://…`, `amqp(s)://…`, or the one within this process for an empty one.
+
+    It connects when it is first used. Raises ConfigurationError when its driver is not installed.
+    """
+    scheme = url.partition(":")[0].removesuffix("s")
+    if scheme == "redi":
+        return _redis_broker(url)
+    if scheme == "amqp":
+        return _rabbitmq_broker(url)
+    return in_process_broker()
 
 
 def in_process_broker() -> StubBroker:
@@ -28,30 +64,74 @@ def in_process_broker() -> StubBroker:
     return StubBroker(middleware=[])
 
 
-def deliver_actor(
-    broker: dramatiq.Broker, take: Take, loop: asyncio.AbstractEventLoop
-) -> Callable[[UUID, Sequence[UUID]], None]:
-    """Declare the actor that has `take` pick a batch up on `loop`; returns the function that sends it one.
+def _redis_broker(url: str) -> dramatiq.Broker:
+    try:
+        import redis  # noqa: PLC0415 - an optional driver
+        from dramatiq.brokers.redis import RedisBroker  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigurationError(
+            'RINGBACK_BROKER_URL names Redis, but its driver is missing: pip install "ringback[redis]"'
+        ) from error
+    client = redis.Redis.from_url(url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS)
+    return RedisBroker(  # type: ignore[no-untyped-call]
+        client=client,
+        middleware=[],
+        namespace=NAMESPACE,
+        heartbeat_timeout=HEARTBEAT_MS,
+        maintenance_chance=MAINTENANCE_CHANCE,
+    )
+
+
+def _rabbitmq_broker(url: str) -> dramatiq.Broker:
+    try:
+        import pika  # noqa: PLC0415 - an optional driver
+        from dramatiq.brokers.rabbitmq import RabbitmqBroker  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigurationError(
+            'RINGBACK_BROKER_URL names RabbitMQ, but its driver is missing: pip install "ringback[rabbitmq]"'
+        ) from error
+    parameters = pika.URLParameters(url)
+    parameters.socket_timeout = parameters.blocked_connection_timeout = ANSWER_SECONDS
+    broker = RabbitmqBroker(middleware=[])
+    broker.parameters = parameters
+    return broker
+
+
+class Deliveries:
+    """The actor that has `take` pick a batch up on the running loop, and the way to send it one.
 
     Messages carry only ids. The actor never raises: a batch that failed is brought back by its lease, and the broker
     would only keep the message for ever.
     """
 
-    async def taken(lease: UUID, event_ids: Sequence[UUID]) -> None:
-        await take(lease, event_ids)
+    def __init__(self, broker: dramatiq.Broker, take: Take) -> None:
+        self._take = take
+        self._loop = asyncio.get_running_loop()
+        self._actor = dramatiq.actor(broker=broker, actor_name="deliver", queue_name=QUEUE)(self._run)
+        # A server is talked to in a thread, always the same one: pika's connections belong to theirs.
+        self._thread = None if isinstance(broker, StubBroker) else ThreadPoolExecutor(1, "ringback-enqueue")
 
-    def run(lease: str, event_ids: list[str]) -> None:
-        batch = taken(UUID(lease), [UUID(event_id) for event_id in event_ids])
+    async def enqueue(self, lease: UUID, event_ids: Sequence[UUID]) -> None:
+        """Hand a batch over; raises whatever the broker's driver raises when its server cannot be reached."""
+        message = self._actor.message(str(lease), [str(event_id) for event_id in event_ids])
+        if self._thread is None:
+            self._actor.broker.enqueue(message)
+        else:
+            await self._loop.run_in_executor(self._thread, self._actor.broker.enqueue, message)
+
+    def close(self) -> None:
+        """Let the thread end."""
+        if self._thread is not None:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _run(self, lease: str, event_ids: list[str]) -> None:
+        batch = self._taken(UUID(lease), [UUID(event_id) for event_id in event_ids])
         try:
-            asyncio.run_coroutine_threadsafe(batch, loop).result()
+            asyncio.run_coroutine_threadsafe(batch, self._loop).result()
         except CancelledError:
             logger.info("stopped before a batch was picked up", action="take", lease=lease)
         except Exception:
             logger.exception("cannot pick up a batch; its lease will bring it back", action="take", lease=lease)
 
-    actor = dramatiq.actor(broker=broker, actor_name="deliver", queue_name="deliveries")(run)
-
-    def enqueue(lease: UUID, event_ids: Sequence[UUID]) -> None:
-        actor.send(str(lease), [str(event_id) for event_id in event_ids])
-
-    return enqueue
+    async def _taken(self, lease: UUID, event_ids: Sequence[UUID]) -> None:
+        await self._take(lease, event_ids)

@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 import structlog
 from tortoise.exceptions import BaseORMException
 
+from ringback.jobs.connections import MAX_CONNECTIONS
 from ringback.jobs.outcomes import Abandoned, RenderFailed
 from ringback.jobs.recorder import Recorder, Result, abandoned
 from ringback.jobs.rendering import Rendered, Renderer, sign
@@ -73,7 +74,7 @@ class _Lease:
 class Deliverer:
     """Delivers batches on the loop that its sender and recorder belong to.
 
-    `finished` is told of each event that is no longer under way here, however that came.
+    `finished` is told of each event that is no longer under way here, however that came; `places` events are at a time.
     """
 
     def __init__(
@@ -85,13 +86,17 @@ class Deliverer:
         *,
         lease_seconds: float,
         finished: Callable[[UUID], None] = lambda event_id: None,
+        places: int = MAX_CONNECTIONS,
     ) -> None:
         self._sender = sender
         self._recorder = recorder
         self._secrets = secrets
         self._inboxes = inboxes
         self._lease_seconds = lease_seconds
-        self._finished = finished
+        self._tell_finished = finished
+        self._places = places
+        self._here: set[UUID] = set()
+        self._room = asyncio.Event()
         self._renderer = Renderer()
         self._stopping = asyncio.Event()
         self._batches: set[asyncio.Task[None]] = set()
@@ -99,9 +104,11 @@ class Deliverer:
     async def take(self, lease: UUID, event_ids: Sequence[UUID]) -> None:
         """Pick up a claimed batch; returns as soon as its attempts wait for their moments in a task of their own.
 
-        Whoever hands batches over is so free for the next one, and a slow endpoint holds up only itself.
+        Whoever hands batches over is so free for the next one, and a slow endpoint holds up only itself. While all
+        places are taken it waits, so that other processes pick up what comes.
         """
         try:
+            await self._wait_for_room(len(event_ids))
             if self._stopping.is_set():
                 await claims.hand_back(lease, event_ids)
             deliveries = await self._load(lease, event_ids)
@@ -110,6 +117,7 @@ class Deliverer:
             raise
         self._forget(set(event_ids) - {d.event.id for d in deliveries})
         if deliveries:
+            self._here.update(d.event.id for d in deliveries)
             batch = asyncio.create_task(self._deliver(_Lease(lease), deliveries))
             self._batches.add(batch)
             batch.add_done_callback(self._batches.discard)
@@ -120,6 +128,7 @@ class Deliverer:
         What is then still under way is broken off and recorded as abandoned.
         """
         self._stopping.set()
+        self._room.set()
         if self._batches:
             hurried = asyncio.create_task(hurry.wait())
             ended = asyncio.create_task(asyncio.wait(self._batches))
@@ -129,6 +138,16 @@ class Deliverer:
             await ended
             hurried.cancel()
         self._renderer.close()
+
+    async def _wait_for_room(self, wanted: int) -> None:
+        while self._here and len(self._here) + wanted > self._places and not self._stopping.is_set():
+            self._room.clear()
+            await self._room.wait()
+
+    def _finished(self, event_id: UUID) -> None:
+        self._here.discard(event_id)
+        self._room.set()
+        self._tell_finished(event_id)
 
     async def _load(self, lease: UUID, event_ids: Sequence[UUID]) -> list[Delivery]:
         events = await claims.picked_up(lease, event_ids)

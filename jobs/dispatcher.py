@@ -10,8 +10,9 @@ Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). So endpoin
 
 import asyncio
 import datetime as dt
+import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from uuid import UUID
 
 import structlog
@@ -33,26 +34,41 @@ BATCH_EVENTS = 200
 CLAIM_EVENTS = 800
 #: Events under way in one process at the same time: as many as find a connection, so that none waits for one.
 PLACES = MAX_CONNECTIONS
+#: How often the database is asked what other processes have finished, in seconds.
+ASK_SECONDS = 0.1
 #: How long a failing database is left alone between two tries, in seconds.
 PAUSE_SECONDS = 1.0
 
 
 class Dispatcher:
-    """Claims events and hands each batch to `enqueue(lease, event_ids)`; `run` it as a task."""
+    """Claims events and hands each batch to `enqueue(lease, event_ids)`; `run` it as a task.
+
+    `alone` says that all of them are delivered in this process, which tells of each by `finished`. Otherwise the
+    database is asked which of them are still under way.
+    """
 
     def __init__(
-        self, enqueue: Callable[[UUID, Sequence[UUID]], None], recorder: Recorder, *, places: int = PLACES
+        self,
+        enqueue: Callable[[UUID, Sequence[UUID]], Awaitable[None]],
+        recorder: Recorder,
+        *,
+        places: int = PLACES,
+        alone: bool = True,
     ) -> None:
         self._enqueue = enqueue
         self._recorder = recorder
         self._places = places
+        self._alone = alone
         self._under_way: dict[UUID, Due] = {}
+        self._leases: dict[UUID, UUID] = {}
+        self._asked_at = 0.0
         self._held = claims.NOTHING_HELD
         self._wake: Callable[[], None] = lambda: None
 
     def finished(self, event_id: UUID) -> None:
         """Tell that an event is no longer under way, so that another one may be claimed."""
         self._under_way.pop(event_id, None)
+        self._leases.pop(event_id, None)
         if self._held != claims.NOTHING_HELD:
             self._wake()
 
@@ -73,20 +89,45 @@ class Dispatcher:
         """Claim what is due; returns how long to sleep, in seconds."""
         now = await clock.now()
         await self._abandon(now)
+        if not self._alone:
+            await self._ask_what_is_under_way()
         load = Counter(d.webhook_id for d in self._under_way.values())
         free = self._places - len(self._under_way)
         suspect = any(d.suspect for d in self._under_way.values())
         self._held = Held(frozenset(w for w, events in load.items() if events >= free), suspect)
         if free <= 0:
-            return POLL_SECONDS
+            return POLL_SECONDS if self._alone else ASK_SECONDS
         ahead = now + dt.timedelta(seconds=AHEAD_SECONDS)
         due = admitted(await claims.due(ahead, now, min(free, CLAIM_EVENTS), self._held), load, free)
         if not due:
             return await self._until_next(now)
-        for lease, batch in await claims.claim(batches(due), now):
-            self._enqueue(lease, [d.event_id for d in batch])
+        claimed = await claims.claim(batches(due), now)
+        for number, (lease, batch) in enumerate(claimed):
             self._under_way.update((d.event_id, d) for d in batch)
+            self._leases.update((d.event_id, lease) for d in batch)
+            try:
+                await self._enqueue(lease, [d.event_id for d in batch])
+            except BaseException:
+                # The broker is away, or the program stops: they are due again at once, not when their lease ends.
+                await self._give_back(claimed[number:])
+                raise
         return 0.0
+
+    async def _give_back(self, claimed: Sequence[tuple[UUID, Sequence[Due]]]) -> None:
+        for lease, batch in claimed:
+            ids = [d.event_id for d in batch]
+            for event_id in ids:
+                self.finished(event_id)
+            await claims.hand_back(lease, ids)
+
+    async def _ask_what_is_under_way(self) -> None:
+        if not self._leases or time.monotonic() - self._asked_at < ASK_SECONDS:
+            return
+        self._asked_at = time.monotonic()
+        asked = list(self._leases)
+        still = await claims.still_leased(asked, set(self._leases.values()))
+        for event_id in set(asked) - still:
+            self.finished(event_id)
 
     async def _abandon(self, now: dt.datetime) -> None:
         """Put what dead workers left on record."""

@@ -9,7 +9,14 @@ import dramatiq
 import structlog
 from filelock import FileLock, Timeout
 
-from ringback.jobs.broker import WORKER_TIMEOUT_MS, deliver_actor, in_process_broker
+from ringback.jobs.broker import (
+    REMOTE_THREADS,
+    REMOTE_TIMEOUT_MS,
+    WORKER_TIMEOUT_MS,
+    Deliveries,
+    is_remote,
+    open_broker,
+)
 from ringback.jobs.delivery import Deliverer
 from ringback.jobs.dispatcher import Dispatcher
 from ringback.jobs.recorder import Recorder
@@ -56,7 +63,8 @@ async def working(
             logger.info("leases of a stopped worker ended", action="recover", events=lost)
         async with Sender(policy) as sender, _recording() as recorder:
             state = Working()
-            broker = in_process_broker()
+            broker = open_broker(settings.broker_url)
+            remote = is_remote(settings.broker_url)
 
             def finished(event_id: UUID) -> None:
                 dispatcher.finished(event_id)
@@ -64,9 +72,13 @@ async def working(
             deliverer = Deliverer(
                 sender, recorder, secrets, inboxes, lease_seconds=settings.lease_seconds, finished=finished
             )
-            enqueue = deliver_actor(broker, deliverer.take, asyncio.get_running_loop())
-            dispatcher = Dispatcher(enqueue, recorder)
-            worker = dramatiq.Worker(broker, worker_threads=settings.worker_threads, worker_timeout=WORKER_TIMEOUT_MS)
+            deliveries = Deliveries(broker, deliverer.take)
+            dispatcher = Dispatcher(deliveries.enqueue, recorder, alone=not remote)
+            worker = dramatiq.Worker(
+                broker,
+                worker_threads=min(settings.worker_threads, REMOTE_THREADS) if remote else settings.worker_threads,
+                worker_timeout=REMOTE_TIMEOUT_MS if remote else WORKER_TIMEOUT_MS,
+            )
             worker.start()
             dispatching = asyncio.create_task(dispatcher.run())
             try:
@@ -76,6 +88,7 @@ async def working(
                 await asyncio.gather(
                     deliverer.stop(state.hurried, DRAIN_SECONDS), asyncio.to_thread(worker.stop, THREADS_STOP_MS)
                 )
+                deliveries.close()
                 broker.close()
 
 

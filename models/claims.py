@@ -140,6 +140,12 @@ async def hand_back(lease: UUID, event_ids: Sequence[UUID]) -> None:
     await mine.update(lease=None, lease_begun_at=None, due_at=F("next_attempt_at"))
 
 
+async def still_leased(event_ids: Collection[UUID], leases: Collection[UUID]) -> set[UUID]:
+    """Those of the events that one of these leases still owns."""
+    owned = Event.filter(id__in=event_ids, lease__in=leases)
+    return set(await owned.values_list("id", flat=True))  # type: ignore[arg-type]
+
+
 async def expired(now: dt.datetime, limit: int) -> list[Expired]:
     """Events whose lease ended after their worker began."""
     rows = await (

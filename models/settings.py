@@ -10,7 +10,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from yarl import URL
 
@@ -39,8 +39,16 @@ class Settings(BaseSettings):
     database_url: str = Field(
         "", description="`sqlite://PATH`; empty means `ringback.db` in the data directory. Other databases come later."
     )
-    broker_url: str = Field("", description="Empty means the in-process broker; no other broker is supported yet.")
-    redis_url: str = Field("", description="Empty means in-process wake-ups; Redis is not supported yet.")
+    broker_url: str = Field(
+        "",
+        description="What carries deliveries between worker processes: `redis://…`, or `amqp://…` for RabbitMQ. Empty "
+        "means an in-process broker.",
+    )
+    redis_url: str = Field(
+        "",
+        description="The Redis for wake-ups between processes. Empty means the broker's, if it is Redis; without any, "
+        "what one process commits is noticed by others within a second.",
+    )
     secret_key: SecretStr | None = Field(
         None,
         description="Encrypts signing secrets in the database. Empty means a key made once and kept in the data "
@@ -138,9 +146,13 @@ class Settings(BaseSettings):
 
     @field_validator("broker_url", "redis_url")
     @classmethod
-    def _in_process_only(cls, value: str) -> str:
-        if value:
-            raise ValueError("only the in-process broker is supported by this version; leave it empty")
+    def _server_url(cls, value: str, info: ValidationInfo) -> str:
+        schemes = ("redis", "rediss", "amqp", "amqps") if info.field_name == "broker_url" else ("redis", "rediss")
+        scheme, separator, rest = value.partition("://")
+        if value and (scheme not in schemes or not separator or not rest):
+            # The address may hold a password.
+            known = ", ".join(f"{known}://" for known in schemes)
+            raise ValueError(f"must be an address that begins with one of {known}")
         return value
 
     @field_validator("admin_token")
@@ -167,6 +179,16 @@ class Settings(BaseSettings):
         if self.database_url:
             return Path(self.database_url.removeprefix("sqlite://"))
         return self.data_dir / "ringback.db"
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the database is a file, which serves one worker process."""
+        return not self.database_url or self.database_url.startswith("sqlite:")
+
+    @property
+    def wakeups_url(self) -> str:
+        """The Redis that carries wake-ups; empty when there is none."""
+        return self.redis_url or (self.broker_url if self.broker_url.startswith("redis") else "")
 
     def address(self, port: int | None = None) -> str:
         """The address by which others reach this server: the public URL, else host and port (`port` when it is 0)."""

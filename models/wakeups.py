@@ -1,13 +1,17 @@
 """Wake-ups: "something was committed", from whoever commits to the dispatcher and the tailers.
 
-A wake-up carries nothing and may be lost; behind each waiting loop stands a poll of at most a second. This one reaches
-the loops of its own process.
+A wake-up carries nothing and may be lost; behind each waiting loop stands a poll of at most a second. These reach the
+loops of their own process, and those of others through a relay such as models.redis_wakeups.
 """
 
 import asyncio
 import contextlib
 import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
 from enum import StrEnum
+
+from ringback.models import log
+from ringback.models.errors import ConfigurationError
 
 
 class Topic(StrEnum):
@@ -47,6 +51,7 @@ class WakeUps:
 
     def __init__(self) -> None:
         self._listeners: dict[Topic, weakref.WeakSet[Listener]] = {topic: weakref.WeakSet() for topic in Topic}
+        self._relays: list[Callable[[Topic], None]] = []
 
     def listen(self, topic: Topic) -> Listener:
         """A listener for the running loop; it is forgotten when its owner is."""
@@ -55,10 +60,44 @@ class WakeUps:
         return listener
 
     def notify(self, topic: Topic) -> None:
-        """Wake all that listen to the topic."""
+        """Wake all that listen to the topic, here and, through the relays, elsewhere."""
+        self.wake(topic)
+        for relay in self._relays:
+            relay(topic)
+
+    def wake(self, topic: Topic) -> None:
+        """Wake all that listen to the topic in this process."""
         for listener in list(self._listeners[topic]):
             listener.wake()
+
+    @contextlib.contextmanager
+    def relayed(self, relay: Callable[[Topic], None]) -> Iterator[None]:
+        """Tell `relay` of each wake-up while the block runs; it must return at once, whatever thread calls it."""
+        self._relays.append(relay)
+        try:
+            yield
+        finally:
+            self._relays.remove(relay)
 
 
 #: The wake-ups of this process.
 wakeups = WakeUps()
+
+
+@contextlib.asynccontextmanager
+async def shared(redis_url: str) -> AsyncIterator[None]:
+    """Share this process's wake-ups, while the block runs, with all that use the same (open) database and this Redis.
+
+    An empty address shares none. Raises ConfigurationError when the driver is not installed.
+    """
+    if not redis_url:
+        yield
+        return
+    try:
+        from ringback.models.redis_wakeups import relayed  # noqa: PLC0415 - an optional driver
+    except ImportError as error:
+        raise ConfigurationError(
+            'Redis carries the wake-ups, but its driver is missing: pip install "ringback[redis]"'
+        ) from error
+    async with relayed(wakeups, redis_url, f"ringback:{(await log.epoch()).hex}"):
+        yield

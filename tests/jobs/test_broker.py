@@ -1,64 +1,96 @@
-"""The in-process broker: a batch reaches the program's loop, and an actor that fails leaves nothing behind."""
+"""Brokers: a batch reaches the program's loop, and an actor that fails leaves nothing behind, whatever carries it."""
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import dramatiq
 import pytest
-import pytest_asyncio
 from dramatiq.brokers.stub import StubBroker
 
-from ringback.jobs.broker import deliver_actor, in_process_broker
+from ringback.jobs.broker import QUEUE, REMOTE_TIMEOUT_MS, Deliveries, in_process_broker, is_remote, open_broker
+from tests.servers import RedisServer, amqp_url, redis_server
+
+#: How long a message may take, in seconds; a server that was away may take some of it.
+PATIENCE = 20.0
+Taken = asyncio.Queue[tuple[UUID, list[UUID], threading.Thread]]
 
 
-@pytest_asyncio.fixture
-async def broker() -> AsyncIterator[StubBroker]:
-    made = in_process_broker()
-    yield made
-    made.close()
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
 
 
-async def working(broker: StubBroker) -> dramatiq.Worker:
-    worker = dramatiq.Worker(broker, worker_threads=2, worker_timeout=20)
+@pytest.fixture(scope="module")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with amqp_url(tmp_path_factory.mktemp("rabbitmq")) as url:
+        yield url
+
+
+@pytest.fixture(params=["in-process", "redis", "rabbitmq"])
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of each kind of broker, without messages of other tests."""
+    if request.param == "in-process":
+        yield ""
+    elif request.param == "redis":
+        yield request.getfixturevalue("redis").url
+    else:
+        yield request.getfixturevalue("rabbitmq")
+
+
+@asynccontextmanager
+async def at_work(url: str, take: Callable[[UUID, Sequence[UUID]], object]) -> AsyncIterator[Deliveries]:
+    """A process that picks up what comes."""
+    broker = open_broker(url)
+    deliveries = Deliveries(broker, take)  # type: ignore[arg-type]
+    worker = dramatiq.Worker(broker, worker_threads=2, worker_timeout=REMOTE_TIMEOUT_MS)
     worker.start()
-    return worker
+    try:
+        yield deliveries
+    finally:
+        await asyncio.to_thread(worker.stop, 5_000)
+        deliveries.close()
+        broker.close()
 
 
-def test_there_is_no_second_retry_policy() -> None:
-    assert in_process_broker().middleware == []
-
-
-async def test_a_batch_is_taken_on_the_loop_of_the_program(broker: StubBroker) -> None:
-    taken: asyncio.Queue[tuple[UUID, list[UUID], threading.Thread]] = asyncio.Queue()
-
+def keeping(taken: Taken) -> Callable[[UUID, Sequence[UUID]], object]:
     async def take(lease: UUID, event_ids: Sequence[UUID]) -> None:
         taken.put_nowait((lease, list(event_ids), threading.current_thread()))
 
-    enqueue = deliver_actor(broker, take, asyncio.get_running_loop())
-    worker = await working(broker)
-    lease, ids = uuid4(), [uuid4(), uuid4()]
-    enqueue(lease, ids)
-    assert await asyncio.wait_for(taken.get(), 5) == (lease, ids, threading.current_thread())
-    await asyncio.to_thread(worker.stop, 1_000)
+    return take
 
 
-async def test_messages_carry_only_ids(broker: StubBroker) -> None:
-    async def take(lease: UUID, event_ids: Sequence[UUID]) -> None:
-        raise AssertionError("no worker runs")
+async def test_a_batch_is_taken_on_the_loop_of_the_program(url: str) -> None:
+    taken: Taken = asyncio.Queue()
+    async with at_work(url, keeping(taken)) as deliveries:
+        lease, ids = uuid4(), [uuid4(), uuid4()]
+        await deliveries.enqueue(lease, ids)
+        assert await asyncio.wait_for(taken.get(), PATIENCE) == (lease, ids, threading.current_thread())
 
-    enqueue = deliver_actor(broker, take, asyncio.get_running_loop())
-    lease, one = uuid4(), uuid4()
-    enqueue(lease, [one])
-    message = dramatiq.Message.decode(broker.queues["deliveries"].get_nowait())
-    assert (message.actor_name, message.args, message.kwargs) == ("deliver", (str(lease), [str(one)]), {})
+
+@pytest.mark.parametrize("url", ["redis", "rabbitmq"], indirect=True)
+async def test_each_batch_is_taken_once_by_one_of_several_processes(url: str) -> None:
+    first: Taken = asyncio.Queue()
+    second: Taken = asyncio.Queue()
+    sent = [uuid4() for _ in range(60)]
+    async with at_work(url, keeping(first)) as deliveries, at_work(url, keeping(second)):
+        for lease in sent:
+            await deliveries.enqueue(lease, [lease])
+        async with asyncio.timeout(PATIENCE):
+            while first.qsize() + second.qsize() < len(sent):
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+    taken = [queue.get_nowait()[0] for queue in (first, second) for _ in range(queue.qsize())]
+    assert sorted(taken) == sorted(sent)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("the database is away"), asyncio.CancelledError()])
-async def test_a_batch_that_fails_is_acknowledged_and_no_dead_letter_is_kept(
-    broker: StubBroker, error: BaseException
-) -> None:
+async def test_a_batch_that_fails_is_acknowledged_and_no_dead_letter_is_kept(url: str, error: BaseException) -> None:
     calls: asyncio.Queue[UUID] = asyncio.Queue()
 
     async def take(lease: UUID, event_ids: Sequence[UUID]) -> None:
@@ -66,13 +98,50 @@ async def test_a_batch_that_fails_is_acknowledged_and_no_dead_letter_is_kept(
         if len(event_ids) == 1:
             raise error
 
-    enqueue = deliver_actor(broker, take, asyncio.get_running_loop())
-    worker = await working(broker)
-    enqueue(uuid4(), [uuid4()])
-    enqueue(uuid4(), [uuid4(), uuid4()])
-    for _ in range(2):
-        await asyncio.wait_for(calls.get(), 5)
-    await asyncio.to_thread(broker.join, "deliveries", timeout=5_000)
-    await asyncio.to_thread(worker.stop, 1_000)
-    assert broker.dead_letters == []
+    async with at_work(url, take) as deliveries:
+        await deliveries.enqueue(uuid4(), [uuid4()])
+        await deliveries.enqueue(uuid4(), [uuid4(), uuid4()])
+        for _ in range(2):
+            await asyncio.wait_for(calls.get(), PATIENCE)
+        await asyncio.sleep(0.1)
     assert calls.empty()
+    # Nothing was kept for another process either.
+    async with at_work(url, take):
+        await asyncio.sleep(0.3)
+    assert calls.empty()
+
+
+async def test_messages_carry_only_ids() -> None:
+    async def take(lease: UUID, event_ids: Sequence[UUID]) -> None:
+        raise AssertionError("no worker runs")
+
+    broker = in_process_broker()
+    lease, one = uuid4(), uuid4()
+    await Deliveries(broker, take).enqueue(lease, [one])
+    message = dramatiq.Message.decode(broker.queues[QUEUE].get_nowait())
+    assert (message.actor_name, message.args, message.kwargs) == ("deliver", (str(lease), [str(one)]), {})
+    broker.close()
+
+
+def test_there_is_no_second_retry_policy(url: str) -> None:
+    broker = open_broker(url)
+    assert broker.middleware == []
+    assert isinstance(broker, StubBroker) is not is_remote(url)
+    broker.close()
+
+
+async def test_a_redis_that_is_away_says_so_and_is_used_again(tmp_path: Path) -> None:
+    taken: Taken = asyncio.Queue()
+    with redis_server(tmp_path) as server:
+        async with at_work(server.url, keeping(taken)) as deliveries:
+            await deliveries.enqueue(uuid4(), [])
+            await asyncio.wait_for(taken.get(), PATIENCE)
+            server.stop()
+            with pytest.raises(Exception, match=r"[Cc]onnect"):
+                await deliveries.enqueue(uuid4(), [])
+            server.start()
+            back = time.monotonic()
+            lease = uuid4()
+            await deliveries.enqueue(lease, [])
+            assert (await asyncio.wait_for(taken.get(), PATIENCE))[0] == lease
+            assert time.monotonic() - back < 5

@@ -21,7 +21,7 @@ from ringback.models.ids import Prefix, encode
 from ringback.models.inbox import Inbox
 from ringback.models.inboxes import InboxAddresses
 from ringback.models.secrets import SecretBox
-from ringback.models.states import EventStatus
+from ringback.models.states import EventStatus, OutcomeName
 from ringback.models.webhook import Webhook
 from tests import rows
 
@@ -61,7 +61,7 @@ class Endpoint:
 class Bench:
     """A deliverer with all that it needs, and what it said was finished."""
 
-    def __init__(self, recorder: Recorder, lease_seconds: float = 45.0) -> None:
+    def __init__(self, recorder: Recorder, lease_seconds: float = 45.0, places: int = 1_000) -> None:
         self.endpoint = Endpoint()
         self.finished: list[UUID] = []
         self.deliverer = Deliverer(
@@ -71,6 +71,7 @@ class Bench:
             InboxAddresses("http://127.0.0.1:8000"),
             lease_seconds=lease_seconds,
             finished=self.finished.append,
+            places=places,
         )
 
     async def take(self, *events: Event) -> UUID:
@@ -180,6 +181,45 @@ async def test_taking_returns_while_the_attempts_are_under_way(bench: Bench) -> 
     assert await rows.attempts(event) == []
     bench.endpoint.release()
     await bench.idle()
+
+
+async def test_a_batch_for_which_there_is_no_room_waits(recorder: Recorder) -> None:
+    full = Bench(recorder, places=3)
+    webhook = await rows.webhook()
+    events = [await rows.event(webhook) for _ in range(4)]
+    full.endpoint.hold()
+    await full.take(*events[:2])
+    waiting = asyncio.create_task(full.take(*events[2:]))
+    await asyncio.wait([waiting], timeout=0.2)
+    assert not waiting.done()
+    assert len(full.endpoint.requests) == 2
+    full.endpoint.release()
+    await asyncio.wait_for(waiting, 10)
+    await full.idle()
+    assert [a.outcome for e in events for a in await rows.attempts(e)] == [OutcomeName.DELIVERED] * 4
+    await full.stop()
+
+
+async def test_a_batch_larger_than_all_room_is_taken_when_nothing_else_is(recorder: Recorder) -> None:
+    small = Bench(recorder, places=1)
+    events = [await rows.event(await rows.webhook()) for _ in range(3)]
+    await small.take(*events)
+    await small.idle()
+    assert sorted(small.finished) == sorted(e.id for e in events)
+    await small.stop()
+
+
+async def test_a_batch_that_waits_for_room_is_handed_back_at_the_stop(recorder: Recorder) -> None:
+    full = Bench(recorder, places=1)
+    first, second = [await rows.event(await rows.webhook()) for _ in range(2)]
+    full.endpoint.hold()
+    await full.take(first)
+    waiting = asyncio.create_task(full.take(second))
+    await asyncio.sleep(0.05)
+    await full.stop(hurry=True)
+    await asyncio.wait_for(waiting, 10)
+    assert (await rows.stored(second)).lease is None
+    assert await rows.attempts(second) == []
 
 
 async def test_own_inboxes_are_sent_to_unguarded_after_rendering(bench: Bench) -> None:

@@ -11,8 +11,8 @@ import pytest_asyncio
 from ringback.jobs import dispatcher as dispatching
 from ringback.jobs.dispatcher import AHEAD_SECONDS, BATCH_EVENTS, Dispatcher, admitted, batches
 from ringback.jobs.outcomes import Answer, Delivered
-from ringback.jobs.recorder import Recorder, write
-from ringback.models import clock
+from ringback.jobs.recorder import Recorder, Result, write
+from ringback.models import claims, clock
 from ringback.models.claims import Due
 from ringback.models.event import Event
 from ringback.models.states import EventStatus
@@ -95,7 +95,7 @@ class Handed:
         self.batches: list[tuple[UUID, list[UUID]]] = []
         self._more = asyncio.Event()
 
-    def __call__(self, lease: UUID, event_ids: Sequence[UUID]) -> None:
+    async def __call__(self, lease: UUID, event_ids: Sequence[UUID]) -> None:
         self.batches.append((lease, list(event_ids)))
         self._more.set()
 
@@ -277,3 +277,54 @@ async def test_a_failing_database_is_waited_for(
     await handed.wait_for(1)
     running.cancel()
     assert handed.events == [event.id]
+
+
+# ------------------------------------------------------------------------------- when other processes deliver them too
+
+
+async def test_a_broker_that_is_away_has_its_batches_due_again_at_once(recorder: Recorder) -> None:
+    event = await rows.event(await rows.webhook())
+
+    async def away(lease: UUID, event_ids: Sequence[UUID]) -> None:
+        raise ConnectionError("the broker is away")
+
+    made = Dispatcher(away, recorder)
+    with pytest.raises(ConnectionError):
+        await made._round()
+    stored = await rows.stored(event)
+    assert (stored.lease, stored.due_at) == (None, stored.next_attempt_at)
+    handed = Handed()
+    made._enqueue = handed
+    await made._round()
+    assert handed.events == [event.id]
+
+
+async def test_places_that_others_have_freed_are_found_out(handed: Handed, recorder: Recorder) -> None:
+    webhook = await rows.webhook()
+    events = [await rows.event(webhook) for _ in range(4)]
+    made = Dispatcher(handed, recorder, places=4, alone=False)
+    await made._round()
+    assert handed.events == [e.id for e in events[:2]], "one webhook alone gets half of the places"
+    await made._round()
+    assert len(handed.events) == 2
+    # Another process delivers them, and says nothing here.
+    lease = handed.batches[0][0]
+    now = await clock.now()
+    delivered = Delivered(Answer(200, (), b""))
+    await write([Result(e.id, lease, delivered, started_at=now, ended_at=now, duration_ms=1) for e in events[:2]])
+    made._asked_at = 0.0
+    await made._round()
+    assert handed.events == [e.id for e in events]
+
+
+@pytest.mark.usefixtures("database")
+async def test_alone_it_asks_nothing(handed: Handed, recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def asked(*_: object) -> set[UUID]:
+        raise AssertionError("asked")
+
+    monkeypatch.setattr(claims, "still_leased", asked)
+    await rows.event(await rows.webhook())
+    made = Dispatcher(handed, recorder)
+    for _ in range(2):
+        await made._round()
+    assert len(handed.events) == 1

@@ -10,6 +10,8 @@ from pydantic import SecretStr, ValidationError
 
 from ringback.models import ConfigurationError, Settings, load_settings, settings
 
+BEGINS = "must be an address that begins with one of"
+
 
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
@@ -29,16 +31,11 @@ from ringback.models import ConfigurationError, Settings, load_settings, setting
             "sqlite://x.db?mode=ro",
             "RINGBACK_DATABASE_URL: name a file after sqlite:// and nothing else",
         ),
-        (
-            "BROKER_URL",
-            "redis://x",
-            "RINGBACK_BROKER_URL: only the in-process broker is supported by this version; leave it empty",
+        *(
+            ("BROKER_URL", url, f"RINGBACK_BROKER_URL: {BEGINS} redis://, rediss://, amqp://, amqps://")
+            for url in ("kafka://host", "redis", "redis://", "amqp:/host")
         ),
-        (
-            "REDIS_URL",
-            "redis://x",
-            "RINGBACK_REDIS_URL: only the in-process broker is supported by this version; leave it empty",
-        ),
+        *(("REDIS_URL", url, f"RINGBACK_REDIS_URL: {BEGINS} redis://, rediss://") for url in ("amqp://host", "x")),
         ("ADMIN_TOKEN", "short", "RINGBACK_ADMIN_TOKEN: must have at least 16 characters"),
         (
             "PUBLIC_URL",

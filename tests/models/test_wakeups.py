@@ -1,10 +1,43 @@
-"""Wake-ups: they reach the loops that wait, from any thread, and harm nobody."""
+"""Wake-ups: they reach the loops that wait, from any thread and process, and harm nobody."""
 
 import asyncio
 import gc
+import sys
 import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
 
+import pytest
+import pytest_asyncio
+import structlog
+
+from ringback.models import wakeups as module
+from ringback.models.errors import ConfigurationError
+from ringback.models.redis_wakeups import relayed
 from ringback.models.wakeups import Topic, WakeUps
+from tests.servers import RedisServer, redis_server
+
+CHANNEL = "ringback:tests"
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with redis_server(tmp_path) as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def processes(redis: RedisServer) -> AsyncIterator[list[WakeUps]]:
+    """Three processes that share one Redis; the third is of another installation."""
+    found = [WakeUps() for _ in range(3)]
+    async with AsyncExitStack() as stack:
+        for wakeups, channel in zip(found, (CHANNEL, CHANNEL, "ringback:other"), strict=True):
+            listener = wakeups.listen(Topic.DUE)
+            await stack.enter_async_context(relayed(wakeups, redis.url, channel))
+            assert await listener.wait(5), "who joins is woken: something may have been missed before"
+        yield found
 
 
 async def test_a_wake_up_and_none() -> None:
@@ -50,3 +83,74 @@ def test_a_loop_that_is_closed() -> None:
     del kept
     gc.collect()
     assert len(wakeups._listeners[Topic.DUE]) == 0
+
+
+async def test_they_reach_other_processes(processes: list[WakeUps]) -> None:
+    here, there, elsewhere = processes
+    due, logged, mine = there.listen(Topic.DUE), there.listen(Topic.LOGGED), here.listen(Topic.DUE)
+    other = elsewhere.listen(Topic.DUE)
+    thread = threading.Thread(target=here.notify, args=(Topic.DUE,))
+    thread.start()
+    assert await due.wait(5)
+    assert await mine.wait(5)
+    thread.join()
+    # Its own come back from Redis too, and wake nobody a second time.
+    assert not await mine.wait(0.2)
+    assert not await logged.wait(0.001)
+    assert not await other.wait(0.001)
+
+
+async def test_many_at_once_become_a_few(processes: list[WakeUps], monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there, _ = processes
+    woken = 0
+
+    def counted(topic: Topic) -> None:
+        nonlocal woken
+        woken += 1
+
+    monkeypatch.setattr(there, "wake", counted)
+    for _ in range(1_000):
+        here.notify(Topic.LOGGED)
+    await asyncio.sleep(0.3)
+    assert 1 <= woken <= 10
+
+
+async def test_what_a_newer_program_says_is_passed_over(processes: list[WakeUps], redis: RedisServer) -> None:
+    from redis.asyncio import Redis
+
+    due = processes[0].listen(Topic.DUE)
+    async with Redis.from_url(redis.url) as client:
+        for message in (b"", b"x", b"someone unheard-of", b"\xff \xff"):
+            await client.publish(CHANNEL, message)
+        assert not await due.wait(0.1)
+        await client.publish(CHANNEL, "someone due")
+    assert await due.wait(5)
+
+
+async def test_a_redis_that_goes_is_said_once_and_all_are_woken_when_it_is_back(
+    processes: list[WakeUps], redis: RedisServer
+) -> None:
+    here, there, _ = processes
+    due = there.listen(Topic.DUE)
+    with structlog.testing.capture_logs() as logs:
+        redis.stop()
+        await asyncio.sleep(1.5)
+        here.notify(Topic.DUE)
+        assert not await due.wait(0.1)
+        redis.start()
+        back = time.monotonic()
+        assert await due.wait(10)
+        assert time.monotonic() - back < 5
+        here.notify(Topic.DUE)
+        await due.wait(5)
+    said = [entry["event"] for entry in logs if entry["log_level"] == "warning"]
+    assert said == ["Redis is away; wake-ups wait for the next poll"] * 3, "once in each process"
+
+
+async def test_without_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ringback.models.redis_wakeups", None)
+    with pytest.raises(ConfigurationError, match=r'pip install "ringback\[redis\]"'):
+        async with module.shared("redis://127.0.0.1:1"):
+            raise AssertionError("not reached")
+    async with module.shared(""):
+        pass

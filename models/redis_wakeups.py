@@ -1,0 +1,114 @@
+"""Wake-ups between processes, by Redis's publish and subscribe.
+
+They hurry what a poll would find within a second, so nothing waits for them: a Redis that is away is said once, its
+wake-ups are dropped, and when it is back every loop is woken, whatever it missed.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from ringback.models.wakeups import Topic, WakeUps
+
+logger = structlog.get_logger("ringback.wakeups")
+
+#: How long Redis may take to answer, in seconds.
+TIMEOUT_SECONDS = 2.0
+#: How long a Redis that is away is left alone between two tries, in seconds.
+PAUSE_SECONDS = 1.0
+#: How often a silent connection is probed, in seconds: one that was cut off without a word is found so.
+PROBE_SECONDS = 10.0
+
+
+@contextlib.asynccontextmanager
+async def relayed(wakeups: WakeUps, url: str, channel: str) -> AsyncIterator[None]:
+    """Share wake-ups with all processes on the same channel of a Redis while the block runs."""
+    relay = _Relay(wakeups, url, channel)
+    tasks = [asyncio.create_task(relay.publish()), asyncio.create_task(relay.receive())]
+    try:
+        with wakeups.relayed(relay.hand_over):
+            yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _Relay:
+    """Publishes this process's wake-ups, as one where they come faster than Redis takes them, and wakes by others'."""
+
+    def __init__(self, wakeups: WakeUps, url: str, channel: str) -> None:
+        self._wakeups = wakeups
+        self._url = url
+        self._channel = channel
+        self._origin = uuid4().hex
+        self._loop = asyncio.get_running_loop()
+        self._waiting: set[Topic] = set()
+        self._handed_over = asyncio.Event()
+        self._away = False
+
+    def hand_over(self, topic: Topic) -> None:
+        """Have a wake-up published, from whatever thread."""
+        self._waiting.add(topic)
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._handed_over.set)
+
+    async def publish(self) -> None:
+        """Publish what is handed over, for ever."""
+        async with self._client() as redis:
+            while True:
+                await self._handed_over.wait()
+                self._handed_over.clear()
+                topics, self._waiting = self._waiting, set()
+                try:
+                    for topic in topics:
+                        await redis.publish(self._channel, f"{self._origin} {topic}")
+                except (RedisError, OSError) as error:
+                    self._say_away(error)
+                    await asyncio.sleep(PAUSE_SECONDS)
+
+    async def receive(self) -> None:
+        """Wake by what others publish, for ever."""
+        while True:
+            try:
+                await self._receive()
+            except (RedisError, OSError) as error:
+                self._say_away(error)
+                await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _receive(self) -> None:
+        async with self._client() as redis, redis.pubsub() as subscription:
+            await subscription.subscribe(self._channel)
+            self._say_back()
+            for topic in Topic:
+                self._wakeups.wake(topic)
+            while True:
+                message = await subscription.get_message(ignore_subscribe_messages=True, timeout=PROBE_SECONDS)
+                if message is None:
+                    await subscription.ping()
+                elif message["type"] == "message":
+                    self._woken(message["data"])
+
+    def _woken(self, data: bytes) -> None:
+        origin, _, topic = data.decode("utf-8", "replace").partition(" ")
+        # A newer program may know more topics.
+        if origin != self._origin and topic in set(Topic):
+            self._wakeups.wake(Topic(topic))
+
+    def _client(self) -> "Redis":
+        return Redis.from_url(self._url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS)
+
+    def _say_away(self, error: Exception) -> None:
+        if not self._away:
+            self._away = True
+            logger.warning("Redis is away; wake-ups wait for the next poll", action="wake", reason=str(error))
+
+    def _say_back(self) -> None:
+        if self._away:
+            self._away = False
+            logger.info("Redis is back", action="wake")

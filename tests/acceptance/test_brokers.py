@@ -1,0 +1,142 @@
+"""An api and a worker process that share a database and a broker elsewhere: Redis, or RabbitMQ with Redis beside it."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ringback.graphql_api.processes import Processes
+from ringback.models.errors import ConfigurationError
+from tests.deliveries import create_inbox, create_webhook, ended, test_fire
+from tests.program import PATIENCE_SECONDS, Program
+from tests.servers import amqp_url, redis_server
+
+#: A worker process as `ringback worker --processes` starts it.
+SUPERVISED = ("worker", "--supervised")
+
+
+@contextmanager
+def worker(program: Program, env: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """A worker process beside an api process, on its data; it must end cleanly."""
+    with (program.folder / "worker.log").open("a") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ringback.graphql_api", "worker"],
+            env=environment(program, env), stdout=subprocess.PIPE, stderr=log, text=True,
+        )  # fmt: skip
+    assert process.stdout is not None
+    assert "is delivering" in process.stdout.readline(), (program.folder / "worker.log").read_text()
+    try:
+        yield process
+    finally:
+        process.terminate()
+        code = process.wait(PATIENCE_SECONDS)
+        process.stdout.close()
+    assert code == 0, (program.folder / "worker.log").read_text()
+
+
+def environment(program: Program, env: Mapping[str, str]) -> dict[str, str]:
+    return {**os.environ, "RINGBACK_DATA_DIR": str(program.data_dir), "RINGBACK_PUBLIC_URL": program.url, **env}
+
+
+def fired(program: Program, webhook: str) -> dict[str, object]:
+    return ended(program, test_fire(program, webhook))
+
+
+@pytest.mark.parametrize("kind", ["redis", "rabbitmq"])
+def test_deliveries_between_processes(tmp_path: Path, kind: str) -> None:
+    with contextlib.ExitStack() as stack:
+        redis = stack.enter_context(redis_server(tmp_path))
+        env = {"RINGBACK_BROKER_URL": redis.url}
+        if kind == "rabbitmq":
+            broker = stack.enter_context(amqp_url(tmp_path))
+            env = {"RINGBACK_BROKER_URL": broker, "RINGBACK_REDIS_URL": redis.url}
+        program = stack.enter_context(Program(tmp_path / "api", "api", env))
+        stack.enter_context(worker(program, env))
+        webhook = create_webhook(program, create_inbox(program))
+        for _ in range(5):
+            event = fired(program, webhook)
+            assert event["status"] == "SUCCEEDED"
+
+
+def test_a_redis_that_goes_and_comes_back_loses_nothing(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as redis:
+        env = {"RINGBACK_BROKER_URL": redis.url}
+        with Program(tmp_path / "api", "api", env) as program, worker(program, env):
+            webhook = create_webhook(program, create_inbox(program))
+            assert fired(program, webhook)["status"] == "SUCCEEDED"
+            redis.stop()
+            waiting = [test_fire(program, webhook) for _ in range(3)]
+            time.sleep(2)
+            redis.start()
+            back = time.monotonic()
+            assert [ended(program, event)["status"] for event in waiting] == ["SUCCEEDED"] * 3
+            assert time.monotonic() - back < 6
+            assert fired(program, webhook)["status"] == "SUCCEEDED"
+
+
+def test_several_processes_need_another_database(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ringback.graphql_api", "worker", "--processes", "2"],
+        env={**os.environ, "RINGBACK_DATA_DIR": str(tmp_path)},
+        capture_output=True, text=True, timeout=PATIENCE_SECONDS,
+    )  # fmt: skip
+    message = "ringback: SQLite serves one worker process: leave --processes out, or use another database\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", message)
+
+
+async def test_a_process_that_dies_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RINGBACK_DATA_DIR", str(tmp_path))
+    processes = Processes(1, *SUPERVISED)
+    running = asyncio.create_task(processes.run())
+    first = await started(processes, None)
+    os.kill(first, signal.SIGKILL)
+    second = await started(processes, first)
+    began = time.monotonic()
+    processes.stop(signal.SIGTERM)
+    await running
+    assert time.monotonic() - began < 10
+    with pytest.raises(ProcessLookupError):
+        os.kill(second, 0)
+
+
+async def started(processes: Processes, other_than: int | None) -> int:
+    """The id of the process, as soon as one that is not that one runs."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            found = [process.pid for process in processes._running if process.pid != other_than]
+            if found:
+                await asyncio.sleep(2)  # until it has read its settings
+                return found[0]
+            await asyncio.sleep(0.05)
+
+
+async def test_what_the_operator_must_mend_ends_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RINGBACK_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("RINGBACK_DATABASE_URL", "nonsense://")
+    with pytest.raises(ConfigurationError, match="worker process 1 cannot run; its line above says why"):
+        await asyncio.wait_for(Processes(1, *SUPERVISED).run(), PATIENCE_SECONDS)
+    assert "ringback: RINGBACK_DATABASE_URL: " in capfd.readouterr().err
+
+
+def test_a_process_ends_with_the_one_that_started_it(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ringback.graphql_api", *SUPERVISED],
+        env={**os.environ, "RINGBACK_DATA_DIR": str(tmp_path)},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert "is delivering" in process.stdout.readline()
+    process.stdin.close()
+    assert process.wait(PATIENCE_SECONDS) == 0
+    process.stdout.close()
