@@ -1,6 +1,7 @@
 # make run   everything in one process on the embedded default
 # make test  all checks and tests
 # make bench-api  the API's speed against plain Strawberry's
+# make bench-page  the time of a page of 100
 # Each does all of its own set-up in .venv (and node_modules), and is quick the second time.
 
 PYTHON ?= python3
@@ -8,17 +9,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 WEB := graphql_api/static/index.html
 CLIENTS := $(patsubst %/package.json,%/node_modules/.package-lock.json,tests/clients/package.json $(wildcard examples/*/package.json))
+SCHEMA_TOOLS := tests/schema/node_modules/.package-lock.json
 LOAD := bench/node_modules/.package-lock.json
 WEB_SOURCES := $(wildcard web/src/* web/*.mjs web/package*.json)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test lint types check-layers schema web clients bench-api bench-page dist lock clean
+.PHONY: run test lint types check-layers schema schema-tools web clients bench-api bench-page dist lock clean
 
 run: $(VENV)/.run
 	@! command -v npm >/dev/null || $(MAKE) --no-print-directory web || echo "GraphiQL was not built; going on without it." >&2
 	@exec $(BIN)/ringback serve
 
-test: $(VENV)/.test $(if $(shell command -v npm),$(WEB) $(CLIENTS) $(LOAD))
+test: $(VENV)/.test $(if $(shell command -v npm),$(WEB) $(CLIENTS) $(SCHEMA_TOOLS) $(LOAD))
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(MAKE) --no-print-directory types check-layers
@@ -35,13 +37,15 @@ check-layers: $(VENV)/.test
 schema: $(VENV)/.run
 	$(BIN)/ringback export-schema --output schema.graphql
 
-# A page of 100 with everything that the contract selects.
+# A page of 100 with everything that the contract selects. BENCH="--profile" says where the time goes.
 bench-page: $(VENV)/.test
-	@PYTHONPATH=. $(BIN)/python bench/page.py $(ARGS)
+	@$(BIN)/python -m bench.page $(BENCH)
 
 web: $(WEB)
 
 clients: $(CLIENTS)
+
+schema-tools: $(SCHEMA_TOOLS)
 
 # Needs Node.js: the load comes from autocannon. BENCH="--rounds 11 --json FILE" and the like say how.
 bench-api: $(VENV)/.test $(LOAD)
@@ -51,8 +55,8 @@ bench-api: $(VENV)/.test $(LOAD)
 dist: $(VENV)/.run $(WEB)
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
-# What the tests of npm clients need, and the load tool.
-$(CLIENTS) $(LOAD): %/node_modules/.package-lock.json: %/package.json %/package-lock.json
+# What the tests need from npm, the clients and the tools that check the schema, and the load tool.
+$(CLIENTS) $(SCHEMA_TOOLS) $(LOAD): %/node_modules/.package-lock.json: %/package.json %/package-lock.json
 	cd $* && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
@@ -79,5 +83,5 @@ lock:
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --extra build --extra dev pyproject.toml -o requirements-dev.lock
 
 clean:
-	rm -rf $(VENV) web/node_modules tests/clients/node_modules bench/node_modules graphql_api/static build dist *.egg-info
+	rm -rf $(VENV) web/node_modules tests/clients/node_modules tests/schema/node_modules bench/node_modules graphql_api/static build dist *.egg-info
 	rm -rf $(foreach made,node_modules dist src/generated.ts,examples/*/$(made))

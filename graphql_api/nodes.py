@@ -130,7 +130,7 @@ class Change(Node):
     action: Action = strawberry.field(description="What happened to the object.")
     object_id: str = strawberry.field(description="The object's id.")
     item: JSON = strawberry.field(description="The object as of the commit, children included.")
-    changed_fields: list[str] = strawberry.field(description="What an update changed; empty otherwise.")
+    updated_fields: list[str] = strawberry.field(description="What an update changed; empty otherwise.")
     created_at: dt.datetime = strawberry.field(description="When it was committed.")
 
     @classmethod
@@ -143,7 +143,7 @@ class Change(Node):
             action=row.action,
             object_id=row.object_id,
             item=JSON(row.item),
-            changed_fields=list(row.changed_fields),
+            updated_fields=list(row.changed_fields),
             created_at=row.created_at,
         )
 
