@@ -125,7 +125,9 @@ class Selections:
         name = selected[0].node.name.value
         if name == "__typename":
             return Field("__class__", None, None, lambda _: parent.name)
-        definition = parent.fields[name]
+        definition = parent.fields.get(name)
+        if definition is None:  # __schema or __type, which the query's root has besides its fields
+            return None
         field = definition.extensions.get("strawberry-definition")
         edge = edge_of(field) if isinstance(field, StrawberryField) else None
         if not isinstance(field, StrawberryField) or not (edge or field.is_basic_field):

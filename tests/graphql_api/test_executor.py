@@ -5,7 +5,15 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from graphql import Executor, GraphQLObjectType, get_named_type, is_list_type, is_non_null_type, parse
+from graphql import (
+    Executor,
+    GraphQLObjectType,
+    get_introspection_query,
+    get_named_type,
+    is_list_type,
+    is_non_null_type,
+    parse,
+)
 from strawberry.types.field import StrawberryField
 
 from ringback.graphql_api.edges import edge_of
@@ -78,6 +86,18 @@ async def test_it_answers_what_graphql_core_answers(api: Api) -> None:
         data, errors = await both(api, operations()[name], **variables)
         assert errors == [], name
         assert None not in data.values(), name
+
+
+async def test_it_answers_introspection(api: Api) -> None:
+    data, errors = await both(api, get_introspection_query())
+    assert errors == []
+    assert {kind["name"] for kind in data["__schema"]["types"]} == set(schema._schema.type_map)
+    data, errors = await both(api, '{ __type(name: "Lead") { name kind } siteSettings { __typename id } }')
+    assert errors == []
+    assert data == {
+        "__type": {"name": "Lead", "kind": "OBJECT"},
+        "siteSettings": {"__typename": "SiteSettings", "id": "site_settings"},
+    }
 
 
 async def test_a_null_where_none_may_be_is_reported_with_its_path(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
