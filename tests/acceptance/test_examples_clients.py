@@ -1,13 +1,19 @@
 """The examples of clients, run as their READMEs say against the really started program."""
 
+import asyncio
+import importlib.util
 import os
 import re
 import shutil
 import subprocess
+import sys
+from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.clients.firing import fire, webhook_to_inbox
 from tests.program import PATIENCE_SECONDS, Program
 
 ROOT = Path(__file__).parent.parent.parent
@@ -121,6 +127,57 @@ def test_typescript_with_urql(tmp_path: Path, program: Program) -> None:
     check_stored(program, ids(lines))
     check_followed(lines)
     check_attempts(lines[8:])
+
+
+def test_python_with_gql(program: Program) -> None:
+    lines = printed([sys.executable, "-W", "error", "main.py"], ROOT / "examples/python-gql", program)
+    check_stored(program, ids(lines))
+    check_followed(lines)
+    check_attempts(lines[8:])
+
+
+def test_the_packages_of_python_with_gql_are_those_that_are_tested() -> None:
+    tested = set(re.findall(r"^[\w-]+==[\w.]+", (ROOT / "requirements-dev.lock").read_text(), re.MULTILINE))
+    pinned = set(
+        re.findall(r"^[\w-]+==[\w.]+", (ROOT / "examples/python-gql/requirements.txt").read_text(), re.MULTILINE)
+    )
+    assert "gql" in {name.partition("==")[0] for name in pinned}
+    assert pinned <= tested
+
+
+async def test_python_with_gql_follows_over_a_restart(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RINGBACK_URL", program.url)
+    monkeypatch.setenv("RINGBACK_TOKEN", program.token)
+    spec = importlib.util.spec_from_file_location("python_gql", ROOT / "examples/python-gql/main.py")
+    assert spec is not None
+    assert spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    kinds = ["EVENT_RECORDED", "ATTEMPT_FINISHED", "EVENT_SUCCEEDED"]
+    webhook_id = await asyncio.to_thread(webhook_to_inbox, program)
+    cursors: list[str] = []
+
+    async def three(log: Any) -> None:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            entries = [await anext(log) for _ in kinds]
+        assert [entry["kind"] for entry in entries] == kinds
+        cursors.extend(entry["cursor"] for entry in entries)
+
+    async with example.over_websocket() as socket, aclosing(example.entries(socket, webhook_id, None)) as log:
+        waiting = asyncio.ensure_future(three(log))
+        await asyncio.sleep(0)
+        await example.mutate(socket, example.TEST_FIRE, {"webhookId": webhook_id})
+        await waiting
+    async with aclosing(example.follow(webhook_id, cursors[-1])) as log:
+        waiting = asyncio.ensure_future(three(log))
+        await asyncio.to_thread(fire, program, webhook_id)
+        await waiting
+        waiting = asyncio.ensure_future(three(log))
+        await asyncio.to_thread(program.stop)
+        await asyncio.to_thread(program.start)
+        await asyncio.to_thread(fire, program, webhook_id)
+        await waiting
+    assert len(set(cursors)) == 9
 
 
 @pytest.mark.parametrize(
