@@ -7,6 +7,7 @@ import strawberry
 from strawberry import ID
 
 from ringback.graphql_api.context import Info
+from ringback.graphql_api.descriptions import SUFFIX, described, like
 from ringback.graphql_api.enums import Role
 from ringback.graphql_api.errors import InputError, answered
 from ringback.graphql_api.relay import After, Connection, First, Node, page
@@ -19,7 +20,7 @@ from ringback.models.ids import Prefix, encode
 class ApiToken(Node):
     """A stored token."""
 
-    id: ID = strawberry.field(description="tok_…")
+    id: ID = strawberry.field(description=like("tok"))
     name: str = strawberry.field(description="Who or what it is for.")
     role: Role = strawberry.field(description="What it may do.")
     webhook_ids: list[ID] | None = strawberry.field(description="The webhooks it is limited to; null means all.")
@@ -62,9 +63,11 @@ class CreateApiTokenInput:
     name: str = strawberry.field(description="Who or what it is for.")
     role: Role = strawberry.field(description="What it may do.")
     webhook_ids: list[ID] | None = strawberry.field(
-        default=None, description="Webhooks to limit it to; not for ADMIN tokens."
+        default=None, description=f'Webhooks to limit it to, such as `["whk_{SUFFIX}"]`; not for ADMIN tokens.'
     )
-    expires_at: dt.datetime | None = strawberry.field(default=None, description="When it expires; null means never.")
+    expires_at: dt.datetime | None = strawberry.field(
+        default=None, description="When it expires, such as `2027-01-01T00:00:00Z`; null means never."
+    )
 
 
 @strawberry.type(description="The answer to createApiToken.")
@@ -88,12 +91,30 @@ class RevokeApiTokenPayload:
 class AccessQuery:
     """Root fields of this slice."""
 
-    @strawberry.field(description="Who asks: the token that was sent, and what it may do.")
+    @strawberry.field(
+        description=described(
+            "Who asks: the token that was sent, and what it may do.",
+            """
+            query {
+              viewer { token { name role expiresAt } permissions }
+            }
+            """,
+        )
+    )
     def viewer(self, info: Info) -> Viewer | None:
         """The bearer."""
         return Viewer(token=ApiToken.of(info.context.viewer))
 
-    @strawberry.field(description="The API tokens that were not revoked, newest first.")
+    @strawberry.field(
+        description=described(
+            "The API tokens that were not revoked, newest first.",
+            """
+            query {
+              apiTokens(first: 20) { nodes { id name role lastUsedAt } pageInfo { hasNextPage endCursor } }
+            }
+            """,
+        )
+    )
     async def api_tokens(self, first: First = 20, after: After = None) -> Connection[ApiToken] | None:
         """A page of tokens."""
         return await page(TokenRow.filter(revoked_at=None), first, after, ApiToken.of)
@@ -103,7 +124,20 @@ class AccessQuery:
 class AccessMutation:
     """Root fields of this slice."""
 
-    @strawberry.mutation(description="Create an API token. The answer alone shows its secret.")
+    @strawberry.mutation(
+        description=described(
+            "Create an API token. The answer alone shows its secret.",
+            """
+            mutation {
+              createApiToken(input: {name: "CI", role: ADMIN, expiresAt: "2027-01-01T00:00:00Z"}) {
+                secret
+                token { id }
+                errors { field message }
+              }
+            }
+            """,
+        )
+    )
     async def create_api_token(
         self, input: Annotated[CreateApiTokenInput, strawberry.argument(description="The new token.")]
     ) -> CreateApiTokenPayload | None:
@@ -117,9 +151,18 @@ class AccessMutation:
 
         return await answered(CreateApiTokenPayload, work())
 
-    @strawberry.mutation(description="Revoke an API token: requests that bear it are refused from now on.")
+    @strawberry.mutation(
+        description=described(
+            "Revoke an API token: requests that bear it are refused from now on.",
+            """
+            mutation {
+              revokeApiToken(id: "tok_01h455vb4pex5vsknk084sn02q") { revokedId errors { message } }
+            }
+            """,
+        )
+    )
     async def revoke_api_token(
-        self, info: Info, id: Annotated[ID, strawberry.argument(description="tok_…")]
+        self, info: Info, id: Annotated[ID, strawberry.argument(description=like("tok"))]
     ) -> RevokeApiTokenPayload | None:
         """Revoke."""
 

@@ -5,6 +5,7 @@ from typing import Annotated
 import strawberry
 from strawberry.scalars import JSON
 
+from ringback.graphql_api.descriptions import described
 from ringback.graphql_api.relay import Node
 from ringback.models import snapshot
 from ringback.models.registry import registry
@@ -72,7 +73,16 @@ async def find_model(name: str) -> WebhookModel | None:
 class CatalogQuery:
     """Root fields of this slice."""
 
-    @strawberry.field(description="Every model that may be watched, by name.")
+    @strawberry.field(
+        description=described(
+            "Every model that may be watched, by name.",
+            """
+            query {
+              webhookModels { name label(locale: "en") fields { path type description } sample }
+            }
+            """,
+        )
+    )
     def webhook_models(self) -> list[WebhookModel] | None:
         """The tracked models."""
         return [webhook_model(name) for name in registry.names()]

@@ -8,6 +8,7 @@ from strawberry import ID, UNSET
 from strawberry.scalars import JSON
 from tortoise.queryset import QuerySet
 
+from ringback.graphql_api.descriptions import SUFFIX, described, like
 from ringback.graphql_api.enums import Action, EventStatus, OutcomeName
 from ringback.graphql_api.errors import InputError, answered
 from ringback.graphql_api.inputs import (
@@ -30,14 +31,26 @@ from ringback.models.ids import Prefix
 class EventFilter:
     """Conditions on events."""
 
-    webhook_ids: list[ID] | None = strawberry.field(default=None, description="Of these webhooks.")
-    models: list[str] | None = strawberry.field(default=None, description="Of these models.")
-    actions: list[Action] | None = strawberry.field(default=None, description="Of these actions.")
-    statuses: list[EventStatus] | None = strawberry.field(default=None, description="In these states.")
-    object_id: str | None = strawberry.field(default=None, description="Of the object with this id.")
-    created_after: dt.datetime | None = strawberry.field(default=None, description="Recorded after this moment.")
-    created_before: dt.datetime | None = strawberry.field(default=None, description="Recorded before this moment.")
-    is_test: bool | None = strawberry.field(default=None, description="Test events, or real ones.")
+    webhook_ids: list[ID] | None = strawberry.field(
+        default=None, description=f'Of these webhooks, such as `["whk_{SUFFIX}"]`.'
+    )
+    models: list[str] | None = strawberry.field(default=None, description='Of these models, such as `["lead"]`.')
+    actions: list[Action] | None = strawberry.field(
+        default=None, description="Of these actions, such as `[CREATED, UPDATED]`."
+    )
+    statuses: list[EventStatus] | None = strawberry.field(
+        default=None, description="In these states, such as `[PENDING, RETRYING]`."
+    )
+    object_id: str | None = strawberry.field(
+        default=None, description=f"Of the object with this id, such as `lead_{SUFFIX}`."
+    )
+    created_after: dt.datetime | None = strawberry.field(
+        default=None, description="Recorded after this moment, such as `2026-01-31T12:00:00Z`."
+    )
+    created_before: dt.datetime | None = strawberry.field(
+        default=None, description="Recorded before this moment, such as `2026-01-31T13:00:00Z`."
+    )
+    is_test: bool | None = strawberry.field(default=None, description="Test events (`true`), or real ones (`false`).")
 
     def rows(self) -> QuerySet[rows.Event]:
         """The events that meet all conditions; raises a BAD_USER_INPUT error for malformed ids and ranges."""
@@ -66,12 +79,22 @@ class EventFilter:
 class AttemptFilter:
     """Conditions on attempts."""
 
-    webhook_ids: list[ID] | None = strawberry.field(default=None, description="For these webhooks.")
-    event_ids: list[ID] | None = strawberry.field(default=None, description="Of these events.")
-    outcomes: list[OutcomeName] | None = strawberry.field(default=None, description="That ended like this.")
-    status_code: int | None = strawberry.field(default=None, description="Whose answer had this status.")
-    started_after: dt.datetime | None = strawberry.field(default=None, description="Begun after this moment.")
-    started_before: dt.datetime | None = strawberry.field(default=None, description="Begun before this moment.")
+    webhook_ids: list[ID] | None = strawberry.field(
+        default=None, description=f'For these webhooks, such as `["whk_{SUFFIX}"]`.'
+    )
+    event_ids: list[ID] | None = strawberry.field(
+        default=None, description=f'Of these events, such as `["evt_{SUFFIX}"]`.'
+    )
+    outcomes: list[OutcomeName] | None = strawberry.field(
+        default=None, description="That ended like this, such as `[TIMED_OUT]`."
+    )
+    status_code: int | None = strawberry.field(default=None, description="Whose answer had this status, such as `500`.")
+    started_after: dt.datetime | None = strawberry.field(
+        default=None, description="Begun after this moment, such as `2026-01-31T12:00:00Z`."
+    )
+    started_before: dt.datetime | None = strawberry.field(
+        default=None, description="Begun before this moment, such as `2026-01-31T13:00:00Z`."
+    )
 
     def rows(self) -> QuerySet[rows.Attempt]:
         """The attempts that meet all conditions; raises a BAD_USER_INPUT error for malformed ids and ranges."""
@@ -96,10 +119,10 @@ class AttemptFilter:
 class TestFireWebhookInput:
     """What to fire."""
 
-    webhook_id: ID = strawberry.field(description="whk_…, active or not.")
+    webhook_id: ID = strawberry.field(description=like("whk", "; active or not"))
     action: Action = strawberry.field(default=Action.CREATED, description="The action to simulate.")
     item: JSON | None = strawberry.field(
-        default=UNSET, description="The object to send, a JSON object; without it, the model's sample."
+        default=UNSET, description='The object to send, such as `{name: "Ada"}`; without it, the model\'s sample.'
     )
 
 
@@ -126,7 +149,7 @@ class CancelEventPayload(EventPayload):
     """The event, or errors."""
 
 
-EventId = Annotated[ID, strawberry.argument(description="evt_…, as in PS-WEBHOOK_EVENT-ID.")]
+EventId = Annotated[ID, strawberry.argument(description=like("evt", ", as in PS-WEBHOOK_EVENT-ID"))]
 
 
 @strawberry.type
@@ -134,14 +157,33 @@ class EventQuery:
     """Root fields of this slice."""
 
     @strawberry.field(
-        description="An event by its id, which its receiver sees as PS-WEBHOOK_EVENT-ID; null when unknown."
+        description=described(
+            "An event by its id, which its receiver sees as PS-WEBHOOK_EVENT-ID; null when unknown.",
+            """
+            query {
+              event(id: "evt_01h455vb4pex5vsknk084sn02q") { status item attempts { number outcome statusCode error } }
+            }
+            """,
+        )
     )
     async def event(self, id: EventId) -> Event | None:
         """One event."""
         row = await rows.Event.get_or_none(id=query_key(Prefix.EVENT, id))
         return Event.of(row) if row else None
 
-    @strawberry.field(description="The events, newest first.")
+    @strawberry.field(
+        description=described(
+            "The events, newest first.",
+            """
+            query {
+              events(first: 50, filter: {statuses: [FAILED], createdAfter: "2026-01-31T12:00:00Z"}) {
+                nodes { id webhook { name } objectId attemptCount }
+                pageInfo { hasNextPage endCursor }
+              }
+            }
+            """,
+        )
+    )
     async def events(
         self,
         first: First = 20,
@@ -151,13 +193,34 @@ class EventQuery:
         """A page of events."""
         return await page((filter or EventFilter()).rows(), first, after, Event.of)
 
-    @strawberry.field(description="An attempt by its id; null when unknown.")
-    async def attempt(self, id: Annotated[ID, strawberry.argument(description="att_…")]) -> Attempt | None:
+    @strawberry.field(
+        description=described(
+            "An attempt by its id; null when unknown.",
+            """
+            query {
+              attempt(id: "att_01h455vb4pex5vsknk084sn02q") { outcome request { method url body } response { body } }
+            }
+            """,
+        )
+    )
+    async def attempt(self, id: Annotated[ID, strawberry.argument(description=like("att"))]) -> Attempt | None:
         """One attempt."""
         row = await rows.Attempt.get_or_none(id=query_key(Prefix.ATTEMPT, id))
         return Attempt.of(row) if row else None
 
-    @strawberry.field(description="The attempts of all events, newest first.")
+    @strawberry.field(
+        description=described(
+            "The attempts of all events, newest first.",
+            """
+            query {
+              attempts(first: 50, filter: {outcomes: [TIMED_OUT, UNREACHABLE]}) {
+                nodes { id startedAt outcome error event { id } }
+                pageInfo { hasNextPage endCursor }
+              }
+            }
+            """,
+        )
+    )
     async def attempts(
         self,
         first: First = 20,
@@ -173,8 +236,18 @@ class EventMutation:
     """Root fields of this slice."""
 
     @strawberry.mutation(
-        description="Fire a webhook for a test: a test event is recorded and delivered at once, whether the webhook is "
-        "active or not and whatever its condition says. No lead and no order is touched."
+        description=described(
+            "Fire a webhook for a test: a test event is recorded and delivered at once, whether the webhook is "
+            "active or not and whatever its condition says. No lead and no order is touched.",
+            """
+            mutation {
+              testFireWebhook(input: {webhookId: "whk_01h455vb4pex5vsknk084sn02q", item: {name: "Ada"}}) {
+                event { id status }
+                errors { field message }
+              }
+            }
+            """,
+        )
     )
     async def test_fire_webhook(
         self, input: Annotated[TestFireWebhookInput, strawberry.argument(description="What to fire.")]
@@ -188,8 +261,15 @@ class EventMutation:
         return await answered(TestFireWebhookPayload, work())
 
     @strawberry.mutation(
-        description="Deliver an event again: the waiting attempt of a RETRYING event is made now; for one that has "
-        "ended, a new round of the webhook's schedule begins and its attempts' numbers go on."
+        description=described(
+            "Deliver an event again: the waiting attempt of a RETRYING event is made now; for one that has "
+            "ended, a new round of the webhook's schedule begins and its attempts' numbers go on.",
+            """
+            mutation {
+              redeliverEvent(id: "evt_01h455vb4pex5vsknk084sn02q") { event { status nextAttemptAt } errors { message } }
+            }
+            """,
+        )
     )
     async def redeliver_event(self, id: EventId) -> RedeliverEventPayload | None:
         """Redeliver."""
@@ -199,7 +279,16 @@ class EventMutation:
 
         return await answered(RedeliverEventPayload, work(), prefix="")
 
-    @strawberry.mutation(description="Cancel an event that still waits for an attempt.")
+    @strawberry.mutation(
+        description=described(
+            "Cancel an event that still waits for an attempt.",
+            """
+            mutation {
+              cancelEvent(id: "evt_01h455vb4pex5vsknk084sn02q") { event { status finishedAt } errors { message } }
+            }
+            """,
+        )
+    )
     async def cancel_event(self, id: EventId) -> CancelEventPayload | None:
         """Cancel."""
 

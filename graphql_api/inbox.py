@@ -8,6 +8,7 @@ import strawberry
 from strawberry import ID
 
 from ringback.graphql_api.context import Info
+from ringback.graphql_api.descriptions import described, like
 from ringback.graphql_api.errors import InputError, answered, bad_user_input
 from ringback.graphql_api.inputs import query_key
 from ringback.graphql_api.nodes import InboxRequest
@@ -37,7 +38,7 @@ class Inbox(Node):
     """A stored inbox."""
 
     row: strawberry.Private[rows.Inbox]
-    id: ID = strawberry.field(description="inb_…")
+    id: ID = strawberry.field(description=like("inb"))
     name: str | None = strawberry.field(description="A name for people.")
     url: str = strawberry.field(description="Its address: absolute and unguessable; it takes every method.")
     responses: list[InboxResponse] = strawberry.field(
@@ -83,7 +84,9 @@ class CreateInboxInput:
         description="Its answers: the n-th request gets the n-th, and the last one repeats.",
     )
     signing_secret: str | None = strawberry.field(
-        default=None, description="A whsec_… to verify requests with; without it, that of the event's webhook."
+        default=None,
+        description="A secret to verify requests with: `whsec_` and 24 to 64 bytes in base64. Without it, that of the "
+        "event's webhook is taken.",
     )
 
 
@@ -111,20 +114,41 @@ class DeleteInboxPayload:
     errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
 
 
-InboxId = Annotated[ID, strawberry.argument(description="inb_…")]
+InboxId = Annotated[ID, strawberry.argument(description=like("inb"))]
 
 
 @strawberry.type
 class InboxQuery:
     """Root fields of this slice."""
 
-    @strawberry.field(description="An inbox by its id; null when there is none.")
+    @strawberry.field(
+        description=described(
+            "An inbox by its id; null when there is none.",
+            """
+            query {
+              inbox(id: "inb_01h455vb4pex5vsknk084sn02q") {
+                url
+                requests(first: 20) { nodes { receivedAt method body signature } }
+              }
+            }
+            """,
+        )
+    )
     async def inbox(self, info: Info, id: InboxId) -> Inbox | None:
         """One inbox."""
         row = await rows.Inbox.get_or_none(id=query_key(Prefix.INBOX, id))
         return Inbox.of(row, info) if row else None
 
-    @strawberry.field(description="The inboxes, newest first.")
+    @strawberry.field(
+        description=described(
+            "The inboxes, newest first.",
+            """
+            query {
+              inboxes(first: 20) { nodes { id name url } pageInfo { hasNextPage endCursor } }
+            }
+            """,
+        )
+    )
     async def inboxes(self, info: Info, first: First = 20, after: After = None) -> Connection[Inbox] | None:
         """A page of inboxes."""
         return await page(rows.Inbox.all(), first, after, lambda row: Inbox.of(row, info))
@@ -134,7 +158,19 @@ class InboxQuery:
 class InboxMutation:
     """Root fields of this slice."""
 
-    @strawberry.mutation(description="Make a test address.")
+    @strawberry.mutation(
+        description=described(
+            "Make a test address.",
+            """
+            mutation {
+              createInbox(input: {name: "first fails", responses: [{statusCode: 500}, {statusCode: 200, body: "ok"}]}) {
+                inbox { id url }
+                errors { field message }
+              }
+            }
+            """,
+        )
+    )
     async def create_inbox(
         self, info: Info, input: Annotated[CreateInboxInput, strawberry.argument(description="The new inbox.")]
     ) -> CreateInboxPayload | None:
@@ -147,7 +183,16 @@ class InboxMutation:
 
         return await answered(CreateInboxPayload, work())
 
-    @strawberry.mutation(description="Forget what an inbox received; its answers begin anew.")
+    @strawberry.mutation(
+        description=described(
+            "Forget what an inbox received; its answers begin anew.",
+            """
+            mutation {
+              clearInbox(id: "inb_01h455vb4pex5vsknk084sn02q") { deletedCount errors { message } }
+            }
+            """,
+        )
+    )
     async def clear_inbox(self, info: Info, id: InboxId) -> ClearInboxPayload | None:
         """Clear."""
 
@@ -156,7 +201,16 @@ class InboxMutation:
 
         return await answered(ClearInboxPayload, work(), prefix="")
 
-    @strawberry.mutation(description="Delete an inbox and what it received.")
+    @strawberry.mutation(
+        description=described(
+            "Delete an inbox and what it received.",
+            """
+            mutation {
+              deleteInbox(id: "inb_01h455vb4pex5vsknk084sn02q") { deletedId errors { message } }
+            }
+            """,
+        )
+    )
     async def delete_inbox(self, info: Info, id: InboxId) -> DeleteInboxPayload | None:
         """Delete."""
 
@@ -171,9 +225,18 @@ class InboxMutation:
 class InboxSubscription:
     """Root fields of this slice."""
 
-    @strawberry.subscription(description="Each request that an inbox receives, from now on; ends when it is deleted.")
+    @strawberry.subscription(
+        description=described(
+            "Each request that an inbox receives, from now on; ends when it is deleted.",
+            """
+            subscription {
+              inboxRequest(inboxId: "inb_01h455vb4pex5vsknk084sn02q") { receivedAt method url body event { id } }
+            }
+            """,
+        )
+    )
     async def inbox_request(
-        self, info: Info, inbox_id: Annotated[ID, strawberry.argument(description="inb_…")]
+        self, info: Info, inbox_id: Annotated[ID, strawberry.argument(description=like("inb"))]
     ) -> AsyncGenerator[InboxRequest | None, None]:
         """Follow an inbox."""
         key = query_key(Prefix.INBOX, inbox_id, "inboxId")

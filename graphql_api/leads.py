@@ -6,6 +6,7 @@ from typing import Annotated, Self
 import strawberry
 from strawberry import ID, UNSET
 
+from ringback.graphql_api.descriptions import described, like
 from ringback.graphql_api.enums import LeadStatus
 from ringback.graphql_api.errors import InputError, answered
 from ringback.graphql_api.inputs import given, or_none, query_key
@@ -22,7 +23,7 @@ SITE_SETTINGS = "site_settings"
 class Lead(Node):
     """A stored lead."""
 
-    id: ID = strawberry.field(description="lead_…")
+    id: ID = strawberry.field(description=like("lead"))
     name: str = strawberry.field(description="Name as entered in the form.")
     phone: str = strawberry.field(description="Phone number as entered in the form.")
     status: LeadStatus = strawberry.field(description="How far it has come.")
@@ -70,9 +71,9 @@ class RequestCallbackInput:
 class UpdateLeadInput:
     """What may be changed."""
 
-    id: ID = strawberry.field(description="lead_…")
+    id: ID = strawberry.field(description=like("lead"))
     expected_updated_at: dt.datetime | None = strawberry.field(
-        default=UNSET, description="The updatedAt that you have seen; a CONFLICT when it was changed since."
+        default=UNSET, description="The `updatedAt` that you have seen; a CONFLICT when it was changed since."
     )
     name: str | None = strawberry.field(default=UNSET, description="The name.")
     phone: str | None = strawberry.field(default=UNSET, description="The phone number.")
@@ -122,25 +123,52 @@ class UpdateSiteSettingsPayload:
     errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
 
 
-LeadId = Annotated[ID, strawberry.argument(description="lead_…")]
+LeadId = Annotated[ID, strawberry.argument(description=like("lead"))]
 
 
 @strawberry.type
 class LeadQuery:
     """Root fields of this slice."""
 
-    @strawberry.field(description="A lead by its id; null when there is none.")
+    @strawberry.field(
+        description=described(
+            "A lead by its id; null when there is none.",
+            """
+            query {
+              lead(id: "lead_01h455vb4pex5vsknk084sn02q") { name phone status comment }
+            }
+            """,
+        )
+    )
     async def lead(self, id: LeadId) -> Lead | None:
         """One lead."""
         row = await leads.Lead.get_or_none(id=query_key(Prefix.LEAD, id))
         return Lead.of(row) if row else None
 
-    @strawberry.field(description="The leads, newest first.")
+    @strawberry.field(
+        description=described(
+            "The leads, newest first.",
+            """
+            query {
+              leads(first: 20) { nodes { id name phone status } pageInfo { hasNextPage endCursor } }
+            }
+            """,
+        )
+    )
     async def leads(self, first: First = 20, after: After = None) -> Connection[Lead] | None:
         """A page of leads."""
         return await page(leads.Lead.all(), first, after, Lead.of)
 
-    @strawberry.field(description="The site's settings.")
+    @strawberry.field(
+        description=described(
+            "The site's settings.",
+            """
+            query {
+              siteSettings { trackLeads updatedAt }
+            }
+            """,
+        )
+    )
     async def site_settings(self) -> SiteSettings | None:
         """The one row."""
         return SiteSettings.of(await site.SiteSettings.get(id=1))
@@ -150,7 +178,20 @@ class LeadQuery:
 class LeadMutation:
     """Root fields of this slice."""
 
-    @strawberry.mutation(description="The site's callback form. It becomes a lead while trackLeads is on.")
+    @strawberry.mutation(
+        description=described(
+            "The site's callback form. It becomes a lead while trackLeads is on.",
+            """
+            mutation {
+              requestCallback(input: {name: "Ada", phone: "+1 555 0100"}) {
+                accepted
+                lead { id }
+                errors { field message }
+              }
+            }
+            """,
+        )
+    )
     async def request_callback(
         self, input: Annotated[RequestCallbackInput, strawberry.argument(description="The form.")]
     ) -> RequestCallbackPayload | None:
@@ -162,7 +203,19 @@ class LeadMutation:
 
         return await answered(RequestCallbackPayload, work())
 
-    @strawberry.mutation(description="Change a lead.")
+    @strawberry.mutation(
+        description=described(
+            "Change a lead.",
+            """
+            mutation {
+              updateLead(input: {id: "lead_01h455vb4pex5vsknk084sn02q", status: DONE}) {
+                lead { status updatedAt }
+                errors { field message }
+              }
+            }
+            """,
+        )
+    )
     async def update_lead(
         self, input: Annotated[UpdateLeadInput, strawberry.argument(description="What to change.")]
     ) -> UpdateLeadPayload | None:
@@ -174,7 +227,16 @@ class LeadMutation:
 
         return await answered(UpdateLeadPayload, work())
 
-    @strawberry.mutation(description="Delete a lead.")
+    @strawberry.mutation(
+        description=described(
+            "Delete a lead.",
+            """
+            mutation {
+              deleteLead(id: "lead_01h455vb4pex5vsknk084sn02q") { deletedId errors { message } }
+            }
+            """,
+        )
+    )
     async def delete_lead(self, id: LeadId) -> DeleteLeadPayload | None:
         """Delete."""
 
@@ -184,7 +246,16 @@ class LeadMutation:
 
         return await answered(DeleteLeadPayload, work(), prefix="")
 
-    @strawberry.mutation(description="Change the site's settings.")
+    @strawberry.mutation(
+        description=described(
+            "Change the site's settings.",
+            """
+            mutation {
+              updateSiteSettings(input: {trackLeads: true}) { siteSettings { trackLeads } errors { message } }
+            }
+            """,
+        )
+    )
     async def update_site_settings(
         self, input: Annotated[UpdateSiteSettingsInput, strawberry.argument(description="What to change.")]
     ) -> UpdateSiteSettingsPayload | None:

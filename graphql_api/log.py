@@ -10,6 +10,7 @@ import strawberry
 from strawberry import ID
 
 from ringback.graphql_api.context import Info
+from ringback.graphql_api.descriptions import SUFFIX, described
 from ringback.graphql_api.edges import edge
 from ringback.graphql_api.enums import LogKind
 from ringback.graphql_api.errors import ApiError, cursor_error
@@ -27,10 +28,16 @@ from ringback.models.webhook import Webhook as WebhookRow
 class DeliveryLogFilter:
     """Conditions on log entries."""
 
-    webhook_ids: list[ID] | None = strawberry.field(default=None, description="Of these webhooks.")
-    event_ids: list[ID] | None = strawberry.field(default=None, description="Of these events.")
-    models: list[str] | None = strawberry.field(default=None, description="Of these models.")
-    kinds: list[LogKind] | None = strawberry.field(default=None, description="Of these kinds.")
+    webhook_ids: list[ID] | None = strawberry.field(
+        default=None, description=f'Of these webhooks, such as `["whk_{SUFFIX}"]`.'
+    )
+    event_ids: list[ID] | None = strawberry.field(
+        default=None, description=f'Of these events, such as `["evt_{SUFFIX}"]`.'
+    )
+    models: list[str] | None = strawberry.field(default=None, description='Of these models, such as `["lead"]`.')
+    kinds: list[LogKind] | None = strawberry.field(
+        default=None, description="Of these kinds, such as `[EVENT_FAILED]`."
+    )
 
     def wanted(self) -> LogFilter:
         """The domain's filter; raises a BAD_USER_INPUT error for malformed ids."""
@@ -90,15 +97,31 @@ class LogSubscription:
     """Root fields of this slice."""
 
     @strawberry.subscription(
-        description="Every transition of every event, as it is committed. Without `after` from now on; with it, "
-        "first all that was missed. A cursor that is too old ends in CURSOR_EXPIRED, a reader that is too slow in "
-        "CURSOR_BEHIND."
+        description=described(
+            "Every transition of every event, as it is committed. Without `after` from now on; with it, "
+            "first all that was missed. A cursor that is too old ends in CURSOR_EXPIRED, a reader that is too slow in "
+            "CURSOR_BEHIND.",
+            """
+            subscription {
+              deliveryLog(filter: {webhookIds: ["whk_01h455vb4pex5vsknk084sn02q"]}) {
+                cursor
+                at
+                kind
+                message
+                event { id status }
+                attempt { number outcome statusCode }
+              }
+            }
+            """,
+        )
     )
     async def delivery_log(
         self,
         info: Info,
         filter: Annotated[DeliveryLogFilter | None, strawberry.argument(description="Which entries.")] = None,
-        after: Annotated[str | None, strawberry.argument(description="The last cursor that you have seen.")] = None,
+        after: Annotated[
+            str | None, strawberry.argument(description="The `cursor` of the last entry that you have seen.")
+        ] = None,
     ) -> AsyncGenerator[LogEntry | None, None]:
         """Follow the log."""
         wanted = (filter or DeliveryLogFilter()).wanted()

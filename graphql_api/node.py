@@ -15,6 +15,7 @@ from tortoise.models import Model
 from ringback.graphql_api.access import ApiToken
 from ringback.graphql_api.catalog import find_model
 from ringback.graphql_api.context import Info
+from ringback.graphql_api.descriptions import described
 from ringback.graphql_api.errors import bad_user_input
 from ringback.graphql_api.inbox import Inbox
 from ringback.graphql_api.inputs import query_key
@@ -54,14 +55,24 @@ KINDS = {
 class NodeQuery:
     """The root field."""
 
-    @strawberry.field(description="Any object by its id; null when the id names nothing.")
+    @strawberry.field(
+        description=described(
+            "Any object by its id; null when the id names nothing.",
+            """
+            query {
+              node(id: "evt_01h455vb4pex5vsknk084sn02q") { __typename id ... on Event { status } }
+            }
+            """,
+        )
+    )
     async def node(
         self,
         info: Info,
         id: Annotated[
             ID,
             strawberry.argument(
-                description='An id of any kind, such as evt_…; a model\'s is its name, of the settings "site_settings".'
+                description="An id of any kind, such as `evt_01h455vb4pex5vsknk084sn02q`; a model's is its name, the "
+                "settings' is `site_settings`."
             ),
         ],
     ) -> Node | None:

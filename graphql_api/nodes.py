@@ -14,6 +14,7 @@ from strawberry import ID
 from strawberry.scalars import JSON
 
 from ringback.graphql_api.catalog import WebhookModel, webhook_model
+from ringback.graphql_api.descriptions import like
 from ringback.graphql_api.edges import edge
 from ringback.graphql_api.enums import Action, EventStatus, HttpMethod, OutcomeName, SignatureCheck, SuccessPolicy
 from ringback.graphql_api.relay import Node
@@ -32,11 +33,12 @@ ABOUT = {
     "send_json": "Send the whole object as JSON; the template is not used then.",
     "body_template": "The Liquid template of the body, whose root object is `item`: "
     "`phone={{ item.phone | url_encode }}`. At most 64 KiB.",
-    "content_type": "The body's media type; null means application/json with sendJson, else a form.",
+    "content_type": "The body's media type, such as `application/xml`; null means application/json with sendJson, else "
+    "a form.",
     "headers": "Headers that are sent besides Ringback's own.",
     "condition": 'A Liquid expression; only changes for which it holds fire: `item.status == "DONE"`.',
     "retry_delays_seconds": "Seconds before the first attempt, then after the end of each attempt before the next; one "
-    "entry an attempt, at most 20.",
+    "entry an attempt, at most 20: `[5, 240, 480]`.",
     "timeout_seconds": "How long the endpoint has for its whole answer, connecting included; from 0.1 to 30.",
     "success_policy": "Which answers count as success.",
 }
@@ -66,7 +68,7 @@ class Webhook(Node):
     """A stored webhook."""
 
     row: strawberry.Private[WebhookRow]
-    id: ID = strawberry.field(description="whk_…")
+    id: ID = strawberry.field(description=like("whk"))
     name: str | None = strawberry.field(description=ABOUT["name"])
     model: WebhookModel | None = strawberry.field(description="The model whose objects it watches.")
     actions: list[Action] = strawberry.field(description=ABOUT["actions"])
@@ -125,7 +127,7 @@ class Change(Node):
     """A stored change."""
 
     row: strawberry.Private[rows.Change]
-    id: ID = strawberry.field(description="chg_…")
+    id: ID = strawberry.field(description=like("chg"))
     model: WebhookModel | None = strawberry.field(description="The object's model.")
     action: Action = strawberry.field(description="What happened to the object.")
     object_id: str = strawberry.field(description="The object's id.")
@@ -162,7 +164,7 @@ class Event(Node):
     """A stored event."""
 
     row: strawberry.Private[rows.Event]
-    id: ID = strawberry.field(description="evt_…; the same as PS-WEBHOOK_EVENT-ID and webhook-id in every attempt.")
+    id: ID = strawberry.field(description=like("evt", "; PS-WEBHOOK_EVENT-ID and webhook-id in every attempt"))
     model: WebhookModel | None = strawberry.field(description="The object's model.")
     action: Action = strawberry.field(description="What happened to the object.")
     object_id: str | None = strawberry.field(
@@ -254,7 +256,7 @@ class Attempt(Node):
     """A stored attempt."""
 
     row: strawberry.Private[rows.Attempt]
-    id: ID = strawberry.field(description="att_…")
+    id: ID = strawberry.field(description=like("att"))
     number: int = strawberry.field(description="From 1; the numbers of an event have no gap.")
     started_at: dt.datetime = strawberry.field(description="When it began.")
     duration_ms: int | None = strawberry.field(description="How long it took, in milliseconds; null when ABANDONED.")
@@ -301,7 +303,7 @@ class InboxRequest(Node):
     """A stored request."""
 
     row: strawberry.Private[InboxRequestRow]
-    id: ID = strawberry.field(description="req_…")
+    id: ID = strawberry.field(description=like("req"))
     received_at: dt.datetime = strawberry.field(description="When it arrived.")
     method: str = strawberry.field(description="The HTTP method.")
     url: str = strawberry.field(description="Path and query as received.")

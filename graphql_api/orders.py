@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self
 import strawberry
 from strawberry import ID, UNSET
 
+from ringback.graphql_api.descriptions import described, like
 from ringback.graphql_api.edges import edge
 from ringback.graphql_api.enums import OrderStatus
 from ringback.graphql_api.errors import InputError, answered
@@ -56,7 +57,7 @@ class CustomerOrder(Node):
     """A stored order."""
 
     row: strawberry.Private[rows.CustomerOrder]
-    id: ID = strawberry.field(description="ord_…")
+    id: ID = strawberry.field(description=like("ord"))
     number: str = strawberry.field(description="The order's number as the shop writes it.")
     status: OrderStatus = strawberry.field(description="How far it has come.")
     comment: str | None = strawberry.field(description="A remark on the order.")
@@ -127,9 +128,9 @@ class CreateCustomerOrderInput:
 class UpdateCustomerOrderInput:
     """What may be changed."""
 
-    id: ID = strawberry.field(description="ord_…")
+    id: ID = strawberry.field(description=like("ord"))
     expected_updated_at: dt.datetime | None = strawberry.field(
-        default=UNSET, description="The updatedAt that you have seen; a CONFLICT when it was changed since."
+        default=UNSET, description="The `updatedAt` that you have seen; a CONFLICT when it was changed since."
     )
     number: str | None = strawberry.field(default=UNSET, description="The order's number.")
     customer: CustomerInput | None = strawberry.field(default=UNSET, description="The customer, replaced as a whole.")
@@ -162,20 +163,38 @@ class DeleteCustomerOrderPayload:
     errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
 
 
-OrderId = Annotated[ID, strawberry.argument(description="ord_…")]
+OrderId = Annotated[ID, strawberry.argument(description=like("ord"))]
 
 
 @strawberry.type
 class OrderQuery:
     """Root fields of this slice."""
 
-    @strawberry.field(description="An order by its id; null when there is none.")
+    @strawberry.field(
+        description=described(
+            "An order by its id; null when there is none.",
+            """
+            query {
+              customerOrder(id: "ord_01h455vb4pex5vsknk084sn02q") { number items { article quantity } total }
+            }
+            """,
+        )
+    )
     async def customer_order(self, id: OrderId) -> CustomerOrder | None:
         """One order."""
         row = await rows.CustomerOrder.get_or_none(id=query_key(Prefix.ORDER, id))
         return CustomerOrder.of(row) if row else None
 
-    @strawberry.field(description="The orders, newest first.")
+    @strawberry.field(
+        description=described(
+            "The orders, newest first.",
+            """
+            query {
+              customerOrders(first: 20) { nodes { id number status total } pageInfo { hasNextPage endCursor } }
+            }
+            """,
+        )
+    )
     async def customer_orders(self, first: First = 20, after: After = None) -> Connection[CustomerOrder] | None:
         """A page of orders."""
         return await page(rows.CustomerOrder.all(), first, after, CustomerOrder.of)
@@ -185,7 +204,25 @@ class OrderQuery:
 class OrderMutation:
     """Root fields of this slice."""
 
-    @strawberry.mutation(description="Place an order.")
+    @strawberry.mutation(
+        description=described(
+            "Place an order.",
+            """
+            mutation {
+              createCustomerOrder(
+                input: {
+                  number: "2026-17"
+                  customer: {name: "Ada"}
+                  items: [{brand: "Bosch", article: "0 986 479 098", name: "Brake pads", quantity: 2, price: "350.50"}]
+                }
+              ) {
+                order { id total }
+                errors { field message }
+              }
+            }
+            """,
+        )
+    )
     async def create_customer_order(
         self, input: Annotated[CreateCustomerOrderInput, strawberry.argument(description="The new order.")]
     ) -> CreateCustomerOrderPayload | None:
@@ -197,7 +234,19 @@ class OrderMutation:
 
         return await answered(CreateCustomerOrderPayload, work())
 
-    @strawberry.mutation(description="Change an order.")
+    @strawberry.mutation(
+        description=described(
+            "Change an order.",
+            """
+            mutation {
+              updateCustomerOrder(input: {id: "ord_01h455vb4pex5vsknk084sn02q", status: IN_PROGRESS}) {
+                order { status updatedAt }
+                errors { field message }
+              }
+            }
+            """,
+        )
+    )
     async def update_customer_order(
         self, input: Annotated[UpdateCustomerOrderInput, strawberry.argument(description="What to change.")]
     ) -> UpdateCustomerOrderPayload | None:
@@ -209,7 +258,16 @@ class OrderMutation:
 
         return await answered(UpdateCustomerOrderPayload, work())
 
-    @strawberry.mutation(description="Delete an order with its customer and items.")
+    @strawberry.mutation(
+        description=described(
+            "Delete an order with its customer and items.",
+            """
+            mutation {
+              deleteCustomerOrder(id: "ord_01h455vb4pex5vsknk084sn02q") { deletedId errors { message } }
+            }
+            """,
+        )
+    )
     async def delete_customer_order(self, id: OrderId) -> DeleteCustomerOrderPayload | None:
         """Delete."""
 

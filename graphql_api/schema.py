@@ -1,5 +1,7 @@
 """The schema: all slices put together."""
 
+import re
+
 import strawberry
 from strawberry.schema.config import StrawberryConfig
 
@@ -52,4 +54,4 @@ schema = Schema(
 
 def sdl() -> str:
     """The schema in the schema definition language, as schema.graphql holds it."""
-    return schema.as_str() + "\n"
+    return re.sub(r" +$", "", schema.as_str(), flags=re.MULTILINE) + "\n"

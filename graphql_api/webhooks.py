@@ -9,6 +9,7 @@ from tortoise.expressions import Q
 from tortoise.queryset import QuerySet
 
 from ringback.graphql_api.context import Info
+from ringback.graphql_api.descriptions import described, like
 from ringback.graphql_api.enums import Action, HttpMethod, SuccessPolicy
 from ringback.graphql_api.errors import InputError, answered
 from ringback.graphql_api.inputs import given, or_none, query_key, query_models, query_text
@@ -27,7 +28,7 @@ class HeaderInput:
     """A name and a value."""
 
     name: str = strawberry.field(description="The header's name, such as `X-Shop`.")
-    value: str = strawberry.field(description="The header's value; may hold Liquid.")
+    value: str = strawberry.field(description="The header's value; may hold Liquid: `{{ item.number }}`.")
 
 
 @strawberry.input(description="A new webhook.")
@@ -58,9 +59,9 @@ class CreateWebhookInput:
 class UpdateWebhookInput:
     """What may be changed."""
 
-    id: ID = strawberry.field(description="whk_…")
+    id: ID = strawberry.field(description=like("whk"))
     expected_updated_at: dt.datetime | None = strawberry.field(
-        default=UNSET, description="The updatedAt that you have seen; a CONFLICT when it was changed since."
+        default=UNSET, description="The `updatedAt` that you have seen; a CONFLICT when it was changed since."
     )
     actions: list[Action] | None = strawberry.field(default=UNSET, description=ABOUT["actions"])
     url: str | None = strawberry.field(default=UNSET, description=ABOUT["url"])
@@ -83,10 +84,14 @@ class UpdateWebhookInput:
 class WebhookFilter:
     """Conditions on webhooks."""
 
-    models: list[str] | None = strawberry.field(default=None, description="Of these models.")
-    is_active: bool | None = strawberry.field(default=None, description="Active ones, or inactive ones.")
-    search: str | None = strawberry.field(default=None, description="Whose name or URL contains this text.")
-    include_deleted: bool | None = strawberry.field(default=False, description="Deleted ones too.")
+    models: list[str] | None = strawberry.field(default=None, description='Of these models, such as `["lead"]`.')
+    is_active: bool | None = strawberry.field(
+        default=None, description="Active ones (`true`), or inactive ones (`false`)."
+    )
+    search: str | None = strawberry.field(
+        default=None, description="Whose name or URL contains this text, such as `crm`; case is ignored."
+    )
+    include_deleted: bool | None = strawberry.field(default=False, description="Deleted ones too (`true`).")
 
 
 @strawberry.type(description="The answer to createWebhook.")
@@ -120,13 +125,34 @@ class DeleteWebhookPayload:
 class WebhookQuery:
     """Root fields of this slice."""
 
-    @strawberry.field(description="A webhook by its id, deleted ones included; null when there is none.")
-    async def webhook(self, id: Annotated[ID, strawberry.argument(description="whk_…")]) -> Webhook | None:
+    @strawberry.field(
+        description=described(
+            "A webhook by its id, deleted ones included; null when there is none.",
+            """
+            query {
+              webhook(id: "whk_01h455vb4pex5vsknk084sn02q") { name url isActive lastAttempt { outcome statusCode } }
+            }
+            """,
+        )
+    )
+    async def webhook(self, id: Annotated[ID, strawberry.argument(description=like("whk"))]) -> Webhook | None:
         """One webhook."""
         row = await WebhookRow.get_or_none(id=query_key(Prefix.WEBHOOK, id))
         return Webhook.of(row) if row else None
 
-    @strawberry.field(description="The webhooks, newest first.")
+    @strawberry.field(
+        description=described(
+            "The webhooks, newest first.",
+            """
+            query {
+              webhooks(first: 20, filter: {models: ["lead"], isActive: true}) {
+                nodes { id name url actions }
+                pageInfo { hasNextPage endCursor }
+              }
+            }
+            """,
+        )
+    )
     async def webhooks(
         self,
         first: First = 20,
@@ -156,7 +182,27 @@ def _filtered(filter: WebhookFilter) -> QuerySet[WebhookRow]:
 class WebhookMutation:
     """Root fields of this slice."""
 
-    @strawberry.mutation(description="Create a webhook. The answer alone shows its signing secret.")
+    @strawberry.mutation(
+        description=described(
+            "Create a webhook. The answer alone shows its signing secret.",
+            """
+            mutation {
+              createWebhook(
+                input: {
+                  model: "lead"
+                  actions: [CREATED]
+                  url: "https://crm.example/leads"
+                  bodyTemplate: "name={{ item.name | url_encode }}&phone={{ item.phone | url_encode }}"
+                }
+              ) {
+                webhook { id }
+                signingSecret
+                errors { field message }
+              }
+            }
+            """,
+        )
+    )
     async def create_webhook(
         self, info: Info, input: Annotated[CreateWebhookInput, strawberry.argument(description="The new webhook.")]
     ) -> CreateWebhookPayload | None:
@@ -168,7 +214,19 @@ class WebhookMutation:
 
         return await answered(CreateWebhookPayload, work())
 
-    @strawberry.mutation(description="Change a webhook. Waiting events are delivered as it is configured then.")
+    @strawberry.mutation(
+        description=described(
+            "Change a webhook. Waiting events are delivered as it is configured then.",
+            """
+            mutation {
+              updateWebhook(input: {id: "whk_01h455vb4pex5vsknk084sn02q", isActive: false}) {
+                webhook { isActive updatedAt }
+                errors { field message }
+              }
+            }
+            """,
+        )
+    )
     async def update_webhook(
         self, info: Info, input: Annotated[UpdateWebhookInput, strawberry.argument(description="What to change.")]
     ) -> UpdateWebhookPayload | None:
@@ -181,9 +239,18 @@ class WebhookMutation:
 
         return await answered(UpdateWebhookPayload, work())
 
-    @strawberry.mutation(description="Delete a webhook: it fires no more and its waiting events are cancelled.")
+    @strawberry.mutation(
+        description=described(
+            "Delete a webhook: it fires no more and its waiting events are cancelled.",
+            """
+            mutation {
+              deleteWebhook(id: "whk_01h455vb4pex5vsknk084sn02q") { deletedId errors { message } }
+            }
+            """,
+        )
+    )
     async def delete_webhook(
-        self, info: Info, id: Annotated[ID, strawberry.argument(description="whk_…")]
+        self, info: Info, id: Annotated[ID, strawberry.argument(description=like("whk"))]
     ) -> DeleteWebhookPayload | None:
         """Delete, softly."""
 

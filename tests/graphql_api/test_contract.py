@@ -4,15 +4,20 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from graphql import (
+    FieldNode,
     GraphQLEnumType,
+    GraphQLField,
     GraphQLInputObjectType,
     GraphQLNonNull,
     GraphQLObjectType,
     GraphQLSchema,
+    OperationDefinitionNode,
     build_schema,
+    get_named_type,
     parse,
     validate,
 )
@@ -80,6 +85,38 @@ def undescribed(schema: GraphQLSchema) -> Iterator[str]:
 def test_everything_is_described(schema: GraphQLSchema) -> None:
     built_in = {"Boolean", "Float", "ID", "Int", "String"}
     assert sorted(set(undescribed(schema)) - built_in) == []
+
+
+def root_fields(schema: GraphQLSchema) -> Iterator[tuple[str, GraphQLField]]:
+    for root in (schema.query_type, schema.mutation_type, schema.subscription_type):
+        assert root is not None
+        yield from root.fields.items()
+
+
+def test_every_root_field_shows_an_example_that_can_be_pasted(schema: GraphQLSchema) -> None:
+    for name, field in root_fields(schema):
+        (example,) = re.findall(r"\n\n```graphql\n(.*)\n```$", field.description or "", re.DOTALL) or [None]
+        assert example is not None, f"{name} shows no example: see graphql_api/descriptions.py"
+        document = parse(example)
+        assert validate(schema, document) == [], name
+        (operation,) = document.definitions
+        assert isinstance(operation, OperationDefinitionNode)
+        assert [s.name.value for s in operation.selection_set.selections if isinstance(s, FieldNode)] == [name]
+
+
+def test_ids_cursors_and_filters_show_an_example(schema: GraphQLSchema) -> None:
+    """An argument or input field whose value cannot be guessed shows one, as code."""
+    shown = {"ID", "DateTime", "JSON"}
+    for type_ in schema.type_map.values():
+        given: dict[str, Any] = {}
+        if isinstance(type_, GraphQLInputObjectType):
+            given = {f"{type_.name}.{name}": field for name, field in type_.fields.items()}
+        elif isinstance(type_, GraphQLObjectType) and not type_.name.startswith("__"):
+            fields = type_.fields.items()
+            given = {f"{type_.name}.{name}({a}:)": arg for name, field in fields for a, arg in field.args.items()}
+        for name, value in given.items():
+            if get_named_type(value.type).name in shown or name.endswith("(after:)") or "Filter." in name:
+                assert "`" in (value.description or ""), name
 
 
 def test_root_fields_are_nullable_so_that_one_error_spares_its_siblings(schema: GraphQLSchema) -> None:
