@@ -240,16 +240,14 @@ class InboxSubscription:
     ) -> AsyncGenerator[InboxRequest | None, None]:
         """Follow an inbox."""
         key = query_key(Prefix.INBOX, inbox_id, "inboxId")
-        requests = rows.InboxRequest.filter(inbox_id=key)
-        newest = await requests.order_by("-id").first()
-        if not await rows.Inbox.exists(id=key):
+        inbox = await rows.Inbox.get_or_none(id=key)
+        if inbox is None:
             raise bad_user_input(f"inboxId: there is no inbox with the id {inbox_id}")
-        last = newest.id if newest else None
+        last = inbox.received
         listener = wakeups.listen(Topic.RECEIVED)
-        while await rows.Inbox.exists(id=key):
-            found = await (requests.filter(id__gt=last) if last else requests).order_by("id").limit(PAGE)
+        while (found := await info.context.services.inboxes.received_after(key, last, PAGE)) is not None:
             for row in found:
-                last = row.id
+                last = row.number
                 await info.context.reauthenticate()
                 yield InboxRequest.of(row)
             if not found:

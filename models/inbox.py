@@ -32,6 +32,8 @@ class Inbox(Model):
     signing_secret = fields.TextField(null=True)
     #: Requests received since the inbox was made or cleared.
     request_count = fields.IntField(default=0)
+    #: Requests received since the inbox was made, whether it was cleared or not, by which they are numbered.
+    received = fields.BigIntField(default=0, db_default=0)
     created_at = fields.DatetimeField()
 
     class Meta:
@@ -46,6 +48,8 @@ class InboxRequest(Model):
     inbox: fields.ForeignKeyRelation[Inbox] = fields.ForeignKeyField(
         "ringback.Inbox", related_name="requests", on_delete=fields.CASCADE
     )
+    #: Which of its inbox's requests it is, in the order of their commits, 0 when it is older than the numbering.
+    number = fields.BigIntField(default=0, db_default=0)
     received_at = fields.DatetimeField()
     method = fields.CharField(max_length=32)
     #: Path and query as received.
@@ -65,4 +69,4 @@ class InboxRequest(Model):
     class Meta:
         table = "ringback_inbox_request"
         app = "ringback"
-        indexes = (Index(fields=("inbox_id", "id")), Index(fields=("event_id",)))
+        indexes = (Index(fields=("inbox_id", "id")), Index(fields=("inbox_id", "number")), Index(fields=("event_id",)))

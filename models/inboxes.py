@@ -137,14 +137,16 @@ class Inboxes:
     async def receive(self, token: str, request: Received) -> InboxResponse | None:
         """Keep a request and tell what to answer; None when there is no such inbox."""
         async with in_transaction() as db:
-            inbox = await Inbox.get_or_none(token=token, using_db=db) if _TOKEN.fullmatch(token) else None
-            if inbox is None:
+            # Counted first: from here on the inbox's requests come one after the other, as their numbers say.
+            counted = {"request_count": F("request_count") + 1, "received": F("received") + 1}
+            if not _TOKEN.fullmatch(token) or not await Inbox.filter(token=token).using_db(db).update(**counted):
                 return None
-            response = InboxResponse(**inbox.responses[min(inbox.request_count, len(inbox.responses) - 1)])
+            inbox = await Inbox.get(token=token, using_db=db)
+            response = InboxResponse(**inbox.responses[min(inbox.request_count, len(inbox.responses)) - 1])
             event = await self._event(request)
-            await Inbox.filter(id=inbox.id).using_db(db).update(request_count=F("request_count") + 1)
             await InboxRequest.create(
                 inbox_id=inbox.id,
+                number=inbox.received,
                 received_at=await clock.now(db),
                 method=request.method[:32],
                 url=request.url,
@@ -159,6 +161,11 @@ class Inboxes:
             )
         wakeups.notify(Topic.RECEIVED)
         return response
+
+    async def received_after(self, inbox_id: UUID, number: int, limit: int) -> list[InboxRequest] | None:
+        """The requests of an inbox after one of them, in the order of their commits; None when the inbox is gone."""
+        found = await InboxRequest.filter(inbox_id=inbox_id, number__gt=number).order_by("number").limit(limit)
+        return found or ([] if await Inbox.exists(id=inbox_id) else None)
 
     async def _event(self, request: Received) -> Event | None:
         """Our event that the request's header names, if it is one."""

@@ -2,11 +2,12 @@
 
 import asyncio
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from ringback.graphql_api.inbox import PAGE
-from ringback.models.inbox import Inbox
+from ringback.models.inbox import Inbox, InboxRequest
 from ringback.models.inboxes import Received
 from ringback.models.wakeups import Topic, wakeups
 from tests.graphql_api.conftest import Api
@@ -98,3 +99,22 @@ async def test_an_id_that_names_no_inbox(api: Api, inbox_id: str, message: str) 
     ((error),) = result.errors or ()
     assert error.message.startswith(message)
     assert error.extensions == {"code": "BAD_USER_INPUT"}
+
+
+async def test_a_request_that_commits_later_with_an_older_id_is_not_missed(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, stream = await tailed(api, "one")
+    waiting = await begun(stream)
+    await arrive(api, "one", "1")
+    assert bodies(await waiting) == ["1"]
+    ids = iter([UUID(int=2), UUID(int=1)])
+    monkeypatch.setattr(InboxRequest._meta.fields_map["id"], "default", lambda: next(ids))
+    await arrive(api, "one", "2")
+    await arrive(api, "one", "3")
+    assert bodies(await take(stream, 2)) == ["2", "3"]
+    assert [(r.number, r.id.int) for r in await InboxRequest.filter(number__gte=3).order_by("number")] == [
+        (3, 2),
+        (4, 1),
+    ]
+    await stream.aclose()

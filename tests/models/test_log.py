@@ -1,6 +1,7 @@
 """The delivery log: positions, cursors, and what is told to a client whose place is gone."""
 
 import base64
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -147,3 +148,45 @@ async def test_filters(database: Settings) -> None:
         (LogFilter(models=frozenset()), []),
     ]:
         assert [e for e in (first, second) if wanted.accepts(e)] == found
+
+
+async def test_what_is_wanted_between_two_places(database: Settings) -> None:
+    epoch = await log.epoch()
+    for kind, model in [(LogKind.EVENT_RECORDED, "lead"), (LogKind.EVENT_FAILED, "customer_order")] * 5:
+        await write(1, kind, model)
+
+    async def between(start: int, end: int, limit: int, **wanted: Any) -> tuple[list[int], int]:
+        places = (Position(epoch, 0, row) for row in (start, end))
+        found, reached = await log.between(*places, LogFilter(**wanted), limit)
+        assert (reached.epoch, reached.transaction) == (epoch, 0)
+        return [entry.id for entry in found], reached.row
+
+    assert await between(0, 10, 100) == ([*range(1, 11)], 10)
+    assert await between(3, 6, 100) == ([4, 5, 6], 6)
+    assert await between(0, 10, 4) == ([1, 2, 3, 4], 4)
+    assert await between(0, 9, 100, models=frozenset({"customer_order"})) == ([2, 4, 6, 8], 9)
+    assert await between(0, 9, 2, kinds=frozenset({LogKind.EVENT_FAILED})) == ([2, 4], 4)
+    assert await between(0, 9, 2, webhook_ids=frozenset({EPOCH}), models=frozenset({"lead"})) == ([1, 3], 3)
+    assert await between(0, 9, 2, event_ids=frozenset({EPOCH})) == ([], 9)
+    assert await between(0, 9, 2, models=frozenset()) == ([], 9)
+    assert await between(10, 10, 2) == ([], 10)
+
+
+async def test_one_statement_looks_at_so_many_rows(database: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "MAX_SCANNED", 3)
+    epoch = await log.epoch()
+    await write(10)
+    found, reached = await log.between(
+        Position(epoch, 0, 0), Position(epoch, 0, 10), LogFilter(models=frozenset({"other"})), 5
+    )
+    assert (found, reached) == ([], Position(epoch, 0, 3))
+    found, reached = await log.between(Position(epoch, 0, 8), Position(epoch, 0, 10), LogFilter(), 5)
+    assert ([entry.id for entry in found], reached) == ([9, 10], Position(epoch, 0, 10))
+
+
+async def test_a_webhooks_entries_are_found_by_an_index(database: Settings) -> None:
+    query = (
+        LogEntry.filter(id__gt=1, id__lte=100, webhook_id__in=[EPOCH]).order_by("id").limit(10).sql(params_inline=True)
+    )
+    plan = await LogEntry._meta.db.execute_query_dict(f"EXPLAIN QUERY PLAN {query}")
+    assert "webhook_id=? AND id>? AND id<?" in str(plan[0]["detail"])
