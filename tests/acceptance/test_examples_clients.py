@@ -85,7 +85,10 @@ def ids(lines: list[str]) -> dict[str, str]:
 
 def check_stored(program: Program, named: dict[str, str]) -> None:
     """One event, delivered at the second attempt, and both requests in the inbox; nothing else was made."""
-    stored = program.query(STORED)
+    check_delivered(program.query(STORED), named)
+
+
+def check_delivered(stored: dict[str, Any], named: dict[str, str]) -> None:
     assert stored["webhooks"]["nodes"] == [{"id": named["webhook"]}]
     assert stored["events"]["nodes"] == [
         {
@@ -127,6 +130,23 @@ def test_typescript_with_urql(tmp_path: Path, program: Program) -> None:
     check_stored(program, ids(lines))
     check_followed(lines)
     check_attempts(lines[8:])
+
+
+def test_typescript_with_apollo(tmp_path: Path, program: Program) -> None:
+    folder = built("typescript-apollo", tmp_path)
+    lines = printed(["npm", "run", "--silent", "start"], folder, program)
+    check_followed(lines)
+    # What it prints of the attempts comes from the cache, to which no operation gave the whole.
+    check_attempts(lines[8:11])
+    assert lines[11:] == ["2 events in the list"]
+    # The second event was fired for the list only.
+    stored = program.query(STORED)
+    (second,) = [event for event in stored["events"]["nodes"] if event["id"] != ids(lines)["event"]]
+    assert second["webhook"] == {"id": ids(lines)["webhook"]}
+    stored["events"]["nodes"].remove(second)
+    (inbox,) = stored["inboxes"]["nodes"]
+    inbox["requests"]["nodes"] = [r for r in inbox["requests"]["nodes"] if r["event"] != {"id": second["id"]}]
+    check_delivered(stored, ids(lines))
 
 
 def test_python_with_gql(program: Program) -> None:
