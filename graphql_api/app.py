@@ -5,21 +5,21 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.types import Receive, Scope, Send
 from tortoise.exceptions import BaseORMException
 
 from ringback.graphql_api import graphiql
 from ringback.graphql_api.authentication import Bearers
 from ringback.graphql_api.context import Services
+from ringback.graphql_api.endpoint import GraphQLEndpoint
 from ringback.graphql_api.execution import Engine
-from ringback.graphql_api.http import GraphQLOverHTTP
 from ringback.graphql_api.inbox_http import InboxEndpoint
 from ringback.graphql_api.limits import Limits
 from ringback.graphql_api.schema import schema
+from ringback.graphql_api.streams import Streams
 from ringback.graphql_api.tailer import Tailer
 from ringback.graphql_api.websocket import GraphQLOverWebSocket
 from ringback.models import log
@@ -29,12 +29,41 @@ from ringback.models.secrets import SecretBox
 from ringback.models.settings import Settings
 from ringback.models.webhooks import Webhooks
 
-#: Of /graphql.
-METHODS = ("GET", "HEAD", "OPTIONS", "POST")
+PATH = "/graphql"
+
+
+class Application:
+    """The ASGI application: the API at once, everything else through Starlette's router."""
+
+    def __init__(self, services: Services, engine: Engine) -> None:
+        self._streams = Streams()
+        self._graphql = GraphQLEndpoint(engine, services, self._streams)
+        self._others = Starlette(
+            routes=[
+                Route(PATH, self._graphql),  # what /graphql/ is redirected to
+                WebSocketRoute(PATH, GraphQLOverWebSocket(schema, services)),
+                Mount(graphiql.PREFIX, graphiql.Assets()),
+                Route("/inbox/{token}", InboxEndpoint(services.inboxes)),
+                Route("/healthz", _healthz, methods=["GET"]),
+                Route("/readyz", _readyz, methods=["GET"]),
+            ],
+            exception_handlers={404: _not_found},
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or serve a WebSocket."""
+        if scope["type"] == "http" and scope["path"] == PATH:
+            await self._graphql(scope, receive, send)
+        else:
+            await self._others(scope, receive, send)
+
+    def end_streams(self) -> None:
+        """Cut off what has no end of its own, so that the server can stop."""
+        self._streams.end()
 
 
 @contextlib.asynccontextmanager
-async def application(settings: Settings, *, public_url: str, secrets: SecretBox) -> AsyncIterator[Starlette]:
+async def application(settings: Settings, *, public_url: str, secrets: SecretBox) -> AsyncIterator[Application]:
     """The ASGI application on an open database and the running loop."""
     addresses = InboxAddresses(public_url)
     policy = AddressPolicy(settings.dangerous_allow_networks)
@@ -50,40 +79,7 @@ async def application(settings: Settings, *, public_url: str, secrets: SecretBox
         stack.push_async_callback(_stop, tailing)
         engine = Engine(schema, Limits.of(settings))
         stack.callback(engine.close)
-        yield routes(services, engine)
-
-
-def routes(services: Services, engine: Engine) -> Starlette:
-    """The ASGI application of these services."""
-    over_http = GraphQLOverHTTP(engine, services)
-    over_websocket = GraphQLOverWebSocket(schema, services)
-    # Browsers on other sites may call the API: what counts is the bearer token, which no browser sends by itself.
-    cors = Middleware(
-        CORSMiddleware,
-        allow_origins=["*"],
-        allow_methods=["POST"],
-        allow_headers=["Authorization", "Content-Type"],
-        max_age=3600,
-    )
-
-    async def graphql(request: Request) -> Response:
-        if request.method == "POST":
-            return await over_http.post(request)
-        if request.method == "OPTIONS":
-            return Response(status_code=204, headers={"Allow": ", ".join(METHODS)})
-        return await graphiql.page(request)
-
-    return Starlette(
-        routes=[
-            Route("/graphql", graphql, methods=list(METHODS), middleware=[cors]),
-            WebSocketRoute("/graphql", over_websocket),
-            Mount(graphiql.PREFIX, graphiql.Assets()),
-            Route("/inbox/{token}", InboxEndpoint(services.inboxes)),
-            Route("/healthz", _healthz, methods=["GET"]),
-            Route("/readyz", _readyz, methods=["GET"]),
-        ],
-        exception_handlers={404: _not_found},
-    )
+        yield Application(services, engine)
 
 
 async def _healthz(request: Request) -> Response:

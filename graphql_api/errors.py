@@ -142,6 +142,11 @@ def masked(error: GraphQLError, *, executing: bool = True) -> GraphQLError:
     )
 
 
+def presentable(error: Exception) -> GraphQLError:
+    """Any exception as a client may see it."""
+    return masked(error if isinstance(error, GraphQLError) else GraphQLError(str(error), original_error=error))
+
+
 def _declared(error: GraphQLError) -> ApiError | None:
     found: BaseException | None = error
     while isinstance(found, GraphQLError):

@@ -26,12 +26,16 @@ NOT_BUILT = """<!doctype html>
 """
 
 
+#: The same address answers programs with JSON.
+_PAGE_HEADERS = HEADERS | {"Vary": "Accept"}
+
+
 async def page(request: Request) -> Response:
     """The page, or, in a checkout where it is not built, how to build it."""
     index = STATIC / "index.html"
     if not index.is_file():
-        return HTMLResponse(NOT_BUILT, headers=HEADERS)
-    return FileResponse(index, media_type="text/html; charset=utf-8", headers=HEADERS)
+        return HTMLResponse(NOT_BUILT, headers=_PAGE_HEADERS)
+    return FileResponse(index, media_type="text/html; charset=utf-8", headers=_PAGE_HEADERS)
 
 
 class Assets(StaticFiles):

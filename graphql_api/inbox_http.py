@@ -7,10 +7,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from ringback.graphql_api.http import MAX_BODY_BYTES, TooLarge, limited_body
+from ringback.graphql_api.body import TooLarge, limited_body
 from ringback.models.inboxes import Inboxes, Received, wait_before
 
 HEADERS = {"Content-Security-Policy": "sandbox", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+#: The longest request, in bytes.
+MAX_BODY_BYTES = 1024 * 1024
 #: Statuses whose answers have no body (RFC 9110).
 _BODILESS = (204, 205, 304)
 
@@ -28,7 +30,8 @@ class InboxEndpoint:
 
     async def _answer(self, request: Request) -> Response:
         try:
-            body = await limited_body(request)
+            declared = request.headers.get("content-length")
+            body = await limited_body(request.receive, declared.encode() if declared else None, MAX_BODY_BYTES)
         except TooLarge:
             return PlainTextResponse(f"The body is over {MAX_BODY_BYTES:,} bytes.\n", 413, HEADERS)
         except ClientDisconnect:

@@ -49,6 +49,7 @@ MAX_VALUES, MAX_OBJECTS = 10_000, 1_000
 class Limits:
     """The operator's limits; see the settings RINGBACK_API_MAX_…."""
 
+    body_bytes: int = 1_048_576
     tokens: int = 5_000
     depth: int = 20
     aliases: int = 100
@@ -61,6 +62,7 @@ class Limits:
     def of(cls, settings: Settings) -> Self:
         """The limits that the settings say."""
         return cls(
+            body_bytes=settings.api_max_body_bytes,
             tokens=settings.api_max_tokens,
             depth=settings.api_max_depth,
             aliases=settings.api_max_aliases,

@@ -12,9 +12,8 @@ from typing import Any
 
 import uvicorn
 
-from ringback.graphql_api.app import application
+from ringback.graphql_api.app import Application, application
 from ringback.graphql_api.every_method import EveryMethodProtocol
-from ringback.graphql_api.http import MAX_BODY_BYTES
 from ringback.graphql_api.processes import Processes, when_input_ends
 from ringback.jobs.worker import Working, working
 from ringback.models import db, tokens, wakeups
@@ -48,7 +47,7 @@ async def serve(settings: Settings, *, deliver: bool) -> None:
             secrets = secret_box(settings)
             async with (
                 application(settings, public_url=public_url, secrets=secrets) as app,
-                _served(app, sock) as server,
+                _served(app, sock, settings.api_max_body_bytes) as server,
             ):
                 stopping.on_second(server.hurry)
                 async with contextlib.AsyncExitStack() as stack:
@@ -157,14 +156,15 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def _served(app: Any, sock: socket.socket) -> AsyncIterator[_Server]:
+async def _served(app: Application, sock: socket.socket, max_frame_bytes: int) -> AsyncIterator[_Server]:
     """`app` answers on `sock` while the block runs; requests under way get some time to end after it."""
-    server = _Server(_config(app))
+    server = _Server(_config(app, max_frame_bytes))
     running = asyncio.create_task(server.serve(sockets=[sock]))
     try:
         await server.serving.wait()
         yield server
     finally:
+        app.end_streams()
         server.should_exit = True
         await running
 
@@ -176,7 +176,7 @@ async def _working(settings: Settings, secrets: SecretBox, public_url: str) -> A
         yield worker
 
 
-def _config(app: Any) -> uvicorn.Config:
+def _config(app: Application, max_frame_bytes: int) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         lifespan="off",
@@ -184,7 +184,7 @@ def _config(app: Any) -> uvicorn.Config:
         http=EveryMethodProtocol,
         access_log=False,
         ws="websockets-sansio",
-        ws_max_size=MAX_BODY_BYTES,
+        ws_max_size=max_frame_bytes,
         timeout_graceful_shutdown=GRACE_SECONDS,
         server_header=False,
     )

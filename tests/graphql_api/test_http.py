@@ -1,12 +1,15 @@
 """GraphQL over HTTP on the really started program: what is malformed is refused in GraphQL's own form."""
 
 import datetime as dt
+import gzip
 import http.client
 import json
+import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 
@@ -14,6 +17,7 @@ from ringback.models.ids import Prefix, decode
 from tests.deliveries import database
 from tests.program import Program
 
+TYPENAME = {"data": {"__typename": "Query"}}
 VIEWER = {"query": "{ viewer { token { name } } }"}
 NEW_TOKEN = "mutation ($input: CreateApiTokenInput!) { createApiToken(input: $input) { secret token { id } } }"
 SEND_A_TOKEN = "Send a valid API token: the header `Authorization: Bearer <token>`, or the same in connection_init."
@@ -55,7 +59,8 @@ def test_a_revoked_or_expired_token_is_none(served: Program) -> None:
         (b"null", "The body must be a JSON object,"),
         (b'"x"', "The body must be a JSON object,"),
         (b"42", "The body must be a JSON object,"),
-        (b"[]", "The body must be a JSON object,"),
+        (b"[]", "Send each operation in a request of its own:"),
+        (b'[{"query": "{ __typename }"}]', "Send each operation in a request of its own:"),
         (b"", "The body is no JSON: "),
         (b"{", "The body is no JSON: "),
         (b'{"query": "\xff"}', "The body is no JSON: "),
@@ -71,8 +76,6 @@ def test_a_revoked_or_expired_token_is_none(served: Program) -> None:
         (b'{"query": "{ __typename }", "variables": "x"}', "variables must be a JSON object."),
         (b'{"query": "{ __typename }", "operationName": 1}', "operationName must be a string."),
         (b'{"query": "{ __typename }", "extensions": []}', "extensions must be a JSON object."),
-        (b'{"query": "subscription { deliveryLog { at } }"}',
-         "Subscriptions need a WebSocket (graphql-transport-ws) on this same address."),
     ],
 )  # fmt: skip
 def test_a_malformed_request_is_refused(served: Program, body: bytes, message: str) -> None:
@@ -119,11 +122,27 @@ def test_the_media_type_of_the_answer_follows_accept(served: Program) -> None:
         assert json.loads(text) == {"data": {"viewer": {"token": {"name": "RINGBACK_ADMIN_TOKEN"}}}}
 
 
-@pytest.mark.parametrize("content_type", ["text/plain", "", "application/x-www-form-urlencoded", "multipart/form-data"])
-def test_only_json_is_understood(served: Program, content_type: str) -> None:
+@pytest.mark.parametrize("content_type", [
+    "text/plain", "", "application/x-www-form-urlencoded", "multipart/form-data", "application/graphql", "application",
+    "application/json; charset=iso-8859-1", "application/json; charset=utf-16", "application/json, application/json",
+])  # fmt: skip
+def test_only_json_in_utf_8_is_understood(served: Program, content_type: str) -> None:
     status, answer = served.post(json.dumps(VIEWER).encode(), {"Content-Type": content_type})
-    message = "Send the request as JSON, with Content-Type: application/json."
-    assert (status, answer) == (415, {"errors": [{"message": message, "extensions": {"code": "BAD_REQUEST"}}]})
+    assert (status, answer) == (415, bad("Send the request as JSON in UTF-8, with Content-Type: application/json."))
+
+
+@pytest.mark.parametrize("content_type", [
+    "application/json", "Application/JSON", "application/json;charset=UTF-8", 'application/json ; charset="utf-8"',
+])  # fmt: skip
+def test_json_in_other_spellings(served: Program, content_type: str) -> None:
+    assert served.post({"query": "{ __typename }"}, {"Content-Type": content_type}) == (200, TYPENAME)
+
+
+def test_a_compressed_body_is_refused(served: Program) -> None:
+    headers = bearer(served) | {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    status, answered, text = served.request("POST", "/graphql", gzip.compress(json.dumps(VIEWER).encode()), headers)
+    assert (status, json.loads(text)) == (415, bad("Send the request as it is, without Content-Encoding."))
+    assert answered["Accept-Encoding"] == "identity"
 
 
 def test_a_request_over_one_mebibyte_is_refused(served: Program) -> None:
@@ -134,10 +153,140 @@ def test_a_request_over_one_mebibyte_is_refused(served: Program) -> None:
     assert chunked(served, exact + b" " * 1_048_577) == (413, expected)
 
 
-@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH"])
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "QUERY", "PROPFIND", "BREW"])
 def test_other_methods(served: Program, method: str) -> None:
-    status, answered, _ = served.request(method, "/graphql", b"{}", {"Content-Type": "application/json"})
-    assert (status, sorted(answered["Allow"].split(", "))) == (405, ["GET", "HEAD", "OPTIONS", "POST"])
+    status, answered, text = served.request(method, "/graphql", b"{}", {"Content-Type": "application/json"})
+    message = (
+        "Send operations by POST; queries and subscriptions may come by GET. Each subscription has a connection of its "
+        "own: the single connection mode of graphql-sse is not offered."
+    )
+    assert (status, answered["Allow"], json.loads(text)) == (405, "GET, HEAD, OPTIONS, POST", bad(message))
+
+
+def test_a_query_by_get(served: Program) -> None:
+    document = "query One { __typename } query Type($name: String!) { __type(name: $name) { name } }"
+    asked = {"query": document, "operationName": "Type", "variables": '{"name": "Order🏃"}', "extensions": "{}"}
+    assert get(served, asked) == (200, {"data": {"__type": None}})
+    assert get(served, {"query": "{ __typename }", "operationName": "", "variables": "null"}) == (200, TYPENAME)
+
+
+def test_head_is_a_get_without_its_body(served: Program) -> None:
+    address = "/graphql?" + urlencode({"query": "{ __typename }"})
+    status, answered, text = served.request("HEAD", address, headers=bearer(served))
+    assert (status, answered["Content-Length"], text) == (200, str(len(b'{"data":{"__typename":"Query"}}')), b"")
+
+
+@pytest.mark.parametrize(
+    ("query_string", "message"),
+    [
+        ("query=", "query must be a GraphQL document as a string."),
+        ("query=%20", "query must be a GraphQL document as a string."),
+        ("query=%ff", "The address must hold its parameters as UTF-8."),
+        ("query={__typename}&query={__typename}", "query must not stand in the address twice."),
+        ("query={__typename}&variables=1&variables=1", "variables must not stand in the address twice."),
+        (f"query=a&{'x' * 50}=1&{'x' * 50}=2", f"{'x' * 40}… must not stand in the address twice."),
+        ("query={__typename}&variables=[]", "variables must be a JSON object."),
+        ("query={__typename}&variables=1", "variables must be a JSON object."),
+        ("query={__typename}&extensions=1", "extensions must be a JSON object."),
+    ],
+)
+def test_a_malformed_get_is_refused(served: Program, query_string: str, message: str) -> None:
+    status, _, text = served.request("GET", f"/graphql?{query_string}", headers=bearer(served))
+    assert (status, json.loads(text)) == (400, bad(message))
+
+
+@pytest.mark.parametrize("value", ["", "{", "[" * 20_000, "{'a': 1}"])
+def test_variables_in_an_address_are_json(served: Program, value: str) -> None:
+    status, answer = get(served, {"query": "{ __typename }", "variables": value})
+    ((error),) = answer["errors"]
+    assert (status, error["message"][:24]) == (400, "variables must be JSON: ")
+
+
+def test_the_operator_sets_the_limit(tmp_path: Path) -> None:
+    too_long = {"query": "{ __typename }" + " " * 2_048}
+    with Program(tmp_path, env={"RINGBACK_API_MAX_BODY_BYTES": "2048"}) as program:
+        for status, answer, what in (
+            (413, program.post(too_long), "request"),
+            (414, get(program, too_long), "address"),
+        ):
+            message = f"The {what} is over 2,048 bytes."
+            assert answer == (status, {"errors": [{"message": message, "extensions": {"code": "TOO_LARGE"}}]})
+        fits = {"query": "{ __typename }" + " " * 1_000}
+        assert [program.post(fits), get(program, fits)] == [(200, TYPENAME)] * 2
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/json", "text/event-stream"])
+def test_a_mutation_by_get_is_refused(served: Program, accept: str) -> None:
+    address = "/graphql?" + urlencode({"query": 'mutation { createInbox(input: {name: "by GET"}) { inbox { id } } }'})
+    for method in ("GET", "HEAD"):
+        status, answered, text = served.request(method, address, headers=bearer(served) | {"Accept": accept})
+        assert (status, answered["Allow"]) == (405, "POST")
+        assert text == b"" if method == "HEAD" else json.loads(text) == bad("Mutations are sent by POST.")
+    inboxes = served.query("{ inboxes(first: 100) { nodes { name } } }")["inboxes"]["nodes"]
+    assert "by GET" not in [inbox["name"] for inbox in inboxes]
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        None,
+        "*/*",
+        "application/json",
+        "application/graphql-response+json",
+        "application/json, multipart/mixed",
+        'multipart/mixed;deferSpec="20220824", */*',
+    ],
+)
+def test_a_subscription_needs_a_stream(served: Program, accept: str | None) -> None:
+    headers = bearer(served) | {"Content-Type": "application/json"} | ({} if accept is None else {"Accept": accept})
+    body = b'{"query": "subscription { deliveryLog { at } }"}'
+    status, _, text = served.request("POST", "/graphql", body, headers)
+    message = (
+        "A subscription needs a stream: a WebSocket (graphql-transport-ws) on this same address, or Accept: "
+        'text/event-stream (graphql-sse), or Accept: multipart/mixed;subscriptionSpec="1.0".'
+    )
+    assert (status, json.loads(text)) == (406, bad(message))
+
+
+def test_a_subscription_by_head_is_refused(served: Program) -> None:
+    address = "/graphql?" + urlencode({"query": "subscription { deliveryLog { at } }"})
+    status, answered, _ = served.request("HEAD", address, headers=bearer(served) | {"Accept": "text/event-stream"})
+    assert (status, answered["Allow"]) == (405, "GET, POST")
+
+
+@pytest.mark.parametrize("accept", ["text/html", "image/*", "application/json;q=0", "nonsense", "a" * 5_000])
+def test_a_client_that_takes_nothing_that_there_is(served: Program, accept: str) -> None:
+    message = (
+        "Answers are sent as application/graphql-response+json, application/json or text/event-stream: "
+        "name one in Accept."
+    )
+    assert served.post(VIEWER, {"Accept": accept}) == (406, bad(message))
+
+
+def test_a_query_for_a_client_that_takes_subscriptions_only(served: Program) -> None:
+    message = "Queries and mutations are answered as JSON: add application/json to Accept."
+    assert served.post(VIEWER, {"Accept": "multipart/mixed;subscriptionSpec=1.0"}) == (406, bad(message))
+
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+
+@pytest.mark.parametrize(
+    ("query_string", "accept"), [("", None), ("", "*/*"), ("", BROWSER), ("?query={__typename}", BROWSER)]
+)
+def test_browsers_get_the_page(served: Program, query_string: str, accept: str | None) -> None:
+    headers = {} if accept is None else {"Accept": accept}
+    status, answered, text = served.request("GET", f"/graphql{query_string}", headers=headers)
+    assert (status, answered["Content-Type"], answered["Vary"]) == (200, "text/html; charset=utf-8", "Accept")
+    assert b"<!doctype html>" in text.lower()
+    status, answered, text = served.request("HEAD", f"/graphql{query_string}", headers=headers)
+    assert (status, answered["Content-Type"], text) == (200, "text/html; charset=utf-8", b"")
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/json, text/plain, */*", "text/event-stream"])
+def test_a_get_without_a_document_by_a_program(served: Program, accept: str) -> None:
+    status, _, text = served.request("GET", "/graphql", headers=bearer(served) | {"Accept": accept})
+    assert (status, json.loads(text)) == (400, bad("query must be a GraphQL document as a string."))
 
 
 def test_options_outside_of_a_browser(served: Program) -> None:
@@ -158,8 +307,9 @@ def test_browsers_on_other_sites_may_ask(served: Program) -> None:
     })  # fmt: skip
     assert status == 200
     assert answered["Access-Control-Allow-Origin"] == "*"
-    assert "POST" in answered["Access-Control-Allow-Methods"]
+    assert answered["Access-Control-Allow-Methods"] == "GET, POST"
     assert {"authorization", "content-type"} <= set(answered["Access-Control-Allow-Headers"].lower().split(", "))
+    assert answered["Access-Control-Max-Age"] == "3600"
     assert answered["Access-Control-Allow-Credentials"] is None
 
 
@@ -179,6 +329,43 @@ def test_an_unexpected_error_shows_an_id_that_the_log_has_too(served: Program) -
     assert [(line["event"], line["action"]) for line in logged] == [("internal error", "execute")]
     assert "nope" in logged[0]["exception"]
     assert served.token not in served.log()
+
+
+def test_every_answer_may_be_read_by_other_sites_and_kept_by_nobody(served: Program) -> None:
+    for body in (b'{"query": "{ __typename }"}', b"{"):
+        headers = bearer(served) | {"Content-Type": "application/json", "Origin": "https://admin.example"}
+        _, answered, _ = served.request("POST", "/graphql", body, headers)
+        assert answered["Access-Control-Allow-Origin"] == "*"
+        assert answered["Access-Control-Allow-Credentials"] is None
+        assert (answered["Cache-Control"], answered["Vary"]) == ("no-store", "Accept")
+
+
+def test_a_client_that_goes_early_leaves_no_trace(served: Program) -> None:
+    where = urlsplit(served.url)
+    head = f"POST /graphql HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {served.token}\r\n"
+    for beginning in (
+        "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{",
+        'Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{"q\r\n',
+    ):
+        before = served.log()
+        with socket.create_connection((where.hostname or "", where.port or 0)) as connection:
+            connection.sendall((head + beginning).encode())
+        assert served.post({"query": "{ __typename }"}) == (200, TYPENAME)
+        assert served.log() == before
+
+
+def bearer(program: Program) -> dict[str, str]:
+    return {"Authorization": f"Bearer {program.token}"}
+
+
+def bad(message: str) -> dict[str, Any]:
+    """The whole answer to a malformed request."""
+    return {"errors": [{"message": message, "extensions": {"code": "BAD_REQUEST"}}]}
+
+
+def get(program: Program, parameters: dict[str, str]) -> tuple[int, Any]:
+    status, _, text = program.request("GET", f"/graphql?{urlencode(parameters)}", headers=bearer(program))
+    return status, json.loads(text)
 
 
 def chunked(program: Program, body: bytes) -> tuple[int, Any]:

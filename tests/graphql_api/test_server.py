@@ -5,20 +5,23 @@ import subprocess
 import sys
 from typing import Any
 
-from starlette.requests import Request
 from structlog.testing import capture_logs
 from tortoise.exceptions import OperationalError
 
-from ringback.graphql_api.http import GraphQLOverHTTP
+from ringback.graphql_api.endpoint import GraphQLEndpoint
+from ringback.graphql_api.limits import Limits
+from ringback.graphql_api.streams import Streams
 from ringback.models import tokens
 from ringback.models.access import Role
 from tests.graphql_api.conftest import Api
 
 
 class Away:
-    """Stands in for the schema while the database is away."""
+    """Stands in for the engine while the database is away."""
 
-    async def execute(self, *_: Any, **__: Any) -> None:
+    limits = Limits()
+
+    async def operation(self, *_: Any) -> None:
         raise OperationalError("disk I/O error")
 
 
@@ -28,12 +31,19 @@ async def test_a_database_that_is_away_is_a_masked_error_and_no_traceback(api: A
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": b'{"query": "{ viewer { permissions } }"}', "more_body": False}
 
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
     headers = [(b"authorization", f"Bearer {secret}".encode()), (b"content-type", b"application/json")]
-    request = Request({"type": "http", "method": "POST", "path": "/graphql", "headers": headers}, receive)
+    scope = {"type": "http", "method": "POST", "path": "/graphql", "query_string": b"", "headers": headers}
+    endpoint = GraphQLEndpoint(Away(), api.services, Streams())  # type: ignore[arg-type]
     with capture_logs() as logged:
-        answer = await GraphQLOverHTTP(Away(), api.services).post(request)  # type: ignore[arg-type]
-    assert answer.status_code == 500
-    (error,) = json.loads(answer.body)["errors"]
+        await endpoint(scope, receive, send)
+    start, body = sent
+    assert start["status"] == 500
+    (error,) = json.loads(body["body"])["errors"]
     assert error["extensions"]["code"] == "INTERNAL"
     assert "disk" not in error["message"]
     assert [line["error_id"] for line in logged] == [error["extensions"]["id"]]

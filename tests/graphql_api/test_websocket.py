@@ -17,7 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from ringback.graphql_api.app import routes
+from ringback.graphql_api.app import Application
 from ringback.graphql_api.context import Context
 from ringback.graphql_api.errors import unauthenticated
 from ringback.graphql_api.execution import OperationType
@@ -64,7 +64,7 @@ async def serving(app: ASGIApp) -> AsyncIterator[int]:
 @pytest_asyncio.fixture
 async def served(api: Api) -> AsyncIterator[Served]:
     await tokens.ensure_admin(ADMIN, "ws")
-    async with serving(routes(api.services, api.engine)) as port:
+    async with serving(Application(api.services, api.engine)) as port:
         yield Served(api, port)
 
 
@@ -245,7 +245,7 @@ async def test_a_client_that_does_not_read_falls_behind_and_resumes(served: Serv
     api = Api(replace(served.api.services, tailer=slow), served.api.token, served.api.engine)
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-    async with serving(routes(api.services, api.engine)) as port:
+    async with serving(Application(api.services, api.engine)) as port:
         sock.setblocking(False)
         await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
         async with replace(served, port=port).open(sock=sock, max_queue=1, compression=None) as connection:

@@ -1,0 +1,36 @@
+"""The body of a request, of which no more is kept than a limit allows."""
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
+
+#: A body over the limit is read to its end up to so many times the limit, and thrown away: many clients see the answer
+#: only after they have sent all.
+DISCARDED = 8
+
+
+class TooLarge(Exception):
+    """The body is over the limit."""
+
+
+async def limited_body(receive: Receive, content_length: bytes | None, limit: int) -> bytes:
+    """The whole body; raises TooLarge when it is over `limit` bytes, ClientDisconnect when it ends early."""
+    if content_length is not None and content_length.isdigit() and int(content_length[:20]) > DISCARDED * limit:
+        raise TooLarge
+    message = await receive()
+    first: bytes = message.get("body", b"")
+    if message["type"] == "http.request" and not message.get("more_body", False) and len(first) <= limit:
+        return first
+    kept, length = bytearray(), 0
+    while True:
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk = message.get("body", b"")
+        length += len(chunk)
+        if length <= limit:
+            kept += chunk
+        if length > DISCARDED * limit or not message.get("more_body", False):
+            break
+        message = await receive()
+    if length > limit:
+        raise TooLarge
+    return bytes(kept)

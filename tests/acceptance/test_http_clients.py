@@ -1,0 +1,95 @@
+"""npm's own tools for GraphQL over HTTP against the really started program: graphql-http's audits, and graphql-sse."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.test_clients import KINDS, check_a_test_fire, of_another_database
+from tests.clients.firing import fire, webhook_to_inbox
+from tests.program import PATIENCE_SECONDS, Program
+
+CLIENTS = Path(__file__).parent.parent / "clients"
+
+
+@contextmanager
+def started(
+    program: Program, script: str, *arguments: str, token: str | None = None
+) -> Iterator["subprocess.Popen[str]"]:
+    """A script of tests/clients under node, on /graphql with the operator's token."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("Node.js is missing: apt-get install nodejs npm")
+    if not (CLIENTS / "node_modules/graphql-sse").is_dir():
+        pytest.skip("the npm clients are not installed: make clients")
+    command = [node, str(CLIENTS / script), f"{program.url}/graphql", *arguments]
+    env = {**os.environ, "RINGBACK_TOKEN": token or program.token}
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def rest(process: "subprocess.Popen[str]") -> list[Any]:
+    """What it prints from now on, up to its end."""
+    output, _ = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 0
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def line(process: "subprocess.Popen[str]") -> Any:
+    assert process.stdout is not None
+    return json.loads(process.stdout.readline())
+
+
+def test_every_audit_of_graphql_http(program: Program) -> None:
+    with started(program, "graphql_http_audit.mjs") as process:
+        audits = rest(process)
+    assert [audit for audit in audits if audit["status"] != "ok"] == []
+    assert Counter(audit["name"].split()[0] for audit in audits) == {"MUST": 13, "SHOULD": 23, "MAY": 25}
+
+
+def test_graphql_sse_follows_and_resumes(program: Program) -> None:
+    webhook_id = webhook_to_inbox(program)
+    with started(program, "live_log_sse.mjs", "1") as process:
+        assert line(process) == {"answered": {"viewer": {"token": {"name": "RINGBACK_ADMIN_TOKEN", "role": "ADMIN"}}}}
+        assert line(process) == {"connected": True}
+        seen_event = fire(program, webhook_id)
+        (seen,) = rest(process)
+    missed_event = fire(program, webhook_id)
+    with started(program, "live_log_sse.mjs", str(2 * len(KINDS) - 1), seen["entry"]["cursor"]) as process:
+        entries = [seen["entry"], *(printed["entry"] for printed in rest(process) if "entry" in printed)]
+    for event in (seen_event, missed_event):
+        check_a_test_fire([entry for entry in entries if entry["event"]["id"] == event], event)
+
+
+def test_graphql_sse_is_told_why_a_subscription_cannot_begin(program: Program) -> None:
+    for after, code in (("garbage", "BAD_USER_INPUT"), (of_another_database(), "CURSOR_EXPIRED")):
+        with started(program, "live_log_sse.mjs", "1", after) as process:
+            *_, refused, completed = rest(process)
+        ((error),) = refused["errors"]
+        assert (error["extensions"]["code"], error["path"]) == (code, ["deliveryLog"])
+        assert completed == {"completed": True}
+
+
+def test_graphql_sse_without_a_valid_token(program: Program) -> None:
+    with started(program, "live_log_sse.mjs", "1", token="rbk_wrong") as process:
+        assert rest(process) == [{"failed": 401}, {"failed": 401}]
+
+
+def test_a_program_that_stops_lets_clients_subscribe_again(program: Program) -> None:
+    """The stream ends without a `complete`: graphql-sse takes that for a network error, after which it retries."""
+    with started(program, "live_log_sse.mjs", "1") as process:
+        assert [list(line(process)) for _ in range(2)] == [["answered"], ["connected"]]
+        assert program.stop() == 0
+        assert rest(process) == [{"failed": "Connection closed while having active streams"}]
+    assert "Traceback" not in program.log()
+    assert "Exception" not in program.log()

@@ -1,0 +1,134 @@
+"""Which media type an answer gets, by RFC 9110 (12.5.1), and which requests are JSON."""
+
+import time
+
+import pytest
+
+from ringback.graphql_api.negotiation import Format, accepted, is_json
+
+JSON, RESPONSE, EVENTS, MULTIPART = Format.JSON, Format.RESPONSE, Format.EVENTS, Format.MULTIPART
+APOLLO = (
+    b"multipart/mixed;boundary=graphql;subscriptionSpec=1.0,application/graphql-response+json,application/json;q=0.9"
+)
+URQL = (
+    b"application/graphql-response+json, application/graphql+json, application/json, text/event-stream, multipart/mixed"
+)
+
+
+@pytest.mark.parametrize(
+    ("accept", "result", "stream"),
+    [
+        (None, JSON, None),
+        (b"", JSON, None),
+        (b"*/*", JSON, None),
+        (b"application/*", JSON, None),
+        (b"application/json", JSON, None),
+        (b"application/graphql-response+json", RESPONSE, None),
+        (b"APPLICATION/GraphQL-Response+JSON", RESPONSE, None),
+        # What is named goes before what a wildcard covers.
+        (b"*/*, application/graphql-response+json", RESPONSE, None),
+        (b"application/*, application/graphql-response+json", RESPONSE, None),
+        (b"application/graphql-response+json, application/json", RESPONSE, None),
+        (b"application/json, application/graphql-response+json", JSON, None),
+        (b"application/graphql-response+json; charset=utf-8, application/json; charset=utf-8", RESPONSE, None),
+        # Weights go before order.
+        (b"application/json;q=0.9, application/graphql-response+json", RESPONSE, None),
+        (b"application/graphql-response+json;q=0.001, application/json;q=0.002", JSON, None),
+        (b"application/graphql-response+json;Q=0.5,*/*;q=0.4", RESPONSE, None),
+        # The most specific range decides, whatever the others say.
+        (b"application/json;q=0, */*", RESPONSE, None),
+        (b"*/*;q=0, application/json;q=0.1", JSON, None),
+        (b"application/json;q=0.1, application/json", JSON, None),
+        (b"application/*;q=0, */*", None, None),
+        (b"application/json;q=0", None, None),
+        (b"*/*;q=0.000", None, None),
+        # Charsets and other parameters.
+        (b"application/json;charset=utf-16", None, None),
+        (b"application/json;charset=utf-16, application/graphql-response+json;q=0.1", RESPONSE, None),
+        (b'application/json ; charset="UTF-8" ; indent=2', JSON, None),
+        (b'application/json;note="a,b;q=0", text/html', JSON, None),
+        (b'application/json;note="a\\",b"', JSON, None),
+        (b"application/json;", JSON, None),
+        # What is malformed counts as not said.
+        (b"application/json;q=2", None, None),
+        (b"application/json;q=0.1234", None, None),
+        (b"application/json;q=-1, application/graphql-response+json", RESPONSE, None),
+        (b"application/json;q", None, None),
+        (b"json, application/graphql-response+json", RESPONSE, None),
+        (b",,application/json,,", JSON, None),
+        (b'application/json;x="', None, None),
+        (b"application/json \xff", None, None),
+        (b"text/html", None, None),
+        # Streams are sent to who names them.
+        (b"text/event-stream", EVENTS, EVENTS),
+        (b"text/event-stream;charset=utf-8", EVENTS, EVENTS),
+        (b"text/*", None, None),
+        (b"text/event-stream;q=0, */*", JSON, None),
+        (b"application/json, text/event-stream", JSON, EVENTS),
+        (b"text/event-stream, application/json;q=0.5", EVENTS, EVENTS),
+        (b"multipart/mixed", None, None),
+        (b"multipart/mixed;subscriptionSpec=2.0", None, None),
+        (b'multipart/mixed;deferSpec="20220824", application/json', JSON, None),
+        (b'multipart/mixed;boundary="graphql";subscriptionSpec="1.0"', None, MULTIPART),
+        (b'multipart/mixed;boundary="graphql";subscriptionSpec="1.0", application/json', JSON, MULTIPART),
+        (b"multipart/mixed;subscriptionspec=1.0;q=0.5, text/event-stream;q=0.4", EVENTS, MULTIPART),
+        (b"text/event-stream, multipart/mixed", EVENTS, EVENTS),
+        (APOLLO, RESPONSE, MULTIPART),
+        (URQL, RESPONSE, EVENTS),
+    ],
+)  # fmt: skip
+def test_what_a_client_takes(accept: bytes | None, result: Format | None, stream: Format | None) -> None:
+    takes = accepted(accept)
+    assert (takes.result, takes.stream) == (result, stream)
+    assert takes.error is (result if result in (JSON, RESPONSE) else JSON)
+
+
+@pytest.mark.parametrize(
+    ("accept", "page", "page_with_query"),
+    [
+        (None, True, False),
+        (b"*/*", True, False),
+        (b"text/*", True, True),
+        (b"text/html", True, True),
+        (b"text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8", True, True),
+        (b"text/html;q=0.5, */*;q=0.4", True, True),
+        (b"text/html;q=0, */*", False, False),
+        (b"application/json, text/html", False, False),
+        (b"application/json, text/plain, */*", False, False),
+        (b"text/event-stream", False, False),
+    ],
+)
+def test_when_a_client_means_the_page(accept: bytes | None, page: bool, page_with_query: bool) -> None:
+    takes = accepted(accept)
+    assert (takes.page, takes.page_with_query) == (page, page_with_query)
+
+
+@pytest.mark.parametrize(
+    "accept", [b'application/json;a="' + b"\\" * 4_000, b";" * 4_000, b" " * 4_000 + b"x", b"a/b;" + b" ;" * 2_000]
+)
+def test_a_hostile_header_takes_no_time(accept: bytes) -> None:
+    began = time.process_time()
+    assert accepted(accept).result is None
+    assert not is_json(accept)
+    assert time.process_time() - began < 0.1
+
+
+@pytest.mark.parametrize(
+    ("content_type", "means"),
+    [
+        (b"application/json", True),
+        (b"Application/Json", True),
+        (b"application/json;charset=utf-8", True),
+        (b'application/json; charset="UTF8"', True),
+        (b"application/json; boundary=x", True),
+        (b"application/json;charset=latin1", False),
+        (b"application/jsonx", False),
+        (b"application/json, application/json", False),
+        (b"application/graphql-response+json", False),
+        (b"*/*", False),
+        (b"", False),
+        (b"application/json" + b";" * 5_000, False),
+    ],
+)
+def test_which_requests_are_json(content_type: bytes, means: bool) -> None:
+    assert is_json(content_type) is means
