@@ -1,14 +1,25 @@
-"""The catalog: what may be watched, and which fields a template may use."""
+"""The catalog: what may be watched, which fields a template may use, and the models of other programs.
 
-from typing import Annotated
+A model is named, not numbered, and its name costs nothing. What else is asked of it comes from this process for models
+that are tracked in code, and through a loader for declared ones, which the database knows.
+"""
+
+from typing import Annotated, Self
 
 import strawberry
+from strawberry import ID
 from strawberry.scalars import JSON
 
-from ringback.graphql_api.descriptions import described
+from ringback.graphql_api.context import Info
+from ringback.graphql_api.descriptions import described, like
+from ringback.graphql_api.enums import Action
+from ringback.graphql_api.errors import InputError, answered
 from ringback.graphql_api.relay import Node
-from ringback.models import snapshot
-from ringback.models.registry import registry
+from ringback.models import catalog
+from ringback.models.catalog import Watchable
+from ringback.models.declarations import declare_model
+from ringback.models.ids import Prefix, encode
+from ringback.models.publishing import Publication, Published, publish_changes
 
 
 @strawberry.type(description="A field that a template may use.")
@@ -17,56 +28,173 @@ class ModelField:
 
     path: str = strawberry.field(
         description="The path as written in Liquid, such as `item.customer.name`; `[]` stands for each "
-        "element of a list."
+        "element of a list, and a last `*` for fields of any name."
     )
-    type: str = strawberry.field(description="string, integer, decimal, boolean, datetime, id, object, list, json, …")
+    type: str = strawberry.field(
+        description="string, integer, float, decimal, boolean, datetime, date, time, id, object, list; json when "
+        "it is not known what it holds."
+    )
     description: str = strawberry.field(description="What it holds.")
 
 
 @strawberry.type(description="A model whose objects may be watched by webhooks.")
 class WebhookModel(Node):
-    """A tracked model, by name; one that is no longer tracked has no fields."""
+    """A model that may be watched, by name; one that may be no more has no fields."""
 
-    id: strawberry.ID = strawberry.field(description="The model's name: models are named, not numbered.")
+    known: strawberry.Private[Watchable | None]
+    id: ID = strawberry.field(description="The model's name: models are named, not numbered.")
     name: str = strawberry.field(description="What webhooks name it by, such as `customer_order`.")
 
+    @classmethod
+    def of(cls, watchable: Watchable) -> Self:
+        """The GraphQL object of a model that is at hand."""
+        return cls(known=watchable, id=ID(watchable.name), name=watchable.name)
+
     @strawberry.field(description="Its name for people.")
-    def label(
-        self, locale: Annotated[str, strawberry.argument(description='The language, such as "en" or "ru".')] = "en"
+    async def label(
+        self,
+        info: Info,
+        locale: Annotated[str, strawberry.argument(description='The language, such as "en" or "ru".')] = "en",
     ) -> str:
         """The label in a language, English where there is none."""
-        model = registry.get(self.name)
-        return registry.tracking(self.name).label(locale) if model else self.name
+        found = await self._watchable(info)
+        return found.label(locale) if found else self.name
 
     @strawberry.field(description="What it is.")
-    def description(self) -> str:
+    async def description(self, info: Info) -> str:
         """The description of the model's declaration."""
-        return (
-            registry.tracking(self.name).description if registry.get(self.name) else "This model is no longer tracked."
-        )
+        found = await self._watchable(info)
+        return found.description if found else "This model is no longer tracked."
 
     @strawberry.field(description="The fields that a template may use.")
-    def fields(self) -> list[ModelField]:
+    async def fields(self, info: Info) -> list[ModelField]:
         """Every path, parents before their parts."""
-        model = registry.get(self.name)
-        infos = snapshot.field_infos(model) if model else []
+        found = await self._watchable(info)
+        infos = found.fields if found else ()
         return [ModelField(path=i.path, type=i.type, description=i.description) for i in infos]
 
     @strawberry.field(description="The object that a test-fire sends by default.")
-    def sample(self) -> JSON:
+    async def sample(self, info: Info) -> JSON:
         """The sample, as JSON."""
-        model = registry.get(self.name)
-        return JSON(snapshot.sample(model) if model else {})
+        found = await self._watchable(info)
+        return JSON(found.sample if found else {})
+
+    async def _watchable(self, info: Info) -> Watchable | None:
+        return self.known or catalog.tracked(self.name) or await info.context.loaders.declared_model.load(self.name)
 
 
 def webhook_model(name: str) -> WebhookModel:
-    """The catalog entry of a model."""
-    return WebhookModel(id=strawberry.ID(name), name=name)
+    """The catalog entry of a model, by its name alone."""
+    return WebhookModel(known=None, id=ID(name), name=name)
 
 
 async def find_model(name: str) -> WebhookModel | None:
     """The catalog entry of a model that may be watched; None when there is none of that name."""
-    return webhook_model(name) if registry.get(name) else None
+    found = await catalog.find(name)
+    return WebhookModel.of(found) if found else None
+
+
+@strawberry.input(description="A model whose objects live in another program. Declaring it again updates it.")
+class DeclareModelInput:
+    """A declaration."""
+
+    name: str = strawberry.field(
+        description="What webhooks and changes name it by, such as `spare_part`: at most 100 of a-z, 0-9 and _, a "
+        "letter first. Models that are tracked in code cannot be declared."
+    )
+    label: str = strawberry.field(description='Its name for people, such as "Spare part".')
+    description: str | None = strawberry.field(default=None, description="What it is.")
+    json_schema: JSON = strawberry.field(
+        description='The JSON Schema (draft 2020-12) of its objects, of `"type": "object"`: '
+        '`{"type": "object", "properties": {"price": {"type": "number"}}, "required": ["price"]}`. It gives the '
+        "fields and checks every item, formats included. References lead to `$defs` of the same schema; patterns "
+        "have neither look-around nor back-references. At most 256 KiB."
+    )
+    sample: JSON = strawberry.field(
+        description='The object that a test-fire sends by default; it must fit the schema: `{"price": 350.5}`.'
+    )
+    force: bool = strawberry.field(
+        default=False,
+        description="Declare it even when the schema takes away fields that webhooks use in templates or conditions; "
+        "without it, that is an error which names them.",
+    )
+
+
+@strawberry.input(description="A change of an object of a declared model.")
+class ChangeInput:
+    """A change to publish."""
+
+    model: str = strawberry.field(description="The declared model's name, such as `spare_part`.")
+    action: Action = strawberry.field(description="What happened to the object.")
+    object_id: str = strawberry.field(
+        description="The object's id in your program, such as `4711`; kept to the letter, at most 255 characters."
+    )
+    item: JSON = strawberry.field(
+        description='The object as it is now (as it was, when it is DELETED), such as `{"price": 350.5}`. It must fit '
+        "the model's schema and have at most 256 KiB; templates get what was sent."
+    )
+    changed_fields: list[str] | None = strawberry.field(
+        default=None,
+        description='Which fields of the item an update changed, such as `["price"]`; for UPDATED only.',
+    )
+    idempotency_key: str | None = strawberry.field(
+        default=None,
+        description="A text of yours that tells this change from every other one of its model, such as an id in your "
+        "own log; at most 255 characters. Within 24 hours, the same change under the same key is recorded once.",
+    )
+
+
+@strawberry.input(description="Changes to publish, all or nothing.")
+class PublishChangesInput:
+    """Changes of declared models."""
+
+    changes: list[ChangeInput] = strawberry.field(
+        description="At most 500, in the order in which they happened. Several changes of one object are told one by "
+        "one."
+    )
+
+
+@strawberry.type(description="What became of one published change.")
+class PublishedChange:
+    """One answer of publishChanges."""
+
+    object_id: str = strawberry.field(description="The object's id, as it was sent.")
+    event_ids: list[ID] = strawberry.field(
+        description="The events of the change: one for each webhook that it fired, and none where none matched. "
+        + like("evt")
+    )
+    duplicate: bool = strawberry.field(
+        description="Whether the change had been recorded before under its idempotency key; these are its events."
+    )
+
+    @classmethod
+    def of(cls, published: Published) -> Self:
+        """The GraphQL object of an answer."""
+        return cls(
+            object_id=published.object_id,
+            event_ids=[ID(encode(Prefix.EVENT, key)) for key in published.event_ids],
+            duplicate=published.duplicate,
+        )
+
+
+@strawberry.type(description="The answer to declareModel.")
+class DeclareModelPayload:
+    """The declared model, or errors."""
+
+    model: WebhookModel | None = strawberry.field(default=None, description="The model as it is now.")
+    errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
+
+
+@strawberry.type(description="The answer to publishChanges.")
+class PublishChangesPayload:
+    """What became of the changes, or errors."""
+
+    changes: list[PublishedChange] | None = strawberry.field(
+        default=None, description="What became of each change, in the order of the input."
+    )
+    errors: list[InputError] = strawberry.field(
+        default_factory=list, description="What to mend, at most 100; empty on success."
+    )
 
 
 @strawberry.type
@@ -83,6 +211,73 @@ class CatalogQuery:
             """,
         )
     )
-    def webhook_models(self) -> list[WebhookModel] | None:
-        """The tracked models."""
-        return [webhook_model(name) for name in registry.names()]
+    async def webhook_models(self) -> list[WebhookModel] | None:
+        """The models that are tracked in code, and the declared ones."""
+        return [WebhookModel.of(watchable) for watchable in await catalog.all_models()]
+
+
+@strawberry.type
+class CatalogMutation:
+    """Root fields of this slice."""
+
+    @strawberry.mutation(
+        description=described(
+            "Declare a model whose objects live in another program, or declare it anew.",
+            """
+            mutation {
+              declareModel(input: {
+                name: "spare_part"
+                label: "Spare part"
+                jsonSchema: { type: "object", properties: { price: { type: "number" } }, required: ["price"] }
+                sample: { price: 350.5 }
+              }) {
+                model { name fields { path type } }
+                errors { code field message }
+              }
+            }
+            """,
+        )
+    )
+    async def declare_model(
+        self, input: Annotated[DeclareModelInput, strawberry.argument(description="The model.")]
+    ) -> DeclareModelPayload | None:
+        """Declare."""
+
+        async def work() -> DeclareModelPayload:
+            row = await declare_model(
+                input.name, input.label, input.description, input.json_schema, input.sample, force=input.force
+            )
+            return DeclareModelPayload(model=WebhookModel.of(catalog.declared(row)))
+
+        return await answered(DeclareModelPayload, work())
+
+    @strawberry.mutation(
+        description=described(
+            "Publish changes of declared models: all are recorded, in one transaction, or none is.",
+            """
+            mutation {
+              publishChanges(input: { changes: [{
+                model: "spare_part"
+                action: UPDATED
+                objectId: "4711"
+                item: { price: 349 }
+                changedFields: ["price"]
+                idempotencyKey: "price-list-2026-01-31-4711"
+              }] }) {
+                changes { objectId eventIds duplicate }
+                errors { code field message }
+              }
+            }
+            """,
+        )
+    )
+    async def publish_changes(
+        self, input: Annotated[PublishChangesInput, strawberry.argument(description="The changes.")]
+    ) -> PublishChangesPayload | None:
+        """Publish."""
+
+        async def work() -> PublishChangesPayload:
+            published = await publish_changes([Publication(**vars(change)) for change in input.changes])
+            return PublishChangesPayload(changes=[PublishedChange.of(one) for one in published])
+
+        return await answered(PublishChangesPayload, work())

@@ -25,7 +25,7 @@ logger = structlog.get_logger("ringback.api")
 P = TypeVar("P")
 
 #: What problems begin with whose subject is their field.
-_VERBS = ("must ", "has ", "cannot ", "may ")
+_VERBS = ("must ", "has ", "cannot ", "may ", "is ", "fits ", "does ", "leads ", "refers ")
 
 
 @strawberry.enum(description="What kind of mistake an InputError is; values may be added.")
@@ -99,7 +99,7 @@ def _path(problem: Problem, prefix: str) -> str | None:
     if problem.field is None:
         return None
     camel = re.sub(r"_([a-z0-9])", lambda match: match.group(1).upper(), problem.field)
-    return f"{prefix}.{camel}" if prefix else camel
+    return (f"{prefix}.{camel}" if prefix else camel) + problem.within
 
 
 def _sentence(problem: Problem) -> str:

@@ -13,6 +13,7 @@ from strawberry.dataloader import DataLoader
 from tortoise.connection import get_connection
 from tortoise.models import Model
 
+from ringback.models.catalog import Watchable, find_declared
 from ringback.models.db import CONNECTION
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.inbox import InboxRequest
@@ -41,6 +42,7 @@ class Loaders:
     request_of_attempt: DataLoader[AttemptKey, InboxRequest | None]
     customer_of_order: DataLoader[UUID, OrderCustomer | None]
     items_of_order: DataLoader[UUID, list[OrderItem]]
+    declared_model: DataLoader[str, Watchable | None]
 
 
 def new_loaders() -> Loaders:
@@ -57,6 +59,7 @@ def new_loaders() -> Loaders:
         request_of_attempt=_loader(_received),
         customer_of_order=_loader(_customers),
         items_of_order=_loader(_lists(OrderItem, "order_id", "position")),
+        declared_model=DataLoader(load_fn=_declared_models, cache=False),
     )
 
 
@@ -93,6 +96,11 @@ def _lists(model: type[M], column: str, order: str) -> Callable[[list[UUID]], Aw
 async def _customers(keys: list[UUID]) -> list[OrderCustomer | None]:
     rows = {row.order_id: row for row in await OrderCustomer.filter(order_id__in=set(keys))}
     return [rows.get(key) for key in keys]
+
+
+async def _declared_models(names: list[str]) -> list[Watchable | None]:
+    found = await find_declared(names)
+    return [found.get(name) for name in names]
 
 
 async def _last_attempts(keys: list[UUID]) -> list[Attempt | None]:

@@ -24,7 +24,7 @@ from ringback.graphql_api.nodes import Attempt, Change, Event, InboxRequest, Web
 from ringback.graphql_api.orders import CustomerOrder
 from ringback.graphql_api.relay import Node
 from ringback.models import access, event, inbox, lead, order, site, webhook
-from ringback.models.ids import Prefix
+from ringback.models.ids import Prefix, is_id
 from ringback.models.registry import NAME
 
 
@@ -80,7 +80,7 @@ class NodeQuery:
         prefix = id.partition("_")[0]
         if id == SITE_SETTINGS:
             return SiteSettings.of(await site.SiteSettings.get(id=1))
-        if NAME.fullmatch(id) and (model := await find_model(id)):
+        if NAME.fullmatch(id) and not is_id(id) and (model := await find_model(id)):
             return model
         if "_" in id and prefix in KINDS:
             kind = KINDS[Prefix(prefix)]

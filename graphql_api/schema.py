@@ -7,7 +7,7 @@ from strawberry.schema.config import StrawberryConfig
 
 from ringback.graphql_api.access import AccessMutation, AccessQuery
 from ringback.graphql_api.authentication import StillAuthenticated
-from ringback.graphql_api.catalog import CatalogQuery
+from ringback.graphql_api.catalog import CatalogMutation, CatalogQuery
 from ringback.graphql_api.errors import MaskErrors
 from ringback.graphql_api.events import EventMutation, EventQuery
 from ringback.graphql_api.inbox import InboxMutation, InboxQuery, InboxSubscription
@@ -26,7 +26,9 @@ class Query(NodeQuery, WebhookQuery, CatalogQuery, EventQuery, LeadQuery, OrderQ
 
 
 @strawberry.type(description="What can be done. Nothing is written when a payload's errors are not empty.")
-class Mutation(WebhookMutation, EventMutation, LeadMutation, OrderMutation, InboxMutation, AccessMutation):
+class Mutation(
+    WebhookMutation, CatalogMutation, EventMutation, LeadMutation, OrderMutation, InboxMutation, AccessMutation
+):
     """The mutation root."""
 
 

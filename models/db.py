@@ -33,7 +33,9 @@ APP, OWN_APP = "ringback", "models"
 #: The modules that hold Ringback's own tables.
 MODULES = (
     "ringback.models.access",
+    "ringback.models.declared",
     "ringback.models.event",
+    "ringback.models.idempotency",
     "ringback.models.inbox",
     "ringback.models.lead",
     "ringback.models.log",

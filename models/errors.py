@@ -42,11 +42,13 @@ class Problem:
     """One thing in an input that a person can mend.
 
     `field` is a path below the input, such as "url" or "headers[2].value"; None when no single field is to blame.
+    `within` goes on from there inside a JSON value, in names of the client's own: ".unit_price", "[2]".
     """
 
     message: str
     field: str | None = None
     code: ProblemCode = ProblemCode.INVALID
+    within: str = ""
 
 
 class InputRejected(RingbackError):

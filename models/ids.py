@@ -4,6 +4,7 @@ A key is a UUID in the database and a TypeID (`evt_01h455vb4pex5vsknk084sn02q`) 
 it. UUIDv7 (RFC 9562) grows with time, so the newest row has the greatest key and lists are paged by it.
 """
 
+import re
 from enum import StrEnum
 from typing import Any, cast
 from uuid import UUID
@@ -27,6 +28,10 @@ class Prefix(StrEnum):
     TOKEN = "tok"
 
 
+#: What a TypeID is made of besides its prefix: 128 bits in Crockford's base 32.
+_TYPEID = re.compile(rf"({'|'.join(Prefix)})_[0-7][0-9a-hjkmnp-tv-z]{{25}}")
+
+
 def new_key() -> UUID:
     """A new UUIDv7; greater than every one this process made before."""
     return uuid_utils.compat.uuid7()
@@ -35,6 +40,11 @@ def new_key() -> UUID:
 def encode(prefix: str, key: UUID) -> str:
     """The TypeID of a key."""
     return str(TypeID.from_uuid(cast(Any, key), prefix))  # its types know only uuid_utils, its code any UUID
+
+
+def is_id(text: str) -> bool:
+    """Whether the text is an id of any kind, whether there is such an object or not."""
+    return _TYPEID.fullmatch(text) is not None
 
 
 def decode(prefix: str, text: str) -> UUID:

@@ -11,6 +11,8 @@ from ringback.models import ids
 from ringback.models.errors import InputRejected, Problem, ProblemCode
 from ringback.models.snapshot import timestamp
 
+#: Most problems told of one input: who has more mends these first.
+MAX_PROBLEMS = 100
 #: Control characters that no text of one line may hold.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 #: RFC 9110, 5.6.2.
@@ -27,9 +29,17 @@ class Problems:
     def __init__(self) -> None:
         self._found: list[Problem] = []
 
-    def add(self, field: str | None, message: str, code: ProblemCode = ProblemCode.INVALID) -> None:
-        """Note one problem."""
-        self._found.append(Problem(message, field, code))
+    def add(
+        self, field: str | None, message: str, code: ProblemCode = ProblemCode.INVALID, *, within: str = ""
+    ) -> None:
+        """Note one problem, as long as there are fewer than MAX_PROBLEMS."""
+        if not self.are_many:
+            self._found.append(Problem(message, field, code, within))
+
+    @property
+    def are_many(self) -> bool:
+        """Whether there are so many that no more are noted."""
+        return len(self._found) >= MAX_PROBLEMS
 
     def refuse_if_any(self) -> None:
         """Raises InputRejected when there are problems."""

@@ -7,17 +7,16 @@ from typing import Any
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
-from ringback.models import clock, log, outbox, snapshot
+from ringback.models import catalog, clock, log, outbox
 from ringback.models.claims import WAITING
 from ringback.models.errors import InputRejected, Problem, ProblemCode
 from ringback.models.event import Event
 from ringback.models.ids import Prefix
 from ringback.models.inputs import key_of, not_found
 from ringback.models.log import LogEntry, LogKind
-from ringback.models.registry import registry
 from ringback.models.snapshot import timestamp
 from ringback.models.states import EventStatus
-from ringback.models.transactions import UnitOfWork, unit_of
+from ringback.models.transactions import our_unit
 from ringback.models.wakeups import Topic, wakeups
 from ringback.models.webhook import Action, Webhook
 
@@ -34,9 +33,9 @@ async def test_fire(webhook_id: str, action: Action, item: Any) -> Event:
         webhook = await Webhook.get_or_none(id=key, deleted_at=None, using_db=db)
         if webhook is None:
             raise not_found("webhook", webhook_id, "webhook_id")
-        model = registry.get(webhook.model)
         if item is None:
-            item = snapshot.sample(model) if model else {}
+            model = await catalog.find(webhook.model, db)
+            item = model.sample if model else {}
         now = await clock.now(db)
         object_id = item.get("id")
         event = Event(
@@ -51,7 +50,7 @@ async def test_fire(webhook_id: str, action: Action, item: Any) -> Event:
             due_at=now,
             created_at=now,
         )
-        await outbox.save_events(db, _unit(db), [event])
+        await outbox.save_events(db, our_unit(db), [event])
     return event
 
 
@@ -116,7 +115,7 @@ async def cancel_waiting(db: BaseDBAsyncClient, webhook: Webhook, why: str, now:
         f"lease = CASE WHEN lease_begun_at IS NULL THEN NULL ELSE lease END WHERE {waiting}",
         [EventStatus.CANCELLED.value, str(now), str(webhook.id)],
     )
-    _unit(db).on_commit(lambda: wakeups.notify(Topic.LOGGED))
+    our_unit(db).on_commit(lambda: wakeups.notify(Topic.LOGGED))
 
 
 def _check_redeliverable(event: Event, webhook: Webhook) -> None:
@@ -141,15 +140,9 @@ async def _event(db: BaseDBAsyncClient, event_id: str) -> tuple[Event, Webhook]:
 async def _log(db: BaseDBAsyncClient, event: Event, kind: LogKind, message: str, now: dt.datetime) -> None:
     row = log.entry(kind, message, at=now, webhook_id=event.webhook_id, event_id=event.id, model=event.model)
     await LogEntry.bulk_create([row], using_db=db)
-    unit = _unit(db)
+    unit = our_unit(db)
     unit.on_commit(lambda: wakeups.notify(Topic.LOGGED))
     unit.on_commit(lambda: wakeups.notify(Topic.DUE))
-
-
-def _unit(db: BaseDBAsyncClient) -> UnitOfWork:
-    unit = unit_of(db)
-    assert unit is not None, "in_transaction() of Ringback's own client"
-    return unit
 
 
 def _conflict(message: str) -> InputRejected:

@@ -5,7 +5,7 @@ committed one always leaves its events (rule 2 of the design). The wake-up follo
 """
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from tortoise.backends.base.client import BaseDBAsyncClient
@@ -18,6 +18,7 @@ from ringback.models.ids import Prefix, encode
 from ringback.models.log import LogEntry, LogKind
 from ringback.models.registry import tracking_of
 from ringback.models.snapshot import Stored, timestamp
+from ringback.models.stretch import Stretch
 from ringback.models.templates import EventFacts, compile_condition, scope
 from ringback.models.transactions import UnitOfWork
 from ringback.models.wakeups import Topic, wakeups
@@ -31,32 +32,45 @@ async def record(
 
     With no webhook that matches, nothing is written.
     """
-    names = {tracking_of(model).name for model, _ in before}
-    webhooks = await Webhook.filter(model__in=names, is_active=True, deleted_at=None).using_db(db).order_by("id")
-    if not webhooks:
+    watching = await watching_webhooks(db, {tracking_of(model).name for model, _ in before})
+    if not watching:
         return
-    watching: dict[str, list[Webhook]] = {}
-    for webhook in webhooks:
-        watching.setdefault(webhook.model, []).append(webhook)
     keys: dict[type[Model], list[Any]] = {}
     for model, key in before:
         if tracking_of(model).name in watching:
             keys.setdefault(model, []).append(key)
     after = {model: await snapshot.read(db, model, of_model) for model, of_model in keys.items()}
     at = await clock.now(db)
-    changes: list[Change] = []
-    events: list[Event] = []
-    for (model, key), stored in before.items():
-        if model not in after:
-            continue
-        change = _change(model, key, stored, after[model].get(key), at)
-        if change is not None and (fired := _fire(change, watching[change.model], at)):
-            changes.append(change)
-            events += fired
-    if not events:
-        return
-    await Change.bulk_create(changes, using_db=db)
-    await save_events(db, unit, events)
+    happened = (
+        _change(model, key, stored, after[model].get(key), at)
+        for (model, key), stored in before.items()
+        if model in after
+    )
+    await save_changes(db, unit, [change for change in happened if change is not None], watching)
+
+
+async def watching_webhooks(db: BaseDBAsyncClient, models: Collection[str]) -> dict[str, list[Webhook]]:
+    """The active webhooks of these models, by model."""
+    found: dict[str, list[Webhook]] = {}
+    for webhook in await Webhook.filter(model__in=models, is_active=True, deleted_at=None).using_db(db).order_by("id"):
+        found.setdefault(webhook.model, []).append(webhook)
+    return found
+
+
+async def save_changes(
+    db: BaseDBAsyncClient, unit: UnitOfWork, changes: Sequence[Change], watching: Mapping[str, list[Webhook]]
+) -> list[list[Event]]:
+    """Write the changes that fire a webhook, with their events; returns the events of each change, in order."""
+    stretch = Stretch()
+    fired = []
+    for change in changes:
+        await stretch.pause()
+        fired.append(_fire(change, watching.get(change.model, [])))
+    telling = [change for change, events in zip(changes, fired, strict=True) if events]
+    if telling:
+        await Change.bulk_create(telling, using_db=db)
+        await save_events(db, unit, [event for events in fired for event in events])
+    return fired
 
 
 async def save_events(db: BaseDBAsyncClient, unit: UnitOfWork, events: list[Event]) -> None:
@@ -67,9 +81,9 @@ async def save_events(db: BaseDBAsyncClient, unit: UnitOfWork, events: list[Even
     unit.on_commit(lambda: wakeups.notify(Topic.LOGGED))
 
 
-def new_event(webhook: Webhook, change: Change, at: dt.datetime) -> Event:
+def new_event(webhook: Webhook, change: Change) -> Event:
     """The event of a webhook for a change: its first attempt is due after the first delay of the schedule."""
-    due = at + dt.timedelta(seconds=webhook.retry_delays[0])
+    due = change.created_at + dt.timedelta(seconds=webhook.retry_delays[0])
     return Event(
         webhook_id=webhook.id,
         change_id=change.id,
@@ -79,7 +93,7 @@ def new_event(webhook: Webhook, change: Change, at: dt.datetime) -> Event:
         max_attempts=len(webhook.retry_delays),
         next_attempt_at=due,
         due_at=due,
-        created_at=at,
+        created_at=change.created_at,
     )
 
 
@@ -111,11 +125,11 @@ def _change(
     )
 
 
-def _fire(change: Change, webhooks: list[Webhook], at: dt.datetime) -> list[Event]:
+def _fire(change: Change, webhooks: list[Webhook]) -> list[Event]:
     events = []
     for webhook in webhooks:
         if webhook.matches(change.action):
-            event = new_event(webhook, change, at)
+            event = new_event(webhook, change)
             if webhook.condition is None or _holds(webhook.condition, change, event):
                 events.append(event)
     return events

@@ -63,11 +63,6 @@ class Tracking(Child):
     id_prefix: str | None = None
     sample: Mapping[str, Any] | None = None
 
-    def label(self, locale: str = "en") -> str:
-        """The label in a language such as "ru" or "ru-RU"; English where there is none."""
-        language = locale.replace("_", "-").split("-")[0]
-        return self.labels.get(locale) or self.labels.get(language) or self.labels["en"]
-
     def object_id(self, key: Any) -> str:
         """The id of an object as its snapshot, its events and the API show it."""
         return ids.encode(self.id_prefix, key) if self.id_prefix and isinstance(key, UUID) else str(key)

@@ -99,6 +99,13 @@ def unit_of(db: BaseDBAsyncClient) -> UnitOfWork | None:
     return getattr(db, "unit", None)
 
 
+def our_unit(db: BaseDBAsyncClient) -> UnitOfWork:
+    """The unit of work of a transaction on Ringback's own database."""
+    unit = unit_of(db)
+    assert unit is not None, "in_transaction() of Ringback's own client"
+    return unit
+
+
 def check_recording(model: type[Model], db: BaseDBAsyncClient) -> None:
     """Raises TrackingError when the model's database was not opened with a client that can record changes."""
     if unit_of(db) is None and not isinstance(db, RecordingClient):

@@ -4,15 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
-from ringback.models import clock, interventions, snapshot
+from ringback.models import catalog, clock, interventions
 from ringback.models.addresses import MAX_URL_CHARS, AddressPolicy, check_url_template, static_host
-from ringback.models.errors import ProblemCode
+from ringback.models.catalog import Watchable
+from ringback.models.errors import InputRejected, Problem, ProblemCode
 from ringback.models.ids import Prefix
 from ringback.models.inboxes import InboxAddresses
-from ringback.models.inputs import TOKEN, Problems, check_unchanged, did_you_mean, is_storable, key_of, not_found
-from ringback.models.registry import registry
+from ringback.models.inputs import TOKEN, Problems, check_unchanged, is_storable, key_of, not_found
 from ringback.models.secrets import SecretBox
 from ringback.models.settings import MAX_TIMEOUT_SECONDS
 from ringback.models.signing import new_secret
@@ -89,9 +90,10 @@ class Webhooks:
 
     async def create(self, spec: WebhookSpec) -> tuple[Webhook, str]:
         """Create a webhook; returns it with its signing secret, which is shown this once. Raises InputRejected."""
-        spec = await self._checked(spec, _NAMES)
+        spec, model = await self._checked(spec, _NAMES)
         secret = new_secret()
         async with in_transaction() as db:
+            await _check_unchanged_model(db, spec.model, model)
             now = await clock.now(db)
             webhook = Webhook(signing_secret=self._secrets.seal(secret), created_at=now, updated_at=now)
             _apply(webhook, spec)
@@ -110,12 +112,14 @@ class Webhooks:
         stored = await Webhook.get_or_none(id=key, deleted_at=None)
         if stored is None:
             raise not_found("webhook", webhook_id)
-        spec = await self._checked(replace(_spec(stored), **changes), frozenset(changes))
+        spec, model = await self._checked(replace(_spec(stored), **changes), frozenset(changes))
         async with in_transaction() as db:
             webhook = await Webhook.get_or_none(id=key, deleted_at=None, using_db=db)
             if webhook is None:
                 raise not_found("webhook", webhook_id)
             check_unchanged(webhook.updated_at, expected_updated_at)
+            if changes.keys() & _OF_THE_MODEL:
+                await _check_unchanged_model(db, spec.model, model)
             wanted = replace(_spec(webhook), **{name: getattr(spec, name) for name in changes})
             if wanted == _spec(webhook):
                 return webhook
@@ -141,13 +145,13 @@ class Webhooks:
             await webhook.save(using_db=db)
             await interventions.cancel_waiting(db, webhook, "Cancelled: the webhook was deleted", now, tests=True)
 
-    async def _checked(self, spec: WebhookSpec, names: frozenset[str]) -> WebhookSpec:
-        """The spec, tidied up; raises InputRejected with all that is wrong in the fields named."""
+    async def _checked(self, spec: WebhookSpec, names: frozenset[str]) -> tuple[WebhookSpec, Watchable | None]:
+        """The spec, tidied up, and its model; raises InputRejected with all that is wrong in the fields named."""
         problems = Problems()
-        model = registry.get(spec.model)
+        model = await catalog.find(spec.model)
         # A webhook whose model is tracked no more can still be renamed or switched off.
         if model is None and names & _OF_THE_MODEL:
-            hint = did_you_mean(spec.model, registry.names())
+            hint = await catalog.near(spec.model)
             problems.add("model", f"There is no model {spec.model!r:.100}{hint}", ProblemCode.NOT_FOUND)
         if "name" in names:
             spec = replace(spec, name=problems.line("name", spec.name, longest=MAX_NAME, required=False))
@@ -171,7 +175,7 @@ class Webhooks:
         if model is not None:
             _check_templates(problems, spec, names, model)
         problems.refuse_if_any()
-        return spec
+        return spec, model
 
     async def _check_url(self, problems: Problems, url: str) -> None:
         has_liquid = "{{" in url or "{%" in url
@@ -228,6 +232,13 @@ def _apply(webhook: Webhook, spec: WebhookSpec) -> None:
     webhook.retry_delays = list(spec.retry_delays_seconds)
 
 
+async def _check_unchanged_model(db: BaseDBAsyncClient, name: str, checked: Watchable | None) -> None:
+    """Raises InputRejected when the model that the templates were checked against was declared anew meanwhile."""
+    if await catalog.find(name, db) != checked:
+        message = f"The model {name} was declared anew at this moment: try again."
+        raise InputRejected(Problem(message, "model", ProblemCode.CONFLICT))
+
+
 def _check_retry_delays(problems: Problems, delays: tuple[int, ...]) -> None:
     if not delays:
         problems.add("retry_delays_seconds", "must have at least one entry: each is one attempt")
@@ -262,10 +273,8 @@ def header_value_fault(value: str) -> str | None:
     return None
 
 
-def _check_templates(problems: Problems, spec: WebhookSpec, names: frozenset[str], model: type[Any]) -> None:
-    # What a JSON field holds is not known: any path below it may be right.
-    paths = [f"{i.path}.*" if i.type == "json" else i.path for i in snapshot.field_infos(model)]
-    sample = snapshot.sample(model)
+def _check_templates(problems: Problems, spec: WebhookSpec, names: frozenset[str], model: Watchable) -> None:
+    paths, sample = model.paths, model.sample
     if "body_template" in names:
         size = len(spec.body_template.encode("utf-8", "surrogatepass"))
         if size > MAX_SOURCE_BYTES:

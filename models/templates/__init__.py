@@ -1,7 +1,8 @@
 """Liquid for bodies, URLs, header values and conditions of webhooks: the one place where Ringback meets python-liquid.
 
 `compile_template` and `compile_condition` are for delivery, `check_template` and `check_condition` for the moment a
-webhook is saved, `scope` for the names that both see. All failures are TemplateErrors, with line and column.
+webhook is saved, `unknown_paths` for the moment its model changes, `scope` for the names that all of them see. All
+failures are TemplateErrors, with line and column.
 
     lexer        text → tokens, blocks balanced        values     what a value prints as
     parsing      tokens → syntax tree                  filters    the filters there are, each with its caps
@@ -11,7 +12,7 @@ webhook is saved, `scope` for the names that both see. All failures are Template
     checks       what is certainly wrong               fields     the names that a model has
 """
 
-from .checks import check_condition, check_template
+from .checks import check_condition, check_template, unknown_paths
 from .compiled import Condition, Template, compile_condition, compile_template
 from .limits import MAX_OUTPUT_BYTES, MAX_SOURCE_BYTES
 from .scope import EventFacts, scope
@@ -27,4 +28,5 @@ __all__ = [
     "compile_condition",
     "compile_template",
     "scope",
+    "unknown_paths",
 ]

@@ -42,27 +42,45 @@ def check_template(source: str, *, fields: Collection[str], sample: Mapping[str,
     unknown structure: "item.phone", "item.items[].price", "item.meta.*". `sample` is a plausible `item`. Pure.
     """
     try:
-        bound = parse_template(source)
+        bound, found = _walked(source, fields)
     except TemplateError as error:
         return [error]
-    found = _Findings(source)
-    context = RenderContext(bound)
-    root = root_of(fields)
-    for name in _assigned(bound.nodes, context):
-        root.names[name] = OPEN
-    _Walk(found, context).nodes(bound.nodes, root)
     return found.in_order() or _reached_limit(bound, sample)
 
 
 def check_condition(expression: str, *, fields: Collection[str]) -> list[TemplateError]:
     """Return what is wrong with a condition, as `check_template` does."""
     try:
-        parsed = parse_condition(expression)
+        return _walked_condition(expression, fields).in_order()
     except TemplateError as error:
         return [error]
+
+
+def unknown_paths(source: str, *, fields: Collection[str], is_condition: bool = False) -> set[str]:
+    """Return the paths in a template (or a condition) that the model does not have, such as "item.phone"."""
+    try:
+        found = _walked_condition(source, fields) if is_condition else _walked(source, fields)[1]
+    except TemplateError:
+        return set()
+    return found.paths()
+
+
+def _walked(source: str, fields: Collection[str]) -> "tuple[BoundTemplate, _Findings]":
+    bound = parse_template(source)
+    found = _Findings(source)
+    context = RenderContext(bound)
+    root = root_of(fields)
+    for name in _assigned(bound.nodes, context):
+        root.names[name] = OPEN
+    _Walk(found, context).nodes(bound.nodes, root)
+    return bound, found
+
+
+def _walked_condition(expression: str, fields: Collection[str]) -> "_Findings":
+    parsed = parse_condition(expression)
     found = _Findings(expression)
     _Walk(found, RenderContext(BoundTemplate(ENVIRONMENT, []))).expression(parsed, root_of(fields))
-    return found.in_order()
+    return found
 
 
 class _Findings:
@@ -78,6 +96,9 @@ class _Findings:
 
     def add(self, thing: str, message: str, token: Token) -> None:
         self._found[thing] = (token.start_index, message)
+
+    def paths(self) -> set[str]:
+        return {thing for thing in self._found if not thing.startswith("|")}
 
     def in_order(self) -> list[TemplateError]:
         return [problem(message, self._source, index) for index, message in sorted(self._found.values())]

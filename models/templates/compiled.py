@@ -4,14 +4,12 @@ A text is parsed once and rendered many times. Rendering is pure: it reads its s
 `date` on "now" and for the time it may take. Compiled objects are never changed, so threads may share them.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from threading import Lock
-from typing import Generic, TypeVar
+from collections.abc import Mapping
 
 from liquid.builtin.expressions import BooleanExpression
 from liquid.template import BoundTemplate
 
+from ..cache import TextCache
 from .environment import ENVIRONMENT, Buffer, Context
 from .parsing import parse_condition, parse_template
 from .problems import render_problem
@@ -19,8 +17,6 @@ from .problems import render_problem
 #: Source text that each cache holds, in characters. The syntax trees take up to 150 times as much memory, and the
 #: garbage collector has to walk all of it.
 _CACHE_CHARACTERS = 262_144
-#: What an entry counts for besides its text, in characters.
-_CACHE_ENTRY = 100
 
 
 class Template:
@@ -61,37 +57,9 @@ class Condition:
             raise render_problem(error, context.token) from error
 
 
-T = TypeVar("T")
-
-
-class _Cache(Generic[T]):
-    """Least recently used first out, by size of the text: its syntax tree grows with it."""
-
-    def __init__(self, make: Callable[[str], T]) -> None:
-        self._make = make
-        self._kept: OrderedDict[str, T] = OrderedDict()
-        self._characters = 0
-        self._lock = Lock()
-
-    def __call__(self, source: str) -> T:
-        with self._lock:
-            if source in self._kept:
-                self._kept.move_to_end(source)
-                return self._kept[source]
-        made = self._make(source)
-        with self._lock:
-            if source not in self._kept:
-                self._kept[source] = made
-                self._characters += len(source) + _CACHE_ENTRY
-            while self._characters > _CACHE_CHARACTERS:
-                oldest, _ = self._kept.popitem(last=False)
-                self._characters -= len(oldest) + _CACHE_ENTRY
-        return made
-
-
 _NOTHING = BoundTemplate(ENVIRONMENT, [])
-_templates = _Cache(lambda source: Template(parse_template(source)))
-_conditions = _Cache(lambda expression: Condition(parse_condition(expression)))
+_templates = TextCache(lambda source: Template(parse_template(source)), _CACHE_CHARACTERS)
+_conditions = TextCache(lambda expression: Condition(parse_condition(expression)), _CACHE_CHARACTERS)
 
 
 def compile_template(source: str) -> Template:

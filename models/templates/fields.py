@@ -4,6 +4,8 @@ A false alarm would keep a person from saving a template that is right, so where
 unknown structure, an index that is itself a path, an assigned name), everything below is allowed.
 """
 
+import json
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 
@@ -13,6 +15,8 @@ from .values import path_text
 
 #: What Liquid knows of every list, text and object besides its own names.
 _PROPERTIES = {"first", "last", "size"}
+#: One step of a declared path; a name that is no plain one stands in brackets, as JSON.
+_STEP = re.compile(r'\.?(?P<name>[^.*"\[\]]+)|\[(?P<quoted>"(?:[^"\\]|\\.)*")\]|(?P<element>\[\])|(?P<open>\.\*)')
 
 
 @dataclass(slots=True, eq=False)
@@ -24,17 +28,15 @@ class Shape:
     open: bool = False
 
     def add(self, path: str) -> None:
-        """Add a declared path: `a.b`, `a.rows[].b` for the elements of a list, `a.json.*` for unknown structure."""
+        """Add a declared path: `a.b`, `a["b c"]`, `a.rows[].b` for elements of a list, `a.json.*` for unknown ones."""
         shape = self
-        for part in path.split("."):
-            if part == "*":
+        for step in _STEP.finditer(path):
+            if step["open"]:
                 shape.open = True
-                return
-            name = part.rstrip("[]")
-            shape = shape.names.setdefault(name, Shape())
-            for _ in range(part.count("[]")):
-                shape.element = shape.element or Shape()
-                shape = shape.element
+            elif step["element"]:
+                shape.element = shape = shape.element or Shape()
+            else:
+                shape = shape.names.setdefault(step["name"] or json.loads(step["quoted"]), Shape())
 
 
 #: A value of which nothing is known.

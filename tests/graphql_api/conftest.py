@@ -16,7 +16,9 @@ from ringback.graphql_api.tailer import Tailer
 from ringback.models import log, tokens
 from ringback.models.access import ApiToken, Role
 from ringback.models.addresses import AddressPolicy
+from ringback.models.declared import DeclaredModel
 from ringback.models.event import Attempt, Change, Event
+from ringback.models.idempotency import IdempotencyKey
 from ringback.models.inbox import Inbox, InboxRequest
 from ringback.models.inboxes import InboxAddresses, Inboxes
 from ringback.models.lead import Lead
@@ -31,8 +33,8 @@ from tests.rows import BOX
 PUBLIC_URL = "http://127.0.0.1:8000"
 #: Every table that a mutation may write.
 TABLES = (
-    ApiToken, Attempt, Change, CustomerOrder, Event, Inbox, InboxRequest, Lead, LogEntry, OrderCustomer, OrderItem,
-    SiteSettings, Webhook,
+    ApiToken, Attempt, Change, CustomerOrder, DeclaredModel, Event, IdempotencyKey, Inbox, InboxRequest, Lead, LogEntry,
+    OrderCustomer, OrderItem, SiteSettings, Webhook,
 )  # fmt: skip
 
 

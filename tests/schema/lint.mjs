@@ -21,6 +21,7 @@ const VALUES = [
   "ModelField",
   "OrderItem",
   "PageInfo",
+  "PublishedChange",
   "Viewer",
 ]
 

@@ -1,0 +1,28 @@
+"""JSON Schemas (draft 2020-12) of declared models: the one place where Ringback meets jsonschema-rs.
+
+`check_schema` reads one that a person wrote, `load` one that is stored; both give a `JsonSchema`, which knows the
+fields that templates may use and tells of an item where it does not fit. Nothing is ever fetched, and neither a schema
+nor an item can hold up the program: regular expressions run in linear time, and what a check would cost is known
+beforehand.
+
+    graph     the subschemas, what their references lead to, what applies to one value
+    costs     how often one value is looked at       fields    the paths that a template may use
+    compiled  JsonSchema, its limits, its cache      findings  jsonschema-rs' errors → where and what, in plain words
+"""
+
+from .compiled import MAX_FINDINGS, MAX_ITEM_BYTES, MAX_SCHEMA_BYTES, JsonSchema, Patience, check_schema, load
+from .findings import Finding, written
+from .graph import SchemaFault
+
+__all__ = [
+    "MAX_FINDINGS",
+    "MAX_ITEM_BYTES",
+    "MAX_SCHEMA_BYTES",
+    "Finding",
+    "JsonSchema",
+    "Patience",
+    "SchemaFault",
+    "check_schema",
+    "load",
+    "written",
+]

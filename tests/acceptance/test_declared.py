@@ -1,0 +1,45 @@
+"""Objects of other programs on the really started program, with the README's own operations: declared to delivered."""
+
+import re
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+from tests.deliveries import create_inbox, create_webhook, ended
+from tests.program import Program
+
+README = (Path(__file__).parent.parent.parent / "README.md").read_text()
+SECTION = README.split("## Objects of other programs")[1].split("\n## ")[0]
+DECLARE, PUBLISH = re.findall(r"```graphql\n(.*?)```", SECTION, re.DOTALL)
+
+
+def test_a_published_change_is_delivered(program: Program) -> None:
+    declared = program.query(DECLARE)["declareModel"]
+    assert declared["errors"] == []
+    assert declared["model"]["fields"] == [
+        {"path": "item.sku", "type": "string"},
+        {"path": "item.price", "type": "float"},
+    ]
+    template = "sku={{ item.sku | url_encode }}&price={{ item.price }}&changed={{ event.changed_fields | join: ',' }}"
+    form, json = (
+        create_webhook(program, create_inbox(program), model="part", actions=["UPDATED"], retryDelaysSeconds=[0], **how)
+        for how in ({"bodyTemplate": template, "condition": "item.price < 350"}, {"sendJson": True})
+    )
+    published = program.query(PUBLISH)["publishChanges"]
+    assert published["errors"] == []
+    (change,) = published["changes"]
+    assert (change["objectId"], change["duplicate"], len(change["eventIds"])) == ("4711", False, 2)
+    events = [ended(program, event_id) for event_id in change["eventIds"]]
+    assert [event["status"] for event in events] == ["SUCCEEDED"] * 2
+    bodies = {webhook: body for webhook in (form, json) for body in received(program, webhook)}
+    assert dict(parse_qsl(bodies[form])) == {"sku": "0 986 494 524", "price": "349", "changed": "price"}
+    assert bodies[json] == '{"sku":"0 986 494 524","price":349}'
+    # Asked again, as after a lost answer.
+    assert program.query(PUBLISH)["publishChanges"]["changes"] == [{**change, "duplicate": True}]
+    assert [len(received(program, webhook)) for webhook in (form, json)] == [1, 1]
+
+
+def received(program: Program, webhook_id: str) -> list[str]:
+    """The bodies of all attempts of a webhook."""
+    document = "query ($id: [ID!]) { attempts(first: 9, filter: {webhookIds: $id}) { nodes { request { body } } } }"
+    nodes = program.query(document, {"id": [webhook_id]})["attempts"]["nodes"]
+    return [node["request"]["body"] for node in nodes]

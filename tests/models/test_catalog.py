@@ -1,0 +1,60 @@
+"""What may be watched: models in code and declared ones, behind one answer."""
+
+from typing import Any
+
+import pytest
+
+from ringback.models import Settings, catalog, clock
+from ringback.models.catalog import paths_of
+from ringback.models.declared import DeclaredModel
+from ringback.models.snapshot import FieldInfo
+from tests.graphql_api.statements import counted
+
+SCHEMA = '{"type": "object", "properties": {"a": {"type": "string"}}}'
+
+
+async def declare(name: str, **values: Any) -> DeclaredModel:
+    now = await clock.now()
+    given = {"label": "Thing", "description": "", "json_schema": SCHEMA, "sample": {"a": "x"}, **values}
+    return await DeclaredModel.create(name=name, **given, created_at=now, updated_at=now)
+
+
+async def test_labels(shop: Settings) -> None:
+    product = catalog.tracked("product")
+    assert product is not None
+    assert [product.label(locale) for locale in ("en", "de")] == ["Product", "Product"]
+    assert [product.label(locale) for locale in ("ru", "ru-RU", "ru_RU")] == ["Товар"] * 3
+    assert product is catalog.tracked("product")
+
+
+async def test_both_kinds(shop: Settings) -> None:
+    await declare("thing")
+    assert [one.name for one in await catalog.all_models()] == ["branch", "customer_order", "lead", "product", "thing"]
+    with counted() as statements:
+        branch, thing, nothing = [await catalog.find(name) for name in ("branch", "thing", "\ud800")]
+    assert len(statements) == 1
+    assert branch is not None and thing is not None and nothing is None
+    assert (branch.description, thing.label("ru"), thing.sample) == ("", "Thing", {"a": "x"})
+    assert thing.paths == ["item.a"]
+    assert list(await catalog.find_declared(["thing", "branch", "x" * 200])) == ["thing"]
+
+
+async def test_code_wins_over_a_declaration(shop: Settings) -> None:
+    await declare("branch")
+    assert [one.name for one in await catalog.all_models()].count("branch") == 1
+    branch = await catalog.find("branch")
+    assert branch is not None
+    assert "item.town" in branch.paths
+    assert await catalog.find_declared(["branch"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("brnch", ": did you mean branch?"), ("thin", ": did you mean thing?"), ("zzz", "")]
+)
+async def test_what_is_near(shop: Settings, name: str, hint: str) -> None:
+    await declare("thing")
+    assert await catalog.near(name) == hint
+
+
+def test_below_a_field_of_unknown_structure_any_path_may_be_right() -> None:
+    assert paths_of([FieldInfo("item.a", "string", ""), FieldInfo("item.b", "json", "")]) == ["item.a", "item.b.*"]
