@@ -6,6 +6,8 @@ decide what is sent. What is refused is remembered too.
 """
 
 import asyncio
+import re
+from bisect import bisect_right
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,20 +19,36 @@ from graphql import (
     GraphQLSchema,
     OperationDefinitionNode,
     OperationType,
+    Source,
+    SourceLocation,
     parse,
     separate_operations,
     validate,
 )
+from graphql.validation.rules import overlapping_fields_can_be_merged
+from graphql.validation.validate import ValidationAbortedError
 
+from ringback.graphql_api.costs import Cost, cost_of
 from ringback.graphql_api.errors import ApiError, masked
-from ringback.graphql_api.limits import Cost, Limits, check_shape, cost_of, exceeded, too_deep
+from ringback.graphql_api.limits import Limits, exceeded, too_deep
+from ringback.graphql_api.shapes import check_shape
 
-#: Tokens of all remembered documents together; a syntax tree takes about a kilobyte for each.
-CACHED_TOKENS = 50_000
+#: Tokens of all remembered documents together; a syntax tree takes about a kilobyte for each, and the garbage collector
+#: has to walk all of it.
+CACHED_TOKENS = 25_000
+#: Characters that weigh as much as a token: of comments, of texts, and of what could not be parsed at all.
+CHARS_PER_TOKEN = 64
 #: The longest document that is remembered, in characters.
 MAX_CACHED_CHARS = 16_384
+#: In a document of more lines than this, errors of validation and execution do not say where they are: finding the line
+#: of each takes time, and some are found on the event loop.
+MAX_LINES = 4_096
 #: Validation stops after so many errors.
 MAX_VALIDATION_ERRORS = 5
+
+#: What comparing the fields of a document with each other may cost, in graphql-core's units: a tenth of its own limit,
+#: which takes most of a second. Hundreds of fields in dozens of fragments stay below it.
+overlapping_fields_can_be_merged.MAX_COMPLEXITY_BUDGET = 50_000
 
 
 class Refused(Exception):
@@ -59,9 +77,22 @@ class Operation:
 class _Document:
     """The operations of a document by name, or the errors for which it is refused."""
 
-    tokens: int
+    weight: int
     operations: Mapping[str, Operation]
     errors: tuple[GraphQLError, ...] = ()
+
+
+class _Text(Source):
+    """A document that is read once for its lines, not from its beginning for each error."""
+
+    def __init__(self, body: str) -> None:
+        super().__init__(body)
+        self._beginnings = [0, *(end.end() for end in re.finditer(r"\r\n|[\n\r]", body))]
+
+    def get_location(self, position: int) -> SourceLocation:
+        """The line and column of a position, both counted from 1."""
+        line = bisect_right(self._beginnings, position)
+        return SourceLocation(line, position - self._beginnings[line - 1] + 1)
 
 
 class Documents:
@@ -70,7 +101,7 @@ class Documents:
     def __init__(self, schema: GraphQLSchema, limits: Limits) -> None:
         self._schema = schema
         self._limits = limits
-        self._known: LRUCache[str, _Document] = LRUCache(CACHED_TOKENS, getsizeof=lambda document: document.tokens)
+        self._known: LRUCache[str, _Document] = LRUCache(CACHED_TOKENS, getsizeof=lambda document: document.weight)
         self._under_way: dict[str, asyncio.Future[_Document]] = {}
         self._thread = ThreadPoolExecutor(1, "graphql-documents")
 
@@ -106,25 +137,35 @@ class Documents:
         del self._under_way[text]
         if len(text) <= MAX_CACHED_CHARS and not done.cancelled() and done.exception() is None:
             document = done.result()
-            if document.tokens <= CACHED_TOKENS:
+            if document.weight <= CACHED_TOKENS:
                 self._known[text] = document
 
     def _check(self, text: str) -> _Document:
+        weight = 1 + len(text) // CHARS_PER_TOKEN
+        tokens, lines = self._limits.tokens, text.count("\n") + text.count("\r")
+        source = _Text(text) if lines <= MAX_LINES else text
         try:
-            document = parse(text, max_lexical_tokens=self._limits.tokens, max_comments=self._limits.tokens)
+            document = parse(source, no_location=lines > MAX_LINES, max_lexical_tokens=tokens, max_comments=tokens)
         except GraphQLError as error:
-            return _Document(1, {}, (self._unreadable(error),))
-        tokens = document.token_count or 1
+            return _Document(weight, {}, (self._unreadable(error),))
+        weight += document.token_count or 0
         try:
             check_shape(document, self._limits)
-            errors = validate(self._schema, document, max_errors=MAX_VALIDATION_ERRORS)
+            errors = validate(
+                self._schema,
+                document,
+                max_errors=MAX_VALIDATION_ERRORS,
+                # "Did you mean …?" compares names letter by letter.
+                hide_suggestions=len(text) > MAX_CACHED_CHARS,
+            )
         except ApiError as refusal:
-            return _Document(tokens, {}, (refusal,))
+            # Its frames would be remembered with it.
+            return _Document(weight, {}, (refusal.with_traceback(None),))
         except RecursionError:
-            return _Document(tokens, {}, (too_deep(self._limits),))
+            return _Document(weight, {}, (too_deep(self._limits),))
         if errors:
-            return _Document(tokens, {}, tuple(masked(error, executing=False) for error in errors))
-        return _Document(tokens, self._operations(document))
+            return _Document(weight, {}, tuple(_invalid(error) for error in errors))
+        return _Document(weight, self._operations(document))
 
     def _unreadable(self, error: GraphQLError) -> GraphQLError:
         if "contains more than" in error.message:
@@ -140,3 +181,11 @@ class Documents:
             node = next(d for d in part.definitions if isinstance(d, OperationDefinitionNode))
             operations[name] = Operation(part, node, cost_of(self._schema, node, part))
         return operations
+
+
+def _invalid(error: GraphQLError) -> GraphQLError:
+    """An error of validation; one without nodes says that it was not finished."""
+    if isinstance(error, ValidationAbortedError) and not error.message.startswith("Too many"):
+        message = "Checking the document takes too long: repeat fewer fields and fragments in it."
+        return ApiError("LIMIT_EXCEEDED", message, limit="validation")
+    return masked(error, executing=False)

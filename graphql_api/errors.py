@@ -24,6 +24,8 @@ logger = structlog.get_logger("ringback.api")
 
 P = TypeVar("P")
 
+#: The longest message about a document or its variables, in characters.
+MAX_MESSAGE = 1_000
 #: What problems begin with whose subject is their field.
 _VERBS = ("must ", "has ", "cannot ", "may ", "is ", "fits ", "does ", "leads ", "refers ")
 
@@ -170,6 +172,8 @@ def _refused_by_a_type(error: GraphQLError, cause: BaseException) -> bool:
 
 
 def _with_code(error: GraphQLError, code: str) -> GraphQLError:
+    if len(error.message) > MAX_MESSAGE:  # it quotes what was sent
+        error.message = f"{error.message[:MAX_MESSAGE]}…"
     if "code" not in (error.extensions or {}):
         error.extensions = {**(error.extensions or {}), "code": code}
     return error

@@ -26,7 +26,8 @@ from ringback.graphql_api.context import Context
 from ringback.graphql_api.documents import Documents, Operation, Refused
 from ringback.graphql_api.errors import ApiError, masked
 from ringback.graphql_api.executor import QuickExecutor
-from ringback.graphql_api.limits import Limits, check_variables, exceeded
+from ringback.graphql_api.limits import Limits, exceeded
+from ringback.graphql_api.variables import check_variables
 
 __all__ = ["Answer", "Engine", "Operation", "OperationType", "Refused"]
 
@@ -46,12 +47,21 @@ class Answer:
     @cached_property
     def json(self) -> bytes:
         """The response as JSON; errors come first, as the specification suggests, for people who read it."""
+        try:
+            return orjson.dumps(self._response)
+        except TypeError as error:  # such as a text that is no Unicode, from a resolver of ours
+            # orjson's own message names the type and nothing of the value.
+            hidden = masked(GraphQLError(str(error), original_error=error))
+            return orjson.dumps({"errors": [hidden.formatted], "data": None})
+
+    @property
+    def _response(self) -> dict[str, Any]:
         if not self.errors:
-            return orjson.dumps({"data": self.data})
+            return {"data": self.data}
         response: dict[str, Any] = {"errors": [error.formatted for error in self.errors]}
         if self.executed:
             response["data"] = self.data
-        return orjson.dumps(response)
+        return response
 
 
 def refusal(*errors: GraphQLError) -> Answer:

@@ -6,7 +6,9 @@ What they refuse is a GraphQLError: graphql-core counts every other exception as
 import datetime as dt
 import math
 import re
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 import strawberry
@@ -44,27 +46,34 @@ def _parse_decimal(value: Any) -> Decimal:
 
 
 def _parse_json(value: Any) -> Any:
-    waiting = [(value, 0)]
-    while waiting:
-        part, depth = waiting.pop()
-        if depth > MAX_DEPTH:
-            raise GraphQLError(f"JSON may be nested at most {MAX_DEPTH} deep.")
-        if isinstance(part, dict):
-            waiting += ((inner, depth + 1) for pair in part.items() for inner in pair)
-        elif isinstance(part, list):
-            waiting += ((inner, depth + 1) for inner in part)
-        else:
-            _check_json_leaf(part)
-    return value
+    # Level by level, and all values of one type at once: there may be hundreds of thousands.
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        kinds = set(map(type, level))
+        found: dict[type, list[Any]] = {
+            kind: level if len(kinds) == 1 else [part for part in level if type(part) is kind] for kind in kinds
+        }
+        lists, objects = found.get(list, []), found.get(dict, [])
+        _check_json_leaves(found)
+        _check_json_texts(chain.from_iterable(objects))
+        level = [*chain.from_iterable(lists), *chain.from_iterable(part.values() for part in objects)]
+        if not level:
+            return value
+    raise GraphQLError(f"JSON may be nested at most {MAX_DEPTH} deep.")
 
 
-def _check_json_leaf(value: Any) -> None:
-    if isinstance(value, str) and not is_storable(value):
-        raise GraphQLError("Texts in JSON must not hold NUL or lone surrogate characters.")
-    if isinstance(value, int) and value not in _INT64:
+def _check_json_leaves(found: Mapping[type, list[Any]]) -> None:
+    _check_json_texts(found.get(str, ()))
+    whole = found.get(int, [0])
+    if min(whole) not in _INT64 or max(whole) not in _INT64:
         raise GraphQLError("Whole numbers in JSON must fit into 64 bits; write longer ones as strings.")
-    if isinstance(value, float) and not math.isfinite(value):
+    if not all(map(math.isfinite, found.get(float, ()))):
         raise GraphQLError("Numbers in JSON must be finite.")
+
+
+def _check_json_texts(texts: Iterable[str]) -> None:
+    if not is_storable("".join(texts)):
+        raise GraphQLError("Texts in JSON must not hold NUL or lone surrogate characters.")
 
 
 SCALARS: dict[object, ScalarDefinition] = {

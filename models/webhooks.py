@@ -1,5 +1,6 @@
 """What administrators do with webhooks: create, change, delete, with every rule that they must keep."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -87,6 +88,7 @@ class Webhooks:
         self._policy = policy
         self._inboxes = inboxes
         self._secrets = secrets
+        self._checking = asyncio.Lock()
 
     async def create(self, spec: WebhookSpec) -> tuple[Webhook, str]:
         """Create a webhook; returns it with its signing secret, which is shown this once. Raises InputRejected."""
@@ -173,7 +175,9 @@ class Webhooks:
         if "condition" in names:
             spec = replace(spec, condition=problems.text("condition", spec.condition, longest=MAX_CONDITION))
         if model is not None:
-            _check_templates(problems, spec, names, model)
+            # Dozens of costly ones take seconds: not on the event loop, and one webhook at a time.
+            async with self._checking:
+                await asyncio.to_thread(_check_templates, problems, spec, names, model)
         problems.refuse_if_any()
         return spec, model
 
