@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 from tortoise.exceptions import BaseORMException
 
@@ -38,10 +38,10 @@ class Application:
     def __init__(self, services: Services, engine: Engine) -> None:
         self._streams = Streams()
         self._graphql = GraphQLEndpoint(engine, services, self._streams)
+        self._websockets = GraphQLOverWebSocket(engine, services)
         self._others = Starlette(
             routes=[
                 Route(PATH, self._graphql),  # what /graphql/ is redirected to
-                WebSocketRoute(PATH, GraphQLOverWebSocket(schema, services)),
                 Mount(graphiql.PREFIX, graphiql.Assets()),
                 Route("/inbox/{token}", InboxEndpoint(services.inboxes)),
                 Route("/healthz", _healthz, methods=["GET"]),
@@ -52,10 +52,12 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or serve a WebSocket."""
-        if scope["type"] == "http" and scope["path"] == PATH:
-            await self._graphql(scope, receive, send)
-        else:
+        if scope["path"] != PATH:
             await self._others(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._websockets(scope, receive, send)
+        else:
+            await self._graphql(scope, receive, send)
 
     def end_streams(self) -> None:
         """Cut off what has no end of its own, so that the server can stop."""

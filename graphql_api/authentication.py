@@ -1,12 +1,10 @@
-"""Bearer tokens on HTTP and in a WebSocket's connection_init, and again on each operation of a long connection."""
+"""Bearer tokens on HTTP and in a WebSocket's connection_init."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from cachetools import TTLCache
-from strawberry.extensions import SchemaExtension
 
-from ringback.graphql_api.errors import ApiError
 from ringback.models import tokens
 from ringback.models.access import ApiToken
 from ringback.models.secrets import token_hash
@@ -53,16 +51,3 @@ class Bearers:
         """Trust no token without another look: one was revoked."""
         self._revocations += 1
         self._trusted.clear()
-
-
-class StillAuthenticated(SchemaExtension):
-    """Refuses an operation whose connection was opened with a token that is valid no more."""
-
-    async def on_validate(self) -> AsyncIterator[None]:
-        """Before anything runs."""
-        context = self.execution_context.context
-        try:
-            await context.reauthenticate()
-        except ApiError as error:
-            self.execution_context.pre_execution_errors = [error]
-        yield

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import strawberry
 
@@ -33,22 +33,12 @@ class Services:
 
 @dataclass(slots=True)
 class Context:
-    """The context of one request, or of one WebSocket connection.
-
-    `token` is None only between a WebSocket's opening and its connection_init; no operation runs before.
-    """
+    """The context of one request, or of all operations of one WebSocket connection; `viewer` is who asks."""
 
     services: Services
-    token: ApiToken | None = None
-    connection_params: dict[str, Any] | None = None
+    viewer: ApiToken
     trusted_until: float = field(default_factory=lambda: time.monotonic() + TRUSTED_SECONDS)
     _loaders: Loaders | None = None
-
-    @property
-    def viewer(self) -> ApiToken:
-        """Who asks; operations run for authenticated viewers only."""
-        assert self.token is not None, "operations are refused before authentication"
-        return self.token
 
     @property
     def loaders(self) -> Loaders:

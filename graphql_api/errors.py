@@ -7,15 +7,13 @@ INTERNAL              anything else: the client sees an id, the program's log ha
 """
 
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import Any, TypeVar
 
 import strawberry
 import structlog
 from graphql import GraphQLError, GraphQLSyntaxError
-from strawberry.extensions import SchemaExtension
-from strawberry.schema.exceptions import CannotGetOperationTypeError
 
 from ringback.models.errors import CursorExpired, CursorInvalid, InputRejected, Problem
 from ringback.models.ids import new_key
@@ -126,12 +124,8 @@ def masked(error: GraphQLError, *, executing: bool = True) -> GraphQLError:
     cause = _cause(error)
     if isinstance(cause, RecursionError):
         return ApiError("BAD_USER_INPUT", "The document is nested too deeply.")
-    if isinstance(cause, CannotGetOperationTypeError):
-        return ApiError("BAD_REQUEST", "operationName must name one of the document's operations.")
     if isinstance(error, GraphQLSyntaxError):
-        # No GraphQLSyntaxError: for one, Strawberry closes a WebSocket, with all else that runs over it.
-        plain = GraphQLError(error.message, source=error.source, positions=error.positions)
-        return _with_code(plain, "GRAPHQL_PARSE_FAILED")
+        return _with_code(error, "GRAPHQL_PARSE_FAILED")
     if cause is None or (error.path is None and _refused_by_a_type(error, cause)):
         return _with_code(error, "BAD_USER_INPUT" if executing else "GRAPHQL_VALIDATION_FAILED")
     error_id = new_key().hex
@@ -177,29 +171,3 @@ def _with_code(error: GraphQLError, code: str) -> GraphQLError:
     if "code" not in (error.extensions or {}):
         error.extensions = {**(error.extensions or {}), "code": code}
     return error
-
-
-class MaskErrors(SchemaExtension):
-    """Masks the errors of every result, whether one or a stream of them."""
-
-    _executing = False
-
-    def on_execute(self) -> Iterator[None]:
-        """The document is valid."""
-        self._executing = True
-        yield
-
-    def on_operation(self) -> Iterator[None]:
-        """Queries and mutations."""
-        yield
-        self._mask(self.execution_context.result)
-
-    def on_stream_result(self, result: Any) -> Iterator[None]:
-        """Each result of a subscription, and what is executed over a WebSocket."""
-        self._mask(result)
-        yield
-
-    def _mask(self, result: Any) -> None:
-        errors = getattr(result, "errors", None)
-        if errors:
-            result.errors = [masked(error, executing=self._executing) for error in errors]

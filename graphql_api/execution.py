@@ -63,6 +63,11 @@ class Answer:
             response["data"] = self.data
         return response
 
+    @cached_property
+    def text(self) -> str:
+        """The same, for transports that carry text."""
+        return self.json.decode()
+
 
 def refusal(*errors: GraphQLError) -> Answer:
     """The answer to a request that is not executed."""

@@ -6,15 +6,12 @@ import strawberry
 from strawberry.schema.config import StrawberryConfig
 
 from ringback.graphql_api.access import AccessMutation, AccessQuery
-from ringback.graphql_api.authentication import StillAuthenticated
 from ringback.graphql_api.catalog import CatalogMutation, CatalogQuery
-from ringback.graphql_api.errors import MaskErrors
 from ringback.graphql_api.events import EventMutation, EventQuery
 from ringback.graphql_api.inbox import InboxMutation, InboxQuery, InboxSubscription
 from ringback.graphql_api.leads import LeadMutation, LeadQuery
 from ringback.graphql_api.log import LogSubscription
 from ringback.graphql_api.node import NodeQuery
-from ringback.graphql_api.operations import CachedDocuments, NamedOperation
 from ringback.graphql_api.orders import OrderMutation, OrderQuery
 from ringback.graphql_api.scalars import SCALARS
 from ringback.graphql_api.webhooks import WebhookMutation, WebhookQuery
@@ -37,21 +34,7 @@ class Subscription(LogSubscription, InboxSubscription):
     """The subscription root."""
 
 
-class Schema(strawberry.Schema):
-    """Strawberry's schema, whose errors are logged where they are masked and nowhere else."""
-
-    def process_errors(self, errors: object, execution_context: object = None) -> None:
-        """Leave it to MaskErrors, which gives each unexpected error an id."""
-
-
-schema = Schema(
-    Query,
-    Mutation,
-    Subscription,
-    config=StrawberryConfig(scalar_map=SCALARS),
-    # What refuses comes after the cache, whose verdict it replaces.
-    extensions=[MaskErrors, CachedDocuments, NamedOperation, StillAuthenticated],
-)
+schema = strawberry.Schema(Query, Mutation, Subscription, config=StrawberryConfig(scalar_map=SCALARS))
 
 
 def sdl() -> str:

@@ -15,6 +15,7 @@ import uvicorn
 
 from ringback.graphql_api.app import Application, application
 from ringback.graphql_api.every_method import EveryMethodProtocol
+from ringback.graphql_api.frames import FramesProtocol
 from ringback.graphql_api.processes import Processes, when_input_ends
 from ringback.jobs.worker import Working, working
 from ringback.models import db, tokens, wakeups
@@ -191,7 +192,9 @@ def _config(app: Application, max_frame_bytes: int) -> uvicorn.Config:
         log_config=None,
         http=EveryMethodProtocol,
         access_log=False,
-        ws="websockets-sansio",
+        ws=FramesProtocol,
+        # Compressing one entry for each of its subscribers costs more than all else of sending it.
+        ws_per_message_deflate=False,
         ws_max_size=max_frame_bytes,
         timeout_graceful_shutdown=GRACE_SECONDS,
         server_header=False,

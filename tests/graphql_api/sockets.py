@@ -1,0 +1,88 @@
+"""A WebSocket client for tests: the API on a port of this machine, and what is said to it."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.types import ASGIApp
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
+
+from ringback.graphql_api.frames import FramesProtocol
+from tests.graphql_api.conftest import Api
+from tests.graphql_api.test_live_log import PATIENCE
+
+PROTOCOL = Subprotocol("graphql-transport-ws")
+ADMIN = "rbk_an-admin-token-of-these-tests"
+
+
+@dataclass(frozen=True)
+class Served:
+    """The API in this process, on a port of this machine."""
+
+    api: Api
+    port: int
+
+    def open(self, *, protocols: Sequence[Subprotocol] | None = (PROTOCOL,), **options: Any) -> connect:
+        return connect(f"ws://127.0.0.1:{self.port}/graphql", subprotocols=protocols, **options)
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp, **options: Any) -> AsyncIterator[int]:
+    """The application answers on this port, with these options of uvicorn's."""
+    config = uvicorn.Config(
+        app, lifespan="off", log_config=None, ws_per_message_deflate=False, **{"ws": FramesProtocol, **options}
+    )
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        server = uvicorn.Server(config)
+        running = asyncio.create_task(server._serve(sockets=[sock]))
+        while not server.started:
+            await asyncio.sleep(0.001)
+        yield sock.getsockname()[1]
+        server.force_exit = server.should_exit = True
+        await running
+
+
+async def send(connection: ClientConnection, **message: Any) -> None:
+    await connection.send(json.dumps(message))
+
+
+async def received(connection: ClientConnection) -> dict[str, Any]:
+    async with asyncio.timeout(PATIENCE):
+        message: dict[str, Any] = json.loads(await connection.recv(decode=True))
+    return message
+
+
+async def init(connection: ClientConnection, secret: str = ADMIN) -> None:
+    await send(connection, type="connection_init", payload={"Authorization": f"Bearer {secret}"})
+    assert await received(connection) == {"type": "connection_ack"}
+
+
+async def subscribe(connection: ClientConnection, query: str, op: str = "1", **variables: Any) -> None:
+    await send(connection, type="subscribe", id=op, payload={"query": query, "variables": variables})
+
+
+async def run(connection: ClientConnection, query: str, op: str = "1", **variables: Any) -> list[dict[str, Any]]:
+    """All messages that answer one operation, without their id."""
+    await subscribe(connection, query, op, **variables)
+    answers = []
+    while not answers or answers[-1]["type"] not in ("complete", "error"):
+        answers.append(await received(connection))
+        assert answers[-1].pop("id") == op
+    return answers
+
+
+async def closed(connection: ClientConnection) -> tuple[int, str]:
+    """Code and reason with which the server closes, having sent nothing before."""
+    with pytest.raises(ConnectionClosed) as error:
+        async with asyncio.timeout(PATIENCE):
+            pytest.fail(f"not closed, but {await connection.recv()!r}")
+    assert error.value.rcvd is not None
+    return error.value.rcvd.code, error.value.rcvd.reason

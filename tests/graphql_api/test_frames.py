@@ -1,0 +1,232 @@
+"""WebSocket connections below the messages: bad frames, many frames, and peers that are gone."""
+
+import asyncio
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.asyncio.client import connect
+from websockets.frames import Frame, Opcode
+
+from ringback.graphql_api.frames import FramesProtocol
+from ringback.graphql_api.http import MAX_BODY_BYTES
+from tests.graphql_api.raw_socket import RawSocket
+from tests.graphql_api.sockets import PROTOCOL, closed, init, received, serving, subscribe
+from tests.graphql_api.test_live_log import CURSORS, PATIENCE
+from tests.program import Program
+
+PING = b'{"type":"ping"}'
+PONG = (Opcode.TEXT, b'{"type":"pong"}')
+MEBIBYTE = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """One program for all of these tests: nothing that they do may harm it."""
+    with Program(tmp_path_factory.mktemp("program")) as started:
+        yield started
+
+
+def text(data: bytes, *, fin: bool = True) -> Frame:
+    return Frame(Opcode.TEXT, data, fin)
+
+
+def more(data: bytes, *, fin: bool = False) -> Frame:
+    return Frame(Opcode.CONT, data, fin)
+
+
+@pytest.mark.parametrize("mebibytes", [1, 40])
+def test_a_message_that_is_too_long_closes_with_1009(program: Program, mebibytes: int) -> None:
+    """However much is still to come: the client sends all before it reads, and a reset would hide the reason."""
+    assert MAX_BODY_BYTES == MEBIBYTE
+    with RawSocket(program.url) as client:
+        client.send(text(PING.ljust(MAX_BODY_BYTES)))
+        assert client.frame() == PONG
+        client.send(text(b"x" * (mebibytes * MEBIBYTE + 1)))
+        code, reason = client.closed()
+    assert code == 1009
+    assert reason == f"frame with {mebibytes * MEBIBYTE + 1} bytes exceeds limit of {MAX_BODY_BYTES} bytes"
+    assert program.log() == ""
+
+
+def test_a_message_of_pieces_that_is_too_long_closes_with_1009(program: Program) -> None:
+    half = b" " * (MAX_BODY_BYTES // 2)
+    with RawSocket(program.url) as client:
+        client.send(text(PING, fin=False), more(half[len(PING) :]), more(half, fin=True))
+        assert client.frame() == PONG
+        client.send(text(PING, fin=False), more(half), more(half), more(b"", fin=True), text(PING))
+        assert client.closed()[0] == 1009
+    assert program.log() == ""
+
+
+def test_pieces_of_any_number_and_size_make_one_message(program: Program) -> None:
+    with RawSocket(program.url) as client:
+        client.send(text(b"", fin=False), *(more(b"") for _ in range(10_000)))
+        client.send(*(piece for byte in PING for piece in (more(bytes([byte])), Frame(Opcode.PING, b"between"))))
+        client.send(more(b"", fin=True))
+        frames = [client.frame() for _ in range(len(PING) + 1)]
+        assert frames == [(Opcode.PONG, b"between")] * len(PING) + [PONG]
+
+
+@pytest.mark.parametrize("frames", [
+    [text(b'{"type":"\xff"}')],
+    [text(b'{"type":"\xed\xa0\x80"}')],
+    [text(b'{"type":"', fin=False), more(b"\xff", fin=True)],
+    [text(b"\xff"), text(PING), text(PING)],
+])  # fmt: skip
+def test_text_that_is_not_utf8_closes_with_1007(program: Program, frames: list[Frame]) -> None:
+    with RawSocket(program.url) as client:
+        client.send(*frames)
+        assert client.closed() == (1007, "the text is not UTF-8")
+    assert program.log() == ""
+
+
+def test_a_character_may_be_cut_by_pieces(program: Program) -> None:
+    ping = json.dumps({"type": "ping", "payload": {"x": "é"}}, ensure_ascii=False).encode()
+    cut = ping.index("é".encode()) + 1
+    with RawSocket(program.url) as client:
+        client.send(text(ping[:cut], fin=False), more(ping[cut:], fin=True))
+        assert client.frame() == (Opcode.TEXT, '{"type":"pong","payload":{"x":"é"}}'.encode())
+
+
+@pytest.mark.parametrize("data", [b"\xc1\x80\0\0\0\0", b"\x83\x80\0\0\0\0", b"\x81\x01x", b"\x09\x80\0\0\0\0"])
+def test_malformed_frames_close_with_1002(program: Program, data: bytes) -> None:
+    """Reserved bits, a reserved opcode, no mask, a control frame in pieces."""
+    with RawSocket(program.url) as client:
+        client.socket.sendall(data)
+        assert client.closed()[0] == 1002
+    assert program.log() == ""
+
+
+async def test_stopping_the_program_closes_with_1012(tmp_path: Path) -> None:
+    """Clients of graphql-ws connect again after 1012, as they do not after many other codes."""
+    program = Program(tmp_path)
+    await asyncio.to_thread(program.start)
+    async with connect(program.url.replace("http", "ws", 1) + "/graphql", subprotocols=[PROTOCOL]) as connection:
+        await init(connection, program.token)
+        for number in range(5):
+            await subscribe(connection, CURSORS, str(number))
+        await subscribe(connection, "{ __typename }", "asked")
+        assert (await received(connection))["id"] == "asked"
+        assert (await received(connection))["type"] == "complete"
+        assert program.process is not None
+        program.process.send_signal(signal.SIGTERM)
+        assert (await closed(connection))[0] == 1012
+    assert await asyncio.to_thread(program.stop) == 0
+    assert program.log() == ""
+
+
+class Silent:
+    """An application that sends as much as is taken, and notes how the connection ended."""
+
+    def __init__(self, frame: str | None) -> None:
+        self.frame = frame
+        self.ended: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept", "subprotocol": PROTOCOL})
+        try:
+            while self.frame is not None:
+                await send({"type": "websocket.send", "text": self.frame})
+        except OSError as error:
+            self.ended.set_result(error)
+        else:
+            self.ended.set_result(await receive())
+
+
+class Chatty:
+    """An application that sends as much as is taken, or nothing, and notes how the connection ended."""
+
+    def __init__(self, frame: str | None) -> None:
+        self.frame = frame
+        self.ended: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept", "subprotocol": PROTOCOL})
+        try:
+            while self.frame is not None:
+                await send({"type": "websocket.send", "text": self.frame})
+        except OSError as error:
+            self.ended.set_result(error)
+        else:
+            self.ended.set_result(await receive())
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[FramesProtocol]:
+    """Every connection that is opened; none waits long for what its peer does not take."""
+    connections: list[FramesProtocol] = []
+
+    def connection_made(self: FramesProtocol, transport: asyncio.BaseTransport) -> None:
+        self.close_timeout = 0.2
+        connections.append(self)
+        WebSocketsSansIOProtocol.connection_made(self, transport)
+
+    monkeypatch.setattr(FramesProtocol, "connection_made", connection_made, raising=False)
+    return connections
+
+
+async def gone(opened: list[FramesProtocol]) -> None:
+    """Wait until the only connection has ended, its socket included."""
+    (connection,) = opened
+    async with asyncio.timeout(PATIENCE):
+        while connection in connection.connections:
+            await asyncio.sleep(0.01)
+
+
+async def raw_socket(port: int) -> RawSocket:
+    """A client with a small buffer, so that little is on its way to it."""
+    return await asyncio.to_thread(RawSocket, f"http://127.0.0.1:{port}", 4_096)
+
+
+@pytest.mark.parametrize("frame", [None, "x" * 10_000], ids=["idle", "does-not-read"])
+async def test_a_peer_that_answers_no_ping_is_let_go(opened: list[FramesProtocol], frame: str | None) -> None:
+    """Also when its socket is full, so that no close frame reaches it."""
+    app = Chatty(frame)
+    async with serving(app, ws_ping_interval=0.1, ws_ping_timeout=0.1) as port:
+        with await raw_socket(port) as client:
+            await gone(opened)
+            if frame is None:
+                assert client.frame()[0] is Opcode.PING
+                assert client.closed() == (1001, "no answer to a ping")
+                assert await app.ended == {
+                    "type": "websocket.disconnect",
+                    "code": 1001,
+                    "reason": "no answer to a ping",
+                }
+            else:
+                assert isinstance(await app.ended, OSError)
+
+
+async def test_a_peer_that_does_not_take_its_close_frame_is_let_go(opened: list[FramesProtocol]) -> None:
+    """The application is through with it, and nothing would end the connection: its peer is alive."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept", "subprotocol": PROTOCOL})
+        while opened[0].writable.is_set():
+            await send({"type": "websocket.send", "text": "x" * 10_000})
+        opened[0].writable.set()
+        await send({"type": "websocket.close", "code": 4400})
+
+    async with serving(app, ws_ping_interval=None) as port:
+        with await raw_socket(port):
+            await gone(opened)
+
+
+async def test_a_peer_that_answers_pings_stays(opened: list[FramesProtocol]) -> None:
+    app = Chatty(None)
+    async with serving(app, ws_ping_interval=0.01, ws_ping_timeout=PATIENCE) as port:
+        with await raw_socket(port) as client:
+            for _ in range(20):
+                opcode, data = await asyncio.to_thread(client.frame)
+                assert opcode is Opcode.PING
+                client.send(Frame(Opcode.PONG, data))
+            assert not app.ended.done()
