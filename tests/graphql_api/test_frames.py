@@ -14,7 +14,6 @@ from websockets.asyncio.client import connect
 from websockets.frames import Frame, Opcode
 
 from ringback.graphql_api.frames import FramesProtocol
-from ringback.graphql_api.http import MAX_BODY_BYTES
 from tests.graphql_api.raw_socket import RawSocket
 from tests.graphql_api.sockets import PROTOCOL, closed, init, received, serving, subscribe
 from tests.graphql_api.test_live_log import CURSORS, PATIENCE
@@ -23,12 +22,14 @@ from tests.program import Program
 PING = b'{"type":"ping"}'
 PONG = (Opcode.TEXT, b'{"type":"pong"}')
 MEBIBYTE = 1024 * 1024
+#: The longest message of these tests, in bytes.
+LIMIT = 65_536
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     """One program for all of these tests: nothing that they do may harm it."""
-    with Program(tmp_path_factory.mktemp("program")) as started:
+    with Program(tmp_path_factory.mktemp("program"), env={"RINGBACK_API_MAX_BODY_BYTES": str(LIMIT)}) as started:
         yield started
 
 
@@ -40,22 +41,21 @@ def more(data: bytes, *, fin: bool = False) -> Frame:
     return Frame(Opcode.CONT, data, fin)
 
 
-@pytest.mark.parametrize("mebibytes", [1, 40])
-def test_a_message_that_is_too_long_closes_with_1009(program: Program, mebibytes: int) -> None:
+@pytest.mark.parametrize("length", [LIMIT + 1, 40 * MEBIBYTE])
+def test_a_message_that_is_too_long_closes_with_1009(program: Program, length: int) -> None:
     """However much is still to come: the client sends all before it reads, and a reset would hide the reason."""
-    assert MAX_BODY_BYTES == MEBIBYTE
     with RawSocket(program.url) as client:
-        client.send(text(PING.ljust(MAX_BODY_BYTES)))
+        client.send(text(PING.ljust(LIMIT)))
         assert client.frame() == PONG
-        client.send(text(b"x" * (mebibytes * MEBIBYTE + 1)))
+        client.send(text(b"x" * length))
         code, reason = client.closed()
     assert code == 1009
-    assert reason == f"frame with {mebibytes * MEBIBYTE + 1} bytes exceeds limit of {MAX_BODY_BYTES} bytes"
+    assert reason == f"frame with {length} bytes exceeds limit of {LIMIT} bytes"
     assert program.log() == ""
 
 
 def test_a_message_of_pieces_that_is_too_long_closes_with_1009(program: Program) -> None:
-    half = b" " * (MAX_BODY_BYTES // 2)
+    half = b" " * (LIMIT // 2)
     with RawSocket(program.url) as client:
         client.send(text(PING, fin=False), more(half[len(PING) :]), more(half, fin=True))
         assert client.frame() == PONG

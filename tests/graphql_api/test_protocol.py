@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from ringback.graphql_api import websocket
-from ringback.graphql_api.app import routes
+from ringback.graphql_api.app import Application
 from ringback.graphql_api.execution import Engine
 from ringback.graphql_api.limits import Limits
 from ringback.graphql_api.schema import schema
@@ -50,7 +50,7 @@ NAME_RULE = 'Invalid message: "payload.operationName" must be a string or null'
 @pytest_asyncio.fixture
 async def served(api: Api) -> AsyncIterator[Served]:
     await tokens.ensure_admin(ADMIN, "ws")
-    async with serving(routes(api.services, api.engine)) as port:
+    async with serving(Application(api.services, api.engine)) as port:
         yield Served(api, port)
 
 
@@ -362,7 +362,7 @@ async def test_complete_of_the_client_stops_at_once_and_frees_the_id(served: Ser
 async def test_more_operations_than_allowed_get_an_error_each(api: Api) -> None:
     await tokens.ensure_admin(ADMIN, "ws")
     engine = Engine(schema, Limits(subscriptions_per_connection=3))
-    async with serving(routes(api.services, engine)) as port:
+    async with serving(Application(api.services, engine)) as port:
         served = Served(api, port)
         async with served.open() as connection, served.open() as another:
             await init(connection)
@@ -391,7 +391,7 @@ async def test_a_client_that_completes_and_begins_without_end_runs_no_more_than_
     await tokens.ensure_admin(ADMIN, "ws")
     engine = Engine(schema, Limits(subscriptions_per_connection=2))
     most = 0
-    async with serving(routes(api.services, engine)) as port, Served(api, port).open() as connection:
+    async with serving(Application(api.services, engine)) as port, Served(api, port).open() as connection:
         await init(connection)
         for number in range(300):
             await subscribe(connection, CURSORS, str(number))
