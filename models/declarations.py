@@ -86,7 +86,7 @@ def _check_name(problems: Problems, name: str) -> None:
     if not NAME.fullmatch(name):
         problems.add("name", "must be written like spare_part: at most 100 of a-z, 0-9 and _, a letter first")
     elif is_id(name) or name in _NAMES_OF_OTHERS:
-        problems.add("name", f"{name} is the id of something else: choose another name")
+        problems.add("name", "must not be the id of something else: choose another name")
     elif registry.get(name) is not None:
         message = f"The model {name} is tracked in code and cannot be declared: choose another name"
         problems.add("name", message, ProblemCode.CONFLICT)

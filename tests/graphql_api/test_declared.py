@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 
-from ringback.models import clock
+from ringback.models import clock, declarations
+from ringback.models.declared import DeclaredModel
 from ringback.models.event import Change, Event
 from ringback.models.idempotency import IdempotencyKey
 from ringback.models.log import LogEntry
+from ringback.models.publishing import Publication, publish_changes
+from ringback.models.webhook import Action
 from tests.graphql_api.conftest import Api, contents
 from tests.graphql_api.statements import counted
 
@@ -391,3 +394,91 @@ async def test_what_json_refuses(api: Api, item: Any) -> None:
     code, message = await api.error("PublishChanges", input={"changes": [change(item=item)]})
     assert code == "BAD_USER_INPUT"
     assert "Texts in JSON must not hold NUL or lone surrogate characters." in message
+
+
+WHERE_NAMES = "must be written like spare_part: at most 100 of a-z, 0-9 and _, a letter first."
+UNDECLARABLE: list[tuple[dict[str, Any], list[tuple[str, str, str]]]] = [
+    ({"name": ""}, [("INVALID", "name", f"name {WHERE_NAMES}")]),
+    ({"name": "Part"}, [("INVALID", "name", f"name {WHERE_NAMES}")]),
+    ({"name": "x" * 101}, [("INVALID", "name", f"name {WHERE_NAMES}")]),
+    ({"name": "part\n"}, [("INVALID", "name", f"name {WHERE_NAMES}")]),
+    ({"name": "lead"},
+     [("CONFLICT", "name", "The model lead is tracked in code and cannot be declared: choose another name.")]),
+    ({"name": "evt_01h455vb4pex5vsknk084sn02q"},
+     [("INVALID", "name", "name must not be the id of something else: choose another name.")]),
+    ({"name": "site_settings"},
+     [("INVALID", "name", "name must not be the id of something else: choose another name.")]),
+    ({"label": " "}, [("INVALID", "label", "label must not be empty.")]),
+    ({"label": "x" * 201}, [("TOO_LARGE", "label", "label has 201 characters; 200 are allowed.")]),
+    ({"label": "a\nb"}, [("INVALID", "label",
+     "label must be one line of Unicode text, without control characters.")]),
+    ({"description": "x" * 10_001}, [("TOO_LARGE", "description",
+     "description has 10,001 characters; 10,000 are allowed.")]),
+    ({"description": "\0"}, [("INVALID", "description",
+     "description must not hold NUL or lone surrogate characters.")]),
+    ({"jsonSchema": True}, [("INVALID", "jsonSchema",
+     'jsonSchema must be an object, such as {"type": "object", "properties": {…}}.')]),
+    ({"jsonSchema": {"type": "string"}}, [("INVALID", "jsonSchema.type",
+     'jsonSchema.type must be "object": what is published are objects.')]),
+    ({"jsonSchema": {"type": "object", "properties": {"unit_price": {"$ref": "http://127.0.0.1:9/x"}}}},
+     [("INVALID", 'jsonSchema.properties.unit_price["$ref"]',
+       'jsonSchema.properties.unit_price["$ref"] must begin with #: nothing is fetched; put what it refers to into '
+       "$defs.")]),
+    ({"jsonSchema": {"type": "object", "description": "x" * 262_144}}, [("TOO_LARGE", "jsonSchema",
+     "jsonSchema has 262,178 bytes; 262,144 are allowed.")]),
+    ({"sample": {"id": 1, "lines": [{"sku": "a", "colour": 1}]}},
+     [("INVALID", "sample.price", "sample.price is missing."),
+      ("INVALID", "sample.id", "Not a string, but a number."),
+      ("INVALID", "sample.lines[0].colour", "Not a field of this model.")]),
+    ({"sample": "x"}, [("INVALID", "sample", "Not an object, but a string.")]),
+    ({"sample": {"id": "x" * 262_144, "price": 1}},
+     [("TOO_LARGE", "sample", "sample has 262,163 bytes; 262,144 are allowed.")]),
+    ({"name": "", "label": "", "jsonSchema": {}},
+     [("INVALID", "name", f"name {WHERE_NAMES}"), ("INVALID", "label", "label must not be empty."),
+      ("INVALID", "jsonSchema.type", 'jsonSchema.type must be "object": what is published are objects.')]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "expected"), UNDECLARABLE)
+async def test_a_declaration_that_is_refused(
+    api: Api, given: dict[str, Any], expected: list[tuple[str, str, str]]
+) -> None:
+    found = await api.refusals("DeclareModel", input={**PART, **given})
+    assert sorted(found, key=str) == sorted([(code, f"input.{at}", text) for code, at, text in expected], key=str)
+
+
+async def test_there_are_only_so_many_models(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(declarations, "MAX_MODELS", 1)
+    await api.do("DeclareModel", input=PART)
+    await api.do("DeclareModel", input={**PART, "label": "Again"})
+    assert await api.refusals("DeclareModel", input={**PART, "name": "other"}) == [
+        ("TOO_LARGE", "input.name", "There are 1 declared models, as many as are allowed.")
+    ]
+
+
+async def test_a_model_that_code_tracks_by_now(api: Api) -> None:
+    """It was declared before; what is in code counts."""
+    await api.do("DeclareModel", input=PART)
+    row = await DeclaredModel.get(name="part")
+    await DeclaredModel.create(**{**dict(row), "name": "lead"})
+    (shown,) = [m for m in await api.ask("WebhookModels") if m["name"] == "lead"]
+    assert shown["label"] == "Lead: callback request"
+    assert [code for code, _, _ in await refused(api, change(model="lead"))] == ["CONFLICT"]
+
+
+async def test_the_loop_has_its_turn_while_many_changes_are_published(api: Api) -> None:
+    await api.do("DeclareModel", input=PART)
+    for _ in range(3):
+        await api.do("CreateWebhook", input={**HOOK, "condition": "item.id contains 'x' or item.price == 1"})
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    await publish_changes([Publication("part", Action.CREATED, str(n), {"id": "1", "price": 2}) for n in range(500)])
+    task.cancel()
+    assert turns > 5

@@ -4,7 +4,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from ringback.models.ids import Prefix, decode, encode, new_key
+from ringback.models.ids import Prefix, decode, encode, is_id, new_key
 
 KEY = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 TEXT = "evt_01h455vb4pex5vsknk084sn02q"
@@ -44,3 +44,9 @@ def test_an_id_of_another_kind() -> None:
         ValueError, match="^'whk_01h4.*' is not an id of this kind; expected one that begins with evt_$"
     ):
         decode(Prefix.EVENT, encode(Prefix.WEBHOOK, KEY))
+
+
+def test_what_looks_like_an_id() -> None:
+    assert all(is_id(encode(prefix, new_key())) for prefix in Prefix)
+    for text in ("", "evt", "lead_time", TEXT[:-1], TEXT + "0", TEXT.upper(), TEXT.replace("evt", "job"), TEXT + "\n"):
+        assert not is_id(text), text

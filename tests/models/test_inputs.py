@@ -7,7 +7,7 @@ import pytest
 
 from ringback.models.errors import InputRejected, Problem, ProblemCode
 from ringback.models.ids import Prefix
-from ringback.models.inputs import Problems, check_unchanged, did_you_mean, is_storable, key_of, not_found
+from ringback.models.inputs import MAX_PROBLEMS, Problems, check_unchanged, did_you_mean, is_storable, key_of, not_found
 
 NOON = dt.datetime(2026, 1, 31, 12, tzinfo=dt.UTC)
 
@@ -128,3 +128,14 @@ def test_a_lost_update() -> None:
 def test_a_hint() -> None:
     assert did_you_mean("leed", ["lead", "customer_order"]) == ": did you mean lead?"
     assert did_you_mean("x", ["lead"]) == ""
+
+
+def test_so_many_problems_are_enough() -> None:
+    problems = Problems()
+    for number in range(MAX_PROBLEMS + 5):
+        assert problems.are_many == (number >= MAX_PROBLEMS)
+        problems.add("a", "must be b", within=f".c_d[{number}]")
+    with pytest.raises(InputRejected) as refused:
+        problems.refuse_if_any()
+    assert len(refused.value.problems) == MAX_PROBLEMS
+    assert refused.value.problems[-1].within == ".c_d[99]"

@@ -19,6 +19,7 @@ from ringback.models.templates import (
     compile_condition,
     compile_template,
     scope,
+    unknown_paths,
 )
 from ringback.models.templates.filters import FILTERS
 from ringback.models.templates.limits import MAX_PAUSE_MS, RENDER_BUDGET_MS, LimitReached, Meter, TimeUp
@@ -595,3 +596,36 @@ def test_scope_holds_item_and_event_only() -> None:
             "created_at": "2026-01-02T03:04:05Z",
         },
     }
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ('item["unit price"]', 'item["unit price"]'),
+        ('item["a.b"]["c"]', 'item["a.b"].c'),
+        ('item["x[]"][].y', 'item["x[]"][0].y'),
+        ('item["q*"].*', 'item["q*"].any.thing'),
+        ("item.größe", "item.größe"),
+    ],
+)
+def test_a_field_whose_name_is_no_plain_one_stands_in_brackets(path: str, asked: str) -> None:
+    assert check_template(f"{{{{ {asked} }}}}", fields=[path], sample={}) == []
+    assert check_template(f"{{{{ {asked} }}}}", fields=["item.id"], sample={}) != []
+
+
+def test_unknown_names_next_to_bracketed_ones_are_found() -> None:
+    fields = ['item["a.b"]["c"]', 'item["x y"][].z']
+    assert unknown_paths('{{ item["a.b"].d }}{{ item["x y"][0].z }}{{ item.a }}', fields=fields) == {
+        'item["a.b"].d',
+        "item.a",
+    }
+
+
+def test_unknown_paths() -> None:
+    source = (
+        "{% for row in item.rows %}{{ row.x }}{{ row.y }}{% endfor %}{{ item.gone | no_such_filter }}{{ event.id }}"
+    )
+    assert unknown_paths(source, fields=["item.rows[].x"]) == {"row.y", "item.gone"}
+    assert unknown_paths(source, fields=["item.rows[].x", "item.rows[].y", "item.gone"]) == set()
+    assert unknown_paths("item.a == item.b", fields=["item.a"], is_condition=True) == {"item.b"}
+    assert unknown_paths("{{ item.a", fields=[]) == unknown_paths("item.a ==", fields=[], is_condition=True) == set()
