@@ -55,12 +55,12 @@ async def working(
 ) -> AsyncIterator[Working]:
     """Deliver events while the block runs, on the running loop and an open database.
 
-    SQLite serves one worker process at a time; a second one is refused with ConfigurationError.
+    SQLite serves one worker process at a time; a second one is refused with ConfigurationError. On Postgres any number
+    of them share the work, and what a dead one left is found by its leases.
     """
-    with _only_worker(settings):
-        lost = await claims.expire_all()
-        if lost:
-            logger.info("leases of a stopped worker ended", action="recover", events=lost)
+    with _only_worker(settings) if settings.is_embedded else contextlib.nullcontext():
+        if settings.is_embedded:
+            await _recover()
         async with Sender(policy) as sender, _recording() as recorder:
             state = Working()
             broker = open_broker(settings.broker_url)
@@ -103,6 +103,13 @@ async def _recording() -> AsyncIterator[Recorder]:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(recorder.drain(), WRITE_SECONDS)
         await _stopped(running)
+
+
+async def _recover() -> None:
+    """End the leases of the worker that was here before: there is no other."""
+    lost = await claims.expire_all()
+    if lost:
+        logger.info("leases of a stopped worker ended", action="recover", events=lost)
 
 
 async def _stopped(task: asyncio.Task[None]) -> None:

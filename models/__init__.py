@@ -22,8 +22,8 @@ Either let Ringback open the database, whose Tortoise models are then yours to u
     async with opened(settings):
         await Car.create(plate="KA 1")
 
-or keep your own Tortoise configuration, with `sqlite_connection(path)` among its connections and `**tortoise_apps()`
-among its apps:
+or keep your own Tortoise configuration, with `sqlite_connection(path)` or `postgres_connection(url)` among its
+connections and `**tortoise_apps()` among its apps:
 
     await migrate_config(config)
     async with opened_config(config):
@@ -40,7 +40,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ringback.models.addresses import AddressPolicy
-    from ringback.models.db import migrate, migrate_config, opened, opened_config, sqlite_connection, tortoise_apps
+    from ringback.models.databases import postgres_connection, sqlite_connection
+    from ringback.models.db import migrate, migrate_config, opened, opened_config, tortoise_apps
     from ringback.models.errors import ConfigurationError, InputRejected, RingbackError, TrackingError
     from ringback.models.inboxes import InboxAddresses
     from ringback.models.querysets import RecordedManager, RecordedQuerySet
@@ -75,6 +76,7 @@ __all__ = [
     "migrate_config",
     "opened",
     "opened_config",
+    "postgres_connection",
     "secret_box",
     "sqlite_connection",
     "tortoise_apps",
@@ -83,7 +85,8 @@ __all__ = [
 
 _HOMES = {
     "addresses": ("AddressPolicy",),
-    "db": ("migrate", "migrate_config", "opened", "opened_config", "sqlite_connection", "tortoise_apps"),
+    "databases": ("postgres_connection", "sqlite_connection"),
+    "db": ("migrate", "migrate_config", "opened", "opened_config", "tortoise_apps"),
     "errors": ("ConfigurationError", "InputRejected", "RingbackError", "TrackingError"),
     "inboxes": ("InboxAddresses",),
     "querysets": ("RecordedManager", "RecordedQuerySet"),

@@ -1,8 +1,9 @@
 """Opening the database: its Tortoise configuration, its migrations, and the registry of tracked models.
 
 An application that lets Ringback open its database names its modules in the settings and uses `migrate()` and
-`opened()`. One that has a Tortoise configuration of its own puts `tortoise_apps()` and `sqlite_connection()` into it,
-and uses `migrate_config()` and `opened_config()`, or calls `connect()` after its own `Tortoise.init()`.
+`opened()`. One that has a Tortoise configuration of its own puts `tortoise_apps()` and `sqlite_connection()` or
+`postgres_connection()` into it, and uses `migrate_config()` and `opened_config()`, or calls `connect()` after its own
+`Tortoise.init()`.
 """
 
 import contextlib
@@ -14,7 +15,6 @@ from inspect import isclass
 from pathlib import Path
 from typing import Any
 
-from filelock import AsyncFileLock, Timeout
 from tortoise import Tortoise
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.connection import get_connection
@@ -23,6 +23,7 @@ from tortoise.migrations.executor import MigrationExecutor
 from tortoise.models import Model
 from tortoise.transactions import in_transaction
 
+from ringback.models.databases import Database, PostgresDatabase, SqliteFile, database_of
 from ringback.models.errors import ConfigurationError
 from ringback.models.settings import Settings
 from ringback.models.tracking import connect
@@ -44,8 +45,6 @@ MODULES = (
     "ringback.models.webhook",
 )
 MIGRATIONS = "ringback.models.migrations"
-#: How long a migration run by another process is waited for, in seconds.
-MIGRATION_LOCK_SECONDS = 120.0
 
 
 def tortoise_apps(modules: Iterable[str] = (), *, connection: str = CONNECTION) -> dict[str, dict[str, Any]]:
@@ -72,20 +71,24 @@ def tortoise_apps(modules: Iterable[str] = (), *, connection: str = CONNECTION) 
     return apps
 
 
-def sqlite_connection(path: Path | str) -> dict[str, Any]:
-    """The connection of a Tortoise configuration: a database file, opened with Ringback's own client."""
-    return {"engine": "ringback.models.sqlite", "credentials": {"file_path": str(path)}}
+def chosen_database(settings: Settings) -> Database:
+    """The database that the settings name."""
+    if settings.is_embedded:
+        return SqliteFile(settings.database_path)
+    return PostgresDatabase(settings.database_url, settings.database_pool_size)
 
 
-def tortoise_config(path: Path, modules: Iterable[str] = ()) -> dict[str, Any]:
-    """The whole Tortoise configuration for a database file."""
-    connections = {CONNECTION: sqlite_connection(path)}
+def tortoise_config(database: Database, modules: Iterable[str] = ()) -> dict[str, Any]:
+    """The whole Tortoise configuration for a database."""
+    connections = {CONNECTION: database.connection()}
     return {"connections": connections, "apps": tortoise_apps(modules), "use_tz": True, "timezone": "UTC"}
 
 
 def prepare_data_dir(settings: Settings) -> None:
     """Make the data directory; raises ConfigurationError when it, or the database in it, cannot be written."""
-    for folder in (settings.data_dir, settings.database_path.parent):
+    database = chosen_database(settings)
+    folders = {settings.data_dir, *([database.path.parent] if isinstance(database, SqliteFile) else [])}
+    for folder in folders:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             probe = folder / f".probe-{os.getpid()}"
@@ -96,11 +99,8 @@ def prepare_data_dir(settings: Settings) -> None:
                 f"cannot write to {folder} ({error.strerror}): make it writable, "
                 "or set RINGBACK_DATA_DIR to another folder"
             ) from error
-    path = settings.database_path
-    if path.exists() and not os.access(path, os.W_OK):
-        raise ConfigurationError(
-            f"cannot write to {path}: make it writable, or set RINGBACK_DATABASE_URL to another file"
-        )
+    if isinstance(database, SqliteFile):
+        database.check_writable()
 
 
 @contextlib.asynccontextmanager
@@ -110,7 +110,7 @@ async def opened(settings: Settings) -> AsyncIterator[None]:
     Raises ConfigurationError when it cannot be opened, is older than this program and not migrated yet, or is newer.
     """
     settings.load_models()
-    async with opened_config(tortoise_config(settings.database_path, settings.models)):
+    async with opened_config(tortoise_config(chosen_database(settings), settings.models)):
         yield
 
 
@@ -121,12 +121,12 @@ async def opened_config(config: Mapping[str, Any]) -> AsyncIterator[None]:
     It is `Tortoise.init()`, `connect()` and `Tortoise.close_connections()`, with the same checks as `opened()`. Where a
     framework opens Tortoise for you, let it, with `_enable_global_fallback=True`: deliveries run in tasks of their own.
     """
-    path, connection = _database(config)
+    database, connection = _database(config)
     async with _initialised(config, everywhere=True):
-        missing = set(known_migrations()) - await _applied(path, connection)
+        missing = set(known_migrations()) - await _applied(database, connection)
         if missing:
             raise ConfigurationError(
-                f"the database {path} is older than this program (it lacks {min(missing)}): run `ringback migrate`"
+                f"the database {database} is older than this program (it lacks {min(missing)}): run `ringback migrate`"
             )
         connect()
         yield
@@ -140,10 +140,13 @@ async def migrate(settings: Settings) -> list[str]:
     """
     settings.load_models()
     prepare_data_dir(settings)
-    config = tortoise_config(settings.database_path, settings.models)
+    database = chosen_database(settings)
+    config = tortoise_config(database, settings.models)
+    async with _initialised(config):
+        await database.reachable(CONNECTION, settings.start_timeout_seconds)
     applied = await migrate_config(config)
     if any("migrations" not in app for app in config["apps"].values()):
-        async with _locked(settings.database_path), _initialised(config):
+        async with database.locked(), _initialised(config):
             await Tortoise.generate_schemas(safe=True)
     return applied
 
@@ -156,10 +159,10 @@ async def migrate_config(config: Mapping[str, Any]) -> list[str]:
     """
     config = dict(config)
     apps: dict[str, Any] = config["apps"]
-    path, connection = _database(config)
+    database, connection = _database(config)
     own = {label: app for label, app in apps.items() if "migrations" in app and label != APP}
-    async with _locked(path), _initialised(config):
-        await _applied(path, connection)
+    async with database.locked(), _initialised(config):
+        await _applied(database, connection)
         async with in_transaction(connection) as db:
             applied = await _run(db, {APP: apps[APP]})
         for name in sorted({app["default_connection"] for app in own.values()}):
@@ -170,23 +173,22 @@ async def migrate_config(config: Mapping[str, Any]) -> list[str]:
 
 async def _run(db: BaseDBAsyncClient, apps: dict[str, Any]) -> list[str]:
     executor = MigrationExecutor(db, apps)
+    # Looking for what is applied must not fail: on Postgres that would be the end of the transaction.
+    await executor.recorder.ensure_schema(executor._schema_editor(atomic=False))
     steps = [f"{s.migration.app_label}.{s.migration.name}" for s in await executor.plan()]
     if steps:
         await executor.migrate(direction="forward")
     return steps
 
 
-def _database(config: Mapping[str, Any]) -> tuple[Path, str]:
-    """The file and the name of the connection that holds Ringback's tables."""
+def _database(config: Mapping[str, Any]) -> tuple[Database, str]:
+    """The database that holds Ringback's tables, and the name of its connection."""
     if APP not in config["apps"]:
         raise ConfigurationError(
             "the Tortoise configuration lacks Ringback's models: put tortoise_apps() into its apps"
         )
     connection = config["apps"][APP]["default_connection"]
-    credentials = config["connections"][connection]
-    if not isinstance(credentials, Mapping) or "file_path" not in credentials.get("credentials", {}):
-        raise ConfigurationError(f"the connection {connection!r} names no file: write it with sqlite_connection(path)")
-    return Path(credentials["credentials"]["file_path"]), connection
+    return database_of(connection, config), connection
 
 
 @contextlib.asynccontextmanager
@@ -198,48 +200,25 @@ async def _initialised(config: Mapping[str, Any], *, everywhere: bool = False) -
         await Tortoise.close_connections()
 
 
-@contextlib.asynccontextmanager
-async def _locked(path: Path) -> AsyncIterator[None]:
-    lock = AsyncFileLock(f"{path}.migrate.lock", timeout=MIGRATION_LOCK_SECONDS)
-    try:
-        await lock.acquire()
-    except Timeout as error:
-        raise ConfigurationError(
-            f"another process has been migrating {path} for {MIGRATION_LOCK_SECONDS:g} s: wait for it, or end it"
-        ) from error
-    except OSError as error:
-        raise ConfigurationError(f"cannot write to {path.parent} ({error.strerror}): make it writable") from error
-    try:
-        yield
-    finally:
-        await lock.release()
-
-
-async def _applied(path: Path, connection: str = CONNECTION) -> set[str]:
+async def _applied(database: Database, connection: str) -> set[str]:
     """The migrations that the database has seen.
 
-    Raises ConfigurationError when the file is no database, or this program does not know all of them.
+    Raises ConfigurationError when it cannot be read, or this program does not know all of them.
     """
     query = f"SELECT name FROM tortoise_migrations WHERE app = '{APP}'"
     try:
         applied = {row["name"] for row in await get_connection(connection).execute_query_dict(query)}
-    except OperationalError as error:
-        if "no such table" not in str(error):
-            raise ConfigurationError(_cannot_open(path, error)) from error
-        applied = set()
     except BaseORMException as error:
-        raise ConfigurationError(_cannot_open(path, error)) from error
+        if not isinstance(error, OperationalError) or not database.is_empty(error):
+            raise database.cannot_open(error) from error
+        applied = set()
     unknown = sorted(applied - set(known_migrations()))
     if unknown:
         raise ConfigurationError(
-            f"the database {path} is newer than this program (it has {unknown[-1]}): "
+            f"the database {database} is newer than this program (it has {unknown[-1]}): "
             "upgrade Ringback, or use another database"
         )
     return applied
-
-
-def _cannot_open(path: Path, error: Exception) -> str:
-    return f"cannot open the database {path} ({error}): set RINGBACK_DATABASE_URL to another file, or restore this one"
 
 
 def known_migrations() -> list[str]:

@@ -6,9 +6,11 @@ descriptions, and a test compares the two.
 
 import importlib
 import re
+from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -22,6 +24,8 @@ Network = IPv4Network | IPv6Network
 MAX_TIMEOUT_SECONDS = 30.0
 #: What a lease must outlast the longest timeout by, in seconds: rendering, recording and a busy machine.
 LEASE_MARGIN_SECONDS = 10.0
+#: How the URL of a Postgres database begins.
+POSTGRES = ("postgres", "postgresql")
 #: Where what listens on every address is reached from this machine.
 _REACHED_AT = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # nothing is bound here
 
@@ -37,7 +41,18 @@ class Settings(BaseSettings):
         Path(".ringback"), description="Where the embedded default keeps its database, keys and first admin token."
     )
     database_url: str = Field(
-        "", description="`sqlite://PATH`; empty means `ringback.db` in the data directory. Other databases come later."
+        "",
+        description="`postgres://USER:PASSWORD@HOST:PORT/NAME`, with `?sslmode=…` and the other options of Postgres's "
+        "URLs, or `sqlite://PATH`; empty means `ringback.db` in the data directory.",
+    )
+    database_pool_size: int = Field(
+        10, ge=2, le=1_000, description="Connections to Postgres that one process opens at most."
+    )
+    start_timeout_seconds: float = Field(
+        60.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="How long a database that is away is waited for at the start, in seconds.",
     )
     broker_url: str = Field(
         "",
@@ -138,9 +153,17 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _database_url(cls, value: str) -> str:
-        if value and not value.startswith("sqlite://"):
-            raise ValueError(f"{value.split(':', 1)[0]}:// is not supported by this version; use sqlite://PATH")
-        if value and (value.removeprefix("sqlite://") in ("", ":memory:") or "?" in value):
+        scheme, separator, rest = value.partition("://")
+        if not value:
+            return value
+        if scheme in POSTGRES and separator:
+            if find_spec("asyncpg") is None:
+                raise ValueError("Postgres needs a driver that is not installed: pip install 'ringback[postgres]'")
+            if not urlsplit(value).path.strip("/"):
+                raise ValueError("name the database: postgres://USER:PASSWORD@HOST:PORT/NAME")
+        elif scheme != "sqlite" or not separator:
+            raise ValueError("must begin with postgres:// or sqlite://; there is no driver for any other database")
+        elif rest in ("", ":memory:") or "?" in rest:
             raise ValueError("name a file after sqlite:// and nothing else")
         return value
 
@@ -175,8 +198,8 @@ class Settings(BaseSettings):
 
     @property
     def database_path(self) -> Path:
-        """The SQLite file."""
-        if self.database_url:
+        """The SQLite file of a database that is not on Postgres."""
+        if self.database_url.startswith("sqlite://"):
             return Path(self.database_url.removeprefix("sqlite://"))
         return self.data_dir / "ringback.db"
 

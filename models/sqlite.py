@@ -6,9 +6,7 @@ What differs from Tortoise's own, and why:
   second process does the same.
 - Writers queue in one FIFO gate instead of meeting on SQLite's busy timeout, which is unfair and slow.
 - Reads outside of transactions have a connection of their own, so that in WAL mode they wait for no writer.
-- Entering and leaving a transaction survive cancellation, every failed block is rolled back, and a connection that
-  outlives its transaction (a task started inside one inherits it, or SQLite gave it up on a full disk) refuses to work
-  instead of writing elsewhere.
+- Transactions are those of `models.transactions`; one that SQLite gave up by itself refuses to work too.
 - Scripts inside a transaction stay inside it; Python's `executescript()` commits first.
 - Comparisons that ignore case (`icontains` and its like are UPPER(…) LIKE UPPER(…)) know all letters, not ASCII alone.
 - `synchronous=FULL`: what was acknowledged survives a power cut.
@@ -17,22 +15,13 @@ Use it as a Tortoise engine: `{"engine": "ringback.models.sqlite", "credentials"
 file; a database in memory cannot be read by a second connection.
 """
 
-import asyncio
 import sqlite3
-from collections.abc import Coroutine, Iterator, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import aiosqlite
-from tortoise.backends.base.client import (
-    BaseDBAsyncClient,
-    ConnectionWrapper,
-    NestedTransactionContext,
-    TransactionalDBClient,
-    TransactionContext,
-)
+from tortoise.backends.base.client import BaseDBAsyncClient, ConnectionWrapper
 from tortoise.backends.sqlite import client as tortoise_sqlite
-from tortoise.connection import ConnectionToken, get_connections
-from tortoise.context import get_current_context
 from tortoise.exceptions import (
     ConfigurationError,
     DBConnectionError,
@@ -41,9 +30,8 @@ from tortoise.exceptions import (
     TransactionManagementError,
 )
 
-from ringback.models.transactions import ENDED, RecordingClient, UnitOfWork, finish
+from ringback.models.transactions import RecordingClient, RecordingTransaction, finish
 
-T = TypeVar("T")
 Rows = list[dict[str, Any]]
 #: How many rows a statement touched, and the rows it gave.
 Counted = tuple[int, Sequence[dict[str, Any]]]
@@ -102,20 +90,10 @@ class SqliteClient(RecordingClient, tortoise_sqlite.SqliteClient):
     async def execute_many(self, query: str, values: list[list[Any]]) -> None:
         """Run one statement for many rows, all or nothing."""
         async with self._in_transaction() as tx:
-            await cast(SqliteTransaction, tx).execute_many(query, values)
+            await tx.execute_many(query, values)
 
-    def _in_transaction(self) -> TransactionContext:
-        self._check_outside()
-        return _WriteTransaction(SqliteTransaction(self, UnitOfWork()), self._lock)
-
-    def _check_outside(self) -> None:
-        """Refuse to wait for a gate that the caller's own transaction holds: that would be for ever."""
-        context = get_current_context()
-        inner = context and context.connections._get_storage().get(self.connection_name)
-        if isinstance(inner, SqliteTransaction) and inner.client is self and not inner._finalized:
-            raise TransactionManagementError(
-                "a transaction is open here; use its connection, not one that was taken before it"
-            )
+    def _new_transaction(self) -> "SqliteTransaction":
+        return SqliteTransaction(self)
 
 
 class _Reader(tortoise_sqlite.SqliteClient):
@@ -149,155 +127,63 @@ class _Connection(ConnectionWrapper[Any]):
         return self.connection
 
 
-class SqliteTransaction(tortoise_sqlite.SqliteTransactionWrapper):
-    """The connection inside a transaction or savepoint; `unit` is shared by all of its levels, `outer` is the next."""
+class SqliteTransaction(RecordingTransaction, tortoise_sqlite.SqliteTransactionWrapper):
+    """The connection inside a transaction or savepoint."""
 
-    def __init__(self, connection: "SqliteClient | SqliteTransaction", unit: UnitOfWork) -> None:
-        super().__init__(connection)
-        self.unit = unit
-        self.outer = connection if isinstance(connection, SqliteTransaction) else None
-        self.client: SqliteClient = connection.client if isinstance(connection, SqliteTransaction) else connection
+    BEGIN = "BEGIN IMMEDIATE"
+    GIVEN_UP = "SQLite has rolled this transaction back by itself, after an error such as a full disk"
+
+    def __init__(self, parent: "SqliteClient | SqliteTransaction") -> None:
+        super().__init__(parent)
+        self._belong_to(parent)
 
     def acquire_connection(self) -> ConnectionWrapper[Any]:
         """The connection for one statement; refused when the transaction has ended."""
         self.check_open()
         return super().acquire_connection()
 
-    def check_open(self) -> None:
-        """Raises TransactionManagementError when the transaction has ended, on whatever level and by whomever."""
-        level: SqliteTransaction | None = self
-        while level is not None:
-            if level._finalized:
-                raise TransactionManagementError(ENDED)
-            level = level.outer
-        if not self._connection.in_transaction:
-            raise TransactionManagementError(
-                "SQLite has rolled this transaction back by itself, after an error such as a full disk"
-            )
-
     async def execute_script(self, query: str) -> None:
         """Run the statements of a script one by one, inside the transaction."""
         for statement in _statements(query):
             await self.execute_query(statement)
+
+    async def acquire(self) -> None:
+        """Go through the gate."""
+        client = cast(SqliteClient, self.client)
+        await client._lock.acquire()
+        try:
+            await client.create_connection(with_db=True)
+        except BaseException:
+            client._lock.release()
+            raise
+        self._connection = cast(aiosqlite.Connection, client._connection)
+
+    async def release(self) -> None:
+        """Leave the gate."""
+        cast(SqliteClient, self.client)._lock.release()
 
     async def begin(self) -> None:
         """Take SQLite's write lock at once."""
         if self._connection.in_transaction:  # a rollback must have failed
             await self._connection.rollback()
         try:
-            await self._connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
+            await super().begin()
+        except OperationalError as error:
             raise TransactionManagementError(error) from error
 
-    async def commit(self) -> None:
-        """Run the steps before the commit, COMMIT, then run the steps after it.
-
-        A savepoint is released instead: only the outermost COMMIT is real.
-        """
-        self.check_open()
-        if self.outer is not None:
-            await self.release_savepoint()
-            self._finalized = True
-            return
-        await self.unit.run_before_commit()
-        self.check_open()
+    async def _step(self, statement: str) -> None:
         try:
-            await finish(_translated(super().commit()))
-        finally:
-            if self._finalized:
-                self.unit.run_on_commit()
+            await self._connection.execute(statement)
+        except sqlite3.IntegrityError as error:
+            raise IntegrityError(error) from error
+        except sqlite3.OperationalError as error:
+            raise OperationalError(error) from error
 
-    async def rollback(self) -> None:
-        """Undo everything since BEGIN, or since the savepoint."""
-        if self.outer is not None:
-            await self.savepoint_rollback()
-            self._finalized = True
-            return
-        await finish(_translated(super().rollback()))
+    def _is_open(self) -> bool:
+        return self._connection.in_transaction
 
-    async def savepoint(self) -> None:
-        """Begin a savepoint."""
-        self.check_open()
-        await finish(_translated(super().savepoint()))
-
-    async def release_savepoint(self) -> None:
-        """Keep what was written since the savepoint, as far as the outermost transaction is."""
-        self.check_open()
-        await finish(_translated(super().release_savepoint()))
-
-    async def savepoint_rollback(self) -> None:
-        """Undo everything since the savepoint."""
-        self.check_open()
-        await finish(_translated(super().savepoint_rollback()))
-
-    def _in_transaction(self) -> TransactionContext:
-        self.check_open()
-        return _Savepoint(SqliteTransaction(self, self.unit))
-
-
-class _WriteTransaction(TransactionContext):
-    """Through the gate, BEGIN, the block, COMMIT or ROLLBACK, out of the gate: whatever is cancelled when."""
-
-    def __init__(self, tx: SqliteTransaction, gate: asyncio.Lock) -> None:
-        self.client = tx
-        self.connection_name = tx.connection_name
-        self._gate = gate
-        self._token: ConnectionToken | None = None
-
-    async def __aenter__(self) -> TransactionalDBClient:
-        tx = cast(SqliteTransaction, self.client)
-        connections = get_connections()  # raises without a Tortoise context, when there is nothing to undo yet
-        await self._gate.acquire()
-        try:
-            await finish(self._open(tx))
-        except BaseException:
-            try:
-                if tx._connection is not None and tx._connection.in_transaction:
-                    await tx.rollback()
-            finally:
-                self._gate.release()
-            raise
-        self._token = connections.set(self.connection_name, tx)
-        return tx
-
-    async def _open(self, tx: SqliteTransaction) -> None:
-        await tx.client.create_connection(with_db=True)
-        tx._connection = cast(aiosqlite.Connection, tx.client._connection)
-        await tx.begin()
-
-    async def __aexit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
-        tx = cast(SqliteTransaction, self.client)
-        try:
-            if not tx._finalized:
-                await self._leave(tx, failed=exc_type is not None)
-        finally:
-            if self._token is not None:
-                get_connections().reset(self._token)
-            self._gate.release()
-
-    async def _leave(self, tx: SqliteTransaction, *, failed: bool) -> None:
-        if failed:
-            await tx.rollback()
-            return
-        try:
-            await tx.commit()
-        except BaseException:
-            if not tx._finalized:
-                await tx.rollback()
-            raise
-
-
-class _Savepoint(NestedTransactionContext):
-    """A transaction within a transaction; a failed one is always rolled back to where it began."""
-
-    async def __aexit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
-        level = cast(SqliteTransaction, self.client)
-        if level._finalized:
-            return
-        if exc_type is None:
-            await level.release_savepoint()
-        elif level._connection.in_transaction:
-            await level.savepoint_rollback()
+    def _nested(self) -> "SqliteTransaction":
+        return SqliteTransaction(self)
 
 
 async def _connected(path: str, pragmas: dict[str, Any]) -> aiosqlite.Connection:
@@ -316,16 +202,6 @@ async def _connected(path: str, pragmas: dict[str, Any]) -> aiosqlite.Connection
             raise DBConnectionError(f"cannot open {path}: {error}") from error
         raise
     return connection
-
-
-async def _translated(step: Coroutine[Any, Any, T]) -> T:
-    """The step, with sqlite3's errors as Tortoise's."""
-    try:
-        return await step
-    except sqlite3.IntegrityError as error:
-        raise IntegrityError(error) from error
-    except sqlite3.OperationalError as error:
-        raise OperationalError(error) from error
 
 
 def _statements(script: str) -> Iterator[str]:

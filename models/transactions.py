@@ -1,16 +1,26 @@
 """What every database client of Ringback adds to Tortoise's transactions, whoever opens them.
 
 Tortoise has no hook before or after a commit, and entering or leaving one of its transactions does not survive
-cancellation. `UnitOfWork` is what the connection of a transaction carries to mend that; `models.sqlite` builds on it.
+cancellation. `RecordingTransaction` is the connection of a transaction that mends that: it carries a `UnitOfWork`, is
+rolled back by every error that leaves its block, and refuses to work when it has ended (a task started inside a
+transaction inherits its connection). `models.sqlite` and `models.postgres` build on it.
 """
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import structlog
-from tortoise.backends.base.client import BaseDBAsyncClient, TransactionContext
+from tortoise.backends.base.client import (
+    BaseDBAsyncClient,
+    NestedTransactionContext,
+    TransactionalDBClient,
+    TransactionContext,
+)
+from tortoise.connection import ConnectionToken, get_connections
+from tortoise.context import get_current_context
 from tortoise.exceptions import TransactionManagementError
 from tortoise.models import Model
 
@@ -90,8 +100,193 @@ class UnitOfWork:
                 logger.exception("a step after a commit failed", action="commit")
 
 
-class RecordingClient:
-    """Marks a Tortoise client whose transactions carry a `UnitOfWork`."""
+class RecordingClient(BaseDBAsyncClient):
+    """A Tortoise client whose transactions carry a `UnitOfWork`."""
+
+    @abstractmethod
+    def _new_transaction(self) -> "RecordingTransaction":
+        """A transaction that has not begun."""
+
+    def _in_transaction(self) -> TransactionContext:
+        self._check_outside()
+        return _Outermost(self._new_transaction())
+
+    def _check_outside(self) -> None:
+        """Refuse to work beside the caller's own open transaction: it may hold what would be waited for, for ever."""
+        context = get_current_context()
+        inner = context and context.connections._get_storage().get(self.connection_name)
+        if isinstance(inner, RecordingTransaction) and inner.client is self and not inner._finalized:
+            raise TransactionManagementError(
+                "a transaction is open here; use its connection, not one that was taken before it"
+            )
+
+
+class RecordingTransaction(TransactionalDBClient):
+    """The connection inside a transaction or savepoint; `unit` is shared by all of its levels, `outer` is the next.
+
+    Mixed into the driver's own wrapper, which works on `_connection`.
+    """
+
+    #: How a transaction begins, and what it says when the database ended it by itself.
+    BEGIN: ClassVar[str] = "BEGIN"
+    GIVEN_UP: ClassVar[str]
+
+    client: RecordingClient
+    outer: "RecordingTransaction | None"
+    unit: UnitOfWork
+    _savepoint: str | None
+
+    def _belong_to(self, parent: "RecordingClient | RecordingTransaction") -> None:
+        """Take a place below a client, or within another level."""
+        self._savepoint = None
+        if isinstance(parent, RecordingTransaction):
+            self.client, self.outer, self.unit = parent.client, parent, parent.unit
+        else:
+            self.client, self.outer, self.unit = parent, None, UnitOfWork()
+
+    @abstractmethod
+    async def acquire(self) -> None:
+        """Wait for what a transaction needs for itself: the write gate, a connection of the pool."""
+
+    @abstractmethod
+    async def release(self) -> None:
+        """Give it back."""
+
+    @abstractmethod
+    async def _step(self, statement: str) -> None:
+        """Run a statement that begins or ends a level, with the driver's errors as Tortoise's."""
+
+    @abstractmethod
+    def _is_open(self) -> bool:
+        """Whether the database has a transaction open on this connection."""
+
+    @abstractmethod
+    def _nested(self) -> "RecordingTransaction":
+        """A level within this one."""
+
+    def check_open(self) -> None:
+        """Raises TransactionManagementError when the transaction has ended, on whatever level and by whomever."""
+        level: RecordingTransaction | None = self
+        while level is not None:
+            if level._finalized:
+                raise TransactionManagementError(ENDED)
+            level = level.outer
+        if not self._is_open():
+            raise TransactionManagementError(self.GIVEN_UP)
+
+    async def begin(self) -> None:
+        """Begin; raises TransactionManagementError when the database cannot."""
+        await finish(self._step(self.BEGIN))
+
+    async def commit(self) -> None:
+        """Run the steps before the commit, COMMIT, then run the steps after it.
+
+        A savepoint is released instead: only the outermost COMMIT is real.
+        """
+        self.check_open()
+        if self.outer is not None:
+            await self.release_savepoint()
+            return
+        await self.unit.run_before_commit()
+        self.check_open()
+        try:
+            await finish(self._end("COMMIT"))
+        finally:
+            if self._finalized:
+                self.unit.run_on_commit()
+
+    async def rollback(self) -> None:
+        """Undo everything since BEGIN, or since the savepoint."""
+        if self.outer is not None:
+            await self.savepoint_rollback()
+            return
+        if self._finalized:
+            raise TransactionManagementError(ENDED)
+        if self._is_open():
+            await finish(self._end("ROLLBACK"))
+        self._finalized = True
+
+    async def savepoint(self) -> None:
+        """Begin a savepoint."""
+        self.check_open()
+        self._savepoint = f"ringback_{id(self):x}"
+        await finish(self._step(f"SAVEPOINT {self._savepoint}"))
+
+    async def release_savepoint(self) -> None:
+        """Keep what was written since the savepoint, as far as the outermost transaction is."""
+        self.check_open()
+        await finish(self._end(f"RELEASE {self._savepoint}"))
+
+    async def savepoint_rollback(self) -> None:
+        """Undo everything since the savepoint."""
+        self.check_open()
+        await finish(self._end(f"ROLLBACK TO {self._savepoint}"))
+
+    async def _end(self, statement: str) -> None:
+        # Within the step that survives cancellation: what has ended is known to have ended.
+        await self._step(statement)
+        self._finalized = True
+
+    def _in_transaction(self) -> TransactionContext:
+        self.check_open()
+        return _Savepoint(self._nested())
+
+
+class _Outermost(TransactionContext):
+    """Acquire, BEGIN, the block, COMMIT or ROLLBACK, release: whatever is cancelled when."""
+
+    def __init__(self, tx: RecordingTransaction) -> None:
+        self.client = tx
+        self._tx = tx
+        self._token: ConnectionToken | None = None
+
+    async def __aenter__(self) -> TransactionalDBClient:
+        tx = self._tx
+        connections = get_connections()  # raises without a Tortoise context, when there is nothing to undo yet
+        await tx.acquire()
+        try:
+            await tx.begin()
+        except BaseException:
+            try:
+                await tx.rollback()
+            finally:
+                await finish(tx.release())
+            raise
+        self._token = connections.set(tx.connection_name, tx)
+        return tx
+
+    async def __aexit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
+        try:
+            if not self._tx._finalized:
+                await self._leave(failed=exc_type is not None)
+        finally:
+            if self._token is not None:
+                get_connections().reset(self._token)
+            await finish(self._tx.release())
+
+    async def _leave(self, *, failed: bool) -> None:
+        if failed:
+            await self._tx.rollback()
+            return
+        try:
+            await self._tx.commit()
+        except BaseException:
+            if not self._tx._finalized:
+                await self._tx.rollback()
+            raise
+
+
+class _Savepoint(NestedTransactionContext):
+    """A transaction within a transaction; a failed one is always rolled back to where it began."""
+
+    async def __aexit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
+        level = cast(RecordingTransaction, self.client)
+        if level._finalized:
+            return
+        if exc_type is None:
+            await level.release_savepoint()
+        elif level._is_open():
+            await level.savepoint_rollback()
 
 
 def unit_of(db: BaseDBAsyncClient) -> UnitOfWork | None:
@@ -111,7 +306,7 @@ def check_recording(model: type[Model], db: BaseDBAsyncClient) -> None:
     if unit_of(db) is None and not isinstance(db, RecordingClient):
         raise TrackingError(
             f"{model.__name__} is tracked, but its database was opened with the engine {type(db).__module__}; "
-            'open it with the engine "ringback.models.sqlite"'
+            'open it with the engine "ringback.models.sqlite" or "ringback.models.postgres"'
         )
 
 

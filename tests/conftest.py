@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from ringback.models import db, settings
 from ringback.models.settings import Settings
+from tests import postgres
 from tests.program import Program
 
 
@@ -34,12 +35,59 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fresh.data_dir
 
 
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a real server, on which databases may be made."""
+    with postgres.server_url() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a migrated database, to make others from."""
+    url = postgres.migrated(postgres_server, tmp_path_factory.mktemp("postgres"))
+    yield url
+    asyncio.run(postgres.drop(postgres_server, url))
+
+
+@pytest.fixture
+def database_kind() -> str:
+    """The kind of database that this test runs on: one for each test, unless it is marked `every_database`."""
+    return "sqlite"
+
+
+@pytest.fixture
+def template(database_kind: str, request: pytest.FixtureRequest) -> str:
+    """What the test's database is a copy of: a data directory, or the URL of a Postgres database."""
+    return str(request.getfixturevalue("migrated" if database_kind == "sqlite" else "migrated_postgres"))
+
+
 @pytest_asyncio.fixture
-async def database(chosen: Settings, migrated: Path) -> AsyncIterator[Settings]:
+async def database(database_kind: str, chosen: Settings, template: str) -> AsyncIterator[Settings]:
     """A migrated, open database with its models tracked."""
-    shutil.copytree(migrated, chosen.data_dir)
-    async with db.opened(chosen):
-        yield chosen
+    if database_kind == "sqlite":
+        shutil.copytree(template, chosen.data_dir)
+        async with db.opened(chosen):
+            yield chosen
+        return
+    async with postgres.copied(template) as url:
+        on_postgres = settings.load(data_dir=chosen.data_dir, database_url=url)
+        async with db.opened(on_postgres):
+            yield on_postgres
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--databases` runs every test that uses a database on these kinds, not only those marked `every_database`."""
+    parser.addoption("--databases", default="", help="sqlite, postgres or sqlite,postgres")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what is marked `every_database` on every kind of database."""
+    if "database_kind" not in metafunc.fixturenames:
+        return
+    asked = metafunc.config.getoption("--databases")
+    if asked or metafunc.definition.get_closest_marker("every_database"):
+        metafunc.parametrize("database_kind", asked.split(",") if asked else ["sqlite", "postgres"])
 
 
 @pytest.fixture

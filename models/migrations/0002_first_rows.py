@@ -13,10 +13,8 @@ async def insert(apps: Any, schema_editor: Any) -> None:
     """Insert both rows."""
     now = dt.datetime.now(dt.UTC)
     db = schema_editor.client
-    await db.execute_query(
-        "INSERT INTO ringback_installation (id, epoch, created_at) VALUES (1, ?, ?)", [str(new_key()), str(now)]
-    )
-    await db.execute_query("INSERT INTO site_settings (id, track_leads, updated_at) VALUES (1, 0, ?)", [str(now)])
+    await apps.get_model("ringback.Installation").create(id=1, epoch=new_key(), created_at=now, using_db=db)
+    await apps.get_model("ringback.SiteSettings").create(id=1, track_leads=False, updated_at=now, using_db=db)
 
 
 async def remove(apps: Any, schema_editor: Any) -> None:

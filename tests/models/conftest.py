@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ringback.models import Settings, clock, db, load_settings
 from ringback.models.event import Change, Event
 from ringback.models.log import LogEntry
 from ringback.models.webhook import Webhook
+from tests import postgres
 
 #: (model, action, object id, changed fields), in the order of recording.
 Seen = tuple[str, str, str, list[str]]
@@ -27,12 +28,30 @@ def shop_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "ringback.db"
 
 
+@pytest.fixture(scope="session")
+def shop_postgres(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a migrated database, closed."""
+    url = postgres.migrated(postgres_server, tmp_path_factory.mktemp("shop"), models=MODELS)
+    yield url
+    asyncio.run(postgres.drop(postgres_server, url))
+
+
 @pytest.fixture
-def shop_settings(shop_file: Path, tmp_path: Path) -> Settings:
+def shop_template(database_kind: str, request: pytest.FixtureRequest) -> str:
+    """What the test's database is a copy of: a file, or the URL of a Postgres database."""
+    return str(request.getfixturevalue("shop_file" if database_kind == "sqlite" else "shop_postgres"))
+
+
+@pytest_asyncio.fixture
+async def shop_settings(database_kind: str, tmp_path: Path, shop_template: str) -> AsyncIterator[Settings]:
     """A copy of it, for this test alone."""
     (tmp_path / "data").mkdir()
-    shutil.copy(shop_file, tmp_path / "data" / "ringback.db")
-    return load_settings(data_dir=tmp_path / "data", models=MODELS)
+    if database_kind == "sqlite":
+        shutil.copy(shop_template, tmp_path / "data" / "ringback.db")
+        yield load_settings(data_dir=tmp_path / "data", models=MODELS)
+        return
+    async with postgres.copied(shop_template) as url:
+        yield load_settings(data_dir=tmp_path / "data", database_url=url, models=MODELS)
 
 
 @pytest_asyncio.fixture

@@ -20,6 +20,7 @@ from ringback.models import (
     ConfigurationError,
     Settings,
     connect,
+    databases,
     db,
     load_settings,
     migrate,
@@ -29,6 +30,7 @@ from ringback.models import (
     sqlite_connection,
     tortoise_apps,
 )
+from ringback.models.databases import SqliteFile
 from ringback.models.log import Installation
 from ringback.models.site import SiteSettings
 from ringback.models.sqlite import SqliteClient
@@ -104,7 +106,7 @@ async def test_the_lock_is_given_back_after_a_failure(chosen: Settings, monkeypa
 async def test_another_process_that_never_ends(chosen: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     from filelock import FileLock
 
-    monkeypatch.setattr(db, "MIGRATION_LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(databases, "MIGRATION_LOCK_SECONDS", 0.1)
     chosen.data_dir.mkdir()
     sentence = r"^another process has been migrating .* for 0\.1 s: wait for it"
     with FileLock(f"{chosen.database_path}.migrate.lock"), pytest.raises(ConfigurationError, match=sentence):
@@ -135,7 +137,7 @@ async def test_ours_are_applied_all_or_none(chosen: Settings, moment: int, monke
 
 
 async def test_the_models_agree_with_the_migrations(chosen: Settings) -> None:
-    config = db.tortoise_config(chosen.database_path)
+    config = db.tortoise_config(db.chosen_database(chosen))
     await migrate(chosen)
     await Tortoise.init(config=config)
     detector = MigrationAutodetector(Tortoise.apps, {"ringback": config["apps"]["ringback"]})
@@ -154,7 +156,7 @@ async def test_no_description_cuts_a_migration_in_two(chosen: Settings) -> None:
 
 async def test_migrating_makes_the_same_tables_as_generating(chosen: Settings, tmp_path: Path) -> None:
     await migrate(chosen)
-    config = db.tortoise_config(tmp_path / "generated.db")
+    config = db.tortoise_config(SqliteFile(tmp_path / "generated.db"))
     await Tortoise.init(config=config)
     await Tortoise.generate_schemas()
     await Tortoise.close_connections()
@@ -332,7 +334,7 @@ async def test_configurations_that_ringback_cannot_use(tmp_path: Path) -> None:
         ({"connections": url, "apps": shop}, r"put tortoise_apps\(\) into its apps$"),
         (
             {"connections": url, "apps": {**tortoise_apps(), **shop}},
-            r"^the connection 'default' names no file: write it with sqlite_connection\(path\)$",
+            r"^the connection 'default' is none of Ringback's: write it with sqlite_connection\(path\) or ",
         ),
     ]:
         with pytest.raises(ConfigurationError, match=sentence):

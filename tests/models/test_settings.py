@@ -10,6 +10,8 @@ from pydantic import SecretStr, ValidationError
 
 from ringback.models import ConfigurationError, Settings, load_settings, settings
 
+NO_DRIVER = "must begin with postgres:// or sqlite://; there is no driver for any other database"
+NO_NAME = "name the database: postgres://USER:PASSWORD@HOST:PORT/NAME"
 BEGINS = "must be an address that begins with one of"
 
 
@@ -19,11 +21,12 @@ BEGINS = "must be an address that begins with one of"
         ("PORT", "http", "RINGBACK_PORT: Input should be a valid integer, unable to parse string as an integer"),
         ("PORT", "65536", "RINGBACK_PORT: Input should be less than or equal to 65535"),
         ("PORT", "-1", "RINGBACK_PORT: Input should be greater than or equal to 0"),
-        (
-            "DATABASE_URL",
-            "postgres://db/x",
-            "RINGBACK_DATABASE_URL: postgres:// is not supported by this version; use sqlite://PATH",
+        *(("DATABASE_URL", url, f"RINGBACK_DATABASE_URL: {NO_DRIVER}") for url in ("mysql://db/x", "postgres:")),
+        *(
+            ("DATABASE_URL", url, f"RINGBACK_DATABASE_URL: {NO_NAME}")
+            for url in ("postgres://u:p@db", "postgresql://db/")
         ),
+        ("DATABASE_POOL_SIZE", "1", "RINGBACK_DATABASE_POOL_SIZE: Input should be greater than or equal to 2"),
         ("DATABASE_URL", "sqlite://", "RINGBACK_DATABASE_URL: name a file after sqlite:// and nothing else"),
         ("DATABASE_URL", "sqlite://:memory:", "RINGBACK_DATABASE_URL: name a file after sqlite:// and nothing else"),
         (
@@ -168,3 +171,13 @@ def test_modules_that_cannot_be_imported(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(ZeroDivisionError):  # a mistake in the module keeps its traceback
         load_settings(models=("rb_wrong",)).load_models()
     assert "rb_wrong" not in sys.modules
+
+
+def test_a_driver_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RINGBACK_DATABASE_URL", "postgres://db/x")
+    monkeypatch.setattr("ringback.models.settings.find_spec", lambda name: None)
+    with pytest.raises(ConfigurationError) as caught:
+        settings.load()
+    assert str(caught.value) == (
+        "RINGBACK_DATABASE_URL: Postgres needs a driver that is not installed: pip install 'ringback[postgres]'"
+    )

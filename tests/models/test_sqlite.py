@@ -23,8 +23,7 @@ from tortoise.exceptions import (
 )
 from tortoise.transactions import in_transaction
 
-from ringback.models.sqlite import SqliteClient, SqliteTransaction, _statements
-from ringback.models.transactions import unit_of
+from ringback.models.sqlite import SqliteClient, _statements
 
 COUNT = "SELECT COUNT(*) AS n FROM t"
 
@@ -198,122 +197,6 @@ async def test_without_a_tortoise_context_nothing_begins(tmp_path: Path) -> None
     assert (client._lock.locked(), client._connection) == (False, None)
 
 
-async def test_400_cancellations(client: SqliteClient) -> None:
-    """Clients that disconnect at every moment of a transaction: each is whole or not there, nothing stays open."""
-    committed: set[int] = set()
-
-    async def write(number: int) -> None:
-        async with in_transaction() as tx:
-            await put(tx, 2 * number)
-            async with in_transaction() as inner:
-                await put(inner, 2 * number + 1)
-            unit = unit_of(tx)
-            assert unit is not None
-            unit.on_commit(lambda: committed.add(number))
-            if number % 3 == 0:
-                raise ZeroDivisionError
-
-    randomly = random.Random(7)
-    ended = {"done": 0, "cancelled": 0, "failed": 0}
-    for first in range(0, 400, 4):
-        tasks = [asyncio.create_task(write(number)) for number in range(first, first + 4)]
-        for task in tasks:
-            asyncio.get_running_loop().call_later(randomly.random() * 0.006, task.cancel)
-        for result in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(result, asyncio.CancelledError):
-                ended["cancelled"] += 1
-            elif isinstance(result, ZeroDivisionError):
-                ended["failed"] += 1
-            else:
-                assert result is None
-                ended["done"] += 1
-        assert not client._lock.locked()
-    await free(client)
-    stored = {row["id"] for row in await client.execute_query_dict("SELECT id FROM t")}
-    assert stored == {key for number in committed for key in (2 * number, 2 * number + 1)}
-    assert ended["cancelled"] > 20, ended
-    assert sum(ended.values()) == 400
-
-
-@pytest.mark.parametrize(
-    "step", ["begin", "savepoint", "release_savepoint", "savepoint_rollback", "commit", "rollback"]
-)
-async def test_cancelled_within_a_step(client: SqliteClient, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cancellation arrives while SQLite works on exactly this step."""
-    from tortoise.backends.sqlite.client import SqliteTransactionWrapper
-
-    owner = SqliteTransaction if step == "begin" else SqliteTransactionWrapper
-    reached, go = asyncio.Event(), asyncio.Event()
-    original = getattr(owner, step)
-
-    async def slow(self: Any) -> None:
-        await original(self)
-        reached.set()
-        await go.wait()
-
-    monkeypatch.setattr(owner, step, slow)
-
-    async def write() -> None:
-        async with in_transaction() as tx:
-            await put(tx, 1)
-            try:
-                async with in_transaction() as inner:
-                    await put(inner, 2)
-                    if step == "savepoint_rollback":
-                        raise ZeroDivisionError
-            except ZeroDivisionError:
-                pass
-            if step == "rollback":
-                raise ZeroDivisionError
-
-    task = asyncio.create_task(write())
-    await reached.wait()
-    task.cancel()
-    await asyncio.sleep(0.01)
-    task.cancel()  # an impatient one
-    assert not task.done()
-    go.set()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    monkeypatch.undo()
-    await free(client)
-    assert await count(client) == (2 if step == "commit" else 0)
-
-
-async def test_any_error_that_leaves_the_block_rolls_back(client: SqliteClient) -> None:
-    for error in (TransactionManagementError("x"), ZeroDivisionError(), KeyboardInterrupt()):
-        with pytest.raises(type(error)):
-            async with in_transaction() as tx:
-                await put(tx, 1)
-                raise error
-        assert await count(client) == 0
-    await free(client)
-
-
-async def test_a_failed_savepoint_rolls_back_whatever_the_error(client: SqliteClient) -> None:
-    async with in_transaction() as tx:
-        await put(tx, 1)
-        with pytest.raises(TransactionManagementError, match="x"):
-            async with in_transaction() as inner:
-                await put(inner, 2)
-                raise TransactionManagementError("x")
-    assert await client.execute_query_dict("SELECT id FROM t") == [{"id": 1}]
-
-
-async def test_a_commit_that_the_database_refuses(client: SqliteClient) -> None:
-    await client.execute_script("CREATE TABLE child (t INTEGER REFERENCES t DEFERRABLE INITIALLY DEFERRED)")
-    woken: list[int] = []
-    with pytest.raises(IntegrityError, match="FOREIGN KEY"):
-        async with in_transaction() as tx:
-            await put(tx, 1)
-            await tx.execute_query("INSERT INTO child VALUES (99)")
-            unit = unit_of(tx)
-            assert unit is not None
-            unit.on_commit(lambda: woken.append(1))
-    assert (await count(client), woken) == (0, [])
-    await free(client)
-
-
 async def test_a_transaction_that_sqlite_gave_up(client: SqliteClient) -> None:
     """After some errors SQLite rolls back by itself; what follows must not be written one by one."""
     await put(client, 1)
@@ -337,20 +220,6 @@ async def test_a_transaction_left_open_by_hand(client: SqliteClient) -> None:
     async with in_transaction() as tx:
         await put(tx, 2)
     assert await client.execute_query_dict("SELECT id FROM t") == [{"id": 2}]
-    await free(client)
-
-
-async def test_execute_many_is_all_or_nothing(client: SqliteClient) -> None:
-    with pytest.raises(IntegrityError):
-        await client.execute_many("INSERT INTO t VALUES (?, ?)", [[1, 0], [2, 0], [1, 0]])
-    assert await count(client) == 0
-    await client.execute_many("INSERT INTO t VALUES (?, ?)", [[1, 0], [2, 0]])
-    assert await count(client) == 2
-    async with in_transaction() as tx:
-        with pytest.raises(IntegrityError):
-            await tx.execute_many("INSERT INTO t VALUES (?, ?)", [[3, 0], [3, 0]])
-        await tx.rollback()
-    assert await count(client) == 2
     await free(client)
 
 
@@ -432,17 +301,3 @@ async def test_cancelled_while_a_connection_opens(client: SqliteClient, tmp_path
         assert not other._reader._lock.locked()
         await other.close()
     await threads_ended(before)
-
-
-async def test_statements_cancelled_outside_of_transactions(client: SqliteClient) -> None:
-    async def write(number: int) -> None:
-        await put(client, number)
-        await count(client)
-
-    for number in range(100):
-        task = asyncio.create_task(write(number))
-        await asyncio.sleep(random.random() / 1000)
-        task.cancel()
-        await asyncio.wait([task])
-    await free(client)
-    assert not client._reader._lock.locked()

@@ -1,0 +1,178 @@
+"""Tortoise's asyncpg client, made fit for many processes.
+
+What differs from Tortoise's own, and why:
+
+- Transactions are those of `models.transactions`: entering and leaving them survives cancellation, so no connection of
+  the pool is lost, and a COMMIT of what Postgres has rolled back already is an error, not a silence.
+- Every error of the driver becomes one of Tortoise's, and all that says "the database is away" a DBConnectionError, so
+  that whoever tries again knows when.
+- The pool opens nothing before it is asked to, so a database that is away is an error of the statement, not of the
+  program's start, and a connection goes back to the pool without a statement of its own.
+
+Use it as a Tortoise engine: `{"engine": "ringback.models.postgres", "credentials": {"dsn": "postgres://…"}}`.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import asyncpg
+from tortoise.backends.asyncpg import client as tortoise_asyncpg
+from tortoise.backends.base.client import BaseDBAsyncClient, ConnectionWrapper
+from tortoise.exceptions import DBConnectionError, IntegrityError, OperationalError, TransactionManagementError
+
+from ringback.models.transactions import RecordingClient, RecordingTransaction
+
+#: Connections of one process.
+POOL_SIZE = 10
+#: How long a new connection may take, and any statement, in seconds; then the database is taken to be away.
+CONNECT_SECONDS, STATEMENT_SECONDS = 5.0, 60.0
+
+#: What a server that is away, starting, stopping or full says, and what the driver says of a lost connection.
+_AWAY = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
+#: What the operator must mend: nothing gets better by trying again.
+REFUSED = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.ClientConfigurationError,
+    asyncpg.CantChangeRuntimeParamError,
+)
+
+
+class _PooledConnection(asyncpg.Connection):
+    """A connection that nothing of a session is left on: transactions end before it is given back."""
+
+    def get_reset_query(self) -> str:
+        """Nothing; the usual one would be a round trip after each statement."""
+        return ""
+
+
+class _Translating:
+    """All of Tortoise's statements go through this."""
+
+    async def _translate_exceptions(self, func: Any, *args: Any, **kwargs: Any) -> Any:
+        async with translated():
+            return await func(self, *args, **kwargs)
+
+
+class PostgresClient(_Translating, RecordingClient, tortoise_asyncpg.AsyncpgDBClient):
+    """A pool of connections to one database."""
+
+    def __init__(self, dsn: str, pool_size: int = POOL_SIZE, **kwargs: Any) -> None:
+        options = {"timeout": CONNECT_SECONDS, "command_timeout": STATEMENT_SECONDS, **kwargs}
+        super().__init__(database=urlsplit(dsn).path.strip("/"), minsize=0, maxsize=pool_size, **options)
+        self.connection_class = cast(Any, _PooledConnection)
+        self.dsn = dsn
+
+    async def create_pool(self, **kwargs: Any) -> Any:
+        """A pool by the URL, which says host, port, user, password, database and more."""
+        named = ("host", "port", "user", "password", "database")
+        return await asyncpg.create_pool(self.dsn, **{k: v for k, v in kwargs.items() if k not in named})
+
+    async def execute_many(self, query: str, values: list[list[Any]]) -> None:
+        """Run one statement for many rows, all or nothing."""
+        async with self._in_transaction() as tx:
+            await tx.execute_many(query, values)
+
+    def _new_transaction(self) -> "PostgresTransaction":
+        return PostgresTransaction(self)
+
+
+class PostgresTransaction(_Translating, RecordingTransaction, tortoise_asyncpg.TransactionWrapper):
+    """The connection inside a transaction or savepoint."""
+
+    GIVEN_UP = "the connection to the database was lost inside this transaction, which is so rolled back"
+
+    def __init__(self, parent: "PostgresClient | PostgresTransaction") -> None:
+        super().__init__(parent)
+        self._belong_to(parent)
+
+    def acquire_connection(self) -> ConnectionWrapper[Any]:
+        """The connection for one statement; refused when the transaction has ended."""
+        self.check_open()
+        return super().acquire_connection()
+
+    async def acquire(self) -> None:
+        """Take a connection of the pool."""
+        client = cast(PostgresClient, self.client)
+        async with translated():
+            self._connection = await client.acquire_connection().__aenter__()
+
+    async def release(self) -> None:
+        """Give it back."""
+        pool = cast(PostgresClient, self.client)._pool
+        if pool is not None:
+            async with translated():
+                await pool.release(cast(Any, self._connection))
+
+    async def rollback(self) -> None:
+        """Undo everything since BEGIN, or since the savepoint; a lost connection has done so."""
+        try:
+            await super().rollback()
+        except DBConnectionError:
+            self._finalized = True
+
+    async def _step(self, statement: str) -> None:
+        async with translated():
+            status = await self._connection.execute(statement)
+        if statement == "COMMIT" and status != "COMMIT":
+            self._finalized = True
+            raise TransactionManagementError(
+                "a statement of this transaction had failed, so Postgres rolled all of it back: "
+                "put what may fail into an in_transaction() of its own"
+            )
+
+    def _is_open(self) -> bool:
+        connection = self._connection
+        return not connection.is_closed() and connection.is_in_transaction()
+
+    def _nested(self) -> "PostgresTransaction":
+        return PostgresTransaction(self)
+
+
+@asynccontextmanager
+async def session(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection of its own, for what belongs to a session; it is closed afterwards."""
+    async with translated():
+        connection = await asyncpg.connect(dsn, timeout=CONNECT_SECONDS)
+    try:
+        yield connection
+    finally:
+        connection.terminate()
+
+
+@asynccontextmanager
+async def translated() -> AsyncIterator[None]:
+    """The driver's errors as Tortoise's."""
+    try:
+        yield
+    except (TransactionManagementError, OperationalError, IntegrityError, DBConnectionError):
+        raise
+    except asyncpg.IntegrityConstraintViolationError as error:
+        raise IntegrityError(error) from error
+    except asyncpg.InvalidTransactionStateError as error:
+        raise TransactionManagementError(error) from error
+    except REFUSED as error:
+        raise DBConnectionError(error) from error
+    except _AWAY as error:
+        if isinstance(error, ValueError):  # the driver's own: a value that no such column can hold
+            raise OperationalError(error) from error
+        raise DBConnectionError(str(error) or "no answer in time") from error
+    except asyncpg.PostgresError as error:
+        raise OperationalError(error) from error
+
+
+def get_client_class(db_info: dict[str, Any]) -> type[BaseDBAsyncClient]:
+    """Tortoise's way to find the client of an engine."""
+    return PostgresClient

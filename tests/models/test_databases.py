@@ -1,0 +1,139 @@
+"""Postgres as a database: migrating it, waiting for it at the start, and what the operator must mend."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from structlog.testing import capture_logs
+
+from ringback.models import ConfigurationError, Settings, databases, db, load_settings, migrate, opened
+from ringback.models.log import Installation
+from ringback.models.site import SiteSettings
+from tests import postgres
+from tests.servers import free_port
+
+NAMES = [f"ringback.{name}" for name in db.known_migrations()]
+
+
+@pytest.fixture(autouse=True)
+def _other_statements() -> Iterator[None]:
+    with postgres.other_statements():
+        yield
+
+
+@pytest_asyncio.fixture
+async def empty(postgres_server: str, tmp_path: Path) -> AsyncIterator[Settings]:
+    """Settings with a new database of a server."""
+    url = await postgres.create(postgres_server)
+    yield load_settings(database_url=url, data_dir=tmp_path / "data", start_timeout_seconds=0)
+    await postgres.drop(postgres_server, url)
+
+
+async def execute(settings: Settings, statement: str) -> None:
+    connection = await asyncpg.connect(settings.database_url)
+    await connection.execute(statement)
+    await connection.close()
+
+
+async def enter(settings: Settings) -> None:
+    async with opened(settings):
+        raise AssertionError("opened")
+
+
+async def test_from_nothing_and_again(empty: Settings) -> None:
+    with pytest.raises(ConfigurationError, match=r"is older than this program \(it lacks 0001_initial\)"):
+        await enter(empty)
+    assert await migrate(empty) == NAMES
+    assert await migrate(empty) == []
+    async with opened(empty):
+        assert (await SiteSettings.get()).track_leads is False
+        assert (await Installation.get()).epoch.version == 7
+
+
+async def test_by_two_at_once(empty: Settings) -> None:
+    done = await asyncio.gather(migrate(empty), migrate(empty))
+    assert sorted(done) == [[], NAMES]
+
+
+async def test_another_process_that_never_ends(empty: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(databases, "MIGRATION_LOCK_SECONDS", 0.1)
+    holder = await asyncpg.connect(empty.database_url)
+    await holder.execute(f"SELECT pg_advisory_lock({databases._LOCK_KEY})")
+    with pytest.raises(ConfigurationError, match=r"^another process has been migrating .* for 0\.1 s: wait for it"):
+        await migrate(empty)
+    await holder.close()
+    assert await migrate(empty) == NAMES
+
+
+async def test_a_newer_database(empty: Settings) -> None:
+    await migrate(empty)
+    await execute(empty, "INSERT INTO tortoise_migrations (app, name, applied_at) VALUES ('ringback', '0099_later', now())")  # fmt: skip  # noqa: E501
+    for attempt in (migrate(empty), enter(empty)):
+        with pytest.raises(ConfigurationError, match=r"is newer than this program \(it has 0099_later\)"):
+            await attempt
+
+
+async def test_a_failure_leaves_nothing(empty: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tortoise.migrations.recorder import MigrationRecorder
+
+    async def fail(self: object, app: str, name: str) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(MigrationRecorder, "record_applied", fail)
+    with pytest.raises(ZeroDivisionError):
+        await migrate(empty)
+    monkeypatch.undo()
+    assert await migrate(empty) == NAMES
+
+
+async def test_a_server_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line each time, then one sentence without the password."""
+    monkeypatch.setattr(databases, "AGAIN_SECONDS", 0.1)
+    port = free_port()
+    url = f"postgres://me:hidden@127.0.0.1:{port}/rb"
+    settings = load_settings(database_url=url, data_dir=tmp_path, start_timeout_seconds=0.35)
+    began = time.monotonic()
+    with capture_logs() as lines, pytest.raises(ConfigurationError) as caught:
+        await migrate(settings)
+    assert time.monotonic() - began >= 0.35
+    assert [(line["event"], line["database"]) for line in lines] == [
+        ("the database does not answer", f"postgres://127.0.0.1:{port}/rb")
+    ] * len(lines)
+    assert len(lines) >= 3
+    assert str(caught.value).startswith(f"cannot open the database postgres://127.0.0.1:{port}/rb (")
+    assert str(caught.value).endswith("): start it, or set RINGBACK_DATABASE_URL to the right one")
+    assert "hidden" not in f"{caught.value}{lines}"
+
+
+async def test_a_server_that_comes_while_it_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(databases, "AGAIN_SECONDS", 0.1)
+    with postgres.own() as server:
+        server.stop()
+        settings = load_settings(database_url=server.url, data_dir=tmp_path, start_timeout_seconds=30)
+        migrating = asyncio.create_task(migrate(settings))
+        await asyncio.sleep(0.3)
+        assert not migrating.done()
+        await asyncio.to_thread(server.start)
+        assert await migrating == NAMES
+
+
+async def test_what_waiting_does_not_mend_is_said_at_once(empty: Settings) -> None:
+    nowhere = empty.model_copy(
+        update={"database_url": postgres.named(empty.database_url, "rb_nowhere"), "start_timeout_seconds": 60}
+    )
+    with capture_logs() as lines, pytest.raises(ConfigurationError, match='database "rb_nowhere" does not exist'):
+        await asyncio.wait_for(migrate(nowhere), 10)
+    assert lines == []
+
+
+def test_no_password_is_shown() -> None:
+    shown = {
+        "postgres://me:hidden@db.example:5433/rb?sslmode=require": "postgres://db.example:5433/rb",
+        "postgresql:///rb?host=/run/postgresql&password=hidden": "postgresql:///rb",
+        "postgres://me:hid%40den@[::1]/rb": "postgres://[::1]/rb",
+    }
+    assert {url: str(databases.PostgresDatabase(url)) for url in shown} == shown
