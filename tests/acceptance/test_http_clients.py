@@ -1,7 +1,11 @@
-"""npm's own tools for GraphQL over HTTP against the really started program: graphql-http's audits, and graphql-sse."""
+"""npm's own tools for GraphQL over HTTP against the really started program.
+
+They are the audits of graphql-http, the client graphql-sse, and Apollo Client with its multipart subscriptions.
+"""
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections import Counter
@@ -17,6 +21,7 @@ from tests.clients.firing import fire, webhook_to_inbox
 from tests.program import PATIENCE_SECONDS, Program
 
 CLIENTS = Path(__file__).parent.parent / "clients"
+README = (Path(__file__).parent.parent.parent / "README.md").read_text()
 
 
 @contextmanager
@@ -85,11 +90,79 @@ def test_graphql_sse_without_a_valid_token(program: Program) -> None:
         assert rest(process) == [{"failed": 401}, {"failed": 401}]
 
 
+def oldest_cursor(program: Program) -> str:
+    """The beginning of this program's log, as a refused cursor tells it."""
+    document = "subscription ($after: String) { deliveryLog(after: $after) { cursor } }"
+    asked = json.dumps({"query": document, "variables": {"after": of_another_database()}}).encode()
+    bearer = {"Authorization": f"Bearer {program.token}"}
+    headers = {**bearer, "Content-Type": "application/json", "Accept": "text/event-stream"}
+    status, _, stream = program.request("POST", "/graphql", asked, headers)
+    ((error),) = json.loads(stream.split(b"data: ")[1].splitlines()[0])["errors"]
+    assert (status, error["extensions"]["code"]) == (200, "CURSOR_EXPIRED")
+    cursor = error["extensions"]["oldestCursor"]
+    assert isinstance(cursor, str)
+    return cursor
+
+
+def without_typenames(value: Any) -> Any:
+    """Apollo Client asks for `__typename` everywhere."""
+    if isinstance(value, dict):
+        return {key: without_typenames(inner) for key, inner in value.items() if key != "__typename"}
+    return value
+
+
+def test_apollo_client_follows_over_multipart_and_is_told_why_not(program: Program) -> None:
+    webhook_id = webhook_to_inbox(program)
+    event = fire(program, webhook_id)
+    with started(program, "live_log_multipart.mjs", str(len(KINDS)), oldest_cursor(program)) as process:
+        answered, *entries = rest(process)
+    assert answered["answered"]["viewer"]["token"]["name"] == "RINGBACK_ADMIN_TOKEN"
+    check_a_test_fire([without_typenames(printed["entry"]) for printed in entries], event)
+    with started(program, "live_log_multipart.mjs", "1", "garbage") as process:
+        _, refused = rest(process)
+    ((error),) = refused["protocolErrors"]
+    assert (error["extensions"]["code"], error["path"]) == ("BAD_USER_INPUT", ["deliveryLog"])
+
+
+def curls(program: Program) -> list[str]:
+    """The README's examples with curl of each transport, for this program."""
+    if shutil.which("curl") is None:
+        pytest.skip("curl is missing: apt-get install curl")
+    section = README.split("<!-- transports -->")[1].split("<!-- /transports -->")[0]
+    here = section.replace("http://127.0.0.1:8000", program.url).replace("$(cat .ringback/admin-token)", program.token)
+    return re.findall(r"```sh\n(curl .*?)```", here, re.DOTALL)
+
+
+def test_the_readme_shows_curl(program: Program) -> None:
+    query, subscription = curls(program)
+    webhook_id = webhook_to_inbox(program)
+    answer = subprocess.run(["bash", "-c", query], capture_output=True, check=True, timeout=PATIENCE_SECONDS).stdout
+    token = {"name": "RINGBACK_ADMIN_TOKEN", "role": "ADMIN"}
+    assert json.loads(answer) == {"data": {"viewer": {"token": token}}}
+    with subprocess.Popen(["bash", "-c", f"exec {subscription}"], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert [process.stdout.readline() for _ in range(2)] == [":\n", "\n"]
+            event = fire(program, webhook_id)
+            name, data = process.stdout.readline(), process.stdout.readline()
+        finally:
+            process.kill()
+    assert name == "event: next\n"
+    entry = json.loads(data.removeprefix("data: "))["data"]["deliveryLog"]
+    assert (entry["kind"], entry["event"]["id"]) == ("EVENT_RECORDED", event)
+
+
 def test_a_program_that_stops_lets_clients_subscribe_again(program: Program) -> None:
     """The stream ends without a `complete`: graphql-sse takes that for a network error, after which it retries."""
     with started(program, "live_log_sse.mjs", "1") as process:
         assert [list(line(process)) for _ in range(2)] == [["answered"], ["connected"]]
         assert program.stop() == 0
         assert rest(process) == [{"failed": "Connection closed while having active streams"}]
+    program.start()
+    fire(program, webhook_to_inbox(program))
+    with started(program, "live_log_multipart.mjs", "99", oldest_cursor(program)) as process:
+        assert [list(line(process)) for _ in range(2)] == [["answered"], ["entry"]]
+        assert program.stop() == 0
+        assert rest(process)[-1] == {"failed": "premature end of multipart body"}
     assert "Traceback" not in program.log()
     assert "Exception" not in program.log()

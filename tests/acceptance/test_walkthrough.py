@@ -176,7 +176,8 @@ def test_with_track_leads_off_the_form_is_accepted_and_nothing_else(program: Pro
 def test_the_curl_example(program: Program) -> None:
     if shutil.which("curl") is None:
         pytest.skip("curl is missing: apt-get install curl")
-    (command,) = re.findall(r"```sh\n(curl .*?)```", README, re.DOTALL)
+    section = README.split("<!-- walkthrough -->")[1].split("<!-- /walkthrough -->")[0]
+    (command,) = re.findall(r"```sh\n(curl .*?)```", section, re.DOTALL)
     command = command.replace("http://127.0.0.1:8000", program.url).replace(
         "$(cat .ringback/admin-token)", program.token
     )

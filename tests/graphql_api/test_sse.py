@@ -1,0 +1,143 @@
+"""Server-Sent Events over a real server, as graphql-sse's PROTOCOL.md has them, read as the HTML standard says."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from ringback.graphql_api.context import TRUSTED_SECONDS
+from ringback.graphql_api.errors import unauthenticated
+from ringback.models import tokens
+from ringback.models.access import ApiToken
+from ringback.models.ids import Prefix, encode
+from tests.graphql_api.test_live_log import CURSORS, subscribed, write
+from tests.graphql_api.test_websocket import ADMIN, Served, served
+
+__all__ = ["served"]
+
+HEADERS = {"Authorization": f"Bearer {ADMIN}", "Accept": "text/event-stream"}
+Event = tuple[str, Any]
+COMPLETE: Event = ("complete", None)
+
+
+async def events(response: aiohttp.ClientResponse) -> AsyncIterator[Event]:
+    """Events by name with their decoded data; an event without a data field is none (HTML, 9.2.6)."""
+    fields: dict[str, str] = {}
+    async for line in response.content:
+        text = line.decode().removesuffix("\n")
+        if text:
+            name, _, value = text.partition(":")
+            fields[name] = value.removeprefix(" ")
+        elif "data" in fields:
+            yield fields["event"], json.loads(fields["data"] or "null")
+            fields = {}
+        else:
+            assert fields == {"": ""}, "what is no event is a comment"
+            fields = {}
+
+
+def post(served: Served, query: str, **variables: Any) -> Any:
+    body = {"query": query, "variables": variables}
+    return aiohttp.request("POST", address(served), json=body, headers=HEADERS)
+
+
+def address(served: Served) -> str:
+    return f"http://127.0.0.1:{served.port}/graphql"
+
+
+async def answered(response: aiohttp.ClientResponse) -> list[Event]:
+    """All events of a stream that the server ends."""
+    assert (response.status, response.headers["Content-Type"]) == (200, "text/event-stream; charset=utf-8")
+    return [event async for event in events(response)]
+
+
+async def test_a_query_is_one_next(served: Served) -> None:
+    async with post(served, "{ viewer { token { name } } }") as response:
+        assert await answered(response) == [("next", {"data": {"viewer": {"token": {"name": "ws"}}}}), COMPLETE]
+
+
+async def test_a_mutation_is_executed_once(served: Served) -> None:
+    async with post(served, 'mutation { createInbox(input: {name: "by SSE"}) { inbox { name } } }') as response:
+        done, end = await answered(response)
+    assert (done, end) == (("next", {"data": {"createInbox": {"inbox": {"name": "by SSE"}}}}), COMPLETE)
+    assert len((await served.api.ask("{ inboxes { nodes { name } } }"))["nodes"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ("{", "GRAPHQL_PARSE_FAILED"),
+        ("{ nope }", "GRAPHQL_VALIDATION_FAILED"),
+        ("query a { __typename } query b { __typename }", "BAD_REQUEST"),
+        ("subscription ($after: String!) { deliveryLog(after: $after) { at } }", "BAD_USER_INPUT"),
+        ('subscription { deliveryLog(after: "garbage") { at } }', "BAD_USER_INPUT"),
+        ("{" + "a" * 3 + "{a" * 30 + "}" * 31, "LIMIT_EXCEEDED"),
+    ],
+)
+async def test_what_cannot_be_executed_is_a_next_too(served: Served, query: str, code: str) -> None:
+    async with post(served, query) as response:
+        (name, refused), end = await answered(response)
+    assert (name, list(refused), end) == ("next", ["errors"], COMPLETE)
+    assert {error["extensions"]["code"] for error in refused["errors"]} == {code}
+    assert served.api.services.tailer.subscribers == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b"{", {}, 400),
+        (b"{}", {}, 400),
+        (b"{}", {"Authorization": "Bearer x"}, 401),
+        (b"", {"Content-Type": "a/b"}, 415),
+    ],
+)
+async def test_what_is_no_request_of_graphql_opens_no_stream(
+    served: Served, body: bytes, headers: dict[str, str], status: int
+) -> None:
+    sent = {**HEADERS, "Content-Type": "application/json", **headers}
+    async with aiohttp.request("POST", address(served), data=body, headers=sent) as response:
+        assert (response.status, list(await response.json())) == (status, ["errors"])
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_subscription_goes_on_until_its_client_goes(served: Served, method: str) -> None:
+    sent = {"json": {"query": CURSORS}} if method == "POST" else {"params": {"query": CURSORS}}
+    async with aiohttp.request(method, address(served), headers=HEADERS, **sent) as response:  # type: ignore[arg-type]
+        following = events(response)
+        await subscribed(served.api, 1)
+        for message in ("first", "Привет,\n\u2028мир\r\n\n"):
+            await write(message)
+            name, answer = await anext(following)
+            assert (name, answer["data"]["deliveryLog"]["message"]) == ("next", message)
+        response.close()
+    await subscribed(served.api, 0)
+
+
+async def test_a_token_that_is_revoked_ends_its_streams(served: Served) -> None:
+    async with post(served, CURSORS) as response:
+        following = events(response)
+        await subscribed(served.api, 1)
+        await tokens.revoke_token(encode(Prefix.TOKEN, (await ApiToken.get(name="ws")).id))
+        served.api.services.bearers.forget()
+        began = time.monotonic()
+        name, answer = await next_after_writing(following)
+        while "errors" not in answer:
+            name, answer = await next_after_writing(following)
+        ((error),) = answer["errors"]
+        assert (name, error["extensions"]) == ("next", {"code": "UNAUTHENTICATED"})
+        assert error["message"] == unauthenticated().message
+        assert time.monotonic() - began < 4 * TRUSTED_SECONDS
+        assert [event async for event in following] == [COMPLETE]
+    await subscribed(served.api, 0)
+    async with post(served, CURSORS) as response:
+        assert response.status == 401
+
+
+async def next_after_writing(following: AsyncIterator[Event]) -> Event:
+    await asyncio.sleep(0.1)
+    await write("something")
+    return await anext(following)
