@@ -7,16 +7,20 @@ an item refuses those that would take too long.
 
 from collections.abc import Iterator
 from itertools import chain
+from typing import TypeAlias
 
 from .findings import Finding
-from .graph import Graph, Node, SchemaFault
+from .graph import BELOW, Graph, Node, SchemaFault
 
-#: As deep as JSON in the API may be nested, with room for the domain's own callers.
-MAX_DEPTH = 100
-#: More than this is not counted apart.
-CAP = 10**9
+#: The subschemas, by id(), that say something of what one value holds.
+_Holders: TypeAlias = tuple[int, ...]
+
+#: As deep as JSON in the API may be nested.
+MAX_DEPTH = 64
+#: More than this is not counted apart: no item is worth it.
+CAP = 10**8
 #: Steps from a subschema to those for what its value holds, in a whole schema.
-MAX_STEPS = 100_000
+MAX_STEPS = 30_000
 
 
 def looks_by_depth(graph: Graph) -> list[int]:
@@ -24,7 +28,8 @@ def looks_by_depth(graph: Graph) -> list[int]:
 
     Raises SchemaFault when the schema is too entangled to tell.
     """
-    steps = _steps(graph)
+    holders = {id(node): _holders(graph, node) for node in graph.nodes}
+    steps = _steps(graph, set(holders.values()))
     now = {id(node): len(graph.together(node)) for node in graph.nodes}
     most = [now[id(graph.root)]]
     for _ in range(MAX_DEPTH):
@@ -32,7 +37,7 @@ def looks_by_depth(graph: Graph) -> list[int]:
             key: min(CAP, max((sum(now[child] for child in group) for group in groups), default=0))
             for key, groups in steps.items()
         }
-        deeper = {key: max(now[key], below[key]) for key in now}
+        deeper = {key: max(now[key], below[holders[key]]) for key in now}
         if deeper == now or most[-1] == CAP:
             break
         now = deeper
@@ -40,20 +45,26 @@ def looks_by_depth(graph: Graph) -> list[int]:
     return most
 
 
-def _steps(graph: Graph) -> dict[int, list[list[int]]]:
-    """For each subschema, and for each thing that its value may hold, which subschemas apply to that."""
-    found: dict[int, list[list[int]]] = {}
+def _holders(graph: Graph, node: Node) -> _Holders:
+    """What, of all that applies together with `node`, says something of what the value holds; often it is the same."""
+    return tuple(id(one) for one in graph.together(node) if one.keys() & BELOW)
+
+
+def _steps(graph: Graph, wanted: set[_Holders]) -> dict[_Holders, list[list[int]]]:
+    """For each thing that a value may hold, which subschemas apply to that."""
+    by_id = {id(node): node for node in graph.nodes}
+    found: dict[_Holders, list[list[int]]] = {}
     taken = 0
-    for node in graph.nodes:
-        together = graph.together(node)
+    for key in wanted:
+        together = [by_id[one] for one in key]
         names = set(chain.from_iterable(one.get("properties", ()) for one in together))
         places = range(max((len(one.get("prefixItems", ())) for one in together), default=0))
-        groups = [[_ids(_of_name(one, name)) for one in together] for name in (*names, None)]
-        groups += [[_ids(_of_place(one, place)) for one in together] for place in (*places, None)]
-        found[id(node)] = [flat for group in groups if (flat := list(chain.from_iterable(group)))]
         taken += len(together) * (len(names) + len(places) + 2)
         if taken > MAX_STEPS:
             raise SchemaFault(Finding((), "is too entangled: too many subschemas refer to one another", is_limit=True))
+        groups = [[_ids(_of_name(one, name)) for one in together] for name in (*names, None)]
+        groups += [[_ids(_of_place(one, place)) for one in together] for place in (*places, None)]
+        found[key] = [flat for group in groups if (flat := list(chain.from_iterable(group)))]
     return found
 
 

@@ -30,6 +30,8 @@ _BELOW = (
     "contains",
     "unevaluatedItems",
 )
+#: All keywords that say something of what a value holds.
+BELOW = frozenset((*_BELOW_LISTS, *_BELOW_MAPS, *_BELOW))
 #: Keywords that keep subschemas for references.
 _SHELVES = ("$defs", "definitions")
 _REFERENCES = ("$ref", "$dynamicRef")
