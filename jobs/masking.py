@@ -1,6 +1,7 @@
 """What of a sent request is not kept: the values of headers and query parameters that carry secrets."""
 
 import re
+from functools import lru_cache
 from urllib.parse import unquote_plus
 
 MASK = "••••••••"
@@ -20,6 +21,7 @@ def masked(headers: tuple[tuple[str, str], ...]) -> list[list[str]]:
     return [[name, _mask(name, value) if is_secret(name) else value] for name, value in headers]
 
 
+@lru_cache(1_024)
 def is_secret(name: str) -> bool:
     """Whether the values of headers of this name are secrets."""
     return name.lower() not in _NO_SECRETS and _SECRET_NAME.search(name) is not None

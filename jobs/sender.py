@@ -23,6 +23,7 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import ip_address
 from types import TracebackType
 from typing import Self, TypeAlias
@@ -89,6 +90,8 @@ class Sender:
         self, policy: AddressPolicy, *, lookup: Lookup | None = None, tls: ssl.SSLContext | None = None
     ) -> None:
         self._policy = policy
+        #: The hosts of a few webhooks, over and over.
+        self._refusal_for_host = lru_cache(4_096)(policy.refusal_for_host)
         self._lookup = lookup
         self._tls = tls or trusted_tls()
 
@@ -121,7 +124,7 @@ class Sender:
         """
         started = time.monotonic()
         progress = _Progress()
-        refusal = _refusal(request, None if unguarded else self._policy)
+        refusal = _refusal(request, None if unguarded else self._refusal_for_host)
         if refusal is not None:
             outcome: Outcome = refusal
         else:
@@ -259,7 +262,9 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 
-def _refusal(request: OutgoingRequest, policy: AddressPolicy | None) -> RenderFailed | Blocked | None:
+def _refusal(
+    request: OutgoingRequest, refusal_for_host: Callable[[str], str | None] | None
+) -> RenderFailed | Blocked | None:
     """Return why a request is not even tried, or None. Here stands what aiohttp would send wrongly, or not explain."""
     url = request.url
     if url.scheme not in ("http", "https") or not url.raw_host:
@@ -269,11 +274,19 @@ def _refusal(request: OutgoingRequest, policy: AddressPolicy | None) -> RenderFa
     if not _TOKEN.fullmatch(request.method):
         return RenderFailed(f"{request.method!r} is not an HTTP method.")
     for name, value in request.headers:
-        if not _TOKEN.fullmatch(name):
-            return RenderFailed(f"{name!r} is not a header name.")
-        if name.lower() in FRAMING_HEADERS:
-            return RenderFailed(f"The header {name} is set by Ringback itself.")
+        fault = _name_fault(name)
+        if fault is not None:
+            return RenderFailed(fault)
         if _CONTROL.search(value):
             return RenderFailed(f"The value of the header {name} contains a line break or another control character.")
-    refused = policy.refusal_for_host(url.raw_host) if policy is not None else None
+    refused = refusal_for_host(url.raw_host) if refusal_for_host is not None else None
     return Blocked(refused) if refused is not None else None
+
+
+@lru_cache(1_024)
+def _name_fault(name: str) -> str | None:
+    if not _TOKEN.fullmatch(name):
+        return f"{name!r} is not a header name."
+    if name.lower() in FRAMING_HEADERS:
+        return f"The header {name} is set by Ringback itself."
+    return None

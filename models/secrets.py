@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+from functools import lru_cache
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken
@@ -25,6 +26,8 @@ class SecretBox:
 
     def __init__(self, key: str) -> None:
         self._fernet = Fernet(base64.urlsafe_b64encode(hashlib.sha256(key.encode()).digest()))
+        #: The same few secrets are opened for each attempt.
+        self._opened = lru_cache(1_024)(self._open)
 
     def seal(self, secret: str) -> str:
         """The encrypted form."""
@@ -32,6 +35,9 @@ class SecretBox:
 
     def open(self, sealed: str) -> str:
         """The secret; raises ConfigurationError when it was sealed with another key."""
+        return self._opened(sealed)
+
+    def _open(self, sealed: str) -> str:
         try:
             return self._fernet.decrypt(sealed.encode()).decode()
         except InvalidToken as error:

@@ -12,6 +12,7 @@ import hmac
 import secrets as randomness
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from functools import lru_cache
 
 SECRET_PREFIX = "whsec_"
 #: Bytes of a secret; the specification's bounds ("Signature scheme": 24 to 64 bytes).
@@ -84,6 +85,7 @@ def verify(headers: Mapping[str, str], body: bytes, secret: str, *, now: float |
     return SignatureVerdict.VALID if valid else SignatureVerdict.INVALID
 
 
+@lru_cache(1_024)
 def _key(secret: str) -> bytes:
     """Return the bytes of a secret; raises ValueError with a sentence for the person who gave it."""
     if not secret.startswith(SECRET_PREFIX):

@@ -6,6 +6,7 @@ A text is parsed once and rendered many times. Rendering is pure: it reads its s
 
 from collections.abc import Mapping
 
+from liquid.builtin.content import ContentNode
 from liquid.builtin.expressions import BooleanExpression
 from liquid.template import BoundTemplate
 
@@ -20,15 +21,19 @@ _CACHE_CHARACTERS = 262_144
 
 
 class Template:
-    """A parsed Liquid template."""
+    """A parsed Liquid template; `text` is what it renders to when it holds no Liquid, else None."""
 
-    __slots__ = ("_bound",)
+    __slots__ = ("_bound", "text")
 
     def __init__(self, bound: BoundTemplate) -> None:
         self._bound = bound
+        plain = [node.text for node in bound.nodes if isinstance(node, ContentNode)]
+        self.text = "".join(plain) if len(plain) == len(bound.nodes) else None
 
     def render(self, scope: Mapping[str, object]) -> str:
         """Return the text for these root names; raises TemplateError for an unknown name, a limit, any failure."""
+        if self.text is not None:
+            return self.text
         context = Context(self._bound, scope)
         buffer = Buffer(context.meter)
         try:
