@@ -4,18 +4,22 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
 import pytest
 
+from ringback.graphql_api.app import Application
 from ringback.graphql_api.context import TRUSTED_SECONDS
 from ringback.graphql_api.errors import unauthenticated
-from ringback.models import tokens
+from ringback.graphql_api.tailer import Tailer
+from ringback.models import log, tokens
 from ringback.models.access import ApiToken
 from ringback.models.ids import Prefix, encode
-from tests.graphql_api.test_live_log import CURSORS, subscribed, write
-from tests.graphql_api.test_websocket import ADMIN, Served, served
+from tests.graphql_api.conftest import Api
+from tests.graphql_api.test_live_log import CURSORS, caught_up, subscribed, write
+from tests.graphql_api.test_websocket import ADMIN, Served, served, serving
 
 __all__ = ["served"]
 
@@ -141,3 +145,29 @@ async def next_after_writing(following: AsyncIterator[Event]) -> Event:
     await asyncio.sleep(0.1)
     await write("something")
     return await anext(following)
+
+
+async def test_a_client_that_does_not_read_falls_behind(served: Served) -> None:
+    """20 MB are written for a client that reads nothing: what does not fit into sockets and 50 places is not kept."""
+    total, slow = 5_000, Tailer(await log.epoch(), max_waiting=50)
+    tailing = asyncio.create_task(slow.run())
+    api = Api(replace(served.api.services, tailer=slow), served.api.token, served.api.engine)
+    async with (
+        serving(Application(api.services, api.engine)) as port,
+        post(replace(served, port=port), CURSORS) as response,
+    ):
+        await subscribed(api, 1)
+        for start in range(0, total, 250):
+            await write(*(f"{n} {'x' * 4_000}" for n in range(start, start + 250)))
+            await caught_up(slow)
+        stream = (await response.read()).removeprefix(b":\n\n")
+    *entries, refused, complete, end = stream.split(b"\n\n")
+    assert (complete, end) == (b"event: complete\ndata:", b"")
+    ((error),) = json.loads(refused.removeprefix(b"event: next\ndata: "))["errors"]
+    assert error["extensions"] == {"code": "CURSOR_BEHIND"}
+    assert 50 <= len(entries) < total
+    for number, entry in enumerate(entries):
+        assert entry.startswith(b"event: next\n")
+        assert b'"message":"%d xxx' % number in entry
+    assert slow.subscribers == 0
+    tailing.cancel()
