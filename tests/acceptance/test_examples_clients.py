@@ -200,6 +200,17 @@ async def test_python_with_gql_follows_over_a_restart(program: Program, monkeypa
     assert len(set(cursors)) == 9
 
 
+def test_curl(program: Program) -> None:
+    missing = [tool for tool in ("bash", "curl", "jq", "openssl") if shutil.which(tool) is None]
+    if missing:
+        pytest.skip(f"{', '.join(missing)} missing: apt-get install {' '.join(missing)}")
+    lines = printed(["./deliver.sh"], ROOT / "examples/curl", program)
+    check_stored(program, ids(lines))
+    check_followed(lines)
+    check_attempts(lines[8:11])
+    assert lines[11:] == ["signature verified"]
+
+
 @pytest.mark.parametrize(
     ("before", "after", "complaint"),
     [

@@ -19,7 +19,6 @@ export const socket = createClient({
 export const client = new Client({
   url,
   fetchOptions: { headers: { Authorization } },
-  preferGetMethod: false,
   exchanges: [
     subscriptionExchange({
       // A mutation may go over the WebSocket too: client.mutation(…, …, { overSocket: true }).
