@@ -84,6 +84,11 @@ async def all_models(db: BaseDBAsyncClient | None = None) -> list[Watchable]:
     return [found[name] for name in sorted(found)]
 
 
+def lock_of(name: str) -> str:
+    """The lock of whoever declares a model, shared by those who rely on what it is."""
+    return f"declaration of {name}"
+
+
 async def declared_names(db: BaseDBAsyncClient | None = None) -> list[str]:
     """The names of the declared models."""
     return [str(name) for name in await DeclaredModel.all().using_db(db).values_list("name", flat=True)]

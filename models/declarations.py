@@ -7,7 +7,7 @@ import orjson
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
-from ringback.models import catalog, clock
+from ringback.models import catalog, clock, locks
 from ringback.models.declared import DeclaredModel
 from ringback.models.errors import ProblemCode
 from ringback.models.ids import Prefix, encode, is_id
@@ -58,6 +58,7 @@ async def declare_model(
         "sample": sample,
     }
     async with in_transaction() as db:
+        await locks.hold(db, [catalog.lock_of(name)])
         row = await DeclaredModel.get_or_none(name=name, using_db=db)
         now = await clock.now(db)
         if row is None:

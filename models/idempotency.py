@@ -39,6 +39,11 @@ class IdempotencyKey(Model):
         indexes = (Index(fields=("created_at",)),)
 
 
+def lock_of(model: str) -> str:
+    """The lock of whoever looks for keys of a model in order to add some."""
+    return f"idempotency keys of {model}"
+
+
 async def known(
     db: BaseDBAsyncClient, wanted: Collection[tuple[str, str]], now: dt.datetime
 ) -> dict[tuple[str, str], IdempotencyKey]:

@@ -15,7 +15,7 @@ import orjson
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
-from ringback.models import catalog, clock, idempotency, outbox
+from ringback.models import catalog, clock, idempotency, locks, outbox
 from ringback.models.declarations import add_findings
 from ringback.models.declared import DeclaredModel
 from ringback.models.errors import ProblemCode
@@ -79,6 +79,7 @@ async def publish_changes(changes: Sequence[Publication]) -> list[Published]:
         problems.add("changes", message, ProblemCode.TOO_LARGE)
         problems.refuse_if_any()
     async with in_transaction() as db:
+        await _lock(db, changes)
         now = await clock.now(db)
         checks = await _Checks.of(db, problems, changes)
         under_key = await _recorded_before(db, changes, now)
@@ -103,6 +104,13 @@ async def publish_changes(changes: Sequence[Publication]) -> list[Published]:
         Published(change.object_id, recording.event_ids, duplicate)
         for change, (recording, duplicate) in zip(changes, answers, strict=True)
     ]
+
+
+async def _lock(db: BaseDBAsyncClient, changes: Sequence[Publication]) -> None:
+    """Let no model be declared anew meanwhile, and nobody else look for keys of these models."""
+    known = [change for change in changes if NAME.fullmatch(change.model)]
+    await locks.hold(db, (catalog.lock_of(change.model) for change in known), shared=True)
+    await locks.hold(db, (idempotency.lock_of(change.model) for change in known if _pair(change)))
 
 
 async def _recorded_before(

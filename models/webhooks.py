@@ -8,7 +8,7 @@ from typing import Any
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
-from ringback.models import catalog, clock, interventions
+from ringback.models import catalog, clock, interventions, locks
 from ringback.models.addresses import MAX_URL_CHARS, AddressPolicy, check_url_template, static_host
 from ringback.models.catalog import Watchable
 from ringback.models.errors import InputRejected, Problem, ProblemCode
@@ -238,6 +238,8 @@ def _apply(webhook: Webhook, spec: WebhookSpec) -> None:
 
 async def _check_unchanged_model(db: BaseDBAsyncClient, name: str, checked: Watchable | None) -> None:
     """Raises InputRejected when the model that the templates were checked against was declared anew meanwhile."""
+    if catalog.tracked(name) is None:
+        await locks.hold(db, [catalog.lock_of(name)], shared=True)
     if await catalog.find(name, db) != checked:
         message = f"The model {name} was declared anew at this moment: try again."
         raise InputRejected(Problem(message, "model", ProblemCode.CONFLICT))

@@ -1,0 +1,109 @@
+"""Publishing and declaring on every database, many at once: what comes first counts, and nothing is recorded twice."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from tortoise.transactions import in_transaction
+
+from ringback.models import Settings, catalog, locks
+from ringback.models.declarations import declare_model
+from ringback.models.declared import DeclaredModel
+from ringback.models.errors import InputRejected
+from ringback.models.event import Change, Event
+from ringback.models.idempotency import IdempotencyKey
+from ringback.models.publishing import Publication, Published, publish_changes
+from ringback.models.webhook import Action
+from tests.graphql_api.statements import counted
+from tests.models.conftest import watch
+
+pytestmark = pytest.mark.every_database
+
+WITH_PRICE = {"type": "object", "properties": {"id": {"type": "string"}, "price": {"type": "number"}}}
+WITHOUT = {"type": "object", "properties": {"id": {"type": "string"}}, "additionalProperties": False}
+
+
+async def declare(schema: Any = WITH_PRICE, **given: Any) -> DeclaredModel:
+    return await declare_model("part", given.get("label", "Part"), None, schema, {}, force=given.get("force", False))
+
+
+def change(number: int = 1, key: str | None = None) -> Publication:
+    return Publication("part", Action.CREATED, str(number), {"id": str(number), "price": number}, None, key)
+
+
+async def test_two_calls_at_once_with_one_key(database: Settings) -> None:
+    await declare()
+    await watch("part")
+    calls = [publish_changes([change(1, "a"), change(2, "b"), change(3)]) for _ in range(6)]
+    calls += [publish_changes([change(2, "b"), change(1, "a"), change(3)]) for _ in range(6)]
+    answers = await asyncio.gather(*calls)
+    told: dict[str, set[tuple[Any, ...]]] = {"1": set(), "2": set(), "3": set()}
+    new = 0
+    for answer in answers:
+        new += sum(not published.duplicate for published in answer)
+        for published in answer:
+            told[published.object_id].add(published.event_ids)
+    assert {name: len(ids) for name, ids in told.items()} == {"1": 1, "2": 1, "3": 12}
+    assert new == await Change.all().count() == await Event.all().count() == 14
+    assert await IdempotencyKey.all().count() == 2
+
+
+async def test_declarations_at_once(database: Settings) -> None:
+    rows = await asyncio.gather(*(declare(label=f"Part {n}") for n in range(8)))
+    assert [row.label for row in rows] == [f"Part {n}" for n in range(8)]
+    assert (await DeclaredModel.get()).label in {row.label for row in rows}
+
+
+async def test_a_change_is_judged_by_the_schema_that_is_there_when_it_is_recorded(database: Settings) -> None:
+    await declare()
+    await watch("part")
+
+    async def publish(number: int) -> list[Published] | InputRejected:
+        try:
+            return await publish_changes([change(number)])
+        except InputRejected as rejected:
+            return rejected
+
+    *answers, _ = await asyncio.gather(*(publish(n) for n in range(10)), declare(WITHOUT))
+    (declared_at,) = await DeclaredModel.all().values_list("updated_at", flat=True)
+    refused = [a for a in answers if isinstance(a, InputRejected)]
+    assert await Change.all().count() == 10 - len(refused)
+    assert [c for c in await Change.all() if c.created_at > declared_at] == []
+
+
+async def test_it_takes_as_many_statements_for_many_as_for_few(database: Settings) -> None:
+    await declare()
+    await watch("part")
+    numbers = []
+    for size in (10, 500):
+        with counted() as statements:
+            await publish_changes([change(n, f"{size}.{n}" if n % 2 else None) for n in range(size)])
+        numbers.append(len([s for s in statements if s]))
+    assert numbers[0] == numbers[1] <= 12
+
+
+async def test_a_lock_is_held_until_the_transaction_ends(database: Settings) -> None:
+    order: list[str] = []
+    inside = asyncio.Event()
+
+    async def first() -> None:
+        async with in_transaction() as db:
+            await locks.hold(db, ["b", "a"])
+            inside.set()
+            await asyncio.sleep(0.1)
+            order.append("first")
+
+    async def second() -> None:
+        await inside.wait()
+        async with in_transaction() as db:
+            await locks.hold(db, [])
+            await locks.hold(db, ["a"], shared=True)
+            order.append("second")
+
+    await asyncio.gather(first(), second())
+    assert order == ["first", "second"]
+
+
+async def test_declared_names(database: Settings) -> None:
+    await declare()
+    assert await catalog.declared_names() == ["part"]
