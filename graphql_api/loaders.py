@@ -10,14 +10,13 @@ from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
 from strawberry.dataloader import DataLoader
-from tortoise.connection import get_connection
 from tortoise.models import Model
 
 from ringback.models.catalog import Watchable, find_declared
-from ringback.models.db import CONNECTION
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.inbox import InboxRequest
 from ringback.models.order import OrderCustomer, OrderItem
+from ringback.models.statements import fetch
 from ringback.models.webhook import Webhook
 
 M = TypeVar("M", bound=Model)
@@ -105,12 +104,13 @@ async def _declared_models(names: list[str]) -> list[Watchable | None]:
 
 async def _last_attempts(keys: list[UUID]) -> list[Attempt | None]:
     """The newest attempt of each webhook: one look into the index for each, not a scan of all attempts."""
-    webhooks = {str(key) for key in keys}
-    marks = ", ".join("?" for _ in webhooks)
-    rows = await get_connection(CONNECTION).execute_query_dict(
+    webhooks = set(keys)
+    marks = ", ".join(f"${number}" for number in range(1, len(webhooks) + 1))
+    rows = await fetch(
+        Attempt._meta.db,
         "SELECT w.id AS webhook, (SELECT a.id FROM ringback_attempt a WHERE a.webhook_id = w.id "
         f"ORDER BY a.id DESC LIMIT 1) AS attempt FROM ringback_webhook w WHERE w.id IN ({marks})",
-        list(webhooks),
+        *webhooks,
     )
     newest = {UUID(str(row["webhook"])): UUID(str(row["attempt"])) for row in rows if row["attempt"]}
     attempts = await _by_id(Attempt)(list(_present(newest.get(key) for key in keys)))

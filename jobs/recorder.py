@@ -24,7 +24,9 @@ from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, encode, new_key
 from ringback.models.log import LogEntry, LogKind
 from ringback.models.snapshot import timestamp
+from ringback.models.statements import insert, locked, update
 from ringback.models.states import EventStatus, OutcomeName
+from ringback.models.transactions import Unstorable
 from ringback.models.wakeups import Topic, wakeups
 from ringback.models.webhook import Webhook
 
@@ -97,29 +99,35 @@ class Recorder:
             try:
                 await write(results)
                 return
-            except _AWAY:
+            except Exception as error:
+                if not isinstance(error, _AWAY) or isinstance(error, Unstorable):
+                    await self._write_each(results)
+                    return
                 logger.exception(
                     "cannot record attempts", action="record", attempts=len(results), again_in_seconds=pause
                 )
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LAST_PAUSE_SECONDS)
-            except Exception:
-                if len(results) == 1:
-                    logger.exception(
-                        "an attempt cannot be written; its lease will put it on record as abandoned",
-                        action="record",
-                        event_id=_id(results[0].event_id),
-                    )
-                    return
-                for result in results:
-                    await self._write([result])
-                return
+
+    async def _write_each(self, results: Sequence[Result]) -> None:
+        """After an error that comes from what was to be written: whose fault is it?"""
+        if len(results) > 1:
+            for result in results:
+                await self._write([result])
+            return
+        logger.error(
+            "an attempt cannot be written; its lease will put it on record as abandoned",
+            action="record",
+            event_id=_id(results[0].event_id),
+            exc_info=True,
+        )
 
 
 async def write(results: Sequence[Result]) -> None:
     """Write results in one transaction; those whose lease is lost are left out, with a warning."""
     async with in_transaction() as db:
-        events = {e.id: e for e in await Event.filter(id__in=[r.event_id for r in results]).using_db(db)}
+        asked = Event.filter(id__in=[r.event_id for r in results]).using_db(db)
+        events = {e.id: e for e in await locked(asked)}
         webhook_ids = {e.webhook_id for e in events.values()}
         webhooks = {w.id: w for w in await Webhook.filter(id__in=webhook_ids).using_db(db)}
         attempts: list[Attempt] = []
@@ -137,9 +145,9 @@ async def write(results: Sequence[Result]) -> None:
             written.append(event)
         if not written:
             return
-        await Attempt.bulk_create(attempts, using_db=db)
-        await Event.bulk_update(written, fields=_EVENT_FIELDS, using_db=db)
-        await LogEntry.bulk_create(rows, using_db=db)
+        await insert(db, attempts)
+        await update(db, written, _EVENT_FIELDS)
+        await insert(db, rows)
     wakeups.notify(Topic.LOGGED)
     wakeups.notify(Topic.DUE)
     for event, attempt in zip(written, attempts, strict=True):

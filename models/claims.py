@@ -18,6 +18,7 @@ from tortoise.transactions import in_transaction
 
 from ringback.models import clock
 from ringback.models.event import Event
+from ringback.models.statements import fetch, on_postgres
 from ringback.models.states import EventStatus
 
 #: How long a claimed batch may wait for a worker before it is claimed again, in seconds.
@@ -89,8 +90,10 @@ async def due(until: dt.datetime, now: dt.datetime, limit: int, held: Held = NOT
 
 async def claim(batches: Sequence[Sequence[Due]], now: dt.datetime) -> list[tuple[UUID, list[Due]]]:
     """Take a lease for each batch; events that somebody else took meanwhile are left out of the answer."""
-    claimed: list[tuple[UUID, list[Due]]] = []
     ends = now + dt.timedelta(seconds=PICKUP_SECONDS)
+    if on_postgres(Event._meta.db):
+        return await _claim_at_once(batches, now, ends)
+    claimed: list[tuple[UUID, list[Due]]] = []
     async with in_transaction() as db:
         for batch in batches:
             lease = new_lease()
@@ -105,6 +108,39 @@ async def claim(batches: Sequence[Sequence[Due]], now: dt.datetime) -> list[tupl
     return claimed
 
 
+async def _claim_at_once(
+    batches: Sequence[Sequence[Due]], now: dt.datetime, ends: dt.datetime
+) -> list[tuple[UUID, list[Due]]]:
+    """One statement, which waits for nobody: what another process is claiming at the moment is skipped."""
+    leased = [(new_lease(), batch) for batch in batches]
+    ids = [d.event_id for _, batch in leased for d in batch]
+    leases = [lease for lease, batch in leased for _ in batch]
+    rows = await fetch(Event._meta.db, _CLAIM, ids, leases, now, ends)
+    mine = {row["id"] for row in rows}
+    taken = ((lease, [d for d in batch if d.event_id in mine]) for lease, batch in leased)
+    return [(lease, batch) for lease, batch in taken if batch]
+
+
+_WAITS = f"status IN ('{EventStatus.PENDING}', '{EventStatus.RETRYING}')"
+_CLAIM = f"""
+WITH free AS (
+    SELECT event.id, wanted.lease
+    FROM unnest($1::uuid[], $2::uuid[]) wanted(id, lease) JOIN ringback_event event ON event.id = wanted.id
+    WHERE (event.lease IS NULL OR (event.due_at <= $3 AND event.lease_begun_at IS NULL)) AND {_WAITS}
+    FOR UPDATE OF event SKIP LOCKED
+)
+UPDATE ringback_event event SET lease = free.lease, lease_begun_at = NULL, due_at = $4
+FROM free WHERE event.id = free.id RETURNING event.id
+"""
+_BEGIN = f"""
+WITH mine AS (
+    SELECT id FROM ringback_event WHERE id = ANY($1::uuid[]) AND lease = $2 AND lease_begun_at IS NULL AND {_WAITS}
+    ORDER BY id FOR UPDATE
+)
+UPDATE ringback_event event SET lease_begun_at = $3, due_at = $4 FROM mine WHERE event.id = mine.id RETURNING event.id
+"""
+
+
 async def picked_up(lease: UUID, event_ids: Sequence[UUID]) -> list[Event]:
     """The events of a claimed batch that the lease still owns; the earliest due first."""
     mine = Event.filter(id__in=event_ids, lease=lease, lease_begun_at__isnull=True, status__in=WAITING)
@@ -116,6 +152,11 @@ async def begin(lease: UUID, event_ids: Sequence[UUID], seconds: float) -> tuple
 
     Returns the events that the lease still owned, which alone may be sent, and when the lease ends.
     """
+    if on_postgres(Event._meta.db):
+        now = await clock.now()
+        ends = now + dt.timedelta(seconds=seconds)
+        rows = await fetch(Event._meta.db, _BEGIN, list(event_ids), lease, now, ends)
+        return {row["id"] for row in rows}, ends
     async with in_transaction() as db:
         now = await clock.now(db)
         ends = now + dt.timedelta(seconds=seconds)

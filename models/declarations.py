@@ -22,6 +22,7 @@ from ringback.models.json_schemas import (
     written,
 )
 from ringback.models.registry import NAME, registry
+from ringback.models.statements import lock
 from ringback.models.stretch import Stretch
 from ringback.models.templates import unknown_paths
 from ringback.models.webhook import Webhook
@@ -59,7 +60,7 @@ async def declare_model(
     }
     async with in_transaction() as db:
         await locks.hold(db, [catalog.lock_of(name)])
-        row = await DeclaredModel.get_or_none(name=name, using_db=db)
+        row = await lock(db, DeclaredModel, name=name)
         now = await clock.now(db)
         if row is None:
             if await DeclaredModel.all().using_db(db).count() >= MAX_MODELS:

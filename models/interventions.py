@@ -13,8 +13,9 @@ from ringback.models.errors import InputRejected, Problem, ProblemCode
 from ringback.models.event import Event
 from ringback.models.ids import Prefix
 from ringback.models.inputs import key_of, not_found
-from ringback.models.log import LogEntry, LogKind
+from ringback.models.log import LogKind
 from ringback.models.snapshot import timestamp
+from ringback.models.statements import execute, insert, lock, on_postgres
 from ringback.models.states import EventStatus
 from ringback.models.transactions import our_unit
 from ringback.models.wakeups import Topic, wakeups
@@ -30,7 +31,7 @@ async def test_fire(webhook_id: str, action: Action, item: Any) -> Event:
     if item is not None and not isinstance(item, Mapping):
         raise InputRejected(Problem('must be a JSON object, such as {"name": "Maria"}', "item"))
     async with in_transaction() as db:
-        webhook = await Webhook.get_or_none(id=key, deleted_at=None, using_db=db)
+        webhook = await lock(db, Webhook, id=key, deleted_at=None)
         if webhook is None:
             raise not_found("webhook", webhook_id, "webhook_id")
         if item is None:
@@ -101,19 +102,28 @@ async def cancel_waiting(db: BaseDBAsyncClient, webhook: Webhook, why: str, now:
     statements, however many there are. Events under way keep their lease, so that the attempt is recorded; a worker
     that waits for an event's moment finds its claim gone.
     """
-    waiting = f"webhook_id = ? AND status IN ('{EventStatus.PENDING}', '{EventStatus.RETRYING}')"
+    waiting = f"webhook_id = $1 AND status IN ('{EventStatus.PENDING}', '{EventStatus.RETRYING}')"
     if not tests:
         waiting += " AND NOT is_test"
-    await db.execute_query(
+    if on_postgres(db):
+        await execute(db, f"SELECT FROM ringback_event WHERE {waiting} ORDER BY id FOR UPDATE", webhook.id)
+    await execute(
+        db,
         "INSERT INTO ringback_log (at, kind, message, webhook_id, event_id, model) "
-        f"SELECT ?, ?, ?, webhook_id, id, model FROM ringback_event WHERE {waiting} ORDER BY id",
-        [str(now), LogKind.EVENT_CANCELLED.value, why, str(webhook.id)],
+        f"SELECT $2, $3, $4, webhook_id, id, model FROM ringback_event WHERE {waiting} ORDER BY id",
+        webhook.id,
+        now,
+        LogKind.EVENT_CANCELLED,
+        why,
     )
-    await db.execute_query(
-        "UPDATE ringback_event SET status = ?, next_attempt_at = NULL, finished_at = ?, "
+    await execute(
+        db,
+        "UPDATE ringback_event SET status = $2, next_attempt_at = NULL, finished_at = $3, "
         "due_at = CASE WHEN lease_begun_at IS NULL THEN NULL ELSE due_at END, "
         f"lease = CASE WHEN lease_begun_at IS NULL THEN NULL ELSE lease END WHERE {waiting}",
-        [EventStatus.CANCELLED.value, str(now), str(webhook.id)],
+        webhook.id,
+        EventStatus.CANCELLED,
+        now,
     )
     our_unit(db).on_commit(lambda: wakeups.notify(Topic.LOGGED))
 
@@ -131,15 +141,18 @@ def _check_redeliverable(event: Event, webhook: Webhook) -> None:
 
 async def _event(db: BaseDBAsyncClient, event_id: str) -> tuple[Event, Webhook]:
     key = key_of(Prefix.EVENT, event_id)
-    event = await Event.get_or_none(id=key, using_db=db)
-    if event is None:
+    found = await Event.get_or_none(id=key, using_db=db)
+    # The webhook first, as those do who deactivate one.
+    webhook = await lock(db, Webhook, id=found.webhook_id) if found else None
+    event = await lock(db, Event, id=key) if webhook else None
+    if event is None or webhook is None:
         raise not_found("event", event_id)
-    return event, await Webhook.get(id=event.webhook_id, using_db=db)
+    return event, webhook
 
 
 async def _log(db: BaseDBAsyncClient, event: Event, kind: LogKind, message: str, now: dt.datetime) -> None:
     row = log.entry(kind, message, at=now, webhook_id=event.webhook_id, event_id=event.id, model=event.model)
-    await LogEntry.bulk_create([row], using_db=db)
+    await insert(db, [row])
     unit = our_unit(db)
     unit.on_commit(lambda: wakeups.notify(Topic.LOGGED))
     unit.on_commit(lambda: wakeups.notify(Topic.DUE))

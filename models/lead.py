@@ -12,6 +12,7 @@ from ringback.models.ids import Prefix, new_key
 from ringback.models.inputs import Problems, check_unchanged, key_of, not_found
 from ringback.models.registry import Tracking
 from ringback.models.site import SiteSettings
+from ringback.models.statements import lock
 from ringback.models.tracking import Tracked
 
 
@@ -91,7 +92,7 @@ async def update_lead(lead_id: str, changes: Mapping[str, Any], expected_updated
         values["comment"] = problems.text("comment", values["comment"], longest=MAX_COMMENT)
     problems.refuse_if_any()
     async with in_transaction() as db:
-        lead = await Lead.get_or_none(id=key, using_db=db)
+        lead = await lock(db, Lead, id=key)
         if lead is None:
             raise not_found("lead", lead_id)
         check_unchanged(lead.updated_at, expected_updated_at)
@@ -104,7 +105,7 @@ async def delete_lead(lead_id: str) -> None:
     """Delete a lead; raises InputRejected."""
     key = key_of(Prefix.LEAD, lead_id)
     async with in_transaction() as db:
-        lead = await Lead.get_or_none(id=key, using_db=db)
+        lead = await lock(db, Lead, id=key)
         if lead is None:
             raise not_found("lead", lead_id)
         await lead.delete(using_db=db)

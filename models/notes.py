@@ -17,6 +17,7 @@ from ringback.models import outbox, snapshot
 from ringback.models.errors import TrackingError
 from ringback.models.registry import registry
 from ringback.models.snapshot import Stored, parts
+from ringback.models.statements import lock_all
 from ringback.models.transactions import UnitOfWork, unit_of_work
 
 #: A row by its model and key.
@@ -101,6 +102,7 @@ class Notes:
             if (model, key) not in self.before:
                 missing.setdefault(model, []).append(key)
         for model, keys in missing.items():
+            await lock_all(self._db, model, keys)
             stored = await snapshot.read(self._db, model, keys)
             for key in keys:
                 # Another task of this transaction may have read it meanwhile, and written it since.

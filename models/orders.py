@@ -14,6 +14,7 @@ from ringback.models.errors import ProblemCode
 from ringback.models.ids import Prefix
 from ringback.models.inputs import Problems, check_unchanged, key_of, not_found
 from ringback.models.order import PRICE_DIGITS, PRICE_PLACES, CustomerOrder, OrderCustomer, OrderItem, OrderStatus
+from ringback.models.statements import lock
 
 #: Longest texts, in characters, and the longest order, in lines.
 MAX_NUMBER, MAX_NAME, MAX_ITEM_NAME, MAX_PHONE, MAX_EMAIL, MAX_COMMENT = 64, 200, 500, 64, 254, 10_000
@@ -63,12 +64,12 @@ async def update_order(
     key = key_of(Prefix.ORDER, order_id)
     values = _checked(changes)
     async with in_transaction() as db:
-        order = await CustomerOrder.get_or_none(id=key, using_db=db)
+        order = await lock(db, CustomerOrder, id=key)
         if order is None:
             raise not_found("order", order_id)
         check_unchanged(order.updated_at, expected_updated_at)
         # An order that other code made may have no customer.
-        customer = await OrderCustomer.get_or_none(order_id=key, using_db=db)
+        customer = await lock(db, OrderCustomer, order_id=key)
         items = await OrderItem.filter(order_id=key).using_db(db)
         new_customer, new_items = values.pop("customer", None), values.pop("items", None)
         touched = any(getattr(order, name) != value for name, value in values.items())
@@ -91,7 +92,7 @@ async def delete_order(order_id: str) -> None:
     """Delete an order with its customer and items; raises InputRejected."""
     key = key_of(Prefix.ORDER, order_id)
     async with in_transaction() as db:
-        order = await CustomerOrder.get_or_none(id=key, using_db=db)
+        order = await lock(db, CustomerOrder, id=key)
         if order is None:
             raise not_found("order", order_id)
         await order.delete(using_db=db)

@@ -18,6 +18,7 @@ from ringback.models.ids import Prefix, encode
 from ringback.models.log import LogEntry, LogKind
 from ringback.models.registry import tracking_of
 from ringback.models.snapshot import Stored, timestamp
+from ringback.models.statements import execute, insert, on_postgres
 from ringback.models.stretch import Stretch
 from ringback.models.templates import EventFacts, compile_condition, scope
 from ringback.models.transactions import UnitOfWork
@@ -50,11 +51,21 @@ async def record(
 
 
 async def watching_webhooks(db: BaseDBAsyncClient, models: Collection[str]) -> dict[str, list[Webhook]]:
-    """The active webhooks of these models, by model."""
+    """The active webhooks of these models, by model; they stay active until the transaction ends."""
+    if on_postgres(db):
+        # What an event's foreign key takes anyway, only sooner: whoever deactivates a webhook waits for the events that
+        # are being written, and finds them all; who comes later finds it deactivated.
+        await execute(db, _KEEP_ACTIVE, list(models))
     found: dict[str, list[Webhook]] = {}
     for webhook in await Webhook.filter(model__in=models, is_active=True, deleted_at=None).using_db(db).order_by("id"):
         found.setdefault(webhook.model, []).append(webhook)
     return found
+
+
+_KEEP_ACTIVE = """
+SELECT FROM ringback_webhook WHERE model = ANY($1::text[]) AND is_active AND deleted_at IS NULL
+ORDER BY id FOR KEY SHARE
+"""
 
 
 async def save_changes(
@@ -68,15 +79,15 @@ async def save_changes(
         fired.append(_fire(change, watching.get(change.model, [])))
     telling = [change for change, events in zip(changes, fired, strict=True) if events]
     if telling:
-        await Change.bulk_create(telling, using_db=db)
+        await insert(db, telling)
         await save_events(db, unit, [event for events in fired for event in events])
     return fired
 
 
 async def save_events(db: BaseDBAsyncClient, unit: UnitOfWork, events: list[Event]) -> None:
     """Write new events with their log rows; the wake-up follows the commit."""
-    await Event.bulk_create(events, using_db=db)
-    await LogEntry.bulk_create([_recorded(event) for event in events], using_db=db)
+    await insert(db, events)
+    await insert(db, [_recorded(event) for event in events])
     unit.on_commit(lambda: wakeups.notify(Topic.DUE))
     unit.on_commit(lambda: wakeups.notify(Topic.LOGGED))
 

@@ -22,7 +22,7 @@ from tortoise.backends.asyncpg import client as tortoise_asyncpg
 from tortoise.backends.base.client import BaseDBAsyncClient, ConnectionWrapper
 from tortoise.exceptions import DBConnectionError, IntegrityError, OperationalError, TransactionManagementError
 
-from ringback.models.transactions import RecordingClient, RecordingTransaction
+from ringback.models.transactions import RecordingClient, RecordingTransaction, Unstorable
 
 #: Connections of one process.
 POOL_SIZE = 10
@@ -167,8 +167,10 @@ async def translated() -> AsyncIterator[None]:
         raise DBConnectionError(error) from error
     except _AWAY as error:
         if isinstance(error, ValueError):  # the driver's own: a value that no such column can hold
-            raise OperationalError(error) from error
+            raise Unstorable(error) from error
         raise DBConnectionError(str(error) or "no answer in time") from error
+    except asyncpg.DataError as error:
+        raise Unstorable(error) from error
     except asyncpg.PostgresError as error:
         raise OperationalError(error) from error
 

@@ -9,6 +9,7 @@ from tortoise.transactions import in_transaction
 
 from ringback.models import clock
 from ringback.models.inputs import Problems
+from ringback.models.statements import lock
 
 
 class SiteSettings(Model):
@@ -30,7 +31,8 @@ async def update_site_settings(changes: Mapping[str, Any]) -> SiteSettings:
     problems.no_nulls(changes, clearable=frozenset())
     problems.refuse_if_any()
     async with in_transaction() as db:
-        settings = await SiteSettings.get(id=1, using_db=db)
+        settings = await lock(db, SiteSettings, id=1)
+        assert settings is not None, "a migration made it"
         if any(getattr(settings, name) != value for name, value in changes.items()):
             settings.update_from_dict({**changes, "updated_at": await clock.now(db)})
             await settings.save(using_db=db)

@@ -16,7 +16,7 @@ file; a database in memory cannot be read by a second connection.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, cast
 
 import aiosqlite
@@ -30,11 +30,7 @@ from tortoise.exceptions import (
     TransactionManagementError,
 )
 
-from ringback.models.transactions import RecordingClient, RecordingTransaction, finish
-
-Rows = list[dict[str, Any]]
-#: How many rows a statement touched, and the rows it gave.
-Counted = tuple[int, Sequence[dict[str, Any]]]
+from ringback.models.transactions import Counted, RecordingClient, RecordingTransaction, Rows, finish, is_select
 
 #: How long a writer of another process is waited for, in milliseconds.
 BUSY_TIMEOUT_MS = 10_000
@@ -72,20 +68,19 @@ class SqliteClient(RecordingClient, tortoise_sqlite.SqliteClient):
 
     def acquire_connection(self) -> ConnectionWrapper[Any]:
         """The writing connection for one statement, behind the gate."""
-        self._check_outside()
         return _Connection(self._lock, self)
 
     async def execute_query(self, query: str, values: list[Any] | None = None) -> Counted:
         """Run one statement; a SELECT goes to the reading connection."""
-        if _is_select(query):
+        if is_select(query):
             return cast(Counted, await self._reader.execute_query(query, values))
-        return cast(Counted, await super().execute_query(query, values))
+        return await super().execute_query(query, values)
 
     async def execute_query_dict(self, query: str, values: list[Any] | None = None) -> Rows:
         """Run one statement; a SELECT goes to the reading connection."""
-        if _is_select(query):
+        if is_select(query):
             return cast(Rows, await self._reader.execute_query_dict(query, values))
-        return cast(Rows, await super().execute_query_dict(query, values))
+        return await super().execute_query_dict(query, values)
 
     async def execute_many(self, query: str, values: list[list[Any]]) -> None:
         """Run one statement for many rows, all or nothing."""
@@ -218,10 +213,6 @@ def _statements(script: str) -> Iterator[str]:
 
 def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
-
-
-def _is_select(query: str) -> bool:
-    return query.lstrip()[:6].upper() == "SELECT"
 
 
 def get_client_class(db_info: dict[str, Any]) -> type[BaseDBAsyncClient]:

@@ -21,12 +21,15 @@ from tortoise.backends.base.client import (
 )
 from tortoise.connection import ConnectionToken, get_connections
 from tortoise.context import get_current_context
-from tortoise.exceptions import TransactionManagementError
+from tortoise.exceptions import OperationalError, TransactionManagementError
 from tortoise.models import Model
 
 from ringback.models.errors import TrackingError
 
 T = TypeVar("T")
+Rows = list[dict[str, Any]]
+#: How many rows a statement touched, and the rows it gave.
+Counted = tuple[int, list[dict[str, Any]]]
 
 ENDED = "this transaction has ended; a task that outlives a transaction must not be started inside it"
 
@@ -100,6 +103,15 @@ class UnitOfWork:
                 logger.exception("a step after a commit failed", action="commit")
 
 
+def is_select(query: str) -> bool:
+    """Whether a statement reads and nothing else."""
+    return query.lstrip()[:6].upper() == "SELECT"
+
+
+class Unstorable(OperationalError):
+    """A value that the database cannot hold; trying again does not help."""
+
+
 class RecordingClient(BaseDBAsyncClient):
     """A Tortoise client whose transactions carry a `UnitOfWork`."""
 
@@ -110,6 +122,30 @@ class RecordingClient(BaseDBAsyncClient):
     def _in_transaction(self) -> TransactionContext:
         self._check_outside()
         return _Outermost(self._new_transaction())
+
+    async def execute_query(self, query: str, values: list[Any] | None = None) -> Counted:
+        """Run one statement; a write is refused beside an open transaction."""
+        self._check_statement(query)
+        return cast(Counted, await super().execute_query(query, values))
+
+    async def execute_query_dict(self, query: str, values: list[Any] | None = None) -> Rows:
+        """Run one statement; a write is refused beside an open transaction."""
+        self._check_statement(query)
+        return await super().execute_query_dict(query, values)
+
+    async def execute_insert(self, query: str, values: list[Any]) -> Any:
+        """Insert one row, which is refused beside an open transaction."""
+        self._check_outside()
+        return await super().execute_insert(query, values)
+
+    async def execute_script(self, query: str) -> None:
+        """Run statements, which are refused beside an open transaction."""
+        self._check_outside()
+        await super().execute_script(query)
+
+    def _check_statement(self, query: str) -> None:
+        if not is_select(query):
+            self._check_outside()
 
     def _check_outside(self) -> None:
         """Refuse to work beside the caller's own open transaction: it may hold what would be waited for, for ever."""

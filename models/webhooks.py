@@ -18,6 +18,7 @@ from ringback.models.inputs import TOKEN, Problems, check_unchanged, is_storable
 from ringback.models.secrets import SecretBox
 from ringback.models.settings import MAX_TIMEOUT_SECONDS
 from ringback.models.signing import new_secret
+from ringback.models.statements import lock
 from ringback.models.templates import MAX_SOURCE_BYTES, check_condition, check_template
 from ringback.models.webhook import (
     DEFAULT_RETRY_DELAYS_SECONDS,
@@ -116,7 +117,7 @@ class Webhooks:
             raise not_found("webhook", webhook_id)
         spec, model = await self._checked(replace(_spec(stored), **changes), frozenset(changes))
         async with in_transaction() as db:
-            webhook = await Webhook.get_or_none(id=key, deleted_at=None, using_db=db)
+            webhook = await lock(db, Webhook, id=key, deleted_at=None)
             if webhook is None:
                 raise not_found("webhook", webhook_id)
             check_unchanged(webhook.updated_at, expected_updated_at)
@@ -138,7 +139,7 @@ class Webhooks:
         """Delete a webhook softly and cancel its waiting events; its history stays. Raises InputRejected."""
         key = key_of(Prefix.WEBHOOK, webhook_id)
         async with in_transaction() as db:
-            webhook = await Webhook.get_or_none(id=key, deleted_at=None, using_db=db)
+            webhook = await lock(db, Webhook, id=key, deleted_at=None)
             if webhook is None:
                 raise not_found("webhook", webhook_id)
             now = await clock.now(db)
