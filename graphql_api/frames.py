@@ -11,6 +11,9 @@ from typing import Any
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 
+#: How long a peer may take to read that the program stops, in seconds; less than what the server gives to all.
+SHUTDOWN_SECONDS = 1.0
+
 
 class FramesProtocol(WebSocketsSansIOProtocol):
     """uvicorn's protocol for WebSockets, for peers of any behaviour."""
@@ -64,6 +67,14 @@ class FramesProtocol(WebSocketsSansIOProtocol):
         if not self.close_sent and not self.transport.is_closing():
             self._fail(CloseCode.GOING_AWAY, "no answer to a ping")
             self.transport.close()
+
+    def shutdown(self) -> None:
+        """The program stops; peers that do not read do not hold it up."""
+        super().shutdown()
+        self.disconnected = True
+        self.writable.set()
+        self.close_timeout = SHUTDOWN_SECONDS
+        self._abort_later()
 
     async def run_asgi(self) -> None:
         """Serve the connection; when that is over, the peer has some time to take what it was sent."""

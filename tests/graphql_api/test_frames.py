@@ -140,6 +140,16 @@ class Silent:
             self.ended.set_result(await receive())
 
 
+def test_a_peer_that_does_not_read_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    ping = text(json.dumps({"type": "ping", "payload": {"x": "x" * 900_000}}).encode())
+    with Program(tmp_path) as program, RawSocket(program.url, 4_096) as client:
+        client.socket.settimeout(0.5)
+        with pytest.raises(TimeoutError):  # the program has stopped reading, since its answers are not read
+            client.send(*[ping] * 20)
+        assert program.stop() == 0
+        assert program.log() == ""
+
+
 class Chatty:
     """An application that sends as much as is taken, or nothing, and notes how the connection ended."""
 
@@ -219,6 +229,14 @@ async def test_a_peer_that_does_not_take_its_close_frame_is_let_go(opened: list[
     async with serving(app, ws_ping_interval=None) as port:
         with await raw_socket(port):
             await gone(opened)
+
+
+async def test_pieces_of_a_message_are_not_kept_one_by_one(opened: list[FramesProtocol]) -> None:
+    async with serving(Chatty(None)) as port:
+        with await raw_socket(port) as client:
+            client.send(text(b"", fin=False), *(more(b"") for _ in range(5_000)), Frame(Opcode.PING, b"seen"))
+            assert await asyncio.to_thread(client.frame) == (Opcode.PONG, b"seen")
+            assert len(opened[0].frames) == 1
 
 
 async def test_a_peer_that_answers_pings_stays(opened: list[FramesProtocol]) -> None:

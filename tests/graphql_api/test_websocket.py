@@ -19,6 +19,7 @@ from ringback.graphql_api.execution import OperationType
 from ringback.graphql_api.tailer import Tailer
 from ringback.models import log, tokens
 from ringback.models.access import ApiToken, Role
+from ringback.models.ids import Prefix, encode
 from ringback.models.inbox import Inbox
 from ringback.models.log import Position
 from tests.contract import operations
@@ -222,3 +223,25 @@ async def test_a_token_that_is_revoked_ends_what_it_started(api: Api) -> None:
             answer = await api.engine.execute(operation, given, context)
         assert not answer.executed
         assert [error.formatted for error in answer.errors] == [refusal]
+
+
+async def test_a_revoked_token_ends_what_runs_over_its_connection(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ringback.graphql_api.context.TRUSTED_SECONDS", 0.0)
+    token, secret = await tokens.create_token("soon revoked", Role.ADMIN)
+    refusal = {"message": unauthenticated().message, "extensions": {"code": "UNAUTHENTICATED"}}
+    async with served.open() as connection, served.open() as another:
+        await init(connection, secret)
+        await init(another)
+        await subscribe(connection, CURSORS, "log")
+        await subscribe(another, CURSORS, "log")
+        await subscribed(served.api, 2)
+        await served.api.do("RevokeApiToken", id=encode(Prefix.TOKEN, token.id))
+        await write("secret")
+        error = await received(connection)
+        assert (error["id"], error["type"]) == ("log", "error")
+        assert [one["extensions"] for one in error["payload"]] == [refusal["extensions"]]
+        assert await run(connection, VIEWER) == [{"type": "error", "payload": [refusal]}]
+        await subscribed(served.api, 1)
+        assert (await received(another))["payload"]["data"]["deliveryLog"]["message"] == "secret"
