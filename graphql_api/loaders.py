@@ -16,6 +16,7 @@ from ringback.models.catalog import Watchable, find_declared
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.inbox import InboxRequest
 from ringback.models.order import OrderCustomer, OrderItem
+from ringback.models.reading import read
 from ringback.models.statements import fetch
 from ringback.models.webhook import Webhook
 
@@ -68,7 +69,7 @@ def _loader(load: Callable[[list[Any]], Awaitable[Any]]) -> DataLoader[Any, Any]
 
 def _by_id(model: type[M]) -> Callable[[list[UUID]], Awaitable[list[M | None]]]:
     async def load(keys: list[UUID]) -> list[M | None]:
-        rows: dict[UUID, M] = {row.pk: row for row in await model.filter(id__in=set(keys))}
+        rows: dict[UUID, M] = {row.pk: row for row in await read(model.filter(id__in=set(keys)))}
         return [rows.get(key) for key in keys]
 
     return load
@@ -78,14 +79,14 @@ async def _rows(keys: list[RowKey]) -> list[Any]:
     found: dict[RowKey, Any] = {}
     for model in {model for model, _ in keys}:
         wanted = [key for of, key in keys if of is model]
-        found |= {(model, row.pk): row for row in await model.filter(id__in=set(wanted))}
+        found |= {(model, row.pk): row for row in await read(model.filter(id__in=set(wanted)))}
     return [found.get(key) for key in keys]
 
 
 def _lists(model: type[M], column: str, order: str) -> Callable[[list[UUID]], Awaitable[list[list[M]]]]:
     async def load(keys: list[UUID]) -> list[list[M]]:
         found: dict[UUID, list[M]] = {key: [] for key in keys}
-        for row in await model.filter(**{f"{column}__in": set(keys)}).order_by(order):
+        for row in await read(model.filter(**{f"{column}__in": set(keys)}).order_by(order)):
             found[getattr(row, column)].append(row)
         return [found[key] for key in keys]
 

@@ -14,6 +14,7 @@ import strawberry
 from tortoise.queryset import QuerySet
 
 from ringback.graphql_api.errors import bad_user_input
+from ringback.models.reading import read
 
 N = TypeVar("N", bound="Node")
 Row = TypeVar("Row", bound=Any)
@@ -68,7 +69,7 @@ async def page(rows: QuerySet[Row], first: int, after: str | None, node: Callabl
         raise bad_user_input(f"first: must be from 1 to {MAX_PAGE}")
     if after is not None:
         rows = rows.filter(id__lt=_key(after))
-    found = await rows.order_by("-id").limit(first + 1)
+    found = await read(rows.order_by("-id").limit(first + 1))
     shown = found[:first]
     edges = [Edge(cursor=_cursor(row.id), node=node(row)) for row in shown]
     return Connection(

@@ -1,0 +1,79 @@
+"""Reading many rows at once: Tortoise's own instances, made in a quarter of the time.
+
+Tortoise parses each moment with a library written in Python and calls a method for each value; 300 attempts take it
+longer than all that the API does with them afterwards. Here a row is decoded by functions chosen once for each model.
+What comes out is what a queryset gives, attribute by attribute; a test compares them for every model.
+"""
+
+import datetime as dt
+from collections.abc import Callable
+from functools import cache
+from typing import Any, TypeAlias, TypeVar
+from uuid import UUID
+
+from tortoise import fields
+from tortoise.fields.data import CharEnumFieldInstance
+from tortoise.models import Model
+from tortoise.queryset import QuerySet
+
+M = TypeVar("M", bound=Model)
+Decode: TypeAlias = Callable[[Any], Any]
+
+
+async def read(rows: QuerySet[M]) -> list[M]:
+    """The instances of a queryset, in its order; for one of plain columns, without annotations and joined rows."""
+    rows.sql()  # makes the query
+    statement, values = rows.query.get_parameterized_sql()
+    model: type[M] = rows.model
+    _, found = await model._meta.db.execute_query(statement, values)
+    if not found:
+        return []
+    columns = [_columns(model)[name] for name in found[0].keys()]  # noqa: SIM118  # not a dict, but a driver's row
+    return [_instance(model, columns, row) for row in found]
+
+
+def _instance(model: type[M], columns: list[tuple[str, Decode | None]], row: Any) -> M:
+    made = model.__new__(model)
+    # What Tortoise's own _init_from_db sets.
+    state = made.__dict__
+    state["_partial"] = False
+    state["_saved_in_db"] = True
+    state["_custom_generated_pk"] = model._meta.db_pk_column not in model._meta.generated_db_fields
+    state["_await_when_save"] = {}
+    for (name, decode), value in zip(columns, row, strict=True):
+        state[name] = value if value is None or decode is None else decode(value)
+    return made
+
+
+@cache
+def _columns(model: type[Model]) -> dict[str, tuple[str, Decode | None]]:
+    """The attribute that each column is kept in, and what decodes it when it is not null."""
+    names = model._meta.fields_db_projection_reverse
+    return {column: (name, _decoder(model._meta.fields_map[name])) for column, name in names.items()}
+
+
+def _decoder(field: Any) -> Decode | None:
+    if isinstance(field, fields.UUIDField):
+        return _uuid
+    if isinstance(field, fields.DatetimeField):
+        return _moment
+    if isinstance(field, CharEnumFieldInstance):
+        return {member.value: member for member in field.enum_type}.__getitem__
+    if isinstance(field, fields.BooleanField):
+        return bool
+    if isinstance(field, fields.FloatField):
+        return float
+    if isinstance(field, (fields.CharField, fields.TextField, fields.IntField)):
+        return None
+    decode: Decode = field.to_python_value
+    return decode
+
+
+def _uuid(value: Any) -> UUID:
+    return value if isinstance(value, UUID) else UUID(value)
+
+
+def _moment(value: Any) -> dt.datetime:
+    moment = dt.datetime.fromisoformat(value) if isinstance(value, str) else value
+    assert isinstance(moment, dt.datetime)
+    return moment.astimezone(dt.UTC) if moment.tzinfo is not None else moment.replace(tzinfo=dt.UTC)

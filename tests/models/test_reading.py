@@ -1,0 +1,81 @@
+"""Rows are read as Tortoise reads them, attribute by attribute, whatever they hold."""
+
+import datetime as dt
+from decimal import Decimal
+from typing import Any
+
+from tortoise import Tortoise
+from tortoise.models import Model
+
+from ringback.models import clock, tokens
+from ringback.models.access import Role
+from ringback.models.event import Attempt, Event
+from ringback.models.inbox import Inbox, InboxRequest, SignatureCheck
+from ringback.models.lead import Lead
+from ringback.models.log import LogKind, entry
+from ringback.models.order import OrderStatus
+from ringback.models.orders import Customer, Item, create_order
+from ringback.models.reading import read
+from ringback.models.states import EventStatus, OutcomeName
+from tests import rows
+
+
+async def fill() -> None:
+    """Rows of every kind, with and without what may be null."""
+    now = await clock.now()
+    webhook = await rows.webhook(headers=[["X-Shop", "ё"]], timeout_seconds=0.5, condition="item.name", deleted_at=now)
+    event = await rows.event(webhook)
+    await rows.event(await rows.webhook(), due_in=-3.5, status=EventStatus.RETRYING, is_test=True, test_item={"a": [1]})
+    attempt = {"event_id": event.id, "webhook_id": webhook.id, "started_at": now}
+    await Attempt.create(**attempt, number=1, outcome=OutcomeName.ABANDONED)
+    kept = {"headers": [["a", "b"]], "body": "ё"}
+    await Attempt.create(
+        **attempt, number=2, outcome=OutcomeName.REJECTED, status_code=500, duration_ms=0, error="no", response=kept,
+        request=kept,
+    )  # fmt: skip
+    inbox = await Inbox.create(token="t", responses=[{"status_code": 200}], created_at=now)
+    await InboxRequest.create(
+        inbox_id=inbox.id, received_at=now, method="POST", url="/", headers=[], body=b"\x00\xff", event_id=event.id,
+        attempt_number=1, response_status_code=200, signature=SignatureCheck.VALID,
+    )  # fmt: skip
+    await entry(
+        LogKind.EVENT_RECORDED, "recorded", at=now, webhook_id=webhook.id, event_id=event.id, model="lead"
+    ).save()
+    await tokens.create_token("one", Role.ADMIN, expires_at=now + dt.timedelta(days=1))
+    await Lead.create(name="Ада", phone="1", created_at=now, updated_at=now)
+    pads = Item(brand="Bosch", article="1", name="Pads", quantity=2, price=Decimal("350.50"))
+    await create_order("1", Customer("Ada"), [pads], status=OrderStatus.NEW)
+
+
+def state(row: Model) -> dict[str, tuple[type, Any]]:
+    return {name: (type(value), value) for name, value in vars(row).items()}
+
+
+async def test_every_model_is_read_as_tortoise_reads_it(database: object) -> None:
+    await fill()
+    assert Tortoise.apps is not None
+    models = Tortoise.apps["ringback"]
+    read_models = set()
+    for model in models.values():
+        expected = await model.all().order_by(model._meta.pk_attr)
+        found = await read(model.all().order_by(model._meta.pk_attr))
+        assert [state(row) for row in found] == [state(row) for row in expected], model.__name__
+        if expected:
+            read_models.add(model.__name__)
+    assert read_models == {model.__name__ for model in models.values()}
+
+
+async def test_conditions_orders_and_limits_hold(database: object) -> None:
+    events = [await rows.event(await rows.webhook()) for _ in range(3)]
+    ids = [event.id for event in events]
+    newest = await read(Event.filter(id__in=ids[:2], model="lead").order_by("-id").limit(1))
+    assert [event.id for event in newest] == [ids[1]]
+    assert await read(Event.filter(model="it's; --")) == []
+
+
+async def test_what_was_read_can_be_saved(database: object) -> None:
+    await rows.event(await rows.webhook())
+    (event,) = await read(Event.all())
+    event.status = EventStatus.CANCELLED
+    await event.save()
+    assert (await Event.get(id=event.id)).status is EventStatus.CANCELLED
