@@ -1,25 +1,26 @@
 """The delivery graph: webhook, change, event, attempt and the request that an inbox received, linked with one another.
 
-Plain values are read from the row; what lies behind an edge comes through a loader (graphql_api.edges), so that a page
-costs a constant number of statements.
+An object is its row; what it shows is read off it when it is selected (graphql_api.attributes), and what lies behind an
+edge comes through a loader (graphql_api.edges), so that a page costs a constant number of statements.
 """
 
 import base64
 import datetime as dt
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Self
 
 import strawberry
 from strawberry import ID
 from strawberry.scalars import JSON
 
+from ringback.graphql_api.attributes import attribute, own_id
 from ringback.graphql_api.catalog import WebhookModel, webhook_model
 from ringback.graphql_api.descriptions import like
 from ringback.graphql_api.edges import edge
 from ringback.graphql_api.enums import Action, EventStatus, HttpMethod, OutcomeName, SignatureCheck, SuccessPolicy
 from ringback.graphql_api.relay import Node
 from ringback.models import event as rows
-from ringback.models.ids import Prefix, encode
+from ringback.models.ids import Prefix
 from ringback.models.inbox import InboxRequest as InboxRequestRow
 from ringback.models.webhook import Webhook as WebhookRow
 
@@ -44,6 +45,25 @@ ABOUT = {
 }
 
 
+def _model(node: Any) -> WebhookModel:
+    return webhook_model(node.row.model)
+
+
+def _actions(webhook: Any) -> list[Action]:
+    return [Action(action) for action in webhook.row.actions]
+
+
+def _text(request: Any) -> str | None:
+    try:
+        return bytes(request.row.body).decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def _base64(request: Any) -> str:
+    return base64.b64encode(bytes(request.row.body)).decode()
+
+
 _row_id = attrgetter("row.id")
 _webhook_id = attrgetter("row.webhook_id")
 _change_id = attrgetter("row.change_id")
@@ -52,15 +72,10 @@ _event_id = attrgetter("row.event_id")
 
 @strawberry.type(description="A header of a request or an answer.")
 class Header:
-    """A name and a value."""
+    """A name and a value, as they are kept: a pair."""
 
-    name: str = strawberry.field(description="The header's name.")
-    value: str = strawberry.field(description="The header's value.")
-
-
-def headers_of(pairs: list[list[str]]) -> list[Header]:
-    """Stored pairs as GraphQL objects."""
-    return [Header(name=name, value=value) for name, value in pairs]
+    name: str = attribute(itemgetter(0), "The header's name.")
+    value: str = attribute(itemgetter(1), "The header's value.")
 
 
 @strawberry.type(description="A webhook: which changes of which model are told to whom, and how.")
@@ -68,49 +83,29 @@ class Webhook(Node):
     """A stored webhook."""
 
     row: strawberry.Private[WebhookRow]
-    id: ID = strawberry.field(description=like("whk"))
-    name: str | None = strawberry.field(description=ABOUT["name"])
-    model: WebhookModel | None = strawberry.field(description="The model whose objects it watches.")
-    actions: list[Action] = strawberry.field(description=ABOUT["actions"])
-    is_active: bool = strawberry.field(description=ABOUT["is_active"])
-    method: HttpMethod = strawberry.field(description=ABOUT["method"])
-    url: str = strawberry.field(description=ABOUT["url"])
-    send_json: bool = strawberry.field(description=ABOUT["send_json"])
-    body_template: str = strawberry.field(description=ABOUT["body_template"])
-    content_type: str | None = strawberry.field(description=ABOUT["content_type"])
-    headers: list[Header] = strawberry.field(description=ABOUT["headers"])
-    condition: str | None = strawberry.field(description=ABOUT["condition"])
-    retry_delays_seconds: list[int] = strawberry.field(description=ABOUT["retry_delays_seconds"])
-    timeout_seconds: float = strawberry.field(description=ABOUT["timeout_seconds"])
-    success_policy: SuccessPolicy = strawberry.field(description=ABOUT["success_policy"])
-    created_at: dt.datetime = strawberry.field(description="When it was created.")
-    updated_at: dt.datetime = strawberry.field(description="When it was last changed; give it as expectedUpdatedAt.")
-    deleted_at: dt.datetime | None = strawberry.field(description="When it was deleted; null while it lives.")
+    id: ID = own_id(Prefix.WEBHOOK, like("whk"))
+    name: str | None = attribute("row.name", ABOUT["name"])
+    model: WebhookModel | None = attribute(_model, "The model whose objects it watches.")
+    actions: list[Action] = attribute(_actions, ABOUT["actions"])
+    is_active: bool = attribute("row.is_active", ABOUT["is_active"])
+    method: HttpMethod = attribute("row.method", ABOUT["method"])
+    url: str = attribute("row.url", ABOUT["url"])
+    send_json: bool = attribute("row.send_json", ABOUT["send_json"])
+    body_template: str = attribute("row.body_template", ABOUT["body_template"])
+    content_type: str | None = attribute("row.content_type", ABOUT["content_type"])
+    headers: list[Header] = attribute("row.headers", ABOUT["headers"])
+    condition: str | None = attribute("row.condition", ABOUT["condition"])
+    retry_delays_seconds: list[int] = attribute("row.retry_delays", ABOUT["retry_delays_seconds"])
+    timeout_seconds: float = attribute("row.timeout_seconds", ABOUT["timeout_seconds"])
+    success_policy: SuccessPolicy = attribute("row.success_policy", ABOUT["success_policy"])
+    created_at: dt.datetime = attribute("row.created_at", "When it was created.")
+    updated_at: dt.datetime = attribute("row.updated_at", "When it was last changed; give it as expectedUpdatedAt.")
+    deleted_at: dt.datetime | None = attribute("row.deleted_at", "When it was deleted; null while it lives.")
 
     @classmethod
     def of(cls, row: WebhookRow) -> Self:
         """The GraphQL object of a row."""
-        return cls(
-            row=row,
-            id=ID(encode(Prefix.WEBHOOK, row.id)),
-            name=row.name,
-            model=webhook_model(row.model),
-            actions=[Action(action) for action in row.actions],
-            is_active=row.is_active,
-            method=row.method,
-            url=row.url,
-            send_json=row.send_json,
-            body_template=row.body_template,
-            content_type=row.content_type,
-            headers=headers_of(row.headers),
-            condition=row.condition,
-            retry_delays_seconds=list(row.retry_delays),
-            timeout_seconds=row.timeout_seconds,
-            success_policy=row.success_policy,
-            created_at=row.created_at,
-            updated_at=row.updated_at,
-            deleted_at=row.deleted_at,
-        )
+        return cls(row=row)
 
     @edge(
         lambda loaders: loaders.last_attempt_of_webhook,
@@ -127,27 +122,18 @@ class Change(Node):
     """A stored change."""
 
     row: strawberry.Private[rows.Change]
-    id: ID = strawberry.field(description=like("chg"))
-    model: WebhookModel | None = strawberry.field(description="The object's model.")
-    action: Action = strawberry.field(description="What happened to the object.")
-    object_id: str = strawberry.field(description="The object's id.")
-    item: JSON = strawberry.field(description="The object as of the commit, children included.")
-    updated_fields: list[str] = strawberry.field(description="What an update changed; empty otherwise.")
-    created_at: dt.datetime = strawberry.field(description="When it was committed.")
+    id: ID = own_id(Prefix.CHANGE, like("chg"))
+    model: WebhookModel | None = attribute(_model, "The object's model.")
+    action: Action = attribute("row.action", "What happened to the object.")
+    object_id: str = attribute("row.object_id", "The object's id.")
+    item: JSON = attribute("row.item", "The object as of the commit, children included.")
+    updated_fields: list[str] = attribute("row.changed_fields", "What an update changed; empty otherwise.")
+    created_at: dt.datetime = attribute("row.created_at", "When it was committed.")
 
     @classmethod
     def of(cls, row: rows.Change) -> Self:
         """The GraphQL object of a row."""
-        return cls(
-            row=row,
-            id=ID(encode(Prefix.CHANGE, row.id)),
-            model=webhook_model(row.model),
-            action=row.action,
-            object_id=row.object_id,
-            item=JSON(row.item),
-            updated_fields=list(row.changed_fields),
-            created_at=row.created_at,
-        )
+        return cls(row=row)
 
     @edge(
         lambda loaders: loaders.events_of_change,
@@ -164,39 +150,24 @@ class Event(Node):
     """A stored event."""
 
     row: strawberry.Private[rows.Event]
-    id: ID = strawberry.field(description=like("evt", "; PS-WEBHOOK_EVENT-ID and webhook-id in every attempt"))
-    model: WebhookModel | None = strawberry.field(description="The object's model.")
-    action: Action = strawberry.field(description="What happened to the object.")
-    object_id: str | None = strawberry.field(
-        description="The object's id (item.id); null in a test whose item has none."
+    id: ID = own_id(Prefix.EVENT, like("evt", "; PS-WEBHOOK_EVENT-ID and webhook-id in every attempt"))
+    model: WebhookModel | None = attribute(_model, "The object's model.")
+    action: Action = attribute("row.action", "What happened to the object.")
+    object_id: str | None = attribute("row.object_id", "The object's id (item.id); null in a test whose item has none.")
+    status: EventStatus = attribute("row.status", "Where it stands.")
+    attempt_count: int = attribute("row.attempt_count", "How many attempts are on record.")
+    max_attempts: int = attribute("row.max_attempts", "The number of the last attempt that the schedule allows.")
+    next_attempt_at: dt.datetime | None = attribute(
+        "row.next_attempt_at", "When the next attempt is due; null when none is."
     )
-    status: EventStatus = strawberry.field(description="Where it stands.")
-    attempt_count: int = strawberry.field(description="How many attempts are on record.")
-    max_attempts: int = strawberry.field(description="The number of the last attempt that the schedule allows.")
-    next_attempt_at: dt.datetime | None = strawberry.field(
-        description="When the next attempt is due; null when none is."
-    )
-    created_at: dt.datetime = strawberry.field(description="When it was recorded.")
-    finished_at: dt.datetime | None = strawberry.field(description="When it ended; null while it has not.")
-    is_test: bool = strawberry.field(description="Whether a test-fire made it.")
+    created_at: dt.datetime = attribute("row.created_at", "When it was recorded.")
+    finished_at: dt.datetime | None = attribute("row.finished_at", "When it ended; null while it has not.")
+    is_test: bool = attribute("row.is_test", "Whether a test-fire made it.")
 
     @classmethod
     def of(cls, row: rows.Event) -> Self:
         """The GraphQL object of a row."""
-        return cls(
-            row=row,
-            id=ID(encode(Prefix.EVENT, row.id)),
-            model=webhook_model(row.model),
-            action=row.action,
-            object_id=row.object_id,
-            status=row.status,
-            attempt_count=row.attempt_count,
-            max_attempts=row.max_attempts,
-            next_attempt_at=row.next_attempt_at,
-            created_at=row.created_at,
-            finished_at=row.finished_at,
-            is_test=row.is_test,
-        )
+        return cls(row=row)
 
     @edge(lambda loaders: loaders.webhook, key=_webhook_id, description="The webhook that fired.")
     def webhook(self, row: WebhookRow | None) -> Webhook | None:
@@ -234,21 +205,23 @@ class Event(Node):
 
 @strawberry.type(description="A request as it was sent, with secrets masked.")
 class AttemptRequest:
-    """What an attempt sent."""
+    """What an attempt sent, as it is kept: a mapping."""
 
-    method: str = strawberry.field(description="The HTTP method.")
-    url: str = strawberry.field(description="The URL, rendered.")
-    headers: list[Header] = strawberry.field(description="All headers, in order; values that are secrets are masked.")
-    body: str | None = strawberry.field(description="The body; null when none was sent.")
+    method: str = attribute(itemgetter("method"), "The HTTP method.")
+    url: str = attribute(itemgetter("url"), "The URL, rendered.")
+    headers: list[Header] = attribute(
+        itemgetter("headers"), "All headers, in order; values that are secrets are masked."
+    )
+    body: str | None = attribute(itemgetter("body"), "The body; null when none was sent.")
 
 
 @strawberry.type(description="What an endpoint answered.")
 class AttemptResponse:
-    """What an attempt got back."""
+    """What an attempt got back, as it is kept: a mapping."""
 
-    headers: list[Header] = strawberry.field(description="The headers, in order.")
-    body: str = strawberry.field(description="The body, up to 64 KiB; bytes that are no UTF-8 are replaced.")
-    body_truncated: bool = strawberry.field(description="Whether there was more of the body.")
+    headers: list[Header] = attribute(itemgetter("headers"), "The headers, in order.")
+    body: str = attribute(itemgetter("body"), "The body, up to 64 KiB; bytes that are no UTF-8 are replaced.")
+    body_truncated: bool = attribute(itemgetter("body_truncated"), "Whether there was more of the body.")
 
 
 @strawberry.type(description="One try to deliver an event.")
@@ -256,31 +229,20 @@ class Attempt(Node):
     """A stored attempt."""
 
     row: strawberry.Private[rows.Attempt]
-    id: ID = strawberry.field(description=like("att"))
-    number: int = strawberry.field(description="From 1; the numbers of an event have no gap.")
-    started_at: dt.datetime = strawberry.field(description="When it began.")
-    duration_ms: int | None = strawberry.field(description="How long it took, in milliseconds; null when ABANDONED.")
-    outcome: OutcomeName = strawberry.field(description="How it ended.")
-    error: str | None = strawberry.field(description="Why it failed, in a sentence; null when delivered.")
-    status_code: int | None = strawberry.field(description="The answer's status; null when there was none.")
-    request: AttemptRequest | None = strawberry.field(description="What was sent; null when nothing was.")
-    response: AttemptResponse | None = strawberry.field(description="What was answered; null when nothing was.")
+    id: ID = own_id(Prefix.ATTEMPT, like("att"))
+    number: int = attribute("row.number", "From 1; the numbers of an event have no gap.")
+    started_at: dt.datetime = attribute("row.started_at", "When it began.")
+    duration_ms: int | None = attribute("row.duration_ms", "How long it took, in milliseconds; null when ABANDONED.")
+    outcome: OutcomeName = attribute("row.outcome", "How it ended.")
+    error: str | None = attribute("row.error", "Why it failed, in a sentence; null when delivered.")
+    status_code: int | None = attribute("row.status_code", "The answer's status; null when there was none.")
+    request: AttemptRequest | None = attribute("row.request", "What was sent; null when nothing was.")
+    response: AttemptResponse | None = attribute("row.response", "What was answered; null when nothing was.")
 
     @classmethod
     def of(cls, row: rows.Attempt) -> Self:
         """The GraphQL object of a row."""
-        return cls(
-            row=row,
-            id=ID(encode(Prefix.ATTEMPT, row.id)),
-            number=row.number,
-            started_at=row.started_at,
-            duration_ms=row.duration_ms,
-            outcome=row.outcome,
-            error=row.error,
-            status_code=row.status_code,
-            request=_request(row.request),
-            response=_response(row.response),
-        )
+        return cls(row=row)
 
     @edge(lambda loaders: loaders.event, key=_event_id, description="The event that it tried to deliver.")
     def event(self, row: rows.Event | None) -> Event | None:
@@ -303,34 +265,21 @@ class InboxRequest(Node):
     """A stored request."""
 
     row: strawberry.Private[InboxRequestRow]
-    id: ID = strawberry.field(description=like("req"))
-    received_at: dt.datetime = strawberry.field(description="When it arrived.")
-    method: str = strawberry.field(description="The HTTP method.")
-    url: str = strawberry.field(description="Path and query as received.")
-    headers: list[Header] = strawberry.field(description="The headers, in order; names in lower case.")
-    body: str | None = strawberry.field(description="The body as text; null when it is not UTF-8.")
-    body_base64: str = strawberry.field(description="The body's bytes, in base64.")
-    remote_address: str | None = strawberry.field(description="Where it came from.")
-    response_status_code: int = strawberry.field(description="The status that the inbox answered.")
-    signature: SignatureCheck = strawberry.field(description="Whether the request verifies.")
+    id: ID = own_id(Prefix.REQUEST, like("req"))
+    received_at: dt.datetime = attribute("row.received_at", "When it arrived.")
+    method: str = attribute("row.method", "The HTTP method.")
+    url: str = attribute("row.url", "Path and query as received.")
+    headers: list[Header] = attribute("row.headers", "The headers, in order; names in lower case.")
+    body: str | None = attribute(_text, "The body as text; null when it is not UTF-8.")
+    body_base64: str = attribute(_base64, "The body's bytes, in base64.")
+    remote_address: str | None = attribute("row.remote_address", "Where it came from.")
+    response_status_code: int = attribute("row.response_status_code", "The status that the inbox answered.")
+    signature: SignatureCheck = attribute("row.signature", "Whether the request verifies.")
 
     @classmethod
     def of(cls, row: InboxRequestRow) -> Self:
         """The GraphQL object of a row."""
-        body = bytes(row.body)
-        return cls(
-            row=row,
-            id=ID(encode(Prefix.REQUEST, row.id)),
-            received_at=row.received_at,
-            method=row.method,
-            url=row.url,
-            headers=headers_of(row.headers),
-            body=_text(body),
-            body_base64=base64.b64encode(body).decode(),
-            remote_address=row.remote_address,
-            response_status_code=row.response_status_code,
-            signature=row.signature,
-        )
+        return cls(row=row)
 
     @edge(
         lambda loaders: loaders.event,
@@ -340,26 +289,3 @@ class InboxRequest(Node):
     def event(self, row: rows.Event | None) -> Event | None:
         """The request's event."""
         return Event.of(row) if row else None
-
-
-def _request(kept: dict[str, Any] | None) -> AttemptRequest | None:
-    if kept is None:
-        return None
-    return AttemptRequest(
-        method=kept["method"], url=kept["url"], headers=headers_of(kept["headers"]), body=kept["body"]
-    )
-
-
-def _response(kept: dict[str, Any] | None) -> AttemptResponse | None:
-    if kept is None:
-        return None
-    return AttemptResponse(
-        headers=headers_of(kept["headers"]), body=kept["body"], body_truncated=kept["body_truncated"]
-    )
-
-
-def _text(body: bytes) -> str | None:
-    try:
-        return body.decode("utf-8")
-    except UnicodeDecodeError:
-        return None

@@ -2,48 +2,39 @@
 
 graphql-core takes some 5 µs for each field of each object, and a page of 100 events has 2,000 of them. Most fields are
 attributes that need no resolver, or edges that were fetched before: reading one takes a tenth of that.
-
-A reader knows no errors. Whatever it meets that is not as it should be, a null where none may be or a value that does
-not fit its type, makes it raise, and the caller leaves the object to graphql-core, which reports what it finds. Nothing
-is lost by trying: reading attributes has no effects.
+Nothing is lost when a reader raises (graphql_api.completions) and graphql-core has to read it all again: reading has no
+effects.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from enum import Enum
 from operator import attrgetter
 from typing import Any, TypeAlias, cast
 
-from graphql import GraphQLEnumType, GraphQLField, GraphQLObjectType, Undefined
+from graphql import GraphQLField, GraphQLObjectType
 from graphql.execution.collect_fields import CollectedFields, FieldDetailsList
-from graphql.type import GraphQLBoolean, GraphQLID, GraphQLString, is_leaf_type, is_list_type, is_non_null_type
+from graphql.type import is_list_type, is_non_null_type
 from strawberry.types.field import StrawberryField
 
+from ringback.graphql_api.attributes import attribute_of
+from ringback.graphql_api.completions import Read, reader
 from ringback.graphql_api.edges import Edge, edge_of
 from ringback.graphql_api.loaders import Loaders
 
-Read: TypeAlias = Callable[[Any], Any]
 #: graphql-core's memory of which fields are selected of a type below a field.
 Collect: TypeAlias = Callable[[GraphQLObjectType, FieldDetailsList], CollectedFields]
-
-#: Leaves that are what they are read as.
-_PLAIN = {GraphQLString: str, GraphQLID: str, GraphQLBoolean: bool}
-
-
-class Unfit(Exception):
-    """A value is not as its type says."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A selected field that is only looked up: an attribute, or an edge.
+    """A selected field that is only looked up: an attribute or an edge.
 
-    `read` takes its completed value from an object; None where something below it needs a resolver.
+    `get` takes its value from an object, `read` its completed value; `read` is None where a resolver is needed below.
     """
 
-    name: str
     edge: Edge | None
     below: "Selection | None"
+    get: Read
     read: Read | None
 
 
@@ -61,20 +52,19 @@ class Selection:
 
         It is kept in the objects, where readers look for it.
         """
-        edges = [(field.name, field.edge) for field in self.fields if field.edge is not None]
-        by_loader: dict[Any, list[tuple[str, Edge]]] = {}
-        for name, edge in edges:
-            by_loader.setdefault(edge.loader(loaders), []).append((name, edge))
-        for loader, same in by_loader.items():
-            wanted = {key for _, edge in same for source in objects if (key := edge.key(source)) is not None}
-            keys = list(wanted)
+        by_loader: dict[Any, list[Edge]] = {}
+        for field in self.fields:
+            if field.edge is not None:
+                by_loader.setdefault(field.edge.loader(loaders), []).append(field.edge)
+        for loader, edges in by_loader.items():
+            keys = list({key for edge in edges for source in objects if (key := edge.key(source)) is not None})
             rows = dict(zip(keys, await loader.load_fn(keys), strict=True)) if keys else {}
-            for name, edge in same:
+            for edge in edges:
                 for source in objects:
-                    source.__dict__[name] = edge.make(source, rows.get(edge.key(source)))
+                    source.__dict__[edge.name] = edge.make(source, rows.get(edge.key(source)))
         for field in self.fields:
             if field.below is not None and field.below.fetches:
-                found = list(_objects(getattr(source, field.name) for source in objects))
+                found = list(_objects(field.get(source) for source in objects))
                 if found:
                     await field.below.fetch(found, loaders)
 
@@ -124,21 +114,23 @@ class Selections:
     def _field(self, parent: GraphQLObjectType, selected: FieldDetailsList) -> Field | None:
         name = selected[0].node.name.value
         if name == "__typename":
-            return Field("__class__", None, None, lambda _: parent.name)
+            return Field(None, None, lambda _: parent.name, lambda _: parent.name)
         definition = parent.fields.get(name)
         if definition is None:  # __schema or __type, which the query's root has besides its fields
             return None
         field = definition.extensions.get("strawberry-definition")
-        edge = edge_of(field) if isinstance(field, StrawberryField) else None
-        if not isinstance(field, StrawberryField) or not (edge or field.is_basic_field):
+        if not isinstance(field, StrawberryField):
             return None
-        below = None
+        edge, get = edge_of(field), attribute_of(field)
+        if edge is not None:
+            get = _fetched(edge.name)
+        elif get is None and field.is_basic_field:
+            get = attrgetter(field.python_name)
+        if get is None:
+            return None
         object_type = _object_type(definition)
-        if object_type is not None:
-            below = self.below(object_type, selected)
-        complete = _completion(definition.type, below)
-        read = None if complete is None else _reader(field.python_name, complete, fetched=edge is not None)
-        return Field(field.python_name, edge, below, read)
+        below = self.below(object_type, selected) if object_type is not None else None
+        return Field(edge, below, get, reader(get, definition.type, below.read if below is not None else None))
 
 
 def _object_type(definition: GraphQLField) -> GraphQLObjectType | None:
@@ -148,88 +140,10 @@ def _object_type(definition: GraphQLField) -> GraphQLObjectType | None:
     return kind if isinstance(kind, GraphQLObjectType) else None
 
 
+def _fetched(name: str) -> Read:
+    return lambda source: source.__dict__[name]
+
+
 def _object_reader(readers: dict[str, Read]) -> Read:
     pairs = tuple(readers.items())
     return lambda source: {name: read(source) for name, read in pairs}
-
-
-def _reader(name: str, complete: Read, *, fetched: bool) -> Read:
-    if fetched:
-        return lambda source: complete(source.__dict__[name])
-    get = attrgetter(name)
-    return lambda source: complete(get(source))
-
-
-def _completion(kind: Any, below: Selection | None) -> Read | None:
-    """What makes a value of a type fit for the answer."""
-    nullable = not is_non_null_type(kind)
-    inner = kind if nullable else kind.of_type
-    if is_list_type(inner):
-        item = _completion(inner.of_type, below)
-        complete = None if item is None else _list_completion(item)
-    elif is_leaf_type(inner):
-        complete = _leaf_completion(inner)
-    else:
-        complete = below.read if below is not None else None
-    if complete is None:
-        return None
-    return _or_null(complete) if nullable else _never_null(complete)
-
-
-def _or_null(complete: Read) -> Read:
-    return lambda value: None if value is None else complete(value)
-
-
-def _never_null(complete: Read) -> Read:
-    def completed(value: Any) -> Any:
-        if value is None:
-            raise Unfit
-        return complete(value)
-
-    return completed
-
-
-def _list_completion(item: Read) -> Read:
-    def completed(values: Any) -> list[Any]:
-        if not isinstance(values, list):
-            raise Unfit
-        return [item(value) for value in values]
-
-    return completed
-
-
-def _leaf_completion(kind: Any) -> Read:
-    if kind in _PLAIN:
-        return _exactly(_PLAIN[kind])
-    if isinstance(kind, GraphQLEnumType):
-        return _enum_completion(kind)
-    coerce = kind.coerce_output_value
-
-    def completed(value: Any) -> Any:
-        coerced = coerce(value)
-        if coerced is None or coerced is Undefined:
-            raise Unfit
-        return coerced
-
-    return completed
-
-
-def _exactly(kind: type) -> Read:
-    def completed(value: Any) -> Any:
-        if type(value) is not kind:
-            raise Unfit
-        return value
-
-    return completed
-
-
-def _enum_completion(kind: GraphQLEnumType) -> Read:
-    names: dict[Enum, str] = {}
-
-    def completed(value: Any) -> Any:
-        name = names.get(value)
-        if name is None:
-            name = names[value] = kind.coerce_output_value(value)
-        return name
-
-    return completed

@@ -22,10 +22,11 @@ Decode: TypeAlias = Callable[[Any], Any]
 
 async def read(rows: QuerySet[M]) -> list[M]:
     """The instances of a queryset, in its order; for one of plain columns, without annotations and joined rows."""
-    rows.sql()  # makes the query
+    rows.sql()  # makes the query, and chooses where it is asked
     statement, values = rows.query.get_parameterized_sql()
     model: type[M] = rows.model
-    _, found = await model._meta.db.execute_query(statement, values)
+    assert rows._db is not None
+    _, found = await rows._db.execute_query(statement, values)
     if not found:
         return []
     columns = [_columns(model)[name] for name in found[0].keys()]  # noqa: SIM118  # not a dict, but a driver's row

@@ -68,7 +68,7 @@ class FieldInfo:
 
 def timestamp(moment: dt.datetime) -> str:
     """RFC 3339 in UTC with Z and microseconds."""
-    return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(dt.UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 async def read(db: BaseDBAsyncClient, root: type[Model], keys: Iterable[Any]) -> dict[Any, Stored]:

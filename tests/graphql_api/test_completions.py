@@ -1,0 +1,82 @@
+"""A value is completed as graphql-core completes it, or refused; nothing else comes out."""
+
+import datetime as dt
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from graphql import Executor, GraphQLField, GraphQLList, GraphQLNonNull, GraphQLObjectType, GraphQLSchema, parse
+from graphql.type import GraphQLBoolean, GraphQLFloat, GraphQLID, GraphQLInt, GraphQLString
+
+from ringback.graphql_api.completions import Unfit, reader
+from ringback.graphql_api.schema import schema
+from ringback.models.states import EventStatus
+
+TYPES: Any = schema._schema.type_map
+BUILT_IN = (GraphQLString, GraphQLID, GraphQLBoolean, GraphQLInt, GraphQLFloat)
+LEAVES = [*BUILT_IN, *(TYPES[name] for name in ("DateTime", "Decimal", "JSON", "EventStatus"))]
+VALUES = [
+    None, "", "text", True, False, 0, 1, -(2**31), 2**31, 1.5, float("nan"), Decimal("1.50"), EventStatus.FAILED,
+    "FAILED",
+    dt.datetime(1, 1, 1, tzinfo=dt.UTC), dt.datetime(2026, 1, 31, 12, tzinfo=dt.timezone(dt.timedelta(hours=3))),
+    {"a": [1]}, [], ["a"], [None], [["a"], None], object(),
+]  # fmt: skip
+
+
+def by_graphql_core(kind: Any, value: Any) -> Any:
+    """(the completed value,), or None when there is an error."""
+    query = GraphQLObjectType("Query", {"it": GraphQLField(kind)})
+    executor = Executor.build(GraphQLSchema(query), parse("{ it }"), {"it": value})
+    assert isinstance(executor, Executor)
+    result: Any = executor.execute_operation()
+    return None if result.errors else (result.data["it"],)
+
+
+@pytest.mark.parametrize("leaf", LEAVES, ids=str)
+def test_a_value_of_every_type_comes_out_as_from_graphql_core_or_not_at_all(leaf: Any) -> None:
+    for kind in (leaf, GraphQLNonNull(leaf), GraphQLList(leaf), GraphQLNonNull(GraphQLList(GraphQLNonNull(leaf)))):
+        read = reader(lambda value: value, kind, None)
+        assert read is not None
+        for value in VALUES:
+            try:
+                found = (read(value),)
+            except Exception:
+                continue  # graphql-core is asked then
+            assert found == by_graphql_core(kind, value), (kind, value)
+            assert type(found[0]) is type(by_graphql_core(kind, value)[0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "completed"),
+    [
+        (GraphQLString, "a", "a"),
+        (GraphQLNonNull(GraphQLBoolean), False, False),
+        (TYPES["EventStatus"], EventStatus.RETRYING, "RETRYING"),
+        (TYPES["DateTime"], VALUES[14], "0001-01-01T00:00:00.000000Z"),
+        (TYPES["DateTime"], VALUES[15], "2026-01-31T09:00:00.000000Z"),
+        (GraphQLNonNull(GraphQLList(GraphQLInt)), [1, None], [1, None]),
+    ],
+)
+def test_what_is_as_it_should_be_takes_the_short_way(kind: Any, value: Any, completed: Any) -> None:
+    read = reader(lambda value: value, kind, None)
+    assert read is not None
+    assert read(value) == completed
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (GraphQLNonNull(GraphQLString), None), (GraphQLString, 1), (GraphQLNonNull(TYPES["JSON"]), None),
+        (GraphQLList(GraphQLNonNull(GraphQLInt)), [None]), (GraphQLList(GraphQLInt), (1,)),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused(kind: Any, value: Any) -> None:
+    read = reader(lambda value: value, kind, None)
+    assert read is not None
+    with pytest.raises(Unfit):
+        read(value)
+
+
+def test_what_needs_a_resolver_below_has_no_reader() -> None:
+    assert reader(lambda value: value, GraphQLNonNull(GraphQLList(TYPES["Event"])), None) is None
+    assert reader(lambda value: value, TYPES["Node"], None) is None
