@@ -1,5 +1,6 @@
 """The executor answers as graphql-core's own does, errors included; it is only quicker, and remembers less."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
@@ -151,7 +152,7 @@ async def test_a_loader_is_asked_once_for_all_that_a_page_needs_of_it(api: Api) 
         await run(QuickExecutor, api, document, first=10)
     assert [table(s) for s in statements] == ["ringback_event", "ringback_change", "ringback_webhook"]
     # One webhook, ten times.
-    assert statements[-1].count("?") == 1
+    assert len(re.findall(r'"id" IN \((?:\?|\$1)\)', statements[-1])) == 1
 
 
 async def test_a_subscription_remembers_no_more_with_each_event(api: Api) -> None:
