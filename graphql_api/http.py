@@ -4,8 +4,7 @@ With `application/graphql-response+json` what was refused is a 400, with `applic
 cannot tell our errors from those of a proxy (GraphQL over HTTP, 6.4).
 """
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 from graphql import GraphQLError
@@ -27,8 +26,7 @@ _HEADERS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """A whole answer."""
 
     status: int

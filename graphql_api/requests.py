@@ -4,8 +4,7 @@ The parameters are those of GraphQL over HTTP (5.1), whose types are checked her
 is for the engine to say.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 import orjson
@@ -32,8 +31,7 @@ def malformed(status: int, message: str, *headers: Header, code: str = "BAD_REQU
     return Malformed(status, ApiError(code, message), *headers)
 
 
-@dataclass(frozen=True, slots=True)
-class Parameters:
+class Parameters(NamedTuple):
     """A well-formed request."""
 
     query: str

@@ -164,6 +164,17 @@ class _Server(uvicorn.Server):
         self.force_exit = True
 
 
+class _Protocol(EveryMethodProtocol):
+    """A connection of the server's."""
+
+    def shutdown(self) -> None:
+        """End it when its answer has ended; a stream whose client does not read has no end, and is cut off."""
+        if self.cycle is not None and self.cycle.chunked_encoding and self.flow.write_paused:
+            self.transport.abort()
+        else:
+            super().shutdown()
+
+
 @contextlib.asynccontextmanager
 async def _served(app: Application, sock: socket.socket, max_frame_bytes: int) -> AsyncIterator[_Server]:
     """`app` answers on `sock` while the block runs; requests under way get some time to end after it."""
@@ -190,7 +201,7 @@ def _config(app: Application, max_frame_bytes: int) -> uvicorn.Config:
         app,
         lifespan="off",
         log_config=None,
-        http=EveryMethodProtocol,
+        http=_Protocol,
         access_log=False,
         ws=FramesProtocol,
         # Compressing one entry for each of its subscribers costs more than all else of sending it.

@@ -7,12 +7,14 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 
@@ -166,3 +168,31 @@ def test_a_program_that_stops_lets_clients_subscribe_again(program: Program) -> 
         assert rest(process)[-1] == {"failed": "premature end of multipart body"}
     assert "Traceback" not in program.log()
     assert "Exception" not in program.log()
+
+
+def test_a_client_that_does_not_read_holds_up_no_stop(program: Program) -> None:
+    """Some 15 MB wait for it: more than sockets take."""
+    webhook_id = webhook_to_inbox(program)
+    lengthen = "mutation ($input: UpdateWebhookInput!) { updateWebhook(input: $input) { errors { message } } }"
+    changed = program.query(lengthen, {"input": {"id": webhook_id, "bodyTemplate": "x" * 16_000}})
+    assert changed == {"updateWebhook": {"errors": []}}
+    copies = " ".join(f"copy{number}: bodyTemplate" for number in range(32))
+    document = f"subscription {{ deliveryLog {{ webhook {{ {copies} }} }} }}"
+    where = urlsplit(program.url)
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        client.connect((where.hostname, where.port))
+        client.sendall(
+            f"GET /graphql?{urlencode({'query': document})} HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n"
+            f"Authorization: Bearer {program.token}\r\n\r\n".encode()
+        )
+        assert client.recv(100).startswith(b"HTTP/1.1 200 OK\r\n")
+        for _ in range(10):
+            fire(program, webhook_id)
+        events = "{ events { nodes { status } } }"
+        program.wait_until(
+            lambda: {event["status"] for event in program.query(events)["events"]["nodes"]} == {"SUCCEEDED"},
+            "deliveries",
+        )
+        assert program.stop() == 0
+    assert [line for line in program.log().splitlines() if '"level": "error"' in line] == []
