@@ -1,10 +1,13 @@
 """Bearer tokens on HTTP and in a WebSocket's connection_init."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
+from uuid import UUID
 
 from cachetools import TTLCache
 
+from ringback.graphql_api.sharing import Shared, outcome
 from ringback.models import tokens
 from ringback.models.access import ApiToken
 from ringback.models.secrets import token_hash
@@ -23,6 +26,7 @@ class Bearers:
 
     def __init__(self) -> None:
         self._trusted: TTLCache[str, ApiToken] = TTLCache(1_024, TRUSTED_SECONDS)
+        self._checks: Shared[UUID, bool] = Shared(1_024, TRUSTED_SECONDS)
         self._revocations = 0
 
     async def bearer(self, header: Any) -> ApiToken | None:
@@ -47,7 +51,12 @@ class Bearers:
         values = {name.lower(): value for name, value in (params or {}).items() if isinstance(name, str)}
         return await self.bearer(values.get("authorization"))
 
+    async def still_valid(self, token: ApiToken) -> bool:
+        """Whether a token that was valid once still is; asked by each of a token's subscriptions."""
+        return await outcome(self._checks.ask(token.id, partial(tokens.is_valid, token.id)))
+
     def forget(self) -> None:
         """Trust no token without another look: one was revoked."""
         self._revocations += 1
         self._trusted.clear()
+        self._checks.forget()

@@ -1,7 +1,8 @@
 """What resolvers work with: who asks, the services of the program, and the loaders of this request."""
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Hashable
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import strawberry
@@ -10,7 +11,6 @@ from ringback.graphql_api.authentication import Bearers
 from ringback.graphql_api.errors import unauthenticated
 from ringback.graphql_api.loaders import Loaders, new_loaders
 from ringback.graphql_api.tailer import Tailer
-from ringback.models import tokens
 from ringback.models.access import ApiToken
 from ringback.models.inboxes import InboxAddresses, Inboxes
 from ringback.models.webhooks import Webhooks
@@ -47,11 +47,20 @@ class Context:
             self._loaders = new_loaders()
         return self._loaders
 
+    @property
+    def scope(self) -> Hashable:
+        """What the viewer may see: the role, and the webhooks (None means all). Equal scopes see the same."""
+        return (self.viewer.role, None)
+
+    def loading_with(self, loaders: Loaders) -> "Context":
+        """The same viewer, with loaders that others use too."""
+        return replace(self, _loaders=loaders)
+
     async def reauthenticate(self) -> None:
         """Raises UNAUTHENTICATED when the token was revoked, or has expired, since it was looked at last."""
         if time.monotonic() < self.trusted_until:
             return
-        if not await tokens.is_valid(self.viewer.id):
+        if not await self.services.bearers.still_valid(self.viewer):
             raise unauthenticated()
         self.trusted_until = time.monotonic() + TRUSTED_SECONDS
 

@@ -32,6 +32,7 @@ from ringback.graphql_api.costs import Cost, cost_of
 from ringback.graphql_api.errors import ApiError, masked
 from ringback.graphql_api.limits import Limits, exceeded, too_deep
 from ringback.graphql_api.shapes import check_shape
+from ringback.graphql_api.words import variables_below_root
 
 #: Tokens of all remembered documents together; a syntax tree takes about a kilobyte for each, and the garbage collector
 #: has to walk all of it.
@@ -66,6 +67,8 @@ class Operation:
     document: DocumentNode
     node: OperationDefinitionNode
     cost: Cost
+    #: The variables on which the answers of a subscription depend, besides what happened.
+    told_by: frozenset[str] = frozenset()
 
     @property
     def kind(self) -> OperationType:
@@ -179,7 +182,8 @@ class Documents:
         operations = {}
         for name, part in separate_operations(document).items():
             node = next(d for d in part.definitions if isinstance(d, OperationDefinitionNode))
-            operations[name] = Operation(part, node, cost_of(self._schema, node, part))
+            told_by = variables_below_root(node, part) if node.operation is OperationType.SUBSCRIPTION else frozenset()
+            operations[name] = Operation(part, node, cost_of(self._schema, node, part), told_by)
         return operations
 
 

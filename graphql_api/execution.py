@@ -5,10 +5,12 @@ here. A transport asks for the operation of a request, looks at its kind, and ex
 `Answer`, encoded once however many clients get it.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable, Hashable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, cast
 
 import orjson
@@ -27,6 +29,9 @@ from ringback.graphql_api.documents import Documents, Operation, Refused
 from ringback.graphql_api.errors import ApiError, masked
 from ringback.graphql_api.executor import QuickExecutor
 from ringback.graphql_api.limits import Limits, exceeded
+from ringback.graphql_api.loaders import new_loaders
+from ringback.graphql_api.quota import Quota
+from ringback.graphql_api.sharing import Burst, Shared, outcome
 from ringback.graphql_api.variables import check_variables
 
 __all__ = ["Answer", "Engine", "Operation", "OperationType", "Refused"]
@@ -76,6 +81,8 @@ def refusal(*errors: GraphQLError) -> Answer:
 
 #: Variables are looked at until so many of their values are wrong.
 MAX_COERCION_ERRORS = 20
+#: Answers of subscriptions that are kept for others who are told the same, and for how many seconds at most.
+KEPT_ANSWERS, KEPT_SECONDS = 4_096, 1.0
 
 
 class Engine:
@@ -85,6 +92,12 @@ class Engine:
         self.limits = limits or Limits()
         self._schema: GraphQLSchema = schema._schema
         self._documents = Documents(self._schema, self.limits)
+        self.quota = Quota(self.limits.subscriptions_per_token)
+        self._answers: Shared[Hashable, Answer] = Shared(
+            KEPT_ANSWERS, KEPT_SECONDS, worth_keeping=lambda answer: not answer.errors
+        )
+        # They keep nothing, so all subscriptions may have the same: what is told at the same time is loaded together.
+        self._loaders = new_loaders()
 
     def close(self) -> None:
         """End what runs beside the event loop."""
@@ -110,31 +123,30 @@ class Engine:
     ) -> AsyncGenerator[Answer, None]:
         """Execute a subscription: an answer for each thing that happens.
 
-        One that cannot begin, or cannot go on, ends with a refusal. Close the generator when its reader goes.
+        One that cannot begin, or cannot go on, ends with a refusal. An answer may be others' too: it is not to be
+        changed. Close the generator when its reader goes.
         """
         try:
             await _reauthenticate(context)
-            executor = self._executor(operation, variables, context)
+            executor = self._executor(operation, variables, context.loading_with(self._loaders))
+            words = _words(operation, variables, context)
+            with self.quota.one_more(context.viewer.id):
+                async with aclosing(_source(executor, operation)) as source:
+                    async for happened in source:
+                        for told in self._told(happened, executor, words):
+                            answer = await outcome(told)
+                            await _reauthenticate(context)
+                            yield answer
         except Refused as refused:
             yield refusal(*refused.errors)
-            return
-        stream = create_source_event_stream(executor)
-        if executor.is_awaitable(stream):
-            stream = await stream
-        if isinstance(stream, ExecutionResult):
-            yield refusal(*(masked(error) for error in stream.errors or ()))
-            return
-        async with aclosing(cast(AsyncGenerator[Any, None], stream)) as happenings:
-            while True:
-                try:
-                    happened = await anext(happenings)
-                except StopAsyncIteration:
-                    return
-                except Exception as error:
-                    yield refusal(masked(_located(error, operation)))
-                    return
-                result = execute_subscription_event(executor.build_per_event_executor(happened))
-                yield _answer(result if isinstance(result, ExecutionResult) else await result)
+
+    def _told(self, happened: Any, executor: QuickExecutor, words: Hashable) -> list[asyncio.Future[Answer]]:
+        """The answers to what happened, all begun; to a burst once for all who are told of it in the same words."""
+        if not isinstance(happened, Burst):
+            return [asyncio.ensure_future(_tell(executor, happened))]
+        return [
+            self._answers.ask((one, words), partial(_tell, executor, one, happened.show)) for one in happened.happened
+        ]
 
     def _executor(self, operation: Operation, variables: Mapping[str, Any] | None, context: Context) -> QuickExecutor:
         """The executor of one request; raises Refused for variables that do not fit, and for the cost."""
@@ -167,6 +179,40 @@ async def _reauthenticate(context: Context) -> None:
         await context.reauthenticate()
     except ApiError as error:
         raise Refused(error) from error
+
+
+def _words(operation: Operation, variables: Mapping[str, Any] | None, context: Context) -> Hashable:
+    """What an answer depends on besides what happened: subscribers with equal words share it."""
+    used = {name: value for name, value in (variables or {}).items() if name in operation.told_by}
+    return operation, json.dumps(used, sort_keys=True), context.scope
+
+
+async def _source(executor: QuickExecutor, operation: Operation) -> AsyncGenerator[Any, None]:
+    """What the root field's resolver tells; raises Refused when it cannot begin, or go on."""
+    stream = create_source_event_stream(executor)
+    if executor.is_awaitable(stream):
+        stream = await stream
+    if isinstance(stream, ExecutionResult):
+        raise Refused(*(masked(error) for error in stream.errors or ()))
+    async with aclosing(cast(AsyncGenerator[Any, None], stream)) as happenings:
+        try:
+            async for happened in happenings:
+                yield happened
+        except Exception as error:
+            raise Refused(masked(_located(error, operation))) from error
+
+
+def _shown(happened: Any) -> Any:
+    return happened
+
+
+async def _tell(executor: QuickExecutor, happened: Any, show: Callable[[Any], Any] = _shown) -> Answer:
+    """The answer to one thing that happened."""
+    try:
+        result = execute_subscription_event(executor.build_per_event_executor(show(happened)))
+        return _answer(result if isinstance(result, ExecutionResult) else await result)
+    except Exception as error:  # not of a field: the next one may go well
+        return Answer(None, (masked(GraphQLError(str(error), original_error=error)),))
 
 
 def _answer(result: ExecutionResult) -> Answer:

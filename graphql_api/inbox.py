@@ -248,7 +248,6 @@ class InboxSubscription:
         while (found := await info.context.services.inboxes.received_after(key, last, PAGE)) is not None:
             for row in found:
                 last = row.number
-                await info.context.reauthenticate()
                 yield InboxRequest.of(row)
             if not found:
                 await listener.wait(POLL_SECONDS)

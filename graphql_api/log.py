@@ -16,6 +16,7 @@ from ringback.graphql_api.enums import LogKind
 from ringback.graphql_api.errors import ApiError, cursor_error
 from ringback.graphql_api.inputs import query_keys, query_models
 from ringback.graphql_api.nodes import Attempt, Event, Webhook
+from ringback.graphql_api.sharing import Burst
 from ringback.graphql_api.tailer import SubscriberBehind, Tailed
 from ringback.models import event as rows
 from ringback.models.errors import CursorInvalid
@@ -97,6 +98,7 @@ class LogSubscription:
     """Root fields of this slice."""
 
     @strawberry.subscription(
+        graphql_type=LogEntry | None,
         description=described(
             "Every transition of every event, as it is committed. Without `after` from now on; with it, "
             "first all that was missed. A cursor that is too old ends in CURSOR_EXPIRED, a reader that is too slow in "
@@ -113,7 +115,7 @@ class LogSubscription:
               }
             }
             """,
-        )
+        ),
     )
     async def delivery_log(
         self,
@@ -122,16 +124,16 @@ class LogSubscription:
         after: Annotated[
             str | None, strawberry.argument(description="The `cursor` of the last entry that you have seen.")
         ] = None,
-    ) -> AsyncGenerator[LogEntry | None, None]:
+    ) -> AsyncGenerator[Burst[Tailed], None]:
         """Follow the log."""
         wanted = (filter or DeliveryLogFilter()).wanted()
         try:
             position = Position.parse(after) if after is not None else None
-            async with aclosing(info.context.services.tailer.follow(wanted, position)) as entries:
-                async for tailed in entries:
-                    await info.context.reauthenticate()
-                    yield LogEntry.of(tailed)
+            async with aclosing(info.context.services.tailer.follow(wanted, position)) as bursts:
+                async for entries in bursts:
+                    yield Burst(entries, LogEntry.of)
         except CursorInvalid as error:
             raise cursor_error(error) from error
         except SubscriberBehind as error:
-            raise ApiError("CURSOR_BEHIND", f"You fell behind: {error}. Resume with your last cursor.") from error
+            message = f"You fell behind: {error}. Resume with your last cursor."
+            raise ApiError("CURSOR_BEHIND", message, cursor=error.position.cursor()) from error

@@ -58,7 +58,7 @@ class Selection:
                 by_loader.setdefault(field.edge.loader(loaders), []).append(field.edge)
         for loader, edges in by_loader.items():
             keys = list({key for edge in edges for source in objects if (key := edge.key(source)) is not None})
-            rows = dict(zip(keys, await loader.load_fn(keys), strict=True)) if keys else {}
+            rows = dict(zip(keys, await loader.load_many(keys), strict=True)) if keys else {}
             for edge in edges:
                 for source in objects:
                     source.__dict__[edge.name] = edge.make(source, rows.get(edge.key(source)))

@@ -2,16 +2,21 @@
 
 A subscriber first reads the entries that it missed since its cursor, page by page, up to where the tailer stood when it
 joined; from there on it gets what the tailer reads. The tailer has one position and the log has one order, so nothing
-between is missed or repeated.
+between is missed or repeated. While it waits a subscriber holds nothing but its queue, and what waits in the queue is
+shared with all others.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 import structlog
 
+from ringback.graphql_api.sharing import Shared, outcome
 from ringback.models import log
 from ringback.models.errors import RingbackError
 from ringback.models.log import LogEntry, LogFilter, Position
@@ -21,8 +26,13 @@ logger = structlog.get_logger("ringback.tailer")
 
 #: Entries per read.
 PAGE = 500
-#: Entries that wait for one subscriber, at most; one that falls further behind is ended, and resumes with its cursor.
+#: Entries that a subscriber is handed at once, at most, and those of a page of what it missed.
+BURST = 100
+#: Entries that wait for one subscriber, at most. One that has read them, and is as far behind again, is ended: it
+#: resumes with its cursor.
 MAX_WAITING = 5_000
+#: Pages of missed entries that are kept for others who missed the same, and for how many seconds.
+KEPT_PAGES, KEPT_SECONDS = 64, 1.0
 #: The longest sleep between two reads, in seconds: what a lost wake-up costs at most.
 POLL_SECONDS = 1.0
 #: How long a failing database is left alone between two tries, in seconds.
@@ -30,32 +40,88 @@ PAUSE_SECONDS = 1.0
 
 
 class SubscriberBehind(RingbackError):
-    """A subscriber could not keep up."""
+    """A subscriber could not keep up; `position` is how far it came."""
+
+    def __init__(self, waiting: int, position: Position) -> None:
+        super().__init__(f"{waiting:,} entries were waiting to be read")
+        self.position = position
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Tailed:
-    """An entry with its place in the log."""
+    """An entry with its place in the log; one object for all who are told of it."""
 
     entry: LogEntry
     position: Position
 
 
-@dataclass(slots=True, eq=False)
-class _Subscriber:
-    wanted: LogFilter
-    max_waiting: int
-    queue: asyncio.Queue[Tailed | None] = field(default_factory=asyncio.Queue)
-    behind: bool = False
+#: Entries, and how far the log was searched for them.
+_Page = tuple[list[Tailed], Position]
 
-    def offer(self, tailed: Tailed) -> None:
-        if self.behind or not self.wanted.accepts(tailed.entry):
+
+class _Subscriber:
+    """The queue of one that follows the log."""
+
+    def __init__(self, wanted: LogFilter, max_waiting: int) -> None:
+        self.wanted = wanted
+        self._max_waiting = max_waiting
+        self._waiting: deque[Tailed] = deque()
+        self._full = False
+        self._changed = asyncio.Event()
+
+    def offer(self, entries: Sequence[Tailed]) -> None:
+        """Queue these entries, and none any more once one had no place: they all are in the table."""
+        if self._full:
             return
-        if self.queue.qsize() >= self.max_waiting:
-            self.behind = True
-            self.queue.put_nowait(None)
-        else:
-            self.queue.put_nowait(tailed)
+        places = self._max_waiting - len(self._waiting)
+        self._full = len(entries) > places
+        self._waiting.extend(entries[:places] if self._full else entries)
+        self._changed.set()
+
+    async def burst(self) -> list[Tailed]:
+        """Wait for entries; none where one had no place, after which there will be no more."""
+        while not self._waiting and not self._full:
+            self._changed.clear()
+            await self._changed.wait()
+        return [self._waiting.popleft() for _ in range(min(len(self._waiting), BURST))]
+
+
+class _Audience:
+    """All subscribers, found by what they want: one who follows one webhook costs nothing while others fire."""
+
+    def __init__(self) -> None:
+        self._members: dict[UUID | None, set[_Subscriber]] = {}
+        self.size = 0
+
+    @contextmanager
+    def joined(self, subscriber: _Subscriber) -> Iterator[None]:
+        """The subscriber is told of what is read while the block runs."""
+        webhooks = subscriber.wanted.webhook_ids
+        keys: Sequence[UUID | None] = (None,) if webhooks is None else tuple(webhooks)
+        for key in keys:
+            self._members.setdefault(key, set()).add(subscriber)
+        self.size += 1
+        try:
+            yield
+        finally:
+            self.size -= 1
+            for key in keys:
+                self._members[key].discard(subscriber)
+                if not self._members[key]:
+                    del self._members[key]
+
+    def tell(self, entries: Sequence[Tailed]) -> None:
+        """Offer the entries to those that want them; equal filters are applied once."""
+        concerned = set(self._members.get(None, ()))
+        for webhook_id in {tailed.entry.webhook_id for tailed in entries}:
+            concerned |= self._members.get(webhook_id, set())
+        accepted: dict[LogFilter, list[Tailed]] = {}
+        for subscriber in concerned:
+            wanted = subscriber.wanted
+            if wanted not in accepted:
+                accepted[wanted] = [tailed for tailed in entries if wanted.accepts(tailed.entry)]
+            if accepted[wanted]:
+                subscriber.offer(accepted[wanted])
 
 
 class Tailer:
@@ -65,13 +131,14 @@ class Tailer:
         self._epoch = epoch
         self._max_waiting = max_waiting
         self._position: Position | None = None
-        self._subscribers: set[_Subscriber] = set()
+        self._audience = _Audience()
+        self._pages: Shared[tuple[Position, Position, LogFilter], _Page] = Shared(KEPT_PAGES, KEPT_SECONDS)
         self._started = asyncio.Event()
 
     @property
     def subscribers(self) -> int:
         """How many follow the log now."""
-        return len(self._subscribers)
+        return self._audience.size
 
     @property
     def position(self) -> Position | None:
@@ -95,49 +162,58 @@ class Tailer:
         if self._position is None:
             self._position = await log.newest(self._epoch)
             self._started.set()
-        entries = await log.after(self._position, PAGE)
-        for entry in entries:
-            self._position = Position(self._epoch, 0, entry.id)
-            tailed = Tailed(entry, self._position)
-            for subscriber in self._subscribers:
-                subscriber.offer(tailed)
+        entries = self._tailed(await log.after(self._position, PAGE))
+        if entries:
+            self._position = entries[-1].position
+            self._audience.tell(entries)
         return bool(entries)
 
-    async def follow(self, wanted: LogFilter, after: Position | None) -> AsyncGenerator[Tailed, None]:
-        """The wanted entries after a position, or from now on, for ever.
+    async def follow(self, wanted: LogFilter, after: Position | None) -> AsyncGenerator[list[Tailed], None]:
+        """The wanted entries after a position, or from now on, for ever; those that are there at once, together.
 
         Raises CursorExpired when entries after the position are gone, SubscriberBehind when the reader is too slow.
         """
         await self._started.wait()
         if after is None:
-            after = await log.newest(self._epoch)
+            position = await log.newest(self._epoch)
         else:
             await log.check_resumable(after, self._epoch)
-        subscriber = _Subscriber(wanted, self._max_waiting)
-        joined = self._position
-        assert joined is not None, "the tailer has started"
-        self._subscribers.add(subscriber)
-        try:
-            async for tailed in self._missed(wanted, after, joined):
-                yield tailed
-            while True:
-                next_one = await subscriber.queue.get()
-                if next_one is None:
-                    raise SubscriberBehind(f"more than {self._max_waiting:,} entries were waiting to be read")
-                if next_one.position > after:
-                    yield next_one
-        finally:
-            self._subscribers.discard(subscriber)
+            position = after
+        behind = self._rows_after(position)
+        while True:
+            subscriber = _Subscriber(wanted, self._max_waiting)
+            with self._audience.joined(subscriber):
+                joined = self._read_to
+                while position < joined:
+                    missed, position = await self._missed(position, joined, wanted)
+                    if missed:
+                        yield missed
+                while entries := await subscriber.burst():
+                    # One that began from the log's end may be told again of what was read before it joined.
+                    if fresh := [tailed for tailed in entries if tailed.position > position]:
+                        position = fresh[-1].position
+                        yield fresh
+            # It goes on from the table, as long as that brings it closer to the end of the log.
+            before, behind = behind, self._rows_after(position)
+            if behind > max(before, self._max_waiting):
+                raise SubscriberBehind(behind, position)
 
-    async def _missed(self, wanted: LogFilter, after: Position, joined: Position) -> AsyncGenerator[Tailed, None]:
-        position = after
-        while position < joined:
-            entries = await log.after(position, PAGE)
-            for entry in entries:
-                position = Position(self._epoch, 0, entry.id)
-                if position > joined:
-                    return
-                if wanted.accepts(entry):
-                    yield Tailed(entry, position)
-            if len(entries) < PAGE:
-                return
+    @property
+    def _read_to(self) -> Position:
+        assert self._position is not None, "the tailer has started"
+        return self._position
+
+    def _rows_after(self, position: Position) -> int:
+        return self._read_to.row - position.row
+
+    async def _missed(self, position: Position, until: Position, wanted: LogFilter) -> _Page:
+        """A page of the wanted entries after one position up to another, and how far it reaches."""
+        key = (position, until, wanted)
+        return await outcome(self._pages.ask(key, partial(self._read_page, *key)))
+
+    async def _read_page(self, position: Position, until: Position, wanted: LogFilter) -> _Page:
+        entries, reached = await log.between(position, until, wanted, BURST)
+        return self._tailed(entries), reached
+
+    def _tailed(self, entries: Sequence[LogEntry]) -> list[Tailed]:
+        return [Tailed(entry, Position(self._epoch, 0, entry.id)) for entry in entries]

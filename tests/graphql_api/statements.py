@@ -10,13 +10,13 @@ _within: ContextVar[bool] = ContextVar("within", default=False)
 
 
 @contextmanager
-def counted() -> Iterator[list[str]]:
-    """The SQL statements that are executed within the block."""
+def counted(*, everywhere: bool = False) -> Iterator[list[str]]:
+    """The SQL statements that are executed within the block; `everywhere` also by tasks that ran before."""
     statements: list[str] = []
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if _within.get():
+            if everywhere or _within.get():
                 statements.append(record.getMessage())
 
     logger, handler = logging.getLogger("tortoise.db_client"), Handler()

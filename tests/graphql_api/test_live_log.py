@@ -2,14 +2,17 @@
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 from uuid import UUID
 
+import orjson
 import pytest
+import pytest_asyncio
 from tortoise.transactions import in_transaction
 
-from ringback.graphql_api.tailer import PAGE, SubscriberBehind, Tailer
+from ringback.graphql_api.tailer import BURST, PAGE, SubscriberBehind, Tailed, Tailer
 from ringback.models import clock, log
 from ringback.models.ids import Prefix, encode, new_key
 from ringback.models.log import LogEntry, LogFilter, LogKind, Position
@@ -81,7 +84,7 @@ async def test_2000_entries_by_four_writers_while_readers_drop_and_resume(api: A
         chance, seen, cursor = random.Random(100 + name), list[str](), Position(await log.epoch(), 0, 0).cursor()
         while len(seen) < total:
             stream = await api.follow(CURSORS, after=cursor)
-            async with aclosing(stream):  # type: ignore[type-var]
+            async with aclosing(stream):
                 for _ in range(min(chance.choice([1, 7, 90, 400, 700]), total - len(seen))):
                     (entry,) = entries_of([await anext(stream)])
                     seen.append(entry["message"])
@@ -109,7 +112,7 @@ async def test_without_a_cursor_it_begins_now(api: Api) -> None:
     await subscribed(api, 1)
     await write("first", "second")
     assert [entry["message"] for entry in entries_of(await waiting)] == ["first", "second"]
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()
 
 
 async def test_what_was_missed_comes_first_however_much_it_is(api: Api) -> None:
@@ -121,7 +124,7 @@ async def test_what_was_missed_comes_first_however_much_it_is(api: Api) -> None:
     assert missed[-1]["cursor"] == (await log.newest(await log.epoch())).cursor()
     await write("live")
     assert [entry["message"] for entry in entries_of(await take(stream, 1))] == ["live"]
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()
 
 
 KEYS = [UUID(int=n) for n in range(4)]
@@ -160,7 +163,7 @@ async def test_filters(api: Api, missed: bool, wanted: dict[str, Any], expected:
     # All of these filters let this one through, so it ends what there is to see.
     await write("end", webhook_id=KEYS[1], event_id=KEYS[2], kind=LogKind.EVENT_FAILED)
     assert [entry["message"] for entry in entries_of(await waiting)] == [*expected, "end"]
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()
 
 
 async def write_three() -> None:
@@ -200,7 +203,7 @@ async def test_an_entry_shows_its_event_as_it_is_now(api: Api) -> None:
     assert entry["event"]["id"] == encode(Prefix.EVENT, event.id)
     assert (entry["event"]["status"], entry["event"]["attemptCount"], entry["attempt"]) == ("PENDING", 2, None)
     assert entry["at"].endswith("Z") and len(entry["at"]) == len("2026-01-31T12:00:00.000000Z")
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()
 
 
 async def refusal(api: Api, after: str) -> dict[str, Any]:
@@ -228,7 +231,7 @@ async def test_a_cursor_that_is_too_old_says_where_to_go_on(api: Api) -> None:
     assert refused["code"] == "CURSOR_EXPIRED"
     stream = await api.follow(CURSORS, after=refused["oldestCursor"])
     assert [entry["message"] for entry in entries_of(await take(stream, 2))] == ["3", "4"]
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()
 
 
 @pytest.mark.parametrize("foreign", [True, False], ids=["another database", "a later state"])
@@ -240,64 +243,149 @@ async def test_a_cursor_that_was_never_given_out_here(api: Api, foreign: bool) -
     assert refused["oldestCursor"] == Position(await log.epoch(), 0, 0).cursor()
 
 
-async def test_who_cannot_keep_up_is_ended_and_loses_nothing(database: object) -> None:
+@pytest_asyncio.fixture
+async def small(database: object) -> AsyncIterator[Tailer]:
+    """A running tailer whose subscribers may have ten entries waiting."""
     tailer = Tailer(await log.epoch(), max_waiting=10)
     tailing = asyncio.create_task(tailer.run())
-    following = tailer.follow(ALL, None)
-    waiting = asyncio.create_task(take(following, 1))
-    while not tailer.subscribers:
-        await asyncio.sleep(0)
-    await write("0")
-    (last,) = await waiting
-    await write(*(str(n) for n in range(1, 101)))
-    await caught_up(tailer)
-    seen = [last.entry.message]
-    with pytest.raises(SubscriberBehind, match="more than 10 entries were waiting"):
-        while True:
-            (last,) = await take(following, 1)
-            seen.append(last.entry.message)
-    assert seen == [str(n) for n in range(11)]
-    assert tailer.subscribers == 0
-    async with aclosing(tailer.follow(ALL, last.position)) as resumed:
-        assert [one.entry.message for one in await take(resumed, 90)] == [str(n) for n in range(11, 101)]
+    yield tailer
     tailing.cancel()
 
 
-async def test_a_slow_subscriber_is_told_so(api: Api) -> None:
-    slow = Tailer(await log.epoch(), max_waiting=5)
-    tailing = asyncio.create_task(slow.run())
-    object.__setattr__(api.services, "tailer", slow)
+async def behind(stream: Any) -> SubscriberBehind:
+    """The end of a subscriber that could not keep up, which comes at once."""
+    with pytest.raises(SubscriberBehind) as ended:
+        await take(stream, 1)
+    return ended.value
+
+
+async def test_who_cannot_keep_up_is_ended_and_loses_nothing(small: Tailer) -> None:
+    following = small.follow(ALL, None)
+    waiting = asyncio.create_task(take(following, 1))
+    while not small.subscribers:
+        await asyncio.sleep(0)
+    await write("0")
+    await waiting
+    await write(*numbered(1, 101))
+    await caught_up(small)
+    assert messages(last := await take(following, 1)) == numbered(1, 11)
+    ended = await behind(following)
+    assert (ended.position, str(ended)) == (last[0][-1].position, "90 entries were waiting to be read")
+    assert small.subscribers == 0
+    async with aclosing(small.follow(ALL, ended.position)) as resumed:
+        assert messages(await take(resumed, 1)) == numbered(11, 101)
+
+
+async def test_who_was_slow_for_a_while_goes_on_from_the_table(small: Tailer) -> None:
+    following = small.follow(ALL, None)
+    waiting = asyncio.create_task(take(following, 1))
+    while not small.subscribers:
+        await asyncio.sleep(0)
+    await write("0")
+    await waiting
+    await write(*numbered(1, 21))
+    await caught_up(small)
+    assert messages(await take(following, 2)) == numbered(1, 21)
+    await write("live")
+    assert messages(await take(following, 1)) == ["live"]
+    await following.aclose()
+
+
+async def test_as_many_as_may_wait_do(small: Tailer) -> None:
+    following = small.follow(ALL, None)
+    waiting = asyncio.create_task(take(following, 1))
+    while not small.subscribers:
+        await asyncio.sleep(0)
+    await write("0")
+    await waiting
+    await write(*numbered(1, 6))
+    await caught_up(small)
+    await write(*numbered(6, 11))
+    await caught_up(small)
+    assert messages(await take(following, 1)) == numbered(1, 11)
+    await following.aclose()
+
+
+async def test_who_reads_a_long_past_is_not_ended_for_what_happens_meanwhile(small: Tailer) -> None:
+    await write(*numbered(0, 5 * BURST))
+    await caught_up(small)
+    following = small.follow(ALL, Position(await log.epoch(), 0, 0))
+    seen = await take(following, 1)
+    await write(*numbered(5 * BURST, 6 * BURST))
+    await caught_up(small)
+    seen += await take(following, 6)
+    assert messages(seen) == numbered(0, 6 * BURST)
+    await following.aclose()
+
+
+async def test_who_reads_less_than_is_written_is_ended(small: Tailer) -> None:
+    await write(*numbered(0, 20))
+    await caught_up(small)
+    following = small.follow(ALL, Position(await log.epoch(), 0, 0))
+    assert messages(await take(following, 1)) == numbered(0, 20)
+    await write(*numbered(20, 51))
+    await caught_up(small)
+    assert messages(await take(following, 1)) == numbered(20, 30)
+    assert (await behind(following)).position.row == 30
+
+
+async def test_who_wants_little_is_not_behind_however_much_is_written(small: Tailer) -> None:
+    following = small.follow(LogFilter(kinds=frozenset({LogKind.EVENT_FAILED})), None)
+    waiting = asyncio.create_task(take(following, 1))
+    while not small.subscribers:
+        await asyncio.sleep(0)
+    await write(*numbered(0, 500))
+    await write("wanted", kind=LogKind.EVENT_FAILED)
+    assert messages(await waiting) == ["wanted"]
+    await following.aclose()
+
+
+def numbered(start: int, end: int) -> list[str]:
+    return [str(n) for n in range(start, end)]
+
+
+def messages(bursts: list[list[Tailed]]) -> list[str]:
+    return [tailed.entry.message for burst in bursts for tailed in burst]
+
+
+async def test_a_slow_subscriber_is_told_so(api: Api, small: Tailer) -> None:
+    object.__setattr__(api.services, "tailer", small)
     stream = await api.follow(CURSORS, after=None)
     waiting = asyncio.create_task(take(stream, 1))
     await subscribed(api, 1)
-    await write(*(str(n) for n in range(50)))
+    await write("0")
     await waiting
-    await caught_up(slow)
-    results = [result async for result in stream]
-    assert [entry["message"] for entry in entries_of(results[:-1])] == [str(n) for n in range(1, 1 + len(results) - 1)]
-    ((error),) = results[-1].errors or ()
-    assert error.extensions == {"code": "CURSOR_BEHIND"}
-    assert (
-        error.message == "You fell behind: more than 5 entries were waiting to be read. Resume with your last cursor."
-    )
-    tailing.cancel()
+    await write(*numbered(1, 51))
+    await caught_up(small)
+    seen = entries_of(await take(stream, 10))
+    ((result),) = [result async for result in stream]
+    assert orjson.loads(result.json) == {
+        "errors": [
+            {
+                "message": "You fell behind: 40 entries were waiting to be read. Resume with your last cursor.",
+                "locations": [{"line": 1, "column": 33}],
+                "path": ["deliveryLog"],
+                "extensions": {"code": "CURSOR_BEHIND", "cursor": seen[-1]["cursor"]},
+            }
+        ]
+    }
+    stream = await api.follow(CURSORS, after=seen[-1]["cursor"])
+    assert [entry["message"] for entry in entries_of(await take(stream, 40))] == numbered(11, 51)
+    await stream.aclose()
 
 
-async def test_one_slow_subscriber_does_not_hold_up_the_others(database: object) -> None:
-    tailer = Tailer(await log.epoch(), max_waiting=10)
-    tailing = asyncio.create_task(tailer.run())
-    slow, quick = tailer.follow(ALL, None), tailer.follow(ALL, None)
+async def test_one_slow_subscriber_does_not_hold_up_the_others(small: Tailer) -> None:
+    slow, quick = small.follow(ALL, None), small.follow(ALL, None)
     both = [asyncio.create_task(take(stream, 1)) for stream in (slow, quick)]
-    while tailer.subscribers != 2:
+    while small.subscribers != 2:
         await asyncio.sleep(0)
     await write("0")
     await asyncio.gather(*both)
     for start in range(1, 101, 5):
-        await write(*(str(n) for n in range(start, start + 5)))
-        assert [one.entry.message for one in await take(quick, 5)] == [str(n) for n in range(start, start + 5)]
+        await write(*numbered(start, start + 5))
+        assert messages(await take(quick, 1)) == numbered(start, start + 5)
     await slow.aclose()
     await quick.aclose()
-    tailing.cancel()
 
 
 @pytest.mark.parametrize("waiting", [True, False], ids=["while it waits", "between two entries"])
@@ -311,7 +399,7 @@ async def test_who_leaves_is_forgotten(api: Api, waiting: bool) -> None:
     else:
         await write("1")
         await task
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()
     assert api.services.tailer.subscribers == 0
 
 

@@ -164,7 +164,8 @@ async def test_a_client_that_does_not_read_falls_behind(served: Served) -> None:
     *entries, refused, complete, end = stream.split(b"\n\n")
     assert (complete, end) == (b"event: complete\ndata:", b"")
     ((error),) = json.loads(refused.removeprefix(b"event: next\ndata: "))["errors"]
-    assert error["extensions"] == {"code": "CURSOR_BEHIND"}
+    last = json.loads(entries[-1].removeprefix(b"event: next\ndata: "))["data"]["deliveryLog"]["cursor"]
+    assert error["extensions"] == {"code": "CURSOR_BEHIND", "cursor": last}
     assert 50 <= len(entries) < total
     for number, entry in enumerate(entries):
         assert entry.startswith(b"event: next\n")

@@ -184,7 +184,7 @@ async def test_a_client_that_does_not_read_falls_behind_and_resumes(served: Serv
                 answer = await received(connection)
             assert answer["type"] == "error"
             (error,) = answer["payload"]
-            assert error["extensions"] == {"code": "CURSOR_BEHIND"}
+            assert error["extensions"] == {"code": "CURSOR_BEHIND", "cursor": seen[-1]["cursor"]}
             assert 50 <= len(seen) < total
             assert slow.subscribers == 0
             await subscribe(connection, CURSORS, "2", after=seen[-1]["cursor"])
@@ -208,12 +208,11 @@ async def test_a_token_that_is_revoked_ends_what_it_started(api: Api) -> None:
     await tokens.revoke_token(
         str(next(t["id"] for t in (await api.ask("ApiTokens"))["nodes"] if t["name"] == token.name))
     )
+    api.services.bearers.forget()
     context.trusted_until = 0.0
     second = await anext(following)
     assert not second.executed
-    assert [error.formatted for error in second.errors] == [
-        {**refusal, "locations": [{"line": 1, "column": 33}], "path": ["deliveryLog"]}
-    ]
+    assert [error.formatted for error in second.errors] == [refusal]
     assert api.services.tailer.subscribers == 0
     for document, given in ((VIEWER, {}), (operations()["InboxTail"], {"id": inbox}), (CURSORS, {})):
         operation = await api.engine.operation(document)

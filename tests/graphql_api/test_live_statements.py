@@ -1,0 +1,90 @@
+"""What the live log costs the database: the same however many follow it, and little for a burst."""
+
+import asyncio
+
+import pytest
+from tortoise.transactions import in_transaction
+
+from ringback.graphql_api.tailer import BURST
+from ringback.models import clock, log
+from ringback.models.event import Event
+from ringback.models.ids import Prefix, encode
+from ringback.models.log import LogEntry, LogKind, Position
+from ringback.models.wakeups import Topic, wakeups
+from tests import rows
+from tests.graphql_api.conftest import Api
+from tests.graphql_api.statements import counted
+from tests.graphql_api.test_live_log import caught_up, entries_of, subscribed, take
+
+#: The tables from which a burst of EVENT_RECORDED needs rows: one statement each.
+PER_BURST = ('FROM "ringback_webhook"', 'FROM "ringback_event"')
+
+
+async def told(api: Api, followers: int, entries: int) -> list[str]:
+    """The statements that tell so many followers, each with a filter or a cursor of its own, of so many entries."""
+    webhook = await rows.webhook(name="Leads")
+    events = [await rows.event(webhook) for _ in range(entries)]
+    newest = (await log.newest(await log.epoch())).cursor()
+    streams = [
+        await api.follow("DeliveryLog", filter={"models": ["lead"] * n} if n else None, after=newest if n % 2 else None)
+        for n in range(followers)
+    ]
+    waiting = [asyncio.create_task(take(stream, entries)) for stream in streams]
+    await subscribed(api, followers)
+    with counted(everywhere=True) as statements:
+        await write_one_for_each(events)
+        results = [entries_of(await one) for one in waiting]
+    assert [entry["event"]["id"] for entry in results[0]] == [encode(Prefix.EVENT, event.id) for event in events]
+    assert {entry["webhook"]["name"] for entry in results[0]} == {"Leads"}
+    assert all(one == results[0] for one in results)
+    for stream in streams:
+        await stream.aclose()
+    return [s for s in statements if s.startswith("SELECT") and 'FROM "ringback_log"' not in s]
+
+
+async def write_one_for_each(events: list[Event]) -> None:
+    now = await clock.now()
+    entries = [
+        log.entry(LogKind.EVENT_RECORDED, "recorded", at=now, webhook_id=e.webhook_id, event_id=e.id, model="lead")
+        for e in events
+    ]
+    async with in_transaction() as db:
+        await LogEntry.bulk_create(entries, using_db=db)
+    wakeups.notify(Topic.LOGGED)
+
+
+@pytest.mark.parametrize("followers", [1, 2, 50])
+async def test_an_entry_costs_the_same_however_many_follow(api: Api, followers: int) -> None:
+    statements = await told(api, followers, 1)
+    assert len(statements) == len(PER_BURST), statements
+    assert all(any(table in s for s in statements) for table in PER_BURST)
+
+
+@pytest.mark.parametrize("followers", [1, 20])
+async def test_a_burst_is_loaded_together(api: Api, followers: int) -> None:
+    statements = await told(api, followers, 3 * BURST)
+    assert len(statements) == 3 * len(PER_BURST), statements
+
+
+async def test_who_comes_back_after_the_same_entry_reads_what_others_read(api: Api) -> None:
+    webhook = await rows.webhook()
+    await write_one_for_each([await rows.event(webhook) for _ in range(BURST)])
+    beginning = Position(await log.epoch(), 0, 0).cursor()
+    await caught_up(api.services.tailer)
+    with counted(everywhere=True) as statements:
+        streams = [await api.follow("DeliveryLog", after=beginning) for _ in range(10)]
+        results = await asyncio.gather(*(take(stream, BURST) for stream in streams))
+    assert all(one is first for all_of_it in results for one, first in zip(all_of_it, results[0], strict=True))
+    assert len([s for s in statements if 'FROM "ringback_log" WHERE "id">?' in s]) == 1
+    assert len([s for s in statements if any(table in s for table in PER_BURST)]) == len(PER_BURST)
+    for stream in streams:
+        await stream.aclose()
+
+
+async def test_a_token_is_looked_at_once_for_all_its_subscriptions(api: Api) -> None:
+    contexts = [api.context() for _ in range(20)]
+    for context in contexts:
+        context.trusted_until = 0.0
+    with counted() as statements:
+        await asyncio.gather(*(context.reauthenticate() for context in contexts))
+    assert len([s for s in statements if "ringback_api_token" in s]) == 1

@@ -1,0 +1,42 @@
+"""Which variables the answers of a subscription depend on."""
+
+import pytest
+from graphql import parse
+
+from ringback.graphql_api.documents import Documents
+from ringback.graphql_api.limits import Limits
+from ringback.graphql_api.schema import schema
+from ringback.graphql_api.words import variables_below_root
+
+
+@pytest.mark.parametrize(
+    ("selection", "expected"),
+    [
+        ("deliveryLog(filter: $f, after: $a) { cursor }", set()),
+        ("deliveryLog(filter: {models: [$a]}) { message }", set()),
+        ("log: deliveryLog(after: $a) { message @include(if: $x) }", {"x"}),
+        ("deliveryLog(after: $a) { event { id @skip(if: $x) } webhook @include(if: $y) { id } }", {"x", "y"}),
+        ("deliveryLog(after: $a) { message(in: [{deep: $x}]) }", {"x"}),
+        ("deliveryLog(after: $a) @include(if: $a) { cursor }", {"a"}),
+        ("... @include(if: $y) { deliveryLog(after: $a) { cursor @skip(if: $x) } }", {"x", "y"}),
+        ("...Root @include(if: $y)", {"y", "z"}),
+        ("deliveryLog(after: $a) { ...Row @include(if: $y) }", {"x", "y"}),
+        ("deliveryLog(after: $a) { event { change { events { ...Deep } } } }", {"x"}),
+        ("__typename", set()),
+    ],
+)  # fmt: skip
+def test_what_a_selection_uses(selection: str, expected: set[str]) -> None:
+    document = parse(
+        "subscription { " + selection + " }\n"
+        "fragment Root on Subscription { deliveryLog(after: $a) { cursor @skip(if: $z) } }\n"
+        "fragment Row on LogEntry { ...Deep }\n"
+        "fragment Deep on LogEntry { message @include(if: $x) }"
+    )
+    assert variables_below_root(document.definitions[0], document) == expected  # type: ignore[arg-type]
+
+
+async def test_an_operation_knows_them() -> None:
+    documents = Documents(schema._schema, Limits())
+    text = "($a: String, $x: Boolean!) { deliveryLog(after: $a) { message @include(if: $x) } }"
+    assert (await documents.operation("subscription" + text, None)).told_by == {"x"}
+    documents.close()
