@@ -32,6 +32,7 @@ from ringback.models.states import EventStatus, OutcomeName
 from ringback.models.webhook import Action, Webhook
 from ringback.models.webhooks import Webhooks
 from tests.contract import operations
+from tests.graphql_api.statements import counted
 
 EVENTS, ATTEMPTS, WEBHOOKS = 100, 3, 10
 WARM_UP = 5
@@ -64,7 +65,7 @@ class Page:
 
     async def read(self) -> bytes:
         """Ask for it once."""
-        context = Context(self._context.services, self._context.token)
+        context = Context(self._context.services, self._context.viewer)
         answer = await self._engine.execute(await self._engine.operation(self._document), {"first": EVENTS}, context)
         assert answer.errors == (), answer.errors
         return answer.json
@@ -145,8 +146,13 @@ async def main(runs: int, *, profile: bool) -> None:
         async with opened(Path(folder)) as context:
             for name, document in PAGES.items():
                 page = Page(engine, context, document)
-                size, taken = len(await page.read()), await page.times(runs)
-                print(f"{name:28} median {statistics.median(taken):5.1f} ms, best {min(taken):5.1f} ms, {size:,} bytes")
+                with counted() as statements:
+                    size = len(await page.read())
+                taken = await page.times(runs)
+                print(
+                    f"{name:28} median {statistics.median(taken):5.1f} ms, best {min(taken):5.1f} ms, "
+                    f"{len(statements)} statements, {size:,} bytes"
+                )
                 if profile:
                     await page.profile(runs)
     engine.close()

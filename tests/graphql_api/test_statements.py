@@ -15,8 +15,11 @@ from tests.graphql_api.conftest import Api
 from tests.graphql_api.statements import counted
 
 PAGE = 50
-#: Pages, and the table that each of their statements reads.
+#: Pages, the contract's first, and the table that each of their statements reads.
 PAGES = [
+    ("Events", ["ringback_event", "ringback_webhook", "ringback_change"]),
+    ("Attempts", ["ringback_attempt", "ringback_event"]),
+    ("Webhooks", ["ringback_webhook", "ringback_attempt", "ringback_attempt"]),
     ("query ($first: Int!) { page: events(first: $first) { nodes { id item changedFields } } }",
      ["ringback_event", "ringback_change"]),
     ("query ($first: Int!) { page: events(first: $first) { nodes { change { id item } item changedFields } } }",

@@ -1,0 +1,44 @@
+"""Delivery and reception in one graph, on the really started program: each attempt leads to what its inbox received."""
+
+import json
+
+from tests.deliveries import create_inbox, create_webhook, ended, test_fire
+from tests.program import Program
+
+#: A test event has no change, so the contract's CausalGraph begins below it here.
+MINE = """
+query ($id: ID!) { event(id: $id) { attempts {
+  number statusCode request { headers { name value } }
+  inboxRequest { id body responseStatusCode headers { name value } event { id } }
+} } }
+"""
+
+
+def test_each_attempt_leads_to_the_request_that_the_inbox_received(program: Program) -> None:
+    # The second answer comes too late: the inbox has the request although the attempt has no answer.
+    inbox = create_inbox(program, {"statusCode": 500}, {"delayMs": 2_000}, {"statusCode": 200})
+    webhook_id = create_webhook(
+        program, inbox, sendJson=True, retryDelaysSeconds=[0, 0, 0], timeoutSeconds=0.5, actions=["CREATED"]
+    )
+    fired = [test_fire(program, webhook_id, name="Ada")]
+    first = ended(program, fired[0])
+    assert [a["outcome"] for a in first["attempts"]] == ["REJECTED", "TIMED_OUT", "DELIVERED"]
+    # Two events at a time: their requests arrive mixed.
+    fired += [test_fire(program, webhook_id, name=name) for name in ("Bob", "Eve")]
+    seen = set()
+    for event_id, name in zip(fired, ("Ada", "Bob", "Eve"), strict=True):
+        count = len(ended(program, event_id)["attempts"])
+        graph = program.query(MINE, {"id": event_id})["event"]
+        requests = [attempt["inboxRequest"] for attempt in graph["attempts"]]
+        assert len(requests) == count
+        assert [r["event"]["id"] for r in requests] == [event_id] * count
+        assert [json.loads(r["body"]) for r in requests] == [{"name": name}] * count
+        for attempt, request in zip(graph["attempts"], requests, strict=True):
+            headers = {header["name"]: header["value"] for header in request["headers"]}
+            assert headers["ringback-attempt"] == str(attempt["number"])
+            assert headers["webhook-signature"] == next(
+                h["value"] for h in attempt["request"]["headers"] if h["name"] == "webhook-signature"
+            )
+            assert attempt["statusCode"] in (None, request["responseStatusCode"])
+        seen |= {r["id"] for r in requests}
+    assert len(seen) == 5
