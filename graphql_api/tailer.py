@@ -35,6 +35,8 @@ MAX_WAITING = 5_000
 KEPT_PAGES, KEPT_SECONDS = 64, 1.0
 #: The longest sleep between two reads, in seconds: what a lost wake-up costs at most.
 POLL_SECONDS = 1.0
+#: The first sleep while entries wait for an older transaction to end, which wakes nobody, in seconds; then twice that.
+SOON_SECONDS = 0.005
 #: How long a failing database is left alone between two tries, in seconds.
 PAUSE_SECONDS = 1.0
 
@@ -148,15 +150,18 @@ class Tailer:
     async def run(self) -> None:
         """Read until cancelled; a database that is away is waited for."""
         listener = wakeups.listen(Topic.LOGGED)
+        soon = SOON_SECONDS
         while True:
             try:
                 grew = await self._read()
+                waiting = not grew and await log.is_waiting()
             except Exception:
                 logger.exception("cannot read the log", action="tail", again_in_seconds=PAUSE_SECONDS)
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
             if not grew:
-                await listener.wait(POLL_SECONDS)
+                await listener.wait(soon if waiting else POLL_SECONDS)
+            soon = min(soon * 2, POLL_SECONDS) if waiting else SOON_SECONDS
 
     async def _read(self) -> bool:
         if self._position is None:
@@ -216,4 +221,4 @@ class Tailer:
         return self._tailed(entries), reached
 
     def _tailed(self, entries: Sequence[LogEntry]) -> list[Tailed]:
-        return [Tailed(entry, Position(self._epoch, 0, entry.id)) for entry in entries]
+        return [Tailed(entry, log.place(entry, self._epoch)) for entry in entries]

@@ -23,6 +23,7 @@ from tortoise.migrations.executor import MigrationExecutor
 from tortoise.models import Model
 from tortoise.transactions import in_transaction
 
+from ringback.models import log
 from ringback.models.databases import Database, PostgresDatabase, SqliteFile, database_of
 from ringback.models.errors import ConfigurationError
 from ringback.models.settings import Settings
@@ -168,6 +169,7 @@ async def migrate_config(config: Mapping[str, Any]) -> list[str]:
         for name in sorted({app["default_connection"] for app in own.values()}):
             there = {label: app for label, app in own.items() if app["default_connection"] == name}
             applied += await _run(get_connection(name), {**there, APP: apps[APP]} if name == connection else there)
+        await log.recognise()
         return applied
 
 

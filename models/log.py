@@ -1,7 +1,12 @@
 """The delivery log: one row for every transition, in commit order, from which the live log is read.
 
-On SQLite an AUTOINCREMENT key under BEGIN IMMEDIATE grows in commit order. A cursor names the database (its epoch, made
-with it), the transaction and the row, so a cursor from a database that was replaced is recognised.
+On SQLite an AUTOINCREMENT key under BEGIN IMMEDIATE grows in commit order. On Postgres keys are given out before they
+are committed, so each entry carries the number of its transaction, and only what lies below the oldest transaction that
+still runs is read: nothing can come before it any more. A transaction that writes for long holds up the live log, but
+nothing is lost or out of order.
+
+A cursor names the database (its epoch, made with it), the transaction and the row, so a cursor from a database that was
+replaced is recognised.
 """
 
 import base64
@@ -13,10 +18,14 @@ from typing import Any
 from uuid import UUID
 
 from tortoise import fields
+from tortoise.expressions import Q
 from tortoise.indexes import Index
 from tortoise.models import Model
+from tortoise.queryset import QuerySet
 
 from ringback.models.errors import CursorExpired, CursorInvalid
+from ringback.models.ids import new_key
+from ringback.models.statements import fetch, on_postgres
 
 #: Rows that one statement looks at when it reads with a filter.
 MAX_SCANNED = 20_000
@@ -45,6 +54,8 @@ class LogEntry(Model):
     attempt_id = fields.UUIDField(null=True)
     #: The tracked model's name, so that the log can be followed by model.
     model = fields.CharField(max_length=100)
+    #: Postgres's number of the transaction that wrote it, 0 on SQLite.
+    transaction = fields.BigIntField(db_default=0)
 
     class Meta:
         table = "ringback_log"
@@ -59,6 +70,8 @@ class Installation(Model):
     id = fields.IntField(primary_key=True, generated=False)
     epoch = fields.UUIDField()
     created_at = fields.DatetimeField()
+    #: The Postgres server and database that it was last seen in, null on SQLite.
+    server = fields.CharField(max_length=64, null=True)
 
     class Meta:
         table = "ringback_installation"
@@ -146,30 +159,44 @@ async def epoch() -> UUID:
     return (await Installation.get(id=1)).epoch
 
 
+def place(of: LogEntry, of_epoch: UUID) -> Position:
+    """Where an entry stands."""
+    return Position(of_epoch, of.transaction, of.id)
+
+
 async def newest(of_epoch: UUID) -> Position:
-    """The position after the last entry that was committed, whether it is still kept or not."""
-    # Where entries were trimmed, SQLite's own counter knows.
-    query = f"SELECT seq FROM sqlite_sequence WHERE name = '{LogEntry._meta.db_table}'"
-    rows = await LogEntry._meta.db.execute_query_dict(query)
-    return Position(of_epoch, 0, rows[0]["seq"] if rows else 0)
+    """The position after the last entry that can be read, whether it is still kept or not."""
+    settled = await _settled()
+    # Whatever row comes last of those that can be read, none has a greater number than was made yet.
+    return Position(of_epoch, settled.before - 1 if settled else 0, await _rows_made())
 
 
 async def check_resumable(position: Position, of_epoch: UUID) -> None:
     """Raises CursorExpired when entries after the position are gone, or were never in this database."""
-    newest_row = (await newest(of_epoch)).row
-    first = await LogEntry.all().order_by("id").first()
-    oldest = Position(of_epoch, 0, first.id - 1 if first else newest_row)
+    end = await newest(of_epoch)
+    first = await _in_order(LogEntry.all()).first()
+    oldest = Position(of_epoch, first.transaction, first.id - 1) if first else end
     if position.epoch != of_epoch:
         raise CursorExpired("this cursor belongs to a database that was replaced", oldest.cursor())
-    if position.row > newest_row:
+    if position > end:
         raise CursorExpired("this cursor is ahead of a database that was restored", oldest.cursor())
-    if position.row < oldest.row:
+    if position < oldest if first else position.row < await _rows_made():
         raise CursorExpired("the entries after this cursor are no longer kept", oldest.cursor())
 
 
 async def after(position: Position, limit: int) -> list[LogEntry]:
     """The entries after a position, in commit order, at most `limit`."""
-    return await LogEntry.filter(id__gt=position.row).order_by("id").limit(limit)
+    settled = await _settled()
+    query = LogEntry.filter(_after(position))
+    if settled is not None:
+        query = query.filter(transaction__lt=settled.before)
+    return await _in_order(query).limit(limit)
+
+
+async def is_waiting() -> bool:
+    """Whether there are entries that can only be read when a transaction ends that began before theirs did."""
+    settled = await _settled()
+    return settled is not None and settled.waiting
 
 
 async def between(
@@ -179,8 +206,89 @@ async def between(
 
     One statement looks at MAX_SCANNED rows at most, so that a rare filter holds up nobody; go on from there.
     """
-    last = min(until.row, position.row + MAX_SCANNED)
-    query = LogEntry.filter(id__gt=position.row, id__lte=last, **wanted.conditions())
-    found = await query.order_by("id").limit(limit)
-    reached = found[-1].id if len(found) == limit else last
-    return found, replace(position, row=reached)
+    last = await _reach(position, until)
+    query = LogEntry.filter(_after(position), _up_to(last), **wanted.conditions())
+    found = await _in_order(query).limit(limit)
+    return found, place(found[-1], position.epoch) if len(found) == limit else last
+
+
+async def recognise() -> None:
+    """See whether this database was moved to another server since it was last opened; if so, it begins a new epoch.
+
+    Transactions are numbered by each server anew: what came along stands before all that is written from now on.
+    """
+    db = LogEntry._meta.db
+    if not on_postgres(db):
+        return
+    (row,) = await fetch(db, _SERVER)
+    installation = await Installation.get(id=1, using_db=db)
+    if installation.server == row["server"]:
+        return
+    if installation.server is not None:
+        installation.epoch = new_key()
+        await LogEntry.all().using_db(db).update(transaction=0)
+    installation.server = row["server"]
+    await installation.save(using_db=db)
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """On Postgres: all transactions `before` this one have ended; `waiting` says whether others wrote entries too."""
+
+    before: int
+    waiting: bool
+
+
+_SETTLED = """
+WITH settled AS (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS before)
+SELECT before, EXISTS (SELECT FROM ringback_log WHERE transaction >= before) AS waiting FROM settled
+"""
+_SERVER = """
+SELECT system_identifier || '/' || (SELECT oid FROM pg_database WHERE datname = current_database()) AS server
+FROM pg_control_system()
+"""
+
+
+async def _settled() -> _Settled | None:
+    """None on SQLite, where transactions commit in the order of their rows."""
+    db = LogEntry._meta.db
+    if not on_postgres(db):
+        return None
+    (row,) = await fetch(db, _SETTLED)
+    return _Settled(row["before"], row["waiting"])
+
+
+async def _rows_made() -> int:
+    """The key of the last entry that was ever made: where entries were trimmed, the database's own counter knows."""
+    db = LogEntry._meta.db
+    if on_postgres(db):
+        rows = await fetch(db, "SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS seq FROM ringback_log_id_seq")
+    else:
+        rows = await fetch(db, "SELECT seq FROM sqlite_sequence WHERE name = 'ringback_log'")
+    return rows[0]["seq"] if rows else 0
+
+
+async def _reach(position: Position, until: Position) -> Position:
+    """The last of the next MAX_SCANNED places, at most `until`."""
+    if not on_postgres(LogEntry._meta.db):
+        return replace(until, row=min(until.row, position.row + MAX_SCANNED))
+    last = await _in_order(LogEntry.filter(_after(position), _up_to(until))).offset(MAX_SCANNED - 1).first()
+    return place(last, position.epoch) if last else until
+
+
+def _in_order(query: QuerySet[LogEntry]) -> QuerySet[LogEntry]:
+    return query.order_by("transaction", "id") if on_postgres(LogEntry._meta.db) else query.order_by("id")
+
+
+def _after(position: Position) -> Q:
+    if not on_postgres(LogEntry._meta.db):
+        return Q(id__gt=position.row)
+    later = Q(transaction__gt=position.transaction) | Q(id__gt=position.row)
+    return Q(later, transaction__gte=position.transaction)  # the range that an index finds, less its beginning
+
+
+def _up_to(position: Position) -> Q:
+    if not on_postgres(LogEntry._meta.db):
+        return Q(id__lte=position.row)
+    earlier = Q(transaction__lt=position.transaction) | Q(id__lte=position.row)
+    return Q(earlier, transaction__lte=position.transaction)

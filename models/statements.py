@@ -97,7 +97,8 @@ class _Columns:
         return ", ".join(f'"{column}"' for column in self.columns)
 
     def arrays(self) -> str:
-        types = (field.get_for_dialect("postgres", "SQL_TYPE") for field in self._fields)
+        # Ringback's own tables keep JSON as it was written (migration 0006).
+        types = (field.get_for_dialect("postgres", "SQL_TYPE").replace("JSONB", "JSON") for field in self._fields)
         return ", ".join(f"${number}::{type_}[]" for number, type_ in enumerate(types, 1))
 
     def values(self, rows: Sequence[Model]) -> list[list[Any]]:

@@ -52,7 +52,7 @@ def migrated_postgres(postgres_server: str, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def database_kind() -> str:
-    """The kind of database that this test runs on: one for each test, unless it is marked `every_database`."""
+    """The kind of database that this test runs on: SQLite, unless it is marked `databases("sqlite", "postgres")`."""
     return "sqlite"
 
 
@@ -77,17 +77,20 @@ async def database(database_kind: str, chosen: Settings, template: str) -> Async
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--databases` runs every test that uses a database on these kinds, not only those marked `every_database`."""
+    """`--databases` runs what is not marked `databases` on these kinds too."""
     parser.addoption("--databases", default="", help="sqlite, postgres or sqlite,postgres")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what is marked `every_database` on every kind of database."""
+    """Run each test on the kinds of database that it is marked with."""
     if "database_kind" not in metafunc.fixturenames:
         return
+    mark = metafunc.definition.get_closest_marker("databases")
     asked = metafunc.config.getoption("--databases")
-    if asked or metafunc.definition.get_closest_marker("every_database"):
-        metafunc.parametrize("database_kind", asked.split(",") if asked else ["sqlite", "postgres"])
+    if mark is not None:
+        metafunc.parametrize("database_kind", mark.args)
+    elif asked:
+        metafunc.parametrize("database_kind", asked.split(","))
 
 
 @pytest.fixture
