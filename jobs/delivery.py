@@ -26,6 +26,7 @@ from ringback.models import claims, clock
 from ringback.models.errors import ConfigurationError, TemplateError
 from ringback.models.event import Change, Event
 from ringback.models.inboxes import InboxAddresses
+from ringback.models.reading import load_by_id
 from ringback.models.secrets import SecretBox
 from ringback.models.webhook import Webhook
 
@@ -152,7 +153,7 @@ class Deliverer:
     async def _load(self, lease: UUID, event_ids: Sequence[UUID]) -> list[Delivery]:
         events = await claims.picked_up(lease, event_ids)
         change_ids = {e.change_id for e in events if e.change_id is not None}
-        changes = {c.id: c for c in await Change.filter(id__in=change_ids)} if change_ids else {}
+        changes = await load_by_id(Change._meta.db, Change, list(change_ids))
         return [Delivery(e, changes[e.change_id] if e.change_id is not None else None) for e in events]
 
     async def _deliver(self, lease: _Lease, deliveries: Sequence[Delivery]) -> None:
@@ -190,7 +191,7 @@ class Deliverer:
             begun, ends = await claims.begin(lease.key, ids, self._lease_seconds)
             lease.ends = lease.ends or ends
             wanted = {d.event.webhook_id for d in group if d.event.id in begun}
-            webhooks = {w.id: w for w in await Webhook.filter(id__in=wanted)} if wanted else {}
+            webhooks = await load_by_id(Webhook._meta.db, Webhook, list(wanted))
         except Exception:
             logger.exception("cannot begin; handing back", action="begin", events=len(ids))
             await asyncio.sleep(PAUSE_SECONDS)

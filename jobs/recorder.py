@@ -6,7 +6,7 @@ A result is written only while its lease still owns the event; the database row,
 import asyncio
 import datetime as dt
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -19,12 +19,13 @@ from ringback.jobs.masking import masked, masked_url
 from ringback.jobs.outcomes import Abandoned, Answer, Outcome
 from ringback.jobs.retry import Progress, after_attempt
 from ringback.jobs.sender import OutgoingRequest
-from ringback.models import log
+from ringback.models.bulk import insert_values, update_values
 from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, encode, new_key
 from ringback.models.log import LogEntry, LogKind
+from ringback.models.reading import load_by_id
 from ringback.models.snapshot import timestamp
-from ringback.models.statements import insert, locked, update
+from ringback.models.statements import on_postgres
 from ringback.models.states import EventStatus, OutcomeName
 from ringback.models.transactions import Unstorable
 from ringback.models.wakeups import Topic, wakeups
@@ -126,35 +127,45 @@ class Recorder:
 async def write(results: Sequence[Result]) -> None:
     """Write results in one transaction; those whose lease is lost are left out, with a warning."""
     async with in_transaction() as db:
-        asked = Event.filter(id__in=[r.event_id for r in results]).using_db(db)
-        events = {e.id: e for e in await locked(asked)}
-        webhook_ids = {e.webhook_id for e in events.values()}
-        webhooks = {w.id: w for w in await Webhook.filter(id__in=webhook_ids).using_db(db)}
-        attempts: list[Attempt] = []
-        rows: list[LogEntry] = []
-        written: list[Event] = []
+        lock = "ORDER BY id FOR UPDATE" if on_postgres(db) else ""
+        events = await load_by_id(db, Event, list({r.event_id for r in results}), lock)
+        webhooks = await load_by_id(db, Webhook, list({e.webhook_id for e in events.values()}))
+        recorded: list[_Recorded] = []
         for result in results:
             event = events.get(result.event_id)
             if event is None or event.lease != result.lease:
                 logger.warning("result of a lost lease dropped", action="record", event_id=_id(result.event_id))
                 continue
-            attempt = _attempt(event, result)
-            _advance(event, webhooks[event.webhook_id], result)
-            attempts.append(attempt)
-            rows += _log_rows(event, attempt, result)
-            written.append(event)
-        if not written:
+            recorded.append(_recorded(event, webhooks[event.webhook_id], result))
+        if not recorded:
             return
-        await insert(db, attempts)
-        await update(db, written, _EVENT_FIELDS)
-        await insert(db, rows)
+        await insert_values(db, Attempt, _ATTEMPT_COLUMNS, [_attempt(one) for one in recorded])
+        await update_values(db, Event, _EVENT_COLUMNS, [_state(one.event) for one in recorded])
+        await insert_values(db, LogEntry, _LOG_COLUMNS, [row for one in recorded for row in _log_rows(one)])
     wakeups.notify(Topic.LOGGED)
     wakeups.notify(Topic.DUE)
-    for event, attempt in zip(written, attempts, strict=True):
-        _say(event, attempt)
+    for one in recorded:
+        _say(one)
 
 
-_EVENT_FIELDS = (
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """A result that is written: the event after it, the attempt's id and number."""
+
+    event: Event
+    result: Result
+    attempt_id: UUID
+    number: int
+
+
+def _recorded(event: Event, webhook: Webhook, result: Result) -> _Recorded:
+    number = event.attempt_count + 1
+    _advance(event, webhook, result)
+    return _Recorded(event, result, new_key(), number)
+
+
+_EVENT_COLUMNS = (
+    "id",
     "status",
     "attempt_count",
     "attempts_before_round",
@@ -168,20 +179,41 @@ _EVENT_FIELDS = (
 )
 
 
-def _attempt(event: Event, result: Result) -> Attempt:
+_ATTEMPT_COLUMNS = (
+    "id",
+    "event_id",
+    "webhook_id",
+    "number",
+    "started_at",
+    "duration_ms",
+    "outcome",
+    "error",
+    "status_code",
+    "request",
+    "response",
+)
+_LOG_COLUMNS = ("at", "kind", "message", "webhook_id", "event_id", "attempt_id", "model")
+
+
+def _state(event: Event) -> tuple[Any, ...]:
+    return tuple(getattr(event, name) for name in _EVENT_COLUMNS)
+
+
+def _attempt(one: _Recorded) -> tuple[Any, ...]:
+    result = one.result
     answer = result.outcome.answer
-    return Attempt(
-        id=new_key(),
-        event_id=event.id,
-        webhook_id=event.webhook_id,
-        number=event.attempt_count + 1,
-        started_at=result.started_at,
-        duration_ms=result.duration_ms,
-        outcome=OutcomeName(result.outcome.name),
-        error=result.outcome.error,
-        status_code=answer.status if answer else None,
-        request=_kept_request(result),
-        response=_kept_response(answer) if answer else None,
+    return (
+        one.attempt_id,
+        one.event.id,
+        one.event.webhook_id,
+        one.number,
+        result.started_at,
+        result.duration_ms,
+        OutcomeName(result.outcome.name),
+        result.outcome.error,
+        answer.status if answer else None,
+        _kept_request(result),
+        _kept_response(answer) if answer else None,
     )
 
 
@@ -229,46 +261,42 @@ def _advance(event: Event, webhook: Webhook, result: Result) -> None:
     event.lease = event.lease_begun_at = None
 
 
-def _log_rows(event: Event, attempt: Attempt, result: Result) -> list[LogEntry]:
+def _log_rows(one: _Recorded) -> Iterator[tuple[Any, ...]]:
     """What people see in the live log: the attempt, then what follows from it."""
-    what = f"Attempt {attempt.number} of {event.max_attempts}: {attempt.outcome}"
-    took = f" in {attempt.duration_ms} ms" if attempt.duration_ms is not None else ""
-    status = f" ({attempt.status_code})" if attempt.status_code is not None else ""
-    why = f". {attempt.error}" if attempt.error else ""
-    rows = [_row(LogKind.ATTEMPT_FINISHED, f"{what}{status}{took}{why}", event, attempt, result)]
+    event, result = one.event, one.result
+    answer = result.outcome.answer
+    what = f"Attempt {one.number} of {event.max_attempts}: {result.outcome.name}"
+    took = f" in {result.duration_ms} ms" if result.duration_ms is not None else ""
+    status = f" ({answer.status})" if answer is not None else ""
+    why = f". {result.outcome.error}" if result.outcome.error else ""
+    yield _log_row(LogKind.ATTEMPT_FINISHED, f"{what}{status}{took}{why}", one)
     if event.next_attempt_at is not None:
-        message = f"Attempt {attempt.number + 1} of {event.max_attempts} due at {timestamp(event.next_attempt_at)}"
-        rows.append(_row(LogKind.RETRY_SCHEDULED, message, event, attempt, result))
+        message = f"Attempt {one.number + 1} of {event.max_attempts} due at {timestamp(event.next_attempt_at)}"
+        yield _log_row(LogKind.RETRY_SCHEDULED, message, one)
     elif event.finished_at == result.ended_at:
-        message = f"{event.status.capitalize()} after {attempt.number} attempt{'s' if attempt.number > 1 else ''}"
-        rows.append(_row(_ENDINGS[event.status], message, event, attempt, result))
-    return rows
+        message = f"{event.status.capitalize()} after {one.number} attempt{'s' if one.number > 1 else ''}"
+        yield _log_row(_ENDINGS[event.status], message, one)
 
 
-def _row(kind: LogKind, message: str, event: Event, attempt: Attempt, result: Result) -> LogEntry:
-    return log.entry(
-        kind,
-        message,
-        at=result.ended_at,
-        webhook_id=event.webhook_id,
-        event_id=event.id,
-        model=event.model,
-        attempt_id=attempt.id,
-    )
+def _log_row(kind: LogKind, message: str, one: _Recorded) -> tuple[Any, ...]:
+    event = one.event
+    return one.result.ended_at, kind, message, event.webhook_id, event.id, one.attempt_id, event.model
 
 
-def _say(event: Event, attempt: Attempt) -> None:
+def _say(one: _Recorded) -> None:
     """The one wide line that an attempt leaves in the program's own log."""
+    event, result = one.event, one.result
+    answer = result.outcome.answer
     logger.info(
         "attempt finished",
         action="deliver",
         event_id=_id(event.id),
         webhook=encode(Prefix.WEBHOOK, event.webhook_id),
         model=event.model,
-        number=attempt.number,
-        outcome=attempt.outcome.value,
-        status_code=attempt.status_code,
-        duration_ms=attempt.duration_ms,
+        number=one.number,
+        outcome=result.outcome.name,
+        status_code=answer.status if answer else None,
+        duration_ms=result.duration_ms,
         event_status=event.status.value,
         next_attempt_at=timestamp(event.next_attempt_at) if event.next_attempt_at else None,
     )

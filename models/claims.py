@@ -18,6 +18,7 @@ from tortoise.transactions import in_transaction
 
 from ringback.models import clock
 from ringback.models.event import Event
+from ringback.models.reading import load_by_id
 from ringback.models.statements import fetch, on_postgres
 from ringback.models.states import EventStatus
 
@@ -143,8 +144,9 @@ UPDATE ringback_event event SET lease_begun_at = $3, due_at = $4 FROM mine WHERE
 
 async def picked_up(lease: UUID, event_ids: Sequence[UUID]) -> list[Event]:
     """The events of a claimed batch that the lease still owns; the earliest due first."""
-    mine = Event.filter(id__in=event_ids, lease=lease, lease_begun_at__isnull=True, status__in=WAITING)
-    return await mine.order_by("next_attempt_at", "id")
+    found = await load_by_id(Event._meta.db, Event, list(event_ids))
+    mine = (e for e in found.values() if e.lease == lease and e.lease_begun_at is None and e.status in WAITING)
+    return sorted(mine, key=lambda event: (event.next_attempt_at, event.id))
 
 
 async def begin(lease: UUID, event_ids: Sequence[UUID], seconds: float) -> tuple[set[UUID], dt.datetime]:

@@ -6,18 +6,40 @@ What comes out is what a queryset gives, attribute by attribute; a test compares
 """
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
 from tortoise import fields
+from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.fields.data import CharEnumFieldInstance
 from tortoise.models import Model
 from tortoise.queryset import QuerySet
 
+from ringback.models.statements import fetch, on_postgres
+
 M = TypeVar("M", bound=Model)
 Decode: TypeAlias = Callable[[Any], Any]
+
+
+async def load(db: BaseDBAsyncClient, model: type[M], which: str, *values: Any) -> list[M]:
+    """The rows that `which` (a WHERE and what may follow it, with parameters `$1`, …) selects, as instances."""
+    columns, named = _columns(model), ", ".join(f'"{column}"' for column in _columns(model))
+    found = await fetch(db, f'SELECT {named} FROM "{model._meta.db_table}" WHERE {which}', *values)
+    return [_instance(model, list(columns.values()), row.values()) for row in found]
+
+
+async def load_by_id(db: BaseDBAsyncClient, model: type[M], keys: Sequence[UUID], more: str = "") -> dict[UUID, M]:
+    """The rows with these ids; `more` follows the condition, such as a lock."""
+    if not keys:
+        return {}
+    if on_postgres(db):
+        found = await load(db, model, f"id = ANY($1::uuid[]) {more}", list(keys))
+    else:
+        marks = ", ".join(f"${number}" for number in range(1, len(keys) + 1))
+        found = await load(db, model, f"id IN ({marks})", *keys)
+    return {row.pk: row for row in found}
 
 
 async def read(rows: QuerySet[M]) -> list[M]:
@@ -33,7 +55,7 @@ async def read(rows: QuerySet[M]) -> list[M]:
     return [_instance(model, columns, row) for row in found]
 
 
-def _instance(model: type[M], columns: list[tuple[str, Decode | None]], row: Any) -> M:
+def _instance(model: type[M], columns: list[tuple[str, Decode | None]], row: Iterable[Any]) -> M:
     made = model.__new__(model)
     # What Tortoise's own _init_from_db sets.
     state = made.__dict__

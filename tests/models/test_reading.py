@@ -11,12 +11,13 @@ from tortoise.transactions import in_transaction
 from ringback.models import clock, tokens
 from ringback.models.access import Role
 from ringback.models.event import Attempt, Event
+from ringback.models.ids import new_key
 from ringback.models.inbox import Inbox, InboxRequest, SignatureCheck
 from ringback.models.lead import Lead
 from ringback.models.log import LogKind, entry
 from ringback.models.order import OrderStatus
 from ringback.models.orders import Customer, Item, create_order
-from ringback.models.reading import read
+from ringback.models.reading import load, load_by_id, read
 from ringback.models.states import EventStatus, OutcomeName
 from ringback.models.webhook import Webhook
 from tests import rows
@@ -93,3 +94,17 @@ async def test_a_transaction_reads_what_it_wrote(database: object) -> None:
         (within,) = await read(Webhook.filter(id=webhook.id).using_db(db))
         (outside,) = await read(Webhook.filter(id=webhook.id))
     assert (within.name, outside.name) == ("within", "within")
+
+
+async def test_rows_that_sql_of_our_own_selects(database: object) -> None:
+    webhook = await rows.webhook()
+    first, second = [await rows.event(webhook) for _ in range(2)]
+    found = await load(Event._meta.db, Event, "webhook_id = $1 ORDER BY id DESC LIMIT 5", webhook.id)
+    assert [vars(row) for row in found] == [vars(await rows.stored(event)) for event in (second, first)]
+
+
+async def test_rows_by_their_ids(database: object) -> None:
+    event = await rows.event(await rows.webhook())
+    assert await load_by_id(Event._meta.db, Event, []) == {}
+    found = await load_by_id(Event._meta.db, Event, [new_key(), event.id])
+    assert {key: vars(row) for key, row in found.items()} == {event.id: vars(await rows.stored(event))}

@@ -1,0 +1,48 @@
+"""The limit of all deliveries: the bare loop of the HTTP client, aiohttp on uvloop, without anything around it.
+
+Kept-alive connections, 100 requests in flight, each with a signed body, no storage and no templates. It prints the rate
+as JSON.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Iterator
+
+import aiohttp
+import uvloop
+
+from ringback.models.signing import new_secret, signature_headers
+
+IN_FLIGHT = 100
+
+
+async def main(url: str, requests: int, body_bytes: int) -> None:
+    """Send so many requests with bodies of this size."""
+    secret = new_secret()
+    body = json.dumps({"id": "x" * (body_bytes - 9)}).encode()
+
+    def bodies() -> Iterator[tuple[str, bytes]]:
+        return ((f"evt_{number:026d}", body) for number in range(requests))
+
+    waiting = bodies()
+
+    async def send(session: aiohttp.ClientSession) -> None:
+        for event, content in waiting:
+            headers = signature_headers(event_id=event, timestamp=int(time.time()), body=content, secrets=[secret])
+            headers |= {"PS-WEBHOOK_EVENT-ID": event, "Content-Type": "application/json"}
+            async with session.post(url, data=content, headers=headers, allow_redirects=False) as answer:
+                assert answer.status == 200, answer.status
+                await answer.read()
+
+    connector = aiohttp.TCPConnector(limit=IN_FLIGHT)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=3)) as session:
+        started = time.monotonic()
+        await asyncio.gather(*(send(session) for _ in range(IN_FLIGHT)))
+        seconds = time.monotonic() - started
+    print(json.dumps({"rate": requests / seconds}))
+
+
+if __name__ == "__main__":
+    uvloop.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))

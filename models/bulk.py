@@ -1,0 +1,111 @@
+"""Writing many rows of one model, given as plain tuples, by one statement: for the deliveries' hot path.
+
+Tortoise builds such a statement anew each time, and watches every attribute that is set. Here it is written once for
+each model, choice of columns and kind of database, and so is what makes the values that the driver takes.
+"""
+
+import datetime as dt
+from collections.abc import Callable, Sequence
+from enum import Enum
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+import orjson
+from tortoise import fields
+from tortoise.backends.base.client import BaseDBAsyncClient
+from tortoise.fields.base import Field
+from tortoise.models import Model
+
+from ringback.models.statements import on_postgres
+
+Encode: TypeAlias = Callable[[Any], Any]
+
+
+async def insert_values(
+    db: BaseDBAsyncClient, model: type[Model], names: tuple[str, ...], rows: Sequence[Sequence[Any]]
+) -> None:
+    """Insert rows of a model that is not tracked, given as the values of these columns."""
+    if not rows:
+        return
+    table, encoders, types = _writer(model, names, on_postgres(db))
+    written = ", ".join(f'"{name}"' for name in names)
+    if on_postgres(db):
+        arrays = ", ".join(f"${number}::{type_}[]" for number, type_ in enumerate(types, 1))
+        await db.execute_query(
+            f"INSERT INTO {table} ({written}) SELECT * FROM unnest({arrays})", _by_column(encoders, rows)
+        )
+    else:
+        marks = ", ".join("?" for _ in names)
+        await db.execute_many(f"INSERT INTO {table} ({written}) VALUES ({marks})", _by_row(encoders, rows))
+
+
+async def update_values(
+    db: BaseDBAsyncClient, model: type[Model], names: tuple[str, ...], rows: Sequence[Sequence[Any]]
+) -> None:
+    """Update rows of a model that is not tracked; the first of the columns is the key that finds a row."""
+    if not rows:
+        return
+    table, encoders, types = _writer(model, names, on_postgres(db))
+    key, *changed = names
+    if on_postgres(db):
+        arrays = ", ".join(f"${number}::{type_}[]" for number, type_ in enumerate(types, 1))
+        written = ", ".join(f'"{name}"' for name in names)
+        assignments = ", ".join(f'"{name}" = new."{name}"' for name in changed)
+        await db.execute_query(
+            f"UPDATE {table} old SET {assignments} FROM unnest({arrays}) new({written}) "
+            f'WHERE old."{key}" = new."{key}"',
+            _by_column(encoders, rows),
+        )
+    else:
+        assignments = ", ".join(f'"{name}" = ?{number}' for number, name in enumerate(changed, 2))
+        await db.execute_many(f'UPDATE {table} SET {assignments} WHERE "{key}" = ?1', _by_row(encoders, rows))
+
+
+@lru_cache(64)
+def _writer(model: type[Model], names: tuple[str, ...], postgres: bool) -> tuple[str, list[Encode | None], list[str]]:
+    found = [model._meta.fields_map[name] for name in names]
+    types = [str(field.get_for_dialect("postgres", "SQL_TYPE")) for field in found]
+    return f'"{model._meta.db_table}"', [_encoder(field, postgres) for field in found], types
+
+
+def _by_row(encoders: Sequence[Encode | None], rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    return [
+        [
+            value if encode is None or value is None else encode(value)
+            for encode, value in zip(encoders, row, strict=True)
+        ]
+        for row in rows
+    ]
+
+
+def _by_column(encoders: Sequence[Encode | None], rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    return [
+        list(column) if encode is None else [value if value is None else encode(value) for value in column]
+        for encode, column in zip(encoders, zip(*rows, strict=True), strict=True)
+    ]
+
+
+def _encoder(field: Field[Any], postgres: bool) -> Encode | None:
+    """What makes a value for the driver from one of an attribute; None where it is one already."""
+    if getattr(field, "enum_type", None) is not None:
+        return _plain
+    if isinstance(field, fields.JSONField):
+        return _json
+    if postgres:
+        return None
+    if isinstance(field, fields.DatetimeField):
+        return _moment
+    return str if isinstance(field, fields.UUIDField) else None
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, Enum) else value
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+def _moment(value: dt.datetime) -> str:
+    # Texts are compared: all must be of one zone.
+    return str(value.astimezone(dt.UTC))

@@ -1,0 +1,61 @@
+"""Rows written in bulk are those that Tortoise reads, on each kind of database."""
+
+import datetime as dt
+from typing import Any
+
+import pytest
+
+from ringback.models import bulk, clock
+from ringback.models.event import Attempt, Event
+from ringback.models.ids import new_key
+from ringback.models.states import EventStatus, OutcomeName
+from tests import rows
+
+pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.every_database]
+
+NAMES = ("id", "event_id", "webhook_id", "number", "started_at", "duration_ms", "outcome", "error", "request")
+
+
+async def test_values_come_back_as_they_were_written() -> None:
+    event = await rows.event(await rows.webhook())
+    now = await clock.now()
+    written: list[tuple[Any, ...]] = [
+        (new_key(), event.id, event.webhook_id, 1, now, 5, OutcomeName.REJECTED, "É\u2028", {"body": "ü", "n": [None]}),
+        (new_key(), event.id, event.webhook_id, 2, now, None, OutcomeName.ABANDONED, None, None),
+    ]
+    await bulk.insert_values(Attempt._meta.db, Attempt, NAMES, written)
+    stored = await Attempt.all().order_by("number")
+    assert [tuple(getattr(row, name) for name in NAMES) for row in stored] == written
+    assert [row.response for row in stored] == [None, None]
+
+
+async def test_only_the_rows_and_columns_named_are_updated() -> None:
+    webhook = await rows.webhook()
+    first, second, other = [await rows.event(webhook) for _ in range(3)]
+    now = await clock.now()
+    lease = new_key()
+    await bulk.update_values(
+        Event._meta.db, Event, ("id", "status", "lease", "finished_at", "attempt_count"),
+        [(first.id, EventStatus.FAILED, lease, now, 3), (second.id, EventStatus.RETRYING, None, None, 1)],
+    )  # fmt: skip
+    found = [await rows.stored(event) for event in (first, second, other)]
+    assert [(e.status, e.lease, e.finished_at, e.attempt_count) for e in found] == [
+        (EventStatus.FAILED, lease, now, 3),
+        (EventStatus.RETRYING, None, None, 1),
+        (EventStatus.PENDING, None, None, 0),
+    ]
+    assert [e.max_attempts for e in found] == [3, 3, 3]
+    assert vars(found[2]) == vars(await rows.stored(other))
+
+
+async def test_nothing_writes_nothing() -> None:
+    await bulk.insert_values(Attempt._meta.db, Attempt, NAMES, [])
+    await bulk.update_values(Event._meta.db, Event, ("id", "status"), [])
+    assert await Attempt.all().count() == 0
+
+
+async def test_moments_keep_their_microseconds_and_are_in_utc() -> None:
+    event = await rows.event(await rows.webhook())
+    moment = dt.datetime(2026, 1, 31, 12, 0, 0, 1, tzinfo=dt.timezone(dt.timedelta(hours=3)))
+    await bulk.update_values(Event._meta.db, Event, ("id", "finished_at"), [(event.id, moment)])
+    assert str((await rows.stored(event)).finished_at) == "2026-01-31 09:00:00.000001+00:00"
