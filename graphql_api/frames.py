@@ -8,9 +8,12 @@ dropped until it hangs up too. And a peer that is gone, or reads nothing, is let
 import asyncio
 from typing import Any
 
+from uvicorn._types import ASGIReceiveEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 
+#: Bytes that are taken at a time: up to some hundred frames, a few milliseconds.
+PIECE = 16_384
 #: How long a peer may take to read that the program stops, in seconds; less than what the server gives to all.
 SHUTDOWN_SECONDS = 1.0
 
@@ -22,6 +25,7 @@ class FramesProtocol(WebSocketsSansIOProtocol):
         super().__init__(*args, **options)
         self._failed = False
         self._pieces = bytearray()
+        self._backlog = bytearray()
         self._abort_timer: asyncio.TimerHandle | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -31,12 +35,50 @@ class FramesProtocol(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of frames; dropped once the connection has failed."""
+        """Bytes of frames; many at once are taken piece by piece, with turns of others in between."""
+        if self._backlog or len(data) > PIECE:
+            if not self._backlog:
+                self.loop.call_soon(self._take_some)
+            self._backlog += data
+            self._pause()
+        else:
+            self._take(data)
+
+    def _take_some(self) -> None:
+        piece = bytes(self._backlog[:PIECE])
+        del self._backlog[:PIECE]
+        if self not in self.connections:
+            self._backlog.clear()
+            return
+        self._take(piece)
+        if self._backlog:
+            self.loop.call_soon(self._take_some)
+        elif self.queue.empty():
+            self._resume()
+
+    def _take(self, data: bytes) -> None:
         if self._failed:
             return
         super().data_received(data)
         if self._failed and self.transport.can_write_eof():
             self.transport.write_eof()
+
+    async def receive(self) -> ASGIReceiveEvent:
+        """The next event; bytes are read again when all that were received are taken."""
+        event = await self.queue.get()
+        if self.queue.empty() and not self._backlog:
+            self._resume()
+        return event
+
+    def _pause(self) -> None:
+        if not self.read_paused:
+            self.read_paused = True
+            self.transport.pause_reading()
+
+    def _resume(self) -> None:
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
 
     def handle_cont(self, event: Frame) -> None:
         """A further piece of a message; pieces can be empty and any number, so they are not kept one by one."""
@@ -94,9 +136,7 @@ class FramesProtocol(WebSocketsSansIOProtocol):
         self.queue.put_nowait({"type": "websocket.disconnect", "code": closing.code, "reason": closing.reason})
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.writable.set()
-        if self.read_paused:
-            self.read_paused = False
-            self.transport.resume_reading()
+        self._resume()
         self._abort_later()
         # While there is this timer, uvicorn leaves the closing to it.
         self.close_timer = self._abort_timer

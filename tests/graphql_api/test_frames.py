@@ -1,9 +1,11 @@
 """WebSocket connections below the messages: bad frames, many frames, and peers that are gone."""
 
 import asyncio
+import itertools
 import json
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.asyncio.client import connect
 from websockets.frames import Frame, Opcode
 
-from ringback.graphql_api.frames import FramesProtocol
+from ringback.graphql_api.frames import PIECE, FramesProtocol
 from tests.graphql_api.raw_socket import RawSocket
 from tests.graphql_api.sockets import PROTOCOL, closed, init, received, serving, subscribe
 from tests.graphql_api.test_live_log import CURSORS, PATIENCE
@@ -84,6 +86,39 @@ def test_text_that_is_not_utf8_closes_with_1007(program: Program, frames: list[F
         client.send(*frames)
         assert client.closed() == (1007, "the text is not UTF-8")
     assert program.log() == ""
+
+
+def test_a_flood_of_messages_is_answered_in_order_and_leaves_others_their_turns(program: Program) -> None:
+    count = 20_000
+    pings = [text(b'{"type":"ping","payload":{"n":%d}}' % number) for number in range(count)]
+    with RawSocket(program.url) as client, ThreadPoolExecutor(1) as thread:
+        sending = thread.submit(client.send, *pings)
+        for number in range(count):
+            assert client.frame() == (Opcode.TEXT, b'{"type":"pong","payload":{"n":%d}}' % number)
+        sending.result()
+
+
+async def test_what_came_at_once_is_taken_in_pieces(opened: list[FramesProtocol]) -> None:
+    """Between two pieces others have their turn, and nothing more is read."""
+    async with serving(Chatty(None)) as port:
+        with await raw_socket(port) as client:
+            connection = opened[0]
+            whole = b"".join(Frame(Opcode.PING, b"%d" % number).serialize(mask=True) for number in range(4_000))
+            connection.data_received(whole)
+            assert connection.read_paused
+            taken = []
+            while connection.read_paused:
+                taken.append(len(connection._backlog))
+                await asyncio.sleep(0)
+            assert taken[0] == len(whole)
+            assert {before - after for before, after in itertools.pairwise([*taken, 0])} <= {
+                0,
+                PIECE,
+                len(whole) % PIECE,
+            }
+            frames = await asyncio.to_thread(lambda: [client.frame() for _ in range(4_000)])
+            for number, frame in enumerate(frames):
+                assert frame == (Opcode.PONG, b"%d" % number)
 
 
 def test_a_character_may_be_cut_by_pieces(program: Program) -> None:
