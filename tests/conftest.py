@@ -52,7 +52,7 @@ def migrated_postgres(postgres_server: str, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def database_kind() -> str:
-    """The kind of database that this test runs on: SQLite, unless it is marked `databases("sqlite", "postgres")`."""
+    """The kind of database that this test runs on: SQLite, unless it is marked `every_database`."""
     return "sqlite"
 
 
@@ -77,7 +77,7 @@ async def database(database_kind: str, chosen: Settings, template: str) -> Async
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--databases` runs what is not marked `databases` on these kinds too."""
+    """`--databases` runs what is not marked on these kinds."""
     parser.addoption("--databases", default="", help="sqlite, postgres or sqlite,postgres")
 
 
@@ -85,10 +85,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each test on the kinds of database that it is marked with."""
     if "database_kind" not in metafunc.fixturenames:
         return
-    mark = metafunc.definition.get_closest_marker("databases")
     asked = metafunc.config.getoption("--databases")
-    if mark is not None:
-        metafunc.parametrize("database_kind", mark.args)
+    if metafunc.definition.get_closest_marker("on_postgres"):
+        metafunc.parametrize("database_kind", ["postgres"])
+    elif metafunc.definition.get_closest_marker("every_database"):
+        metafunc.parametrize("database_kind", ["sqlite", "postgres"])
     elif asked:
         metafunc.parametrize("database_kind", asked.split(","))
 

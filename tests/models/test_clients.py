@@ -18,7 +18,7 @@ from ringback.models.sqlite import SqliteClient
 from ringback.models.transactions import RecordingClient, RecordingTransaction, unit_of
 from tests import postgres
 
-pytestmark = pytest.mark.databases("sqlite", "postgres")
+pytestmark = pytest.mark.every_database
 
 
 @pytest.fixture

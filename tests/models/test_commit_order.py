@@ -15,7 +15,7 @@ from ringback.models.errors import CursorExpired
 from ringback.models.log import Installation, LogEntry, LogFilter, LogKind, Position
 from ringback.models.statements import fetch, insert
 
-pytestmark = pytest.mark.databases("postgres")
+pytestmark = pytest.mark.on_postgres
 WEBHOOK = uuid4()
 
 
