@@ -124,3 +124,12 @@ async def test_a_revoked_token_is_not_seen(api: Api) -> None:
     assert re.fullmatch(r"tok_[0-9a-z]{26}", found["id"])
     await api.do("RevokeApiToken", id=made["token"]["id"])
     assert await api.ask("Node", id=made["token"]["id"]) is None
+
+
+async def test_a_declared_model_is_found_by_its_name(api: Api) -> None:
+    declared = {"name": "spare_part", "label": "Spare part", "jsonSchema": {"type": "object"}, "sample": {}}
+    assert await api.ask("Node", id="spare_part") is None
+    await api.do("DeclareModel", input=declared)
+    assert await api.ask("Node", id="spare_part") == {"__typename": "WebhookModel", "id": "spare_part"}
+    document = "query ($id: ID!) { node(id: $id) { ... on WebhookModel { label } } }"
+    assert await api.ask(document, id="spare_part") == {"label": "Spare part"}
