@@ -68,22 +68,21 @@ class Cost:
         return cost
 
 
-def cost_of(schema: GraphQLSchema, operation: OperationDefinitionNode, document: DocumentNode) -> Cost:
-    """The cost of an operation of a valid document."""
-    root = schema.get_root_type(operation.operation)
-    assert root is not None, "the document is valid"
-    return _Costs(schema, document).of(operation.selection_set, root)
-
-
-class _Costs:
-    """Adds up the cost of selection sets; a fragment is added up once."""
+class Costs:
+    """Adds up the cost of the operations of a valid document; a fragment is added up once for all of them."""
 
     def __init__(self, schema: GraphQLSchema, document: DocumentNode) -> None:
         self._schema = schema
         self._fragments = {d.name.value: d for d in document.definitions if isinstance(d, FragmentDefinitionNode)}
         self._known: dict[str, Cost] = {}
 
-    def of(self, selections: SelectionSetNode, parent: GraphQLNamedType) -> Cost:
+    def of(self, operation: OperationDefinitionNode) -> Cost:
+        """The cost of an operation of the document."""
+        root = self._schema.get_root_type(operation.operation)
+        assert root is not None, "the document is valid"
+        return self._of(operation.selection_set, root)
+
+    def _of(self, selections: SelectionSetNode, parent: GraphQLNamedType) -> Cost:
         cost = Cost()
         for selection in selections.selections:
             if isinstance(selection, FieldNode):
@@ -93,13 +92,13 @@ class _Costs:
             elif isinstance(selection, InlineFragmentNode):
                 on = selection.type_condition
                 inner = self._schema.type_map[on.name.value] if on else parent
-                cost.parts.append((_Size(1), self.of(selection.selection_set, inner)))
+                cost.parts.append((_Size(1), self._of(selection.selection_set, inner)))
         return cost
 
     def _of_fragment(self, name: str) -> Cost:
         if name not in self._known:
             fragment = self._fragments[name]
-            self._known[name] = self.of(
+            self._known[name] = self._of(
                 fragment.selection_set, self._schema.type_map[fragment.type_condition.name.value]
             )
         return self._known[name]
@@ -111,7 +110,7 @@ class _Costs:
         named = get_named_type(definition.type)
         if is_introspection_type(named) or not is_composite_type(named):
             return
-        below = self.of(node.selection_set, named)
+        below = self._of(node.selection_set, named)
         cost.fixed += 1
         if named.name.endswith("Connection") and "first" in definition.args:
             cost.parts.append((_first(node, definition.args["first"].default_value), below))

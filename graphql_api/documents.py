@@ -28,7 +28,7 @@ from graphql import (
 from graphql.validation.rules import overlapping_fields_can_be_merged
 from graphql.validation.validate import ValidationAbortedError
 
-from ringback.graphql_api.costs import Cost, cost_of
+from ringback.graphql_api.costs import Cost, Costs
 from ringback.graphql_api.errors import ApiError, masked
 from ringback.graphql_api.limits import Limits, exceeded, too_deep
 from ringback.graphql_api.shapes import check_shape
@@ -39,6 +39,10 @@ from ringback.graphql_api.words import variables_below_root
 CACHED_TOKENS = 25_000
 #: Characters that weigh as much as a token: of comments, of texts, and of what could not be parsed at all.
 CHARS_PER_TOKEN = 64
+#: An error says at most so many places.
+MAX_LOCATIONS = 10
+#: What an error weighs besides its message, in tokens.
+ERROR_TOKENS = 3
 #: The longest document that is remembered, in characters.
 MAX_CACHED_CHARS = 16_384
 #: In a document of more lines than this, errors of validation and execution do not say where they are: finding the line
@@ -138,20 +142,18 @@ class Documents:
 
     def _remember(self, text: str, done: "asyncio.Future[_Document]") -> None:
         del self._under_way[text]
-        if len(text) <= MAX_CACHED_CHARS and not done.cancelled() and done.exception() is None:
+        if not done.cancelled() and done.exception() is None and len(text) <= MAX_CACHED_CHARS:
             document = done.result()
             if document.weight <= CACHED_TOKENS:
                 self._known[text] = document
 
     def _check(self, text: str) -> _Document:
-        weight = 1 + len(text) // CHARS_PER_TOKEN
         tokens, lines = self._limits.tokens, text.count("\n") + text.count("\r")
         source = _Text(text) if lines <= MAX_LINES else text
         try:
             document = parse(source, no_location=lines > MAX_LINES, max_lexical_tokens=tokens, max_comments=tokens)
         except GraphQLError as error:
-            return _Document(weight, {}, (self._unreadable(error),))
-        weight += document.token_count or 0
+            return _refused(text, self._unreadable(error))
         try:
             check_shape(document, self._limits)
             errors = validate(
@@ -162,13 +164,13 @@ class Documents:
                 hide_suggestions=len(text) > MAX_CACHED_CHARS,
             )
         except ApiError as refusal:
-            # Its frames would be remembered with it.
-            return _Document(weight, {}, (refusal.with_traceback(None),))
+            # Without its frames, which would keep the whole syntax tree.
+            return _refused(text, refusal.with_traceback(None))
         except RecursionError:
-            return _Document(weight, {}, (too_deep(self._limits),))
+            return _refused(text, too_deep(self._limits))
         if errors:
-            return _Document(weight, {}, tuple(_invalid(error) for error in errors))
-        return _Document(weight, self._operations(document))
+            return _refused(text, *map(_invalid, errors))
+        return _Document((document.token_count or 0) + len(text) // CHARS_PER_TOKEN, self._operations(document))
 
     def _unreadable(self, error: GraphQLError) -> GraphQLError:
         if "contains more than" in error.message:
@@ -180,11 +182,17 @@ class Documents:
 
     def _operations(self, document: DocumentNode) -> dict[str, Operation]:
         operations = {}
+        costs = Costs(self._schema, document)
         for name, part in separate_operations(document).items():
             node = next(d for d in part.definitions if isinstance(d, OperationDefinitionNode))
             told_by = variables_below_root(node, part) if node.operation is OperationType.SUBSCRIPTION else frozenset()
-            operations[name] = Operation(part, node, cost_of(self._schema, node, part), told_by)
+            operations[name] = Operation(part, node, costs.of(node), told_by)
         return operations
+
+
+def _refused(text: str, *errors: GraphQLError) -> _Document:
+    chars = len(text) + sum(len(error.message) for error in errors)
+    return _Document(ERROR_TOKENS * len(errors) + chars // CHARS_PER_TOKEN, {}, errors)
 
 
 def _invalid(error: GraphQLError) -> GraphQLError:
@@ -192,4 +200,8 @@ def _invalid(error: GraphQLError) -> GraphQLError:
     if isinstance(error, ValidationAbortedError) and not error.message.startswith("Too many"):
         message = "Checking the document takes too long: repeat fewer fields and fragments in it."
         return ApiError("LIMIT_EXCEEDED", message, limit="validation")
-    return masked(error, executing=False)
+    error = masked(error, executing=False)
+    # Without the nodes, which would keep the whole syntax tree.
+    plain = GraphQLError(error.message, extensions=error.extensions)
+    plain.locations = error.locations and error.locations[:MAX_LOCATIONS]
+    return plain

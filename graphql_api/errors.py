@@ -7,9 +7,9 @@ INTERNAL              anything else: the client sees an id, the program's log ha
 """
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import strawberry
 import structlog
@@ -22,6 +22,31 @@ logger = structlog.get_logger("ringback.api")
 
 P = TypeVar("P")
 
+Code = Literal[
+    "BAD_REQUEST",
+    "BAD_USER_INPUT",
+    "CURSOR_BEHIND",
+    "CURSOR_EXPIRED",
+    "GRAPHQL_PARSE_FAILED",
+    "GRAPHQL_VALIDATION_FAILED",
+    "INTERNAL",
+    "LIMIT_EXCEEDED",
+    "TOO_LARGE",
+    "UNAUTHENTICATED",
+]
+#: What each code of a top-level error means; the README's table is this one.
+CODES: Mapping[Code, str] = {
+    "BAD_REQUEST": "The request is none of GraphQL's: see the message.",
+    "BAD_USER_INPUT": "A variable or an argument has a value that cannot be, such as a malformed id or page size.",
+    "CURSOR_BEHIND": "A subscriber was too slow; resume from `cursor`.",
+    "CURSOR_EXPIRED": "The entries after a cursor are gone; resume from `oldestCursor`.",
+    "GRAPHQL_PARSE_FAILED": "The document is not GraphQL.",
+    "GRAPHQL_VALIDATION_FAILED": "The document does not fit the schema.",
+    "INTERNAL": "Something is wrong on the server, whose log has the details under the same `id`.",
+    "LIMIT_EXCEEDED": "The operation is over the limit named by `limit`; `allowed` says what is allowed.",
+    "TOO_LARGE": "The request is longer than allowed.",
+    "UNAUTHENTICATED": "There is no valid API token.",
+}
 #: The longest message about a document or its variables, in characters.
 MAX_MESSAGE = 1_000
 #: What problems begin with whose subject is their field.
@@ -53,7 +78,7 @@ class InputError:
 class ApiError(GraphQLError):
     """A declared top-level error; `code` becomes `extensions.code`."""
 
-    def __init__(self, code: str, message: str, **extensions: Any) -> None:
+    def __init__(self, code: Code, message: str, **extensions: Any) -> None:
         super().__init__(message, extensions={"code": code, **extensions})
 
 
@@ -121,11 +146,9 @@ def masked(error: GraphQLError, *, executing: bool = True) -> GraphQLError:
     declared = _declared(error)
     if declared is not None:
         return GraphQLError(declared.message, error.nodes, path=error.path, extensions=declared.extensions)
-    cause = _cause(error)
-    if isinstance(cause, RecursionError):
-        return ApiError("BAD_USER_INPUT", "The document is nested too deeply.")
     if isinstance(error, GraphQLSyntaxError):
         return _with_code(error, "GRAPHQL_PARSE_FAILED")
+    cause = _cause(error)
     if cause is None or (error.path is None and _refused_by_a_type(error, cause)):
         return _with_code(error, "BAD_USER_INPUT" if executing else "GRAPHQL_VALIDATION_FAILED")
     error_id = new_key().hex
@@ -153,11 +176,15 @@ def _declared(error: GraphQLError) -> ApiError | None:
 
 
 def _cause(error: GraphQLError) -> BaseException | None:
-    """The exception behind an error of GraphQL; None when there is none, and it is the client's own doing."""
-    found: BaseException | None = error
-    while isinstance(found, GraphQLError):
+    """The exception that the server is to blame for; None when the error is the client's own doing."""
+    found: BaseException = error
+    while isinstance(found, GraphQLError) and found.original_error is not None:
         found = found.original_error
-    return found
+    if not isinstance(found, GraphQLError):
+        return found
+    # One within the answer that points at no place of the document is no argument's: a resolver raised it, or gave what
+    # its field's type cannot represent.
+    return found if error.path is not None and found.nodes is None else None
 
 
 def _refused_by_a_type(error: GraphQLError, cause: BaseException) -> bool:
@@ -165,7 +192,7 @@ def _refused_by_a_type(error: GraphQLError, cause: BaseException) -> bool:
     return isinstance(cause, ValueError) and str(cause) in error.message
 
 
-def _with_code(error: GraphQLError, code: str) -> GraphQLError:
+def _with_code(error: GraphQLError, code: Code) -> GraphQLError:
     if len(error.message) > MAX_MESSAGE:  # it quotes what was sent
         error.message = f"{error.message[:MAX_MESSAGE]}…"
     if "code" not in (error.extensions or {}):

@@ -26,7 +26,7 @@ from strawberry.execution import optimized_is_awaitable
 
 from ringback.graphql_api.context import Context
 from ringback.graphql_api.documents import Documents, Operation, Refused
-from ringback.graphql_api.errors import ApiError, masked
+from ringback.graphql_api.errors import ApiError, masked, presentable
 from ringback.graphql_api.executor import QuickExecutor
 from ringback.graphql_api.limits import Limits, exceeded
 from ringback.graphql_api.loaders import new_loaders
@@ -56,8 +56,7 @@ class Answer:
             return orjson.dumps(self._response)
         except TypeError as error:  # such as a text that is no Unicode, from a resolver of ours
             # orjson's own message names the type and nothing of the value.
-            hidden = masked(GraphQLError(str(error), original_error=error))
-            return orjson.dumps({"errors": [hidden.formatted], "data": None})
+            return orjson.dumps({"errors": [presentable(error).formatted], "data": None})
 
     @property
     def _response(self) -> dict[str, Any]:

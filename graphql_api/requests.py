@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from ringback.graphql_api.errors import ApiError
+from ringback.graphql_api.errors import ApiError, Code
 
 Header = tuple[bytes, bytes]
 
@@ -26,7 +26,7 @@ class Malformed(Exception):
         self.headers = headers
 
 
-def malformed(status: int, message: str, *headers: Header, code: str = "BAD_REQUEST") -> Malformed:
+def malformed(status: int, message: str, *headers: Header, code: Code = "BAD_REQUEST") -> Malformed:
     """The refusal of a request; `message` says what to do instead."""
     return Malformed(status, ApiError(code, message), *headers)
 

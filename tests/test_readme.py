@@ -1,10 +1,11 @@
-"""The README's table of settings says what the settings say of themselves."""
+"""The README's tables say what settings and errors say of themselves."""
 
 import re
 from pathlib import Path
 
 from pydantic_core import PydanticUndefined
 
+from ringback.graphql_api.errors import CODES
 from ringback.models.settings import Settings
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -28,3 +29,9 @@ def test_every_setting_is_in_the_table_and_nothing_else() -> None:
 def test_every_setting_that_the_text_names_exists() -> None:
     named = set(re.findall(r"RINGBACK_[A-Z_]+", README))
     assert named == {f"RINGBACK_{name.upper()}" for name in Settings.model_fields}
+
+
+def test_every_code_of_an_error_is_in_the_table_and_nothing_else() -> None:
+    table = README.split("## Errors")[1].split("\n## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| `")]
+    assert rows == [f"| `{code}` | {meaning} |" for code, meaning in CODES.items()]

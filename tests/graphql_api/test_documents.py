@@ -1,0 +1,211 @@
+"""Documents: hostile ones hold nothing up, and what is remembered has a bound."""
+
+import asyncio
+import gc
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+
+import pytest
+import strawberry
+from graphql import GraphQLError, parse
+
+from ringback.graphql_api.documents import CACHED_TOKENS, MAX_CACHED_CHARS, MAX_LINES
+from ringback.graphql_api.errors import MAX_MESSAGE
+from ringback.graphql_api.execution import Engine, OperationType, Refused
+from ringback.graphql_api.limits import Limits
+from ringback.graphql_api.schema import schema
+from tests.graphql_api.hostile import DOCUMENTS, many
+from tests.graphql_api.lag import ALLOWED_SECONDS, Lag
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    made = Engine(schema)
+    yield made
+    made.close()
+
+
+async def refused(engine: Engine, text: str, name: str | None = None) -> tuple[GraphQLError, ...]:
+    """The errors of a document; none when it is accepted."""
+    try:
+        await engine.operation(text, name)
+    except Refused as refusal:
+        return refusal.errors
+    return ()
+
+
+async def code(engine: Engine, text: str, name: str | None = None) -> tuple[str, str]:
+    """Code and message of the only error."""
+    (error,) = await refused(engine, text, name)
+    return error.extensions["code"], error.message
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+async def test_a_hostile_document_holds_nothing_up(name: str) -> None:
+    text, expected, limit = DOCUMENTS[name]
+    held = []
+    # What holds the loop up does so each time; a busy machine does not.
+    while not held or (held[-1] >= ALLOWED_SECONDS and len(held) < 3):
+        engine = Engine(schema)
+        async with Lag() as lag:
+            errors = await refused(engine, text)
+        engine.close()
+        held.append(lag.seconds)
+    assert min(held) < ALLOWED_SECONDS
+    assert {error.extensions["code"] for error in errors} == ({expected} if expected else set())
+    assert [error.extensions.get("limit") for error in errors[:1]] == [limit] * min(len(errors), 1)
+    # A few errors are enough, and they do not send back what was sent.
+    assert len(errors) <= 6
+    assert all(len(error.message) <= MAX_MESSAGE + 1 for error in errors)
+    assert all(len(error.locations or ()) <= 10 for error in errors)
+
+
+async def test_all_of_them_at_once_hold_nothing_up(engine: Engine) -> None:
+    async with Lag() as lag:
+        for errors in await asyncio.gather(*(refused(engine, text) for text, _, _ in DOCUMENTS.values())):
+            assert all("code" in error.extensions for error in errors)
+    # Garbage of many of them is collected at once.
+    assert lag.seconds < 3 * ALLOWED_SECONDS
+
+
+async def test_what_holds_the_loop_up_is_noticed() -> None:
+    async with Lag() as lag:
+        await asyncio.sleep(0.01)
+        end = time.process_time() + 2 * ALLOWED_SECONDS
+        while time.process_time() < end:
+            pass
+    assert lag.seconds > ALLOWED_SECONDS
+
+
+async def test_the_same_document_gives_the_same_operation(engine: Engine) -> None:
+    first = await engine.operation("{ __typename }")
+    assert await engine.operation("{ __typename }") is first
+    assert await engine.operation("{ __typename } ") is not first
+    assert first.kind is OperationType.QUERY
+
+
+async def test_requests_for_one_document_share_its_check(engine: Engine) -> None:
+    found = await asyncio.gather(*(engine.operation("{ viewer { token { id } } }") for _ in range(20)))
+    assert len(set(map(id, found))) == 1
+
+
+async def test_one_that_goes_away_does_not_take_the_check_along(engine: Engine) -> None:
+    text = "{ viewer { token { id } } }"
+    gone = asyncio.create_task(engine.operation(text))
+    waiting = asyncio.create_task(engine.operation(text))
+    await asyncio.sleep(0)
+    gone.cancel()
+    assert (await waiting).kind is OperationType.QUERY
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+
+
+async def test_an_operation_is_chosen_by_its_name(engine: Engine) -> None:
+    text = "query A { __typename } mutation B { __typename }"
+    assert (await engine.operation(text, "A")).kind is OperationType.QUERY
+    assert (await engine.operation(text, "B")).kind is OperationType.MUTATION
+    for name, message in (
+        (None, "The document has several operations: say by operationName which one to run."),
+        ("C", "operationName must name one of the document's operations."),
+    ):
+        assert await code(engine, text, name) == ("BAD_REQUEST", message)
+    # What another operation lacks is not asked for.
+    assert len((await engine.operation("query A { ...F } query B { __typename } fragment F on Query { __typename }",
+                                       "B")).document.definitions) == 1  # fmt: skip
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+async def test_errors_say_where_they_are(engine: Engine, end: str) -> None:
+    (error,) = await refused(engine, f"{{{end}  viewer {{ token {{ id{end}    nope }} }} }}")
+    assert error.locations == [(3, 5)]
+    (error,) = await refused(engine, f"{{{end}  viewer {{{end}{end} !")
+    assert (error.locations, error.extensions["code"]) == ([(4, 2)], "GRAPHQL_PARSE_FAILED")
+
+
+async def test_in_very_long_documents_errors_do_not_say_where(engine: Engine) -> None:
+    for lines, locations in ((MAX_LINES, [(MAX_LINES + 1, 3)]), (MAX_LINES + 1, None)):
+        (error,) = await refused(engine, "\n" * lines + "{ nope }")
+        assert error.locations == locations
+
+
+async def test_near_names_are_looked_for_in_short_documents_only(engine: Engine) -> None:
+    wrong = "{ viewer { token { nam } } }"
+    message = "Cannot query field 'nam' on type 'ApiToken'."
+    assert await code(engine, wrong) == ("GRAPHQL_VALIDATION_FAILED", f"{message} Did you mean 'name'?")
+    assert await code(engine, wrong + " " * MAX_CACHED_CHARS) == ("GRAPHQL_VALIDATION_FAILED", message)
+
+
+async def test_validation_stops_at_the_first_errors(engine: Engine) -> None:
+    errors = await refused(engine, "{ a b c d e f g h }")
+    assert [error.message[:22] for error in errors] == [*["Cannot query field '" + c + "'" for c in "abcde"],
+                                                        "Too many validation er"]  # fmt: skip
+
+
+#: How to make documents of a kind, and how many of them are more than can be remembered.
+FILLERS: dict[str, tuple[int, Callable[[int], str]]] = {
+    "valid": (200, lambda n: f"query Q{n} {{ viewer {{ {many(30, '... on Viewer { token { id name } }')} }} }}"),
+    "invalid": (600, lambda n: f"{{ {many(6, f'x%d_{n}_' + 'y' * 900)} }}"),
+    "too deep": (4_000, lambda n: f"query Q{n} " + "{ viewer " * 25 + "{ x }" + "}" * 25),
+    "unparsable": (200, lambda n: f"query Q{n} {{ {'я' * 16_000}"),
+    "comments": (200, lambda n: f"#{n}{chr(0x1F600) * 16_000}\n{{ __typename }}"),
+}
+
+
+@pytest.mark.parametrize("name", FILLERS)
+async def test_what_is_remembered_has_a_bound(engine: Engine, name: str) -> None:
+    count, make = FILLERS[name]
+    known = engine._documents._known
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for number in range(count // 20):
+            await refused(engine, make(number))
+        gc.collect()
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(known) == count // 20
+    assert kept * CACHED_TOKENS / known.currsize < 50_000_000
+    for number in range(count // 20, count):
+        await refused(engine, make(number))
+    assert 0 < len(known) < count
+    assert known.currsize <= CACHED_TOKENS
+
+
+async def test_long_documents_are_not_remembered(engine: Engine) -> None:
+    for length, kept in ((MAX_CACHED_CHARS, True), (MAX_CACHED_CHARS + 1, False)):
+        text = "{ __typename }".ljust(length)
+        assert (await engine.operation(text) is await engine.operation(text)) is kept
+
+
+async def test_documents_are_checked_while_others_are_executed() -> None:
+    """graphql-core and Strawberry build parts of a schema when they are first needed, in whichever thread that is."""
+    for _ in range(5):
+        fresh = strawberry.Schema(schema.query, schema.mutation, schema.subscription, config=schema.config)
+        engine = Engine(fresh, Limits())
+        found = await asyncio.gather(*(introspected(engine, number) for number in range(20)))
+        assert found == [found[0]] * 20
+        assert "Webhook" in found[0]
+        engine.close()
+
+
+async def introspected(engine: Engine, number: int) -> list[str]:
+    """The names of what can be a Node, by a document that is new."""
+    text = f'{{ a{number}: __type(name: "Node") {{ possibleTypes {{ name fields {{ name }} }} }} }}'
+    answer = await engine.execute(await engine.operation(text), {}, FewServices())  # type: ignore[arg-type]
+    assert answer.errors == ()
+    assert answer.data is not None
+    (found,) = answer.data.values()
+    return [kind["name"] for kind in found["possibleTypes"] if kind["fields"]]
+
+
+class FewServices:
+    """Enough of a context for introspection."""
+
+    async def reauthenticate(self) -> None:
+        """Nobody has to ask."""
+
+
+def test_the_nets_are_what_they_say() -> None:
+    assert len(parse(DOCUMENTS["a wider net"][0]).definitions) == 152
