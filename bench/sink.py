@@ -1,9 +1,9 @@
 """The endpoint of the delivery benchmarks, in a process of its own: it reads requests, answers, and counts.
 
-As lean as Python allows, so that it is never what is measured: a request is looked at for where it ends and for nothing
-else. `/wait/<ms>` answers after so long, `/hang` never; every other path at once. `GET /report` tells, as JSON, how many
-requests came and when the first and the last did (seconds of the monotonic clock, which all processes share), and
-begins to count anew.
+As lean as Python allows, so that it is never what is measured: a request is looked at for where it ends and for
+nothing else. `/wait/<ms>` answers after so long, `/hang` never; every other path at once. `GET /report` tells, as JSON,
+how many requests came and when the first and the last did (seconds of the monotonic clock, which all processes share),
+and begins to count anew.
 """
 
 import asyncio
