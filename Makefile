@@ -1,6 +1,7 @@
 # make run   everything in one process on the embedded default
 # make test  all checks and tests
 # make bench-api  the API's speed against plain Strawberry's
+# make bench-live how soon the last of 2,000 subscribers has an entry
 # make bench-page  the time of a page of 100
 # Each does all of its own set-up in .venv (and node_modules), and is quick the second time.
 
@@ -14,7 +15,7 @@ LOAD := bench/node_modules/.package-lock.json
 WEB_SOURCES := $(wildcard web/src/* web/*.mjs web/package*.json)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test lint types check-layers schema schema-tools web clients bench-api bench-page dist lock clean
+.PHONY: run test lint types check-layers schema schema-tools web clients bench-api bench-live bench-page dist lock clean
 
 run: $(VENV)/.run
 	@! command -v npm >/dev/null || $(MAKE) --no-print-directory web || echo "GraphiQL was not built; going on without it." >&2
@@ -40,6 +41,10 @@ schema: $(VENV)/.run
 # A page of 100 with everything that the contract selects. BENCH="--profile" says where the time goes.
 bench-page: $(VENV)/.test
 	@$(BIN)/python -m bench.page $(BENCH)
+
+# 2,000 subscribers of the live log. BENCH="--seconds 120" and the like say how.
+bench-live: $(VENV)/.test
+	@$(BIN)/python -m bench.live $(BENCH)
 
 web: $(WEB)
 

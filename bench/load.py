@@ -44,7 +44,7 @@ def load(request: Request, seconds: float, process: int) -> Measured:
     headers = ["-H", "Content-Type=application/json"]
     if request.token is not None:
         headers += ["-H", f"Authorization=Bearer {request.token}"]
-    before = _cpu_seconds(process)
+    before = cpu_seconds(process)
     done = subprocess.run(
         [
             *("node", str(AUTOCANNON), "--json", "--no-progress", "--idReplacement", "--method", "POST"),
@@ -59,7 +59,7 @@ def load(request: Request, seconds: float, process: int) -> Measured:
     )
     if done.returncode:
         raise Wrong(f"autocannon ended with {done.returncode}: {done.stderr.strip()[-500:]}")
-    after = _cpu_seconds(process)
+    after = cpu_seconds(process)
     found = json.loads(done.stdout)
     wrong = {name: found[name] for name in ("errors", "timeouts", "mismatches", "non2xx") if found[name]}
     answers = found["2xx"]
@@ -69,7 +69,7 @@ def load(request: Request, seconds: float, process: int) -> Measured:
     return Measured(answers / found["duration"], found["latency"]["p50"], found["latency"]["p99"], cpu)
 
 
-def _cpu_seconds(process: int) -> float | None:
+def cpu_seconds(process: int) -> float | None:
     """CPU time that a process has used, from proc(5); None where there is no such file."""
     if sys.platform != "linux":
         return None
