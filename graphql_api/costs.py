@@ -111,13 +111,19 @@ class Costs:
         if is_introspection_type(named) or not is_composite_type(named):
             return
         below = self._of(node.selection_set, named)
-        cost.fixed += 1
+        each = Cost(1, [(_Size(1), below)])
         if named.name.endswith("Connection") and "first" in definition.args:
+            cost.fixed += 1
             cost.parts.append((_first(node, definition.args["first"].default_value), below))
+        elif _is_list(definition.type) and "id" in getattr(named, "fields", {}) and not _is_page(parent):
+            cost.parts.append((_Size(LIST_SIZE), each))
         else:
-            is_list_of_objects = _is_list(definition.type) and "id" in getattr(named, "fields", {})
-            in_page = parent.name.endswith("Connection")
-            cost.parts.append((_Size(LIST_SIZE if is_list_of_objects and not in_page else 1), below))
+            cost.parts.append((_Size(1), each))
+
+
+def _is_page(type_: GraphQLNamedType) -> bool:
+    """Whether a type's lists are those of a connection, which has multiplied them."""
+    return type_.name.endswith("Connection")
 
 
 def _first(node: FieldNode, default: Any) -> _Size:

@@ -8,7 +8,8 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from itertools import chain
+from itertools import chain, compress, repeat
+from operator import is_
 from typing import Any
 
 import strawberry
@@ -25,6 +26,8 @@ MAX_DEPTH = 64
 _DATETIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?\d{1,40}(\.\d{1,40})?([Ee][+-]?\d{1,4})?", re.ASCII)
 _INT64 = range(-(2**63), 2**63)
+#: Types of JSON values that can always be kept.
+_PLAIN = {bool, type(None)}
 
 
 def _parse_datetime(value: Any) -> dt.datetime:
@@ -49,10 +52,8 @@ def _parse_json(value: Any) -> Any:
     # Level by level, and all values of one type at once: there may be hundreds of thousands.
     level = [value]
     for _ in range(MAX_DEPTH + 1):
-        kinds = set(map(type, level))
-        found: dict[type, list[Any]] = {
-            kind: level if len(kinds) == 1 else [part for part in level if type(part) is kind] for kind in kinds
-        }
+        kinds = list(map(type, level))
+        found = {kind: [*compress(level, map(is_, kinds, repeat(kind)))] for kind in set(kinds) - _PLAIN}
         lists, objects = found.get(list, []), found.get(dict, [])
         _check_json_leaves(found)
         _check_json_texts(chain.from_iterable(objects))

@@ -2,8 +2,12 @@
 
 import ast
 import asyncio
+import json
 import re
+import sqlite3
+import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -22,6 +26,7 @@ from ringback.graphql_api.errors import ApiError
 from ringback.graphql_api.execution import Answer, Engine
 from ringback.graphql_api.scalars import SCALARS
 from tests.graphql_api.conftest import Api
+from tests.program import Program
 
 SECRET = "/srv/secret/ringback.db"
 
@@ -234,6 +239,33 @@ async def test_what_a_client_did_is_no_internal_error(
     answer = await failing.execute(document, **variables)
     assert [error.extensions["code"] for error in answer.errors] == [code]
     assert logged == []
+
+
+def test_a_database_that_is_away_is_masked_over_http(program: Program) -> None:
+    def away(table: str) -> None:
+        with closing(sqlite3.connect(program.data_dir / "ringback.db", timeout=30)) as db, db:
+            db.execute(f"ALTER TABLE {table} RENAME TO gone_{table}")
+
+    def check(answer: Any) -> None:
+        (error,) = answer["errors"]
+        assert error["extensions"].keys() == {"code", "id"}
+        assert error["extensions"]["code"] == "INTERNAL"
+        assert "gone" not in str(answer)
+        assert "ringback_" not in str(answer)
+        lines = [json.loads(line) for line in program.log().splitlines() if error["extensions"]["id"] in line]
+        assert [line["event"] for line in lines] == ["internal error"]
+        assert "no such table" in lines[0]["exception"]
+
+    away("ringback_webhook")
+    status, answer = program.post({"query": "{ webhooks { nodes { id } } }"})
+    assert (status, answer["data"]) == (200, {"webhooks": None})
+    check(answer)
+    away("ringback_api_token")
+    time.sleep(1.1)  # how long a token that was found valid is trusted
+    status, answer = program.post({"query": "{ __typename }"})
+    assert status == 500
+    assert "data" not in answer
+    check(answer)
 
 
 def test_every_code_is_one_of_the_table() -> None:

@@ -1,0 +1,107 @@
+"""What operations cost: objects, multiplied by the pages and lists that they are in."""
+
+from typing import Any
+
+import pytest
+from graphql import FragmentDefinitionNode, OperationDefinitionNode, parse, validate
+
+from ringback.graphql_api.costs import LIST_SIZE, Costs
+from ringback.graphql_api.relay import MAX_PAGE
+from ringback.graphql_api.schema import schema
+from tests.contract import served
+from tests.graphql_api.conftest import Api
+
+ID = '"inb_01h455vb4pex5vsknk084sn02q"'
+
+
+def cost(text: str, **variables: Any) -> int:
+    document = parse(text)
+    assert validate(schema._schema, document) == []
+    (operation,) = [d for d in document.definitions if isinstance(d, OperationDefinitionNode)]
+    return Costs(schema._schema, document).of(operation).of(variables)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{ __typename }", 0),
+        ("{ viewer { token { id name } } }", 2),
+        # The connection, and each object in it; what a page says of itself is taken for an object of each node.
+        ("{ webhooks(first: 10) { nodes { id } } }", 1 + 10),
+        ("{ webhooks(first: 10) { pageInfo { hasNextPage } } }", 1 + 10),
+        ("{ webhooks { nodes { id } } }", 1 + 20),
+        ("{ webhooks(first: 10) { edges { node { id } } } }", 1 + 10 * 2),
+        ("{ webhooks(first: 10) { nodes { id } edges { node { id } } } }", 1 + 10 * 3),
+        ("{ inboxes(first: 10) { nodes { requests(first: 5) { nodes { id } } } } }", 1 + 10 * (1 + 1 + 5)),
+        ("{ events(first: 10) { nodes { attempts { id } } } }", 1 + 10 * (1 + LIST_SIZE)),
+        ("{ events(first: 10) { nodes { attempts { event { id } } } } }", 1 + 10 * (1 + LIST_SIZE * 2)),
+        ("{ a: webhooks(first: 10) { nodes { id } } b: webhooks(first: 10) { nodes { id } } }", 2 * (1 + 10)),
+        (f"{{ node(id: {ID}) {{ id ... on Inbox {{ requests(first: 7) {{ nodes {{ id }} }} }} }} }}", 1 + 1 + 7),
+        ("{ ... on Query { webhooks(first: 10) { ... on WebhookConnection { nodes { id } } } } }", 1 + 10),
+        ("{ ...F ...F } fragment F on Query { webhooks(first: 10) { ...G } } "
+         "fragment G on WebhookConnection { nodes { id } }", 2 * (1 + 10)),
+        ("{ __schema { types { fields { name } } } __type(name: \"Query\") { name } }", 0),
+        ("mutation { deleteWebhook(id: \"x\") { errors { message } } }", 2),
+    ],
+)  # fmt: skip
+def test_a_cost(text: str, expected: int) -> None:
+    assert cost(text) == expected
+
+
+PAGE = "webhooks(first: $n) { nodes { id } }"
+
+
+@pytest.mark.parametrize(
+    ("text", "variables", "expected"),
+    [
+        (f"query($n: Int!) {{ {PAGE} }}", {"n": 30}, 1 + 30),
+        (f"query($n: Int! = 40) {{ {PAGE} }}", {"n": 40}, 1 + 40),
+        (f"query($n: Int = 40) {{ {PAGE} }}", {}, 1 + 20),
+        (f"query($n: Int = 40) {{ {PAGE} }}", {"n": None}, 1 + 1),
+        # What is out of range is refused by the page itself.
+        (f"query($n: Int!) {{ {PAGE} }}", {"n": 10**9}, 1 + MAX_PAGE),
+        (f"query($n: Int!) {{ {PAGE} }}", {"n": -5}, 1 + 1),
+        ("{ webhooks(first: 1000000000) { nodes { id } } }", {}, 1 + MAX_PAGE),
+        ("{ webhooks(first: -3) { nodes { id } } }", {}, 1 + 1),
+        ("query($n: Int!) { inboxes(first: $n) { nodes { requests(first: $n) { nodes { id } } } } }", {"n": 10},
+         1 + 10 * (1 + 1 + 10)),
+    ],
+)  # fmt: skip
+def test_a_page_size_that_is_a_variable(text: str, variables: dict[str, Any], expected: int) -> None:
+    assert cost(text, **variables) == expected
+
+
+def test_fragments_that_double_are_added_up_once() -> None:
+    levels = 100
+    parts = [f"fragment F{n} on Query {{ ...F{n + 1} ...F{n + 1} }}" for n in range(levels)]
+    text = f"{{ ...F0 }} {' '.join(parts)} fragment F{levels} on Query {{ webhooks(first: 10) {{ nodes {{ id }} }} }}"
+    document = parse(text)
+    (operation, *_) = document.definitions
+    assert isinstance(operation, OperationDefinitionNode)
+    assert Costs(schema._schema, document).of(operation).of({}) == 2**levels * 11
+
+
+def test_operations_share_the_cost_of_their_fragments() -> None:
+    document = parse("query A { ...F } query B { ...F } fragment F on Query { viewer { token { id } } }")
+    a, b, fragment = document.definitions
+    assert isinstance(a, OperationDefinitionNode)
+    assert isinstance(b, OperationDefinitionNode)
+    assert isinstance(fragment, FragmentDefinitionNode)
+    costs = Costs(schema._schema, document)
+    assert costs.of(a).parts[0][1] is costs.of(b).parts[0][1]
+
+
+@pytest.mark.parametrize("name", served())
+def test_the_contract_is_far_below_the_limit(name: str) -> None:
+    document = parse(served()[name])
+    (operation,) = [d for d in document.definitions if isinstance(d, OperationDefinitionNode)]
+    assert Costs(schema._schema, document).of(operation).of({"first": 100}) <= 5_000
+
+
+async def test_what_costs_too_much_is_refused(api: Api) -> None:
+    text = "query($n: Int!) { inboxes(first: 100) { nodes { requests(first: $n) { nodes { id } } } } }"
+    assert await api.ask(text, n=97) == {"nodes": []}
+    assert await api.error(text, n=98) == (
+        "LIMIT_EXCEEDED",
+        "The operation may read 10,001 objects; 10,000 are allowed: ask for smaller pages.",
+    )

@@ -1,0 +1,53 @@
+"""The engine: answers are encoded once, variables are checked, and a token that was revoked executes nothing."""
+
+import orjson
+import pytest
+from graphql import GraphQLError
+
+from ringback.graphql_api.execution import Answer, refusal
+from ringback.models import ids, tokens
+from ringback.models.ids import Prefix
+from tests.graphql_api.conftest import Api
+
+
+def test_an_answer_is_encoded_once() -> None:
+    answer = Answer({"a": 1})
+    assert answer.json == b'{"data":{"a":1}}'
+    assert answer.json is answer.json
+    assert answer.text is answer.text
+
+
+def test_errors_come_first_and_data_only_where_something_was_executed() -> None:
+    error = GraphQLError("no", extensions={"code": "INTERNAL"})
+    formatted = b'{"errors":[{"message":"no","extensions":{"code":"INTERNAL"}}]'
+    assert Answer({"a": None}, (error,)).json == formatted + b',"data":{"a":null}}'
+    assert Answer(None, (error,)).json == formatted + b',"data":null}'
+    assert refusal(error).json == formatted + b"}"
+
+
+async def test_variables_that_are_not_asked_for_do_not_matter(api: Api) -> None:
+    assert await api.ask("query($n: Int = 1) { webhooks(first: $n) { nodes { id } } }", m=[], x={"y": 1}) == {
+        "nodes": []
+    }
+
+
+async def test_a_missing_variable_is_named(api: Api) -> None:
+    answer = await api.execute("query($id: ID!) {\n  webhook(id: $id) { id }\n}")
+    (error,) = orjson.loads(answer.json)["errors"]
+    assert "data" not in orjson.loads(answer.json)
+    assert error["message"].startswith("Variable '$id' has invalid value")
+    assert (error["locations"], error["extensions"]) == ([{"line": 1, "column": 7}], {"code": "BAD_USER_INPUT"})
+
+
+@pytest.mark.parametrize("text", ["{ viewer { token { id } } }", "subscription { deliveryLog { cursor } }"])
+async def test_a_revoked_token_executes_nothing(api: Api, text: str) -> None:
+    await tokens.revoke_token(ids.encode(Prefix.TOKEN, api.token.id))
+    context = api.context()
+    context.trusted_until = 0
+    operation = await api.engine.operation(text)
+    if text.startswith("{"):
+        answers = [await api.engine.execute(operation, {}, context)]
+    else:
+        answers = [answer async for answer in api.engine.subscribe(operation, {}, context)]
+    assert [answer.executed for answer in answers] == [False]
+    assert [error.extensions["code"] for answer in answers for error in answer.errors] == ["UNAUTHENTICATED"]

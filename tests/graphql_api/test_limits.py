@@ -1,0 +1,128 @@
+"""The limits of the really started program, over HTTP: as they are by default, and as the settings say."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from graphql import get_introspection_query
+
+from ringback.graphql_api.limits import Limits
+from ringback.models.settings import Settings
+from tests.graphql_api.hostile import DOCUMENTS, many
+from tests.program import Program
+
+#: One setting after the other, each another value than by default.
+CHOSEN = {"body_bytes": 60_000, "tokens": 200, "depth": 15, "aliases": 2, "root_fields": 3, "cost": 100,
+          "subscriptions_per_connection": 1, "subscriptions_per_token": 2}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """The program as it is by default."""
+    with Program(tmp_path_factory.mktemp("default"), "api") as program:
+        yield program
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """The program with settings of its own."""
+    env = {f"RINGBACK_API_MAX_{name.upper()}": str(value) for name, value in CHOSEN.items()}
+    with Program(tmp_path_factory.mktemp("strict"), "api", env) as program:
+        yield program
+
+
+def over(program: Program, query: str, **variables: Any) -> tuple[str, int] | None:
+    """The limit that a request is over, and its value; None when it is answered with data."""
+    status, answer = program.post({"query": query, "variables": variables})
+    assert status == 200
+    if "errors" not in answer:
+        assert answer["data"] is not None
+        return None
+    (error,) = answer["errors"]
+    assert "data" not in answer
+    assert error["extensions"]["code"] == "LIMIT_EXCEEDED"
+    return error["extensions"]["limit"], error["extensions"]["allowed"]
+
+
+def sized(length: int) -> bytes:
+    """A request of so many bytes."""
+    body = b'{"query": "{ __typename }"}'
+    return body + b" " * (length - len(body))
+
+
+def tokens(count: int) -> str:
+    """A document of so many tokens, which fires nothing."""
+    item = "1 " * (count - 23)
+    return f'mutation {{ testFireWebhook(input: {{webhookId: "x", item: [{item}]}}) {{ errors {{ code }} }} }}'
+
+
+def deep(levels: int) -> str:
+    return "{ __type(name: \"Query\") { " + "ofType { " * (levels - 2) + "name" + " }" * levels  # fmt: skip
+
+
+@pytest.mark.parametrize(("which", "limits"), [("ours", Limits()), ("strict", Limits(**CHOSEN))])
+def test_each_limit_is_where_it_is_said_to_be(which: str, limits: Limits, request: pytest.FixtureRequest) -> None:
+    program: Program = request.getfixturevalue(which)
+    for length, status in ((limits.body_bytes, 200), (limits.body_bytes + 1, 413)):
+        found, answer = program.post(sized(length))
+        assert found == status, (length, answer)
+    assert answer["errors"][0]["extensions"] == {"code": "TOO_LARGE"}
+    assert over(program, tokens(limits.tokens)) is None
+    assert over(program, tokens(limits.tokens + 1)) == ("tokens", limits.tokens)
+    assert over(program, deep(limits.depth)) is None
+    assert over(program, deep(limits.depth + 1)) == ("depth", limits.depth)
+    aliased = "{ viewer { token { " + many(limits.aliases, "a%d: id") + " %s } } }"
+    assert over(program, aliased % "") is None
+    assert over(program, aliased % "b: id") == ("aliases", limits.aliases)
+    roots = "{ " + "__typename " * (limits.root_fields - 1) + "viewer { token { id } } %s }"
+    assert over(program, roots % "") is None
+    assert over(program, roots % "__typename") == ("rootFields", limits.root_fields)
+
+
+def test_the_cost_ends_where_it_is_said_to(ours: Program, strict: Program) -> None:
+    page = "query($n: Int!) { inboxes(first: %d) { nodes { requests(first: $n) { nodes { id } } } } }"
+    # 1 + 3 * (1 + 1 + 31) = 100
+    assert over(strict, page % 3, n=31) is None
+    assert over(strict, page % 3, n=32) == ("cost", 100)
+    # 1 + 100 * (1 + 1 + 97) = 9,901
+    assert over(ours, page % 100, n=97) is None
+    assert over(ours, page % 100, n=98) == ("cost", 10_000)
+
+
+def test_the_defaults_are_those_of_the_settings() -> None:
+    assert Limits.of(Settings()) == Limits()
+    chosen = Settings(**{f"api_max_{name}": value for name, value in CHOSEN.items()})
+    assert Limits.of(chosen) == Limits(**CHOSEN)
+    assert {f"api_max_{name}" for name in CHOSEN} == {name for name in Settings.model_fields if "api_max" in name}
+
+
+@pytest.mark.parametrize("name", [name for name, (text, *_) in DOCUMENTS.items() if len(json.dumps(text)) < 1_000_000])
+def test_hostile_documents_are_refused_over_http(ours: Program, name: str) -> None:
+    text, expected, limit = DOCUMENTS[name]
+    status, answer = ours.post({"query": text})
+    assert status == 200
+    errors = answer.get("errors", [])
+    if expected:
+        assert {error["extensions"]["code"] for error in errors} == {expected}
+        assert errors[0]["extensions"].get("limit") == limit
+    else:
+        assert {error["extensions"]["code"] for error in errors} <= {"BAD_USER_INPUT"}
+    assert "Traceback" not in ours.log()
+
+
+@pytest.mark.parametrize("which", ["ours", "strict"])
+def test_the_standard_introspection_is_answered(which: str, request: pytest.FixtureRequest) -> None:
+    """As GraphiQL, Apollo, graphql-codegen and Insomnia send it."""
+    query = get_introspection_query(
+        specified_by_url=True, directive_is_repeatable=True, schema_description=True, input_value_deprecation=True,
+        one_of=True, type_depth=9,
+    )  # fmt: skip
+    status, answer = request.getfixturevalue(which).post({"query": query})
+    assert (status, list(answer)) == (200, ["data"])
+    assert {"Query", "Mutation", "Subscription"} <= {kind["name"] for kind in answer["data"]["__schema"]["types"]}
+
+
+def test_a_list_of_operations_is_not_executed(ours: Program) -> None:
+    status, answer = ours.post([{"query": "{ __typename }"}] * 2)
+    assert (status, answer["errors"][0]["extensions"]["code"]) == (400, "BAD_REQUEST")

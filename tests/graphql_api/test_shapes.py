@@ -1,0 +1,115 @@
+"""The shape of documents: what is counted, with fragments spread out, and where it ends."""
+
+import itertools
+
+import pytest
+from graphql import get_introspection_query, parse
+
+from ringback.graphql_api.errors import ApiError
+from ringback.graphql_api.limits import Limits
+from ringback.graphql_api.shapes import MAX_NESTING, check_shape
+from tests.graphql_api.hostile import many, net
+
+
+def over(text: str, **limits: int) -> tuple[str, int] | None:
+    """The name and value of the limit that a document is over; None when it is within all."""
+    try:
+        check_shape(parse(text), Limits(**limits))
+    except ApiError as error:
+        return error.extensions["limit"], error.extensions["allowed"]
+    return None
+
+
+@pytest.mark.parametrize(
+    ("text", "depth"),
+    [
+        ("{ a }", 1),
+        ("{ a { b { c } } }", 3),
+        ("{ a { b } c { d { e } } }", 3),
+        ("{ ... { a { ... on T { b } } } }", 2),
+        ("{ a { ...F } } fragment F on T { b { c } }", 3),
+        ("{ ...F } fragment F on T { a { ...G } } fragment G on T { b { c } }", 3),
+        ("{ a } fragment Unused on T { a { b { c { d } } } }", 4),
+        ("{ a } query B { a { b } }", 2),
+    ],
+)
+def test_depth_counts_levels_of_fields(text: str, depth: int) -> None:
+    assert over(text, depth=depth) is None
+    assert over(text, depth=depth - 1) == ("depth", depth - 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "aliases"),
+    [
+        ("{ a: x }", 1),
+        ("{ a: x b: x { c: x } }", 3),
+        ("{ x { ...F y { ...F } } } fragment F on T { a: x b: x }", 4),
+        ("{ ... { a: x } ... { b: x } }", 2),
+        ("{ a: x } query B { b: x }", 1),
+    ],
+)
+def test_aliases_count_wherever_they_are_spread(text: str, aliases: int) -> None:
+    assert over(text, aliases=aliases) is None
+    assert over(text, aliases=aliases - 1) == ("aliases", aliases - 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        ("{ a b c { d e f } }", 3),
+        ("{ a ...F ... { b } } fragment F on Query { c d { e f } }", 4),
+        ("query A { a } query B { a b }", 2),
+        ("{ a { ...F } } fragment F on T { b c d e }", 1),
+    ],
+)
+def test_root_fields_count_in_operations_only(text: str, fields: int) -> None:
+    assert over(text, root_fields=fields) is None
+    assert over(text, root_fields=fields - 1) == ("rootFields", fields - 1)
+
+
+def test_what_doubles_at_each_level_is_multiplied_and_not_walked() -> None:
+    with pytest.raises(ApiError, match="has over a thousand million root fields; 50 are allowed"):
+        check_shape(parse(net(60, 2)), Limits())
+
+
+@pytest.mark.parametrize(
+    "text", ["{ ...F } fragment F on T { ...F }", "{ ...A } fragment A on T { ...B } fragment B on T { ...A }"]
+)
+def test_a_ring_of_fragments_is_left_to_the_validation(text: str) -> None:
+    assert over(text) is None
+
+
+def test_unknown_fragments_are_left_to_the_validation() -> None:
+    assert over("{ ...Nowhere }") is None
+
+
+def test_nesting_has_an_end_even_where_no_field_is() -> None:
+    # The operation, each fragment, and the field in the last one.
+    assert over(net(MAX_NESTING - 2, 1)) is None
+    assert over(net(MAX_NESTING - 1, 1)) == ("depth", 20)
+
+
+OPTIONS = ("specified_by_url", "directive_is_repeatable", "schema_description", "input_value_deprecation", "one_of")
+
+
+@pytest.mark.parametrize("on", list(itertools.product([False, True], repeat=2)))
+def test_the_introspection_of_clients_passes_at_the_least_depth_that_can_be_set(on: tuple[bool, bool]) -> None:
+    """GraphiQL, Apollo, graphql-codegen and Insomnia send this query of graphql-js, with one or another option."""
+    descriptions, others = on
+    text = get_introspection_query(descriptions, **dict.fromkeys(OPTIONS, others), type_depth=9)
+    assert over(text, depth=15, aliases=0, root_fields=1) is None
+    assert over(text, depth=14) == ("depth", 14)
+
+
+def test_introspection_has_a_limit_of_its_own() -> None:
+    query = get_introspection_query(**dict.fromkeys(OPTIONS, True), experimental_directive_deprecation=True)
+    operation, fragments = query.split("fragment FullType")
+    inner = operation[operation.index("{") + 1 : operation.rindex("}")]
+    twice, thrice = (
+        f"{{ {many(count, inner.replace('__schema', 'a%d: __schema'))} }} fragment FullType{fragments}"
+        for count in (2, 3)
+    )
+    assert over(twice) is None
+    assert over(thrice) == ("introspection", 2)
+    # The same names elsewhere are no introspection.
+    assert over(thrice.replace("__schema", "schema")) is None

@@ -1,0 +1,134 @@
+"""Variables: what is over a limit is refused before it is coerced, and none holds the loop up."""
+
+from typing import Any
+
+import pytest
+
+from ringback.graphql_api.variables import MAX_ENTRIES, MAX_NAME, OBJECT_ENTRIES
+from tests.graphql_api.conftest import Api
+from tests.graphql_api.lag import ALLOWED_SECONDS, Lag
+
+LIST = "query($f: WebhookFilter) { webhooks(filter: $f) { nodes { id } } }"
+NAMES = "query($names: [String!]!) { webhooks(filter: {models: $names}) { nodes { id } } }"
+HOOK = "mutation($i: CreateWebhookInput!) { createWebhook(input: $i) { errors { code } } }"
+ORDER = "mutation($i: CreateCustomerOrderInput!) { createCustomerOrder(input: $i) { errors { code } } }"
+FIRE = "mutation($i: TestFireWebhookInput!) { testFireWebhook(input: $i) { errors { code } } }"
+BY_ID = "query($id: ID!) { webhook(id: $id) { id } }"
+ITEM = {"brand": "b", "article": "a", "name": "n", "quantity": 1, "price": "1"}
+
+
+def order(items: Any) -> dict[str, Any]:
+    return {"number": "1", "customer": {"name": "n", "phone": "1"}, "items": items}
+
+
+def hook(**given: Any) -> dict[str, Any]:
+    return {"model": "nothing", "actions": ["CREATED"], "url": "https://hooks.example/", **given}
+
+
+def fire(item: Any) -> dict[str, Any]:
+    return {"webhookId": "x", "item": item}
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = {"a": [value]}
+    return value
+
+
+@pytest.mark.parametrize(
+    ("text", "variables", "message"),
+    [
+        (NAMES, {"names": ["x"] * (MAX_ENTRIES + 1)}, "$names: has 10,001 entries; 10,000 are allowed."),
+        (LIST, {"f": {"models": ["x"] * 500_000}}, "$f.models: has 500,000 entries; 10,000 are allowed."),
+        (ORDER, {"i": order([ITEM] * 1_001)}, "$i.items: has 1,001 entries; 1,000 are allowed."),
+        # An object counts as much as OBJECT_ENTRIES values, and all lists count together.
+        (HOOK, {"i": hook(headers=[{"name": "a", "value": "b"}] * 999, retryDelaysSeconds=[1] * 10)},
+         "$i.retryDelaysSeconds: has 10 entries; 9 are allowed."),
+    ],
+)  # fmt: skip
+async def test_long_lists_are_refused(api: Api, text: str, variables: dict[str, Any], message: str) -> None:
+    assert await api.error(text, **variables) == ("LIMIT_EXCEEDED", message)
+
+
+async def test_lists_at_their_limit_are_taken(api: Api) -> None:
+    assert OBJECT_ENTRIES == 10
+    (error,) = (await api.execute(NAMES, names=["x"] * MAX_ENTRIES)).errors
+    assert error.message == "filter.models: has 10,000 entries; 1,000 are allowed"  # said by the resolver
+    answer = await api.execute(ORDER, i=order([ITEM] * 1_000))
+    assert answer.errors == ()
+    # A value that is no list stands for a list of it, and is looked at as one.
+    assert (await api.execute(NAMES, names="lead")).errors == ()
+    assert (await api.execute(ORDER, i=order({**ITEM, "quantity": 0}))).errors == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "variables", "message"),
+    [
+        (LIST, {"f": {f"f{n}": n for n in range(60_000)}}, "$f: 'f0' is no field of WebhookFilter."),
+        (LIST, {"f": {"f" * 1_000_000: 1}}, f"$f: {'f' * 1_000_000!r:.80} is no field of WebhookFilter."),
+        (ORDER, {"i": order([ITEM, {**ITEM, "x" * (MAX_NAME + 1): 1}])},
+         f"$i.items[1]: {'x' * 300!r:.80} is no field of OrderItemInput."),
+        (ORDER, {"i": order({**ITEM, "x" * (MAX_NAME + 1): 1})},
+         f"$i.items[0]: {'x' * 300!r:.80} is no field of OrderItemInput."),
+        (HOOK, {"i": hook(actions=["CREATED", "X" * 1_000_000])},
+         f"$i.actions[1]: {'X' * 1_000_000!r:.80} is no value of Action."),
+        (HOOK, {"i": hook(method="X" * 201)}, f"$i.method: {'X' * 201!r:.80} is no value of HttpMethod."),
+    ],
+)  # fmt: skip
+async def test_long_names_are_compared_with_nothing(
+    api: Api, text: str, variables: dict[str, Any], message: str
+) -> None:
+    assert await api.error(text, **variables) == ("BAD_USER_INPUT", message)
+
+
+async def test_a_short_wrong_name_is_answered_with_a_near_one(api: Api) -> None:
+    code, message = await api.error(LIST, f={"model": ["x"]})
+    assert code == "BAD_USER_INPUT"
+    assert "Did you mean 'models'" in message
+
+
+async def test_errors_of_variables_are_few(api: Api) -> None:
+    errors = (await api.execute(NAMES, names=[1] * 9_000)).errors
+    assert len(errors) == 21
+    assert errors[-1].message == "Too many errors processing variables, error limit reached. Execution aborted."
+
+
+HEAVY: dict[str, tuple[str, dict[str, Any]]] = {
+    "whole numbers": (LIST, {"f": {"models": [1] * 500_000}}),
+    "texts": (LIST, {"f": {"models": ["x"] * MAX_ENTRIES}}),
+    "objects": (ORDER, {"i": order([{}] * 300_000)}),
+    "lists in lists": (LIST, {"f": {"models": nested(400)}}),
+    "unknown variables": (LIST, {str(n): n for n in range(60_000)}),
+    "a list for a number": ("query($n: Int!) { webhooks(first: $n) { nodes { id } } }", {"n": [1] * 500_000}),
+    "a text for a number": ("query($n: Int!) { webhooks(first: $n) { nodes { id } } }", {"n": "x" * 1_000_000}),
+    "an object for an id": (
+        "query($id: ID!) { webhook(id: $id) { id } }",
+        {"id": dict.fromkeys(map(str, range(80_000)))},
+    ),
+    "a long id": ("query($id: ID!) { webhook(id: $id) { id } }", {"id": "x" * 1_000_000}),
+    "JSON of numbers": (FIRE, {"i": fire({"a": [1] * 300_000})}),
+    "JSON of names": (FIRE, {"i": fire({str(n): n for n in range(90_000)})}),
+    "JSON of texts": (FIRE, {"i": fire({"a": [""] * 340_000})}),
+    "JSON of fractions": (FIRE, {"i": fire({"a": [0.5] * 250_000})}),
+    "JSON of lists": (FIRE, {"i": fire({"a": [[]] * 340_000})}),
+    "JSON of mixed values": (FIRE, {"i": fire({"a": [1, "x", None, True, 0.5, {}, []] * 40_000})}),
+    "JSON of one text": (FIRE, {"i": fire({"a": "я" * 500_000})}),
+    "deep JSON": (FIRE, {"i": fire(nested(400))}),
+}
+
+
+@pytest.mark.parametrize("name", HEAVY)
+async def test_heavy_variables_hold_nothing_up(api: Api, name: str) -> None:
+    text, variables = HEAVY[name]
+    await api.execute(text)
+    held = []
+    # What holds the loop up does so each time; a busy machine does not.
+    while not held or (held[-1] >= ALLOWED_SECONDS and len(held) < 3):
+        async with Lag() as lag:
+            answer = await api.execute(text, **variables)
+        held.append(lag.seconds)
+    assert min(held) < ALLOWED_SECONDS
+    assert {error.extensions["code"] for error in answer.errors} <= {"BAD_USER_INPUT", "LIMIT_EXCEEDED"}
+    assert len(answer.errors) <= 21
+    assert all(len(error.message) <= 1_001 for error in answer.errors)
