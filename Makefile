@@ -6,6 +6,8 @@
 # Each does all of its own set-up in .venv (and node_modules), and is quick the second time.
 
 PYTHON ?= python3
+# How many processes run the tests: many of them wait for a started program.
+JOBS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 WEB := graphql_api/static/index.html
@@ -26,7 +28,7 @@ test: $(VENV)/.test $(if $(shell command -v npm),$(WEB) $(CLIENTS) $(SCHEMA_TOOL
 	$(BIN)/ruff format --check .
 	$(MAKE) --no-print-directory types check-layers
 	@! command -v npm >/dev/null || (cd web && npm test --silent)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 types: $(VENV)/.test
 	@mkdir -p $(VENV)/types/ringback && ln -sfn ../../../models ../../../jobs ../../../graphql_api $(VENV)/types/ringback/

@@ -91,7 +91,7 @@ BODIES = (
 KNOWN = {200, 400, 401, 405, 406, 415}
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     method=st.sampled_from(["POST", "POST", "POST", "GET", "HEAD", "PUT", "BREW"]),
     accept=st.none() | st.binary() | st.lists(TYPES).map(b"".join),
