@@ -24,7 +24,21 @@ from ringback.graphql_api.nodes import Attempt, Event
 from ringback.graphql_api.relay import After, Connection, First, page
 from ringback.models import event as rows
 from ringback.models import interventions
-from ringback.models.ids import Prefix
+from ringback.models.ids import Prefix, least_key_at
+
+#: By how much the time in a row's key may differ from the moment that it stands for, in seconds: keys are made by the
+#: clocks of several machines, those of the first release's attempts when they were recorded.
+KEY_SECONDS = 600
+
+
+def _within(column: str, after: dt.datetime | None, before: dt.datetime | None) -> dict[str, Any]:
+    """The rows of a span of time; their keys, by which they are read, are of about the same time."""
+    conditions: dict[str, Any] = {}
+    if after is not None:
+        conditions |= {f"{column}__gt": after, "id__gte": least_key_at(after, -KEY_SECONDS)}
+    if before is not None:
+        conditions |= {f"{column}__lt": before, "id__lt": least_key_at(before, KEY_SECONDS)}
+    return conditions
 
 
 @strawberry.input(description="Which events to list; conditions are combined with AND.")
@@ -66,10 +80,7 @@ class EventFilter:
             conditions["status__in"] = set(self.statuses)
         if self.object_id is not None:
             conditions["object_id"] = query_text(self.object_id, "filter.objectId", MAX_OBJECT_ID)
-        if self.created_after is not None:
-            conditions["created_at__gt"] = self.created_after
-        if self.created_before is not None:
-            conditions["created_at__lt"] = self.created_before
+        conditions |= _within("created_at", self.created_after, self.created_before)
         if self.is_test is not None:
             conditions["is_test"] = self.is_test
         return rows.Event.filter(**conditions)
@@ -108,10 +119,7 @@ class AttemptFilter:
             conditions["outcome__in"] = set(self.outcomes)
         if self.status_code is not None:
             conditions["status_code"] = self.status_code
-        if self.started_after is not None:
-            conditions["started_at__gt"] = self.started_after
-        if self.started_before is not None:
-            conditions["started_at__lt"] = self.started_before
+        conditions |= _within("started_at", self.started_after, self.started_before)
         return rows.Attempt.filter(**conditions)
 
 

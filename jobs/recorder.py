@@ -21,7 +21,7 @@ from ringback.jobs.retry import Progress, after_attempt
 from ringback.jobs.sender import OutgoingRequest
 from ringback.models.bulk import insert_values, update_values
 from ringback.models.event import Attempt, Event
-from ringback.models.ids import Prefix, encode, new_key
+from ringback.models.ids import Prefix, encode, new_key_at
 from ringback.models.log import LogEntry, LogKind
 from ringback.models.reading import load_by_id
 from ringback.models.snapshot import timestamp
@@ -161,7 +161,7 @@ class _Recorded:
 def _recorded(event: Event, webhook: Webhook, result: Result) -> _Recorded:
     number = event.attempt_count + 1
     _advance(event, webhook, result)
-    return _Recorded(event, result, new_key(), number)
+    return _Recorded(event, result, new_key_at(result.started_at), number)
 
 
 _EVENT_COLUMNS = (

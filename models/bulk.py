@@ -21,6 +21,13 @@ from ringback.models.statements import on_postgres
 Encode: TypeAlias = Callable[[Any], Any]
 
 
+async def insert(db: BaseDBAsyncClient, rows: Sequence[Model]) -> None:
+    """Insert objects of one model that is not tracked; what the database makes itself is not read back."""
+    if rows:
+        names = _written(type(rows[0]))
+        await insert_values(db, type(rows[0]), names, [[getattr(row, name) for name in names] for row in rows])
+
+
 async def insert_values(
     db: BaseDBAsyncClient, model: type[Model], names: tuple[str, ...], rows: Sequence[Sequence[Any]]
 ) -> None:
@@ -62,9 +69,18 @@ async def update_values(
 
 
 @lru_cache(64)
+def _written(model: type[Model]) -> tuple[str, ...]:
+    """The columns that the database does not make itself."""
+    columns = ((name, model._meta.fields_map[name]) for name in model._meta.fields_db_projection)
+    made = {n for n, field in columns if field.generated or (field.has_db_default() and field.default is None)}
+    return tuple(name for name in model._meta.fields_db_projection if name not in made)
+
+
+@lru_cache(64)
 def _writer(model: type[Model], names: tuple[str, ...], postgres: bool) -> tuple[str, list[Encode | None], list[str]]:
     found = [model._meta.fields_map[name] for name in names]
-    types = [str(field.get_for_dialect("postgres", "SQL_TYPE")) for field in found]
+    # Ringback's own tables keep JSON as it was written (migration 0006).
+    types = [str(field.get_for_dialect("postgres", "SQL_TYPE")).replace("JSONB", "JSON") for field in found]
     return f'"{model._meta.db_table}"', [_encoder(field, postgres) for field in found], types
 
 

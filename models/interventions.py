@@ -8,6 +8,7 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
 from ringback.models import catalog, clock, log, outbox
+from ringback.models.bulk import insert
 from ringback.models.claims import WAITING
 from ringback.models.errors import InputRejected, Problem, ProblemCode
 from ringback.models.event import Event
@@ -15,7 +16,7 @@ from ringback.models.ids import Prefix
 from ringback.models.inputs import key_of, not_found
 from ringback.models.log import LogKind
 from ringback.models.snapshot import timestamp
-from ringback.models.statements import execute, insert, lock, on_postgres
+from ringback.models.statements import execute, lock, on_postgres
 from ringback.models.states import EventStatus
 from ringback.models.transactions import our_unit
 from ringback.models.wakeups import Topic, wakeups

@@ -12,13 +12,14 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.models import Model
 
 from ringback.models import clock, log, snapshot
+from ringback.models.bulk import insert
 from ringback.models.errors import TemplateError
 from ringback.models.event import Change, Event
 from ringback.models.ids import Prefix, encode
 from ringback.models.log import LogEntry, LogKind
 from ringback.models.registry import tracking_of
 from ringback.models.snapshot import Stored, timestamp
-from ringback.models.statements import execute, insert, on_postgres
+from ringback.models.statements import execute, on_postgres
 from ringback.models.stretch import Stretch
 from ringback.models.templates import EventFacts, compile_condition, scope
 from ringback.models.transactions import UnitOfWork

@@ -1,12 +1,10 @@
-"""SQL of our own, written once for both kinds of database, and what Tortoise lacks for many rows.
+"""SQL of our own, written once for both kinds of database, and the locks of rows that only Postgres needs.
 
-Parameters are written `$1`, `$2`, …; on SQLite they become `?1`, `?2`, …, and moments and ids become text. Many rows
-are written by one statement whatever their number: on Postgres as one array for each column, which costs a fraction of
-Tortoise's statement for each row and is prepared once.
+Parameters are written `$1`, `$2`, …; on SQLite they become `?1`, `?2`, …, and moments and ids become text.
 """
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any, TypeVar
 from uuid import UUID
@@ -51,66 +49,6 @@ async def lock_all(db: BaseDBAsyncClient, model: type[Model], keys: Sequence[Any
     """Have nobody else change these rows until the transaction ends."""
     if on_postgres(db):
         await locked(QuerySet(model).using_db(db).filter(pk__in=keys).only(model._meta.pk_attr))
-
-
-async def insert(db: BaseDBAsyncClient, rows: Sequence[Model]) -> None:
-    """Insert rows of one model that is not tracked; what the database makes itself is not read back."""
-    if not rows:
-        return
-    model = type(rows[0])
-    if not on_postgres(db):
-        await model.bulk_create(rows, using_db=db)
-        return
-    columns = _Columns(model, [name for name in model._meta.fields_db_projection if not _made_by_database(model, name)])
-    statement = f"INSERT INTO {columns.table} ({columns.names()}) SELECT * FROM unnest({columns.arrays()})"
-    await db.execute_query(statement, columns.values(rows))
-
-
-async def update(db: BaseDBAsyncClient, rows: Sequence[Model], fields: Iterable[str]) -> None:
-    """Update these fields of stored rows of one model that is not tracked."""
-    if not rows:
-        return
-    model = type(rows[0])
-    if not on_postgres(db):
-        await model.bulk_update(rows, fields=tuple(fields), using_db=db)
-        return
-    key = model._meta.pk_attr
-    columns = _Columns(model, [key, *fields])
-    assignments = ", ".join(f'"{column}" = new."{column}"' for column in columns.columns[1:])
-    statement = (
-        f"UPDATE {columns.table} old SET {assignments} FROM unnest({columns.arrays()}) new({columns.names()}) "
-        f'WHERE old."{columns.columns[0]}" = new."{columns.columns[0]}"'
-    )
-    await db.execute_query(statement, columns.values(rows))
-
-
-class _Columns:
-    """Columns of a model as the arrays that Postgres's unnest() takes."""
-
-    def __init__(self, model: type[Model], fields: Sequence[str]) -> None:
-        self.table = f'"{model._meta.db_table}"'
-        self._fields = [model._meta.fields_map[name] for name in fields]
-        self._attributes = fields
-        self.columns = [model._meta.fields_db_projection[name] for name in fields]
-
-    def names(self) -> str:
-        return ", ".join(f'"{column}"' for column in self.columns)
-
-    def arrays(self) -> str:
-        # Ringback's own tables keep JSON as it was written (migration 0006).
-        types = (field.get_for_dialect("postgres", "SQL_TYPE").replace("JSONB", "JSON") for field in self._fields)
-        return ", ".join(f"${number}::{type_}[]" for number, type_ in enumerate(types, 1))
-
-    def values(self, rows: Sequence[Model]) -> list[list[Any]]:
-        return [
-            [_plain(field.to_db_value(getattr(row, name), row)) for row in rows]
-            for name, field in zip(self._attributes, self._fields, strict=True)
-        ]
-
-
-def _made_by_database(model: type[Model], name: str) -> bool:
-    field = model._meta.fields_map[name]
-    return bool(field.generated) or (field.has_db_default() and field.default is None)
 
 
 def _plain(value: Any) -> Any:

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -20,10 +21,17 @@ from ringback.models.wakeups import Topic, wakeups
 from tests import rows
 from tests.graphql_api.conftest import Api
 
+pytestmark = pytest.mark.every_database
+
 ALL = LogFilter()
 CURSORS = "subscription ($after: String) { deliveryLog(after: $after) { cursor message } }"
 #: How long anything here may take before it counts as hanging, in seconds.
 PATIENCE = 30.0
+
+
+async def place(number: int) -> Position:
+    """That of the n-th entry."""
+    return log.place((await LogEntry.all().order_by("id"))[number - 1], await log.epoch())
 
 
 async def write(*messages: str, **fields: Any) -> None:
@@ -39,7 +47,7 @@ async def write(*messages: str, **fields: Any) -> None:
 
 async def committed() -> list[str]:
     """All messages in commit order."""
-    return [entry.message for entry in await LogEntry.all().order_by("id")]
+    return [entry.message for entry in await LogEntry.all().order_by("transaction", "id")]
 
 
 async def take(stream: Any, count: int) -> list[Any]:
@@ -118,7 +126,7 @@ async def test_without_a_cursor_it_begins_now(api: Api) -> None:
 async def test_what_was_missed_comes_first_however_much_it_is(api: Api) -> None:
     count = 2 * PAGE + 7
     await write(*(str(n) for n in range(count)))
-    stream = await api.follow(CURSORS, after=Position(await log.epoch(), 0, 3).cursor())
+    stream = await api.follow(CURSORS, after=(await place(3)).cursor())
     missed = entries_of(await take(stream, count - 3))
     assert [entry["message"] for entry in missed] == [str(n) for n in range(3, count)]
     assert missed[-1]["cursor"] == (await log.newest(await log.epoch())).cursor()
@@ -237,7 +245,8 @@ async def test_a_cursor_that_is_too_old_says_where_to_go_on(api: Api) -> None:
 @pytest.mark.parametrize("foreign", [True, False], ids=["another database", "a later state"])
 async def test_a_cursor_that_was_never_given_out_here(api: Api, foreign: bool) -> None:
     await write("1")
-    cursor = Position(new_key(), 0, 1) if foreign else Position(await log.epoch(), 0, 10)
+    ahead = await log.newest(await log.epoch())
+    cursor = Position(new_key(), 0, 1) if foreign else replace(ahead, transaction=ahead.transaction * 2, row=10)
     refused = await refusal(api, cursor.cursor())
     assert refused["code"] == "CURSOR_EXPIRED"
     assert refused["oldestCursor"] == Position(await log.epoch(), 0, 0).cursor()

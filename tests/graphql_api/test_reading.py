@@ -8,11 +8,13 @@ import pytest
 
 from ringback.graphql_api.schema import schema
 from ringback.models.event import Attempt, Event
-from ringback.models.ids import Prefix, encode
+from ringback.models.ids import Prefix, encode, new_key_at
 from ringback.models.states import EventStatus, OutcomeName
 from ringback.models.webhook import Action
 from tests import rows
 from tests.graphql_api.conftest import PUBLIC_URL, Api
+
+pytestmark = pytest.mark.every_database
 
 DATETIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 AT = dt.datetime(2026, 1, 31, 12, 0, 0, 5, dt.UTC)
@@ -194,9 +196,11 @@ async def test_an_event_and_its_attempts(api: Api) -> None:
 
 async def attempt(event: Event, number: int, outcome: OutcomeName) -> Attempt:
     sent = outcome is not OutcomeName.BLOCKED
+    began = AT + dt.timedelta(seconds=number)
+    later = dt.timedelta(microseconds=await Attempt.all().count())
     return await Attempt.create(
-        event_id=event.id, webhook_id=event.webhook_id, number=number, duration_ms=5, outcome=outcome,
-        started_at=AT + dt.timedelta(seconds=number), error=None if sent else "Why.", status_code=200 if sent else None,
+        id=new_key_at(began + later), event_id=event.id, webhook_id=event.webhook_id, number=number, duration_ms=5,
+        outcome=outcome, started_at=began, error=None if sent else "Why.", status_code=200 if sent else None,
         request={"method": "POST", "url": "https://x/", "headers": [["a", "b"]], "body": None} if sent else None,
         response={"headers": [], "body": "ok", "body_truncated": True} if sent else None,
     )  # fmt: skip
@@ -204,7 +208,7 @@ async def attempt(event: Event, number: int, outcome: OutcomeName) -> Attempt:
 
 async def test_filters_of_events_and_attempts(api: Api) -> None:
     hooks = [await rows.webhook(name=str(n)) for n in range(2)]
-    old = await rows.event(hooks[0], object_id="lead_1")
+    old = await rows.event(hooks[0], object_id="lead_1", id=new_key_at(AT))
     test = await rows.event(hooks[1], is_test=True)
     done = await rows.event(hooks[1], status=EventStatus.FAILED)
     await Event.filter(id=old.id).update(created_at=AT, action=Action.DELETED, model="customer_order")

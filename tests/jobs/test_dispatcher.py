@@ -19,6 +19,8 @@ from ringback.models.states import EventStatus
 from ringback.models.wakeups import Topic, wakeups
 from tests import rows
 
+pytestmark = pytest.mark.every_database
+
 AT = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 A, B, C = uuid4(), uuid4(), uuid4()
 

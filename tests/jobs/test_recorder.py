@@ -25,7 +25,7 @@ from tests import rows
 from tests.graphql_api.statements import counted
 from tests.rows import result
 
-pytestmark = pytest.mark.usefixtures("database")
+pytestmark = [pytest.mark.every_database, pytest.mark.usefixtures("database")]
 
 OK = Delivered(Answer(200, (("Content-Type", "text/plain"), ("Set-Cookie", "a=b")), b"thanks \x00\xff", False))
 

@@ -12,7 +12,7 @@ from ringback.models.event import Event
 from ringback.models.states import EventStatus
 from tests import rows
 
-pytestmark = pytest.mark.usefixtures("database")
+pytestmark = [pytest.mark.every_database, pytest.mark.usefixtures("database")]
 
 
 def soon(now: dt.datetime, seconds: float = 0.5) -> dt.datetime:

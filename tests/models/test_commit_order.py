@@ -11,9 +11,10 @@ import pytest
 from tortoise.transactions import in_transaction
 
 from ringback.models import Settings, clock, log
+from ringback.models.bulk import insert
 from ringback.models.errors import CursorExpired
 from ringback.models.log import Installation, LogEntry, LogFilter, LogKind, Position
-from ringback.models.statements import fetch, insert
+from ringback.models.statements import fetch
 
 pytestmark = pytest.mark.on_postgres
 WEBHOOK = uuid4()

@@ -21,7 +21,7 @@ from ringback.models.webhook import Action, Webhook
 from ringback.models.webhooks import Webhooks
 from tests import rows
 
-pytestmark = pytest.mark.usefixtures("database")
+pytestmark = [pytest.mark.every_database, pytest.mark.usefixtures("database")]
 
 ENDED = (EventStatus.SUCCEEDED, EventStatus.FAILED, EventStatus.CANCELLED)
 

@@ -16,6 +16,8 @@ from ringback.models.templates import compile_condition, scope
 from tests.models.conftest import counts, watch
 from tests.models.shop import Branch, Maker, Product
 
+pytestmark = pytest.mark.every_database
+
 
 async def test_no_webhook(shop: Settings) -> None:
     branch = await Branch.create(town="Riga")

@@ -17,6 +17,8 @@ from ringback.models.wakeups import Topic, wakeups
 from tests.models.conftest import changes, counts, forget, item, watch
 from tests.models.shop import Branch, Maker, Part, Product
 
+pytestmark = pytest.mark.every_database
+
 
 class Oops(Exception):
     pass

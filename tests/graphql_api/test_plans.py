@@ -1,0 +1,248 @@
+"""No statement of the dispatcher, the recorder, the tailer or the API scans a large table, on a filled database."""
+
+import datetime as dt
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+import pytest
+import pytest_asyncio
+from tortoise.transactions import in_transaction
+
+from ringback.graphql_api.enums import EventStatus, OutcomeName
+from ringback.graphql_api.events import AttemptFilter, EventFilter
+from ringback.graphql_api.loaders import new_loaders
+from ringback.graphql_api.relay import page
+from ringback.jobs import recorder
+from ringback.models import claims, clock, log, outbox
+from ringback.models.bulk import insert
+from ringback.models.event import Attempt, Change, Event
+from ringback.models.ids import Prefix, encode, new_key_at
+from ringback.models.log import LogEntry, LogFilter, LogKind, Position
+from ringback.models.statements import on_postgres
+from ringback.models.webhook import Webhook
+from tests import rows
+
+pytestmark = pytest.mark.every_database
+
+EVENTS = 20_000
+#: Rows of large tables that one statement may look at.
+BOUND = 1_500
+LARGE = ("ringback_event", "ringback_attempt", "ringback_change", "ringback_log")
+START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+#: Only the oldest rows have what is rare: whoever reads from the newest on reads all.
+RARE = 50
+
+
+def moment(number: int) -> dt.datetime:
+    return START + dt.timedelta(minutes=number)
+
+
+@pytest_asyncio.fixture
+async def webhooks(database: object) -> AsyncIterator[list[Webhook]]:
+    """The first has half of all events."""
+    made = [await rows.webhook(model="lead" if number % 2 else "order") for number in range(20)]
+    change = Change(model="lead", action="CREATED", object_id="1", item={}, created_at=START)
+    events, attempts, entries = [], [], []
+    for number in range(EVENTS):
+        at = moment(number)
+        webhook = made[0 if number % 2 else number // 2 % 19 + 1]
+        rare = number < RARE
+        waits = number % 100 == 0
+        due = dt.datetime(2099, 1, 1, tzinfo=dt.UTC) + dt.timedelta(seconds=number) if waits else None
+        status = "FAILED" if rare else "RETRYING" if waits else "SUCCEEDED"
+        event = Event(
+            id=new_key_at(at), webhook_id=webhook.id, change_id=change.id, model="rare" if rare else webhook.model,
+            action="DELETED" if rare else "CREATED", object_id=str(number % 500), is_test=rare, status=status,
+            attempt_count=1, max_attempts=3, next_attempt_at=due, due_at=due, created_at=at,
+            finished_at=None if waits else at,
+        )  # fmt: skip
+        events.append(event)
+        attempts.append(
+            Attempt(
+                id=new_key_at(at),
+                event_id=event.id,
+                webhook_id=webhook.id,
+                number=1,
+                started_at=at,
+                duration_ms=1,
+                outcome="TIMED_OUT" if rare else "DELIVERED",
+                status_code=503 if rare else 200,
+            )
+        )
+        entries.append(
+            log.entry(LogKind.EVENT_RECORDED, "", at=at, webhook_id=webhook.id, event_id=event.id, model="lead")
+        )
+    db = Event._meta.db
+    await insert(db, [change])
+    for start in range(0, EVENTS, 5_000):
+        for many in (events, attempts, entries):
+            await insert(db, many[start : start + 5_000])
+    await db.execute_script("ANALYZE")
+    yield made
+
+
+@contextmanager
+def spied(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, list[Any]]]]:
+    """The statements that are executed within the block, with their values."""
+    seen: list[tuple[str, list[Any]]] = []
+    client = type(Event._meta.db)
+    with monkeypatch.context() as patch:
+        for owner in (client, type(client._new_transaction(Event._meta.db))):  # type: ignore[attr-defined]
+            for name in ("execute_query", "execute_query_dict"):
+                original = getattr(owner, name)
+
+                async def spy(self: Any, query: str, values: Any = None, original: Any = original) -> Any:
+                    seen.append((query, list(values or [])))
+                    return await original(self, query, values)
+
+                patch.setattr(owner, name, spy)
+        yield seen
+
+
+async def plan(query: str, values: list[Any]) -> list[str]:
+    """What the statement does to large tables that it should not do."""
+    db = Event._meta.db
+    if not on_postgres(db):
+        found = await db.execute_query_dict(f"EXPLAIN QUERY PLAN {query}", values)
+        details = [row["detail"] for row in found]
+        ordered = "ORDER BY" in query and "LIMIT" in query
+        return [
+            d for d in details
+            if (d.startswith("SCAN") and any(t in d for t in LARGE) and not ordered) or d == "TEMP B-TREE FOR ORDER BY"
+        ]  # fmt: skip
+    try:
+        async with in_transaction() as tx:
+            (row,) = await tx.execute_query_dict(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", values)
+            raise _RolledBack(row["QUERY PLAN"])
+    except _RolledBack as rolled_back:
+        return list(_faults(json.loads(rolled_back.args[0])[0]["Plan"]))
+
+
+class _RolledBack(Exception):
+    pass
+
+
+def _faults(node: dict[str, Any]) -> Iterator[str]:
+    table = node.get("Relation Name")
+    looked_at = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+    if table in LARGE and node["Node Type"] != "ModifyTable":
+        if node["Node Type"] == "Seq Scan":
+            yield f"Seq Scan on {table}"
+        if looked_at > BOUND:
+            yield f"{node['Node Type']} looked at {looked_at} rows of {table}"
+    for child in node.get("Plans", ()):
+        yield from _faults(child)
+
+
+async def check(monkeypatch: pytest.MonkeyPatch, what: str, work: Callable[[], Awaitable[Any]]) -> Any:
+    with spied(monkeypatch) as statements:
+        answer = await work()
+    assert statements, what
+    for query, values in statements:
+        if any(table in query for table in LARGE) and query.lstrip().upper().startswith(("SELECT", "UPDATE", "WITH")):
+            assert await plan(query, values) == [], (what, query)
+    return answer
+
+
+def _ids(webhooks: list[Webhook]) -> list[Any]:
+    return [encode(Prefix.WEBHOOK, webhook.id) for webhook in webhooks]
+
+
+async def test_lists_of_events(webhooks: list[Webhook], monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, *_ = _ids(webhooks)
+    early = {"created_after": moment(100), "created_before": moment(3_000)}
+    filters: list[dict[str, Any]] = [
+        {},
+        {"webhook_ids": [first]},
+        {"webhook_ids": [second]},
+        {"statuses": [EventStatus.FAILED]},
+        {"statuses": [EventStatus.SUCCEEDED]},
+        {"models": ["rare"]},
+        {"models": ["lead"]},
+        {"object_id": "7"},
+        {"object_id": "nothing"},
+        early,
+        {"created_before": moment(30)},
+        {"created_after": moment(EVENTS - 10)},
+        {"webhook_ids": [first], "statuses": [EventStatus.FAILED]},
+        {"webhook_ids": [first], "statuses": [EventStatus.FAILED], **early},
+        {"webhook_ids": [second], "statuses": [EventStatus.SUCCEEDED], **early},
+        {"webhook_ids": [first], **early},
+    ]
+    for given in filters:
+        await check(monkeypatch, str(given), lambda: page(EventFilter(**given).rows(), 20, None, lambda row: row))  # noqa: B023
+
+
+async def test_lists_of_attempts(webhooks: list[Webhook], monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, *_ = _ids(webhooks)
+    early = {"started_after": moment(100), "started_before": moment(3_000)}
+    event = encode(Prefix.EVENT, (await Event.all().order_by("id").first()).id)  # type: ignore[union-attr]
+    filters: list[dict[str, Any]] = [
+        {},
+        {"webhook_ids": [first]},
+        {"outcomes": [OutcomeName.TIMED_OUT]},
+        {"outcomes": [OutcomeName.DELIVERED]},
+        {"status_code": 503},
+        {"status_code": 200},
+        {"event_ids": [event]},
+        early,
+        {"webhook_ids": [first], "outcomes": [OutcomeName.TIMED_OUT]},
+        {"webhook_ids": [first], "outcomes": [OutcomeName.TIMED_OUT], **early},
+        {"webhook_ids": [second], **early},
+        {"webhook_ids": [first], "status_code": 503},
+    ]
+    for given in filters:
+        await check(monkeypatch, str(given), lambda: page(AttemptFilter(**given).rows(), 20, None, lambda row: row))  # noqa: B023
+
+
+async def test_what_the_dispatcher_and_the_recorder_do(
+    webhooks: list[Webhook], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [await rows.event(webhooks[number % 3]) for number in range(30)]
+    now = await clock.now()
+    later = now + dt.timedelta(seconds=1)
+    held = claims.Held(frozenset({webhooks[5].id}), suspects=True)
+
+    async def run(what: str, work: Callable[[], Awaitable[Any]]) -> Any:
+        return await check(monkeypatch, what, work)
+
+    await run("next_due", lambda: claims.next_due(held))
+    due = await run("due", lambda: claims.due(later, now, 100, held))
+    assert len(due) == 30
+    ((lease, taken),) = await run("claim", lambda: claims.claim([due], now))
+    ids = [d.event_id for d in taken]
+    assert len(ids) == 30
+    assert len(await run("picked_up", lambda: claims.picked_up(lease, ids))) == 30
+    begun, _ = await run("begin", lambda: claims.begin(lease, ids[:20], 45))
+    assert len(begun) == 20
+    await run("renew", lambda: claims.renew(lease, 45))
+    await run("hand_back", lambda: claims.hand_back(lease, ids[20:]))
+    assert await run("expired", lambda: claims.expired(now, 100)) == []
+    await run("still_leased", lambda: claims.still_leased(ids, {lease}))
+    results = [rows.result(event, lease, ended_at=now) for event in made if event.id in begun]
+    await run("record", lambda: recorder.write(results))
+    assert await Attempt.filter(event_id__in=begun).count() == 20
+
+
+async def test_what_the_tailer_and_the_outbox_do(webhooks: list[Webhook], monkeypatch: pytest.MonkeyPatch) -> None:
+    epoch = await log.epoch()
+
+    async def run(what: str, work: Callable[[], Awaitable[Any]]) -> Any:
+        return await check(monkeypatch, what, work)
+
+    newest = await run("newest", lambda: log.newest(epoch))
+    assert await run("after the end", lambda: log.after(newest, 500)) == []
+    assert len(await run("after the beginning", lambda: log.after(Position(epoch, 0, 0), 500))) == 500
+    await run("resumable", lambda: log.check_resumable(newest, epoch))
+    monkeypatch.setattr(log, "MAX_SCANNED", 1_000)
+    wanted = LogFilter(webhook_ids=frozenset({webhooks[3].id}))
+    await run("between", lambda: log.between(Position(epoch, 0, 0), newest, wanted, 50))
+    assert await LogEntry.all().count() == EVENTS
+    last: UUID = webhooks[3].id
+    loaders = new_loaders()
+    await run("the last attempt", lambda: loaders.last_attempt_of_webhook.load(last))
+    async with in_transaction() as db:
+        assert list(await outbox.watching_webhooks(db, {"lead"})) == ["lead"]
