@@ -175,7 +175,7 @@ async def check_resumable(position: Position, of_epoch: UUID) -> None:
     """Raises CursorExpired when entries after the position are gone, or were never in this database."""
     end = await newest(of_epoch)
     first = await _in_order(LogEntry.all()).first()
-    oldest = _just_before(first, of_epoch) if first else end
+    oldest = await _just_before(first, of_epoch) if first else end
     if position.epoch != of_epoch:
         raise CursorExpired("this cursor belongs to a database that was replaced", oldest.cursor())
     if position > end:
@@ -184,9 +184,11 @@ async def check_resumable(position: Position, of_epoch: UUID) -> None:
         raise CursorExpired("the entries after this cursor are no longer kept", oldest.cursor())
 
 
-def _just_before(first: LogEntry, of_epoch: UUID) -> Position:
+async def _just_before(first: LogEntry, of_epoch: UUID) -> Position:
     """The place from which nothing is missed; where the very first entry is kept, the beginning of all."""
-    return Position(of_epoch, first.transaction, first.id - 1) if first.id > 1 else Position(of_epoch, 0, 0)
+    if first.id == 1 or await LogEntry.exists(id=1):
+        return Position(of_epoch, 0, 0)
+    return Position(of_epoch, first.transaction, first.id - 1)
 
 
 async def after(position: Position, limit: int) -> list[LogEntry]:
