@@ -48,7 +48,8 @@ async def now(db: BaseDBAsyncClient | None = None) -> dt.datetime:
     reading = _readings.get(client)
     if reading is None:
         reading = _readings[client] = await _read(db)
-    elif time.monotonic() - _asked_at.get(client, 0.0) > READING_SECONDS:
+        _asked_at[client] = reading.local
+    elif time.monotonic() - _asked_at[client] > READING_SECONDS:
         reading = await _read_again(client, db, reading)
     return reading.server + dt.timedelta(seconds=time.monotonic() - reading.local)
 

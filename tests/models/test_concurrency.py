@@ -1,0 +1,147 @@
+"""What SQLite's one writer keeps in order by itself, Postgres must keep in order too: many transactions at a time."""
+
+import asyncio
+from collections import Counter
+from contextvars import copy_context
+from typing import Any
+
+import pytest
+from tortoise.connection import get_connection
+from tortoise.transactions import in_transaction
+
+from ringback.models import Settings, claims, clock, db, interventions, log
+from ringback.models.addresses import AddressPolicy
+from ringback.models.errors import InputRejected
+from ringback.models.event import Change, Event
+from ringback.models.ids import Prefix, encode
+from ringback.models.inboxes import InboxAddresses
+from ringback.models.log import LogEntry
+from ringback.models.states import EventStatus
+from ringback.models.webhook import Webhook
+from ringback.models.webhooks import Webhooks
+from tests import rows
+from tests.models.conftest import watch
+from tests.models.shop import Branch
+
+pytestmark = pytest.mark.every_database
+
+
+def apart(work: Any) -> asyncio.Task[Any]:
+    """A task that shares no transaction with anybody."""
+    return asyncio.create_task(work, context=copy_context())
+
+
+@pytest.fixture
+def webhooks() -> Webhooks:
+    return Webhooks(AddressPolicy(()), InboxAddresses("http://127.0.0.1:8000"), rows.BOX)
+
+
+async def test_no_event_waits_for_a_webhook_that_was_deactivated_meanwhile(shop: Settings, webhooks: Webhooks) -> None:
+    """Rule 9, whoever commits first."""
+    for turn in range(8):
+        webhook = await watch("branch", actions=("CREATED",))
+
+        async def create(number: int, turn: int = turn) -> None:
+            await asyncio.sleep(number / 2000)
+            await Branch.create(town=f"{turn}.{number}")
+
+        async def deactivate(webhook: Webhook = webhook, turn: int = turn) -> None:
+            await asyncio.sleep(turn / 1000)
+            await webhooks.update(encode(Prefix.WEBHOOK, webhook.id), {"is_active": False})
+
+        await asyncio.gather(*(apart(create(number)) for number in range(10)), apart(deactivate()))
+        left = await Event.filter(webhook_id=webhook.id).values_list("status", flat=True)
+        assert set(left) <= {EventStatus.CANCELLED}, turn
+        await Branch.create(town=f"{turn}.later")
+        assert await Event.filter(webhook_id=webhook.id).count() == len(left)
+    assert await Change.all().count() > 0, "some came first"
+
+
+async def test_two_writers_of_one_object_record_what_each_changed(shop: Settings) -> None:
+    """Neither tells of what the other one did, and the later snapshot holds both."""
+    await watch("branch", actions=("UPDATED",))
+    for turn in range(10):
+        branch = await Branch.create(town=str(turn), staff=0)
+        before = await Change.all().count()
+
+        async def rename(branch: Branch = branch, turn: int = turn) -> None:
+            await Branch.filter(id=branch.id).update(town=f"{turn} renamed")
+
+        async def hire(branch: Branch = branch) -> None:
+            await Branch.filter(id=branch.id).update(staff=7)
+
+        await asyncio.gather(apart(rename()), apart(hire()))
+        first, second = (await Change.all().order_by("id"))[before:]
+        assert sorted([first.changed_fields, second.changed_fields]) == [["staff"], ["town"]]
+        last = max((first, second), key=lambda change: (change.item["staff"] == 7) + ("renamed" in change.item["town"]))
+        assert (last.item["staff"], last.item["town"]) == (7, f"{turn} renamed")
+
+
+async def test_claimers_at_the_same_time_get_disjoint_events(database: Settings) -> None:
+    webhook = await rows.webhook()
+    events = [await rows.event(webhook) for _ in range(60)]
+    now = await clock.now()
+
+    async def claim() -> list[Any]:
+        mine: list[Any] = []
+        while due := await claims.due(now, now, 20):
+            for _, batch in await claims.claim([due[:10], due[10:]], now):
+                mine += [d.event_id for d in batch]
+        return mine
+
+    found = await asyncio.gather(*(apart(claim()) for _ in range(6)))
+    assert Counter(key for mine in found for key in mine) == Counter(event.id for event in events)
+
+
+async def test_an_event_is_redelivered_once_by_many_at_once(database: Settings) -> None:
+    webhook = await rows.webhook()
+    failed = await rows.event(webhook, status=EventStatus.FAILED, attempt_count=3, due_in=0)
+    await Event.filter(id=failed.id).update(due_at=None, next_attempt_at=None)
+
+    async def redeliver() -> str:
+        try:
+            await interventions.redeliver(encode(Prefix.EVENT, failed.id))
+        except InputRejected as rejected:
+            return str(rejected)
+        return "done"
+
+    answers = Counter(await asyncio.gather(*(apart(redeliver()) for _ in range(5))))
+    stored = await rows.stored(failed)
+    assert answers == {"done": 5}
+    assert (stored.status, stored.max_attempts) == (EventStatus.RETRYING, 3 + len(webhook.retry_delays))
+    assert await LogEntry.filter(event_id=failed.id).count() == 5
+
+
+async def test_both_of_two_updates_count(database: Settings, webhooks: Webhooks) -> None:
+    for turn in range(10):
+        webhook = await rows.webhook(name="before")
+        key = encode(Prefix.WEBHOOK, webhook.id)
+        await asyncio.gather(
+            apart(webhooks.update(key, {"name": f"name {turn}"})), apart(webhooks.update(key, {"send_json": True}))
+        )
+        stored = await Webhook.get(id=webhook.id)
+        assert (stored.name, stored.send_json) == (f"name {turn}", True)
+
+
+async def test_the_clock_is_the_servers(database: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes on between two readings without a statement, within a transaction too, and never far from the server."""
+    from ringback.models.statements import fetch, on_postgres
+    from tests.graphql_api.statements import counted
+
+    connection = get_connection(db.CONNECTION)
+    await clock.now()
+    with counted() as statements:
+        before = await clock.now()
+        async with in_transaction() as tx:
+            within = await clock.now(tx)
+        after = await clock.now()
+    assert statements == []
+    assert before <= within <= after
+    if on_postgres(connection):
+        (row,) = await fetch(connection, "SELECT clock_timestamp() AS now")
+        assert abs((row["now"] - await clock.now()).total_seconds()) < 1
+        monkeypatch.setattr(clock, "READING_SECONDS", 0.0)
+        with counted() as statements:
+            await clock.now()
+        assert [statement.split(":")[0] for statement in statements] == ["SELECT clock_timestamp() AS now"]
+    assert (await log.epoch()).version == 7
