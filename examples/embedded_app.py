@@ -28,6 +28,7 @@ from ringback.models import (
     load_settings,
     migrate_config,
     opened_config,
+    postgres_connection,
     secret_box,
     sqlite_connection,
     tortoise_apps,
@@ -61,7 +62,7 @@ class SoldOut(Exception):
 async def place_order(guest: str, cups: int) -> None:
     """Take an order, all or nothing: when the coffee is sold out, no order stays behind and no webhook fires."""
     async with in_transaction():
-        coffee = await Coffee.get(name="espresso")
+        coffee = await Coffee.select_for_update().get(name="espresso")  # on SQLite everybody waits anyway
         await Order.create(guest=guest, cups=cups, coffee=coffee)
         coffee.cups -= cups
         await coffee.save()
@@ -71,8 +72,12 @@ async def place_order(guest: str, cups: int) -> None:
 
 def tortoise_config(settings: Settings) -> dict[str, Any]:
     """The bar's own configuration, with Ringback's client and Ringback's tables beside its own."""
+    if settings.is_embedded:
+        connection = sqlite_connection(settings.database_path)
+    else:
+        connection = postgres_connection(settings.database_url, pool_size=settings.database_pool_size)
     return {
-        "connections": {"default": sqlite_connection(settings.database_path)},
+        "connections": {"default": connection},
         "apps": {**tortoise_apps(), "bar": {"models": [__name__], "default_connection": "default"}},
         "use_tz": True,
     }

@@ -1,5 +1,6 @@
 """The examples do what they say: run for real, with receivers on this machine."""
 
+import asyncio
 import datetime as dt
 import json
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from tests import postgres
 from tests.deliveries import create_inbox, create_webhook
 from tests.program import PATIENCE_SECONDS, Program
 
@@ -104,6 +106,19 @@ def test_the_embedded_app_alone() -> None:
     lines = run(str(EXAMPLES / "embedded_app.py")).stdout.splitlines()
     ordered = {"id": "1", "guest": "Ann", "cups": 2, "coffee_id": "espresso"}
     assert [json.loads(line.removeprefix("received ")) for line in lines if line.startswith("received ")] == [ordered]
+    assert [line for line in lines if line.startswith(("Ann", "Bob"))] == [
+        "Ann ordered 2",
+        "Bob ordered 5, which is too many",
+    ]
+    assert lines[-1] == "coffee_order 1: SUCCEEDED after 1 attempt(s)"
+
+
+def test_the_embedded_app_on_postgres(postgres_server: str) -> None:
+    url = asyncio.run(postgres.create(postgres_server))
+    try:
+        lines = run(str(EXAMPLES / "embedded_app.py"), env={"RINGBACK_DATABASE_URL": url}).stdout.splitlines()
+    finally:
+        asyncio.run(postgres.drop(postgres_server, url))
     assert [line for line in lines if line.startswith(("Ann", "Bob"))] == [
         "Ann ordered 2",
         "Bob ordered 5, which is too many",

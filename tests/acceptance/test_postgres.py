@@ -1,5 +1,6 @@
 """The started program on Postgres: one that goes and comes back, and several workers on one database."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from tests import postgres
@@ -53,9 +55,14 @@ def ready(program: Program) -> tuple[int, Any]:
 
 
 def succeeded(server: Server) -> int:
-    query = "SELECT count(*) FROM ringback_event WHERE status = 'SUCCEEDED'"
-    command = ["psql", "-XAt", "-d", server.url, "-c", query]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    async def count() -> int:
+        connection = await asyncpg.connect(server.url)
+        try:
+            return int(await connection.fetchval("SELECT count(*) FROM ringback_event WHERE status = 'SUCCEEDED'"))
+        finally:
+            await connection.close()
+
+    return asyncio.run(count())
 
 
 def test_a_postgres_that_goes_and_comes_back(server: Server, tmp_path: Path) -> None:
