@@ -78,14 +78,16 @@ async def due(until: dt.datetime, now: dt.datetime, limit: int, held: Held = NOT
     Leases are not taken yet: `claim` takes them and skips what somebody else took meanwhile.
     """
     rows = await (
-        _without(held, Event.filter(_free(now), due_at__lte=until, status__in=WAITING))
+        _without(held, Event.filter(_free(now), due_at__lte=until))
         .order_by("due_at")
         .limit(limit)
-        .values("id", "webhook_id", "next_attempt_at", "abandoned_in_a_row")
+        .values("id", "webhook_id", "next_attempt_at", "abandoned_in_a_row", "status")
     )
+    # Looked at here: a database that believes few to be waiting would find them by their state, and sort them all.
     return [
         Due(row["id"], row["webhook_id"], row["next_attempt_at"], row["abandoned_in_a_row"] >= SUSPECT_AFTER)
         for row in rows
+        if row["status"] in WAITING
     ]
 
 
@@ -123,20 +125,27 @@ async def _claim_at_once(
 
 
 _WAITS = f"status IN ('{EventStatus.PENDING}', '{EventStatus.RETRYING}')"
+# LATERAL: each event is looked up by its key, whatever Postgres believes of how many wait; right after a burst it knows
+# only of few, and would rather read all that wait.
 _CLAIM = f"""
 WITH free AS (
-    SELECT event.id, wanted.lease
-    FROM unnest($1::uuid[], $2::uuid[]) wanted(id, lease) JOIN ringback_event event ON event.id = wanted.id
-    WHERE (event.lease IS NULL OR (event.due_at <= $3 AND event.lease_begun_at IS NULL)) AND {_WAITS}
-    FOR UPDATE OF event SKIP LOCKED
+    SELECT found.id, wanted.lease FROM unnest($1::uuid[], $2::uuid[]) wanted(id, lease), LATERAL (
+        SELECT event.id FROM ringback_event event
+        WHERE event.id = wanted.id AND {_WAITS}
+        AND (event.lease IS NULL OR (event.due_at <= $3 AND event.lease_begun_at IS NULL))
+        FOR UPDATE SKIP LOCKED
+    ) found
 )
 UPDATE ringback_event event SET lease = free.lease, lease_begun_at = NULL, due_at = $4
 FROM free WHERE event.id = free.id RETURNING event.id
 """
 _BEGIN = f"""
 WITH mine AS (
-    SELECT id FROM ringback_event WHERE id = ANY($1::uuid[]) AND lease = $2 AND lease_begun_at IS NULL AND {_WAITS}
-    ORDER BY id FOR UPDATE
+    SELECT found.id FROM (SELECT id FROM unnest($1::uuid[]) id ORDER BY id) wanted, LATERAL (
+        SELECT event.id FROM ringback_event event
+        WHERE event.id = wanted.id AND lease = $2 AND lease_begun_at IS NULL AND {_WAITS}
+        FOR UPDATE
+    ) found
 )
 UPDATE ringback_event event SET lease_begun_at = $3, due_at = $4 FROM mine WHERE event.id = mine.id RETURNING event.id
 """
