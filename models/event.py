@@ -77,6 +77,7 @@ class Event(Model):
             Index(fields=("webhook_id", "id")),
             Index(fields=("change_id",)),
             Index(fields=("status", "id")),
+            Index(fields=("webhook_id", "status", "id")),
             Index(fields=("model", "id")),
             Index(fields=("object_id", "id")),
         )
@@ -111,5 +112,6 @@ class Attempt(Model):
         indexes = (
             Index(fields=("webhook_id", "id")),
             Index(fields=("outcome", "id")),
+            Index(fields=("webhook_id", "outcome", "id")),
             Index(fields=("status_code", "id")),
         )

@@ -52,7 +52,15 @@ async def webhooks(database: object) -> AsyncIterator[list[Webhook]]:
         rare = number < RARE
         waits = number % 100 == 0
         due = dt.datetime(2099, 1, 1, tzinfo=dt.UTC) + dt.timedelta(seconds=number) if waits else None
-        status = "FAILED" if rare else "RETRYING" if waits else "SUCCEEDED"
+        status = (
+            "CANCELLED"
+            if rare and number % 2
+            else "FAILED"
+            if number % 40 == 2
+            else "RETRYING"
+            if waits
+            else "SUCCEEDED"
+        )
         event = Event(
             id=new_key_at(at), webhook_id=webhook.id, change_id=change.id, model="rare" if rare else webhook.model,
             action="DELETED" if rare else "CREATED", object_id=str(number % 500), is_test=rare, status=status,
@@ -158,6 +166,7 @@ async def test_lists_of_events(webhooks: list[Webhook], monkeypatch: pytest.Monk
         {},
         {"webhook_ids": [first]},
         {"webhook_ids": [second]},
+        {"statuses": [EventStatus.CANCELLED]},
         {"statuses": [EventStatus.FAILED]},
         {"statuses": [EventStatus.SUCCEEDED]},
         {"models": ["rare"]},
@@ -167,7 +176,9 @@ async def test_lists_of_events(webhooks: list[Webhook], monkeypatch: pytest.Monk
         early,
         {"created_before": moment(30)},
         {"created_after": moment(EVENTS - 10)},
+        # Neither the webhook's events nor those of the state are few.
         {"webhook_ids": [first], "statuses": [EventStatus.FAILED]},
+        {"webhook_ids": [first], "statuses": [EventStatus.CANCELLED]},
         {"webhook_ids": [first], "statuses": [EventStatus.FAILED], **early},
         {"webhook_ids": [second], "statuses": [EventStatus.SUCCEEDED], **early},
         {"webhook_ids": [first], **early},
