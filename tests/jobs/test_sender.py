@@ -412,7 +412,7 @@ async def test_keeps_a_body_that_cannot_be_decoded_as_it_came(sender: Sender, en
 
 
 async def test_a_gzip_bomb_is_decoded_to_64_kib_only(sender: Sender) -> None:
-    bomb = gzip.compress(bytes(60_000_000, mtime=0))
+    bomb = gzip.compress(bytes(60_000_000))
     assert len(bomb) < MAX_RESPONSE_BYTES
     outcome = await outcome_from(sender, answering(plain("200 OK", bomb, b"Content-Encoding: gzip")))
     assert outcome.answer is not None
@@ -421,7 +421,7 @@ async def test_a_gzip_bomb_is_decoded_to_64_kib_only(sender: Sender) -> None:
 
 
 async def test_a_compressed_body_that_ends_early_is_marked_as_truncated(sender: Sender) -> None:
-    half = gzip.compress(os.urandom(1_000, mtime=0))[:500]
+    half = gzip.compress(os.urandom(1_000))[:500]
     outcome = await outcome_from(sender, answering(plain("200 OK", half, b"Content-Encoding: gzip")))
     assert outcome.answer is not None
     assert outcome.answer.body_truncated
