@@ -16,7 +16,7 @@ from ringback.graphql_api.execution import Engine, OperationType, Refused
 from ringback.graphql_api.limits import Limits
 from ringback.graphql_api.schema import schema
 from tests.graphql_api.hostile import DOCUMENTS, many
-from tests.graphql_api.lag import ALLOWED_SECONDS, Lag
+from tests.lag import ALLOWED_SECONDS, Lag
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from ringback.graphql_api.variables import MAX_ENTRIES, MAX_NAME, OBJECT_ENTRIES
 from tests.graphql_api.conftest import Api
-from tests.graphql_api.lag import ALLOWED_SECONDS, Lag
+from tests.lag import ALLOWED_SECONDS, Lag
 
 LIST = "query($f: WebhookFilter) { webhooks(filter: $f) { nodes { id } } }"
 NAMES = "query($names: [String!]!) { webhooks(filter: {models: $names}) { nodes { id } } }"
