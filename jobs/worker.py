@@ -69,11 +69,13 @@ async def working(
             def finished(event_id: UUID) -> None:
                 dispatcher.finished(event_id)
 
+            places = settings.worker_concurrency
             deliverer = Deliverer(
-                sender, recorder, secrets, inboxes, lease_seconds=settings.lease_seconds, finished=finished
-            )
+                sender, recorder, secrets, inboxes,
+                lease_seconds=settings.lease_seconds, finished=finished, places=places,
+            )  # fmt: skip
             deliveries = Deliveries(broker, deliverer.take)
-            dispatcher = Dispatcher(deliveries.enqueue, recorder, alone=not remote)
+            dispatcher = Dispatcher(deliveries.enqueue, recorder, places=places, alone=not remote)
             worker = dramatiq.Worker(
                 broker,
                 worker_threads=min(settings.worker_threads, REMOTE_THREADS) if remote else settings.worker_threads,

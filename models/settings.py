@@ -95,6 +95,9 @@ class Settings(BaseSettings):
     worker_threads: int = Field(
         8, ge=1, le=1024, description="Threads in which one worker process picks up batches of deliveries."
     )
+    worker_concurrency: int = Field(
+        1_000, ge=1, le=1_000, description="Attempts that one worker process has under way at the same time."
+    )
     api_max_body_bytes: int = Field(
         1_048_576, ge=1_024, le=67_108_864, description="The longest GraphQL request, and the longest WebSocket frame."
     )

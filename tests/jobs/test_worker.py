@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ipaddress
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -95,6 +96,20 @@ async def test_a_test_fire_arrives_at_once(database: Settings) -> None:
     (attempt,) = await rows.attempts(event)
     assert attempt.response is not None
     assert attempt.response["body"] == "ok"
+
+
+async def test_no_more_attempts_are_under_way_than_the_setting_allows(database: Settings) -> None:
+    async with endpoint() as there:
+        hanging, healthy = await rows.webhook(url=there.url("hang")), await rows.webhook(url=there.url("ok"))
+        for _ in range(6):
+            await rows.event(hanging, due_in=-1)
+        later = await rows.event(healthy, due_in=0)
+        async with at_work(database.model_copy(update={"worker_concurrency": 3})):
+            await until(lambda: _true(len(there.arrived) >= 2))
+            await asyncio.sleep(0.3)
+            assert Counter(there.arrived)["hang"] <= 3
+            await until(lambda: has_ended(later))
+            assert Counter(there.arrived)["hang"] <= 3
 
 
 async def test_a_hanging_endpoint_does_not_hold_up_a_healthy_webhook(database: Settings) -> None:
