@@ -1,5 +1,6 @@
 # make run   everything in one process on the embedded default
 # make test  all checks and tests
+# make bench  what is promised of the speed, measured; with ONLY="first pages" SCALE=0.1 ROUNDS=1 some of it, quickly
 # make bench-api  the API's speed against plain Strawberry's
 # make bench-live how soon the last of 2,000 subscribers has an entry
 # make bench-page  the time of a page of 100
@@ -17,7 +18,7 @@ LOAD := bench/node_modules/.package-lock.json
 WEB_SOURCES := $(wildcard web/src/* web/*.mjs web/package*.json)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test lint types check-layers schema schema-tools web clients bench-api bench-live bench-page dist lock clean
+.PHONY: run test lint types check-layers schema schema-tools web clients bench bench-api bench-live bench-page dist lock clean
 
 run: $(VENV)/.run
 	@! command -v npm >/dev/null || $(MAKE) --no-print-directory web || echo "GraphiQL was not built; going on without it." >&2
@@ -39,6 +40,10 @@ check-layers: $(VENV)/.test
 
 schema: $(VENV)/.run
 	$(BIN)/ringback export-schema --output schema.graphql
+
+# All figures take about an hour and 30 GB of disk. PUBLISH=1 writes what the README shows. Some need Node.js.
+bench: $(VENV)/.test $(if $(shell command -v npm),$(LOAD))
+	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY)) $(if $(SCALE),--scale $(SCALE)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(PUBLISH),--publish)
 
 # A page of 100 with everything that the contract selects. BENCH="--profile" says where the time goes.
 bench-page: $(VENV)/.test

@@ -10,7 +10,6 @@ The exit code is 1 when the promise is not met, and when a subscriber missed an 
 
 import argparse
 import json
-import math
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.load import cpu_seconds
+from bench.figures import percentile
+from bench.load import Wrong, cpu_seconds
 from tests.deliveries import create_webhook, test_fire
 from tests.program import Program
 
@@ -29,10 +29,6 @@ SUBSCRIBERS, RATE, PROMISED_MS = 2_000, 5.0, 500.0
 SPREADS = (1, 20)
 #: Entries that are written before those that count, so that all follow and the program is warm.
 WARM_UP = 10
-
-
-class Wrong(Exception):
-    """A subscriber missed an entry, or got what it should not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +40,6 @@ class Measured:
     first: list[float]
     last: list[float]
     cpu: float | None
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The value that so many of 100 do not exceed (nearest rank)."""
-    return sorted(values)[max(0, math.ceil(len(values) * share / 100) - 1)]
 
 
 def measure(subscribers: int, subscriptions: int, rate: float, seconds: float) -> Measured:

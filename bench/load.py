@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,13 @@ class Wrong(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is sent again and again, and the one right answer."""
+    """What is sent again and again, and the one right answer; without one, look at what the requests did."""
 
     url: str
     document: str
-    answer: Any
+    answer: Any | None
     token: str | None = None
+    variables: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +39,13 @@ class Measured:
     p50: float
     p99: float
     cpu_microseconds: float | None
+    answers: int
 
 
-def load(request: Request, seconds: float, process: int) -> Measured:
+def load(request: Request, seconds: float, process: int, connections: int = CONNECTIONS) -> Measured:
     """Send the request for some seconds to the server `process`; raises Wrong unless each answer is right."""
+    if not AUTOCANNON.exists():
+        raise Wrong("autocannon is missing: `make bench` and `make bench-api` install it where there is Node.js")
     headers = ["-H", "Content-Type=application/json"]
     if request.token is not None:
         headers += ["-H", f"Authorization=Bearer {request.token}"]
@@ -48,9 +53,9 @@ def load(request: Request, seconds: float, process: int) -> Measured:
     done = subprocess.run(
         [
             *("node", str(AUTOCANNON), "--json", "--no-progress", "--idReplacement", "--method", "POST"),
-            *("--connections", str(CONNECTIONS), "--duration", f"{seconds:g}", *headers),
-            *("--expectBody", json.dumps(request.answer, separators=(",", ":"))),
-            *("--body", json.dumps({"query": request.document}), request.url),
+            *("--connections", str(connections), "--duration", f"{seconds:g}", *headers),
+            *(("--expectBody", json.dumps(request.answer, separators=(",", ":"))) if request.answer else ()),
+            *("--body", json.dumps({"query": request.document, "variables": request.variables}), request.url),
         ],
         capture_output=True,
         text=True,
@@ -66,7 +71,7 @@ def load(request: Request, seconds: float, process: int) -> Measured:
     if wrong or not answers:
         raise Wrong(f"{request.url}: {answers} answers of status 2xx, but {wrong or 'nothing else'}")
     cpu = (after - before) / answers * 1e6 if before is not None and after is not None else None
-    return Measured(answers / found["duration"], found["latency"]["p50"], found["latency"]["p99"], cpu)
+    return Measured(answers / found["duration"], found["latency"]["p50"], found["latency"]["p99"], cpu, answers)
 
 
 def cpu_seconds(process: int) -> float | None:

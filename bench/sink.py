@@ -1,14 +1,14 @@
-"""The endpoint of the delivery benchmarks, in a process of its own: it reads requests, answers, and counts.
+"""The endpoint of the benchmarks, in a process of its own: it reads requests, answers, and counts.
 
-As lean as Python allows, so that it is never what is measured: a request is looked at for where it ends and for
-nothing else. `/wait/<ms>` answers after so long, `/hang` never; every other path at once. `GET /report` tells, as JSON,
-how many requests came and when the first and the last did (seconds of the monotonic clock, which all processes share),
-and begins to count anew.
+As lean as Python allows, so that it is never what is measured: a request is looked at for where it ends and for nothing
+else. Paths that begin with `/wait/MS/` are answered after so long, with `/hang/` never, all others at once; of those
+that begin with `/timed/` the moment of each event's arrival is kept. Those that hang are counted apart.
+
+`GET /until/N` is answered as soon as N requests have come. `GET /report` tells what came, and begins to count anew.
 """
 
 import asyncio
 import json
-import sys
 import time
 from typing import cast
 
@@ -18,30 +18,78 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\
 
 
 class Counted:
-    """What came since the last report."""
+    """What came since the last report. Moments are of the monotonic clock, which all processes share."""
 
     def __init__(self) -> None:
         self.requests = 0
-        self.first = self.last = 0.0
+        self.hung = 0
+        self.body_bytes = 0
+        self.first = 0.0
+        self.last = 0.0
+        #: Of each event, by the clock of the wall, as Postgres tells its commits.
         self.arrivals: dict[str, float] = {}
+        self._cpu = time.process_time()
+
+    def report(self) -> dict[str, object]:
+        """It as JSON has it; `cpu` is what counting and answering took, in seconds of a core."""
+        told = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        return {**told, "cpu": time.process_time() - self._cpu}
+
+
+class Sink:
+    """What all connections share."""
+
+    def __init__(self) -> None:
+        self.counted = Counted()
+        self._awaited: list[tuple[int, asyncio.Transport]] = []
+
+    def taken(self, head: bytes, path: bytes, length: int) -> None:
+        """Count a request."""
+        counted = self.counted
+        if path.startswith(b"/hang/"):
+            counted.hung += 1
+            return
+        counted.last = time.monotonic()
+        counted.first = counted.first or counted.last
+        counted.requests += 1
+        counted.body_bytes += length
+        if path.startswith(b"/timed/"):
+            event = head.split(b"ps-webhook_event-id: ", 1)[1].split(b"\r\n", 1)[0].decode()
+            counted.arrivals.setdefault(event, time.time())
+        if self._awaited:
+            self._tell()
+
+    def until(self, requests: int, transport: asyncio.Transport) -> None:
+        """Answer when so many have come."""
+        self._awaited.append((requests, transport))
+        self._tell()
 
     def report(self) -> bytes:
-        """It as an answer."""
-        body = json.dumps(
-            {"requests": self.requests, "first": self.first, "last": self.last, "arrivals": self.arrivals}
-        ).encode()
-        self.__init__()  # type: ignore[misc]
+        """What came, as an answer; from now on it is counted anew."""
+        body = json.dumps(self.counted.report()).encode()
+        self.counted = Counted()
         return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
 
+    def _tell(self) -> None:
+        for requests, transport in self._awaited:
+            if self.counted.requests >= requests:
+                answer(transport)
+        self._awaited = [(number, to) for number, to in self._awaited if self.counted.requests < number]
 
-class Sink(asyncio.Protocol):
-    """One connection."""
 
-    def __init__(self, counted: Counted, *, arrivals: bool) -> None:
-        self._counted = counted
-        self._arrivals = arrivals
+def answer(transport: asyncio.Transport) -> None:
+    """Answer a request that waited, unless its client has gone."""
+    if not transport.is_closing():
+        transport.write(ANSWER)
+
+
+class Connection(asyncio.Protocol):
+    """One client."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
         self._buffer = b""
-        self._transport: asyncio.Transport | None = None
+        self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Somebody connected."""
@@ -57,34 +105,28 @@ class Sink(asyncio.Protocol):
             if len(self._buffer) < end + 4 + length:
                 return
             self._buffer = self._buffer[end + 4 + length :]
-            self._answer(head)
+            self._answer(head, length)
 
-    def _answer(self, head: bytes) -> None:
-        assert self._transport is not None
+    def _answer(self, head: bytes, length: int) -> None:
         path = head.split(b" ", 2)[1]
         if path == b"/report":
-            self._transport.write(self._counted.report())
+            self._transport.write(self._sink.report())
             return
-        counted = self._counted
-        counted.last = time.monotonic()
-        counted.first = counted.first or counted.last
-        counted.requests += 1
-        if self._arrivals:
-            event = head.split(b"ps-webhook_event-id: ", 1)[1].split(b"\r\n", 1)[0].decode()
-            counted.arrivals.setdefault(event, counted.last)
+        if path.startswith(b"/until/"):
+            self._sink.until(int(path[7:]), self._transport)
+            return
+        self._sink.taken(head, path, length)
         if path.startswith(b"/wait/"):
-            asyncio.get_running_loop().call_later(int(path[6:]) / 1000, self._transport.write, ANSWER)
-        elif path != b"/hang":
+            seconds = int(path.split(b"/")[2]) / 1000
+            asyncio.get_running_loop().call_later(seconds, answer, self._transport)
+        elif not path.startswith(b"/hang/"):
             self._transport.write(ANSWER)
 
 
 async def main() -> None:
     """Listen on a free port, say which, and serve until the process is ended."""
-    counted = Counted()
-    arrivals = "--arrivals" in sys.argv
-    server = await asyncio.get_running_loop().create_server(
-        lambda: Sink(counted, arrivals=arrivals), "127.0.0.1", 0, backlog=2_048
-    )
+    sink = Sink()
+    server = await asyncio.get_running_loop().create_server(lambda: Connection(sink), "127.0.0.1", 0, backlog=4_096)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
     await server.serve_forever()
 

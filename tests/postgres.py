@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,8 +42,9 @@ def binaries() -> Path | None:
 class Server:
     """A server that can be stopped and started again; `url` is that of its database `postgres`."""
 
-    def __init__(self, folder: Path, programs: Path) -> None:
+    def __init__(self, folder: Path, programs: Path, settings: Sequence[str] = _QUICK) -> None:
         self._programs = programs
+        self._settings = settings
         self._data = folder / "data"
         self._process: subprocess.Popen[bytes] | None = None
         # Postgres refuses to run as root.
@@ -57,7 +58,7 @@ class Server:
         self.url = f"postgres://postgres@/postgres?host={self._data}"
 
     def start(self) -> None:
-        settings = [part for setting in _QUICK for part in ("-c", setting)]
+        settings = [part for setting in self._settings for part in ("-c", setting)]
         command = [self._programs / "postgres", "-D", self._data, "-k", self._data, *settings]
         with (Path(self._data.parent) / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, user=self._user, cwd="/")
@@ -77,12 +78,12 @@ class Server:
 
 
 @contextmanager
-def started() -> Iterator[Server]:
-    """A server of one's own; call it only when `binaries()` finds some."""
+def started(settings: Sequence[str] = _QUICK) -> Iterator[Server]:
+    """A server of one's own, with these settings; call it only when `binaries()` finds some."""
     programs = binaries()
     assert programs is not None, HOW
     folder = Path(tempfile.mkdtemp(prefix="rb-pg-"))  # a socket's path has at most 107 bytes
-    server = Server(folder, programs)
+    server = Server(folder, programs, settings)
     try:
         server.start()
         yield server

@@ -17,7 +17,7 @@ def needs_the_load_tool() -> None:
 
 
 def rounds(*rates: float) -> list[Measured]:
-    return [Measured(rate, p50=1.0, p99=2.0, cpu_microseconds=100.0) for rate in rates]
+    return [Measured(rate, p50=1.0, p99=2.0, cpu_microseconds=100.0, answers=100) for rate in rates]
 
 
 def test_a_ratio_compares_within_one_round() -> None:

@@ -6,16 +6,8 @@ from typing import Any
 import pytest
 
 from bench import live
-from bench.live import Measured, Wrong, check, percentile, table
-
-
-@pytest.mark.parametrize(("share", "expected"), [(0, 1), (50, 50), (99, 99), (99.5, 100), (100, 100)])
-def test_percentiles_are_measured_values(share: float, expected: float) -> None:
-    assert percentile([float(n) for n in range(100, 0, -1)], share) == expected
-
-
-def test_the_last_of_few_is_the_99th() -> None:
-    assert percentile([3.0, 9.0, 1.0], 99) == 9.0
+from bench.live import Measured, check, table
+from bench.load import Wrong
 
 
 def entries(*counts: int) -> dict[str, Any]:

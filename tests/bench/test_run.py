@@ -1,0 +1,108 @@
+"""The benchmark runs: tiny, but against the really started program, and it notices what is wrong."""
+
+import json
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import __main__ as bench
+from bench.due import BODY_BYTES, LIQUID, Batch, Webhooks, fill, item, recorded
+from bench.figures import Figure, Group, Measured, Result, Scale
+from bench.installation import Bench, SinkProcess, started
+from bench.load import Wrong
+from ringback.models.templates import compile_template
+from tests import postgres
+
+needs_postgres = pytest.mark.skipif(postgres.binaries() is None, reason=postgres.HOW)
+RATE = Figure("rate", "a rate", "events/s", 1)
+
+
+@pytest.fixture(scope="module")
+def sink() -> Iterator[SinkProcess]:
+    with started(["bench.sink"], {}) as (_, url):
+        yield SinkProcess(url)
+
+
+def post(url: str, event: str = "evt_1") -> None:
+    request = urllib.request.Request(url, b"12345", {"PS-WEBHOOK_EVENT-ID": event})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        assert answer.read() == b"ok"
+
+
+def test_the_sink_counts(sink: SinkProcess) -> None:
+    before = time.time()
+    post(f"{sink.url}/at-once/1")
+    post(f"{sink.url}/timed/1", "evt_2")
+    sink.until(2, 10)
+    received = sink.report()
+    assert (received.requests, received.hung, received.body_bytes) == (2, 0, 10)
+    assert list(received.arrivals) == ["evt_2"]
+    assert before <= received.arrivals["evt_2"] <= time.time()
+    assert received.first <= received.last
+    assert sink.report().requests == 0
+
+
+def test_the_sink_takes_its_time_or_hangs(sink: SinkProcess) -> None:
+    began = time.monotonic()
+    post(f"{sink.url}/wait/50/1")
+    assert time.monotonic() - began >= 0.05
+    with pytest.raises(TimeoutError):
+        urllib.request.urlopen(f"{sink.url}/hang/1", timeout=0.2)
+    with pytest.raises(Wrong, match=r"1 of 2 requests came in 0\.2 s"):
+        sink.until(2, 0.2)
+    post(f"{sink.url}/at-once/1")
+    post(f"{sink.url}/at-once/1")  # whoever waited has gone, and that is no harm
+    assert sink.report().requests == 2
+
+
+def test_every_body_has_the_same_length() -> None:
+    lead = item("lead_0000001")
+    event = {"changed_fields": ["name", "phone"]}
+    assert len(json.dumps(lead, separators=(",", ":"))) == BODY_BYTES
+    assert len(compile_template(LIQUID).render({"item": lead, "event": event})) == BODY_BYTES
+
+
+def test_an_event_that_was_never_delivered_makes_a_figure_worthless(sink: SinkProcess) -> None:
+    with Bench() as made, made.embedded() as installation:
+        batch = fill(installation, sink.url, 4, Webhooks(2))
+        assert (batch.count, len(batch.webhooks)) == (4, 2)
+        sink.report()
+        more = Batch(batch.first, 5, batch.webhooks)
+        with pytest.raises(Wrong, match="of 5 events 4 succeeded at once; 4 of 4 attempts delivered"):
+            recorded(installation, more, installation.serve(), lambda: sink.until(4, 30))
+        assert sink.report().requests == 4
+        assert len(made.peaks) == 1
+
+
+def test_what_is_wrong_is_told() -> None:
+    def fails(bench: Bench, scale: Scale) -> Measured:
+        raise Wrong("two events\ncame twice")
+
+    with Bench() as made:
+        found, measured = bench.measure(Group("rate", [RATE], fails), made, Scale())
+    assert (found, measured) == ([Result(RATE, wrong="two events came twice")], None)
+
+
+@needs_postgres
+@pytest.mark.slow
+def test_figures_of_every_kind_are_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = bench.main(
+        ["--only", "first", "commit", "pages", "--scale", "0.001", "--rounds", "1", "--into", str(tmp_path)]
+    )
+    printed = capsys.readouterr().out
+    about: dict[str, Any] = json.loads((tmp_path / "figures.json").read_text())
+    found = {one["name"]: one for one in about["figures"]}
+    assert list(found) == ["first", "commit-p50", "commit-p99", "events", "attempts", "combinations", "memory"]
+    assert [one["wrong"] for one in found.values()] == [""] * len(found)
+    assert found["first"]["size"] == "200 events, 20 webhooks, 1 pair"
+    assert 0 < found["first"]["values"][0] < 1.5
+    assert 0 < found["commit-p50"]["values"][0] <= found["commit-p99"]["values"][0]
+    assert 30 < found["memory"]["values"][0] < 1_000
+    assert found["events"]["size"] == "1,000 waiting, 5,000 attempts, 10 values each, 1 time"
+    assert len(about["parts"]) == 2 + 6 + 8
+    assert (tmp_path / "figures.svg").read_text().startswith("<svg ")
+    assert code == (1 if "  no  " in printed else 0)
