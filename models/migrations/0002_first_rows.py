@@ -7,14 +7,19 @@ from tortoise import migrations
 from tortoise.migrations import operations as ops
 
 from ringback.models.ids import new_key
+from ringback.models.statements import execute
 
 
 async def insert(apps: Any, schema_editor: Any) -> None:
-    """Insert both rows."""
+    """Insert both rows.
+
+    In SQL: Tortoise remembers the columns of a table for the whole process, and so inserts those of later migrations
+    where a database was open before.
+    """
     now = dt.datetime.now(dt.UTC)
     db = schema_editor.client
-    await apps.get_model("ringback.Installation").create(id=1, epoch=new_key(), created_at=now, using_db=db)
-    await apps.get_model("ringback.SiteSettings").create(id=1, track_leads=False, updated_at=now, using_db=db)
+    await execute(db, "INSERT INTO ringback_installation (id, epoch, created_at) VALUES (1, $1, $2)", new_key(), now)
+    await execute(db, "INSERT INTO site_settings (id, track_leads, updated_at) VALUES (1, $1, $2)", False, now)
 
 
 async def remove(apps: Any, schema_editor: Any) -> None:

@@ -38,7 +38,10 @@ async def ask(
     await GraphQLEndpoint(api.engine, api.services, Streams())(scope, receive, send)
     start, *chunks = sent
     assert start["type"] == "http.response.start"
-    assert [chunk.get("more_body", False) for chunk in chunks] == [True] * (len(chunks) - 1) + [False]
+    if (
+        chunks or dict(start["headers"])[b"content-type"] != b"text/html; charset=utf-8"
+    ):  # a file stops when its reader has gone
+        assert [chunk.get("more_body", False) for chunk in chunks] == [True] * (len(chunks) - 1) + [False]
     return start["status"], dict(start["headers"]), b"".join(chunk.get("body", b"") for chunk in chunks)
 
 

@@ -1,5 +1,6 @@
 """Migrations on databases that are in use: what the first release left must be there afterwards, on both kinds."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -12,10 +13,11 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.connection import get_connection
 from tortoise.migrations.executor import MigrationExecutor, MigrationTarget
 
-from ringback.models import Settings, db, load_settings, migrate, opened
+from ringback.models import Settings, clock, db, load_settings, migrate, opened
 from ringback.models.event import Attempt, Change, Event
+from ringback.models.ids import new_key
 from ringback.models.inbox import Inbox, InboxRequest
-from ringback.models.log import LogEntry
+from ringback.models.log import Installation, LogEntry
 from ringback.models.statements import execute, fetch, on_postgres
 from ringback.models.states import EventStatus, OutcomeName
 from ringback.models.webhook import Action, HttpMethod, SuccessPolicy, Webhook
@@ -147,3 +149,11 @@ async def test_indexes_that_only_some_rows_need(database: Settings) -> None:
         )
     partial = [row["sql"] for row in rows if row["sql"] and "WHERE" in row["sql"]]
     assert len(partial) == (2 if on_postgres(connection) else 1)
+
+
+async def test_a_database_is_made_after_another_one_was_used(database: Settings, tmp_path: Path) -> None:
+    await Installation.create(id=2, epoch=new_key(), created_at=await clock.now())
+    fresh = load_settings(data_dir=tmp_path / "fresh")
+    # In a thread: a program has one database open at a time.
+    applied = await asyncio.get_running_loop().run_in_executor(None, lambda: asyncio.run(db.migrate(fresh)))
+    assert applied == [f"ringback.{name}" for name in db.known_migrations()]
