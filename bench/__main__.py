@@ -45,7 +45,8 @@ def run(names: Sequence[str], scale: Scale) -> tuple[list[Result], dict[str, Any
             print(f"measuring {group.name}", file=sys.stderr, flush=True)
             found, measured = measure(group, bench, scale)
             results += found
-            parts.update(measured.parts if measured else {})
+            noted = {**(measured.parts if measured else {}), **bench.noted()}
+            parts[group.name] = {name: [float(f"{value:.4g}") for value in values] for name, values in noted.items()}
             print(table(found), file=sys.stderr, flush=True)
         if bench.peaks:
             # The greatest of all is what is promised, and not their median.
@@ -57,7 +58,7 @@ def run(names: Sequence[str], scale: Scale) -> tuple[list[Result], dict[str, Any
         "scale": scale.factor,
         "rounds": scale.rounds,
         "sink_share_of_a_core": round(bench.busiest, 2),
-        "parts": {name: [float(f"{value:.4g}") for value in values] for name, values in parts.items()},
+        "parts": parts,
     }
     return results, about
 

@@ -40,6 +40,8 @@ def delivered(bench: Bench, installation: Installation, batch: Batch, processes:
     received = bench.sink.report()
     if (received.requests, received.body_bytes) != (batch.count, batch.count * BODY_BYTES):
         raise Wrong(f"{received.requests} requests of {received.body_bytes} bytes came for {batch.count} events")
+    bench.note("worker CPU, µs an event", installation.cpu / batch.count * 1e6)
+    bench.note("worker's share of a core", installation.cpu / (done - received.first))
     return batch.count / (done - received.first)
 
 

@@ -33,6 +33,8 @@ RECORD_SECONDS = 60.0
 ASK_SECONDS = 0.01
 #: How long a worker has to start before events that are due one after the other begin to be, in seconds.
 START_SECONDS = 6.0
+#: How many events a second are written before that, at least.
+WRITTEN_PER_SECOND = 2_000
 CHANGED = ["name", "phone"]
 _FORM = (
     "id={{ item.id | url_encode }}&name={{ item.name | url_encode }}&phone={{ item.phone | url_encode }}"
@@ -94,7 +96,7 @@ def fill(installation: Installation, sink: str, events: int, *kinds: Webhooks, o
             ]  # fmt: skip
             await insert(Webhook._meta.db, webhooks)
             first = new_key()
-            begin = now + dt.timedelta(seconds=START_SECONDS if over_seconds else 0)
+            begin = now + dt.timedelta(seconds=START_SECONDS + events / WRITTEN_PER_SECOND if over_seconds else 0)
             for start in range(0, events, CHUNK):
                 await _write(webhooks, range(start, min(start + CHUNK, events)), now, begin, over_seconds / events)
             if not settings.is_embedded:

@@ -23,7 +23,7 @@ from urllib.error import URLError
 
 import asyncpg
 
-from bench.load import Wrong
+from bench.load import Wrong, cpu_seconds
 from ringback.models import Settings, load_settings
 from tests import postgres
 from tests.program import PATIENCE_SECONDS, Program
@@ -77,11 +77,15 @@ class SinkProcess:
 
 @dataclass(slots=True)
 class Installation:
-    """Ringback on one database and one broker; `env` says which, `peaks` is told how much memory workers took."""
+    """Ringback on one database and one broker; `env` says which, `peaks` is told how much memory workers took.
+
+    `cpu` is what the workers took of a processor from their start to their end, in seconds.
+    """
 
     folder: Path
     env: Mapping[str, str]
     peaks: list[float] = field(default_factory=list)
+    cpu: float = 0.0
 
     @property
     def settings(self) -> Settings:
@@ -111,8 +115,8 @@ class Installation:
         """`ringback serve`, which delivers in the process that answers, during the block."""
         with Program(self.folder, "serve", self.env) as program:
             assert program.process is not None
-            yield
-            self._peak(program.process.pid)
+            with self._watched([program.process.pid]):
+                yield
 
     @contextmanager
     def worker(self, processes: int = 1) -> Iterator[None]:
@@ -124,14 +128,17 @@ class Installation:
             lines = [line, *(process.stdout.readline() for _ in range(processes - 1))]
             if not all("is delivering" in line for line in lines):
                 raise Wrong(f"the worker did not start: {''.join(lines)} {path.read_text()[-2_000:]}")
-            yield
-            for each in [process.pid] if processes == 1 else children(process.pid):
-                self._peak(each)
+            with self._watched([process.pid] if processes == 1 else children(process.pid)):
+                yield
         if process.returncode:
             raise Wrong(f"the worker ended with {process.returncode}: {path.read_text()[-2_000:]}")
 
-    def _peak(self, process: int) -> None:
-        self.peaks.append(peak_memory(process))
+    @contextmanager
+    def _watched(self, processes: Sequence[int]) -> Iterator[None]:
+        before = sum(cpu_seconds(process) or 0.0 for process in processes)
+        yield
+        self.peaks += [peak_memory(process) for process in processes]
+        self.cpu = sum(cpu_seconds(process) or 0.0 for process in processes) - before
 
 
 class Bench:
@@ -141,6 +148,8 @@ class Bench:
         self._stack = ExitStack()
         self._sink: SinkProcess | None = None
         self._kept: Installation | None = None
+        #: What was noticed by the way since somebody asked, by name.
+        self.notes: dict[str, list[float]] = {}
         #: Peak memory of each worker process that was measured, in megabytes.
         self.peaks: list[float] = []
 
@@ -160,6 +169,15 @@ class Bench:
             _, url = self._stack.enter_context(started(["bench.sink"], {}))
             self._sink = SinkProcess(url)
         return self._sink
+
+    def note(self, name: str, value: float) -> None:
+        """Keep what is no figure, but says where the time goes."""
+        self.notes.setdefault(name, []).append(value)
+
+    def noted(self) -> dict[str, list[float]]:
+        """What was noted since the last time."""
+        noted, self.notes = self.notes, {}
+        return noted
 
     @property
     def busiest(self) -> float:

@@ -8,6 +8,7 @@ slowest of them counts.
 
 import datetime as dt
 import itertools
+import json
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,8 @@ from tests.contract import operations
 
 #: Values that each filter is asked with in a round (fewer at a small scale), and before, so that the program is warm.
 VALUES, WARM_UP = 40, 3
+#: So many of the slowest combinations are told, in each round.
+SLOWEST = 3
 
 Filter = Mapping[str, Any]
 
@@ -182,11 +185,14 @@ def _pages(bench: Bench, scale: Scale) -> Measured:
                     times = [taken(client, what, one[name]) for one in asked][WARM_UP:]
                     parts.setdefault(f"{what} by {name}, p95 ms", []).append(percentile(times, 95))
                 values[what].append(max(p95[-1] for name, p95 in parts.items() if name.startswith(what)))
-            slowest = 0.0
-            for what, conditions in all_conditions(of).items():
-                for combination in combinations(conditions):
-                    slowest = max(slowest, taken(client, what, combination) / 1000)
-            values["combinations"].append(slowest)
+            others = {
+                f"{what} by {json.dumps(combination)}, s": taken(client, what, combination) / 1000
+                for what, conditions in all_conditions(of).items()
+                for combination in combinations(conditions)
+            }
+            values["combinations"].append(max(others.values()))
+            for name in sorted(others, key=lambda name: others[name])[-SLOWEST:]:
+                parts.setdefault(name, []).append(others[name])
     return Measured(f"{history.size(scale)}, {asks} values each, {counted(scale.rounds, 'time')}", values, parts)
 
 

@@ -103,6 +103,7 @@ def test_figures_of_every_kind_are_measured(tmp_path: Path, capsys: pytest.Captu
     assert 0 < found["commit-p50"]["values"][0] <= found["commit-p99"]["values"][0]
     assert 30 < found["memory"]["values"][0] < 1_000
     assert found["events"]["size"] == "1,000 waiting, 5,000 attempts, 10 values each, 1 time"
-    assert len(about["parts"]) == 2 + 6 + 8
+    assert {name: len(parts) for name, parts in about["parts"].items()} == {"first": 4, "commit": 0, "pages": 17}
+    assert about["parts"]["first"]["worker CPU, µs an event"][0] > 0
     assert (tmp_path / "figures.svg").read_text().startswith("<svg ")
     assert code == (1 if "  no  " in printed else 0)
