@@ -42,6 +42,10 @@ ABOUT = {
     "entry an attempt, at most 20: `[5, 240, 480]`.",
     "timeout_seconds": "How long the endpoint has for its whole answer, connecting included; from 0.1 to 30.",
     "success_policy": "Which answers count as success.",
+    "max_concurrency": "Attempts under way at the same time, in all workers together, from 1 to 1000, such as `10`; "
+    "null for the server's setting.",
+    "rate_limit_per_second": "Attempts per second at most, evenly paced, in all workers together, from 0.01 to 10000, "
+    "such as `2.5`; null for no limit. Retries, test-fires and redeliveries count too.",
 }
 
 
@@ -98,6 +102,8 @@ class Webhook(Node):
     retry_delays_seconds: list[int] = attribute("row.retry_delays", ABOUT["retry_delays_seconds"])
     timeout_seconds: float = attribute("row.timeout_seconds", ABOUT["timeout_seconds"])
     success_policy: SuccessPolicy = attribute("row.success_policy", ABOUT["success_policy"])
+    max_concurrency: int | None = attribute("row.max_concurrency", ABOUT["max_concurrency"])
+    rate_limit_per_second: float | None = attribute("row.rate_limit_per_second", ABOUT["rate_limit_per_second"])
     created_at: dt.datetime = attribute("row.created_at", "When it was created.")
     updated_at: dt.datetime = attribute("row.updated_at", "When it was last changed; give it as expectedUpdatedAt.")
     deleted_at: dt.datetime | None = attribute("row.deleted_at", "When it was deleted; null while it lives.")

@@ -53,6 +53,8 @@ class CreateWebhookInput:
     success_policy: SuccessPolicy = strawberry.field(
         default=SuccessPolicy.STATUS_200, description=ABOUT["success_policy"]
     )
+    max_concurrency: int | None = strawberry.field(default=None, description=ABOUT["max_concurrency"])
+    rate_limit_per_second: float | None = strawberry.field(default=None, description=ABOUT["rate_limit_per_second"])
 
 
 @strawberry.input(description="Changes to a webhook; what is left out stays as it is, lists replace the whole.")
@@ -78,6 +80,8 @@ class UpdateWebhookInput:
     retry_delays_seconds: list[int] | None = strawberry.field(default=UNSET, description=ABOUT["retry_delays_seconds"])
     timeout_seconds: float | None = strawberry.field(default=UNSET, description=ABOUT["timeout_seconds"])
     success_policy: SuccessPolicy | None = strawberry.field(default=UNSET, description=ABOUT["success_policy"])
+    max_concurrency: int | None = strawberry.field(default=UNSET, description=ABOUT["max_concurrency"])
+    rate_limit_per_second: float | None = strawberry.field(default=UNSET, description=ABOUT["rate_limit_per_second"])
 
 
 @strawberry.input(description="Which webhooks to list; conditions are combined with AND.")

@@ -6,6 +6,9 @@ cost the broker nothing, and a message that is lost is found again by the end of
 Places are shared out so that nobody takes them all. A webhook may have as many events under way as there are places
 free: alone it gets half of them, with nine others a tenth, and one more always finds room ("dynamic thresholds",
 Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). So endpoints that hang hold up only themselves.
+First attempts and retries take turns, and retries never take the last quarter of the places, so a flood of either kind
+lets the other through. Beside that each webhook has limits of its own, which hold in all processes together
+(`models.limits`): one that has reached them is not looked at before they let more go.
 """
 
 import asyncio
@@ -13,20 +16,22 @@ import datetime as dt
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
 from uuid import UUID
 
 import structlog
 
 from ringback.jobs.connections import MAX_CONNECTIONS
 from ringback.jobs.recorder import Recorder, abandoned
-from ringback.models import claims, clock
+from ringback.models import claims, clock, limits
 from ringback.models.claims import Due, Held
+from ringback.models.limits import AHEAD_SECONDS, Limits
+from ringback.models.settings import DEFAULT_MAX_CONCURRENCY
 from ringback.models.wakeups import Topic, wakeups
 
 logger = structlog.get_logger("ringback.dispatcher")
 
-#: How far ahead of its moment an event is claimed, in seconds; the worker awaits the rest.
-AHEAD_SECONDS = 0.5
 #: The longest sleep between two looks at the database, in seconds: what a lost wake-up costs at most.
 POLL_SECONDS = 1.0
 #: Events per batch, and per claim.
@@ -34,17 +39,30 @@ BATCH_EVENTS = 200
 CLAIM_EVENTS = 800
 #: Events under way in one process at the same time: as many as find a connection, so that none waits for one.
 PLACES = MAX_CONNECTIONS
+#: The part of the places that retries may take all together.
+RETRIES_SHARE = 0.75
 #: How often the database is asked what other processes have finished, in seconds.
 ASK_SECONDS = 0.1
+#: How long a webhook is left alone for which another process was claiming, in seconds.
+CONTENTION_SECONDS = 0.01
 #: How long a failing database is left alone between two tries, in seconds.
 PAUSE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    """A webhook's limits let nothing go until a moment; None is until one of its attempts ends. True at `known_at`."""
+
+    until: dt.datetime | None
+    known_at: dt.datetime
 
 
 class Dispatcher:
     """Claims events and hands each batch to `enqueue(lease, event_ids)`; `run` it as a task.
 
-    `alone` says that all of them are delivered in this process, which tells of each by `finished`. Otherwise the
-    database is asked which of them are still under way.
+    `bound` is how many attempts a webhook may have under way that has no bound of its own. `alone` says that all of
+    them are delivered in this process, which tells of each by `finished`. Otherwise the database is asked which of
+    them are still under way.
     """
 
     def __init__(
@@ -54,22 +72,27 @@ class Dispatcher:
         *,
         places: int = PLACES,
         alone: bool = True,
+        bound: int = DEFAULT_MAX_CONCURRENCY,
     ) -> None:
         self._enqueue = enqueue
         self._recorder = recorder
         self._places = places
         self._alone = alone
+        self._bound = bound
         self._under_way: dict[UUID, Due] = {}
         self._leases: dict[UUID, UUID] = {}
         self._asked_at = 0.0
         self._held = claims.NOTHING_HELD
+        self._short_of_places = False
+        self._waits: dict[UUID, _Wait] = {}
+        self._retries_first = False
         self._wake: Callable[[], None] = lambda: None
 
     def finished(self, event_id: UUID) -> None:
         """Tell that an event is no longer under way, so that another one may be claimed."""
         self._under_way.pop(event_id, None)
         self._leases.pop(event_id, None)
-        if self._held != claims.NOTHING_HELD:
+        if self._short_of_places:
             self._wake()
 
     async def run(self) -> None:
@@ -91,17 +114,32 @@ class Dispatcher:
         await self._abandon(now)
         if not self._alone:
             await self._ask_what_is_under_way()
-        load = Counter(d.webhook_id for d in self._under_way.values())
-        free = self._places - len(self._under_way)
-        suspect = any(d.suspect for d in self._under_way.values())
-        self._held = Held(frozenset(w for w, events in load.items() if events >= free), suspect)
+        await self._ask_limits(now)
+        under_way = self._under_way.values()
+        load = Counter(d.webhook_id for d in under_way)
+        free = self._places - len(under_way)
+        retries = max(int(self._places * RETRIES_SHARE), 1) - sum(d.retry for d in under_way)
+        crowded = {webhook_id for webhook_id, events in load.items() if events >= free}
+        self._held = Held(crowded | self._waits.keys(), any(d.suspect for d in under_way), retries <= 0)
+        self._short_of_places = bool(crowded) or self._held.suspects or self._held.retries
         if free <= 0:
             return POLL_SECONDS if self._alone else ASK_SECONDS
         ahead = now + dt.timedelta(seconds=AHEAD_SECONDS)
-        due = admitted(await claims.due(ahead, now, min(free, CLAIM_EVENTS), self._held), load, free)
+        firsts, again = await claims.due(ahead, now, min(free, CLAIM_EVENTS), self._held)
+        due = admitted(in_turn(firsts, again, retries_first=self._retries_first), load, free, retries)
         if not due:
             return await self._until_next(now)
-        claimed = await claims.claim(batches(due), now)
+        self._retries_first = not self._retries_first
+        claimed = await self._claim(due, now)
+        await self._hand_on(claimed)
+        return 0.0 if claimed else CONTENTION_SECONDS
+
+    async def _claim(self, due: Sequence[Due], now: dt.datetime) -> list[tuple[UUID, list[Due]]]:
+        claimed = await claims.claim(batches(due), now, self._bound)
+        self._know(claimed.limits, now)
+        return claimed.batches
+
+    async def _hand_on(self, claimed: Sequence[tuple[UUID, list[Due]]]) -> None:
         for number, (lease, batch) in enumerate(claimed):
             self._under_way.update((d.event_id, d) for d in batch)
             self._leases.update((d.event_id, lease) for d in batch)
@@ -111,7 +149,28 @@ class Dispatcher:
                 # The broker is away, or the program stops: they are due again at once, not when their lease ends.
                 await self._give_back(claimed[number:])
                 raise
-        return 0.0
+
+    async def _ask_limits(self, now: dt.datetime) -> None:
+        """Look again at the limits of webhooks that wait for them, where they may have changed."""
+        old = now - dt.timedelta(seconds=POLL_SECONDS)
+        asked = [
+            webhook_id
+            for webhook_id, wait in self._waits.items()
+            if wait.until is None or wait.until <= now or wait.known_at <= old
+        ]
+        if asked:
+            found = await limits.read(asked, now, self._bound)
+            for webhook_id in asked:
+                del self._waits[webhook_id]
+            self._know(found, now)
+
+    def _know(self, found: Mapping[UUID, Limits], now: dt.datetime) -> None:
+        for webhook_id, of_webhook in found.items():
+            until = limits.free_at(of_webhook, now)
+            if limits.is_full(of_webhook):
+                self._waits[webhook_id] = _Wait(None, now)
+            elif until > now:
+                self._waits[webhook_id] = _Wait(until, now)
 
     async def _give_back(self, claimed: Sequence[tuple[UUID, Sequence[Due]]]) -> None:
         for lease, batch in claimed:
@@ -136,25 +195,36 @@ class Dispatcher:
 
     async def _until_next(self, now: dt.datetime) -> float:
         moment = await claims.next_due(self._held)
-        if moment is None:
-            return POLL_SECONDS
-        return min(max((moment - now).total_seconds() - AHEAD_SECONDS, 0.01), POLL_SECONDS)
+        looks = [] if moment is None else [moment - dt.timedelta(seconds=AHEAD_SECONDS)]
+        looks += [wait.until for wait in self._waits.values() if wait.until is not None]
+        # An attempt that ends here wakes; of one that ends elsewhere nobody may tell.
+        elsewhere = not self._alone and any(wait.until is None for wait in self._waits.values())
+        longest = ASK_SECONDS if elsewhere else POLL_SECONDS
+        return min([max((look - now).total_seconds(), 0.01) for look in looks] + [longest])
 
 
-def admitted(due: Sequence[Due], load: Mapping[UUID, int], free: int) -> list[Due]:
+def in_turn(firsts: Sequence[Due], retries: Sequence[Due], *, retries_first: bool) -> list[Due]:
+    """First attempts and retries by turns, so that none of them waits for all of the others."""
+    one, other = (retries, firsts) if retries_first else (firsts, retries)
+    return [due for due in chain.from_iterable(zip_longest(one, other)) if due is not None]
+
+
+def admitted(due: Sequence[Due], load: Mapping[UUID, int], free: int, retries: int) -> list[Due]:
     """Which due events get a place, in their order; `load` says how many each webhook has under way.
 
-    Of suspects only one is under way at a time: if it brings the worker down, it does so alone.
+    No more than `retries` of them are retries. Of suspects only one is under way at a time: if it brings the worker
+    down, it does so alone.
     """
     under_way = Counter(load)
     found: list[Due] = []
     suspected = False
     for event in due:
-        if under_way[event.webhook_id] >= free or (event.suspect and suspected):
+        if under_way[event.webhook_id] >= free or (event.suspect and suspected) or (event.retry and retries <= 0):
             continue
         suspected = suspected or event.suspect
         under_way[event.webhook_id] += 1
         free -= 1
+        retries -= event.retry
         found.append(event)
     return found
 

@@ -75,7 +75,13 @@ async def working(
                 lease_seconds=settings.lease_seconds, finished=finished, places=places,
             )  # fmt: skip
             deliveries = Deliveries(broker, deliverer.take)
-            dispatcher = Dispatcher(deliveries.enqueue, recorder, places=places, alone=not remote)
+            dispatcher = Dispatcher(
+                deliveries.enqueue,
+                recorder,
+                places=places,
+                alone=not remote,
+                bound=settings.max_concurrency_per_webhook,
+            )
             worker = dramatiq.Worker(
                 broker,
                 worker_threads=min(settings.worker_threads, REMOTE_THREADS) if remote else settings.worker_threads,

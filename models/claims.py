@@ -5,21 +5,29 @@ moment, just before it is sent, the worker that picked it up begins it: one stat
 longer one, which the worker renews while it lives. Whoever has lost its lease can neither begin nor record. A lease
 that ended after it was begun may lie between sending and recording, so its event gets an ABANDONED attempt (rule 6 of
 the design); one that was never begun is simply claimed again.
+
+A claim takes no more than the limits of each webhook let go (`models.limits`), so nothing that is claimed waits for
+another attempt to end.
 """
 
 import datetime as dt
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 from uuid import UUID, uuid4
 
-from tortoise.expressions import F, Q
+import orjson
+from tortoise.backends.base.client import BaseDBAsyncClient
+from tortoise.expressions import F
 from tortoise.queryset import QuerySet
 from tortoise.transactions import in_transaction
 
-from ringback.models import clock
+from ringback.models import clock, limits
 from ringback.models.event import Event
+from ringback.models.limits import Limits
 from ringback.models.reading import load_by_id
-from ringback.models.statements import fetch, on_postgres
+from ringback.models.settings import DEFAULT_MAX_CONCURRENCY
+from ringback.models.statements import among, fetch, key_of, many, moment_of, on_postgres
 from ringback.models.states import EventStatus
 
 #: How long a claimed batch may wait for a worker before it is claimed again, in seconds.
@@ -32,20 +40,33 @@ WAITING = (EventStatus.PENDING, EventStatus.RETRYING)
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A due event: whose it is, when its attempt is due, and whether it may be what kills the workers."""
+    """A due event: whose it is, when its attempt is due, whether it may be what kills the workers, whether a retry."""
 
     event_id: UUID
     webhook_id: UUID
     next_attempt_at: dt.datetime
     suspect: bool = False
+    retry: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What is not to be claimed for the moment: all events of some webhooks, and suspects."""
+    """What is not to be claimed for the moment: all events of some webhooks, suspects, retries."""
 
     webhook_ids: Collection[UUID] = ()
     suspects: bool = False
+    retries: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """Batches with their leases, and the limits, as they are now, of the webhooks that they are of.
+
+    Webhooks for which another process was claiming at that moment are in neither.
+    """
+
+    batches: list[tuple[UUID, list[Due]]]
+    limits: Mapping[UUID, Limits] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,78 +93,120 @@ async def next_due(held: Held = NOTHING_HELD) -> dt.datetime | None:
     return await waiting.order_by("due_at").first().values_list("due_at", flat=True)  # type: ignore[return-value]
 
 
-async def due(until: dt.datetime, now: dt.datetime, limit: int, held: Held = NOTHING_HELD) -> list[Due]:
-    """Events whose attempt is due by `until`, or whose pickup lease has ended; the earliest first.
+async def due(
+    until: dt.datetime, now: dt.datetime, limit: int, held: Held = NOTHING_HELD
+) -> tuple[list[Due], list[Due]]:
+    """Events whose attempt is due by `until`, or whose pickup lease has ended: first attempts, and retries.
 
-    Leases are not taken yet: `claim` takes them and skips what somebody else took meanwhile.
+    The earliest come first, at most `limit` of each kind, so that many of one kind hide none of the other. Leases are
+    not taken yet: `claim` takes them and skips what somebody else took meanwhile.
     """
-    rows = await (
-        _without(held, Event.filter(_free(now), due_at__lte=until))
-        .order_by("due_at")
-        .limit(limit)
-        .values("id", "webhook_id", "next_attempt_at", "abandoned_in_a_row", "status")
+    db = Event._meta.db
+    kinds = [EventStatus.PENDING] if held.retries else WAITING
+    conditions = f"NOT {among(db, 'webhook_id', 4)}"
+    if held.suspects:
+        conditions += f" AND abandoned_in_a_row < {SUSPECT_AFTER}"
+    looks = (f"SELECT * FROM ({_LOOK.format(status=status, conditions=conditions)}) {status}" for status in kinds)
+    rows = await fetch(db, " UNION ALL ".join(looks), until, now, limit, many(db, held.webhook_ids))
+    found = sorted(map(_due, rows), key=lambda due: due.next_attempt_at)
+    return [d for d in found if not d.retry], [d for d in found if d.retry]
+
+
+def _due(row: Mapping[str, Any]) -> Due:
+    moment = moment_of(row["next_attempt_at"])
+    assert moment is not None, "a waiting event has a moment"
+    suspect = row["abandoned_in_a_row"] >= SUSPECT_AFTER
+    return Due(
+        key_of(row["id"]), key_of(row["webhook_id"]), moment, suspect, row["status"] == EventStatus.RETRYING.value
     )
-    # Looked at here: a database that believes few to be waiting would find them by their state, and sort them all.
-    return [
-        Due(row["id"], row["webhook_id"], row["next_attempt_at"], row["abandoned_in_a_row"] >= SUSPECT_AFTER)
-        for row in rows
-        if row["status"] in WAITING
-    ]
 
 
-async def claim(batches: Sequence[Sequence[Due]], now: dt.datetime) -> list[tuple[UUID, list[Due]]]:
-    """Take a lease for each batch; events that somebody else took meanwhile are left out of the answer."""
-    ends = now + dt.timedelta(seconds=PICKUP_SECONDS)
-    if on_postgres(Event._meta.db):
-        return await _claim_at_once(batches, now, ends)
-    claimed: list[tuple[UUID, list[Due]]] = []
+async def claim(batches: Sequence[Sequence[Due]], now: dt.datetime, bound: int = DEFAULT_MAX_CONCURRENCY) -> Claimed:
+    """Take a lease for each batch, as far as the limits of its webhooks let go.
+
+    `bound` is how many attempts a webhook may have under way that has no bound of its own. What somebody else took
+    meanwhile is left out. An event's next attempt is moved to the moment that its webhook's rate gives it.
+    """
     async with in_transaction() as db:
-        for batch in batches:
-            lease = new_lease()
-            ids = [d.event_id for d in batch]
-            taken = Event.filter(_free(now), id__in=ids, status__in=WAITING).using_db(db)
-            if await taken.update(lease=lease, lease_begun_at=None, due_at=ends) == len(ids):
-                mine = set(ids)
-            else:
-                mine = set(await Event.filter(id__in=ids, lease=lease).using_db(db).values_list("id", flat=True))  # type: ignore[arg-type]
-            if mine:
-                claimed.append((lease, [d for d in batch if d.event_id in mine]))
-    return claimed
+        found = await limits.lock(db, {d.webhook_id for batch in batches for d in batch}, now, bound)
+        granted, left = _granted((d for batch in batches for d in batch), found, now)
+        slots = {key: after.last_slot_at for key, after in left.items() if after.last_slot_at is not None}
+        await limits.save_slots(db, {key: slot for key, slot in slots.items() if slot != found[key].last_slot_at})
+        may = [[granted[d.event_id] for d in batch if d.event_id in granted] for batch in batches]
+        return Claimed(await _take(db, [(new_lease(), batch) for batch in may if batch], now), left)
 
 
-async def _claim_at_once(
-    batches: Sequence[Sequence[Due]], now: dt.datetime, ends: dt.datetime
+def _granted(
+    wanted: Iterable[Due], found: Mapping[UUID, Limits], now: dt.datetime
+) -> tuple[dict[UUID, Due], dict[UUID, Limits]]:
+    """The events that may go, at their moments, and what the limits are afterwards."""
+    by_webhook: dict[UUID, list[Due]] = {key: [] for key in found}
+    for due in wanted:
+        if due.webhook_id in by_webhook:
+            by_webhook[due.webhook_id].append(due)
+    granted: dict[UUID, Due] = {}
+    left: dict[UUID, Limits] = {}
+    for key, events in by_webhook.items():
+        given = limits.grant(found[key], [d.next_attempt_at for d in events], now)
+        left[key] = given.left
+        for due, moment in zip(events, given.moments, strict=False):
+            granted[due.event_id] = replace(due, next_attempt_at=moment)
+    return granted, left
+
+
+async def _take(
+    db: BaseDBAsyncClient, leased: Sequence[tuple[UUID, Sequence[Due]]], now: dt.datetime
 ) -> list[tuple[UUID, list[Due]]]:
-    """One statement, which waits for nobody: what another process is claiming at the moment is skipped."""
-    leased = [(new_lease(), batch) for batch in batches]
-    ids = [d.event_id for _, batch in leased for d in batch]
-    leases = [lease for lease, batch in leased for _ in batch]
-    rows = await fetch(Event._meta.db, _CLAIM, ids, leases, now, ends)
-    mine = {row["id"] for row in rows}
-    taken = ((lease, [d for d in batch if d.event_id in mine]) for lease, batch in leased)
-    return [(lease, batch) for lease, batch in taken if batch]
+    """Waits for nobody: what another process is claiming at the moment is skipped."""
+    rows = [(d.event_id, lease, d.next_attempt_at) for lease, batch in leased for d in batch]
+    if not rows:
+        return []
+    ends = now + dt.timedelta(seconds=PICKUP_SECONDS)
+    if on_postgres(db):
+        taken = await fetch(db, _CLAIM, *map(list, zip(*rows, strict=True)), now, ends)
+    else:
+        taken = []
+        for lease, batch in leased:
+            moments = orjson.dumps({str(d.event_id): str(d.next_attempt_at) for d in batch}).decode()
+            taken += await fetch(db, _CLAIM_ON_SQLITE, moments, lease, now, ends)
+    mine = {key_of(row["id"]) for row in taken}
+    kept = ((lease, [d for d in batch if d.event_id in mine]) for lease, batch in leased)
+    return [(lease, batch) for lease, batch in kept if batch]
 
 
 _WAITS = f"status IN ('{EventStatus.PENDING}', '{EventStatus.RETRYING}')"
+_LOOK = """
+SELECT id, webhook_id, next_attempt_at, abandoned_in_a_row, status FROM ringback_event
+WHERE status = '{status}' AND due_at <= $1 AND (lease IS NULL OR (due_at <= $2 AND lease_begun_at IS NULL))
+AND {conditions} ORDER BY due_at LIMIT $3
+"""
 # LATERAL: each event is looked up by its key, whatever Postgres believes of how many wait; right after a burst it knows
 # only of few, and would rather read all that wait.
 _CLAIM = f"""
 WITH free AS (
-    SELECT found.id, wanted.lease FROM unnest($1::uuid[], $2::uuid[]) wanted(id, lease), LATERAL (
+    SELECT found.id, wanted.lease, wanted.moment
+    FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) wanted(id, lease, moment), LATERAL (
         SELECT event.id FROM ringback_event event
         WHERE event.id = wanted.id AND {_WAITS}
-        AND (event.lease IS NULL OR (event.due_at <= $3 AND event.lease_begun_at IS NULL))
+        AND (event.lease IS NULL OR (event.due_at <= $4 AND event.lease_begun_at IS NULL))
         FOR UPDATE SKIP LOCKED
     ) found
 )
-UPDATE ringback_event event SET lease = free.lease, lease_begun_at = NULL, due_at = $4
+UPDATE ringback_event event SET lease = free.lease, lease_begun_at = NULL, due_at = $5, next_attempt_at = free.moment
 FROM free WHERE event.id = free.id RETURNING event.id
+"""
+#: The plus keeps SQLite from looking through all events of a status.
+_CLAIM_ON_SQLITE = f"""
+UPDATE ringback_event SET lease = $2, lease_begun_at = NULL, due_at = $4, next_attempt_at = wanted.value
+FROM json_each($1) wanted
+WHERE ringback_event.id = wanted.key AND +{_WAITS} AND (lease IS NULL OR (due_at <= $3 AND lease_begun_at IS NULL))
+RETURNING ringback_event.id AS id
 """
 _BEGIN = f"""
 WITH mine AS (
     SELECT found.id FROM (SELECT id FROM unnest($1::uuid[]) id ORDER BY id) wanted, LATERAL (
         SELECT event.id FROM ringback_event event
-        WHERE event.id = wanted.id AND lease = $2 AND lease_begun_at IS NULL AND {_WAITS}
+        WHERE event.id = wanted.id AND lease = $2 AND lease_begun_at IS NULL AND due_at > $3 AND {_WAITS}
         FOR UPDATE
     ) found
 )
@@ -171,7 +234,8 @@ async def begin(lease: UUID, event_ids: Sequence[UUID], seconds: float) -> tuple
     async with in_transaction() as db:
         now = await clock.now(db)
         ends = now + dt.timedelta(seconds=seconds)
-        claimed = Event.filter(id__in=event_ids, lease=lease, lease_begun_at__isnull=True, status__in=WAITING)
+        mine = Event.filter(id__in=event_ids, lease=lease, status__in=WAITING)
+        claimed = mine.filter(lease_begun_at__isnull=True, due_at__gt=now)
         if await claimed.using_db(db).update(lease_begun_at=now, due_at=ends) == len(event_ids):
             return set(event_ids), ends
         begun = Event.filter(id__in=event_ids, lease=lease, lease_begun_at=now).using_db(db)
@@ -215,14 +279,11 @@ async def expire_all() -> int:
     return await Event.filter(lease__isnull=False).update(due_at=now)
 
 
-def _free(now: dt.datetime) -> Q:
-    """Claimed by nobody, or by somebody who never began."""
-    return Q(lease__isnull=True) | Q(due_at__lte=now, lease_begun_at__isnull=True)
-
-
 def _without(held: Held, events: QuerySet[Event]) -> QuerySet[Event]:
     if held.webhook_ids:
         events = events.filter(webhook_id__not_in=list(held.webhook_ids))
     if held.suspects:
         events = events.filter(abandoned_in_a_row__lt=SUSPECT_AFTER)
+    if held.retries:
+        events = events.exclude(status=EventStatus.RETRYING, lease__isnull=True)
     return events

@@ -22,6 +22,8 @@ Network = IPv4Network | IPv6Network
 
 #: The longest timeout that a webhook may be given, in seconds (contract: 0.1 to 30).
 MAX_TIMEOUT_SECONDS = 30.0
+#: Attempts of one webhook under way at the same time: unless told otherwise, and at most.
+DEFAULT_MAX_CONCURRENCY, MAX_CONCURRENCY = 50, 1_000
 #: What a lease must outlast the longest timeout by, in seconds: rendering, recording and a busy machine.
 LEASE_MARGIN_SECONDS = 10.0
 #: How the URL of a Postgres database begins.
@@ -97,6 +99,13 @@ class Settings(BaseSettings):
     )
     worker_concurrency: int = Field(
         1_000, ge=1, le=1_000, description="Attempts that one worker process has under way at the same time."
+    )
+    max_concurrency_per_webhook: int = Field(
+        DEFAULT_MAX_CONCURRENCY,
+        ge=1,
+        le=MAX_CONCURRENCY,
+        description="Attempts of one webhook under way at the same time, in all workers together; a webhook's "
+        "`maxConcurrency` overrides it.",
     )
     api_max_body_bytes: int = Field(
         1_048_576, ge=1_024, le=67_108_864, description="The longest GraphQL request, and the longest WebSocket frame."

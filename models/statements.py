@@ -4,11 +4,12 @@ Parameters are written `$1`, `$2`, …; on SQLite they become `?1`, `?2`, …, a
 """
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import Enum
 from typing import Any, TypeVar
 from uuid import UUID
 
+import orjson
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.models import Model
 from tortoise.queryset import QuerySet
@@ -30,6 +31,29 @@ async def execute(db: BaseDBAsyncClient, statement: str, *values: Any) -> int:
 async def fetch(db: BaseDBAsyncClient, statement: str, *values: Any) -> list[dict[str, Any]]:
     """The rows that a statement gives."""
     return await db.execute_query_dict(*_for(db, statement, values))
+
+
+def among(db: BaseDBAsyncClient, column: str, number: int) -> str:
+    """The condition that a column holds one of the ids which `many` made parameter `number`."""
+    if on_postgres(db):
+        return f"{column} = ANY(${number}::uuid[])"
+    return f"{column} IN (SELECT value FROM json_each(${number}))"
+
+
+def many(db: BaseDBAsyncClient, keys: Collection[UUID]) -> Any:
+    """Any number of ids as one parameter."""
+    return list(keys) if on_postgres(db) else orjson.dumps(list(keys)).decode()
+
+
+def key_of(value: Any) -> UUID:
+    """An id as a statement gives it on either kind of database."""
+    return value if isinstance(value, UUID) else UUID(value)
+
+
+def moment_of(value: Any) -> dt.datetime | None:
+    """A moment, or NULL, as a statement gives it on either kind of database."""
+    moment = dt.datetime.fromisoformat(value) if isinstance(value, str) else value
+    return None if moment is None else moment.astimezone(dt.UTC)
 
 
 def locked(query: QuerySet[M]) -> QuerySet[M]:

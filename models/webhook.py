@@ -69,6 +69,12 @@ class Webhook(Model):
     retry_delays: list[int] = fields.JSONField(default=default_retry_delays)
     timeout_seconds = fields.FloatField(default=DEFAULT_TIMEOUT_SECONDS)
     success_policy = fields.CharEnumField(SuccessPolicy, max_length=16, default=SuccessPolicy.STATUS_200)
+    #: Attempts under way at the same time, in all workers together, null for the setting's bound.
+    max_concurrency = fields.IntField(null=True)
+    #: Attempts per second, in all workers together, null for no limit.
+    rate_limit_per_second = fields.FloatField(null=True)
+    #: The moment given to the last attempt that the rate let go.
+    last_slot_at = fields.DatetimeField(null=True)
     #: Encrypted (models.secrets).
     signing_secret = fields.TextField()
     created_at = fields.DatetimeField()

@@ -16,7 +16,7 @@ from ringback.models.ids import Prefix
 from ringback.models.inboxes import InboxAddresses
 from ringback.models.inputs import TOKEN, Problems, check_unchanged, is_storable, key_of, not_found
 from ringback.models.secrets import SecretBox
-from ringback.models.settings import MAX_TIMEOUT_SECONDS
+from ringback.models.settings import MAX_CONCURRENCY, MAX_TIMEOUT_SECONDS
 from ringback.models.signing import new_secret
 from ringback.models.statements import lock
 from ringback.models.templates import MAX_SOURCE_BYTES, check_condition, check_template
@@ -38,6 +38,7 @@ MAX_CONDITION = 8_192
 MAX_ATTEMPTS = 20
 MAX_DELAY_SECONDS = 7 * 24 * 3600
 MIN_TIMEOUT_SECONDS = 0.1
+MIN_RATE, MAX_RATE = 0.01, 10_000.0
 
 #: Headers that Ringback or the HTTP client sets (rule 5), with what to do instead.
 RESERVED_HEADERS: Mapping[str, str] = {
@@ -76,10 +77,12 @@ class WebhookSpec:
     retry_delays_seconds: tuple[int, ...] = DEFAULT_RETRY_DELAYS_SECONDS
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
     success_policy: SuccessPolicy = SuccessPolicy.STATUS_200
+    max_concurrency: int | None = None
+    rate_limit_per_second: float | None = None
 
 
 #: What an update may set to null.
-CLEARABLE = frozenset({"name", "content_type", "condition"})
+CLEARABLE = frozenset({"name", "content_type", "condition", "max_concurrency", "rate_limit_per_second"})
 
 
 class Webhooks:
@@ -166,6 +169,7 @@ class Webhooks:
             _check_retry_delays(problems, spec.retry_delays_seconds)
         if "timeout_seconds" in names and not MIN_TIMEOUT_SECONDS <= spec.timeout_seconds <= MAX_TIMEOUT_SECONDS:
             problems.add("timeout_seconds", f"must be from {MIN_TIMEOUT_SECONDS} to {MAX_TIMEOUT_SECONDS:g} seconds")
+        _check_limits(problems, spec, names)
         if "content_type" in names:
             content_type = problems.media_type("content_type", spec.content_type, longest=MAX_NAME, required=False)
             spec = replace(spec, content_type=content_type)
@@ -226,6 +230,8 @@ def _spec(webhook: Webhook) -> WebhookSpec:
         retry_delays_seconds=tuple(webhook.retry_delays),
         timeout_seconds=webhook.timeout_seconds,
         success_policy=webhook.success_policy,
+        max_concurrency=webhook.max_concurrency,
+        rate_limit_per_second=webhook.rate_limit_per_second,
     )
 
 
@@ -254,6 +260,15 @@ def _check_retry_delays(problems: Problems, delays: tuple[int, ...]) -> None:
     for index, delay in enumerate(delays[:MAX_ATTEMPTS]):
         if not 0 <= delay <= MAX_DELAY_SECONDS:
             problems.add(f"retry_delays_seconds[{index}]", f"must be from 0 to {MAX_DELAY_SECONDS:,} seconds (7 days)")
+
+
+def _check_limits(problems: Problems, spec: WebhookSpec, names: frozenset[str]) -> None:
+    concurrency, rate = spec.max_concurrency, spec.rate_limit_per_second
+    if "max_concurrency" in names and concurrency is not None and not 1 <= concurrency <= MAX_CONCURRENCY:
+        problems.add("max_concurrency", f"must be from 1 to {MAX_CONCURRENCY:,}, or null for the setting's bound")
+    if "rate_limit_per_second" in names and rate is not None and not MIN_RATE <= rate <= MAX_RATE:
+        message = f"must be from {MIN_RATE} to {MAX_RATE:,.0f} attempts a second, or null for no limit"
+        problems.add("rate_limit_per_second", message)
 
 
 def _check_headers(problems: Problems, headers: tuple[tuple[str, str], ...]) -> None:

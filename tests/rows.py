@@ -40,7 +40,7 @@ async def event(of: Webhook, *, due_in: float = 0.0, **fields: Any) -> Event:
 async def claimed(*events: Event) -> UUID:
     """Claim the events as one batch; returns the lease."""
     batch = [Due(e.id, e.webhook_id, e.next_attempt_at or await clock.now()) for e in events]
-    ((lease, taken),) = await claims.claim([batch], await clock.now())
+    ((lease, taken),) = (await claims.claim([batch], await clock.now())).batches
     assert len(taken) == len(events)
     return lease
 

@@ -95,6 +95,14 @@ LOOPBACK = (
          "retryDelaysSeconds[1] must be from 0 to 604,800 seconds (7 days)."),
         ({"timeoutSeconds": 0.09}, "INVALID", "timeoutSeconds", "timeoutSeconds must be from 0.1 to 30 seconds."),
         ({"timeoutSeconds": 30.1}, "INVALID", "timeoutSeconds", "timeoutSeconds must be from 0.1 to 30 seconds."),
+        ({"maxConcurrency": 0}, "INVALID", "maxConcurrency",
+         "maxConcurrency must be from 1 to 1,000, or null for the setting's bound."),
+        ({"maxConcurrency": 1_001}, "INVALID", "maxConcurrency",
+         "maxConcurrency must be from 1 to 1,000, or null for the setting's bound."),
+        ({"rateLimitPerSecond": 0.009}, "INVALID", "rateLimitPerSecond",
+         "rateLimitPerSecond must be from 0.01 to 10,000 attempts a second, or null for no limit."),
+        ({"rateLimitPerSecond": 10_000.1}, "INVALID", "rateLimitPerSecond",
+         "rateLimitPerSecond must be from 0.01 to 10,000 attempts a second, or null for no limit."),
         ({"name": f"a{NUL}"}, "INVALID", "name", f"name {NOT_A_LINE}"),
         ({"name": LONE}, "INVALID", "name", f"name {NOT_A_LINE}"),
         ({"name": "x" * 201}, "TOO_LARGE", "name", "name has 201 characters; 200 are allowed."),
@@ -123,9 +131,14 @@ async def test_the_limits_themselves_are_allowed(api: Api) -> None:
     given = {
         **WEBHOOK, "retryDelaysSeconds": [0] * 19 + [604_800], "timeoutSeconds": 30, "name": "x" * 200,
         "bodyTemplate": "x" * 65_536, "url": "https://hooks.example/" + "a" * 2_026,
+        "maxConcurrency": 1_000, "rateLimitPerSecond": 10_000,
     }  # fmt: skip
     made = await api.do("CreateWebhook", input=given)
     assert made["webhook"]["retryDelaysSeconds"] == [0] * 19 + [604_800]
+    limits = {"maxConcurrency": 1, "rateLimitPerSecond": 0.01}
+    await api.do("UpdateWebhook", input={"id": made["webhook"]["id"], **limits})
+    cleared = {"maxConcurrency": None, "rateLimitPerSecond": None}
+    await api.do("UpdateWebhook", input={"id": made["webhook"]["id"], **cleared})
     await api.do("UpdateWebhook", input={"id": made["webhook"]["id"], "timeoutSeconds": 0.1})
 
 

@@ -16,7 +16,7 @@ from ringback.graphql_api.events import AttemptFilter, EventFilter
 from ringback.graphql_api.loaders import new_loaders
 from ringback.graphql_api.relay import page
 from ringback.jobs import recorder
-from ringback.models import claims, clock, log, outbox
+from ringback.models import claims, clock, limits, log, outbox
 from ringback.models.bulk import insert
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.ids import Prefix, encode, new_key_at
@@ -221,9 +221,10 @@ async def test_what_the_dispatcher_and_the_recorder_do(
         return await check(monkeypatch, what, work)
 
     await run("next_due", lambda: claims.next_due(held))
-    due = await run("due", lambda: claims.due(later, now, 100, held))
-    assert len(due) == 30
-    ((lease, taken),) = await run("claim", lambda: claims.claim([due], now))
+    firsts, retries = await run("due", lambda: claims.due(later, now, 100, held))
+    assert (len(firsts), retries) == (30, [])
+    ((lease, taken),) = (await run("claim", lambda: claims.claim([firsts], now))).batches
+    await run("limits", lambda: limits.read([webhook.id for webhook in webhooks], now, 50))
     ids = [d.event_id for d in taken]
     assert len(ids) == 30
     assert len(await run("picked_up", lambda: claims.picked_up(lease, ids))) == 30

@@ -9,12 +9,13 @@ import pytest
 import pytest_asyncio
 
 from ringback.jobs import dispatcher as dispatching
-from ringback.jobs.dispatcher import AHEAD_SECONDS, BATCH_EVENTS, Dispatcher, admitted, batches
+from ringback.jobs.dispatcher import BATCH_EVENTS, Dispatcher, admitted, batches, in_turn
 from ringback.jobs.outcomes import Answer, Delivered
 from ringback.jobs.recorder import Recorder, Result, write
-from ringback.models import claims, clock
+from ringback.models import claims, clock, limits
 from ringback.models.claims import Due
 from ringback.models.event import Event
+from ringback.models.limits import AHEAD_SECONDS, Limits
 from ringback.models.states import EventStatus
 from ringback.models.wakeups import Topic, wakeups
 from tests import rows
@@ -62,29 +63,48 @@ def test_no_batch_is_larger_than_its_limit_and_nothing_is_lost() -> None:
 
 
 def test_alone_a_webhook_gets_half_of_the_places() -> None:
-    assert len(admitted(due(A, 100), {}, 100)) == 50
+    assert len(admitted(due(A, 100), {}, 100, 100)) == 50
 
 
 def test_a_second_one_still_finds_room_when_the_first_took_all_it_could() -> None:
-    found = admitted(due(A, 100) + due(B, 100), {}, 100)
+    found = admitted(due(A, 100) + due(B, 100), {}, 100, 100)
     assert owners(found) == [A] * 50 + [B] * 25
-    assert owners(admitted(due(C, 3), {A: 50, B: 25}, 25)) == [C] * 3
+    assert owners(admitted(due(C, 3), {A: 50, B: 25}, 25, 25)) == [C] * 3
 
 
 def test_what_is_under_way_counts() -> None:
-    assert admitted(due(A, 5), {A: 50}, 50) == []
-    assert len(admitted(due(A, 5), {A: 46}, 50)) == 2
-    assert admitted(due(A, 5), {}, 0) == []
+    assert admitted(due(A, 5), {A: 50}, 50, 50) == []
+    assert len(admitted(due(A, 5), {A: 46}, 50, 50)) == 2
+    assert admitted(due(A, 5), {}, 0, 0) == []
 
 
 def test_the_earliest_come_first() -> None:
     events = due(A, 10)
-    assert admitted(events, {}, 6) == events[:3]
+    assert admitted(events, {}, 6, 6) == events[:3]
 
 
 def test_of_suspects_only_one_is_admitted() -> None:
     suspects, plain = due(A, 3, suspect=True), due(A, 2)
-    assert admitted([suspects[0], plain[0], suspects[1], plain[1], suspects[2]], {}, 100) == [suspects[0], *plain]
+    assert admitted([suspects[0], plain[0], suspects[1], plain[1], suspects[2]], {}, 100, 100) == [suspects[0], *plain]
+
+
+def test_retries_get_no_more_than_their_share() -> None:
+    retries = [Due(uuid4(), A, AT, retry=True) for _ in range(5)]
+    firsts = due(B, 3)
+    assert admitted([*retries, *firsts], {}, 100, 2) == [*retries[:2], *firsts]
+    assert admitted([*retries, *firsts], {}, 100, 0) == firsts
+
+
+# --------------------------------------------------------------------------------------------------------- turns, pure
+
+
+def test_first_attempts_and_retries_take_turns() -> None:
+    firsts, retries = due(A, 2), due(B, 4)
+    one, two, three, four = retries
+    assert in_turn(firsts, retries, retries_first=False) == [firsts[0], one, firsts[1], two, three, four]
+    assert in_turn(firsts, retries, retries_first=True) == [one, firsts[0], two, firsts[1], three, four]
+    assert in_turn(firsts, [], retries_first=True) == firsts
+    assert in_turn([], [], retries_first=False) == []
 
 
 # ------------------------------------------------------------------------------------------------------------ the loop
@@ -330,3 +350,110 @@ async def test_alone_it_asks_nothing(handed: Handed, recorder: Recorder, monkeyp
     for _ in range(2):
         await made._round()
     assert len(handed.events) == 1
+
+
+# ------------------------------------------------------------------------------------------------- limits of a webhook
+
+
+async def record_all(handed: Handed, event_ids: Sequence[UUID]) -> None:
+    """Deliver these, wherever that was, and record it."""
+    leases = {event_id: lease for lease, batch in handed.batches for event_id in batch}
+    now = await clock.now()
+    delivered = Delivered(Answer(200, (), b""))
+    await write([Result(e, leases[e], delivered, started_at=now, ended_at=now, duration_ms=1) for e in event_ids])
+
+
+@pytest.mark.usefixtures("_no_poll")
+async def test_what_is_recorded_frees_room_under_the_bound(handed: Handed, recorder: Recorder) -> None:
+    webhook, other = await rows.webhook(), await rows.webhook()
+    events = [await rows.event(webhook, due_in=n / 100 - 10) for n in range(5)]
+    running = asyncio.create_task(Dispatcher(handed, recorder, bound=2).run())
+    await handed.wait_for(2)
+    assert handed.events == [e.id for e in events[:2]]
+    one = await rows.event(other)
+    wakeups.notify(Topic.DUE)
+    await handed.wait_for(3)
+    assert handed.events[2:] == [one.id], "a webhook at its bound holds up nobody else"
+    await record_all(handed, handed.events[:1])
+    await handed.wait_for(4)
+    await asyncio.sleep(0.05)
+    assert handed.events[3:] == [events[2].id]
+    running.cancel()
+
+
+@pytest.mark.usefixtures("_no_poll")
+async def test_under_a_flood_of_retries_first_attempts_go_out_as_soon_as_there_is_room(
+    handed: Handed, recorder: Recorder
+) -> None:
+    flooded, other = await rows.webhook(), await rows.webhook()
+    retry = {"status": EventStatus.RETRYING, "attempt_count": 1}
+    retries = [(await rows.event(flooded, due_in=n / 100 - 60, **retry)).id for n in range(20)]
+    running = asyncio.create_task(Dispatcher(handed, recorder, bound=4).run())
+    await handed.wait_for(4)
+    first, of_other = (await rows.event(flooded)).id, (await rows.event(other)).id
+    wakeups.notify(Topic.DUE)
+    await handed.wait_for(5)
+    assert handed.events == [*retries[:4], of_other]
+    await record_all(handed, retries[:2])
+    await handed.wait_for(7)
+    assert set(handed.events[5:]) == {first, retries[4]}
+    running.cancel()
+
+
+@pytest.mark.usefixtures("_no_poll")
+async def test_retries_leave_a_quarter_of_the_places(handed: Handed, recorder: Recorder) -> None:
+    retry = {"status": EventStatus.RETRYING, "attempt_count": 1}
+    for n in range(12):
+        await rows.event(await rows.webhook(), due_in=n / 100 - 60, **retry)
+    running = asyncio.create_task(Dispatcher(handed, recorder, places=8).run())
+    await handed.wait_for(6)
+    event = await rows.event(await rows.webhook())
+    wakeups.notify(Topic.DUE)
+    await handed.wait_for(7)
+    await asyncio.sleep(0.05)
+    assert handed.events[6:] == [event.id]
+    running.cancel()
+
+
+async def test_while_limits_hold_all_it_sleeps_and_looks_when_the_rate_has_half_of_its_look_ahead_free(
+    handed: Handed, recorder: Recorder
+) -> None:
+    webhook = await rows.webhook(rate_limit_per_second=10)
+    for _ in range(20):
+        await rows.event(webhook, due_in=-60)
+    made = Dispatcher(handed, recorder)
+    assert await made._round() == 0
+    assert len(handed.events) == 6, "one now, and five within the half second that it looks ahead"
+    wait = await made._round()
+    assert 0.01 <= wait <= 0.35
+    assert len(handed.events) == 6
+    await asyncio.sleep(wait)
+    assert await made._round() == 0
+    assert len(handed.events) >= 8
+
+
+async def test_a_webhook_that_another_process_claims_for_is_looked_at_again_soon(
+    handed: Handed, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def locked(*_: object) -> dict[UUID, Limits]:
+        return {}
+
+    event = await rows.event(await rows.webhook())
+    made = Dispatcher(handed, recorder)
+    with monkeypatch.context() as patched:
+        patched.setattr(limits, "lock", locked)
+        assert await made._round() == dispatching.CONTENTION_SECONDS
+        assert handed.events == []
+    assert await made._round() == 0
+    assert handed.events == [event.id]
+
+
+async def test_what_others_have_under_way_is_asked_for_often(handed: Handed, recorder: Recorder) -> None:
+    webhook = await rows.webhook(max_concurrency=1)
+    elsewhere = await rows.event(webhook)
+    await rows.begun(elsewhere)
+    await rows.event(webhook)
+    made = Dispatcher(handed, recorder, alone=False)
+    assert await made._round() == dispatching.CONTENTION_SECONDS
+    assert await made._round() == dispatching.ASK_SECONDS
+    assert handed.events == []

@@ -21,7 +21,12 @@ def soon(now: dt.datetime, seconds: float = 0.5) -> dt.datetime:
 
 async def due_ids(until: float = 0.5, held: Held = claims.NOTHING_HELD) -> list[object]:
     now = await clock.now()
-    return [d.event_id for d in await claims.due(soon(now, until), now, 100, held)]
+    return [d.event_id for d in await look(now, until, held=held)]
+
+
+async def look(now: dt.datetime, until: float = 0.5, limit: int = 100, held: Held = claims.NOTHING_HELD) -> list[Due]:
+    firsts, retries = await claims.due(soon(now, until), now, limit, held)
+    return sorted([*firsts, *retries], key=lambda d: d.next_attempt_at)
 
 
 async def age(event: Event, seconds: float) -> None:
@@ -35,14 +40,18 @@ async def age(event: Event, seconds: float) -> None:
 async def test_due_events_come_in_the_order_of_their_moments() -> None:
     webhook = await rows.webhook()
     late = await rows.event(webhook, due_in=0.4)
+    first = await rows.event(webhook, due_in=0.3)
     overdue = await rows.event(webhook, due_in=-60, status=EventStatus.RETRYING, abandoned_in_a_row=2)
     await rows.event(webhook, due_in=5)
     now = await clock.now()
-    assert await claims.due(soon(now), now, 100) == [
-        Due(overdue.id, webhook.id, overdue.next_attempt_at or now, suspect=True),
-        Due(late.id, webhook.id, late.next_attempt_at or now),
-    ]
-    assert [d.event_id for d in await claims.due(soon(now), now, 1)] == [overdue.id]
+    assert await claims.due(soon(now), now, 100) == (
+        [
+            Due(first.id, webhook.id, first.next_attempt_at or now),
+            Due(late.id, webhook.id, late.next_attempt_at or now),
+        ],
+        [Due(overdue.id, webhook.id, overdue.next_attempt_at or now, suspect=True, retry=True)],
+    )
+    assert [[d.event_id for d in found] for found in await claims.due(soon(now), now, 1)] == [[first.id], [overdue.id]]
 
 
 async def test_what_is_held_is_neither_due_nor_next() -> None:
@@ -75,25 +84,25 @@ async def test_two_claimers_get_disjoint_events() -> None:
     webhook = await rows.webhook()
     events = [await rows.event(webhook) for _ in range(20)]
     now = await clock.now()
-    seen = await claims.due(soon(now), now, 100)
+    seen = await look(now)
     assert len(seen) == 20
     first, second = await asyncio.gather(claims.claim([seen[:15]], now), claims.claim([seen[5:]], now))
-    ((one, his),) = first
-    ((two, hers),) = second
+    ((one, his),) = first.batches
+    ((two, hers),) = second.batches
     assert one != two
     assert {d.event_id for d in his} | {d.event_id for d in hers} == {e.id for e in events}
     assert not {d.event_id for d in his} & {d.event_id for d in hers}
     assert len(his) == 15
     assert len(hers) == 5
-    assert await claims.claim([seen], now) == []
+    assert (await claims.claim([seen], now)).batches == []
 
 
 async def test_a_claim_is_short_and_each_batch_has_its_own_lease() -> None:
     webhook = await rows.webhook()
     one, two = await rows.event(webhook), await rows.event(webhook)
     now = await clock.now()
-    seen = await claims.due(soon(now), now, 100)
-    (first, _), (second, _) = await claims.claim([seen[:1], seen[1:]], now)
+    seen = await look(now)
+    (first, _), (second, _) = (await claims.claim([seen[:1], seen[1:]], now)).batches
     stored = await rows.stored(one)
     assert (stored.lease, stored.lease_begun_at) == (first, None)
     assert stored.due_at == now + dt.timedelta(seconds=PICKUP_SECONDS)
@@ -105,9 +114,9 @@ async def test_a_claim_is_short_and_each_batch_has_its_own_lease() -> None:
 async def test_an_event_cancelled_between_look_and_claim_is_not_claimed() -> None:
     event = await rows.event(await rows.webhook())
     now = await clock.now()
-    seen = await claims.due(soon(now), now, 100)
+    seen = await look(now)
     await Event.filter(id=event.id).update(status=EventStatus.CANCELLED, due_at=None)
-    assert await claims.claim([seen], now) == []
+    assert (await claims.claim([seen], now)).batches == []
 
 
 async def test_a_claim_that_nobody_began_is_claimed_again_and_the_former_one_is_worth_nothing() -> None:

@@ -1,0 +1,206 @@
+"""What a webhook's limits let go: the policy (pure), and claims under them on every kind of database."""
+
+import asyncio
+import datetime as dt
+from collections.abc import Sequence
+from uuid import UUID
+
+import pytest
+
+from ringback.models import claims, clock, limits
+from ringback.models.claims import Claimed, Due
+from ringback.models.event import Event
+from ringback.models.limits import Limits, free_at, grant, is_full
+from ringback.models.states import EventStatus
+from ringback.models.webhook import Webhook
+from tests import rows
+
+NOW = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
+TEN_A_SECOND = dt.timedelta(seconds=0.1)
+
+
+def at(*seconds: float) -> list[dt.datetime]:
+    return [NOW + dt.timedelta(seconds=s) for s in seconds]
+
+
+# ---------------------------------------------------------------------------------------------------------------- pure
+
+
+def test_without_a_rate_each_goes_at_its_own_moment_while_there_is_room() -> None:
+    given = grant(Limits(3), at(-9, 0.1, 0.2, 0.3), NOW)
+    assert given.moments == at(-9, 0.1, 0.2)
+    assert given.left == Limits(0)
+    assert is_full(given.left)
+
+
+@pytest.mark.parametrize("room", [0, -2])
+def test_without_room_nothing_goes(room: int) -> None:
+    given = grant(Limits(room, TEN_A_SECOND), at(-9), NOW)
+    assert given.moments == []
+    assert given.left == Limits(room, TEN_A_SECOND)
+
+
+def test_the_first_slot_of_a_rate_is_now_and_the_others_follow_evenly_as_far_as_claims_look() -> None:
+    given = grant(Limits(50, TEN_A_SECOND), at(*[-9] * 20), NOW)
+    assert given.moments == at(0, 0.1, 0.2, 0.3, 0.4, 0.5)
+    assert given.left == Limits(44, TEN_A_SECOND, at(0.5)[0])
+
+
+def test_slots_go_on_from_the_last_one_whoever_gave_it() -> None:
+    given = grant(Limits(50, TEN_A_SECOND, at(0.25)[0]), at(*[-9] * 20), NOW)
+    assert given.moments == at(0.35, 0.45)
+
+
+def test_an_event_never_goes_before_its_own_moment_and_its_slot_is_where_the_next_one_counts_from() -> None:
+    given = grant(Limits(50, TEN_A_SECOND, at(-5)[0]), at(0.2, 0.2, 0.45), NOW)
+    assert given.moments == at(0.2, 0.3, 0.45)
+
+
+def test_slots_that_nobody_used_are_lost() -> None:
+    assert grant(Limits(50, TEN_A_SECOND, at(-60)[0]), at(*[-60] * 3), NOW).moments == at(0, 0.1, 0.2)
+
+
+def test_a_rate_that_is_slower_than_claims_look_ahead_gives_one_slot_at_a_time() -> None:
+    slow = dt.timedelta(seconds=100)
+    given = grant(Limits(50, slow), at(-9, -9), NOW)
+    assert given.moments == at(0)
+    assert grant(given.left, at(-9), NOW).moments == []
+    assert grant(given.left, at(-9), at(99.4)[0]).moments == []
+    assert grant(given.left, at(-9), at(99.6)[0]).moments == at(100)
+
+
+def test_a_rate_that_is_raised_counts_from_the_next_slot_on() -> None:
+    given = grant(Limits(50, dt.timedelta(seconds=100)), at(-9), NOW)
+    assert given.left.last_slot_at == NOW
+    assert grant(Limits(50, TEN_A_SECOND, given.left.last_slot_at), at(-9, -9), NOW).moments == at(0.1, 0.2)
+
+
+def test_a_webhook_is_looked_at_again_when_half_of_the_look_ahead_is_free() -> None:
+    assert free_at(Limits(5), NOW) == NOW
+    assert free_at(Limits(5, TEN_A_SECOND), NOW) == NOW
+    assert free_at(Limits(5, TEN_A_SECOND, at(0.5)[0]), NOW) == at(0.35)[0]
+    assert not is_full(Limits(1, TEN_A_SECOND, at(0.5)[0]))
+
+
+# --------------------------------------------------------------------------------------------------------- on databases
+
+
+async def waiting(of: Webhook, events: int, **fields: object) -> list[Event]:
+    return [await rows.event(of, due_in=-60 + number / 100, **fields) for number in range(events)]
+
+
+async def claim_all(bound: int = 50) -> Claimed:
+    now = await clock.now()
+    firsts, retries = await claims.due(now, now, 1_000)
+    return await claims.claim([[*firsts, *retries]], now, bound)
+
+
+def events_of(claimed: Claimed) -> list[Due]:
+    return [d for _, batch in claimed.batches for d in batch]
+
+
+def ids(events: Sequence[Due | Event]) -> list[UUID]:
+    return [e.event_id if isinstance(e, Due) else e.id for e in events]
+
+
+@pytest.mark.every_database
+@pytest.mark.usefixtures("database")
+async def test_a_claim_takes_no_more_than_the_bound_leaves_and_the_earliest_first() -> None:
+    plain, own = await rows.webhook(), await rows.webhook(max_concurrency=2)
+    of_plain, of_own = await waiting(plain, 5), await waiting(own, 5)
+    first = await claim_all(bound=3)
+    assert set(ids(events_of(first))) == set(ids(of_plain[:3] + of_own[:2]))
+    assert first.limits == {plain.id: Limits(0), own.id: Limits(0)}
+    second = await claim_all(bound=3)
+    assert second.batches == []
+    assert second.limits == first.limits
+    assert await Event.filter(lease__isnull=False).count() == 5
+    lease = first.batches[0][0]
+    await claims.begin(lease, ids(of_plain[:3]), 45)
+    await claims.hand_back(lease, [of_own[1].id])
+    assert ids(events_of(await claim_all(bound=4))) == [of_own[1].id, of_plain[3].id]
+    assert (await limits.read([plain.id, own.id], await clock.now(), 4)) == {plain.id: Limits(0), own.id: Limits(0)}
+
+
+@pytest.mark.every_database
+@pytest.mark.usefixtures("database")
+async def test_a_bound_that_was_lowered_lets_nothing_go_until_enough_have_ended() -> None:
+    webhook = await rows.webhook()
+    events = await waiting(webhook, 6)
+    claimed = await claim_all(bound=4)
+    assert (await claim_all(bound=2)).batches == []
+    lease = claimed.batches[0][0]
+    await Event.filter(id__in=ids(events[:2])).update(status=EventStatus.SUCCEEDED, lease=None, due_at=None)
+    assert (await claim_all(bound=2)).batches == []
+    await claims.hand_back(lease, [events[2].id])
+    assert ids(events_of(await claim_all(bound=2))) == [events[2].id]
+
+
+@pytest.mark.every_database
+@pytest.mark.usefixtures("database")
+async def test_claims_that_lapsed_before_anybody_began_them_do_not_count_and_cannot_be_begun() -> None:
+    webhook = await rows.webhook()
+    events = await waiting(webhook, 4)
+    lost = (await claim_all(bound=2)).batches[0][0]
+    await Event.filter(lease=lost).update(due_at=await clock.now())
+    assert (await claims.begin(lost, ids(events[:2]), 45))[0] == set()
+    found = await claim_all(bound=2)
+    assert len(events_of(found)) == 2
+    assert found.batches[0][0] != lost
+
+
+@pytest.mark.every_database
+@pytest.mark.usefixtures("database")
+async def test_those_who_claim_at_the_same_time_keep_within_the_bound_together() -> None:
+    webhook, other = await rows.webhook(max_concurrency=7), await rows.webhook()
+    await waiting(webhook, 40)
+    one = await waiting(other, 1)
+    now = await clock.now()
+    firsts, _ = await claims.due(now, now, 100)
+    parts = [[[d for d in firsts[part::8] if d.webhook_id == webhook.id]] for part in range(8)]
+    claimed = await asyncio.gather(*(claims.claim(part, now, 50) for part in parts), claims.claim([[
+        d for d in firsts if d.webhook_id == other.id]], now, 50))  # fmt: skip
+    taken = [d for each in claimed[:8] for d in events_of(each)]
+    assert 1 <= len(taken) <= 7
+    assert len(set(ids(taken))) == len(taken)
+    assert ids(events_of(claimed[8])) == ids(one)
+    # Whoever found the webhook locked took nothing, and looks again.
+    for _ in range(3):
+        taken += events_of(await claim_all())
+    assert len(taken) == 7 == await Event.filter(webhook_id=webhook.id, lease__isnull=False).count()
+
+
+@pytest.mark.every_database
+@pytest.mark.usefixtures("database")
+async def test_a_rate_moves_what_is_claimed_to_its_slots_and_holds_the_rest() -> None:
+    webhook = await rows.webhook(rate_limit_per_second=10)
+    events = await waiting(webhook, 20)
+    before = await clock.now()
+    claimed = events_of(await claim_all())
+    assert ids(claimed) == ids(events[:6])
+    stored = [await rows.stored(e) for e in events]
+    moments = [e.next_attempt_at for e in stored[:6] if e.next_attempt_at is not None]
+    assert moments == [d.next_attempt_at for d in claimed]
+    assert [(later - moments[0]) for later in moments] == [n * TEN_A_SECOND for n in range(6)]
+    assert before <= moments[0] <= await clock.now()
+    assert [e.next_attempt_at for e in stored[6:]] == [e.next_attempt_at for e in events[6:]]
+    assert (await Webhook.get(id=webhook.id)).last_slot_at == moments[5]
+    # Slots that were given are kept by the row: another worker, or the same one after a restart, goes on from there.
+    again = events_of(await claim_all())
+    assert all(d.next_attempt_at >= moments[5] + TEN_A_SECOND for d in again)
+    await Webhook.filter(id=webhook.id).update(rate_limit_per_second=None)
+    assert len(events_of(await claim_all())) == 14 - len(again)
+
+
+@pytest.mark.every_database
+@pytest.mark.usefixtures("database")
+async def test_those_who_claim_at_the_same_time_share_the_rate() -> None:
+    webhook = await rows.webhook(rate_limit_per_second=10)
+    await waiting(webhook, 40)
+    now = await clock.now()
+    firsts, _ = await claims.due(now, now, 100)
+    claimed = await asyncio.gather(*(claims.claim([firsts[part::8]], now, 50) for part in range(8)))
+    moments = sorted(d.next_attempt_at for each in claimed for d in events_of(each))
+    # Five when one of them found the webhook free, and the others found it locked.
+    assert moments == [now + n * TEN_A_SECOND for n in range(len(moments))]
+    assert len(moments) in (5, 6)
