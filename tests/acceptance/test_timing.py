@@ -93,8 +93,9 @@ def _only_event(program: Program, webhook: str) -> dict[str, Any]:
 
 def _attempted(program: Program, event_id: str, attempts: int) -> dict[str, Any]:
     def look() -> dict[str, Any] | None:
+        # The event is read before its attempts, and a result may be written between the two.
         found = event(program, event_id)
-        return found if len(found["attempts"]) == attempts else None
+        return found if found["attemptCount"] == len(found["attempts"]) == attempts else None
 
     found: dict[str, Any] = program.wait_until(look, f"attempt {attempts} of {event_id}")
     return found

@@ -87,13 +87,15 @@ async def test_two_claimers_get_disjoint_events() -> None:
     seen = await look(now)
     assert len(seen) == 20
     first, second = await asyncio.gather(claims.claim([seen[:15]], now), claims.claim([seen[5:]], now))
+    # Postgres skips a webhook for which somebody else is claiming: whoever came too late claims again.
+    first = first if first.batches else await claims.claim([seen[:15]], now)
+    second = second if second.batches else await claims.claim([seen[5:]], now)
     ((one, his),) = first.batches
     ((two, hers),) = second.batches
     assert one != two
     assert {d.event_id for d in his} | {d.event_id for d in hers} == {e.id for e in events}
     assert not {d.event_id for d in his} & {d.event_id for d in hers}
-    assert len(his) == 15
-    assert len(hers) == 5
+    assert sorted([len(his), len(hers)]) == [5, 15]
     assert (await claims.claim([seen], now)).batches == []
 
 
