@@ -202,11 +202,13 @@ FROM json_each($1) wanted
 WHERE ringback_event.id = wanted.key AND +{_WAITS} AND (lease IS NULL OR (due_at <= $3 AND lease_begun_at IS NULL))
 RETURNING ringback_event.id AS id
 """
+# IS NOT DISTINCT FROM: by its key, and not by the index of leases, which finds a whole batch for each of its events.
 _BEGIN = f"""
 WITH mine AS (
     SELECT found.id FROM (SELECT id FROM unnest($1::uuid[]) id ORDER BY id) wanted, LATERAL (
         SELECT event.id FROM ringback_event event
-        WHERE event.id = wanted.id AND lease = $2 AND lease_begun_at IS NULL AND due_at > $3 AND {_WAITS}
+        WHERE event.id = wanted.id AND lease IS NOT DISTINCT FROM $2
+        AND lease_begun_at IS NULL AND due_at > $3 AND {_WAITS}
         FOR UPDATE
     ) found
 )
