@@ -1,4 +1,4 @@
-"""aiohttp sessions behind the address guard: kept-alive connections, names, and which authorities are trusted."""
+"""aiohttp's connections behind the address guard: kept-alive connections, names, and which authorities are trusted."""
 
 import select
 import socket
@@ -13,13 +13,12 @@ from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
+from ringback.jobs.exchange import Pool
 from ringback.jobs.failures import LookupFailed
 from ringback.jobs.names import Lookup
 from ringback.models.addresses import AddressPolicy
 from ringback.models.errors import AddressBlocked
 
-#: Bytes of a body that are buffered before the endpoint is made to wait.
-READ_BUFFER_BYTES = 32 * 1024
 #: Connections in use at once, to all endpoints together; a request beyond them waits, within its timeout. None for one
 #: host: whoever makes the batches decides that.
 MAX_CONNECTIONS = 1_000
@@ -28,33 +27,22 @@ MAX_CONNECTIONS = 1_000
 KEEP_ALIVE_SECONDS = 4.0
 #: Seconds a connection rests before it is used again: time to notice that the endpoint closed it after its answer.
 SETTLE_SECONDS = 0.01
-#: Headers that go out although the caller did not give them, besides Host and Content-Length.
-AUTOMATIC_HEADERS = (("Accept", "*/*"), ("Accept-Encoding", "gzip, deflate"))
 
 
 class Refused(AddressBlocked, OSError):
     """The guard's refusal inside aiohttp, which takes errors of sockets and resolvers only as OSError."""
 
 
-def new_session(
-    resolver: AbstractResolver, tls: ssl.SSLContext, socket_factory: aiohttp.SocketFactoryType | None
-) -> aiohttp.ClientSession:
-    """A session with nothing of its own: no cookies, no proxy, no timeout, no decoding; `socket_factory` guards it."""
-    return aiohttp.ClientSession(
-        connector=_Connector(
+def new_pool(resolver: AbstractResolver, tls: ssl.SSLContext, socket_factory: aiohttp.SocketFactoryType | None) -> Pool:
+    """Connections with `tls`'s authorities, to names that `resolver` knows, through sockets of `socket_factory`."""
+    return Pool(
+        _Connector(
             resolver=resolver,
             ssl=tls,
             socket_factory=socket_factory,
             limit=MAX_CONNECTIONS,
             keepalive_timeout=KEEP_ALIVE_SECONDS,
-        ),
-        headers=AUTOMATIC_HEADERS,
-        skip_auto_headers=("User-Agent", "Content-Type"),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None),
-        read_bufsize=READ_BUFFER_BYTES,
-        auto_decompress=False,
-        trust_env=False,
+        )
     )
 
 
@@ -115,7 +103,7 @@ class GuardedResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Leave the lookup to the Sender, whose two sessions share it."""
+        """Leave the lookup to the Sender, whose two pools share it."""
 
 
 def trusted_tls(system: ssl.DefaultVerifyPaths | None = None) -> ssl.SSLContext:

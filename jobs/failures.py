@@ -25,14 +25,6 @@ class LookupFailed(OSError):
     """A name has no address; the message is a sentence. An OSError, as aiohttp expects of a resolver."""
 
 
-class Broken(Exception):
-    """Carries a connection's failure past aiohttp, which would repeat the request for it."""
-
-    def __init__(self, error: aiohttp.ClientError) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
 class _Failure(NamedTuple):
     error: BaseException
     url: URL
@@ -99,7 +91,7 @@ _OUTCOMES: tuple[tuple[tuple[type[BaseException], ...], Callable[[_Failure], Out
     # uvloop raises RuntimeError where asyncio raises OSError. ClientError stands for what a later aiohttp may add.
     ((OSError, RuntimeError, aiohttp.ClientError), _not_connected),
 )
-EXPECTED: tuple[type[BaseException], ...] = (Broken, *(kind for kinds, _ in _OUTCOMES for kind in kinds))
+EXPECTED: tuple[type[BaseException], ...] = tuple(kind for kinds, _ in _OUTCOMES for kind in kinds)
 
 
 def outcome_of(error: BaseException, url: URL, answer: Answer | None = None) -> Outcome:
@@ -107,8 +99,6 @@ def outcome_of(error: BaseException, url: URL, answer: Answer | None = None) -> 
 
     An error that is none of theirs is raised: it is a defect here.
     """
-    if isinstance(error, Broken):
-        error = error.error
     for kinds, make in _OUTCOMES:
         if isinstance(error, kinds):
             return make(_Failure(error, url, answer))

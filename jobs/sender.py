@@ -6,8 +6,7 @@ What this promises, and how:
   each connect, after DNS, however the host was spelled (aiohttp asks no resolver about IP literals). The resolver
   refuses early too: there the name is known, so the sentence can say it. Of a name with public and private addresses
   only the public ones are tried.
-- One `send` puts at most one request on the wire. aiohttp repeats GET, PUT and DELETE when a connection breaks; `watch`
-  keeps it from that.
+- One `send` puts at most one request on the wire, whatever becomes of its connection.
 - One clock, `asyncio.timeout`, covers everything: DNS, waiting for a place in the pool, connecting, TLS, a dripping
   body. (aiohttp's own rounds timeouts of 5 s and more up to whole seconds of the loop's clock.)
 - No answer can fill the memory: at most MAX_RESPONSE_BYTES are read, and as many decoded; what is longer is cut off.
@@ -15,24 +14,25 @@ What this promises, and how:
 """
 
 import asyncio
-import io
 import re
 import socket
 import ssl
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Self
 
 import aiohttp
+from aiohttp.connector import Connection
 from yarl import URL
 
-from ringback.jobs.connections import GuardedResolver, Refused, new_session, trusted_tls
-from ringback.jobs.failures import EXPECTED, Broken, outcome_of
+from ringback.jobs.connections import GuardedResolver, Refused, new_pool, trusted_tls
+from ringback.jobs.exchange import Headers, Pool, read_head, sent_headers, write
+from ringback.jobs.failures import EXPECTED, outcome_of
 from ringback.jobs.names import Lookup, default_lookup
 from ringback.jobs.outcomes import (
     Answer,
@@ -47,8 +47,6 @@ from ringback.models.addresses import AddressPolicy
 
 #: Bytes of a response body that are read, and kept after decoding; the connection of a longer one is closed.
 MAX_RESPONSE_BYTES = 64 * 1024
-#: Bytes of a request body from which it is written in pieces; aiohttp warns of longer ones.
-LONG_BODY_BYTES = 1024 * 1024
 #: Bytes of response headers, names and values together. (aiohttp's own limits are 8,190 a header and 128 headers.)
 MAX_RESPONSE_HEADER_BYTES = 32 * 1024
 #: Headers that say how the message is framed or the connection used; only aiohttp can set them truthfully.
@@ -56,8 +54,6 @@ FRAMING_HEADERS = frozenset(
     {"connection", "content-length", "expect", "keep-alive", "proxy-connection"}
     | {"te", "trailer", "transfer-encoding", "upgrade"}
 )
-
-Headers: TypeAlias = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +93,8 @@ class Sender:
 
     async def __aenter__(self) -> Self:
         self._lookup = self._lookup or default_lookup()
-        self._guarded = new_session(GuardedResolver(self._lookup, self._policy), self._tls, self._guarded_socket)
-        self._unguarded = new_session(GuardedResolver(self._lookup, None), self._tls, None)
+        self._guarded = new_pool(GuardedResolver(self._lookup, self._policy), self._tls, self._guarded_socket)
+        self._unguarded = new_pool(GuardedResolver(self._lookup, None), self._tls, None)
         return self
 
     async def __aexit__(
@@ -128,8 +124,8 @@ class Sender:
         if refusal is not None:
             outcome: Outcome = refusal
         else:
-            session = self._unguarded if unguarded else self._guarded
-            outcome = await _exchange(session, request, timeout_seconds, accepts, progress)
+            pool = self._unguarded if unguarded else self._guarded
+            outcome = await _exchange(pool, request, timeout_seconds, accepts, progress)
         return Sent(outcome, progress.headers_sent, round((time.monotonic() - started) * 1000))
 
     def _guarded_socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
@@ -145,31 +141,17 @@ class Sender:
 
 @dataclass(slots=True)
 class _Progress:
-    """What is known of an exchange so far, whatever ends it."""
+    """What is known of an exchange so far, whatever ends it; `headers_sent` is None while nothing was written."""
 
     headers_sent: Headers | None = None
     status: int = 0
     headers: Headers = ()
-    body: bytearray = field(default_factory=bytearray)
-
-    async def watch(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-        """Stand around one request inside aiohttp: note the headers that went out, and allow no second request.
-
-        aiohttp would send an idempotent request again when its connection breaks. An attempt is one request, so that
-        each one is on record.
-        """
-        try:
-            return await handler(request)
-        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-            raise Broken(error) from error
-        finally:
-            if request.response is not None:  # set as the headers are written
-                self.headers_sent = tuple(request.headers.items())
+    body: bytes = b""
 
     def answer(self, *, whole: bool) -> Answer:
         """Return what has arrived as an Answer; its body is cut to MAX_RESPONSE_BYTES and decoded."""
         cut = len(self.body) > MAX_RESPONSE_BYTES
-        body, decoded_whole = _decoded(bytes(self.body[:MAX_RESPONSE_BYTES]), _content_encoding(self.headers))
+        body, decoded_whole = _decoded(self.body[:MAX_RESPONSE_BYTES], _content_encoding(self.headers))
         return Answer(self.status, self.headers, body, body_truncated=cut or not whole or not decoded_whole)
 
     def partial_answer(self) -> Answer | None:
@@ -178,7 +160,7 @@ class _Progress:
 
 
 async def _exchange(
-    session: aiohttp.ClientSession,
+    pool: Pool,
     request: OutgoingRequest,
     timeout_seconds: float,
     accepts: Callable[[int], bool],
@@ -187,19 +169,20 @@ async def _exchange(
     clock = asyncio.timeout(timeout_seconds)
     try:
         async with clock:
-            response = await session.request(
-                request.method,
-                request.url,
-                headers=request.headers,
-                data=_payload(request.body),
-                allow_redirects=False,
-                middlewares=(progress.watch,),
-            )
+            connection = await pool.connect(request.url)
+            writing = None
             try:
-                complaint = await _read(response, progress)
+                headers = sent_headers(request.method, request.url, request.headers, request.body)
+                writing = write(connection, request.method, request.url, headers, request.body)
+                progress.headers_sent = headers
+                complaint = await _read(connection, progress)
+                if complaint is None and len(progress.body) <= MAX_RESPONSE_BYTES and (not writing or writing.done()):
+                    connection.release()
             finally:
-                # A response that was read to its end has given its connection back already; any other loses it here.
-                response.close()
+                if writing is not None:
+                    writing.cancel()
+                # One that was given back already does not notice.
+                connection.close()
     except EXPECTED as error:
         if clock.expired():
             return TimedOut(f"No complete answer within {timeout_seconds:g} s.", progress.partial_answer())
@@ -207,29 +190,22 @@ async def _exchange(
     return complaint or judge(progress.answer(whole=True), accepts)
 
 
-def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
-    """Return a body as aiohttp wants it: a long one as a file, which it writes in pieces between which others run."""
-    return body if body is None or len(body) <= LONG_BODY_BYTES else io.BytesIO(body)
-
-
-async def _read(response: aiohttp.ClientResponse, progress: _Progress) -> BadResponse | None:
+async def _read(connection: Connection, progress: _Progress) -> BadResponse | None:
     """Read an answer into `progress`, as much as is kept of it; return what makes it no proper answer, if anything."""
+    message, content = await read_head(connection)
     progress.headers = tuple(
-        (name.decode("utf-8", "replace"), value.decode("utf-8", "replace")) for name, value in response.raw_headers
+        [(name.decode("utf-8", "replace"), value.decode("utf-8", "replace")) for name, value in message.raw_headers]
     )
-    if sum(len(name) + len(value) for name, value in progress.headers) > MAX_RESPONSE_HEADER_BYTES:
+    if sum([len(name) + len(value) for name, value in progress.headers]) > MAX_RESPONSE_HEADER_BYTES:
         progress.headers = ()
-        return BadResponse(f"The endpoint answered {response.status} with more than 32 KiB of headers.")
-    progress.status = response.status
-    if response.status == 101:
+        return BadResponse(f"The endpoint answered {message.code} with more than 32 KiB of headers.")
+    progress.status = message.code
+    if message.code == 101:
         return BadResponse(
             "The endpoint answered 101 and switched protocols; nobody asked it to.", progress.answer(whole=True)
         )
-    while len(progress.body) <= MAX_RESPONSE_BYTES:
-        chunk = await response.content.read(MAX_RESPONSE_BYTES + 1 - len(progress.body))
-        if not chunk:
-            break
-        progress.body += chunk
+    while len(progress.body) <= MAX_RESPONSE_BYTES and not content.at_eof():
+        progress.body += await content.read(MAX_RESPONSE_BYTES + 1 - len(progress.body))
     return None
 
 

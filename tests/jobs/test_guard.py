@@ -24,7 +24,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from ringback.jobs.connections import GuardedResolver, new_session
+from ringback.jobs.connections import GuardedResolver, new_pool
 from ringback.jobs.outcomes import Blocked
 from ringback.jobs.sender import OutgoingRequest, Sender, Sent
 from ringback.models.addresses import AddressPolicy
@@ -198,12 +198,12 @@ async def test_a_name_that_is_rebound_after_a_delivery_is_judged_anew() -> None:
 
 @pytest.mark.parametrize("addresses", [["127.0.0.2"], ["127.0.0.2", "127.0.0.3"], ["::1", "127.0.0.2"]])
 async def test_the_socket_itself_refuses_what_no_resolver_refused(addresses: list[str]) -> None:
-    # The second line alone: a session whose resolver judges nothing, as if a name were rebound behind its back.
+    # The second line alone: a pool whose resolver judges nothing, as if a name were rebound behind its back.
     async with listening(*addresses) as (listener, port), Sender(ONLY_127_0_0_1, tls=TLS) as sender:
-        session = new_session(GuardedResolver(Names(addresses), None), TLS, sender._guarded_socket)
-        async with session:
-            with pytest.raises(aiohttp.ClientConnectorError) as refused:
-                await session.get(f"http://hooks.example:{port}/")
+        pool = new_pool(GuardedResolver(Names(addresses), None), TLS, sender._guarded_socket)
+        with pytest.raises(aiohttp.ClientConnectorError) as refused:
+            await pool.connect(URL(f"http://hooks.example:{port}/"))
+        await pool.close()
         assert "is a loopback address; deliveries reach public addresses only" in str(refused.value.os_error)
         assert listener.connections == 0
 
@@ -213,7 +213,7 @@ async def test_the_socket_itself_refuses_literals() -> None:
     async with listening("127.0.0.1", "::1") as (listener, port), Sender(STRICT, tls=TLS) as sender:
         for host in ("127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "127。0。0。1"):
             with pytest.raises(aiohttp.ClientConnectorError) as refused:
-                await sender._guarded.get(f"http://{host}:{port}/")
+                await sender._guarded.connect(URL(f"http://{host}:{port}/"))
             assert isinstance(refused.value.os_error, AddressBlocked)
         assert listener.connections == 0
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from ringback.jobs.connections import AUTOMATIC_HEADERS
+from ringback.jobs.exchange import AUTOMATIC_HEADERS
 from ringback.jobs.rendering import STRETCH_SECONDS, USER_AGENT, Rendered, Renderer, render, sign
 from ringback.models.errors import TemplateError
 from ringback.models.event import Change, Event
