@@ -64,12 +64,26 @@ class Prepared:
     unguarded: bool
 
 
-@dataclass(slots=True)
 class _Lease:
-    """A batch's claim; `ends` moves on while it is renewed, and is the earliest end of all that was begun under it."""
+    """A batch's claim; `ends` moves on while it is renewed. `begun` are the events whose results are not written."""
 
-    key: UUID
-    ends: dt.datetime | None = None
+    def __init__(self, key: UUID, ends: dt.datetime) -> None:
+        self.key = key
+        self.ends = ends
+        self.begun: set[UUID] = set()
+        self._closed = asyncio.Event()
+
+    def close(self, event_id: UUID) -> None:
+        """An event is not under way any more."""
+        self.begun.discard(event_id)
+        if not self.begun:
+            self._closed.set()
+
+    async def closed(self) -> None:
+        """Wait until no event is under way."""
+        while self.begun:
+            self._closed.clear()
+            await self._closed.wait()
 
 
 class Deliverer:
@@ -119,7 +133,9 @@ class Deliverer:
         self._forget(set(event_ids) - {d.event.id for d in deliveries})
         if deliveries:
             self._here.update(d.event.id for d in deliveries)
-            batch = asyncio.create_task(self._deliver(_Lease(lease), deliveries))
+            ends = deliveries[0].event.due_at
+            assert ends is not None, "a leased event has the end of its lease"
+            batch = asyncio.create_task(self._deliver(_Lease(lease, ends), deliveries))
             self._batches.add(batch)
             batch.add_done_callback(self._batches.discard)
 
@@ -172,6 +188,7 @@ class Deliverer:
                             attempts.create_task(self._attempt(lease, delivery, webhook))
                 await self._hand_back(lease, [d.event.id for d in waiting])
                 waiting.clear()
+            await lease.closed()
         finally:
             renewal.cancel()
             self._forget([d.event.id for d in waiting])
@@ -188,14 +205,15 @@ class Deliverer:
         """Begin the events of one moment; returns the webhook of each that may be sent."""
         ids = [d.event.id for d in group]
         try:
-            begun, ends = await claims.begin(lease.key, ids, self._lease_seconds)
-            lease.ends = lease.ends or ends
+            begun = await claims.begin(lease.key, ids)
+            lease.begun |= begun
             wanted = {d.event.webhook_id for d in group if d.event.id in begun}
             webhooks = await load_by_id(Webhook._meta.db, Webhook, list(wanted))
         except Exception:
             logger.exception("cannot begin; handing back", action="begin", events=len(ids))
             await asyncio.sleep(PAUSE_SECONDS)
             await self._hand_back(lease, ids)
+            lease.begun -= set(ids)
             return {}
         return {d.event.id: webhooks[d.event.webhook_id] for d in group if d.event.id in begun}
 
@@ -203,22 +221,35 @@ class Deliverer:
         while True:
             await asyncio.sleep(self._lease_seconds / 3)
             try:
-                if lease.ends is not None and await clock.now() < lease.ends:
-                    lease.ends = await claims.renew(lease.key, self._lease_seconds)
+                if lease.begun and await clock.now() < lease.ends:
+                    lease.ends = await claims.renew(lease.key, list(lease.begun), self._lease_seconds)
             except Exception:
                 logger.exception("cannot renew a lease; trying again", action="renew", lease=str(lease.key))
 
     async def _attempt(self, lease: _Lease, delivery: Delivery, webhook: Webhook) -> None:
         """Make one attempt and have it recorded; raises nothing but its cancellation."""
+        event_id = delivery.event.id
+        result: Result | None = None
+        try:
+            result = await self._attempted(lease, delivery, webhook)
+        finally:
+            self._finished(event_id)
+            if result is None:
+                lease.close(event_id)
+            else:
+                self._recorder.put(result, lambda: lease.close(event_id))
+
+    async def _attempted(self, lease: _Lease, delivery: Delivery, webhook: Webhook) -> Result | None:
+        """Make one attempt; None when nothing was sent, or when what came of it is recorded already."""
         event = delivery.event
         started_at: dt.datetime | None = None  # set when the endpoint may learn of it
         try:
             prepared = await self._prepare(delivery, webhook)
             started_at = await clock.now()
-            if lease.ends is None or started_at >= lease.ends:
+            if started_at >= lease.ends:
                 logger.warning("lease lost before sending", action="deliver", lease=str(lease.key))
-                return
-            result = await self._send(lease, event, webhook, prepared, started_at)
+                return None
+            return await self._send(lease, event, webhook, prepared, started_at)
         except asyncio.CancelledError:
             if started_at is None:
                 await self._hand_back(lease, [event.id])
@@ -233,15 +264,12 @@ class Deliverer:
                 )
                 await asyncio.sleep(PAUSE_SECONDS)
                 await self._hand_back(lease, [event.id])
-                return
+                return None
             error_id = uuid4().hex[:12]
             logger.exception("an attempt failed within", action="deliver", event_id=str(event.id), error_id=error_id)
             outcome = Abandoned(f"Internal error {error_id}; the endpoint may have received the request.")
             now = await clock.now()
-            result = Result(event.id, lease.key, outcome, started_at=started_at or now, ended_at=now, duration_ms=None)
-        finally:
-            self._finished(event.id)
-        await self._recorder.record(result)
+            return Result(event.id, lease.key, outcome, started_at=started_at or now, ended_at=now, duration_ms=None)
 
     async def _prepare(self, delivery: Delivery, webhook: Webhook) -> Prepared | RenderFailed:
         try:
@@ -273,6 +301,7 @@ class Deliverer:
             duration_ms=sent.duration_ms,
             request=request,
             headers_sent=sent.headers,
+            begun=event,
         )
 
     async def _hand_back(self, lease: _Lease, event_ids: Sequence[UUID]) -> None:

@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, zip_longest
+from itertools import chain, takewhile, zip_longest
 from uuid import UUID
 
 import structlog
@@ -27,7 +27,7 @@ from ringback.jobs.recorder import Recorder, abandoned
 from ringback.models import claims, clock, limits
 from ringback.models.claims import Due, Held
 from ringback.models.limits import AHEAD_SECONDS, Limits
-from ringback.models.settings import DEFAULT_MAX_CONCURRENCY
+from ringback.models.settings import DEFAULT_LEASE_SECONDS, DEFAULT_MAX_CONCURRENCY
 from ringback.models.wakeups import Topic, wakeups
 
 logger = structlog.get_logger("ringback.dispatcher")
@@ -41,8 +41,13 @@ CLAIM_EVENTS = 800
 PLACES = MAX_CONNECTIONS
 #: The part of the places that retries may take all together.
 RETRIES_SHARE = 0.75
-#: How often the database is asked what other processes have finished, in seconds.
+#: How often the database is asked what other processes have finished, of what has been under way for so long, in
+#: seconds. What this process finishes it knows by itself.
 ASK_SECONDS = 0.1
+#: How often claims and leases that ended are looked for, in seconds.
+LOST_SECONDS = 0.5
+#: The least time between two claims while places or limits are short, in seconds: a few events make a poor batch.
+GATHER_SECONDS = 0.01
 #: How long a webhook is left alone for which another process was claiming, in seconds.
 CONTENTION_SECONDS = 0.01
 #: How long a failing database is left alone between two tries, in seconds.
@@ -73,15 +78,18 @@ class Dispatcher:
         places: int = PLACES,
         alone: bool = True,
         bound: int = DEFAULT_MAX_CONCURRENCY,
+        lease_seconds: float = DEFAULT_LEASE_SECONDS,
     ) -> None:
         self._enqueue = enqueue
         self._recorder = recorder
         self._places = places
         self._alone = alone
         self._bound = bound
-        self._under_way: dict[UUID, Due] = {}
-        self._leases: dict[UUID, UUID] = {}
-        self._asked_at = 0.0
+        self._lease_seconds = lease_seconds
+        #: The earliest claimed first, each with its lease and the moment of its claim, by the monotonic clock.
+        self._under_way: dict[UUID, tuple[Due, UUID, float]] = {}
+        self._asked_at = self._looked_for_lost_at = 0.0
+        self._woken = False
         self._held = claims.NOTHING_HELD
         self._short_of_places = False
         self._waits: dict[UUID, _Wait] = {}
@@ -91,8 +99,8 @@ class Dispatcher:
     def finished(self, event_id: UUID) -> None:
         """Tell that an event is no longer under way, so that another one may be claimed."""
         self._under_way.pop(event_id, None)
-        self._leases.pop(event_id, None)
-        if self._short_of_places:
+        if self._short_of_places and not self._woken:
+            self._woken = True
             self._wake()
 
     async def run(self) -> None:
@@ -105,17 +113,20 @@ class Dispatcher:
             except Exception:
                 logger.exception("cannot dispatch", action="dispatch", again_in_seconds=PAUSE_SECONDS)
                 wait = PAUSE_SECONDS
+            if self._under_way and (self._short_of_places or self._waits):
+                await asyncio.sleep(GATHER_SECONDS)
             if wait > 0:
                 await listener.wait(wait)
 
     async def _round(self) -> float:
         """Claim what is due; returns how long to sleep, in seconds."""
         now = await clock.now()
-        await self._abandon(now)
+        await self._look_for_lost(now)
         if not self._alone:
             await self._ask_what_is_under_way()
         await self._ask_limits(now)
-        under_way = self._under_way.values()
+        self._woken = False
+        under_way = [d for d, _, _ in self._under_way.values()]
         load = Counter(d.webhook_id for d in under_way)
         free = self._places - len(under_way)
         retries = max(int(self._places * RETRIES_SHARE), 1) - sum(d.retry for d in under_way)
@@ -125,7 +136,7 @@ class Dispatcher:
         if free <= 0:
             return POLL_SECONDS if self._alone else ASK_SECONDS
         ahead = now + dt.timedelta(seconds=AHEAD_SECONDS)
-        firsts, again = await claims.due(ahead, now, min(free, CLAIM_EVENTS), self._held)
+        firsts, again = await claims.due(ahead, min(free, CLAIM_EVENTS), self._held)
         due = admitted(in_turn(firsts, again, retries_first=self._retries_first), load, free, retries)
         if not due:
             return await self._until_next(now)
@@ -135,14 +146,14 @@ class Dispatcher:
         return 0.0 if claimed else CONTENTION_SECONDS
 
     async def _claim(self, due: Sequence[Due], now: dt.datetime) -> list[tuple[UUID, list[Due]]]:
-        claimed = await claims.claim(batches(due), now, self._bound)
+        claimed = await claims.claim(batches(due), now, self._bound, self._lease_seconds)
         self._know(claimed.limits, now)
         return claimed.batches
 
     async def _hand_on(self, claimed: Sequence[tuple[UUID, list[Due]]]) -> None:
         for number, (lease, batch) in enumerate(claimed):
-            self._under_way.update((d.event_id, d) for d in batch)
-            self._leases.update((d.event_id, lease) for d in batch)
+            at = time.monotonic()
+            self._under_way.update((d.event_id, (d, lease, at)) for d in batch)
             try:
                 await self._enqueue(lease, [d.event_id for d in batch])
             except BaseException:
@@ -159,7 +170,7 @@ class Dispatcher:
             if wait.until is None or wait.until <= now or wait.known_at <= old
         ]
         if asked:
-            found = await limits.read(asked, now, self._bound)
+            found = await limits.read(asked, self._bound)
             for webhook_id in asked:
                 del self._waits[webhook_id]
             self._know(found, now)
@@ -180,18 +191,25 @@ class Dispatcher:
             await claims.hand_back(lease, ids)
 
     async def _ask_what_is_under_way(self) -> None:
-        if not self._leases or time.monotonic() - self._asked_at < ASK_SECONDS:
+        now = time.monotonic()
+        if now - self._asked_at < ASK_SECONDS:
             return
-        self._asked_at = time.monotonic()
-        asked = list(self._leases)
-        still = await claims.still_leased(asked, set(self._leases.values()))
-        for event_id in set(asked) - still:
-            self.finished(event_id)
+        self._asked_at = now
+        old = takewhile(lambda item: item[1][2] <= now - ASK_SECONDS, self._under_way.items())
+        leases = {event_id: lease for event_id, (_, lease, _) in old}
+        if leases:
+            for event_id in leases.keys() - await claims.still_leased(leases):
+                self.finished(event_id)
 
-    async def _abandon(self, now: dt.datetime) -> None:
-        """Put what dead workers left on record."""
-        lost = await claims.expired(now, BATCH_EVENTS)
-        await asyncio.gather(*(self._recorder.record(abandoned(e.event_id, e.lease, e.begun_at, now)) for e in lost))
+    async def _look_for_lost(self, now: dt.datetime) -> None:
+        """Make claims that nobody picked up due again, and put what dead workers left on record."""
+        if time.monotonic() - self._looked_for_lost_at < LOST_SECONDS:
+            return
+        self._looked_for_lost_at = time.monotonic()
+        await claims.take_back(now, self._lease_seconds)
+        while lost := await claims.expired(now, BATCH_EVENTS):
+            results = (abandoned(e.event_id, e.lease, e.begun_at, now) for e in lost)
+            await asyncio.gather(*(self._recorder.record(result) for result in results))
 
     async def _until_next(self, now: dt.datetime) -> float:
         moment = await claims.next_due(self._held)

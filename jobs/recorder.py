@@ -6,12 +6,15 @@ A result is written only while its lease still owns the event; the database row,
 import asyncio
 import datetime as dt
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
+import orjson
 import structlog
+from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.exceptions import DBConnectionError, OperationalError, TransactionManagementError
 from tortoise.transactions import in_transaction
 
@@ -25,11 +28,10 @@ from ringback.models.ids import Prefix, encode, new_key_at
 from ringback.models.log import LogEntry, LogKind
 from ringback.models.reading import load_by_id
 from ringback.models.snapshot import timestamp
-from ringback.models.statements import on_postgres
+from ringback.models.statements import among, fetch, key_of, many, on_postgres
 from ringback.models.states import EventStatus, OutcomeName
 from ringback.models.transactions import Unstorable
 from ringback.models.wakeups import Topic, wakeups
-from ringback.models.webhook import Webhook
 
 logger = structlog.get_logger("ringback.delivery")
 
@@ -50,7 +52,10 @@ _ENDINGS = {
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One attempt that ended. `request` is None when nothing was sent; times are the database's."""
+    """One attempt that ended. `request` is None when nothing was sent; times are the database's.
+
+    `begun` is the event as it was when the attempt began, where that is known: it saves reading it again.
+    """
 
     event_id: UUID
     lease: UUID
@@ -60,19 +65,24 @@ class Result:
     duration_ms: int | None
     request: OutgoingRequest | None = None
     headers_sent: tuple[tuple[str, str], ...] | None = None
+    begun: Event | None = None
 
 
 class Recorder:
     """Writes results in the background; `run` it as a task."""
 
     def __init__(self) -> None:
-        self._queue: asyncio.Queue[tuple[Result, asyncio.Future[None]]] = asyncio.Queue()
+        self._queue: asyncio.Queue[tuple[Result, Callable[[], None]]] = asyncio.Queue()
+
+    def put(self, result: Result, written: Callable[[], None]) -> None:
+        """Have a result written; `written` is called when it is committed, or when its lease turned out to be lost."""
+        self._queue.put_nowait((result, written))
 
     async def record(self, result: Result) -> None:
-        """Have a result written; returns when it is committed, or when its lease turned out to be lost."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait((result, done))
-        await done
+        """The same, and wait for it."""
+        done = asyncio.Event()
+        self.put(result, done.set)
+        await done.wait()
 
     async def run(self) -> None:
         """Write what comes in until cancelled. A database that is away is waited for.
@@ -85,10 +95,9 @@ class Recorder:
             while not self._queue.empty() and len(batch) < MAX_RESULTS:
                 batch.append(self._queue.get_nowait())
             await self._write([result for result, _ in batch])
-            for _, done in batch:
+            for _, written in batch:
                 self._queue.task_done()
-                if not done.done():
-                    done.set_result(None)
+                written()
 
     async def drain(self) -> None:
         """Wait until everything that came in is written."""
@@ -127,41 +136,118 @@ class Recorder:
 async def write(results: Sequence[Result]) -> None:
     """Write results in one transaction; those whose lease is lost are left out, with a warning."""
     async with in_transaction() as db:
-        lock = "ORDER BY id FOR UPDATE" if on_postgres(db) else ""
-        events = await load_by_id(db, Event, list({r.event_id for r in results}), lock)
-        webhooks = await load_by_id(db, Webhook, list({e.webhook_id for e in events.values()}))
+        events = await _events(db, results)
+        webhooks = await _webhooks(db, {e.webhook_id for e in events.values()})
         recorded: list[_Recorded] = []
         for result in results:
-            event = events.get(result.event_id)
-            if event is None or event.lease != result.lease:
+            event = events.pop(result.event_id, None)
+            if event is None:
                 logger.warning("result of a lost lease dropped", action="record", event_id=_id(result.event_id))
                 continue
             recorded.append(_recorded(event, webhooks[event.webhook_id], result))
         if not recorded:
             return
         await insert_values(db, Attempt, _ATTEMPT_COLUMNS, [_attempt(one) for one in recorded])
-        await update_values(db, Event, _EVENT_COLUMNS, [_state(one.event) for one in recorded])
+        await update_values(db, Event, _EVENT_COLUMNS, [_state(one) for one in recorded])
         await insert_values(db, LogEntry, _LOG_COLUMNS, [row for one in recorded for row in _log_rows(one)])
     wakeups.notify(Topic.LOGGED)
-    wakeups.notify(Topic.DUE)
+    if any(one.progress.next_attempt_at is not None for one in recorded):
+        wakeups.notify(Topic.DUE)
+    else:
+        # The limits of their webhooks may let more go; other processes look for that by themselves.
+        wakeups.wake(Topic.DUE)
     for one in recorded:
         _say(one)
 
 
+async def _events(db: BaseDBAsyncClient, results: Sequence[Result]) -> dict[UUID, Event]:
+    """The events whose leases are not lost, as they are now; nobody else changes them until the transaction ends."""
+    lock = "ORDER BY id FOR UPDATE" if on_postgres(db) else ""
+    keys = many(db, [r.event_id for r in results])
+    rows = await fetch(db, f"{_STANDING} WHERE {among(db, 'id', 1)} {lock}", keys)
+    now = {key_of(row["id"]): row for row in rows}
+    found: dict[UUID, Event] = {}
+    changed: list[UUID] = []
+    for result in results:
+        row = now.get(result.event_id)
+        if row is None or row["lease"] is None or key_of(row["lease"]) != result.lease:
+            continue
+        if result.begun is not None and _stands_as(result.begun, row):
+            found[result.event_id] = result.begun
+        else:
+            changed.append(result.event_id)
+    return found | await load_by_id(db, Event, changed)
+
+
+_STANDING = "SELECT id, lease, status, attempt_count, attempts_before_round, max_attempts FROM ringback_event"
+
+
+def _stands_as(begun: Event, row: Mapping[str, Any]) -> bool:
+    """Whether nothing has become of an event but that its attempt is under way."""
+    return (begun.status.value, begun.attempt_count, begun.attempts_before_round, begun.max_attempts) == (
+        row["status"],
+        row["attempt_count"],
+        row["attempts_before_round"],
+        row["max_attempts"],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Schedule:
+    """What of a webhook, as it is now, decides about the next attempt."""
+
+    delays: tuple[int, ...]
+    is_active: bool
+    is_deleted: bool
+
+
+async def _webhooks(db: BaseDBAsyncClient, keys: Collection[UUID]) -> dict[UUID, _Schedule]:
+    rows = await fetch(
+        db,
+        f"SELECT id, retry_delays, is_active, deleted_at FROM ringback_webhook WHERE {among(db, 'id', 1)}",
+        many(db, keys),
+    )
+    return {
+        key_of(row["id"]): _Schedule(
+            _delays(row["retry_delays"]), bool(row["is_active"]), row["deleted_at"] is not None
+        )
+        for row in rows
+    }
+
+
+@lru_cache(256)
+def _delays(text: str) -> tuple[int, ...]:
+    return tuple(orjson.loads(text))
+
+
 @dataclass(frozen=True, slots=True)
 class _Recorded:
-    """A result that is written: the event after it, the attempt's id and number."""
+    """A result that is written: the event before it, what it becomes, the attempt's id and number."""
 
     event: Event
     result: Result
+    progress: Progress
     attempt_id: UUID
     number: int
 
 
-def _recorded(event: Event, webhook: Webhook, result: Result) -> _Recorded:
-    number = event.attempt_count + 1
-    _advance(event, webhook, result)
-    return _Recorded(event, result, new_key_at(result.started_at), number)
+def _recorded(event: Event, webhook: _Schedule, result: Result) -> _Recorded:
+    stopped = event.status.ended or webhook.is_deleted or (not webhook.is_active and not event.is_test)
+    progress = after_attempt(
+        Progress(
+            status=event.status,
+            attempt_count=event.attempt_count,
+            attempts_before_round=event.attempts_before_round,
+            abandoned_in_a_row=event.abandoned_in_a_row,
+            max_attempts=event.max_attempts,
+            finished_at=event.finished_at,
+        ),
+        result.outcome,
+        result.ended_at,
+        webhook.delays,
+        stopped=stopped,
+    )
+    return _Recorded(event, result, progress, new_key_at(result.started_at), event.attempt_count + 1)
 
 
 _EVENT_COLUMNS = (
@@ -195,8 +281,22 @@ _ATTEMPT_COLUMNS = (
 _LOG_COLUMNS = ("at", "kind", "message", "webhook_id", "event_id", "attempt_id", "model")
 
 
-def _state(event: Event) -> tuple[Any, ...]:
-    return tuple(getattr(event, name) for name in _EVENT_COLUMNS)
+def _state(one: _Recorded) -> tuple[Any, ...]:
+    """The event after it; its lease ends with it."""
+    progress = one.progress
+    return (
+        one.event.id,
+        progress.status,
+        progress.attempt_count,
+        progress.attempts_before_round,
+        progress.abandoned_in_a_row,
+        progress.max_attempts,
+        progress.next_attempt_at,
+        progress.finished_at,
+        progress.next_attempt_at,
+        None,
+        None,
+    )
 
 
 def _attempt(one: _Recorded) -> tuple[Any, ...]:
@@ -237,45 +337,21 @@ def _kept_response(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _advance(event: Event, webhook: Webhook, result: Result) -> None:
-    """Bring an event to its state after the attempt; its lease ends with it."""
-    stopped = event.status.ended or webhook.deleted_at is not None or (not webhook.is_active and not event.is_test)
-    progress = after_attempt(
-        Progress(
-            status=event.status,
-            attempt_count=event.attempt_count,
-            attempts_before_round=event.attempts_before_round,
-            abandoned_in_a_row=event.abandoned_in_a_row,
-            max_attempts=event.max_attempts,
-            finished_at=event.finished_at,
-        ),
-        result.outcome,
-        result.ended_at,
-        tuple(webhook.retry_delays),
-        stopped=stopped,
-    )
-    for name in ("status", "attempt_count", "attempts_before_round", "abandoned_in_a_row", "max_attempts"):
-        setattr(event, name, getattr(progress, name))
-    event.next_attempt_at = event.due_at = progress.next_attempt_at
-    event.finished_at = progress.finished_at
-    event.lease = event.lease_begun_at = None
-
-
 def _log_rows(one: _Recorded) -> Iterator[tuple[Any, ...]]:
     """What people see in the live log: the attempt, then what follows from it."""
-    event, result = one.event, one.result
+    progress, result = one.progress, one.result
     answer = result.outcome.answer
-    what = f"Attempt {one.number} of {event.max_attempts}: {result.outcome.name}"
+    what = f"Attempt {one.number} of {progress.max_attempts}: {result.outcome.name}"
     took = f" in {result.duration_ms} ms" if result.duration_ms is not None else ""
     status = f" ({answer.status})" if answer is not None else ""
     why = f". {result.outcome.error}" if result.outcome.error else ""
     yield _log_row(LogKind.ATTEMPT_FINISHED, f"{what}{status}{took}{why}", one)
-    if event.next_attempt_at is not None:
-        message = f"Attempt {one.number + 1} of {event.max_attempts} due at {timestamp(event.next_attempt_at)}"
+    if progress.next_attempt_at is not None:
+        message = f"Attempt {one.number + 1} of {progress.max_attempts} due at {timestamp(progress.next_attempt_at)}"
         yield _log_row(LogKind.RETRY_SCHEDULED, message, one)
-    elif event.finished_at == result.ended_at:
-        message = f"{event.status.capitalize()} after {one.number} attempt{'s' if one.number > 1 else ''}"
-        yield _log_row(_ENDINGS[event.status], message, one)
+    elif progress.finished_at == result.ended_at:
+        message = f"{progress.status.capitalize()} after {one.number} attempt{'s' if one.number > 1 else ''}"
+        yield _log_row(_ENDINGS[progress.status], message, one)
 
 
 def _log_row(kind: LogKind, message: str, one: _Recorded) -> tuple[Any, ...]:
@@ -285,7 +361,7 @@ def _log_row(kind: LogKind, message: str, one: _Recorded) -> tuple[Any, ...]:
 
 def _say(one: _Recorded) -> None:
     """The one wide line that an attempt leaves in the program's own log."""
-    event, result = one.event, one.result
+    event, result, progress = one.event, one.result, one.progress
     answer = result.outcome.answer
     logger.info(
         "attempt finished",
@@ -297,8 +373,8 @@ def _say(one: _Recorded) -> None:
         outcome=result.outcome.name,
         status_code=answer.status if answer else None,
         duration_ms=result.duration_ms,
-        event_status=event.status.value,
-        next_attempt_at=timestamp(event.next_attempt_at) if event.next_attempt_at else None,
+        event_status=progress.status.value,
+        next_attempt_at=timestamp(progress.next_attempt_at) if progress.next_attempt_at else None,
     )
 
 

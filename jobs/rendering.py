@@ -80,8 +80,8 @@ class Renderer:
 
     def __init__(self, rendering: "Callable[[Webhook, Event, Change | None], Rendered] | None" = None) -> None:
         self._rendering = rendering or render
-        self._lock = asyncio.Lock()
         self._stretch = 0.0
+        self._pausing = False
         self._suspected: set[UUID] = set()
         self._slow: dict[UUID, asyncio.Lock] = {}
         self._threads = ThreadPoolExecutor(RENDER_THREADS, thread_name_prefix="ringback-render")
@@ -93,15 +93,23 @@ class Renderer:
             async with turn:
                 loop = asyncio.get_running_loop()
                 return await loop.run_in_executor(self._threads, self._timed, webhook, event, change)
-        async with self._lock:
-            if self._stretch >= STRETCH_SECONDS:
-                await asyncio.sleep(0)
-                self._stretch = 0.0
-            return self._timed(webhook, event, change)
+        while self._stretch >= STRETCH_SECONDS:
+            await self._pause()
+        return self._timed(webhook, event, change)
 
     def close(self) -> None:
         """Let the threads end."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _pause(self) -> None:
+        """Let the loop have its turn; after it, whoever waits has a new stretch between them."""
+        if not self._pausing:
+            self._pausing = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+        await asyncio.sleep(0)
+
+    def _go_on(self) -> None:
+        self._stretch, self._pausing = 0.0, False
 
     def _timed(self, webhook: Webhook, event: Event, change: Change | None) -> Rendered:
         suspected = webhook.id in self._suspected

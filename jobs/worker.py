@@ -81,6 +81,7 @@ async def working(
                 places=places,
                 alone=not remote,
                 bound=settings.max_concurrency_per_webhook,
+                lease_seconds=settings.lease_seconds,
             )
             worker = dramatiq.Worker(
                 broker,

@@ -1,10 +1,13 @@
 """Claims and leases: who delivers which events, by the database's clock and compare-and-set alone.
 
-A claim gives a batch of due events one lease, short enough that a lost message is soon found again. At an event's
-moment, just before it is sent, the worker that picked it up begins it: one statement compares the lease and makes it a
-longer one, which the worker renews while it lives. Whoever has lost its lease can neither begin nor record. A lease
-that ended after it was begun may lie between sending and recording, so its event gets an ABANDONED attempt (rule 6 of
-the design); one that was never begun is simply claimed again.
+A claim gives a batch of due events one lease. At an event's moment, just before it is sent, the worker that picked it
+up begins it: one statement compares the lease and notes the moment. While attempts are under way the worker renews
+their lease. Whoever has lost it can neither begin nor record. A lease that ended after it was begun may lie between
+sending and recording, so its event gets an ABANDONED attempt (rule 6 of the design). A claim that nobody began after
+PICKUP_SECONDS is taken back (its message was lost): its events are simply due again.
+
+An event's row is written three times for each attempt (claimed, begun, recorded), so Postgres's work is kept small:
+beginning touches no column that an index knows of, which leaves all indexes as they are.
 
 A claim takes no more than the limits of each webhook let go (`models.limits`), so nothing that is claimed waits for
 another attempt to end.
@@ -19,18 +22,17 @@ from uuid import UUID, uuid4
 import orjson
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.expressions import F
-from tortoise.queryset import QuerySet
 from tortoise.transactions import in_transaction
 
 from ringback.models import clock, limits
 from ringback.models.event import Event
 from ringback.models.limits import Limits
 from ringback.models.reading import load_by_id
-from ringback.models.settings import DEFAULT_MAX_CONCURRENCY
-from ringback.models.statements import among, fetch, key_of, many, moment_of, on_postgres
+from ringback.models.settings import DEFAULT_LEASE_SECONDS, DEFAULT_MAX_CONCURRENCY
+from ringback.models.statements import among, execute, fetch, key_of, many, moment_of, on_postgres
 from ringback.models.states import EventStatus
 
-#: How long a claimed batch may wait for a worker before it is claimed again, in seconds.
+#: How long a claimed batch may wait for a worker before it is taken back, in seconds.
 PICKUP_SECONDS = 10.0
 #: So many abandoned attempts in a row make an event a suspect: it may be what kills the workers.
 SUSPECT_AFTER = 2
@@ -87,29 +89,33 @@ def new_lease() -> UUID:
 
 
 async def next_due(held: Held = NOTHING_HELD) -> dt.datetime | None:
-    """The moment at which the next event, but for those held, must be looked at; None when none waits."""
-    waiting = _without(held, Event.filter(due_at__isnull=False))
-    # The first() of a flat list is one value.
-    return await waiting.order_by("due_at").first().values_list("due_at", flat=True)  # type: ignore[return-value]
+    """The moment of the next event that waits, but for those held; None when none waits."""
+    db = Event._meta.db
+    rows = await fetch(db, _looks(db, held, _NEXT, 1), many(db, held.webhook_ids))
+    moments = [moment for row in rows if (moment := moment_of(row["due_at"])) is not None]
+    return min(moments, default=None)
 
 
-async def due(
-    until: dt.datetime, now: dt.datetime, limit: int, held: Held = NOTHING_HELD
-) -> tuple[list[Due], list[Due]]:
-    """Events whose attempt is due by `until`, or whose pickup lease has ended: first attempts, and retries.
+async def due(until: dt.datetime, limit: int, held: Held = NOTHING_HELD) -> tuple[list[Due], list[Due]]:
+    """Events whose attempt is due by `until`: first attempts, and retries.
 
     The earliest come first, at most `limit` of each kind, so that many of one kind hide none of the other. Leases are
     not taken yet: `claim` takes them and skips what somebody else took meanwhile.
     """
     db = Event._meta.db
-    kinds = [EventStatus.PENDING] if held.retries else WAITING
-    conditions = f"NOT {among(db, 'webhook_id', 4)}"
-    if held.suspects:
-        conditions += f" AND abandoned_in_a_row < {SUSPECT_AFTER}"
-    looks = (f"SELECT * FROM ({_LOOK.format(status=status, conditions=conditions)}) {status}" for status in kinds)
-    rows = await fetch(db, " UNION ALL ".join(looks), until, now, limit, many(db, held.webhook_ids))
+    rows = await fetch(db, _looks(db, held, _DUE, 3), until, limit, many(db, held.webhook_ids))
     found = sorted(map(_due, rows), key=lambda due: due.next_attempt_at)
     return [d for d in found if not d.retry], [d for d in found if d.retry]
+
+
+def _looks(db: BaseDBAsyncClient, held: Held, look: str, number: int) -> str:
+    """One look at the first attempts and one at the retries, so that each walks along an index."""
+    kinds = [EventStatus.PENDING] if held.retries else WAITING
+    conditions = f"lease IS NULL AND NOT {among(db, 'webhook_id', number)}"
+    if held.suspects:
+        conditions += f" AND abandoned_in_a_row < {SUSPECT_AFTER}"
+    parts = (f"SELECT * FROM ({look.format(status=status, conditions=conditions)}) {status}" for status in kinds)
+    return " UNION ALL ".join(parts)
 
 
 def _due(row: Mapping[str, Any]) -> Due:
@@ -121,19 +127,25 @@ def _due(row: Mapping[str, Any]) -> Due:
     )
 
 
-async def claim(batches: Sequence[Sequence[Due]], now: dt.datetime, bound: int = DEFAULT_MAX_CONCURRENCY) -> Claimed:
-    """Take a lease for each batch, as far as the limits of its webhooks let go.
+async def claim(
+    batches: Sequence[Sequence[Due]],
+    now: dt.datetime,
+    bound: int = DEFAULT_MAX_CONCURRENCY,
+    lease_seconds: float = DEFAULT_LEASE_SECONDS,
+) -> Claimed:
+    """Take a lease of so many seconds for each batch, as far as the limits of its webhooks let go.
 
     `bound` is how many attempts a webhook may have under way that has no bound of its own. What somebody else took
     meanwhile is left out. An event's next attempt is moved to the moment that its webhook's rate gives it.
     """
     async with in_transaction() as db:
-        found = await limits.lock(db, {d.webhook_id for batch in batches for d in batch}, now, bound)
+        found = await limits.lock(db, {d.webhook_id for batch in batches for d in batch}, bound)
         granted, left = _granted((d for batch in batches for d in batch), found, now)
         slots = {key: after.last_slot_at for key, after in left.items() if after.last_slot_at is not None}
         await limits.save_slots(db, {key: slot for key, slot in slots.items() if slot != found[key].last_slot_at})
         may = [[granted[d.event_id] for d in batch if d.event_id in granted] for batch in batches]
-        return Claimed(await _take(db, [(new_lease(), batch) for batch in may if batch], now), left)
+        ends = now + dt.timedelta(seconds=lease_seconds)
+        return Claimed(await _take(db, [(new_lease(), batch) for batch in may if batch], ends), left)
 
 
 def _granted(
@@ -155,30 +167,32 @@ def _granted(
 
 
 async def _take(
-    db: BaseDBAsyncClient, leased: Sequence[tuple[UUID, Sequence[Due]]], now: dt.datetime
+    db: BaseDBAsyncClient, leased: Sequence[tuple[UUID, Sequence[Due]]], ends: dt.datetime
 ) -> list[tuple[UUID, list[Due]]]:
     """Waits for nobody: what another process is claiming at the moment is skipped."""
     rows = [(d.event_id, lease, d.next_attempt_at) for lease, batch in leased for d in batch]
     if not rows:
         return []
-    ends = now + dt.timedelta(seconds=PICKUP_SECONDS)
     if on_postgres(db):
-        taken = await fetch(db, _CLAIM, *map(list, zip(*rows, strict=True)), now, ends)
+        taken = await fetch(db, _CLAIM, *map(list, zip(*rows, strict=True)), ends)
     else:
         taken = []
         for lease, batch in leased:
             moments = orjson.dumps({str(d.event_id): str(d.next_attempt_at) for d in batch}).decode()
-            taken += await fetch(db, _CLAIM_ON_SQLITE, moments, lease, now, ends)
+            taken += await fetch(db, _CLAIM_ON_SQLITE, moments, lease, ends)
     mine = {key_of(row["id"]) for row in taken}
     kept = ((lease, [d for d in batch if d.event_id in mine]) for lease, batch in leased)
     return [(lease, batch) for lease, batch in kept if batch]
 
 
 _WAITS = f"status IN ('{EventStatus.PENDING}', '{EventStatus.RETRYING}')"
-_LOOK = """
+_DUE = """
 SELECT id, webhook_id, next_attempt_at, abandoned_in_a_row, status FROM ringback_event
-WHERE status = '{status}' AND due_at <= $1 AND (lease IS NULL OR (due_at <= $2 AND lease_begun_at IS NULL))
-AND {conditions} ORDER BY due_at LIMIT $3
+WHERE status = '{status}' AND due_at <= $1 AND {conditions} ORDER BY due_at LIMIT $2
+"""
+_NEXT = """
+SELECT due_at FROM ringback_event
+WHERE status = '{status}' AND due_at IS NOT NULL AND {conditions} ORDER BY due_at LIMIT 1
 """
 # LATERAL: each event is looked up by its key, whatever Postgres believes of how many wait; right after a burst it knows
 # only of few, and would rather read all that wait.
@@ -187,22 +201,21 @@ WITH free AS (
     SELECT found.id, wanted.lease, wanted.moment
     FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) wanted(id, lease, moment), LATERAL (
         SELECT event.id FROM ringback_event event
-        WHERE event.id = wanted.id AND {_WAITS}
-        AND (event.lease IS NULL OR (event.due_at <= $4 AND event.lease_begun_at IS NULL))
+        WHERE event.id = wanted.id AND {_WAITS} AND event.lease IS NULL
         FOR UPDATE SKIP LOCKED
     ) found
 )
-UPDATE ringback_event event SET lease = free.lease, lease_begun_at = NULL, due_at = $5, next_attempt_at = free.moment
+UPDATE ringback_event event SET lease = free.lease, lease_begun_at = NULL, due_at = $4, next_attempt_at = free.moment
 FROM free WHERE event.id = free.id RETURNING event.id
 """
 #: The plus keeps SQLite from looking through all events of a status.
 _CLAIM_ON_SQLITE = f"""
-UPDATE ringback_event SET lease = $2, lease_begun_at = NULL, due_at = $4, next_attempt_at = wanted.value
+UPDATE ringback_event SET lease = $2, lease_begun_at = NULL, due_at = $3, next_attempt_at = wanted.value
 FROM json_each($1) wanted
-WHERE ringback_event.id = wanted.key AND +{_WAITS} AND (lease IS NULL OR (due_at <= $3 AND lease_begun_at IS NULL))
+WHERE ringback_event.id = wanted.key AND +{_WAITS} AND lease IS NULL
 RETURNING ringback_event.id AS id
 """
-# IS NOT DISTINCT FROM: by its key, and not by the index of leases, which finds a whole batch for each of its events.
+# By their keys, and not by the index of leases, which finds a whole batch for each of its events.
 _BEGIN = f"""
 WITH mine AS (
     SELECT found.id FROM (SELECT id FROM unnest($1::uuid[]) id ORDER BY id) wanted, LATERAL (
@@ -212,7 +225,22 @@ WITH mine AS (
         FOR UPDATE
     ) found
 )
-UPDATE ringback_event event SET lease_begun_at = $3, due_at = $4 FROM mine WHERE event.id = mine.id RETURNING event.id
+UPDATE ringback_event event SET lease_begun_at = $3 FROM mine WHERE event.id = mine.id RETURNING event.id
+"""
+_BEGIN_ON_SQLITE = f"""
+UPDATE ringback_event SET lease_begun_at = $3 FROM json_each($1) wanted
+WHERE ringback_event.id = wanted.value AND +lease = $2 AND lease_begun_at IS NULL AND +due_at > $3 AND +{_WAITS}
+RETURNING ringback_event.id AS id
+"""
+
+
+_TAKE_BACK = """
+UPDATE ringback_event SET lease = NULL, due_at = next_attempt_at
+WHERE lease IS NOT NULL AND lease_begun_at IS NULL AND due_at <= $1
+"""
+_EXPIRED = """
+SELECT id, lease, lease_begun_at FROM ringback_event
+WHERE lease IS NOT NULL AND lease_begun_at IS NOT NULL AND due_at <= $1 ORDER BY due_at LIMIT $2
 """
 
 
@@ -223,33 +251,33 @@ async def picked_up(lease: UUID, event_ids: Sequence[UUID]) -> list[Event]:
     return sorted(mine, key=lambda event: (event.next_attempt_at, event.id))
 
 
-async def begin(lease: UUID, event_ids: Sequence[UUID], seconds: float) -> tuple[set[UUID], dt.datetime]:
-    """Make a claim the worker's own for `seconds`, just before sending.
+async def begin(lease: UUID, event_ids: Sequence[UUID]) -> set[UUID]:
+    """Note that events of a claim are about to be sent.
 
-    Returns the events that the lease still owned, which alone may be sent, and when the lease ends.
+    Returns those that the lease still owned, which alone may be sent.
     """
-    if on_postgres(Event._meta.db):
-        now = await clock.now()
-        ends = now + dt.timedelta(seconds=seconds)
-        rows = await fetch(Event._meta.db, _BEGIN, list(event_ids), lease, now, ends)
-        return {row["id"] for row in rows}, ends
-    async with in_transaction() as db:
-        now = await clock.now(db)
-        ends = now + dt.timedelta(seconds=seconds)
-        mine = Event.filter(id__in=event_ids, lease=lease, status__in=WAITING)
-        claimed = mine.filter(lease_begun_at__isnull=True, due_at__gt=now)
-        if await claimed.using_db(db).update(lease_begun_at=now, due_at=ends) == len(event_ids):
-            return set(event_ids), ends
-        begun = Event.filter(id__in=event_ids, lease=lease, lease_begun_at=now).using_db(db)
-        return set(await begun.values_list("id", flat=True)), ends  # type: ignore[arg-type]
+    db = Event._meta.db
+    statement = _BEGIN if on_postgres(db) else _BEGIN_ON_SQLITE
+    rows = await fetch(db, statement, many(db, event_ids), lease, await clock.now())
+    return {key_of(row["id"]) for row in rows}
 
 
-async def renew(lease: UUID, seconds: float) -> dt.datetime:
+async def renew(lease: UUID, event_ids: Sequence[UUID], seconds: float) -> dt.datetime:
     """Keep what was begun under a lease for `seconds` from now; returns when it ends. What has lapsed stays lapsed."""
     now = await clock.now()
     ends = now + dt.timedelta(seconds=seconds)
-    await Event.filter(lease=lease, lease_begun_at__isnull=False, due_at__gt=now).update(due_at=ends)
+    mine = Event.filter(id__in=event_ids, lease=lease, lease_begun_at__isnull=False, due_at__gt=now)
+    await mine.update(due_at=ends)
     return ends
+
+
+async def take_back(now: dt.datetime, lease_seconds: float) -> int:
+    """Make events due again that were claimed PICKUP_SECONDS ago, for `lease_seconds`, and that nobody began.
+
+    Returns how many there were.
+    """
+    claimed_until = now + dt.timedelta(seconds=max(lease_seconds - PICKUP_SECONDS, 0))
+    return await execute(Event._meta.db, _TAKE_BACK, claimed_until)
 
 
 async def hand_back(lease: UUID, event_ids: Sequence[UUID]) -> None:
@@ -258,34 +286,25 @@ async def hand_back(lease: UUID, event_ids: Sequence[UUID]) -> None:
     await mine.update(lease=None, lease_begun_at=None, due_at=F("next_attempt_at"))
 
 
-async def still_leased(event_ids: Collection[UUID], leases: Collection[UUID]) -> set[UUID]:
-    """Those of the events that one of these leases still owns."""
-    owned = Event.filter(id__in=event_ids, lease__in=leases)
-    return set(await owned.values_list("id", flat=True))  # type: ignore[arg-type]
+async def still_leased(leases: Mapping[UUID, UUID]) -> set[UUID]:
+    """Those of the events that their leases, given by event, still own."""
+    db = Event._meta.db
+    rows = await fetch(db, f"SELECT id, lease FROM ringback_event WHERE {among(db, 'id', 1)}", many(db, leases))
+    found = ((key_of(row["id"]), row["lease"]) for row in rows)
+    return {key for key, lease in found if lease is not None and key_of(lease) == leases[key]}
 
 
 async def expired(now: dt.datetime, limit: int) -> list[Expired]:
     """Events whose lease ended after their worker began."""
-    rows = await (
-        Event.filter(due_at__lte=now, lease__isnull=False, lease_begun_at__isnull=False)
-        .order_by("due_at")
-        .limit(limit)
-        .values("id", "lease", "lease_begun_at")
-    )
-    return [Expired(row["id"], row["lease"], row["lease_begun_at"]) for row in rows]
+    found = []
+    for row in await fetch(Event._meta.db, _EXPIRED, now, limit):
+        begun_at = moment_of(row["lease_begun_at"])
+        assert begun_at is not None, "the statement asks for it"
+        found.append(Expired(key_of(row["id"]), key_of(row["lease"]), begun_at))
+    return found
 
 
 async def expire_all() -> int:
     """End every lease now: for a program that knows itself to be the only worker. Returns how many there were."""
     now = await clock.now()
     return await Event.filter(lease__isnull=False).update(due_at=now)
-
-
-def _without(held: Held, events: QuerySet[Event]) -> QuerySet[Event]:
-    if held.webhook_ids:
-        events = events.filter(webhook_id__not_in=list(held.webhook_ids))
-    if held.suspects:
-        events = events.filter(abandoned_in_a_row__lt=SUSPECT_AFTER)
-    if held.retries:
-        events = events.exclude(status=EventStatus.RETRYING, lease__isnull=True)
-    return events

@@ -73,7 +73,6 @@ class Event(Model):
         table = "ringback_event"
         app = "ringback"
         indexes = (
-            Index(fields=("due_at",)),
             Index(fields=("webhook_id", "id")),
             Index(fields=("change_id",)),
             Index(fields=("status", "id")),

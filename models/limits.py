@@ -71,19 +71,17 @@ def free_at(limits: Limits, now: dt.datetime) -> dt.datetime:
     return limits.last_slot_at + limits.interval - dt.timedelta(seconds=FREE_SECONDS)
 
 
-async def read(webhook_ids: Collection[UUID], now: dt.datetime, bound: int) -> dict[UUID, Limits]:
+async def read(webhook_ids: Collection[UUID], bound: int) -> dict[UUID, Limits]:
     """The limits of these webhooks; `bound` is that of webhooks without one of their own."""
-    return await _read(Event._meta.db, webhook_ids, now, bound, "")
+    return await _read(Event._meta.db, webhook_ids, bound, "")
 
 
-async def lock(
-    db: BaseDBAsyncClient, webhook_ids: Collection[UUID], now: dt.datetime, bound: int
-) -> dict[UUID, Limits]:
+async def lock(db: BaseDBAsyncClient, webhook_ids: Collection[UUID], bound: int) -> dict[UUID, Limits]:
     """The same, and nobody else claims for these webhooks until the transaction ends.
 
     Those for which somebody else is claiming at this moment are left out.
     """
-    return await _read(db, webhook_ids, now, bound, "FOR NO KEY UPDATE SKIP LOCKED" if on_postgres(db) else "")
+    return await _read(db, webhook_ids, bound, "FOR NO KEY UPDATE SKIP LOCKED" if on_postgres(db) else "")
 
 
 async def save_slots(db: BaseDBAsyncClient, slots: Mapping[UUID, dt.datetime]) -> None:
@@ -95,13 +93,11 @@ async def save_slots(db: BaseDBAsyncClient, slots: Mapping[UUID, dt.datetime]) -
         await db.execute_many("UPDATE ringback_webhook SET last_slot_at = ? WHERE id = ?", values)
 
 
-async def _read(
-    db: BaseDBAsyncClient, webhook_ids: Collection[UUID], now: dt.datetime, bound: int, lock: str
-) -> dict[UUID, Limits]:
+async def _read(db: BaseDBAsyncClient, webhook_ids: Collection[UUID], bound: int, lock: str) -> dict[UUID, Limits]:
     keys = many(db, webhook_ids)
     rows = await fetch(db, f"{_LIMITS} WHERE {among(db, 'id', 1)} {lock}", keys)
     # A statement of its own: it must see what those have committed who held the lock before.
-    counts = await fetch(db, _UNDER_WAY.format(among(db, "webhook_id", 1)), keys, now)
+    counts = await fetch(db, _UNDER_WAY.format(among(db, "webhook_id", 1)), keys)
     under_way = {key_of(row["webhook_id"]): row["events"] for row in counts}
     limits = ((key_of(row["id"]), row) for row in rows)
     return {key: _limits(row, under_way.get(key, 0), bound) for key, row in limits}
@@ -112,10 +108,9 @@ UPDATE ringback_webhook webhook SET last_slot_at = given.slot
 FROM unnest($1::uuid[], $2::timestamptz[]) given(id, slot) WHERE webhook.id = given.id
 """
 _LIMITS = "SELECT id, max_concurrency, rate_limit_per_second, last_slot_at FROM ringback_webhook"
-#: A claim that lapsed before anybody began it is worth nothing.
 _UNDER_WAY = """
 SELECT webhook_id, count(*) AS events FROM ringback_event
-WHERE lease IS NOT NULL AND {} AND (lease_begun_at IS NOT NULL OR due_at > $2) GROUP BY webhook_id
+WHERE lease IS NOT NULL AND {} GROUP BY webhook_id
 """
 
 

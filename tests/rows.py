@@ -37,18 +37,18 @@ async def event(of: Webhook, *, due_in: float = 0.0, **fields: Any) -> Event:
     )
 
 
-async def claimed(*events: Event) -> UUID:
+async def claimed(*events: Event, seconds: float = 45.0) -> UUID:
     """Claim the events as one batch; returns the lease."""
     batch = [Due(e.id, e.webhook_id, e.next_attempt_at or await clock.now()) for e in events]
-    ((lease, taken),) = (await claims.claim([batch], await clock.now())).batches
+    ((lease, taken),) = (await claims.claim([batch], await clock.now(), lease_seconds=seconds)).batches
     assert len(taken) == len(events)
     return lease
 
 
 async def begun(*events: Event, seconds: float = 45.0) -> UUID:
     """Claim and begin the events as one batch; returns the lease."""
-    lease = await claimed(*events)
-    mine, _ = await claims.begin(lease, [e.id for e in events], seconds)
+    lease = await claimed(*events, seconds=seconds)
+    mine = await claims.begin(lease, [e.id for e in events])
     assert mine == {e.id for e in events}
     return lease
 

@@ -221,19 +221,20 @@ async def test_what_the_dispatcher_and_the_recorder_do(
         return await check(monkeypatch, what, work)
 
     await run("next_due", lambda: claims.next_due(held))
-    firsts, retries = await run("due", lambda: claims.due(later, now, 100, held))
+    firsts, retries = await run("due", lambda: claims.due(later, 100, held))
     assert (len(firsts), retries) == (30, [])
     ((lease, taken),) = (await run("claim", lambda: claims.claim([firsts], now))).batches
-    await run("limits", lambda: limits.read([webhook.id for webhook in webhooks], now, 50))
+    await run("limits", lambda: limits.read([webhook.id for webhook in webhooks], 50))
     ids = [d.event_id for d in taken]
     assert len(ids) == 30
     assert len(await run("picked_up", lambda: claims.picked_up(lease, ids))) == 30
-    begun, _ = await run("begin", lambda: claims.begin(lease, ids[:20], 45))
+    begun = await run("begin", lambda: claims.begin(lease, ids[:20]))
     assert len(begun) == 20
-    await run("renew", lambda: claims.renew(lease, 45))
+    await run("renew", lambda: claims.renew(lease, ids[:20], 45))
     await run("hand_back", lambda: claims.hand_back(lease, ids[20:]))
+    assert await run("take_back", lambda: claims.take_back(now, 45)) == 0
     assert await run("expired", lambda: claims.expired(now, 100)) == []
-    await run("still_leased", lambda: claims.still_leased(ids, {lease}))
+    await run("still_leased", lambda: claims.still_leased(dict.fromkeys(ids, lease)))
     results = [rows.result(event, lease, ended_at=now) for event in made if event.id in begun]
     await run("record", lambda: recorder.write(results))
     assert await Attempt.filter(event_id__in=begun).count() == 20

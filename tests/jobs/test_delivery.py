@@ -63,6 +63,7 @@ class Bench:
 
     def __init__(self, recorder: Recorder, lease_seconds: float = 45.0, places: int = 1_000) -> None:
         self.endpoint = Endpoint()
+        self.lease_seconds = lease_seconds
         self.finished: list[UUID] = []
         self.deliverer = Deliverer(
             self.endpoint,
@@ -75,7 +76,7 @@ class Bench:
         )
 
     async def take(self, *events: Event) -> UUID:
-        lease = await rows.claimed(*events)
+        lease = await rows.claimed(*events, seconds=self.lease_seconds)
         await self.deliverer.take(lease, [e.id for e in events])
         return lease
 
@@ -236,10 +237,15 @@ async def test_own_inboxes_are_sent_to_unguarded_after_rendering(bench: Bench) -
 # ------------------------------------------------------------------------------------------------------- lost claims
 
 
+async def taken_back() -> None:
+    """What is claimed at the moment, and not begun, is due again."""
+    assert await claims.take_back(await clock.now() + dt.timedelta(seconds=claims.PICKUP_SECONDS), 45) > 0
+
+
 async def test_a_stale_worker_sends_nothing(bench: Bench) -> None:
     event = await rows.event(await rows.webhook())
     stale = await rows.claimed(event)
-    await Event.filter(id=event.id).update(due_at=await clock.now())
+    await taken_back()
     await rows.claimed(await rows.stored(event))
     await bench.deliverer.take(stale, [event.id])
     await bench.idle()
@@ -250,7 +256,7 @@ async def test_a_stale_worker_sends_nothing(bench: Bench) -> None:
 async def test_a_worker_that_lost_its_claim_while_it_waited_sends_nothing(bench: Bench) -> None:
     event = await rows.event(await rows.webhook(), due_in=0.6)
     await bench.take(event)
-    await Event.filter(id=event.id).update(due_at=await clock.now() - dt.timedelta(seconds=1))
+    await taken_back()
     owner = await rows.claimed(await rows.stored(event))
     await bench.idle()
     assert bench.endpoint.requests == []
@@ -265,8 +271,19 @@ async def test_the_same_message_twice_is_sent_once(bench: Bench) -> None:
     assert len(bench.endpoint.requests) == 1
 
 
-async def test_nothing_is_sent_under_a_lease_that_has_lapsed(recorder: Recorder) -> None:
-    bench = Bench(recorder, lease_seconds=0.0)
+async def test_nothing_is_sent_under_a_lease_that_has_lapsed(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = claims.begin
+
+    async def begin_and_wait(*args: Any) -> set[UUID]:
+        begun = await begin(*args)
+        await asyncio.sleep(0.5)
+        return begun
+
+    monkeypatch.setattr(claims, "begin", begin_and_wait)
+    bench = Bench(recorder, lease_seconds=0.4)
+    monkeypatch.setattr(bench.deliverer, "_lease_seconds", 45.0)  # which is so not renewed
     event = await rows.event(await rows.webhook())
     await bench.take(event)
     await bench.idle()

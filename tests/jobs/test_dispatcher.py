@@ -158,6 +158,7 @@ async def dispatcher(handed: Handed, recorder: Recorder) -> AsyncIterator[Dispat
 @pytest.fixture
 def _no_poll(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatching, "POLL_SECONDS", 60.0)
+    monkeypatch.setattr(dispatching, "LOST_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("_no_poll", "dispatcher")
@@ -321,7 +322,10 @@ async def test_a_broker_that_is_away_has_its_batches_due_again_at_once(recorder:
     assert handed.events == [event.id]
 
 
-async def test_places_that_others_have_freed_are_found_out(handed: Handed, recorder: Recorder) -> None:
+async def test_places_that_others_have_freed_are_found_out(
+    handed: Handed, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatching, "ASK_SECONDS", 0.0)
     webhook = await rows.webhook()
     events = [await rows.event(webhook) for _ in range(4)]
     made = Dispatcher(handed, recorder, places=4, alone=False)
@@ -334,7 +338,6 @@ async def test_places_that_others_have_freed_are_found_out(handed: Handed, recor
     now = await clock.now()
     delivered = Delivered(Answer(200, (), b""))
     await write([Result(e.id, lease, delivered, started_at=now, ended_at=now, duration_ms=1) for e in events[:2]])
-    made._asked_at = 0.0
     await made._round()
     assert handed.events == [e.id for e in events]
 

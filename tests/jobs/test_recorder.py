@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -132,7 +133,8 @@ async def test_a_bulk_of_results_is_written_in_one_transaction_with_a_few_statem
     lease = await rows.begun(*events)
     now = await later()
     with counted() as statements:
-        await write([result(e, lease, OK if i % 2 else rows.REFUSED, ended_at=now) for i, e in enumerate(events)])
+        results = (result(e, lease, OK if i % 2 else rows.REFUSED, ended_at=now) for i, e in enumerate(events))
+        await write([replace(r, begun=e) for r, e in zip(results, events, strict=True)])
     assert [s[:6] for s in statements] == ["SELECT", "SELECT", "INSERT", "UPDATE", "INSERT"]
     assert await Attempt.all().count() == 60
     assert await Event.filter(status=EventStatus.SUCCEEDED).count() == 30
@@ -156,6 +158,16 @@ async def test_the_result_of_a_lost_lease_is_dropped_and_the_others_are_written(
     assert await rows.log_of(taken) == []
     stored = await rows.stored(taken)
     assert (stored.status, stored.lease, stored.attempt_count) == (EventStatus.PENDING, new_owner, 0)
+
+
+async def test_what_became_of_an_event_while_its_attempt_was_under_way_counts() -> None:
+    event = await rows.event(await rows.webhook())
+    lease = await rows.begun(event)
+    begun = await rows.stored(event)
+    await Event.filter(id=event.id).update(status=EventStatus.CANCELLED, next_attempt_at=None)
+    await write([replace(result(event, lease, rows.REFUSED, ended_at=await later()), begun=begun)])
+    stored = await rows.stored(event)
+    assert (stored.status, stored.attempt_count, stored.next_attempt_at) == (EventStatus.CANCELLED, 1, None)
 
 
 async def test_of_two_results_for_one_lease_the_first_counts() -> None:

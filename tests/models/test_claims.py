@@ -25,7 +25,7 @@ async def due_ids(until: float = 0.5, held: Held = claims.NOTHING_HELD) -> list[
 
 
 async def look(now: dt.datetime, until: float = 0.5, limit: int = 100, held: Held = claims.NOTHING_HELD) -> list[Due]:
-    firsts, retries = await claims.due(soon(now, until), now, limit, held)
+    firsts, retries = await claims.due(soon(now, until), limit, held)
     return sorted([*firsts, *retries], key=lambda d: d.next_attempt_at)
 
 
@@ -44,14 +44,14 @@ async def test_due_events_come_in_the_order_of_their_moments() -> None:
     overdue = await rows.event(webhook, due_in=-60, status=EventStatus.RETRYING, abandoned_in_a_row=2)
     await rows.event(webhook, due_in=5)
     now = await clock.now()
-    assert await claims.due(soon(now), now, 100) == (
+    assert await claims.due(soon(now), 100) == (
         [
             Due(first.id, webhook.id, first.next_attempt_at or now),
             Due(late.id, webhook.id, late.next_attempt_at or now),
         ],
         [Due(overdue.id, webhook.id, overdue.next_attempt_at or now, suspect=True, retry=True)],
     )
-    assert [[d.event_id for d in found] for found in await claims.due(soon(now), now, 1)] == [[first.id], [overdue.id]]
+    assert [[d.event_id for d in found] for found in await claims.due(soon(now), 1)] == [[first.id], [overdue.id]]
 
 
 async def test_what_is_held_is_neither_due_nor_next() -> None:
@@ -99,15 +99,15 @@ async def test_two_claimers_get_disjoint_events() -> None:
     assert (await claims.claim([seen], now)).batches == []
 
 
-async def test_a_claim_is_short_and_each_batch_has_its_own_lease() -> None:
+async def test_each_batch_has_its_own_lease() -> None:
     webhook = await rows.webhook()
     one, two = await rows.event(webhook), await rows.event(webhook)
     now = await clock.now()
     seen = await look(now)
-    (first, _), (second, _) = (await claims.claim([seen[:1], seen[1:]], now)).batches
+    (first, _), (second, _) = (await claims.claim([seen[:1], seen[1:]], now, lease_seconds=60)).batches
     stored = await rows.stored(one)
     assert (stored.lease, stored.lease_begun_at) == (first, None)
-    assert stored.due_at == now + dt.timedelta(seconds=PICKUP_SECONDS)
+    assert stored.due_at == now + dt.timedelta(seconds=60)
     assert stored.next_attempt_at == one.next_attempt_at
     assert (await rows.stored(two)).lease == second != first
     assert await due_ids() == []
@@ -125,15 +125,17 @@ async def test_a_claim_that_nobody_began_is_claimed_again_and_the_former_one_is_
     event = await rows.event(await rows.webhook())
     lost = await rows.claimed(event)
     assert await due_ids() == []
-    await age(event, 1)
+    now = await clock.now()
+    assert await claims.take_back(now + dt.timedelta(seconds=PICKUP_SECONDS - 1), 45) == 0
+    assert await claims.take_back(now + dt.timedelta(seconds=PICKUP_SECONDS), 45) == 1
     assert await due_ids() == [event.id]
     assert await claims.expired(await clock.now(), 100) == []
     found = await rows.claimed(await rows.stored(event))
     assert await claims.picked_up(lost, [event.id]) == []
-    assert (await claims.begin(lost, [event.id], 45))[0] == set()
+    assert await claims.begin(lost, [event.id]) == set()
     await claims.hand_back(lost, [event.id])
     assert (await rows.stored(event)).lease == found
-    assert (await claims.begin(found, [event.id], 45))[0] == {event.id}
+    assert await claims.begin(found, [event.id]) == {event.id}
     assert await rows.attempts(event) == []
 
 
@@ -145,15 +147,14 @@ async def test_an_event_is_begun_once() -> None:
     one, two = await rows.event(webhook, due_in=0.1), await rows.event(webhook)
     lease = await rows.claimed(one, two)
     assert [e.id for e in await claims.picked_up(lease, [one.id, two.id])] == [two.id, one.id]
-    before = await clock.now()
-    begun, ends = await claims.begin(lease, [two.id], 45)
-    assert begun == {two.id}
-    assert 45 <= (ends - before).total_seconds() < 46
+    before = await rows.stored(two)
+    asked_at = await clock.now()
+    assert await claims.begin(lease, [two.id]) == {two.id}
     stored = await rows.stored(two)
-    assert (stored.due_at, stored.lease) == (ends, lease)
-    assert stored.lease_begun_at == ends - dt.timedelta(seconds=45)
-    assert (await claims.begin(lease, [one.id, two.id], 45))[0] == {one.id}
-    assert (await claims.begin(lease, [one.id, two.id], 45))[0] == set()
+    assert (stored.due_at, stored.lease) == (before.due_at, lease)
+    assert stored.lease_begun_at is not None and asked_at <= stored.lease_begun_at <= await clock.now()
+    assert await claims.begin(lease, [one.id, two.id]) == {one.id}
+    assert await claims.begin(lease, [one.id, two.id]) == set()
     assert await claims.picked_up(lease, [one.id, two.id]) == []
 
 
@@ -162,7 +163,7 @@ async def test_two_workers_with_the_same_message_begin_an_event_once() -> None:
     events = [await rows.event(webhook) for _ in range(10)]
     ids = [e.id for e in events]
     lease = await rows.claimed(*events)
-    (one, _), (two, _) = await asyncio.gather(claims.begin(lease, ids, 45), claims.begin(lease, ids, 45))
+    one, two = await asyncio.gather(claims.begin(lease, ids), claims.begin(lease, ids))
     assert sorted(map(len, (one, two))) == [0, 10]
 
 
@@ -172,7 +173,7 @@ async def test_an_event_that_ended_meanwhile_is_not_begun(status: EventStatus) -
     lease = await rows.claimed(event)
     await Event.filter(id=event.id).update(status=status)
     assert await claims.picked_up(lease, [event.id]) == []
-    assert (await claims.begin(lease, [event.id], 45))[0] == set()
+    assert await claims.begin(lease, [event.id]) == set()
 
 
 # --------------------------------------------------------------------------------------------------- renew, hand back
@@ -182,10 +183,10 @@ async def test_renewing_keeps_what_was_begun_and_nothing_else() -> None:
     webhook = await rows.webhook()
     begun, claimed, foreign = [await rows.event(webhook) for _ in range(3)]
     lease = await rows.claimed(begun, claimed)
-    await claims.begin(lease, [begun.id], 1)
+    await claims.begin(lease, [begun.id])
     await rows.begun(foreign, seconds=7)
     untouched = [(await rows.stored(e)).due_at for e in (claimed, foreign)]
-    ends = await claims.renew(lease, 45)
+    ends = await claims.renew(lease, [begun.id, claimed.id, foreign.id], 45)
     assert (await rows.stored(begun)).due_at == ends
     assert 44 < (ends - await clock.now()).total_seconds() <= 45
     assert [(await rows.stored(e)).due_at for e in (claimed, foreign)] == untouched
@@ -196,7 +197,7 @@ async def test_a_lapsed_lease_is_not_renewed() -> None:
     lease = await rows.begun(event)
     await age(event, 0.1)
     lapsed = (await rows.stored(event)).due_at
-    await claims.renew(lease, 45)
+    await claims.renew(lease, [event.id], 45)
     assert (await rows.stored(event)).due_at == lapsed
 
 
@@ -204,7 +205,7 @@ async def test_what_is_handed_back_is_due_at_its_moment_again() -> None:
     webhook = await rows.webhook()
     waiting, begun, cancelled = [await rows.event(webhook, due_in=0.3) for _ in range(3)]
     lease = await rows.claimed(waiting, begun, cancelled)
-    await claims.begin(lease, [begun.id, cancelled.id], 45)
+    await claims.begin(lease, [begun.id, cancelled.id])
     await Event.filter(id=cancelled.id).update(status=EventStatus.CANCELLED, next_attempt_at=None)
     await claims.hand_back(lease, [waiting.id, begun.id, cancelled.id])
     for event in (waiting, begun):
@@ -245,6 +246,7 @@ async def test_the_only_worker_ends_all_leases_when_it_starts() -> None:
     await rows.claimed(claimed)
     await rows.begun(begun)
     assert await claims.expire_all() == 2
+    assert await claims.take_back(await clock.now(), 45) == 1
     assert await due_ids() == [free.id, claimed.id]
     assert [e.event_id for e in await claims.expired(await clock.now(), 100)] == [begun.id]
 

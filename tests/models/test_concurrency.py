@@ -84,7 +84,7 @@ async def test_claimers_at_the_same_time_get_disjoint_events(database: Settings)
 
     async def claim() -> list[Any]:
         mine: list[Any] = []
-        while due := (await claims.due(now, now, 20))[0]:
+        while due := (await claims.due(now, 20))[0]:
             for _, batch in (await claims.claim([due[:10], due[10:]], now, 1_000)).batches:
                 mine += [d.event_id for d in batch]
         return mine

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from ringback.models import claims, clock, limits
-from ringback.models.claims import Claimed, Due
+from ringback.models.claims import PICKUP_SECONDS, Claimed, Due
 from ringback.models.event import Event
 from ringback.models.limits import Limits, free_at, grant, is_full
 from ringback.models.states import EventStatus
@@ -91,7 +91,7 @@ async def waiting(of: Webhook, events: int, **fields: object) -> list[Event]:
 
 async def claim_all(bound: int = 50) -> Claimed:
     now = await clock.now()
-    firsts, retries = await claims.due(now, now, 1_000)
+    firsts, retries = await claims.due(now, 1_000)
     return await claims.claim([[*firsts, *retries]], now, bound)
 
 
@@ -116,10 +116,10 @@ async def test_a_claim_takes_no_more_than_the_bound_leaves_and_the_earliest_firs
     assert second.limits == first.limits
     assert await Event.filter(lease__isnull=False).count() == 5
     lease = first.batches[0][0]
-    await claims.begin(lease, ids(of_plain[:3]), 45)
+    await claims.begin(lease, ids(of_plain[:3]))
     await claims.hand_back(lease, [of_own[1].id])
     assert ids(events_of(await claim_all(bound=4))) == [of_own[1].id, of_plain[3].id]
-    assert (await limits.read([plain.id, own.id], await clock.now(), 4)) == {plain.id: Limits(0), own.id: Limits(0)}
+    assert (await limits.read([plain.id, own.id], 4)) == {plain.id: Limits(0), own.id: Limits(0)}
 
 
 @pytest.mark.every_database
@@ -138,12 +138,12 @@ async def test_a_bound_that_was_lowered_lets_nothing_go_until_enough_have_ended(
 
 @pytest.mark.every_database
 @pytest.mark.usefixtures("database")
-async def test_claims_that_lapsed_before_anybody_began_them_do_not_count_and_cannot_be_begun() -> None:
+async def test_claims_that_were_taken_back_do_not_count_and_cannot_be_begun() -> None:
     webhook = await rows.webhook()
     events = await waiting(webhook, 4)
     lost = (await claim_all(bound=2)).batches[0][0]
-    await Event.filter(lease=lost).update(due_at=await clock.now())
-    assert (await claims.begin(lost, ids(events[:2]), 45))[0] == set()
+    assert await claims.take_back(await clock.now() + dt.timedelta(seconds=PICKUP_SECONDS), 45) == 2
+    assert await claims.begin(lost, ids(events[:2])) == set()
     found = await claim_all(bound=2)
     assert len(events_of(found)) == 2
     assert found.batches[0][0] != lost
@@ -156,7 +156,7 @@ async def test_those_who_claim_at_the_same_time_keep_within_the_bound_together()
     await waiting(webhook, 40)
     one = await waiting(other, 1)
     now = await clock.now()
-    firsts, _ = await claims.due(now, now, 100)
+    firsts, _ = await claims.due(now, 100)
     parts = [[[d for d in firsts[part::8] if d.webhook_id == webhook.id]] for part in range(8)]
     claimed = await asyncio.gather(*(claims.claim(part, now, 50) for part in parts), claims.claim([[
         d for d in firsts if d.webhook_id == other.id]], now, 50))  # fmt: skip
@@ -198,7 +198,7 @@ async def test_those_who_claim_at_the_same_time_share_the_rate() -> None:
     webhook = await rows.webhook(rate_limit_per_second=10)
     await waiting(webhook, 40)
     now = await clock.now()
-    firsts, _ = await claims.due(now, now, 100)
+    firsts, _ = await claims.due(now, 100)
     claimed = await asyncio.gather(*(claims.claim([firsts[part::8]], now, 50) for part in range(8)))
     moments = sorted(d.next_attempt_at for each in claimed for d in events_of(each))
     # Five when one of them found the webhook free, and the others found it locked.
