@@ -73,7 +73,18 @@ def _redis_broker(url: str) -> dramatiq.Broker:
             'RINGBACK_BROKER_URL names Redis, but its driver is missing: pip install "ringback[redis]"'
         ) from error
     client = redis.Redis.from_url(url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS)
-    return RedisBroker(  # type: ignore[no-untyped-call]
+
+    class Broker(RedisBroker):
+        """Dramatiq's, which looks seldom for delayed messages: there are none, the schedule is the database's."""
+
+        def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> dramatiq.Consumer:
+            """Whoever asks for the messages of a queue."""
+            if queue_name == dramatiq.common.dq_name(queue_name):
+                return super().consume(queue_name, prefetch, WORKER_TIMEOUT_MS)
+            # What waits here for a thread could be under way elsewhere.
+            return super().consume(queue_name, REMOTE_THREADS, timeout)
+
+    return Broker(  # type: ignore[no-untyped-call]
         client=client,
         middleware=[],
         namespace=NAMESPACE,

@@ -34,6 +34,8 @@ logger = structlog.get_logger("ringback.delivery")
 
 #: How long a database that fails is left alone before an event is handed back, in seconds.
 PAUSE_SECONDS = 1.0
+#: So many attempts are started, then the loop has its turn: answers are read meanwhile, and their connections free.
+STARTED_AT_ONCE = 25
 #: Events whose moment is so near are sent with those whose moment has come, in seconds.
 SAME_MOMENT_SECONDS = 0.005
 
@@ -70,6 +72,7 @@ class _Lease:
     def __init__(self, key: UUID, ends: dt.datetime) -> None:
         self.key = key
         self.ends = ends
+        self.db = Event._meta.db
         self.begun: set[UUID] = set()
         self._closed = asyncio.Event()
 
@@ -180,18 +183,33 @@ class Deliverer:
                 while waiting and await self._reaches(_due(waiting[0])):
                     group = _due_now(waiting, await clock.now())
                     webhooks = await self._begin(lease, group)
-                    for delivery in group:
-                        webhook = webhooks.get(delivery.event.id)
-                        if webhook is None:
-                            self._finished(delivery.event.id)
-                        else:
-                            attempts.create_task(self._attempt(lease, delivery, webhook))
+                    await self._start(lease, attempts, [(d, webhooks.get(d.event.id)) for d in group])
                 await self._hand_back(lease, [d.event.id for d in waiting])
                 waiting.clear()
             await lease.closed()
         finally:
             renewal.cancel()
             self._forget([d.event.id for d in waiting])
+
+    async def _start(
+        self, lease: _Lease, attempts: asyncio.TaskGroup, begun: Sequence[tuple[Delivery, Webhook | None]]
+    ) -> None:
+        """Start the attempts of a group, a few at a time."""
+        started = 0
+        try:
+            for delivery, webhook in begun:
+                started += 1
+                if webhook is None:
+                    self._finished(delivery.event.id)
+                else:
+                    attempts.create_task(self._attempt(lease, delivery, webhook))
+                if started % STARTED_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            rest = [d.event.id for d, webhook in begun[started:] if webhook is not None]
+            await self._hand_back(lease, rest)
+            lease.begun -= set(rest)
+            raise
 
     async def _reaches(self, moment: dt.datetime) -> bool:
         """Wait for a moment; False when the program stops before it has come."""
@@ -245,7 +263,7 @@ class Deliverer:
         started_at: dt.datetime | None = None  # set when the endpoint may learn of it
         try:
             prepared = await self._prepare(delivery, webhook)
-            started_at = await clock.now()
+            started_at = await clock.now(lease.db)
             if started_at >= lease.ends:
                 logger.warning("lease lost before sending", action="deliver", lease=str(lease.key))
                 return None

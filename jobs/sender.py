@@ -7,13 +7,12 @@ What this promises, and how:
   refuses early too: there the name is known, so the sentence can say it. Of a name with public and private addresses
   only the public ones are tried.
 - One `send` puts at most one request on the wire, whatever becomes of its connection.
-- One clock, `asyncio.timeout`, covers everything: DNS, waiting for a place in the pool, connecting, TLS, a dripping
-  body. (aiohttp's own rounds timeouts of 5 s and more up to whole seconds of the loop's clock.)
+- One deadline covers everything: DNS, waiting for a place in the pool, connecting, TLS, a dripping body. (aiohttp's own
+  rounds timeouts of 5 s and more up to whole seconds of the loop's clock.)
 - No answer can fill the memory: at most MAX_RESPONSE_BYTES are read, and as many decoded; what is longer is cut off.
 - Nothing is kept between requests but idle connections: no cookies; no proxy and no netrc from the environment.
 """
 
-import asyncio
 import re
 import socket
 import ssl
@@ -31,6 +30,7 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from ringback.jobs.connections import GuardedResolver, Refused, new_pool, trusted_tls
+from ringback.jobs.deadlines import Deadline, Deadlines
 from ringback.jobs.exchange import Headers, Pool, read_head, sent_headers, write
 from ringback.jobs.failures import EXPECTED, outcome_of
 from ringback.jobs.names import Lookup, default_lookup
@@ -88,6 +88,7 @@ class Sender:
         self._policy = policy
         #: The hosts of a few webhooks, over and over.
         self._refusal_for_host = lru_cache(4_096)(policy.refusal_for_host)
+        self._deadlines = Deadlines()
         self._lookup = lookup
         self._tls = tls or trusted_tls()
 
@@ -125,7 +126,8 @@ class Sender:
             outcome: Outcome = refusal
         else:
             pool = self._unguarded if unguarded else self._guarded
-            outcome = await _exchange(pool, request, timeout_seconds, accepts, progress)
+            deadline = self._deadlines.within(timeout_seconds)
+            outcome = await _exchange(pool, request, deadline, accepts, progress)
         return Sent(outcome, progress.headers_sent, round((time.monotonic() - started) * 1000))
 
     def _guarded_socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
@@ -162,13 +164,12 @@ class _Progress:
 async def _exchange(
     pool: Pool,
     request: OutgoingRequest,
-    timeout_seconds: float,
+    deadline: Deadline,
     accepts: Callable[[int], bool],
     progress: _Progress,
 ) -> Outcome:
-    clock = asyncio.timeout(timeout_seconds)
     try:
-        async with clock:
+        async with deadline:
             connection = await pool.connect(request.url)
             writing = None
             try:
@@ -184,8 +185,8 @@ async def _exchange(
                 # One that was given back already does not notice.
                 connection.close()
     except EXPECTED as error:
-        if clock.expired():
-            return TimedOut(f"No complete answer within {timeout_seconds:g} s.", progress.partial_answer())
+        if deadline.expired:
+            return TimedOut(f"No complete answer within {deadline.seconds:g} s.", progress.partial_answer())
         return outcome_of(error, request.url, progress.partial_answer())
     return complaint or judge(progress.answer(whole=True), accepts)
 

@@ -9,6 +9,7 @@ import math
 import re
 import secrets as randomness
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, cast
 from uuid import UUID
 
@@ -55,6 +56,7 @@ def least_key_at(moment: dt.datetime, seconds: float = 0) -> UUID:
     return UUID(int=min(max(milliseconds, 0), 2**48 - 1) << 80)
 
 
+@lru_cache(4_096)
 def encode(prefix: str, key: UUID) -> str:
     """The TypeID of a key."""
     return str(TypeID.from_uuid(cast(Any, key), prefix))  # its types know only uuid_utils, its code any UUID

@@ -17,7 +17,7 @@ from tortoise.fields.data import CharEnumFieldInstance
 from tortoise.models import Model
 from tortoise.queryset import QuerySet
 
-from ringback.models.statements import fetch, on_postgres
+from ringback.models.statements import fetch_rows, on_postgres
 
 M = TypeVar("M", bound=Model)
 Decode: TypeAlias = Callable[[Any], Any]
@@ -26,8 +26,9 @@ Decode: TypeAlias = Callable[[Any], Any]
 async def load(db: BaseDBAsyncClient, model: type[M], which: str, *values: Any) -> list[M]:
     """The rows that `which` (a WHERE and what may follow it, with parameters `$1`, …) selects, as instances."""
     columns, named = _columns(model), ", ".join(f'"{column}"' for column in _columns(model))
-    found = await fetch(db, f'SELECT {named} FROM "{model._meta.db_table}" WHERE {which}', *values)
-    return [_instance(model, list(columns.values()), row.values()) for row in found]
+    found = await fetch_rows(db, f'SELECT {named} FROM "{model._meta.db_table}" WHERE {which}', *values)
+    fields = list(columns.values())
+    return [_instance(model, fields, row) for row in found]
 
 
 async def load_by_id(db: BaseDBAsyncClient, model: type[M], keys: Sequence[UUID], more: str = "") -> dict[UUID, M]:

@@ -4,9 +4,9 @@ Parameters are written `$1`, `$2`, …; on SQLite they become `?1`, `?2`, …, a
 """
 
 import datetime as dt
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 import orjson
@@ -31,6 +31,12 @@ async def execute(db: BaseDBAsyncClient, statement: str, *values: Any) -> int:
 async def fetch(db: BaseDBAsyncClient, statement: str, *values: Any) -> list[dict[str, Any]]:
     """The rows that a statement gives."""
     return await db.execute_query_dict(*_for(db, statement, values))
+
+
+async def fetch_rows(db: BaseDBAsyncClient, statement: str, *values: Any) -> Sequence[Iterable[Any]]:
+    """The values of the rows that a statement gives, as the driver has them, in the order of their columns."""
+    _, rows = await db.execute_query(*_for(db, statement, values))
+    return cast(Sequence[Iterable[Any]], rows)
 
 
 def among(db: BaseDBAsyncClient, column: str, number: int) -> str:
