@@ -255,7 +255,7 @@ def batches(due: Sequence[Due]) -> list[list[Due]]:
     found: list[list[Due]] = []
     small: list[Due] = []
     for events in by_webhook.values():
-        if len(events) >= BATCH_EVENTS // 4:
+        if len(events) >= BATCH_EVENTS // 2:
             found += [events[start : start + BATCH_EVENTS] for start in range(0, len(events), BATCH_EVENTS)]
         else:
             small += events
