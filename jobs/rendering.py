@@ -142,7 +142,7 @@ def render(webhook: Webhook, event: Event, change: Change | None) -> Rendered:
     texts = _Texts(lambda: scope(item, outbox.facts(event, change)))
     if webhook.condition is not None and not event.is_test:
         _part("The condition", lambda: str(compile_condition(webhook.condition or "").holds(texts.names)))
-    url = _target(_part("The URL", lambda: texts.render(webhook.url)).strip())
+    url = _fixed_target(webhook.url) or _target(_part("The URL", lambda: texts.render(webhook.url)).strip())
     headers = [(name, _header(name, value, texts)) for name, value in webhook.headers]
     body = _body(webhook, item, texts)
     if body is not None:
@@ -170,6 +170,13 @@ def item_of(event: Event, change: Change | None) -> Mapping[str, Any]:
     if change is not None:
         return change.item
     return event.test_item or {}
+
+
+@lru_cache(1_024)
+def _fixed_target(template: str) -> URL | None:
+    """The URL of a template that holds no Liquid; None when it holds some, or cannot be used."""
+    text = compile_template(template).text
+    return None if text is None or check_url(text.strip()) else URL(text.strip())
 
 
 @lru_cache(1_024)
