@@ -75,14 +75,24 @@ def _redis_broker(url: str) -> dramatiq.Broker:
     client = redis.Redis.from_url(url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS)
 
     class Broker(RedisBroker):
-        """Dramatiq's, which looks seldom for delayed messages: there are none, the schedule is the database's."""
+        """Dramatiq's, which looks seldom for delayed messages: there are none, the schedule is the database's.
+
+        Others are asked for while `has_room` says so: what waits here could be under way elsewhere.
+        """
+
+        has_room: Callable[[], bool] = staticmethod(lambda: True)
 
         def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> dramatiq.Consumer:
             """Whoever asks for the messages of a queue."""
-            if queue_name == dramatiq.common.dq_name(queue_name):
-                return super().consume(queue_name, prefetch, WORKER_TIMEOUT_MS)
-            # What waits here for a thread could be under way elsewhere.
-            return super().consume(queue_name, REMOTE_THREADS, timeout)
+            delayed = queue_name == dramatiq.common.dq_name(queue_name)
+            return super().consume(queue_name, REMOTE_THREADS, WORKER_TIMEOUT_MS if delayed else timeout)
+
+        def do_fetch(self, queue_name: str, prefetch: int) -> list[bytes]:
+            """Messages, one at a time."""
+            if not self.has_room():
+                return []
+            fetched: list[bytes] = self._dispatch("fetch")(queue_name, 1)  # type: ignore[no-untyped-call]
+            return fetched
 
     return Broker(  # type: ignore[no-untyped-call]
         client=client,
@@ -115,8 +125,10 @@ class Deliveries:
     would only keep the message for ever.
     """
 
-    def __init__(self, broker: dramatiq.Broker, take: Take) -> None:
+    def __init__(self, broker: dramatiq.Broker, take: Take, has_room: Callable[[], bool] = lambda: True) -> None:
         self._take = take
+        if hasattr(broker, "has_room"):
+            broker.has_room = has_room
         self._loop = asyncio.get_running_loop()
         self._actor = dramatiq.actor(broker=broker, actor_name="deliver", queue_name=QUEUE)(self._run)
         # A server is talked to in a thread, always the same one: pika's connections belong to theirs.

@@ -113,7 +113,9 @@ class Deliverer:
         self._lease_seconds = lease_seconds
         self._tell_finished = finished
         self._places = places
+        #: The events that were picked up, and those of them whose attempts are under way.
         self._here: set[UUID] = set()
+        self._placed: set[UUID] = set()
         self._room = asyncio.Event()
         self._renderer = Renderer()
         self._stopping = asyncio.Event()
@@ -126,7 +128,7 @@ class Deliverer:
         places are taken it waits, so that other processes pick up what comes.
         """
         try:
-            await self._wait_for_room(len(event_ids))
+            await self._wait_while(lambda: not self.has_room())
             if self._stopping.is_set():
                 await claims.hand_back(lease, event_ids)
             deliveries = await self._load(lease, event_ids)
@@ -159,13 +161,18 @@ class Deliverer:
             hurried.cancel()
         self._renderer.close()
 
-    async def _wait_for_room(self, wanted: int) -> None:
-        while self._here and len(self._here) + wanted > self._places and not self._stopping.is_set():
+    def has_room(self) -> bool:
+        """Whether another batch is welcome; of a large one some events may have to wait here for a place."""
+        return len(self._here) < self._places
+
+    async def _wait_while(self, short: Callable[[], bool]) -> None:
+        while short() and not self._stopping.is_set():
             self._room.clear()
             await self._room.wait()
 
     def _finished(self, event_id: UUID) -> None:
         self._here.discard(event_id)
+        self._placed.discard(event_id)
         self._room.set()
         self._tell_finished(event_id)
 
@@ -180,8 +187,9 @@ class Deliverer:
         renewal = asyncio.create_task(self._renew(lease))
         try:
             async with asyncio.TaskGroup() as attempts:
-                while waiting and await self._reaches(_due(waiting[0])):
-                    group = _due_now(waiting, await clock.now())
+                while waiting and await self._reaches(_due(waiting[0])) and await self._finds_place():
+                    group = _due_now(waiting, await clock.now(), self._places - len(self._placed))
+                    self._placed.update(d.event.id for d in group)
                     webhooks = await self._begin(lease, group)
                     await self._start(lease, attempts, [(d, webhooks.get(d.event.id)) for d in group])
                 await self._hand_back(lease, [d.event.id for d in waiting])
@@ -210,6 +218,11 @@ class Deliverer:
             await self._hand_back(lease, rest)
             lease.begun -= set(rest)
             raise
+
+    async def _finds_place(self) -> bool:
+        """Wait for a place; False when the program stops before there is one."""
+        await self._wait_while(lambda: len(self._placed) >= self._places)
+        return not self._stopping.is_set()
 
     async def _reaches(self, moment: dt.datetime) -> bool:
         """Wait for a moment; False when the program stops before it has come."""
@@ -337,11 +350,11 @@ class Deliverer:
             self._finished(event_id)
 
 
-def _due_now(waiting: deque[Delivery], now: dt.datetime) -> list[Delivery]:
-    """Take the deliveries whose moment has come, or is so near that a check of their own is not worth it."""
+def _due_now(waiting: deque[Delivery], now: dt.datetime, most: int) -> list[Delivery]:
+    """Take deliveries whose moment has come, or is so near that a check of their own is not worth it; one at least."""
     soon = now + dt.timedelta(seconds=SAME_MOMENT_SECONDS)
     group = [waiting.popleft()]
-    while waiting and _due(waiting[0]) <= soon:
+    while waiting and len(group) < most and _due(waiting[0]) <= soon:
         group.append(waiting.popleft())
     return group
 

@@ -74,11 +74,12 @@ async def working(
                 sender, recorder, secrets, inboxes,
                 lease_seconds=settings.lease_seconds, finished=finished, places=places,
             )  # fmt: skip
-            deliveries = Deliveries(broker, deliverer.take)
+            deliveries = Deliveries(broker, deliverer.take, deliverer.has_room)
             dispatcher = Dispatcher(
                 deliveries.enqueue,
                 recorder,
-                places=places,
+                # What other processes have finished is known late; what is claimed meanwhile waits with the broker.
+                places=places + places // 2 if remote else places,
                 alone=not remote,
                 bound=settings.max_concurrency_per_webhook,
                 lease_seconds=settings.lease_seconds,

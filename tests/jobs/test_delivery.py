@@ -185,11 +185,12 @@ async def test_taking_returns_while_the_attempts_are_under_way(bench: Bench) -> 
 
 
 async def test_a_batch_for_which_there_is_no_room_waits(recorder: Recorder) -> None:
-    full = Bench(recorder, places=3)
+    full = Bench(recorder, places=2)
     webhook = await rows.webhook()
     events = [await rows.event(webhook) for _ in range(4)]
     full.endpoint.hold()
     await full.take(*events[:2])
+    await full.endpoint.arrived.wait()
     waiting = asyncio.create_task(full.take(*events[2:]))
     await asyncio.wait([waiting], timeout=0.2)
     assert not waiting.done()
@@ -198,6 +199,20 @@ async def test_a_batch_for_which_there_is_no_room_waits(recorder: Recorder) -> N
     await asyncio.wait_for(waiting, 10)
     await full.idle()
     assert [a.outcome for e in events for a in await rows.attempts(e)] == [OutcomeName.DELIVERED] * 4
+    await full.stop()
+
+
+async def test_no_more_attempts_are_under_way_than_there_are_places(recorder: Recorder) -> None:
+    full = Bench(recorder, places=3)
+    events = [await rows.event(await rows.webhook()) for _ in range(5)]
+    full.endpoint.hold()
+    await full.take(*events)
+    await asyncio.sleep(0.2)
+    assert len(full.endpoint.requests) == 3
+    assert [(await rows.stored(e)).lease_begun_at is not None for e in events] == [True] * 3 + [False] * 2
+    full.endpoint.release()
+    await full.idle()
+    assert len(full.endpoint.requests) == 5
     await full.stop()
 
 
