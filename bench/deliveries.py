@@ -108,7 +108,7 @@ def _hanging(bench: Bench, scale: Scale) -> Measured:
 
 
 #: Attempts under way in one worker process, where that is to be what limits it.
-CONCURRENCY = 50
+CONCURRENCY = 25
 
 
 def _processes(bench: Bench, scale: Scale) -> Measured:

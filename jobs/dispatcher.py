@@ -47,7 +47,7 @@ ASK_SECONDS, ASK_EVENTS = 0.02, 200
 #: How often claims and leases that ended are looked for, in seconds.
 LOST_SECONDS = 0.5
 #: The least time between two claims while places or limits are short, in seconds: a few events make a poor batch.
-GATHER_SECONDS = 0.01
+GATHER_SECONDS = 0.02
 #: How long a webhook is left alone for which another process was claiming, in seconds.
 CONTENTION_SECONDS = 0.01
 #: How long a failing database is left alone between two tries, in seconds.

@@ -36,7 +36,7 @@ from ringback.models.wakeups import Topic, wakeups
 logger = structlog.get_logger("ringback.delivery")
 
 #: How long the first of several results waits for others to be written with it, in seconds.
-GATHER_SECONDS = 0.005
+GATHER_SECONDS = 0.01
 #: Results per transaction.
 MAX_RESULTS = 500
 #: How long a failed write waits before it is tried again, in seconds: the first time, and at most.
