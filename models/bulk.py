@@ -16,7 +16,7 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.fields.base import Field
 from tortoise.models import Model
 
-from ringback.models.statements import on_postgres
+from ringback.models.statements import copy, on_postgres
 
 Encode: TypeAlias = Callable[[Any], Any]
 
@@ -34,14 +34,11 @@ async def insert_values(
     """Insert rows of a model that is not tracked, given as the values of these columns."""
     if not rows:
         return
-    table, encoders, types = _writer(model, names, on_postgres(db))
-    written = ", ".join(f'"{name}"' for name in names)
+    table, encoders, _ = _writer(model, names, on_postgres(db))
     if on_postgres(db):
-        arrays = ", ".join(f"${number}::{type_}[]" for number, type_ in enumerate(types, 1))
-        await db.execute_query(
-            f"INSERT INTO {table} ({written}) SELECT * FROM unnest({arrays})", _by_column(encoders, rows)
-        )
+        await copy(db, model._meta.db_table, names, _by_row(encoders, rows))
     else:
+        written = ", ".join(f'"{name}"' for name in names)
         marks = ", ".join("?" for _ in names)
         await db.execute_many(f"INSERT INTO {table} ({written}) VALUES ({marks})", _by_row(encoders, rows))
 

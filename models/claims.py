@@ -162,7 +162,7 @@ def _granted(
         given = limits.grant(found[key], [d.next_attempt_at for d in events], now)
         left[key] = given.left
         for due, moment in zip(events, given.moments, strict=False):
-            granted[due.event_id] = replace(due, next_attempt_at=moment)
+            granted[due.event_id] = due if moment == due.next_attempt_at else replace(due, next_attempt_at=moment)
     return granted, left
 
 

@@ -39,6 +39,15 @@ async def fetch_rows(db: BaseDBAsyncClient, statement: str, *values: Any) -> Seq
     return cast(Sequence[Iterable[Any]], rows)
 
 
+async def copy(db: BaseDBAsyncClient, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Insert rows by Postgres's COPY."""
+    # Only with Postgres is there the driver that it needs.
+    from ringback.models.postgres import translated  # noqa: PLC0415
+
+    async with translated(), db.acquire_connection() as connection:
+        await connection.copy_records_to_table(table, records=rows, columns=columns)
+
+
 def among(db: BaseDBAsyncClient, column: str, number: int) -> str:
     """The condition that a column holds one of the ids which `many` made parameter `number`."""
     if on_postgres(db):

@@ -19,6 +19,7 @@ from ringback.models import clock, interventions
 from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, encode
 from ringback.models.log import LogEntry
+from ringback.models.statements import on_postgres
 from ringback.models.states import EventStatus
 from ringback.models.wakeups import Topic, wakeups
 from ringback.models.webhook import Webhook
@@ -135,7 +136,8 @@ async def test_a_bulk_of_results_is_written_in_one_transaction_with_a_few_statem
     with counted() as statements:
         results = (result(e, lease, OK if i % 2 else rows.REFUSED, ended_at=now) for i, e in enumerate(events))
         await write([replace(r, begun=e) for r, e in zip(results, events, strict=True)])
-    assert [s[:6] for s in statements] == ["SELECT", "SELECT", "INSERT", "UPDATE", "INSERT"]
+    written = ["UPDATE"] if on_postgres(Event._meta.db) else ["INSERT", "UPDATE", "INSERT"]  # COPY is no statement
+    assert [s[:6] for s in statements] == ["SELECT", "SELECT", *written]
     assert await Attempt.all().count() == 60
     assert await Event.filter(status=EventStatus.SUCCEEDED).count() == 30
     assert await Event.filter(status=EventStatus.RETRYING).count() == 30
