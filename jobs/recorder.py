@@ -6,6 +6,7 @@ A result is written only while its lease still owns the event; the database row,
 import asyncio
 import datetime as dt
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -72,11 +73,16 @@ class Recorder:
     """Writes results in the background; `run` it as a task."""
 
     def __init__(self) -> None:
-        self._queue: asyncio.Queue[tuple[Result, Callable[[], None]]] = asyncio.Queue()
+        self._waiting: deque[tuple[Result, Callable[[], None]]] = deque()
+        self._came = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     def put(self, result: Result, written: Callable[[], None]) -> None:
         """Have a result written; `written` is called when it is committed, or when its lease turned out to be lost."""
-        self._queue.put_nowait((result, written))
+        self._waiting.append((result, written))
+        self._came.set()
+        self._idle.clear()
 
     async def record(self, result: Result) -> None:
         """The same, and wait for it."""
@@ -90,18 +96,19 @@ class Recorder:
         A result that cannot be written although the database is there holds up no other one.
         """
         while True:
-            batch = [await self._queue.get()]
+            await self._came.wait()
             await asyncio.sleep(GATHER_SECONDS)
-            while not self._queue.empty() and len(batch) < MAX_RESULTS:
-                batch.append(self._queue.get_nowait())
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_RESULTS))]
             await self._write([result for result, _ in batch])
             for _, written in batch:
-                self._queue.task_done()
                 written()
+            if not self._waiting:
+                self._came.clear()
+                self._idle.set()
 
     async def drain(self) -> None:
         """Wait until everything that came in is written."""
-        await self._queue.join()
+        await self._idle.wait()
 
     async def _write(self, results: Sequence[Result]) -> None:
         pause = FIRST_PAUSE_SECONDS

@@ -8,9 +8,10 @@ What comes out is what a queryset gives, attribute by attribute; a test compares
 import datetime as dt
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 from uuid import UUID
 
+import orjson
 from tortoise import fields
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.fields.data import CharEnumFieldInstance
@@ -25,10 +26,11 @@ Decode: TypeAlias = Callable[[Any], Any]
 
 async def load(db: BaseDBAsyncClient, model: type[M], which: str, *values: Any) -> list[M]:
     """The rows that `which` (a WHERE and what may follow it, with parameters `$1`, …) selects, as instances."""
-    columns, named = _columns(model), ", ".join(f'"{column}"' for column in _columns(model))
+    columns = _columns(model, on_postgres(db))
+    named = ", ".join([f'"{column}"' for column in columns])
     found = await fetch_rows(db, f'SELECT {named} FROM "{model._meta.db_table}" WHERE {which}', *values)
-    fields = list(columns.values())
-    return [_instance(model, fields, row) for row in found]
+    shape = _Shape(model, list(columns.values()))
+    return [shape.made(row) for row in found]
 
 
 async def load_by_id(db: BaseDBAsyncClient, model: type[M], keys: Sequence[UUID], more: str = "") -> dict[UUID, M]:
@@ -52,35 +54,51 @@ async def read(rows: QuerySet[M]) -> list[M]:
     _, found = await rows._db.execute_query(statement, values)
     if not found:
         return []
-    columns = [_columns(model)[name] for name in found[0].keys()]  # noqa: SIM118  # not a dict, but a driver's row
-    return [_instance(model, columns, row) for row in found]
+    columns = _columns(model, on_postgres(rows._db))
+    shape = _Shape(model, [columns[name] for name in found[0].keys()])  # noqa: SIM118  # not a dict, but a driver's row
+    return [shape.made(row) for row in found]
 
 
-def _instance(model: type[M], columns: list[tuple[str, Decode | None]], row: Iterable[Any]) -> M:
-    made = model.__new__(model)
-    # What Tortoise's own _init_from_db sets.
-    state = made.__dict__
-    state["_partial"] = False
-    state["_saved_in_db"] = True
-    state["_custom_generated_pk"] = model._meta.db_pk_column not in model._meta.generated_db_fields
-    state["_await_when_save"] = {}
-    for (name, decode), value in zip(columns, row, strict=True):
-        state[name] = value if value is None or decode is None else decode(value)
-    return made
+class _Shape(Generic[M]):
+    """How rows with these columns become instances."""
+
+    def __init__(self, model: type[M], columns: Sequence[tuple[str, Decode | None]]) -> None:
+        self._model = model
+        self._names = [name for name, _ in columns]
+        self._decoders = [(name, decode) for name, decode in columns if decode is not None]
+        self._custom_key = model._meta.db_pk_column not in model._meta.generated_db_fields
+
+    def made(self, row: Iterable[Any]) -> M:
+        """The instance of a row."""
+        made = self._model.__new__(self._model)
+        state = made.__dict__
+        state.update(zip(self._names, row, strict=True))
+        for name, decode in self._decoders:
+            value = state[name]
+            if value is not None:
+                state[name] = decode(value)
+        # What Tortoise's own _init_from_db sets.
+        state["_partial"] = False
+        state["_saved_in_db"] = True
+        state["_custom_generated_pk"] = self._custom_key
+        state["_await_when_save"] = {}
+        return made
 
 
 @cache
-def _columns(model: type[Model]) -> dict[str, tuple[str, Decode | None]]:
+def _columns(model: type[Model], postgres: bool) -> dict[str, tuple[str, Decode | None]]:
     """The attribute that each column is kept in, and what decodes it when it is not null."""
     names = model._meta.fields_db_projection_reverse
-    return {column: (name, _decoder(model._meta.fields_map[name])) for column, name in names.items()}
+    return {column: (name, _decoder(model._meta.fields_map[name], postgres)) for column, name in names.items()}
 
 
-def _decoder(field: Any) -> Decode | None:
+def _decoder(field: Any, postgres: bool) -> Decode | None:
     if isinstance(field, fields.UUIDField):
-        return _uuid
+        return None if postgres else _uuid
     if isinstance(field, fields.DatetimeField):
         return _moment
+    if isinstance(field, fields.JSONField):
+        return _json
     if isinstance(field, CharEnumFieldInstance):
         return {member.value: member for member in field.enum_type}.__getitem__
     if isinstance(field, fields.BooleanField):
@@ -95,6 +113,10 @@ def _decoder(field: Any) -> Decode | None:
 
 def _uuid(value: Any) -> UUID:
     return value if isinstance(value, UUID) else UUID(value)
+
+
+def _json(value: Any) -> Any:
+    return orjson.loads(value) if isinstance(value, str | bytes) else value
 
 
 def _moment(value: Any) -> dt.datetime:
