@@ -6,6 +6,7 @@ each model, choice of columns and kind of database, and so is what makes the val
 
 import datetime as dt
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -19,6 +20,8 @@ from tortoise.models import Model
 from ringback.models.statements import copy, on_postgres
 
 Encode: TypeAlias = Callable[[Any], Any]
+#: How many rows one statement with arrays takes rather than a COPY for each table: above, COPY is quicker.
+FEW = 100
 
 
 async def insert(db: BaseDBAsyncClient, rows: Sequence[Model]) -> None:
@@ -43,6 +46,28 @@ async def insert_values(
         await db.execute_many(f"INSERT INTO {table} ({written}) VALUES ({marks})", _by_row(encoders, rows))
 
 
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of a model that is not tracked, as the values of these columns."""
+
+    model: type[Model]
+    names: tuple[str, ...]
+    values: Sequence[Sequence[Any]]
+
+
+async def insert_together(db: BaseDBAsyncClient, *tables: Rows) -> None:
+    """Insert rows of several models, those that others refer to first: a few by one statement, many by one each."""
+    tables = tuple(rows for rows in tables if rows.values)
+    if len(tables) > 1 and on_postgres(db) and sum(len(rows.values) for rows in tables) <= FEW:
+        writers = [_writer(rows.model, rows.names, True) for rows in tables]
+        columns = (_by_column(writer[1], rows.values) for writer, rows in zip(writers, tables, strict=True))
+        statement = _together(tuple((rows.model, rows.names) for rows in tables))
+        await db.execute_query(statement, [column for of_one in columns for column in of_one])
+        return
+    for rows in tables:
+        await insert_values(db, rows.model, rows.names, rows.values)
+
+
 async def update_values(
     db: BaseDBAsyncClient, model: type[Model], names: tuple[str, ...], rows: Sequence[Sequence[Any]]
 ) -> None:
@@ -63,6 +88,21 @@ async def update_values(
     else:
         assignments = ", ".join(f'"{name}" = ?{number}' for number, name in enumerate(changed, 2))
         await db.execute_many(f'UPDATE {table} SET {assignments} WHERE "{key}" = ?1', _by_row(encoders, rows))
+
+
+@lru_cache(64)
+def _together(tables: tuple[tuple[type[Model], tuple[str, ...]], ...]) -> str:
+    """Foreign keys are checked when all of it is written."""
+    inserts, number = [], 0
+    for model, names in tables:
+        table, _, types = _writer(model, names, True)
+        arrays = ", ".join(f"${number + at}::{type_}[]" for at, type_ in enumerate(types, 1))
+        written = ", ".join(f'"{name}"' for name in names)
+        inserts.append(f"INSERT INTO {table} ({written}) SELECT * FROM unnest({arrays})")
+        number += len(names)
+    *before, last = inserts
+    steps = ", ".join(f"step_{at} AS ({insert})" for at, insert in enumerate(before))
+    return f"WITH {steps} {last}"
 
 
 @lru_cache(64)

@@ -12,9 +12,10 @@ from ringback.models.bulk import insert
 from ringback.models.claims import WAITING
 from ringback.models.errors import InputRejected, Problem, ProblemCode
 from ringback.models.event import Event
-from ringback.models.ids import Prefix
+from ringback.models.ids import Prefix, new_key
 from ringback.models.inputs import key_of, not_found
 from ringback.models.log import LogKind
+from ringback.models.outbox import NewEvent
 from ringback.models.snapshot import timestamp
 from ringback.models.statements import execute, lock, on_postgres
 from ringback.models.states import EventStatus
@@ -40,8 +41,10 @@ async def test_fire(webhook_id: str, action: Action, item: Any) -> Event:
             item = model.sample if model else {}
         now = await clock.now(db)
         object_id = item.get("id")
-        event = Event(
+        event = NewEvent(
+            id=new_key(),
             webhook_id=webhook.id,
+            change_id=None,
             model=webhook.model,
             action=action,
             object_id=None if object_id is None else str(object_id)[:255],
@@ -52,8 +55,8 @@ async def test_fire(webhook_id: str, action: Action, item: Any) -> Event:
             due_at=now,
             created_at=now,
         )
-        await outbox.save_events(db, our_unit(db), [event])
-    return event
+        await outbox.save_test(db, our_unit(db), event)
+    return Event(**event._asdict())
 
 
 async def redeliver(event_id: str) -> Event:

@@ -5,8 +5,8 @@ difference says created, updated, deleted or nothing. Stale instances, bulk writ
 out right, because only stored rows are compared.
 """
 
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from tortoise.backends.base.client import BaseDBAsyncClient
@@ -32,6 +32,8 @@ class Notes:
         #: In the order of the first touch.
         self.before: dict[Row, Stored | None] = {}
         self._announced: set[Row] = set()
+        #: The instances whose INSERT is under way, by their identity.
+        self._inserting: set[int] = set()
 
     async def touch(self, model: type[Model], keys: Sequence[Any], *, parents: Iterable[Row] = ()) -> None:
         """Note that rows of `model` are about to be written, and the rows which they are about to belong to."""
@@ -43,8 +45,21 @@ class Notes:
         """Note that rows of `model` are about to be deleted, with all that the database will do on its own then."""
         await self._touch_deleted(model, [_row(model, key)[1] for key in keys], set())
 
+    @contextmanager
+    def inserting(self, instance: Model) -> Iterator[None]:
+        """Its row is inserted during the block, or nothing is: there is no state before that would have to be read."""
+        self._inserting.add(id(instance))
+        try:
+            yield
+        finally:
+            self._inserting.discard(id(instance))
+
+    def is_inserting(self, instance: Model) -> bool:
+        """Whether its row is just being inserted."""
+        return id(instance) in self._inserting
+
     def created(self, model: type[Model], key: Any) -> None:
-        """Note a row that was just inserted with a key of the database's making, and so did not exist before."""
+        """Note a row that was just inserted, and so did not exist before."""
         if registry.is_root(model):
             self.before.setdefault(_row(model, key), None)
 

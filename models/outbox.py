@@ -6,25 +6,29 @@ committed one always leaves its events (rule 2 of the design). The wake-up follo
 
 import datetime as dt
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from uuid import UUID
 
+import orjson
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.models import Model
 
-from ringback.models import clock, log, snapshot
-from ringback.models.bulk import insert
+from ringback.models import clock, snapshot
+from ringback.models.bulk import Rows, insert_together
 from ringback.models.errors import TemplateError
 from ringback.models.event import Change, Event
-from ringback.models.ids import Prefix, encode
+from ringback.models.ids import Prefix, encode, new_key
 from ringback.models.log import LogEntry, LogKind
 from ringback.models.registry import tracking_of
 from ringback.models.snapshot import Stored, timestamp
-from ringback.models.statements import execute, on_postgres
+from ringback.models.statements import fetch_rows, key_of, on_postgres
+from ringback.models.states import EventStatus
 from ringback.models.stretch import Stretch
 from ringback.models.templates import EventFacts, compile_condition, scope
 from ringback.models.transactions import UnitOfWork
 from ringback.models.wakeups import Topic, wakeups
-from ringback.models.webhook import Action, Webhook
+from ringback.models.webhook import Action
 
 
 async def record(
@@ -51,27 +55,88 @@ async def record(
     await save_changes(db, unit, [change for change in happened if change is not None], watching)
 
 
-async def watching_webhooks(db: BaseDBAsyncClient, models: Collection[str]) -> dict[str, list[Webhook]]:
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """What the outbox must know of an active webhook."""
+
+    id: UUID
+    actions: frozenset[str]
+    condition: str | None
+    retry_delays: Sequence[int]
+
+
+async def watching_webhooks(db: BaseDBAsyncClient, models: Collection[str]) -> dict[str, list[Watching]]:
     """The active webhooks of these models, by model; they stay active until the transaction ends."""
-    if on_postgres(db):
-        # What an event's foreign key takes anyway, only sooner: whoever deactivates a webhook waits for the events that
-        # are being written, and finds them all; who comes later finds it deactivated.
-        await execute(db, _KEEP_ACTIVE, list(models))
-    found: dict[str, list[Webhook]] = {}
-    for webhook in await Webhook.filter(model__in=models, is_active=True, deleted_at=None).using_db(db).order_by("id"):
-        found.setdefault(webhook.model, []).append(webhook)
+    postgres = on_postgres(db)
+    found: dict[str, list[Watching]] = {}
+    rows = await fetch_rows(
+        db, _WATCHING if postgres else _WATCHING_ON_SQLITE, list(models) if postgres else _json(list(models))
+    )
+    for model, key, actions, condition, retry_delays in rows:
+        watching = Watching(key_of(key), frozenset(orjson.loads(actions)), condition, orjson.loads(retry_delays))
+        found.setdefault(model, []).append(watching)
     return found
 
 
-_KEEP_ACTIVE = """
-SELECT FROM ringback_webhook WHERE model = ANY($1::text[]) AND is_active AND deleted_at IS NULL
-ORDER BY id FOR KEY SHARE
+_WATCHING_ON_SQLITE = """
+SELECT model, id, actions, condition, retry_delays FROM ringback_webhook
+WHERE model IN (SELECT value FROM json_each($1)) AND is_active AND deleted_at IS NULL ORDER BY id
+"""
+#: The lock is what an event's foreign key takes anyway, only sooner: whoever deactivates a webhook waits for the events
+#: that are being written, and finds them all; who comes later finds it deactivated.
+_WATCHING = """
+SELECT model, id, actions, condition, retry_delays FROM ringback_webhook
+WHERE model = ANY($1::text[]) AND is_active AND deleted_at IS NULL ORDER BY id FOR KEY SHARE
 """
 
 
+class NewChange(NamedTuple):
+    """A row of `Change`: a tuple costs a hundredth of an ORM object, and there are many."""
+
+    id: UUID
+    model: str
+    action: Action
+    object_id: str
+    item: Any
+    changed_fields: Sequence[str]
+    created_at: dt.datetime
+
+
+class NewEvent(NamedTuple):
+    """A row of `Event` as it is recorded."""
+
+    id: UUID
+    webhook_id: UUID
+    change_id: UUID | None
+    model: str
+    action: Action
+    object_id: str | None
+    max_attempts: int
+    next_attempt_at: dt.datetime
+    due_at: dt.datetime
+    created_at: dt.datetime
+    is_test: bool = False
+    test_item: Mapping[str, Any] | None = None
+    status: EventStatus = EventStatus.PENDING
+    attempt_count: int = 0
+    attempts_before_round: int = 0
+    abandoned_in_a_row: int = 0
+
+
+class _Logged(NamedTuple):
+    """A row of `LogEntry`."""
+
+    at: dt.datetime
+    kind: LogKind
+    message: str
+    webhook_id: UUID
+    event_id: UUID
+    model: str
+
+
 async def save_changes(
-    db: BaseDBAsyncClient, unit: UnitOfWork, changes: Sequence[Change], watching: Mapping[str, list[Webhook]]
-) -> list[list[Event]]:
+    db: BaseDBAsyncClient, unit: UnitOfWork, changes: Sequence[NewChange], watching: Mapping[str, list[Watching]]
+) -> list[list[NewEvent]]:
     """Write the changes that fire a webhook, with their events; returns the events of each change, in order."""
     stretch = Stretch()
     fired = []
@@ -80,23 +145,33 @@ async def save_changes(
         fired.append(_fire(change, watching.get(change.model, [])))
     telling = [change for change, events in zip(changes, fired, strict=True) if events]
     if telling:
-        await insert(db, telling)
-        await save_events(db, unit, [event for events in fired for event in events])
+        await _save(db, unit, telling, [event for events in fired for event in events])
     return fired
 
 
-async def save_events(db: BaseDBAsyncClient, unit: UnitOfWork, events: list[Event]) -> None:
-    """Write new events with their log rows; the wake-up follows the commit."""
-    await insert(db, events)
-    await insert(db, [_recorded(event) for event in events])
+async def save_test(db: BaseDBAsyncClient, unit: UnitOfWork, event: NewEvent) -> None:
+    """Write a test event with its log row; the wake-up follows the commit."""
+    await _save(db, unit, [], [event])
+
+
+async def _save(
+    db: BaseDBAsyncClient, unit: UnitOfWork, changes: Sequence[NewChange], events: Sequence[NewEvent]
+) -> None:
+    await insert_together(
+        db,
+        Rows(Change, NewChange._fields, changes),
+        Rows(Event, NewEvent._fields, events),
+        Rows(LogEntry, _Logged._fields, [_recorded(event) for event in events]),
+    )
     unit.on_commit(lambda: wakeups.notify(Topic.DUE))
     unit.on_commit(lambda: wakeups.notify(Topic.LOGGED))
 
 
-def new_event(webhook: Webhook, change: Change) -> Event:
+def new_event(webhook: Watching, change: NewChange) -> NewEvent:
     """The event of a webhook for a change: its first attempt is due after the first delay of the schedule."""
     due = change.created_at + dt.timedelta(seconds=webhook.retry_delays[0])
-    return Event(
+    return NewEvent(
+        id=new_key(),
         webhook_id=webhook.id,
         change_id=change.id,
         model=change.model,
@@ -111,7 +186,7 @@ def new_event(webhook: Webhook, change: Change) -> Event:
 
 def _change(
     model: type[Model], key: Any, before: Stored | None, after: Stored | None, at: dt.datetime
-) -> Change | None:
+) -> NewChange | None:
     """What happened to one object between two stored states; None when nothing did."""
     tracking = tracking_of(model)
     changed: list[str] = []
@@ -127,7 +202,8 @@ def _change(
         if different is None:
             return None
         action, changed = Action.UPDATED, different
-    return Change(
+    return NewChange(
+        id=new_key(),
         model=tracking.name,
         action=action,
         object_id=tracking.object_id(key),
@@ -137,17 +213,17 @@ def _change(
     )
 
 
-def _fire(change: Change, webhooks: list[Webhook]) -> list[Event]:
+def _fire(change: NewChange, webhooks: list[Watching]) -> list[NewEvent]:
     events = []
     for webhook in webhooks:
-        if webhook.matches(change.action):
+        if change.action in webhook.actions:
             event = new_event(webhook, change)
             if webhook.condition is None or _holds(webhook.condition, change, event):
                 events.append(event)
     return events
 
 
-def _holds(condition: str, change: Change, event: Event) -> bool:
+def _holds(condition: str, change: NewChange, event: NewEvent) -> bool:
     """Whether a condition lets a change through.
 
     One that fails to evaluate lets it through, so that nothing is lost: the delivery meets the same error and puts it
@@ -159,7 +235,7 @@ def _holds(condition: str, change: Change, event: Event) -> bool:
         return True
 
 
-def facts(event: Event, change: Change | None) -> EventFacts:
+def facts(event: Event | NewEvent, change: Change | NewChange | None) -> EventFacts:
     """What templates know about an event as `event`."""
     return EventFacts(
         id=encode(Prefix.EVENT, event.id),
@@ -170,15 +246,15 @@ def facts(event: Event, change: Change | None) -> EventFacts:
     )
 
 
-def _recorded(event: Event) -> LogEntry:
+def _recorded(event: NewEvent) -> _Logged:
     subject = f"{event.model}.{event.action.lower()}"
     about = f"{subject} of {event.object_id}" if event.object_id else subject
-    due = timestamp(event.next_attempt_at) if event.next_attempt_at else "once"
-    return log.entry(
-        LogKind.EVENT_RECORDED,
-        f"{'Test event' if event.is_test else 'Event'} recorded for {about}; first attempt due at {due}",
-        at=event.created_at,
-        webhook_id=event.webhook_id,
-        event_id=event.id,
-        model=event.model,
+    message = (
+        f"{'Test event' if event.is_test else 'Event'} recorded for {about}; "
+        f"first attempt due at {timestamp(event.next_attempt_at)}"
     )
+    return _Logged(event.created_at, LogKind.EVENT_RECORDED, message, event.webhook_id, event.id, event.model)
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()

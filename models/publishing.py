@@ -19,10 +19,11 @@ from ringback.models import catalog, clock, idempotency, locks, outbox
 from ringback.models.declarations import add_findings
 from ringback.models.declared import DeclaredModel
 from ringback.models.errors import ProblemCode
-from ringback.models.event import Change
 from ringback.models.idempotency import IdempotencyKey
+from ringback.models.ids import new_key
 from ringback.models.inputs import Problems, did_you_mean
 from ringback.models.json_schemas import MAX_ITEM_BYTES, JsonSchema, Patience
+from ringback.models.outbox import NewChange
 from ringback.models.registry import NAME, registry
 from ringback.models.stretch import Stretch
 from ringback.models.transactions import our_unit
@@ -142,8 +143,9 @@ async def _record(db: BaseDBAsyncClient, new: Sequence[tuple[Publication, _Recor
         await IdempotencyKey.bulk_create(keys, using_db=db)
 
 
-def _row(change: Publication, now: dt.datetime) -> Change:
-    return Change(
+def _row(change: Publication, now: dt.datetime) -> NewChange:
+    return NewChange(
+        id=new_key(),
         model=change.model,
         action=change.action,
         object_id=change.object_id,

@@ -4,7 +4,7 @@
 transaction or one of their own; what cannot be recorded is refused with a TrackingError that names another way.
 """
 
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from typing import Any, Generic, TypeVar, cast
 
 from tortoise.backends.base.client import BaseDBAsyncClient
@@ -26,12 +26,15 @@ CONFLICTS_PER_STATEMENT = 100
 
 
 class RecordedWrite(Generic[MODEL]):
-    """A bulk write that notes what it is about to touch, then runs, in one transaction."""
+    """A bulk write that notes what it is about to touch, then runs, in one transaction; `inserted` did not exist."""
 
-    def __init__(self, model: type[MODEL], query: AwaitableQuery[MODEL], note: NoteTouched) -> None:
+    def __init__(
+        self, model: type[MODEL], query: AwaitableQuery[MODEL], note: NoteTouched, inserted: Sequence[MODEL] = ()
+    ) -> None:
         self._model = model
         self._query = query
         self._note = note
+        self._inserted = inserted
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self._run().__await__()
@@ -40,7 +43,10 @@ class RecordedWrite(Generic[MODEL]):
         async with recording(self._model, self._query._db) as (tx, notes):
             await self._note(notes, tx)
             self._query._db = tx
-            return await cast(Awaitable[Any], self._query)
+            result = await cast(Awaitable[Any], self._query)
+            for instance in self._inserted:
+                notes.created(self._model, instance.pk)
+            return result
 
     def sql(self, params_inline: bool = False) -> str:
         """The statement's text."""
@@ -94,14 +100,16 @@ class RecordedQuerySet(QuerySet[MODEL]):
                 "by one inside one in_transaction(), or give the model a key that is made in Python, such as a UUID"
             )
 
+        inserted = [] if ignore_conflicts or update_fields or conflict else objects
+
         async def note(notes: Notes, tx: BaseDBAsyncClient) -> None:
-            keys = [o.pk for o in objects if o.pk is not None]
+            keys = [] if inserted else [o.pk for o in objects if o.pk is not None]
             await notes.touch(
                 self.model, keys + await self._conflicting(tx, objects, conflict), parents=parents_of(objects)
             )
 
         query = super().bulk_create(objects, batch_size, ignore_conflicts, update_fields, conflict or None)
-        return RecordedWrite(self.model, query, note)
+        return RecordedWrite(self.model, query, note, inserted)
 
     async def _keys(self, tx: BaseDBAsyncClient) -> list[Any]:
         """The keys that match. A limit is dropped: not every database heeds it in a write, and too many do no harm."""

@@ -45,6 +45,7 @@ async def copy(db: BaseDBAsyncClient, table: str, columns: Sequence[str], rows: 
     from ringback.models.postgres import translated  # noqa: PLC0415
 
     async with translated(), db.acquire_connection() as connection:
+        db.log.debug("COPY %s", table)
         await connection.copy_records_to_table(table, records=rows, columns=columns)
 
 

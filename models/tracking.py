@@ -8,7 +8,7 @@ there is `writing()`.
 
 import re
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any, ClassVar
 
 from tortoise import Tortoise
@@ -60,8 +60,10 @@ class Recorded(Model):
         force_update: bool = False,
     ) -> None:
         """Save in the open transaction, or in one of its own: the object and its events are one write."""
-        async with recording(type(self), using_db) as (tx, _):
-            await super().save(tx, update_fields, force_create, force_update)
+        inserts = force_create or not (force_update or self._saved_in_db or update_fields)
+        async with recording(type(self), using_db) as (tx, notes):
+            with notes.inserting(self) if inserts else nullcontext():
+                await super().save(tx, update_fields, force_create, force_update)
 
     async def delete(self, using_db: BaseDBAsyncClient | None = None) -> None:
         """Delete in the open transaction, or in one of its own."""
@@ -147,8 +149,9 @@ def _check_database(model: type[Model]) -> None:
 async def _before_save(
     sender: type[Model], instance: Model, using_db: BaseDBAsyncClient, update_fields: Iterable[str] | None
 ) -> None:
-    keys = [] if instance.pk is None else [instance.pk]
-    await _notes(using_db).touch(sender, keys, parents=parents_of([instance]))
+    notes = _notes(using_db)
+    keys = [] if instance.pk is None or notes.is_inserting(instance) else [instance.pk]
+    await notes.touch(sender, keys, parents=parents_of([instance]))
 
 
 async def _after_save(
@@ -161,6 +164,10 @@ async def _after_save(
     notes = _notes(using_db)
     if created:
         notes.created(sender, instance.pk)
+    elif notes.is_inserting(instance):
+        raise TrackingError(
+            f"a pre_save listener made a new {sender.__name__} one that was saved before, which cannot be recorded"
+        )
     notes.check_announced(parents_of([instance]))
 
 

@@ -85,7 +85,3 @@ class Webhook(Model):
         table = "ringback_webhook"
         app = "ringback"
         indexes = (Index(fields=("model", "is_active")),)
-
-    def matches(self, action: Action) -> bool:
-        """Whether this webhook watches the action, its condition aside."""
-        return action in self.actions

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from ringback.models import bulk, clock
-from ringback.models.event import Attempt, Event
+from ringback.models.event import Attempt, Change, Event
 from ringback.models.ids import new_key
 from ringback.models.states import EventStatus, OutcomeName
+from ringback.models.webhook import Action
 from tests import rows
 
 pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.every_database]
@@ -59,3 +60,27 @@ async def test_moments_keep_their_microseconds_and_are_in_utc() -> None:
     moment = dt.datetime(2026, 1, 31, 12, 0, 0, 1, tzinfo=dt.timezone(dt.timedelta(hours=3)))
     await bulk.update_values(Event._meta.db, Event, ("id", "finished_at"), [(event.id, moment)])
     assert str((await rows.stored(event)).finished_at) == "2026-01-31 09:00:00.000001+00:00"
+
+
+@pytest.mark.parametrize("number", [1, bulk.FEW])
+async def test_rows_that_refer_to_each_other_are_inserted_together(number: int) -> None:
+    webhook, now = await rows.webhook(), await clock.now()
+    changes = [(new_key(), "lead", Action.CREATED, f"{n}", {"ü": [n]}, ["a", "b"], now) for n in range(number)]
+    names = ("id", "webhook_id", "change_id", "model", "action", "test_item", "status", "max_attempts", "created_at")
+    made = {"is_test": False, "attempt_count": 0, "attempts_before_round": 0, "abandoned_in_a_row": 0}
+    events = [
+        (new_key(), webhook.id, change[0], "lead", Action.CREATED, None, EventStatus.PENDING, 3, now, *made.values())
+        for change in changes
+    ]
+    await bulk.insert_together(
+        Event._meta.db,
+        bulk.Rows(Change, ("id", "model", "action", "object_id", "item", "changed_fields", "created_at"), changes),
+        bulk.Rows(Event, (*names, *made), events),
+        bulk.Rows(Attempt, NAMES, []),
+    )
+    stored = await Event.all().order_by("id").prefetch_related("change")
+    assert [tuple(getattr(row, name) for name in (*names, *made)) for row in stored] == events
+    assert [(row.change.id, row.change.item, row.change.changed_fields) for row in stored] == [
+        (change[0], change[4], change[5]) for change in changes
+    ]
+    assert await Attempt.all().count() == 0

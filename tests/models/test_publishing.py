@@ -75,7 +75,7 @@ async def test_it_takes_as_many_statements_for_many_as_for_few(database: Setting
     await declare()
     await watch("part")
     numbers = []
-    for size in (10, 500):
+    for size in (50, 500):
         with counted() as statements:
             await publish_changes([change(n, f"{size}.{n}" if n % 2 else None) for n in range(size)])
         numbers.append(len([s for s in statements if s]))

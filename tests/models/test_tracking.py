@@ -14,6 +14,7 @@ from ringback.models import Settings, TrackingError, writing
 from ringback.models.event import Change
 from ringback.models.transactions import unit_of
 from ringback.models.wakeups import Topic, wakeups
+from tests.graphql_api.statements import counted
 from tests.models.conftest import changes, counts, forget, item, watch
 from tests.models.shop import Branch, Maker, Part, Product
 
@@ -257,6 +258,30 @@ async def test_unique_violation_leaves_nothing(watched: Settings) -> None:
             async with in_transaction():  # without it Postgres would go on with nothing
                 await Branch.create(town="Riga")
     assert await counts() == (0, 0, 0)
+
+
+async def test_an_insert_that_fails_says_nothing_of_the_row_that_is_there(watched: Settings) -> None:
+    product = await Product.create(name="lamp")
+    await forget()
+    async with in_transaction():
+        for fail in (
+            Product.create(id=product.id, name="other"),
+            Product.bulk_create([Product(id=product.id, name="other")]),
+        ):
+            with pytest.raises(IntegrityError):
+                async with in_transaction():
+                    await fail
+        product.name = "lantern"
+        await product.save()
+    assert await changes() == [("product", "updated", "1", ["name"])]
+
+
+async def test_an_insert_is_recorded_without_a_look_at_what_was_there(watched: Settings) -> None:
+    await Branch.create(town="Oslo")  # reads the database's clock
+    with counted() as statements:
+        await Branch.create(town="Riga")
+    written = [s.split(":")[0] for s in statements if "branch" in s.split(":")[0]]
+    assert [s.split()[0] for s in written] == ["INSERT", "SELECT"]
 
 
 async def test_explicit_commit_and_rollback(watched: Settings) -> None:
