@@ -23,6 +23,9 @@ TIMEOUT_SECONDS = 2.0
 PAUSE_SECONDS = 1.0
 #: How often a silent connection is probed, in seconds: one that was cut off without a word is found so.
 PROBE_SECONDS = 10.0
+#: When a task that goes on is cancelled again, in seconds: redis-py's `asyncio.wait_for` swallows a cancellation that
+#: comes together with what it waits for, before Python 3.12 (python/cpython#86296).
+CANCEL_SECONDS = 0.1
 
 
 @contextlib.asynccontextmanager
@@ -34,9 +37,11 @@ async def relayed(wakeups: WakeUps, url: str, channel: str) -> AsyncIterator[Non
         with wakeups.relayed(relay.hand_over):
             yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        pending = set(tasks)
+        while pending:
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=CANCEL_SECONDS)
 
 
 class _Relay:

@@ -1,6 +1,7 @@
 """Wake-ups: they reach the loops that wait, from any thread and process, and harm nobody."""
 
 import asyncio
+import contextlib
 import gc
 import sys
 import threading
@@ -145,6 +146,27 @@ async def test_a_redis_that_goes_is_said_once_and_all_are_woken_when_it_is_back(
         await due.wait(5)
     said = [entry["event"] for entry in logs if entry["log_level"] == "warning"]
     assert said == ["Redis is away; wake-ups wait for the next poll"] * 3, "once in each process"
+
+
+async def test_it_ends_although_a_cancellation_is_swallowed(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from redis.asyncio import Redis
+
+    publishing = asyncio.Event()
+
+    async def publish(*_: object) -> int:
+        publishing.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        return 0
+
+    monkeypatch.setattr(Redis, "publish", publish)
+    wakeups = WakeUps()
+    async with asyncio.timeout(5):
+        async with relayed(wakeups, redis.url, CHANNEL):
+            wakeups.notify(Topic.DUE)
+            await publishing.wait()
 
 
 async def test_without_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
