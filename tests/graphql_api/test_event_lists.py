@@ -1,0 +1,170 @@
+"""Whatever combination of conditions is asked for, a list's pages hold the rows that meet them, newest first.
+
+Filters are drawn by lot, with lists of no, one or several values, of rows whose values are frequent, rare or null, and
+are compared with a plain filter over all rows.
+"""
+
+import datetime as dt
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from ringback.models.bulk import insert
+from ringback.models.event import Attempt, Change, Event
+from ringback.models.ids import Prefix, encode, new_key, new_key_at
+from ringback.models.states import EventStatus, OutcomeName
+from ringback.models.webhook import Action
+from tests import rows
+from tests.graphql_api.conftest import Api
+
+pytestmark = pytest.mark.every_database
+
+EVENTS, FILTERS = 400, 150
+START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+Draw = Callable[[random.Random], Any]
+#: By how much the time in a key differs from the row's own: the keys of a batch are made when it is written.
+SKEW = dt.timedelta(seconds=300)
+
+STATUSES = [*["SUCCEEDED"] * 40, *["FAILED"] * 5, *["RETRYING"] * 5, "CANCELLED"]
+OUTCOMES = [*["DELIVERED"] * 40, *["REJECTED"] * 10, *["TIMED_OUT"] * 3, "UNREACHABLE"]
+
+
+def moment(minutes: float) -> dt.datetime:
+    return START + dt.timedelta(minutes=minutes)
+
+
+async def fill(lot: random.Random) -> tuple[list[Event], list[Attempt]]:
+    """Events of three webhooks, one of them busy, with up to three attempts each."""
+    webhooks = [await rows.webhook(model=model) for model in ("lead", "lead", "customer_order")]
+    change = Change(model="lead", action="CREATED", object_id="1", item={}, created_at=START)
+    events, attempts = [], []
+    for minutes in range(EVENTS):
+        at, webhook = moment(minutes), lot.choice([*[webhooks[0]] * 8, *webhooks])
+        event = Event(
+            id=new_key_at(at + SKEW * lot.uniform(-1, 1)), webhook_id=webhook.id, change_id=change.id,
+            model=webhook.model, action=lot.choice([*["UPDATED"] * 9, "CREATED", "DELETED"]),
+            object_id=lot.choice([None, *(str(one) for one in range(20))]), is_test=lot.random() < 0.03,
+            status=lot.choice(STATUSES), attempt_count=1, max_attempts=3, created_at=at,
+        )  # fmt: skip
+        events.append(event)
+        for number in range(1, lot.choice([0, 1, 1, 1, 1, 3]) + 1):
+            began, outcome = at + dt.timedelta(minutes=4 * (number - 1)), lot.choice(OUTCOMES)
+            code = {"DELIVERED": 200, "REJECTED": lot.choice([200, 410, 500, 500, 500])}.get(outcome)
+            attempt = Attempt(
+                id=new_key_at(began + SKEW * lot.uniform(-1, 1)), event_id=event.id, webhook_id=webhook.id,
+                number=number, started_at=began, duration_ms=1, outcome=outcome, status_code=code,
+            )  # fmt: skip
+            attempts.append(attempt)
+    for written in ([change], events, attempts):
+        await insert(Event._meta.db, written)
+    return events, attempts
+
+
+def some(values: Sequence[str]) -> Draw:
+    """No, one or several values."""
+    return lambda lot: lot.choices(values, k=lot.choice([0, 1, 1, 1, 2, 2, 3, 8]))
+
+
+def drawn(lot: random.Random, conditions: Mapping[str, Draw], after: str, before: str) -> dict[str, Any]:
+    """A filter of some of the conditions; a period of time is not empty."""
+    found = {name: draw(lot) for name, draw in conditions.items() if lot.random() < 0.35}
+    begin, end = sorted(lot.sample(range(-10, EVENTS + 10), 2))
+    if lot.random() < 0.4:
+        found[after] = moment(begin).isoformat()
+    if lot.random() < 0.4:
+        zone = dt.timezone(dt.timedelta(hours=lot.randint(-11, 11)))
+        found[before] = moment(end).astimezone(zone).isoformat()
+    return found
+
+
+def met(filter: Mapping[str, Any], row: Mapping[str, Any], after: str, before: str) -> bool:
+    """Whether a row, told by the names of the conditions, meets them all."""
+    for name, wanted in filter.items():
+        if name == after:
+            good = row["at"] > dt.datetime.fromisoformat(wanted)
+        elif name == before:
+            good = row["at"] < dt.datetime.fromisoformat(wanted)
+        else:
+            good = row[name] in wanted if isinstance(wanted, list) else row[name] == wanted
+        if not good:
+            return False
+    return True
+
+
+async def listed(api: Api, what: str, filter: Mapping[str, Any], first: int) -> list[str]:
+    """The ids on all pages of at most so many."""
+    document = f"""
+        query($first: Int!, $after: String, $filter: {what.capitalize()[:-1]}Filter) {{
+          {what}(first: $first, after: $after, filter: $filter) {{
+            nodes {{ id }} pageInfo {{ hasNextPage endCursor }}
+          }}
+        }}
+    """
+    found: list[str] = []
+    after = None
+    while True:
+        page = await api.ask(document, first=first, after=after, filter=filter)
+        assert len(page["nodes"]) <= first
+        found += [node["id"] for node in page["nodes"]]
+        if not page["pageInfo"]["hasNextPage"]:
+            return found
+        assert page["pageInfo"]["endCursor"] not in (None, after)
+        after = page["pageInfo"]["endCursor"]
+
+
+async def compare(
+    api: Api, lot: random.Random, what: str, all_rows: list[dict[str, Any]], conditions: Mapping[str, Draw]
+) -> None:
+    after, before = ("createdAfter", "createdBefore") if what == "events" else ("startedAfter", "startedBefore")
+    all_rows.sort(key=lambda row: row["key"], reverse=True)
+    sizes = set()
+    for _ in range(FILTERS):
+        asked = drawn(lot, conditions, after, before)
+        wanted = [row["id"] for row in all_rows if met(asked, row, after, before)]
+        assert await listed(api, what, asked, lot.choice([7, 40, 100])) == wanted, asked
+        sizes.add(min(len(wanted), 3))
+    assert sizes == {0, 1, 2, 3}, "lists of all sizes were compared"
+
+
+async def test_events_by_any_conditions(api: Api) -> None:
+    lot = random.Random(1)
+    events, _ = await fill(lot)
+    told = [
+        {
+            "key": row.id, "id": encode(Prefix.EVENT, row.id), "at": row.created_at, "isTest": row.is_test,
+            "webhookIds": encode(Prefix.WEBHOOK, row.webhook_id), "models": row.model, "actions": row.action,
+            "statuses": row.status, "objectId": row.object_id,
+        }
+        for row in events
+    ]  # fmt: skip
+    conditions: dict[str, Draw] = {
+        "webhookIds": some([*sorted({row["webhookIds"] for row in told}), encode(Prefix.WEBHOOK, new_key())]),
+        "models": some(["lead", "customer_order", "unknown"]),
+        "actions": some(list(Action)),
+        "statuses": some(list(EventStatus)),
+        "objectId": lambda lot: lot.choice(["unknown", *(str(one) for one in range(20))]),
+        "isTest": lambda lot: lot.random() < 0.5,
+    }
+    await compare(api, lot, "events", told, conditions)
+
+
+async def test_attempts_by_any_conditions(api: Api) -> None:
+    lot = random.Random(2)
+    _, attempts = await fill(lot)
+    told = [
+        {
+            "key": row.id, "id": encode(Prefix.ATTEMPT, row.id), "at": row.started_at,
+            "webhookIds": encode(Prefix.WEBHOOK, row.webhook_id), "eventIds": encode(Prefix.EVENT, row.event_id),
+            "outcomes": row.outcome, "statusCode": row.status_code,
+        }
+        for row in attempts
+    ]  # fmt: skip
+    conditions: dict[str, Draw] = {
+        "webhookIds": some([*sorted({row["webhookIds"] for row in told}), encode(Prefix.WEBHOOK, new_key())]),
+        "eventIds": some([*sorted({row["eventIds"] for row in told}), encode(Prefix.EVENT, new_key())]),
+        "outcomes": some(list(OutcomeName)),
+        "statusCode": lambda lot: lot.choice([200, 410, 500, 404]),
+    }
+    await compare(api, lot, "attempts", told, conditions)
