@@ -20,7 +20,7 @@ from ringback.graphql_api.sharing import Shared, outcome
 from ringback.models import log
 from ringback.models.errors import RingbackError
 from ringback.models.log import LogEntry, LogFilter, Position
-from ringback.models.wakeups import Topic, wakeups
+from ringback.models.wakeups import Listener, Topic, wakeups
 
 logger = structlog.get_logger("ringback.tailer")
 
@@ -136,6 +136,8 @@ class Tailer:
         self._audience = _Audience()
         self._pages: Shared[tuple[Position, Position, LogFilter], _Page] = Shared(KEPT_PAGES, KEPT_SECONDS)
         self._started = asyncio.Event()
+        #: Wakes the reader that reads nothing while nobody follows.
+        self._joined: Listener | None = None
 
     @property
     def subscribers(self) -> int:
@@ -150,28 +152,37 @@ class Tailer:
     async def run(self) -> None:
         """Read until cancelled; a database that is away is waited for."""
         listener = wakeups.listen(Topic.LOGGED)
+        self._joined = Listener()
         soon = SOON_SECONDS
         while True:
             try:
-                grew = await self._read()
-                waiting = not grew and await log.is_waiting()
+                more, waiting = await self._read()
             except Exception:
                 logger.exception("cannot read the log", action="tail", again_in_seconds=PAUSE_SECONDS)
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
-            if not grew:
+            if not self._audience.size:
+                await self._joined.wait(POLL_SECONDS)
+            elif not more:
                 await listener.wait(soon if waiting else POLL_SECONDS)
             soon = min(soon * 2, POLL_SECONDS) if waiting else SOON_SECONDS
 
-    async def _read(self) -> bool:
+    async def _read(self) -> tuple[bool, bool]:
+        """Read a page; returns whether there are more to be read now, and whether some are waiting."""
         if self._position is None:
             self._position = await log.newest(self._epoch)
             self._started.set()
-        entries = self._tailed(await log.after(self._position, PAGE))
+        elif not self._audience.size:
+            newest = await log.newest(self._epoch)
+            if not self._audience.size:  # who joined meanwhile is told of what came since
+                self._position = newest
+                return False, False
+        found, waiting = await log.tail(self._position, PAGE)
+        entries = self._tailed(found)
         if entries:
             self._position = entries[-1].position
             self._audience.tell(entries)
-        return bool(entries)
+        return len(entries) == PAGE, waiting
 
     async def follow(self, wanted: LogFilter, after: Position | None) -> AsyncGenerator[list[Tailed], None]:
         """The wanted entries after a position, or from now on, for ever; those that are there at once, together.
@@ -188,6 +199,8 @@ class Tailer:
         while True:
             subscriber = _Subscriber(wanted, self._max_waiting)
             with self._audience.joined(subscriber):
+                if self._joined is not None:
+                    self._joined.wake()
                 joined = self._read_to
                 while position < joined:
                     missed, position = await self._missed(position, joined, wanted)

@@ -1,19 +1,23 @@
 """Leads: people who asked to be called back."""
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from tortoise import fields
+from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
+from ringback.models import site
+from ringback.models.gathering import Gathering
 from ringback.models.ids import Prefix, new_key
 from ringback.models.inputs import Problems, check_unchanged, key_of, not_found
 from ringback.models.registry import Tracking
-from ringback.models.site import SiteSettings
 from ringback.models.statements import lock
 from ringback.models.tracking import Tracked
+from ringback.models.transactions import unit_of
 
 
 class LeadStatus(StrEnum):
@@ -71,11 +75,29 @@ async def request_callback(name: str, phone: str) -> Lead | None:
     name = problems.line("name", name, longest=MAX_NAME) or ""
     phone = problems.line("phone", phone, longest=MAX_PHONE) or ""
     problems.refuse_if_any()
+    db = Lead._choose_db(True)
+    if unit_of(db) is not None:
+        return (await _take([(name, phone)]))[0]
+    gathering = _gatherings.get(db)
+    if gathering is None:
+        gathering = _gatherings[db] = Gathering(_take)
+    return await gathering.do((name, phone))
+
+
+#: The callback requests of this process, by the database that takes them.
+_gatherings: WeakKeyDictionary[BaseDBAsyncClient, Gathering[tuple[str, str], Lead | None]] = WeakKeyDictionary()
+
+
+async def _take(requests: Sequence[tuple[str, str]]) -> list[Lead | None]:
+    """Take requests of these names and phone numbers in one transaction."""
     async with in_transaction() as db:
-        settings = await SiteSettings.get(id=1, using_db=db)
-        if not settings.track_leads:
-            return None
-        return await Lead.create(name=name, phone=phone, using_db=db)
+        if not await site.tracks_leads(db):
+            return [None] * len(requests)
+        leads = [Lead(name=name, phone=phone) for name, phone in requests]
+        await Lead.bulk_create(leads, using_db=db)
+    for lead in leads:
+        lead._saved_in_db = True
+    return list(leads)
 
 
 async def update_lead(lead_id: str, changes: Mapping[str, Any], expected_updated_at: dt.datetime | None = None) -> Lead:

@@ -193,17 +193,19 @@ async def _just_before(first: LogEntry, of_epoch: UUID) -> Position:
 
 async def after(position: Position, limit: int) -> list[LogEntry]:
     """The entries after a position, in commit order, at most `limit`."""
+    return (await tail(position, limit))[0]
+
+
+async def tail(position: Position, limit: int) -> tuple[list[LogEntry], bool]:
+    """The entries after a position, in commit order, at most `limit`, and whether more are waiting.
+
+    Those can only be read when a transaction ends that began before theirs did.
+    """
     settled = await _settled()
     query = LogEntry.filter(_after(position))
     if settled is not None:
         query = query.filter(transaction__lt=settled.before)
-    return await _in_order(query).limit(limit)
-
-
-async def is_waiting() -> bool:
-    """Whether there are entries that can only be read when a transaction ends that began before theirs did."""
-    settled = await _settled()
-    return settled is not None and settled.waiting
+    return await _in_order(query).limit(limit), settled is not None and settled.waiting
 
 
 async def between(
@@ -248,7 +250,8 @@ class _Settled:
 
 _SETTLED = """
 WITH settled AS (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS before)
-SELECT before, EXISTS (SELECT FROM ringback_log WHERE transaction >= before) AS waiting FROM settled
+SELECT before, before <= (SELECT transaction FROM ringback_log ORDER BY transaction DESC, id DESC LIMIT 1) AS waiting
+FROM settled
 """
 _SERVER = """
 SELECT system_identifier || '/' || (SELECT oid FROM pg_database WHERE datname = current_database()) AS server
@@ -262,7 +265,7 @@ async def _settled() -> _Settled | None:
     if not on_postgres(db):
         return None
     (row,) = await fetch(db, _SETTLED)
-    return _Settled(row["before"], row["waiting"])
+    return _Settled(row["before"], bool(row["waiting"]))
 
 
 async def _rows_made() -> int:

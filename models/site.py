@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from tortoise import fields
+from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.models import Model
 from tortoise.transactions import in_transaction
 
 from ringback.models import clock
 from ringback.models.inputs import Problems
-from ringback.models.statements import lock
+from ringback.models.statements import fetch_rows, lock
 
 
 class SiteSettings(Model):
@@ -23,6 +24,12 @@ class SiteSettings(Model):
     class Meta:
         table = "site_settings"
         app = "ringback"
+
+
+async def tracks_leads(db: BaseDBAsyncClient) -> bool:
+    """Whether callback requests become leads now."""
+    ((tracks,),) = await fetch_rows(db, "SELECT track_leads FROM site_settings WHERE id = 1")
+    return bool(tracks)
 
 
 async def update_site_settings(changes: Mapping[str, Any]) -> SiteSettings:

@@ -7,10 +7,11 @@ sample that a test-fire sends, so the three cannot disagree.
 import base64
 import datetime as dt
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from typing import Any, cast
 from uuid import UUID
 
@@ -23,6 +24,7 @@ from tortoise.queryset import QuerySet
 
 from ringback.models.errors import TrackingError
 from ringback.models.registry import Child, Tracking, tracking_of
+from ringback.models.statements import fetch_rows, on_postgres
 
 #: Keys per statement: SQLite allows 32,766 parameters.
 KEYS_PER_STATEMENT = 10_000
@@ -77,7 +79,7 @@ async def read(db: BaseDBAsyncClient, root: type[Model], keys: Iterable[Any]) ->
     key_name = root._meta.pk_attr
     found: dict[Any, Stored] = {}
     for part in parts(list(keys)):
-        rows = await QuerySet(root).using_db(db).filter(pk__in=part).values(*_columns(root))
+        rows = await _rows(db, root, key_name, part)
         children = await _read_children(db, root, tracking, [row[key_name] for row in rows])
         for row in rows:
             key = row[key_name]
@@ -177,8 +179,7 @@ async def _read_children(
         single = name in model._meta.backward_o2o_fields
         rows: list[dict[str, Any]] = []
         for part in parts(keys):
-            query = QuerySet(related).using_db(db).filter(**{f"{link}__in": part}).order_by(*_order(related))
-            rows += await query.values(*_columns(related))
+            rows += await _rows(db, related, link, part, _order(related))
         grandchildren = await _read_children(db, related, child, [row[related._meta.pk_attr] for row in rows])
         for values in found.values():
             values[name] = None if single else []
@@ -189,6 +190,44 @@ async def _read_children(
             else:
                 found[row[link]][name].append(stored)
     return found
+
+
+async def _rows(
+    db: BaseDBAsyncClient, model: type[Model], name: str, values: Sequence[Any], order: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """The rows that have one of these values in a column, as Tortoise's `values()` gives them."""
+    if not on_postgres(db):
+        query = QuerySet(model).using_db(db).filter(**{f"{name}__in": values}).order_by(*order)
+        return await query.values(*_columns(model))
+    statement, readers = _statement(model, name, tuple(order))
+    field = model._meta.fields_map[name]
+    found = await fetch_rows(db, statement, [field.to_db_value(value, model) for value in values])
+    return [
+        {column: value if read is None else read(value) for (column, read), value in zip(readers, row, strict=True)}
+        for row in found
+    ]
+
+
+@lru_cache(maxsize=1_000)
+def _statement(
+    model: type[Model], name: str, order: tuple[str, ...]
+) -> tuple[str, list[tuple[str, Callable[[Any], Any] | None]]]:
+    """What `_rows` asks Postgres, the same for any number of values, and what reads each column."""
+    meta = model._meta
+    native = {attribute for _, attribute, _ in meta.db_native_fields}
+    readers: list[tuple[str, Callable[[Any], Any] | None]] = [
+        (n, None if n in native else meta.fields_map[n].to_python_value) for n in _columns(model)
+    ]
+    written = meta.fields_db_projection
+    table, column = meta.basetable, written[name]
+    query = meta.db.query_class.from_(table).select(*(table[c] for c in written.values())).get_sql()
+    if name == meta.pk_attr:
+        # Each key by the index, whatever is believed of the table's size: a plan is kept while the table grows.
+        kind = str(meta.pk.get_for_dialect("postgres", "SQL_TYPE")).partition("(")[0]
+        one = f'{query} WHERE "{column}" = wanted.key OFFSET 0'
+        return f"SELECT found.* FROM unnest($1::{kind}[]) wanted (key), LATERAL ({one}) found", readers
+    by = ", ".join(f'"{written[n.lstrip("-")]}" {"DESC" if n.startswith("-") else "ASC"}' for n in order)
+    return f'{query} WHERE "{column}" = ANY($1) ORDER BY {by}', readers
 
 
 def _order(model: type[Model]) -> list[str]:

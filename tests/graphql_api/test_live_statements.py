@@ -75,7 +75,7 @@ async def test_who_comes_back_after_the_same_entry_reads_what_others_read(api: A
         streams = [await api.follow("DeliveryLog", after=beginning) for _ in range(10)]
         results = await asyncio.gather(*(take(stream, BURST) for stream in streams))
     assert all(one is first for all_of_it in results for one, first in zip(all_of_it, results[0], strict=True))
-    assert len([s for s in statements if 'FROM "ringback_log" WHERE "id">?' in s]) == 1
+    assert len([s for s in statements if 'FROM "ringback_log" WHERE "id">? AND "id"<=?' in s]) == 1
     assert len([s for s in statements if any(table in s for table in PER_BURST)]) == len(PER_BURST)
     for stream in streams:
         await stream.aclose()
@@ -88,3 +88,20 @@ async def test_a_token_is_looked_at_once_for_all_its_subscriptions(api: Api) -> 
     with counted() as statements:
         await asyncio.gather(*(context.reauthenticate() for context in contexts))
     assert len([s for s in statements if "ringback_api_token" in s]) == 1
+
+
+async def test_while_nobody_follows_the_log_is_not_read(api: Api) -> None:
+    webhook = await rows.webhook()
+    events = [await rows.event(webhook) for _ in range(3)]
+    await caught_up(api.services.tailer)
+    with counted(everywhere=True) as statements:
+        for event in events[:2]:
+            await write_one_for_each([event])
+            await asyncio.sleep(0.05)
+    assert not [s for s in statements if "LIMIT" in s and 'FROM "ringback_log"' in s]
+    stream = await api.follow("DeliveryLog")
+    waiting = asyncio.create_task(take(stream, 1))
+    await subscribed(api, 1)
+    await write_one_for_each(events[2:])
+    assert [e["event"]["id"] for e in entries_of(await waiting)] == [encode(Prefix.EVENT, events[2].id)]
+    await stream.aclose()

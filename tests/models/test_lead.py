@@ -1,8 +1,10 @@
 """Leads: callback requests become some while the site wants them."""
 
+import asyncio
 from typing import Any
 
 import pytest
+from tortoise.transactions import in_transaction
 
 from ringback.models import lead, site
 from ringback.models.errors import InputRejected
@@ -82,3 +84,28 @@ async def test_a_deleted_lead_is_gone(database: object) -> None:
     for use in (lead.delete_lead(id_of(made)), lead.update_lead(id_of(made), {"name": "x"})):
         with pytest.raises(InputRejected, match="There is no lead with the id lead_"):
             await use
+
+
+async def test_requests_at_the_same_time_are_leads_of_their_own(database: object) -> None:
+    await watched()
+    names = [f"Ada {number}" for number in range(60)]
+    made = await asyncio.gather(*(lead.request_callback(name, "+7") for name in names))
+    assert [row and row.name for row in made] == names
+    stored = {id_of(row): row for row in await Lead.all()}
+    assert stored == {id_of(row): row for row in made if row}
+    assert {i: (row.name, row.created_at) for i, row in stored.items()} == {
+        id_of(row): (row.name, row.created_at) for row in made if row
+    }
+    recorded = await Change.all()
+    assert sorted(change.item["name"] for change in recorded) == sorted(names)
+    assert {change.object_id for change in recorded} == set(stored)
+    assert await Event.all().count() == len(names)
+
+
+async def test_a_request_within_a_transaction_is_part_of_it(database: object) -> None:
+    await watched()
+    with pytest.raises(ZeroDivisionError):
+        async with in_transaction():
+            assert await lead.request_callback("Ada", "+7") is not None
+            raise ZeroDivisionError
+    assert [await model.all().count() for model in (Lead, Change, Event)] == [0, 0, 0]
