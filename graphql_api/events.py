@@ -1,12 +1,14 @@
 """Events and attempts: looking them up, firing tests, redelivering, cancelling."""
 
 import datetime as dt
-from typing import Annotated, Any
+import itertools
+import math
+from collections.abc import Collection, Iterator, Mapping
+from typing import Annotated, Any, TypeAlias
 
 import strawberry
 from strawberry import ID, UNSET
 from strawberry.scalars import JSON
-from tortoise.queryset import QuerySet
 
 from ringback.graphql_api.descriptions import SUFFIX, described, like
 from ringback.graphql_api.enums import Action, EventStatus, OutcomeName
@@ -21,24 +23,51 @@ from ringback.graphql_api.inputs import (
     query_text,
 )
 from ringback.graphql_api.nodes import Attempt, Event
-from ringback.graphql_api.relay import After, Connection, First, page
+from ringback.graphql_api.relay import After, Connection, First, page_of
 from ringback.models import event as rows
 from ringback.models import interventions
 from ringback.models.ids import Prefix, least_key_at
+from ringback.models.newest import Rows
 
 #: By how much the time in a row's key may differ from the moment that it stands for, in seconds: keys are made by the
 #: clocks of several machines, those of the first release's attempts when they were recorded.
 KEY_SECONDS = 600
+Leads: TypeAlias = tuple[tuple[str, ...], ...]
+#: Into so many parts a list is divided at most, each of which is read by a statement of its own.
+MAX_PARTS = 25
+#: The columns by which indexes find events and attempts, the best first.
+EVENT_LEADS: Leads = (("object_id",), ("webhook_id", "status"), ("webhook_id",), ("status",), ("model",))
+ATTEMPT_LEADS: Leads = (("webhook_id", "outcome"), ("webhook_id",), ("outcome",), ("status_code",))
+#: The status that nearly all answers have; one index holds the others only, which are better looked for by themselves.
+FREQUENT_STATUS_CODE = 200
+OTHER_STATUS_CODE_LEADS: Leads = (("webhook_id", "status_code"), ("status_code",), *ATTEMPT_LEADS[:-1])
 
 
-def _within(column: str, after: dt.datetime | None, before: dt.datetime | None) -> dict[str, Any]:
+def _span(column: str, after: dt.datetime | None, before: dt.datetime | None) -> dict[str, Any]:
     """The rows of a span of time; their keys, by which they are read, are of about the same time."""
-    conditions: dict[str, Any] = {}
+    found: dict[str, Any] = {"more": []}
     if after is not None:
-        conditions |= {f"{column}__gt": after, "id__gte": least_key_at(after, -KEY_SECONDS)}
+        found["least"] = least_key_at(after, -KEY_SECONDS)
+        found["more"].append((f"{column} > {{}}", after.astimezone(dt.UTC)))
     if before is not None:
-        conditions |= {f"{column}__lt": before, "id__lt": least_key_at(before, KEY_SECONDS)}
-    return conditions
+        found["below"] = least_key_at(before, KEY_SECONDS)
+        found["more"].append((f"{column} < {{}}", before.astimezone(dt.UTC)))
+    return found
+
+
+def _parts(lists: Mapping[str, Collection[Any]], *divided: str) -> Iterator[dict[str, Any]]:
+    """The conditions on columns of which one value of several is asked for, as `equal` and `among` of Rows.
+
+    A list is divided by some columns into parts of one value each, unless that makes too many.
+    """
+    fixed = {column: next(iter(values)) for column, values in lists.items() if len(values) == 1}
+    several = {column: values for column, values in lists.items() if column not in fixed}
+    by = [column for column in divided if column in several]
+    if math.prod(len(several[column]) for column in by) > MAX_PARTS:
+        by = []
+    others = {column: values for column, values in several.items() if column not in by}
+    for chosen in itertools.product(*(several[column] for column in by)):
+        yield {"equal": {**fixed, **dict(zip(by, chosen, strict=True))}, "among": others}
 
 
 @strawberry.input(description="Which events to list; conditions are combined with AND.")
@@ -66,24 +95,26 @@ class EventFilter:
     )
     is_test: bool | None = strawberry.field(default=None, description="Test events (`true`), or real ones (`false`).")
 
-    def rows(self) -> QuerySet[rows.Event]:
-        """The events that meet all conditions; raises a BAD_USER_INPUT error for malformed ids and ranges."""
+    def rows(self) -> list[Rows[rows.Event]]:
+        """The events that meet all conditions, in parts; raises a BAD_USER_INPUT error for malformed ids and ranges."""
         check_range(self.created_after, self.created_before, "filter.created")
-        conditions: dict[str, Any] = {}
+        lists: dict[str, Collection[Any]] = {}
         if self.webhook_ids is not None:
-            conditions["webhook_id__in"] = query_keys(Prefix.WEBHOOK, self.webhook_ids, "filter.webhookIds")
+            lists["webhook_id"] = set(query_keys(Prefix.WEBHOOK, self.webhook_ids, "filter.webhookIds"))
         if self.models is not None:
-            conditions["model__in"] = query_models(self.models)
+            lists["model"] = set(query_models(self.models))
         if self.actions is not None:
-            conditions["action__in"] = set(self.actions)
+            lists["action"] = set(self.actions)
         if self.statuses is not None:
-            conditions["status__in"] = set(self.statuses)
+            lists["status"] = set(self.statuses)
         if self.object_id is not None:
-            conditions["object_id"] = query_text(self.object_id, "filter.objectId", MAX_OBJECT_ID)
-        conditions |= _within("created_at", self.created_after, self.created_before)
+            lists["object_id"] = [query_text(self.object_id, "filter.objectId", MAX_OBJECT_ID)]
+        span = _span("created_at", self.created_after, self.created_before)
+        leads: Leads = EVENT_LEADS
         if self.is_test is not None:
-            conditions["is_test"] = self.is_test
-        return rows.Event.filter(**conditions)
+            span["more"].append(("is_test" if self.is_test else "NOT is_test", None))
+            leads = () if self.is_test else leads
+        return [Rows(rows.Event, leads=leads, **span, **part) for part in _parts(lists, "webhook_id", "status")]
 
 
 @strawberry.input(description="Which attempts to list; conditions are combined with AND.")
@@ -107,20 +138,33 @@ class AttemptFilter:
         default=None, description="Begun before this moment, such as `2026-01-31T13:00:00Z`."
     )
 
-    def rows(self) -> QuerySet[rows.Attempt]:
-        """The attempts that meet all conditions; raises a BAD_USER_INPUT error for malformed ids and ranges."""
+    def rows(self) -> list[Rows[rows.Attempt]]:
+        """The attempts that meet all conditions, in parts; raises BAD_USER_INPUT for malformed ids and ranges."""
         check_range(self.started_after, self.started_before, "filter.started")
-        conditions: dict[str, Any] = {}
+        lists: dict[str, Collection[Any]] = {}
         if self.webhook_ids is not None:
-            conditions["webhook_id__in"] = query_keys(Prefix.WEBHOOK, self.webhook_ids, "filter.webhookIds")
+            lists["webhook_id"] = set(query_keys(Prefix.WEBHOOK, self.webhook_ids, "filter.webhookIds"))
         if self.event_ids is not None:
-            conditions["event_id__in"] = query_keys(Prefix.EVENT, self.event_ids, "filter.eventIds")
+            lists["event_id"] = set(query_keys(Prefix.EVENT, self.event_ids, "filter.eventIds"))
         if self.outcomes is not None:
-            conditions["outcome__in"] = set(self.outcomes)
+            lists["outcome"] = set(self.outcomes)
+        span = _span("started_at", self.started_after, self.started_before)
+        # An event has few attempts, whatever else is asked for.
+        leads: Leads = ATTEMPT_LEADS if self.event_ids is None else ()
+        if self.status_code == FREQUENT_STATUS_CODE and self.event_ids is None and self.outcomes is None:
+            # Nearly all of them are those that were delivered; the others have an index of their own.
+            delivered = {**lists, "outcome": [OutcomeName.DELIVERED], "status_code": [self.status_code]}
+            more = [*span["more"], (f"status_code = {self.status_code} AND outcome <> 'DELIVERED'", None)]
+            return [
+                *(Rows(rows.Attempt, leads=leads, **span, **part) for part in _parts(delivered, "webhook_id")),
+                *(Rows(rows.Attempt, **{**span, "more": more}, **part) for part in _parts(lists)),
+            ]
         if self.status_code is not None:
-            conditions["status_code"] = self.status_code
-        conditions |= _within("started_at", self.started_after, self.started_before)
-        return rows.Attempt.filter(**conditions)
+            lists["status_code"] = [self.status_code]
+            if self.status_code != FREQUENT_STATUS_CODE:
+                span["more"].append((f"status_code <> {FREQUENT_STATUS_CODE}", None))
+                leads = OTHER_STATUS_CODE_LEADS if leads else leads
+        return [Rows(rows.Attempt, leads=leads, **span, **part) for part in _parts(lists, "webhook_id", "outcome")]
 
 
 @strawberry.input(description="A test of a webhook.")
@@ -199,7 +243,7 @@ class EventQuery:
         filter: Annotated[EventFilter | None, strawberry.argument(description="Which ones.")] = None,
     ) -> Connection[Event] | None:
         """A page of events."""
-        return await page((filter or EventFilter()).rows(), first, after, Event.of)
+        return await page_of([part.newest for part in (filter or EventFilter()).rows()], first, after, Event.of)
 
     @strawberry.field(
         description=described(
@@ -236,7 +280,7 @@ class EventQuery:
         filter: Annotated[AttemptFilter | None, strawberry.argument(description="Which ones.")] = None,
     ) -> Connection[Attempt] | None:
         """A page of attempts."""
-        return await page((filter or AttemptFilter()).rows(), first, after, Attempt.of)
+        return await page_of([part.newest for part in (filter or AttemptFilter()).rows()], first, after, Attempt.of)
 
 
 @strawberry.type

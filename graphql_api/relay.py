@@ -6,7 +6,7 @@ rows that are added meanwhile neither repeat nor shift others.
 
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
@@ -65,11 +65,26 @@ class Connection(Generic[N]):
 
 async def page(rows: QuerySet[Row], first: int, after: str | None, node: Callable[[Row], N]) -> Connection[N]:
     """The page of `rows` behind a cursor; raises a BAD_USER_INPUT error for a bad size or cursor."""
+
+    async def newest(limit: int, below: UUID | None) -> list[Row]:
+        return await read((rows if below is None else rows.filter(id__lt=below)).order_by("-id").limit(limit))
+
+    return await page_of([newest], first, after, node)
+
+
+async def page_of(
+    parts: Sequence[Callable[[int, UUID | None], Awaitable[list[Row]]]],
+    first: int,
+    after: str | None,
+    node: Callable[[Row], N],
+) -> Connection[N]:
+    """The same of a list in parts that have no rows in common; each gives its newest, at most so many, below a key."""
     if not 1 <= first <= MAX_PAGE:
         raise bad_user_input(f"first: must be from 1 to {MAX_PAGE}")
-    if after is not None:
-        rows = rows.filter(id__lt=_key(after))
-    found = await read(rows.order_by("-id").limit(first + 1))
+    below = None if after is None else _key(after)
+    found = [row for newest in parts for row in await newest(first + 1, below)]
+    if len(parts) > 1:
+        found = sorted(found, key=lambda row: row.id, reverse=True)[: first + 1]
     shown = found[:first]
     edges = [Edge(cursor=_cursor(row.id), node=node(row)) for row in shown]
     return Connection(

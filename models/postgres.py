@@ -6,6 +6,7 @@ What differs from Tortoise's own, and why:
   the pool is lost, and a COMMIT of what Postgres has rolled back already is an error, not a silence.
 - Every error of the driver becomes one of Tortoise's, and all that says "the database is away" a DBConnectionError, so
   that whoever tries again knows when.
+- Postgres is kept from compiling statements and from sorting in steps: all of them read a few rows along an index.
 - The pool opens nothing before it is asked to, so a database that is away is an error of the statement, not of the
   program's start, and a connection goes back to the pool without a statement of its own.
 
@@ -58,6 +59,11 @@ class _PooledConnection(asyncpg.Connection):
         return ""
 
 
+async def _for_pages(connection: Any) -> None:
+    """Keep Postgres from what is only good for statements that read much: compiling, and sorting parts of an index."""
+    await connection.execute("SET jit = off; SET enable_incremental_sort = off")
+
+
 class _Translating:
     """All of Tortoise's statements go through this."""
 
@@ -78,7 +84,8 @@ class PostgresClient(_Translating, RecordingClient, tortoise_asyncpg.AsyncpgDBCl
     async def create_pool(self, **kwargs: Any) -> Any:
         """A pool by the URL, which says host, port, user, password, database and more."""
         named = ("host", "port", "user", "password", "database")
-        return await asyncpg.create_pool(self.dsn, **{k: v for k, v in kwargs.items() if k not in named})
+        given = {k: v for k, v in kwargs.items() if k not in named}
+        return await asyncpg.create_pool(self.dsn, **{"init": _for_pages, **given})
 
     async def execute_many(self, query: str, values: list[list[Any]]) -> None:
         """Run one statement for many rows, all or nothing."""

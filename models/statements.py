@@ -49,16 +49,17 @@ async def copy(db: BaseDBAsyncClient, table: str, columns: Sequence[str], rows: 
         await connection.copy_records_to_table(table, records=rows, columns=columns)
 
 
-def among(db: BaseDBAsyncClient, column: str, number: int) -> str:
-    """The condition that a column holds one of the ids which `many` made parameter `number`."""
+def among(db: BaseDBAsyncClient, column: str, number: int, kind: str = "uuid") -> str:
+    """The condition that a column holds one of the ids (or texts) which `many` made parameter `number`."""
     if on_postgres(db):
-        return f"{column} = ANY(${number}::uuid[])"
+        return f"{column} = ANY(${number}::{kind}[])"
     return f"{column} IN (SELECT value FROM json_each(${number}))"
 
 
-def many(db: BaseDBAsyncClient, keys: Collection[UUID]) -> Any:
-    """Any number of ids as one parameter."""
-    return list(keys) if on_postgres(db) else orjson.dumps(list(keys)).decode()
+def many(db: BaseDBAsyncClient, keys: Collection[UUID | str]) -> Any:
+    """Any number of ids or texts as one parameter."""
+    values = [_plain(key) for key in keys]
+    return values if on_postgres(db) else orjson.dumps(values).decode()
 
 
 def key_of(value: Any) -> UUID:
