@@ -56,6 +56,13 @@ class Cost:
     fixed: int = 0
     parts: "list[tuple[_Size, Cost]]" = field(default_factory=list)
 
+    def add(self, size: _Size, part: "Cost") -> None:
+        """Add a list of that size; what no variable tells is added up at once."""
+        if size.variable is None and not part.parts:
+            self.fixed += size.of({}) * part.fixed
+        else:
+            self.parts.append((size, part))
+
     def of(self, variables: Mapping[str, Any]) -> int:
         """The cost with these (coerced) variables."""
         return self._of(variables, {})
@@ -88,11 +95,11 @@ class Costs:
             if isinstance(selection, FieldNode):
                 self._add_field(cost, selection, parent)
             elif isinstance(selection, FragmentSpreadNode):
-                cost.parts.append((_Size(1), self._of_fragment(selection.name.value)))
+                cost.add(_Size(1), self._of_fragment(selection.name.value))
             elif isinstance(selection, InlineFragmentNode):
                 on = selection.type_condition
                 inner = self._schema.type_map[on.name.value] if on else parent
-                cost.parts.append((_Size(1), self._of(selection.selection_set, inner)))
+                cost.add(_Size(1), self._of(selection.selection_set, inner))
         return cost
 
     def _of_fragment(self, name: str) -> Cost:
@@ -111,14 +118,15 @@ class Costs:
         if is_introspection_type(named) or not is_composite_type(named):
             return
         below = self._of(node.selection_set, named)
-        each = Cost(1, [(_Size(1), below)])
+        each = Cost(1)
+        each.add(_Size(1), below)
         if named.name.endswith("Connection") and "first" in definition.args:
             cost.fixed += 1
-            cost.parts.append((_first(node, definition.args["first"].default_value), below))
+            cost.add(_first(node, definition.args["first"].default_value), below)
         elif _is_list(definition.type) and "id" in getattr(named, "fields", {}) and not _is_page(parent):
-            cost.parts.append((_Size(LIST_SIZE), each))
+            cost.add(_Size(LIST_SIZE), each)
         else:
-            cost.parts.append((_Size(1), each))
+            cost.add(_Size(1), each)
 
 
 def _is_page(type_: GraphQLNamedType) -> bool:

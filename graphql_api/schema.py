@@ -7,6 +7,7 @@ from strawberry.schema.config import StrawberryConfig
 
 from ringback.graphql_api.access import AccessMutation, AccessQuery
 from ringback.graphql_api.catalog import CatalogMutation, CatalogQuery
+from ringback.graphql_api.conversions import quicken
 from ringback.graphql_api.events import EventMutation, EventQuery
 from ringback.graphql_api.inbox import InboxMutation, InboxQuery, InboxSubscription
 from ringback.graphql_api.leads import LeadMutation, LeadQuery
@@ -35,6 +36,7 @@ class Subscription(LogSubscription, InboxSubscription):
 
 
 schema = strawberry.Schema(Query, Mutation, Subscription, config=StrawberryConfig(scalar_map=SCALARS))
+quicken(schema)
 
 
 def sdl() -> str:
