@@ -40,6 +40,7 @@ EVENT_LEADS: Leads = (("object_id",), ("webhook_id", "status"), ("webhook_id",),
 ATTEMPT_LEADS: Leads = (("webhook_id", "outcome"), ("webhook_id",), ("outcome",), ("status_code",))
 #: The status that nearly all answers have; one index holds the others only, which are better looked for by themselves.
 FREQUENT_STATUS_CODE = 200
+ODD_LEADS: Leads = (("status_code",),)
 OTHER_STATUS_CODE_LEADS: Leads = (("webhook_id", "status_code"), ("status_code",), *ATTEMPT_LEADS[:-1])
 
 
@@ -153,11 +154,12 @@ class AttemptFilter:
         leads: Leads = ATTEMPT_LEADS if self.event_ids is None else ()
         if self.status_code == FREQUENT_STATUS_CODE and self.event_ids is None and self.outcomes is None:
             # Nearly all of them are those that were delivered; the others have an index of their own.
-            delivered = {**lists, "outcome": [OutcomeName.DELIVERED], "status_code": [self.status_code]}
+            lists["status_code"] = [self.status_code]
+            delivered = {**lists, "outcome": [OutcomeName.DELIVERED]}
             more = [*span["more"], (f"status_code = {self.status_code} AND outcome <> 'DELIVERED'", None)]
             return [
                 *(Rows(rows.Attempt, leads=leads, **span, **part) for part in _parts(delivered, "webhook_id")),
-                *(Rows(rows.Attempt, **{**span, "more": more}, **part) for part in _parts(lists)),
+                *(Rows(rows.Attempt, leads=ODD_LEADS, **{**span, "more": more}, **part) for part in _parts(lists)),
             ]
         if self.status_code is not None:
             lists["status_code"] = [self.status_code]

@@ -20,7 +20,8 @@ class Migration(migrations.Migration):
             "DROP INDEX ringback_attempt_codes",
         ),
         ops.RunSQL(
-            "CREATE INDEX ringback_attempt_odd ON ringback_attempt (id) WHERE status_code = 200 AND outcome <> 'DELIVERED'",
+            "CREATE INDEX ringback_attempt_odd ON ringback_attempt (status_code, id) "
+            "WHERE status_code = 200 AND outcome <> 'DELIVERED'",
             "DROP INDEX ringback_attempt_odd",
         ),
     ]
