@@ -44,10 +44,12 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def at_work(url: str, take: Callable[[UUID, Sequence[UUID]], object]) -> AsyncIterator[Deliveries]:
+async def at_work(
+    url: str, take: Callable[[UUID, Sequence[UUID]], object], has_room: Callable[[], bool] = lambda: True
+) -> AsyncIterator[Deliveries]:
     """A process that picks up what comes."""
     broker = open_broker(url)
-    deliveries = Deliveries(broker, take)  # type: ignore[arg-type]
+    deliveries = Deliveries(broker, take, has_room)  # type: ignore[arg-type]
     worker = dramatiq.Worker(broker, worker_threads=2, worker_timeout=REMOTE_TIMEOUT_MS)
     worker.start()
     try:
@@ -71,6 +73,18 @@ async def test_a_batch_is_taken_on_the_loop_of_the_program(url: str) -> None:
         lease, ids = uuid4(), [uuid4(), uuid4()]
         await deliveries.enqueue(lease, ids)
         assert await asyncio.wait_for(taken.get(), PATIENCE) == (lease, ids, threading.current_thread())
+
+
+@pytest.mark.parametrize("url", ["redis"], indirect=True)
+async def test_who_has_no_room_leaves_batches_to_others(url: str) -> None:
+    full: Taken = asyncio.Queue()
+    free: Taken = asyncio.Queue()
+    async with at_work(url, keeping(full), lambda: False) as deliveries, at_work(url, keeping(free)):
+        for _ in range(20):
+            await deliveries.enqueue(uuid4(), [uuid4()])
+        for _ in range(20):
+            await asyncio.wait_for(free.get(), PATIENCE)
+    assert full.empty()
 
 
 @pytest.mark.parametrize("url", ["redis", "rabbitmq"], indirect=True)
