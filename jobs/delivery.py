@@ -250,7 +250,7 @@ class Deliverer:
 
     async def _renew(self, lease: _Lease) -> None:
         while True:
-            await asyncio.sleep(self._lease_seconds / 3)
+            await asyncio.sleep(min(self._lease_seconds, claims.CLAIM_SECONDS) / 3)
             try:
                 if lease.begun and await clock.now() < lease.ends:
                     lease.ends = await claims.renew(lease.key, list(lease.begun), self._lease_seconds)

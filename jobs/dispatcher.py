@@ -27,7 +27,7 @@ from ringback.jobs.recorder import Recorder, abandoned
 from ringback.models import claims, clock, limits
 from ringback.models.claims import Due, Held
 from ringback.models.limits import AHEAD_SECONDS, Limits
-from ringback.models.settings import DEFAULT_LEASE_SECONDS, DEFAULT_MAX_CONCURRENCY
+from ringback.models.settings import DEFAULT_MAX_CONCURRENCY
 from ringback.models.wakeups import Topic, wakeups
 
 logger = structlog.get_logger("ringback.dispatcher")
@@ -78,14 +78,12 @@ class Dispatcher:
         places: int = PLACES,
         alone: bool = True,
         bound: int = DEFAULT_MAX_CONCURRENCY,
-        lease_seconds: float = DEFAULT_LEASE_SECONDS,
     ) -> None:
         self._enqueue = enqueue
         self._recorder = recorder
         self._places = places
         self._alone = alone
         self._bound = bound
-        self._lease_seconds = lease_seconds
         #: With its lease, and when it was claimed or last asked about, by the monotonic clock; the earliest come first.
         self._under_way: dict[UUID, tuple[Due, UUID, float]] = {}
         self._asked_at = self._looked_for_lost_at = 0.0
@@ -146,7 +144,7 @@ class Dispatcher:
         return 0.0 if claimed else CONTENTION_SECONDS
 
     async def _claim(self, due: Sequence[Due], now: dt.datetime) -> list[tuple[UUID, list[Due]]]:
-        claimed = await claims.claim(batches(due), now, self._bound, self._lease_seconds)
+        claimed = await claims.claim(batches(due), now, self._bound)
         self._know(claimed.limits, now)
         return claimed.batches
 
@@ -211,7 +209,7 @@ class Dispatcher:
         if time.monotonic() - self._looked_for_lost_at < LOST_SECONDS:
             return
         self._looked_for_lost_at = time.monotonic()
-        await claims.take_back(now, self._lease_seconds)
+        await claims.take_back(now)
         while lost := await claims.expired(now, BATCH_EVENTS):
             results = (abandoned(e.event_id, e.lease, e.begun_at, now) for e in lost)
             await asyncio.gather(*(self._recorder.record(result) for result in results))

@@ -82,7 +82,6 @@ async def working(
                 places=places + places // 2 if remote else places,
                 alone=not remote,
                 bound=settings.max_concurrency_per_webhook,
-                lease_seconds=settings.lease_seconds,
             )
             worker = dramatiq.Worker(
                 broker,

@@ -28,12 +28,13 @@ from ringback.models import clock, limits
 from ringback.models.event import Event
 from ringback.models.limits import Limits
 from ringback.models.reading import load_by_id
-from ringback.models.settings import DEFAULT_LEASE_SECONDS, DEFAULT_MAX_CONCURRENCY
+from ringback.models.settings import DEFAULT_MAX_CONCURRENCY
 from ringback.models.statements import among, execute, fetch, key_of, many, moment_of, on_postgres
 from ringback.models.states import EventStatus
 
-#: How long a claimed batch may wait for a worker before it is taken back, in seconds.
-PICKUP_SECONDS = 10.0
+#: How long a claim's lease is before it is renewed, and how long a batch may wait for a worker before it is taken back,
+#: in seconds. No settings: all processes must agree, for a claim says only when it ends.
+CLAIM_SECONDS, PICKUP_SECONDS = 45.0, 10.0
 #: So many abandoned attempts in a row make an event a suspect: it may be what kills the workers.
 SUSPECT_AFTER = 2
 #: The states of events that an attempt may follow.
@@ -131,7 +132,7 @@ async def claim(
     batches: Sequence[Sequence[Due]],
     now: dt.datetime,
     bound: int = DEFAULT_MAX_CONCURRENCY,
-    lease_seconds: float = DEFAULT_LEASE_SECONDS,
+    lease_seconds: float = CLAIM_SECONDS,
 ) -> Claimed:
     """Take a lease of so many seconds for each batch, as far as the limits of its webhooks let go.
 
@@ -271,12 +272,9 @@ async def renew(lease: UUID, event_ids: Sequence[UUID], seconds: float) -> dt.da
     return ends
 
 
-async def take_back(now: dt.datetime, lease_seconds: float) -> int:
-    """Make events due again that were claimed PICKUP_SECONDS ago, for `lease_seconds`, and that nobody began.
-
-    Returns how many there were.
-    """
-    claimed_until = now + dt.timedelta(seconds=max(lease_seconds - PICKUP_SECONDS, 0))
+async def take_back(now: dt.datetime) -> int:
+    """Make events due again that were claimed PICKUP_SECONDS ago and that nobody began; returns how many there were."""
+    claimed_until = now + dt.timedelta(seconds=CLAIM_SECONDS - PICKUP_SECONDS)
     return await execute(Event._meta.db, _TAKE_BACK, claimed_until)
 
 

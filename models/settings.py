@@ -24,8 +24,6 @@ Network = IPv4Network | IPv6Network
 MAX_TIMEOUT_SECONDS = 30.0
 #: Attempts of one webhook under way at the same time: unless told otherwise, and at most.
 DEFAULT_MAX_CONCURRENCY, MAX_CONCURRENCY = 50, 1_000
-#: How long a worker owns an event unless told otherwise, in seconds.
-DEFAULT_LEASE_SECONDS = 45.0
 #: What a lease must outlast the longest timeout by, in seconds: rendering, recording and a busy machine.
 LEASE_MARGIN_SECONDS = 10.0
 #: How the URL of a Postgres database begins.
@@ -90,7 +88,7 @@ class Settings(BaseSettings):
         (), description="Modules with your own tracked models, separated by commas."
     )
     lease_seconds: float = Field(
-        DEFAULT_LEASE_SECONDS,
+        45.0,
         gt=0,
         allow_inf_nan=False,
         description="How long a worker owns the events it delivers before they are taken for lost, in seconds; it is "

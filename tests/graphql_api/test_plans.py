@@ -245,7 +245,7 @@ async def test_what_the_dispatcher_and_the_recorder_do(
     assert len(begun) == 20
     await run("renew", lambda: claims.renew(lease, ids[:20], 45))
     await run("hand_back", lambda: claims.hand_back(lease, ids[20:]))
-    assert await run("take_back", lambda: claims.take_back(now, 45)) == 0
+    assert await run("take_back", lambda: claims.take_back(now)) == 0
     assert await run("expired", lambda: claims.expired(now, 100)) == []
     await run("still_leased", lambda: claims.still_leased(dict.fromkeys(ids, lease)))
     results = [rows.result(event, lease, ended_at=now) for event in made if event.id in begun]

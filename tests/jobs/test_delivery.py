@@ -254,7 +254,7 @@ async def test_own_inboxes_are_sent_to_unguarded_after_rendering(bench: Bench) -
 
 async def taken_back() -> None:
     """What is claimed at the moment, and not begun, is due again."""
-    assert await claims.take_back(await clock.now() + dt.timedelta(seconds=claims.PICKUP_SECONDS), 45) > 0
+    assert await claims.take_back(await clock.now() + dt.timedelta(seconds=claims.PICKUP_SECONDS)) > 0
 
 
 async def test_a_stale_worker_sends_nothing(bench: Bench) -> None:

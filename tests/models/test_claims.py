@@ -126,8 +126,8 @@ async def test_a_claim_that_nobody_began_is_claimed_again_and_the_former_one_is_
     lost = await rows.claimed(event)
     assert await due_ids() == []
     now = await clock.now()
-    assert await claims.take_back(now + dt.timedelta(seconds=PICKUP_SECONDS - 1), 45) == 0
-    assert await claims.take_back(now + dt.timedelta(seconds=PICKUP_SECONDS), 45) == 1
+    assert await claims.take_back(now + dt.timedelta(seconds=PICKUP_SECONDS - 1)) == 0
+    assert await claims.take_back(now + dt.timedelta(seconds=PICKUP_SECONDS)) == 1
     assert await due_ids() == [event.id]
     assert await claims.expired(await clock.now(), 100) == []
     found = await rows.claimed(await rows.stored(event))
@@ -246,7 +246,7 @@ async def test_the_only_worker_ends_all_leases_when_it_starts() -> None:
     await rows.claimed(claimed)
     await rows.begun(begun)
     assert await claims.expire_all() == 2
-    assert await claims.take_back(await clock.now(), 45) == 1
+    assert await claims.take_back(await clock.now()) == 1
     assert await due_ids() == [free.id, claimed.id]
     assert [e.event_id for e in await claims.expired(await clock.now(), 100)] == [begun.id]
 
