@@ -23,6 +23,8 @@ TIMEOUT_SECONDS = 2.0
 PAUSE_SECONDS = 1.0
 #: How often a silent connection is probed, in seconds: one that was cut off without a word is found so.
 PROBE_SECONDS = 10.0
+
+_TOPICS = frozenset(Topic)
 #: When a task that goes on is cancelled again, in seconds: redis-py's `asyncio.wait_for` swallows a cancellation that
 #: comes together with what it waits for, before Python 3.12 (python/cpython#86296).
 CANCEL_SECONDS = 0.1
@@ -71,8 +73,7 @@ class _Relay:
                 self._handed_over.clear()
                 topics, self._waiting = self._waiting, set()
                 try:
-                    for topic in topics:
-                        await redis.publish(self._channel, f"{self._origin} {topic}")
+                    await redis.publish(self._channel, " ".join((self._origin, *topics)))
                 except (RedisError, OSError) as error:
                     self._say_away(error)
                     await asyncio.sleep(PAUSE_SECONDS)
@@ -100,9 +101,10 @@ class _Relay:
                     self._woken(message["data"])
 
     def _woken(self, data: bytes) -> None:
-        origin, _, topic = data.decode("utf-8", "replace").partition(" ")
-        # A newer program may know more topics.
-        if origin != self._origin and topic in set(Topic):
+        origin, *topics = data.decode("utf-8", "replace").split(" ")
+        if origin == self._origin:
+            return
+        for topic in _TOPICS.intersection(topics):  # a newer program may know more
             self._wakeups.wake(Topic(topic))
 
     def _client(self) -> "Redis":
