@@ -37,6 +37,8 @@ POLL_SECONDS = 1.0
 #: Events per batch, and per claim.
 BATCH_EVENTS = 200
 CLAIM_EVENTS = 800
+#: Events of one webhook in a look at all of them in turn, at most.
+EACH_EVENTS = 50
 #: Events under way in one process at the same time: as many as find a connection, so that none waits for one.
 PLACES = MAX_CONNECTIONS
 #: The part of the places that retries may take all together.
@@ -46,6 +48,8 @@ RETRIES_SHARE = 0.75
 ASK_SECONDS, ASK_EVENTS = 0.02, 200
 #: How often claims and leases that ended are looked for, in seconds.
 LOST_SECONDS = 0.5
+#: How often limits that let nothing go are read again, in seconds: somebody may have raised them.
+LIMITS_SECONDS = 0.5
 #: The least time between two claims while places or limits are short, in seconds: a few events make a poor batch.
 GATHER_SECONDS = 0.02
 #: How long a webhook is left alone for which another process was claiming, in seconds.
@@ -92,6 +96,9 @@ class Dispatcher:
         self._short_of_places = False
         self._waits: dict[UUID, _Wait] = {}
         self._retries_first = False
+        #: Whether the last look was full of events that could not be claimed, and where the turn of webhooks is.
+        self._clogged = False
+        self._turn = claims.FIRST_WEBHOOK
         self._wake: Callable[[], None] = lambda: None
 
     def finished(self, event_id: UUID) -> None:
@@ -134,14 +141,26 @@ class Dispatcher:
         if free <= 0:
             return POLL_SECONDS if self._alone else ASK_SECONDS
         ahead = now + dt.timedelta(seconds=AHEAD_SECONDS)
-        firsts, again = await claims.due(ahead, min(free, CLAIM_EVENTS), self._held)
+        limit = min(free, CLAIM_EVENTS)
+        firsts, again = await self._look(ahead, limit)
         due = admitted(in_turn(firsts, again, retries_first=self._retries_first), load, free, retries)
         if not due:
             return await self._until_next(now)
         self._retries_first = not self._retries_first
         claimed = await self._claim(due, now)
+        taken = sum(len(batch) for _, batch in claimed)
+        self._clogged = limit in (len(firsts), len(again)) and 2 * taken < len(firsts) + len(again)
         await self._hand_on(claimed)
         return 0.0 if claimed else CONTENTION_SECONDS
+
+    async def _look(self, until: dt.datetime, limit: int) -> tuple[list[Due], list[Due]]:
+        """The earliest events, unless those last seen were hardly claimed: then each webhook's in turn."""
+        if self._clogged:
+            each = max(min(limit // (len(self._waits) + 1), EACH_EVENTS), 1)
+            firsts, again, self._turn = await claims.due_by_webhook(until, limit, each, self._turn, self._held)
+            if firsts or again:
+                return firsts, again
+        return await claims.due(until, limit, self._held)
 
     async def _claim(self, due: Sequence[Due], now: dt.datetime) -> list[tuple[UUID, list[Due]]]:
         claimed = await claims.claim(batches(due), now, self._bound)
@@ -161,7 +180,7 @@ class Dispatcher:
 
     async def _ask_limits(self, now: dt.datetime) -> None:
         """Look again at the limits of webhooks that wait for them, where they may have changed."""
-        old = now - dt.timedelta(seconds=POLL_SECONDS)
+        old = now - dt.timedelta(seconds=LIMITS_SECONDS)
         asked = [
             webhook_id
             for webhook_id, wait in self._waits.items()
@@ -215,9 +234,10 @@ class Dispatcher:
             await asyncio.gather(*(self._recorder.record(result) for result in results))
 
     async def _until_next(self, now: dt.datetime) -> float:
-        moment = await claims.next_due(self._held)
+        moment = await claims.next_due(now + dt.timedelta(seconds=AHEAD_SECONDS), self._held)
         looks = [] if moment is None else [moment - dt.timedelta(seconds=AHEAD_SECONDS)]
         looks += [wait.until for wait in self._waits.values() if wait.until is not None]
+        looks += [wait.known_at + dt.timedelta(seconds=LIMITS_SECONDS) for wait in self._waits.values()]
         # An attempt that ends here wakes; of one that ends elsewhere nobody may tell.
         elsewhere = not self._alone and any(wait.until is None for wait in self._waits.values())
         longest = ASK_SECONDS if elsewhere else POLL_SECONDS

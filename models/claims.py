@@ -82,6 +82,8 @@ class Expired:
 
 
 NOTHING_HELD = Held()
+#: Before the id of every webhook.
+FIRST_WEBHOOK = UUID(int=0)
 
 
 def new_lease() -> UUID:
@@ -89,10 +91,10 @@ def new_lease() -> UUID:
     return uuid4()
 
 
-async def next_due(held: Held = NOTHING_HELD) -> dt.datetime | None:
-    """The moment of the next event that waits, but for those held; None when none waits."""
+async def next_due(after: dt.datetime, held: Held = NOTHING_HELD) -> dt.datetime | None:
+    """The moment of the first event that is due after a moment, but for those held; None when none is."""
     db = Event._meta.db
-    rows = await fetch(db, _looks(db, held, _NEXT, 1), many(db, held.webhook_ids))
+    rows = await fetch(db, _looks(db, held, _NEXT, 2), after, many(db, held.webhook_ids))
     moments = [moment for row in rows if (moment := moment_of(row["due_at"])) is not None]
     return min(moments, default=None)
 
@@ -109,13 +111,33 @@ async def due(until: dt.datetime, limit: int, held: Held = NOTHING_HELD) -> tupl
     return [d for d in found if not d.retry], [d for d in found if d.retry]
 
 
+async def due_by_webhook(
+    until: dt.datetime, limit: int, each: int, after: UUID, held: Held = NOTHING_HELD
+) -> tuple[list[Due], list[Due], UUID]:
+    """The same, webhook by webhook in the order of their ids: of each, `each` events of each kind at most.
+
+    However much waits for one webhook, it hides no other. The webhooks are those after `after`; the id returned is
+    where to go on the next time, FIRST_WEBHOOK when all were looked at.
+    """
+    db = Event._meta.db
+    look = _BY_WEBHOOK if on_postgres(db) else _BY_WEBHOOK_ON_SQLITE
+    values = (until, limit, many(db, held.webhook_ids), each, after)
+    rows = await fetch(db, _looks(db, held, look, 3), *values)
+    found = [_due(row) for row in rows]
+    kinds = [d for d in found if not d.retry], [d for d in found if d.retry]
+    reached = min((max(d.webhook_id for d in kind) for kind in kinds if len(kind) == limit), default=FIRST_WEBHOOK)
+    return *kinds, reached
+
+
 def _looks(db: BaseDBAsyncClient, held: Held, look: str, number: int) -> str:
     """One look at the first attempts and one at the retries, so that each walks along an index."""
     kinds = [EventStatus.PENDING] if held.retries else WAITING
-    conditions = f"lease IS NULL AND NOT {among(db, 'webhook_id', number)}"
-    if held.suspects:
-        conditions += f" AND abandoned_in_a_row < {SUSPECT_AFTER}"
-    parts = (f"SELECT * FROM ({look.format(status=status, conditions=conditions)}) {status}" for status in kinds)
+    conditions = {
+        "waits": "lease IS NULL" + (f" AND abandoned_in_a_row < {SUSPECT_AFTER}" if held.suspects else ""),
+        "not_held": f"NOT {among(db, 'webhook_id', number)}",
+        "walk_not_held": f"NOT {among(db, 'walk.webhook_id', number)}",
+    }
+    parts = (f"SELECT * FROM ({look.format(status=status, **conditions)}) {status}" for status in kinds)
     return " UNION ALL ".join(parts)
 
 
@@ -189,11 +211,39 @@ async def _take(
 _WAITS = f"status IN ('{EventStatus.PENDING}', '{EventStatus.RETRYING}')"
 _DUE = """
 SELECT id, webhook_id, next_attempt_at, abandoned_in_a_row, status FROM ringback_event
-WHERE status = '{status}' AND due_at <= $1 AND {conditions} ORDER BY due_at LIMIT $2
+WHERE status = '{status}' AND due_at <= $1 AND {waits} AND {not_held} ORDER BY due_at LIMIT $2
 """
 _NEXT = """
 SELECT due_at FROM ringback_event
-WHERE status = '{status}' AND due_at IS NOT NULL AND {conditions} ORDER BY due_at LIMIT 1
+WHERE status = '{status}' AND due_at > $1 AND {waits} AND {not_held} ORDER BY due_at LIMIT 1
+"""
+#: From the first event of one webhook to the first of the next, by the index of what waits for each: a step each.
+_WALK = """
+WITH RECURSIVE walk(webhook_id) AS (
+    SELECT (
+        SELECT webhook_id FROM ringback_event
+        WHERE lease IS NULL AND due_at IS NOT NULL AND webhook_id > $5 ORDER BY webhook_id LIMIT 1
+    )
+    UNION ALL SELECT (
+        SELECT event.webhook_id FROM ringback_event event
+        WHERE lease IS NULL AND due_at IS NOT NULL AND event.webhook_id > walk.webhook_id
+        ORDER BY event.webhook_id LIMIT 1
+    ) FROM walk WHERE walk.webhook_id IS NOT NULL
+)
+"""
+_OF_THE_WALKED = """
+FROM ringback_event event
+WHERE event.webhook_id = walk.webhook_id AND status = '{status}' AND due_at <= $1 AND {waits} ORDER BY due_at LIMIT $4
+"""
+_BY_WEBHOOK = f"""
+{_WALK} SELECT event.* FROM walk, LATERAL (
+    SELECT id, webhook_id, next_attempt_at, abandoned_in_a_row, status {_OF_THE_WALKED}
+) event WHERE walk.webhook_id IS NOT NULL AND {{walk_not_held}} LIMIT $2
+"""
+_BY_WEBHOOK_ON_SQLITE = f"""
+{_WALK} SELECT found.id, found.webhook_id, found.next_attempt_at, found.abandoned_in_a_row, found.status
+FROM walk JOIN ringback_event found ON found.id IN (SELECT event.id {_OF_THE_WALKED})
+WHERE walk.webhook_id IS NOT NULL AND {{walk_not_held}} LIMIT $2
 """
 # LATERAL: each event is looked up by its key, whatever Postgres believes of how many wait; right after a burst it knows
 # only of few, and would rather read all that wait.

@@ -233,8 +233,11 @@ async def test_what_the_dispatcher_and_the_recorder_do(
     async def run(what: str, work: Callable[[], Awaitable[Any]]) -> Any:
         return await check(monkeypatch, what, work)
 
-    await run("next_due", lambda: claims.next_due(held))
+    await run("next_due", lambda: claims.next_due(now, held))
     firsts, retries = await run("due", lambda: claims.due(later, 100, held))
+    assert (len(firsts), retries) == (30, [])
+    start = claims.FIRST_WEBHOOK
+    firsts, retries, _ = await run("due_by_webhook", lambda: claims.due_by_webhook(later, 100, 10, start, held))
     assert (len(firsts), retries) == (30, [])
     ((lease, taken),) = (await run("claim", lambda: claims.claim([firsts], now))).batches
     await run("limits", lambda: limits.read([webhook.id for webhook in webhooks], 50))

@@ -2,22 +2,25 @@
 
 import asyncio
 import datetime as dt
+import time
 from collections.abc import AsyncIterator, Sequence
 from uuid import UUID, uuid4
 
 import pytest
 import pytest_asyncio
+from tortoise.transactions import in_transaction
 
 from ringback.jobs import dispatcher as dispatching
 from ringback.jobs.dispatcher import BATCH_EVENTS, Dispatcher, admitted, batches, in_turn
 from ringback.jobs.outcomes import Answer, Delivered
 from ringback.jobs.recorder import Recorder, Result, write
-from ringback.models import claims, clock, limits
+from ringback.models import claims, clock, limits, statements
 from ringback.models.claims import Due
 from ringback.models.event import Event
 from ringback.models.limits import AHEAD_SECONDS, Limits
 from ringback.models.states import EventStatus
 from ringback.models.wakeups import Topic, wakeups
+from ringback.models.webhook import Webhook
 from tests import rows
 
 pytestmark = pytest.mark.every_database
@@ -460,3 +463,90 @@ async def test_what_others_have_under_way_is_asked_for_often(handed: Handed, rec
     assert await made._round() == dispatching.CONTENTION_SECONDS
     assert await made._round() == dispatching.ASK_SECONDS
     assert handed.events == []
+
+
+@pytest.mark.usefixtures("_no_poll", "recorder")
+async def test_backlogs_that_limits_hold_back_hide_nobody(
+    handed: Handed, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them fills a look, and more of them are free again than there are looks."""
+    monkeypatch.setattr(dispatching, "CLAIM_EVENTS", 10)
+    paced = [await rows.webhook(rate_limit_per_second=4) for _ in range(12)]
+    for webhook in paced:
+        for _ in range(15):
+            await rows.event(webhook, due_in=-60)
+    event = await rows.event(await rows.webhook())
+    made = Dispatcher(handed, recorder)
+    rounds = 0
+    while event.id not in handed.events:
+        await made._round()
+        rounds += 1
+    assert rounds <= 12, "two looks, by age and in turn, of ten events; the turn gets around in a few"
+
+
+@pytest.mark.on_postgres
+@pytest.mark.usefixtures("_no_poll", "recorder")
+async def test_a_webhook_that_somebody_has_locked_hides_nobody(
+    handed: Handed, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatching, "CLAIM_EVENTS", 10)
+    locked = await rows.webhook()
+    for _ in range(15):
+        await rows.event(locked, due_in=-60)
+    event = await rows.event(await rows.webhook())
+    made = Dispatcher(handed, recorder)
+    holds, done = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        async with in_transaction() as db:
+            await statements.lock(db, Webhook, id=locked.id)
+            holds.set()
+            await done.wait()
+
+    holding = asyncio.create_task(hold())
+    await holds.wait()
+    for _ in range(3):
+        await made._round()
+    assert handed.events == [event.id]
+    done.set()
+    await holding
+    for _ in range(3):
+        await made._round()
+    assert len(handed.events) == 16
+
+
+@pytest.mark.usefixtures("_no_poll")
+async def test_a_limit_that_is_lifted_is_found_out_without_a_wake_up(handed: Handed, recorder: Recorder) -> None:
+    slow, bound = await rows.webhook(rate_limit_per_second=0.01), await rows.webhook(max_concurrency=1)
+    for webhook in (slow, bound):
+        for _ in range(3):
+            await rows.event(webhook, due_in=-60)
+    running = asyncio.create_task(Dispatcher(handed, recorder).run())
+    await handed.wait_for(2)
+    await asyncio.sleep(0.1)
+    assert len(handed.events) == 2
+    await Webhook.filter(id__in=[slow.id, bound.id]).update(rate_limit_per_second=None, max_concurrency=None)
+    lifted = time.monotonic()
+    await handed.wait_for(6)
+    assert time.monotonic() - lifted < 1
+    running.cancel()
+
+
+@pytest.mark.usefixtures("_no_poll")
+async def test_what_a_dead_worker_had_begun_frees_its_room_when_its_lease_ends(
+    handed: Handed, recorder: Recorder
+) -> None:
+    webhook = await rows.webhook(max_concurrency=2)
+    lost = [await rows.event(webhook, due_in=-60) for _ in range(2)]
+    await rows.begun(*lost)
+    waiting = [await rows.event(webhook, due_in=-30) for _ in range(2)]
+    running = asyncio.create_task(Dispatcher(handed, recorder).run())
+    await asyncio.sleep(0.1)
+    assert handed.events == []
+    await Event.filter(id__in=[e.id for e in lost]).update(due_at=await clock.now())
+    await handed.wait_for(2)
+    assert waiting[0].id in handed.events, "it and a retry of what was lost take turns"
+    await asyncio.sleep(0.1)
+    assert len(handed.events) == 2
+    assert [a.outcome for e in lost for a in await rows.attempts(e)] == ["ABANDONED"] * 2
+    running.cancel()

@@ -2,7 +2,7 @@
 
 import asyncio
 import datetime as dt
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -63,10 +63,13 @@ async def test_what_is_held_is_neither_due_nor_next() -> None:
     assert await due_ids(held=Held([busy.id])) == [suspect.id, plain.id]
     assert await due_ids(held=Held(suspects=True)) == [one.id, plain.id]
     assert await due_ids(held=Held([busy.id], suspects=True)) == [plain.id]
-    assert await claims.next_due() == one.due_at
-    assert await claims.next_due(Held([busy.id])) == suspect.due_at
-    assert await claims.next_due(Held([busy.id], suspects=True)) == plain.due_at
-    assert await claims.next_due(Held([busy.id, other.id])) is None
+    long_ago = await clock.now() - dt.timedelta(days=1)
+    assert await claims.next_due(long_ago) == one.due_at
+    assert await claims.next_due(long_ago, Held([busy.id])) == suspect.due_at
+    assert await claims.next_due(long_ago, Held([busy.id], suspects=True)) == plain.due_at
+    assert await claims.next_due(long_ago, Held([busy.id, other.id])) is None
+    assert suspect.due_at is not None
+    assert await claims.next_due(suspect.due_at) == plain.due_at
 
 
 async def test_ended_events_are_never_due() -> None:
@@ -74,7 +77,36 @@ async def test_ended_events_are_never_due() -> None:
     for status in (EventStatus.SUCCEEDED, EventStatus.FAILED, EventStatus.CANCELLED):
         await rows.event(webhook, status=status, next_attempt_at=None, due_at=None)
     assert await due_ids() == []
-    assert await claims.next_due() is None
+    assert await claims.next_due(await clock.now() - dt.timedelta(days=1)) is None
+
+
+async def test_webhook_by_webhook_no_backlog_hides_another_one() -> None:
+    webhooks = sorted([await rows.webhook() for _ in range(4)], key=lambda webhook: webhook.id)
+    one, held, idle, last = webhooks
+    retry = {"status": EventStatus.RETRYING, "attempt_count": 1}
+    for webhook in (one, held):
+        for number in range(5):
+            await rows.event(webhook, due_in=number - 60)
+            await rows.event(webhook, due_in=number - 60, **retry)
+    await rows.event(idle, due_in=60)
+    of_last, suspect = await rows.event(last), await rows.event(last, due_in=-1, abandoned_in_a_row=2)
+    until = soon(await clock.now())
+
+    async def turn(limit: int, after: UUID, holding: Held) -> tuple[list[tuple[UUID, bool]], UUID]:
+        firsts, retries, reached = await claims.due_by_webhook(until, limit, 2, after, holding)
+        moments = [d.next_attempt_at for d in firsts if d.webhook_id == one.id]
+        assert moments == sorted(moments)
+        return [(d.webhook_id, d.retry) for d in [*firsts, *retries]], reached
+
+    of_one = [(one.id, False)] * 2
+    all_kinds = [*of_one, *[(last.id, False)] * 2, *[(one.id, True)] * 2]
+    start = claims.FIRST_WEBHOOK
+    assert await turn(100, start, Held([held.id])) == (all_kinds, start)
+    assert await turn(2, start, Held([held.id], retries=True)) == (of_one, one.id)
+    assert await turn(2, one.id, Held([held.id], retries=True)) == ([(last.id, False)] * 2, last.id)
+    assert await turn(2, last.id, Held([held.id])) == ([], start)
+    firsts, _, _ = await claims.due_by_webhook(until, 100, 2, held.id, Held(suspects=True))
+    assert [d.event_id for d in firsts] == [of_last.id] != [suspect.id]
 
 
 # --------------------------------------------------------------------------------------------------------------- claim
