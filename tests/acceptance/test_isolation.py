@@ -1,0 +1,211 @@
+"""Webhooks are isolated from each other, and first attempts from retries, on the really started program.
+
+On the embedded default, and with two worker processes on Postgres and Redis, whose limits must hold together.
+"""
+
+import asyncio
+import datetime as dt
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from tests import postgres
+from tests.acceptance.test_brokers import worker
+from tests.deliveries import create_webhook, database, test_fire
+from tests.endpoints import Endpoints
+from tests.program import Program
+from tests.receiver import ALLOW_LOOPBACK
+from tests.servers import redis_server
+
+DECLARE = """
+mutation ($name: String!) { declareModel(input: {
+  name: $name, label: "Thing", jsonSchema: {type: "object"}, sample: {}
+}) { errors { message } } }
+"""
+PUBLISH = "mutation ($input: PublishChangesInput!) { publishChanges(input: $input) { errors { message } } }"
+UPDATE = "mutation ($input: UpdateWebhookInput!) { updateWebhook(input: $input) { errors { message } } }"
+#: What makes the events of a model due, as they are after a first attempt that failed.
+AS_RETRIES = """
+UPDATE ringback_event SET status = 'RETRYING', attempt_count = 1, due_at = $1, next_attempt_at = $1 WHERE model = $2
+"""
+#: How long a rate is watched, in seconds.
+SECONDS = 6
+#: What a machine that is busy with something else may add, in seconds.
+BUSY_SECONDS = 1.5
+
+
+@dataclass
+class Place:
+    """A started program that delivers to these endpoints; `database_url` is empty on SQLite."""
+
+    program: Program
+    endpoints: Endpoints
+    database_url: str = ""
+
+    def declare(self, model: str) -> None:
+        """Make a model whose changes can be published."""
+        assert self.program.query(DECLARE, {"name": model})["declareModel"]["errors"] == []
+
+    def webhook(self, path: str, **fields: Any) -> str:
+        """The id of a webhook whose attempts are made as soon as they may be."""
+        given = {"retryDelaysSeconds": [0, 0], "sendJson": True, "actions": ["UPDATED"], **fields}
+        return create_webhook(self.program, self.endpoints.url + path, **given)
+
+    def update(self, webhook: str, **fields: Any) -> None:
+        """Change a webhook."""
+        updated = self.program.query(UPDATE, {"input": {"id": webhook, **fields}})
+        assert updated["updateWebhook"]["errors"] == []
+
+    def publish(self, model: str, changes: int) -> None:
+        """Publish so many changes at once; each fires all webhooks of the model."""
+        given = [{"model": model, "action": "UPDATED", "objectId": str(n), "item": {}} for n in range(changes)]
+        assert self.program.query(PUBLISH, {"input": {"changes": given}})["publishChanges"]["errors"] == []
+
+    def make_retries_due(self, model: str) -> int:
+        """Have all waiting events of a model be retries that are due now; returns how many there are."""
+        now = dt.datetime.now(dt.UTC)
+        if not self.database_url:
+            with database(self.program) as connection:
+                return connection.execute(AS_RETRIES.replace("$", "?"), [str(now), model]).rowcount
+
+        async def update() -> str:
+            connection = await asyncpg.connect(self.database_url)
+            try:
+                return str(await connection.execute(AS_RETRIES, now, model))
+            finally:
+                await connection.close()
+
+        return int(asyncio.run(update()).split()[1])
+
+    def fired(self, webhooks: Sequence[str], seconds: float) -> dict[str, float]:
+        """Test-fire webhooks in turn for so long; when each event was there, by the monotonic clock."""
+        end = time.monotonic() + seconds
+        found: dict[str, float] = {}
+        while time.monotonic() < end:
+            for webhook in webhooks:
+                event_id = test_fire(self.program, webhook)
+                found[event_id] = time.monotonic()
+                time.sleep(0.05)
+        return found
+
+    def lateness(self, path: str, fired: dict[str, float]) -> list[float]:
+        """How long after they were there events came to a path, in seconds, the shortest first."""
+        waited = self.program.wait_until
+        waited(lambda: fired.keys() <= self.endpoints.came(path).keys(), f"all events at {path}")
+        came = self.endpoints.came(path)
+        return sorted(came[event_id] - moment for event_id, moment in fired.items())
+
+    def wait_for(self, path: str, requests: int, seconds: float = 30.0) -> None:
+        """Wait until so many requests have come to a path."""
+        what = f"{requests} requests to {path}"
+        self.program.wait_until(lambda: len(self.endpoints.arrivals[path]) >= requests, what, seconds)
+
+
+@contextmanager
+def embedded(folder: Path) -> Iterator[Place]:
+    with Endpoints() as endpoints, Program(folder / "program", env=ALLOW_LOOPBACK) as program:
+        yield Place(program, endpoints)
+
+
+@contextmanager
+def two_workers(folder: Path, template: str) -> Iterator[Place]:
+    url = asyncio.run(postgres.create(template, template))
+    try:
+        with ExitStack() as stack:
+            endpoints = stack.enter_context(Endpoints())
+            redis = stack.enter_context(redis_server(folder))
+            env = {**ALLOW_LOOPBACK, "RINGBACK_DATABASE_URL": url, "RINGBACK_BROKER_URL": redis.url}
+            program = stack.enter_context(Program(folder / "program", "api", env))
+            for _ in range(2):
+                stack.enter_context(worker(program, env))
+            yield Place(program, endpoints, url)
+    finally:
+        asyncio.run(postgres.drop(template, url))
+
+
+@pytest.fixture(scope="module", params=["embedded", "two workers"])
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """One for all tests, each of which has models and paths of its own: starting it takes longer than most of them."""
+    folder = tmp_path_factory.mktemp("isolation")
+    if request.param == "embedded":
+        with embedded(folder) as place:
+            yield place
+    else:
+        with two_workers(folder, request.getfixturevalue("migrated_postgres")) as place:
+            yield place
+
+
+def test_a_rate_and_bounds_hold_in_all_workers_together(place: Place) -> None:
+    """The rate until it is cleared; the webhooks beside it have a bound of their own, and the default."""
+    place.declare("limited")
+    paced = place.webhook("/paced", model="limited", rateLimitPerSecond=20)
+    place.webhook("/wait/50/three", model="limited", maxConcurrency=3)
+    place.webhook("/wait/300/fifty", model="limited")
+    place.publish("limited", 300)
+    place.wait_for("/paced", 1)
+    time.sleep(SECONDS)
+    moments = sorted(place.endpoints.came("/paced").values())
+    came = sum(moment < moments[0] + SECONDS for moment in moments)
+    assert 0.9 * 20 * SECONDS <= came <= 1.1 * 20 * SECONDS
+    place.update(paced, rateLimitPerSecond=None)
+    cleared = time.monotonic()
+    for path in ("/paced", "/wait/50/three", "/wait/300/fifty"):
+        place.wait_for(path, 300)
+        assert len(place.endpoints.came(path)) == len(place.endpoints.arrivals[path]) == 300, "each of them once"
+    left = [moment - cleared for moment in place.endpoints.came("/paced").values() if moment > cleared]
+    assert len(left) > 100
+    assert statistics.median(left) < 1.0 + BUSY_SECONDS
+    assert place.endpoints.peaks["/wait/50/three"] == 3
+    assert 40 <= place.endpoints.peaks["/wait/300/fifty"] <= 50
+
+
+def test_first_attempts_are_not_late_while_retries_flood(place: Place) -> None:
+    place.declare("flood")
+    flooded = [f"/wait/1000/{number}" for number in range(20)]
+    webhooks = [place.webhook(path, model="flood", retryDelaysSeconds=[3_600, 0]) for path in flooded]
+    place.publish("flood", 100)
+    assert place.make_retries_due("flood") == 2_000
+    healthy = place.webhook("/beside-retries")
+    place.wait_for(flooded[0], 1)
+    fired = place.fired([healthy], 1.0)
+    of_flooded = {test_fire(place.program, webhooks[0]): time.monotonic()}
+    assert sum(len(place.endpoints.arrivals[path]) for path in flooded) < 2_000, "the flood is not over"
+    _check_lateness(place.lateness("/beside-retries", fired))
+    assert place.lateness(flooded[0], of_flooded)[0] < 1.0 + BUSY_SECONDS, "an attempt of the webhook takes a second"
+
+
+def test_endpoints_that_hang_hold_up_nobody_else(place: Place) -> None:
+    place.declare("hanging")
+    for number in range(4):
+        place.webhook(f"/hang/{number}", model="hanging", retryDelaysSeconds=[0])
+    place.publish("hanging", 400)
+    place.wait_for("/hang/3", 1)
+    healthy = [place.webhook(f"/healthy/{number}") for number in range(2)]
+    _check_lateness(place.lateness("/healthy/0", place.fired(healthy[:1], 1.0)))
+    _check_lateness(place.lateness("/healthy/1", place.fired(healthy[1:], 1.0)))
+    assert all(40 <= place.endpoints.peaks[f"/hang/{number}"] <= 50 for number in range(4))
+
+
+def test_backlogs_of_paced_webhooks_hide_nobody(place: Place) -> None:
+    """Each of them is longer than what is looked at, and more of them are free again than there are looks."""
+    for number in range(16):
+        place.declare(f"backlog{number}")
+        place.webhook(f"/paced/{number}", model=f"backlog{number}", rateLimitPerSecond=4)
+        place.publish(f"backlog{number}", 500)
+        place.publish(f"backlog{number}", 500)
+    healthy = place.webhook("/beside-backlogs")
+    _check_lateness(place.lateness("/beside-backlogs", place.fired([healthy], 2.0)))
+    assert all(place.endpoints.arrivals[f"/paced/{number}"] for number in range(16))
+
+
+def _check_lateness(late: list[float]) -> None:
+    """Of attempts with nothing to wait for, the shortest first; another program may have the processors at times."""
+    assert statistics.median(late) < 0.2
+    assert late[-1] < 0.2 + BUSY_SECONDS
