@@ -1,10 +1,8 @@
 """Events and attempts: looking them up, firing tests, redelivering, cancelling."""
 
 import datetime as dt
-import itertools
-import math
-from collections.abc import Collection, Iterator, Mapping
-from typing import Annotated, Any, TypeAlias
+from collections.abc import Collection, Sequence
+from typing import Annotated, Any
 
 import strawberry
 from strawberry import ID, UNSET
@@ -26,22 +24,35 @@ from ringback.graphql_api.nodes import Attempt, Event
 from ringback.graphql_api.relay import After, Connection, First, page_of
 from ringback.models import event as rows
 from ringback.models import interventions
+from ringback.models.branches import Lead
 from ringback.models.ids import Prefix, least_key_at
 from ringback.models.newest import Rows
 
 #: By how much the time in a row's key may differ from the moment that it stands for, in seconds: keys are made by the
 #: clocks of several machines, those of the first release's attempts when they were recorded.
 KEY_SECONDS = 600
-Leads: TypeAlias = tuple[tuple[str, ...], ...]
-#: Into so many parts a list is divided at most, each of which is read by a statement of its own.
-MAX_PARTS = 25
-#: The columns by which indexes find events and attempts, the best first.
-EVENT_LEADS: Leads = (("object_id",), ("webhook_id", "status"), ("webhook_id",), ("status",), ("model",))
-ATTEMPT_LEADS: Leads = (("webhook_id", "outcome"), ("webhook_id",), ("outcome",), ("status_code",))
-#: The status that nearly all answers have; one index holds the others only, which are better looked for by themselves.
+SHORT_PAGES = (
+    "Where what is asked for is very rare, a page may hold fewer than `first`, even none, although there is a next "
+    "one: go on with `endCursor`."
+)
+#: The indexes that find events and attempts, the best first.
+EVENT_LEADS = (
+    Lead(("object_id",)),
+    Lead(("webhook_id", "status")),
+    *(Lead((name,)) for name in ("webhook_id", "status", "model")),
+)
+TEST_LEADS = (Lead(where="is_test"),)
+ATTEMPT_LEADS = (Lead(("webhook_id", "outcome")), Lead(("webhook_id",)), Lead(("outcome",)))
+#: The status that nearly all answers have; the indexes of what is rare do without it.
 FREQUENT_STATUS_CODE = 200
-ODD_LEADS: Leads = (("status_code",),)
-OTHER_STATUS_CODE_LEADS: Leads = (("webhook_id", "status_code"), ("status_code",), *ATTEMPT_LEADS[:-1])
+ODD = f"status_code = {FREQUENT_STATUS_CODE} AND outcome <> '{OutcomeName.DELIVERED}'"
+ODD_LEADS = (Lead(("status_code",), ODD),)
+OTHER_STATUS_CODE = f"status_code <> {FREQUENT_STATUS_CODE}"
+OTHER_STATUS_CODE_LEADS = (
+    Lead(("webhook_id", "status_code"), OTHER_STATUS_CODE), Lead(("status_code",), OTHER_STATUS_CODE), *ATTEMPT_LEADS,
+)  # fmt: skip
+#: An event has few attempts.
+LEADS_OF_EVENTS = (Lead(("event_id",), few=True),)
 
 
 def _span(column: str, after: dt.datetime | None, before: dt.datetime | None) -> dict[str, Any]:
@@ -54,21 +65,6 @@ def _span(column: str, after: dt.datetime | None, before: dt.datetime | None) ->
         found["below"] = least_key_at(before, KEY_SECONDS)
         found["more"].append((f"{column} < {{}}", before.astimezone(dt.UTC)))
     return found
-
-
-def _parts(lists: Mapping[str, Collection[Any]], *divided: str) -> Iterator[dict[str, Any]]:
-    """The conditions on columns of which one value of several is asked for, as `equal` and `among` of Rows.
-
-    A list is divided by some columns into parts of one value each, unless that makes too many.
-    """
-    fixed = {column: next(iter(values)) for column, values in lists.items() if len(values) == 1}
-    several = {column: values for column, values in lists.items() if column not in fixed}
-    by = [column for column in divided if column in several]
-    if math.prod(len(several[column]) for column in by) > MAX_PARTS:
-        by = []
-    others = {column: values for column, values in several.items() if column not in by}
-    for chosen in itertools.product(*(several[column] for column in by)):
-        yield {"equal": {**fixed, **dict(zip(by, chosen, strict=True))}, "among": others}
 
 
 @strawberry.input(description="Which events to list; conditions are combined with AND.")
@@ -111,11 +107,12 @@ class EventFilter:
         if self.object_id is not None:
             lists["object_id"] = [query_text(self.object_id, "filter.objectId", MAX_OBJECT_ID)]
         span = _span("created_at", self.created_after, self.created_before)
-        leads: Leads = EVENT_LEADS
-        if self.is_test is not None:
-            span["more"].append(("is_test" if self.is_test else "NOT is_test", None))
-            leads = () if self.is_test else leads
-        return [Rows(rows.Event, leads=leads, **span, **part) for part in _parts(lists, "webhook_id", "status")]
+        leads: Sequence[Lead] = EVENT_LEADS
+        if self.is_test:
+            leads = TEST_LEADS
+        elif self.is_test is False:
+            span["more"].append(("NOT is_test", None))
+        return [Rows(rows.Event, lists, leads=leads, **span)]
 
 
 @strawberry.input(description="Which attempts to list; conditions are combined with AND.")
@@ -150,23 +147,19 @@ class AttemptFilter:
         if self.outcomes is not None:
             lists["outcome"] = set(self.outcomes)
         span = _span("started_at", self.started_after, self.started_before)
-        # An event has few attempts, whatever else is asked for.
-        leads: Leads = ATTEMPT_LEADS if self.event_ids is None else ()
-        if self.status_code == FREQUENT_STATUS_CODE and self.event_ids is None and self.outcomes is None:
-            # Nearly all of them are those that were delivered; the others have an index of their own.
-            lists["status_code"] = [self.status_code]
-            delivered = {**lists, "outcome": [OutcomeName.DELIVERED]}
-            more = [*span["more"], (f"status_code = {self.status_code} AND outcome <> 'DELIVERED'", None)]
-            return [
-                *(Rows(rows.Attempt, leads=leads, **span, **part) for part in _parts(delivered, "webhook_id")),
-                *(Rows(rows.Attempt, leads=ODD_LEADS, **{**span, "more": more}, **part) for part in _parts(lists)),
-            ]
         if self.status_code is not None:
             lists["status_code"] = [self.status_code]
-            if self.status_code != FREQUENT_STATUS_CODE:
-                span["more"].append((f"status_code <> {FREQUENT_STATUS_CODE}", None))
-                leads = OTHER_STATUS_CODE_LEADS if leads else leads
-        return [Rows(rows.Attempt, leads=leads, **span, **part) for part in _parts(lists, "webhook_id", "outcome")]
+        if self.event_ids is not None:
+            return [Rows(rows.Attempt, lists, leads=LEADS_OF_EVENTS, **span)]
+        if self.status_code == FREQUENT_STATUS_CODE:
+            # Nearly all of them are those that were delivered; the others have an index of their own.
+            outcomes = set(self.outcomes) if self.outcomes is not None else set(OutcomeName)
+            parts = (({OutcomeName.DELIVERED}, ATTEMPT_LEADS), (set(OutcomeName) - {OutcomeName.DELIVERED}, ODD_LEADS))
+            return [
+                Rows(rows.Attempt, {**lists, "outcome": outcomes & part}, leads=leads, **span) for part, leads in parts
+            ]
+        leads = ATTEMPT_LEADS if self.status_code is None else OTHER_STATUS_CODE_LEADS
+        return [Rows(rows.Attempt, lists, leads=leads, **span)]
 
 
 @strawberry.input(description="A test of a webhook.")
@@ -227,7 +220,7 @@ class EventQuery:
 
     @strawberry.field(
         description=described(
-            "The events, newest first.",
+            f"The events, newest first. {SHORT_PAGES}",
             """
             query {
               events(first: 50, filter: {statuses: [FAILED], createdAfter: "2026-01-31T12:00:00Z"}) {
@@ -264,7 +257,7 @@ class EventQuery:
 
     @strawberry.field(
         description=described(
-            "The attempts of all events, newest first.",
+            f"The attempts of all events, newest first. {SHORT_PAGES}",
             """
             query {
               attempts(first: 50, filter: {outcomes: [TIMED_OUT, UNREACHABLE]}) {

@@ -14,6 +14,7 @@ import strawberry
 from tortoise.queryset import QuerySet
 
 from ringback.graphql_api.errors import bad_user_input
+from ringback.models.newest import Found
 from ringback.models.reading import read
 
 N = TypeVar("N", bound="Node")
@@ -66,35 +67,42 @@ class Connection(Generic[N]):
 async def page(rows: QuerySet[Row], first: int, after: str | None, node: Callable[[Row], N]) -> Connection[N]:
     """The page of `rows` behind a cursor; raises a BAD_USER_INPUT error for a bad size or cursor."""
 
-    async def newest(limit: int, below: UUID | None) -> list[Row]:
-        return await read((rows if below is None else rows.filter(id__lt=below)).order_by("-id").limit(limit))
+    async def newest(limit: int, below: UUID | None) -> Found[Row]:
+        return Found(await read((rows if below is None else rows.filter(id__lt=below)).order_by("-id").limit(limit)))
 
     return await page_of([newest], first, after, node)
 
 
 async def page_of(
-    parts: Sequence[Callable[[int, UUID | None], Awaitable[list[Row]]]],
+    parts: Sequence[Callable[[int, UUID | None], Awaitable[Found[Row]]]],
     first: int,
     after: str | None,
     node: Callable[[Row], N],
 ) -> Connection[N]:
-    """The same of a list in parts that have no rows in common; each gives its newest, at most so many, below a key."""
+    """The same of a list in parts that have no rows in common; each gives its newest, at most so many, below a key.
+
+    Where a part was not looked through to its end, the page ends there too, however few nodes it has.
+    """
     if not 1 <= first <= MAX_PAGE:
         raise bad_user_input(f"first: must be from 1 to {MAX_PAGE}")
     below = None if after is None else _key(after)
-    found = [row for newest in parts for row in await newest(first + 1, below)]
+    parts_found = [await newest(first + 1, below) for newest in parts]
+    found = [row for part in parts_found for row in part.rows]
+    looked_to = max((part.looked_to for part in parts_found if part.looked_to is not None), default=None)
     if len(parts) > 1:
-        found = sorted(found, key=lambda row: row.id, reverse=True)[: first + 1]
-    shown = found[:first]
-    edges = [Edge(cursor=_cursor(row.id), node=node(row)) for row in shown]
+        found.sort(key=lambda row: row.id, reverse=True)
+    if looked_to is not None:
+        found = [row for row in found if row.id >= looked_to]
+    edges = [Edge(cursor=_cursor(row.id), node=node(row)) for row in found[:first]]
+    ends_early = len(found) <= first and looked_to is not None
     return Connection(
         edges=edges,
         nodes=[edge.node for edge in edges],
         page_info=PageInfo(
-            has_next_page=len(found) > first,
+            has_next_page=len(found) > first or ends_early,
             has_previous_page=after is not None,
             start_cursor=edges[0].cursor if edges else None,
-            end_cursor=edges[-1].cursor if edges else None,
+            end_cursor=_cursor(looked_to) if ends_early and looked_to else edges[-1].cursor if edges else None,
         ),
     )
 

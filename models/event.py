@@ -112,5 +112,4 @@ class Attempt(Model):
             Index(fields=("webhook_id", "id")),
             Index(fields=("outcome", "id")),
             Index(fields=("webhook_id", "outcome", "id")),
-            Index(fields=("status_code", "id")),
         )

@@ -1,6 +1,7 @@
 """No statement of the dispatcher, the recorder, the tailer or the API scans a large table, on a filled database."""
 
 import datetime as dt
+import itertools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -17,10 +18,10 @@ from ringback.graphql_api.events import AttemptFilter, EventFilter
 from ringback.graphql_api.loaders import new_loaders
 from ringback.graphql_api.relay import page_of
 from ringback.jobs import recorder
-from ringback.models import claims, clock, limits, log, outbox
+from ringback.models import claims, clock, limits, log, newest, outbox
 from ringback.models.bulk import insert
 from ringback.models.event import Attempt, Change, Event
-from ringback.models.ids import Prefix, encode, new_key_at
+from ringback.models.ids import Prefix, encode, new_key, new_key_at
 from ringback.models.log import LogEntry, LogFilter, LogKind, Position
 from ringback.models.statements import on_postgres
 from ringback.models.webhook import Webhook
@@ -89,7 +90,7 @@ async def webhooks(database: object) -> AsyncIterator[list[Webhook]]:
     for start in range(0, EVENTS, 5_000):
         for many in (events, attempts, entries):
             await insert(db, many[start : start + 5_000])
-    await db.execute_script("ANALYZE")
+    await db.execute_script("VACUUM ANALYZE" if on_postgres(db) else "ANALYZE")
     yield made
 
 
@@ -185,11 +186,25 @@ async def test_lists_of_events(webhooks: list[Webhook], monkeypatch: pytest.Monk
         {"webhook_ids": [first], **early},
     ]
     for given in filters:
-        await check(
-            monkeypatch,
-            str(given),
-            partial(pages, EventFilter(**given)),
-        )
+        await check(monkeypatch, str(given), partial(pages, EventFilter(**given)))
+
+
+async def test_lists_of_events_by_what_no_index_has(webhooks: list[Webhook], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(newest, "COUNTED", 50)
+    monkeypatch.setattr(newest, "STRETCHES", (50, 200))
+    first, second, *others = _ids(webhooks)
+    unknown = [encode(Prefix.WEBHOOK, new_key()) for _ in range(200)]
+    rare, often = [EventStatus.CANCELLED, EventStatus.PENDING], [EventStatus.SUCCEEDED, EventStatus.FAILED]
+    conditions: dict[str, list[Any]] = {
+        "webhook_ids": [[first], [second, *others[:3]], unknown, [first, *unknown]],
+        "models": [["lead", "rare"], ["rare"]],
+        "actions": [["DELETED"]],
+        "statuses": [rare, often],
+        "created_before": [moment(EVENTS - 3_000)],
+        "is_test": [True, False],
+    }
+    for given in combined(conditions):
+        await check(monkeypatch, str(given), partial(pages, EventFilter(**given)))
 
 
 async def test_lists_of_attempts(webhooks: list[Webhook], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,11 +226,32 @@ async def test_lists_of_attempts(webhooks: list[Webhook], monkeypatch: pytest.Mo
         {"webhook_ids": [first], "status_code": 503},
     ]
     for given in filters:
-        await check(
-            monkeypatch,
-            str(given),
-            partial(pages, AttemptFilter(**given)),
-        )
+        await check(monkeypatch, str(given), partial(pages, AttemptFilter(**given)))
+
+
+async def test_lists_of_attempts_by_what_no_index_has(webhooks: list[Webhook], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(newest, "COUNTED", 50)
+    monkeypatch.setattr(newest, "STRETCHES", (50, 200))
+    first, second, *others = _ids(webhooks)
+    unknown = [encode(Prefix.WEBHOOK, new_key()) for _ in range(200)]
+    events = [encode(Prefix.EVENT, row.id) for row in await Event.all().order_by("-id").limit(100)]
+    rare, often = [OutcomeName.TIMED_OUT, OutcomeName.BLOCKED], [OutcomeName.DELIVERED, OutcomeName.REJECTED]
+    conditions: dict[str, list[Any]] = {
+        "webhook_ids": [[first], [second, *others[:3]], unknown, [first, *unknown]],
+        "event_ids": [events[:50]],
+        "outcomes": [rare, often],
+        "status_code": [200, 404, 503],
+        "started_before": [moment(EVENTS - 3_000)],
+    }
+    for given in combined(conditions):
+        await check(monkeypatch, str(given), partial(pages, AttemptFilter(**given)))
+
+
+def combined(conditions: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
+    """All combinations of two or three conditions."""
+    for names in (names for count in (2, 3) for names in itertools.combinations(conditions, count)):
+        for values in itertools.product(*(conditions[name] for name in names)):
+            yield dict(zip(names, values, strict=True))
 
 
 async def pages(filter: EventFilter | AttemptFilter) -> None:
