@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from ringback.graphql_api import graphiql, requests
 from ringback.graphql_api.body import TooLarge, limited_body
 from ringback.graphql_api.context import Context, Services
-from ringback.graphql_api.errors import presentable, unauthenticated
+from ringback.graphql_api.errors import is_away, presentable, unauthenticated
 from ringback.graphql_api.execution import Answer, Engine, OperationType, Refused, refusal
 from ringback.graphql_api.http import Reply, answered, refused
 from ringback.graphql_api.multipart import MULTIPART
@@ -76,7 +76,7 @@ class GraphQLEndpoint:
         except ClientDisconnect:
             return None
         except Exception as unexpected:  # such as a database that is away: masked, and in the log with its id
-            reply = refused(500, presentable(unexpected), takes.error)
+            reply = refused(503 if is_away(unexpected) else 500, presentable(unexpected), takes.error)
         return await reply(receive, send)
 
     async def _reply(self, scope: Scope, headers: Headers, takes: Accepted, receive: Receive) -> Reply | Stream:

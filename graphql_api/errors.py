@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 import strawberry
 import structlog
 from graphql import GraphQLError, GraphQLSyntaxError
+from tortoise.exceptions import DBConnectionError
 
 from ringback.models.errors import CursorExpired, CursorInvalid, InputRejected, Problem
 from ringback.models.ids import new_key
@@ -153,12 +154,22 @@ def masked(error: GraphQLError, *, executing: bool = True) -> GraphQLError:
         return _with_code(error, "BAD_USER_INPUT" if executing else "GRAPHQL_VALIDATION_FAILED")
     error_id = new_key().hex
     logger.error("internal error", action="execute", error_id=error_id, path=error.path, exc_info=cause)
+    what = (
+        "The server's database does not answer, so try again"
+        if is_away(cause)
+        else "Something went wrong on the server"
+    )
     return GraphQLError(
-        f"Something went wrong on the server; its log has the details under the id {error_id}.",
+        f"{what}; its log has the details under the id {error_id}.",
         error.nodes,
         path=error.path,
         extensions={"code": "INTERNAL", "id": error_id},
     )
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether it is the database that is away; everything is as it should be when it is back."""
+    return isinstance(error, DBConnectionError)
 
 
 def presentable(error: Exception) -> GraphQLError:

@@ -19,7 +19,7 @@ from graphql import GraphQLError
 from strawberry.scalars import JSON
 from strawberry.schema.config import StrawberryConfig
 from structlog.testing import capture_logs
-from tortoise.exceptions import OperationalError
+from tortoise.exceptions import DBConnectionError, OperationalError
 
 from ringback.graphql_api import errors
 from ringback.graphql_api.errors import ApiError
@@ -287,3 +287,12 @@ def codes_in(call: ast.Call) -> set[str]:
     constants = [node.value for given in (*call.args, *call.keywords) for node in ast.walk(given)
                  if isinstance(node, ast.Constant)]  # fmt: skip
     return {text for text in constants if isinstance(text, str) and re.fullmatch(r"[A-Z]+(_[A-Z]+)*", text)}
+
+
+def test_a_database_that_is_away_is_named() -> None:
+    formatted = errors.presentable(DBConnectionError("could not connect to db.internal:5432")).formatted
+    error_id = formatted["extensions"]["id"]
+    assert formatted["extensions"]["code"] == "INTERNAL"
+    assert formatted["message"] == (
+        f"The server's database does not answer, so try again; its log has the details under the id {error_id}."
+    )
