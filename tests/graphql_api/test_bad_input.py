@@ -97,8 +97,16 @@ LOOPBACK = (
         ({"timeoutSeconds": 30.1}, "INVALID", "timeoutSeconds", "timeoutSeconds must be from 0.1 to 30 seconds."),
         ({"maxConcurrency": 0}, "INVALID", "maxConcurrency",
          "maxConcurrency must be from 1 to 1,000, or null for the setting's bound."),
+        ({"maxConcurrency": -1}, "INVALID", "maxConcurrency",
+         "maxConcurrency must be from 1 to 1,000, or null for the setting's bound."),
         ({"maxConcurrency": 1_001}, "INVALID", "maxConcurrency",
          "maxConcurrency must be from 1 to 1,000, or null for the setting's bound."),
+        ({"rateLimitPerSecond": 0}, "INVALID", "rateLimitPerSecond",
+         "rateLimitPerSecond must be from 0.01 to 10,000 attempts a second, or null for no limit."),
+        ({"rateLimitPerSecond": -2.5}, "INVALID", "rateLimitPerSecond",
+         "rateLimitPerSecond must be from 0.01 to 10,000 attempts a second, or null for no limit."),
+        ({"rateLimitPerSecond": 1e308}, "INVALID", "rateLimitPerSecond",
+         "rateLimitPerSecond must be from 0.01 to 10,000 attempts a second, or null for no limit."),
         ({"rateLimitPerSecond": 0.009}, "INVALID", "rateLimitPerSecond",
          "rateLimitPerSecond must be from 0.01 to 10,000 attempts a second, or null for no limit."),
         ({"rateLimitPerSecond": 10_000.1}, "INVALID", "rateLimitPerSecond",
@@ -140,6 +148,22 @@ async def test_the_limits_themselves_are_allowed(api: Api) -> None:
     cleared = {"maxConcurrency": None, "rateLimitPerSecond": None}
     await api.do("UpdateWebhook", input={"id": made["webhook"]["id"], **cleared})
     await api.do("UpdateWebhook", input={"id": made["webhook"]["id"], "timeoutSeconds": 0.1})
+
+
+async def test_limits_are_shown_and_stay_until_they_are_cleared(api: Api) -> None:
+    update = """mutation ($input: UpdateWebhookInput!) { updateWebhook(input: $input) {
+        webhook { maxConcurrency rateLimitPerSecond } errors { code field message }
+    } }"""
+    made = await api.do("CreateWebhook", input={**WEBHOOK, "maxConcurrency": 7, "rateLimitPerSecond": 2.5})
+    given = {"id": made["webhook"]["id"]}
+    steps: list[tuple[dict[str, Any], tuple[int | None, float | None]]] = [
+        ({"name": "renamed"}, (7, 2.5)),
+        ({"rateLimitPerSecond": None}, (7, None)),
+        ({"maxConcurrency": None, "rateLimitPerSecond": 3}, (None, 3.0)),
+    ]
+    for changes, (concurrency, rate) in steps:
+        webhook = (await api.do(update, input={**given, **changes}))["webhook"]
+        assert webhook == {"maxConcurrency": concurrency, "rateLimitPerSecond": rate}
 
 
 ID_MUTATIONS = [
