@@ -5,7 +5,7 @@ from tortoise.migrations import operations as ops
 
 
 class Migration(migrations.Migration):
-    dependencies = [("ringback", "0010_rare")]
+    dependencies = [("ringback", "0011_waiting_of_a_webhook")]
 
     initial = False
 
