@@ -36,13 +36,9 @@ SHORT_PAGES = (
     "one: go on with `endCursor`."
 )
 #: The indexes that find events and attempts, the best first.
-EVENT_LEADS = (
-    Lead(("object_id",)),
-    Lead(("webhook_id", "status")),
-    *(Lead((name,)) for name in ("webhook_id", "status", "model")),
-)
+EVENT_LEADS = (Lead(("object_id",)), Lead(("webhook_id", "status")), Lead(("status",)), Lead(("model",)))
 TEST_LEADS = (Lead(where="is_test"),)
-ATTEMPT_LEADS = (Lead(("webhook_id", "outcome")), Lead(("webhook_id",)), Lead(("outcome",)))
+ATTEMPT_LEADS = (Lead(("webhook_id", "outcome")), Lead(("outcome",)))
 #: The status that nearly all answers have; the indexes of what is rare do without it.
 FREQUENT_STATUS_CODE = 200
 ODD = f"status_code = {FREQUENT_STATUS_CODE} AND outcome <> '{OutcomeName.DELIVERED}'"
@@ -104,6 +100,8 @@ class EventFilter:
             lists["action"] = set(self.actions)
         if self.statuses is not None:
             lists["status"] = set(self.statuses)
+        elif self.webhook_ids is not None:  # which are in no index by themselves
+            lists["status"] = set(EventStatus)
         if self.object_id is not None:
             lists["object_id"] = [query_text(self.object_id, "filter.objectId", MAX_OBJECT_ID)]
         span = _span("created_at", self.created_after, self.created_before)
@@ -146,6 +144,8 @@ class AttemptFilter:
             lists["event_id"] = set(query_keys(Prefix.EVENT, self.event_ids, "filter.eventIds"))
         if self.outcomes is not None:
             lists["outcome"] = set(self.outcomes)
+        elif self.webhook_ids is not None and self.status_code is None:  # which are in no index by themselves
+            lists["outcome"] = set(OutcomeName)
         span = _span("started_at", self.started_after, self.started_before)
         if self.status_code is not None:
             lists["status_code"] = [self.status_code]

@@ -17,7 +17,8 @@ from ringback.models.event import Attempt, Change, Event
 from ringback.models.inbox import InboxRequest
 from ringback.models.order import OrderCustomer, OrderItem
 from ringback.models.reading import read
-from ringback.models.statements import fetch
+from ringback.models.statements import fetch, key_of
+from ringback.models.states import OutcomeName
 from ringback.models.webhook import Webhook
 
 M = TypeVar("M", bound=Model)
@@ -104,16 +105,19 @@ async def _declared_models(names: list[str]) -> list[Watchable | None]:
 
 
 async def _last_attempts(keys: list[UUID]) -> list[Attempt | None]:
-    """The newest attempt of each webhook: one look into the index for each, not a scan of all attempts."""
+    """The newest attempt of each webhook: for each outcome one look into the index, not a scan of all attempts."""
     webhooks = set(keys)
     marks = ", ".join(f"${number}" for number in range(1, len(webhooks) + 1))
+    outcomes = ", ".join(f"('{outcome}')" for outcome in OutcomeName)
     rows = await fetch(
         Attempt._meta.db,
         "SELECT w.id AS webhook, (SELECT a.id FROM ringback_attempt a WHERE a.webhook_id = w.id "
-        f"ORDER BY a.id DESC LIMIT 1) AS attempt FROM ringback_webhook w WHERE w.id IN ({marks})",
+        "AND a.outcome = o.column1 ORDER BY a.id DESC LIMIT 1) AS attempt "
+        f"FROM ringback_webhook w CROSS JOIN (VALUES {outcomes}) o WHERE w.id IN ({marks})",
         *webhooks,
     )
-    newest = {UUID(str(row["webhook"])): UUID(str(row["attempt"])) for row in rows if row["attempt"]}
+    found = sorted((key_of(row["attempt"]), key_of(row["webhook"])) for row in rows if row["attempt"])
+    newest = {webhook: attempt for attempt, webhook in found}
     attempts = await _by_id(Attempt)(list(_present(newest.get(key) for key in keys)))
     by_id = {attempt.id: attempt for attempt in _present(attempts)}
     return [by_id.get(newest[key]) if key in newest else None for key in keys]

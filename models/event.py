@@ -73,7 +73,6 @@ class Event(Model):
         table = "ringback_event"
         app = "ringback"
         indexes = (
-            Index(fields=("webhook_id", "id")),
             Index(fields=("change_id",)),
             Index(fields=("status", "id")),
             Index(fields=("webhook_id", "status", "id")),
@@ -109,7 +108,6 @@ class Attempt(Model):
         app = "ringback"
         unique_together = (("event_id", "number"),)
         indexes = (
-            Index(fields=("webhook_id", "id")),
             Index(fields=("outcome", "id")),
             Index(fields=("webhook_id", "outcome", "id")),
         )

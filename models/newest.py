@@ -27,7 +27,7 @@ COUNTED = 1_000
 #: So many rows are looked at, one stretch after the other, where an index leads to more than what is asked for.
 STRETCHES: tuple[int, ...] = (1_000, 10_000, 50_000)
 #: So many branches a statement has at most; on SQLite each of them is written out.
-MAX_BRANCHES, MAX_BRANCHES_ON_SQLITE = 1_000, 25
+MAX_BRANCHES, MAX_BRANCHES_ON_SQLITE = 10_000, 250
 
 
 @dataclass(frozen=True, slots=True)
