@@ -83,9 +83,13 @@ class Statement:
         )
 
     def _each(self, lead: Lead, branch: Callable[[Sequence[str]], str]) -> str:
-        """What follows FROM to select what each branch does, which is told the values of the index's columns."""
+        """What follows FROM to select what each branch does, which is told the values of the index's columns.
+
+        Postgres does not know these values when it plans: by them it would believe a comparison of a row that begins
+        with the first or the last of all values to lead to next to nothing, and go any other way.
+        """
         combinations = self._combinations(lead)
-        if len(combinations) > 1 and on_postgres(self.db):
+        if lead.columns and on_postgres(self.db):
             given = [f"of_{name}" for name in lead.columns]
             arrays = [
                 f"{self._parameter(list(values))}::{self._kind(name)}[]"
