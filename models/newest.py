@@ -25,7 +25,7 @@ M = TypeVar("M", bound=Model)
 #: So many rows are counted; an index that leads to more is as good as any other.
 COUNTED = 1_000
 #: So many rows are looked at, one stretch after the other, where an index leads to more than what is asked for.
-STRETCHES: tuple[int, ...] = (1_000, 10_000, 50_000)
+STRETCHES: tuple[int, ...] = (100, 1_000, 10_000, 50_000)
 #: So many branches a statement has at most; on SQLite each of them is written out.
 MAX_BRANCHES, MAX_BRANCHES_ON_SQLITE = 10_000, 250
 
