@@ -1,5 +1,6 @@
 """The program's own log: one line an event, readable on a terminal, JSON elsewhere; every line carries an `action`."""
 
+import json
 import logging
 import sys
 
@@ -40,7 +41,11 @@ def configure(level: str) -> None:
 
 
 def _json(event: structlog.typing.EventDict, **_: object) -> str:
-    return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+    """A line must never cost what it tells of: what orjson refuses (lone surrogates, huge numbers) is escaped."""
+    try:
+        return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+    except orjson.JSONEncodeError:
+        return json.dumps(event, default=repr)
 
 
 def _library_action(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -1,0 +1,20 @@
+"""The program's own log: what is written of bad input must be a line, and no error."""
+
+import json
+import subprocess
+import sys
+
+_PROGRAM = """
+import structlog
+from ringback.graphql_api.logging import configure
+configure("INFO")
+structlog.get_logger("test").warning("refused", action="test", path="/\\udcff\\ud800", number=2**70, other=object)
+"""
+
+
+def test_what_no_json_can_hold_is_written_all_the_same() -> None:
+    done = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True, check=True)
+    (line,) = done.stderr.splitlines()
+    told = json.loads(line)
+    assert (told["event"], told["level"], told["action"]) == ("refused", "warning", "test")
+    assert (told["path"], told["number"], told["other"]) == ("/\udcff\ud800", 2**70, "<class 'object'>")
