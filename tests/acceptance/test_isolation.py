@@ -207,5 +207,5 @@ def test_backlogs_of_paced_webhooks_hide_nobody(place: Place) -> None:
 
 def _check_lateness(late: list[float]) -> None:
     """Of attempts with nothing to wait for, the shortest first; another program may have the processors at times."""
-    assert statistics.median(late) < 0.2 + BUSY_SECONDS
+    assert statistics.median(late) < 0.5
     assert late[-1] < 0.2 + BUSY_SECONDS

@@ -99,7 +99,9 @@ def test_figures_of_every_kind_are_measured(tmp_path: Path, capsys: pytest.Captu
     assert list(found) == ["first", "commit-p50", "commit-p99", "events", "attempts", "combinations", "memory"]
     assert [one["wrong"] for one in found.values()] == [""] * len(found)
     assert found["first"]["size"] == "200 events, 20 webhooks, 1 pair"
-    assert 0 < found["first"]["values"][0] < 50  # so few events say little
+    parts = about["parts"]["first"]
+    ratio = parts["Ringback, events/s"][0] / parts["bare loop, requests/s"][0]
+    assert found["first"]["values"] == [pytest.approx(ratio, rel=0.01)]
     assert 0 < found["commit-p50"]["values"][0] <= found["commit-p99"]["values"][0]
     assert 30 < found["memory"]["values"][0] < 1_000
     assert found["events"]["size"] == "1,000 waiting, 5,000 attempts, 10 values each, 1 time"
