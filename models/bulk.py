@@ -47,15 +47,15 @@ async def insert_values(
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """Rows of a model that is not tracked, as the values of these columns."""
+class NewRows:
+    """NewRows of a model that is not tracked, as the values of these columns."""
 
     model: type[Model]
     names: tuple[str, ...]
     values: Sequence[Sequence[Any]]
 
 
-async def insert_together(db: BaseDBAsyncClient, *tables: Rows) -> None:
+async def insert_together(db: BaseDBAsyncClient, *tables: NewRows) -> None:
     """Insert rows of several models, those that others refer to first: a few by one statement, many by one each."""
     tables = tuple(rows for rows in tables if rows.values)
     if len(tables) > 1 and on_postgres(db) and sum(len(rows.values) for rows in tables) <= FEW:

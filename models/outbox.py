@@ -15,7 +15,7 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.models import Model
 
 from ringback.models import clock, snapshot
-from ringback.models.bulk import Rows, insert_together
+from ringback.models.bulk import NewRows, insert_together
 from ringback.models.errors import TemplateError
 from ringback.models.event import Change, Event
 from ringback.models.ids import Prefix, encode, new_key
@@ -159,9 +159,9 @@ async def _save(
 ) -> None:
     await insert_together(
         db,
-        Rows(Change, NewChange._fields, changes),
-        Rows(Event, NewEvent._fields, events),
-        Rows(LogEntry, _Logged._fields, [_recorded(event) for event in events]),
+        NewRows(Change, NewChange._fields, changes),
+        NewRows(Event, NewEvent._fields, events),
+        NewRows(LogEntry, _Logged._fields, [_recorded(event) for event in events]),
     )
     unit.on_commit(lambda: wakeups.notify(Topic.DUE))
     unit.on_commit(lambda: wakeups.notify(Topic.LOGGED))

@@ -74,9 +74,9 @@ async def test_rows_that_refer_to_each_other_are_inserted_together(number: int) 
     ]
     await bulk.insert_together(
         Event._meta.db,
-        bulk.Rows(Change, ("id", "model", "action", "object_id", "item", "changed_fields", "created_at"), changes),
-        bulk.Rows(Event, (*names, *made), events),
-        bulk.Rows(Attempt, NAMES, []),
+        bulk.NewRows(Change, ("id", "model", "action", "object_id", "item", "changed_fields", "created_at"), changes),
+        bulk.NewRows(Event, (*names, *made), events),
+        bulk.NewRows(Attempt, NAMES, []),
     )
     stored = await Event.all().order_by("id").prefetch_related("change")
     assert [tuple(getattr(row, name) for name in (*names, *made)) for row in stored] == events
