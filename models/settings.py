@@ -92,7 +92,7 @@ class Settings(BaseSettings):
         gt=0,
         allow_inf_nan=False,
         description="How long a worker owns the events it delivers before they are taken for lost, in seconds; it is "
-        "renewed while the worker lives.",
+        "renewed while the worker lives. A claim begins with 45 s.",
     )
     worker_threads: int = Field(
         8, ge=1, le=1024, description="Threads in which one worker process picks up batches of deliveries."
