@@ -1,19 +1,24 @@
 """aiohttp's connections behind the address guard: kept-alive connections, names, and which authorities are trusted."""
 
-import select
+import asyncio
 import socket
 import ssl
 import time
+from collections import OrderedDict, deque
+from functools import lru_cache, partial
 from ipaddress import ip_address
+from itertools import takewhile
 from os.path import isdir, isfile
+from typing import Any, NamedTuple, cast
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import Connection
-from aiohttp.tracing import Trace
+from yarl import URL
 
-from ringback.jobs.exchange import Pool
+from ringback.jobs.exchange import Exchange
 from ringback.jobs.failures import LookupFailed
 from ringback.jobs.names import Lookup
 from ringback.models.addresses import AddressPolicy
@@ -27,56 +32,175 @@ MAX_CONNECTIONS = 1_000
 KEEP_ALIVE_SECONDS = 4.0
 #: Seconds a connection rests before it is used again: time to notice that the endpoint closed it after its answer.
 SETTLE_SECONDS = 0.01
+_NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
 
 
 class Refused(AddressBlocked, OSError):
     """The guard's refusal inside aiohttp, which takes errors of sockets and resolvers only as OSError."""
 
 
-def new_pool(resolver: AbstractResolver, tls: ssl.SSLContext, socket_factory: aiohttp.SocketFactoryType | None) -> Pool:
-    """Connections with `tls`'s authorities, to names that `resolver` knows, through sockets of `socket_factory`."""
-    return Pool(
-        _Connector(
-            resolver=resolver,
-            ssl=tls,
-            socket_factory=socket_factory,
-            limit=MAX_CONNECTIONS,
-            keepalive_timeout=KEEP_ALIVE_SECONDS,
-        )
-    )
-
-
 class _Connector(aiohttp.TCPConnector):
-    """Takes up an idle connection only when the endpoint has surely not closed it.
+    """Makes connections of our kind; the Pool keeps them.
 
-    Many endpoints close after each answer without saying so in a header. aiohttp would write to such a connection
-    before the loop has seen its end, which loses every second request. There is no public place between taking a
-    connection from the pool and writing to it, so this overrides a private method; a test notices if it goes unused.
+    aiohttp has no public place for that, so a private attribute is set; all tests of the Sender notice if it goes
+    unused.
     """
 
-    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
-        idle = self._conns.get(key)
-        while idle:
-            protocol, released_at = idle[0]  # the one that has rested longest
-            if not protocol.is_connected():
-                idle.popleft()
-            elif time.monotonic() - released_at < SETTLE_SECONDS:
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory = cast(partial[ResponseHandler], partial(Exchange, loop=self._loop))
+
+
+class _Endpoint(NamedTuple):
+    """What connections are kept by, and what the connector knows an endpoint by; nothing of that is sent."""
+
+    key: ConnectionKey
+    request: aiohttp.ClientRequest
+
+
+class Pool:
+    """Kept-alive connections to all endpoints, made, used and closed on one loop; `limit` of them at once.
+
+    An idle connection is taken up only when the endpoint has surely not closed it. Many endpoints close after each
+    answer without saying so in a header, and a request that is written before the loop has seen that is lost.
+    """
+
+    def __init__(self, connector: aiohttp.BaseConnector, limit: int = MAX_CONNECTIONS) -> None:
+        self._connector = connector
+        self._loop = asyncio.get_running_loop()
+        self._limit = limit
+        self._endpoints = lru_cache(16_384)(self._endpoint)
+        #: All that are open, each with aiohttp's handle of it; and the places of those that are being opened.
+        self._open: dict[Exchange, tuple[ConnectionKey, Connection]] = {}
+        self._opening = 0
+        #: Those that nobody uses, the longest idle first: of each endpoint (some of them closed meanwhile), and all.
+        self._idle: dict[ConnectionKey, deque[Exchange]] = {}
+        self._resting: OrderedDict[Exchange, None] = OrderedDict()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._sweep: asyncio.TimerHandle | None = None
+
+    async def connect(self, url: URL) -> Exchange:
+        """A connection to the endpoint of a URL, an idle one or a new one; raises what aiohttp and the system raise.
+
+        Give it back afterwards, whatever has become of it.
+        """
+        endpoint = self._endpoints(url)
+        if (idle := self.idle(url)) is not None:
+            return idle
+        waited = False
+        while len(self._open) + self._opening >= self._limit:
+            if self._resting:
+                self._close(next(iter(self._resting)))
+                break
+            await self._place(waited)
+            waited = True
+            if (idle := self.idle(url)) is not None:
+                return idle
+        self._opening += 1
+        try:
+            connection = await self._connector.connect(endpoint.request, [], _NO_TIMEOUT)
+        except BaseException:
+            self._opening -= 1
+            self._tell()
+            raise
+        self._opening -= 1
+        exchange = connection.protocol
+        assert isinstance(exchange, Exchange), "the connector makes them"
+        self._open[exchange] = endpoint.key, connection
+        exchange.on_lost = self._close
+        return exchange
+
+    def idle(self, url: URL) -> Exchange | None:
+        """An idle connection to the endpoint of a URL, if there is one."""
+        kept = self._idle.get(self._endpoints(url).key)
+        while kept:
+            exchange = kept[0]
+            if exchange.is_connected() and time.monotonic() - exchange.rests_since < SETTLE_SECONDS:
                 return None
-            else:
-                connection = await super()._get(key, traces)
-                if connection is None or not _has_something_to_read(connection):
-                    return connection
-                connection.close()
-        return await super()._get(key, traces)
+            kept.popleft()
+            if exchange in self._resting and exchange.is_quiet():
+                del self._resting[exchange]
+                return exchange
+            self._close(exchange)
+        return None
+
+    def give_back(self, exchange: Exchange) -> None:
+        """Keep a connection for the next request, or close it when it cannot serve another."""
+        if not exchange.is_reusable() or exchange not in self._open:
+            self._close(exchange)
+            return
+        key, _ = self._open[exchange]
+        exchange.rests_since = time.monotonic()
+        self._resting[exchange] = None
+        kept = self._idle.get(key)
+        if kept is None:
+            self._idle[key] = deque([exchange])
+        else:
+            kept.append(exchange)
+        if self._sweep is None:
+            self._sweep = self._loop.call_later(KEEP_ALIVE_SECONDS, self._close_old)
+        if self._waiting:
+            self._tell()
+
+    async def close(self) -> None:
+        """Close all connections, those in use as well."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+        await self._connector.close()
+        for exchange in list(self._open):
+            self._close(exchange)
+
+    def _close(self, exchange: Exchange) -> None:
+        self._resting.pop(exchange, None)
+        _, connection = self._open.pop(exchange, (None, None))
+        if connection is not None:
+            connection.close()
+            self._tell()
+
+    def _close_old(self) -> None:
+        """Close what has been idle for long, and forget endpoints without connections."""
+        self._sweep = None
+        now = time.monotonic()
+        for exchange in list(takewhile(lambda e: e.rests_since <= now - KEEP_ALIVE_SECONDS, self._resting)):
+            self._close(exchange)
+        for key, kept in list(self._idle.items()):
+            while kept and kept[0] not in self._resting:
+                kept.popleft()
+            if not kept:
+                del self._idle[key]
+        if self._resting:
+            longest = next(iter(self._resting)).rests_since
+            self._sweep = self._loop.call_later(max(longest + KEEP_ALIVE_SECONDS - now, 0.1), self._close_old)
+
+    async def _place(self, again: bool) -> None:
+        """Wait until one may be free; the one that has waited longest is told first."""
+        turn: asyncio.Future[None] = self._loop.create_future()
+        if again:
+            self._waiting.appendleft(turn)
+        else:
+            self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._tell()
+            raise
+
+    def _tell(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+
+    def _endpoint(self, url: URL) -> _Endpoint:
+        request = aiohttp.ClientRequest("GET", url, loop=self._loop)
+        return _Endpoint(request.connection_key, request)
 
 
-def _has_something_to_read(connection: Connection) -> bool:
-    """Say whether an idle connection has ended, or carries what nobody asked for, before the loop has seen it."""
-    if connection.transport is None or not hasattr(select, "poll"):  # Windows has no poll
-        return False
-    poll = select.poll()
-    poll.register(connection.transport.get_extra_info("socket").fileno(), select.POLLIN)
-    return bool(poll.poll(0))
+def new_pool(resolver: AbstractResolver, tls: ssl.SSLContext, socket_factory: aiohttp.SocketFactoryType | None) -> Pool:
+    """Connections with `tls`'s authorities, to names that `resolver` knows, through sockets of `socket_factory`."""
+    return Pool(_Connector(resolver=resolver, ssl=tls, socket_factory=socket_factory, limit=0))
 
 
 class GuardedResolver(AbstractResolver):

@@ -1,21 +1,22 @@
-"""One request and its answer, on a connection of aiohttp's pool: what goes out is made here, and written in one piece.
+"""One request and its answer, on a connection that aiohttp made: what goes out is written in one piece.
 
-aiohttp's client makes a request object, a task that writes the body and a response object for each exchange, which
-take as much time as all that a delivery does besides. Here its pool (names, addresses, TLS, kept-alive connections) and
-its parser do their work, and nothing stands around them: no cookies, no proxies, no redirects, no decoding, and no
-second try when a connection breaks.
+aiohttp's client makes a request object, a task that writes the body, a parser, a stream and a response object for each
+exchange, which take more time than all that a delivery does besides. Here its connector finds names, addresses and TLS,
+and the rest is left out: no cookies, no proxies, no redirects, no decoding, no streams, and no second try when a
+connection breaks. Answers are read by httptools, whose parser is that of Node (llhttp), as aiohttp's is.
 """
 
 import asyncio
 import contextlib
+import select
+from collections.abc import Callable
 from functools import lru_cache
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import aiohttp
+import httptools
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.connector import Connection
-from aiohttp.http import RawResponseMessage, StreamWriter
-from aiohttp.streams import StreamReader
+from aiohttp.http import StreamWriter
 from yarl import URL
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
@@ -24,84 +25,228 @@ Headers: TypeAlias = tuple[tuple[str, str], ...]
 AUTOMATIC_HEADERS = (("Accept", "*/*"), ("Accept-Encoding", "gzip, deflate"))
 #: Bytes of a request body from which it is written in pieces, between which others run.
 LONG_BODY_BYTES = 256 * 1024
-#: Bytes of an answer's body that are buffered before the endpoint is made to wait.
-READ_BUFFER_BYTES = 32 * 1024
+#: Bytes of a response body that are read, and kept after decoding; the connection of a longer one is closed.
+MAX_RESPONSE_BYTES = 64 * 1024
+#: Bytes of response headers, names and values together; of one header's name or value; and how many headers.
+MAX_RESPONSE_HEADER_BYTES, MAX_FIELD_BYTES, MAX_RESPONSE_HEADERS = 32 * 1024, 8_190, 128
+#: Bytes of an answer that may come without its headers having ended.
+MAX_HEAD_BYTES = 2 * MAX_RESPONSE_HEADER_BYTES
 #: Methods whose requests say nothing of a body that they do not have (RFC 9110, section 8.6).
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-_NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
 
 
-class Pool:
-    """Kept-alive connections to all endpoints, made, used and closed on one loop."""
+class BadAnswer(Exception):
+    """What came is no HTTP answer, or one beyond the limits; the message says why, without a full stop."""
 
-    def __init__(self, connector: aiohttp.BaseConnector) -> None:
-        self._connector = connector
-        self._loop = asyncio.get_running_loop()
-        self._endpoints = lru_cache(4_096)(self._endpoint)
 
-    async def connect(self, url: URL) -> Connection:
-        """A connection to the endpoint of a URL; raises what aiohttp and the system raise.
+class Exchange(ResponseHandler):
+    """A connection to one endpoint, which asks and is answered; a request at a time.
 
-        Release it when the answer was read to its end, and close it otherwise.
+    `status` is 0 until the headers have ended; `headers` and `body` hold what has come since the last request.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.status = 0
+        self.headers: list[tuple[str, str]] = []
+        self.body = b""
+        self.rests_since = 0.0
+        #: Told when the connection has ended.
+        self.on_lost: Callable[[Exchange], None] = lambda exchange: None
+        #: Bytes of the names and values of the headers.
+        self.header_bytes = 0
+        self._answer: asyncio.Future[None] | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._unasked = b""
+        self._head_bytes = self._field_bytes = 0
+        #: Whether the whole answer has come, and whether the endpoint goes on after it.
+        self._whole = self._stays = False
+        self._headless = False
+        self._until_end = False
+        self._poll: select.poll | None = None
+        self._http = httptools.HttpResponseParser(self)
+        # What aiohttp lets pass too: endpoints that people have are lenient with themselves.
+        self._http.set_dangerous_leniencies(
+            lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
+        )
+
+    def ask(self, method: str, head: bytes, body: bytes | None) -> "asyncio.Future[None]":
+        """Write a request; the result comes when its answer is there, or as much of it as is read.
+
+        It raises what aiohttp raises of a broken connection, BadAnswer, and TimeoutError after `time_out`. Whoever
+        asked looks at `is_reusable` afterwards.
         """
-        return await self._connector.connect(self._endpoints(url), [], _NO_TIMEOUT)
+        if self.transport is None or self.transport.is_closing():
+            raise aiohttp.ServerDisconnectedError
+        self.status, self.headers, self.body = 0, [], b""
+        self.header_bytes = self._head_bytes = self._field_bytes = 0
+        self._whole = self._stays = self._until_end = False
+        self._headless = method == "HEAD"
+        self._answer = answer = self._loop.create_future()
+        if body is None or len(body) <= LONG_BODY_BYTES:
+            self.transport.write(head + body if body else head)
+        else:
+            self.transport.write(head)
+            self._writing = asyncio.create_task(self._write_pieces(body))
+            answer.add_done_callback(lambda _: self._stop_writing())
+        if self._unasked:
+            early, self._unasked = self._unasked, b""
+            self.data_received(early)
+        return answer
 
-    async def close(self) -> None:
-        """Close all connections, those in use as well."""
-        await self._connector.close()
+    async def _write_pieces(self, body: bytes) -> None:
+        writer = StreamWriter(self, self._loop)
+        # An endpoint that went away says so to whoever waits for its answer.
+        with contextlib.suppress(ConnectionError, aiohttp.ClientConnectionError):
+            for start in range(0, len(body), LONG_BODY_BYTES):
+                await writer.write(body[start : start + LONG_BODY_BYTES])
+                await writer.drain()
 
-    def _endpoint(self, url: URL) -> aiohttp.ClientRequest:
-        """What the connector knows an endpoint by; nothing of it is sent."""
-        return aiohttp.ClientRequest("GET", url, loop=self._loop)
+    def _stop_writing(self) -> None:
+        """What is not written when the answer is there will not be, which leaves the connection useless."""
+        if self._writing is not None and not self._writing.done():
+            self._writing.cancel()
+        else:
+            self._writing = None
+
+    def time_out(self) -> None:
+        """Give the answer up."""
+        self._fail(TimeoutError())
+
+    def is_reusable(self) -> bool:
+        """Whether another request may go this way: the answer has ended, and the endpoint does not close after it."""
+        ended = self._stays and self._answer is None and self._writing is None
+        return ended and not self._unasked and self.is_connected()
+
+    def is_quiet(self) -> bool:
+        """Whether nothing has come since the answer ended, nor the end of the connection, seen by the loop or not."""
+        if self._unasked or not self.is_connected():
+            return False
+        if self._poll is None:
+            if self.transport is None or not hasattr(select, "poll"):  # Windows has none
+                return True
+            self._poll = select.poll()
+            self._poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not self._poll.poll(0)
+
+    # ------------------------------------------------------------------------------------- what the transport tells
+
+    def data_received(self, data: bytes) -> None:
+        """Some of an answer, or what nobody asked for."""
+        if self._answer is None:
+            self._unasked += data[:MAX_HEAD_BYTES]
+            if len(self._unasked) > MAX_HEAD_BYTES:
+                self.abort()
+            return
+        self._head_bytes += len(data) if not self.status else 0
+        try:
+            self._http.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._whole = True
+        except httptools.HttpParserError as error:
+            if not self._whole:
+                bad_line = isinstance(error, httptools.HttpParserInvalidStatusError) or not self._http.get_status_code()
+                self._fail(BadAnswer("Bad status line" if bad_line else str(error)))
+                return
+        if self._field_bytes > MAX_FIELD_BYTES or (not self.status and self._head_bytes > MAX_HEAD_BYTES):
+            self._refuse(f"Got more than {MAX_FIELD_BYTES} bytes of one header")
+        elif len(self.headers) > MAX_RESPONSE_HEADERS:
+            self._refuse("Too many headers received")
+        elif self._whole or len(self.body) > MAX_RESPONSE_BYTES:
+            self._end()
+
+    def eof_received(self) -> None:
+        """The endpoint sends no more: the transport closes itself."""
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The connection has ended."""
+        super().connection_lost(exc)
+        self.on_lost(self)
+        if self._until_end and exc is None:
+            self._whole = True
+            self._end()
+            return
+        error = aiohttp.ServerDisconnectedError() if exc is None else aiohttp.ClientOSError(*exc.args)
+        error.__cause__ = exc
+        self._fail(error)
+
+    # ---------------------------------------------------------------------------------------- what the parser tells
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; those that come after the body are left out."""
+        if not self.status:
+            self.headers.append((name.decode("utf-8", "replace"), value.decode("utf-8", "replace")))
+            self.header_bytes += len(name) + len(value)
+            self._field_bytes = max(self._field_bytes, len(name), len(value))
+
+    def on_headers_complete(self) -> None:
+        """The status, and how its body ends."""
+        self.status = self._http.get_status_code()
+        names = [name.lower() for name, _ in self.headers]
+        chunked = "transfer-encoding" in names and self._is_chunked()
+        self._until_end = "content-length" not in names and not chunked
+        self._whole = self._headless and not self._is_informational()
+
+    def on_body(self, body: bytes) -> None:
+        """Some of the body; no more of it is kept than shows that it is too long."""
+        if len(self.body) <= MAX_RESPONSE_BYTES:
+            self.body += body[: MAX_RESPONSE_BYTES + 1 - len(self.body)]
+
+    def on_message_complete(self) -> None:
+        """An answer, or an informational one (RFC 9110, section 15.2), which is passed over."""
+        if self._is_informational():
+            self.status, self.headers = 0, []
+        else:
+            self._whole = True
+            # The parser knows it until this returns. It does not know of answers that have no body because of HEAD.
+            self._stays = self._http.should_keep_alive() and not self._headless
+
+    def _is_informational(self) -> bool:
+        return 100 <= self.status <= 199 and self.status != 101
+
+    def _is_chunked(self) -> bool:
+        codings = [value.lower() for name, value in self.headers if name.lower() == "transfer-encoding"]
+        return codings[-1].rpartition(",")[2].strip() == "chunked"
+
+    def _refuse(self, why: str) -> None:
+        """Keep nothing of an answer whose headers are beyond the limits."""
+        self.status, self.headers, self.body = 0, [], b""
+        self._fail(BadAnswer(why))
+
+    def _end(self) -> None:
+        answer, self._answer = self._answer, None
+        if answer is not None and not answer.done():
+            answer.set_result(None)
+
+    def _fail(self, error: BaseException) -> None:
+        answer, self._answer = self._answer, None
+        if answer is not None and not answer.done():
+            answer.set_exception(error)
 
 
-def sent_headers(method: str, url: URL, headers: Headers, body: bytes | None) -> Headers:
-    """The headers that go out with a request: those given, and what they lack."""
-    given = {name.lower() for name, _ in headers}
+class Frame(NamedTuple):
+    """What requests of one method to one URL with headers of the same names have in common."""
+
+    line: str
+    #: The headers that go out before those of the caller.
+    before: Headers
+    before_lines: str
+
+
+@lru_cache(16_384)
+def frame(method: str, url: URL, names: tuple[str, ...]) -> Frame:
+    """The request line, and the headers that are added to those with these names."""
+    given = {name.lower() for name in names}
     automatic = (("Host", url.host_port_subcomponent or ""), *AUTOMATIC_HEADERS)
-    before = [(name, value) for name, value in automatic if name.lower() not in given]
-    length = [] if body is None and method in _BODILESS else [("Content-Length", str(len(body or b"")))]
-    return (*before, *headers, *length)
+    before = tuple((name, value) for name, value in automatic if name.lower() not in given)
+    return Frame(f"{method} {url.raw_path_qs} HTTP/1.1\r\n", before, lines(before))
 
 
-def write(
-    connection: Connection, method: str, url: URL, headers: Headers, body: bytes | None
-) -> asyncio.Task[None] | None:
-    """Write a request with exactly these headers; returns the task that goes on to write a long body."""
-    protocol = _protocol(connection)
-    protocol.set_response_params(
-        skip_payload=method == "HEAD", read_until_eof=True, auto_decompress=False, read_bufsize=READ_BUFFER_BYTES
-    )
-    transport = connection.transport
-    if transport is None or transport.is_closing():
-        raise aiohttp.ServerDisconnectedError
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
-    head = f"{method} {url.raw_path_qs} HTTP/1.1\r\n{lines}\r\n".encode()
-    if body is None or len(body) <= LONG_BODY_BYTES:
-        transport.write(head + body if body else head)
-        return None
-    transport.write(head)
-    return asyncio.create_task(_write_pieces(StreamWriter(protocol, asyncio.get_running_loop()), body))
+def length_header(method: str, body: bytes | None) -> Headers:
+    """The header that tells a body's length, or that there is none where one would be expected."""
+    return () if body is None and method in _BODILESS else (("Content-Length", str(len(body or b""))),)
 
 
-async def _write_pieces(writer: StreamWriter, body: bytes) -> None:
-    # An endpoint that went away says so to whoever reads its answer.
-    with contextlib.suppress(ConnectionError, aiohttp.ClientConnectionError):
-        for start in range(0, len(body), LONG_BODY_BYTES):
-            await writer.write(body[start : start + LONG_BODY_BYTES])
-            await writer.drain()
-
-
-async def read_head(connection: Connection) -> tuple[RawResponseMessage, StreamReader]:
-    """Status and headers of the answer, and where its body comes from; informational answers are passed over."""
-    while True:
-        message, body = await _protocol(connection).read()
-        if not 100 <= message.code <= 199 or message.code == 101:
-            return message, body
-
-
-def _protocol(connection: Connection) -> ResponseHandler:
-    protocol = connection.protocol
-    if protocol is None:
-        raise aiohttp.ServerDisconnectedError
-    return protocol
+def lines(headers: Headers) -> str:
+    """Headers as they are written."""
+    return "".join([f"{name}: {value}\r\n" for name, value in headers])

@@ -8,6 +8,7 @@ import aiohttp
 from aiohttp import http_exceptions
 from yarl import URL
 
+from ringback.jobs.exchange import BadAnswer
 from ringback.jobs.outcomes import (
     Answer,
     BadResponse,
@@ -84,7 +85,7 @@ _OUTCOMES: tuple[tuple[tuple[type[BaseException], ...], Callable[[_Failure], Out
     ((aiohttp.ServerTimeoutError,), _timed_out),
     ((AddressBlocked, aiohttp.ClientConnectorError), _not_connected),
     ((aiohttp.ClientPayloadError, aiohttp.UploadAbortedError), _broken_off),
-    ((aiohttp.ClientResponseError, http_exceptions.HttpProcessingError), _not_http),
+    ((aiohttp.ClientResponseError, http_exceptions.HttpProcessingError, BadAnswer), _not_http),
     ((aiohttp.InvalidURL, aiohttp.RedirectClientError, aiohttp.NonHttpUrlClientError), _cannot_send),
     ((aiohttp.ClientConnectionError,), _broken_off),
     ((ValueError,), _cannot_send),

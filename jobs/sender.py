@@ -26,12 +26,19 @@ from types import TracebackType
 from typing import Self
 
 import aiohttp
-from aiohttp.connector import Connection
 from yarl import URL
 
-from ringback.jobs.connections import GuardedResolver, Refused, new_pool, trusted_tls
-from ringback.jobs.deadlines import Deadline, Deadlines
-from ringback.jobs.exchange import Headers, Pool, read_head, sent_headers, write
+from ringback.jobs.connections import GuardedResolver, Pool, Refused, new_pool, trusted_tls
+from ringback.jobs.deadlines import Block, Deadline, Deadlines
+from ringback.jobs.exchange import (
+    MAX_RESPONSE_BYTES,
+    MAX_RESPONSE_HEADER_BYTES,
+    Exchange,
+    Headers,
+    frame,
+    length_header,
+    lines,
+)
 from ringback.jobs.failures import EXPECTED, outcome_of
 from ringback.jobs.names import Lookup, default_lookup
 from ringback.jobs.outcomes import (
@@ -45,10 +52,6 @@ from ringback.jobs.outcomes import (
 )
 from ringback.models.addresses import AddressPolicy
 
-#: Bytes of a response body that are read, and kept after decoding; the connection of a longer one is closed.
-MAX_RESPONSE_BYTES = 64 * 1024
-#: Bytes of response headers, names and values together. (aiohttp's own limits are 8,190 a header and 128 headers.)
-MAX_RESPONSE_HEADER_BYTES = 32 * 1024
 #: Headers that say how the message is framed or the connection used; only aiohttp can set them truthfully.
 FRAMING_HEADERS = frozenset(
     {"connection", "content-length", "expect", "keep-alive", "proxy-connection"}
@@ -120,15 +123,55 @@ class Sender:
         own inbox addresses only, and the caller knows them. Cancellation passes through, and closes the connection.
         """
         started = time.monotonic()
-        progress = _Progress()
-        refusal = _refusal(request, None if unguarded else self._refusal_for_host)
+        names = tuple([name for name, _ in request.headers])
+        refusal = _refusal(request, names, None if unguarded else self._refusal_for_host)
+        headers: Headers | None = None
         if refusal is not None:
             outcome: Outcome = refusal
         else:
             pool = self._unguarded if unguarded else self._guarded
-            deadline = self._deadlines.within(timeout_seconds)
-            outcome = await _exchange(pool, request, deadline, accepts, progress)
-        return Sent(outcome, progress.headers_sent, round((time.monotonic() - started) * 1000))
+            outcome, headers = await self._exchange(pool, request, names, timeout_seconds, accepts)
+        return Sent(outcome, headers, round((time.monotonic() - started) * 1000))
+
+    async def _exchange(
+        self,
+        pool: Pool,
+        request: OutgoingRequest,
+        names: tuple[str, ...],
+        seconds: float,
+        accepts: Callable[[int], bool],
+    ) -> tuple[Outcome, Headers | None]:
+        """How an exchange ended, and the headers that went out."""
+        exchange: Exchange | None = None
+        deadline: Deadline | Block | None = None
+        sent: Headers | None = None
+        try:
+            left = seconds
+            exchange = pool.idle(request.url)
+            if exchange is None:
+                end = time.monotonic() + seconds
+                async with (deadline := self._deadlines.within(seconds)):
+                    exchange = await pool.connect(request.url)
+                left = end - time.monotonic()
+            common = frame(request.method, request.url, names)
+            own = request.headers + length_header(request.method, request.body)
+            head = f"{common.line}{common.before_lines}{lines(own)}\r\n".encode()
+            answer = exchange.ask(request.method, head, request.body)
+            sent = common.before + own
+            deadline = self._deadlines.set(left, exchange.time_out)
+            try:
+                await answer
+            finally:
+                self._deadlines.clear(deadline)
+            return _outcome(exchange, accepts), sent
+        except EXPECTED as error:
+            partial = _answer(exchange, whole=False) if exchange is not None and exchange.status else None
+            if deadline is not None and deadline.expired:
+                return TimedOut(f"No complete answer within {seconds:g} s.", partial), sent
+            return outcome_of(error, request.url, partial), sent
+        finally:
+            if exchange is not None:
+                pool.give_back(exchange)
 
     def _guarded_socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
         family, kind, protocol, _, address = info
@@ -138,76 +181,27 @@ class Sender:
         return socket.socket(family, kind, protocol)
 
 
-# -------------------------------------------------------------------------------------------------------- the exchange
+# -------------------------------------------------------------------------------------------------------- the answer
 
 
-@dataclass(slots=True)
-class _Progress:
-    """What is known of an exchange so far, whatever ends it; `headers_sent` is None while nothing was written."""
-
-    headers_sent: Headers | None = None
-    status: int = 0
-    headers: Headers = ()
-    body: bytes = b""
-
-    def answer(self, *, whole: bool) -> Answer:
-        """Return what has arrived as an Answer; its body is cut to MAX_RESPONSE_BYTES and decoded."""
-        cut = len(self.body) > MAX_RESPONSE_BYTES
-        body, decoded_whole = _decoded(self.body[:MAX_RESPONSE_BYTES], _content_encoding(self.headers))
-        return Answer(self.status, self.headers, body, body_truncated=cut or not whole or not decoded_whole)
-
-    def partial_answer(self) -> Answer | None:
-        """Return what has arrived before something went wrong, None when that is not even a status."""
-        return self.answer(whole=False) if self.status else None
+def _outcome(exchange: Exchange, accepts: Callable[[int], bool]) -> Outcome:
+    if exchange.header_bytes > MAX_RESPONSE_HEADER_BYTES:
+        return BadResponse(f"The endpoint answered {exchange.status} with more than 32 KiB of headers.")
+    answer = _answer(exchange, whole=True)
+    if exchange.status == 101:
+        return BadResponse("The endpoint answered 101 and switched protocols; nobody asked it to.", answer)
+    return judge(answer, accepts)
 
 
-async def _exchange(
-    pool: Pool,
-    request: OutgoingRequest,
-    deadline: Deadline,
-    accepts: Callable[[int], bool],
-    progress: _Progress,
-) -> Outcome:
-    try:
-        async with deadline:
-            connection = await pool.connect(request.url)
-            writing = None
-            try:
-                headers = sent_headers(request.method, request.url, request.headers, request.body)
-                writing = write(connection, request.method, request.url, headers, request.body)
-                progress.headers_sent = headers
-                complaint = await _read(connection, progress)
-                if complaint is None and len(progress.body) <= MAX_RESPONSE_BYTES and (not writing or writing.done()):
-                    connection.release()
-            finally:
-                if writing is not None:
-                    writing.cancel()
-                # One that was given back already does not notice.
-                connection.close()
-    except EXPECTED as error:
-        if deadline.expired:
-            return TimedOut(f"No complete answer within {deadline.seconds:g} s.", progress.partial_answer())
-        return outcome_of(error, request.url, progress.partial_answer())
-    return complaint or judge(progress.answer(whole=True), accepts)
-
-
-async def _read(connection: Connection, progress: _Progress) -> BadResponse | None:
-    """Read an answer into `progress`, as much as is kept of it; return what makes it no proper answer, if anything."""
-    message, content = await read_head(connection)
-    progress.headers = tuple(
-        [(name.decode("utf-8", "replace"), value.decode("utf-8", "replace")) for name, value in message.raw_headers]
-    )
-    if sum([len(name) + len(value) for name, value in progress.headers]) > MAX_RESPONSE_HEADER_BYTES:
-        progress.headers = ()
-        return BadResponse(f"The endpoint answered {message.code} with more than 32 KiB of headers.")
-    progress.status = message.code
-    if message.code == 101:
-        return BadResponse(
-            "The endpoint answered 101 and switched protocols; nobody asked it to.", progress.answer(whole=True)
-        )
-    while len(progress.body) <= MAX_RESPONSE_BYTES and not content.at_eof():
-        progress.body += await content.read(MAX_RESPONSE_BYTES + 1 - len(progress.body))
-    return None
+def _answer(exchange: Exchange, *, whole: bool) -> Answer:
+    """What has arrived as an Answer; its body is cut to MAX_RESPONSE_BYTES and decoded."""
+    body = exchange.body
+    headers = tuple(exchange.headers)
+    cut = len(body) > MAX_RESPONSE_BYTES
+    decoded_whole = True
+    if body:
+        body, decoded_whole = _decoded(body[:MAX_RESPONSE_BYTES], _content_encoding(headers))
+    return Answer(exchange.status, headers, body, body_truncated=cut or not whole or not decoded_whole)
 
 
 def _content_encoding(headers: Headers) -> str:
@@ -240,30 +234,36 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 
 def _refusal(
-    request: OutgoingRequest, refusal_for_host: Callable[[str], str | None] | None
+    request: OutgoingRequest, names: tuple[str, ...], refusal_for_host: Callable[[str], str | None] | None
 ) -> RenderFailed | Blocked | None:
     """Return why a request is not even tried, or None. Here stands what aiohttp would send wrongly, or not explain."""
-    url = request.url
-    if url.scheme not in ("http", "https") or not url.raw_host:
-        return RenderFailed("The URL is not one of http:// or https:// with a host.")
-    if url.raw_user is not None or url.raw_password is not None:
-        return RenderFailed("The URL carries credentials; they belong in a header.")
-    if not _TOKEN.fullmatch(request.method):
-        return RenderFailed(f"{request.method!r} is not an HTTP method.")
-    for name, value in request.headers:
-        fault = _name_fault(name)
-        if fault is not None:
-            return RenderFailed(fault)
-        if _CONTROL.search(value):
-            return RenderFailed(f"The value of the header {name} contains a line break or another control character.")
-    refused = refusal_for_host(url.raw_host) if refusal_for_host is not None else None
+    fault = _fault(request.method, request.url, names) or _value_fault(request.headers)
+    if fault is not None:
+        return RenderFailed(fault)
+    refused = refusal_for_host(request.url.raw_host or "") if refusal_for_host is not None else None
     return Blocked(refused) if refused is not None else None
 
 
-@lru_cache(1_024)
-def _name_fault(name: str) -> str | None:
-    if not _TOKEN.fullmatch(name):
-        return f"{name!r} is not a header name."
-    if name.lower() in FRAMING_HEADERS:
-        return f"The header {name} is set by Ringback itself."
+@lru_cache(16_384)
+def _fault(method: str, url: URL, names: tuple[str, ...]) -> str | None:
+    if url.scheme not in ("http", "https") or not url.raw_host:
+        return "The URL is not one of http:// or https:// with a host."
+    if url.raw_user is not None or url.raw_password is not None:
+        return "The URL carries credentials; they belong in a header."
+    if not _TOKEN.fullmatch(method):
+        return f"{method!r} is not an HTTP method."
+    for name in names:
+        if not _TOKEN.fullmatch(name):
+            return f"{name!r} is not a header name."
+        if name.lower() in FRAMING_HEADERS:
+            return f"The header {name} is set by Ringback itself."
+    return None
+
+
+def _value_fault(headers: Headers) -> str | None:
+    # Nearly all are printable, and seen to be so together.
+    if not "".join([value for _, value in headers]).isprintable():
+        for name, value in headers:
+            if _CONTROL.search(value):
+                return f"The value of the header {name} contains a line break or another control character."
     return None

@@ -442,13 +442,20 @@ NOT_HTTP = "What 127.0.0.1:{port} answered is not valid HTTP: "
         (b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", "Invalid character in Content-Length."),
         (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "Invalid character in Content-Length."),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "Duplicate Content-Length."),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "Invalid character in chunk size."),
         (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n", "Too many headers received."),
     ],
 )
 async def test_what_is_no_http_is_a_bad_response(sender: Sender, answer: bytes, reason: str) -> None:
     server = answering(answer, close=False)
     assert await outcome_from(sender, server) == BadResponse(NOT_HTTP.format(port=server.port) + reason)
+
+
+async def test_a_body_that_turns_out_to_be_no_http_leaves_what_came_before(sender: Sender) -> None:
+    server = answering(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\nzz\r\n", close=False)
+    assert await outcome_from(sender, server) == BadResponse(
+        NOT_HTTP.format(port=server.port) + "Invalid character in chunk size.",
+        Answer(200, (("Transfer-Encoding", "chunked"),), b"ok", body_truncated=True),
+    )
 
 
 async def test_a_header_that_is_too_long_is_a_bad_response(sender: Sender) -> None:
