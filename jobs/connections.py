@@ -65,7 +65,7 @@ class Pool:
     answer without saying so in a header, and a request that is written before the loop has seen that is lost.
     """
 
-    def __init__(self, connector: aiohttp.BaseConnector, limit: int = MAX_CONNECTIONS) -> None:
+    def __init__(self, connector: aiohttp.BaseConnector, limit: int) -> None:
         self._connector = connector
         self._loop = asyncio.get_running_loop()
         self._limit = limit
@@ -198,9 +198,14 @@ class Pool:
         return _Endpoint(request.connection_key, request)
 
 
-def new_pool(resolver: AbstractResolver, tls: ssl.SSLContext, socket_factory: aiohttp.SocketFactoryType | None) -> Pool:
+def new_pool(
+    resolver: AbstractResolver,
+    tls: ssl.SSLContext,
+    socket_factory: aiohttp.SocketFactoryType | None,
+    limit: int = MAX_CONNECTIONS,
+) -> Pool:
     """Connections with `tls`'s authorities, to names that `resolver` knows, through sockets of `socket_factory`."""
-    return Pool(_Connector(resolver=resolver, ssl=tls, socket_factory=socket_factory, limit=0))
+    return Pool(_Connector(resolver=resolver, ssl=tls, socket_factory=socket_factory, limit=0), limit)
 
 
 class GuardedResolver(AbstractResolver):

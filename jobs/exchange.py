@@ -172,6 +172,11 @@ class Exchange(ResponseHandler):
 
     # ---------------------------------------------------------------------------------------- what the parser tells
 
+    def on_message_begin(self) -> None:
+        """An answer, or one that nobody asked for, which is left out and ends the connection."""
+        if self._whole:
+            self._stays = False
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; those that come after the body are left out."""
         if not self.status:
@@ -181,6 +186,8 @@ class Exchange(ResponseHandler):
 
     def on_headers_complete(self) -> None:
         """The status, and how its body ends."""
+        if self._whole:
+            return
         self.status = self._http.get_status_code()
         names = [name.lower() for name, _ in self.headers]
         chunked = "transfer-encoding" in names and self._is_chunked()
@@ -189,14 +196,14 @@ class Exchange(ResponseHandler):
 
     def on_body(self, body: bytes) -> None:
         """Some of the body; no more of it is kept than shows that it is too long."""
-        if len(self.body) <= MAX_RESPONSE_BYTES:
+        if not self._whole and len(self.body) <= MAX_RESPONSE_BYTES:
             self.body += body[: MAX_RESPONSE_BYTES + 1 - len(self.body)]
 
     def on_message_complete(self) -> None:
         """An answer, or an informational one (RFC 9110, section 15.2), which is passed over."""
         if self._is_informational():
             self.status, self.headers = 0, []
-        else:
+        elif not self._whole:
             self._whole = True
             # The parser knows it until this returns. It does not know of answers that have no body because of HEAD.
             self._stays = self._http.should_keep_alive() and not self._headless

@@ -1,0 +1,166 @@
+"""The pool must keep what can serve another request, give places away fairly, and close what is old or strange."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from ringback.jobs import connections
+from ringback.jobs.connections import SETTLE_SECONDS, GuardedResolver, Pool, new_pool
+from ringback.jobs.exchange import LONG_BODY_BYTES, BadAnswer, Exchange
+from ringback.jobs.names import SystemLookup
+from tests.jobs.test_sender import NO_AUTHORITIES, Server, answering, plain
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
+OK = plain("200 OK", b"ok")
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[Pool]:
+    opened = new_pool(GuardedResolver(SystemLookup(), None), NO_AUTHORITIES, None, limit=2)
+    yield opened
+    await opened.close()
+
+
+async def asked(pool: Pool, url: URL) -> Exchange:
+    exchange = await pool.connect(url)
+    await exchange.ask("GET", REQUEST, None)
+    return exchange
+
+
+def kept() -> Server:
+    return answering(OK, again=True)
+
+
+async def test_an_idle_connection_gives_its_place_to_another_endpoint(pool: Pool) -> None:
+    async with kept().running() as first, kept().running() as second, kept().running() as third:
+        for server in (first, second, third):
+            pool.give_back(await asked(pool, server.url))
+        await asyncio.sleep(SETTLE_SECONDS * 2)
+        assert pool.idle(first.url) is None
+        assert pool.idle(second.url) is not None
+        assert pool.idle(third.url) is not None
+
+
+async def test_whoever_waits_for_a_place_has_the_next_in_turn(pool: Pool) -> None:
+    async with kept().running() as server, kept().running() as other:
+        used = [await pool.connect(server.url) for _ in range(2)]
+        turns: list[int] = []
+
+        async def use(number: int) -> None:
+            exchange = await asked(pool, other.url)
+            turns.append(number)
+            pool.give_back(exchange)
+
+        waiting = [asyncio.create_task(use(number)) for number in range(4)]
+        await asyncio.sleep(0.05)
+        assert turns == []
+        waiting.pop(0).cancel()
+        for exchange in used:
+            pool.give_back(exchange)
+        await asyncio.wait_for(asyncio.gather(*waiting), 5)
+        assert turns == [1, 2, 3]
+
+
+async def test_a_connection_that_ends_while_it_is_used_frees_its_place(pool: Pool) -> None:
+    async with answering(b"").running() as server:
+        for _ in range(3):
+            exchange = await pool.connect(server.url)
+            with pytest.raises(aiohttp.ServerDisconnectedError):
+                await exchange.ask("GET", REQUEST, None)
+    async with kept().running() as server:
+        await asyncio.wait_for(asked(pool, server.url), 5)
+
+
+async def test_what_has_long_been_idle_is_closed(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "KEEP_ALIVE_SECONDS", 0.2)
+    async with kept().running() as server:
+        first = await asked(pool, server.url)
+        second = await asked(pool, server.url)
+        pool.give_back(first)
+        await asyncio.sleep(0.15)
+        pool.give_back(second)
+        await asyncio.sleep(0.1)
+        assert not first.is_connected()
+        assert second.is_connected()
+        await asyncio.sleep(0.25)
+        assert not second.is_connected()
+
+
+async def test_what_nobody_asked_for_ends_an_idle_connection(pool: Pool) -> None:
+    async with answering(OK, plain("408 Request Timeout"), pause=0.05, again=True).running() as server:
+        exchange = await asked(pool, server.url)
+        pool.give_back(exchange)
+        await asyncio.sleep(0.15)
+        assert pool.idle(server.url) is None
+        assert not exchange.is_connected()
+
+
+async def test_what_an_endpoint_says_before_it_is_asked_is_its_answer(pool: Pool) -> None:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example ESMTP\r\n")
+        await reader.read()
+
+    async with Server(greet).running() as server:
+        exchange = await pool.connect(server.url)
+        await asyncio.sleep(0.05)
+        with pytest.raises(BadAnswer, match="Bad status line"):
+            await exchange.ask("GET", REQUEST, None)
+
+
+async def test_a_header_without_end_is_given_up(pool: Pool) -> None:
+    async with answering(b"HTTP/1.1 200 OK\r\nX: ", *[b"y" * 10_000] * 8, close=False).running() as server:
+        exchange = await pool.connect(server.url)
+        with pytest.raises(BadAnswer, match="Got more than 8190 bytes"):
+            await asyncio.wait_for(exchange.ask("GET", REQUEST, None), 5)
+
+
+async def test_headers_after_the_body_are_left_out(pool: Pool) -> None:
+    trailers = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX: late\r\n\r\n"
+    async with answering(trailers, again=True).running() as server:
+        exchange = await asked(pool, server.url)
+        assert (exchange.headers, exchange.body) == ([("Transfer-Encoding", "chunked")], b"ok")
+        assert exchange.is_reusable()
+
+
+@pytest.mark.parametrize(
+    ("method", "answer", "body", "reusable"),
+    [
+        ("GET", OK, b"ok", True),
+        ("GET", b"HTTP/1.1 204 No Content\r\n\r\n", b"", True),
+        ("GET", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 20\r\n\r\n", b"", True),
+        ("GET", b"HTTP/1.1 100 Continue\r\n\r\n" + OK, b"ok", True),
+        ("GET", OK + b"HTTP/1.1 200 OK\r\n", b"ok", False),
+        ("GET", OK + plain("500 Error", b"more"), b"ok", False),
+        ("GET", plain("200 OK", b"ok", b"Connection: close") + b"more", b"ok", False),
+        ("HEAD", b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n", b"", False),
+    ],
+)
+async def test_says_whether_it_can_serve_another_request(
+    pool: Pool, method: str, answer: bytes, body: bytes, reusable: bool
+) -> None:
+    async with answering(answer, again=True).running() as server:
+        exchange = await pool.connect(server.url)
+        await exchange.ask(method, REQUEST, None)
+        assert exchange.body == body
+        assert exchange.status in (200, 204, 304)
+        assert exchange.is_reusable() is reusable
+
+
+async def test_an_answer_that_comes_before_the_request_was_read_ends_the_connection(pool: Pool) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(plain("413 Content Too Large"))
+        await asyncio.Event().wait()
+
+    async with Server(refuse).running() as server:
+        exchange = await pool.connect(server.url)
+        before = time.monotonic()
+        await exchange.ask("POST", b"POST / HTTP/1.1\r\nContent-Length: 30000000\r\n\r\n", b"x" * 30_000_000)
+        assert exchange.status == 413
+        assert not exchange.is_reusable()
+        assert time.monotonic() - before < 5
+        assert LONG_BODY_BYTES < 30_000_000
