@@ -11,6 +11,7 @@ import datetime as dt
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 from uuid import UUID, uuid4
 
@@ -72,7 +73,8 @@ class _Lease:
     def __init__(self, key: UUID, ends: dt.datetime) -> None:
         self.key = key
         self.ends = ends
-        self.db = Event._meta.db
+        #: Set when the first of its events are started.
+        self.clock: clock.Clock
         self.begun: set[UUID] = set()
         self._closed = asyncio.Event()
 
@@ -203,6 +205,7 @@ class Deliverer:
         self, lease: _Lease, attempts: asyncio.TaskGroup, begun: Sequence[tuple[Delivery, Webhook | None]]
     ) -> None:
         """Start the attempts of a group, a few at a time."""
+        lease.clock = await clock.running()
         started = 0
         try:
             for delivery, webhook in begun:
@@ -259,33 +262,22 @@ class Deliverer:
 
     async def _attempt(self, lease: _Lease, delivery: Delivery, webhook: Webhook) -> None:
         """Make one attempt and have it recorded; raises nothing but its cancellation."""
-        event_id = delivery.event.id
-        result: Result | None = None
-        try:
-            result = await self._attempted(lease, delivery, webhook)
-        finally:
-            self._finished(event_id)
-            if result is None:
-                lease.close(event_id)
-            else:
-                self._recorder.put(result, lambda: lease.close(event_id))
-
-    async def _attempted(self, lease: _Lease, delivery: Delivery, webhook: Webhook) -> Result | None:
-        """Make one attempt; None when nothing was sent, or when what came of it is recorded already."""
         event = delivery.event
+        result: Result | None = None
         started_at: dt.datetime | None = None  # set when the endpoint may learn of it
         try:
             prepared = await self._prepare(delivery, webhook)
-            started_at = await clock.now(lease.db)
-            if started_at >= lease.ends:
+            now = lease.clock.now()
+            if now >= lease.ends:
                 logger.warning("lease lost before sending", action="deliver", lease=str(lease.key))
-                return None
-            return await self._send(lease, event, webhook, prepared, started_at)
+            else:
+                started_at = now
+                result = await self._send(lease, event, webhook, prepared, now)
         except asyncio.CancelledError:
             if started_at is None:
                 await self._hand_back(lease, [event.id])
             else:
-                await self._recorder.record(abandoned(event.id, lease.key, started_at, await clock.now()))
+                await self._recorder.record(abandoned(event.id, lease.key, started_at, lease.clock.now()))
             raise
         except Exception as error:
             if started_at is None and isinstance(error, BaseORMException | OSError):
@@ -295,12 +287,22 @@ class Deliverer:
                 )
                 await asyncio.sleep(PAUSE_SECONDS)
                 await self._hand_back(lease, [event.id])
-                return None
-            error_id = uuid4().hex[:12]
-            logger.exception("an attempt failed within", action="deliver", event_id=str(event.id), error_id=error_id)
-            outcome = Abandoned(f"Internal error {error_id}; the endpoint may have received the request.")
-            now = await clock.now()
-            return Result(event.id, lease.key, outcome, started_at=started_at or now, ended_at=now, duration_ms=None)
+            else:
+                result = self._failed_within(lease, event, started_at)
+        finally:
+            self._finished(event.id)
+            if result is None:
+                lease.close(event.id)
+            else:
+                self._recorder.put(result, partial(lease.close, event.id))
+
+    def _failed_within(self, lease: _Lease, event: Event, started_at: dt.datetime | None) -> Result:
+        """The result of an attempt that a defect of ours ended; to be called where the error is handled."""
+        error_id = uuid4().hex[:12]
+        logger.exception("an attempt failed within", action="deliver", event_id=str(event.id), error_id=error_id)
+        outcome = Abandoned(f"Internal error {error_id}; the endpoint may have received the request.")
+        now = lease.clock.now()
+        return Result(event.id, lease.key, outcome, started_at=started_at or now, ended_at=now, duration_ms=None)
 
     async def _prepare(self, delivery: Delivery, webhook: Webhook) -> Prepared | RenderFailed:
         try:
@@ -323,10 +325,10 @@ class Deliverer:
             unguarded=prepared.unguarded,
         )
         return Result(
-            event_id=event.id,
-            lease=lease.key,
-            outcome=sent.outcome,
-            started_at=started_at,
+            event.id,
+            lease.key,
+            sent.outcome,
+            started_at,
             # Not the clock: what was waited for after the answer is no part of the attempt that the next one follows.
             ended_at=started_at + dt.timedelta(milliseconds=sent.duration_ms),
             duration_ms=sent.duration_ms,

@@ -16,11 +16,10 @@ arrived, None when nothing did).
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, NamedTuple, TypeAlias
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What an endpoint answered.
 
     `headers` are as received, in order; `body` is decoded from gzip or deflate, and `body_truncated` says that there

@@ -19,11 +19,10 @@ import ssl
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import aiohttp
 from yarl import URL
@@ -59,8 +58,7 @@ FRAMING_HEADERS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class OutgoingRequest:
+class OutgoingRequest(NamedTuple):
     """A request that is ready to be sent; `body` None sends none (and no Content-Type unless `headers` has one)."""
 
     method: str
@@ -69,8 +67,7 @@ class OutgoingRequest:
     body: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(NamedTuple):
     """How a request ended, the headers that went out (None when nothing did), and how long it took, in whole ms."""
 
     outcome: Outcome

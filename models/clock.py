@@ -10,6 +10,7 @@ most half a round trip off. This machine's own idea of the time, which may be wr
 import datetime as dt
 import time
 from dataclasses import dataclass
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
 from tortoise.backends.base.client import BaseDBAsyncClient
@@ -34,16 +35,41 @@ class _Reading:
     local: float
     error: float
 
+    def now(self) -> dt.datetime:
+        """The server's time now."""
+        return self.server + dt.timedelta(seconds=time.monotonic() - self.local)
 
+
+class _Machine:
+    """This machine's clock."""
+
+    def now(self) -> dt.datetime:
+        """Its time."""
+        return dt.datetime.now(dt.UTC)
+
+
+class Clock(Protocol):
+    """A clock that goes on by itself."""
+
+    def now(self) -> dt.datetime:
+        """The present moment."""
+
+
+_MACHINE = _Machine()
 _readings: WeakKeyDictionary[BaseDBAsyncClient, _Reading] = WeakKeyDictionary()
 _asked_at: WeakKeyDictionary[BaseDBAsyncClient, float] = WeakKeyDictionary()
 
 
 async def now(db: BaseDBAsyncClient | None = None) -> dt.datetime:
     """The present moment of the database that `db` (or, without it, the events' connection) is connected to."""
+    return (await running(db)).now()
+
+
+async def running(db: BaseDBAsyncClient | None = None) -> Clock:
+    """The clock of that database, for who needs the moment often within the next seconds, and does not want to wait."""
     db = db or Event._meta.db
     if not on_postgres(db):
-        return dt.datetime.now(dt.UTC)
+        return _MACHINE
     client = db.client if isinstance(db, RecordingTransaction) else db
     reading = _readings.get(client)
     if reading is None:
@@ -51,7 +77,7 @@ async def now(db: BaseDBAsyncClient | None = None) -> dt.datetime:
         _asked_at[client] = reading.local
     elif time.monotonic() - _asked_at[client] > READING_SECONDS:
         reading = await _read_again(client, db, reading)
-    return reading.server + dt.timedelta(seconds=time.monotonic() - reading.local)
+    return reading
 
 
 async def _read_again(client: BaseDBAsyncClient, db: BaseDBAsyncClient, former: _Reading) -> _Reading:

@@ -135,7 +135,7 @@ async def test_a_bulk_of_results_is_written_in_one_transaction_with_a_few_statem
     now = await later()
     with counted() as statements:
         results = (result(e, lease, OK if i % 2 else rows.REFUSED, ended_at=now) for i, e in enumerate(events))
-        await write([replace(r, begun=e) for r, e in zip(results, events, strict=True)])
+        await write([r._replace(begun=e) for r, e in zip(results, events, strict=True)])
     inserted = "COPY r" if on_postgres(Event._meta.db) else "INSERT"
     assert [s[:6] for s in statements] == ["SELECT", "SELECT", inserted, "UPDATE", inserted]
     assert await Attempt.all().count() == 60
