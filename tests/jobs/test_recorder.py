@@ -3,7 +3,6 @@
 import asyncio
 import datetime as dt
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -167,7 +166,7 @@ async def test_what_became_of_an_event_while_its_attempt_was_under_way_counts() 
     lease = await rows.begun(event)
     begun = await rows.stored(event)
     await Event.filter(id=event.id).update(status=EventStatus.CANCELLED, next_attempt_at=None)
-    await write([replace(result(event, lease, rows.REFUSED, ended_at=await later()), begun=begun)])
+    await write([result(event, lease, rows.REFUSED, ended_at=await later())._replace(begun=begun)])
     stored = await rows.stored(event)
     assert (stored.status, stored.attempt_count, stored.next_attempt_at) == (EventStatus.CANCELLED, 1, None)
 
