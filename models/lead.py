@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -10,7 +11,7 @@ from tortoise import fields
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
-from ringback.models import site
+from ringback.models import outbox, site
 from ringback.models.gathering import Gathering
 from ringback.models.ids import Prefix, new_key
 from ringback.models.inputs import Problems, check_unchanged, key_of, not_found
@@ -76,8 +77,9 @@ async def request_callback(name: str, phone: str) -> Lead | None:
     phone = problems.line("phone", phone, longest=MAX_PHONE) or ""
     problems.refuse_if_any()
     db = Lead._choose_db(True)
-    if unit_of(db) is not None:
-        return (await _take([(name, phone)]))[0]
+    if unit_of(db) is not None:  # in which more may happen to the lead
+        async with in_transaction() as tx:
+            return await Lead.create(name=name, phone=phone, using_db=tx) if await site.tracks_leads(tx) else None
     gathering = _gatherings.get(db)
     if gathering is None:
         gathering = _gatherings[db] = Gathering(_take)
@@ -89,15 +91,20 @@ _gatherings: WeakKeyDictionary[BaseDBAsyncClient, Gathering[tuple[str, str], Lea
 
 
 async def _take(requests: Sequence[tuple[str, str]]) -> list[Lead | None]:
-    """Take requests of these names and phone numbers in one transaction."""
+    """Take requests of these names and phone numbers in one transaction, which does nothing else."""
     async with in_transaction() as db:
         if not await site.tracks_leads(db):
             return [None] * len(requests)
-        leads = [Lead(name=name, phone=phone) for name, phone in requests]
-        await Lead.bulk_create(leads, using_db=db)
+        now = dt.datetime.now(dt.UTC)
+        leads = [Lead(name=name, phone=phone, created_at=now, updated_at=now) for name, phone in requests]
+        await outbox.create(db, Lead, _COLUMNS, [_values(lead) for lead in leads])
     for lead in leads:
         lead._saved_in_db = True
     return list(leads)
+
+
+_COLUMNS = tuple(Lead._meta.fields_db_projection)
+_values = attrgetter(*_COLUMNS)
 
 
 async def update_lead(lead_id: str, changes: Mapping[str, Any], expected_updated_at: dt.datetime | None = None) -> Lead:

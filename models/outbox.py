@@ -26,7 +26,7 @@ from ringback.models.statements import fetch_rows, key_of, on_postgres
 from ringback.models.states import EventStatus
 from ringback.models.stretch import Stretch
 from ringback.models.templates import EventFacts, compile_condition, scope
-from ringback.models.transactions import UnitOfWork
+from ringback.models.transactions import UnitOfWork, our_unit
 from ringback.models.wakeups import Topic, wakeups
 from ringback.models.webhook import Action
 
@@ -53,6 +53,29 @@ async def record(
         if model in after
     )
     await save_changes(db, unit, [change for change in happened if change is not None], watching)
+
+
+async def create(
+    db: BaseDBAsyncClient, model: type[Model], names: tuple[str, ...], rows: Sequence[Sequence[Any]]
+) -> None:
+    """Insert new objects, with their changes and events, in a transaction that does nothing else to them.
+
+    A row holds the values of all columns, the key first, as the database would give them back: nothing is read again.
+    The model must have no children.
+    """
+    objects = NewRows(model, names, rows)
+    watching = await watching_webhooks(db, {tracking_of(model).name})
+    if not watching:
+        await insert_together(db, objects)
+        return
+    at = await clock.now(db)
+    changes = []
+    for row in rows:
+        stored = snapshot.of_row(model, dict(zip(names, row, strict=True)))
+        change = _change(model, row[0], None, stored, at)
+        assert change is not None, "it did not exist"
+        changes.append(change)
+    await save_changes(db, our_unit(db), changes, watching, objects)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +158,16 @@ class _Logged(NamedTuple):
 
 
 async def save_changes(
-    db: BaseDBAsyncClient, unit: UnitOfWork, changes: Sequence[NewChange], watching: Mapping[str, list[Watching]]
+    db: BaseDBAsyncClient,
+    unit: UnitOfWork,
+    changes: Sequence[NewChange],
+    watching: Mapping[str, list[Watching]],
+    *objects: NewRows,
 ) -> list[list[NewEvent]]:
-    """Write the changes that fire a webhook, with their events; returns the events of each change, in order."""
+    """Write the changes that fire a webhook, with their events; returns the events of each change, in order.
+
+    `objects` are written first, whether a webhook fires or not.
+    """
     stretch = Stretch()
     fired = []
     for change in changes:
@@ -145,7 +175,9 @@ async def save_changes(
         fired.append(_fire(change, watching.get(change.model, [])))
     telling = [change for change, events in zip(changes, fired, strict=True) if events]
     if telling:
-        await _save(db, unit, telling, [event for events in fired for event in events])
+        await _save(db, unit, telling, [event for events in fired for event in events], *objects)
+    else:
+        await insert_together(db, *objects)
     return fired
 
 
@@ -155,10 +187,15 @@ async def save_test(db: BaseDBAsyncClient, unit: UnitOfWork, event: NewEvent) ->
 
 
 async def _save(
-    db: BaseDBAsyncClient, unit: UnitOfWork, changes: Sequence[NewChange], events: Sequence[NewEvent]
+    db: BaseDBAsyncClient,
+    unit: UnitOfWork,
+    changes: Sequence[NewChange],
+    events: Sequence[NewEvent],
+    *objects: NewRows,
 ) -> None:
     await insert_together(
         db,
+        *objects,
         NewRows(Change, NewChange._fields, changes),
         NewRows(Event, NewEvent._fields, events),
         NewRows(LogEntry, _Logged._fields, [_recorded(event) for event in events]),

@@ -83,10 +83,15 @@ async def read(db: BaseDBAsyncClient, root: type[Model], keys: Iterable[Any]) ->
         children = await _read_children(db, root, tracking, [row[key_name] for row in rows])
         for row in rows:
             key = row[key_name]
-            stored = _stored(root, tracking, row, children[key])
-            found[key] = Stored({"id": None, **stored.item}, stored.compared, stored.hidden)
-            found[key].item["id"] = tracking.object_id(key)
+            found[key] = _of_root(root, tracking, row, children[key])
     return found
+
+
+def of_row(root: type[Model], row: Mapping[str, Any]) -> Stored:
+    """The state of an object that has no children, by its row."""
+    tracking = tracking_of(root)
+    assert not tracking.children
+    return _of_root(root, tracking, row, {})
 
 
 def parts(keys: Sequence[Any]) -> Iterator[Sequence[Any]]:
@@ -142,23 +147,42 @@ def _stored(
     model: type[Model], spec: Child, row: Mapping[str, Any], children: Mapping[str, Any], link: str | None = None
 ) -> Stored:
     """The state of one row, whose `children` are one Stored or a list of them by the name of the relation."""
-    skipped = _skipped(spec, link)
     stored = Stored({}, {}, {})
-    for name in _columns(model):
-        field = model._meta.fields_map[name]
-        value = _plain(row[name], field)
-        if name not in skipped:
+    for name, field, is_shown, tells, is_hidden in _parts_of_a_row(model, frozenset(spec.exclude), link):
+        value = row[name]
+        if type(value) is not str:
+            value = _plain(value, field)
+        if is_shown:
             stored.item[name] = value
-        if _set_by_saving(field):
-            continue
-        if name not in skipped:
+        if tells:
             stored.compared[name] = value
-        elif name in spec.exclude and not field.pk:
+        elif is_hidden:
             stored.hidden[name] = value
     for name, value in children.items():
         stored.item[name] = _each(value, lambda part: part.item)
         stored.compared[name] = _each(value, lambda part: [part.compared, part.hidden])
     return stored
+
+
+@lru_cache(maxsize=1_000)
+def _parts_of_a_row(
+    model: type[Model], exclude: frozenset[str], link: str | None
+) -> list[tuple[str, Field[Any], bool, bool, bool]]:
+    """Each column, its field, and whether it is shown, is compared by its name, or is hidden (see `Stored`)."""
+    found = []
+    for name in _columns(model):
+        field = model._meta.fields_map[name]
+        is_shown = name not in exclude and name != link
+        counts = not _set_by_saving(field)
+        found.append((name, field, is_shown, counts and is_shown, counts and name in exclude and not field.pk))
+    return found
+
+
+def _of_root(root: type[Model], tracking: Tracking, row: Mapping[str, Any], children: Mapping[str, Any]) -> Stored:
+    stored = _stored(root, tracking, row, children)
+    item = {"id": None, **stored.item}
+    item["id"] = tracking.object_id(row[root._meta.pk_attr])
+    return Stored(item, stored.compared, stored.hidden)
 
 
 def _each(value: Any, of: Any) -> Any:

@@ -1,10 +1,11 @@
 """The names that every template and condition can use."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
 
 
-class EventFacts(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class EventFacts:
     """What a template sees as `event`; `created_at` is ISO 8601 in UTC."""
 
     id: str

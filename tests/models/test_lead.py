@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 from tortoise.transactions import in_transaction
 
-from ringback.models import lead, site
+from ringback.models import lead, site, snapshot
 from ringback.models.errors import InputRejected
 from ringback.models.event import Change, Event
 from ringback.models.ids import Prefix, encode
 from ringback.models.lead import Lead, LeadStatus
 from tests import rows
+
+pytestmark = pytest.mark.every_database
 
 
 async def watched() -> None:
@@ -109,3 +111,29 @@ async def test_a_request_within_a_transaction_is_part_of_it(database: object) ->
             assert await lead.request_callback("Ada", "+7") is not None
             raise ZeroDivisionError
     assert [await model.all().count() for model in (Lead, Change, Event)] == [0, 0, 0]
+
+
+async def test_what_more_happens_to_a_lead_in_its_transaction_is_one_change_with_it(database: object) -> None:
+    await watched()
+    async with in_transaction():
+        made = await lead.request_callback("Ada", "+7")
+        assert made is not None
+        await lead.update_lead(id_of(made), {"comment": "called"})
+    assert await changes() == [("CREATED", [])]
+    assert (await Change.get()).item["comment"] == "called"
+
+
+async def test_the_change_shows_the_lead_as_it_is_stored(database: object) -> None:
+    await watched()
+    made = await lead.request_callback("Ada", "+7")
+    assert made is not None
+    ((key, stored),) = (await snapshot.read(Lead._meta.db, Lead, [made.id])).items()
+    assert (key, (await Change.get()).item) == (made.id, stored.item)
+
+
+async def test_a_lead_without_a_webhook_for_new_ones_is_stored_alone(database: object) -> None:
+    await site.update_site_settings({"track_leads": True})
+    assert await lead.request_callback("Ada", "+7") is not None
+    await rows.webhook(actions=["DELETED"])
+    assert await lead.request_callback("Ida", "+7") is not None
+    assert [await model.all().count() for model in (Lead, Change, Event)] == [2, 0, 0]
