@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.metadata import version
 from time import perf_counter, thread_time
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 import orjson
 import structlog
 from yarl import URL
 
+from ringback.jobs.exchange import Headers
 from ringback.jobs.masking import is_secret
 from ringback.jobs.sender import OutgoingRequest
 from ringback.models import outbox
@@ -41,32 +42,41 @@ JSON = "application/json"
 _BODILESS = (HttpMethod.GET, HttpMethod.DELETE)
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
+class Rendered(NamedTuple):
     """The parts of a request that templates make; signing adds the rest when it is sent."""
 
     event_id: str
     method: str
     url: URL
-    headers: tuple[tuple[str, str], ...]
+    headers: Headers
     body: bytes | None
 
 
 class _Texts:
     """Renders texts with the names that templates see, which are made when the first text needs them."""
 
-    def __init__(self, names: Callable[[], dict[str, object]]) -> None:
-        self._make = names
+    def __init__(self, event: Event, change: Change | None) -> None:
+        self._event = event
+        self._change = change
 
     @cached_property
     def names(self) -> dict[str, object]:
         """The root names."""
-        return self._make()
+        return scope(item_of(self._event, self._change), outbox.facts(self._event, self._change))
 
     def render(self, source: str) -> str:
         """A template's text; raises TemplateError."""
         template = compile_template(source)
         return template.render(self.names) if template.text is None else template.text
+
+    def header(self, name: str, source: str) -> str:
+        """A header's value; raises TemplateError."""
+        value = _part(f"The header {name}", lambda: self.render(source)).strip()
+        fault = header_value_fault(value)
+        if fault is not None:
+            shown = "a secret value" if is_secret(name) else repr(value[:200])
+            raise TemplateError(f"The header {name} was rendered to {shown}, which {fault}")
+        return value
 
 
 class Renderer:
@@ -88,7 +98,7 @@ class Renderer:
 
     async def render(self, webhook: Webhook, event: Event, change: Change | None) -> Rendered:
         """Do what the function `render` does; an error of our own is a TemplateError too, which names its log line."""
-        turn = self._slow.get(webhook.id)
+        turn = self._slow.get(webhook.id) if self._slow else None
         if turn is not None:
             async with turn:
                 loop = asyncio.get_running_loop()
@@ -112,7 +122,7 @@ class Renderer:
         self._stretch, self._pausing = 0.0, False
 
     def _timed(self, webhook: Webhook, event: Event, change: Change | None) -> Rendered:
-        suspected = webhook.id in self._suspected
+        suspected = bool(self._suspected) and webhook.id in self._suspected
         clock = thread_time if suspected else perf_counter
         started = clock()
         try:
@@ -137,20 +147,30 @@ class Renderer:
 
 def render(webhook: Webhook, event: Event, change: Change | None) -> Rendered:
     """Render URL, headers and body; raises TemplateError with a sentence that says which of them failed and why."""
+    fixed = _fixed(
+        str(webhook.method),
+        webhook.url,
+        webhook.content_type or (JSON if webhook.send_json else FORM),
+        tuple([(name, value) for name, value in webhook.headers]),
+        has_body=webhook.send_json or bool(webhook.body_template) or webhook.method not in _BODILESS,
+    )
     event_id = encode(Prefix.EVENT, event.id)
     item = item_of(event, change)
-    texts = _Texts(lambda: scope(item, outbox.facts(event, change)))
+    texts = _Texts(event, change)
     if webhook.condition is not None and not event.is_test:
-        _part("The condition", lambda: str(compile_condition(webhook.condition or "").holds(texts.names)))
-    url = _fixed_target(webhook.url) or _target(_part("The URL", lambda: texts.render(webhook.url)).strip())
-    headers = [(name, _header(name, value, texts)) for name, value in webhook.headers]
-    body = _body(webhook, item, texts)
-    if body is not None:
-        headers.insert(0, ("Content-Type", webhook.content_type or (JSON if webhook.send_json else FORM)))
-    if not any(name.lower() == "user-agent" for name, _ in headers):
-        headers.insert(0, ("User-Agent", USER_AGENT))
-    headers += [(EVENT_ID_HEADER, event_id), (EVENT_HEADER, f"{event.model}.{event.action.lower()}")]
-    return Rendered(event_id, webhook.method.value, url, tuple(headers), body)
+        condition = webhook.condition
+        _part("The condition", lambda: str(compile_condition(condition).holds(texts.names)))
+    url = fixed.url or _target(_part("The URL", lambda: texts.render(webhook.url)).strip())
+    headers = fixed.headers or fixed.ours + tuple(
+        [(name, texts.header(name, value)) for name, value in webhook.headers]
+    )
+    body: bytes | None = None
+    if webhook.send_json:
+        body = orjson.dumps(item)
+    elif fixed.has_body:
+        body = _part("The body", lambda: texts.render(webhook.body_template)).encode()
+    about = ((EVENT_ID_HEADER, event_id), (EVENT_HEADER, f"{event.model}.{event.action.lower()}"))
+    return Rendered(event_id, fixed.method, url, (*headers, *about), body)
 
 
 def sign(rendered: Rendered, event: Event, *, timestamp: int, secrets: Sequence[str]) -> OutgoingRequest:
@@ -172,11 +192,44 @@ def item_of(event: Event, change: Change | None) -> Mapping[str, Any]:
     return event.test_item or {}
 
 
+@dataclass(frozen=True, slots=True)
+class _Fixed:
+    """What the requests of a webhook have in common; `url` and `headers` are None when they hold Liquid, or a fault.
+
+    `ours` are the headers that stand before the webhook's own, `headers` both.
+    """
+
+    method: str
+    url: URL | None
+    ours: Headers
+    headers: Headers | None
+    has_body: bool
+
+
 @lru_cache(1_024)
-def _fixed_target(template: str) -> URL | None:
-    """The URL of a template that holds no Liquid; None when it holds some, or cannot be used."""
-    text = compile_template(template).text
-    return None if text is None or check_url(text.strip()) else URL(text.strip())
+def _fixed(method: str, url: str, content_type: str, headers: Headers, *, has_body: bool) -> _Fixed:
+    ours = (("Content-Type", content_type),) if has_body else ()
+    if not any(name.lower() == "user-agent" for name, _ in headers):
+        ours = (("User-Agent", USER_AGENT), *ours)
+    values = [(name, _fixed_text(template)) for name, template in headers]
+    sound = [(name, value) for name, value in values if value is not None and header_value_fault(value) is None]
+    address = _fixed_text(url)
+    return _Fixed(
+        method,
+        URL(address) if address is not None and not check_url(address) else None,
+        ours,
+        (*ours, *sound) if len(sound) == len(headers) else None,
+        has_body,
+    )
+
+
+def _fixed_text(template: str) -> str | None:
+    """What a template that holds no Liquid is rendered to, without white space around it; else None."""
+    try:
+        text = compile_template(template).text
+    except TemplateError:
+        return None
+    return None if text is None else text.strip()
 
 
 @lru_cache(1_024)
@@ -185,23 +238,6 @@ def _target(url: str) -> URL:
     if problems:
         raise TemplateError(f"The URL was rendered to {url[:200]!r}, which cannot be used: {'; '.join(problems)}")
     return URL(url)
-
-
-def _body(webhook: Webhook, item: Mapping[str, Any], texts: _Texts) -> bytes | None:
-    if webhook.send_json:
-        return orjson.dumps(item)
-    if webhook.method in _BODILESS and not webhook.body_template:
-        return None
-    return _part("The body", lambda: texts.render(webhook.body_template)).encode()
-
-
-def _header(name: str, template: str, texts: _Texts) -> str:
-    value = _part(f"The header {name}", lambda: texts.render(template)).strip()
-    fault = header_value_fault(value)
-    if fault is not None:
-        shown = "a secret value" if is_secret(name) else repr(value[:200])
-        raise TemplateError(f"The header {name} was rendered to {shown}, which {fault}")
-    return value
 
 
 def _part(what: str, make: Callable[[], object]) -> str:

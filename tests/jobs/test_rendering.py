@@ -173,6 +173,42 @@ def test_a_rendered_header_may_be_too_long() -> None:
     assert "has 4,097 characters; 4,096 are allowed" in refusal({"n": "x" * 4097}, headers=[["A", "{{ item.n }}"]])
 
 
+def test_what_a_webhook_says_now_is_sent_whatever_it_said_before() -> None:
+    one = webhook(headers=[["A", "1"]], body_template="x")
+    before = render(one, event(), change())
+    one.url, one.headers, one.content_type, one.method = "https://hooks.example/2", [["A", "2"]], "a/b", HttpMethod.PUT
+    after = render(one, event(), change())
+    assert (before.method, str(before.url), before.headers[1:3]) == (
+        "POST",
+        "https://hooks.example/in",
+        (("Content-Type", "application/x-www-form-urlencoded"), ("A", "1")),
+    )
+    assert (after.method, str(after.url), after.headers[1:3]) == (
+        "PUT",
+        "https://hooks.example/2",
+        (("Content-Type", "a/b"), ("A", "2")),
+    )
+
+
+def test_one_header_with_liquid_leaves_the_others_in_their_places() -> None:
+    made = rendered(headers=[["A", " 1 "], ["B", "{{ item.n }}"], ["C", "3"]], content_type="a/b; c={{ item.n }}")
+    assert made.headers == (
+        ("User-Agent", USER_AGENT),
+        ("Content-Type", "a/b; c={{ item.n }}"),  # no template
+        ("A", "1"),
+        ("B", "3"),
+        ("C", "3"),
+        *OURS,
+    )
+
+
+def test_what_is_fixed_and_wrong_is_refused_each_time() -> None:
+    for _ in range(2):
+        assert refusal(headers=[["A", "a\nb"]]).startswith("The header A was rendered to ")
+        assert refusal(headers=[["A", "{{ x"]]).startswith("The header A cannot be rendered: ")
+        assert refusal(url="ftp://hooks.example/").startswith("The URL was rendered to ")
+
+
 # ----------------------------------------------------------------------------------------------------------------- URL
 
 
