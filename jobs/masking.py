@@ -16,9 +16,9 @@ _NO_SECRETS = frozenset({"idempotency-key", "webhook-signature"})
 _WITH_SCHEME = frozenset({"authorization", "proxy-authorization"})
 
 
-def masked(headers: tuple[tuple[str, str], ...]) -> list[list[str]]:
+def masked(headers: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
     """The headers with secret values masked; an authorization scheme such as Bearer stays readable."""
-    return [[name, _mask(name, value) if is_secret(name) else value] for name, value in headers]
+    return [(header[0], _mask(*header)) if is_secret(header[0]) else header for header in headers]
 
 
 @lru_cache(1_024)

@@ -7,7 +7,7 @@ import asyncio
 import datetime as dt
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -29,8 +29,8 @@ from ringback.models.ids import Prefix, encode, new_key_at
 from ringback.models.log import LogEntry, LogKind
 from ringback.models.reading import load_by_id
 from ringback.models.snapshot import timestamp
-from ringback.models.statements import among, fetch, key_of, many, on_postgres
-from ringback.models.states import EventStatus, OutcomeName
+from ringback.models.statements import among, fetch, fetch_rows, key_of, many, on_postgres
+from ringback.models.states import EventStatus
 from ringback.models.transactions import Unstorable
 from ringback.models.wakeups import Topic, wakeups
 
@@ -170,16 +170,17 @@ async def _events(db: BaseDBAsyncClient, results: Sequence[Result]) -> dict[UUID
     """The events whose leases are not lost, as they are now; nobody else changes them until the transaction ends."""
     lock = "ORDER BY id FOR UPDATE" if on_postgres(db) else ""
     keys = many(db, [r.event_id for r in results])
-    rows = await fetch(db, f"{_STANDING} WHERE {among(db, 'id', 1)} {lock}", keys)
-    now = {key_of(row["id"]): row for row in rows}
+    rows = await fetch_rows(db, f"{_STANDING} WHERE {among(db, 'id', 1)} {lock}", keys)
+    now = {key_of(key): (lease, standing) for key, lease, *standing in rows}
     found: dict[UUID, Event] = {}
     changed: list[UUID] = []
     for result in results:
-        row = now.get(result.event_id)
-        if row is None or row["lease"] is None or key_of(row["lease"]) != result.lease:
+        lease, standing = now.get(result.event_id, (None, []))
+        if lease is None or key_of(lease) != result.lease:
             continue
-        if result.begun is not None and _stands_as(result.begun, row):
-            found[result.event_id] = result.begun
+        begun = result.begun
+        if begun is not None and standing == _standing(begun):
+            found[result.event_id] = begun
         else:
             changed.append(result.event_id)
     return found | await load_by_id(db, Event, changed)
@@ -188,14 +189,9 @@ async def _events(db: BaseDBAsyncClient, results: Sequence[Result]) -> dict[UUID
 _STANDING = "SELECT id, lease, status, attempt_count, attempts_before_round, max_attempts FROM ringback_event"
 
 
-def _stands_as(begun: Event, row: Mapping[str, Any]) -> bool:
-    """Whether nothing has become of an event but that its attempt is under way."""
-    return (begun.status.value, begun.attempt_count, begun.attempts_before_round, begun.max_attempts) == (
-        row["status"],
-        row["attempt_count"],
-        row["attempts_before_round"],
-        row["max_attempts"],
-    )
+def _standing(begun: Event) -> list[Any]:
+    """What is the same of an event as long as nothing has become of it but that its attempt is under way."""
+    return [begun.status, begun.attempt_count, begun.attempts_before_round, begun.max_attempts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,8 +222,7 @@ def _delays(text: str) -> tuple[int, ...]:
     return tuple(orjson.loads(text))
 
 
-@dataclass(frozen=True, slots=True)
-class _Recorded:
+class _Recorded(NamedTuple):
     """A result that is written: the event before it, what it becomes, the attempt's id and number."""
 
     event: Event
@@ -241,11 +236,11 @@ def _recorded(event: Event, webhook: _Schedule, result: Result) -> _Recorded:
     stopped = event.status.ended or webhook.is_deleted or (not webhook.is_active and not event.is_test)
     progress = after_attempt(
         Progress(
-            status=event.status,
-            attempt_count=event.attempt_count,
-            attempts_before_round=event.attempts_before_round,
-            abandoned_in_a_row=event.abandoned_in_a_row,
-            max_attempts=event.max_attempts,
+            event.status,
+            event.attempt_count,
+            event.attempts_before_round,
+            event.abandoned_in_a_row,
+            event.max_attempts,
             finished_at=event.finished_at,
         ),
         result.outcome,
@@ -315,7 +310,7 @@ def _attempt(one: _Recorded) -> tuple[Any, ...]:
         one.number,
         result.started_at,
         result.duration_ms,
-        OutcomeName(result.outcome.name),
+        result.outcome.name,
         result.outcome.error,
         answer.status if answer else None,
         _kept_request(result),
@@ -337,32 +332,28 @@ def _kept_request(result: Result) -> dict[str, Any] | None:
 
 def _kept_response(answer: Answer) -> dict[str, Any]:
     return {
-        "headers": [[name, value] for name, value in answer.headers],
+        "headers": answer.headers,
         "body": answer.body.decode("utf-8", "replace").replace("\x00", "\ufffd"),
         "body_truncated": answer.body_truncated,
     }
 
 
-def _log_rows(one: _Recorded) -> Iterator[tuple[Any, ...]]:
+def _log_rows(one: _Recorded) -> list[tuple[Any, ...]]:
     """What people see in the live log: the attempt, then what follows from it."""
-    progress, result = one.progress, one.result
-    answer = result.outcome.answer
-    what = f"Attempt {one.number} of {progress.max_attempts}: {result.outcome.name}"
-    took = f" in {result.duration_ms} ms" if result.duration_ms is not None else ""
+    event, result, progress, attempt_id, number = one
+    answer, why = result.outcome.answer, result.outcome.error
+    of = (event.webhook_id, event.id, attempt_id, event.model)
     status = f" ({answer.status})" if answer is not None else ""
-    why = f". {result.outcome.error}" if result.outcome.error else ""
-    yield _log_row(LogKind.ATTEMPT_FINISHED, f"{what}{status}{took}{why}", one)
+    took = f" in {result.duration_ms} ms" if result.duration_ms is not None else ""
+    message = f"Attempt {number} of {progress.max_attempts}: {result.outcome.name}{status}{took}"
+    rows = [(result.ended_at, LogKind.ATTEMPT_FINISHED, f"{message}. {why}" if why else message, *of)]
     if progress.next_attempt_at is not None:
-        message = f"Attempt {one.number + 1} of {progress.max_attempts} due at {timestamp(progress.next_attempt_at)}"
-        yield _log_row(LogKind.RETRY_SCHEDULED, message, one)
+        message = f"Attempt {number + 1} of {progress.max_attempts} due at {timestamp(progress.next_attempt_at)}"
+        rows.append((result.ended_at, LogKind.RETRY_SCHEDULED, message, *of))
     elif progress.finished_at == result.ended_at:
-        message = f"{progress.status.capitalize()} after {one.number} attempt{'s' if one.number > 1 else ''}"
-        yield _log_row(_ENDINGS[progress.status], message, one)
-
-
-def _log_row(kind: LogKind, message: str, one: _Recorded) -> tuple[Any, ...]:
-    event = one.event
-    return one.result.ended_at, kind, message, event.webhook_id, event.id, one.attempt_id, event.model
+        message = f"{progress.status.capitalize()} after {number} attempt{'s' if number > 1 else ''}"
+        rows.append((result.ended_at, _ENDINGS[progress.status], message, *of))
+    return rows
 
 
 def _say(one: _Recorded) -> None:

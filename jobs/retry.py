@@ -1,8 +1,8 @@
 """The retry policy, pure: what an event becomes when an attempt has ended. It reads no clock and no setting."""
 
 import datetime as dt
-from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
+from typing import NamedTuple, TypeAlias
 
 from ringback.jobs.outcomes import Abandoned, Delivered, Outcome
 from ringback.models.states import EventStatus
@@ -15,8 +15,11 @@ ABANDONED_DELAYS_SECONDS = (0, 1, 5, 15)
 MAX_RETRY_AFTER_SECONDS = 7 * 24 * 3600
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+#: Of a `Progress`: the attempts on record, those before the round, those abandoned in a row, and the most there can be.
+_Counts: TypeAlias = tuple[int, int, int, int]
+
+
+class Progress(NamedTuple):
     """Where an event stands. The number of the attempt to come is `attempt_count + 1`."""
 
     status: EventStatus
@@ -37,24 +40,19 @@ def after_attempt(
     because the event was cancelled or its webhook fires no more. An event that was cancelled meanwhile stays so,
     whatever the attempt brought: the attempt is on record beside it.
     """
-    number = progress.attempt_count + 1
     if isinstance(outcome, Abandoned):
-        return _after_abandoned(replace(progress, attempt_count=number), ended_at, delays, stopped=stopped)
-    used = number - progress.attempts_before_round
-    now = replace(
-        progress,
-        attempt_count=number,
-        abandoned_in_a_row=0,
-        max_attempts=progress.attempts_before_round + max(len(delays), used),
-    )
+        return _after_abandoned(progress, ended_at, delays, stopped=stopped)
+    number, before = progress.attempt_count + 1, progress.attempts_before_round
+    used = number - before
+    counts = (number, before, 0, before + max(len(delays), used))
     if isinstance(outcome, Delivered):
-        return _ended(now, EventStatus.SUCCEEDED, ended_at)
+        return _ended(progress, counts, EventStatus.SUCCEEDED, ended_at)
     if stopped:
-        return _ended(now, EventStatus.CANCELLED, ended_at)
+        return _ended(progress, counts, EventStatus.CANCELLED, ended_at)
     if used >= len(delays):
-        return _ended(now, EventStatus.FAILED, ended_at)
+        return _ended(progress, counts, EventStatus.FAILED, ended_at)
     wait = max(float(delays[used]), retry_after_seconds(outcome, ended_at))
-    return _waiting(now, ended_at, wait)
+    return _waiting(counts, ended_at, wait)
 
 
 def retry_after_seconds(outcome: Outcome, now: dt.datetime) -> float:
@@ -76,22 +74,19 @@ def _after_abandoned(progress: Progress, now: dt.datetime, delays: tuple[int, ..
     """An abandoned attempt does not use up the schedule: the round begins one number later."""
     before = progress.attempts_before_round + 1
     in_a_row = progress.abandoned_in_a_row + 1
-    progress = replace(
-        progress, attempts_before_round=before, abandoned_in_a_row=in_a_row, max_attempts=before + len(delays)
-    )
+    counts = (progress.attempt_count + 1, before, in_a_row, before + len(delays))
     if stopped:
-        return _ended(progress, EventStatus.CANCELLED, now)
+        return _ended(progress, counts, EventStatus.CANCELLED, now)
     if in_a_row >= MAX_ABANDONED_IN_A_ROW:
-        return _ended(progress, EventStatus.FAILED, now)
-    return _waiting(progress, now, ABANDONED_DELAYS_SECONDS[min(in_a_row, len(ABANDONED_DELAYS_SECONDS)) - 1])
+        return _ended(progress, counts, EventStatus.FAILED, now)
+    return _waiting(counts, now, ABANDONED_DELAYS_SECONDS[min(in_a_row, len(ABANDONED_DELAYS_SECONDS)) - 1])
 
 
-def _ended(progress: Progress, status: EventStatus, at: dt.datetime) -> Progress:
-    if progress.status.ended:  # cancelled while the attempt was under way: that is how, and when, it ended
-        return replace(progress, next_attempt_at=None)
-    return replace(progress, status=status, next_attempt_at=None, finished_at=at)
+def _ended(former: Progress, counts: _Counts, status: EventStatus, at: dt.datetime | None) -> Progress:
+    if former.status.ended:  # cancelled while the attempt was under way: that is how, and when, it ended
+        status, at = former.status, former.finished_at
+    return Progress(status, *counts, None, at)
 
 
-def _waiting(progress: Progress, now: dt.datetime, seconds: float) -> Progress:
-    due = now + dt.timedelta(seconds=seconds)
-    return replace(progress, status=EventStatus.RETRYING, next_attempt_at=due, finished_at=None)
+def _waiting(counts: _Counts, now: dt.datetime, seconds: float) -> Progress:
+    return Progress(EventStatus.RETRYING, *counts, now + dt.timedelta(seconds=seconds))

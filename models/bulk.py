@@ -121,14 +121,18 @@ def _writer(model: type[Model], names: tuple[str, ...], postgres: bool) -> tuple
     return f'"{model._meta.db_table}"', [_encoder(field, postgres) for field in found], types
 
 
-def _by_row(encoders: Sequence[Encode | None], rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
-    return [
-        [
-            value if encode is None or value is None else encode(value)
-            for encode, value in zip(encoders, row, strict=True)
-        ]
-        for row in rows
-    ]
+def _by_row(encoders: Sequence[Encode | None], rows: Sequence[Sequence[Any]]) -> list[Any]:
+    needed = [(at, encode) for at, encode in enumerate(encoders) if encode is not None]
+    return [_encoded(needed, row) for row in rows] if needed else list(rows)
+
+
+def _encoded(needed: Sequence[tuple[int, Encode]], row: Sequence[Any]) -> list[Any]:
+    values = list(row)
+    for at, encode in needed:
+        value = values[at]
+        if value is not None:
+            values[at] = encode(value)
+    return values
 
 
 def _by_column(encoders: Sequence[Encode | None], rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
@@ -140,8 +144,9 @@ def _by_column(encoders: Sequence[Encode | None], rows: Sequence[Sequence[Any]])
 
 def _encoder(field: Field[Any], postgres: bool) -> Encode | None:
     """What makes a value for the driver from one of an attribute; None where it is one already."""
-    if getattr(field, "enum_type", None) is not None:
-        return _plain
+    enum = getattr(field, "enum_type", None)
+    if enum is not None:
+        return None if postgres and issubclass(enum, str) else _plain
     if isinstance(field, fields.JSONField):
         return _json
     if postgres:

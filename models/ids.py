@@ -31,6 +31,9 @@ class Prefix(StrEnum):
     REQUEST = "req"
     TOKEN = "tok"
 
+    # Enum's own is written in Python, and ids are looked up by their prefix.
+    __hash__ = str.__hash__
+
 
 #: What a TypeID is made of besides its prefix: 128 bits in Crockford's base 32.
 _TYPEID = re.compile(rf"({'|'.join(Prefix)})_[0-7][0-9a-hjkmnp-tv-z]{{25}}")

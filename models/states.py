@@ -15,7 +15,10 @@ class EventStatus(StrEnum):
     @property
     def ended(self) -> bool:
         """Whether no attempt will follow unless somebody asks for it."""
-        return self in (EventStatus.SUCCEEDED, EventStatus.FAILED, EventStatus.CANCELLED)
+        return self in _ENDED
+
+
+_ENDED = (EventStatus.SUCCEEDED, EventStatus.FAILED, EventStatus.CANCELLED)
 
 
 class OutcomeName(StrEnum):

@@ -8,8 +8,9 @@ failures are TemplateErrors, with line and column.
     parsing      tokens → syntax tree                  filters    the filters there are, each with its caps
     environment  tags, and what a name means           functions  the filters that are ours
     hardening    checkpoints, bounded ranges           limits     the caps, and the meter of a render
-    compiled     Template, Condition, cache            problems   python-liquid's errors → TemplateError
-    checks       what is certainly wrong               fields     the names that a model has
+    straight     the expressions that most are         problems   python-liquid's errors → TemplateError
+    compiled     Template, Condition, cache            fields     the names that a model has
+    checks       what is certainly wrong
 """
 
 from .checks import check_condition, check_template, unknown_paths

@@ -5,6 +5,7 @@ A text is parsed once and rendered many times. Rendering is pure: it reads its s
 """
 
 from collections.abc import Mapping
+from typing import TextIO, cast
 
 from liquid.builtin.content import ContentNode
 from liquid.builtin.expressions import BooleanExpression
@@ -36,10 +37,11 @@ class Template:
             return self.text
         context = Context(self._bound, scope)
         buffer = Buffer(context.meter)
+        output = cast(TextIO, buffer)
         try:
             for node in self._bound.nodes:
                 context.token = node.token
-                node.render(context, buffer)
+                node.render(context, output)
         except Exception as error:
             raise render_problem(error, context.token) from error
         return buffer.getvalue()

@@ -5,12 +5,12 @@ Tags are an allow-list: nothing reads files, and there is no autoescape. A name 
 is missing today must not fail a webhook that is right.
 """
 
-from collections.abc import Callable, Mapping
-from io import StringIO
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TextIO
 
 from liquid import Environment as BaseEnvironment
-from liquid import FalsyStrictUndefined, RenderContext, Token, Undefined
+from liquid import FalsyStrictUndefined, RenderContext, Token
 from liquid.builtin import content, illegal, output
 from liquid.builtin.tags import (
     assign_tag,
@@ -25,31 +25,49 @@ from liquid.builtin.tags import (
     increment_tag,
     unless_tag,
 )
+from liquid.builtin.tags.for_tag import ForLoop
 from liquid.template import BoundTemplate
 from liquid.undefined import UNDEFINED
 from liquid.utils import ReadOnlyChainMap
 
-from .filters import FILTERS
-from .limits import MAX_OUTPUT_BYTES, LimitReached, Meter, Refusal
-from .problems import quote, unknown
+from .limits import MAX_OUTPUT_BYTES, LimitReached, Meter
+from .problems import quote
 from .values import path_text, text_of
 
 
-class Buffer(StringIO):
-    """Rendered text up to MAX_OUTPUT_BYTES."""
+class Buffer:
+    """Rendered text up to MAX_OUTPUT_BYTES; of TextIO it has what python-liquid's nodes use."""
+
+    __slots__ = ("_meter", "_pieces", "_room")
 
     def __init__(self, meter: Meter) -> None:
-        super().__init__()
         self._meter = meter
+        self._pieces: list[str] = []
         self._room = MAX_OUTPUT_BYTES
 
     def write(self, text: str, /) -> int:
         """Append `text`; raises LimitReached when it does not fit."""
-        self._meter.work(len(text))
-        self._room -= len(text) if text.isascii() else len(text.encode())
+        length = len(text)
+        self._meter.work(length)
+        self._room -= length if text.isascii() else len(text.encode())
         if self._room < 0:
             raise LimitReached(f"the text is larger than {MAX_OUTPUT_BYTES} bytes")
-        return super().write(text)
+        self._pieces.append(text)
+        return length
+
+    def getvalue(self) -> str:
+        """All that was written."""
+        return "".join(self._pieces)
+
+
+class Names(ReadOnlyChainMap):
+    """The names of a render, innermost first."""
+
+    def __getitem__(self, key: str) -> object:
+        for names in self._maps:
+            if key in names:  # most are not in the first one, and an exception costs more than looking twice
+                return names[key]
+        raise KeyError(key)
 
 
 class Context(RenderContext):
@@ -60,7 +78,7 @@ class Context(RenderContext):
     def __init__(self, template: BoundTemplate, scope: Mapping[str, object]) -> None:
         super().__init__(template, globals=scope)
         # Without python-liquid's `now` and `today`, which no check of a template would know.
-        self.scope = ReadOnlyChainMap(self.locals, self.globals, self.counters)
+        self.scope = Names(self.locals, self.globals, self.counters)
         self.meter = Meter()
         self.token: Token | None = None
 
@@ -71,7 +89,7 @@ class Context(RenderContext):
         try:
             value = self.scope[path[0]]  # type: ignore[index]  # a root that is no text is not found
             for segment in path[1:]:
-                if value is None or isinstance(value, Undefined):
+                if value is None or type(value) is FalsyStrictUndefined:
                     return value
                 value = self.get_item(value, segment)
         except IndexError:
@@ -83,29 +101,51 @@ class Context(RenderContext):
             return self.env.undefined(name, hint=f"{name} is not defined", token=token)
         return value
 
-    def filter(self, name: str, token: Token | None) -> Callable[..., object]:
-        """Return a filter, bound to the meter of this render."""
-        self.token = token
-        if name not in FILTERS:
-            raise Refusal(unknown("filter", name, FILTERS))
+    @contextmanager
+    def loop(self, namespace: Mapping[str, object], forloop: ForLoop) -> Iterator[RenderContext]:  # type: ignore[override]  # there are no table rows
+        """Know the names of a loop while it runs; how deep loops are and how often they run is counted elsewhere."""
+        self.loops.append(forloop)
+        self.scope.push(namespace)
+        try:
+            yield self
+        finally:
+            self.scope.pop()
+            self.loops.pop()
 
-        def apply(value: object, *arguments: object, **named: object) -> object:
-            self.token = token
-            return FILTERS[name](self.meter, value, arguments, named)
+    def parentloop(self) -> object:
+        """Return the loop around the one that begins."""
+        return self.loops[-1] if self.loops else _NO_LOOP
 
-        return apply
-
-    def get_buffer(self, buf: TextIO | None = None) -> StringIO:
+    def get_buffer(self, buf: TextIO | None = None) -> Buffer:  # type: ignore[override]
         """Return a buffer for `capture`."""
         return Buffer(self.meter)
+
+
+class TextNode(content.ContentNode):
+    """Text between the markup; its writing takes no time that is worth looking at the clock."""
+
+    __slots__ = ()
+
+    def render(self, context: RenderContext, buffer: TextIO) -> int:
+        """Write the text."""
+        return buffer.write(self.text)
 
 
 class PrintNode(output.OutputNode):
     """`{{ … }}` and `{% echo … %}`, with our text for values."""
 
-    def render_to_output(self, context: RenderContext, buffer: TextIO) -> int:
+    __slots__ = ()
+
+    def render_to_output(self, context: Context, buffer: TextIO) -> int:  # type: ignore[override]  # there is no other
         """Write the value."""
-        return buffer.write(text_of(self.expression.evaluate(context)))
+        value = self.expression.evaluate(context)
+        if type(value) is str:  # most are, and need no time that is worth looking at the clock
+            return buffer.write(value)
+        written = buffer.write(text_of(value))
+        context.meter.tick()
+        return written
+
+    render = render_to_output  # type: ignore[assignment]
 
 
 class CycleNode(cycle_tag.CycleNode):
@@ -115,6 +155,10 @@ class CycleNode(cycle_tag.CycleNode):
         """Write the next value."""
         group = text_of(self.group.evaluate(context)) if self.group else str(self)
         return buffer.write(text_of(self.args[context.cycle(group, len(self.args)) % len(self.args)].evaluate(context)))
+
+
+class _Literal(content.Literal):
+    node_class = TextNode
 
 
 class _Output(output.Output):
@@ -133,9 +177,9 @@ class Environment(BaseEnvironment):
     """The only environment that templates are parsed in."""
 
     def setup_tags_and_filters(self, *, extra: bool = False) -> None:
-        """Register the tags of the allow-list; filters are found by Context."""
+        """Register the tags of the allow-list; filters are bound to expressions when these are parsed."""
         for tag in (
-            content.Literal,
+            _Literal,
             illegal.Illegal,
             _Output,
             assign_tag.AssignTag,
@@ -154,5 +198,7 @@ class Environment(BaseEnvironment):
         ):
             self.add_tag(tag)
 
+
+_NO_LOOP = FalsyStrictUndefined("parentloop", token=None)
 
 ENVIRONMENT = Environment(undefined=FalsyStrictUndefined)

@@ -7,7 +7,7 @@ unknown structure, an index that is itself a path, an assigned name), everything
 import json
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 from .problems import nearest, quote
 from .scope import EventFacts
@@ -52,7 +52,7 @@ FORLOOP = Shape(
 def root_of(paths: Collection[str]) -> Shape:
     """Return the tree of all root names: `item` with the declared paths, and `event`."""
     root = Shape()
-    for path in ("item", "event.changed_fields[]", *(f"event.{one.name}" for one in fields(EventFacts)), *paths):
+    for path in ("item", "event.changed_fields[]", *(f"event.{name}" for name in EventFacts._fields), *paths):
         root.add(path)
     return root
 

@@ -5,12 +5,12 @@ arguments, turns values into text the way output does (so that `{{ true | append
 and lets no Python error through.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from inspect import Parameter, signature
 from math import isfinite
 
-from liquid import Undefined
+from liquid import FalsyStrictUndefined
 from liquid.exceptions import FilterArgumentError, UndefinedError
 
 from . import functions
@@ -20,7 +20,8 @@ from .values import breadth, text_of, weight
 
 Run = Callable[..., object]
 #: Makes the arguments ready for a filter, and says how much there is to read.
-Take = Callable[[object, tuple[object, ...]], tuple[object, list[object], int]]
+Take = Callable[[object, Sequence[object]], tuple[object, list[object], int]]
+_NONE: Mapping[str, object] = {}
 
 
 class Filter:
@@ -40,14 +41,13 @@ class Filter:
         self._named = {p.name for p in parameters if p.kind is Parameter.KEYWORD_ONLY} - {"environment"}
 
     def __call__(
-        self, meter: Meter, value: object, arguments: tuple[object, ...], named: Mapping[str, object]
+        self, meter: Meter, value: object, arguments: Sequence[object] = (), named: Mapping[str, object] = _NONE
     ) -> object:
-        """Return the filtered value; raises Refusal, or UndefinedError for an unknown name."""
-        if misuse := self.misuse(len(arguments), named):
-            raise BadArgument(misuse)
-        for one in (value, *arguments) if self.name != "default" else ():
-            if isinstance(one, Undefined):
-                raise UndefinedError(one.hint, token=one.token)
+        """Return the filtered value for arguments that are no misuse; raises Refusal, UndefinedError."""
+        if self.name != "default":
+            for one in (value, *arguments):
+                if type(one) is FalsyStrictUndefined:  # isinstance would ask an abstract class
+                    raise UndefinedError(one.hint, token=one.token)
         left, rest, reading = self._take(value, arguments)
         meter.work(reading)
         try:
@@ -60,6 +60,7 @@ class Filter:
         except Exception as error:
             raise Refusal(f"'{self.name}' cannot work with this value") from error
         meter.work(_cost(self.name, result))
+        meter.tick()
         return result
 
     def misuse(self, count: int, named: Mapping[str, object]) -> str | None:
@@ -74,8 +75,10 @@ class Filter:
             takes = f"{self._least} to {self._most} arguments"
         return f"'{self.name}' takes {takes}, not {count}"
 
-    def refuses(self, arguments: tuple[object, ...], named: Mapping[str, object]) -> str | None:
+    def refuses(self, arguments: Sequence[object], named: Mapping[str, object]) -> str | None:
         """Return why these arguments can never work, whatever stands on the left, or None."""
+        if misuse := self.misuse(len(arguments), named):
+            return misuse
         try:
             self(Meter(), self._neutral, arguments, named)
         except BadArgument as error:
@@ -102,17 +105,20 @@ def _cost(name: str, result: object) -> int:
     return 0
 
 
-def _take_text(value: object, arguments: tuple[object, ...]) -> tuple[object, list[object], int]:
+def _take_text(value: object, arguments: Sequence[object]) -> tuple[object, list[object], int]:
     """Everything is text, on both sides."""
-    left = text_of(value)
-    right = [text_of(one) for one in arguments]
-    reading = len(left) + sum(map(len, right))
+    left = value if type(value) is str else text_of(value)
+    reading = len(left)
+    right: list[object] = []
+    for one in arguments:
+        right.append(text := text_of(one))
+        reading += len(text)
     if reading > MAX_TEXT:
         raise LimitReached(f"a filter takes at most {MAX_TEXT} characters")
-    return left, list(right), reading
+    return left, right, reading
 
 
-def _take_list(value: object, arguments: tuple[object, ...]) -> tuple[object, list[object], int]:
+def _take_list(value: object, arguments: Sequence[object]) -> tuple[object, list[object], int]:
     """Only the elements themselves are looked at, or one field of each, which may be compared with an argument."""
     if any(isinstance(one, dict | list | tuple | range) for one in arguments):
         raise BadArgument("the arguments of this filter must be texts, numbers, true, false or nil")
@@ -121,18 +127,18 @@ def _take_list(value: object, arguments: tuple[object, ...]) -> tuple[object, li
     return value, list(arguments), elements * (8 + compared // 8)
 
 
-def _take_lists(value: object, arguments: tuple[object, ...]) -> tuple[object, list[object], int]:
+def _take_lists(value: object, arguments: Sequence[object]) -> tuple[object, list[object], int]:
     """The arguments are lists as well."""
     return value, list(arguments), 8 * _elements([value, *arguments])
 
 
-def _take_deep(value: object, arguments: tuple[object, ...]) -> tuple[object, list[object], int]:
+def _take_deep(value: object, arguments: Sequence[object]) -> tuple[object, list[object], int]:
     """Each element is looked at with all that it holds."""
     left, right, reading = _take_list(value, arguments)
     return left, right, reading + _weight([left, right])
 
 
-def _take_keyed(value: object, arguments: tuple[object, ...]) -> tuple[object, list[object], int]:
+def _take_keyed(value: object, arguments: Sequence[object]) -> tuple[object, list[object], int]:
     """With a key, one field of each element is looked at with all that it holds; without, each element."""
     left, right, reading = _take_list(value, arguments)
     if right and isinstance(left, list):
@@ -154,7 +160,7 @@ def _elements(value: object) -> int:
     return elements
 
 
-def _take_as_is(value: object, arguments: tuple[object, ...]) -> tuple[object, list[object], int]:
+def _take_as_is(value: object, arguments: Sequence[object]) -> tuple[object, list[object], int]:
     """The filter looks at the surface of the value only."""
     if isinstance(value, range):
         _elements(value)
@@ -181,6 +187,7 @@ _OURS: dict[str, Run] = {
     "split": functions.split,
     "strip_html": functions.strip_html,
     "uniq": functions.uniq,
+    "url_encode": functions.url_encode,
 }
 
 

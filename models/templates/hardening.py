@@ -15,6 +15,7 @@ from liquid.token import TOKEN_TAG
 
 from .environment import ENVIRONMENT, Context
 from .limits import MAX_EXPRESSION_DEPTH, MAX_ITEMS, LimitReached
+from .straight import straighten
 
 
 class Checkpoint(Node):
@@ -67,6 +68,7 @@ def harden(nodes: Iterable[Node], tag: Token | None = None) -> None:
 
 def harden_expression(expression: Expression, depth: int = 0) -> None:
     """Bound the ranges in an expression; raises LimitReached for one that is too deep, or a range that is too long."""
+    straighten(expression)
     try:
         if depth > MAX_EXPRESSION_DEPTH:
             raise LimitReached("this expression is nested too deeply")

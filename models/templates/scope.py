@@ -1,11 +1,10 @@
 """The names that every template and condition can use."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class EventFacts:
+class EventFacts(NamedTuple):
     """What a template sees as `event`; `created_at` is ISO 8601 in UTC."""
 
     id: str

@@ -1,7 +1,6 @@
 """The retry policy is pure, so each rule is a row: where an event stands, what happened, where it stands then."""
 
 import datetime as dt
-from dataclasses import replace
 
 import pytest
 
@@ -166,7 +165,7 @@ def test_a_schedule_lengthened_while_an_event_waits_goes_on() -> None:
 
 def test_a_redelivery_begins_the_schedule_anew_and_the_numbers_go_on() -> None:
     failed = after(FRESH, REFUSED, REFUSED, REFUSED)
-    anew = replace(failed, status=EventStatus.RETRYING, attempts_before_round=3, max_attempts=6, finished_at=None)
+    anew = failed._replace(status=EventStatus.RETRYING, attempts_before_round=3, max_attempts=6, finished_at=None)
     fourth = after(anew, REFUSED)
     assert fourth == Progress(EventStatus.RETRYING, 4, 3, 0, 6, later(240), None)
     assert after(fourth, REFUSED, REFUSED) == Progress(EventStatus.FAILED, 6, 3, 0, 6, None, NOW)

@@ -5,9 +5,11 @@ import json
 import time
 import tracemalloc
 from collections.abc import Callable
+from urllib.parse import quote_plus
 
 import pytest
 from liquid import exceptions as liquid_exceptions
+from liquid.template import BoundTemplate
 
 from ringback.models.errors import TemplateError
 from ringback.models.templates import (
@@ -21,6 +23,7 @@ from ringback.models.templates import (
     scope,
     unknown_paths,
 )
+from ringback.models.templates.environment import ENVIRONMENT, Context
 from ringback.models.templates.filters import FILTERS
 from ringback.models.templates.limits import MAX_PAUSE_MS, RENDER_BUDGET_MS, LimitReached, Meter, TimeUp
 from ringback.models.templates.problems import render_problem, syntax_problem
@@ -629,3 +632,31 @@ def test_unknown_paths() -> None:
     assert unknown_paths(source, fields=["item.rows[].x", "item.rows[].y", "item.gone"]) == set()
     assert unknown_paths("item.a == item.b", fields=["item.a"], is_condition=True) == {"item.b"}
     assert unknown_paths("{{ item.a", fields=[]) == unknown_paths("item.a ==", fields=[], is_condition=True) == set()
+
+
+@pytest.mark.parametrize(
+    "path", ["item", "item.name", "item.meta.k", "item.customer.name", "item.tags.first", "item.name.size", "item.size"]
+)
+def test_a_plain_path_leads_where_the_context_would(path: str) -> None:
+    context = Context(BoundTemplate(ENVIRONMENT, []), SCOPE)
+    assert json.loads(render(f"{{{{ {path} | json }}}}")) == context.get([*path.split(".")], token=None)
+
+
+def test_url_encode_is_that_of_forms() -> None:
+    for text in (
+        "".join(map(chr, range(128))),
+        *map(chr, range(0x250)),
+        "a b",
+        "a\nb",
+        "",
+        "~_.-",
+        "\N{GRINNING FACE}",
+    ):
+        assert compile_template("{{ v | url_encode }}").render({"v": text}) == quote_plus(text)
+
+
+def test_a_loop_knows_the_one_around_it() -> None:
+    loops = "{% for a in item.tags %}{% for b in item.items %}{{ forloop.parentloop.index }}{% endfor %}{% endfor %}"
+    assert render(loops) == "112233"
+    outermost = "{% for a in item.tags %}{{ forloop.parentloop }}{% endfor %}"
+    assert said(failure(lambda: render(outermost)))[0] == "'parentloop' is undefined"
