@@ -151,6 +151,13 @@ async def test_indexes_that_only_some_rows_need(database: Settings) -> None:
     assert len(partial) == 5
 
 
+@pytest.mark.on_postgres
+async def test_a_webhooks_log_entries_have_one_index(database: Settings) -> None:
+    rows = await fetch(Event._meta.db, "SELECT indexdef FROM pg_indexes WHERE tablename = 'ringback_log'")
+    by_webhook = [row["indexdef"] for row in rows if "webhook_id" in row["indexdef"]]
+    assert [index.partition("USING ")[2] for index in by_webhook] == ["btree (webhook_id, transaction, id)"]
+
+
 async def test_a_database_is_made_after_another_one_was_used(database: Settings, tmp_path: Path) -> None:
     await Installation.create(id=2, epoch=new_key(), created_at=await clock.now())
     fresh = load_settings(data_dir=tmp_path / "fresh")
