@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import datetime as dt
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -23,11 +23,12 @@ from ringback.jobs.outcomes import Abandoned, RenderFailed
 from ringback.jobs.recorder import Recorder, Result, abandoned
 from ringback.jobs.rendering import Rendered, Renderer, sign
 from ringback.jobs.sender import OutgoingRequest, Sent
-from ringback.models import claims, clock
+from ringback.models import beginning, claims, clock
+from ringback.models.beginning import Delivery, Waiting
+from ringback.models.current import CurrentWebhooks
 from ringback.models.errors import ConfigurationError, TemplateError
-from ringback.models.event import Change, Event
+from ringback.models.event import Event
 from ringback.models.inboxes import InboxAddresses
-from ringback.models.reading import load_by_id
 from ringback.models.secrets import SecretBox
 from ringback.models.webhook import Webhook
 
@@ -39,6 +40,8 @@ PAUSE_SECONDS = 1.0
 STARTED_AT_ONCE = 25
 #: Events whose moment is so near are sent with those whose moment has come, in seconds.
 SAME_MOMENT_SECONDS = 0.005
+#: The moment of an event whose moment is not known yet.
+_BELIEVED_DUE = dt.datetime.min.replace(tzinfo=dt.UTC)
 
 
 class Sends(Protocol):
@@ -48,14 +51,6 @@ class Sends(Protocol):
         self, request: OutgoingRequest, *, timeout_seconds: float, accepts: Callable[[int], bool], unguarded: bool
     ) -> Sent:
         """Do so; raises nothing that a target, name or endpoint can cause."""
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """One event with the snapshot that it tells of."""
-
-    event: Event
-    change: Change | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +65,21 @@ class Prepared:
 class _Lease:
     """A batch's claim; `ends` moves on while it is renewed. `begun` are the events whose results are not written."""
 
-    def __init__(self, key: UUID, ends: dt.datetime) -> None:
+    def __init__(self, key: UUID) -> None:
         self.key = key
-        self.ends = ends
+        self.ends = _BELIEVED_DUE
         #: Set when the first of its events are started.
         self.clock: clock.Clock
         self.begun: set[UUID] = set()
         self._closed = asyncio.Event()
+
+    def took(self, events: Sequence[Event]) -> None:
+        """Events of the claim are under way."""
+        if events and not self.begun:
+            ends = events[0].due_at
+            assert ends is not None, "a leased event has the end of its lease"
+            self.ends = ends
+        self.begun.update(e.id for e in events)
 
     def close(self, event_id: UUID) -> None:
         """An event is not under way any more."""
@@ -122,6 +125,7 @@ class Deliverer:
         self._renderer = Renderer()
         self._stopping = asyncio.Event()
         self._batches: set[asyncio.Task[None]] = set()
+        self._webhooks = CurrentWebhooks()
 
     async def take(self, lease: UUID, event_ids: Sequence[UUID]) -> None:
         """Pick up a claimed batch; returns as soon as its attempts wait for their moments in a task of their own.
@@ -133,18 +137,15 @@ class Deliverer:
             await self._wait_while(lambda: not self.has_room())
             if self._stopping.is_set():
                 await claims.hand_back(lease, event_ids)
-            deliveries = await self._load(lease, event_ids)
+                self._forget(event_ids)
+                return
         except BaseException:
             self._forget(event_ids)
             raise
-        self._forget(set(event_ids) - {d.event.id for d in deliveries})
-        if deliveries:
-            self._here.update(d.event.id for d in deliveries)
-            ends = deliveries[0].event.due_at
-            assert ends is not None, "a leased event has the end of its lease"
-            batch = asyncio.create_task(self._deliver(_Lease(lease, ends), deliveries))
-            self._batches.add(batch)
-            batch.add_done_callback(self._batches.discard)
+        self._here.update(event_ids)
+        batch = asyncio.create_task(self._deliver(_Lease(lease), event_ids))
+        self._batches.add(batch)
+        batch.add_done_callback(self._batches.discard)
 
     async def stop(self, hurry: asyncio.Event, seconds: float) -> None:
         """End: hand back what waits for its moment, and let what is under way end, until `seconds` passed or `hurry`.
@@ -178,31 +179,27 @@ class Deliverer:
         self._room.set()
         self._tell_finished(event_id)
 
-    async def _load(self, lease: UUID, event_ids: Sequence[UUID]) -> list[Delivery]:
-        events = await claims.picked_up(lease, event_ids)
-        change_ids = {e.change_id for e in events if e.change_id is not None}
-        changes = await load_by_id(Change._meta.db, Change, list(change_ids))
-        return [Delivery(e, changes[e.change_id] if e.change_id is not None else None) for e in events]
-
-    async def _deliver(self, lease: _Lease, deliveries: Sequence[Delivery]) -> None:
-        waiting = deque(deliveries)
+    async def _deliver(self, lease: _Lease, event_ids: Sequence[UUID]) -> None:
+        # Nearly always they are due when they are picked up; a moment is asked for only when one turns out not to be.
+        waiting = deque(Waiting(_BELIEVED_DUE, event_id) for event_id in event_ids)
         renewal = asyncio.create_task(self._renew(lease))
         try:
             async with asyncio.TaskGroup() as attempts:
-                while waiting and await self._reaches(_due(waiting[0])) and await self._finds_place():
-                    group = _due_now(waiting, await clock.now(), self._places - len(self._placed))
-                    self._placed.update(d.event.id for d in group)
-                    webhooks = await self._begin(lease, group)
-                    await self._start(lease, attempts, [(d, webhooks.get(d.event.id)) for d in group])
-                await self._hand_back(lease, [d.event.id for d in waiting])
+                while waiting and await self._reaches(waiting[0].due_at) and await self._finds_place():
+                    soon = await clock.now() + dt.timedelta(seconds=SAME_MOMENT_SECONDS)
+                    group = _due_by(soon, waiting, self._places - len(self._placed))
+                    begun, later = await self._begin(lease, group, soon)
+                    waiting = deque(sorted([*waiting, *later])) if later else waiting
+                    await self._start(lease, attempts, begun)
+                await self._hand_back(lease, [w.event_id for w in waiting])
                 waiting.clear()
             await lease.closed()
         finally:
             renewal.cancel()
-            self._forget([d.event.id for d in waiting])
+            self._forget([w.event_id for w in waiting])
 
     async def _start(
-        self, lease: _Lease, attempts: asyncio.TaskGroup, begun: Sequence[tuple[Delivery, Webhook | None]]
+        self, lease: _Lease, attempts: asyncio.TaskGroup, begun: Sequence[tuple[Delivery, Webhook]]
     ) -> None:
         """Start the attempts of a group, a few at a time."""
         lease.clock = await clock.running()
@@ -210,14 +207,11 @@ class Deliverer:
         try:
             for delivery, webhook in begun:
                 started += 1
-                if webhook is None:
-                    self._finished(delivery.event.id)
-                else:
-                    attempts.create_task(self._attempt(lease, delivery, webhook))
+                attempts.create_task(self._attempt(lease, delivery, webhook))
                 if started % STARTED_AT_ONCE == 0:
                     await asyncio.sleep(0)
         except asyncio.CancelledError:
-            rest = [d.event.id for d, webhook in begun[started:] if webhook is not None]
+            rest = [d.event.id for d, _ in begun[started:]]
             await self._hand_back(lease, rest)
             lease.begun -= set(rest)
             raise
@@ -230,26 +224,32 @@ class Deliverer:
     async def _reaches(self, moment: dt.datetime) -> bool:
         """Wait for a moment; False when the program stops before it has come."""
         seconds = (moment - await clock.now()).total_seconds()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(seconds, 0)):
-                await self._stopping.wait()
+        if seconds > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._stopping.wait()
         return not self._stopping.is_set()
 
-    async def _begin(self, lease: _Lease, group: Sequence[Delivery]) -> Mapping[UUID, Webhook]:
-        """Begin the events of one moment; returns the webhook of each that may be sent."""
-        ids = [d.event.id for d in group]
+    async def _begin(
+        self, lease: _Lease, event_ids: Sequence[UUID], soon: dt.datetime
+    ) -> tuple[list[tuple[Delivery, Webhook]], list[Waiting]]:
+        """Begin the events that are due by a moment; returns those that may be sent, and those that are due later."""
+        self._placed.update(event_ids)
         try:
-            begun = await claims.begin(lease.key, ids)
-            lease.begun |= begun
-            wanted = {d.event.webhook_id for d in group if d.event.id in begun}
-            webhooks = await load_by_id(Webhook._meta.db, Webhook, list(wanted))
+            begun = await beginning.begin(lease.key, event_ids, soon)
+            lease.took([d.event for d in begun])
+            webhooks = await self._webhooks.of({d.event.webhook_id: d.webhook_updated_at for d in begun})
+            missed = set(event_ids).difference(d.event.id for d in begun) if len(begun) < len(event_ids) else ()
+            later = await beginning.waiting(lease.key, list(missed)) if missed else []
         except Exception:
-            logger.exception("cannot begin; handing back", action="begin", events=len(ids))
+            logger.exception("cannot begin; handing back", action="begin", events=len(event_ids))
             await asyncio.sleep(PAUSE_SECONDS)
-            await self._hand_back(lease, ids)
-            lease.begun -= set(ids)
-            return {}
-        return {d.event.id: webhooks[d.event.webhook_id] for d in group if d.event.id in begun}
+            await self._hand_back(lease, event_ids)
+            lease.begun -= set(event_ids)
+            return [], []
+        self._placed.difference_update(missed)
+        self._forget(set(missed) - {w.event_id for w in later})
+        return [(d, webhooks[d.event.webhook_id]) for d in begun], later
 
     async def _renew(self, lease: _Lease) -> None:
         while True:
@@ -352,16 +352,9 @@ class Deliverer:
             self._finished(event_id)
 
 
-def _due_now(waiting: deque[Delivery], now: dt.datetime, most: int) -> list[Delivery]:
-    """Take deliveries whose moment has come, or is so near that a check of their own is not worth it; one at least."""
-    soon = now + dt.timedelta(seconds=SAME_MOMENT_SECONDS)
-    group = [waiting.popleft()]
-    while waiting and len(group) < most and _due(waiting[0]) <= soon:
-        group.append(waiting.popleft())
+def _due_by(soon: dt.datetime, waiting: deque[Waiting], most: int) -> list[UUID]:
+    """Take events whose moment has come, or is so near that a check of their own is not worth it; one at least."""
+    group = [waiting.popleft().event_id]
+    while waiting and len(group) < most and waiting[0].due_at <= soon:
+        group.append(waiting.popleft().event_id)
     return group
-
-
-def _due(delivery: Delivery) -> dt.datetime:
-    due = delivery.event.next_attempt_at
-    assert due is not None, "a waiting event has a moment"
-    return due

@@ -27,7 +27,6 @@ from tortoise.transactions import in_transaction
 from ringback.models import clock, limits
 from ringback.models.event import Event
 from ringback.models.limits import Limits
-from ringback.models.reading import load_by_id
 from ringback.models.settings import DEFAULT_MAX_CONCURRENCY
 from ringback.models.statements import among, execute, fetch, key_of, many, moment_of, on_postgres
 from ringback.models.states import EventStatus
@@ -208,7 +207,8 @@ async def _take(
     return [(lease, batch) for lease, batch in kept if batch]
 
 
-_WAITS = f"status IN ('{EventStatus.PENDING}', '{EventStatus.RETRYING}')"
+#: The condition that an attempt may follow.
+WAITS = f"status IN ('{EventStatus.PENDING}', '{EventStatus.RETRYING}')"
 _DUE = """
 SELECT id, webhook_id, next_attempt_at, abandoned_in_a_row, status FROM ringback_event
 WHERE status = '{status}' AND due_at <= $1 AND {waits} AND {not_held} ORDER BY due_at LIMIT $2
@@ -246,45 +246,27 @@ FROM walk JOIN ringback_event found ON found.id IN (SELECT event.id {_OF_THE_WAL
 WHERE walk.webhook_id IS NOT NULL AND {{walk_not_held}} LIMIT $2
 """
 # LATERAL: each event is looked up by its key, whatever Postgres believes of how many wait; right after a burst it knows
-# only of few, and would rather read all that wait.
+# only of few, and would rather read all that wait. For the same reason it is written where it was found, at its ctid.
+# What was changed at this very moment is there no longer: it can be claimed the next time.
 _CLAIM = f"""
 WITH free AS (
-    SELECT found.id, wanted.lease, wanted.moment
+    SELECT found.id, found.ctid, wanted.lease, wanted.moment
     FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) wanted(id, lease, moment), LATERAL (
-        SELECT event.id FROM ringback_event event
-        WHERE event.id = wanted.id AND {_WAITS} AND event.lease IS NULL
+        SELECT event.id, event.ctid FROM ringback_event event
+        WHERE event.id = wanted.id AND {WAITS} AND event.lease IS NULL
         FOR UPDATE SKIP LOCKED
     ) found
 )
 UPDATE ringback_event event SET lease = free.lease, lease_begun_at = NULL, due_at = $4, next_attempt_at = free.moment
-FROM free WHERE event.id = free.id RETURNING event.id
+FROM free WHERE event.ctid = ANY(ARRAY(SELECT ctid FROM free)) AND event.id = free.id RETURNING event.id
 """
 #: The plus keeps SQLite from looking through all events of a status.
 _CLAIM_ON_SQLITE = f"""
 UPDATE ringback_event SET lease = $2, lease_begun_at = NULL, due_at = $3, next_attempt_at = wanted.value
 FROM json_each($1) wanted
-WHERE ringback_event.id = wanted.key AND +{_WAITS} AND lease IS NULL
+WHERE ringback_event.id = wanted.key AND +{WAITS} AND lease IS NULL
 RETURNING ringback_event.id AS id
 """
-# By their keys, and not by the index of leases, which finds a whole batch for each of its events.
-_BEGIN = f"""
-WITH mine AS (
-    SELECT found.id FROM (SELECT id FROM unnest($1::uuid[]) id ORDER BY id) wanted, LATERAL (
-        SELECT event.id FROM ringback_event event
-        WHERE event.id = wanted.id AND lease IS NOT DISTINCT FROM $2
-        AND lease_begun_at IS NULL AND due_at > $3 AND {_WAITS}
-        FOR UPDATE
-    ) found
-)
-UPDATE ringback_event event SET lease_begun_at = $3 FROM mine WHERE event.id = mine.id RETURNING event.id
-"""
-_BEGIN_ON_SQLITE = f"""
-UPDATE ringback_event SET lease_begun_at = $3 FROM json_each($1) wanted
-WHERE ringback_event.id = wanted.value AND +lease = $2 AND lease_begun_at IS NULL AND +due_at > $3 AND +{_WAITS}
-RETURNING ringback_event.id AS id
-"""
-
-
 _TAKE_BACK = """
 UPDATE ringback_event SET lease = NULL, due_at = next_attempt_at
 WHERE lease IS NOT NULL AND lease_begun_at IS NULL AND due_at <= $1
@@ -293,24 +275,6 @@ _EXPIRED = """
 SELECT id, lease, lease_begun_at FROM ringback_event
 WHERE lease IS NOT NULL AND lease_begun_at IS NOT NULL AND due_at <= $1 ORDER BY due_at LIMIT $2
 """
-
-
-async def picked_up(lease: UUID, event_ids: Sequence[UUID]) -> list[Event]:
-    """The events of a claimed batch that the lease still owns; the earliest due first."""
-    found = await load_by_id(Event._meta.db, Event, list(event_ids))
-    mine = (e for e in found.values() if e.lease == lease and e.lease_begun_at is None and e.status in WAITING)
-    return sorted(mine, key=lambda event: (event.next_attempt_at, event.id))
-
-
-async def begin(lease: UUID, event_ids: Sequence[UUID]) -> set[UUID]:
-    """Note that events of a claim are about to be sent.
-
-    Returns those that the lease still owned, which alone may be sent.
-    """
-    db = Event._meta.db
-    statement = _BEGIN if on_postgres(db) else _BEGIN_ON_SQLITE
-    rows = await fetch(db, statement, many(db, event_ids), lease, await clock.now())
-    return {key_of(row["id"]) for row in rows}
 
 
 async def renew(lease: UUID, event_ids: Sequence[UUID], seconds: float) -> dt.datetime:

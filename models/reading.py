@@ -26,11 +26,10 @@ Decode: TypeAlias = Callable[[Any], Any]
 
 async def load(db: BaseDBAsyncClient, model: type[M], which: str, *values: Any) -> list[M]:
     """The rows that `which` (a WHERE and what may follow it, with parameters `$1`, …) selects, as instances."""
-    columns = _columns(model, on_postgres(db))
-    named = ", ".join([f'"{column}"' for column in columns])
+    named = ", ".join([f'"{column}"' for column in columns(model)])
     found = await fetch_rows(db, f'SELECT {named} FROM "{model._meta.db_table}" WHERE {which}', *values)
-    shape = _Shape(model, list(columns.values()))
-    return [shape.made(row) for row in found]
+    made = maker(db, model)
+    return [made(row) for row in found]
 
 
 async def load_by_id(db: BaseDBAsyncClient, model: type[M], keys: Sequence[UUID], more: str = "") -> dict[UUID, M]:
@@ -54,9 +53,28 @@ async def read(rows: QuerySet[M]) -> list[M]:
     _, found = await rows._db.execute_query(statement, values)
     if not found:
         return []
-    columns = _columns(model, on_postgres(rows._db))
-    shape = _Shape(model, [columns[name] for name in found[0].keys()])  # noqa: SIM118  # not a dict, but a driver's row
-    return [shape.made(row) for row in found]
+    names = found[0].keys()  # of a driver's row, which is not a dict
+    made = maker(rows._db, model, tuple(names))
+    return [made(row) for row in found]
+
+
+def columns(model: type[Model]) -> tuple[str, ...]:
+    """The names of all columns of a model."""
+    return tuple(model._meta.fields_db_projection_reverse)
+
+
+def maker(db: BaseDBAsyncClient, model: type[M], names: tuple[str, ...] | None = None) -> Callable[[Iterable[Any]], M]:
+    """What makes an instance of a row with these columns; of all columns when none are named.
+
+    An instance that lacks a column has no such attribute.
+    """
+    return _maker(model, on_postgres(db), columns(model) if names is None else names)
+
+
+@cache
+def _maker(model: type[M], postgres: bool, names: tuple[str, ...]) -> Callable[[Iterable[Any]], M]:
+    known = _columns(model, postgres)
+    return _Shape(model, [known[name] for name in names]).made
 
 
 class _Shape(Generic[M]):
@@ -96,13 +114,13 @@ def _decoder(field: Any, postgres: bool) -> Decode | None:
     if isinstance(field, fields.UUIDField):
         return None if postgres else _uuid
     if isinstance(field, fields.DatetimeField):
-        return _moment
+        return None if postgres else _moment
     if isinstance(field, fields.JSONField):
         return _json
     if isinstance(field, CharEnumFieldInstance):
         return {member.value: member for member in field.enum_type}.__getitem__
     if isinstance(field, fields.BooleanField):
-        return bool
+        return None if postgres else bool
     if isinstance(field, fields.FloatField):
         return float
     if isinstance(field, (fields.CharField, fields.TextField, fields.IntField)):

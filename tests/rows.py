@@ -1,12 +1,13 @@
 """Rows that tests begin with: webhooks, events and claims, written as the product itself would have left them."""
 
 import datetime as dt
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from ringback.jobs.outcomes import Answer, Outcome, Rejected
 from ringback.jobs.recorder import Result
-from ringback.models import claims, clock
+from ringback.models import beginning, claims, clock
 from ringback.models.claims import Due
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.log import LogEntry
@@ -48,9 +49,13 @@ async def claimed(*events: Event, seconds: float = 45.0) -> UUID:
 async def begun(*events: Event, seconds: float = 45.0) -> UUID:
     """Claim and begin the events as one batch; returns the lease."""
     lease = await claimed(*events, seconds=seconds)
-    mine = await claims.begin(lease, [e.id for e in events])
-    assert mine == {e.id for e in events}
+    assert await begin(lease, [e.id for e in events]) == {e.id for e in events}
     return lease
+
+
+async def begin(lease: UUID, event_ids: Sequence[UUID]) -> set[UUID]:
+    """Begin events of a claim, whenever they are due; returns those that may be sent."""
+    return {d.event.id for d in await beginning.begin(lease, event_ids)}
 
 
 def result(of: Event, lease: UUID, outcome: Outcome = REFUSED, *, ended_at: dt.datetime, took_ms: int = 20) -> Result:

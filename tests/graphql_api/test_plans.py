@@ -18,7 +18,7 @@ from ringback.graphql_api.events import AttemptFilter, EventFilter
 from ringback.graphql_api.loaders import new_loaders
 from ringback.graphql_api.relay import page_of
 from ringback.jobs import recorder
-from ringback.models import claims, clock, limits, log, newest, outbox
+from ringback.models import beginning, claims, clock, limits, log, newest, outbox
 from ringback.models.bulk import insert
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.ids import Prefix, encode, new_key, new_key_at
@@ -46,7 +46,7 @@ def moment(number: int) -> dt.datetime:
 async def webhooks(database: object) -> AsyncIterator[list[Webhook]]:
     """The first has half of all events."""
     made = [await rows.webhook(model="lead" if number % 2 else "order") for number in range(20)]
-    change = Change(model="lead", action="CREATED", object_id="1", item={}, created_at=START)
+    changes = [Change(model="lead", action="CREATED", object_id="1", item={}, created_at=START) for _ in range(1_000)]
     events, attempts, entries = [], [], []
     for number in range(EVENTS):
         at = moment(number)
@@ -64,7 +64,7 @@ async def webhooks(database: object) -> AsyncIterator[list[Webhook]]:
             else "SUCCEEDED"
         )
         event = Event(
-            id=new_key_at(at), webhook_id=webhook.id, change_id=change.id, model="rare" if rare else webhook.model,
+            id=new_key_at(at), webhook_id=webhook.id, change_id=changes[0].id, model="rare" if rare else webhook.model,
             action="DELETED" if rare else "CREATED", object_id=str(number % 500), is_test=rare, status=status,
             attempt_count=1, max_attempts=3, next_attempt_at=due, due_at=due, created_at=at,
             finished_at=None if waits else at,
@@ -86,7 +86,7 @@ async def webhooks(database: object) -> AsyncIterator[list[Webhook]]:
             log.entry(LogKind.EVENT_RECORDED, "", at=at, webhook_id=webhook.id, event_id=event.id, model="lead")
         )
     db = Event._meta.db
-    await insert(db, [change])
+    await insert(db, changes)
     for start in range(0, EVENTS, 5_000):
         for many in (events, attempts, entries):
             await insert(db, many[start : start + 5_000])
@@ -279,8 +279,8 @@ async def test_what_the_dispatcher_and_the_recorder_do(
     await run("limits", lambda: limits.read([webhook.id for webhook in webhooks], 50))
     ids = [d.event_id for d in taken]
     assert len(ids) == 30
-    assert len(await run("picked_up", lambda: claims.picked_up(lease, ids))) == 30
-    begun = await run("begin", lambda: claims.begin(lease, ids[:20]))
+    assert len(await run("waiting", lambda: beginning.waiting(lease, ids))) == 30
+    begun = await run("begin", lambda: rows.begin(lease, ids[:20]))
     assert len(begun) == 20
     await run("renew", lambda: claims.renew(lease, ids[:20], 45))
     await run("hand_back", lambda: claims.hand_back(lease, ids[20:]))

@@ -15,7 +15,8 @@ from ringback.jobs.delivery import Deliverer
 from ringback.jobs.outcomes import Answer, judge
 from ringback.jobs.recorder import Recorder
 from ringback.jobs.sender import OutgoingRequest, Sent
-from ringback.models import claims, clock, interventions
+from ringback.models import beginning, claims, clock, interventions
+from ringback.models.beginning import Delivery
 from ringback.models.event import Event
 from ringback.models.ids import Prefix, encode
 from ringback.models.inbox import Inbox
@@ -289,14 +290,14 @@ async def test_the_same_message_twice_is_sent_once(bench: Bench) -> None:
 async def test_nothing_is_sent_under_a_lease_that_has_lapsed(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin = claims.begin
+    begin = beginning.begin
 
-    async def begin_and_wait(*args: Any) -> set[UUID]:
+    async def begin_and_wait(*args: Any) -> list[Delivery]:
         begun = await begin(*args)
         await asyncio.sleep(0.5)
         return begun
 
-    monkeypatch.setattr(claims, "begin", begin_and_wait)
+    monkeypatch.setattr(beginning, "begin", begin_and_wait)
     bench = Bench(recorder, lease_seconds=0.4)
     monkeypatch.setattr(bench.deliverer, "_lease_seconds", 45.0)  # which is so not renewed
     event = await rows.event(await rows.webhook())
@@ -357,7 +358,7 @@ async def test_an_attempt_uses_the_webhook_as_it_is_at_its_moment(bench: Bench) 
     webhook = await rows.webhook(url="https://old.example/")
     event = await rows.event(webhook, due_in=0.6)
     await bench.take(event)
-    await Webhook.filter(id=webhook.id).update(url="https://new.example/")
+    await Webhook.filter(id=webhook.id).update(url="https://new.example/", updated_at=await clock.now())
     await bench.idle()
     assert [str(r.url) for r in bench.endpoint.requests] == ["https://new.example/"]
 
@@ -380,7 +381,7 @@ async def test_what_cannot_be_rendered_is_an_attempt_and_nothing_is_sent(bench: 
 async def test_a_secret_of_another_key_is_an_attempt_that_says_so(bench: Bench) -> None:
     webhook = await rows.webhook()
     sealed = SecretBox("another key").seal("whsec_x")
-    await Webhook.filter(id=webhook.id).update(signing_secret=sealed)
+    await Webhook.filter(id=webhook.id).update(signing_secret=sealed, updated_at=await clock.now())
     event = await rows.event(webhook)
     await bench.take(event)
     await bench.idle()

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from ringback.models import claims, clock
+from ringback.models import beginning, claims, clock
 from ringback.models.claims import PICKUP_SECONDS, Due, Expired, Held
 from ringback.models.event import Event
 from ringback.models.states import EventStatus
@@ -163,11 +163,11 @@ async def test_a_claim_that_nobody_began_is_claimed_again_and_the_former_one_is_
     assert await due_ids() == [event.id]
     assert await claims.expired(await clock.now(), 100) == []
     found = await rows.claimed(await rows.stored(event))
-    assert await claims.picked_up(lost, [event.id]) == []
-    assert await claims.begin(lost, [event.id]) == set()
+    assert await beginning.waiting(lost, [event.id]) == []
+    assert await rows.begin(lost, [event.id]) == set()
     await claims.hand_back(lost, [event.id])
     assert (await rows.stored(event)).lease == found
-    assert await claims.begin(found, [event.id]) == {event.id}
+    assert await rows.begin(found, [event.id]) == {event.id}
     assert await rows.attempts(event) == []
 
 
@@ -178,16 +178,19 @@ async def test_an_event_is_begun_once() -> None:
     webhook = await rows.webhook()
     one, two = await rows.event(webhook, due_in=0.1), await rows.event(webhook)
     lease = await rows.claimed(one, two)
-    assert [e.id for e in await claims.picked_up(lease, [one.id, two.id])] == [two.id, one.id]
+    assert await beginning.waiting(lease, [one.id, two.id]) == [
+        (two.next_attempt_at, two.id),
+        (one.next_attempt_at, one.id),
+    ]
     before = await rows.stored(two)
     asked_at = await clock.now()
-    assert await claims.begin(lease, [two.id]) == {two.id}
+    assert await rows.begin(lease, [two.id]) == {two.id}
     stored = await rows.stored(two)
     assert (stored.due_at, stored.lease) == (before.due_at, lease)
     assert stored.lease_begun_at is not None and asked_at <= stored.lease_begun_at <= await clock.now()
-    assert await claims.begin(lease, [one.id, two.id]) == {one.id}
-    assert await claims.begin(lease, [one.id, two.id]) == set()
-    assert await claims.picked_up(lease, [one.id, two.id]) == []
+    assert await rows.begin(lease, [one.id, two.id]) == {one.id}
+    assert await rows.begin(lease, [one.id, two.id]) == set()
+    assert await beginning.waiting(lease, [one.id, two.id]) == []
 
 
 async def test_two_workers_with_the_same_message_begin_an_event_once() -> None:
@@ -195,7 +198,7 @@ async def test_two_workers_with_the_same_message_begin_an_event_once() -> None:
     events = [await rows.event(webhook) for _ in range(10)]
     ids = [e.id for e in events]
     lease = await rows.claimed(*events)
-    one, two = await asyncio.gather(claims.begin(lease, ids), claims.begin(lease, ids))
+    one, two = await asyncio.gather(rows.begin(lease, ids), rows.begin(lease, ids))
     assert sorted(map(len, (one, two))) == [0, 10]
 
 
@@ -204,8 +207,8 @@ async def test_an_event_that_ended_meanwhile_is_not_begun(status: EventStatus) -
     event = await rows.event(await rows.webhook())
     lease = await rows.claimed(event)
     await Event.filter(id=event.id).update(status=status)
-    assert await claims.picked_up(lease, [event.id]) == []
-    assert await claims.begin(lease, [event.id]) == set()
+    assert await beginning.waiting(lease, [event.id]) == []
+    assert await rows.begin(lease, [event.id]) == set()
 
 
 # --------------------------------------------------------------------------------------------------- renew, hand back
@@ -215,7 +218,7 @@ async def test_renewing_keeps_what_was_begun_and_nothing_else() -> None:
     webhook = await rows.webhook()
     begun, claimed, foreign = [await rows.event(webhook) for _ in range(3)]
     lease = await rows.claimed(begun, claimed)
-    await claims.begin(lease, [begun.id])
+    await rows.begin(lease, [begun.id])
     await rows.begun(foreign, seconds=7)
     untouched = [(await rows.stored(e)).due_at for e in (claimed, foreign)]
     ends = await claims.renew(lease, [begun.id, claimed.id, foreign.id], 45)
@@ -237,7 +240,7 @@ async def test_what_is_handed_back_is_due_at_its_moment_again() -> None:
     webhook = await rows.webhook()
     waiting, begun, cancelled = [await rows.event(webhook, due_in=0.3) for _ in range(3)]
     lease = await rows.claimed(waiting, begun, cancelled)
-    await claims.begin(lease, [begun.id, cancelled.id])
+    await rows.begin(lease, [begun.id, cancelled.id])
     await Event.filter(id=cancelled.id).update(status=EventStatus.CANCELLED, next_attempt_at=None)
     await claims.hand_back(lease, [waiting.id, begun.id, cancelled.id])
     for event in (waiting, begun):

@@ -168,7 +168,7 @@ async def test_a_claim_that_was_not_begun_is_taken_over() -> None:
     lease = await rows.claimed(event)
     await interventions.redeliver(public(event))
     assert (await rows.stored(event)).lease is None
-    assert await claims.begin(lease, [event.id]) == set()
+    assert await rows.begin(lease, [event.id]) == set()
 
 
 async def test_what_cannot_be_redelivered_is_refused_with_a_reason() -> None:

@@ -116,7 +116,7 @@ async def test_a_claim_takes_no_more_than_the_bound_leaves_and_the_earliest_firs
     assert second.limits == first.limits
     assert await Event.filter(lease__isnull=False).count() == 5
     lease = first.batches[0][0]
-    await claims.begin(lease, ids(of_plain[:3]))
+    await rows.begin(lease, ids(of_plain[:3]))
     await claims.hand_back(lease, [of_own[1].id])
     assert set(ids(events_of(await claim_all(bound=4)))) == {of_own[1].id, of_plain[3].id}
     assert (await limits.read([plain.id, own.id], 4)) == {plain.id: Limits(0), own.id: Limits(0)}
@@ -143,7 +143,7 @@ async def test_claims_that_were_taken_back_do_not_count_and_cannot_be_begun() ->
     events = await waiting(webhook, 4)
     lost = (await claim_all(bound=2)).batches[0][0]
     assert await claims.take_back(await clock.now() + dt.timedelta(seconds=PICKUP_SECONDS)) == 2
-    assert await claims.begin(lost, ids(events[:2])) == set()
+    assert await rows.begin(lost, ids(events[:2])) == set()
     found = await claim_all(bound=2)
     assert len(events_of(found)) == 2
     assert found.batches[0][0] != lost
