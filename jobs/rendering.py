@@ -206,7 +206,7 @@ class _Fixed:
     has_body: bool
 
 
-@lru_cache(1_024)
+@lru_cache(16_384)
 def _fixed(method: str, url: str, content_type: str, headers: Headers, *, has_body: bool) -> _Fixed:
     ours = (("Content-Type", content_type),) if has_body else ()
     if not any(name.lower() == "user-agent" for name, _ in headers):

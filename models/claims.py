@@ -15,8 +15,8 @@ another attempt to end.
 
 import datetime as dt
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 import orjson
@@ -28,7 +28,7 @@ from ringback.models import clock, limits
 from ringback.models.event import Event
 from ringback.models.limits import Limits
 from ringback.models.settings import DEFAULT_MAX_CONCURRENCY
-from ringback.models.statements import among, execute, fetch, key_of, many, moment_of, on_postgres
+from ringback.models.statements import among, execute, fetch, fetch_rows, key_of, many, moment_of, on_postgres
 from ringback.models.states import EventStatus
 
 #: How long a claim's lease is before it is renewed, and how long a batch may wait for a worker before it is taken back,
@@ -40,8 +40,7 @@ SUSPECT_AFTER = 2
 WAITING = (EventStatus.PENDING, EventStatus.RETRYING)
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(NamedTuple):
     """A due event: whose it is, when its attempt is due, whether it may be what kills the workers, whether a retry."""
 
     event_id: UUID
@@ -105,8 +104,8 @@ async def due(until: dt.datetime, limit: int, held: Held = NOTHING_HELD) -> tupl
     not taken yet: `claim` takes them and skips what somebody else took meanwhile.
     """
     db = Event._meta.db
-    rows = await fetch(db, _looks(db, held, _DUE, 3), until, limit, many(db, held.webhook_ids))
-    found = sorted(map(_due, rows), key=lambda due: due.next_attempt_at)
+    rows = await fetch_rows(db, _looks(db, held, _DUE, 3), until, limit, many(db, held.webhook_ids))
+    found = sorted(_due(db, rows), key=lambda due: due.next_attempt_at)
     return [d for d in found if not d.retry], [d for d in found if d.retry]
 
 
@@ -121,8 +120,7 @@ async def due_by_webhook(
     db = Event._meta.db
     look = _BY_WEBHOOK if on_postgres(db) else _BY_WEBHOOK_ON_SQLITE
     values = (until, limit, many(db, held.webhook_ids), each, after)
-    rows = await fetch(db, _looks(db, held, look, 3), *values)
-    found = [_due(row) for row in rows]
+    found = _due(db, await fetch_rows(db, _looks(db, held, look, 3), *values))
     kinds = [d for d in found if not d.retry], [d for d in found if d.retry]
     reached = min((max(d.webhook_id for d in kind) for kind in kinds if len(kind) == limit), default=FIRST_WEBHOOK)
     return *kinds, reached
@@ -140,13 +138,14 @@ def _looks(db: BaseDBAsyncClient, held: Held, look: str, number: int) -> str:
     return " UNION ALL ".join(parts)
 
 
-def _due(row: Mapping[str, Any]) -> Due:
-    moment = moment_of(row["next_attempt_at"])
-    assert moment is not None, "a waiting event has a moment"
-    suspect = row["abandoned_in_a_row"] >= SUSPECT_AFTER
-    return Due(
-        key_of(row["id"]), key_of(row["webhook_id"]), moment, suspect, row["status"] == EventStatus.RETRYING.value
-    )
+def _due(db: BaseDBAsyncClient, rows: Iterable[Iterable[Any]]) -> list[Due]:
+    retrying = EventStatus.RETRYING.value
+    if not on_postgres(db):
+        rows = [(UUID(key), UUID(of), dt.datetime.fromisoformat(moment), *rest) for key, of, moment, *rest in rows]
+    return [
+        Due(key, webhook_id, moment, abandoned >= SUSPECT_AFTER, status == retrying)
+        for key, webhook_id, moment, abandoned, status in rows
+    ]
 
 
 async def claim(
@@ -164,7 +163,9 @@ async def claim(
         found = await limits.lock(db, {d.webhook_id for batch in batches for d in batch}, bound)
         granted, left = _granted((d for batch in batches for d in batch), found, now)
         slots = {key: after.last_slot_at for key, after in left.items() if after.last_slot_at is not None}
-        await limits.save_slots(db, {key: slot for key, slot in slots.items() if slot != found[key].last_slot_at})
+        given = {key: slot for key, slot in slots.items() if slot != found[key].last_slot_at}
+        if given:
+            await limits.save_slots(db, given)
         may = [[granted[d.event_id] for d in batch if d.event_id in granted] for batch in batches]
         ends = now + dt.timedelta(seconds=lease_seconds)
         return Claimed(await _take(db, [(new_lease(), batch) for batch in may if batch], ends), left)
@@ -184,7 +185,7 @@ def _granted(
         given = limits.grant(found[key], [d.next_attempt_at for d in events], now)
         left[key] = given.left
         for due, moment in zip(events, given.moments, strict=False):
-            granted[due.event_id] = due if moment == due.next_attempt_at else replace(due, next_attempt_at=moment)
+            granted[due.event_id] = due if moment == due.next_attempt_at else due._replace(next_attempt_at=moment)
     return granted, left
 
 
@@ -196,13 +197,12 @@ async def _take(
     if not rows:
         return []
     if on_postgres(db):
-        taken = await fetch(db, _CLAIM, *map(list, zip(*rows, strict=True)), ends)
+        mine = {key for (key,) in await fetch_rows(db, _CLAIM, *map(list, zip(*rows, strict=True)), ends)}
     else:
-        taken = []
+        mine = set()
         for lease, batch in leased:
             moments = orjson.dumps({str(d.event_id): str(d.next_attempt_at) for d in batch}).decode()
-            taken += await fetch(db, _CLAIM_ON_SQLITE, moments, lease, ends)
-    mine = {key_of(row["id"]) for row in taken}
+            mine |= {UUID(key) for (key,) in await fetch_rows(db, _CLAIM_ON_SQLITE, moments, lease, ends)}
     kept = ((lease, [d for d in batch if d.event_id in mine]) for lease, batch in leased)
     return [(lease, batch) for lease, batch in kept if batch]
 

@@ -26,8 +26,8 @@ class SecretBox:
 
     def __init__(self, key: str) -> None:
         self._fernet = Fernet(base64.urlsafe_b64encode(hashlib.sha256(key.encode()).digest()))
-        #: The same few secrets are opened for each attempt.
-        self._opened = lru_cache(1_024)(self._open)
+        #: Those of the webhooks at work, of which there may be thousands, are opened for each attempt.
+        self._opened = lru_cache(16_384)(self._open)
 
     def seal(self, secret: str) -> str:
         """The encrypted form."""

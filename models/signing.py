@@ -89,7 +89,7 @@ def verify(headers: Mapping[str, str], body: bytes, secret: str, *, now: float |
     return SignatureVerdict.VALID if valid else SignatureVerdict.INVALID
 
 
-@lru_cache(1_024)
+@lru_cache(16_384)
 def _key(secret: str) -> bytes:
     """Return the bytes of a secret; raises ValueError with a sentence for the person who gave it."""
     if not secret.startswith(SECRET_PREFIX):
@@ -118,7 +118,7 @@ def _mac(secret: str, signed: bytes) -> bytes:
     return outer.digest()
 
 
-@lru_cache(1_024)
+@lru_cache(16_384)
 def _begun(secret: str) -> "tuple[hashlib._Hash, hashlib._Hash]":
     """HMAC's two hashes after the secret (RFC 2104, section 4): `hmac` would begin them anew for each signature.
 
