@@ -6,8 +6,8 @@ it. UUIDv7 (RFC 9562) grows with time, so the newest row has the greatest key an
 
 import datetime as dt
 import math
+import random
 import re
-import secrets as randomness
 from enum import StrEnum
 from functools import lru_cache
 from uuid import UUID
@@ -47,10 +47,12 @@ def new_key() -> UUID:
 def new_key_at(moment: dt.datetime) -> UUID:
     """A new UUIDv7 of this moment, for a row that belongs where it happened among those that were written before.
 
-    Microseconds order those of one millisecond (RFC 9562, 6.2, method 3).
+    Microseconds order those of one millisecond (RFC 9562, 6.2, method 3). The rest is random and nobody's secret, so
+    the system is asked for the generator's seed alone (once in each process), and not for every key.
     """
     milliseconds, micros = divmod(round(moment.timestamp() * 1_000_000), 1_000)
-    return UUID(int=milliseconds << 80 | 0x7 << 76 | micros << 66 | 0b10 << 62 | randomness.randbits(62))
+    rest = random.getrandbits(62)
+    return UUID(int=milliseconds << 80 | 0x7 << 76 | micros << 66 | 0b10 << 62 | rest)
 
 
 def least_key_at(moment: dt.datetime, seconds: float = 0) -> UUID:
