@@ -5,8 +5,6 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from cachetools import TTLCache
-
 from ringback.graphql_api.sharing import Shared, outcome
 from ringback.models import tokens
 from ringback.models.access import ApiToken
@@ -25,9 +23,10 @@ class Bearers:
     """
 
     def __init__(self) -> None:
-        self._trusted: TTLCache[str, ApiToken] = TTLCache(1_024, TRUSTED_SECONDS)
+        self._trusted: Shared[str, ApiToken | None] = Shared(
+            1_024, TRUSTED_SECONDS, worth_keeping=lambda token: token is not None
+        )
         self._checks: Shared[UUID, bool] = Shared(1_024, TRUSTED_SECONDS)
-        self._revocations = 0
 
     async def bearer(self, header: Any) -> ApiToken | None:
         """The token in an `Authorization` value; None when it is missing, malformed or not valid."""
@@ -37,14 +36,7 @@ class Bearers:
         secret = secret.strip()
         if scheme.lower() != "bearer" or not 0 < len(secret) <= MAX_TOKEN:
             return None
-        key = token_hash(secret)
-        token = self._trusted.get(key)
-        if token is None:
-            revocations = self._revocations
-            token = await tokens.authenticate(secret)
-            if token is not None and revocations == self._revocations:
-                self._trusted[key] = token
-        return token
+        return await outcome(self._trusted.ask(token_hash(secret), partial(tokens.authenticate, secret)))
 
     async def of_connection(self, params: Mapping[str, Any] | None) -> ApiToken | None:
         """The token in a connection_init payload; the key's case does not matter, as in a header."""
@@ -57,6 +49,5 @@ class Bearers:
 
     def forget(self) -> None:
         """Trust no token without another look: one was revoked."""
-        self._revocations += 1
-        self._trusted.clear()
+        self._trusted.forget()
         self._checks.forget()

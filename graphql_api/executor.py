@@ -36,6 +36,19 @@ class QuickExecutor(Executor[Context]):
             self._roots.append(grouped_field_set)
         return super().execute_collected_root_fields(root_type, root_value, self._roots[0], *rest)
 
+    def execute_fields_serially(
+        self,
+        parent_type: GraphQLObjectType,
+        source_value: Any,
+        path: Path | None,
+        grouped_field_set: Any,
+        position_context: Any,
+    ) -> Any:
+        """A mutation of one field, as most are, waits for nothing but that."""
+        if len(grouped_field_set) == 1 and self.abort_signal is None:
+            return self.execute_fields(parent_type, source_value, path, grouped_field_set, position_context)
+        return super().execute_fields_serially(parent_type, source_value, path, grouped_field_set, position_context)
+
     def complete_object_value(
         self,
         return_type: GraphQLObjectType,

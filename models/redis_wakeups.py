@@ -28,6 +28,9 @@ _TOPICS = frozenset(Topic)
 #: When a task that goes on is cancelled again, in seconds: redis-py's `asyncio.wait_for` swallows a cancellation that
 #: comes together with what it waits for, before Python 3.12 (python/cpython#86296).
 CANCEL_SECONDS = 0.1
+#: What is handed over so soon after a message goes together in the next one, in seconds: a process that commits
+#: hundreds of times a second would be busy with telling of it.
+TOGETHER_SECONDS = 0.01
 
 
 @contextlib.asynccontextmanager
@@ -74,6 +77,7 @@ class _Relay:
                 topics, self._waiting = self._waiting, set()
                 try:
                     await redis.publish(self._channel, " ".join((self._origin, *topics)))
+                    await asyncio.sleep(TOGETHER_SECONDS)
                 except (RedisError, OSError) as error:
                     self._say_away(error)
                     await asyncio.sleep(PAUSE_SECONDS)

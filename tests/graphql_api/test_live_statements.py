@@ -6,7 +6,8 @@ import pytest
 from tortoise.transactions import in_transaction
 
 from ringback.graphql_api.tailer import BURST
-from ringback.models import clock, log
+from ringback.models import clock, log, tokens
+from ringback.models.access import Role
 from ringback.models.event import Event
 from ringback.models.ids import Prefix, encode
 from ringback.models.log import LogEntry, LogKind, Position
@@ -88,6 +89,19 @@ async def test_a_token_is_looked_at_once_for_all_its_subscriptions(api: Api) -> 
     with counted() as statements:
         await asyncio.gather(*(context.reauthenticate() for context in contexts))
     assert len([s for s in statements if "ringback_api_token" in s]) == 1
+
+
+async def test_a_bearer_is_looked_up_once_for_all_its_requests(api: Api) -> None:
+    token, secret = await tokens.create_token("busy", Role.ADMIN)
+    with counted() as statements:
+        found = await asyncio.gather(*(api.services.bearers.bearer(f"Bearer {secret}") for _ in range(20)))
+        others = await asyncio.gather(*(api.services.bearers.bearer("Bearer nobody's") for _ in range(2)))
+    assert [row and row.id for row in (*found, *others)] == [token.id] * 20 + [None] * 2
+    assert len([s for s in statements if 'FROM "ringback_api_token"' in s]) == 2
+    api.services.bearers.forget()
+    with counted() as statements:
+        assert await api.services.bearers.bearer(f"Bearer {secret}") is not None
+    assert len([s for s in statements if 'FROM "ringback_api_token"' in s]) == 1
 
 
 async def test_while_nobody_follows_the_log_is_not_read(api: Api) -> None:

@@ -116,6 +116,20 @@ async def test_many_at_once_become_a_few(processes: list[WakeUps], monkeypatch: 
     assert 1 <= woken <= 10
 
 
+async def test_those_that_follow_soon_go_together(processes: list[WakeUps], monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there, _ = processes
+    woken: list[Topic] = []
+    monkeypatch.setattr(there, "wake", woken.append)
+    await asyncio.sleep(0.05)
+    for _ in range(300):
+        here.notify(Topic.LOGGED)
+        await asyncio.sleep(0)
+    here.notify(Topic.DUE)
+    await asyncio.sleep(0.3)
+    assert 1 <= woken.count(Topic.LOGGED) <= 30
+    assert woken.count(Topic.DUE) == 1
+
+
 async def test_what_a_newer_program_says_is_passed_over(processes: list[WakeUps], redis: RedisServer) -> None:
     from redis.asyncio import Redis
 
