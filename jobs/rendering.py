@@ -31,6 +31,8 @@ logger = structlog.get_logger("ringback.delivery")
 
 #: So many seconds of rendering at a stretch, then the loop has its turn.
 STRETCH_SECONDS = 0.005
+#: Characters of a webhook's URL and headers up to which what they make is kept: what is kept has a bound.
+KEPT_CHARACTERS = 2_048
 #: Threads for slow webhooks.
 RENDER_THREADS = 4
 USER_AGENT = f"Ringback/{version('ringback')}"
@@ -206,8 +208,13 @@ class _Fixed:
     has_body: bool
 
 
-@lru_cache(16_384)
 def _fixed(method: str, url: str, content_type: str, headers: Headers, *, has_body: bool) -> _Fixed:
+    short = sum([len(value) for _, value in headers]) + len(url) <= KEPT_CHARACTERS
+    make = _short_fixed if short else _make_fixed
+    return make(method, url, content_type, headers, has_body=has_body)
+
+
+def _make_fixed(method: str, url: str, content_type: str, headers: Headers, *, has_body: bool) -> _Fixed:
     ours = (("Content-Type", content_type),) if has_body else ()
     if not any(name.lower() == "user-agent" for name, _ in headers):
         ours = (("User-Agent", USER_AGENT), *ours)
@@ -221,6 +228,9 @@ def _fixed(method: str, url: str, content_type: str, headers: Headers, *, has_bo
         (*ours, *sound) if len(sound) == len(headers) else None,
         has_body,
     )
+
+
+_short_fixed = lru_cache(16_384)(_make_fixed)
 
 
 def _fixed_text(template: str) -> str | None:
