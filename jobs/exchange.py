@@ -202,7 +202,8 @@ class Exchange(ResponseHandler):
     def on_message_complete(self) -> None:
         """An answer, or an informational one (RFC 9110, section 15.2), which is passed over."""
         if self._is_informational():
-            self.status, self.headers = 0, []
+            self.status, self.headers, self.header_bytes = 0, [], 0
+            self._until_end = False
         elif not self._whole:
             self._whole = True
             # The parser knows it until this returns. It does not know of answers that have no body because of HEAD.

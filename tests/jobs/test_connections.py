@@ -118,6 +118,13 @@ async def test_a_header_without_end_is_given_up(pool: Pool) -> None:
             await asyncio.wait_for(exchange.ask("GET", REQUEST, None), 5)
 
 
+async def test_an_informational_answer_alone_is_no_answer(pool: Pool) -> None:
+    async with answering(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n").running() as server:
+        exchange = await pool.connect(server.url)
+        with pytest.raises(aiohttp.ServerDisconnectedError):
+            await exchange.ask("GET", REQUEST, None)
+
+
 async def test_headers_after_the_body_are_left_out(pool: Pool) -> None:
     trailers = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX: late\r\n\r\n"
     async with answering(trailers, again=True).running() as server:
