@@ -202,9 +202,9 @@ class Deliverer:
         self, lease: _Lease, attempts: asyncio.TaskGroup, begun: Sequence[tuple[Delivery, Webhook]]
     ) -> None:
         """Start the attempts of a group, a few at a time."""
-        lease.clock = await clock.running()
         started = 0
         try:
+            lease.clock = await clock.running()
             for delivery, webhook in begun:
                 started += 1
                 attempts.create_task(self._attempt(lease, delivery, webhook))
