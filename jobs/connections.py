@@ -69,7 +69,7 @@ class Pool:
         self._connector = connector
         self._loop = asyncio.get_running_loop()
         self._limit = limit
-        self._endpoints = lru_cache(16_384)(self._endpoint)
+        self._endpoints = lru_cache(4_096)(self._endpoint)
         #: All that are open, each with aiohttp's handle of it; and the places of those that are being opened.
         self._open: dict[Exchange, tuple[ConnectionKey, Connection]] = {}
         self._opening = 0
@@ -84,7 +84,7 @@ class Pool:
 
         Give it back afterwards, whatever has become of it.
         """
-        endpoint = self._endpoints(url)
+        endpoint = self._endpoints(url.origin())
         if (idle := self.idle(url)) is not None:
             return idle
         waited = False
@@ -112,7 +112,7 @@ class Pool:
 
     def idle(self, url: URL) -> Exchange | None:
         """An idle connection to the endpoint of a URL, if there is one."""
-        kept = self._idle.get(self._endpoints(url).key)
+        kept = self._idle.get(self._endpoints(url.origin()).key)
         while kept:
             exchange = kept[0]
             if exchange.is_connected() and time.monotonic() - exchange.rests_since < SETTLE_SECONDS:
@@ -193,8 +193,8 @@ class Pool:
                 turn.set_result(None)
                 return
 
-    def _endpoint(self, url: URL) -> _Endpoint:
-        request = aiohttp.ClientRequest("GET", url, loop=self._loop)
+    def _endpoint(self, origin: URL) -> _Endpoint:
+        request = aiohttp.ClientRequest("GET", origin, loop=self._loop)
         return _Endpoint(request.connection_key, request)
 
 
