@@ -1,8 +1,9 @@
 """Delivers claimed batches: at its moment each event is begun, rendered, guarded, signed and sent; the recorder writes.
 
-A batch is loaded once and its events are sent concurrently, each at its moment. Just before, those of the same moment
-are begun in one statement, which is the lease's compare-and-set; the webhooks are read after it, so that each attempt
-uses them as they are then (rule 8 of the design). While attempts are under way their lease is renewed.
+A batch's events are sent concurrently, each at its moment. Just before, those of the same moment are begun by one
+statement, which is the lease's compare-and-set and reads what their delivery needs; it also tells whether their
+webhooks have changed, so that each attempt uses them as they are then (rule 8 of the design). While attempts are under
+way their lease is renewed.
 """
 
 import asyncio

@@ -148,8 +148,10 @@ class Exchange(ResponseHandler):
                 bad_line = isinstance(error, httptools.HttpParserInvalidStatusError) or not self._http.get_status_code()
                 self._fail(BadAnswer("Bad status line" if bad_line else str(error)))
                 return
-        if self._field_bytes > MAX_FIELD_BYTES or (not self.status and self._head_bytes > MAX_HEAD_BYTES):
+        if self._field_bytes > MAX_FIELD_BYTES:
             self._refuse(f"Got more than {MAX_FIELD_BYTES} bytes of one header")
+        elif not self.status and self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse("Its headers do not end within 64 KiB")
         elif len(self.headers) > MAX_RESPONSE_HEADERS:
             self._refuse("Too many headers received")
         elif self._whole or len(self.body) > MAX_RESPONSE_BYTES:
