@@ -25,17 +25,20 @@ logger = structlog.get_logger("ringback.broker")
 Take = Callable[[UUID, Sequence[UUID]], Awaitable[None]]
 Enqueue = Callable[[UUID, Sequence[UUID]], Awaitable[None]]
 
-#: How often an idle worker thread looks up, in milliseconds; messages wake it at once.
+#: How often an idle thread looks up, in milliseconds; messages wake it at once.
 WORKER_TIMEOUT_MS = 1_000
-#: The same where messages come over a network: Redis is asked so often, and what that costs idle is little with the
-#: few threads that picking up needs.
-REMOTE_TIMEOUT_MS = 10
+#: The same for those that stand between a server and the worker's threads, and are not to be waited for when it stops.
+REMOTE_TIMEOUT_MS = 50
+#: How long Redis is asked to wait for a message each time, in seconds.
+WAIT_SECONDS = 0.5
+#: How often it is looked whether there is room again, in milliseconds.
+ROOM_MS = 10
 #: Threads that pick up batches from a broker elsewhere.
 REMOTE_THREADS = 2
 #: How long a server may take to answer, in seconds.
 ANSWER_SECONDS = 5.0
-#: When Redis gives a dead worker's messages to others: after so many milliseconds, looked for by each 20th command.
-HEARTBEAT_MS, MAINTENANCE_CHANCE = 5_000, 50_000
+#: When Redis gives a dead worker's messages to others: after so many milliseconds, looked for by each fifth command.
+HEARTBEAT_MS, MAINTENANCE_CHANCE = 5_000, 200_000
 #: Names begin with this on servers that others use too.
 NAMESPACE = "ringback"
 QUEUE = "ringback-deliveries"
@@ -75,24 +78,46 @@ def _redis_broker(url: str) -> dramatiq.Broker:
     client = redis.Redis.from_url(url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS)
 
     class Broker(RedisBroker):
-        """Dramatiq's, which looks seldom for delayed messages: there are none, the schedule is the database's.
+        """Dramatiq's, but Redis tells of messages as they come: Dramatiq's own would ask a hundred times a second.
 
-        Others are asked for while `has_room` says so: what waits here could be under way elsewhere.
+        They are asked for while `has_room` says so: what waits here could be under way elsewhere. Delayed ones are
+        looked for seldom: there are none, the schedule is the database's.
         """
 
         has_room: Callable[[], bool] = staticmethod(lambda: True)
+        #: Whether this Redis can tell of messages; those before 6.2 cannot, and are asked as Dramatiq does it.
+        tells = True
 
         def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> dramatiq.Consumer:
             """Whoever asks for the messages of a queue."""
             delayed = queue_name == dramatiq.common.dq_name(queue_name)
-            return super().consume(queue_name, REMOTE_THREADS, WORKER_TIMEOUT_MS if delayed else timeout)
+            return super().consume(queue_name, REMOTE_THREADS, WORKER_TIMEOUT_MS if delayed else ROOM_MS)
 
         def do_fetch(self, queue_name: str, prefetch: int) -> list[bytes]:
-            """Messages, one at a time."""
+            """A message; when there is none, a new one is waited for."""
             if not self.has_room():
                 return []
+            fetched = self._fetched(queue_name)
+            if fetched or queue_name in self.delay_queues or not self._comes(queue_name) or not self.has_room():
+                return fetched
+            return self._fetched(queue_name)
+
+        def _fetched(self, queue_name: str) -> list[bytes]:
             fetched: list[bytes] = self._dispatch("fetch")(queue_name, 1)  # type: ignore[no-untyped-call]
             return fetched
+
+        def _comes(self, queue_name: str) -> bool:
+            """Wait until there is a message, which stays where it is: the first one is moved to its own place."""
+            queue = f"{self.namespace}:{queue_name}"
+            if self.tells:
+                try:
+                    moved = client.execute_command(  # type: ignore[no-untyped-call]
+                        "BLMOVE", queue, queue, "LEFT", "LEFT", WAIT_SECONDS
+                    )
+                    return moved is not None
+                except redis.ResponseError:
+                    self.tells = False
+            return False
 
     return Broker(  # type: ignore[no-untyped-call]
         client=client,
@@ -113,7 +138,15 @@ def _rabbitmq_broker(url: str) -> dramatiq.Broker:
         ) from error
     parameters = pika.URLParameters(url)
     parameters.socket_timeout = parameters.blocked_connection_timeout = ANSWER_SECONDS
-    broker = RabbitmqBroker(middleware=[])
+
+    class Broker(RabbitmqBroker):
+        """Dramatiq's, whose thread for each queue looks up often enough to be stopped."""
+
+        def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> dramatiq.Consumer:
+            """Whoever takes the messages of a queue."""
+            return super().consume(queue_name, prefetch, REMOTE_TIMEOUT_MS)
+
+    broker = Broker(middleware=[])
     broker.parameters = parameters
     return broker
 

@@ -135,7 +135,7 @@ class Deliverer:
         places are taken it waits, so that other processes pick up what comes.
         """
         try:
-            await self._wait_while(lambda: not self.has_room())
+            await self._wait_while(lambda: len(self._here) >= self._places)
             if self._stopping.is_set():
                 await claims.hand_back(lease, event_ids)
                 self._forget(event_ids)
@@ -167,7 +167,7 @@ class Deliverer:
 
     def has_room(self) -> bool:
         """Whether another batch is welcome; of a large one some events may have to wait here for a place."""
-        return len(self._here) < self._places
+        return len(self._here) < self._places and not self._stopping.is_set()
 
     async def _wait_while(self, short: Callable[[], bool]) -> None:
         while short() and not self._stopping.is_set():

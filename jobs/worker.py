@@ -11,7 +11,6 @@ from filelock import FileLock, Timeout
 
 from ringback.jobs.broker import (
     REMOTE_THREADS,
-    REMOTE_TIMEOUT_MS,
     WORKER_TIMEOUT_MS,
     Deliveries,
     is_remote,
@@ -86,7 +85,7 @@ async def working(
             worker = dramatiq.Worker(
                 broker,
                 worker_threads=min(settings.worker_threads, REMOTE_THREADS) if remote else settings.worker_threads,
-                worker_timeout=REMOTE_TIMEOUT_MS if remote else WORKER_TIMEOUT_MS,
+                worker_timeout=WORKER_TIMEOUT_MS,
             )
             worker.start()
             dispatching = asyncio.create_task(dispatcher.run())

@@ -11,8 +11,9 @@ from uuid import UUID, uuid4
 import dramatiq
 import pytest
 from dramatiq.brokers.stub import StubBroker
+from redis import Redis
 
-from ringback.jobs.broker import QUEUE, REMOTE_TIMEOUT_MS, Deliveries, in_process_broker, is_remote, open_broker
+from ringback.jobs.broker import QUEUE, WORKER_TIMEOUT_MS, Deliveries, in_process_broker, is_remote, open_broker
 from tests.servers import RedisServer, amqp_url, redis_server
 
 #: How long a message may take, in seconds; a server that was away may take some of it.
@@ -50,7 +51,7 @@ async def at_work(
     """A process that picks up what comes."""
     broker = open_broker(url)
     deliveries = Deliveries(broker, take, has_room)  # type: ignore[arg-type]
-    worker = dramatiq.Worker(broker, worker_threads=2, worker_timeout=REMOTE_TIMEOUT_MS)
+    worker = dramatiq.Worker(broker, worker_threads=2, worker_timeout=WORKER_TIMEOUT_MS)
     worker.start()
     try:
         yield deliveries
@@ -85,6 +86,40 @@ async def test_who_has_no_room_leaves_batches_to_others(url: str) -> None:
         for _ in range(20):
             await asyncio.wait_for(free.get(), PATIENCE)
     assert full.empty()
+
+
+async def test_an_idle_worker_asks_redis_seldom_and_is_told_at_once(redis: RedisServer) -> None:
+    taken: Taken = asyncio.Queue()
+    with Redis.from_url(redis.url) as client:
+        async with at_work(redis.url, keeping(taken)) as deliveries:
+            await deliveries.enqueue(uuid4(), [])
+            await asyncio.wait_for(taken.get(), PATIENCE)
+            client.config_resetstat()
+            await asyncio.sleep(2)
+            asked = sum(command["calls"] for command in client.info("commandstats").values())
+            waits = []
+            for _ in range(20):
+                await asyncio.sleep(0.05)
+                began = time.monotonic()
+                await deliveries.enqueue(uuid4(), [])
+                await asyncio.wait_for(taken.get(), PATIENCE)
+                waits.append(time.monotonic() - began)
+    # A look is a script and what it does, and a wait; two queues are looked at, the delayed one's about once a second.
+    assert 0 < asked < 2 * 40
+    assert sorted(waits)[len(waits) // 2] < 0.02
+
+
+async def test_a_redis_that_cannot_tell_is_asked(redis: RedisServer) -> None:
+    taken: Taken = asyncio.Queue()
+    with Redis.from_url(redis.url) as client:
+        client.acl_setuser("default", enabled=True, nopass=True, commands=["+@all", "-blmove"], keys=["*"])
+        try:
+            async with at_work(redis.url, keeping(taken)) as deliveries:
+                await asyncio.sleep(0.2)
+                await deliveries.enqueue(uuid4(), [])
+                await asyncio.wait_for(taken.get(), 1.0)
+        finally:
+            client.acl_setuser("default", enabled=True, nopass=True, commands=["+@all"], keys=["*"])
 
 
 @pytest.mark.parametrize("url", ["redis", "rabbitmq"], indirect=True)
