@@ -1,34 +1,36 @@
 """The program's own log: one line an event, readable on a terminal, JSON elsewhere; every line carries an `action`."""
 
+import datetime as dt
 import json
 import logging
 import sys
+import time
+from functools import lru_cache
+from typing import TextIO, cast
 
 import orjson
 import structlog
 
+from ringback.jobs.lines import stderr
+
 
 def configure(level: str) -> None:
     """Send structlog's lines, and those of the libraries from WARNING up, to standard error."""
-    processors: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
+    processors: list[structlog.typing.Processor] = [structlog.processors.add_log_level, _timestamp]
     renderer: structlog.typing.Processor
     if sys.stderr.isatty():
         # The default formatter shows local variables, and tokens with them.
         renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     else:
         processors.append(structlog.processors.format_exc_info)
-        renderer = structlog.processors.JSONRenderer(_json)
+        renderer = _json
     structlog.configure(
         processors=[*processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, stderr)),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*processors, _library_action],
@@ -40,7 +42,19 @@ def configure(level: str) -> None:
     )
 
 
-def _json(event: structlog.typing.EventDict, **_: object) -> str:
+def _timestamp(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Add the moment, as structlog's own processor does in three times the time."""
+    seconds, micros = divmod(time.time_ns() // 1_000, 1_000_000)
+    event["timestamp"] = f"{_second(seconds)}.{micros:06}Z"
+    return event
+
+
+@lru_cache(1)
+def _second(seconds: int) -> str:
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _json(logger: object, method: str, event: structlog.typing.EventDict) -> str:
     """A line must never cost what it tells of: what orjson refuses (lone surrogates, huge numbers) is escaped."""
     try:
         return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()

@@ -19,6 +19,7 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.exceptions import DBConnectionError, OperationalError, TransactionManagementError
 from tortoise.transactions import in_transaction
 
+from ringback.jobs.lines import stderr
 from ringback.jobs.masking import masked, masked_url
 from ringback.jobs.outcomes import Abandoned, Answer, Outcome
 from ringback.jobs.retry import Progress, after_attempt
@@ -162,8 +163,7 @@ async def write(results: Sequence[Result]) -> None:
     else:
         # The limits of their webhooks may let more go; other processes look for that by themselves.
         wakeups.wake(Topic.DUE)
-    for one in recorded:
-        _say(one)
+    _say(recorded)
 
 
 async def _events(db: BaseDBAsyncClient, results: Sequence[Result]) -> dict[UUID, Event]:
@@ -356,23 +356,25 @@ def _log_rows(one: _Recorded) -> list[tuple[Any, ...]]:
     return rows
 
 
-def _say(one: _Recorded) -> None:
-    """The one wide line that an attempt leaves in the program's own log."""
-    event, result, progress = one.event, one.result, one.progress
-    answer = result.outcome.answer
-    logger.info(
-        "attempt finished",
-        action="deliver",
-        event_id=_id(event.id),
-        webhook=encode(Prefix.WEBHOOK, event.webhook_id),
-        model=event.model,
-        number=one.number,
-        outcome=result.outcome.name,
-        status_code=answer.status if answer else None,
-        duration_ms=result.duration_ms,
-        event_status=progress.status.value,
-        next_attempt_at=timestamp(progress.next_attempt_at) if progress.next_attempt_at else None,
-    )
+def _say(recorded: Sequence[_Recorded]) -> None:
+    """The one wide line that each attempt leaves in the program's own log."""
+    info = logger.bind(action="deliver").info
+    with stderr.together():
+        for event, result, progress, _, number in recorded:
+            answer = result.outcome.answer
+            next_attempt_at = progress.next_attempt_at
+            info(
+                "attempt finished",
+                event_id=encode(Prefix.EVENT, event.id),
+                webhook=encode(Prefix.WEBHOOK, event.webhook_id),
+                model=event.model,
+                number=number,
+                outcome=result.outcome.name,
+                status_code=answer.status if answer else None,
+                duration_ms=result.duration_ms,
+                event_status=progress.status.value,
+                next_attempt_at=timestamp(next_attempt_at) if next_attempt_at else None,
+            )
 
 
 def abandoned(event_id: UUID, lease: UUID, begun_at: dt.datetime, now: dt.datetime) -> Result:

@@ -1,0 +1,89 @@
+"""The file of the log: whole lines, in order, in few writes."""
+
+import io
+import threading
+
+import pytest
+
+from ringback.jobs.lines import MAX_BYTES, Lines
+
+
+class Written(io.StringIO):
+    """A file that remembers what each write brought."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[str] = []
+
+    def write(self, text: str) -> int:
+        if text:
+            self.parts.append(text)
+        return len(text)
+
+
+@pytest.fixture
+def written() -> Written:
+    return Written()
+
+
+@pytest.fixture
+def lines(written: Written) -> Lines:
+    return Lines(lambda: written)
+
+
+def test_a_line_leaves_at_once(lines: Lines, written: Written) -> None:
+    lines.write("one\n")
+    lines.write("two\n")
+    assert written.parts == ["one\n", "two\n"]
+
+
+def test_lines_of_a_block_leave_together_when_it_ends(lines: Lines, written: Written) -> None:
+    with lines.together():
+        lines.write("one\n")
+        with lines.together():
+            lines.write("two\n")
+        lines.flush()
+        assert written.parts == []
+    assert written.parts == ["one\ntwo\n"]
+    lines.write("three\n")
+    assert written.parts == ["one\ntwo\n", "three\n"]
+
+
+def test_lines_leave_when_the_block_raises(lines: Lines, written: Written) -> None:
+    with pytest.raises(ValueError, match="broken"), lines.together():
+        lines.write("one\n")
+        raise ValueError("broken")
+    assert written.parts == ["one\n"]
+
+
+def test_nothing_is_held_after_a_write_that_failed(
+    lines: Lines, written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    def full(text: str) -> int:
+        raise OSError("no space")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(written, "write", full)
+        with pytest.raises(OSError, match="no space"), lines.together():
+            lines.write("one\n")
+    lines.write("two\n")
+    assert written.parts == ["two\n"]
+
+
+def test_a_write_brings_whole_lines_and_no_more_than_a_pipe_takes_at_once(lines: Lines, written: Written) -> None:
+    some = [f"{number} {'ж' * 700}\n" for number in range(5)] + ["x" * (MAX_BYTES + 1) + "\n", "last\n"]
+    with lines.together():
+        for line in some:
+            lines.write(line)
+    assert written.parts == ["".join(some[:2]), "".join(some[2:4]), some[4], some[5], some[6]]
+
+
+def test_another_threads_lines_do_not_wait(lines: Lines, written: Written) -> None:
+    with lines.together():
+        lines.write("mine\n")
+        other = threading.Thread(target=lines.write, args=("its\n",))
+        other.start()
+        other.join()
+        assert written.parts == ["its\n"]
+    assert written.parts == ["its\n", "mine\n"]
