@@ -23,7 +23,6 @@ from ringback.models.errors import ConfigurationError
 logger = structlog.get_logger("ringback.broker")
 
 Take = Callable[[UUID, Sequence[UUID]], Awaitable[None]]
-Enqueue = Callable[[UUID, Sequence[UUID]], Awaitable[None]]
 
 #: How often an idle thread looks up, in milliseconds; messages wake it at once.
 WORKER_TIMEOUT_MS = 1_000
@@ -167,13 +166,20 @@ class Deliveries:
         # A server is talked to in a thread, always the same one: pika's connections belong to theirs.
         self._thread = None if isinstance(broker, StubBroker) else ThreadPoolExecutor(1, "ringback-enqueue")
 
-    async def enqueue(self, lease: UUID, event_ids: Sequence[UUID]) -> None:
-        """Hand a batch over; raises whatever the broker's driver raises when its server cannot be reached."""
-        message = self._actor.message(str(lease), [str(event_id) for event_id in event_ids])
+    async def enqueue(self, batches: Sequence[tuple[UUID, Sequence[UUID]]]) -> None:
+        """Hand batches over, each with its lease; raises whatever the broker's driver raises when it is not reached.
+
+        Some of them may have gone out then.
+        """
+        messages = [self._actor.message(str(lease), [str(event_id) for event_id in ids]) for lease, ids in batches]
         if self._thread is None:
-            self._actor.broker.enqueue(message)
+            self._send(messages)
         else:
-            await self._loop.run_in_executor(self._thread, self._actor.broker.enqueue, message)
+            await self._loop.run_in_executor(self._thread, self._send, messages)
+
+    def _send(self, messages: Sequence[dramatiq.Message[None]]) -> None:
+        for message in messages:
+            self._actor.broker.enqueue(message)
 
     def close(self) -> None:
         """Let the thread end."""

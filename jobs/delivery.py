@@ -98,7 +98,8 @@ class _Lease:
 class Deliverer:
     """Delivers batches on the loop that its sender and recorder belong to.
 
-    `finished` is told of each event that is no longer under way here, however that came; `places` events are at a time.
+    `finished` is told of each event that is no longer under way here, however that came, and `recorded` of its webhook
+    when a result is on record; `places` events are under way at a time.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class Deliverer:
         *,
         lease_seconds: float,
         finished: Callable[[UUID], None] = lambda event_id: None,
+        recorded: Callable[[UUID], None] = lambda webhook_id: None,
         places: int = MAX_CONNECTIONS,
     ) -> None:
         self._sender = sender
@@ -118,6 +120,7 @@ class Deliverer:
         self._inboxes = inboxes
         self._lease_seconds = lease_seconds
         self._tell_finished = finished
+        self._tell_recorded = recorded
         self._places = places
         #: The events that were picked up, and those of them whose attempts are under way.
         self._here: set[UUID] = set()
@@ -168,6 +171,10 @@ class Deliverer:
     def has_room(self) -> bool:
         """Whether another batch is welcome; of a large one some events may have to wait here for a place."""
         return len(self._here) < self._places and not self._stopping.is_set()
+
+    def is_here(self, event_id: UUID) -> bool:
+        """Whether an event was picked up, and is still under way."""
+        return event_id in self._here
 
     async def _wait_while(self, short: Callable[[], bool]) -> None:
         while short() and not self._stopping.is_set():
@@ -295,7 +302,11 @@ class Deliverer:
             if result is None:
                 lease.close(event.id)
             else:
-                self._recorder.put(result, partial(lease.close, event.id))
+                self._recorder.put(result, partial(self._recorded, lease, event))
+
+    def _recorded(self, lease: _Lease, event: Event) -> None:
+        lease.close(event.id)
+        self._tell_recorded(event.webhook_id)
 
     def _failed_within(self, lease: _Lease, event: Event, started_at: dt.datetime | None) -> Result:
         """The result of an attempt that a defect of ours ended; to be called where the error is handled."""

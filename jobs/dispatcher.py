@@ -50,6 +50,9 @@ ASK_SECONDS, ASK_EVENTS = 0.02, 200
 LOST_SECONDS = 0.5
 #: How often limits that let nothing go are read again, in seconds: somebody may have raised them.
 LIMITS_SECONDS = 0.5
+#: How often a bound that is reached is, when its attempts may be under way elsewhere; of those here it is known when
+#: they are on record.
+FULL_SECONDS = 0.2
 #: The least time between two claims while places or limits are short, in seconds: a few events make a poor batch.
 GATHER_SECONDS = 0.02
 #: How long a webhook is left alone for which another process was claiming, in seconds.
@@ -67,26 +70,28 @@ class _Wait:
 
 
 class Dispatcher:
-    """Claims events and hands each batch to `enqueue(lease, event_ids)`; `run` it as a task.
+    """Claims events and hands batches to `enqueue`, each with its lease; `run` it as a task.
 
-    `bound` is how many attempts a webhook may have under way that has no bound of its own. `alone` says that all of
-    them are delivered in this process, which tells of each by `finished`. Otherwise the database is asked which of
-    them are still under way.
+    `bound` is how many attempts a webhook may have under way that has no bound of its own. This process tells of each
+    attempt of its own by `finished`, and by `recorded` when its lease has ended too. `alone` says that it delivers all
+    of them; otherwise the database is asked which are still under way of those that `is_here` does not know.
     """
 
     def __init__(
         self,
-        enqueue: Callable[[UUID, Sequence[UUID]], Awaitable[None]],
+        enqueue: Callable[[Sequence[tuple[UUID, Sequence[UUID]]]], Awaitable[None]],
         recorder: Recorder,
         *,
         places: int = PLACES,
         alone: bool = True,
+        is_here: Callable[[UUID], bool] = lambda event_id: False,
         bound: int = DEFAULT_MAX_CONCURRENCY,
     ) -> None:
         self._enqueue = enqueue
         self._recorder = recorder
         self._places = places
         self._alone = alone
+        self._is_here = is_here
         self._bound = bound
         #: With its lease, and when it was claimed or last asked about, by the monotonic clock; the earliest come first.
         self._under_way: dict[UUID, tuple[Due, UUID, float]] = {}
@@ -95,6 +100,8 @@ class Dispatcher:
         self._held = claims.NOTHING_HELD
         self._short_of_places = False
         self._waits: dict[UUID, _Wait] = {}
+        #: Webhooks of which attempts have been recorded since the last look.
+        self._freed: set[UUID] = set()
         self._retries_first = False
         #: Whether the last look was full of events that could not be claimed, and where the turn of webhooks is.
         self._clogged = False
@@ -108,18 +115,23 @@ class Dispatcher:
             self._woken = True
             self._wake()
 
+    def recorded(self, webhook_id: UUID) -> None:
+        """Tell that an attempt is on record, so that its webhook's bound lets another one go; wakes nobody."""
+        self._freed.add(webhook_id)
+
     async def run(self) -> None:
         """Dispatch until cancelled; a database that is away is waited for."""
         listener = wakeups.listen(Topic.DUE)
         self._wake = listener.wake
         while True:
+            began = time.monotonic()
             try:
                 wait = await self._round()
             except Exception:
                 logger.exception("cannot dispatch", action="dispatch", again_in_seconds=PAUSE_SECONDS)
                 wait = PAUSE_SECONDS
             if self._under_way and (self._short_of_places or self._waits):
-                await asyncio.sleep(GATHER_SECONDS)
+                await asyncio.sleep(max(began + GATHER_SECONDS - time.monotonic(), 0))
             if wait > 0:
                 await listener.wait(wait)
 
@@ -132,7 +144,7 @@ class Dispatcher:
         await self._ask_limits(now)
         self._woken = False
         under_way = [d for d, _, _ in self._under_way.values()]
-        load = Counter(d.webhook_id for d in under_way)
+        load = Counter([d.webhook_id for d in under_way])
         free = self._places - len(under_way)
         retries = max(int(self._places * RETRIES_SHARE), 1) - sum(d.retry for d in under_way)
         crowded = {webhook_id for webhook_id, events in load.items() if events >= free}
@@ -168,24 +180,24 @@ class Dispatcher:
         return claimed.batches
 
     async def _hand_on(self, claimed: Sequence[tuple[UUID, list[Due]]]) -> None:
-        for number, (lease, batch) in enumerate(claimed):
-            at = time.monotonic()
+        at = time.monotonic()
+        for lease, batch in claimed:
             self._under_way.update((d.event_id, (d, lease, at)) for d in batch)
-            try:
-                await self._enqueue(lease, [d.event_id for d in batch])
-            except BaseException:
-                # The broker is away, or the program stops: they are due again at once, not when their lease ends.
-                await self._give_back(claimed[number:])
-                raise
+        try:
+            await self._enqueue([(lease, [d.event_id for d in batch]) for lease, batch in claimed])
+        except BaseException:
+            # The broker is away, or the program stops: they are due again at once, not when their lease ends. A batch
+            # that did go out finds that it owns nothing any more.
+            await self._give_back(claimed)
+            raise
 
     async def _ask_limits(self, now: dt.datetime) -> None:
         """Look again at the limits of webhooks that wait for them, where they may have changed."""
-        old = now - dt.timedelta(seconds=LIMITS_SECONDS)
-        asked = [
-            webhook_id
-            for webhook_id, wait in self._waits.items()
-            if wait.until is None or wait.until <= now or wait.known_at <= old
-        ]
+        for webhook_id in self._freed & self._waits.keys():
+            if self._waits[webhook_id].until is None:
+                del self._waits[webhook_id]
+        self._freed.clear()
+        asked = [webhook_id for webhook_id in self._waits if self._ask_again_at(webhook_id) <= now]
         if asked:
             found = await limits.read(asked, self._bound)
             for webhook_id in asked:
@@ -213,7 +225,8 @@ class Dispatcher:
             return
         self._asked_at = now
         old = takewhile(lambda item: item[1][2] <= now - ASK_SECONDS, self._under_way.items())
-        leases = {event_id: lease for event_id, (_, lease, _) in islice(old, ASK_EVENTS)}
+        elsewhere = (item for item in old if not self._is_here(item[0]))
+        leases = {event_id: lease for event_id, (_, lease, _) in islice(elsewhere, ASK_EVENTS)}
         if not leases:
             return
         for event_id in leases.keys() - await claims.still_leased(leases):
@@ -236,12 +249,15 @@ class Dispatcher:
     async def _until_next(self, now: dt.datetime) -> float:
         moment = await claims.next_due(now + dt.timedelta(seconds=AHEAD_SECONDS), self._held)
         looks = [] if moment is None else [moment - dt.timedelta(seconds=AHEAD_SECONDS)]
-        looks += [wait.until for wait in self._waits.values() if wait.until is not None]
-        looks += [wait.known_at + dt.timedelta(seconds=LIMITS_SECONDS) for wait in self._waits.values()]
-        # An attempt that ends here wakes; of one that ends elsewhere nobody may tell.
-        elsewhere = not self._alone and any(wait.until is None for wait in self._waits.values())
-        longest = ASK_SECONDS if elsewhere else POLL_SECONDS
-        return min([max((look - now).total_seconds(), 0.01) for look in looks] + [longest])
+        looks += [self._ask_again_at(webhook_id) for webhook_id in self._waits]
+        return min([max((look - now).total_seconds(), 0.01) for look in looks] + [POLL_SECONDS])
+
+    def _ask_again_at(self, webhook_id: UUID) -> dt.datetime:
+        """When the limits of a webhook that waits for them are read again, at the latest."""
+        wait = self._waits[webhook_id]
+        if wait.until is not None:
+            return min(wait.until, wait.known_at + dt.timedelta(seconds=LIMITS_SECONDS))
+        return wait.known_at + dt.timedelta(seconds=LIMITS_SECONDS if self._alone else FULL_SECONDS)
 
 
 def in_turn(firsts: Sequence[Due], retries: Sequence[Due], *, retries_first: bool) -> list[Due]:

@@ -39,8 +39,8 @@ logger = structlog.get_logger("ringback.delivery")
 
 #: How long the first of several results waits for others to be written with it, in seconds.
 GATHER_SECONDS = 0.01
-#: Results per transaction.
-MAX_RESULTS = 500
+#: Results per transaction, and transactions at a time.
+MAX_RESULTS, WRITERS = 500, 2
 #: How long a failed write waits before it is tried again, in seconds: the first time, and at most.
 FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 0.1, 2.0
 #: What a database that is away, locked or full raises; anything else is the fault of what was to be written.
@@ -75,12 +75,14 @@ class Recorder:
     def __init__(self) -> None:
         self._waiting: deque[tuple[Result, Callable[[], None]]] = deque()
         self._came = asyncio.Event()
+        self._unwritten = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
     def put(self, result: Result, written: Callable[[], None]) -> None:
         """Have a result written; `written` is called when it is committed, or when its lease turned out to be lost."""
         self._waiting.append((result, written))
+        self._unwritten += 1
         self._came.set()
         self._idle.clear()
 
@@ -93,18 +95,27 @@ class Recorder:
     async def run(self) -> None:
         """Write what comes in until cancelled. A database that is away is waited for.
 
-        A result that cannot be written although the database is there holds up no other one.
+        Two transactions overlap, so that neither the database nor this process waits for the other. A result that
+        cannot be written although the database is there holds up no other one.
         """
-        while True:
-            await self._came.wait()
-            await asyncio.sleep(GATHER_SECONDS)
-            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_RESULTS))]
-            await self._write([result for result, _ in batch])
-            for _, written in batch:
-                written()
-            if not self._waiting:
-                self._came.clear()
-                self._idle.set()
+        writers = asyncio.Semaphore(WRITERS)
+        async with asyncio.TaskGroup() as writing:
+            while True:
+                await self._came.wait()
+                await asyncio.sleep(GATHER_SECONDS)
+                await writers.acquire()
+                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_RESULTS))]
+                if not self._waiting:
+                    self._came.clear()
+                writing.create_task(self._write_batch(batch)).add_done_callback(lambda _: writers.release())
+
+    async def _write_batch(self, batch: Sequence[tuple[Result, Callable[[], None]]]) -> None:
+        await self._write([result for result, _ in batch])
+        for _, written in batch:
+            written()
+        self._unwritten -= len(batch)
+        if not self._unwritten:
+            self._idle.set()
 
     async def drain(self) -> None:
         """Wait until everything that came in is written."""

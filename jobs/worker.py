@@ -68,10 +68,13 @@ async def working(
             def finished(event_id: UUID) -> None:
                 dispatcher.finished(event_id)
 
+            def recorded(webhook_id: UUID) -> None:
+                dispatcher.recorded(webhook_id)
+
             places = settings.worker_concurrency
             deliverer = Deliverer(
                 sender, recorder, secrets, inboxes,
-                lease_seconds=settings.lease_seconds, finished=finished, places=places,
+                lease_seconds=settings.lease_seconds, finished=finished, recorded=recorded, places=places,
             )  # fmt: skip
             deliveries = Deliveries(broker, deliverer.take, deliverer.has_room)
             dispatcher = Dispatcher(
@@ -80,6 +83,7 @@ async def working(
                 # What other processes have finished is known late; what is claimed meanwhile waits with the broker.
                 places=places + places // 2 if remote else places,
                 alone=not remote,
+                is_here=deliverer.is_here,
                 bound=settings.max_concurrency_per_webhook,
             )
             worker = dramatiq.Worker(

@@ -72,7 +72,7 @@ async def test_a_batch_is_taken_on_the_loop_of_the_program(url: str) -> None:
     taken: Taken = asyncio.Queue()
     async with at_work(url, keeping(taken)) as deliveries:
         lease, ids = uuid4(), [uuid4(), uuid4()]
-        await deliveries.enqueue(lease, ids)
+        await deliveries.enqueue([(lease, ids)])
         assert await asyncio.wait_for(taken.get(), PATIENCE) == (lease, ids, threading.current_thread())
 
 
@@ -82,7 +82,7 @@ async def test_who_has_no_room_leaves_batches_to_others(url: str) -> None:
     free: Taken = asyncio.Queue()
     async with at_work(url, keeping(full), lambda: False) as deliveries, at_work(url, keeping(free)):
         for _ in range(20):
-            await deliveries.enqueue(uuid4(), [uuid4()])
+            await deliveries.enqueue([(uuid4(), [uuid4()])])
         for _ in range(20):
             await asyncio.wait_for(free.get(), PATIENCE)
     assert full.empty()
@@ -92,7 +92,7 @@ async def test_an_idle_worker_asks_redis_seldom_and_is_told_at_once(redis: Redis
     taken: Taken = asyncio.Queue()
     with Redis.from_url(redis.url) as client:
         async with at_work(redis.url, keeping(taken)) as deliveries:
-            await deliveries.enqueue(uuid4(), [])
+            await deliveries.enqueue([(uuid4(), [])])
             await asyncio.wait_for(taken.get(), PATIENCE)
             client.config_resetstat()
             await asyncio.sleep(2)
@@ -101,7 +101,7 @@ async def test_an_idle_worker_asks_redis_seldom_and_is_told_at_once(redis: Redis
             for _ in range(20):
                 await asyncio.sleep(0.05)
                 began = time.monotonic()
-                await deliveries.enqueue(uuid4(), [])
+                await deliveries.enqueue([(uuid4(), [])])
                 await asyncio.wait_for(taken.get(), PATIENCE)
                 waits.append(time.monotonic() - began)
     # A look is a script and what it does, and a wait; two queues are looked at, the delayed one's about once a second.
@@ -116,7 +116,7 @@ async def test_a_redis_that_cannot_tell_is_asked(redis: RedisServer) -> None:
         try:
             async with at_work(redis.url, keeping(taken)) as deliveries:
                 await asyncio.sleep(0.2)
-                await deliveries.enqueue(uuid4(), [])
+                await deliveries.enqueue([(uuid4(), [])])
                 await asyncio.wait_for(taken.get(), 1.0)
         finally:
             client.acl_setuser("default", enabled=True, nopass=True, commands=["+@all"], keys=["*"])
@@ -129,7 +129,7 @@ async def test_each_batch_is_taken_once_by_one_of_several_processes(url: str) ->
     sent = [uuid4() for _ in range(60)]
     async with at_work(url, keeping(first)) as deliveries, at_work(url, keeping(second)):
         for lease in sent:
-            await deliveries.enqueue(lease, [lease])
+            await deliveries.enqueue([(lease, [lease])])
         async with asyncio.timeout(PATIENCE):
             while first.qsize() + second.qsize() < len(sent):
                 await asyncio.sleep(0.01)
@@ -148,8 +148,8 @@ async def test_a_batch_that_fails_is_acknowledged_and_no_dead_letter_is_kept(url
             raise error
 
     async with at_work(url, take) as deliveries:
-        await deliveries.enqueue(uuid4(), [uuid4()])
-        await deliveries.enqueue(uuid4(), [uuid4(), uuid4()])
+        await deliveries.enqueue([(uuid4(), [uuid4()])])
+        await deliveries.enqueue([(uuid4(), [uuid4(), uuid4()])])
         for _ in range(2):
             await asyncio.wait_for(calls.get(), PATIENCE)
         await asyncio.sleep(0.1)
@@ -166,7 +166,7 @@ async def test_messages_carry_only_ids() -> None:
 
     broker = in_process_broker()
     lease, one = uuid4(), uuid4()
-    await Deliveries(broker, take).enqueue(lease, [one])
+    await Deliveries(broker, take).enqueue([(lease, [one])])
     message = dramatiq.Message.decode(broker.queues[QUEUE].get_nowait())
     assert (message.actor_name, message.args, message.kwargs) == ("deliver", (str(lease), [str(one)]), {})
     broker.close()
@@ -183,14 +183,14 @@ async def test_a_redis_that_is_away_says_so_and_is_used_again(tmp_path: Path) ->
     taken: Taken = asyncio.Queue()
     with redis_server(tmp_path) as server:
         async with at_work(server.url, keeping(taken)) as deliveries:
-            await deliveries.enqueue(uuid4(), [])
+            await deliveries.enqueue([(uuid4(), [])])
             await asyncio.wait_for(taken.get(), PATIENCE)
             server.stop()
             with pytest.raises(Exception, match=r"[Cc]onnect"):
-                await deliveries.enqueue(uuid4(), [])
+                await deliveries.enqueue([(uuid4(), [])])
             server.start()
             back = time.monotonic()
             lease = uuid4()
-            await deliveries.enqueue(lease, [])
+            await deliveries.enqueue([(lease, [])])
             assert (await asyncio.wait_for(taken.get(), PATIENCE))[0] == lease
             assert time.monotonic() - back < 5

@@ -3,7 +3,7 @@
 import asyncio
 import datetime as dt
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from uuid import UUID, uuid4
 
 import pytest
@@ -120,8 +120,8 @@ class Handed:
         self.batches: list[tuple[UUID, list[UUID]]] = []
         self._more = asyncio.Event()
 
-    async def __call__(self, lease: UUID, event_ids: Sequence[UUID]) -> None:
-        self.batches.append((lease, list(event_ids)))
+    async def __call__(self, batches: Sequence[tuple[UUID, Sequence[UUID]]]) -> None:
+        self.batches += [(lease, list(event_ids)) for lease, event_ids in batches]
         self._more.set()
 
     @property
@@ -311,7 +311,7 @@ async def test_a_failing_database_is_waited_for(
 async def test_a_broker_that_is_away_has_its_batches_due_again_at_once(recorder: Recorder) -> None:
     event = await rows.event(await rows.webhook())
 
-    async def away(lease: UUID, event_ids: Sequence[UUID]) -> None:
+    async def away(batches: Sequence[tuple[UUID, Sequence[UUID]]]) -> None:
         raise ConnectionError("the broker is away")
 
     made = Dispatcher(away, recorder)
@@ -343,6 +343,27 @@ async def test_places_that_others_have_freed_are_found_out(
     await write([Result(e.id, lease, delivered, started_at=now, ended_at=now, duration_ms=1) for e in events[:2]])
     await made._round()
     assert handed.events == [e.id for e in events]
+
+
+@pytest.mark.usefixtures("database")
+async def test_it_asks_nothing_about_what_is_here(
+    handed: Handed, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatching, "ASK_SECONDS", 0.0)
+    asked: list[UUID] = []
+    still_leased = claims.still_leased
+
+    async def noting(leases: Mapping[UUID, UUID]) -> set[UUID]:
+        asked.extend(leases)
+        return await still_leased(leases)
+
+    monkeypatch.setattr(claims, "still_leased", noting)
+    here, elsewhere = [await rows.event(await rows.webhook()) for _ in range(2)]
+    made = Dispatcher(handed, recorder, alone=False, is_here=lambda event_id: event_id == here.id)
+    for _ in range(3):
+        await made._round()
+    assert set(handed.events) == {here.id, elsewhere.id}
+    assert asked == [elsewhere.id] * 2
 
 
 @pytest.mark.usefixtures("database")
@@ -385,6 +406,29 @@ async def test_what_is_recorded_frees_room_under_the_bound(handed: Handed, recor
     await asyncio.sleep(0.05)
     assert handed.events[3:] == [events[2].id]
     running.cancel()
+
+
+@pytest.mark.usefixtures("database")
+async def test_who_is_told_of_a_record_need_not_read_the_limits(
+    handed: Handed, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def read(*_: object) -> dict[UUID, limits.Limits]:
+        raise AssertionError("read")
+
+    monkeypatch.setattr(limits, "read", read)
+    webhook = await rows.webhook()
+    events = [await rows.event(webhook, due_in=n / 100 - 10) for n in range(3)]
+    made = Dispatcher(handed, recorder, bound=1)
+    for _ in range(2):
+        await made._round()
+    assert handed.events == [events[0].id]
+    await record_all(handed, handed.events)
+    made.finished(events[0].id)
+    await made._round()
+    assert len(handed.events) == 1, "nobody said that it is on record"
+    made.recorded(webhook.id)
+    await made._round()
+    assert handed.events == [e.id for e in events[:2]]
 
 
 @pytest.mark.usefixtures("_no_poll")
@@ -461,7 +505,7 @@ async def test_what_others_have_under_way_is_asked_for_often(handed: Handed, rec
     await rows.event(webhook)
     made = Dispatcher(handed, recorder, alone=False)
     assert await made._round() == dispatching.CONTENTION_SECONDS
-    assert await made._round() == dispatching.ASK_SECONDS
+    assert 0 < await made._round() < dispatching.FULL_SECONDS
     assert handed.events == []
 
 

@@ -2,8 +2,10 @@
 
 import asyncio
 import datetime as dt
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import pytest_asyncio
@@ -301,3 +303,28 @@ async def test_a_result_that_cannot_be_written_holds_up_no_other(recorder: Recor
     assert (await rows.stored(good)).status is EventStatus.SUCCEEDED
     stored = await rows.stored(bad)
     assert (stored.status, stored.lease, stored.attempt_count) == (EventStatus.PENDING, lease, 0)
+
+
+async def test_two_transactions_overlap_and_both_are_drained(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    under_way: list[int] = []
+    go_on = asyncio.Event()
+
+    async def slowly(results: Sequence[Result]) -> None:
+        under_way.append(len(results))
+        await go_on.wait()
+
+    monkeypatch.setattr(recording, "write", slowly)
+    written: list[int] = []
+    event = await rows.event(await rows.webhook())
+    for number in range(3):
+        recorder.put(result(event, uuid4(), OK, ended_at=await later()), partial(written.append, number))
+        await asyncio.sleep(5 * recording.GATHER_SECONDS)
+    assert (under_way, written) == ([1, 1], [])
+    drained = asyncio.create_task(recorder.drain())
+    await asyncio.sleep(0.02)
+    assert not drained.done()
+    go_on.set()
+    await asyncio.wait_for(drained, 5)
+    assert sorted(written) == [0, 1, 2]
