@@ -25,10 +25,9 @@ from ringback.jobs.recorder import Recorder, Result, abandoned
 from ringback.jobs.rendering import Rendered, Renderer, sign
 from ringback.jobs.sender import OutgoingRequest, Sent
 from ringback.models import beginning, claims, clock
-from ringback.models.beginning import Delivery, Waiting
+from ringback.models.beginning import Begun, Delivery, Waiting
 from ringback.models.current import CurrentWebhooks
 from ringback.models.errors import ConfigurationError, TemplateError
-from ringback.models.event import Event
 from ringback.models.inboxes import InboxAddresses
 from ringback.models.secrets import SecretBox
 from ringback.models.webhook import Webhook
@@ -74,12 +73,10 @@ class _Lease:
         self.begun: set[UUID] = set()
         self._closed = asyncio.Event()
 
-    def took(self, events: Sequence[Event]) -> None:
+    def took(self, events: Sequence[Begun]) -> None:
         """Events of the claim are under way."""
         if events and not self.begun:
-            ends = events[0].due_at
-            assert ends is not None, "a leased event has the end of its lease"
-            self.ends = ends
+            self.ends = events[0].due_at
         self.begun.update(e.id for e in events)
 
     def close(self, event_id: UUID) -> None:
@@ -304,11 +301,11 @@ class Deliverer:
             else:
                 self._recorder.put(result, partial(self._recorded, lease, event))
 
-    def _recorded(self, lease: _Lease, event: Event) -> None:
+    def _recorded(self, lease: _Lease, event: Begun) -> None:
         lease.close(event.id)
         self._tell_recorded(event.webhook_id)
 
-    def _failed_within(self, lease: _Lease, event: Event, started_at: dt.datetime | None) -> Result:
+    def _failed_within(self, lease: _Lease, event: Begun, started_at: dt.datetime | None) -> Result:
         """The result of an attempt that a defect of ours ended; to be called where the error is handled."""
         error_id = uuid4().hex[:12]
         logger.exception("an attempt failed within", action="deliver", event_id=str(event.id), error_id=error_id)
@@ -325,7 +322,7 @@ class Deliverer:
         return Prepared(rendered, secret, await self._inboxes.is_own(rendered.url))
 
     async def _send(
-        self, lease: _Lease, event: Event, webhook: Webhook, prepared: Prepared | RenderFailed, started_at: dt.datetime
+        self, lease: _Lease, event: Begun, webhook: Webhook, prepared: Prepared | RenderFailed, started_at: dt.datetime
     ) -> Result:
         if isinstance(prepared, RenderFailed):
             return Result(event.id, lease.key, prepared, started_at=started_at, ended_at=started_at, duration_ms=0)

@@ -24,6 +24,7 @@ from ringback.jobs.masking import masked, masked_url
 from ringback.jobs.outcomes import Abandoned, Answer, Outcome
 from ringback.jobs.retry import Progress, after_attempt
 from ringback.jobs.sender import OutgoingRequest
+from ringback.models.beginning import Begun
 from ringback.models.bulk import insert_values, update_values
 from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, encode, new_key_at
@@ -66,7 +67,7 @@ class Result(NamedTuple):
     duration_ms: int | None
     request: OutgoingRequest | None = None
     headers_sent: tuple[tuple[str, str], ...] | None = None
-    begun: Event | None = None
+    begun: Begun | None = None
 
 
 class Recorder:
@@ -177,13 +178,13 @@ async def write(results: Sequence[Result]) -> None:
     _say(recorded)
 
 
-async def _events(db: BaseDBAsyncClient, results: Sequence[Result]) -> dict[UUID, Event]:
+async def _events(db: BaseDBAsyncClient, results: Sequence[Result]) -> dict[UUID, Event | Begun]:
     """The events whose leases are not lost, as they are now; nobody else changes them until the transaction ends."""
     lock = "ORDER BY id FOR UPDATE" if on_postgres(db) else ""
     keys = many(db, [r.event_id for r in results])
     rows = await fetch_rows(db, f"{_STANDING} WHERE {among(db, 'id', 1)} {lock}", keys)
     now = {key_of(key): (lease, standing) for key, lease, *standing in rows}
-    found: dict[UUID, Event] = {}
+    found: dict[UUID, Event | Begun] = {}
     changed: list[UUID] = []
     for result in results:
         lease, standing = now.get(result.event_id, (None, []))
@@ -200,7 +201,7 @@ async def _events(db: BaseDBAsyncClient, results: Sequence[Result]) -> dict[UUID
 _STANDING = "SELECT id, lease, status, attempt_count, attempts_before_round, max_attempts FROM ringback_event"
 
 
-def _standing(begun: Event) -> list[Any]:
+def _standing(begun: Begun) -> list[Any]:
     """What is the same of an event as long as nothing has become of it but that its attempt is under way."""
     return [begun.status, begun.attempt_count, begun.attempts_before_round, begun.max_attempts]
 
@@ -236,14 +237,14 @@ def _delays(text: str) -> tuple[int, ...]:
 class _Recorded(NamedTuple):
     """A result that is written: the event before it, what it becomes, the attempt's id and number."""
 
-    event: Event
+    event: Event | Begun
     result: Result
     progress: Progress
     attempt_id: UUID
     number: int
 
 
-def _recorded(event: Event, webhook: _Schedule, result: Result) -> _Recorded:
+def _recorded(event: Event | Begun, webhook: _Schedule, result: Result) -> _Recorded:
     stopped = event.status.ended or webhook.is_deleted or (not webhook.is_active and not event.is_test)
     progress = after_attempt(
         Progress(

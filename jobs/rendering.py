@@ -19,8 +19,8 @@ from ringback.jobs.masking import is_secret
 from ringback.jobs.sender import OutgoingRequest
 from ringback.models import outbox
 from ringback.models.addresses import check_url
+from ringback.models.beginning import Begun, Told
 from ringback.models.errors import TemplateError
-from ringback.models.event import Change, Event
 from ringback.models.ids import Prefix, encode
 from ringback.models.signing import signature_headers
 from ringback.models.templates import compile_condition, compile_template, scope
@@ -57,7 +57,7 @@ class Rendered(NamedTuple):
 class _Texts:
     """Renders texts with the names that templates see, which are made when the first text needs them."""
 
-    def __init__(self, event: Event, change: Change | None) -> None:
+    def __init__(self, event: Begun, change: Told | None) -> None:
         self._event = event
         self._change = change
 
@@ -90,7 +90,7 @@ class Renderer:
     accuses nobody; reading it is dear, so only those are measured by it who took too long by the wall clock.
     """
 
-    def __init__(self, rendering: "Callable[[Webhook, Event, Change | None], Rendered] | None" = None) -> None:
+    def __init__(self, rendering: "Callable[[Webhook, Begun, Told | None], Rendered] | None" = None) -> None:
         self._rendering = rendering or render
         self._stretch = 0.0
         self._pausing = False
@@ -98,7 +98,7 @@ class Renderer:
         self._slow: dict[UUID, asyncio.Lock] = {}
         self._threads = ThreadPoolExecutor(RENDER_THREADS, thread_name_prefix="ringback-render")
 
-    async def render(self, webhook: Webhook, event: Event, change: Change | None) -> Rendered:
+    async def render(self, webhook: Webhook, event: Begun, change: Told | None) -> Rendered:
         """Do what the function `render` does; an error of our own is a TemplateError too, which names its log line."""
         turn = self._slow.get(webhook.id) if self._slow else None
         if turn is not None:
@@ -123,7 +123,7 @@ class Renderer:
     def _go_on(self) -> None:
         self._stretch, self._pausing = 0.0, False
 
-    def _timed(self, webhook: Webhook, event: Event, change: Change | None) -> Rendered:
+    def _timed(self, webhook: Webhook, event: Begun, change: Told | None) -> Rendered:
         suspected = bool(self._suspected) and webhook.id in self._suspected
         clock = thread_time if suspected else perf_counter
         started = clock()
@@ -147,7 +147,7 @@ class Renderer:
                 self._slow.pop(webhook.id, None)
 
 
-def render(webhook: Webhook, event: Event, change: Change | None) -> Rendered:
+def render(webhook: Webhook, event: Begun, change: Told | None) -> Rendered:
     """Render URL, headers and body; raises TemplateError with a sentence that says which of them failed and why."""
     fixed = _fixed(
         str(webhook.method),
@@ -175,7 +175,7 @@ def render(webhook: Webhook, event: Event, change: Change | None) -> Rendered:
     return Rendered(event_id, fixed.method, url, (*headers, *about), body)
 
 
-def sign(rendered: Rendered, event: Event, *, timestamp: int, secrets: Sequence[str]) -> OutgoingRequest:
+def sign(rendered: Rendered, event: Begun, *, timestamp: int, secrets: Sequence[str]) -> OutgoingRequest:
     """The request with the headers of this attempt: its number and Standard Webhooks'; `timestamp` in Unix seconds.
 
     The number is the one that the attempt will be recorded with, whatever becomes of it: only who holds the event's
@@ -187,7 +187,7 @@ def sign(rendered: Rendered, event: Event, *, timestamp: int, secrets: Sequence[
     return OutgoingRequest(rendered.method, rendered.url, (*rendered.headers, number, *signed.items()), rendered.body)
 
 
-def item_of(event: Event, change: Change | None) -> Mapping[str, Any]:
+def item_of(event: Begun, change: Told | None) -> Mapping[str, Any]:
     """The snapshot that an event tells of."""
     if change is not None:
         return change.item

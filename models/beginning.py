@@ -8,25 +8,54 @@ webhooks that have changed.
 import datetime as dt
 from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from ringback.models import clock
 from ringback.models.claims import WAITS
 from ringback.models.event import Change, Event
-from ringback.models.reading import columns, maker
+from ringback.models.reading import row_maker
 from ringback.models.statements import among, fetch, fetch_rows, key_of, many, moment_of, on_postgres
+from ringback.models.states import EventStatus
+from ringback.models.webhook import Action
 
 #: After every moment at which an event can be due.
 FOREVER = dt.datetime(9999, 12, 31, tzinfo=dt.UTC)
 
 
+class Begun(NamedTuple):
+    """An `Event` as it was begun, as far as its delivery and recording need it."""
+
+    id: UUID
+    webhook_id: UUID
+    model: str
+    action: Action
+    is_test: bool
+    test_item: dict[str, Any] | None
+    status: EventStatus
+    attempt_count: int
+    attempts_before_round: int
+    abandoned_in_a_row: int
+    max_attempts: int
+    next_attempt_at: dt.datetime
+    #: The end of its lease.
+    due_at: dt.datetime
+    created_at: dt.datetime
+    finished_at: dt.datetime | None
+
+
+class Told(NamedTuple):
+    """What is told of a `Change`."""
+
+    item: dict[str, Any]
+    changed_fields: list[str]
+
+
 class Delivery(NamedTuple):
     """One event that is begun, with the snapshot that it tells of; a test event has none but its own."""
 
-    event: Event
-    #: As far as it is told of: its item, and the fields that were changed.
-    change: Change | None
+    event: Begun
+    change: Told | None
     webhook_updated_at: dt.datetime
 
 
@@ -45,12 +74,12 @@ async def begin(lease: UUID, event_ids: Sequence[UUID], due_by: dt.datetime = FO
     db = Event._meta.db
     keys = list(event_ids) if on_postgres(db) else many(db, event_ids)
     rows = await fetch_rows(db, _begin(on_postgres(db)), keys, lease, await clock.now(), due_by)
-    event_of, change_of = maker(db, Event), maker(db, Change, _OF_THE_CHANGE)
+    event_of = row_maker(Event, Begun, postgres=on_postgres(db))
+    change_of = row_maker(Change, Told, postgres=on_postgres(db))
     begun = []
     for *event, item, changed_fields, updated_at in rows:
-        made = event_of(event)
-        change = None if made.change_id is None else change_of((made.change_id, item, changed_fields))
-        begun.append(Delivery(made, change, _moment(updated_at)))
+        change = None if item is None else change_of((item, changed_fields))
+        begun.append(Delivery(event_of(event), change, _moment(updated_at)))
     begun.sort(key=lambda delivery: (delivery.event.next_attempt_at, delivery.event.id))
     return begun
 
@@ -64,8 +93,6 @@ async def waiting(lease: UUID, event_ids: Sequence[UUID]) -> list[Waiting]:
     return sorted(Waiting(_moment(row["next_attempt_at"]), key_of(row["id"])) for row in rows)
 
 
-#: What delivery uses of a change.
-_OF_THE_CHANGE = ("id", "item", "changed_fields")
 # IS NOT DISTINCT FROM, and the plus on SQLite: by their keys, and not by the index of all that is leased.
 _MINE = f"{{}} AND lease IS NOT DISTINCT FROM $2 AND lease_begun_at IS NULL AND due_at > $3 AND {WAITS}"
 _MINE_ON_SQLITE = f"{{}} AND +lease = $2 AND lease_begun_at IS NULL AND +due_at > $3 AND +{WAITS}"
@@ -99,7 +126,7 @@ WHERE {_MINE_ON_SQLITE.format("ringback_event.id = wanted.value")} AND +next_att
 @cache
 def _begin(postgres: bool) -> str:
     statement, table = (_BEGIN, "event") if postgres else (_BEGIN_ON_SQLITE, "ringback_event")
-    return statement.format(columns=", ".join(f"{table}.{column}" for column in columns(Event)))
+    return statement.format(columns=", ".join(f"{table}.{column}" for column in Begun._fields))
 
 
 def _moment(value: dt.datetime | str) -> dt.datetime:

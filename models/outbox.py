@@ -15,6 +15,7 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.models import Model
 
 from ringback.models import clock, snapshot
+from ringback.models.beginning import Begun, Told
 from ringback.models.bulk import NewRows, insert_together
 from ringback.models.errors import TemplateError
 from ringback.models.event import Change, Event
@@ -272,7 +273,7 @@ def _holds(condition: str, change: NewChange, event: NewEvent) -> bool:
         return True
 
 
-def facts(event: Event | NewEvent, change: Change | NewChange | None) -> EventFacts:
+def facts(event: Event | NewEvent | Begun, change: Change | NewChange | Told | None) -> EventFacts:
     """What templates know about an event as `event`."""
     return EventFacts(
         id=encode(Prefix.EVENT, event.id),

@@ -8,7 +8,7 @@ What comes out is what a queryset gives, attribute by attribute; a test compares
 import datetime as dt
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 from uuid import UUID
 
 import orjson
@@ -21,6 +21,7 @@ from tortoise.queryset import QuerySet
 from ringback.models.statements import fetch_rows, on_postgres
 
 M = TypeVar("M", bound=Model)
+Row = TypeVar("Row", bound=NamedTuple)
 Decode: TypeAlias = Callable[[Any], Any]
 
 
@@ -101,6 +102,24 @@ class _Shape(Generic[M]):
         state["_custom_generated_pk"] = self._custom_key
         state["_await_when_save"] = {}
         return made
+
+
+@cache
+def row_maker(model: type[Model], row: type[Row], *, postgres: bool) -> Callable[[Iterable[Any]], Row]:
+    """What makes a named tuple of a row with its fields, which are columns of a model: a quarter of an instance."""
+    known = _columns(model, postgres)
+    found = [(at, known[name][1]) for at, name in enumerate(row._fields)]
+    decoders = [(at, decode) for at, decode in found if decode is not None]
+
+    def made(values: Iterable[Any]) -> Row:
+        decoded = list(values)
+        for at, decode in decoders:
+            value = decoded[at]
+            if value is not None:
+                decoded[at] = decode(value)
+        return row._make(decoded)
+
+    return made
 
 
 @cache

@@ -5,6 +5,7 @@ import datetime as dt
 import pytest
 
 from ringback.models import beginning, clock
+from ringback.models.beginning import Begun
 from ringback.models.event import Change, Event
 from ringback.models.states import EventStatus
 from tests import rows
@@ -22,8 +23,9 @@ async def test_what_is_begun_comes_with_its_snapshot_and_the_state_of_its_webhoo
     begun = await beginning.begin(lease, [late.id, test.id, early.id])
     assert [d.event.id for d in begun] == [early.id, test.id, late.id]
     for delivery in begun:
-        stored = await rows.stored(delivery.event)
-        assert vars(delivery.event) == vars(stored)
+        stored = await Event.get(id=delivery.event.id)
+        assert delivery.event == tuple(getattr(stored, name) for name in Begun._fields)
+        assert [type(value) for value in delivery.event] == [type(getattr(stored, name)) for name in Begun._fields]
         assert stored.lease_begun_at is not None
     of_early, of_test, of_late = begun
     assert of_early.change is not None and of_late.change is not None

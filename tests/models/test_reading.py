@@ -2,7 +2,8 @@
 
 import datetime as dt
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID
 
 from tortoise import Tortoise
 from tortoise.models import Model
@@ -17,7 +18,8 @@ from ringback.models.lead import Lead
 from ringback.models.log import LogKind, entry
 from ringback.models.order import OrderStatus
 from ringback.models.orders import Customer, Item, create_order
-from ringback.models.reading import load, load_by_id, read
+from ringback.models.reading import load, load_by_id, read, row_maker
+from ringback.models.statements import fetch_rows, on_postgres
 from ringback.models.states import EventStatus, OutcomeName
 from ringback.models.webhook import Webhook
 from tests import rows
@@ -108,3 +110,24 @@ async def test_rows_by_their_ids(database: object) -> None:
     assert await load_by_id(Event._meta.db, Event, []) == {}
     found = await load_by_id(Event._meta.db, Event, [new_key(), event.id])
     assert {key: vars(row) for key, row in found.items()} == {event.id: vars(await rows.stored(event))}
+
+
+class Part(NamedTuple):
+    """Some columns of `Event`, in an order of their own."""
+
+    status: EventStatus
+    id: UUID
+    test_item: dict[str, Any] | None
+    is_test: bool
+    created_at: dt.datetime
+
+
+async def test_rows_as_named_tuples(database: object) -> None:
+    await fill()
+    db = Event._meta.db
+    made = row_maker(Event, Part, postgres=on_postgres(db))
+    found = [made(row) for row in await fetch_rows(db, f"SELECT {', '.join(Part._fields)} FROM ringback_event")]
+    expected = [tuple(getattr(event, name) for name in Part._fields) for event in await Event.all()]
+    assert sorted(found) == sorted(expected)
+    assert {type(part.status) for part in found} == {EventStatus}
+    assert {type(part.is_test) for part in found} == {bool}
