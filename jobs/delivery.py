@@ -11,9 +11,8 @@ import contextlib
 import datetime as dt
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID, uuid4
 
 import structlog
@@ -23,7 +22,8 @@ from ringback.jobs.connections import MAX_CONNECTIONS
 from ringback.jobs.outcomes import Abandoned, RenderFailed
 from ringback.jobs.recorder import Recorder, Result, abandoned
 from ringback.jobs.rendering import Rendered, Renderer, sign
-from ringback.jobs.sender import OutgoingRequest, Sent
+from ringback.jobs.requests import OutgoingRequest
+from ringback.jobs.sender import Sent
 from ringback.models import beginning, claims, clock
 from ringback.models.beginning import Begun, Delivery, Waiting
 from ringback.models.current import CurrentWebhooks
@@ -53,8 +53,7 @@ class Sends(Protocol):
         """Do so; raises nothing that a target, name or endpoint can cause."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """A request that can be signed and sent; `unguarded` when it goes to an inbox of our own."""
 
     rendered: Rendered
@@ -319,14 +318,15 @@ class Deliverer:
             secret = self._secrets.open(webhook.signing_secret)
         except (TemplateError, ConfigurationError) as error:
             return RenderFailed(str(error))
-        return Prepared(rendered, secret, await self._inboxes.is_own(rendered.url))
+        unguarded = self._inboxes.token(rendered.url) is not None and await self._inboxes.is_own(rendered.url)
+        return Prepared(rendered, secret, unguarded)
 
     async def _send(
         self, lease: _Lease, event: Begun, webhook: Webhook, prepared: Prepared | RenderFailed, started_at: dt.datetime
     ) -> Result:
         if isinstance(prepared, RenderFailed):
             return Result(event.id, lease.key, prepared, started_at=started_at, ended_at=started_at, duration_ms=0)
-        request = sign(prepared.rendered, event, timestamp=int(started_at.timestamp()), secrets=[prepared.secret])
+        request = sign(prepared.rendered, event, timestamp=int(started_at.timestamp()), secrets=(prepared.secret,))
         sent = await self._sender.send(
             request,
             timeout_seconds=webhook.timeout_seconds,

@@ -10,19 +10,12 @@ import asyncio
 import contextlib
 import select
 from collections.abc import Callable
-from functools import lru_cache
-from typing import NamedTuple, TypeAlias
 
 import aiohttp
 import httptools
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import StreamWriter
-from yarl import URL
 
-Headers: TypeAlias = tuple[tuple[str, str], ...]
-
-#: Headers that go out although the caller did not give them, besides Host and Content-Length.
-AUTOMATIC_HEADERS = (("Accept", "*/*"), ("Accept-Encoding", "gzip, deflate"))
 #: Bytes of a request body from which it is written in pieces, between which others run.
 LONG_BODY_BYTES = 256 * 1024
 #: Bytes of a response body that are read, and kept after decoding; the connection of a longer one is closed.
@@ -31,8 +24,6 @@ MAX_RESPONSE_BYTES = 64 * 1024
 MAX_RESPONSE_HEADER_BYTES, MAX_FIELD_BYTES, MAX_RESPONSE_HEADERS = 32 * 1024, 8_190, 128
 #: Bytes of an answer that may come without its headers having ended.
 MAX_HEAD_BYTES = 2 * MAX_RESPONSE_HEADER_BYTES
-#: Methods whose requests say nothing of a body that they do not have (RFC 9110, section 8.6).
-_BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
 class BadAnswer(Exception):
@@ -232,31 +223,3 @@ class Exchange(ResponseHandler):
         answer, self._answer = self._answer, None
         if answer is not None and not answer.done():
             answer.set_exception(error)
-
-
-class Frame(NamedTuple):
-    """What requests of one method to one URL with headers of the same names have in common."""
-
-    line: str
-    #: The headers that go out before those of the caller.
-    before: Headers
-    before_lines: str
-
-
-@lru_cache(16_384)
-def frame(method: str, url: URL, names: tuple[str, ...]) -> Frame:
-    """The request line, and the headers that are added to those with these names."""
-    given = {name.lower() for name in names}
-    automatic = (("Host", url.host_port_subcomponent or ""), *AUTOMATIC_HEADERS)
-    before = tuple((name, value) for name, value in automatic if name.lower() not in given)
-    return Frame(f"{method} {url.raw_path_qs} HTTP/1.1\r\n", before, lines(before))
-
-
-def length_header(method: str, body: bytes | None) -> Headers:
-    """The header that tells a body's length, or that there is none where one would be expected."""
-    return () if body is None and method in _BODILESS else (("Content-Length", str(len(body or b""))),)
-
-
-def lines(headers: Headers) -> str:
-    """Headers as they are written."""
-    return "".join([f"{name}: {value}\r\n" for name, value in headers])

@@ -22,8 +22,8 @@ from tortoise.transactions import in_transaction
 from ringback.jobs.lines import stderr
 from ringback.jobs.masking import masked, masked_url
 from ringback.jobs.outcomes import Abandoned, Answer, Outcome
+from ringback.jobs.requests import OutgoingRequest
 from ringback.jobs.retry import Progress, after_attempt
-from ringback.jobs.sender import OutgoingRequest
 from ringback.models.beginning import Begun
 from ringback.models.bulk import insert_values, update_values
 from ringback.models.event import Attempt, Event

@@ -3,9 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from importlib.metadata import version
 from time import perf_counter, thread_time
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
@@ -14,44 +12,49 @@ import orjson
 import structlog
 from yarl import URL
 
-from ringback.jobs.exchange import Headers
 from ringback.jobs.masking import is_secret
-from ringback.jobs.sender import OutgoingRequest
+from ringback.jobs.plans import OWN_HEADERS, Plan, Plans
+from ringback.jobs.requests import Frame, Headers, OutgoingRequest, frame
 from ringback.models import outbox
 from ringback.models.addresses import check_url
 from ringback.models.beginning import Begun, Told
 from ringback.models.errors import TemplateError
 from ringback.models.ids import Prefix, encode
-from ringback.models.signing import signature_headers
+from ringback.models.signing import signature
 from ringback.models.templates import compile_condition, compile_template, scope
-from ringback.models.webhook import HttpMethod, Webhook
+from ringback.models.webhook import Webhook
 from ringback.models.webhooks import header_value_fault
 
 logger = structlog.get_logger("ringback.delivery")
 
 #: So many seconds of rendering at a stretch, then the loop has its turn.
 STRETCH_SECONDS = 0.005
-#: Characters of a webhook's URL and headers up to which what they make is kept: what is kept has a bound.
-KEPT_CHARACTERS = 2_048
 #: Threads for slow webhooks.
 RENDER_THREADS = 4
-USER_AGENT = f"Ringback/{version('ringback')}"
-EVENT_ID_HEADER = "PS-WEBHOOK_EVENT-ID"
-EVENT_HEADER = "Ringback-Event"
-ATTEMPT_HEADER = "Ringback-Attempt"
-FORM = "application/x-www-form-urlencoded"
-JSON = "application/json"
-_BODILESS = (HttpMethod.GET, HttpMethod.DELETE)
 
 
 class Rendered(NamedTuple):
-    """The parts of a request that templates make; signing adds the rest when it is sent."""
+    """What templates make of a request; signing adds the values of the last headers, when it is sent."""
 
     event_id: str
-    method: str
-    url: URL
-    headers: Headers
+    frame: Frame
+    values: tuple[str, ...]
     body: bytes | None
+
+    @property
+    def method(self) -> str:
+        """The HTTP method."""
+        return self.frame.method
+
+    @property
+    def url(self) -> URL:
+        """Where it goes."""
+        return self.frame.url
+
+    @property
+    def headers(self) -> Headers:
+        """The headers whose values are known by now."""
+        return (*self.frame.same, *zip(self.frame.names, self.values, strict=False))
 
 
 class _Texts:
@@ -91,7 +94,8 @@ class Renderer:
     """
 
     def __init__(self, rendering: "Callable[[Webhook, Begun, Told | None], Rendered] | None" = None) -> None:
-        self._rendering = rendering or render
+        self._plans = Plans()
+        self._rendering = rendering or self._by_plan
         self._stretch = 0.0
         self._pausing = False
         self._suspected: set[UUID] = set()
@@ -123,6 +127,9 @@ class Renderer:
     def _go_on(self) -> None:
         self._stretch, self._pausing = 0.0, False
 
+    def _by_plan(self, webhook: Webhook, event: Begun, change: Told | None) -> Rendered:
+        return _render(self._plans.of(webhook), webhook, event, change)
+
     def _timed(self, webhook: Webhook, event: Begun, change: Told | None) -> Rendered:
         suspected = bool(self._suspected) and webhook.id in self._suspected
         clock = thread_time if suspected else perf_counter
@@ -149,30 +156,30 @@ class Renderer:
 
 def render(webhook: Webhook, event: Begun, change: Told | None) -> Rendered:
     """Render URL, headers and body; raises TemplateError with a sentence that says which of them failed and why."""
-    fixed = _fixed(
-        str(webhook.method),
-        webhook.url,
-        webhook.content_type or (JSON if webhook.send_json else FORM),
-        tuple([(name, value) for name, value in webhook.headers]),
-        has_body=webhook.send_json or bool(webhook.body_template) or webhook.method not in _BODILESS,
-    )
-    event_id = encode(Prefix.EVENT, event.id)
-    item = item_of(event, change)
+    return _render(Plan(webhook), webhook, event, change)
+
+
+def _render(plan: Plan, webhook: Webhook, event: Begun, change: Told | None) -> Rendered:
     texts = _Texts(event, change)
     if webhook.condition is not None and not event.is_test:
         condition = webhook.condition
         _part("The condition", lambda: str(compile_condition(condition).holds(texts.names)))
-    url = fixed.url or _target(_part("The URL", lambda: texts.render(webhook.url)).strip())
-    headers = fixed.headers or fixed.ours + tuple(
-        [(name, texts.header(name, value)) for name, value in webhook.headers]
-    )
+    made, values = (plan.frame, ()) if plan.frame is not None else _framed(plan, webhook, texts)
     body: bytes | None = None
     if webhook.send_json:
-        body = orjson.dumps(item)
-    elif fixed.has_body:
+        body = orjson.dumps(item_of(event, change))
+    elif plan.has_body:
         body = _part("The body", lambda: texts.render(webhook.body_template)).encode()
-    about = ((EVENT_ID_HEADER, event_id), (EVENT_HEADER, f"{event.model}.{event.action.lower()}"))
-    return Rendered(event_id, fixed.method, url, (*headers, *about), body)
+    event_id = encode(Prefix.EVENT, event.id)
+    return Rendered(event_id, made, (*values, event_id, f"{event.model}.{event.action.lower()}"), body)
+
+
+def _framed(plan: Plan, webhook: Webhook, texts: _Texts) -> tuple[Frame, tuple[str, ...]]:
+    """The frame of a request whose URL or headers hold Liquid, and the values of the first of its headers."""
+    url = plan.url or _target(_part("The URL", lambda: texts.render(webhook.url)).strip())
+    headers = (*plan.first, *[(name, texts.header(name, value)) for name, value in webhook.headers])
+    names = tuple([name for name, _ in headers])
+    return frame(plan.method, url, names + OWN_HEADERS), tuple([value for _, value in headers])
 
 
 def sign(rendered: Rendered, event: Begun, *, timestamp: int, secrets: Sequence[str]) -> OutgoingRequest:
@@ -181,10 +188,11 @@ def sign(rendered: Rendered, event: Begun, *, timestamp: int, secrets: Sequence[
     The number is the one that the attempt will be recorded with, whatever becomes of it: only who holds the event's
     lease records, and an attempt whose worker died is recorded before the next one begins.
     """
-    body = rendered.body or b""
-    signed = signature_headers(event_id=rendered.event_id, timestamp=timestamp, body=body, secrets=secrets)
-    number = (ATTEMPT_HEADER, str(event.attempt_count + 1))
-    return OutgoingRequest(rendered.method, rendered.url, (*rendered.headers, number, *signed.items()), rendered.body)
+    event_id, made, values, body = rendered
+    moment = str(timestamp)
+    number = str(event.attempt_count + 1)
+    signed = signature(event_id, moment, body or b"", secrets)
+    return OutgoingRequest(made, (*values, number, event_id, moment, signed), body)
 
 
 def item_of(event: Begun, change: Told | None) -> Mapping[str, Any]:
@@ -192,54 +200,6 @@ def item_of(event: Begun, change: Told | None) -> Mapping[str, Any]:
     if change is not None:
         return change.item
     return event.test_item or {}
-
-
-@dataclass(frozen=True, slots=True)
-class _Fixed:
-    """What the requests of a webhook have in common; `url` and `headers` are None when they hold Liquid, or a fault.
-
-    `ours` are the headers that stand before the webhook's own, `headers` both.
-    """
-
-    method: str
-    url: URL | None
-    ours: Headers
-    headers: Headers | None
-    has_body: bool
-
-
-def _fixed(method: str, url: str, content_type: str, headers: Headers, *, has_body: bool) -> _Fixed:
-    short = sum([len(value) for _, value in headers]) + len(url) <= KEPT_CHARACTERS
-    make = _short_fixed if short else _make_fixed
-    return make(method, url, content_type, headers, has_body=has_body)
-
-
-def _make_fixed(method: str, url: str, content_type: str, headers: Headers, *, has_body: bool) -> _Fixed:
-    ours = (("Content-Type", content_type),) if has_body else ()
-    if not any(name.lower() == "user-agent" for name, _ in headers):
-        ours = (("User-Agent", USER_AGENT), *ours)
-    values = [(name, _fixed_text(template)) for name, template in headers]
-    sound = [(name, value) for name, value in values if value is not None and header_value_fault(value) is None]
-    address = _fixed_text(url)
-    return _Fixed(
-        method,
-        URL(address) if address is not None and not check_url(address) else None,
-        ours,
-        (*ours, *sound) if len(sound) == len(headers) else None,
-        has_body,
-    )
-
-
-_short_fixed = lru_cache(16_384)(_make_fixed)
-
-
-def _fixed_text(template: str) -> str | None:
-    """What a template that holds no Liquid is rendered to, without white space around it; else None."""
-    try:
-        text = compile_template(template).text
-    except TemplateError:
-        return None
-    return None if text is None else text.strip()
 
 
 @lru_cache(1_024)

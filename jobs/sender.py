@@ -13,7 +13,6 @@ What this promises, and how:
 - Nothing is kept between requests but idle connections: no cookies; no proxy and no netrc from the environment.
 """
 
-import re
 import socket
 import ssl
 import time
@@ -25,19 +24,10 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 import aiohttp
-from yarl import URL
 
-from ringback.jobs.connections import GuardedResolver, Pool, Refused, new_pool, trusted_tls
+from ringback.jobs.connections import GuardedResolver, Refused, new_pool, trusted_tls
 from ringback.jobs.deadlines import Block, Deadline, Deadlines
-from ringback.jobs.exchange import (
-    MAX_RESPONSE_BYTES,
-    MAX_RESPONSE_HEADER_BYTES,
-    Exchange,
-    Headers,
-    frame,
-    length_header,
-    lines,
-)
+from ringback.jobs.exchange import MAX_RESPONSE_BYTES, MAX_RESPONSE_HEADER_BYTES, Exchange
 from ringback.jobs.failures import EXPECTED, outcome_of
 from ringback.jobs.names import Lookup, default_lookup
 from ringback.jobs.outcomes import (
@@ -49,22 +39,8 @@ from ringback.jobs.outcomes import (
     TimedOut,
     judge,
 )
+from ringback.jobs.requests import Headers, OutgoingRequest
 from ringback.models.addresses import AddressPolicy
-
-#: Headers that say how the message is framed or the connection used; only aiohttp can set them truthfully.
-FRAMING_HEADERS = frozenset(
-    {"connection", "content-length", "expect", "keep-alive", "proxy-connection"}
-    | {"te", "trailer", "transfer-encoding", "upgrade"}
-)
-
-
-class OutgoingRequest(NamedTuple):
-    """A request that is ready to be sent; `body` None sends none (and no Content-Type unless `headers` has one)."""
-
-    method: str
-    url: URL
-    headers: Headers = ()
-    body: bytes | None = None
 
 
 class Sent(NamedTuple):
@@ -120,55 +96,48 @@ class Sender:
         own inbox addresses only, and the caller knows them. Cancellation passes through, and closes the connection.
         """
         started = time.monotonic()
-        names = tuple([name for name, _ in request.headers])
-        refusal = _refusal(request, names, None if unguarded else self._refusal_for_host)
-        headers: Headers | None = None
-        if refusal is not None:
-            outcome: Outcome = refusal
-        else:
-            pool = self._unguarded if unguarded else self._guarded
-            outcome, headers = await self._exchange(pool, request, names, timeout_seconds, accepts)
-        return Sent(outcome, headers, round((time.monotonic() - started) * 1000))
-
-    async def _exchange(
-        self,
-        pool: Pool,
-        request: OutgoingRequest,
-        names: tuple[str, ...],
-        seconds: float,
-        accepts: Callable[[int], bool],
-    ) -> tuple[Outcome, Headers | None]:
-        """How an exchange ended, and the headers that went out."""
+        outcome = self._refusal(request, unguarded=unguarded)
+        if outcome is not None:
+            return Sent(outcome, None, _milliseconds_since(started))
+        pool = self._unguarded if unguarded else self._guarded
+        frame, values, body = request
         exchange: Exchange | None = None
-        deadline: Deadline | Block | None = None
-        sent: Headers | None = None
+        limit: Deadline | Block | None = None
+        headers: Headers | None = None
         try:
-            left = seconds
-            exchange = pool.idle(request.url)
+            left = timeout_seconds
+            exchange = pool.idle(frame.url)
             if exchange is None:
-                end = time.monotonic() + seconds
-                async with (deadline := self._deadlines.within(seconds)):
-                    exchange = await pool.connect(request.url)
-                left = end - time.monotonic()
-            common = frame(request.method, request.url, names)
-            own = request.headers + length_header(request.method, request.body)
-            head = f"{common.line}{common.before_lines}{lines(own)}\r\n".encode()
-            answer = exchange.ask(request.method, head, request.body)
-            sent = common.before + own
-            deadline = self._deadlines.set(left, exchange.time_out)
+                async with (limit := self._deadlines.within(timeout_seconds)):
+                    exchange = await pool.connect(frame.url)
+                left -= time.monotonic() - started
+            length = request.length
+            answer = exchange.ask(frame.method, frame.head(values, length), body)
+            headers = frame.headers(values, length)
+            limit = deadline = self._deadlines.set(left, exchange.time_out)
             try:
                 await answer
             finally:
                 self._deadlines.clear(deadline)
-            return _outcome(exchange, accepts), sent
+            outcome = _outcome(exchange, accepts)
         except EXPECTED as error:
             partial = _answer(exchange, whole=False) if exchange is not None and exchange.status else None
-            if deadline is not None and deadline.expired:
-                return TimedOut(f"No complete answer within {seconds:g} s.", partial), sent
-            return outcome_of(error, request.url, partial), sent
+            if limit is not None and limit.expired:
+                outcome = TimedOut(f"No complete answer within {timeout_seconds:g} s.", partial)
+            else:
+                outcome = outcome_of(error, frame.url, partial)
         finally:
             if exchange is not None:
                 pool.give_back(exchange)
+        return Sent(outcome, headers, _milliseconds_since(started))
+
+    def _refusal(self, request: OutgoingRequest, *, unguarded: bool) -> Outcome | None:
+        """Why a request is not even tried, or None."""
+        fault = request.fault
+        if fault is not None:
+            return RenderFailed(fault)
+        refused = None if unguarded else self._refusal_for_host(request.frame.host)
+        return Blocked(refused) if refused is not None else None
 
     def _guarded_socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
         family, kind, protocol, _, address = info
@@ -176,6 +145,10 @@ class Sender:
         if refusal is not None:
             raise Refused(refusal)
         return socket.socket(family, kind, protocol)
+
+
+def _milliseconds_since(started: float) -> int:
+    return round((time.monotonic() - started) * 1000)
 
 
 # -------------------------------------------------------------------------------------------------------- the answer
@@ -222,45 +195,3 @@ def _decoded(body: bytes, encoding: str) -> tuple[bytes, bool]:
     except zlib.error:
         return body, True
     return plain[:MAX_RESPONSE_BYTES], decoder.eof and len(plain) <= MAX_RESPONSE_BYTES
-
-
-# --------------------------------------------------------------------------------------------- before anything is sent
-
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
-
-
-def _refusal(
-    request: OutgoingRequest, names: tuple[str, ...], refusal_for_host: Callable[[str], str | None] | None
-) -> RenderFailed | Blocked | None:
-    """Return why a request is not even tried, or None. Here stands what aiohttp would send wrongly, or not explain."""
-    fault = _fault(request.method, request.url, names) or _value_fault(request.headers)
-    if fault is not None:
-        return RenderFailed(fault)
-    refused = refusal_for_host(request.url.raw_host or "") if refusal_for_host is not None else None
-    return Blocked(refused) if refused is not None else None
-
-
-@lru_cache(16_384)
-def _fault(method: str, url: URL, names: tuple[str, ...]) -> str | None:
-    if url.scheme not in ("http", "https") or not url.raw_host:
-        return "The URL is not one of http:// or https:// with a host."
-    if url.raw_user is not None or url.raw_password is not None:
-        return "The URL carries credentials; they belong in a header."
-    if not _TOKEN.fullmatch(method):
-        return f"{method!r} is not an HTTP method."
-    for name in names:
-        if not _TOKEN.fullmatch(name):
-            return f"{name!r} is not a header name."
-        if name.lower() in FRAMING_HEADERS:
-            return f"The header {name} is set by Ringback itself."
-    return None
-
-
-def _value_fault(headers: Headers) -> str | None:
-    # Nearly all are printable, and seen to be so together.
-    if not "".join([value for _, value in headers]).isprintable():
-        for name, value in headers:
-            if _CONTROL.search(value):
-                return f"The value of the header {name} contains a line break or another control character."
-    return None

@@ -5,6 +5,7 @@ import re
 import secrets as randomness
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from uuid import UUID
 
 import structlog
@@ -65,12 +66,14 @@ class InboxAddresses:
 
     def __init__(self, public_url: str) -> None:
         self._base = URL(public_url)
+        #: Asked for each attempt; whether there is such an inbox is another question.
+        self.token = lru_cache(4_096)(self._token)
 
     def url(self, token: str) -> str:
         """The absolute address of an inbox."""
         return str(self._base).rstrip("/") + PATH + token
 
-    def token(self, url: URL) -> str | None:
+    def _token(self, url: URL) -> str | None:
         """The token in an inbox address of this server, compared as normalised URLs; None for every other address."""
         here = self._base
         if (url.scheme, url.host, url.port) != (here.scheme, here.host, here.port) or url.user or url.password:

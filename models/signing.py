@@ -11,6 +11,7 @@ import base64
 import hashlib
 import hmac
 import secrets as randomness
+from binascii import b2a_base64
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
@@ -54,21 +55,28 @@ def check_secret(secret: str) -> str | None:
 
 
 def signature_headers(*, event_id: str, timestamp: int, body: bytes, secrets: Sequence[str]) -> dict[str, str]:
-    """Return the three Standard Webhooks headers of one attempt.
+    """Return the three Standard Webhooks headers of one attempt; raises ValueError as `signature` does.
 
-    `timestamp` is the attempt's own, in Unix seconds; the id stays the same on each attempt. Several secrets (while one
-    replaces another) give several signatures, separated by spaces. Raises ValueError when there is no secret, or one
-    that `check_secret` refuses.
+    `timestamp` is the attempt's own, in Unix seconds; the id stays the same on each attempt.
     """
-    if not secrets:
-        raise ValueError("A signature needs at least one secret.")
     moment = str(timestamp)
-    signed = _signed_content(event_id, moment, body)
     return {
         ID_HEADER: event_id,
         TIMESTAMP_HEADER: moment,
-        SIGNATURE_HEADER: " ".join([f"v1,{base64.b64encode(_mac(secret, signed)).decode()}" for secret in secrets]),
+        SIGNATURE_HEADER: signature(event_id, moment, body, secrets),
     }
+
+
+def signature(event_id: str, timestamp: str, body: bytes, secrets: Sequence[str]) -> str:
+    """Return the value of the header that signs an attempt.
+
+    Several secrets (while one replaces another) give several signatures, separated by spaces. Raises ValueError when
+    there is no secret, or one that `check_secret` refuses.
+    """
+    if not secrets:
+        raise ValueError("A signature needs at least one secret.")
+    signed = _signed_content(event_id, timestamp, body)
+    return " ".join([f"v1,{b2a_base64(_mac(secret, signed), newline=False).decode()}" for secret in secrets])
 
 
 def verify(headers: Mapping[str, str], body: bytes, secret: str, *, now: float | None) -> SignatureVerdict:

@@ -14,7 +14,8 @@ from ringback.jobs import delivery
 from ringback.jobs.delivery import Deliverer
 from ringback.jobs.outcomes import Answer, judge
 from ringback.jobs.recorder import Recorder
-from ringback.jobs.sender import OutgoingRequest, Sent
+from ringback.jobs.requests import OutgoingRequest
+from ringback.jobs.sender import Sent
 from ringback.models import beginning, claims, clock, interventions
 from ringback.models.beginning import Delivery
 from ringback.models.event import Event
@@ -448,7 +449,7 @@ async def test_a_batch_that_comes_after_the_stop_is_handed_back(bench: Bench) ->
 async def test_a_database_that_fails_before_sending_costs_no_attempt(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    event = await rows.event(await rows.webhook())
+    event = await rows.event(await rows.webhook(url="http://127.0.0.1:8000/inbox/t0ken"))
     monkeypatch.setattr(delivery, "PAUSE_SECONDS", 0.01)
 
     async def away(*_: object) -> bool:

@@ -26,7 +26,8 @@ from yarl import URL
 
 from ringback.jobs.connections import GuardedResolver, new_pool
 from ringback.jobs.outcomes import Blocked
-from ringback.jobs.sender import OutgoingRequest, Sender, Sent
+from ringback.jobs.requests import OutgoingRequest, frame
+from ringback.jobs.sender import Sender, Sent
 from ringback.models.addresses import AddressPolicy
 from ringback.models.errors import AddressBlocked
 
@@ -85,7 +86,7 @@ class Names:
 
 
 async def deliver(sender: Sender, url: str, *, unguarded: bool = False) -> Sent:
-    request = OutgoingRequest("GET", URL(url))
+    request = OutgoingRequest(frame("GET", URL(url), ()))
     return await sender.send(request, timeout_seconds=5, accepts=lambda status: status == 200, unguarded=unguarded)
 
 

@@ -15,7 +15,6 @@ from yarl import URL
 from ringback.jobs import recorder as recording
 from ringback.jobs.outcomes import Abandoned, Answer, Blocked, Delivered, RenderFailed
 from ringback.jobs.recorder import Recorder, Result, abandoned, write
-from ringback.jobs.sender import OutgoingRequest
 from ringback.models import clock, interventions
 from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, encode
@@ -26,6 +25,7 @@ from ringback.models.wakeups import Topic, wakeups
 from ringback.models.webhook import Webhook
 from tests import rows
 from tests.graphql_api.statements import counted
+from tests.outgoing import outgoing
 from tests.rows import result
 
 pytestmark = [pytest.mark.every_database, pytest.mark.usefixtures("database")]
@@ -52,9 +52,7 @@ async def test_a_success_leaves_attempt_state_and_log_rows() -> None:
     event = await rows.event(await rows.webhook())
     lease = await rows.begun(event)
     ended_at = await later()
-    request = OutgoingRequest(
-        "POST", URL("https://hooks.example/?q=1"), (("Authorization", "Bearer s3cr3t"),), "ж".encode()
-    )
+    request = outgoing("POST", URL("https://hooks.example/?q=1"), (("Authorization", "Bearer s3cr3t"),), "ж".encode())
     sent = (("Host", "hooks.example"), ("Authorization", "Bearer s3cr3t"))
     started_at = ended_at - dt.timedelta(milliseconds=31)
     await write([Result(event.id, lease, OK, started_at, ended_at, 31, request, sent)])

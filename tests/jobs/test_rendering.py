@@ -10,8 +10,9 @@ from uuid import UUID
 
 import pytest
 
-from ringback.jobs.exchange import AUTOMATIC_HEADERS
-from ringback.jobs.rendering import STRETCH_SECONDS, USER_AGENT, Rendered, Renderer, render, sign
+from ringback.jobs.plans import USER_AGENT
+from ringback.jobs.rendering import STRETCH_SECONDS, Rendered, Renderer, render, sign
+from ringback.jobs.requests import AUTOMATIC_HEADERS
 from ringback.models.errors import TemplateError
 from ringback.models.event import Change, Event
 from ringback.models.ids import Prefix, encode

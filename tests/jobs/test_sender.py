@@ -29,6 +29,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from ringback.jobs.connections import SETTLE_SECONDS, trusted_tls
+from ringback.jobs.exchange import MAX_RESPONSE_BYTES
 from ringback.jobs.failures import outcome_of
 from ringback.jobs.names import DnsLookup, LookupFailed, SystemLookup
 from ringback.jobs.outcomes import (
@@ -42,8 +43,10 @@ from ringback.jobs.outcomes import (
     TlsFailed,
     Unreachable,
 )
-from ringback.jobs.sender import MAX_RESPONSE_BYTES, Headers, OutgoingRequest, Sender, Sent
+from ringback.jobs.requests import Headers, OutgoingRequest
+from ringback.jobs.sender import Sender, Sent
 from ringback.models.addresses import AddressPolicy
+from tests.outgoing import outgoing
 
 LOOPBACK = AddressPolicy((ipaddress.ip_network("127.0.0.0/8"),))
 #: Trusts nobody, and costs no reading of a store for each test.
@@ -142,7 +145,7 @@ async def deliver(
     body: bytes | None = b"x",
     timeout_seconds: float = 5.0,
 ) -> Sent:
-    request = OutgoingRequest(method, url, headers, body)
+    request = outgoing(method, url, headers, body)
     return await sender.send(request, timeout_seconds=timeout_seconds, accepts=lambda status: status == 200)
 
 
@@ -254,31 +257,31 @@ async def test_the_duration_is_measured_in_whole_milliseconds(sender: Sender) ->
 @pytest.mark.parametrize(
     ("request_", "error"),
     [
-        (OutgoingRequest("POST", URL("ftp://h/")), "The URL is not one of http:// or https:// with a host."),
-        (OutgoingRequest("POST", URL("/path")), "The URL is not one of http:// or https:// with a host."),
-        (OutgoingRequest("POST", URL("http:///x")), "The URL is not one of http:// or https:// with a host."),
-        (OutgoingRequest("POST", URL("http://u:p@h/")), "The URL carries credentials; they belong in a header."),
-        (OutgoingRequest("PO ST", URL("http://h/")), "'PO ST' is not an HTTP method."),
-        (OutgoingRequest("POST", URL("http://h/"), (("X: y\r\nZ", "v"),)), "'X: y\\r\\nZ' is not a header name."),
-        (OutgoingRequest("POST", URL("http://h/"), (("", "v"),)), "'' is not a header name."),
+        (outgoing("POST", URL("ftp://h/")), "The URL is not one of http:// or https:// with a host."),
+        (outgoing("POST", URL("/path")), "The URL is not one of http:// or https:// with a host."),
+        (outgoing("POST", URL("http:///x")), "The URL is not one of http:// or https:// with a host."),
+        (outgoing("POST", URL("http://u:p@h/")), "The URL carries credentials; they belong in a header."),
+        (outgoing("PO ST", URL("http://h/")), "'PO ST' is not an HTTP method."),
+        (outgoing("POST", URL("http://h/"), (("X: y\r\nZ", "v"),)), "'X: y\\r\\nZ' is not a header name."),
+        (outgoing("POST", URL("http://h/"), (("", "v"),)), "'' is not a header name."),
         (
-            OutgoingRequest("POST", URL("http://h/"), (("X", "a\r\nY: b"),)),
+            outgoing("POST", URL("http://h/"), (("X", "a\r\nY: b"),)),
             "The value of the header X contains a line break or another control character.",
         ),
         (
-            OutgoingRequest("POST", URL("http://h/"), (("X", "a\x00"),)),
+            outgoing("POST", URL("http://h/"), (("X", "a\x00"),)),
             "The value of the header X contains a line break or another control character.",
         ),
         (
-            OutgoingRequest("POST", URL("http://h/"), (("X", "lone surrogate \ud800"),)),
+            outgoing("POST", URL("http://h/"), (("X", "lone surrogate \ud800"),)),
             "The value of the header X contains a line break or another control character.",
         ),
         (
-            OutgoingRequest("POST", URL("http://h/"), (("Content-Length", "3"),)),
+            outgoing("POST", URL("http://h/"), (("Content-Length", "3"),)),
             "The header Content-Length is set by Ringback itself.",
         ),
         (
-            OutgoingRequest("POST", URL("http://h/"), (("transfer-encoding", "chunked"),)),
+            outgoing("POST", URL("http://h/"), (("transfer-encoding", "chunked"),)),
             "The header transfer-encoding is set by Ringback itself.",
         ),
     ],

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ringback.jobs.sender import FRAMING_HEADERS
+from ringback.jobs.requests import FRAMING_HEADERS
 from ringback.models.addresses import AddressPolicy
 from ringback.models.errors import InputRejected, ProblemCode
 from ringback.models.event import Event

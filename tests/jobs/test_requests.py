@@ -1,0 +1,65 @@
+"""What requests have in common must be said once and sent each time, and nothing in it may go out unchecked."""
+
+import pytest
+from yarl import URL
+
+from ringback.jobs.requests import Frame, Headers, OutgoingRequest
+
+HERE = URL("http://hooks.example:8080/in?x=100%25")
+
+
+def test_a_head_is_what_its_headers_say() -> None:
+    frame = Frame("POST", HERE, (("X-Rate", "5%s"),), ("X-Id", "accept"))
+    assert frame.headers(("7", "a%b"), "5") == (
+        ("Host", "hooks.example:8080"),
+        ("Accept-Encoding", "gzip, deflate"),
+        ("X-Rate", "5%s"),
+        ("X-Id", "7"),
+        ("accept", "a%b"),
+        ("Content-Length", "5"),
+    )
+    lines = "".join(f"{name}: {value}\r\n" for name, value in frame.headers(("7", "a%b"), "5"))
+    assert frame.head(("7", "a%b"), "5") == f"POST /in?x=100%25 HTTP/1.1\r\n{lines}\r\n".encode()
+
+
+def test_a_head_without_length_ends_after_the_headers() -> None:
+    frame = Frame("GET", HERE, (("host", "h"), ("accept", "b"), ("accept-encoding", "c")), ())
+    assert frame.head((), None) == b"GET /in?x=100%25 HTTP/1.1\r\nhost: h\r\naccept: b\r\naccept-encoding: c\r\n\r\n"
+    assert frame.headers((), None) == (("host", "h"), ("accept", "b"), ("accept-encoding", "c"))
+
+
+def test_as_many_values_as_names_are_needed() -> None:
+    request = OutgoingRequest(Frame("GET", HERE, (), ("A", "B")), ("1",))
+    with pytest.raises(ValueError, match="shorter"):
+        assert request.headers
+    with pytest.raises(TypeError):
+        request.frame.head(request.values, None)
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "length"),
+    [("POST", b"12345", "5"), ("POST", b"", "0"), ("POST", None, "0"), ("GET", None, None), ("GET", b"1", "1")],
+)
+def test_the_length_is_told_where_one_is_expected(method: str, body: bytes | None, length: str | None) -> None:
+    assert OutgoingRequest(Frame(method, HERE, (), ()), (), body).length == length
+
+
+@pytest.mark.parametrize(
+    ("same", "fault"),
+    [
+        ((("X", "ж"),), None),
+        ((("X: y\r\nZ", "v"),), "'X: y\\r\\nZ' is not a header name."),
+        ((("Content-Length", "3"),), "The header Content-Length is set by Ringback itself."),
+        ((("X", "a\r\nY: b"),), "The value of the header X contains a line break or another control character."),
+        ((("X", "\ud800"),), "The value of the header X contains a line break or another control character."),
+    ],
+)
+def test_what_is_the_same_each_time_is_checked_too(same: Headers, fault: str | None) -> None:
+    assert OutgoingRequest(Frame("POST", HERE, same, ("A",)), ("1",)).fault == fault
+
+
+def test_what_differs_is_checked_each_time() -> None:
+    frame = Frame("POST", HERE, (("X", "y"),), ("A", "B"))
+    assert OutgoingRequest(frame, ("1", "ж\t ")).fault is None
+    fault = "The value of the header B contains a line break or another control character."
+    assert OutgoingRequest(frame, ("1", "2\n")).fault == fault

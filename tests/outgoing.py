@@ -1,0 +1,11 @@
+"""Requests as tests write them down."""
+
+from yarl import URL
+
+from ringback.jobs.requests import Headers, OutgoingRequest, frame
+
+
+def outgoing(method: str, url: URL, headers: Headers = (), body: bytes | None = None) -> OutgoingRequest:
+    """Return a request whose frame holds no values of its headers."""
+    names = tuple(name for name, _ in headers)
+    return OutgoingRequest(frame(method, url, names), tuple(value for _, value in headers), body)
