@@ -6,7 +6,6 @@ import logging
 import sys
 import time
 from functools import lru_cache
-from typing import TextIO, cast
 
 import orjson
 import structlog
@@ -27,7 +26,7 @@ def configure(level: str) -> None:
     structlog.configure(
         processors=[*processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, stderr)),
+        logger_factory=lambda *_: stderr,
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(stderr)

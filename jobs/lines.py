@@ -1,4 +1,4 @@
-"""The file of the program's own log: many lines of one batch leave in few writes.
+"""The file of the program's own log: the lines of one batch leave in few writes.
 
 Each write is a system call that lets other threads in between; hundreds of them take longer than a batch has time for.
 """
@@ -13,48 +13,73 @@ from typing import TextIO
 MAX_BYTES = 4_096
 
 
-class Lines(threading.local):
-    """What takes whole lines for a text file; `together` holds back those of the calling thread only."""
+class _Held(threading.local):
+    """What a thread holds back, None when it writes at once."""
+
+    texts: list[str] | None = None
+
+
+class Lines:
+    """A text file for whole lines, and a structlog logger that writes them; `together` is of the calling thread only.
+
+    `file` says where to at each moment.
+    """
 
     def __init__(self, file: Callable[[], TextIO]) -> None:
         self._file = file
-        self._held: list[str] | None = None
-        self._bytes = 0
+        self._held = _Held()
+        self._lock = threading.Lock()
 
-    def write(self, text: str) -> int:
-        """Write lines; within `together` they wait for others, as many as a pipe takes at once."""
-        if self._held is None:
-            return self._file().write(text)
-        size = len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
-        if self._bytes + size > MAX_BYTES:
-            self._release(self._held)
-        self._held.append(text)
-        self._bytes += size
-        return len(text)
+    def msg(self, line: str) -> None:
+        """Write a line that has no end yet."""
+        held = self._held.texts
+        if held is not None:
+            held.append(line + "\n")
+        else:
+            self._write(line + "\n")
+
+    debug = info = warning = error = critical = msg
+
+    def write(self, text: str) -> None:
+        """Write whole lines; within `together` they wait for its end."""
+        held = self._held.texts
+        if held is not None:
+            held.append(text)
+        else:
+            self._write(text)
 
     def flush(self) -> None:
-        """Have the lines written that do not wait."""
-        self._file().flush()
+        """Nothing: what does not wait has been written."""
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Write what comes within the block with fewer writes. It ends soon and awaits nothing."""
-        if self._held is not None:
+        """Write what comes within the block when it ends, however it ends. It is short and awaits nothing."""
+        if self._held.texts is not None:
             yield
             return
-        held = self._held = []
+        held = self._held.texts = []
         try:
             yield
         finally:
-            self._held = None
-            self._release(held)
+            self._held.texts = None
+            for part in _parts("".join(held)):
+                self._write(part)
 
-    def _release(self, held: list[str]) -> None:
-        text = "".join(held)
-        held.clear()
-        self._bytes = 0
-        self._file().write(text)
-        self._file().flush()
+    def _write(self, text: str) -> None:
+        file = self._file()
+        with self._lock:
+            file.write(text)
+            file.flush()
+
+
+def _parts(text: str) -> Iterator[str]:
+    """Whole lines, as many at a time as a pipe takes at once, one at least."""
+    most = MAX_BYTES if text.isascii() else MAX_BYTES // 4  # a character has four bytes at most
+    start = 0
+    while start < len(text):
+        end = text.rfind("\n", start, start + most) + 1 or text.find("\n", start) + 1 or len(text)
+        yield text[start:end]
+        start = end
 
 
 #: Where the program's log goes.

@@ -33,13 +33,13 @@ def lines(written: Written) -> Lines:
 
 def test_a_line_leaves_at_once(lines: Lines, written: Written) -> None:
     lines.write("one\n")
-    lines.write("two\n")
+    lines.info("two")
     assert written.parts == ["one\n", "two\n"]
 
 
 def test_lines_of_a_block_leave_together_when_it_ends(lines: Lines, written: Written) -> None:
     with lines.together():
-        lines.write("one\n")
+        lines.msg("one")
         with lines.together():
             lines.write("two\n")
         lines.flush()
@@ -67,16 +67,21 @@ def test_nothing_is_held_after_a_write_that_failed(
         patched.setattr(written, "write", full)
         with pytest.raises(OSError, match="no space"), lines.together():
             lines.write("one\n")
-    lines.write("two\n")
+    lines.info("two")
     assert written.parts == ["two\n"]
 
 
-def test_a_write_brings_whole_lines_and_no_more_than_a_pipe_takes_at_once(lines: Lines, written: Written) -> None:
-    some = [f"{number} {'ж' * 700}\n" for number in range(5)] + ["x" * (MAX_BYTES + 1) + "\n", "last\n"]
+@pytest.mark.parametrize(("letter", "each"), [("x", 5), ("ж", 1)])
+def test_a_write_brings_whole_lines_and_no_more_than_a_pipe_takes_at_once(
+    lines: Lines, written: Written, letter: str, each: int
+) -> None:
+    some = [f"{number}{letter * 798}\n" for number in range(10)]
+    long = letter * MAX_BYTES + "\n"
     with lines.together():
-        for line in some:
+        for line in (*some, long, "last"):
             lines.write(line)
-    assert written.parts == ["".join(some[:2]), "".join(some[2:4]), some[4], some[5], some[6]]
+    assert written.parts == ["".join(some[at : at + each]) for at in range(0, 10, each)] + [long, "last"]
+    assert all(len(part.encode()) <= MAX_BYTES for part in written.parts if part != long)
 
 
 def test_another_threads_lines_do_not_wait(lines: Lines, written: Written) -> None:
