@@ -18,7 +18,17 @@ _WITH_SCHEME = frozenset({"authorization", "proxy-authorization"})
 
 def masked(headers: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
     """The headers with secret values masked; an authorization scheme such as Bearer stays readable."""
-    return [(header[0], _mask(*header)) if is_secret(header[0]) else header for header in headers]
+    kept = list(headers)
+    for at in _secrets(tuple([name for name, _ in headers])):
+        name, value = kept[at]
+        kept[at] = (name, _mask(name, value))
+    return kept
+
+
+@lru_cache(1_024)
+def _secrets(names: tuple[str, ...]) -> list[int]:
+    """Which of the names are those of secrets; the requests of a webhook have the same, over and over."""
+    return [at for at, name in enumerate(names) if is_secret(name)]
 
 
 @lru_cache(1_024)
@@ -35,6 +45,8 @@ def _mask(name: str, value: str) -> str:
 
 def masked_url(url: str) -> str:
     """The URL with the values of query parameters that are secrets masked, as it was spelled otherwise."""
+    if "?" not in url:
+        return url
     address, mark, query = url.partition("?")
     return address + mark + "&".join(_masked_parameter(part) for part in query.split("&"))
 

@@ -7,7 +7,7 @@ import asyncio
 import datetime as dt
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ from ringback.models.ids import Prefix, encode, new_key_at
 from ringback.models.log import LogEntry, LogKind
 from ringback.models.reading import load_by_id
 from ringback.models.snapshot import timestamp
-from ringback.models.statements import among, fetch, fetch_rows, key_of, many, on_postgres
+from ringback.models.statements import among, fetch_rows, key_of, many, on_postgres
 from ringback.models.states import EventStatus
 from ringback.models.transactions import Unstorable
 from ringback.models.wakeups import Topic, wakeups
@@ -155,18 +155,16 @@ class Recorder:
 async def write(results: Sequence[Result]) -> None:
     """Write results in one transaction; those whose lease is lost are left out, with a warning."""
     async with in_transaction() as db:
-        events = await _events(db, results)
-        webhooks = await _webhooks(db, {e.webhook_id for e in events.values()})
+        held = await _held(db, results)
         recorded: list[_Recorded] = []
         for result in results:
-            event = events.pop(result.event_id, None)
-            if event is None:
+            if result.event_id not in held:
                 logger.warning("result of a lost lease dropped", action="record", event_id=_id(result.event_id))
                 continue
-            recorded.append(_recorded(event, webhooks[event.webhook_id], result))
+            recorded.append(_recorded(*held.pop(result.event_id), result))
         if not recorded:
             return
-        await insert_values(db, Attempt, _ATTEMPT_COLUMNS, [_attempt(one) for one in recorded])
+        await insert_values(db, Attempt, _ATTEMPT_COLUMNS, [_attempt(one) for one in recorded], json_as_text=True)
         await update_values(db, Event, _EVENT_COLUMNS, [_state(one) for one in recorded])
         await insert_values(db, LogEntry, _LOG_COLUMNS, [row for one in recorded for row in _log_rows(one)])
     wakeups.notify(Topic.LOGGED)
@@ -178,34 +176,6 @@ async def write(results: Sequence[Result]) -> None:
     _say(recorded)
 
 
-async def _events(db: BaseDBAsyncClient, results: Sequence[Result]) -> dict[UUID, Event | Begun]:
-    """The events whose leases are not lost, as they are now; nobody else changes them until the transaction ends."""
-    lock = "ORDER BY id FOR UPDATE" if on_postgres(db) else ""
-    keys = many(db, [r.event_id for r in results])
-    rows = await fetch_rows(db, f"{_STANDING} WHERE {among(db, 'id', 1)} {lock}", keys)
-    now = {key_of(key): (lease, standing) for key, lease, *standing in rows}
-    found: dict[UUID, Event | Begun] = {}
-    changed: list[UUID] = []
-    for result in results:
-        lease, standing = now.get(result.event_id, (None, []))
-        if lease is None or key_of(lease) != result.lease:
-            continue
-        begun = result.begun
-        if begun is not None and standing == _standing(begun):
-            found[result.event_id] = begun
-        else:
-            changed.append(result.event_id)
-    return found | await load_by_id(db, Event, changed)
-
-
-_STANDING = "SELECT id, lease, status, attempt_count, attempts_before_round, max_attempts FROM ringback_event"
-
-
-def _standing(begun: Begun) -> list[Any]:
-    """What is the same of an event as long as nothing has become of it but that its attempt is under way."""
-    return [begun.status, begun.attempt_count, begun.attempts_before_round, begun.max_attempts]
-
-
 @dataclass(frozen=True, slots=True)
 class _Schedule:
     """What of a webhook, as it is now, decides about the next attempt."""
@@ -215,23 +185,46 @@ class _Schedule:
     is_deleted: bool
 
 
-async def _webhooks(db: BaseDBAsyncClient, keys: Collection[UUID]) -> dict[UUID, _Schedule]:
-    rows = await fetch(
-        db,
-        f"SELECT id, retry_delays, is_active, deleted_at FROM ringback_webhook WHERE {among(db, 'id', 1)}",
-        many(db, keys),
-    )
-    return {
-        key_of(row["id"]): _Schedule(
-            _delays(row["retry_delays"]), bool(row["is_active"]), row["deleted_at"] is not None
-        )
-        for row in rows
-    }
+async def _held(db: BaseDBAsyncClient, results: Sequence[Result]) -> dict[UUID, tuple[Event | Begun, _Schedule]]:
+    """The events whose leases are not lost, as they are now; nobody else changes them until the transaction ends."""
+    lock = "ORDER BY event.id FOR UPDATE OF event" if on_postgres(db) else ""
+    keys = many(db, [r.event_id for r in results])
+    rows = await fetch_rows(db, f"{_STANDING} WHERE {among(db, 'event.id', 1)} {lock}", keys)
+    now = {key_of(row[0]): row for row in rows}
+    found: dict[UUID, tuple[Event | Begun, _Schedule]] = {}
+    changed: dict[UUID, _Schedule] = {}
+    for result in results:
+        key, begun = result.event_id, result.begun
+        row = now.get(key)
+        if row is None or row[1] is None or key_of(row[1]) != result.lease:
+            continue
+        schedule = _schedule(*row[6:])
+        if begun is not None and row[2:6] == _standing(begun):
+            found[key] = (begun, schedule)
+        else:
+            changed[key] = schedule
+    for key, event in (await load_by_id(db, Event, list(changed))).items():
+        found[key] = (event, changed[key])
+    return found
+
+
+#: A webhook that is changed so that no attempt may follow cancels those of its events that wait, in the same
+#: transaction: whoever waited here for that one sees it by the event, whatever the webhook was before.
+_STANDING = """
+SELECT event.id, lease, status, attempt_count, attempts_before_round, max_attempts,
+       retry_delays, is_active, webhook.deleted_at IS NOT NULL
+FROM ringback_event event JOIN ringback_webhook webhook ON webhook.id = webhook_id
+"""
+
+
+def _standing(begun: Begun) -> tuple[Any, ...]:
+    """What is the same of an event as long as nothing has become of it but that its attempt is under way."""
+    return begun.status, begun.attempt_count, begun.attempts_before_round, begun.max_attempts
 
 
 @lru_cache(256)
-def _delays(text: str) -> tuple[int, ...]:
-    return tuple(orjson.loads(text))
+def _schedule(delays: str, is_active: bool, is_deleted: bool) -> _Schedule:
+    return _Schedule(tuple(orjson.loads(delays)), bool(is_active), bool(is_deleted))
 
 
 class _Recorded(NamedTuple):
@@ -313,41 +306,41 @@ def _state(one: _Recorded) -> tuple[Any, ...]:
 
 
 def _attempt(one: _Recorded) -> tuple[Any, ...]:
-    result = one.result
-    answer = result.outcome.answer
+    event, result, _, attempt_id, number = one
+    outcome = result.outcome
+    answer = outcome.answer
     return (
-        one.attempt_id,
-        one.event.id,
-        one.event.webhook_id,
-        one.number,
+        attempt_id,
+        event.id,
+        event.webhook_id,
+        number,
         result.started_at,
         result.duration_ms,
-        result.outcome.name,
-        result.outcome.error,
-        answer.status if answer else None,
-        _kept_request(result),
-        _kept_response(answer) if answer else None,
+        outcome.name,
+        outcome.error,
+        answer.status if answer is not None else None,
+        _kept_request(result.request, result.headers_sent),
+        _kept_response(answer) if answer is not None else None,
     )
 
 
-def _kept_request(result: Result) -> dict[str, Any] | None:
-    if result.request is None or result.headers_sent is None:
+def _kept_request(request: OutgoingRequest | None, headers_sent: tuple[tuple[str, str], ...] | None) -> str | None:
+    if request is None or headers_sent is None:
         return None
-    body = result.request.body
-    return {
-        "method": result.request.method,
-        "url": masked_url(str(result.request.url)),
-        "headers": masked(result.headers_sent),
+    body = request.body
+    kept = {
+        "method": request.method,
+        "url": masked_url(str(request.url)),
+        "headers": masked(headers_sent),
         "body": None if body is None else body.decode("utf-8", "replace"),
     }
+    return orjson.dumps(kept).decode()
 
 
-def _kept_response(answer: Answer) -> dict[str, Any]:
-    return {
-        "headers": answer.headers,
-        "body": answer.body.decode("utf-8", "replace").replace("\x00", "\ufffd"),
-        "body_truncated": answer.body_truncated,
-    }
+def _kept_response(answer: Answer) -> str:
+    _, headers, body, truncated = answer
+    text = body.decode("utf-8", "replace").replace("\x00", "\ufffd")
+    return orjson.dumps({"headers": headers, "body": text, "body_truncated": truncated}).decode()
 
 
 def _log_rows(one: _Recorded) -> list[tuple[Any, ...]]:

@@ -32,12 +32,22 @@ async def insert(db: BaseDBAsyncClient, rows: Sequence[Model]) -> None:
 
 
 async def insert_values(
-    db: BaseDBAsyncClient, model: type[Model], names: tuple[str, ...], rows: Sequence[Sequence[Any]]
+    db: BaseDBAsyncClient,
+    model: type[Model],
+    names: tuple[str, ...],
+    rows: Sequence[Sequence[Any]],
+    *,
+    json_as_text: bool = False,
 ) -> None:
-    """Insert rows of a model that is not tracked, given as the values of these columns."""
+    """Insert rows of a model that is not tracked, given as the values of these columns.
+
+    With `json_as_text` those of JSON fields are JSON already.
+    """
     if not rows:
         return
     table, encoders, _ = _writer(model, names, on_postgres(db))
+    if json_as_text:
+        encoders = [None if encode is _json else encode for encode in encoders]
     if on_postgres(db):
         await copy(db, model._meta.db_table, names, _by_row(encoders, rows))
     else:
@@ -74,20 +84,38 @@ async def update_values(
     """Update rows of a model that is not tracked; the first of the columns is the key that finds a row."""
     if not rows:
         return
-    table, encoders, types = _writer(model, names, on_postgres(db))
+    table, encoders, _ = _writer(model, names, on_postgres(db))
     key, *changed = names
     if on_postgres(db):
-        arrays = ", ".join(f"${number}::{type_}[]" for number, type_ in enumerate(types, 1))
-        written = ", ".join(f'"{name}"' for name in names)
-        assignments = ", ".join(f'"{name}" = new."{name}"' for name in changed)
-        await db.execute_query(
-            f"UPDATE {table} old SET {assignments} FROM unnest({arrays}) new({written}) "
-            f'WHERE old."{key}" = new."{key}"',
-            _by_column(encoders, rows),
-        )
+        first, *others = _by_column(encoders, rows)
+        same = tuple([_all_same(column) for column in others])
+        values = [column[0] if alike else column for column, alike in zip(others, same, strict=True)]
+        await db.execute_query(_update(model, names, same), [first, *values])
     else:
         assignments = ", ".join(f'"{name}" = ?{number}' for number, name in enumerate(changed, 2))
         await db.execute_many(f'UPDATE {table} SET {assignments} WHERE "{key}" = ?1', _by_row(encoders, rows))
+
+
+def _all_same(column: list[Any]) -> bool:
+    return bool(column[0] == column[-1]) and column.count(column[0]) == len(column)
+
+
+@lru_cache(64)
+def _update(model: type[Model], names: tuple[str, ...], same: tuple[bool, ...]) -> str:
+    """Postgres's statement for rows that have the `same` value in some of the columns after the key.
+
+    Such a value is sent once and not in an array, whose elements cost each row something on both sides.
+    """
+    table, _, types = _writer(model, names, True)
+    key = names[0]
+    given = list(zip(names, types, (False, *same), strict=True))
+    arrays = ", ".join(f"${at}::{type_}[]" for at, (_, type_, alike) in enumerate(given, 1) if not alike)
+    written = ", ".join(f'"{name}"' for name, _, alike in given if not alike)
+    assignments = ", ".join(
+        f'"{name}" = ' + (f"${at}::{type_}" if alike else f'new."{name}"')
+        for at, (name, type_, alike) in enumerate(given[1:], 2)
+    )
+    return f'UPDATE {table} old SET {assignments} FROM unnest({arrays}) new({written}) WHERE old."{key}" = new."{key}"'
 
 
 @lru_cache(64)

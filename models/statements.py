@@ -4,7 +4,7 @@ Parameters are written `$1`, `$2`, …; on SQLite they become `?1`, `?2`, …, a
 """
 
 import datetime as dt
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from enum import Enum
 from typing import Any, TypeVar, cast
 from uuid import UUID
@@ -33,10 +33,10 @@ async def fetch(db: BaseDBAsyncClient, statement: str, *values: Any) -> list[dic
     return await db.execute_query_dict(*_for(db, statement, values))
 
 
-async def fetch_rows(db: BaseDBAsyncClient, statement: str, *values: Any) -> Sequence[Iterable[Any]]:
+async def fetch_rows(db: BaseDBAsyncClient, statement: str, *values: Any) -> Sequence[Sequence[Any]]:
     """The values of the rows that a statement gives, as the driver has them, in the order of their columns."""
     _, rows = await db.execute_query(*_for(db, statement, values))
-    return cast(Sequence[Iterable[Any]], rows)
+    return cast(Sequence[Sequence[Any]], rows)
 
 
 async def copy(db: BaseDBAsyncClient, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

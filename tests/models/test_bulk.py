@@ -49,6 +49,28 @@ async def test_only_the_rows_and_columns_named_are_updated() -> None:
     assert vars(found[2]) == vars(await rows.stored(other))
 
 
+@pytest.mark.parametrize("status", [EventStatus.SUCCEEDED, EventStatus.FAILED])
+async def test_what_is_the_same_in_all_rows_is_updated_like_what_differs(status: EventStatus) -> None:
+    events = [await rows.event(await rows.webhook()) for _ in range(3)]
+    now = await clock.now()
+    ended = EventStatus.SUCCEEDED
+    names = ("id", "status", "lease", "finished_at", "attempt_count")
+    written = [(e.id, status if at == 1 else ended, None, now, 7) for at, e in enumerate(events)]
+    await bulk.update_values(Event._meta.db, Event, names, written)
+    stored = [await rows.stored(event) for event in events]
+    assert [tuple(getattr(row, name) for name in names) for row in stored] == written
+    await bulk.update_values(Event._meta.db, Event, ("id", "lease"), [(events[0].id, now_lease := new_key())])
+    assert [(await rows.stored(event)).lease for event in events] == [now_lease, None, None]
+
+
+async def test_json_may_be_text_already() -> None:
+    event = await rows.event(await rows.webhook())
+    now, text = await clock.now(), '{"body":"ü\\n","headers":[["A","b"]]}'
+    row = (new_key(), event.id, event.webhook_id, 1, now, 5, OutcomeName.BLOCKED, None, text)
+    await bulk.insert_values(Attempt._meta.db, Attempt, NAMES, [row], json_as_text=True)
+    assert (await Attempt.get(id=row[0])).request == {"body": "ü\n", "headers": [["A", "b"]]}
+
+
 async def test_nothing_writes_nothing() -> None:
     await bulk.insert_values(Attempt._meta.db, Attempt, NAMES, [])
     await bulk.update_values(Event._meta.db, Event, ("id", "status"), [])
