@@ -9,8 +9,8 @@ failures are TemplateErrors, with line and column.
     environment  tags, and what a name means           functions  the filters that are ours
     hardening    checkpoints, bounded ranges           limits     the caps, and the meter of a render
     straight     the expressions that most are         problems   python-liquid's errors → TemplateError
-    compiled     Template, Condition, cache            fields     the names that a model has
-    checks       what is certainly wrong
+    loops        the loops that most are               fields     the names that a model has
+    compiled     Template, Condition, cache            checks     what is certainly wrong
 """
 
 from .checks import check_condition, check_template, unknown_paths

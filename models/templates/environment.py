@@ -5,13 +5,13 @@ Tags are an allow-list: nothing reads files, and there is no autoescape. A name 
 is missing today must not fail a webhook that is right.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TextIO
 
 from liquid import Environment as BaseEnvironment
 from liquid import FalsyStrictUndefined, RenderContext, Token
 from liquid.builtin import content, illegal, output
+from liquid.builtin.expressions import FilteredExpression
 from liquid.builtin.tags import (
     assign_tag,
     capture_tag,
@@ -31,6 +31,7 @@ from liquid.undefined import UNDEFINED
 from liquid.utils import ReadOnlyChainMap
 
 from .limits import MAX_OUTPUT_BYTES, LimitReached, Meter
+from .loops import LoopTag
 from .problems import quote
 from .values import path_text, text_of
 
@@ -61,10 +62,14 @@ class Buffer:
 
 
 class Names(ReadOnlyChainMap):
-    """The names of a render, innermost first."""
+    """The names of a render, innermost first in `maps`."""
+
+    def __init__(self, *maps: Mapping[str, object]) -> None:
+        super().__init__(*maps)
+        self.maps = self._maps
 
     def __getitem__(self, key: str) -> object:
-        for names in self._maps:
+        for names in self.maps:
             if key in names:  # most are not in the first one, and an exception costs more than looking twice
                 return names[key]
         raise KeyError(key)
@@ -74,6 +79,7 @@ class Context(RenderContext):
     """The state of one render: its names, its meter, and the token it stands at."""
 
     __slots__ = ("meter", "token")
+    scope: Names
 
     def __init__(self, template: BoundTemplate, scope: Mapping[str, object]) -> None:
         super().__init__(template, globals=scope)
@@ -101,16 +107,15 @@ class Context(RenderContext):
             return self.env.undefined(name, hint=f"{name} is not defined", token=token)
         return value
 
-    @contextmanager
-    def loop(self, namespace: Mapping[str, object], forloop: ForLoop) -> Iterator[RenderContext]:  # type: ignore[override]  # there are no table rows
-        """Know the names of a loop while it runs; how deep loops are and how often they run is counted elsewhere."""
+    def enter_loop(self, names: Mapping[str, object], forloop: ForLoop) -> None:
+        """Know the names of a loop; how deep loops are and how often they run is counted elsewhere."""
         self.loops.append(forloop)
-        self.scope.push(namespace)
-        try:
-            yield self
-        finally:
-            self.scope.pop()
-            self.loops.pop()
+        self.scope.push(names)
+
+    def leave_loop(self) -> None:
+        """Know them no more."""
+        self.scope.pop()
+        self.loops.pop()
 
     def parentloop(self) -> object:
         """Return the loop around the one that begins."""
@@ -138,7 +143,13 @@ class PrintNode(output.OutputNode):
 
     def render_to_output(self, context: Context, buffer: TextIO) -> int:  # type: ignore[override]  # there is no other
         """Write the value."""
-        value = self.expression.evaluate(context)
+        expression = self.expression
+        if type(expression) is FilteredExpression:
+            value = expression.left.evaluate(context)
+            for one in expression.filters or ():
+                value = one.evaluate(value, context)
+        else:
+            value = expression.evaluate(context)
         if type(value) is str:  # most are, and need no time that is worth looking at the clock
             return buffer.write(value)
         written = buffer.write(text_of(value))
@@ -190,7 +201,7 @@ class Environment(BaseEnvironment):
             _Cycle,
             decrement_tag.DecrementTag,
             _Echo,
-            for_tag.ForTag,
+            LoopTag,
             if_tag.IfTag,
             ifchanged_tag.IfChangedTag,
             increment_tag.IncrementTag,

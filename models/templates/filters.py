@@ -45,13 +45,13 @@ class Filter:
     ) -> object:
         """Return the filtered value for arguments that are no misuse; raises Refusal, UndefinedError."""
         if self.name != "default":
-            for one in (value, *arguments):
+            for one in (value, *arguments) if arguments else (value,):
                 if type(one) is FalsyStrictUndefined:  # isinstance would ask an abstract class
                     raise UndefinedError(one.hint, token=one.token)
         left, rest, reading = self._take(value, arguments)
         meter.work(reading)
         try:
-            result = self._run(left, *rest, **named)
+            result = self._run(left, *rest, **named) if rest or named else self._run(left)
         except (Refusal, UndefinedError):
             raise
         except FilterArgumentError as error:
@@ -59,7 +59,7 @@ class Filter:
             raise BadArgument(f"'{self.name}' does not accept {given}") from error
         except Exception as error:
             raise Refusal(f"'{self.name}' cannot work with this value") from error
-        meter.work(_cost(self.name, result))
+        meter.work(len(result) if type(result) is str and len(result) <= MAX_TEXT else _cost(self.name, result))
         meter.tick()
         return result
 

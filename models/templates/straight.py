@@ -10,6 +10,7 @@ from liquid.builtin.expressions import FilteredExpression, KeywordArgument, Loop
 from .environment import Context
 from .filters import FILTERS
 from .limits import BadArgument, Refusal
+from .loops import Loop
 from .problems import unknown
 
 
@@ -29,8 +30,14 @@ class PlainPath(Path):
     def evaluate(self, context: Context) -> object:  # type: ignore[override]  # there is no other one
         """Return what the path leads to."""
         context.token = self.token
+        root = self._root
         try:
-            value = context.scope[self._root]
+            for names in context.scope.maps:
+                if root in names:
+                    value = names[root]
+                    break
+            else:
+                return super().evaluate(context)
             for name in self._names:
                 if type(value) is not dict:
                     return super().evaluate(context)
@@ -74,6 +81,8 @@ def straighten(expression: Expression) -> None:
     elif isinstance(expression, LoopExpression):
         expression.iterable = _plain(expression.iterable)
         expression.identifier = str(expression.identifier)  # which Python compares faster than an Identifier
+        if isinstance(expression, Loop):
+            expression.key = f"{expression.identifier}-{expression.iterable}"
 
 
 def _plain(expression: Expression) -> Expression:

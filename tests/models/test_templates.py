@@ -25,6 +25,7 @@ from ringback.models.templates import (
 )
 from ringback.models.templates.environment import ENVIRONMENT, Context
 from ringback.models.templates.filters import FILTERS
+from ringback.models.templates.functions import PRISTINE
 from ringback.models.templates.limits import MAX_PAUSE_MS, RENDER_BUDGET_MS, LimitReached, Meter, TimeUp
 from ringback.models.templates.problems import render_problem, syntax_problem
 
@@ -660,3 +661,23 @@ def test_a_loop_knows_the_one_around_it() -> None:
     assert render(loops) == "112233"
     outermost = "{% for a in item.tags %}{{ forloop.parentloop }}{% endfor %}"
     assert said(failure(lambda: render(outermost)))[0] == "'parentloop' is undefined"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% for t in tags %}{{ forloop.index }}{{ forloop.last }}{{ t }} {% endfor %}{{ t | default: '-' }}",
+        "{% for t in tags limit: 2 %}{{ t }}{% endfor %}|{% for t in tags offset: continue %}{{ t }}{% endfor %}",
+        "{% for t in tags %}{{ t }}{% endfor %}|{% for t in tags offset: continue %}{{ t }}{% else %}none{% endfor %}",
+        "{% for t in tags reversed limit: 2 offset: 1 %}{{ t }}{{ forloop.length }}{% endfor %}",
+        "{% for t in tags %}{% for t in (1..2) %}{{ t }}{{ forloop.parentloop.index }}{% endfor %}{{ t }}{% endfor %}",
+        "{% for t in tags %}{% if t == 'b' %}{% continue %}{% endif %}{{ t }}{% break %}{% endfor %}{{ tags.size }}",
+        "{% for p in map %}{{ p[0] }}={{ p[1] }}{% endfor %}{% for c in word %}{{ c }};{% endfor %}",
+        "{% for n in none %}x{% else %}{{ word }}{% endfor %}{% for n in empty %}x{% endfor %}",
+        "{% for t in tags %} {% assign last = t %} {% endfor %}{{ last }}",
+        "{% for t in tags %}{% capture x %}{{ t }}{{ t }}{% endcapture %}{% cycle 'a', 'b' %}{{ x }}{% endfor %}",
+    ],
+)
+def test_loops_run_as_in_python_liquid(source: str) -> None:
+    names = {"tags": ["a", "b", "c"], "map": {"k": 1, "l": 2}, "word": "word", "none": None, "empty": []}
+    assert compile_template(source).render(names) == PRISTINE.from_string(source).render(**names)
