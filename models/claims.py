@@ -159,16 +159,49 @@ async def claim(
     `bound` is how many attempts a webhook may have under way that has no bound of its own. What somebody else took
     meanwhile is left out. An event's next attempt is moved to the moment that its webhook's rate gives it.
     """
+    leased = [(new_lease(), batch) for batch in batches if batch]
+    ends = now + dt.timedelta(seconds=lease_seconds)
+    if on_postgres(Event._meta.db):
+        return await _claim_on_postgres(leased, now, bound, ends)
     async with in_transaction() as db:
-        found = await limits.lock(db, {d.webhook_id for batch in batches for d in batch}, bound)
-        granted, left = _granted((d for batch in batches for d in batch), found, now)
+        found = await limits.read({d.webhook_id for _, batch in leased for d in batch}, bound, db)
+        granted, left = _granted((d for _, batch in leased for d in batch), found, now)
         slots = {key: after.last_slot_at for key, after in left.items() if after.last_slot_at is not None}
         given = {key: slot for key, slot in slots.items() if slot != found[key].last_slot_at}
         if given:
             await limits.save_slots(db, given)
-        may = [[granted[d.event_id] for d in batch if d.event_id in granted] for batch in batches]
-        ends = now + dt.timedelta(seconds=lease_seconds)
-        return Claimed(await _take(db, [(new_lease(), batch) for batch in may if batch], ends), left)
+        may = [(lease, [granted[d.event_id] for d in batch if d.event_id in granted]) for lease, batch in leased]
+        return Claimed(await _take(db, may, ends), left)
+
+
+async def _claim_on_postgres(
+    leased: Sequence[tuple[UUID, Sequence[Due]]], now: dt.datetime, bound: int, ends: dt.datetime
+) -> Claimed:
+    """The same by one statement (migration 0015), which waits for nobody: what others are claiming is left out."""
+    numbers: dict[UUID, int] = {}
+    wanted = [
+        (due.event_id, numbers.setdefault(due.webhook_id, len(numbers) + 1), lease, due.next_attempt_at)
+        for lease, batch in leased
+        for due in batch
+    ]
+    if not wanted:
+        return Claimed([])
+    until = now + dt.timedelta(seconds=limits.AHEAD_SECONDS)
+    arrays = map(list, zip(*wanted, strict=True))
+    ((claimed, claimed_at, *left),) = await fetch_rows(
+        Event._meta.db, _CLAIM, list(numbers), bound, *arrays, now, until, ends
+    )
+    moments = dict(zip(claimed or (), claimed_at or (), strict=True))
+    kept = ((lease, [_at(moments[d.event_id], d) for d in batch if d.event_id in moments]) for lease, batch in leased)
+    found = zip(numbers, *left, strict=True)
+    return Claimed(
+        [(lease, batch) for lease, batch in kept if batch],
+        {key: Limits(room, step, slot) for key, room, step, slot in found if room is not None},
+    )
+
+
+def _at(moment: dt.datetime, due: Due) -> Due:
+    return due if moment == due.next_attempt_at else due._replace(next_attempt_at=moment)
 
 
 def _granted(
@@ -185,24 +218,17 @@ def _granted(
         given = limits.grant(found[key], [d.next_attempt_at for d in events], now)
         left[key] = given.left
         for due, moment in zip(events, given.moments, strict=False):
-            granted[due.event_id] = due if moment == due.next_attempt_at else due._replace(next_attempt_at=moment)
+            granted[due.event_id] = _at(moment, due)
     return granted, left
 
 
 async def _take(
     db: BaseDBAsyncClient, leased: Sequence[tuple[UUID, Sequence[Due]]], ends: dt.datetime
 ) -> list[tuple[UUID, list[Due]]]:
-    """Waits for nobody: what another process is claiming at the moment is skipped."""
-    rows = [(d.event_id, lease, d.next_attempt_at) for lease, batch in leased for d in batch]
-    if not rows:
-        return []
-    if on_postgres(db):
-        mine = {key for (key,) in await fetch_rows(db, _CLAIM, *map(list, zip(*rows, strict=True)), ends)}
-    else:
-        mine = set()
-        for lease, batch in leased:
-            moments = orjson.dumps({str(d.event_id): str(d.next_attempt_at) for d in batch}).decode()
-            mine |= {UUID(key) for (key,) in await fetch_rows(db, _CLAIM_ON_SQLITE, moments, lease, ends)}
+    mine = set()
+    for lease, batch in leased:
+        moments = orjson.dumps({str(d.event_id): str(d.next_attempt_at) for d in batch}).decode()
+        mine |= {UUID(key) for (key,) in await fetch_rows(db, _CLAIM_ON_SQLITE, moments, lease, ends)}
     kept = ((lease, [d for d in batch if d.event_id in mine]) for lease, batch in leased)
     return [(lease, batch) for lease, batch in kept if batch]
 
@@ -245,21 +271,7 @@ _BY_WEBHOOK_ON_SQLITE = f"""
 FROM walk JOIN ringback_event found ON found.id IN (SELECT event.id {_OF_THE_WALKED})
 WHERE walk.webhook_id IS NOT NULL AND {{walk_not_held}} LIMIT $2
 """
-# LATERAL: each event is looked up by its key, whatever Postgres believes of how many wait; right after a burst it knows
-# only of few, and would rather read all that wait. For the same reason it is written where it was found, at its ctid.
-# What was changed at this very moment is there no longer: it can be claimed the next time.
-_CLAIM = f"""
-WITH free AS (
-    SELECT found.id, found.ctid, wanted.lease, wanted.moment
-    FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) wanted(id, lease, moment), LATERAL (
-        SELECT event.id, event.ctid FROM ringback_event event
-        WHERE event.id = wanted.id AND {WAITS} AND event.lease IS NULL
-        FOR UPDATE SKIP LOCKED
-    ) found
-)
-UPDATE ringback_event event SET lease = free.lease, lease_begun_at = NULL, due_at = $4, next_attempt_at = free.moment
-FROM free WHERE event.ctid = ANY(ARRAY(SELECT ctid FROM free)) AND event.id = free.id RETURNING event.id
-"""
+_CLAIM = "SELECT * FROM ringback_claim($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 #: The plus keeps SQLite from looking through all events of a status.
 _CLAIM_ON_SQLITE = f"""
 UPDATE ringback_event SET lease = $2, lease_begun_at = NULL, due_at = $3, next_attempt_at = wanted.value

@@ -1,7 +1,8 @@
 """What a webhook's limits let go: a bound on the attempts under way, and a rate. They hold across all workers.
 
 Who claims events for a webhook locks its row, counts what is leased and takes what is left, so two workers never share
-the same room. Leases that wait for their moment count as well as those being sent: the bound errs to fewer.
+the same room; on Postgres a function of the database does all of that (migration 0015), and grants as `grant` does.
+Leases that wait for their moment count as well as those being sent: the bound errs to fewer.
 
 The rate is the generic cell rate algorithm (ITU-T I.371, annex A) without a burst: each attempt is given a slot, which
 is the former one and an interval, by the database's clock. The row keeps the last slot, not the next, so a limit that
@@ -18,7 +19,7 @@ from uuid import UUID
 from tortoise.backends.base.client import BaseDBAsyncClient
 
 from ringback.models.event import Event
-from ringback.models.statements import among, execute, fetch, key_of, many, moment_of, on_postgres
+from ringback.models.statements import among, fetch, key_of, many, moment_of
 
 #: How far ahead of its moment an event is claimed, in seconds; the worker awaits the rest.
 AHEAD_SECONDS = 0.5
@@ -71,42 +72,23 @@ def free_at(limits: Limits, now: dt.datetime) -> dt.datetime:
     return limits.last_slot_at + limits.interval - dt.timedelta(seconds=FREE_SECONDS)
 
 
-async def read(webhook_ids: Collection[UUID], bound: int) -> dict[UUID, Limits]:
+async def read(webhook_ids: Collection[UUID], bound: int, db: BaseDBAsyncClient | None = None) -> dict[UUID, Limits]:
     """The limits of these webhooks; `bound` is that of webhooks without one of their own."""
-    return await _read(Event._meta.db, webhook_ids, bound, "")
-
-
-async def lock(db: BaseDBAsyncClient, webhook_ids: Collection[UUID], bound: int) -> dict[UUID, Limits]:
-    """The same, and nobody else claims for these webhooks until the transaction ends.
-
-    Those for which somebody else is claiming at this moment are left out.
-    """
-    return await _read(db, webhook_ids, bound, "FOR NO KEY UPDATE SKIP LOCKED" if on_postgres(db) else "")
-
-
-async def save_slots(db: BaseDBAsyncClient, slots: Mapping[UUID, dt.datetime]) -> None:
-    """Keep the last slot that was given to each of these webhooks."""
-    if on_postgres(db):
-        await execute(db, _SAVE_SLOTS, list(slots), list(slots.values()))
-    else:
-        values = [[str(slot), str(key)] for key, slot in slots.items()]
-        await db.execute_many("UPDATE ringback_webhook SET last_slot_at = ? WHERE id = ?", values)
-
-
-async def _read(db: BaseDBAsyncClient, webhook_ids: Collection[UUID], bound: int, lock: str) -> dict[UUID, Limits]:
+    db = db or Event._meta.db
     keys = many(db, webhook_ids)
-    rows = await fetch(db, f"{_LIMITS} WHERE {among(db, 'id', 1)} {lock}", keys)
-    # A statement of its own: it must see what those have committed who held the lock before.
+    rows = await fetch(db, f"{_LIMITS} WHERE {among(db, 'id', 1)}", keys)
     counts = await fetch(db, _UNDER_WAY.format(among(db, "webhook_id", 1)), keys)
     under_way = {key_of(row["webhook_id"]): row["events"] for row in counts}
     limits = ((key_of(row["id"]), row) for row in rows)
     return {key: _limits(row, under_way.get(key, 0), bound) for key, row in limits}
 
 
-_SAVE_SLOTS = """
-UPDATE ringback_webhook webhook SET last_slot_at = given.slot
-FROM unnest($1::uuid[], $2::timestamptz[]) given(id, slot) WHERE webhook.id = given.id
-"""
+async def save_slots(db: BaseDBAsyncClient, slots: Mapping[UUID, dt.datetime]) -> None:
+    """Keep the last slot that was given to each of these webhooks, on SQLite: a claim on Postgres does so itself."""
+    values = [[str(slot), str(key)] for key, slot in slots.items()]
+    await db.execute_many("UPDATE ringback_webhook SET last_slot_at = ? WHERE id = ?", values)
+
+
 _LIMITS = "SELECT id, max_concurrency, rate_limit_per_second, last_slot_at FROM ringback_webhook"
 _UNDER_WAY = """
 SELECT webhook_id, count(*) AS events FROM ringback_event

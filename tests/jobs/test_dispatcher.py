@@ -3,11 +3,12 @@
 import asyncio
 import datetime as dt
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from uuid import UUID, uuid4
 
 import pytest
 import pytest_asyncio
+from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
 from ringback.jobs import dispatcher as dispatching
@@ -17,7 +18,7 @@ from ringback.jobs.recorder import Recorder, Result, write
 from ringback.models import claims, clock, limits, statements
 from ringback.models.claims import Due
 from ringback.models.event import Event
-from ringback.models.limits import AHEAD_SECONDS, Limits
+from ringback.models.limits import AHEAD_SECONDS
 from ringback.models.states import EventStatus
 from ringback.models.wakeups import Topic, wakeups
 from ringback.models.webhook import Webhook
@@ -412,10 +413,15 @@ async def test_what_is_recorded_frees_room_under_the_bound(handed: Handed, recor
 async def test_who_is_told_of_a_record_need_not_read_the_limits(
     handed: Handed, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def read(*_: object) -> dict[UUID, limits.Limits]:
-        raise AssertionError("read")
+    read = limits.read
 
-    monkeypatch.setattr(limits, "read", read)
+    async def within_a_claim(
+        webhook_ids: Collection[UUID], bound: int, db: BaseDBAsyncClient | None = None
+    ) -> dict[UUID, limits.Limits]:
+        assert db is not None
+        return await read(webhook_ids, bound, db)
+
+    monkeypatch.setattr(limits, "read", within_a_claim)
     webhook = await rows.webhook()
     events = [await rows.event(webhook, due_in=n / 100 - 10) for n in range(3)]
     made = Dispatcher(handed, recorder, bound=1)
@@ -482,18 +488,28 @@ async def test_while_limits_hold_all_it_sleeps_and_looks_when_the_rate_has_half_
     assert len(handed.events) >= 8
 
 
+@pytest.mark.on_postgres
 async def test_a_webhook_that_another_process_claims_for_is_looked_at_again_soon(
-    handed: Handed, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+    handed: Handed, recorder: Recorder
 ) -> None:
-    async def locked(*_: object) -> dict[UUID, Limits]:
-        return {}
-
-    event = await rows.event(await rows.webhook())
+    webhook = await rows.webhook()
+    event = await rows.event(webhook)
     made = Dispatcher(handed, recorder)
-    with monkeypatch.context() as patched:
-        patched.setattr(limits, "lock", locked)
+    locked, looked = asyncio.Event(), asyncio.Event()
+
+    async def another() -> None:
+        async with in_transaction() as db:
+            await statements.lock(db, Webhook, id=webhook.id)
+            locked.set()
+            await looked.wait()
+
+    claiming = asyncio.create_task(another())
+    async with asyncio.timeout(5):
+        await locked.wait()
         assert await made._round() == dispatching.CONTENTION_SECONDS
-        assert handed.events == []
+    assert handed.events == []
+    looked.set()
+    await claiming
     assert await made._round() == 0
     assert handed.events == [event.id]
 
