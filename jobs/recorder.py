@@ -239,20 +239,7 @@ class _Recorded(NamedTuple):
 
 def _recorded(event: Event | Begun, webhook: _Schedule, result: Result) -> _Recorded:
     stopped = event.status.ended or webhook.is_deleted or (not webhook.is_active and not event.is_test)
-    progress = after_attempt(
-        Progress(
-            event.status,
-            event.attempt_count,
-            event.attempts_before_round,
-            event.abandoned_in_a_row,
-            event.max_attempts,
-            finished_at=event.finished_at,
-        ),
-        result.outcome,
-        result.ended_at,
-        webhook.delays,
-        stopped=stopped,
-    )
+    progress = after_attempt(event, result.outcome, result.ended_at, webhook.delays, stopped=stopped)
     return _Recorded(event, result, progress, new_key_at(result.started_at), event.attempt_count + 1)
 
 

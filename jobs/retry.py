@@ -2,7 +2,7 @@
 
 import datetime as dt
 from email.utils import parsedate_to_datetime
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from ringback.jobs.outcomes import Abandoned, Delivered, Outcome
 from ringback.models.states import EventStatus
@@ -19,6 +19,30 @@ MAX_RETRY_AFTER_SECONDS = 7 * 24 * 3600
 _Counts: TypeAlias = tuple[int, int, int, int]
 
 
+class Standing(Protocol):
+    """An event as far as it decides about what becomes of it; a `Progress` is one, too."""
+
+    @property
+    def status(self) -> EventStatus:
+        """Where it stands."""
+
+    @property
+    def attempt_count(self) -> int:
+        """The attempts on record."""
+
+    @property
+    def attempts_before_round(self) -> int:
+        """Those of them that the present round of the schedule does not count."""
+
+    @property
+    def abandoned_in_a_row(self) -> int:
+        """The last of them that were abandoned."""
+
+    @property
+    def finished_at(self) -> dt.datetime | None:
+        """When it ended."""
+
+
 class Progress(NamedTuple):
     """Where an event stands. The number of the attempt to come is `attempt_count + 1`."""
 
@@ -32,7 +56,7 @@ class Progress(NamedTuple):
 
 
 def after_attempt(
-    progress: Progress, outcome: Outcome, ended_at: dt.datetime, delays: tuple[int, ...], *, stopped: bool
+    former: Standing, outcome: Outcome, ended_at: dt.datetime, delays: tuple[int, ...], *, stopped: bool
 ) -> Progress:
     """What becomes of an event whose attempt ended at `ended_at` with `outcome`.
 
@@ -41,16 +65,16 @@ def after_attempt(
     whatever the attempt brought: the attempt is on record beside it.
     """
     if isinstance(outcome, Abandoned):
-        return _after_abandoned(progress, ended_at, delays, stopped=stopped)
-    number, before = progress.attempt_count + 1, progress.attempts_before_round
+        return _after_abandoned(former, ended_at, delays, stopped=stopped)
+    number, before = former.attempt_count + 1, former.attempts_before_round
     used = number - before
     counts = (number, before, 0, before + max(len(delays), used))
     if isinstance(outcome, Delivered):
-        return _ended(progress, counts, EventStatus.SUCCEEDED, ended_at)
+        return _ended(former, counts, EventStatus.SUCCEEDED, ended_at)
     if stopped:
-        return _ended(progress, counts, EventStatus.CANCELLED, ended_at)
+        return _ended(former, counts, EventStatus.CANCELLED, ended_at)
     if used >= len(delays):
-        return _ended(progress, counts, EventStatus.FAILED, ended_at)
+        return _ended(former, counts, EventStatus.FAILED, ended_at)
     wait = max(float(delays[used]), retry_after_seconds(outcome, ended_at))
     return _waiting(counts, ended_at, wait)
 
@@ -70,19 +94,19 @@ def retry_after_seconds(outcome: Outcome, now: dt.datetime) -> float:
     return min(max((moment - now).total_seconds(), 0.0), float(MAX_RETRY_AFTER_SECONDS))
 
 
-def _after_abandoned(progress: Progress, now: dt.datetime, delays: tuple[int, ...], *, stopped: bool) -> Progress:
+def _after_abandoned(former: Standing, now: dt.datetime, delays: tuple[int, ...], *, stopped: bool) -> Progress:
     """An abandoned attempt does not use up the schedule: the round begins one number later."""
-    before = progress.attempts_before_round + 1
-    in_a_row = progress.abandoned_in_a_row + 1
-    counts = (progress.attempt_count + 1, before, in_a_row, before + len(delays))
+    before = former.attempts_before_round + 1
+    in_a_row = former.abandoned_in_a_row + 1
+    counts = (former.attempt_count + 1, before, in_a_row, before + len(delays))
     if stopped:
-        return _ended(progress, counts, EventStatus.CANCELLED, now)
+        return _ended(former, counts, EventStatus.CANCELLED, now)
     if in_a_row >= MAX_ABANDONED_IN_A_ROW:
-        return _ended(progress, counts, EventStatus.FAILED, now)
+        return _ended(former, counts, EventStatus.FAILED, now)
     return _waiting(counts, now, ABANDONED_DELAYS_SECONDS[min(in_a_row, len(ABANDONED_DELAYS_SECONDS)) - 1])
 
 
-def _ended(former: Progress, counts: _Counts, status: EventStatus, at: dt.datetime | None) -> Progress:
+def _ended(former: Standing, counts: _Counts, status: EventStatus, at: dt.datetime | None) -> Progress:
     if former.status.ended:  # cancelled while the attempt was under way: that is how, and when, it ended
         status, at = former.status, former.finished_at
     return Progress(status, *counts, None, at)
