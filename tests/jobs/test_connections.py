@@ -157,6 +157,60 @@ async def test_says_whether_it_can_serve_another_request(
         assert exchange.is_reusable() is reusable
 
 
+def one_by_one(*answers: bytes) -> Server:
+    """Return a server that gives these answers on one connection, a moment between the parts of each."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for answer in answers:
+            await server.read_request(reader)
+            for part in answer.split(b"~"):
+                writer.write(part)
+                await writer.drain()
+                await asyncio.sleep(0.02)
+
+    server = Server(handle)
+    return server
+
+
+async def test_an_answer_that_is_the_same_again_means_the_same(pool: Pool) -> None:
+    other = plain("202 Accepted", b"later", b"X: y")
+    answers = (OK, OK, other, OK, OK, b"HTTP/1.1 200 OK~" + OK[15:], OK, other, other)
+    async with one_by_one(*answers).running() as server:
+        exchange = await pool.connect(server.url)
+        for answer in answers:
+            await exchange.ask("GET", REQUEST, None)
+            status, headers, body = (202, [("Content-Length", "5"), ("X", "y")], b"later")
+            if answer != other:
+                status, headers, body = (200, [("Content-Length", "2")], b"ok")
+            assert (exchange.status, exchange.headers, exchange.body) == (status, headers, body)
+            assert exchange.is_reusable()
+
+
+async def test_the_same_bytes_mean_something_else_after_head(pool: Pool) -> None:
+    async with one_by_one(OK, OK).running() as server:
+        exchange = await asked(pool, server.url)
+        await exchange.ask("HEAD", REQUEST, None)
+        assert (exchange.status, exchange.body, exchange.is_reusable()) == (200, b"", False)
+
+
+async def test_what_follows_an_answer_that_is_the_same_again_ends_the_connection(pool: Pool) -> None:
+    async with one_by_one(OK, OK + b"~HTTP/1.1 500 Error", OK).running() as server:
+        exchange = await asked(pool, server.url)
+        await exchange.ask("GET", REQUEST, None)
+        assert (exchange.status, exchange.body) == (200, b"ok")
+        await asyncio.sleep(0.1)
+        assert not exchange.is_reusable()
+
+
+async def test_an_answer_that_ends_with_the_connection_is_never_taken_for_a_whole_one(pool: Pool) -> None:
+    endless = b"HTTP/1.1 200 OK\r\n\r\nok"
+    async with one_by_one(OK, endless).running() as server:
+        exchange = await asked(pool, server.url)
+        await exchange.ask("GET", REQUEST, None)
+        assert (exchange.status, exchange.headers, exchange.body) == (200, [], b"ok")
+        assert not exchange.is_reusable()
+
+
 async def test_an_answer_that_comes_before_the_request_was_read_ends_the_connection(pool: Pool) -> None:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

@@ -628,6 +628,20 @@ async def test_a_kept_connection_is_used_again(sender: Sender) -> None:
     assert (len(server.requests), server.connections) == (3, 1)
 
 
+async def test_an_endpoint_may_say_the_same_over_and_over(sender: Sender) -> None:
+    packed = gzip.compress(b"ok")
+    same = plain("200 OK", packed, b"Content-Encoding: gzip")
+    expected = Answer(200, (("Content-Length", str(len(packed))), ("Content-Encoding", "gzip")), b"ok")
+    async with answering(same, again=True).running() as server:
+        for _ in range(3):
+            sent = await deliver(sender, server.url)
+            assert sent.outcome == Delivered(expected)
+            await asyncio.sleep(SETTLE_SECONDS * 2)
+        unwanted = await sender.send(outgoing("POST", server.url), timeout_seconds=5, accepts=lambda _: False)
+    assert server.connections == 1
+    assert unwanted.outcome == Rejected(expected, "The endpoint answered 200; only 200 counts as success.")
+
+
 @pytest.mark.parametrize("pause", [0.0, SETTLE_SECONDS / 4])
 async def test_an_endpoint_that_closes_without_saying_so_loses_no_request(sender: Sender, pause: float) -> None:
     # With aiohttp's own connector every second one of these is lost. Should the machine stand still between an answer
