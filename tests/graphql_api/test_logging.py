@@ -46,3 +46,24 @@ def test_a_line_tells_its_level_its_moment_and_what_was_raised() -> None:
         ("level", "error"),
         ("timestamp", "2025-11-24T16:20:34.000045Z"),
     ]
+
+
+_LIBRARY = """
+import logging
+from ringback.graphql_api.logging import configure
+configure("INFO")
+try:
+    1 / 0
+except ZeroDivisionError:
+    logging.getLogger("library").exception("failed %s", "here")
+logging.getLogger("library").info("unseen")
+"""
+
+
+def test_lines_of_libraries_are_like_our_own() -> None:
+    done = subprocess.run([sys.executable, "-c", _LIBRARY], capture_output=True, text=True, check=True)
+    (line,) = done.stderr.splitlines()
+    told = json.loads(line)
+    assert told.pop("exception").endswith("ZeroDivisionError: division by zero")
+    assert told.pop("timestamp").endswith("Z")
+    assert told == {"event": "failed here", "level": "error", "action": "library"}
