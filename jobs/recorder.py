@@ -19,9 +19,9 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.exceptions import DBConnectionError, OperationalError, TransactionManagementError
 from tortoise.transactions import in_transaction
 
+from ringback.jobs.kept import kept_request, kept_response
 from ringback.jobs.lines import stderr
-from ringback.jobs.masking import masked, masked_url
-from ringback.jobs.outcomes import Abandoned, Answer, Outcome
+from ringback.jobs.outcomes import Abandoned, Outcome
 from ringback.jobs.requests import OutgoingRequest
 from ringback.jobs.retry import Progress, after_attempt
 from ringback.models.beginning import Begun
@@ -295,7 +295,7 @@ def _state(one: _Recorded) -> tuple[Any, ...]:
 def _attempt(one: _Recorded) -> tuple[Any, ...]:
     event, result, _, attempt_id, number = one
     outcome = result.outcome
-    answer = outcome.answer
+    answer, request, sent = outcome.answer, result.request, result.headers_sent
     return (
         attempt_id,
         event.id,
@@ -306,28 +306,9 @@ def _attempt(one: _Recorded) -> tuple[Any, ...]:
         outcome.name,
         outcome.error,
         answer.status if answer is not None else None,
-        _kept_request(result.request, result.headers_sent),
-        _kept_response(answer) if answer is not None else None,
+        kept_request(request, sent) if request is not None and sent is not None else None,
+        kept_response(answer) if answer is not None else None,
     )
-
-
-def _kept_request(request: OutgoingRequest | None, headers_sent: tuple[tuple[str, str], ...] | None) -> str | None:
-    if request is None or headers_sent is None:
-        return None
-    body = request.body
-    kept = {
-        "method": request.method,
-        "url": masked_url(str(request.url)),
-        "headers": masked(headers_sent),
-        "body": None if body is None else body.decode("utf-8", "replace"),
-    }
-    return orjson.dumps(kept).decode()
-
-
-def _kept_response(answer: Answer) -> str:
-    _, headers, body, truncated = answer
-    text = body.decode("utf-8", "replace").replace("\x00", "\ufffd")
-    return orjson.dumps({"headers": headers, "body": text, "body_truncated": truncated}).decode()
 
 
 def _log_rows(one: _Recorded) -> list[tuple[Any, ...]]:
