@@ -314,19 +314,26 @@ def _attempt(one: _Recorded) -> tuple[Any, ...]:
 def _log_rows(one: _Recorded) -> list[tuple[Any, ...]]:
     """What people see in the live log: the attempt, then what follows from it."""
     event, result, progress, attempt_id, number = one
-    answer, why = result.outcome.answer, result.outcome.error
+    outcome, at, took = result.outcome, result.ended_at, result.duration_ms
     of = (event.webhook_id, event.id, attempt_id, event.model)
-    status = f" ({answer.status})" if answer is not None else ""
-    took = f" in {result.duration_ms} ms" if result.duration_ms is not None else ""
-    message = f"Attempt {number} of {progress.max_attempts}: {result.outcome.name}{status}{took}"
-    rows = [(result.ended_at, LogKind.ATTEMPT_FINISHED, f"{message}. {why}" if why else message, *of)]
+    answer, why = outcome.answer, outcome.error
+    message = (
+        f"Attempt {number} of {progress.max_attempts}: {outcome.name}"
+        f"{'' if answer is None else f' ({answer.status})'}"
+        f"{'' if took is None else f' in {took} ms'}{'' if why is None else f'. {why}'}"
+    )
+    rows = [(at, LogKind.ATTEMPT_FINISHED, message, *of)]
     if progress.next_attempt_at is not None:
         message = f"Attempt {number + 1} of {progress.max_attempts} due at {timestamp(progress.next_attempt_at)}"
-        rows.append((result.ended_at, LogKind.RETRY_SCHEDULED, message, *of))
-    elif progress.finished_at == result.ended_at:
-        message = f"{progress.status.capitalize()} after {number} attempt{'s' if number > 1 else ''}"
-        rows.append((result.ended_at, _ENDINGS[progress.status], message, *of))
+        rows.append((at, LogKind.RETRY_SCHEDULED, message, *of))
+    elif progress.finished_at == at:
+        rows.append((at, *_ending(progress.status, number), *of))
     return rows
+
+
+@lru_cache(256)
+def _ending(status: EventStatus, number: int) -> tuple[LogKind, str]:
+    return _ENDINGS[status], f"{status.capitalize()} after {number} attempt{'s' if number > 1 else ''}"
 
 
 def _say(recorded: Sequence[_Recorded]) -> None:
