@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from time import perf_counter, thread_time
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
@@ -63,11 +63,14 @@ class _Texts:
     def __init__(self, event: Begun, change: Told | None) -> None:
         self._event = event
         self._change = change
+        self._names: dict[str, object] | None = None
 
-    @cached_property
+    @property
     def names(self) -> dict[str, object]:
         """The root names."""
-        return scope(item_of(self._event, self._change), outbox.facts(self._event, self._change))
+        if self._names is None:
+            self._names = scope(item_of(self._event, self._change), outbox.facts(self._event, self._change))
+        return self._names
 
     def render(self, source: str) -> str:
         """A template's text; raises TemplateError."""

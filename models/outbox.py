@@ -275,13 +275,9 @@ def _holds(condition: str, change: NewChange, event: NewEvent) -> bool:
 
 def facts(event: Event | NewEvent | Begun, change: Change | NewChange | Told | None) -> EventFacts:
     """What templates know about an event as `event`."""
-    return EventFacts(
-        id=encode(Prefix.EVENT, event.id),
-        model=event.model,
-        action=event.action.lower(),
-        changed_fields=tuple(change.changed_fields) if change else (),
-        created_at=timestamp(event.created_at),
-    )
+    changed_fields = tuple(change.changed_fields) if change else ()
+    event_id = encode(Prefix.EVENT, event.id)
+    return EventFacts(event_id, event.model, event.action.lower(), changed_fields, timestamp(event.created_at))
 
 
 def _recorded(event: NewEvent) -> _Logged:

@@ -42,9 +42,9 @@ class Template:
             for node in self._bound.nodes:
                 context.token = node.token
                 node.render(context, output)
+            return buffer.getvalue()
         except Exception as error:
             raise render_problem(error, context.token) from error
-        return buffer.getvalue()
 
 
 class Condition:

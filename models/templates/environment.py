@@ -5,6 +5,7 @@ Tags are an allow-list: nothing reads files, and there is no autoescape. A name 
 is missing today must not fail a webhook that is right.
 """
 
+from collections import deque
 from collections.abc import Mapping
 from typing import TextIO
 
@@ -49,7 +50,6 @@ class Buffer:
     def write(self, text: str, /) -> int:
         """Append `text`; raises LimitReached when it does not fit."""
         length = len(text)
-        self._meter.work(length)
         self._room -= length if text.isascii() else len(text.encode())
         if self._room < 0:
             raise LimitReached(f"the text is larger than {MAX_OUTPUT_BYTES} bytes")
@@ -57,16 +57,17 @@ class Buffer:
         return length
 
     def getvalue(self) -> str:
-        """All that was written."""
-        return "".join(self._pieces)
+        """All that was written, which is counted as work now that it is whole; raises LimitReached."""
+        text = "".join(self._pieces)
+        self._meter.work(len(text))
+        return text
 
 
 class Names(ReadOnlyChainMap):
     """The names of a render, innermost first in `maps`."""
 
     def __init__(self, *maps: Mapping[str, object]) -> None:
-        super().__init__(*maps)
-        self.maps = self._maps
+        self.maps = self._maps = deque(maps)
 
     def __getitem__(self, key: str) -> object:
         for names in self.maps:
@@ -82,9 +83,18 @@ class Context(RenderContext):
     scope: Names
 
     def __init__(self, template: BoundTemplate, scope: Mapping[str, object]) -> None:
-        super().__init__(template, globals=scope)
+        # Not by python-liquid's own, which makes what only tags need that are not available here.
+        self.env = ENVIRONMENT
+        self.template = template
+        self.locals = {}
+        self.globals = scope
+        self.counters = {}
         # Without python-liquid's `now` and `today`, which no check of a template would know.
-        self.scope = Names(self.locals, self.globals, self.counters)
+        self.scope = Names(self.locals, scope, self.counters)
+        self.tag_namespace = {"cycles": {}, "ifchanged": "", "stopindex": {}}
+        self.loops = []
+        self.disabled_tags = _DISABLED
+        self.autoescape = False
         self.meter = Meter()
         self.token: Token | None = None
 
@@ -210,6 +220,7 @@ class Environment(BaseEnvironment):
             self.add_tag(tag)
 
 
+_DISABLED: list[str] = []
 _NO_LOOP = FalsyStrictUndefined("parentloop", token=None)
 
 ENVIRONMENT = Environment(undefined=FalsyStrictUndefined)

@@ -44,11 +44,16 @@ class Filter:
         self, meter: Meter, value: object, arguments: Sequence[object] = (), named: Mapping[str, object] = _NONE
     ) -> object:
         """Return the filtered value for arguments that are no misuse; raises Refusal, UndefinedError."""
-        if self.name != "default":
-            for one in (value, *arguments) if arguments else (value,):
-                if type(one) is FalsyStrictUndefined:  # isinstance would ask an abstract class
-                    raise UndefinedError(one.hint, token=one.token)
-        left, rest, reading = self._take(value, arguments)
+        left: object
+        rest: Sequence[object] = ()
+        if type(value) is str and not arguments and self._take is _take_text and len(value) <= MAX_TEXT:
+            left, reading = value, len(value)  # as it is nearly always
+        else:
+            if self.name != "default":
+                for one in (value, *arguments):
+                    if type(one) is FalsyStrictUndefined:  # isinstance would ask an abstract class
+                        raise UndefinedError(one.hint, token=one.token)
+            left, rest, reading = self._take(value, arguments)
         meter.work(reading)
         try:
             result = self._run(left, *rest, **named) if rest or named else self._run(left)

@@ -109,7 +109,7 @@ class Meter:
             raise LimitReached(f"the template runs through more than {MAX_STEPS} loop rounds and blocks")
 
     def work(self, characters: int) -> None:
-        """Count characters read or made; the clock is for whoever made them to look at."""
+        """Count characters read or made; the clock is for whoever reads or makes them to look at."""
         self._work += characters
         if self._work > MAX_WORK:
             raise LimitReached("the template handles too much text: do less in loops, or with shorter values")

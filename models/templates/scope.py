@@ -17,7 +17,7 @@ class EventFacts(NamedTuple):
 def scope(item: Mapping[str, object], event: EventFacts) -> dict[str, object]:
     """Return the root names `item` (the snapshot of the object) and `event`."""
     return {
-        "item": dict(item),
+        "item": item if type(item) is dict else dict(item),
         "event": {
             "id": event.id,
             "model": event.model,
