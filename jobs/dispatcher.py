@@ -73,8 +73,8 @@ class Dispatcher:
     """Claims events and hands batches to `enqueue`, each with its lease; `run` it as a task.
 
     `bound` is how many attempts a webhook may have under way that has no bound of its own. This process tells of each
-    attempt of its own by `finished`, and by `recorded` when its lease has ended too. `alone` says that it delivers all
-    of them; otherwise the database is asked which are still under way of those that `is_here` does not know.
+    attempt of its own by `finished`, and by `recorded` when it is on record. `alone` says that it delivers all of them;
+    otherwise the database is asked which are still under way of those that `is_here` does not know.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Dispatcher:
         self._held = claims.NOTHING_HELD
         self._short_of_places = False
         self._waits: dict[UUID, _Wait] = {}
-        #: Webhooks of which attempts have been recorded since the last look.
+        #: Webhooks of which attempts have ended, or been recorded, since the last look.
         self._freed: set[UUID] = set()
         self._retries_first = False
         #: Whether the last look was full of events that could not be claimed, and where the turn of webhooks is.
@@ -110,13 +110,15 @@ class Dispatcher:
 
     def finished(self, event_id: UUID) -> None:
         """Tell that an event is no longer under way, so that another one may be claimed."""
-        self._under_way.pop(event_id, None)
-        if self._short_of_places and not self._woken:
+        due = self._under_way.pop(event_id, None)
+        if due is not None:
+            self._freed.add(due[0].webhook_id)
+        if not self._woken and (self._short_of_places or (due is not None and due[0].webhook_id in self._waits)):
             self._woken = True
             self._wake()
 
     def recorded(self, webhook_id: UUID) -> None:
-        """Tell that an attempt is on record, so that its webhook's bound lets another one go; wakes nobody."""
+        """Tell that an attempt is on record, whoever claimed it; wakes nobody."""
         self._freed.add(webhook_id)
 
     async def run(self) -> None:
@@ -175,7 +177,7 @@ class Dispatcher:
         return await claims.due(until, limit, self._held)
 
     async def _claim(self, due: Sequence[Due], now: dt.datetime) -> list[tuple[UUID, list[Due]]]:
-        claimed = await claims.claim(batches(due), now, self._bound)
+        claimed = await claims.claim(batches(due), now, self._bound, ended=self._ended())
         self._know(claimed.limits, now)
         return claimed.batches
 
@@ -199,10 +201,14 @@ class Dispatcher:
         self._freed.clear()
         asked = [webhook_id for webhook_id in self._waits if self._ask_again_at(webhook_id) <= now]
         if asked:
-            found = await limits.read(asked, self._bound)
+            found = await limits.read(asked, self._bound, self._ended())
             for webhook_id in asked:
                 del self._waits[webhook_id]
             self._know(found, now)
+
+    def _ended(self) -> Mapping[UUID, UUID]:
+        """What has ended here and is not on record: the bounds do not count it, unless recording falls far behind."""
+        return self._recorder.unwritten(self._places)
 
     def _know(self, found: Mapping[UUID, Limits], now: dt.datetime) -> None:
         for webhook_id, of_webhook in found.items():

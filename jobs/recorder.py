@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -76,14 +77,15 @@ class Recorder:
     def __init__(self) -> None:
         self._waiting: deque[tuple[Result, Callable[[], None]]] = deque()
         self._came = asyncio.Event()
-        self._unwritten = 0
+        #: The leases of events whose results are not committed yet, those that came first before others.
+        self._unwritten: dict[UUID, UUID] = {}
         self._idle = asyncio.Event()
         self._idle.set()
 
     def put(self, result: Result, written: Callable[[], None]) -> None:
         """Have a result written; `written` is called when it is committed, or when its lease turned out to be lost."""
         self._waiting.append((result, written))
-        self._unwritten += 1
+        self._unwritten[result.event_id] = result.lease
         self._came.set()
         self._idle.clear()
 
@@ -112,11 +114,16 @@ class Recorder:
 
     async def _write_batch(self, batch: Sequence[tuple[Result, Callable[[], None]]]) -> None:
         await self._write([result for result, _ in batch])
-        for _, written in batch:
+        for result, written in batch:
+            if self._unwritten.get(result.event_id) == result.lease:
+                del self._unwritten[result.event_id]
             written()
-        self._unwritten -= len(batch)
         if not self._unwritten:
             self._idle.set()
+
+    def unwritten(self, most: int) -> dict[UUID, UUID]:
+        """Events whose attempts have ended and whose results are not committed yet, with their leases."""
+        return dict(islice(self._unwritten.items(), most))
 
     async def drain(self) -> None:
         """Wait until everything that came in is written."""

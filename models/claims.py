@@ -153,18 +153,20 @@ async def claim(
     now: dt.datetime,
     bound: int = DEFAULT_MAX_CONCURRENCY,
     lease_seconds: float = CLAIM_SECONDS,
+    ended: Mapping[UUID, UUID] = limits.NOTHING_ENDED,
 ) -> Claimed:
     """Take a lease of so many seconds for each batch, as far as the limits of its webhooks let go.
 
-    `bound` is how many attempts a webhook may have under way that has no bound of its own. What somebody else took
+    `bound` is how many attempts a webhook may have under way that has no bound of its own; those of `ended`, events
+    with their leases, are under way no more, although that is not on record yet. What somebody else took
     meanwhile is left out. An event's next attempt is moved to the moment that its webhook's rate gives it.
     """
     leased = [(new_lease(), batch) for batch in batches if batch]
     ends = now + dt.timedelta(seconds=lease_seconds)
     if on_postgres(Event._meta.db):
-        return await _claim_on_postgres(leased, now, bound, ends)
+        return await _claim_on_postgres(leased, now, bound, ends, ended)
     async with in_transaction() as db:
-        found = await limits.read({d.webhook_id for _, batch in leased for d in batch}, bound, db)
+        found = await limits.read({d.webhook_id for _, batch in leased for d in batch}, bound, ended, db)
         granted, left = _granted((d for _, batch in leased for d in batch), found, now)
         slots = {key: after.last_slot_at for key, after in left.items() if after.last_slot_at is not None}
         given = {key: slot for key, slot in slots.items() if slot != found[key].last_slot_at}
@@ -175,7 +177,11 @@ async def claim(
 
 
 async def _claim_on_postgres(
-    leased: Sequence[tuple[UUID, Sequence[Due]]], now: dt.datetime, bound: int, ends: dt.datetime
+    leased: Sequence[tuple[UUID, Sequence[Due]]],
+    now: dt.datetime,
+    bound: int,
+    ends: dt.datetime,
+    ended: Mapping[UUID, UUID],
 ) -> Claimed:
     """The same by one statement (migration 0015), which waits for nobody: what others are claiming is left out."""
     numbers: dict[UUID, int] = {}
@@ -187,9 +193,9 @@ async def _claim_on_postgres(
     if not wanted:
         return Claimed([])
     until = now + dt.timedelta(seconds=limits.AHEAD_SECONDS)
-    arrays = map(list, zip(*wanted, strict=True))
+    values = [list(numbers), bound, *map(list, zip(*wanted, strict=True)), now, until, ends]
     ((claimed, claimed_at, *left),) = await fetch_rows(
-        Event._meta.db, _CLAIM, list(numbers), bound, *arrays, now, until, ends
+        Event._meta.db, _CLAIM, *values, list(ended), list(ended.values())
     )
     moments = dict(zip(claimed or (), claimed_at or (), strict=True))
     kept = ((lease, [_at(moments[d.event_id], d) for d in batch if d.event_id in moments]) for lease, batch in leased)
@@ -271,7 +277,7 @@ _BY_WEBHOOK_ON_SQLITE = f"""
 FROM walk JOIN ringback_event found ON found.id IN (SELECT event.id {_OF_THE_WALKED})
 WHERE walk.webhook_id IS NOT NULL AND {{walk_not_held}} LIMIT $2
 """
-_CLAIM = "SELECT * FROM ringback_claim($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+_CLAIM = "SELECT * FROM ringback_claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 #: The plus keeps SQLite from looking through all events of a status.
 _CLAIM_ON_SQLITE = f"""
 UPDATE ringback_event SET lease = $2, lease_begun_at = NULL, due_at = $3, next_attempt_at = wanted.value

@@ -2,7 +2,8 @@
 
 Who claims events for a webhook locks its row, counts what is leased and takes what is left, so two workers never share
 the same room; on Postgres a function of the database does all of that (migration 0015), and grants as `grant` does.
-Leases that wait for their moment count as well as those being sent: the bound errs to fewer.
+Leases that wait for their moment count as well as those being sent: the bound errs to fewer. Those of attempts that the
+claiming process has seen end, and has not recorded yet, do not count.
 
 The rate is the generic cell rate algorithm (ITU-T I.371, annex A) without a burst: each attempt is given a slot, which
 is the former one and an interval, by the database's clock. The row keeps the last slot, not the next, so a limit that
@@ -13,18 +14,21 @@ a slot that nobody used is lost.
 import datetime as dt
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
+import orjson
 from tortoise.backends.base.client import BaseDBAsyncClient
 
 from ringback.models.event import Event
-from ringback.models.statements import among, fetch, key_of, many, moment_of
+from ringback.models.statements import among, fetch, key_of, many, moment_of, on_postgres
 
 #: How far ahead of its moment an event is claimed, in seconds; the worker awaits the rest.
 AHEAD_SECONDS = 0.5
 #: So much of that must be free of slots before a webhook is looked at again, in seconds: so that several go at once.
 FREE_SECONDS = AHEAD_SECONDS / 2
+NOTHING_ENDED: Mapping[UUID, UUID] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +76,21 @@ def free_at(limits: Limits, now: dt.datetime) -> dt.datetime:
     return limits.last_slot_at + limits.interval - dt.timedelta(seconds=FREE_SECONDS)
 
 
-async def read(webhook_ids: Collection[UUID], bound: int, db: BaseDBAsyncClient | None = None) -> dict[UUID, Limits]:
-    """The limits of these webhooks; `bound` is that of webhooks without one of their own."""
+async def read(
+    webhook_ids: Collection[UUID],
+    bound: int,
+    ended: Mapping[UUID, UUID] = NOTHING_ENDED,
+    db: BaseDBAsyncClient | None = None,
+) -> dict[UUID, Limits]:
+    """The limits of these webhooks; `bound` is that of webhooks without one of their own.
+
+    Attempts that have `ended` (events with their leases) are under way no more, although that is not on record yet.
+    """
     db = db or Event._meta.db
     keys = many(db, webhook_ids)
     rows = await fetch(db, f"{_LIMITS} WHERE {among(db, 'id', 1)}", keys)
-    counts = await fetch(db, _UNDER_WAY.format(among(db, "webhook_id", 1)), keys)
+    values = (list(ended), list(ended.values())) if on_postgres(db) else (_pairs(ended),)
+    counts = await fetch(db, _under_way(db), keys, *values)
     under_way = {key_of(row["webhook_id"]): row["events"] for row in counts}
     limits = ((key_of(row["id"]), row) for row in rows)
     return {key: _limits(row, under_way.get(key, 0), bound) for key, row in limits}
@@ -90,10 +103,20 @@ async def save_slots(db: BaseDBAsyncClient, slots: Mapping[UUID, dt.datetime]) -
 
 
 _LIMITS = "SELECT id, max_concurrency, rate_limit_per_second, last_slot_at FROM ringback_webhook"
-_UNDER_WAY = """
+
+
+def _under_way(db: BaseDBAsyncClient) -> str:
+    pairs = "unnest($2::uuid[], $3::uuid[])" if on_postgres(db) else "json_each($2)"
+    chosen = "*" if on_postgres(db) else "key, value"
+    return f"""
 SELECT webhook_id, count(*) AS events FROM ringback_event
-WHERE lease IS NOT NULL AND {} GROUP BY webhook_id
+WHERE lease IS NOT NULL AND {among(db, "webhook_id", 1)} AND (id, lease) NOT IN (SELECT {chosen} FROM {pairs})
+GROUP BY webhook_id
 """
+
+
+def _pairs(ended: Mapping[UUID, UUID]) -> str:
+    return orjson.dumps({str(key): str(lease) for key, lease in ended.items()}).decode()
 
 
 def _limits(row: Mapping[str, Any], under_way: int, bound: int) -> Limits:

@@ -1,7 +1,7 @@
 """Claiming on Postgres is one function: its steps must follow each other at once, and wait for no round trips.
 
-Who claims locks the webhooks, which nobody waits for, counts what is leased of them, takes what their limits leave, and
-leases it. It is `models.claims.claim` on SQLite, and `models.limits.grant`, statement by statement.
+Who claims locks the webhooks, which nobody waits for, counts what is leased of them but for what it has seen end, takes
+what their limits leave, and leases it. It is `models.claims.claim` on SQLite, and `models.limits.grant`, statement by statement.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ _CREATE = """
 CREATE FUNCTION ringback_claim(
     webhooks uuid[], bound integer,
     events uuid[], numbers integer[], leases uuid[], moments timestamptz[],
-    present timestamptz, slots_until timestamptz, ends timestamptz,
+    present timestamptz, slots_until timestamptz, ends timestamptz, ended uuid[], ended_leases uuid[],
     OUT claimed uuid[], OUT claimed_at timestamptz[], OUT rooms integer[], OUT steps interval[], OUT slots timestamptz[]
 ) LANGUAGE plpgsql AS $claim$
 DECLARE
@@ -48,7 +48,8 @@ BEGIN
         SELECT given.number, counted.events
         FROM (
             SELECT webhook_id, count(*)::integer AS events FROM ringback_event
-            WHERE lease IS NOT NULL AND webhook_id = ANY(webhooks) GROUP BY webhook_id
+            WHERE lease IS NOT NULL AND webhook_id = ANY(webhooks)
+            AND (id, lease) NOT IN (SELECT * FROM unnest(ended, ended_leases)) GROUP BY webhook_id
         ) counted JOIN unnest(webhooks) WITH ORDINALITY given(id, number) ON given.id = counted.webhook_id
     LOOP
         rooms[one.number] := rooms[one.number] - one.events;

@@ -12,6 +12,7 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
 from ringback.jobs import dispatcher as dispatching
+from ringback.jobs import recorder as recording
 from ringback.jobs.dispatcher import BATCH_EVENTS, Dispatcher, admitted, batches, in_turn
 from ringback.jobs.outcomes import Answer, Delivered
 from ringback.jobs.recorder import Recorder, Result, write
@@ -410,16 +411,16 @@ async def test_what_is_recorded_frees_room_under_the_bound(handed: Handed, recor
 
 
 @pytest.mark.usefixtures("database")
-async def test_who_is_told_of_a_record_need_not_read_the_limits(
+async def test_who_is_told_that_an_attempt_ended_need_not_read_the_limits(
     handed: Handed, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = limits.read
 
     async def within_a_claim(
-        webhook_ids: Collection[UUID], bound: int, db: BaseDBAsyncClient | None = None
+        webhook_ids: Collection[UUID], bound: int, ended: Mapping[UUID, UUID], db: BaseDBAsyncClient | None = None
     ) -> dict[UUID, limits.Limits]:
         assert db is not None
-        return await read(webhook_ids, bound, db)
+        return await read(webhook_ids, bound, ended, db)
 
     monkeypatch.setattr(limits, "read", within_a_claim)
     webhook = await rows.webhook()
@@ -428,12 +429,39 @@ async def test_who_is_told_of_a_record_need_not_read_the_limits(
     for _ in range(2):
         await made._round()
     assert handed.events == [events[0].id]
-    await record_all(handed, handed.events)
-    made.finished(events[0].id)
+    await record_all(handed, handed.events[:1])
     await made._round()
-    assert len(handed.events) == 1, "nobody said that it is on record"
+    assert len(handed.events) == 1, "nobody told it"
     made.recorded(webhook.id)
     await made._round()
+    assert len(handed.events) == 2
+    await record_all(handed, handed.events[1:2])
+    made.finished(handed.events[1])
+    await made._round()
+    assert handed.events == [e.id for e in events]
+
+
+@pytest.mark.usefixtures("database")
+async def test_what_has_ended_here_frees_room_before_it_is_on_record(
+    handed: Handed, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never = asyncio.Event()
+
+    async def held_up(results: Sequence[Result]) -> None:
+        await never.wait()
+
+    monkeypatch.setattr(recording, "write", held_up)
+    webhook = await rows.webhook()
+    events = [await rows.event(webhook, due_in=n / 100 - 10) for n in range(3)]
+    made = Dispatcher(handed, recorder, bound=1)
+    await made._round()
+    ((lease, (first,)),) = handed.batches
+    now = await clock.now()
+    delivered = Delivered(Answer(200, (), b""))
+    recorder.put(Result(first, lease, delivered, started_at=now, ended_at=now, duration_ms=1), lambda: None)
+    made.finished(first)
+    for _ in range(2):
+        await made._round()
     assert handed.events == [e.id for e in events[:2]]
 
 

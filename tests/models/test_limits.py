@@ -2,8 +2,8 @@
 
 import asyncio
 import datetime as dt
-from collections.abc import Sequence
-from uuid import UUID
+from collections.abc import Mapping, Sequence
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -89,10 +89,10 @@ async def waiting(of: Webhook, events: int, **fields: object) -> list[Event]:
     return [await rows.event(of, due_in=-60 + number / 100, **fields) for number in range(events)]
 
 
-async def claim_all(bound: int = 50) -> Claimed:
+async def claim_all(bound: int = 50, ended: Mapping[UUID, UUID] = limits.NOTHING_ENDED) -> Claimed:
     now = await clock.now()
     firsts, retries = await claims.due(now, 1_000)
-    return await claims.claim([[*firsts, *retries]], now, bound)
+    return await claims.claim([[*firsts, *retries]], now, bound, ended=ended)
 
 
 def events_of(claimed: Claimed) -> list[Due]:
@@ -120,6 +120,23 @@ async def test_a_claim_takes_no_more_than_the_bound_leaves_and_the_earliest_firs
     await claims.hand_back(lease, [of_own[1].id])
     assert set(ids(events_of(await claim_all(bound=4)))) == {of_own[1].id, of_plain[3].id}
     assert (await limits.read([plain.id, own.id], 4)) == {plain.id: Limits(0), own.id: Limits(0)}
+
+
+@pytest.mark.every_database
+@pytest.mark.usefixtures("database")
+async def test_what_the_claiming_process_has_seen_end_does_not_count() -> None:
+    webhook = await rows.webhook()
+    events = await waiting(webhook, 6)
+    lease = (await claim_all(bound=4)).batches[0][0]
+    ended = {events[0].id: lease, events[1].id: uuid4(), events[5].id: lease}
+    assert (await limits.read([webhook.id], 4, ended)) == {webhook.id: Limits(1)}
+    # The second one is under way by another lease, and the last one is not.
+    taken = await claim_all(bound=4, ended=ended)
+    assert (ids(events_of(taken)), taken.limits) == ([events[4].id], {webhook.id: Limits(0)})
+    # Once it is on record it counts no more anyway.
+    await Event.filter(id=events[0].id).update(status=EventStatus.SUCCEEDED, lease=None, due_at=None)
+    assert (await limits.read([webhook.id], 4, ended)) == {webhook.id: Limits(0)}
+    assert (await claim_all(bound=4, ended=ended)).batches == []
 
 
 @pytest.mark.every_database
