@@ -34,16 +34,15 @@ class Frame:
     __slots__ = ("_pattern", "before", "fault", "host", "method", "names", "same", "url")
 
     def __init__(self, method: str, url: URL, same: Headers, names: tuple[str, ...]) -> None:
-        given = (*[name for name, _ in same], *names)
-        lower = {name.lower() for name in given}
-        automatic = (("Host", url.host_port_subcomponent or ""), *AUTOMATIC_HEADERS)
+        of_names = _of_names((*[name for name, _ in same], *names))
+        host = (("Host", url.host_port_subcomponent or ""),) if of_names.wants_host else ()
         self.method = method
         self.url = url
         self.same = same
         self.names = names
         self.host = url.raw_host or ""
-        self.before = (*[header for header in automatic if header[0].lower() not in lower], *same)
-        self.fault = _fault(method, url, given) or value_fault(same)
+        self.before = (*host, *of_names.automatic, *same)
+        self.fault = _fault(method, url) or of_names.fault or value_fault(same)
         known = "".join([f"{name}: {value}\r\n" for name, value in self.before])
         known = f"{method} {url.raw_path_qs} HTTP/1.1\r\n{known}".replace("%", "%%")
         self._pattern = known + "".join([f"{name}: %s\r\n" for name in names])
@@ -114,17 +113,32 @@ def value_fault(headers: Headers) -> str | None:
     return None
 
 
-def _fault(method: str, url: URL, names: tuple[str, ...]) -> str | None:
+def _fault(method: str, url: URL) -> str | None:
     if url.scheme not in ("http", "https") or not url.raw_host:
         return "The URL is not one of http:// or https:// with a host."
     if url.raw_user is not None or url.raw_password is not None:
         return "The URL carries credentials; they belong in a header."
     if not _TOKEN.fullmatch(method):
         return f"{method!r} is not an HTTP method."
-    return next(filter(None, map(_name_fault, names)), None)
+    return None
+
+
+class _OfNames(NamedTuple):
+    """What follows from the names of the headers alone, which are the same for most webhooks."""
+
+    fault: str | None
+    wants_host: bool
+    automatic: Headers
 
 
 @lru_cache(1_024)
+def _of_names(names: tuple[str, ...]) -> _OfNames:
+    given = {name.lower() for name in names}
+    fault = next((fault for name in names if (fault := _name_fault(name)) is not None), None)
+    automatic = tuple(header for header in AUTOMATIC_HEADERS if header[0].lower() not in given)
+    return _OfNames(fault, "host" not in given, automatic)
+
+
 def _name_fault(name: str) -> str | None:
     if not _TOKEN.fullmatch(name):
         return f"{name!r} is not a header name."

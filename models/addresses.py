@@ -272,7 +272,7 @@ def static_host(url: str) -> str | None:
 
 def _text_problems(url: str) -> list[str]:
     problems = []
-    if any(character.isspace() or not character.isprintable() for character in url):
+    if not url.isprintable() or " " in url:  # which is the only white space that counts as printable
         problems.append("The URL contains whitespace or control characters; write them percent-encoded.")
     if "\\" in url:
         problems.append("The URL contains a backslash; write %5C, or / where a slash is meant.")

@@ -22,6 +22,8 @@ MIN_SECRET_BYTES = 24
 MAX_SECRET_BYTES = 64
 #: Bytes of SHA-256's blocks.
 _BLOCK_BYTES = 64
+#: What HMAC makes of each byte of the secret, for its inner hash and for its outer one.
+_INNER, _OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
 #: Bytes of a secret that is made here.
 NEW_SECRET_BYTES = 32
 #: Seconds by which a timestamp may differ from now, either way, when `verify` is given the time.
@@ -132,9 +134,8 @@ def _begun(secret: str) -> "tuple[hashlib._Hash, hashlib._Hash]":
 
     No secret is longer than their blocks of 64 bytes.
     """
-    key = int.from_bytes(_key(secret).ljust(_BLOCK_BYTES, b"\0"))
-    inner, outer = ((key ^ int.from_bytes(pad * _BLOCK_BYTES)).to_bytes(_BLOCK_BYTES) for pad in (b"\x36", b"\x5c"))
-    return hashlib.sha256(inner), hashlib.sha256(outer)
+    key = _key(secret).ljust(_BLOCK_BYTES, b"\0")
+    return hashlib.sha256(key.translate(_INNER)), hashlib.sha256(key.translate(_OUTER))
 
 
 def _signed_content(event_id: str, timestamp: str, body: bytes) -> bytes:
