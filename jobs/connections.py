@@ -9,12 +9,11 @@ from functools import lru_cache, partial
 from ipaddress import ip_address
 from itertools import takewhile
 from os.path import isdir, isfile
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import Connection
 from yarl import URL
 
@@ -51,11 +50,14 @@ class _Connector(aiohttp.TCPConnector):
         self._factory = cast(partial[ResponseHandler], partial(Exchange, loop=self._loop))
 
 
-class _Endpoint(NamedTuple):
-    """What connections are kept by, and what the connector knows an endpoint by; nothing of that is sent."""
+class _Endpoint:
+    """What the connector knows an endpoint by, of which nothing is sent; and its idle connections, longest first."""
 
-    key: ConnectionKey
-    request: aiohttp.ClientRequest
+    __slots__ = ("idle", "request")
+
+    def __init__(self, request: aiohttp.ClientRequest) -> None:
+        self.request = request
+        self.idle: deque[Exchange] = deque()
 
 
 class Pool:
@@ -71,10 +73,9 @@ class Pool:
         self._limit = limit
         self._endpoints = lru_cache(4_096)(self._endpoint)
         #: All that are open, each with aiohttp's handle of it; and the places of those that are being opened.
-        self._open: dict[Exchange, tuple[ConnectionKey, Connection]] = {}
+        self._open: dict[Exchange, tuple[_Endpoint, Connection]] = {}
         self._opening = 0
-        #: Those that nobody uses, the longest idle first: of each endpoint (some of them closed meanwhile), and all.
-        self._idle: dict[ConnectionKey, deque[Exchange]] = {}
+        #: Those that nobody uses, the longest idle first.
         self._resting: OrderedDict[Exchange, None] = OrderedDict()
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._sweep: asyncio.TimerHandle | None = None
@@ -106,19 +107,20 @@ class Pool:
         self._opening -= 1
         exchange = connection.protocol
         assert isinstance(exchange, Exchange), "the connector makes them"
-        self._open[exchange] = endpoint.key, connection
+        self._open[exchange] = endpoint, connection
         exchange.on_lost = self._close
         return exchange
 
     def idle(self, url: URL) -> Exchange | None:
         """An idle connection to the endpoint of a URL, if there is one."""
-        kept = self._idle.get(self._endpoints(url.origin()).key)
+        kept = self._endpoints(url.origin()).idle
         while kept:
             exchange = kept[0]
-            if exchange.is_connected() and time.monotonic() - exchange.rests_since < SETTLE_SECONDS:
+            connected = exchange.is_connected()
+            if connected and time.monotonic() - exchange.rests_since < SETTLE_SECONDS:
                 return None
-            kept.popleft()
-            if exchange in self._resting and exchange.is_quiet():
+            if connected and exchange.is_quiet():
+                kept.popleft()
                 del self._resting[exchange]
                 return exchange
             self._close(exchange)
@@ -129,14 +131,9 @@ class Pool:
         if not exchange.is_reusable() or exchange not in self._open:
             self._close(exchange)
             return
-        key, _ = self._open[exchange]
         exchange.rests_since = time.monotonic()
         self._resting[exchange] = None
-        kept = self._idle.get(key)
-        if kept is None:
-            self._idle[key] = deque([exchange])
-        else:
-            kept.append(exchange)
+        self._open[exchange][0].idle.append(exchange)
         if self._sweep is None:
             self._sweep = self._loop.call_later(KEEP_ALIVE_SECONDS, self._close_old)
         if self._waiting:
@@ -151,23 +148,21 @@ class Pool:
             self._close(exchange)
 
     def _close(self, exchange: Exchange) -> None:
-        self._resting.pop(exchange, None)
-        _, connection = self._open.pop(exchange, (None, None))
-        if connection is not None:
-            connection.close()
-            self._tell()
+        endpoint, connection = self._open.pop(exchange, (None, None))
+        if endpoint is None or connection is None:
+            return
+        if exchange in self._resting:
+            del self._resting[exchange]
+            endpoint.idle.remove(exchange)
+        connection.close()
+        self._tell()
 
     def _close_old(self) -> None:
-        """Close what has been idle for long, and forget endpoints without connections."""
+        """Close what has been idle for long."""
         self._sweep = None
         now = time.monotonic()
         for exchange in list(takewhile(lambda e: e.rests_since <= now - KEEP_ALIVE_SECONDS, self._resting)):
             self._close(exchange)
-        for key, kept in list(self._idle.items()):
-            while kept and kept[0] not in self._resting:
-                kept.popleft()
-            if not kept:
-                del self._idle[key]
         if self._resting:
             longest = next(iter(self._resting)).rests_since
             self._sweep = self._loop.call_later(max(longest + KEEP_ALIVE_SECONDS - now, 0.1), self._close_old)
@@ -194,8 +189,7 @@ class Pool:
                 return
 
     def _endpoint(self, origin: URL) -> _Endpoint:
-        request = aiohttp.ClientRequest("GET", origin, loop=self._loop)
-        return _Endpoint(request.connection_key, request)
+        return _Endpoint(aiohttp.ClientRequest("GET", origin, loop=self._loop))
 
 
 def new_pool(

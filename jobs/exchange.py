@@ -123,8 +123,8 @@ class Exchange(ResponseHandler):
         return ended and not self._unasked and self.is_connected()
 
     def is_quiet(self) -> bool:
-        """Whether nothing has come since the answer ended, nor the end of the connection, seen by the loop or not."""
-        if self._unasked or not self.is_connected():
+        """Whether nothing has come since the answer ended, nor an end of the connection that the loop has not seen."""
+        if self._unasked:
             return False
         if self._poll is None:
             if self.transport is None or not hasattr(select, "poll"):  # Windows has none

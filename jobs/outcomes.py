@@ -15,7 +15,7 @@ arrived, None when nothing did).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, TypeAlias
 
 
@@ -38,7 +38,7 @@ class Delivered:
 
     name: ClassVar[str] = "DELIVERED"
     answer: Answer
-    error: None = field(default=None, init=False)
+    error: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Unreachable:
 
     name: ClassVar[str] = "UNREACHABLE"
     error: str
-    answer: None = field(default=None, init=False)
+    answer: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class TlsFailed:
 
     name: ClassVar[str] = "TLS_FAILED"
     error: str
-    answer: None = field(default=None, init=False)
+    answer: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Blocked:
 
     name: ClassVar[str] = "BLOCKED"
     error: str
-    answer: None = field(default=None, init=False)
+    answer: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class RenderFailed:
 
     name: ClassVar[str] = "RENDER_FAILED"
     error: str
-    answer: None = field(default=None, init=False)
+    answer: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class Abandoned:
 
     name: ClassVar[str] = "ABANDONED"
     error: str = "The worker stopped before it recorded how this attempt ended; the endpoint may have received it."
-    answer: None = field(default=None, init=False)
+    answer: ClassVar[None] = None
 
 
 Outcome: TypeAlias = (
