@@ -4,7 +4,6 @@ Tortoise builds such a statement anew each time, and watches every attribute tha
 each model, choice of columns and kind of database, and so is what makes the values that the driver takes.
 """
 
-import datetime as dt
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -17,7 +16,7 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.fields.base import Field
 from tortoise.models import Model
 
-from ringback.models.statements import copy, on_postgres
+from ringback.models.statements import copy, key_text, moment_text, on_postgres
 
 Encode: TypeAlias = Callable[[Any], Any]
 #: How many rows one statement with arrays takes rather than a COPY for each table: above, COPY is quicker.
@@ -180,8 +179,8 @@ def _encoder(field: Field[Any], postgres: bool) -> Encode | None:
     if postgres:
         return None
     if isinstance(field, fields.DatetimeField):
-        return _moment
-    return str if isinstance(field, fields.UUIDField) else None
+        return moment_text
+    return key_text if isinstance(field, fields.UUIDField) else None
 
 
 def _plain(value: Any) -> Any:
@@ -190,8 +189,3 @@ def _plain(value: Any) -> Any:
 
 def _json(value: Any) -> str:
     return orjson.dumps(value).decode()
-
-
-def _moment(value: dt.datetime) -> str:
-    # Texts are compared: all must be of one zone.
-    return str(value.astimezone(dt.UTC))

@@ -28,7 +28,18 @@ from ringback.models import clock, limits
 from ringback.models.event import Event
 from ringback.models.limits import Limits
 from ringback.models.settings import DEFAULT_MAX_CONCURRENCY
-from ringback.models.statements import among, execute, fetch, fetch_rows, key_of, many, moment_of, on_postgres
+from ringback.models.statements import (
+    among,
+    execute,
+    fetch,
+    fetch_rows,
+    key_of,
+    key_text,
+    many,
+    moment_of,
+    moment_text,
+    on_postgres,
+)
 from ringback.models.states import EventStatus
 
 #: How long a claim's lease is before it is renewed, and how long a batch may wait for a worker before it is taken back,
@@ -141,7 +152,7 @@ def _looks(db: BaseDBAsyncClient, held: Held, look: str, number: int) -> str:
 def _due(db: BaseDBAsyncClient, rows: Iterable[Iterable[Any]]) -> list[Due]:
     retrying = EventStatus.RETRYING.value
     if not on_postgres(db):
-        rows = [(UUID(key), UUID(of), dt.datetime.fromisoformat(moment), *rest) for key, of, moment, *rest in rows]
+        rows = [(key_of(key), key_of(of), dt.datetime.fromisoformat(moment), *rest) for key, of, moment, *rest in rows]
     return [
         Due(key, webhook_id, moment, abandoned >= SUSPECT_AFTER, status == retrying)
         for key, webhook_id, moment, abandoned, status in rows
@@ -233,8 +244,8 @@ async def _take(
 ) -> list[tuple[UUID, list[Due]]]:
     mine = set()
     for lease, batch in leased:
-        moments = orjson.dumps({str(d.event_id): str(d.next_attempt_at) for d in batch}).decode()
-        mine |= {UUID(key) for (key,) in await fetch_rows(db, _CLAIM_ON_SQLITE, moments, lease, ends)}
+        moments = orjson.dumps({key_text(d.event_id): moment_text(d.next_attempt_at) for d in batch}).decode()
+        mine |= {key_of(key) for (key,) in await fetch_rows(db, _CLAIM_ON_SQLITE, moments, lease, ends)}
     kept = ((lease, [d for d in batch if d.event_id in mine]) for lease, batch in leased)
     return [(lease, batch) for lease, batch in kept if batch]
 

@@ -22,7 +22,7 @@ import orjson
 from tortoise.backends.base.client import BaseDBAsyncClient
 
 from ringback.models.event import Event
-from ringback.models.statements import among, fetch, key_of, many, moment_of, on_postgres
+from ringback.models.statements import among, fetch, key_of, key_text, many, moment_of, moment_text, on_postgres
 
 #: How far ahead of its moment an event is claimed, in seconds; the worker awaits the rest.
 AHEAD_SECONDS = 0.5
@@ -98,7 +98,7 @@ async def read(
 
 async def save_slots(db: BaseDBAsyncClient, slots: Mapping[UUID, dt.datetime]) -> None:
     """Keep the last slot that was given to each of these webhooks, on SQLite: a claim on Postgres does so itself."""
-    values = [[str(slot), str(key)] for key, slot in slots.items()]
+    values = [[moment_text(slot), key_text(key)] for key, slot in slots.items()]
     await db.execute_many("UPDATE ringback_webhook SET last_slot_at = ? WHERE id = ?", values)
 
 
@@ -116,7 +116,7 @@ GROUP BY webhook_id
 
 
 def _pairs(ended: Mapping[UUID, UUID]) -> str:
-    return orjson.dumps({str(key): str(lease) for key, lease in ended.items()}).decode()
+    return orjson.dumps({key_text(key): key_text(lease) for key, lease in ended.items()}).decode()
 
 
 def _limits(row: Mapping[str, Any], under_way: int, bound: int) -> Limits:

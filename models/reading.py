@@ -18,7 +18,7 @@ from tortoise.fields.data import CharEnumFieldInstance
 from tortoise.models import Model
 from tortoise.queryset import QuerySet
 
-from ringback.models.statements import fetch_rows, on_postgres
+from ringback.models.statements import fetch_rows, key_of, on_postgres
 
 M = TypeVar("M", bound=Model)
 Row = TypeVar("Row", bound=NamedTuple)
@@ -131,7 +131,7 @@ def _columns(model: type[Model], postgres: bool) -> dict[str, tuple[str, Decode 
 
 def _decoder(field: Any, postgres: bool) -> Decode | None:
     if isinstance(field, fields.UUIDField):
-        return None if postgres else _uuid
+        return None if postgres else key_of
     if isinstance(field, fields.DatetimeField):
         return None if postgres else _moment
     if isinstance(field, fields.JSONField):
@@ -146,10 +146,6 @@ def _decoder(field: Any, postgres: bool) -> Decode | None:
         return None
     decode: Decode = field.to_python_value
     return decode
-
-
-def _uuid(value: Any) -> UUID:
-    return value if isinstance(value, UUID) else UUID(value)
 
 
 def _json(value: Any) -> Any:

@@ -6,6 +6,7 @@ Parameters are written `$1`, `$2`, …; on SQLite they become `?1`, `?2`, …, a
 import datetime as dt
 from collections.abc import Collection, Sequence
 from enum import Enum
+from functools import lru_cache
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
@@ -64,7 +65,22 @@ def many(db: BaseDBAsyncClient, keys: Collection[UUID | str]) -> Any:
 
 def key_of(value: Any) -> UUID:
     """An id as a statement gives it on either kind of database."""
-    return value if isinstance(value, UUID) else UUID(value)
+    return value if isinstance(value, UUID) else _key(value)
+
+
+#: An event's id is read when it is claimed, when it is begun and when it is recorded.
+_key = lru_cache(8_192)(UUID)
+
+
+def key_text(key: UUID) -> str:
+    """An id as SQLite keeps it; orjson writes the standard library's ids in a third of their own time."""
+    return orjson.dumps(key)[1:-1].decode() if type(key) is UUID else str(key)
+
+
+@lru_cache(4_096)
+def moment_text(moment: dt.datetime) -> str:
+    """A moment as SQLite keeps it: texts are compared, so all are of one zone."""
+    return str(moment.astimezone(dt.UTC))
 
 
 def moment_of(value: Any) -> dt.datetime | None:
@@ -99,5 +115,11 @@ def _plain(value: Any) -> Any:
 def _for(db: BaseDBAsyncClient, statement: str, values: Sequence[Any]) -> tuple[str, list[Any]]:
     if on_postgres(db):
         return statement, [_plain(value) for value in values]
-    texts = [str(v) if isinstance(v, UUID | dt.datetime) else _plain(v) for v in values]
+    texts = [_text(value) for value in values]
     return statement.replace("$", "?"), texts
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, UUID):
+        return key_text(value)
+    return moment_text(value) if isinstance(value, dt.datetime) else _plain(value)
