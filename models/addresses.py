@@ -183,6 +183,7 @@ def literal_address(host: str) -> Address | None:
         return None
 
 
+@lru_cache(maxsize=4_096)
 def _host_problem(host: str) -> str | None:
     """Return what is wrong with a URL's host, which is not empty; None when it is a name or a plain address."""
     literal = literal_address(host)
