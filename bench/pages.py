@@ -23,8 +23,11 @@ from bench.load import Wrong
 from ringback.models.ids import Prefix, encode
 from tests.contract import operations
 
-#: Values that each filter is asked with in a round (fewer at a small scale), and before, so that the program is warm.
-VALUES, WARM_UP = 40, 3
+#: Values that each filter is asked with in a round, and before, so that the program is warm. Of few values the 95th
+#: percentile would be the slowest: so few are asked only where no figure is meant.
+VALUES, FEW_VALUES, WARM_UP = 40, 10, 3
+#: The scale from which on a figure is meant.
+MEANT = 0.1
 #: So many of the slowest combinations are told, in each round.
 SLOWEST = 3
 
@@ -175,7 +178,7 @@ def _pages(bench: Bench, scale: Scale) -> Measured:
     filled = history.filled(bench, scale)
     values: dict[str, list[float]] = {"events": [], "attempts": [], "combinations": []}
     parts: dict[str, list[float]] = {}
-    of, asks = known(filled), scale.of(VALUES, 10)
+    of, asks = known(filled), VALUES if scale.factor >= MEANT else FEW_VALUES
     with filled.api() as api, Client(api) as client:
         for number in range(scale.rounds):
             lot = random.Random(number)  # noqa: S311 - what is asked for is no secret
