@@ -25,8 +25,8 @@ from ringback.jobs.lines import stderr
 from ringback.jobs.outcomes import Abandoned, Outcome
 from ringback.jobs.requests import OutgoingRequest
 from ringback.jobs.retry import Progress, after_attempt
+from ringback.models import bulk
 from ringback.models.beginning import Begun
-from ringback.models.bulk import insert_values, update_values
 from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, encode, new_key_at
 from ringback.models.log import LogEntry, LogKind
@@ -171,9 +171,12 @@ async def write(results: Sequence[Result]) -> None:
             recorded.append(_recorded(*held.pop(result.event_id), result))
         if not recorded:
             return
-        await insert_values(db, Attempt, _ATTEMPT_COLUMNS, [_attempt(one) for one in recorded], json_as_text=True)
-        await update_values(db, Event, _EVENT_COLUMNS, [_state(one) for one in recorded])
-        await insert_values(db, LogEntry, _LOG_COLUMNS, [row for one in recorded for row in _log_rows(one)])
+        await bulk.write(
+            db,
+            bulk.Insert(Attempt, _ATTEMPT_COLUMNS, [_attempt(one) for one in recorded], json_as_text=True),
+            bulk.Update(Event, _EVENT_COLUMNS, [_state(one) for one in recorded]),
+            bulk.Insert(LogEntry, _LOG_COLUMNS, [row for one in recorded for row in _log_rows(one)]),
+        )
     wakeups.notify(Topic.LOGGED)
     if any(one.progress.next_attempt_at is not None for one in recorded):
         wakeups.notify(Topic.DUE)

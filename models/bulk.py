@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
-from typing import Any, TypeAlias
+from itertools import chain
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import orjson
 from tortoise import fields
@@ -21,6 +22,8 @@ from ringback.models.statements import copy, key_text, moment_text, on_postgres
 Encode: TypeAlias = Callable[[Any], Any]
 #: How many rows one statement with arrays takes rather than a COPY for each table: above, COPY is quicker.
 FEW = 100
+#: So many rows go into one statement on SQLite: the most that fit first, and no more kinds of statements than these.
+TOGETHER = (64, 16, 4, 1)
 
 
 async def insert(db: BaseDBAsyncClient, rows: Sequence[Model]) -> None:
@@ -44,15 +47,45 @@ async def insert_values(
     """
     if not rows:
         return
-    table, encoders, _ = _writer(model, names, on_postgres(db))
-    if json_as_text:
-        encoders = [None if encode is _json else encode for encode in encoders]
     if on_postgres(db):
-        await copy(db, model._meta.db_table, names, _by_row(encoders, rows))
+        await copy(db, model._meta.db_table, names, _by_row(_encoders(model, names, True, json_as_text), rows))
     else:
-        written = ", ".join(f'"{name}"' for name in names)
-        marks = ", ".join("?" for _ in names)
-        await db.execute_many(f"INSERT INTO {table} ({written}) VALUES ({marks})", _by_row(encoders, rows))
+        await cast(Any, db).execute_all([_inserts_on_sqlite(model, names, rows, json_as_text)])
+
+
+class Insert(NamedTuple):
+    """Rows to insert, as `insert_values` takes them."""
+
+    model: type[Model]
+    names: tuple[str, ...]
+    rows: Sequence[Sequence[Any]]
+    json_as_text: bool = False
+
+
+class Update(NamedTuple):
+    """Rows to update, as `update_values` takes them."""
+
+    model: type[Model]
+    names: tuple[str, ...]
+    rows: Sequence[Sequence[Any]]
+
+
+async def write(db: BaseDBAsyncClient, *writes: Insert | Update) -> None:
+    """Do these one after the other within a transaction; on SQLite, whose thread is far, in one go."""
+    if on_postgres(db):
+        for one in writes:
+            if isinstance(one, Insert):
+                await insert_values(db, *one[:3], json_as_text=one.json_as_text)
+            else:
+                await update_values(db, *one)
+        return
+    await cast(Any, db).execute_all(
+        [
+            _inserts_on_sqlite(*one) if isinstance(one, Insert) else _updates_on_sqlite(*one)
+            for one in writes
+            if one.rows
+        ]
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +116,67 @@ async def update_values(
     """Update rows of a model that is not tracked; the first of the columns is the key that finds a row."""
     if not rows:
         return
-    table, encoders, _ = _writer(model, names, on_postgres(db))
-    key, *changed = names
     if on_postgres(db):
+        _, encoders, _ = _writer(model, names, True)
         first, *others = _by_column(encoders, rows)
         same = tuple([_all_same(column) for column in others])
         values = [column[0] if alike else column for column, alike in zip(others, same, strict=True)]
         await db.execute_query(_update(model, names, same), [first, *values])
     else:
-        assignments = ", ".join(f'"{name}" = ?{number}' for number, name in enumerate(changed, 2))
-        await db.execute_many(f'UPDATE {table} SET {assignments} WHERE "{key}" = ?1', _by_row(encoders, rows))
+        await cast(Any, db).execute_all([_updates_on_sqlite(model, names, rows)])
+
+
+def _inserts_on_sqlite(
+    model: type[Model], names: tuple[str, ...], rows: Sequence[Sequence[Any]], json_as_text: bool
+) -> list[tuple[str, list[Any]]]:
+    return _for_some(_insert_some, model, names, _by_row(_encoders(model, names, False, json_as_text), rows))
+
+
+def _updates_on_sqlite(
+    model: type[Model], names: tuple[str, ...], rows: Sequence[Sequence[Any]]
+) -> list[tuple[str, list[Any]]]:
+    return _for_some(_update_some, model, names, _by_row(_encoders(model, names, False, False), rows))
+
+
+def _for_some(
+    statement: Callable[[type[Model], tuple[str, ...], int], str],
+    model: type[Model],
+    names: tuple[str, ...],
+    rows: Sequence[Sequence[Any]],
+) -> list[tuple[str, list[Any]]]:
+    """Statements for as many rows at a time as TOGETHER says.
+
+    Python's driver lets other threads run at every row of `executemany`, and waits for its turn after each of them.
+    """
+    found, start = [], 0
+    for size in TOGETHER:
+        while len(rows) - start >= size:
+            values = list(chain.from_iterable(rows[start : start + size]))
+            found.append((statement(model, names, size), values))
+            start += size
+    return found
+
+
+@lru_cache(256)
+def _insert_some(model: type[Model], names: tuple[str, ...], size: int) -> str:
+    written = ", ".join(f'"{name}"' for name in names)
+    return f'INSERT INTO "{model._meta.db_table}" ({written}) VALUES {_marks(names, size)}'
+
+
+@lru_cache(256)
+def _update_some(model: type[Model], names: tuple[str, ...], size: int) -> str:
+    table = model._meta.db_table
+    key, *changed = names
+    written = ", ".join(f'"{name}"' for name in names)
+    assignments = ", ".join(f'"{name}" = new."{name}"' for name in changed)
+    return (
+        f"WITH new({written}) AS (VALUES {_marks(names, size)}) "
+        f'UPDATE "{table}" SET {assignments} FROM new WHERE "{table}"."{key}" = new."{key}"'
+    )
+
+
+def _marks(names: tuple[str, ...], size: int) -> str:
+    return ", ".join([f"({', '.join('?' * len(names))})"] * size)
 
 
 def _all_same(column: list[Any]) -> bool:
@@ -146,6 +230,13 @@ def _writer(model: type[Model], names: tuple[str, ...], postgres: bool) -> tuple
     # Ringback's own tables keep JSON as it was written (migration 0006).
     types = [str(field.get_for_dialect("postgres", "SQL_TYPE")).replace("JSONB", "JSON") for field in found]
     return f'"{model._meta.db_table}"', [_encoder(field, postgres) for field in found], types
+
+
+def _encoders(
+    model: type[Model], names: tuple[str, ...], postgres: bool, json_as_text: bool
+) -> Sequence[Encode | None]:
+    _, encoders, _ = _writer(model, names, postgres)
+    return [None if encode is _json else encode for encode in encoders] if json_as_text else encoders
 
 
 def _by_row(encoders: Sequence[Encode | None], rows: Sequence[Sequence[Any]]) -> list[Any]:

@@ -242,10 +242,9 @@ def _granted(
 async def _take(
     db: BaseDBAsyncClient, leased: Sequence[tuple[UUID, Sequence[Due]]], ends: dt.datetime
 ) -> list[tuple[UUID, list[Due]]]:
-    mine = set()
-    for lease, batch in leased:
-        moments = orjson.dumps({key_text(d.event_id): moment_text(d.next_attempt_at) for d in batch}).decode()
-        mine |= {key_of(key) for (key,) in await fetch_rows(db, _CLAIM_ON_SQLITE, moments, lease, ends)}
+    texts = [(key_text(lease), batch) for lease, batch in leased]
+    wanted = {key_text(d.event_id): lease + moment_text(d.next_attempt_at) for lease, batch in texts for d in batch}
+    mine = {key_of(key) for (key,) in await fetch_rows(db, _CLAIM_ON_SQLITE, orjson.dumps(wanted).decode(), ends)}
     kept = ((lease, [d for d in batch if d.event_id in mine]) for lease, batch in leased)
     return [(lease, batch) for lease, batch in kept if batch]
 
@@ -289,9 +288,11 @@ FROM walk JOIN ringback_event found ON found.id IN (SELECT event.id {_OF_THE_WAL
 WHERE walk.webhook_id IS NOT NULL AND {{walk_not_held}} LIMIT $2
 """
 _CLAIM = "SELECT * FROM ringback_claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
-#: The plus keeps SQLite from looking through all events of a status.
+#: A value is a lease and, right after it, a moment. The plus keeps SQLite from looking through all events of a status.
 _CLAIM_ON_SQLITE = f"""
-UPDATE ringback_event SET lease = $2, lease_begun_at = NULL, due_at = $3, next_attempt_at = wanted.value
+UPDATE ringback_event SET
+    lease = substr(wanted.value, 1, 36), lease_begun_at = NULL, due_at = $2,
+    next_attempt_at = substr(wanted.value, 37)
 FROM json_each($1) wanted
 WHERE ringback_event.id = wanted.key AND +{WAITS} AND lease IS NULL
 RETURNING ringback_event.id AS id

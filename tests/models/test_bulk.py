@@ -4,10 +4,13 @@ import datetime as dt
 from typing import Any
 
 import pytest
+from tortoise.exceptions import IntegrityError
+from tortoise.transactions import in_transaction
 
 from ringback.models import bulk, clock
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.ids import new_key
+from ringback.models.statements import on_postgres
 from ringback.models.states import EventStatus, OutcomeName
 from ringback.models.webhook import Action
 from tests import rows
@@ -106,3 +109,44 @@ async def test_rows_that_refer_to_each_other_are_inserted_together(number: int) 
         (change[0], change[4], change[5]) for change in changes
     ]
     assert await Attempt.all().count() == 0
+
+
+async def test_many_rows_are_written_each_with_its_own_values() -> None:
+    webhook = await rows.webhook()
+    events = [await rows.event(webhook) for _ in range(64 + 16 + 2 * 4 + 3)]
+    now = await clock.now()
+    attempts = [
+        (new_key(), e.id, webhook.id, 1, now, n, OutcomeName.DELIVERED, None, None) for n, e in enumerate(events)
+    ]
+    counts = [(e.id, n) for n, e in enumerate(events)]
+    async with in_transaction() as db:
+        await bulk.write(
+            db,
+            bulk.Insert(Attempt, NAMES, attempts),
+            bulk.Insert(Change, ("id",), []),
+            bulk.Update(Event, ("id", "attempt_count"), counts),
+        )
+    assert sorted(await Attempt.all().values_list(*NAMES[:2], "duration_ms")) == sorted(
+        (row[0], row[1], row[5]) for row in attempts
+    )
+    assert sorted(await Event.all().values_list("id", "attempt_count")) == sorted(counts)
+
+
+async def test_what_fails_leaves_nothing_of_the_transaction() -> None:
+    event = await rows.event(await rows.webhook())
+    attempt = (new_key(), event.id, event.webhook_id, 1, await clock.now(), 1, OutcomeName.DELIVERED, None, None)
+    with pytest.raises(IntegrityError):
+        async with in_transaction() as db:
+            changed, twice = bulk.Update(Event, ("id", "attempt_count"), [(event.id, 1)]), [attempt, attempt]
+            await bulk.write(db, changed, bulk.Insert(Attempt, NAMES, twice))
+    assert (await rows.stored(event)).attempt_count == 0
+    assert await Attempt.all().count() == 0
+
+
+async def test_on_sqlite_each_row_that_is_updated_is_found_by_its_key() -> None:
+    db = Event._meta.db
+    if not on_postgres(db):
+        statement = bulk._update_some(Event, ("id", "attempt_count"), 64)
+        plan = [row["detail"] for row in await db.execute_query_dict(f"EXPLAIN QUERY PLAN {statement}", [None] * 128)]
+        assert [step for step in plan if "SCAN ringback_event" in step] == []
+        assert any(step.startswith("SEARCH ringback_event") and step.endswith("(id=?)") for step in plan), plan
