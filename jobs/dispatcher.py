@@ -34,8 +34,8 @@ logger = structlog.get_logger("ringback.dispatcher")
 
 #: The longest sleep between two looks at the database, in seconds: what a lost wake-up costs at most.
 POLL_SECONDS = 1.0
-#: Events per batch, and per claim; where no other process takes batches, there are fewer and larger ones.
-BATCH_EVENTS, ALONE_BATCH_EVENTS = 200, 400
+#: Events per batch, and per claim.
+BATCH_EVENTS = 400
 CLAIM_EVENTS = 800
 #: Events of one webhook in a look at all of them in turn, at most.
 EACH_EVENTS = 50
@@ -91,7 +91,6 @@ class Dispatcher:
         self._recorder = recorder
         self._places = places
         self._alone = alone
-        self._batch = ALONE_BATCH_EVENTS if alone else BATCH_EVENTS
         self._is_here = is_here
         self._bound = bound
         #: With its lease, and when it was claimed or last asked about, by the monotonic clock; the earliest come first.
@@ -178,7 +177,7 @@ class Dispatcher:
         return await claims.due(until, limit, self._held)
 
     async def _claim(self, due: Sequence[Due], now: dt.datetime) -> list[tuple[UUID, list[Due]]]:
-        claimed = await claims.claim(batches(due, self._batch), now, self._bound, ended=self._ended())
+        claimed = await claims.claim(batches(due), now, self._bound, ended=self._ended())
         self._know(claimed.limits, now)
         return claimed.batches
 
@@ -293,7 +292,7 @@ def admitted(due: Sequence[Due], load: Mapping[UUID, int], free: int, retries: i
     return found
 
 
-def batches(due: Sequence[Due], size: int = BATCH_EVENTS) -> list[list[Due]]:
+def batches(due: Sequence[Due]) -> list[list[Due]]:
     """Divide due events into batches: a busy webhook's events travel by themselves, those of small ones together."""
     by_webhook: dict[UUID, list[Due]] = {}
     for event in due:
@@ -301,9 +300,9 @@ def batches(due: Sequence[Due], size: int = BATCH_EVENTS) -> list[list[Due]]:
     found: list[list[Due]] = []
     small: list[Due] = []
     for events in by_webhook.values():
-        if len(events) >= size // 2:
-            found += [events[start : start + size] for start in range(0, len(events), size)]
+        if len(events) >= BATCH_EVENTS // 2:
+            found += [events[start : start + BATCH_EVENTS] for start in range(0, len(events), BATCH_EVENTS)]
         else:
             small += events
-    found += [small[start : start + size] for start in range(0, len(small), size)]
+    found += [small[start : start + BATCH_EVENTS] for start in range(0, len(small), BATCH_EVENTS)]
     return found

@@ -1,5 +1,6 @@
 """The filters that are ours: python-liquid's are quadratic here, unbounded, slow, or print Python's repr."""
 
+import re
 from datetime import UTC, datetime
 from urllib.parse import quote_plus
 
@@ -11,6 +12,8 @@ from .values import json_of, text_of
 
 #: Longest date and longest date format, in characters.
 _MAX_DATE = 100
+#: A width in a date format that no date fills: the C library tries larger and larger buffers for it, for nothing.
+_TOO_WIDE = re.compile(r"(?<!%)(?:%%)*%[^%A-Za-z]*[0-9]{3}")
 #: Tags whose content is no text, and what ends them.
 _HIDING = {"script": "/script", "style": "/style"}
 
@@ -29,6 +32,8 @@ def date(value: object, form: object) -> str:
         return text
     if len(form) > _MAX_DATE:
         raise LimitReached(f"a date format has at most {_MAX_DATE} characters")
+    if _TOO_WIDE.search(form):
+        raise LimitReached("a width in a date format has at most two digits")
     moment = _moment(text)
     # Python leaves %s to the C library, which knows local time only.
     return text if moment is None else moment.strftime(form.replace("%s", str(int(moment.timestamp()))))

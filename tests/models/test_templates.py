@@ -440,6 +440,12 @@ def test_what_is_large_but_honest_passes() -> None:
     )
 
 
+def test_a_width_of_a_date_is_what_a_date_can_fill() -> None:
+    assert render("{{ '2026-03-01' | date: '%10d|%-d|%03j|100%%100' }}").split("|")[1:] == ["1", "060", "100%100"]
+    error = failure(lambda: render("{{ 'now' | date: '%_100d' }}"))
+    assert said(error)[0] == "a width in a date format has at most two digits"
+
+
 class Clock:
     """Seconds that stand still until they are moved."""
 
