@@ -84,7 +84,7 @@ def _redis_broker(url: str) -> dramatiq.Broker:
         """
 
         has_room: Callable[[], bool] = staticmethod(lambda: True)
-        #: Whether this Redis can tell of messages; those before 6.2 cannot, and are asked as Dramatiq does it.
+        #: Whether this Redis can tell of messages, by BLMOVE; those before 6.2 are asked, as Dramatiq does it.
         tells = True
 
         def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> dramatiq.Consumer:
@@ -114,8 +114,12 @@ def _redis_broker(url: str) -> dramatiq.Broker:
                         "BLMOVE", queue, queue, "LEFT", "LEFT", WAIT_SECONDS
                     )
                     return moved is not None
-                except redis.ResponseError:
-                    self.tells = False
+                except redis.ResponseError as error:
+                    # Others pass, such as that of a server which is being replaced.
+                    refused = isinstance(error, redis.exceptions.NoPermissionError)
+                    if refused or "unknown command" in str(error).lower():
+                        logger.warning("Redis cannot tell of batches and is asked", action="take", reason=str(error))
+                        self.tells = False
             return False
 
     return Broker(  # type: ignore[no-untyped-call]

@@ -51,7 +51,7 @@ LOST_SECONDS = 0.5
 #: How often limits that let nothing go are read again, in seconds: somebody may have raised them.
 LIMITS_SECONDS = 0.5
 #: How often a bound that is reached is, when its attempts may be under way elsewhere; of those here it is known when
-#: they are on record.
+#: they end.
 FULL_SECONDS = 0.2
 #: The least time between two claims while places or limits are short, in seconds: a few events make a poor batch.
 GATHER_SECONDS = 0.02
@@ -113,7 +113,8 @@ class Dispatcher:
         due = self._under_way.pop(event_id, None)
         if due is not None:
             self._freed.add(due[0].webhook_id)
-        if not self._woken and (self._short_of_places or (due is not None and due[0].webhook_id in self._waits)):
+        wait = None if due is None else self._waits.get(due[0].webhook_id)
+        if not self._woken and (self._short_of_places or (wait is not None and wait.until is None)):
             self._woken = True
             self._wake()
 
@@ -189,7 +190,7 @@ class Dispatcher:
             await self._enqueue([(lease, [d.event_id for d in batch]) for lease, batch in claimed])
         except BaseException:
             # The broker is away, or the program stops: they are due again at once, not when their lease ends. A batch
-            # that did go out finds that it owns nothing any more.
+            # that did go out finds that it owns nothing any more, unless it is begun.
             await self._give_back(claimed)
             raise
 
@@ -219,11 +220,10 @@ class Dispatcher:
                 self._waits[webhook_id] = _Wait(until, now)
 
     async def _give_back(self, claimed: Sequence[tuple[UUID, Sequence[Due]]]) -> None:
+        for event_id in [d.event_id for _, batch in claimed for d in batch]:
+            self.finished(event_id)
         for lease, batch in claimed:
-            ids = [d.event_id for d in batch]
-            for event_id in ids:
-                self.finished(event_id)
-            await claims.hand_back(lease, ids)
+            await claims.give_back(lease, [d.event_id for d in batch])
 
     async def _ask_what_is_under_way(self) -> None:
         now = time.monotonic()

@@ -3,7 +3,6 @@
 Most of a request's JSON is the same for all of its frame, and made once.
 """
 
-from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -21,7 +20,9 @@ def kept_request(request: OutgoingRequest, sent: Headers) -> str:
     own = sent[common:]
     if not own or sent[:common] != frame.before:  # not what a sender makes of it
         return _json({**_address(frame), "headers": masked(sent), "body": text})
-    before, secret = _before(frame)
+    if frame.kept is None:
+        frame.kept = _before(frame)
+    before, secret = frame.kept
     return f'{before}{_json(masked(own) if secret else own)[1:]},"body":{_json(text)}}}'
 
 
@@ -32,7 +33,6 @@ def kept_response(answer: Answer) -> str:
     return _json({"headers": headers, "body": text, "body_truncated": truncated})
 
 
-@lru_cache(1_024)
 def _before(frame: Frame) -> tuple[str, bool]:
     """The JSON before a request's own headers, and whether there are secrets among those."""
     text = _json({**_address(frame), "headers": masked(frame.before)}).removesuffix("]}")

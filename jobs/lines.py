@@ -6,7 +6,7 @@ Each write is a system call that lets other threads in between; hundreds of them
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 #: So much a pipe takes at once, without lines of other processes in between (PIPE_BUF on Linux), in bytes.
@@ -66,8 +66,9 @@ class Lines:
                 self._write(part)
 
     def _write(self, text: str) -> None:
-        file = self._file()
-        with self._lock:
+        # A line must never cost what it tells of: a full disk or a closed pipe ends no worker.
+        with self._lock, suppress(OSError, ValueError):
+            file = self._file()
             file.write(text)
             file.flush()
 

@@ -83,7 +83,7 @@ class Recorder:
         self._idle.set()
 
     def put(self, result: Result, written: Callable[[], None]) -> None:
-        """Have a result written; `written` is called when it is committed, or when its lease turned out to be lost."""
+        """Have a result written; `written` is called when it is committed, or never will be: its lease is lost."""
         self._waiting.append((result, written))
         self._unwritten[result.event_id] = result.lease
         self._came.set()

@@ -328,6 +328,12 @@ async def hand_back(lease: UUID, event_ids: Sequence[UUID]) -> None:
     await mine.update(lease=None, lease_begun_at=None, due_at=F("next_attempt_at"))
 
 
+async def give_back(lease: UUID, event_ids: Sequence[UUID]) -> None:
+    """Give up events of a claim whose batch may have been picked up all the same: what was begun goes on."""
+    mine = Event.filter(id__in=event_ids, lease=lease, lease_begun_at__isnull=True)
+    await mine.update(lease=None, due_at=F("next_attempt_at"))
+
+
 async def still_leased(leases: Mapping[UUID, UUID]) -> set[UUID]:
     """Those of the events that their leases, given by event, still own."""
     db = Event._meta.db

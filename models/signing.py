@@ -56,19 +56,6 @@ def check_secret(secret: str) -> str | None:
     return None
 
 
-def signature_headers(*, event_id: str, timestamp: int, body: bytes, secrets: Sequence[str]) -> dict[str, str]:
-    """Return the three Standard Webhooks headers of one attempt; raises ValueError as `signature` does.
-
-    `timestamp` is the attempt's own, in Unix seconds; the id stays the same on each attempt.
-    """
-    moment = str(timestamp)
-    return {
-        ID_HEADER: event_id,
-        TIMESTAMP_HEADER: moment,
-        SIGNATURE_HEADER: signature(event_id, moment, body, secrets),
-    }
-
-
 def signature(event_id: str, timestamp: str, body: bytes, secrets: Sequence[str]) -> str:
     """Return the value of the header that signs an attempt.
 

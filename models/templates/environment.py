@@ -63,6 +63,22 @@ class Buffer:
         return text
 
 
+class Captured(Buffer):
+    """What `capture` holds; it may be left by a `break`, so each piece is counted as it comes."""
+
+    __slots__ = ()
+
+    def write(self, text: str, /) -> int:
+        """Append `text`; raises LimitReached when it does not fit, or is too much work."""
+        length = super().write(text)
+        self._meter.work(length)
+        return length
+
+    def getvalue(self) -> str:
+        """All that was written."""
+        return "".join(self._pieces)
+
+
 class Names(ReadOnlyChainMap):
     """The names of a render, innermost first in `maps`."""
 
@@ -133,7 +149,7 @@ class Context(RenderContext):
 
     def get_buffer(self, buf: TextIO | None = None) -> Buffer:  # type: ignore[override]
         """Return a buffer for `capture`."""
-        return Buffer(self.meter)
+        return Captured(self.meter)
 
 
 class TextNode(content.ContentNode):

@@ -327,6 +327,29 @@ async def test_a_broker_that_is_away_has_its_batches_due_again_at_once(recorder:
     assert handed.events == [event.id]
 
 
+async def test_what_was_begun_before_the_broker_went_away_goes_on(
+    handed: Handed, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatching, "BATCH_EVENTS", 2)
+    events = [await rows.event(await rows.webhook()) for _ in range(4)]
+
+    async def halfway(batches: Sequence[tuple[UUID, Sequence[UUID]]]) -> None:
+        (lease, ids), *_ = batches
+        assert await rows.begin(lease, ids) == set(ids)
+        handed.batches.append((lease, list(ids)))
+        raise ConnectionError("the broker is away")
+
+    made = Dispatcher(halfway, recorder)
+    with pytest.raises(ConnectionError):
+        await made._round()
+    ((lease, begun),) = handed.batches
+    stored = {e.id: await rows.stored(e) for e in events}
+    assert {key for key, event in stored.items() if event.lease == lease} == set(begun)
+    assert {key for key, event in stored.items() if event.lease is None} == stored.keys() - set(begun)
+    await record_all(handed, begun)
+    assert (await rows.stored(events[0])).status is EventStatus.SUCCEEDED
+
+
 async def test_places_that_others_have_freed_are_found_out(
     handed: Handed, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

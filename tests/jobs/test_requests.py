@@ -63,3 +63,10 @@ def test_what_differs_is_checked_each_time() -> None:
     assert OutgoingRequest(frame, ("1", "ж\t ")).fault is None
     fault = "The value of the header B contains a line break or another control character."
     assert OutgoingRequest(frame, ("1", "2\n")).fault == fault
+
+
+def test_a_header_may_have_a_percent_sign_in_its_name() -> None:
+    made = Frame("POST", URL("http://127.0.0.1/%41"), (("X-5%", "5%"),), ("X-100%", "X-%s"))
+    head = made.head(("1%", "2%s"), "0").decode()
+    assert head.splitlines()[0] == "POST /A HTTP/1.1"
+    assert head.endswith("X-5%: 5%\r\nX-100%: 1%\r\nX-%s: 2%s\r\nContent-Length: 0\r\n\r\n")
