@@ -12,7 +12,8 @@ import time
 import aiohttp
 import uvloop
 
-from ringback.models.signing import new_secret, signature_headers
+from ringback.models.signing import new_secret
+from tests.signatures import signature_headers
 
 IN_FLIGHT = 100
 
