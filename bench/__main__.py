@@ -21,8 +21,8 @@ from bench.load import Wrong
 from bench.publish import ROOT, publish, write
 from bench.report import table
 
-#: Those that share the database with a past come last, one after the other: nothing else is measured beside it, and what
-#: other measurements read does not push it out of the memory.
+#: Those that share the database with a past come last, one after the other: nothing else is measured beside it, and
+#: what others read does not push it out of the memory.
 GROUPS: Sequence[Group] = (*deliveries.GROUPS, *writes.GROUPS, *latency.GROUPS, deliveries.OLD, *pages.GROUPS)
 MEMORY = Figure("memory", "a worker's peak memory in all of these", "MB", 250, 120, at_most=True)
 
