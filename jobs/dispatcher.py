@@ -191,7 +191,7 @@ class Dispatcher:
         except BaseException:
             # The broker is away, or the program stops: they are due again at once, not when their lease ends. A batch
             # that did go out finds that it owns nothing any more, unless it is begun.
-            await self._give_back(claimed)
+            await self._withdraw(claimed)
             raise
 
     async def _ask_limits(self, now: dt.datetime) -> None:
@@ -219,11 +219,11 @@ class Dispatcher:
             elif until > now:
                 self._waits[webhook_id] = _Wait(until, now)
 
-    async def _give_back(self, claimed: Sequence[tuple[UUID, Sequence[Due]]]) -> None:
+    async def _withdraw(self, claimed: Sequence[tuple[UUID, Sequence[Due]]]) -> None:
         for event_id in [d.event_id for _, batch in claimed for d in batch]:
             self.finished(event_id)
         for lease, batch in claimed:
-            await claims.give_back(lease, [d.event_id for d in batch])
+            await claims.withdraw(lease, [d.event_id for d in batch])
 
     async def _ask_what_is_under_way(self) -> None:
         now = time.monotonic()

@@ -328,8 +328,8 @@ async def hand_back(lease: UUID, event_ids: Sequence[UUID]) -> None:
     await mine.update(lease=None, lease_begun_at=None, due_at=F("next_attempt_at"))
 
 
-async def give_back(lease: UUID, event_ids: Sequence[UUID]) -> None:
-    """Give up events of a claim whose batch may have been picked up all the same: what was begun goes on."""
+async def withdraw(lease: UUID, event_ids: Sequence[UUID]) -> None:
+    """Undo a claim whose batch may have been picked up all the same: what nobody has begun is due again."""
     mine = Event.filter(id__in=event_ids, lease=lease, lease_begun_at__isnull=True)
     await mine.update(lease=None, due_at=F("next_attempt_at"))
 
