@@ -273,7 +273,15 @@ WITH RECURSIVE walk(webhook_id) AS (
     ) FROM walk WHERE walk.webhook_id IS NOT NULL
 )
 """
+# Compared as rows and ordered by all three, which only the index of what waits for each webhook serves: where Postgres
+# may choose, it would rather look for a webhook's events among those that are due, of which most may be others'.
 _OF_THE_WALKED = """
+FROM ringback_event event
+WHERE (event.webhook_id, status, due_at) >= (walk.webhook_id, '{status}', '-infinity')
+AND (event.webhook_id, status, due_at) <= (walk.webhook_id, '{status}', $1) AND due_at IS NOT NULL AND {waits}
+ORDER BY event.webhook_id, status, due_at LIMIT $4
+"""
+_OF_THE_WALKED_ON_SQLITE = """
 FROM ringback_event event
 WHERE event.webhook_id = walk.webhook_id AND status = '{status}' AND due_at <= $1 AND {waits} ORDER BY due_at LIMIT $4
 """
@@ -284,7 +292,7 @@ _BY_WEBHOOK = f"""
 """
 _BY_WEBHOOK_ON_SQLITE = f"""
 {_WALK} SELECT found.id, found.webhook_id, found.next_attempt_at, found.abandoned_in_a_row, found.status
-FROM walk JOIN ringback_event found ON found.id IN (SELECT event.id {_OF_THE_WALKED})
+FROM walk JOIN ringback_event found ON found.id IN (SELECT event.id {_OF_THE_WALKED_ON_SQLITE})
 WHERE walk.webhook_id IS NOT NULL AND {{walk_not_held}} LIMIT $2
 """
 _CLAIM = "SELECT * FROM ringback_claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"

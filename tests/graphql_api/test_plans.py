@@ -320,6 +320,28 @@ async def test_what_the_dispatcher_and_the_recorder_do(
     assert await Attempt.filter(event_id__in=begun).count() == 20
 
 
+async def test_a_webhook_s_events_among_many_of_others(database: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what is due most is another's: whoever looks through all of that reads it once for each webhook."""
+    made = [await rows.webhook() for _ in range(20)]
+    held = claims.Held(frozenset(webhook.id for webhook in made[:10]))
+    now = await clock.now()
+    waiting = [
+        Event(
+            webhook_id=made[number % 20].id, model="lead", action="CREATED", max_attempts=3, next_attempt_at=now,
+            due_at=now, created_at=now,
+        )
+        for number in range(4_000)
+    ]  # fmt: skip
+    db = Event._meta.db
+    await insert(db, waiting)
+    await db.execute_script("VACUUM ANALYZE" if on_postgres(db) else "ANALYZE")
+    later = now + dt.timedelta(seconds=1)
+    for _ in range(8):  # after some of them Postgres plans for all values at once
+        look = partial(claims.due_by_webhook, later, 800, 20, claims.FIRST_WEBHOOK, held)
+        firsts, _, _ = await check(monkeypatch, "due_by_webhook", look)
+        assert len(firsts) == 200
+
+
 async def test_what_the_tailer_and_the_outbox_do(webhooks: list[Webhook], monkeypatch: pytest.MonkeyPatch) -> None:
     epoch = await log.epoch()
 
