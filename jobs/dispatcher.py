@@ -6,6 +6,7 @@ cost the broker nothing, and a message that is lost is found again by the end of
 Places are shared out so that nobody takes them all. A webhook may have as many events under way as there are places
 free: alone it gets half of them, with nine others a tenth, and one more always finds room ("dynamic thresholds",
 Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). So endpoints that hang hold up only themselves.
+What is about to end counts as ended (`jobs.flow`), so that no place stands empty while a claim is on its way to it.
 First attempts and retries take turns, and retries never take the last quarter of the places, so a flood of either kind
 lets the other through. Beside that each webhook has limits of its own, which hold in all processes together
 (`models.limits`): one that has reached them is not looked at before they let more go.
@@ -18,11 +19,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, takewhile, zip_longest
+from typing import NamedTuple
 from uuid import UUID
 
 import structlog
 
 from ringback.jobs.connections import MAX_CONNECTIONS
+from ringback.jobs.flow import Flow
 from ringback.jobs.recorder import Recorder, abandoned
 from ringback.models import claims, clock, limits
 from ringback.models.claims import Due, Held
@@ -61,6 +64,15 @@ CONTENTION_SECONDS = 0.01
 PAUSE_SECONDS = 1.0
 
 
+class _UnderWay(NamedTuple):
+    """A claimed event; `claimed_at`, and `known_at`, when it still was, are moments of the monotonic clock."""
+
+    due: Due
+    lease: UUID
+    claimed_at: float
+    known_at: float
+
+
 @dataclass(frozen=True, slots=True)
 class _Wait:
     """A webhook's limits let nothing go until a moment; None is until one of its attempts ends. True at `known_at`."""
@@ -93,8 +105,9 @@ class Dispatcher:
         self._alone = alone
         self._is_here = is_here
         self._bound = bound
-        #: With its lease, and when it was claimed or last asked about, by the monotonic clock; the earliest come first.
-        self._under_way: dict[UUID, tuple[Due, UUID, float]] = {}
+        #: By event; what is known for the longest comes first.
+        self._under_way: dict[UUID, _UnderWay] = {}
+        self._flow = Flow()
         self._asked_at = self._looked_for_lost_at = 0.0
         self._woken = False
         self._held = claims.NOTHING_HELD
@@ -110,10 +123,11 @@ class Dispatcher:
 
     def finished(self, event_id: UUID) -> None:
         """Tell that an event is no longer under way, so that another one may be claimed."""
-        due = self._under_way.pop(event_id, None)
-        if due is not None:
-            self._freed.add(due[0].webhook_id)
-        wait = None if due is None else self._waits.get(due[0].webhook_id)
+        ended = self._forget(event_id)
+        wait = None
+        if ended is not None:
+            self._flow.ended(ended.due.webhook_id, retry=ended.due.retry, claimed_at=ended.claimed_at)
+            wait = self._waits.get(ended.due.webhook_id)
         if not self._woken and (self._short_of_places or (wait is not None and wait.until is None)):
             self._woken = True
             self._wake()
@@ -146,10 +160,12 @@ class Dispatcher:
             await self._ask_what_is_under_way()
         await self._ask_limits(now)
         self._woken = False
-        under_way = [d for d, _, _ in self._under_way.values()]
-        load = Counter([d.webhook_id for d in under_way])
-        free = self._places - len(under_way)
-        retries = max(int(self._places * RETRIES_SHARE), 1) - sum(d.retry for d in under_way)
+        under_way = [known.due for known in self._under_way.values()]
+        ending = self._flow.ending()
+        load = Counter([d.webhook_id for d in under_way]) - ending.of_webhooks
+        free = self._places - load.total()
+        retries_under_way = max(sum(d.retry for d in under_way) - ending.retries, 0)
+        retries = max(int(self._places * RETRIES_SHARE), 1) - retries_under_way
         crowded = {webhook_id for webhook_id, events in load.items() if events >= free}
         self._held = Held(crowded | self._waits.keys(), any(d.suspect for d in under_way), retries <= 0)
         self._short_of_places = bool(crowded) or self._held.suspects or self._held.retries
@@ -185,7 +201,7 @@ class Dispatcher:
     async def _hand_on(self, claimed: Sequence[tuple[UUID, list[Due]]]) -> None:
         at = time.monotonic()
         for lease, batch in claimed:
-            self._under_way.update((d.event_id, (d, lease, at)) for d in batch)
+            self._under_way.update((d.event_id, _UnderWay(d, lease, at, at)) for d in batch)
         try:
             await self._enqueue([(lease, [d.event_id for d in batch]) for lease, batch in claimed])
         except BaseException:
@@ -221,26 +237,32 @@ class Dispatcher:
 
     async def _withdraw(self, claimed: Sequence[tuple[UUID, Sequence[Due]]]) -> None:
         for event_id in [d.event_id for _, batch in claimed for d in batch]:
-            self.finished(event_id)
+            self._forget(event_id)
         for lease, batch in claimed:
             await claims.withdraw(lease, [d.event_id for d in batch])
+
+    def _forget(self, event_id: UUID) -> _UnderWay | None:
+        known = self._under_way.pop(event_id, None)
+        if known is not None:
+            self._freed.add(known.due.webhook_id)
+        return known
 
     async def _ask_what_is_under_way(self) -> None:
         now = time.monotonic()
         if now - self._asked_at < ASK_SECONDS:
             return
         self._asked_at = now
-        old = takewhile(lambda item: item[1][2] <= now - ASK_SECONDS, self._under_way.items())
+        old = takewhile(lambda item: item[1].known_at <= now - ASK_SECONDS, self._under_way.items())
         elsewhere = (item for item in old if not self._is_here(item[0]))
-        leases = {event_id: lease for event_id, (_, lease, _) in islice(elsewhere, ASK_EVENTS)}
-        if not leases:
+        asked = dict(islice(elsewhere, ASK_EVENTS))
+        if not asked:
             return
-        for event_id in leases.keys() - await claims.still_leased(leases):
+        for event_id in asked.keys() - await claims.still_leased({key: known.lease for key, known in asked.items()}):
             self.finished(event_id)
-        for event_id in leases:
+        for event_id in asked:
             still = self._under_way.pop(event_id, None)
             if still is not None:  # the next time others are asked about first
-                self._under_way[event_id] = (still[0], still[1], now)
+                self._under_way[event_id] = still._replace(known_at=now)
 
     async def _look_for_lost(self, now: dt.datetime) -> None:
         """Make claims that nobody picked up due again, and put what dead workers left on record."""

@@ -80,8 +80,7 @@ async def working(
             dispatcher = Dispatcher(
                 deliveries.enqueue,
                 recorder,
-                # What other processes have finished is known late; what is claimed meanwhile waits with the broker.
-                places=places + places // 2 if remote else places,
+                places=places,
                 alone=not remote,
                 is_here=deliverer.is_here,
                 bound=settings.max_concurrency_per_webhook,

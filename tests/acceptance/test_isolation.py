@@ -7,7 +7,7 @@ import asyncio
 import datetime as dt
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,13 +115,14 @@ def embedded(folder: Path) -> Iterator[Place]:
 
 
 @contextmanager
-def two_workers(folder: Path, template: str) -> Iterator[Place]:
+def two_workers(folder: Path, template: str, settings: Mapping[str, str] | None = None) -> Iterator[Place]:
     url = asyncio.run(postgres.create(template, template))
     try:
         with ExitStack() as stack:
             endpoints = stack.enter_context(Endpoints())
             redis = stack.enter_context(redis_server(folder))
-            env = {**ALLOW_LOOPBACK, "RINGBACK_DATABASE_URL": url, "RINGBACK_BROKER_URL": redis.url}
+            urls = {"RINGBACK_DATABASE_URL": url, "RINGBACK_BROKER_URL": redis.url}
+            env = {**ALLOW_LOOPBACK, **urls, **(settings or {})}
             program = stack.enter_context(Program(folder / "program", "api", env))
             for _ in range(2):
                 stack.enter_context(worker(program, env))
@@ -191,6 +192,19 @@ def test_endpoints_that_hang_hold_up_nobody_else(place: Place) -> None:
     _check_lateness(place.lateness("/healthy/0", place.fired(healthy[:1], 1.0)))
     _check_lateness(place.lateness("/healthy/1", place.fired(healthy[1:], 1.0)))
     assert all(40 <= place.endpoints.peaks[f"/hang/{number}"] <= 50 for number in range(4))
+
+
+def test_endpoints_that_hang_leave_places_in_small_workers(tmp_path: Path, migrated_postgres: str) -> None:
+    """Each of them may have more under way than both workers have places; they all time out in the same moment."""
+    with two_workers(tmp_path, migrated_postgres, {"RINGBACK_WORKER_CONCURRENCY": "20"}) as place:
+        place.declare("hanging")
+        for number in range(8):
+            place.webhook(f"/hang/{number}", model="hanging", retryDelaysSeconds=[0])
+        healthy = place.webhook("/healthy")
+        place.publish("hanging", 100)
+        place.wait_for("/hang/7", 1)
+        _check_lateness(place.lateness("/healthy", place.fired([healthy], 5.0)))
+        assert sum(place.endpoints.peaks[f"/hang/{number}"] for number in range(8)) >= 30
 
 
 def test_backlogs_of_paced_webhooks_hide_nobody(place: Place) -> None:

@@ -12,6 +12,7 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
 from ringback.jobs import dispatcher as dispatching
+from ringback.jobs import flow
 from ringback.jobs import recorder as recording
 from ringback.jobs.dispatcher import BATCH_EVENTS, Dispatcher, admitted, batches, in_turn
 from ringback.jobs.outcomes import Answer, Delivered
@@ -218,6 +219,43 @@ async def test_a_webhook_that_finishes_nothing_leaves_room_for_others(dispatcher
     dispatcher.finished(event.id)
     await handed.wait_for(6)
     assert handed.events[5] == first[4].id
+
+
+@pytest.mark.usefixtures("_no_poll")
+async def test_places_are_claimed_for_that_will_soon_be_free(
+    dispatcher: Dispatcher, handed: Handed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of eight places a webhook alone gets four; four events have just ended, so four more will when a claim comes."""
+    monkeypatch.setattr(flow, "HORIZON_SECONDS", 60.0)
+    monkeypatch.setattr(flow, "LONG_SECONDS", 60.0)
+    flowing = await rows.webhook()
+    first = [await rows.event(flowing, due_in=-10) for _ in range(4)]
+    wakeups.notify(Topic.DUE)
+    await handed.wait_for(4)
+    more = [await rows.event(flowing, due_in=-5) for _ in range(20)]
+    for event in first:
+        dispatcher.finished(event.id)
+    await handed.wait_for(4 + 8)
+    assert handed.events[4:12] == [e.id for e in more[:8]], "four of eight places, and four that will be free"
+    await asyncio.sleep(0.05)
+    assert len(handed.events) == 12
+
+
+@pytest.mark.usefixtures("_no_poll")
+async def test_nothing_is_claimed_ahead_for_an_endpoint_that_hangs(
+    dispatcher: Dispatcher, handed: Handed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its attempts all time out in the same moment."""
+    monkeypatch.setattr(flow, "LONG_SECONDS", 0.0)
+    hanging = await rows.webhook()
+    events = [await rows.event(hanging, due_in=-10) for _ in range(20)]
+    wakeups.notify(Topic.DUE)
+    await handed.wait_for(4)
+    for event in events[:4]:
+        dispatcher.finished(event.id)
+    await handed.wait_for(8)
+    await asyncio.sleep(0.05)
+    assert len(handed.events) == 8
 
 
 @pytest.mark.usefixtures("_no_poll")
