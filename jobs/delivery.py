@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import datetime as dt
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
 from uuid import UUID, uuid4
@@ -34,6 +34,9 @@ from ringback.models.webhook import Webhook
 
 logger = structlog.get_logger("ringback.delivery")
 
+#: How long claimed events wait here for a place before they are handed on to whoever has one, in seconds: attempts that
+#: hang may take all that there are here.
+HAND_ON_SECONDS = 0.2
 #: How long a database that fails is left alone before an event is handed back, in seconds.
 PAUSE_SECONDS = 1.0
 #: So many attempts are started, then the loop has its turn: answers are read meanwhile, and their connections free.
@@ -95,7 +98,8 @@ class Deliverer:
     """Delivers batches on the loop that its sender and recorder belong to.
 
     `finished` is told of each event that is no longer under way here, however that came, and `recorded` of its webhook
-    when a result is on record; `places` events are under way at a time.
+    when a result is on record; `places` events are under way at a time. `hand_on` gives events of a claim, which nobody
+    has begun, to whichever process has places; without it there is no other.
     """
 
     def __init__(
@@ -108,6 +112,7 @@ class Deliverer:
         lease_seconds: float,
         finished: Callable[[UUID], None] = lambda event_id: None,
         recorded: Callable[[UUID], None] = lambda webhook_id: None,
+        hand_on: Callable[[UUID, Sequence[UUID]], Awaitable[None]] | None = None,
         places: int = MAX_CONNECTIONS,
     ) -> None:
         self._sender = sender
@@ -117,6 +122,7 @@ class Deliverer:
         self._lease_seconds = lease_seconds
         self._tell_finished = finished
         self._tell_recorded = recorded
+        self._give = hand_on
         self._places = places
         #: The events that were picked up, and those of them whose attempts are under way.
         self._here: set[UUID] = set()
@@ -134,11 +140,13 @@ class Deliverer:
         places are taken it waits, so that other processes pick up what comes.
         """
         try:
-            await self._wait_while(lambda: len(self._here) >= self._places)
-            if self._stopping.is_set():
-                await claims.hand_back(lease, event_ids)
-                self._forget(event_ids)
-                return
+            while not await self._gets_room(self._here):
+                if self._stopping.is_set():
+                    await claims.hand_back(lease, event_ids)
+                    self._forget(event_ids)
+                    return
+                if await self._handed_on(lease, event_ids):
+                    return
         except BaseException:
             self._forget(event_ids)
             raise
@@ -172,10 +180,30 @@ class Deliverer:
         """Whether an event was picked up, and is still under way."""
         return event_id in self._here
 
-    async def _wait_while(self, short: Callable[[], bool]) -> None:
-        while short() and not self._stopping.is_set():
-            self._room.clear()
-            await self._room.wait()
+    async def _gets_room(self, taken: Collection[UUID]) -> bool:
+        """Wait for a place; False when the program stops before there is one, or others shall have what waits."""
+        if len(taken) >= self._places:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if self._give is None else HAND_ON_SECONDS):
+                    while len(taken) >= self._places and not self._stopping.is_set():
+                        self._room.clear()
+                        await self._room.wait()
+        return len(taken) < self._places and not self._stopping.is_set()
+
+    async def _handed_on(self, lease: UUID, event_ids: Sequence[UUID]) -> bool:
+        """Whether events that found no place here were given to others."""
+        assert self._give is not None, "without others there is no end to waiting"
+        # First of all: this process may pick them up again at once. For the dispatcher they are under way, still.
+        here = self._here.intersection(event_ids)
+        self._here -= here
+        self._room.set()
+        try:
+            await self._give(lease, event_ids)
+        except Exception as error:
+            logger.warning("cannot hand on; waiting here", action="hand on", events=len(event_ids), reason=str(error))
+            self._here |= here
+            return False
+        return True
 
     def _finished(self, event_id: UUID) -> None:
         self._here.discard(event_id)
@@ -189,12 +217,17 @@ class Deliverer:
         renewal = asyncio.create_task(self._renew(lease))
         try:
             async with asyncio.TaskGroup() as attempts:
-                while waiting and await self._reaches(waiting[0].due_at) and await self._finds_place():
-                    soon = await clock.now() + dt.timedelta(seconds=SAME_MOMENT_SECONDS)
-                    group = _due_by(soon, waiting, self._places - len(self._placed))
-                    begun, later = await self._begin(lease, group, soon)
-                    waiting = deque(sorted([*waiting, *later])) if later else waiting
-                    await self._start(lease, attempts, begun)
+                while waiting and await self._reaches(waiting[0].due_at):
+                    if await self._gets_room(self._placed):
+                        soon = await clock.now() + dt.timedelta(seconds=SAME_MOMENT_SECONDS)
+                        group = _due_by(soon, waiting, self._places - len(self._placed))
+                        begun, later = await self._begin(lease, group, soon)
+                        waiting = deque(sorted([*waiting, *later])) if later else waiting
+                        await self._start(lease, attempts, begun)
+                    elif not self._stopping.is_set() and await self._handed_on(
+                        lease.key, [w.event_id for w in waiting]
+                    ):
+                        waiting.clear()
                 await self._hand_back(lease, [w.event_id for w in waiting])
                 waiting.clear()
             await lease.closed()
@@ -219,11 +252,6 @@ class Deliverer:
             await self._hand_back(lease, rest)
             lease.begun -= set(rest)
             raise
-
-    async def _finds_place(self) -> bool:
-        """Wait for a place; False when the program stops before there is one."""
-        await self._wait_while(lambda: len(self._placed) >= self._places)
-        return not self._stopping.is_set()
 
     async def _reaches(self, moment: dt.datetime) -> bool:
         """Wait for a moment; False when the program stops before it has come."""

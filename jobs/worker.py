@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from uuid import UUID
 
 import dramatiq
@@ -72,9 +72,14 @@ async def working(
                 dispatcher.recorded(webhook_id)
 
             places = settings.worker_concurrency
+
+            async def hand_on(lease: UUID, event_ids: Sequence[UUID]) -> None:
+                await deliveries.enqueue([(lease, event_ids)])
+
             deliverer = Deliverer(
                 sender, recorder, secrets, inboxes,
-                lease_seconds=settings.lease_seconds, finished=finished, recorded=recorded, places=places,
+                lease_seconds=settings.lease_seconds, finished=finished, recorded=recorded,
+                hand_on=hand_on if remote else None, places=places,
             )  # fmt: skip
             deliveries = Deliveries(broker, deliverer.take, deliverer.has_room)
             dispatcher = Dispatcher(

@@ -2,7 +2,7 @@
 
 import asyncio
 import datetime as dt
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -60,10 +60,15 @@ class Endpoint:
         return Sent(judge(Answer(self.status), accepts), (*request.headers, ("Host", "hooks.example")), 20)
 
 
+HandOn = Callable[[UUID, Sequence[UUID]], Awaitable[None]]
+
+
 class Bench:
     """A deliverer with all that it needs, and what it said was finished."""
 
-    def __init__(self, recorder: Recorder, lease_seconds: float = 45.0, places: int = 1_000) -> None:
+    def __init__(
+        self, recorder: Recorder, lease_seconds: float = 45.0, places: int = 1_000, hand_on: HandOn | None = None
+    ) -> None:
         self.endpoint = Endpoint()
         self.lease_seconds = lease_seconds
         self.finished: list[UUID] = []
@@ -74,6 +79,7 @@ class Bench:
             InboxAddresses("http://127.0.0.1:8000"),
             lease_seconds=lease_seconds,
             finished=self.finished.append,
+            hand_on=hand_on,
             places=places,
         )
 
@@ -238,6 +244,51 @@ async def test_a_batch_that_waits_for_room_is_handed_back_at_the_stop(recorder: 
     await asyncio.wait_for(waiting, 10)
     assert (await rows.stored(second)).lease is None
     assert await rows.attempts(second) == []
+
+
+async def test_what_finds_no_place_here_is_handed_on(recorder: Recorder) -> None:
+    """Part of a batch, and a whole one; whoever has them delivers them by their claim."""
+    other = Bench(recorder)
+    full = Bench(recorder, places=1, hand_on=other.deliverer.take)
+    first, second, third = [await rows.event(await rows.webhook()) for _ in range(3)]
+    full.endpoint.hold()
+    await full.take(first, second)
+    await full.take(third)
+    async with asyncio.timeout(10):
+        while len(other.finished) < 2:
+            await asyncio.sleep(0.01)
+    await other.idle()
+    assert (full.finished, sorted(other.finished)) == ([], sorted([second.id, third.id]))
+    assert not full.deliverer.is_here(second.id)
+    full.endpoint.release()
+    await full.idle()
+    assert [a.outcome for e in (first, second, third) for a in await rows.attempts(e)] == [OutcomeName.DELIVERED] * 3
+    await full.stop()
+    await other.stop()
+
+
+async def test_what_cannot_be_handed_on_waits(recorder: Recorder) -> None:
+    tries = 0
+
+    async def away(lease: UUID, event_ids: Sequence[UUID]) -> None:
+        nonlocal tries
+        tries += 1
+        raise ConnectionError("the broker is away")
+
+    full = Bench(recorder, places=1, hand_on=away)
+    first, second, third = [await rows.event(await rows.webhook()) for _ in range(3)]
+    full.endpoint.hold()
+    await full.take(first, second)
+    waiting = asyncio.create_task(full.take(third))
+    await asyncio.sleep(3 * delivery.HAND_ON_SECONDS)
+    assert tries >= 2
+    assert full.deliverer.is_here(second.id)
+    assert not waiting.done()
+    full.endpoint.release()
+    await asyncio.wait_for(waiting, 10)
+    await full.idle()
+    assert sorted(full.finished) == sorted([first.id, second.id, third.id])
+    await full.stop()
 
 
 async def test_own_inboxes_are_sent_to_unguarded_after_rendering(bench: Bench) -> None:
