@@ -6,7 +6,8 @@ cost the broker nothing, and a message that is lost is found again by the end of
 Places are shared out so that nobody takes them all. A webhook may have as many events under way as there are places
 free: alone it gets half of them, with nine others a tenth, and one more always finds room ("dynamic thresholds",
 Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). So endpoints that hang hold up only themselves.
-What is about to end counts as ended (`jobs.flow`), so that no place stands empty while a claim is on its way to it.
+What is about to end counts as ended (`jobs.flow`), so that no place stands empty while a claim is on its way to it over
+a broker elsewhere.
 First attempts and retries take turns, and retries never take the last quarter of the places, so a flood of either kind
 lets the other through. Beside that each webhook has limits of its own, which hold in all processes together
 (`models.limits`): one that has reached them is not looked at before they let more go.
@@ -40,12 +41,12 @@ POLL_SECONDS = 1.0
 #: Events per batch, and per claim.
 BATCH_EVENTS = 400
 CLAIM_EVENTS = 800
-#: Events of one webhook in a look at all of them in turn, at most.
-EACH_EVENTS = 50
-#: Events under way in one process at the same time: as many as find a connection, so that none waits for one.
+#: Events under way in one process at the same time: as many as there are connections.
 PLACES = MAX_CONNECTIONS
 #: The part of the places that retries may take all together.
 RETRIES_SHARE = 0.75
+#: The part of the places for which events are claimed before they are free, at most, where claims have some way to go.
+AHEAD_SHARE = 0.5
 #: How often the database is asked what other processes have finished, of what has been under way for so long, in
 #: seconds, and about how many events at a time. What this process finishes it knows by itself.
 ASK_SECONDS, ASK_EVENTS = 0.02, 200
@@ -102,6 +103,7 @@ class Dispatcher:
         self._enqueue = enqueue
         self._recorder = recorder
         self._places = places
+        self._ahead = 0 if alone else int(places * AHEAD_SHARE)
         self._alone = alone
         self._is_here = is_here
         self._bound = bound
@@ -126,7 +128,7 @@ class Dispatcher:
         ended = self._forget(event_id)
         wait = None
         if ended is not None:
-            self._flow.ended(ended.due.webhook_id, retry=ended.due.retry, claimed_at=ended.claimed_at)
+            self._flow.ended(ended.due.webhook_id, ended.claimed_at)
             wait = self._waits.get(ended.due.webhook_id)
         if not self._woken and (self._short_of_places or (wait is not None and wait.until is None)):
             self._woken = True
@@ -161,14 +163,14 @@ class Dispatcher:
         await self._ask_limits(now)
         self._woken = False
         under_way = [known.due for known in self._under_way.values()]
-        ending = self._flow.ending()
-        load = Counter([d.webhook_id for d in under_way]) - ending.of_webhooks
-        free = self._places - load.total()
-        retries_under_way = max(sum(d.retry for d in under_way) - ending.retries, 0)
-        retries = max(int(self._places * RETRIES_SHARE), 1) - retries_under_way
+        load = Counter([d.webhook_id for d in under_way])
+        if not self._alone:
+            load -= self._flow.ending((known.due.webhook_id, known.claimed_at) for known in self._under_way.values())
+        free = min(self._places - load.total(), self._places + self._ahead - len(under_way))
+        retries = max(int(self._places * RETRIES_SHARE), 1) - sum(d.retry for d in under_way)
         crowded = {webhook_id for webhook_id, events in load.items() if events >= free}
         self._held = Held(crowded | self._waits.keys(), any(d.suspect for d in under_way), retries <= 0)
-        self._short_of_places = bool(crowded) or self._held.suspects or self._held.retries
+        self._short_of_places = free <= 0 or bool(crowded) or self._held.suspects or self._held.retries
         if free <= 0:
             return POLL_SECONDS if self._alone else ASK_SECONDS
         ahead = now + dt.timedelta(seconds=AHEAD_SECONDS)
@@ -187,7 +189,7 @@ class Dispatcher:
     async def _look(self, until: dt.datetime, limit: int) -> tuple[list[Due], list[Due]]:
         """The earliest events, unless those last seen were hardly claimed: then each webhook's in turn."""
         if self._clogged:
-            each = max(min(limit // (len(self._waits) + 1), EACH_EVENTS), 1)
+            each = max(min(limit // (len(self._waits) + 1), claims.MOST_EACH), 1)
             firsts, again, self._turn = await claims.due_by_webhook(until, limit, each, self._turn, self._held)
             if firsts or again:
                 return firsts, again
@@ -278,7 +280,10 @@ class Dispatcher:
         moment = await claims.next_due(now + dt.timedelta(seconds=AHEAD_SECONDS), self._held)
         looks = [] if moment is None else [moment - dt.timedelta(seconds=AHEAD_SECONDS)]
         looks += [self._ask_again_at(webhook_id) for webhook_id in self._waits]
-        return min([max((look - now).total_seconds(), 0.01) for look in looks] + [POLL_SECONDS])
+        # Nobody tells when what takes the places has ended elsewhere.
+        asks = not self._alone and self._short_of_places and not all(map(self._is_here, self._under_way))
+        longest = ASK_SECONDS if asks else POLL_SECONDS
+        return min([max((look - now).total_seconds(), 0.01) for look in looks] + [longest])
 
     def _ask_again_at(self, webhook_id: UUID) -> dt.datetime:
         """When the limits of a webhook that waits for them are read again, at the latest."""

@@ -10,7 +10,7 @@ An event's row is written three times for each attempt (claimed, begun, recorded
 beginning touches no column that an index knows of, which leaves all indexes as they are.
 
 A claim takes no more than the limits of each webhook let go (`models.limits`), so nothing that is claimed waits for
-another attempt to end.
+another attempt of its webhook to end.
 """
 
 import datetime as dt
@@ -47,6 +47,8 @@ from ringback.models.states import EventStatus
 CLAIM_SECONDS, PICKUP_SECONDS = 45.0, 10.0
 #: So many abandoned attempts in a row make an event a suspect: it may be what kills the workers.
 SUSPECT_AFTER = 2
+#: Events of each webhook and kind in a look at all webhooks in turn, at most.
+MOST_EACH = 50
 #: The states of events that an attempt may follow.
 WAITING = (EventStatus.PENDING, EventStatus.RETRYING)
 
@@ -123,7 +125,8 @@ async def due(until: dt.datetime, limit: int, held: Held = NOTHING_HELD) -> tupl
 async def due_by_webhook(
     until: dt.datetime, limit: int, each: int, after: UUID, held: Held = NOTHING_HELD
 ) -> tuple[list[Due], list[Due], UUID]:
-    """The same, webhook by webhook in the order of their ids: of each, `each` events of each kind at most.
+    """The same, webhook by webhook in the order of their ids: of each, `each` events of each kind at most,
+    and no more than MOST_EACH.
 
     However much waits for one webhook, it hides no other. The webhooks are those after `after`; the id returned is
     where to go on the next time, FIRST_WEBHOOK when all were looked at.
@@ -273,13 +276,13 @@ WITH RECURSIVE walk(webhook_id) AS (
     ) FROM walk WHERE walk.webhook_id IS NOT NULL
 )
 """
-# Compared as rows and ordered by all three, which only the index of what waits for each webhook serves: where Postgres
-# may choose, it would rather look for a webhook's events among those that are due, of which most may be others'.
-_OF_THE_WALKED = """
+# As one of an array and ordered by it, which only the index of what waits for each webhook serves: where Postgres may
+# choose, it would rather look for a webhook's events among those that are due, of which most may be others'. Limited by
+# a number that it knows when it plans, or it would rather read and sort all that waits for a webhook.
+_OF_THE_WALKED = f"""
 FROM ringback_event event
-WHERE (event.webhook_id, status, due_at) >= (walk.webhook_id, '{status}', '-infinity')
-AND (event.webhook_id, status, due_at) <= (walk.webhook_id, '{status}', $1) AND due_at IS NOT NULL AND {waits}
-ORDER BY event.webhook_id, status, due_at LIMIT $4
+WHERE event.webhook_id = ANY(ARRAY[walk.webhook_id]) AND status = '{{status}}' AND due_at <= $1 AND {{waits}}
+ORDER BY event.webhook_id, due_at LIMIT {MOST_EACH}
 """
 _OF_THE_WALKED_ON_SQLITE = """
 FROM ringback_event event
@@ -287,7 +290,7 @@ WHERE event.webhook_id = walk.webhook_id AND status = '{status}' AND due_at <= $
 """
 _BY_WEBHOOK = f"""
 {_WALK} SELECT event.* FROM walk, LATERAL (
-    SELECT id, webhook_id, next_attempt_at, abandoned_in_a_row, status {_OF_THE_WALKED}
+    SELECT * FROM (SELECT id, webhook_id, next_attempt_at, abandoned_in_a_row, status {_OF_THE_WALKED}) found LIMIT $4
 ) event WHERE walk.webhook_id IS NOT NULL AND {{walk_not_held}} LIMIT $2
 """
 _BY_WEBHOOK_ON_SQLITE = f"""

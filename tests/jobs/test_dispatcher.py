@@ -222,43 +222,6 @@ async def test_a_webhook_that_finishes_nothing_leaves_room_for_others(dispatcher
 
 
 @pytest.mark.usefixtures("_no_poll")
-async def test_places_are_claimed_for_that_will_soon_be_free(
-    dispatcher: Dispatcher, handed: Handed, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of eight places a webhook alone gets four; four events have just ended, so four more will when a claim comes."""
-    monkeypatch.setattr(flow, "HORIZON_SECONDS", 60.0)
-    monkeypatch.setattr(flow, "LONG_SECONDS", 60.0)
-    flowing = await rows.webhook()
-    first = [await rows.event(flowing, due_in=-10) for _ in range(4)]
-    wakeups.notify(Topic.DUE)
-    await handed.wait_for(4)
-    more = [await rows.event(flowing, due_in=-5) for _ in range(20)]
-    for event in first:
-        dispatcher.finished(event.id)
-    await handed.wait_for(4 + 8)
-    assert handed.events[4:12] == [e.id for e in more[:8]], "four of eight places, and four that will be free"
-    await asyncio.sleep(0.05)
-    assert len(handed.events) == 12
-
-
-@pytest.mark.usefixtures("_no_poll")
-async def test_nothing_is_claimed_ahead_for_an_endpoint_that_hangs(
-    dispatcher: Dispatcher, handed: Handed, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its attempts all time out in the same moment."""
-    monkeypatch.setattr(flow, "LONG_SECONDS", 0.0)
-    hanging = await rows.webhook()
-    events = [await rows.event(hanging, due_in=-10) for _ in range(20)]
-    wakeups.notify(Topic.DUE)
-    await handed.wait_for(4)
-    for event in events[:4]:
-        dispatcher.finished(event.id)
-    await handed.wait_for(8)
-    await asyncio.sleep(0.05)
-    assert len(handed.events) == 8
-
-
-@pytest.mark.usefixtures("_no_poll")
 async def test_while_all_is_held_it_sleeps(
     dispatcher: Dispatcher, handed: Handed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -397,7 +360,7 @@ async def test_places_that_others_have_freed_are_found_out(
     made = Dispatcher(handed, recorder, places=4, alone=False)
     await made._round()
     assert handed.events == [e.id for e in events[:2]], "one webhook alone gets half of the places"
-    await made._round()
+    assert await made._round() < 0.1, "it is asked again soon"
     assert len(handed.events) == 2
     # Another process delivers them, and says nothing here.
     lease = handed.batches[0][0]
@@ -406,6 +369,54 @@ async def test_places_that_others_have_freed_are_found_out(
     await write([Result(e.id, lease, delivered, started_at=now, ended_at=now, duration_ms=1) for e in events[:2]])
     await made._round()
     assert handed.events == [e.id for e in events]
+
+
+@pytest.fixture
+def _flowing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has ended tells of what will for as long as a test takes."""
+    monkeypatch.setattr(flow, "HORIZON_SECONDS", 60.0)
+    monkeypatch.setattr(flow, "LONG_SECONDS", 60.0)
+
+
+async def claimed_in_rounds(made: Dispatcher, handed: Handed, finished: Sequence[Event]) -> int:
+    """How much is claimed when these have ended, until it is enough."""
+    before = len(handed.events)
+    for event in finished:
+        made.finished(event.id)
+    for _ in range(10):
+        await made._round()
+    return len(handed.events) - before
+
+
+@pytest.mark.usefixtures("_flowing")
+async def test_places_are_claimed_for_that_will_soon_be_free(handed: Handed, recorder: Recorder) -> None:
+    made = Dispatcher(handed, recorder, places=8, alone=False, is_here=lambda event_id: True)
+    webhook = await rows.webhook()
+    events = [await rows.event(webhook, due_in=number - 60) for number in range(40)]
+    assert await claimed_in_rounds(made, handed, []) == 4, "one webhook alone gets half of the places"
+    assert await claimed_in_rounds(made, handed, events[:2]) == 4, "two that are free, and two that soon will be"
+    assert await claimed_in_rounds(made, handed, events[2:6]) == 7
+    assert await claimed_in_rounds(made, handed, events[6:14]) == 12 - 1, "in all half as many again as places"
+    assert handed.events == [e.id for e in events[:26]]
+
+
+@pytest.mark.usefixtures("_flowing")
+async def test_alone_nothing_is_claimed_ahead(handed: Handed, recorder: Recorder) -> None:
+    made = Dispatcher(handed, recorder, places=8)
+    webhook = await rows.webhook()
+    events = [await rows.event(webhook, due_in=number - 60) for number in range(20)]
+    assert await claimed_in_rounds(made, handed, []) == 4
+    assert await claimed_in_rounds(made, handed, events[:4]) == 4
+
+
+@pytest.mark.usefixtures("_flowing")
+async def test_no_retries_are_claimed_ahead_of_their_share(handed: Handed, recorder: Recorder) -> None:
+    made = Dispatcher(handed, recorder, places=8, alone=False, is_here=lambda event_id: True)
+    for _ in range(20):
+        await rows.event(await rows.webhook(), status=EventStatus.RETRYING, attempt_count=1)
+    assert await claimed_in_rounds(made, handed, []) == 6
+    ended = [await Event.get(id=event_id) for event_id in handed.events[:3]]
+    assert await claimed_in_rounds(made, handed, ended) == 3
 
 
 @pytest.mark.usefixtures("database")
