@@ -227,7 +227,7 @@ class Dispatcher:
 
     def _ended(self) -> Mapping[UUID, UUID]:
         """What has ended here and is not on record: the bounds do not count it, unless recording falls far behind."""
-        return self._recorder.unwritten(self._places)
+        return self._recorder.unwritten(PLACES)
 
     def _know(self, found: Mapping[UUID, Limits], now: dt.datetime) -> None:
         for webhook_id, of_webhook in found.items():
