@@ -137,7 +137,7 @@ class Deliverer:
         """Pick up a claimed batch; returns as soon as its attempts wait for their moments in a task of their own.
 
         Whoever hands batches over is so free for the next one, and a slow endpoint holds up only itself. While all
-        places are taken it waits, so that other processes pick up what comes.
+        places are taken it waits, so that other processes pick up what comes; what waits for long is handed on to them.
         """
         try:
             while not await self._gets_room(self._here):

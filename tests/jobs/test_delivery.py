@@ -2,7 +2,7 @@
 
 import asyncio
 import datetime as dt
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +11,7 @@ import pytest_asyncio
 from tortoise.exceptions import OperationalError
 
 from ringback.jobs import delivery
+from ringback.jobs.broker import Take
 from ringback.jobs.delivery import Deliverer
 from ringback.jobs.outcomes import Answer, judge
 from ringback.jobs.recorder import Recorder
@@ -60,14 +61,11 @@ class Endpoint:
         return Sent(judge(Answer(self.status), accepts), (*request.headers, ("Host", "hooks.example")), 20)
 
 
-HandOn = Callable[[UUID, Sequence[UUID]], Awaitable[None]]
-
-
 class Bench:
     """A deliverer with all that it needs, and what it said was finished."""
 
     def __init__(
-        self, recorder: Recorder, lease_seconds: float = 45.0, places: int = 1_000, hand_on: HandOn | None = None
+        self, recorder: Recorder, lease_seconds: float = 45.0, places: int = 1_000, hand_on: Take | None = None
     ) -> None:
         self.endpoint = Endpoint()
         self.lease_seconds = lease_seconds
