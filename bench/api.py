@@ -18,7 +18,7 @@ from statistics import median
 from typing import Any
 
 from bench.load import AUTOCANNON, UNIQUE, Measured, Request, Wrong, load
-from tests.program import Program
+from tests.support.program import Program
 
 #: The median of the rounds' ratios must be at least this.
 PROMISED = 3.0

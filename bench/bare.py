@@ -13,7 +13,7 @@ import aiohttp
 import uvloop
 
 from ringback.models.signing import new_secret
-from tests.signatures import signature_headers
+from tests.support.signatures import signature_headers
 
 IN_FLIGHT = 100
 

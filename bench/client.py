@@ -8,7 +8,8 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from bench.load import Wrong
-from tests.program import PATIENCE_SECONDS, Program
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.program import Program
 
 
 class Client:

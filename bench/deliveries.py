@@ -11,7 +11,7 @@ from bench.due import BODY_BYTES, LIQUID, Batch, Webhooks, fill, recorded
 from bench.figures import Figure, Group, Measured, Scale, compared
 from bench.installation import Bench, Installation
 from bench.load import Wrong
-from tests.program import PATIENCE_SECONDS
+from tests.support.patience import PATIENCE_SECONDS
 
 BARE, OURS = "bare loop, requests/s", "Ringback, events/s"
 EVENTS = 20_000

@@ -21,7 +21,7 @@ from ringback.models.ids import new_key
 from ringback.models.signing import new_secret
 from ringback.models.states import EventStatus, OutcomeName
 from ringback.models.webhook import Action, Webhook
-from tests import postgres
+from tests.support import postgres
 
 #: Every body that is delivered, by a template or not, has so many bytes.
 BODY_BYTES = 200

@@ -25,9 +25,10 @@ import asyncpg
 
 from bench.load import Wrong, cpu_seconds
 from ringback.models import Settings, load_settings
-from tests import postgres
-from tests.program import PATIENCE_SECONDS, Program
-from tests.servers import redis_server
+from tests.support import postgres
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.program import Program
+from tests.support.servers import redis_server
 
 #: Beside Postgres's defaults: what any server of this size is given, and when each transaction was committed.
 POSTGRES = ("listen_addresses=", "shared_buffers=1GB", "max_wal_size=8GB", "track_commit_timestamp=on")

@@ -14,8 +14,8 @@ from bench.figures import Figure, Group, Measured, Scale, counted, percentile
 from bench.installation import Bench, Installation
 from bench.load import Wrong
 from ringback.models.ids import Prefix, encode
-from tests.deliveries import TRACK_LEADS, create_webhook
-from tests.program import PATIENCE_SECONDS
+from tests.support.deliveries import TRACK_LEADS, create_webhook
+from tests.support.patience import PATIENCE_SECONDS
 
 CALLBACK = 'mutation { requestCallback(input: {name: "Ada", phone: "+1 555 0100"}) { lead { id } errors { message } } }'
 COMMITS = 300

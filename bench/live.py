@@ -21,8 +21,8 @@ from typing import Any
 
 from bench.figures import percentile
 from bench.load import Wrong, cpu_seconds
-from tests.deliveries import create_webhook, test_fire
-from tests.program import Program
+from tests.support.deliveries import create_webhook, test_fire
+from tests.support.program import Program
 
 SUBSCRIBERS, RATE, PROMISED_MS = 2_000, 5.0, 500.0
 #: How many subscriptions a connection has, in each of the measurements; the promise is about the first.

@@ -32,7 +32,7 @@ from ringback.models.states import EventStatus, OutcomeName
 from ringback.models.webhook import Action, Webhook
 from ringback.models.webhooks import Webhooks
 from tests.contract import operations
-from tests.graphql_api.statements import counted
+from tests.support.statements import counted
 
 EVENTS, ATTEMPTS, WEBHOOKS = 100, 3, 10
 WARM_UP = 5

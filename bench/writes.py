@@ -7,8 +7,8 @@ from bench.due import item
 from bench.figures import Figure, Group, Measured, Scale, compared, counted
 from bench.installation import Bench, Installation
 from bench.load import CONNECTIONS, Request, Wrong, load
-from tests.deliveries import TRACK_LEADS, create_webhook
-from tests.program import Program
+from tests.support.deliveries import TRACK_LEADS, create_webhook
+from tests.support.program import Program
 
 DECLARE = """
 mutation ($input: DeclareModelInput!) { declareModel(input: $input) { model { id } errors { field message } } }

@@ -11,8 +11,8 @@ import pytest_asyncio
 
 from ringback.models import db, settings
 from ringback.models.settings import Settings
-from tests import postgres
-from tests.program import Program
+from tests.support import postgres
+from tests.support.program import Program
 
 
 @pytest.fixture(autouse=True)

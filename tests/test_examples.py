@@ -11,9 +11,10 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from tests import postgres
-from tests.deliveries import create_inbox, create_webhook
-from tests.program import PATIENCE_SECONDS, Program
+from tests.support import postgres
+from tests.support.deliveries import create_inbox, create_webhook
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.program import Program
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 GARAGE = {"RINGBACK_MODELS": "garage", "PYTHONPATH": str(EXAMPLES)}

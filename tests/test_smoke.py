@@ -1,4 +1,4 @@
-from tests.program import Program
+from tests.support.program import Program
 
 
 def test_program_answers(program: Program) -> None:

@@ -15,9 +15,10 @@ import pytest
 
 from ringback.graphql_api.processes import Processes
 from ringback.models.errors import ConfigurationError
-from tests.deliveries import create_inbox, create_webhook, ended, test_fire
-from tests.program import PATIENCE_SECONDS, Program
-from tests.servers import amqp_url, redis_server
+from tests.support.deliveries import create_inbox, create_webhook, ended, test_fire
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.program import Program
+from tests.support.servers import amqp_url, redis_server
 
 #: A worker process as `ringback worker --processes` starts it.
 SUPERVISED = ("worker", "--supervised")

@@ -10,8 +10,9 @@ import pytest
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 from ringback.graphql_api import graphiql
-from tests.clients.firing import fire, webhook_to_inbox
-from tests.program import PATIENCE_SECONDS, Program
+from tests.support.firing import fire, webhook_to_inbox
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.program import Program
 
 PATIENCE_MS = PATIENCE_SECONDS * 1000
 #: No name resolves but the server's address, and the browser asks for nothing by itself.

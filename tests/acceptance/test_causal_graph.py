@@ -2,8 +2,8 @@
 
 import json
 
-from tests.deliveries import create_inbox, create_webhook, ended, test_fire
-from tests.program import Program
+from tests.support.deliveries import create_inbox, create_webhook, ended, test_fire
+from tests.support.program import Program
 
 #: A test event has no change, so the contract's CausalGraph begins below it here.
 MINE = """

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from gql import Client, gql
@@ -20,8 +19,9 @@ from gql.transport.websockets import WebsocketsTransport
 from websockets.exceptions import ConnectionClosedError
 
 from ringback.models.log import Position
-from tests.clients.firing import FIRE, fire, webhook_to_inbox
-from tests.program import PATIENCE_SECONDS, Program
+from tests.support.firing import FIRE, KINDS, check_a_test_fire, fire, of_another_database, webhook_to_inbox
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.program import Program
 
 CLIENTS = Path(__file__).parent.parent / "clients"
 OPERATOR = {"name": "RINGBACK_ADMIN_TOKEN", "role": "ADMIN"}
@@ -31,8 +31,6 @@ subscription DeliveryLog($after: String) {
   deliveryLog(after: $after) { cursor kind event { id } attempt { number outcome statusCode } }
 }
 """
-#: What one test-fire writes to the log.
-KINDS = ["EVENT_RECORDED", "ATTEMPT_FINISHED", "EVENT_SUCCEEDED"]
 
 
 def over_http(program: Program, token: str | None = None) -> Client:
@@ -55,10 +53,6 @@ def socket_url(program: Program) -> str:
     return program.url.replace("http", "ws", 1) + "/graphql"
 
 
-def of_another_database() -> str:
-    return Position(uuid4(), 0, 0).cursor()
-
-
 def following(session: Any, after: str | None = None) -> Any:
     """A subscription to the live log."""
     document = gql(LOG)
@@ -70,14 +64,6 @@ async def first(stream: Any, count: int) -> list[Any]:
     """The next entries of a subscription."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         return [(await anext(stream))["deliveryLog"] for _ in range(count)]
-
-
-def check_a_test_fire(entries: list[Any], event_id: str) -> None:
-    delivered = {"number": 1, "outcome": "DELIVERED", "statusCode": 200}
-    assert [entry["kind"] for entry in entries] == KINDS
-    assert {entry["event"]["id"] for entry in entries} == {event_id}
-    assert [entry["attempt"] for entry in entries] == [None, delivered, delivered]
-    assert len({entry["cursor"] for entry in entries}) == len(KINDS)
 
 
 async def test_gql_over_http(program: Program) -> None:

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 from urllib.parse import parse_qsl
 
-from tests.deliveries import create_inbox, create_webhook, ended
-from tests.program import Program
+from tests.support.deliveries import create_inbox, create_webhook, ended
+from tests.support.program import Program
 
 README = (Path(__file__).parent.parent.parent / "README.md").read_text()
 SECTION = README.split("## Objects of other programs")[1].split("\n## ")[0]

@@ -8,8 +8,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
-from tests.deliveries import REQUEST_CALLBACK, TRACK_LEADS, create_inbox, create_webhook, database
-from tests.program import Program
+from tests.support.deliveries import REQUEST_CALLBACK, TRACK_LEADS, create_inbox, create_webhook, database
+from tests.support.program import Program
 
 CLIENTS = 400
 AT_A_TIME = 8

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.clients.firing import fire, webhook_to_inbox
-from tests.program import PATIENCE_SECONDS, Program
+from tests.support.firing import fire, webhook_to_inbox
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.program import Program
 
 ROOT = Path(__file__).parent.parent.parent
 #: How long generating types and compiling may take, in seconds.

@@ -11,9 +11,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from tests import namespace
-from tests.deliveries import CREATE_WEBHOOK, create_inbox, create_webhook, ended, event, test_fire
-from tests.program import Program
+from tests.support import namespace
+from tests.support.deliveries import CREATE_WEBHOOK, create_inbox, create_webhook, ended, event, test_fire
+from tests.support.program import Program
 
 SETTING = "RINGBACK_DANGEROUS_ALLOW_NETWORKS"
 ADDRESSES = ("10.0.0.5", "172.16.0.1", "192.168.1.1", "100.64.0.1", "169.254.169.254", "169.254.1.1")

@@ -18,9 +18,9 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from tests.acceptance.test_clients import KINDS, check_a_test_fire, of_another_database
-from tests.clients.firing import fire, webhook_to_inbox
-from tests.program import PATIENCE_SECONDS, Program
+from tests.support.firing import KINDS, check_a_test_fire, fire, of_another_database, webhook_to_inbox
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.program import Program
 
 CLIENTS = Path(__file__).parent.parent / "clients"
 README = (Path(__file__).parent.parent.parent / "README.md").read_text()

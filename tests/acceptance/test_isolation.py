@@ -16,13 +16,13 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests import postgres
 from tests.acceptance.test_brokers import worker
-from tests.deliveries import create_webhook, database, test_fire
-from tests.endpoints import Endpoints
-from tests.program import Program
-from tests.receiver import ALLOW_LOOPBACK
-from tests.servers import redis_server
+from tests.support import postgres
+from tests.support.deliveries import create_webhook, database, test_fire
+from tests.support.endpoints import Endpoints
+from tests.support.program import Program
+from tests.support.receiver import ALLOW_LOOPBACK
+from tests.support.servers import redis_server
 
 DECLARE = """
 mutation ($name: String!) { declareModel(input: {

@@ -17,9 +17,9 @@ from pathlib import Path
 from uuid import UUID
 
 from ringback.models.ids import Prefix, decode, encode
-from tests.deliveries import REQUEST_CALLBACK, TRACK_LEADS, UPDATE_LEAD, create_webhook, database
-from tests.program import Program
-from tests.receiver import ALLOW_LOOPBACK, Receiver
+from tests.support.deliveries import REQUEST_CALLBACK, TRACK_LEADS, UPDATE_LEAD, create_webhook, database
+from tests.support.program import Program
+from tests.support.receiver import ALLOW_LOOPBACK, Receiver
 
 KILLS = int(os.environ.get("RINGBACK_TEST_KILLS", "8"))
 SEED = int(os.environ.get("RINGBACK_TEST_SEED", "0")) or time.time_ns() % 1_000_000

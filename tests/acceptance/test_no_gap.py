@@ -27,7 +27,7 @@ from ringback.models import log
 from ringback.models.databases import SqliteFile
 from ringback.models.db import opened_config, tortoise_config
 from ringback.models.log import LogFilter, Position
-from tests.program import Program
+from tests.support.program import Program
 
 ENTRIES = int(os.environ.get("RINGBACK_TEST_ENTRIES", "2000"))
 SEED = int(os.environ.get("RINGBACK_TEST_SEED", "0")) or time.time_ns() % 1_000_000

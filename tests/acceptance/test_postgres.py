@@ -16,11 +16,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests import postgres
-from tests.deliveries import REQUEST_CALLBACK, TRACK_LEADS, create_webhook
-from tests.postgres import Server
-from tests.program import PATIENCE_SECONDS, Program
-from tests.receiver import ALLOW_LOOPBACK, Receiver
+from tests.support import postgres
+from tests.support.deliveries import REQUEST_CALLBACK, TRACK_LEADS, create_webhook
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.postgres import Server
+from tests.support.program import Program
+from tests.support.receiver import ALLOW_LOOPBACK, Receiver
 
 #: How soon everything goes on once the database is back (issue 4), and what a busy machine may add.
 AGAIN_SECONDS = 5.0

@@ -17,7 +17,8 @@ from graphql import build_schema
 from ringback.graphql_api.schema import sdl
 from tests.acceptance.fuzzing import KNOWN_IDS
 from tests.contract import operations
-from tests.program import PATIENCE_SECONDS, Program
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.program import Program
 
 SECONDS = int(os.environ.get("RINGBACK_TEST_FUZZ_SECONDS", "60" if os.environ.get("CI") == "true" else "15"))
 ROOT = Path(__file__).parents[2]

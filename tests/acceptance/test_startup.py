@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.deliveries import create_inbox, create_webhook, database, ended, event, key, test_fire
-from tests.program import ADMIN_TOKEN, PATIENCE_SECONDS, Program
-from tests.receiver import ALLOW_LOOPBACK, Receiver
+from tests.support.deliveries import create_inbox, create_webhook, database, ended, event, key, test_fire
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.program import ADMIN_TOKEN, Program
+from tests.support.receiver import ALLOW_LOOPBACK, Receiver
 
 #: What the program may take to stop, whatever is under way.
 STOP_SECONDS = 10.0

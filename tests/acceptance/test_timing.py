@@ -4,7 +4,7 @@ import datetime as dt
 from pathlib import Path
 from typing import Any
 
-from tests.deliveries import (
+from tests.support.deliveries import (
     EVENTS_OF,
     REQUEST_CALLBACK,
     TRACK_LEADS,
@@ -15,7 +15,7 @@ from tests.deliveries import (
     make_due,
     moment,
 )
-from tests.program import Program
+from tests.support.program import Program
 
 
 def answer(status: int = 200, delay_ms: int = 0) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from gql import Client, gql
 from gql.transport.websockets import WebsocketsTransport
 from graphql import OperationDefinitionNode, parse
 
-from tests.program import PATIENCE_SECONDS, Program
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.program import Program
 
 README = (Path(__file__).parent.parent.parent / "README.md").read_text()
 

@@ -15,7 +15,7 @@ from bench.figures import Figure, Group, Measured, Result, Scale
 from bench.installation import Bench, SinkProcess, started
 from bench.load import Wrong
 from ringback.models.templates import compile_template
-from tests import postgres
+from tests.support import postgres
 
 needs_postgres = pytest.mark.skipif(postgres.binaries() is None, reason=postgres.HOW)
 RATE = Figure("rate", "a rate", "events/s", 1)

@@ -6,8 +6,8 @@ import pytest
 
 from ringback.models.lead import Lead
 from ringback.models.webhook import Webhook
-from tests import rows
-from tests.graphql_api.conftest import PUBLIC_URL, Api
+from tests.support import builders
+from tests.support.api import PUBLIC_URL, Api
 
 UNKNOWN = "01h455vb4pex5vsknk084sn02q"
 LONE, NUL = "\ud800", "\0"
@@ -411,7 +411,7 @@ async def test_a_moment_that_does_not_exist(api: Api, moment: str) -> None:
 
 
 async def test_a_webhook_whose_model_is_tracked_no_more_can_be_switched_off(api: Api) -> None:
-    row = await rows.webhook(model="gone")
+    row = await builders.webhook(model="gone")
     key = (await api.ask("Webhooks", first=1))["nodes"][0]["id"]
     changed = await api.do("UpdateWebhook", input={"id": key, "isActive": False})
     assert changed["webhook"]["isActive"] is False

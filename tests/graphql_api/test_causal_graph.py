@@ -9,15 +9,15 @@ from ringback.models.event import Event
 from ringback.models.ids import Prefix, encode
 from ringback.models.inbox import Inbox, InboxRequest
 from ringback.models.inboxes import Inboxes, InboxResponse, Received
-from tests import rows
-from tests.graphql_api.conftest import Api
-from tests.graphql_api.statements import counted
-from tests.graphql_api.test_statements import attempt, table
+from tests.support import builders
+from tests.support.api import Api
+from tests.support.builders import attempt
+from tests.support.statements import counted, table
 
 
 @pytest.fixture
 def inboxes() -> Inboxes:
-    return Inboxes(rows.BOX)
+    return Inboxes(builders.BOX)
 
 
 async def receive(inboxes: Inboxes, inbox: Inbox, event: Event, attempt: str | None, body: bytes = b"") -> str:
@@ -40,7 +40,7 @@ async def received_by(api: Api, event: Event) -> list[str | None]:
 
 async def test_each_attempt_leads_to_the_request_that_carries_its_number(api: Api, inboxes: Inboxes) -> None:
     inbox = await inboxes.create(None, [InboxResponse(500)])
-    one, other = await rows.event(await rows.webhook()), await rows.event(await rows.webhook())
+    one, other = await builders.event(await builders.webhook()), await builders.event(await builders.webhook())
     for event in (one, other):
         for number in (1, 2, 3):
             await attempt(event, number)
@@ -54,7 +54,7 @@ async def test_each_attempt_leads_to_the_request_that_carries_its_number(api: Ap
 
 async def test_a_request_that_is_sent_again_by_others_changes_nothing(api: Api, inboxes: Inboxes) -> None:
     inbox, second = [await inboxes.create(None, [InboxResponse()]) for _ in range(2)]
-    event = await rows.event(await rows.webhook())
+    event = await builders.event(await builders.webhook())
     await attempt(event)
     real = await receive(inboxes, inbox, event, "1")
     for where in (inbox, second):
@@ -65,7 +65,7 @@ async def test_a_request_that_is_sent_again_by_others_changes_nothing(api: Api, 
 @pytest.mark.parametrize("number", [None, "", "0", "-1", "1.0", "1 ", "١", "x", "9" * 10, "01"])
 async def test_what_is_no_number_of_an_attempt_belongs_to_none(api: Api, inboxes: Inboxes, number: str | None) -> None:
     inbox = await inboxes.create(None, [InboxResponse()])
-    event = await rows.event(await rows.webhook())
+    event = await builders.event(await builders.webhook())
     await attempt(event)
     await receive(inboxes, inbox, event, number)
     (kept,) = await InboxRequest.all()
@@ -75,7 +75,7 @@ async def test_what_is_no_number_of_an_attempt_belongs_to_none(api: Api, inboxes
 
 async def test_an_attempt_leads_nowhere_once_the_inbox_is_cleared(api: Api, inboxes: Inboxes) -> None:
     inbox = await inboxes.create(None, [InboxResponse()])
-    event = await rows.event(await rows.webhook())
+    event = await builders.event(await builders.webhook())
     await attempt(event)
     request = await receive(inboxes, inbox, event, "1")
     assert await received_by(api, event) == [request]
@@ -105,8 +105,8 @@ async def test_the_causal_graph_costs_a_constant_number_of_statements(api: Api, 
 
 
 async def events_of_one_change(size: int) -> Sequence[Event]:
-    first = await rows.event(await rows.webhook())
-    others = [await rows.event(await rows.webhook()) for _ in range(size - 1)]
+    first = await builders.event(await builders.webhook())
+    others = [await builders.event(await builders.webhook()) for _ in range(size - 1)]
     await Event.filter(id__in=[event.id for event in others]).update(change_id=first.change_id)
     return [first, *others]
 

@@ -9,7 +9,7 @@ from ringback.graphql_api.costs import LIST_SIZE, Costs
 from ringback.graphql_api.relay import MAX_PAGE
 from ringback.graphql_api.schema import schema
 from tests.contract import served
-from tests.graphql_api.conftest import Api
+from tests.support.api import Api
 
 ID = '"inb_01h455vb4pex5vsknk084sn02q"'
 

@@ -13,8 +13,8 @@ from ringback.models.idempotency import IdempotencyKey
 from ringback.models.log import LogEntry
 from ringback.models.publishing import Publication, publish_changes
 from ringback.models.webhook import Action
-from tests.graphql_api.conftest import Api, contents
-from tests.graphql_api.statements import counted
+from tests.support.api import Api, contents
+from tests.support.statements import counted
 
 SCHEMA: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",

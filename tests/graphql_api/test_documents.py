@@ -15,8 +15,8 @@ from ringback.graphql_api.errors import MAX_MESSAGE
 from ringback.graphql_api.execution import Engine, OperationType, Refused
 from ringback.graphql_api.limits import Limits
 from ringback.graphql_api.schema import schema
-from tests.graphql_api.hostile import DOCUMENTS, many
-from tests.lag import ALLOWED_SECONDS, Lag
+from tests.support.hostile_documents import DOCUMENTS, many
+from tests.support.lag import ALLOWED_SECONDS, Lag
 
 
 @pytest.fixture

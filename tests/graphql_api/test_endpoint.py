@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ringback.graphql_api.endpoint import GraphQLEndpoint
 from ringback.graphql_api.streams import Streams
 from ringback.models import tokens
-from tests.graphql_api.conftest import Api
+from tests.support.api import Api
 
 SECRET = "rbk_an-admin-token-of-these-tests"
 Headers = Sequence[tuple[bytes, bytes]]

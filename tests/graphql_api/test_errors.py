@@ -25,8 +25,8 @@ from ringback.graphql_api import errors
 from ringback.graphql_api.errors import ApiError
 from ringback.graphql_api.execution import Answer, Engine
 from ringback.graphql_api.scalars import SCALARS
-from tests.graphql_api.conftest import Api
-from tests.program import Program
+from tests.support.api import Api
+from tests.support.program import Program
 
 SECRET = "/srv/secret/ringback.db"
 

@@ -17,8 +17,8 @@ from ringback.models.event import Attempt, Change, Event
 from ringback.models.ids import Prefix, encode, new_key, new_key_at
 from ringback.models.states import EventStatus, OutcomeName
 from ringback.models.webhook import Action
-from tests import rows
-from tests.graphql_api.conftest import Api
+from tests.support import builders
+from tests.support.api import Api
 
 pytestmark = pytest.mark.every_database
 
@@ -52,7 +52,7 @@ def moment(minutes: float) -> dt.datetime:
 
 async def fill(lot: random.Random) -> tuple[list[Event], list[Attempt]]:
     """Events of three webhooks, one of them busy, with up to three attempts each."""
-    webhooks = [await rows.webhook(model=model) for model in ("lead", "lead", "customer_order")]
+    webhooks = [await builders.webhook(model=model) for model in ("lead", "lead", "customer_order")]
     change = Change(model="lead", action="CREATED", object_id="1", item={}, created_at=START)
     events, attempts = [], []
     for minutes in range(EVENTS):

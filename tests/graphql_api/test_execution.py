@@ -7,7 +7,7 @@ from graphql import GraphQLError
 from ringback.graphql_api.execution import Answer, refusal
 from ringback.models import ids, tokens
 from ringback.models.ids import Prefix
-from tests.graphql_api.conftest import Api
+from tests.support.api import Api
 
 
 def test_an_answer_is_encoded_once() -> None:

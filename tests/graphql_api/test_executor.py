@@ -30,12 +30,11 @@ from ringback.models.event import Event as EventRow
 from ringback.models.ids import Prefix, encode
 from ringback.models.log import LogKind, Position
 from ringback.models.states import EventStatus
-from tests import rows
 from tests.contract import operations
-from tests.graphql_api.conftest import Api
-from tests.graphql_api.statements import counted
-from tests.graphql_api.test_node import one_of_each
-from tests.graphql_api.test_statements import attempt, table
+from tests.support import builders
+from tests.support.api import Api, one_of_each
+from tests.support.builders import attempt
+from tests.support.statements import counted, table
 
 EVERYTHING = """
 query ($first: Int!, $yes: Boolean = true, $no: Boolean = false) {
@@ -73,7 +72,7 @@ async def both(api: Api, document: str, **variables: Any) -> Any:
 
 async def test_it_answers_what_graphql_core_answers(api: Api) -> None:
     ids = await one_of_each(api)
-    await rows.event(await rows.webhook(name="other"))
+    await builders.event(await builders.webhook(name="other"))
     data, errors = await both(api, EVERYTHING, first=10)
     assert errors == []
     assert len(data["events"]["edges"]) == len(data["events"]["nodes"]) == 3
@@ -103,7 +102,7 @@ async def test_it_answers_introspection(api: Api) -> None:
 
 
 async def test_a_null_where_none_may_be_is_reported_with_its_path(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    await rows.event(await rows.webhook())
+    await builders.event(await builders.webhook())
     of = Event.of.__func__  # type: ignore[attr-defined]
 
     def broken(cls: Any, row: Any) -> Event:
@@ -120,7 +119,7 @@ async def test_a_null_where_none_may_be_is_reported_with_its_path(api: Api, monk
 
 
 async def test_what_a_loader_raises_nulls_the_fields_that_need_it(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    event = await rows.event(await rows.webhook())
+    event = await builders.event(await builders.webhook())
     unbroken = Change.filter
 
     def failing(*args: Any, **conditions: Any) -> Any:
@@ -142,9 +141,9 @@ async def test_what_a_loader_raises_nulls_the_fields_that_need_it(api: Api, monk
 
 
 async def test_a_loader_is_asked_once_for_all_that_a_page_needs_of_it(api: Api) -> None:
-    webhook = await rows.webhook()
+    webhook = await builders.webhook()
     for _ in range(10):
-        await attempt(await rows.event(webhook))
+        await attempt(await builders.event(webhook))
     document = (
         "query ($first: Int!) { events(first: $first) { nodes { item changedFields change { id } webhook { id } } } }"
     )
@@ -156,7 +155,7 @@ async def test_a_loader_is_asked_once_for_all_that_a_page_needs_of_it(api: Api) 
 
 
 async def test_what_was_selected_once_serves_again_unless_a_variable_decides(api: Api) -> None:
-    await rows.event(await rows.webhook(name="Leads"))
+    await builders.event(await builders.webhook(name="Leads"))
 
     async def ask(text: str, **variables: Any) -> Any:
         operation = await api.engine.operation(text)
@@ -180,7 +179,7 @@ async def test_what_was_selected_once_serves_again_unless_a_variable_decides(api
 
 
 async def test_a_subscription_remembers_no_more_with_each_event(api: Api) -> None:
-    event = await rows.event(await rows.webhook())
+    event = await builders.event(await builders.webhook())
     stored = log.entry(
         LogKind.EVENT_RECORDED, "recorded", at=event.created_at, webhook_id=event.webhook_id, event_id=event.id,
         model="lead",

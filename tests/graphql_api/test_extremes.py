@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ringback.graphql_api.schema import sdl
 from ringback.models.ids import Prefix
-from tests.graphql_api.conftest import Api
+from tests.support.api import Api
 
 SCHEMA = build_schema(sdl())
 UNKNOWN = "01h455vb4pex5vsknk084sn02q"

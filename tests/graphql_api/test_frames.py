@@ -16,10 +16,11 @@ from websockets.asyncio.client import connect
 from websockets.frames import Frame, Opcode
 
 from ringback.graphql_api.frames import PIECE, FramesProtocol
-from tests.graphql_api.raw_socket import RawSocket
-from tests.graphql_api.sockets import PROTOCOL, closed, init, received, serving, subscribe
-from tests.graphql_api.test_live_log import CURSORS, PATIENCE
-from tests.program import Program
+from tests.support.live_log import CURSORS
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.program import Program
+from tests.support.raw_websocket import RawSocket
+from tests.support.websocket_client import PROTOCOL, closed, init, received, serving, subscribe
 
 PING = b'{"type":"ping"}'
 PONG = (Opcode.TEXT, b'{"type":"pong"}')
@@ -221,7 +222,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[FramesProtocol]:
 async def gone(opened: list[FramesProtocol]) -> None:
     """Wait until the only connection has ended, its socket included."""
     (connection,) = opened
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while connection in connection.connections:
             await asyncio.sleep(0.01)
 
@@ -276,7 +277,7 @@ async def test_pieces_of_a_message_are_not_kept_one_by_one(opened: list[FramesPr
 
 async def test_a_peer_that_answers_pings_stays(opened: list[FramesProtocol]) -> None:
     app = Chatty(None)
-    async with serving(app, ws_ping_interval=0.01, ws_ping_timeout=PATIENCE) as port:
+    async with serving(app, ws_ping_interval=0.01, ws_ping_timeout=PATIENCE_SECONDS) as port:
         with await raw_socket(port) as client:
             for _ in range(20):
                 opcode, data = await asyncio.to_thread(client.frame)

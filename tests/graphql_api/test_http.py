@@ -14,8 +14,8 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 
 from ringback.models.ids import Prefix, decode
-from tests.deliveries import database
-from tests.program import Program
+from tests.support.deliveries import database
+from tests.support.program import Program
 
 TYPENAME = {"data": {"__typename": "Query"}}
 VIEWER = {"query": "{ viewer { token { name } } }"}

@@ -12,8 +12,8 @@ import pytest
 
 from ringback.models.signing import new_secret
 from tests.contract import operations
-from tests.program import Program
-from tests.signatures import signature_headers
+from tests.support.program import Program
+from tests.support.signatures import signature_headers
 
 BODY = "phone=%2B7&name=Ада".encode()
 EVENT_ID = "evt_01h455vb4pex5vsknk084sn02q"

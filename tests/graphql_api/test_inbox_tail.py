@@ -10,8 +10,9 @@ from ringback.graphql_api.inbox import PAGE
 from ringback.models.inbox import Inbox, InboxRequest
 from ringback.models.inboxes import Received
 from ringback.models.wakeups import Topic, wakeups
-from tests.graphql_api.conftest import Api
-from tests.graphql_api.test_live_log import PATIENCE, take
+from tests.support.api import Api
+from tests.support.live_log import take
+from tests.support.patience import PATIENCE_SECONDS
 
 
 async def arrive(api: Api, inbox: str, body: str) -> None:
@@ -32,7 +33,7 @@ async def tailed(api: Api, name: str) -> tuple[str, Any]:
 async def begun(stream: Any) -> "asyncio.Task[list[Any]]":
     """Wait for the first result in the background, once the subscription has looked what there is and listens."""
     waiting = asyncio.create_task(take(stream, 1))
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not wakeups._listeners[Topic.RECEIVED]:
             await asyncio.sleep(0)
     return waiting
@@ -80,7 +81,7 @@ async def test_it_goes_on_over_a_clearing_and_ends_with_the_inbox(api: Api) -> N
     await arrive(api, "one", "after")
     assert bodies(await waiting) == ["after"]
     await api.do("DeleteInbox", id=made)
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         assert [result async for result in stream] == []
 
 

@@ -9,8 +9,8 @@ from graphql import get_introspection_query
 
 from ringback.graphql_api.limits import Limits
 from ringback.models.settings import Settings
-from tests.graphql_api.hostile import DOCUMENTS, many
-from tests.program import Program
+from tests.support.hostile_documents import DOCUMENTS, many
+from tests.support.program import Program
 
 #: One setting after the other, each another value than by default.
 CHOSEN = {"body_bytes": 60_000, "tokens": 200, "depth": 15, "aliases": 2, "root_fields": 3, "cost": 100,

@@ -11,22 +11,19 @@ from uuid import UUID
 import orjson
 import pytest
 import pytest_asyncio
-from tortoise.transactions import in_transaction
 
 from ringback.graphql_api.tailer import BURST, PAGE, SubscriberBehind, Tailed, Tailer
-from ringback.models import clock, log
+from ringback.models import log
 from ringback.models.ids import Prefix, encode, new_key
 from ringback.models.log import LogEntry, LogFilter, LogKind, Position
-from ringback.models.wakeups import Topic, wakeups
-from tests import rows
-from tests.graphql_api.conftest import Api
+from tests.support import builders
+from tests.support.api import Api
+from tests.support.live_log import CURSORS, caught_up, entries_of, subscribed, take, write
+from tests.support.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.every_database
 
 ALL = LogFilter()
-CURSORS = "subscription ($after: String) { deliveryLog(after: $after) { cursor message } }"
-#: How long anything here may take before it counts as hanging, in seconds.
-PATIENCE = 30.0
 
 
 async def place(number: int) -> Position:
@@ -34,46 +31,9 @@ async def place(number: int) -> Position:
     return log.place((await LogEntry.all().order_by("id"))[number - 1], await log.epoch())
 
 
-async def write(*messages: str, **fields: Any) -> None:
-    """Commit these log entries as a unit of work does."""
-    now = await clock.now()
-    given = {"webhook_id": new_key(), "event_id": new_key(), "model": "lead", "kind": LogKind.EVENT_RECORDED, **fields}
-    kind = given.pop("kind")
-    entries = [log.entry(kind, message, at=now, **given) for message in messages]
-    async with in_transaction() as db:
-        await LogEntry.bulk_create(entries, using_db=db)
-    wakeups.notify(Topic.LOGGED)
-
-
 async def committed() -> list[str]:
     """All messages in commit order."""
     return [entry.message for entry in await LogEntry.all().order_by("transaction", "id")]
-
-
-async def take(stream: Any, count: int) -> list[Any]:
-    """The next `count` things of a stream."""
-    async with asyncio.timeout(PATIENCE):
-        return [await anext(stream) for _ in range(count)]
-
-
-async def subscribed(api: Api, count: int) -> None:
-    """Wait until so many follow the log."""
-    async with asyncio.timeout(PATIENCE):
-        while api.services.tailer.subscribers != count:
-            await asyncio.sleep(0)
-
-
-async def caught_up(tailer: Tailer) -> None:
-    """Wait until the tailer has handed on everything that is committed by now."""
-    newest = await log.newest(await log.epoch())
-    async with asyncio.timeout(PATIENCE):
-        while tailer.position is None or tailer.position < newest:
-            await asyncio.sleep(0.001)
-
-
-def entries_of(results: list[Any]) -> list[dict[str, Any]]:
-    assert [result.errors for result in results] == [()] * len(results)
-    return [result.data["deliveryLog"] for result in results]
 
 
 async def test_2000_entries_by_four_writers_while_readers_drop_and_resume(api: Api) -> None:
@@ -102,7 +62,7 @@ async def test_2000_entries_by_four_writers_while_readers_drop_and_resume(api: A
                 await asyncio.sleep(chance.random() * 0.02)
         return seen
 
-    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as group:
         readers = [group.create_task(reader(name)) for name in range(5)]
         for name in range(writers):
             group.create_task(writer(name))
@@ -199,8 +159,8 @@ async def test_a_filter_that_cannot_be(api: Api, wanted: dict[str, Any], where: 
 
 
 async def test_an_entry_shows_its_event_as_it_is_now(api: Api) -> None:
-    webhook = await rows.webhook(name="Leads")
-    event = await rows.event(webhook)
+    webhook = await builders.webhook(name="Leads")
+    event = await builders.event(webhook)
     await write("recorded", webhook_id=webhook.id, event_id=event.id)
     stream = await api.follow("DeliveryLog", after=Position(await log.epoch(), 0, 0).cursor())
     await take(stream, 0)

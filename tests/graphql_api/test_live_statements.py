@@ -12,10 +12,10 @@ from ringback.models.event import Event
 from ringback.models.ids import Prefix, encode
 from ringback.models.log import LogEntry, LogKind, Position
 from ringback.models.wakeups import Topic, wakeups
-from tests import rows
-from tests.graphql_api.conftest import Api
-from tests.graphql_api.statements import counted
-from tests.graphql_api.test_live_log import caught_up, entries_of, subscribed, take
+from tests.support import builders
+from tests.support.api import Api
+from tests.support.live_log import caught_up, entries_of, subscribed, take
+from tests.support.statements import counted
 
 #: The tables from which a burst of EVENT_RECORDED needs rows: one statement each.
 PER_BURST = ('FROM "ringback_webhook"', 'FROM "ringback_event"')
@@ -23,8 +23,8 @@ PER_BURST = ('FROM "ringback_webhook"', 'FROM "ringback_event"')
 
 async def told(api: Api, followers: int, entries: int) -> list[str]:
     """The statements that tell so many followers, each with a filter or a cursor of its own, of so many entries."""
-    webhook = await rows.webhook(name="Leads")
-    events = [await rows.event(webhook) for _ in range(entries)]
+    webhook = await builders.webhook(name="Leads")
+    events = [await builders.event(webhook) for _ in range(entries)]
     newest = (await log.newest(await log.epoch())).cursor()
     streams = [
         await api.follow("DeliveryLog", filter={"models": ["lead"] * n} if n else None, after=newest if n % 2 else None)
@@ -68,8 +68,8 @@ async def test_a_burst_is_loaded_together(api: Api, followers: int) -> None:
 
 
 async def test_who_comes_back_after_the_same_entry_reads_what_others_read(api: Api) -> None:
-    webhook = await rows.webhook()
-    await write_one_for_each([await rows.event(webhook) for _ in range(BURST)])
+    webhook = await builders.webhook()
+    await write_one_for_each([await builders.event(webhook) for _ in range(BURST)])
     beginning = Position(await log.epoch(), 0, 0).cursor()
     await caught_up(api.services.tailer)
     with counted(everywhere=True) as statements:
@@ -105,8 +105,8 @@ async def test_a_bearer_is_looked_up_once_for_all_its_requests(api: Api) -> None
 
 
 async def test_while_nobody_follows_the_log_is_not_read(api: Api) -> None:
-    webhook = await rows.webhook()
-    events = [await rows.event(webhook) for _ in range(3)]
+    webhook = await builders.webhook()
+    events = [await builders.event(webhook) for _ in range(3)]
     await caught_up(api.services.tailer)
     with counted(everywhere=True) as statements:
         for event in events[:2]:

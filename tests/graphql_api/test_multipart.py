@@ -8,10 +8,8 @@ import aiohttp
 import pytest
 
 from ringback.graphql_api.multipart import MULTIPART
-from tests.graphql_api.test_live_log import CURSORS, subscribed, write
-from tests.graphql_api.test_websocket import ADMIN, Served, served
-
-__all__ = ["served"]
+from tests.support.live_log import CURSORS, subscribed, write
+from tests.support.websocket_client import ADMIN, Served
 
 MULTIPART_ONLY = 'multipart/mixed;boundary="graphql";subscriptionSpec="1.0"'
 APOLLO = f"{MULTIPART_ONLY}, application/graphql-response+json, application/json;q=0.9"

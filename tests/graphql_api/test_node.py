@@ -8,43 +8,10 @@ from graphql import GraphQLInterfaceType, GraphQLObjectType
 
 from ringback.graphql_api.node import KINDS
 from ringback.graphql_api.schema import schema
-from ringback.models import clock
-from ringback.models.event import Change
 from ringback.models.ids import Prefix, encode, new_key
-from ringback.models.inbox import Inbox, InboxRequest, SignatureCheck
-from tests import rows
-from tests.graphql_api.conftest import Api
-from tests.graphql_api.statements import counted
-from tests.graphql_api.test_statements import attempt
-
-
-async def one_of_each(api: Api) -> dict[str, str]:
-    """The id of one object of each kind, by the name of its type."""
-    event = await rows.event(await rows.webhook())
-    (change,) = await Change.all()
-    inbox = await Inbox.create(token="t", responses=[], created_at=await clock.now())
-    request = await InboxRequest.create(
-        inbox_id=inbox.id, received_at=await clock.now(), method="POST", url="/", headers=[], body=b"",
-        response_status_code=200, signature=SignatureCheck.ABSENT,
-    )  # fmt: skip
-    await api.do("UpdateSiteSettings", input={"trackLeads": True})
-    lead = (await api.do("RequestCallback", input={"name": "Ada", "phone": "1"}))["lead"]
-    order = {"number": "1", "customer": {"name": "Ada"}, "items": []}
-    line = {"brand": "Bosch", "article": "1", "name": "Pad", "quantity": 2, "price": "1.50"}
-    made = await api.do("CreateCustomerOrder", input={**order, "items": [line]})
-    return {
-        "Webhook": encode(Prefix.WEBHOOK, event.webhook_id),
-        "Change": encode(Prefix.CHANGE, change.id),
-        "Event": encode(Prefix.EVENT, event.id),
-        "Attempt": encode(Prefix.ATTEMPT, (await attempt(event)).id),
-        "Lead": lead["id"],
-        "CustomerOrder": made["order"]["id"],
-        "Inbox": encode(Prefix.INBOX, inbox.id),
-        "InboxRequest": encode(Prefix.REQUEST, request.id),
-        "ApiToken": encode(Prefix.TOKEN, api.token.id),
-        "WebhookModel": "customer_order",
-        "SiteSettings": "site_settings",
-    }
+from tests.support import builders
+from tests.support.api import Api, one_of_each
+from tests.support.statements import counted
 
 
 async def test_every_kind_of_object_is_found_by_its_id(api: Api) -> None:
@@ -69,7 +36,7 @@ async def test_a_node_can_be_asked_for_all_that_its_type_has(api: Api) -> None:
 
 
 async def test_nodes_of_one_kind_are_read_in_one_statement(api: Api) -> None:
-    ids = [encode(Prefix.WEBHOOK, (await rows.webhook()).id) for _ in range(20)]
+    ids = [encode(Prefix.WEBHOOK, (await builders.webhook()).id) for _ in range(20)]
     for number in (2, 20):
         fields = " ".join(f'n{index}: node(id: "{key}") {{ id }}' for index, key in enumerate(ids[:number]))
         with counted() as statements:

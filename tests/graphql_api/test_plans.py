@@ -25,7 +25,7 @@ from ringback.models.ids import Prefix, encode, new_key, new_key_at
 from ringback.models.log import LogEntry, LogFilter, LogKind, Position
 from ringback.models.statements import on_postgres
 from ringback.models.webhook import Webhook
-from tests import rows
+from tests.support import builders
 
 pytestmark = pytest.mark.every_database
 
@@ -45,7 +45,7 @@ def moment(number: int) -> dt.datetime:
 @pytest_asyncio.fixture
 async def webhooks(database: object) -> AsyncIterator[list[Webhook]]:
     """The first has half of all events."""
-    made = [await rows.webhook(model="lead" if number % 2 else "order") for number in range(20)]
+    made = [await builders.webhook(model="lead" if number % 2 else "order") for number in range(20)]
     changes = [Change(model="lead", action="CREATED", object_id="1", item={}, created_at=START) for _ in range(1_000)]
     events, attempts, entries = [], [], []
     for number in range(EVENTS):
@@ -289,7 +289,7 @@ async def pages(filter: EventFilter | AttemptFilter) -> None:
 async def test_what_the_dispatcher_and_the_recorder_do(
     webhooks: list[Webhook], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = [await rows.event(webhooks[number % 3]) for number in range(30)]
+    made = [await builders.event(webhooks[number % 3]) for number in range(30)]
     now = await clock.now()
     later = now + dt.timedelta(seconds=1)
     held = claims.Held(frozenset({webhooks[5].id}), suspects=True)
@@ -308,21 +308,21 @@ async def test_what_the_dispatcher_and_the_recorder_do(
     ids = [d.event_id for d in taken]
     assert len(ids) == 30
     assert len(await run("waiting", lambda: beginning.waiting(lease, ids))) == 30
-    begun = await run("begin", lambda: rows.begin(lease, ids[:20]))
+    begun = await run("begin", lambda: builders.begin(lease, ids[:20]))
     assert len(begun) == 20
     await run("renew", lambda: claims.renew(lease, ids[:20], 45))
     await run("hand_back", lambda: claims.hand_back(lease, ids[20:]))
     assert await run("take_back", lambda: claims.take_back(now)) == 0
     assert await run("expired", lambda: claims.expired(now, 100)) == []
     await run("still_leased", lambda: claims.still_leased(dict.fromkeys(ids, lease)))
-    results = [rows.result(event, lease, ended_at=now) for event in made if event.id in begun]
+    results = [builders.result(event, lease, ended_at=now) for event in made if event.id in begun]
     await run("record", lambda: recorder.write(results))
     assert await Attempt.filter(event_id__in=begun).count() == 20
 
 
 async def test_a_webhook_s_events_among_many_of_others(database: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of what is due most is another's, and of what waits most is not due: neither is read for each webhook."""
-    made = [await rows.webhook() for _ in range(20)]
+    made = [await builders.webhook() for _ in range(20)]
     held = claims.Held(frozenset(webhook.id for webhook in made[:10]))
     now = await clock.now()
     waiting = [

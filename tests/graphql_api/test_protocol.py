@@ -21,8 +21,9 @@ from ringback.graphql_api.execution import Engine
 from ringback.graphql_api.limits import Limits
 from ringback.graphql_api.schema import schema
 from ringback.models import tokens
-from tests.graphql_api.conftest import Api
-from tests.graphql_api.sockets import (
+from tests.support.api import Api
+from tests.support.live_log import CURSORS, subscribed, write
+from tests.support.websocket_client import (
     ADMIN,
     PROTOCOL,
     Served,
@@ -34,7 +35,6 @@ from tests.graphql_api.sockets import (
     serving,
     subscribe,
 )
-from tests.graphql_api.test_live_log import CURSORS, subscribed, write
 
 AUTHORIZED = {"Authorization": f"Bearer {ADMIN}"}
 VIEWER = "{ viewer { token { name } } }"

@@ -11,8 +11,8 @@ from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, encode, new_key_at
 from ringback.models.states import EventStatus, OutcomeName
 from ringback.models.webhook import Action
-from tests import rows
-from tests.graphql_api.conftest import PUBLIC_URL, Api
+from tests.support import builders
+from tests.support.api import PUBLIC_URL, Api
 
 pytestmark = pytest.mark.every_database
 
@@ -80,9 +80,9 @@ async def test_a_webhook_has_the_defaults_of_the_contract(api: Api) -> None:
     ],
 )
 async def test_filters_of_webhooks(api: Api, filter: dict[str, Any] | None, names: list[str]) -> None:
-    await rows.webhook(name="Ädler")
-    await rows.webhook(name="b", model="customer_order", url="https://crm.example/")
-    await rows.webhook(name="c", is_active=False)
+    await builders.webhook(name="Ädler")
+    await builders.webhook(name="b", model="customer_order", url="https://crm.example/")
+    await builders.webhook(name="c", is_active=False)
     assert [w["name"] for w in (await api.ask("Webhooks", filter=filter))["nodes"]] == names
 
 
@@ -132,7 +132,7 @@ async def test_leads_are_kept_while_the_setting_is_on(api: Api) -> None:
 
 
 async def test_pages_cover_everything_once_while_more_is_added(api: Api) -> None:
-    made = [await rows.webhook(name=str(number)) for number in range(7)]
+    made = [await builders.webhook(name=str(number)) for number in range(7)]
     seen, after = [], None
     document = """query ($after: String) { webhooks(first: 3, after: $after) {
         edges { cursor node { name } } nodes { name }
@@ -147,7 +147,7 @@ async def test_pages_cover_everything_once_while_more_is_added(api: Api) -> None
         assert page["pageInfo"]["endCursor"] == page["edges"][-1]["cursor"]
         seen += [node["name"] for node in page["nodes"]]
         after = page["pageInfo"]["endCursor"]
-        await rows.webhook(name="later")
+        await builders.webhook(name="later")
         if not page["pageInfo"]["hasNextPage"]:
             break
     assert seen == [str(number) for number in reversed(range(len(made)))]
@@ -159,8 +159,8 @@ async def test_pages_cover_everything_once_while_more_is_added(api: Api) -> None
 
 
 async def test_an_event_and_its_attempts(api: Api) -> None:
-    webhook = await rows.webhook(name="CRM")
-    event = await rows.event(
+    webhook = await builders.webhook(name="CRM")
+    event = await builders.event(
         webhook, status=EventStatus.SUCCEEDED, attempt_count=2, next_attempt_at=None, due_at=None, finished_at=AT
     )
     for number, outcome in ((2, OutcomeName.DELIVERED), (1, OutcomeName.BLOCKED)):
@@ -207,10 +207,10 @@ async def attempt(event: Event, number: int, outcome: OutcomeName) -> Attempt:
 
 
 async def test_filters_of_events_and_attempts(api: Api) -> None:
-    hooks = [await rows.webhook(name=str(n)) for n in range(2)]
-    old = await rows.event(hooks[0], object_id="lead_1", id=new_key_at(AT))
-    test = await rows.event(hooks[1], is_test=True)
-    done = await rows.event(hooks[1], status=EventStatus.FAILED)
+    hooks = [await builders.webhook(name=str(n)) for n in range(2)]
+    old = await builders.event(hooks[0], object_id="lead_1", id=new_key_at(AT))
+    test = await builders.event(hooks[1], is_test=True)
+    done = await builders.event(hooks[1], status=EventStatus.FAILED)
     await Event.filter(id=old.id).update(created_at=AT, action=Action.DELETED, model="customer_order")
     keys = [encode(Prefix.EVENT, e.id) for e in (old, test, done)]
     whk = [encode(Prefix.WEBHOOK, w.id) for w in hooks]
@@ -303,7 +303,7 @@ async def test_inboxes(api: Api) -> None:
 
 
 async def test_a_test_fire_redelivered_and_cancelled(api: Api) -> None:
-    webhook = await rows.webhook(is_active=False)
+    webhook = await builders.webhook(is_active=False)
     key = encode(Prefix.WEBHOOK, webhook.id)
     fired = {"webhookId": key, "action": "UPDATED", "item": {"id": 5, "name": "Ада"}}
     event = (await api.do("TestFireWebhook", input=fired))["event"]
@@ -332,6 +332,6 @@ async def test_a_range_that_ends_before_it_begins(api: Api, root: str, range: st
 @pytest.mark.parametrize("search", ["лид", "ЛИД в crm"])
 async def test_search_ignores_the_case_of_all_letters(api: Api, search: str) -> None:
     for name in ("Лид в CRM", "Заказ"):
-        await rows.webhook(name=name)
+        await builders.webhook(name=name)
     found = await api.ask("Webhooks", filter={"search": search})
     assert [webhook["name"] for webhook in found["nodes"]] == ["Лид в CRM"]

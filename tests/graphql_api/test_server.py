@@ -13,7 +13,7 @@ from ringback.graphql_api.limits import Limits
 from ringback.graphql_api.streams import Streams
 from ringback.models import tokens
 from ringback.models.access import Role
-from tests.graphql_api.conftest import Api
+from tests.support.api import Api
 
 
 class Away:

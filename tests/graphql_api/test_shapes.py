@@ -8,7 +8,7 @@ from graphql import get_introspection_query, parse
 from ringback.graphql_api.errors import ApiError
 from ringback.graphql_api.limits import Limits
 from ringback.graphql_api.shapes import MAX_NESTING, check_shape
-from tests.graphql_api.hostile import many, net
+from tests.support.hostile_documents import many, net
 
 
 def over(text: str, **limits: int) -> tuple[str, int] | None:

@@ -17,11 +17,9 @@ from ringback.graphql_api.tailer import Tailer
 from ringback.models import log, tokens
 from ringback.models.access import ApiToken
 from ringback.models.ids import Prefix, encode
-from tests.graphql_api.conftest import Api
-from tests.graphql_api.test_live_log import CURSORS, caught_up, subscribed, write
-from tests.graphql_api.test_websocket import ADMIN, Served, served, serving
-
-__all__ = ["served"]
+from tests.support.api import Api
+from tests.support.live_log import CURSORS, caught_up, subscribed, write
+from tests.support.websocket_client import ADMIN, Served, serving
 
 HEADERS = {"Authorization": f"Bearer {ADMIN}", "Accept": "text/event-stream"}
 Event = tuple[str, Any]

@@ -1,18 +1,14 @@
 """A page costs as many statements as a tenth of it: what lies behind an edge is loaded in one go."""
 
-import datetime as dt
-import re
-
 import pytest_asyncio
 
 from ringback.models import clock
-from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, encode
 from ringback.models.inbox import Inbox, InboxRequest, SignatureCheck
-from ringback.models.states import OutcomeName
-from tests import rows
-from tests.graphql_api.conftest import Api
-from tests.graphql_api.statements import counted
+from tests.support import builders
+from tests.support.api import Api
+from tests.support.builders import attempt
+from tests.support.statements import counted, table
 
 PAGE = 50
 #: Pages, the contract's first, and the table that each of their statements reads.
@@ -45,7 +41,7 @@ async def filled(api: Api) -> Api:
     """Fifty of everything."""
     inbox = await Inbox.create(token="t", responses=[], created_at=await clock.now())
     for number in range(PAGE):
-        event = await rows.event(await rows.webhook(name=f"hook {number}"))
+        event = await builders.event(await builders.webhook(name=f"hook {number}"))
         await attempt(event)
         await InboxRequest.create(
             inbox_id=inbox.id, received_at=await clock.now(), method="POST", url="/", headers=[], body=b"",
@@ -56,15 +52,6 @@ async def filled(api: Api) -> Api:
             "CreateCustomerOrder", input={"number": str(number), "customer": {"name": "Ada"}, "items": [line, line]}
         )
     return api
-
-
-async def attempt(event: Event, number: int = 1) -> Attempt:
-    return await Attempt.create(
-        event_id=event.id, webhook_id=event.webhook_id, number=number, duration_ms=5,
-        started_at=event.created_at + dt.timedelta(seconds=number), outcome=OutcomeName.DELIVERED, status_code=200,
-        request={"method": "POST", "url": "https://hooks.example/", "headers": [["a", "b"]], "body": "x"},
-        response={"headers": [], "body": "ok", "body_truncated": False},
-    )  # fmt: skip
 
 
 async def test_a_page_costs_a_constant_number_of_statements(filled: Api) -> None:
@@ -87,17 +74,11 @@ async def test_a_page_of_inbox_requests(filled: Api) -> None:
 
 
 async def test_the_last_attempt_is_the_newest_of_each_webhook(api: Api) -> None:
-    webhooks = [await rows.webhook(name=str(n)) for n in range(3)]
-    events = [await rows.event(w) for w in (webhooks[0], webhooks[1], webhooks[0])]
+    webhooks = [await builders.webhook(name=str(n)) for n in range(3)]
+    events = [await builders.event(w) for w in (webhooks[0], webhooks[1], webhooks[0])]
     newest = {}
     for number in (1, 2):
         for event in events:
             newest[event.webhook_id] = encode(Prefix.ATTEMPT, (await attempt(event, number)).id)
     shown = [w["lastAttempt"] and w["lastAttempt"]["id"] for w in (await api.ask("Webhooks"))["nodes"]]
     assert shown == [None, newest[webhooks[1].id], newest[webhooks[0].id]]
-
-
-def table(statement: str) -> str:
-    found = re.search(r'FROM\s+"?(?!\()(\w+)', statement)
-    assert found is not None, statement
-    return found[1]

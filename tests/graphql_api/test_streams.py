@@ -10,9 +10,8 @@ from ringback.graphql_api.errors import unauthenticated
 from ringback.graphql_api.execution import Answer
 from ringback.graphql_api.sse import EVENT_STREAM
 from ringback.graphql_api.streams import Answers, Stream, Streams
+from tests.support.patience import PATIENCE_SECONDS
 
-#: How long anything here may take before it counts as hanging, in seconds.
-PATIENCE = 30.0
 OPENING, CLOSING, HEARTBEAT = b":\n\n", b"event: complete\ndata:\n\n", b":\n\n"
 
 
@@ -80,13 +79,13 @@ async def run(
     streams: Streams | None = None,
     reauthenticate: Callable[[], Awaitable[None]] = allowed,
 ) -> None:
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         stream = Stream(EVENT_STREAM, answers, reauthenticate, streams or Streams())
         await stream(connection.receive, connection.send)
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not condition():
             await asyncio.sleep(0.001)
 

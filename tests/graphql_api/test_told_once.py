@@ -15,7 +15,8 @@ from ringback.graphql_api.execution import Answer, Engine
 from ringback.graphql_api.limits import Limits
 from ringback.graphql_api.sharing import Burst
 from ringback.models.access import ApiToken, Role
-from tests.graphql_api.test_live_log import PATIENCE, take
+from tests.support.live_log import take
+from tests.support.patience import PATIENCE_SECONDS
 
 
 class Source:
@@ -105,7 +106,7 @@ class Asking:
         stream = self.engine.subscribe(operation, variables, Context(cast(Any, self.source), token))
         before = len(self.source.listeners)
         waiting = asyncio.create_task(take(stream, 1))
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while len(self.source.listeners) == before:
                 await asyncio.sleep(0)
         return stream, waiting
@@ -161,7 +162,7 @@ async def test_a_burst_begins_at_once_and_keeps_its_order(asking: Asking) -> Non
     stream, waiting = await asking.follow(NAMES)
     asking.source.may_end.clear()
     asking.source.happen(*"abcd")
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while len(asking.source.executed) < 4:
             await asyncio.sleep(0)
     asking.source.may_end.set()
@@ -173,7 +174,7 @@ async def test_who_is_cancelled_while_it_is_executed_takes_nobody_along(asking: 
     (_, first), (_, second) = await asking.follow(NAMES), await asking.follow(NAMES)
     asking.source.may_end.clear()
     asking.source.happen("a")
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not asking.source.executed:
             await asyncio.sleep(0)
     first.cancel()

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from ringback.graphql_api.variables import MAX_ENTRIES, MAX_NAME, OBJECT_ENTRIES
-from tests.graphql_api.conftest import Api
-from tests.lag import ALLOWED_SECONDS, Lag
+from tests.support.api import Api
+from tests.support.lag import ALLOWED_SECONDS, Lag
 
 LIST = "query($f: WebhookFilter) { webhooks(filter: $f) { nodes { id } } }"
 NAMES = "query($names: [String!]!) { webhooks(filter: {models: $names}) { nodes { id } } }"

@@ -4,12 +4,10 @@ import asyncio
 import datetime as dt
 import json
 import socket
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from websockets.typing import Subprotocol
 
 from ringback.graphql_api.app import Application
@@ -23,19 +21,23 @@ from ringback.models.ids import Prefix, encode
 from ringback.models.inbox import Inbox
 from ringback.models.log import Position
 from tests.contract import operations
-from tests.graphql_api.conftest import Api
-from tests.graphql_api.sockets import ADMIN, PROTOCOL, Served, closed, init, received, run, send, serving, subscribe
-from tests.graphql_api.test_live_log import CURSORS, caught_up, subscribed, write
+from tests.support.api import Api
+from tests.support.live_log import CURSORS, caught_up, subscribed, write
+from tests.support.websocket_client import (
+    ADMIN,
+    PROTOCOL,
+    Served,
+    closed,
+    init,
+    received,
+    run,
+    send,
+    serving,
+    subscribe,
+)
 
 VIEWER = "{ viewer { token { name } } }"
 ASKED = {"viewer": {"token": {"name": "ws"}}}
-
-
-@pytest_asyncio.fixture
-async def served(api: Api) -> AsyncIterator[Served]:
-    await tokens.ensure_admin(ADMIN, "ws")
-    async with serving(Application(api.services, api.engine)) as port:
-        yield Served(api, port)
 
 
 async def revoked() -> str:

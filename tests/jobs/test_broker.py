@@ -22,10 +22,9 @@ from ringback.jobs.broker import (
     is_remote,
     open_broker,
 )
-from tests.servers import RedisServer, amqp_url, redis_server
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.servers import RedisServer, amqp_url, redis_server
 
-#: How long a message may take, in seconds; a server that was away may take some of it.
-PATIENCE = 20.0
 Taken = asyncio.Queue[tuple[UUID, list[UUID], threading.Thread]]
 
 
@@ -81,7 +80,7 @@ async def test_a_batch_is_taken_on_the_loop_of_the_program(url: str) -> None:
     async with at_work(url, keeping(taken)) as deliveries:
         lease, ids = uuid4(), [uuid4(), uuid4()]
         await deliveries.enqueue([(lease, ids)])
-        assert await asyncio.wait_for(taken.get(), PATIENCE) == (lease, ids, threading.current_thread())
+        assert await asyncio.wait_for(taken.get(), PATIENCE_SECONDS) == (lease, ids, threading.current_thread())
 
 
 @pytest.mark.parametrize("url", ["redis"], indirect=True)
@@ -92,7 +91,7 @@ async def test_who_has_no_room_leaves_batches_to_others(url: str) -> None:
         for _ in range(20):
             await deliveries.enqueue([(uuid4(), [uuid4()])])
         for _ in range(20):
-            await asyncio.wait_for(free.get(), PATIENCE)
+            await asyncio.wait_for(free.get(), PATIENCE_SECONDS)
     assert full.empty()
 
 
@@ -101,7 +100,7 @@ async def test_an_idle_worker_asks_redis_seldom_and_is_told_at_once(redis: Redis
     with Redis.from_url(redis.url) as client:
         async with at_work(redis.url, keeping(taken)) as deliveries:
             await deliveries.enqueue([(uuid4(), [])])
-            await asyncio.wait_for(taken.get(), PATIENCE)
+            await asyncio.wait_for(taken.get(), PATIENCE_SECONDS)
             client.config_resetstat()
             await asyncio.sleep(2)
             asked = sum(command["calls"] for command in client.info("commandstats").values())
@@ -110,7 +109,7 @@ async def test_an_idle_worker_asks_redis_seldom_and_is_told_at_once(redis: Redis
                 await asyncio.sleep(0.05)
                 began = time.monotonic()
                 await deliveries.enqueue([(uuid4(), [])])
-                await asyncio.wait_for(taken.get(), PATIENCE)
+                await asyncio.wait_for(taken.get(), PATIENCE_SECONDS)
                 waits.append(time.monotonic() - began)
     # A look is a script and what it does, and a wait; two queues are looked at, the delayed one's about once a second.
     assert 0 < asked < 2 * 40
@@ -138,7 +137,7 @@ async def test_each_batch_is_taken_once_by_one_of_several_processes(url: str) ->
     async with at_work(url, keeping(first)) as deliveries, at_work(url, keeping(second)):
         for lease in sent:
             await deliveries.enqueue([(lease, [lease])])
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while first.qsize() + second.qsize() < len(sent):
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)
@@ -159,7 +158,7 @@ async def test_a_batch_that_fails_is_acknowledged_and_no_dead_letter_is_kept(url
         await deliveries.enqueue([(uuid4(), [uuid4()])])
         await deliveries.enqueue([(uuid4(), [uuid4(), uuid4()])])
         for _ in range(2):
-            await asyncio.wait_for(calls.get(), PATIENCE)
+            await asyncio.wait_for(calls.get(), PATIENCE_SECONDS)
         await asyncio.sleep(0.1)
     assert calls.empty()
     # Nothing was kept for another process either.
@@ -192,7 +191,7 @@ async def test_a_redis_that_is_away_says_so_and_is_used_again(tmp_path: Path) ->
     with redis_server(tmp_path) as server:
         async with at_work(server.url, keeping(taken)) as deliveries:
             await deliveries.enqueue([(uuid4(), [])])
-            await asyncio.wait_for(taken.get(), PATIENCE)
+            await asyncio.wait_for(taken.get(), PATIENCE_SECONDS)
             server.stop()
             with pytest.raises(Exception, match=r"[Cc]onnect"):
                 await deliveries.enqueue([(uuid4(), [])])
@@ -200,5 +199,5 @@ async def test_a_redis_that_is_away_says_so_and_is_used_again(tmp_path: Path) ->
             back = time.monotonic()
             lease = uuid4()
             await deliveries.enqueue([(lease, [])])
-            assert (await asyncio.wait_for(taken.get(), PATIENCE))[0] == lease
+            assert (await asyncio.wait_for(taken.get(), PATIENCE_SECONDS))[0] == lease
             assert time.monotonic() - back < 5

@@ -12,7 +12,7 @@ from ringback.jobs import connections
 from ringback.jobs.connections import SETTLE_SECONDS, GuardedResolver, Pool, new_pool
 from ringback.jobs.exchange import LONG_BODY_BYTES, BadAnswer, Exchange
 from ringback.jobs.names import SystemLookup
-from tests.jobs.test_sender import NO_AUTHORITIES, Server, answering, plain
+from tests.support.http_server import NO_AUTHORITIES, Server, answering, plain
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
 OK = plain("200 OK", b"ok")

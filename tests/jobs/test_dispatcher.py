@@ -24,7 +24,7 @@ from ringback.models.limits import AHEAD_SECONDS
 from ringback.models.states import EventStatus
 from ringback.models.wakeups import Topic, wakeups
 from ringback.models.webhook import Webhook
-from tests import rows
+from tests.support import builders
 
 pytestmark = pytest.mark.every_database
 
@@ -169,16 +169,16 @@ def _no_poll(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_no_poll", "dispatcher")
 async def test_a_wake_up_is_followed_at_once(handed: Handed) -> None:
-    event = await rows.event(await rows.webhook())
+    event = await builders.event(await builders.webhook())
     wakeups.notify(Topic.DUE)
     await handed.wait_for(1)
     assert handed.events == [event.id]
-    assert (await rows.stored(event)).lease == handed.batches[0][0]
+    assert (await builders.stored(event)).lease == handed.batches[0][0]
 
 
 @pytest.mark.usefixtures("dispatcher")
 async def test_without_a_wake_up_an_event_is_found_within_a_second(handed: Handed) -> None:
-    event = await rows.event(await rows.webhook())
+    event = await builders.event(await builders.webhook())
     started = await clock.now()
     await handed.wait_for(1)
     assert handed.events == [event.id]
@@ -187,7 +187,7 @@ async def test_without_a_wake_up_an_event_is_found_within_a_second(handed: Hande
 
 @pytest.mark.usefixtures("_no_poll", "dispatcher")
 async def test_it_looks_again_shortly_before_the_next_moment(handed: Handed) -> None:
-    event = await rows.event(await rows.webhook(), due_in=1.0)
+    event = await builders.event(await builders.webhook(), due_in=1.0)
     wakeups.notify(Topic.DUE)
     await handed.wait_for(1)
     assert event.next_attempt_at is not None
@@ -197,21 +197,21 @@ async def test_it_looks_again_shortly_before_the_next_moment(handed: Handed) -> 
 
 @pytest.mark.usefixtures("_no_poll", "dispatcher")
 async def test_a_later_event_is_left_in_the_database(handed: Handed) -> None:
-    later = await rows.event(await rows.webhook(), due_in=300)
-    now = await rows.event(await rows.webhook())
+    later = await builders.event(await builders.webhook(), due_in=300)
+    now = await builders.event(await builders.webhook())
     wakeups.notify(Topic.DUE)
     await handed.wait_for(1)
     assert handed.events == [now.id]
-    assert (await rows.stored(later)).lease is None
+    assert (await builders.stored(later)).lease is None
 
 
 @pytest.mark.usefixtures("_no_poll")
 async def test_a_webhook_that_finishes_nothing_leaves_room_for_others(dispatcher: Dispatcher, handed: Handed) -> None:
-    hanging, healthy = await rows.webhook(), await rows.webhook()
-    first = [await rows.event(hanging, due_in=-10) for _ in range(20)]
+    hanging, healthy = await builders.webhook(), await builders.webhook()
+    first = [await builders.event(hanging, due_in=-10) for _ in range(20)]
     wakeups.notify(Topic.DUE)
     await handed.wait_for(4)
-    event = await rows.event(healthy)
+    event = await builders.event(healthy)
     wakeups.notify(Topic.DUE)
     await handed.wait_for(5)
     assert handed.events == [*[e.id for e in first[:4]], event.id]
@@ -225,9 +225,9 @@ async def test_a_webhook_that_finishes_nothing_leaves_room_for_others(dispatcher
 async def test_while_all_is_held_it_sleeps(
     dispatcher: Dispatcher, handed: Handed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    webhook = await rows.webhook()
+    webhook = await builders.webhook()
     for _ in range(20):
-        await rows.event(webhook, due_in=-10)
+        await builders.event(webhook, due_in=-10)
     wakeups.notify(Topic.DUE)
     await handed.wait_for(4)
     await asyncio.sleep(0.05)
@@ -247,9 +247,9 @@ async def test_while_all_is_held_it_sleeps(
 
 @pytest.mark.usefixtures("_no_poll")
 async def test_suspects_are_handed_on_one_by_one(dispatcher: Dispatcher, handed: Handed) -> None:
-    webhook = await rows.webhook()
-    suspects = [await rows.event(webhook, due_in=-i, abandoned_in_a_row=2) for i in (3, 2, 1)]
-    plain = await rows.event(webhook)
+    webhook = await builders.webhook()
+    suspects = [await builders.event(webhook, due_in=-i, abandoned_in_a_row=2) for i in (3, 2, 1)]
+    plain = await builders.event(webhook)
     wakeups.notify(Topic.DUE)
     await handed.wait_for(2)
     assert set(handed.events) == {suspects[0].id, plain.id}
@@ -261,22 +261,22 @@ async def test_suspects_are_handed_on_one_by_one(dispatcher: Dispatcher, handed:
 
 @pytest.mark.usefixtures("_no_poll", "dispatcher")
 async def test_what_a_dead_worker_left_is_recorded_as_abandoned_and_handed_on(handed: Handed) -> None:
-    event = await rows.event(await rows.webhook())
-    dead = await rows.begun(event)
+    event = await builders.event(await builders.webhook())
+    dead = await builders.begun(event)
     await Event.filter(id=event.id).update(due_at=await clock.now())
     wakeups.notify(Topic.DUE)
     await handed.wait_for(1)
-    assert [(a.number, a.outcome) for a in await rows.attempts(event)] == [(1, "ABANDONED")]
-    stored = await rows.stored(event)
+    assert [(a.number, a.outcome) for a in await builders.attempts(event)] == [(1, "ABANDONED")]
+    stored = await builders.stored(event)
     assert (stored.status, stored.attempt_count) == (EventStatus.RETRYING, 1)
     assert stored.lease == handed.batches[0][0] != dead
-    await write([rows.result(event, dead, Delivered(Answer(200)), ended_at=await clock.now())])
-    assert (await rows.stored(event)).status is EventStatus.RETRYING
+    await write([builders.result(event, dead, Delivered(Answer(200)), ended_at=await clock.now())])
+    assert (await builders.stored(event)).status is EventStatus.RETRYING
 
 
 @pytest.mark.usefixtures("_no_poll", "dispatcher")
 async def test_a_message_that_was_lost_is_sent_again(handed: Handed) -> None:
-    event = await rows.event(await rows.webhook())
+    event = await builders.event(await builders.webhook())
     wakeups.notify(Topic.DUE)
     await handed.wait_for(1)
     await Event.filter(id=event.id).update(due_at=await clock.now())
@@ -284,7 +284,7 @@ async def test_a_message_that_was_lost_is_sent_again(handed: Handed) -> None:
     await handed.wait_for(2)
     assert handed.events == [event.id, event.id]
     assert handed.batches[0][0] != handed.batches[1][0]
-    assert await rows.attempts(event) == []
+    assert await builders.attempts(event) == []
 
 
 @pytest.mark.usefixtures("recorder")
@@ -301,7 +301,7 @@ async def test_a_failing_database_is_waited_for(
         return await whole()
 
     monkeypatch.setattr(made, "_round", failing)
-    event = await rows.event(await rows.webhook())
+    event = await builders.event(await builders.webhook())
     running = asyncio.create_task(made.run())
     await handed.wait_for(1)
     running.cancel()
@@ -312,7 +312,7 @@ async def test_a_failing_database_is_waited_for(
 
 
 async def test_a_broker_that_is_away_has_its_batches_due_again_at_once(recorder: Recorder) -> None:
-    event = await rows.event(await rows.webhook())
+    event = await builders.event(await builders.webhook())
 
     async def away(batches: Sequence[tuple[UUID, Sequence[UUID]]]) -> None:
         raise ConnectionError("the broker is away")
@@ -320,7 +320,7 @@ async def test_a_broker_that_is_away_has_its_batches_due_again_at_once(recorder:
     made = Dispatcher(away, recorder)
     with pytest.raises(ConnectionError):
         await made._round()
-    stored = await rows.stored(event)
+    stored = await builders.stored(event)
     assert (stored.lease, stored.due_at) == (None, stored.next_attempt_at)
     handed = Handed()
     made._enqueue = handed
@@ -332,11 +332,11 @@ async def test_what_was_begun_before_the_broker_went_away_goes_on(
     handed: Handed, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatching, "BATCH_EVENTS", 2)
-    events = [await rows.event(await rows.webhook()) for _ in range(4)]
+    events = [await builders.event(await builders.webhook()) for _ in range(4)]
 
     async def halfway(batches: Sequence[tuple[UUID, Sequence[UUID]]]) -> None:
         (lease, ids), *_ = batches
-        assert await rows.begin(lease, ids) == set(ids)
+        assert await builders.begin(lease, ids) == set(ids)
         handed.batches.append((lease, list(ids)))
         raise ConnectionError("the broker is away")
 
@@ -344,19 +344,19 @@ async def test_what_was_begun_before_the_broker_went_away_goes_on(
     with pytest.raises(ConnectionError):
         await made._round()
     ((lease, begun),) = handed.batches
-    stored = {e.id: await rows.stored(e) for e in events}
+    stored = {e.id: await builders.stored(e) for e in events}
     assert {key for key, event in stored.items() if event.lease == lease} == set(begun)
     assert {key for key, event in stored.items() if event.lease is None} == stored.keys() - set(begun)
     await record_all(handed, begun)
-    assert (await rows.stored(events[0])).status is EventStatus.SUCCEEDED
+    assert (await builders.stored(events[0])).status is EventStatus.SUCCEEDED
 
 
 async def test_places_that_others_have_freed_are_found_out(
     handed: Handed, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatching, "ASK_SECONDS", 0.0)
-    webhook = await rows.webhook()
-    events = [await rows.event(webhook) for _ in range(4)]
+    webhook = await builders.webhook()
+    events = [await builders.event(webhook) for _ in range(4)]
     made = Dispatcher(handed, recorder, places=4, alone=False)
     await made._round()
     assert handed.events == [e.id for e in events[:2]], "one webhook alone gets half of the places"
@@ -391,8 +391,8 @@ async def claimed_in_rounds(made: Dispatcher, handed: Handed, finished: Sequence
 @pytest.mark.usefixtures("_flowing")
 async def test_places_are_claimed_for_that_will_soon_be_free(handed: Handed, recorder: Recorder) -> None:
     made = Dispatcher(handed, recorder, places=8, alone=False, is_here=lambda event_id: True)
-    webhook = await rows.webhook()
-    events = [await rows.event(webhook, due_in=number - 60) for number in range(40)]
+    webhook = await builders.webhook()
+    events = [await builders.event(webhook, due_in=number - 60) for number in range(40)]
     assert await claimed_in_rounds(made, handed, []) == 4, "one webhook alone gets half of the places"
     assert await claimed_in_rounds(made, handed, events[:2]) == 4, "two that are free, and two that soon will be"
     assert await claimed_in_rounds(made, handed, events[2:6]) == 7
@@ -403,8 +403,8 @@ async def test_places_are_claimed_for_that_will_soon_be_free(handed: Handed, rec
 @pytest.mark.usefixtures("_flowing")
 async def test_alone_nothing_is_claimed_ahead(handed: Handed, recorder: Recorder) -> None:
     made = Dispatcher(handed, recorder, places=8)
-    webhook = await rows.webhook()
-    events = [await rows.event(webhook, due_in=number - 60) for number in range(20)]
+    webhook = await builders.webhook()
+    events = [await builders.event(webhook, due_in=number - 60) for number in range(20)]
     assert await claimed_in_rounds(made, handed, []) == 4
     assert await claimed_in_rounds(made, handed, events[:4]) == 4
 
@@ -413,7 +413,7 @@ async def test_alone_nothing_is_claimed_ahead(handed: Handed, recorder: Recorder
 async def test_no_retries_are_claimed_ahead_of_their_share(handed: Handed, recorder: Recorder) -> None:
     made = Dispatcher(handed, recorder, places=8, alone=False, is_here=lambda event_id: True)
     for _ in range(20):
-        await rows.event(await rows.webhook(), status=EventStatus.RETRYING, attempt_count=1)
+        await builders.event(await builders.webhook(), status=EventStatus.RETRYING, attempt_count=1)
     assert await claimed_in_rounds(made, handed, []) == 6
     ended = [await Event.get(id=event_id) for event_id in handed.events[:3]]
     assert await claimed_in_rounds(made, handed, ended) == 3
@@ -432,7 +432,7 @@ async def test_it_asks_nothing_about_what_is_here(
         return await still_leased(leases)
 
     monkeypatch.setattr(claims, "still_leased", noting)
-    here, elsewhere = [await rows.event(await rows.webhook()) for _ in range(2)]
+    here, elsewhere = [await builders.event(await builders.webhook()) for _ in range(2)]
     made = Dispatcher(handed, recorder, alone=False, is_here=lambda event_id: event_id == here.id)
     for _ in range(3):
         await made._round()
@@ -446,7 +446,7 @@ async def test_alone_it_asks_nothing(handed: Handed, recorder: Recorder, monkeyp
         raise AssertionError("asked")
 
     monkeypatch.setattr(claims, "still_leased", asked)
-    await rows.event(await rows.webhook())
+    await builders.event(await builders.webhook())
     made = Dispatcher(handed, recorder)
     for _ in range(2):
         await made._round()
@@ -466,12 +466,12 @@ async def record_all(handed: Handed, event_ids: Sequence[UUID]) -> None:
 
 @pytest.mark.usefixtures("_no_poll")
 async def test_what_is_recorded_frees_room_under_the_bound(handed: Handed, recorder: Recorder) -> None:
-    webhook, other = await rows.webhook(), await rows.webhook()
-    events = [await rows.event(webhook, due_in=n / 100 - 10) for n in range(5)]
+    webhook, other = await builders.webhook(), await builders.webhook()
+    events = [await builders.event(webhook, due_in=n / 100 - 10) for n in range(5)]
     running = asyncio.create_task(Dispatcher(handed, recorder, bound=2).run())
     await handed.wait_for(2)
     assert handed.events == [e.id for e in events[:2]]
-    one = await rows.event(other)
+    one = await builders.event(other)
     wakeups.notify(Topic.DUE)
     await handed.wait_for(3)
     assert handed.events[2:] == [one.id], "a webhook at its bound holds up nobody else"
@@ -495,8 +495,8 @@ async def test_who_is_told_that_an_attempt_ended_need_not_read_the_limits(
         return await read(webhook_ids, bound, ended, db)
 
     monkeypatch.setattr(limits, "read", within_a_claim)
-    webhook = await rows.webhook()
-    events = [await rows.event(webhook, due_in=n / 100 - 10) for n in range(3)]
+    webhook = await builders.webhook()
+    events = [await builders.event(webhook, due_in=n / 100 - 10) for n in range(3)]
     made = Dispatcher(handed, recorder, bound=1)
     for _ in range(2):
         await made._round()
@@ -523,8 +523,8 @@ async def test_what_has_ended_here_frees_room_before_it_is_on_record(
         await never.wait()
 
     monkeypatch.setattr(recording, "write", held_up)
-    webhook = await rows.webhook()
-    events = [await rows.event(webhook, due_in=n / 100 - 10) for n in range(3)]
+    webhook = await builders.webhook()
+    events = [await builders.event(webhook, due_in=n / 100 - 10) for n in range(3)]
     made = Dispatcher(handed, recorder, bound=1)
     await made._round()
     ((lease, (first,)),) = handed.batches
@@ -541,12 +541,12 @@ async def test_what_has_ended_here_frees_room_before_it_is_on_record(
 async def test_under_a_flood_of_retries_first_attempts_go_out_as_soon_as_there_is_room(
     handed: Handed, recorder: Recorder
 ) -> None:
-    flooded, other = await rows.webhook(), await rows.webhook()
+    flooded, other = await builders.webhook(), await builders.webhook()
     retry = {"status": EventStatus.RETRYING, "attempt_count": 1}
-    retries = [(await rows.event(flooded, due_in=n / 100 - 60, **retry)).id for n in range(20)]
+    retries = [(await builders.event(flooded, due_in=n / 100 - 60, **retry)).id for n in range(20)]
     running = asyncio.create_task(Dispatcher(handed, recorder, bound=4).run())
     await handed.wait_for(4)
-    first, of_other = (await rows.event(flooded)).id, (await rows.event(other)).id
+    first, of_other = (await builders.event(flooded)).id, (await builders.event(other)).id
     wakeups.notify(Topic.DUE)
     await handed.wait_for(5)
     assert handed.events == [*retries[:4], of_other]
@@ -560,10 +560,10 @@ async def test_under_a_flood_of_retries_first_attempts_go_out_as_soon_as_there_i
 async def test_retries_leave_a_quarter_of_the_places(handed: Handed, recorder: Recorder) -> None:
     retry = {"status": EventStatus.RETRYING, "attempt_count": 1}
     for n in range(12):
-        await rows.event(await rows.webhook(), due_in=n / 100 - 60, **retry)
+        await builders.event(await builders.webhook(), due_in=n / 100 - 60, **retry)
     running = asyncio.create_task(Dispatcher(handed, recorder, places=8).run())
     await handed.wait_for(6)
-    event = await rows.event(await rows.webhook())
+    event = await builders.event(await builders.webhook())
     wakeups.notify(Topic.DUE)
     await handed.wait_for(7)
     await asyncio.sleep(0.05)
@@ -574,9 +574,9 @@ async def test_retries_leave_a_quarter_of_the_places(handed: Handed, recorder: R
 async def test_while_limits_hold_all_it_sleeps_and_looks_when_the_rate_has_half_of_its_look_ahead_free(
     handed: Handed, recorder: Recorder
 ) -> None:
-    webhook = await rows.webhook(rate_limit_per_second=10)
+    webhook = await builders.webhook(rate_limit_per_second=10)
     for _ in range(20):
-        await rows.event(webhook, due_in=-60)
+        await builders.event(webhook, due_in=-60)
     made = Dispatcher(handed, recorder)
     assert await made._round() == 0
     assert len(handed.events) == 6, "one now, and five within the half second that it looks ahead"
@@ -592,8 +592,8 @@ async def test_while_limits_hold_all_it_sleeps_and_looks_when_the_rate_has_half_
 async def test_a_webhook_that_another_process_claims_for_is_looked_at_again_soon(
     handed: Handed, recorder: Recorder
 ) -> None:
-    webhook = await rows.webhook()
-    event = await rows.event(webhook)
+    webhook = await builders.webhook()
+    event = await builders.event(webhook)
     made = Dispatcher(handed, recorder)
     locked, looked = asyncio.Event(), asyncio.Event()
 
@@ -615,10 +615,10 @@ async def test_a_webhook_that_another_process_claims_for_is_looked_at_again_soon
 
 
 async def test_what_others_have_under_way_is_asked_for_often(handed: Handed, recorder: Recorder) -> None:
-    webhook = await rows.webhook(max_concurrency=1)
-    elsewhere = await rows.event(webhook)
-    await rows.begun(elsewhere)
-    await rows.event(webhook)
+    webhook = await builders.webhook(max_concurrency=1)
+    elsewhere = await builders.event(webhook)
+    await builders.begun(elsewhere)
+    await builders.event(webhook)
     made = Dispatcher(handed, recorder, alone=False)
     assert await made._round() == dispatching.CONTENTION_SECONDS
     assert 0 < await made._round() < dispatching.FULL_SECONDS
@@ -631,11 +631,11 @@ async def test_backlogs_that_limits_hold_back_hide_nobody(
 ) -> None:
     """Each of them fills a look, and more of them are free again than there are looks."""
     monkeypatch.setattr(dispatching, "CLAIM_EVENTS", 10)
-    paced = [await rows.webhook(rate_limit_per_second=4) for _ in range(12)]
+    paced = [await builders.webhook(rate_limit_per_second=4) for _ in range(12)]
     for webhook in paced:
         for _ in range(15):
-            await rows.event(webhook, due_in=-60)
-    event = await rows.event(await rows.webhook())
+            await builders.event(webhook, due_in=-60)
+    event = await builders.event(await builders.webhook())
     made = Dispatcher(handed, recorder)
     for _ in range(12):
         await made._round()
@@ -648,10 +648,10 @@ async def test_a_webhook_that_somebody_has_locked_hides_nobody(
     handed: Handed, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatching, "CLAIM_EVENTS", 10)
-    locked = await rows.webhook()
+    locked = await builders.webhook()
     for _ in range(15):
-        await rows.event(locked, due_in=-60)
-    event = await rows.event(await rows.webhook())
+        await builders.event(locked, due_in=-60)
+    event = await builders.event(await builders.webhook())
     made = Dispatcher(handed, recorder)
     holds, done = asyncio.Event(), asyncio.Event()
 
@@ -675,10 +675,10 @@ async def test_a_webhook_that_somebody_has_locked_hides_nobody(
 
 @pytest.mark.usefixtures("_no_poll")
 async def test_a_limit_that_is_lifted_is_found_out_without_a_wake_up(handed: Handed, recorder: Recorder) -> None:
-    slow, bound = await rows.webhook(rate_limit_per_second=0.01), await rows.webhook(max_concurrency=1)
+    slow, bound = await builders.webhook(rate_limit_per_second=0.01), await builders.webhook(max_concurrency=1)
     for webhook in (slow, bound):
         for _ in range(3):
-            await rows.event(webhook, due_in=-60)
+            await builders.event(webhook, due_in=-60)
     running = asyncio.create_task(Dispatcher(handed, recorder).run())
     await handed.wait_for(2)
     await asyncio.sleep(0.1)
@@ -694,10 +694,10 @@ async def test_a_limit_that_is_lifted_is_found_out_without_a_wake_up(handed: Han
 async def test_what_a_dead_worker_had_begun_frees_its_room_when_its_lease_ends(
     handed: Handed, recorder: Recorder
 ) -> None:
-    webhook = await rows.webhook(max_concurrency=2)
-    lost = [await rows.event(webhook, due_in=-60) for _ in range(2)]
-    await rows.begun(*lost)
-    waiting = [await rows.event(webhook, due_in=-30) for _ in range(2)]
+    webhook = await builders.webhook(max_concurrency=2)
+    lost = [await builders.event(webhook, due_in=-60) for _ in range(2)]
+    await builders.begun(*lost)
+    waiting = [await builders.event(webhook, due_in=-30) for _ in range(2)]
     running = asyncio.create_task(Dispatcher(handed, recorder).run())
     await asyncio.sleep(0.1)
     assert handed.events == []
@@ -706,5 +706,5 @@ async def test_what_a_dead_worker_had_begun_frees_its_room_when_its_lease_ends(
     assert waiting[0].id in handed.events, "it and a retry of what was lost take turns"
     await asyncio.sleep(0.1)
     assert len(handed.events) == 2
-    assert [a.outcome for e in lost for a in await rows.attempts(e)] == ["ABANDONED"] * 2
+    assert [a.outcome for e in lost for a in await builders.attempts(e)] == ["ABANDONED"] * 2
     running.cancel()

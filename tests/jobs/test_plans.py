@@ -5,7 +5,7 @@ import gc
 import pytest
 
 from ringback.jobs.plans import OWN_HEADERS, USER_AGENT, Plan, Plans
-from tests.jobs.test_rendering import webhook
+from tests.support.unsaved import webhook
 
 
 def test_all_that_is_the_same_each_time_is_planned() -> None:

@@ -24,10 +24,10 @@ from ringback.models.statements import on_postgres
 from ringback.models.states import EventStatus
 from ringback.models.wakeups import Topic, wakeups
 from ringback.models.webhook import Webhook
-from tests import rows
-from tests.graphql_api.statements import counted
-from tests.outgoing import outgoing
-from tests.rows import result
+from tests.support import builders
+from tests.support.builders import result
+from tests.support.outgoing import outgoing
+from tests.support.statements import counted
 
 pytestmark = [pytest.mark.every_database, pytest.mark.usefixtures("database")]
 
@@ -50,15 +50,15 @@ async def later(seconds: float = 0) -> dt.datetime:
 
 
 async def test_a_success_leaves_attempt_state_and_log_rows() -> None:
-    event = await rows.event(await rows.webhook())
-    lease = await rows.begun(event)
+    event = await builders.event(await builders.webhook())
+    lease = await builders.begun(event)
     ended_at = await later()
     request = outgoing("POST", URL("https://hooks.example/?q=1"), (("Authorization", "Bearer s3cr3t"),), "ж".encode())
     sent = (("Host", "hooks.example"), ("Authorization", "Bearer s3cr3t"))
     started_at = ended_at - dt.timedelta(milliseconds=31)
     await write([Result(event.id, lease, OK, started_at, ended_at, 31, request, sent)])
 
-    (attempt,) = await rows.attempts(event)
+    (attempt,) = await builders.attempts(event)
     assert (attempt.number, attempt.outcome, attempt.status_code, attempt.duration_ms) == (1, "DELIVERED", 200, 31)
     assert (attempt.started_at, attempt.webhook_id, attempt.error) == (started_at, event.webhook_id, None)
     assert attempt.request == {
@@ -72,7 +72,7 @@ async def test_a_success_leaves_attempt_state_and_log_rows() -> None:
         "body": "thanks ��",
         "body_truncated": False,
     }
-    stored = await rows.stored(event)
+    stored = await builders.stored(event)
     assert (stored.status, stored.attempt_count, stored.finished_at) == (EventStatus.SUCCEEDED, 1, ended_at)
     assert (stored.next_attempt_at, stored.due_at, stored.lease, stored.lease_begun_at) == (None,) * 4
     first, second = await LogEntry.filter(event_id=event.id).order_by("id")
@@ -83,10 +83,10 @@ async def test_a_success_leaves_attempt_state_and_log_rows() -> None:
 
 
 async def test_a_refusal_schedules_the_next_attempt_from_the_end_of_this_one() -> None:
-    event = await rows.event(await rows.webhook())
+    event = await builders.event(await builders.webhook())
     ended_at = await later(-7)
-    await write([result(event, await rows.begun(event), ended_at=ended_at)])
-    stored = await rows.stored(event)
+    await write([result(event, await builders.begun(event), ended_at=ended_at)])
+    stored = await builders.stored(event)
     assert (stored.status, stored.attempt_count, stored.max_attempts) == (EventStatus.RETRYING, 1, 3)
     assert stored.next_attempt_at == stored.due_at == ended_at + dt.timedelta(seconds=240)
     assert (stored.lease, stored.lease_begun_at, stored.finished_at) == (None, None, None)
@@ -99,14 +99,14 @@ async def test_a_refusal_schedules_the_next_attempt_from_the_end_of_this_one() -
 
 
 async def test_three_refusals_fail_the_event_and_the_log_tells_it_in_order() -> None:
-    event = await rows.event(await rows.webhook())
+    event = await builders.event(await builders.webhook())
     for _ in range(3):
-        event = await rows.stored(event)
-        await write([result(event, await rows.begun(event), ended_at=await later())])
+        event = await builders.stored(event)
+        await write([result(event, await builders.begun(event), ended_at=await later())])
         await Event.filter(id=event.id, due_at__isnull=False).update(due_at=await later())
-    assert [a.number for a in await rows.attempts(event)] == [1, 2, 3]
-    assert (await rows.stored(event)).status is EventStatus.FAILED
-    assert await rows.log_of(event) == [
+    assert [a.number for a in await builders.attempts(event)] == [1, 2, 3]
+    assert (await builders.stored(event)).status is EventStatus.FAILED
+    assert await builders.log_of(event) == [
         "ATTEMPT_FINISHED",
         "RETRY_SCHEDULED",
         "ATTEMPT_FINISHED",
@@ -121,20 +121,20 @@ async def test_three_refusals_fail_the_event_and_the_log_tells_it_in_order() -> 
 
 @pytest.mark.parametrize("outcome", [RenderFailed("The body cannot be rendered"), Blocked("127.0.0.1 is not public")])
 async def test_when_nothing_was_sent_there_is_no_request(outcome: Any) -> None:
-    event = await rows.event(await rows.webhook())
-    await write([result(event, await rows.begun(event), outcome, ended_at=await later(), took_ms=0)])
-    (attempt,) = await rows.attempts(event)
+    event = await builders.event(await builders.webhook())
+    await write([result(event, await builders.begun(event), outcome, ended_at=await later(), took_ms=0)])
+    (attempt,) = await builders.attempts(event)
     assert (attempt.request, attempt.response, attempt.status_code) == (None, None, None)
     assert (attempt.outcome, attempt.error, attempt.duration_ms) == (outcome.name, outcome.error, 0)
 
 
 async def test_a_bulk_of_results_is_written_in_one_transaction_with_a_few_statements(database: Any) -> None:
-    webhooks = [await rows.webhook() for _ in range(3)]
-    events = [await rows.event(webhooks[i % 3]) for i in range(60)]
-    lease = await rows.begun(*events)
+    webhooks = [await builders.webhook() for _ in range(3)]
+    events = [await builders.event(webhooks[i % 3]) for i in range(60)]
+    lease = await builders.begun(*events)
     now = await later()
     with counted() as statements:
-        results = (result(e, lease, OK if i % 2 else rows.REFUSED, ended_at=now) for i, e in enumerate(events))
+        results = (result(e, lease, OK if i % 2 else builders.REFUSED, ended_at=now) for i, e in enumerate(events))
         await write([r._replace(begun=e) for r, e in zip(results, events, strict=True)])
     kinds = [s.strip().split(" ", 1)[0] for s in statements]
     # On SQLite a write is one step too, of a few statements with 64, 16 and 4 rows.
@@ -150,59 +150,59 @@ async def test_a_bulk_of_results_is_written_in_one_transaction_with_a_few_statem
 
 
 async def test_the_result_of_a_lost_lease_is_dropped_and_the_others_are_written() -> None:
-    webhook = await rows.webhook()
-    mine, taken = await rows.event(webhook), await rows.event(webhook)
-    lease = await rows.begun(mine, taken)
+    webhook = await builders.webhook()
+    mine, taken = await builders.event(webhook), await builders.event(webhook)
+    lease = await builders.begun(mine, taken)
     await Event.filter(id=taken.id).update(lease=None, lease_begun_at=None, due_at=await later(-1))
-    new_owner = await rows.begun(await rows.stored(taken))
+    new_owner = await builders.begun(await builders.stored(taken))
     now = await later()
     await write([result(taken, lease, OK, ended_at=now), result(mine, lease, OK, ended_at=now)])
-    assert (await rows.stored(mine)).status is EventStatus.SUCCEEDED
-    assert await rows.attempts(taken) == []
-    assert await rows.log_of(taken) == []
-    stored = await rows.stored(taken)
+    assert (await builders.stored(mine)).status is EventStatus.SUCCEEDED
+    assert await builders.attempts(taken) == []
+    assert await builders.log_of(taken) == []
+    stored = await builders.stored(taken)
     assert (stored.status, stored.lease, stored.attempt_count) == (EventStatus.PENDING, new_owner, 0)
 
 
 async def test_what_became_of_an_event_while_its_attempt_was_under_way_counts() -> None:
-    event = await rows.event(await rows.webhook())
-    lease = await rows.begun(event)
-    begun = await rows.stored(event)
+    event = await builders.event(await builders.webhook())
+    lease = await builders.begun(event)
+    begun = await builders.stored(event)
     await Event.filter(id=event.id).update(status=EventStatus.CANCELLED, next_attempt_at=None)
-    await write([result(event, lease, rows.REFUSED, ended_at=await later())._replace(begun=begun)])
-    stored = await rows.stored(event)
+    await write([result(event, lease, builders.REFUSED, ended_at=await later())._replace(begun=begun)])
+    stored = await builders.stored(event)
     assert (stored.status, stored.attempt_count, stored.next_attempt_at) == (EventStatus.CANCELLED, 1, None)
 
 
 async def test_of_two_results_for_one_lease_the_first_counts() -> None:
-    event = await rows.event(await rows.webhook())
-    lease = await rows.begun(event)
+    event = await builders.event(await builders.webhook())
+    lease = await builders.begun(event)
     now = await later()
     await write([abandoned(event.id, lease, now, now), result(event, lease, OK, ended_at=now)])
     await write([result(event, lease, OK, ended_at=now)])
-    assert [a.outcome for a in await rows.attempts(event)] == ["ABANDONED"]
-    assert (await rows.stored(event)).status is EventStatus.RETRYING
+    assert [a.outcome for a in await builders.attempts(event)] == ["ABANDONED"]
+    assert (await builders.stored(event)).status is EventStatus.RETRYING
 
 
 async def test_the_result_of_an_event_that_is_gone_is_dropped() -> None:
-    event = await rows.event(await rows.webhook())
-    lease = await rows.begun(event)
+    event = await builders.event(await builders.webhook())
+    lease = await builders.begun(event)
     await Event.filter(id=event.id).delete()
     await write([result(event, lease, OK, ended_at=await later())])
     assert await Attempt.all().count() == 0
 
 
 async def test_an_abandoned_attempt_takes_a_number_and_leaves_the_schedule() -> None:
-    event = await rows.event(await rows.webhook())
-    lease = await rows.begun(event)
-    begun_at = (await rows.stored(event)).lease_begun_at
+    event = await builders.event(await builders.webhook())
+    lease = await builders.begun(event)
+    begun_at = (await builders.stored(event)).lease_begun_at
     assert begun_at is not None
     now = await later()
     await write([abandoned(event.id, lease, begun_at, now)])
-    (attempt,) = await rows.attempts(event)
+    (attempt,) = await builders.attempts(event)
     assert (attempt.number, attempt.outcome, attempt.duration_ms) == (1, "ABANDONED", None)
     assert (attempt.started_at, attempt.error) == (begun_at, Abandoned().error)
-    stored = await rows.stored(event)
+    stored = await builders.stored(event)
     assert (stored.status, stored.attempt_count, stored.attempts_before_round) == (EventStatus.RETRYING, 1, 1)
     assert (stored.abandoned_in_a_row, stored.max_attempts, stored.due_at) == (1, 4, now)
 
@@ -210,40 +210,40 @@ async def test_an_abandoned_attempt_takes_a_number_and_leaves_the_schedule() -> 
 # ------------------------------------------------------------------------------------------- what happened meanwhile
 
 
-@pytest.mark.parametrize("outcome", [OK, rows.REFUSED, Abandoned()])
+@pytest.mark.parametrize("outcome", [OK, builders.REFUSED, Abandoned()])
 async def test_an_event_cancelled_in_flight_keeps_its_attempt_and_stays_cancelled(outcome: Any) -> None:
-    event = await rows.event(await rows.webhook())
-    lease = await rows.begun(event)
+    event = await builders.event(await builders.webhook())
+    lease = await builders.begun(event)
     await interventions.cancel(encode(Prefix.EVENT, event.id))
-    cancelled_at = (await rows.stored(event)).finished_at
+    cancelled_at = (await builders.stored(event)).finished_at
     await write([result(event, lease, outcome, ended_at=await later())])
-    assert [(a.number, a.outcome) for a in await rows.attempts(event)] == [(1, outcome.name)]
-    stored = await rows.stored(event)
+    assert [(a.number, a.outcome) for a in await builders.attempts(event)] == [(1, outcome.name)]
+    stored = await builders.stored(event)
     assert (stored.status, stored.finished_at) == (EventStatus.CANCELLED, cancelled_at)
     assert (stored.due_at, stored.lease, stored.next_attempt_at) == (None, None, None)
-    assert await rows.log_of(event) == ["EVENT_CANCELLED", "ATTEMPT_FINISHED"]
+    assert await builders.log_of(event) == ["EVENT_CANCELLED", "ATTEMPT_FINISHED"]
 
 
 @pytest.mark.parametrize("fields", [{"is_active": False}, {"deleted_at": dt.datetime(2026, 1, 1, tzinfo=dt.UTC)}])
 async def test_no_attempt_follows_when_the_webhook_was_stopped_in_flight(fields: dict[str, Any]) -> None:
-    webhook = await rows.webhook()
-    refused, delivered = await rows.event(webhook), await rows.event(webhook)
-    lease = await rows.begun(refused, delivered)
+    webhook = await builders.webhook()
+    refused, delivered = await builders.event(webhook), await builders.event(webhook)
+    lease = await builders.begun(refused, delivered)
     await Webhook.filter(id=webhook.id).update(**fields)
     now = await later()
     await write([result(refused, lease, ended_at=now), result(delivered, lease, OK, ended_at=now)])
-    stored = await rows.stored(refused)
+    stored = await builders.stored(refused)
     assert (stored.status, stored.attempt_count, stored.due_at) == (EventStatus.CANCELLED, 1, None)
-    assert (await rows.stored(delivered)).status is EventStatus.SUCCEEDED
-    assert await rows.log_of(refused) == ["ATTEMPT_FINISHED", "EVENT_CANCELLED"]
+    assert (await builders.stored(delivered)).status is EventStatus.SUCCEEDED
+    assert await builders.log_of(refused) == ["ATTEMPT_FINISHED", "EVENT_CANCELLED"]
 
 
 @pytest.mark.on_postgres
 async def test_no_attempt_follows_when_the_webhook_is_stopped_while_the_result_waits_for_its_event() -> None:
-    webhook = await rows.webhook()
-    event = await rows.event(webhook)
-    lease = await rows.begun(event)
-    refused = result(event, lease, ended_at=await later())._replace(begun=await rows.stored(event))
+    webhook = await builders.webhook()
+    event = await builders.event(webhook)
+    lease = await builders.begun(event)
+    refused = result(event, lease, ended_at=await later())._replace(begun=await builders.stored(event))
     stopping, go_on = asyncio.Event(), asyncio.Event()
 
     async def stop() -> None:
@@ -260,26 +260,26 @@ async def test_no_attempt_follows_when_the_webhook_is_stopped_while_the_result_w
     assert not written.done()
     go_on.set()
     await asyncio.gather(stopped, written)
-    stored = await rows.stored(event)
+    stored = await builders.stored(event)
     assert (stored.status, stored.attempt_count, stored.next_attempt_at) == (EventStatus.CANCELLED, 1, None)
-    assert await rows.log_of(event) == ["EVENT_CANCELLED", "ATTEMPT_FINISHED"]
+    assert await builders.log_of(event) == ["EVENT_CANCELLED", "ATTEMPT_FINISHED"]
 
 
 async def test_a_test_event_goes_on_when_its_webhook_is_inactive() -> None:
-    webhook = await rows.webhook(is_active=False)
-    event = await rows.event(webhook, is_test=True)
-    await write([result(event, await rows.begun(event), ended_at=await later())])
-    assert (await rows.stored(event)).status is EventStatus.RETRYING
+    webhook = await builders.webhook(is_active=False)
+    event = await builders.event(webhook, is_test=True)
+    await write([result(event, await builders.begun(event), ended_at=await later())])
+    assert (await builders.stored(event)).status is EventStatus.RETRYING
 
 
 async def test_the_schedule_is_the_webhooks_as_it_is_now() -> None:
-    webhook = await rows.webhook()
-    event = await rows.event(webhook)
-    lease = await rows.begun(event)
+    webhook = await builders.webhook()
+    event = await builders.event(webhook)
+    lease = await builders.begun(event)
     await Webhook.filter(id=webhook.id).update(retry_delays=[1, 2])
     ended_at = await later()
     await write([result(event, lease, ended_at=ended_at)])
-    stored = await rows.stored(event)
+    stored = await builders.stored(event)
     assert (stored.max_attempts, stored.next_attempt_at) == (2, ended_at + dt.timedelta(seconds=2))
 
 
@@ -287,18 +287,18 @@ async def test_the_schedule_is_the_webhooks_as_it_is_now() -> None:
 
 
 async def test_recording_returns_after_the_commit_and_wakes_dispatcher_and_tailers(recorder: Recorder) -> None:
-    event = await rows.event(await rows.webhook())
+    event = await builders.event(await builders.webhook())
     due, logged = wakeups.listen(Topic.DUE), wakeups.listen(Topic.LOGGED)
-    await recorder.record(result(event, await rows.begun(event), OK, ended_at=await later()))
-    assert (await rows.stored(event)).status is EventStatus.SUCCEEDED
+    await recorder.record(result(event, await builders.begun(event), OK, ended_at=await later()))
+    assert (await builders.stored(event)).status is EventStatus.SUCCEEDED
     assert await due.wait(1)
     assert await logged.wait(1)
     await asyncio.wait_for(recorder.drain(), 1)
 
 
 async def test_a_database_that_is_away_is_waited_for(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
-    event = await rows.event(await rows.webhook())
-    lease = await rows.begun(event)
+    event = await builders.event(await builders.webhook())
+    lease = await builders.begun(event)
     tries = 0
 
     async def away_twice(results: list[Result]) -> None:
@@ -312,13 +312,13 @@ async def test_a_database_that_is_away_is_waited_for(recorder: Recorder, monkeyp
     monkeypatch.setattr(recording, "FIRST_PAUSE_SECONDS", 0.01)
     await asyncio.wait_for(recorder.record(result(event, lease, OK, ended_at=await later())), 5)
     assert tries == 3
-    assert (await rows.stored(event)).status is EventStatus.SUCCEEDED
+    assert (await builders.stored(event)).status is EventStatus.SUCCEEDED
 
 
 async def test_a_result_that_cannot_be_written_holds_up_no_other(recorder: Recorder) -> None:
-    webhook = await rows.webhook()
-    good, bad = await rows.event(webhook), await rows.event(webhook)
-    lease = await rows.begun(good, bad)
+    webhook = await builders.webhook()
+    good, bad = await builders.event(webhook), await builders.event(webhook)
+    lease = await builders.begun(good, bad)
     now = await later()
     unwritable = Blocked("\ud800 cannot be encoded")
     await asyncio.wait_for(
@@ -328,8 +328,8 @@ async def test_a_result_that_cannot_be_written_holds_up_no_other(recorder: Recor
         ),
         5,
     )
-    assert (await rows.stored(good)).status is EventStatus.SUCCEEDED
-    stored = await rows.stored(bad)
+    assert (await builders.stored(good)).status is EventStatus.SUCCEEDED
+    stored = await builders.stored(bad)
     assert (stored.status, stored.lease, stored.attempt_count) == (EventStatus.PENDING, lease, 0)
 
 
@@ -345,7 +345,7 @@ async def test_two_transactions_overlap_and_both_are_drained(
 
     monkeypatch.setattr(recording, "write", slowly)
     written: list[int] = []
-    event = await rows.event(await rows.webhook())
+    event = await builders.event(await builders.webhook())
     for number in range(3):
         recorder.put(result(event, uuid4(), OK, ended_at=await later()), partial(written.append, number))
         await asyncio.sleep(5 * recording.GATHER_SECONDS)

@@ -1,12 +1,10 @@
 """What is made of a webhook, an event and its snapshot: bodies, headers, URLs, and what is refused at send time."""
 
 import asyncio
-import datetime as dt
 import json
 import threading
 import time
 from typing import Any
-from uuid import UUID
 
 import pytest
 
@@ -17,27 +15,10 @@ from ringback.models.errors import TemplateError
 from ringback.models.event import Change, Event
 from ringback.models.ids import Prefix, encode
 from ringback.models.signing import SignatureVerdict, new_secret, verify
-from ringback.models.webhook import Action, HttpMethod, Webhook
+from ringback.models.webhook import HttpMethod, Webhook
+from tests.support.unsaved import ITEM, KEY, change, event, webhook
 
-AT = dt.datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=dt.UTC)
-KEY = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 EVENT_ID = encode(Prefix.EVENT, KEY)
-ITEM = {"id": "lead_1", "name": "Мария & Co", "phone": "+7 900", "note": "a=b", "tags": ["x", "y"], "n": 3}
-
-
-def webhook(**fields: Any) -> Webhook:
-    given = {"model": "lead", "actions": ["CREATED"], "url": "https://hooks.example/in", "signing_secret": "", **fields}
-    return Webhook(created_at=AT, updated_at=AT, **given)
-
-
-def event(**fields: Any) -> Event:
-    given = {"model": "lead", "action": Action.CREATED, "max_attempts": 3, "created_at": AT, **fields}
-    return Event(id=KEY, **given)
-
-
-def change(item: dict[str, Any] | None = None, **fields: Any) -> Change:
-    given = {"model": "lead", "action": Action.CREATED, "object_id": "lead_1", "created_at": AT, **fields}
-    return Change(item=ITEM if item is None else item, **given)
 
 
 def rendered(item: dict[str, Any] | None = None, **fields: Any) -> Rendered:

@@ -21,7 +21,7 @@ from ringback.models.settings import Settings
 from ringback.models.states import EventStatus
 from ringback.models.wakeups import Topic, wakeups
 from ringback.models.webhook import Action
-from tests import rows
+from tests.support import builders
 
 LOOPBACK = AddressPolicy((ipaddress.ip_network("127.0.0.0/8"),))
 
@@ -72,7 +72,7 @@ async def endpoint() -> AsyncIterator[Endpoint]:
 
 def at_work(settings: Settings) -> contextlib.AbstractAsyncContextManager[Working]:
     inboxes = InboxAddresses("http://127.0.0.1:8000")
-    return working(settings, policy=LOOPBACK, secrets=rows.BOX, inboxes=inboxes)
+    return working(settings, policy=LOOPBACK, secrets=builders.BOX, inboxes=inboxes)
 
 
 async def until(condition: Callable[[], Awaitable[Any]], seconds: float = 10.0) -> None:
@@ -82,28 +82,28 @@ async def until(condition: Callable[[], Awaitable[Any]], seconds: float = 10.0) 
 
 
 async def has_ended(event: Event) -> bool:
-    return (await rows.stored(event)).status.ended
+    return (await builders.stored(event)).status.ended
 
 
 async def test_a_test_fire_arrives_at_once(database: Settings) -> None:
     async with endpoint() as there, at_work(database):
-        webhook = await rows.webhook(url=there.url("ok"))
+        webhook = await builders.webhook(url=there.url("ok"))
         started = time.monotonic()
         event = await interventions.test_fire(encode(Prefix.WEBHOOK, webhook.id), Action.CREATED, None)
         await until(lambda: has_ended(event))
         assert time.monotonic() - started < 1.0
     assert there.arrived == ["ok"]
-    (attempt,) = await rows.attempts(event)
+    (attempt,) = await builders.attempts(event)
     assert attempt.response is not None
     assert attempt.response["body"] == "ok"
 
 
 async def test_no_more_attempts_are_under_way_than_the_setting_allows(database: Settings) -> None:
     async with endpoint() as there:
-        hanging, healthy = await rows.webhook(url=there.url("hang")), await rows.webhook(url=there.url("ok"))
+        hanging, healthy = await builders.webhook(url=there.url("hang")), await builders.webhook(url=there.url("ok"))
         for _ in range(6):
-            await rows.event(hanging, due_in=-1)
-        later = await rows.event(healthy, due_in=0)
+            await builders.event(hanging, due_in=-1)
+        later = await builders.event(healthy, due_in=0)
         async with at_work(database.model_copy(update={"worker_concurrency": 3})):
             await until(lambda: _true(len(there.arrived) >= 2))
             await asyncio.sleep(0.3)
@@ -114,24 +114,24 @@ async def test_no_more_attempts_are_under_way_than_the_setting_allows(database: 
 
 async def test_a_hanging_endpoint_does_not_hold_up_a_healthy_webhook(database: Settings) -> None:
     async with endpoint() as there:
-        hanging = await rows.webhook(url=there.url("hang"), max_concurrency=1_000)
-        healthy = await rows.webhook(url=there.url("ok"))
+        hanging = await builders.webhook(url=there.url("hang"), max_concurrency=1_000)
+        healthy = await builders.webhook(url=there.url("ok"))
         for _ in range(300):
-            await rows.event(hanging, due_in=0)
+            await builders.event(hanging, due_in=0)
         async with at_work(database) as worker:
             await until(lambda: _true(there.arrived.count("hang") >= 300))
             # One at a time too: each would have kept a thread of the broker's to itself.
             for _ in range(40):
-                await rows.event(hanging, due_in=0)
+                await builders.event(hanging, due_in=0)
                 wakeups.notify(Topic.DUE)
                 await asyncio.sleep(0.005)
-            event = await rows.event(healthy, due_in=0.2)
+            event = await builders.event(healthy, due_in=0.2)
             wakeups.notify(Topic.DUE)
             await until(lambda: has_ended(event))
-            (attempt,) = await rows.attempts(event)
+            (attempt,) = await builders.attempts(event)
             assert event.next_attempt_at is not None
             assert (attempt.started_at - event.next_attempt_at).total_seconds() < 1.0
-            assert (await rows.stored(event)).status is EventStatus.SUCCEEDED
+            assert (await builders.stored(event)).status is EventStatus.SUCCEEDED
             assert await Attempt.filter(webhook_id=hanging.id).count() == 0
             worker.hurry()
 
@@ -142,43 +142,43 @@ async def _true(value: bool) -> bool:
 
 async def test_stopping_lets_what_is_under_way_end_and_leaves_no_lease(database: Settings) -> None:
     async with endpoint() as there:
-        webhook = await rows.webhook(url=there.url("hang"), timeout_seconds=1.0)
+        webhook = await builders.webhook(url=there.url("hang"), timeout_seconds=1.0)
         async with at_work(database):
-            under_way = await rows.event(webhook)
-            waiting = await rows.event(webhook, due_in=3)
+            under_way = await builders.event(webhook)
+            waiting = await builders.event(webhook, due_in=3)
             wakeups.notify(Topic.DUE)
             await until(lambda: _true("hang" in there.arrived))
             started = time.monotonic()
         assert time.monotonic() - started < 3
-    assert [a.outcome for a in await rows.attempts(under_way)] == ["TIMED_OUT"]
-    assert await rows.attempts(waiting) == []
+    assert [a.outcome for a in await builders.attempts(under_way)] == ["TIMED_OUT"]
+    assert await builders.attempts(waiting) == []
     assert await Event.filter(lease__isnull=False).count() == 0
 
 
 async def test_in_a_hurry_what_is_under_way_is_recorded_as_abandoned(database: Settings) -> None:
     async with endpoint() as there:
         async with at_work(database) as worker:
-            event = await rows.event(await rows.webhook(url=there.url("hang"), timeout_seconds=30))
+            event = await builders.event(await builders.webhook(url=there.url("hang"), timeout_seconds=30))
             wakeups.notify(Topic.DUE)
             await until(lambda: _true("hang" in there.arrived))
             worker.hurry()
             started = time.monotonic()
         assert time.monotonic() - started < DRAIN_SECONDS
-    assert [a.outcome for a in await rows.attempts(event)] == ["ABANDONED"]
-    assert (await rows.stored(event)).lease is None
+    assert [a.outcome for a in await builders.attempts(event)] == ["ABANDONED"]
+    assert (await builders.stored(event)).lease is None
 
 
 async def test_what_a_killed_worker_left_is_delivered_by_the_next_one(database: Settings) -> None:
     async with endpoint() as there:
-        webhook = await rows.webhook(url=there.url("ok"))
-        claimed, begun = await rows.event(webhook), await rows.event(webhook)
-        await rows.claimed(claimed)
-        await rows.begun(begun)
+        webhook = await builders.webhook(url=there.url("ok"))
+        claimed, begun = await builders.event(webhook), await builders.event(webhook)
+        await builders.claimed(claimed)
+        await builders.begun(begun)
         async with at_work(database):
             await until(lambda: has_ended(claimed))
             await until(lambda: has_ended(begun))
-    assert [(a.number, a.outcome) for a in await rows.attempts(claimed)] == [(1, "DELIVERED")]
-    assert [(a.number, a.outcome) for a in await rows.attempts(begun)] == [(1, "ABANDONED"), (2, "DELIVERED")]
+    assert [(a.number, a.outcome) for a in await builders.attempts(claimed)] == [(1, "DELIVERED")]
+    assert [(a.number, a.outcome) for a in await builders.attempts(begun)] == [(1, "ABANDONED"), (2, "DELIVERED")]
 
 
 async def test_a_second_worker_is_refused(database: Settings) -> None:

@@ -1,23 +1,16 @@
-"""A database with the models of `tests.models.shop`, made once and copied, and a look at what was recorded."""
+"""A database with the models of `tests.support.shop`, made once and copied, and a look at what was recorded."""
 
 import asyncio
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from ringback.models import Settings, clock, db, load_settings
-from ringback.models.event import Change, Event
-from ringback.models.log import LogEntry
-from ringback.models.webhook import Webhook
-from tests import postgres
-
-#: (model, action, object id, changed fields), in the order of recording.
-Seen = tuple[str, str, str, list[str]]
-MODELS = ("tests.models.shop",)
+from ringback.models import Settings, db, load_settings
+from tests.support import postgres
+from tests.support.recorded import MODELS, watch
 
 
 @pytest.fixture(scope="session")
@@ -67,40 +60,3 @@ async def watched(shop: Settings) -> Settings:
     await watch("product")
     await watch("branch")
     return shop
-
-
-async def watch(model: str, actions: tuple[str, ...] = ("CREATED", "UPDATED", "DELETED"), **values: Any) -> Webhook:
-    """A webhook, straight into its table."""
-    now = await clock.now()
-    return await Webhook.create(
-        model=model, actions=list(actions), url="https://x.example/", signing_secret="", created_at=now, updated_at=now,
-        **values,
-    )  # fmt: skip
-
-
-async def changes() -> list[Seen]:
-    """All changes; each has exactly one event and one log entry, as with one webhook a model."""
-    found = await Change.all().order_by("id")
-    events = await Event.all().order_by("id").values_list("change_id", flat=True)
-    logged = await LogEntry.all().order_by("id").values_list("event_id", "kind")
-    assert list(events) == [c.id for c in found]
-    keys = await Event.all().order_by("id").values_list("id", flat=True)
-    assert list(logged) == [(key, "EVENT_RECORDED") for key in keys]
-    return [(c.model, c.action.lower(), c.object_id, c.changed_fields) for c in found]
-
-
-async def forget() -> None:
-    """Remove what was recorded up to here."""
-    await LogEntry.all().delete()
-    await Event.all().delete()
-    await Change.all().delete()
-
-
-async def item(number: int = -1) -> dict[str, Any]:
-    """The snapshot of a change, of the last one unless told."""
-    return (await Change.all().order_by("id"))[number].item
-
-
-async def counts() -> tuple[int, int, int]:
-    """How many changes, events and log entries there are."""
-    return await Change.all().count(), await Event.all().count(), await LogEntry.all().count()

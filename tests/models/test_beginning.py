@@ -8,18 +8,18 @@ from ringback.models import beginning, clock
 from ringback.models.beginning import Begun
 from ringback.models.event import Change, Event
 from ringback.models.states import EventStatus
-from tests import rows
+from tests.support import builders
 
 pytestmark = [pytest.mark.every_database, pytest.mark.usefixtures("database")]
 
 
 async def test_what_is_begun_comes_with_its_snapshot_and_the_state_of_its_webhook() -> None:
-    webhook = await rows.webhook()
-    late, early = await rows.event(webhook, due_in=0.2), await rows.event(webhook)
-    test = await rows.event(await rows.webhook(), due_in=0.1, is_test=True, test_item={"id": 1})
+    webhook = await builders.webhook()
+    late, early = await builders.event(webhook, due_in=0.2), await builders.event(webhook)
+    test = await builders.event(await builders.webhook(), due_in=0.1, is_test=True, test_item={"id": 1})
     await Event.filter(id=test.id).update(change_id=None)
     await Change.filter(id=late.change_id).update(item={"name": "Ева"}, changed_fields=["name"])
-    lease = await rows.claimed(late, early, test)
+    lease = await builders.claimed(late, early, test)
     begun = await beginning.begin(lease, [late.id, test.id, early.id])
     assert [d.event.id for d in begun] == [early.id, test.id, late.id]
     for delivery in begun:
@@ -36,9 +36,9 @@ async def test_what_is_begun_comes_with_its_snapshot_and_the_state_of_its_webhoo
 
 
 async def test_only_what_is_due_is_begun_and_the_rest_waits() -> None:
-    webhook = await rows.webhook()
-    due, later, last = [await rows.event(webhook, due_in=seconds) for seconds in (0, 0.3, 0.4)]
-    lease = await rows.claimed(due, later, last)
+    webhook = await builders.webhook()
+    due, later, last = [await builders.event(webhook, due_in=seconds) for seconds in (0, 0.3, 0.4)]
+    lease = await builders.claimed(due, later, last)
     ids = [last.id, later.id, due.id]
     soon = await clock.now() + dt.timedelta(seconds=0.1)
     assert [d.event.id for d in await beginning.begin(lease, ids, soon)] == [due.id]

@@ -13,7 +13,7 @@ from ringback.models.ids import new_key
 from ringback.models.statements import on_postgres
 from ringback.models.states import EventStatus, OutcomeName
 from ringback.models.webhook import Action
-from tests import rows
+from tests.support import builders
 
 pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.every_database]
 
@@ -21,7 +21,7 @@ NAMES = ("id", "event_id", "webhook_id", "number", "started_at", "duration_ms", 
 
 
 async def test_values_come_back_as_they_were_written() -> None:
-    event = await rows.event(await rows.webhook())
+    event = await builders.event(await builders.webhook())
     now = await clock.now()
     written: list[tuple[Any, ...]] = [
         (new_key(), event.id, event.webhook_id, 1, now, 5, OutcomeName.REJECTED, "É\u2028", {"body": "ü", "n": [None]}),
@@ -34,40 +34,40 @@ async def test_values_come_back_as_they_were_written() -> None:
 
 
 async def test_only_the_rows_and_columns_named_are_updated() -> None:
-    webhook = await rows.webhook()
-    first, second, other = [await rows.event(webhook) for _ in range(3)]
+    webhook = await builders.webhook()
+    first, second, other = [await builders.event(webhook) for _ in range(3)]
     now = await clock.now()
     lease = new_key()
     await bulk.update_values(
         Event._meta.db, Event, ("id", "status", "lease", "finished_at", "attempt_count"),
         [(first.id, EventStatus.FAILED, lease, now, 3), (second.id, EventStatus.RETRYING, None, None, 1)],
     )  # fmt: skip
-    found = [await rows.stored(event) for event in (first, second, other)]
+    found = [await builders.stored(event) for event in (first, second, other)]
     assert [(e.status, e.lease, e.finished_at, e.attempt_count) for e in found] == [
         (EventStatus.FAILED, lease, now, 3),
         (EventStatus.RETRYING, None, None, 1),
         (EventStatus.PENDING, None, None, 0),
     ]
     assert [e.max_attempts for e in found] == [3, 3, 3]
-    assert vars(found[2]) == vars(await rows.stored(other))
+    assert vars(found[2]) == vars(await builders.stored(other))
 
 
 @pytest.mark.parametrize("status", [EventStatus.SUCCEEDED, EventStatus.FAILED])
 async def test_what_is_the_same_in_all_rows_is_updated_like_what_differs(status: EventStatus) -> None:
-    events = [await rows.event(await rows.webhook()) for _ in range(3)]
+    events = [await builders.event(await builders.webhook()) for _ in range(3)]
     now = await clock.now()
     ended = EventStatus.SUCCEEDED
     names = ("id", "status", "lease", "finished_at", "attempt_count")
     written = [(e.id, status if at == 1 else ended, None, now, 7) for at, e in enumerate(events)]
     await bulk.update_values(Event._meta.db, Event, names, written)
-    stored = [await rows.stored(event) for event in events]
+    stored = [await builders.stored(event) for event in events]
     assert [tuple(getattr(row, name) for name in names) for row in stored] == written
     await bulk.update_values(Event._meta.db, Event, ("id", "lease"), [(events[0].id, now_lease := new_key())])
-    assert [(await rows.stored(event)).lease for event in events] == [now_lease, None, None]
+    assert [(await builders.stored(event)).lease for event in events] == [now_lease, None, None]
 
 
 async def test_json_may_be_text_already() -> None:
-    event = await rows.event(await rows.webhook())
+    event = await builders.event(await builders.webhook())
     now, text = await clock.now(), '{"body":"ü\\n","headers":[["A","b"]]}'
     row = (new_key(), event.id, event.webhook_id, 1, now, 5, OutcomeName.BLOCKED, None, text)
     await bulk.insert_values(Attempt._meta.db, Attempt, NAMES, [row], json_as_text=True)
@@ -81,15 +81,15 @@ async def test_nothing_writes_nothing() -> None:
 
 
 async def test_moments_keep_their_microseconds_and_are_in_utc() -> None:
-    event = await rows.event(await rows.webhook())
+    event = await builders.event(await builders.webhook())
     moment = dt.datetime(2026, 1, 31, 12, 0, 0, 1, tzinfo=dt.timezone(dt.timedelta(hours=3)))
     await bulk.update_values(Event._meta.db, Event, ("id", "finished_at"), [(event.id, moment)])
-    assert str((await rows.stored(event)).finished_at) == "2026-01-31 09:00:00.000001+00:00"
+    assert str((await builders.stored(event)).finished_at) == "2026-01-31 09:00:00.000001+00:00"
 
 
 @pytest.mark.parametrize("number", [1, bulk.FEW])
 async def test_rows_that_refer_to_each_other_are_inserted_together(number: int) -> None:
-    webhook, now = await rows.webhook(), await clock.now()
+    webhook, now = await builders.webhook(), await clock.now()
     changes = [(new_key(), "lead", Action.CREATED, f"{n}", {"ü": [n]}, ["a", "b"], now) for n in range(number)]
     names = ("id", "webhook_id", "change_id", "model", "action", "test_item", "status", "max_attempts", "created_at")
     made = {"is_test": False, "attempt_count": 0, "attempts_before_round": 0, "abandoned_in_a_row": 0}
@@ -112,8 +112,8 @@ async def test_rows_that_refer_to_each_other_are_inserted_together(number: int) 
 
 
 async def test_many_rows_are_written_each_with_its_own_values() -> None:
-    webhook = await rows.webhook()
-    events = [await rows.event(webhook) for _ in range(64 + 16 + 2 * 4 + 3)]
+    webhook = await builders.webhook()
+    events = [await builders.event(webhook) for _ in range(64 + 16 + 2 * 4 + 3)]
     now = await clock.now()
     attempts = [
         (new_key(), e.id, webhook.id, 1, now, n, OutcomeName.DELIVERED, None, None) for n, e in enumerate(events)
@@ -133,13 +133,13 @@ async def test_many_rows_are_written_each_with_its_own_values() -> None:
 
 
 async def test_what_fails_leaves_nothing_of_the_transaction() -> None:
-    event = await rows.event(await rows.webhook())
+    event = await builders.event(await builders.webhook())
     attempt = (new_key(), event.id, event.webhook_id, 1, await clock.now(), 1, OutcomeName.DELIVERED, None, None)
     with pytest.raises(IntegrityError):
         async with in_transaction() as db:
             changed, twice = bulk.Update(Event, ("id", "attempt_count"), [(event.id, 1)]), [attempt, attempt]
             await bulk.write(db, changed, bulk.Insert(Attempt, NAMES, twice))
-    assert (await rows.stored(event)).attempt_count == 0
+    assert (await builders.stored(event)).attempt_count == 0
     assert await Attempt.all().count() == 0
 
 

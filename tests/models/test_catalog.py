@@ -8,7 +8,7 @@ from ringback.models import Settings, catalog, clock
 from ringback.models.catalog import paths_of
 from ringback.models.declared import DeclaredModel
 from ringback.models.snapshot import FieldInfo
-from tests.graphql_api.statements import counted
+from tests.support.statements import counted
 
 SCHEMA = '{"type": "object", "properties": {"a": {"type": "string"}}}'
 

@@ -16,7 +16,7 @@ from tortoise.transactions import in_transaction
 from ringback.models import postgres_connection, sqlite_connection
 from ringback.models.sqlite import SqliteClient
 from ringback.models.transactions import RecordingClient, RecordingTransaction, unit_of
-from tests import postgres
+from tests.support import postgres
 
 pytestmark = pytest.mark.every_database
 

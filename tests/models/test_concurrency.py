@@ -19,9 +19,9 @@ from ringback.models.log import LogEntry
 from ringback.models.states import EventStatus
 from ringback.models.webhook import Webhook
 from ringback.models.webhooks import Webhooks
-from tests import rows
-from tests.models.conftest import watch
-from tests.models.shop import Branch
+from tests.support import builders
+from tests.support.recorded import watch
+from tests.support.shop import Branch
 
 pytestmark = pytest.mark.every_database
 
@@ -33,7 +33,7 @@ def apart(work: Any) -> asyncio.Task[Any]:
 
 @pytest.fixture
 def webhooks() -> Webhooks:
-    return Webhooks(AddressPolicy(()), InboxAddresses("http://127.0.0.1:8000"), rows.BOX)
+    return Webhooks(AddressPolicy(()), InboxAddresses("http://127.0.0.1:8000"), builders.BOX)
 
 
 async def test_no_event_waits_for_a_webhook_that_was_deactivated_meanwhile(shop: Settings, webhooks: Webhooks) -> None:
@@ -78,8 +78,8 @@ async def test_two_writers_of_one_object_record_what_each_changed(shop: Settings
 
 
 async def test_claimers_at_the_same_time_get_disjoint_events(database: Settings) -> None:
-    webhook = await rows.webhook()
-    events = [await rows.event(webhook) for _ in range(60)]
+    webhook = await builders.webhook()
+    events = [await builders.event(webhook) for _ in range(60)]
     now = await clock.now()
 
     async def claim() -> list[Any]:
@@ -94,8 +94,8 @@ async def test_claimers_at_the_same_time_get_disjoint_events(database: Settings)
 
 
 async def test_an_event_is_redelivered_once_by_many_at_once(database: Settings) -> None:
-    webhook = await rows.webhook()
-    failed = await rows.event(webhook, status=EventStatus.FAILED, attempt_count=3, due_in=0)
+    webhook = await builders.webhook()
+    failed = await builders.event(webhook, status=EventStatus.FAILED, attempt_count=3, due_in=0)
     await Event.filter(id=failed.id).update(due_at=None, next_attempt_at=None)
 
     async def redeliver() -> str:
@@ -106,7 +106,7 @@ async def test_an_event_is_redelivered_once_by_many_at_once(database: Settings) 
         return "done"
 
     answers = Counter(await asyncio.gather(*(apart(redeliver()) for _ in range(5))))
-    stored = await rows.stored(failed)
+    stored = await builders.stored(failed)
     assert answers == {"done": 5}
     assert (stored.status, stored.max_attempts) == (EventStatus.RETRYING, 3 + len(webhook.retry_delays))
     assert await LogEntry.filter(event_id=failed.id).count() == 5
@@ -114,7 +114,7 @@ async def test_an_event_is_redelivered_once_by_many_at_once(database: Settings) 
 
 async def test_both_of_two_updates_count(database: Settings, webhooks: Webhooks) -> None:
     for turn in range(10):
-        webhook = await rows.webhook(name="before")
+        webhook = await builders.webhook(name="before")
         key = encode(Prefix.WEBHOOK, webhook.id)
         await asyncio.gather(
             apart(webhooks.update(key, {"name": f"name {turn}"})), apart(webhooks.update(key, {"send_json": True}))
@@ -126,7 +126,7 @@ async def test_both_of_two_updates_count(database: Settings, webhooks: Webhooks)
 async def test_the_clock_is_the_servers(database: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """It goes on between two readings without a statement, within a transaction too, and never far from the server."""
     from ringback.models.statements import fetch, on_postgres
-    from tests.graphql_api.statements import counted
+    from tests.support.statements import counted
 
     connection = get_connection(db.CONNECTION)
     await clock.now()

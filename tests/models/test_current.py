@@ -7,13 +7,13 @@ import pytest
 from ringback.models import clock
 from ringback.models.current import CurrentWebhooks
 from ringback.models.webhook import Webhook
-from tests import rows
+from tests.support import builders
 
 pytestmark = [pytest.mark.every_database, pytest.mark.usefixtures("database")]
 
 
 async def test_a_webhook_is_read_again_when_it_has_changed() -> None:
-    webhook, other = await rows.webhook(), await rows.webhook()
+    webhook, other = await builders.webhook(), await builders.webhook()
     current = CurrentWebhooks()
     asked = {webhook.id: webhook.updated_at, other.id: other.updated_at}
     first = await current.of(asked)
@@ -29,7 +29,7 @@ async def test_a_webhook_is_read_again_when_it_has_changed() -> None:
 
 
 async def test_those_last_used_are_kept() -> None:
-    one, two, three = [await rows.webhook() for _ in range(3)]
+    one, two, three = [await builders.webhook() for _ in range(3)]
     current = CurrentWebhooks(most=2)
     kept = {}
     for webhook in (one, two, one, three):

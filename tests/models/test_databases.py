@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 from ringback.models import ConfigurationError, Settings, databases, db, load_settings, migrate, opened
 from ringback.models.log import Installation
 from ringback.models.site import SiteSettings
-from tests import postgres
-from tests.servers import free_port
+from tests.support import postgres
+from tests.support.servers import free_port
 
 NAMES = [f"ringback.{name}" for name in db.known_migrations()]
 

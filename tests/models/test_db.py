@@ -34,8 +34,8 @@ from ringback.models.databases import SqliteFile
 from ringback.models.log import Installation
 from ringback.models.site import SiteSettings
 from ringback.models.sqlite import SqliteClient
-from tests.models.conftest import MODELS, changes, watch
-from tests.models.shop import Branch
+from tests.support.recorded import MODELS, changes, watch
+from tests.support.shop import Branch
 
 NAMES = [f"ringback.{name}" for name in db.known_migrations()]
 SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY type, name"
@@ -69,7 +69,7 @@ async def test_from_nothing_and_again(chosen: Settings) -> None:
 MIGRATE = """
 import asyncio, sys
 from ringback.models import load_settings, migrate
-print(*asyncio.run(migrate(load_settings(data_dir=sys.argv[1], models=("tests.models.shop",)))))
+print(*asyncio.run(migrate(load_settings(data_dir=sys.argv[1], models=("tests.support.shop",)))))
 """
 
 
@@ -308,7 +308,7 @@ async def test_a_configuration_of_ones_own(tmp_path: Path) -> None:
         "connections": {"main": sqlite_connection(tmp_path / "app.db")},
         "apps": {
             **tortoise_apps(connection="main"),
-            "shop": {"models": ["tests.models.shop"], "default_connection": "main"},
+            "shop": {"models": ["tests.support.shop"], "default_connection": "main"},
         },
         "use_tz": True,
     }
@@ -328,7 +328,7 @@ async def test_a_configuration_of_ones_own(tmp_path: Path) -> None:
 
 
 async def test_configurations_that_ringback_cannot_use(tmp_path: Path) -> None:
-    shop = {"shop": {"models": ["tests.models.shop"], "default_connection": "default"}}
+    shop = {"shop": {"models": ["tests.support.shop"], "default_connection": "default"}}
     url = {"default": f"sqlite://{tmp_path}/x.db"}
     for config, sentence in [
         ({"connections": url, "apps": shop}, r"put tortoise_apps\(\) into its apps$"),

@@ -19,7 +19,7 @@ from ringback.models.states import EventStatus
 from ringback.models.wakeups import Topic, wakeups
 from ringback.models.webhook import Action, Webhook
 from ringback.models.webhooks import Webhooks
-from tests import rows
+from tests.support import builders
 
 pytestmark = [pytest.mark.every_database, pytest.mark.usefixtures("database")]
 
@@ -35,7 +35,7 @@ def public(event: Event) -> str:
 
 
 def webhooks() -> Webhooks:
-    return Webhooks(AddressPolicy(), InboxAddresses("http://127.0.0.1:8000"), rows.BOX)
+    return Webhooks(AddressPolicy(), InboxAddresses("http://127.0.0.1:8000"), builders.BOX)
 
 
 async def refused(asked: Any) -> Problem:
@@ -49,19 +49,19 @@ async def refused(asked: Any) -> Problem:
 
 async def ended(webhook: Webhook, status: EventStatus = EventStatus.FAILED, **fields: Any) -> Event:
     given = {"attempt_count": 3, "next_attempt_at": None, "due_at": None, "finished_at": await clock.now(), **fields}
-    return await rows.event(webhook, status=status, **given)
+    return await builders.event(webhook, status=status, **given)
 
 
 # ----------------------------------------------------------------------------------------------------------- test-fire
 
 
 async def test_a_test_event_is_due_at_once_and_then_follows_the_schedule() -> None:
-    webhook = await rows.webhook(retry_delays=[5, 7])
+    webhook = await builders.webhook(retry_delays=[5, 7])
     heard = wakeups.listen(Topic.DUE)
     before = await clock.now()
     event = await interventions.test_fire(key(webhook), Action.UPDATED, {"id": 7, "name": "Ада"})
     assert await heard.wait(1)
-    stored = await rows.stored(event)
+    stored = await builders.stored(event)
     assert stored.next_attempt_at is not None
     assert before <= stored.next_attempt_at <= await clock.now()
     assert (stored.due_at, stored.created_at) == (stored.next_attempt_at, stored.next_attempt_at)
@@ -69,36 +69,36 @@ async def test_a_test_event_is_due_at_once_and_then_follows_the_schedule() -> No
     assert (stored.model, stored.action, stored.object_id) == ("lead", Action.UPDATED, "7")
     assert (stored.test_item, stored.change_id) == ({"id": 7, "name": "Ада"}, None)
     ended_at = await clock.now()
-    await write([rows.result(event, await rows.begun(stored), ended_at=ended_at)])
-    again = await rows.stored(event)
+    await write([builders.result(event, await builders.begun(stored), ended_at=ended_at)])
+    again = await builders.stored(event)
     assert (again.status, again.next_attempt_at) == (EventStatus.RETRYING, ended_at + dt.timedelta(seconds=7))
 
 
 async def test_without_an_item_the_models_sample_is_sent() -> None:
-    event = await interventions.test_fire(key(await rows.webhook()), Action.CREATED, None)
-    assert (await rows.stored(event)).test_item == sample(Lead)
+    event = await interventions.test_fire(key(await builders.webhook()), Action.CREATED, None)
+    assert (await builders.stored(event)).test_item == sample(Lead)
 
 
 async def test_an_item_may_be_empty_or_without_an_id() -> None:
-    webhook = await rows.webhook()
+    webhook = await builders.webhook()
     for item in ({}, {"id": None}):
-        event = await rows.stored(await interventions.test_fire(key(webhook), Action.CREATED, item))
+        event = await builders.stored(await interventions.test_fire(key(webhook), Action.CREATED, item))
         assert (event.test_item, event.object_id) == (item, None)
 
 
 async def test_condition_and_inactivity_are_ignored() -> None:
-    webhook = await rows.webhook(is_active=False, condition="item.name == 'never'", actions=["DELETED"])
+    webhook = await builders.webhook(is_active=False, condition="item.name == 'never'", actions=["DELETED"])
     event = await interventions.test_fire(key(webhook), Action.CREATED, {"name": "Ада"})
-    assert (await rows.stored(event)).status is EventStatus.PENDING
+    assert (await builders.stored(event)).status is EventStatus.PENDING
 
 
 async def test_nothing_but_the_test_event_is_written() -> None:
-    webhook = await rows.webhook()
-    await rows.webhook()
+    webhook = await builders.webhook()
+    await builders.webhook()
     before = await Webhook.all().order_by("id").values()
     event = await interventions.test_fire(key(webhook), Action.CREATED, None)
     assert [e.id for e in await Event.all()] == [event.id]
-    assert await rows.log_of(event) == ["EVENT_RECORDED"]
+    assert await builders.log_of(event) == ["EVENT_RECORDED"]
     assert await LogEntry.all().count() == 1
     assert (await Change.all().count(), await Attempt.all().count(), await Lead.all().count()) == (0, 0, 0)
     assert await Webhook.all().order_by("id").values() == before
@@ -106,12 +106,12 @@ async def test_nothing_but_the_test_event_is_written() -> None:
 
 @pytest.mark.parametrize("item", ["text", 1, [1], True])
 async def test_an_item_must_be_an_object(item: Any) -> None:
-    problem = await refused(interventions.test_fire(key(await rows.webhook()), Action.CREATED, item))
+    problem = await refused(interventions.test_fire(key(await builders.webhook()), Action.CREATED, item))
     assert (problem.field, problem.code) == ("item", ProblemCode.INVALID)
 
 
 async def test_a_webhook_that_is_deleted_or_unknown_cannot_be_fired() -> None:
-    gone = await rows.webhook(deleted_at=await clock.now())
+    gone = await builders.webhook(deleted_at=await clock.now())
     for name in (key(gone), "whk_01h455vb4pex5vsknk084sn02q"):
         problem = await refused(interventions.test_fire(name, Action.CREATED, None))
         assert problem.field == "webhook_id"
@@ -121,13 +121,13 @@ async def test_a_webhook_that_is_deleted_or_unknown_cannot_be_fired() -> None:
 
 
 async def test_the_waiting_attempt_of_a_retrying_event_is_made_now() -> None:
-    webhook = await rows.webhook()
-    event = await rows.event(webhook, due_in=400, status=EventStatus.RETRYING, attempt_count=1)
+    webhook = await builders.webhook()
+    event = await builders.event(webhook, due_in=400, status=EventStatus.RETRYING, attempt_count=1)
     heard = wakeups.listen(Topic.DUE)
     before = await clock.now()
     await interventions.redeliver(public(event))
     assert await heard.wait(1)
-    stored = await rows.stored(event)
+    stored = await builders.stored(event)
     assert stored.next_attempt_at is not None
     assert before <= stored.next_attempt_at <= await clock.now()
     assert stored.due_at == stored.next_attempt_at
@@ -140,47 +140,47 @@ async def test_the_waiting_attempt_of_a_retrying_event_is_made_now() -> None:
 
 @pytest.mark.parametrize("status", ENDED)
 async def test_for_an_ended_event_a_new_round_begins_and_numbers_go_on(status: EventStatus) -> None:
-    webhook = await rows.webhook(retry_delays=[5, 240])
+    webhook = await builders.webhook(retry_delays=[5, 240])
     event = await ended(webhook, status, abandoned_in_a_row=5)
     before = await clock.now()
     await interventions.redeliver(public(event))
-    stored = await rows.stored(event)
+    stored = await builders.stored(event)
     assert (stored.status, stored.attempt_count, stored.attempts_before_round) == (EventStatus.RETRYING, 3, 3)
     assert (stored.max_attempts, stored.finished_at, stored.abandoned_in_a_row) == (5, None, 0)
     assert stored.next_attempt_at is not None
     assert 5 <= (stored.next_attempt_at - before).total_seconds() < 6
     assert stored.due_at == stored.next_attempt_at
     ended_at = await clock.now()
-    await write([rows.result(event, await rows.begun(stored), ended_at=ended_at)])
-    assert [a.number for a in await rows.attempts(event)] == [4]
-    assert (await rows.stored(event)).next_attempt_at == ended_at + dt.timedelta(seconds=240)
+    await write([builders.result(event, await builders.begun(stored), ended_at=ended_at)])
+    assert [a.number for a in await builders.attempts(event)] == [4]
+    assert (await builders.stored(event)).next_attempt_at == ended_at + dt.timedelta(seconds=240)
 
 
 async def test_an_event_cancelled_before_its_first_attempt_is_pending_again() -> None:
-    event = await ended(await rows.webhook(), EventStatus.CANCELLED, attempt_count=0)
+    event = await ended(await builders.webhook(), EventStatus.CANCELLED, attempt_count=0)
     await interventions.redeliver(public(event))
-    stored = await rows.stored(event)
+    stored = await builders.stored(event)
     assert (stored.status, stored.max_attempts, stored.attempts_before_round) == (EventStatus.PENDING, 3, 0)
 
 
 async def test_a_claim_that_was_not_begun_is_taken_over() -> None:
-    event = await rows.event(await rows.webhook(), due_in=0.4, status=EventStatus.RETRYING, attempt_count=1)
-    lease = await rows.claimed(event)
+    event = await builders.event(await builders.webhook(), due_in=0.4, status=EventStatus.RETRYING, attempt_count=1)
+    lease = await builders.claimed(event)
     await interventions.redeliver(public(event))
-    assert (await rows.stored(event)).lease is None
-    assert await rows.begin(lease, [event.id]) == set()
+    assert (await builders.stored(event)).lease is None
+    assert await builders.begin(lease, [event.id]) == set()
 
 
 async def test_what_cannot_be_redelivered_is_refused_with_a_reason() -> None:
-    webhook = await rows.webhook()
-    inactive, deleted = await rows.webhook(is_active=False), await rows.webhook(deleted_at=await clock.now())
-    in_flight = await rows.event(webhook, status=EventStatus.RETRYING, attempt_count=1)
-    await rows.begun(in_flight)
-    cancelled_in_flight = await rows.event(webhook)
-    await rows.begun(cancelled_in_flight)
+    webhook = await builders.webhook()
+    inactive, deleted = await builders.webhook(is_active=False), await builders.webhook(deleted_at=await clock.now())
+    in_flight = await builders.event(webhook, status=EventStatus.RETRYING, attempt_count=1)
+    await builders.begun(in_flight)
+    cancelled_in_flight = await builders.event(webhook)
+    await builders.begun(cancelled_in_flight)
     await interventions.cancel(public(cancelled_in_flight))
     reasons = {
-        "The event has not had its first attempt yet; there is nothing to redeliver.": await rows.event(webhook),
+        "The event has not had its first attempt yet; there is nothing to redeliver.": await builders.event(webhook),
         "The event's webhook was deleted; nothing can be delivered for it.": await ended(deleted),
         "The event's webhook is not active: activate it first.": await ended(inactive),
         "An attempt is still under way: redeliver when it has ended.": in_flight,
@@ -192,9 +192,9 @@ async def test_what_cannot_be_redelivered_is_refused_with_a_reason() -> None:
 
 
 async def test_a_test_event_of_an_inactive_webhook_can_be_redelivered() -> None:
-    event = await ended(await rows.webhook(is_active=False), is_test=True)
+    event = await ended(await builders.webhook(is_active=False), is_test=True)
     await interventions.redeliver(public(event))
-    assert (await rows.stored(event)).status is EventStatus.RETRYING
+    assert (await builders.stored(event)).status is EventStatus.RETRYING
 
 
 @pytest.mark.parametrize("ask", [interventions.redeliver, interventions.cancel])
@@ -210,10 +210,10 @@ async def test_an_unknown_event_is_refused(ask: Any, name: str) -> None:
 
 @pytest.mark.parametrize("status", [EventStatus.PENDING, EventStatus.RETRYING])
 async def test_a_waiting_event_is_cancelled(status: EventStatus) -> None:
-    event = await rows.event(await rows.webhook(), due_in=5, status=status)
+    event = await builders.event(await builders.webhook(), due_in=5, status=status)
     before = await clock.now()
     await interventions.cancel(public(event))
-    stored = await rows.stored(event)
+    stored = await builders.stored(event)
     assert (stored.status, stored.next_attempt_at, stored.due_at) == (EventStatus.CANCELLED, None, None)
     assert stored.finished_at is not None
     assert stored.finished_at >= before
@@ -222,26 +222,26 @@ async def test_a_waiting_event_is_cancelled(status: EventStatus) -> None:
 
 
 async def test_cancelling_takes_a_claim_that_was_not_begun_and_leaves_nothing_to_be_looked_at() -> None:
-    event = await rows.event(await rows.webhook())
-    await rows.claimed(event)
+    event = await builders.event(await builders.webhook())
+    await builders.claimed(event)
     await interventions.cancel(public(event))
-    stored = await rows.stored(event)
+    stored = await builders.stored(event)
     assert (stored.lease, stored.due_at) == (None, None)
     assert await claims.next_due(stored.created_at - dt.timedelta(days=1)) is None
 
 
 async def test_cancelling_in_flight_keeps_the_lease_so_that_the_attempt_is_recorded() -> None:
-    event = await rows.event(await rows.webhook())
-    lease = await rows.begun(event)
+    event = await builders.event(await builders.webhook())
+    lease = await builders.begun(event)
     await interventions.cancel(public(event))
-    stored = await rows.stored(event)
+    stored = await builders.stored(event)
     assert (stored.status, stored.lease) == (EventStatus.CANCELLED, lease)
     assert stored.due_at is not None
 
 
 @pytest.mark.parametrize("status", ENDED)
 async def test_an_ended_event_cannot_be_cancelled(status: EventStatus) -> None:
-    problem = await refused(interventions.cancel(public(await ended(await rows.webhook(), status))))
+    problem = await refused(interventions.cancel(public(await ended(await builders.webhook(), status))))
     assert problem.message == f"The event has already ended ({status}); there is nothing to cancel."
 
 
@@ -251,21 +251,21 @@ async def test_an_ended_event_cannot_be_cancelled(status: EventStatus) -> None:
 async def waiting(webhook: Webhook) -> dict[str, Event]:
     """Events of every kind that a webhook may have when it is stopped."""
     found = {
-        "pending": await rows.event(webhook, due_in=5),
-        "retrying": await rows.event(webhook, due_in=240, status=EventStatus.RETRYING, attempt_count=1),
-        "claimed": await rows.event(webhook, due_in=0.4),
-        "in flight": await rows.event(webhook),
-        "test": await rows.event(webhook, is_test=True),
+        "pending": await builders.event(webhook, due_in=5),
+        "retrying": await builders.event(webhook, due_in=240, status=EventStatus.RETRYING, attempt_count=1),
+        "claimed": await builders.event(webhook, due_in=0.4),
+        "in flight": await builders.event(webhook),
+        "test": await builders.event(webhook, is_test=True),
         "ended": await ended(webhook),
     }
-    await rows.claimed(found["claimed"])
-    await rows.begun(found["in flight"])
+    await builders.claimed(found["claimed"])
+    await builders.begun(found["in flight"])
     return found
 
 
 async def states(events: dict[str, Event]) -> dict[str, tuple[EventStatus, bool, bool]]:
     """Of each event its status, whether it is looked at again, and whether somebody has its lease."""
-    found = {name: await rows.stored(event) for name, event in events.items()}
+    found = {name: await builders.stored(event) for name, event in events.items()}
     return {name: (e.status, e.due_at is not None, e.lease is not None) for name, e in found.items()}
 
 
@@ -274,8 +274,8 @@ UNDER_WAY = (EventStatus.CANCELLED, True, True)
 
 
 async def test_deactivating_a_webhook_cancels_its_waiting_events_but_tests() -> None:
-    webhook, other = await rows.webhook(), await rows.webhook()
-    events, untouched = await waiting(webhook), await rows.event(other, due_in=5)
+    webhook, other = await builders.webhook(), await builders.webhook()
+    events, untouched = await waiting(webhook), await builders.event(other, due_in=5)
     await webhooks().update(key(webhook), {"is_active": False})
     assert await states(events) == {
         "pending": GONE,
@@ -285,19 +285,19 @@ async def test_deactivating_a_webhook_cancels_its_waiting_events_but_tests() -> 
         "test": (EventStatus.PENDING, True, False),
         "ended": (EventStatus.FAILED, False, False),
     }
-    assert (await rows.stored(untouched)).status is EventStatus.PENDING
+    assert (await builders.stored(untouched)).status is EventStatus.PENDING
     cancelled = [e for name, e in events.items() if name not in ("test", "ended")]
     entries = await LogEntry.all().order_by("id")
     assert [e.event_id for e in entries] == sorted(e.id for e in cancelled)
     assert {(e.kind, e.message) for e in entries} == {("EVENT_CANCELLED", "Cancelled: the webhook was deactivated")}
     stopped = await Webhook.get(id=webhook.id)
     for event in cancelled:
-        stored = await rows.stored(event)
+        stored = await builders.stored(event)
         assert (stored.finished_at, stored.next_attempt_at) == (stopped.updated_at, None)
 
 
 async def test_deleting_a_webhook_cancels_tests_too_and_keeps_the_history() -> None:
-    webhook = await rows.webhook()
+    webhook = await builders.webhook()
     events = await waiting(webhook)
     await webhooks().delete(key(webhook))
     assert await states(events) == {
@@ -313,10 +313,10 @@ async def test_deleting_a_webhook_cancels_tests_too_and_keeps_the_history() -> N
 
 
 async def test_activating_again_brings_nothing_back() -> None:
-    webhook = await rows.webhook()
-    event = await rows.event(webhook, due_in=5)
+    webhook = await builders.webhook()
+    event = await builders.event(webhook, due_in=5)
     await webhooks().update(key(webhook), {"is_active": False})
     await webhooks().update(key(webhook), {"is_active": True})
-    assert (await rows.stored(event)).status is EventStatus.CANCELLED
+    assert (await builders.stored(event)).status is EventStatus.CANCELLED
     await interventions.redeliver(public(event))
-    assert (await rows.stored(event)).status is EventStatus.PENDING
+    assert (await builders.stored(event)).status is EventStatus.PENDING

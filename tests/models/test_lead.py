@@ -11,14 +11,14 @@ from ringback.models.errors import InputRejected
 from ringback.models.event import Change, Event
 from ringback.models.ids import Prefix, encode
 from ringback.models.lead import Lead, LeadStatus
-from tests import rows
+from tests.support import builders
 
 pytestmark = pytest.mark.every_database
 
 
 async def watched() -> None:
     await site.update_site_settings({"track_leads": True})
-    await rows.webhook(actions=["CREATED", "UPDATED", "DELETED"])
+    await builders.webhook(actions=["CREATED", "UPDATED", "DELETED"])
 
 
 def id_of(row: Lead) -> str:
@@ -30,7 +30,7 @@ async def changes() -> list[tuple[str, list[str]]]:
 
 
 async def test_while_leads_are_not_tracked_nothing_is_written(database: object) -> None:
-    await rows.webhook()
+    await builders.webhook()
     assert await lead.request_callback("Ада", "+7") is None
     assert [await model.all().count() for model in (Lead, Change, Event)] == [0, 0, 0]
 
@@ -134,6 +134,6 @@ async def test_the_change_shows_the_lead_as_it_is_stored(database: object) -> No
 async def test_a_lead_without_a_webhook_for_new_ones_is_stored_alone(database: object) -> None:
     await site.update_site_settings({"track_leads": True})
     assert await lead.request_callback("Ada", "+7") is not None
-    await rows.webhook(actions=["DELETED"])
+    await builders.webhook(actions=["DELETED"])
     assert await lead.request_callback("Ida", "+7") is not None
     assert [await model.all().count() for model in (Lead, Change, Event)] == [2, 0, 0]

@@ -13,7 +13,7 @@ from ringback.models.event import Event
 from ringback.models.limits import Limits, free_at, grant, is_full
 from ringback.models.states import EventStatus
 from ringback.models.webhook import Webhook
-from tests import rows
+from tests.support import builders
 
 NOW = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 TEN_A_SECOND = dt.timedelta(seconds=0.1)
@@ -86,7 +86,7 @@ def test_a_webhook_is_looked_at_again_when_half_of_the_look_ahead_is_free() -> N
 
 
 async def waiting(of: Webhook, events: int, **fields: object) -> list[Event]:
-    return [await rows.event(of, due_in=-60 + number / 100, **fields) for number in range(events)]
+    return [await builders.event(of, due_in=-60 + number / 100, **fields) for number in range(events)]
 
 
 async def claim_all(bound: int = 50, ended: Mapping[UUID, UUID] = limits.NOTHING_ENDED) -> Claimed:
@@ -106,7 +106,7 @@ def ids(events: Sequence[Due | Event]) -> list[UUID]:
 @pytest.mark.every_database
 @pytest.mark.usefixtures("database")
 async def test_a_claim_takes_no_more_than_the_bound_leaves_and_the_earliest_first() -> None:
-    plain, own = await rows.webhook(), await rows.webhook(max_concurrency=2)
+    plain, own = await builders.webhook(), await builders.webhook(max_concurrency=2)
     of_plain, of_own = await waiting(plain, 5), await waiting(own, 5)
     first = await claim_all(bound=3)
     assert set(ids(events_of(first))) == set(ids(of_plain[:3] + of_own[:2]))
@@ -116,7 +116,7 @@ async def test_a_claim_takes_no_more_than_the_bound_leaves_and_the_earliest_firs
     assert second.limits == first.limits
     assert await Event.filter(lease__isnull=False).count() == 5
     lease = first.batches[0][0]
-    await rows.begin(lease, ids(of_plain[:3]))
+    await builders.begin(lease, ids(of_plain[:3]))
     await claims.hand_back(lease, [of_own[1].id])
     assert set(ids(events_of(await claim_all(bound=4)))) == {of_own[1].id, of_plain[3].id}
     assert (await limits.read([plain.id, own.id], 4)) == {plain.id: Limits(0), own.id: Limits(0)}
@@ -125,7 +125,7 @@ async def test_a_claim_takes_no_more_than_the_bound_leaves_and_the_earliest_firs
 @pytest.mark.every_database
 @pytest.mark.usefixtures("database")
 async def test_what_the_claiming_process_has_seen_end_does_not_count() -> None:
-    webhook = await rows.webhook()
+    webhook = await builders.webhook()
     events = await waiting(webhook, 6)
     lease = (await claim_all(bound=4)).batches[0][0]
     ended = {events[0].id: lease, events[1].id: uuid4(), events[5].id: lease}
@@ -142,7 +142,7 @@ async def test_what_the_claiming_process_has_seen_end_does_not_count() -> None:
 @pytest.mark.every_database
 @pytest.mark.usefixtures("database")
 async def test_a_bound_that_was_lowered_lets_nothing_go_until_enough_have_ended() -> None:
-    webhook = await rows.webhook()
+    webhook = await builders.webhook()
     events = await waiting(webhook, 6)
     claimed = await claim_all(bound=4)
     assert (await claim_all(bound=2)).batches == []
@@ -156,11 +156,11 @@ async def test_a_bound_that_was_lowered_lets_nothing_go_until_enough_have_ended(
 @pytest.mark.every_database
 @pytest.mark.usefixtures("database")
 async def test_claims_that_were_taken_back_do_not_count_and_cannot_be_begun() -> None:
-    webhook = await rows.webhook()
+    webhook = await builders.webhook()
     events = await waiting(webhook, 4)
     lost = (await claim_all(bound=2)).batches[0][0]
     assert await claims.take_back(await clock.now() + dt.timedelta(seconds=PICKUP_SECONDS)) == 2
-    assert await rows.begin(lost, ids(events[:2])) == set()
+    assert await builders.begin(lost, ids(events[:2])) == set()
     found = await claim_all(bound=2)
     assert len(events_of(found)) == 2
     assert found.batches[0][0] != lost
@@ -169,7 +169,7 @@ async def test_claims_that_were_taken_back_do_not_count_and_cannot_be_begun() ->
 @pytest.mark.every_database
 @pytest.mark.usefixtures("database")
 async def test_those_who_claim_at_the_same_time_keep_within_the_bound_together() -> None:
-    webhook, other = await rows.webhook(max_concurrency=7), await rows.webhook()
+    webhook, other = await builders.webhook(max_concurrency=7), await builders.webhook()
     await waiting(webhook, 40)
     one = await waiting(other, 1)
     now = await clock.now()
@@ -190,12 +190,12 @@ async def test_those_who_claim_at_the_same_time_keep_within_the_bound_together()
 @pytest.mark.every_database
 @pytest.mark.usefixtures("database")
 async def test_a_rate_moves_what_is_claimed_to_its_slots_and_holds_the_rest() -> None:
-    webhook = await rows.webhook(rate_limit_per_second=10)
+    webhook = await builders.webhook(rate_limit_per_second=10)
     events = await waiting(webhook, 20)
     before = await clock.now()
     claimed = events_of(await claim_all())
     assert ids(claimed) == ids(events[:6])
-    stored = [await rows.stored(e) for e in events]
+    stored = [await builders.stored(e) for e in events]
     moments = [e.next_attempt_at for e in stored[:6] if e.next_attempt_at is not None]
     assert moments == [d.next_attempt_at for d in claimed]
     assert [(later - moments[0]) for later in moments] == [n * TEN_A_SECOND for n in range(6)]
@@ -212,7 +212,7 @@ async def test_a_rate_moves_what_is_claimed_to_its_slots_and_holds_the_rest() ->
 @pytest.mark.every_database
 @pytest.mark.usefixtures("database")
 async def test_those_who_claim_at_the_same_time_share_the_rate() -> None:
-    webhook = await rows.webhook(rate_limit_per_second=10)
+    webhook = await builders.webhook(rate_limit_per_second=10)
     await waiting(webhook, 40)
     now = await clock.now()
     firsts, _ = await claims.due(now, 100)

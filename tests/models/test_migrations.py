@@ -21,7 +21,7 @@ from ringback.models.log import Installation, LogEntry
 from ringback.models.statements import execute, fetch, on_postgres
 from ringback.models.states import EventStatus, OutcomeName
 from ringback.models.webhook import Action, HttpMethod, SuccessPolicy, Webhook
-from tests import postgres
+from tests.support import postgres
 
 pytestmark = pytest.mark.every_database
 

@@ -12,7 +12,7 @@ from ringback.models.bulk import insert
 from ringback.models.event import Change, Event
 from ringback.models.ids import new_key_at
 from ringback.models.newest import Found, Rows
-from tests import rows
+from tests.support import builders
 
 pytestmark = pytest.mark.every_database
 
@@ -25,7 +25,7 @@ COUNT = 30
 async def events(database: object, monkeypatch: pytest.MonkeyPatch) -> list[Event]:
     monkeypatch.setattr(newest, "STRETCHES", (4, 8))
     monkeypatch.setattr(newest, "COUNTED", 2)
-    webhook = await rows.webhook()
+    webhook = await builders.webhook()
     change = Change(model="lead", action="CREATED", object_id="1", item={}, created_at=START)
     made = [
         Event(

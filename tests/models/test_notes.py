@@ -4,8 +4,8 @@ import pytest
 from tortoise.exceptions import IntegrityError
 
 from ringback.models import Settings
-from tests.models.conftest import changes, counts, forget, item
-from tests.models.shop import Bolt, Branch, Diary, Maker, Manual, Part, Product
+from tests.support.recorded import changes, counts, forget, item
+from tests.support.shop import Bolt, Branch, Diary, Maker, Manual, Part, Product
 
 
 async def test_a_child_is_created_changed_and_deleted(watched: Settings) -> None:

@@ -11,7 +11,7 @@ from ringback.models.event import Change
 from ringback.models.ids import Prefix, encode
 from ringback.models.order import CustomerOrder, OrderCustomer, OrderItem, OrderStatus
 from ringback.models.orders import Customer, Item
-from tests import rows
+from tests.support import builders
 
 ADA = Customer("Ада", "+7 900", "ada@example.com")
 PADS = Item("BOSCH", "0 986", "Brake pads", 2, Decimal("350.50"))
@@ -20,7 +20,7 @@ OIL = Item("MOBIL", "1", "Oil", 1, Decimal("0.10"))
 
 async def placed(items: tuple[Item, ...] = (PADS,)) -> CustomerOrder:
     """An order that is watched from now on."""
-    await rows.webhook(model="customer_order", actions=["CREATED", "UPDATED", "DELETED"])
+    await builders.webhook(model="customer_order", actions=["CREATED", "UPDATED", "DELETED"])
     return await orders.create_order("1001", ADA, items, status=OrderStatus.NEW)
 
 

@@ -13,8 +13,8 @@ from ringback.models.log import LogEntry
 from ringback.models.outbox import facts
 from ringback.models.states import EventStatus
 from ringback.models.templates import compile_condition, scope
-from tests.models.conftest import counts, watch
-from tests.models.shop import Branch, Maker, Product
+from tests.support.recorded import counts, watch
+from tests.support.shop import Branch, Maker, Product
 
 pytestmark = pytest.mark.every_database
 

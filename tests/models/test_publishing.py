@@ -14,8 +14,8 @@ from ringback.models.event import Change, Event
 from ringback.models.idempotency import IdempotencyKey
 from ringback.models.publishing import Publication, Published, publish_changes
 from ringback.models.webhook import Action
-from tests.graphql_api.statements import counted
-from tests.models.conftest import watch
+from tests.support.recorded import watch
+from tests.support.statements import counted
 
 pytestmark = pytest.mark.every_database
 

@@ -6,8 +6,8 @@ from tortoise.expressions import F, Q
 from tortoise.transactions import in_transaction
 
 from ringback.models import Settings, TrackingError
-from tests.models.conftest import changes, counts, forget, item
-from tests.models.shop import Bolt, Branch, Maker, Manual, Part, Product
+from tests.support.recorded import changes, counts, forget, item
+from tests.support.shop import Bolt, Branch, Maker, Manual, Part, Product
 
 
 async def test_bulk_create(watched: Settings) -> None:

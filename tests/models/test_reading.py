@@ -22,15 +22,19 @@ from ringback.models.reading import load, load_by_id, read, row_maker
 from ringback.models.statements import fetch_rows, on_postgres
 from ringback.models.states import EventStatus, OutcomeName
 from ringback.models.webhook import Webhook
-from tests import rows
+from tests.support import builders
 
 
 async def fill() -> None:
     """Rows of every kind, with and without what may be null."""
     now = await clock.now()
-    webhook = await rows.webhook(headers=[["X-Shop", "ё"]], timeout_seconds=0.5, condition="item.name", deleted_at=now)
-    event = await rows.event(webhook)
-    await rows.event(await rows.webhook(), due_in=-3.5, status=EventStatus.RETRYING, is_test=True, test_item={"a": [1]})
+    webhook = await builders.webhook(
+        headers=[["X-Shop", "ё"]], timeout_seconds=0.5, condition="item.name", deleted_at=now
+    )
+    event = await builders.event(webhook)
+    await builders.event(
+        await builders.webhook(), due_in=-3.5, status=EventStatus.RETRYING, is_test=True, test_item={"a": [1]}
+    )
     attempt = {"event_id": event.id, "webhook_id": webhook.id, "started_at": now}
     await Attempt.create(**attempt, number=1, outcome=OutcomeName.ABANDONED)
     kept = {"headers": [["a", "b"]], "body": "ё"}
@@ -74,7 +78,7 @@ async def test_every_model_is_read_as_tortoise_reads_it(database: object) -> Non
 
 
 async def test_conditions_orders_and_limits_hold(database: object) -> None:
-    events = [await rows.event(await rows.webhook()) for _ in range(3)]
+    events = [await builders.event(await builders.webhook()) for _ in range(3)]
     ids = [event.id for event in events]
     newest = await read(Event.filter(id__in=ids[:2], model="lead").order_by("-id").limit(1))
     assert [event.id for event in newest] == [ids[1]]
@@ -82,7 +86,7 @@ async def test_conditions_orders_and_limits_hold(database: object) -> None:
 
 
 async def test_what_was_read_can_be_saved(database: object) -> None:
-    await rows.event(await rows.webhook())
+    await builders.event(await builders.webhook())
     (event,) = await read(Event.all())
     event.status = EventStatus.CANCELLED
     await event.save()
@@ -90,7 +94,7 @@ async def test_what_was_read_can_be_saved(database: object) -> None:
 
 
 async def test_a_transaction_reads_what_it_wrote(database: object) -> None:
-    webhook = await rows.webhook()
+    webhook = await builders.webhook()
     async with in_transaction() as db:
         await Webhook.filter(id=webhook.id).using_db(db).update(name="within")
         (within,) = await read(Webhook.filter(id=webhook.id).using_db(db))
@@ -99,17 +103,17 @@ async def test_a_transaction_reads_what_it_wrote(database: object) -> None:
 
 
 async def test_rows_that_sql_of_our_own_selects(database: object) -> None:
-    webhook = await rows.webhook()
-    first, second = [await rows.event(webhook) for _ in range(2)]
+    webhook = await builders.webhook()
+    first, second = [await builders.event(webhook) for _ in range(2)]
     found = await load(Event._meta.db, Event, "webhook_id = $1 ORDER BY id DESC LIMIT 5", webhook.id)
-    assert [vars(row) for row in found] == [vars(await rows.stored(event)) for event in (second, first)]
+    assert [vars(row) for row in found] == [vars(await builders.stored(event)) for event in (second, first)]
 
 
 async def test_rows_by_their_ids(database: object) -> None:
-    event = await rows.event(await rows.webhook())
+    event = await builders.event(await builders.webhook())
     assert await load_by_id(Event._meta.db, Event, []) == {}
     found = await load_by_id(Event._meta.db, Event, [new_key(), event.id])
-    assert {key: vars(row) for key, row in found.items()} == {event.id: vars(await rows.stored(event))}
+    assert {key: vars(row) for key, row in found.items()} == {event.id: vars(await builders.stored(event))}
 
 
 class Part(NamedTuple):

@@ -30,7 +30,7 @@ from ringback.models import (
     tortoise_apps,
 )
 from ringback.models.registry import registry
-from tests.models.shop import Branch, Maker, Product
+from tests.support.shop import Branch, Maker, Product
 
 Connect = Callable[..., Awaitable[None]]
 
@@ -308,7 +308,7 @@ async def test_without_ringbacks_models(tmp_path: Path) -> None:
     await Tortoise.init(
         config={
             "connections": {"default": sqlite_connection(tmp_path / "x.db")},
-            "apps": {"shop": {"models": ["tests.models.shop"], "default_connection": "default"}},
+            "apps": {"shop": {"models": ["tests.support.shop"], "default_connection": "default"}},
         }
     )
     with pytest.raises(TrackingError, match=r"put tortoise_apps\(\) into its apps$"):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
 from ringback.models.signing import SignatureVerdict, check_secret, new_secret, verify
-from tests.signatures import signature_headers
+from tests.support.signatures import signature_headers
 
 # Published with the specification (standardwebhooks.com) and the libraries that implement it.
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -13,8 +13,8 @@ from ringback.models.lead import Lead
 from ringback.models.order import CustomerOrder, OrderStatus
 from ringback.models.registry import registry
 from ringback.models.snapshot import Stored
-from tests.models.conftest import changes, counts, forget, item, watch
-from tests.models.shop import CODE, Bolt, Branch, Grade, Manual, Part, Product, State
+from tests.support.recorded import changes, counts, forget, item, watch
+from tests.support.shop import CODE, Bolt, Branch, Grade, Manual, Part, Product, State
 
 
 async def test_every_type_as_json(watched: Settings) -> None:

@@ -14,9 +14,9 @@ from ringback.models import Settings, TrackingError, writing
 from ringback.models.event import Change
 from ringback.models.transactions import unit_of
 from ringback.models.wakeups import Topic, wakeups
-from tests.graphql_api.statements import counted
-from tests.models.conftest import changes, counts, forget, item, watch
-from tests.models.shop import Branch, Maker, Part, Product
+from tests.support.recorded import changes, counts, forget, item, watch
+from tests.support.shop import Branch, Maker, Part, Product
+from tests.support.statements import counted
 
 pytestmark = pytest.mark.every_database
 

@@ -18,7 +18,7 @@ from ringback.models import wakeups as module
 from ringback.models.errors import ConfigurationError
 from ringback.models.redis_wakeups import relayed
 from ringback.models.wakeups import Topic, WakeUps
-from tests.servers import RedisServer, redis_server
+from tests.support.servers import RedisServer, redis_server
 
 CHANNEL = "ringback:tests"
 

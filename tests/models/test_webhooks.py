@@ -18,9 +18,9 @@ from ringback.models.inboxes import InboxAddresses, Inboxes, InboxResponse
 from ringback.models.log import LogEntry
 from ringback.models.webhook import Action, Webhook
 from ringback.models.webhooks import RESERVED_HEADERS, Webhooks, WebhookSpec
-from tests import rows
-from tests.lag import ALLOWED_SECONDS, Lag
-from tests.rows import BOX
+from tests.support import builders
+from tests.support.builders import BOX
+from tests.support.lag import ALLOWED_SECONDS, Lag
 
 HERE = InboxAddresses("http://127.0.0.1:8000")
 SPEC = WebhookSpec("lead", (Action.CREATED,), "https://hooks.example/")
@@ -92,8 +92,12 @@ async def test_a_webhook_that_fires_no_more_cancels_what_waits(
 ) -> None:
     made, _ = await webhooks.create(SPEC)
     other, _ = await webhooks.create(SPEC)
-    mine = [await rows.event(made), await rows.event(made, is_test=True), await rows.event(made, status="SUCCEEDED")]
-    others = await rows.event(other)
+    mine = [
+        await builders.event(made),
+        await builders.event(made, is_test=True),
+        await builders.event(made, status="SUCCEEDED"),
+    ]
+    others = await builders.event(other)
     if end == "deactivate":
         await webhooks.update(id_of(made), {"is_active": False})
     else:

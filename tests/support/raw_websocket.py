@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from websockets.frames import Frame, Opcode
 
-from tests.graphql_api.test_live_log import PATIENCE
+from tests.support.patience import PATIENCE_SECONDS
 
 HANDSHAKE = (
     "GET /graphql HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -24,7 +24,7 @@ class RawSocket:
         self.socket = socket.socket()
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.socket.settimeout(PATIENCE)
+        self.socket.settimeout(PATIENCE_SECONDS)
         self.socket.connect((where.hostname, where.port))
         self.socket.sendall(HANDSHAKE.encode())
         self._rest = b""

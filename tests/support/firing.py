@@ -1,6 +1,10 @@
 """A webhook to an inbox of the program's own, and test-fires of it: what the clients watch."""
 
-from tests.program import Program
+from typing import Any
+from uuid import uuid4
+
+from ringback.models.log import Position
+from tests.support.program import Program
 
 
 def webhook_to_inbox(program: Program) -> str:
@@ -41,3 +45,19 @@ def fire(program: Program, webhook_id: str) -> str:
     event_id = answer["event"]["id"]
     assert isinstance(event_id, str)
     return event_id
+
+
+#: What one test-fire writes to the log.
+KINDS = ["EVENT_RECORDED", "ATTEMPT_FINISHED", "EVENT_SUCCEEDED"]
+
+
+def of_another_database() -> str:
+    return Position(uuid4(), 0, 0).cursor()
+
+
+def check_a_test_fire(entries: list[Any], event_id: str) -> None:
+    delivered = {"number": 1, "outcome": "DELIVERED", "statusCode": 200}
+    assert [entry["kind"] for entry in entries] == KINDS
+    assert {entry["event"]["id"] for entry in entries} == {event_id}
+    assert [entry["attempt"] for entry in entries] == [None, delivered, delivered]
+    assert len({entry["cursor"] for entry in entries}) == len(KINDS)

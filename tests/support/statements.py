@@ -1,6 +1,7 @@
 """Counting SQL statements, as Tortoise's own log tells them."""
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -32,3 +33,9 @@ def counted(*, everywhere: bool = False) -> Iterator[list[str]]:
         logger.removeHandler(handler)
         logger.setLevel(level)
         logger.propagate = propagate
+
+
+def table(statement: str) -> str:
+    found = re.search(r'FROM\s+"?(?!\()(\w+)', statement)
+    assert found is not None, statement
+    return found[1]

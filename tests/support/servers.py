@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 
-#: How long a server may take to start, in seconds.
-PATIENCE_SECONDS = 60.0
+from tests.support.patience import PATIENCE_SECONDS
 
 
 def free_port() -> int:

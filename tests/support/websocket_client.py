@@ -16,8 +16,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from ringback.graphql_api.frames import FramesProtocol
-from tests.graphql_api.conftest import Api
-from tests.graphql_api.test_live_log import PATIENCE
+from tests.support.api import Api
+from tests.support.patience import PATIENCE_SECONDS
 
 PROTOCOL = Subprotocol("graphql-transport-ws")
 ADMIN = "rbk_an-admin-token-of-these-tests"
@@ -55,7 +55,7 @@ async def send(connection: ClientConnection, **message: Any) -> None:
 
 
 async def received(connection: ClientConnection) -> dict[str, Any]:
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         message: dict[str, Any] = json.loads(await connection.recv(decode=True))
     return message
 
@@ -82,7 +82,7 @@ async def run(connection: ClientConnection, query: str, op: str = "1", **variabl
 async def closed(connection: ClientConnection) -> tuple[int, str]:
     """Code and reason with which the server closes, having sent nothing before."""
     with pytest.raises(ConnectionClosed) as error:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             pytest.fail(f"not closed, but {await connection.recv()!r}")
     assert error.value.rcvd is not None
     return error.value.rcvd.code, error.value.rcvd.reason

@@ -13,6 +13,7 @@ from ringback.models.event import Attempt, Change, Event
 from ringback.models.log import LogEntry
 from ringback.models.secrets import SecretBox
 from ringback.models.signing import new_secret
+from ringback.models.states import OutcomeName
 from ringback.models.webhook import Action, Webhook
 
 BOX = SecretBox("a key of the tests' own")
@@ -73,3 +74,12 @@ async def attempts(of: Event) -> list[Attempt]:
 
 async def log_of(of: Event) -> list[str]:
     return [str(e.kind) for e in await LogEntry.filter(event_id=of.id).order_by("id")]
+
+
+async def attempt(event: Event, number: int = 1) -> Attempt:
+    return await Attempt.create(
+        event_id=event.id, webhook_id=event.webhook_id, number=number, duration_ms=5,
+        started_at=event.created_at + dt.timedelta(seconds=number), outcome=OutcomeName.DELIVERED, status_code=200,
+        request={"method": "POST", "url": "https://hooks.example/", "headers": [["a", "b"]], "body": "x"},
+        response={"headers": [], "body": "ok", "body_truncated": False},
+    )  # fmt: skip

@@ -14,8 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-#: How long the program may take to start or stop, in seconds; these machines are shared and slow at times.
-PATIENCE_SECONDS = 30.0
+from tests.support.patience import PATIENCE_SECONDS
+
 ADMIN_TOKEN = "rbk_test-token-of-the-operator"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from ringback.models.ids import Prefix, decode
-from tests.program import Program
+from tests.support.program import Program
 
 CREATE_INBOX = """
 mutation ($input: CreateInboxInput!) { createInbox(input: $input) { inbox { id url } errors { field message } } }
