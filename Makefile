@@ -1,5 +1,6 @@
 # make run   everything in one process on the embedded default
-# make test  all checks and tests
+# make test  all checks and tests, in a few minutes; one test: .venv/bin/pytest tests/jobs/test_retry.py -k schedule
+# make proof  the long proofs: kills, lost brokers and databases, fairness, timing, fuzzing, a small benchmark
 # make bench  what is promised of the speed, measured; with ONLY="first pages" SCALE=0.1 ROUNDS=1 some of it, quickly
 # make bench-api  the API's speed against plain Strawberry's
 # make bench-live how soon the last of 2,000 subscribers has an entry
@@ -7,8 +8,8 @@
 # Each does all of its own set-up in .venv (and node_modules), and is quick the second time.
 
 PYTHON ?= python3
-# How many processes run the tests: many of them wait for a started program.
-JOBS ?= 3
+# How many processes run the tests. Many tests wait for a started program, so more than there are cores.
+JOBS ?= 4
 VENV := .venv
 BIN := $(VENV)/bin
 WEB := graphql_api/static/index.html
@@ -18,22 +19,26 @@ LOAD := bench/node_modules/.package-lock.json
 WEB_SOURCES := $(wildcard web/src/* web/*.mjs web/package*.json)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test lint types check-layers schema schema-tools web clients bench bench-api bench-live bench-page dist lock clean
+.PHONY: run test proof lint types check-layers schema schema-tools web clients bench bench-api bench-live bench-page dist lock clean
 
 run: $(VENV)/.run
 	@! command -v npm >/dev/null || $(MAKE) --no-print-directory web || echo "GraphiQL was not built; going on without it." >&2
 	@exec $(BIN)/ringback serve
 
-test: $(VENV)/.test $(if $(shell command -v npm),$(WEB) $(CLIENTS) $(SCHEMA_TOOLS) $(LOAD))
+test: $(VENV)/.test $(if $(shell command -v npm),$(WEB) $(CLIENTS) $(SCHEMA_TOOLS))
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(MAKE) --no-print-directory types check-layers
 	@! command -v npm >/dev/null || (cd web && npm test --silent)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest tests --ignore tests/proof -n $(JOBS) --dist worksteal --cov --cov-report=term
+
+# One process, because the proofs measure what others would disturb.
+proof: $(VENV)/.test $(if $(shell command -v npm),$(LOAD))
+	$(BIN)/python -m pytest tests/proof
 
 types: $(VENV)/.test
 	@mkdir -p $(VENV)/types/ringback && ln -sfn ../../../models ../../../jobs ../../../graphql_api $(VENV)/types/ringback/
-	MYPYPATH=$(VENV)/types $(BIN)/mypy -p ringback
+	MYPYPATH=$(VENV)/types $(BIN)/mypy -p ringback -p tests -p bench
 
 check-layers: $(VENV)/.test
 	$(BIN)/lint-imports

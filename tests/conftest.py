@@ -47,6 +47,7 @@ def migrated_postgres(postgres_server: str, tmp_path_factory: pytest.TempPathFac
     """The URL of a migrated database, to make others from."""
     url = postgres.migrated(postgres_server, tmp_path_factory.mktemp("postgres"))
     yield url
+    asyncio.run(postgres.drop_copies(url))
     asyncio.run(postgres.drop(postgres_server, url))
 
 
@@ -94,9 +95,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("database_kind", asked.split(","))
 
 
+@pytest.fixture(scope="session")
+def shared_program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """The program that `program` empties; it is started once in each test process."""
+    with Program(tmp_path_factory.mktemp("shared") / "program") as started:
+        yield started
+
+
 @pytest.fixture
-def program(tmp_path: Path) -> Iterator[Program]:
-    """The whole program, started for real on a free port, with loopback deliveries allowed to its own inbox only."""
+def program(shared_program: Program) -> Program:
+    """The started program with an empty database; deliveries reach nothing but its own inbox.
+
+    Tests share it. A test that stops or breaks it uses `own_program`.
+    """
+    shared_program.empty()
+    return shared_program
+
+
+@pytest.fixture
+def own_program(tmp_path: Path) -> Iterator[Program]:
+    """A program that was started for this test alone: to be stopped, or broken."""
     with Program(tmp_path / "program") as started:
         yield started
 

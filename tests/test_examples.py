@@ -128,13 +128,14 @@ def test_the_embedded_app_on_postgres(postgres_server: str) -> None:
 
 
 def test_the_embedded_app_with_a_receiver_that_fails_once() -> None:
-    handler = type("Handler", (Receiver,), {"requests": []})
+    requests: list[tuple[dict[str, str], bytes]] = []
+    handler = type("Handler", (Receiver,), {"requests": requests})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         lines = run(str(EXAMPLES / "embedded_app.py"), f"http://127.0.0.1:{server.server_port}/").stdout.splitlines()
         server.shutdown()
     assert lines[-1] == "coffee_order 1: SUCCEEDED after 2 attempt(s)"
-    (first, body), (second, again) = handler.requests
+    (first, body), (second, again) = requests
     assert json.loads(body) == {"id": "1", "guest": "Ann", "cups": 2, "coffee_id": "espresso"} == json.loads(again)
     assert first["PS-WEBHOOK_EVENT-ID"] == second["PS-WEBHOOK_EVENT-ID"]
     assert first["Ringback-Event"] == "coffee_order.created"

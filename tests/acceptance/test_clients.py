@@ -219,11 +219,11 @@ def test_graphql_ws_follows_and_resumes(program: Program) -> None:
     check_a_test_fire([entry for entry in rest if entry["event"]["id"] == missed_event], missed_event)
 
 
-def test_graphql_ws_gets_the_code_of_a_refused_cursor(program: Program) -> None:
-    with graphql_ws(program, 1, "garbage", program.token) as process:
+def test_graphql_ws_gets_the_code_of_a_refused_cursor(own_program: Program) -> None:
+    with graphql_ws(own_program, 1, "garbage", own_program.token) as process:
         (malformed,) = [line["errors"] for line in printed(process) if "listening" not in line]
     assert [error["extensions"] for error in malformed] == [{"code": "BAD_USER_INPUT"}]
-    with graphql_ws(program, 1, of_another_database(), program.token) as process:
+    with graphql_ws(own_program, 1, of_another_database(), own_program.token) as process:
         (expired,) = [line["errors"] for line in printed(process) if "listening" not in line]
     (extensions,) = [error["extensions"] for error in expired]
     assert extensions["code"] == "CURSOR_EXPIRED"

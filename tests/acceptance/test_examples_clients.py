@@ -166,16 +166,16 @@ def test_the_packages_of_python_with_gql_are_those_that_are_tested() -> None:
     assert pinned <= tested
 
 
-async def test_python_with_gql_follows_over_a_restart(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RINGBACK_URL", program.url)
-    monkeypatch.setenv("RINGBACK_TOKEN", program.token)
+async def test_python_with_gql_follows_over_a_restart(own_program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RINGBACK_URL", own_program.url)
+    monkeypatch.setenv("RINGBACK_TOKEN", own_program.token)
     spec = importlib.util.spec_from_file_location("python_gql", ROOT / "examples/python-gql/main.py")
     assert spec is not None
     assert spec.loader is not None
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
     kinds = ["EVENT_RECORDED", "ATTEMPT_FINISHED", "EVENT_SUCCEEDED"]
-    webhook_id = await asyncio.to_thread(webhook_to_inbox, program)
+    webhook_id = await asyncio.to_thread(webhook_to_inbox, own_program)
     cursors: list[str] = []
 
     async def three(log: Any) -> None:
@@ -191,12 +191,12 @@ async def test_python_with_gql_follows_over_a_restart(program: Program, monkeypa
         await waiting
     async with aclosing(example.follow(webhook_id, cursors[-1])) as log:
         waiting = asyncio.ensure_future(three(log))
-        await asyncio.to_thread(fire, program, webhook_id)
+        await asyncio.to_thread(fire, own_program, webhook_id)
         await waiting
         waiting = asyncio.ensure_future(three(log))
-        await asyncio.to_thread(program.stop)
-        await asyncio.to_thread(program.start)
-        await asyncio.to_thread(fire, program, webhook_id)
+        await asyncio.to_thread(own_program.stop)
+        await asyncio.to_thread(own_program.start)
+        await asyncio.to_thread(fire, own_program, webhook_id)
         await waiting
     assert len(set(cursors)) == 9
 

@@ -154,45 +154,45 @@ def test_the_readme_shows_curl(program: Program) -> None:
     assert (entry["kind"], entry["event"]["id"]) == ("EVENT_RECORDED", event)
 
 
-def test_a_program_that_stops_lets_clients_subscribe_again(program: Program) -> None:
+def test_a_program_that_stops_lets_clients_subscribe_again(own_program: Program) -> None:
     """The stream ends without a `complete`: graphql-sse takes that for a network error, after which it retries."""
-    with started(program, "live_log_sse.mjs", "1") as process:
+    with started(own_program, "live_log_sse.mjs", "1") as process:
         assert [list(line(process)) for _ in range(2)] == [["answered"], ["connected"]]
-        assert program.stop() == 0
+        assert own_program.stop() == 0
         assert rest(process) == [{"failed": "Connection closed while having active streams"}]
-    program.start()
-    fire(program, webhook_to_inbox(program))
-    with started(program, "live_log_multipart.mjs", "99", oldest_cursor(program)) as process:
+    own_program.start()
+    fire(own_program, webhook_to_inbox(own_program))
+    with started(own_program, "live_log_multipart.mjs", "99", oldest_cursor(own_program)) as process:
         assert [list(line(process)) for _ in range(2)] == [["answered"], ["entry"]]
-        assert program.stop() == 0
+        assert own_program.stop() == 0
         assert rest(process)[-1] == {"failed": "premature end of multipart body"}
-    assert "Traceback" not in program.log()
-    assert "Exception" not in program.log()
+    assert "Traceback" not in own_program.log()
+    assert "Exception" not in own_program.log()
 
 
-def test_a_client_that_does_not_read_holds_up_no_stop(program: Program) -> None:
+def test_a_client_that_does_not_read_holds_up_no_stop(own_program: Program) -> None:
     """Some 15 MB wait for it: more than sockets take."""
-    webhook_id = webhook_to_inbox(program)
+    webhook_id = webhook_to_inbox(own_program)
     lengthen = "mutation ($input: UpdateWebhookInput!) { updateWebhook(input: $input) { errors { message } } }"
-    changed = program.query(lengthen, {"input": {"id": webhook_id, "bodyTemplate": "x" * 16_000}})
+    changed = own_program.query(lengthen, {"input": {"id": webhook_id, "bodyTemplate": "x" * 16_000}})
     assert changed == {"updateWebhook": {"errors": []}}
     copies = " ".join(f"copy{number}: bodyTemplate" for number in range(32))
     document = f"subscription {{ deliveryLog {{ webhook {{ {copies} }} }} }}"
-    where = urlsplit(program.url)
+    where = urlsplit(own_program.url)
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         client.connect((where.hostname, where.port))
         client.sendall(
             f"GET /graphql?{urlencode({'query': document})} HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n"
-            f"Authorization: Bearer {program.token}\r\n\r\n".encode()
+            f"Authorization: Bearer {own_program.token}\r\n\r\n".encode()
         )
         assert client.recv(100).startswith(b"HTTP/1.1 200 OK\r\n")
         for _ in range(10):
-            fire(program, webhook_id)
+            fire(own_program, webhook_id)
         events = "{ events { nodes { status } } }"
-        program.wait_until(
-            lambda: {event["status"] for event in program.query(events)["events"]["nodes"]} == {"SUCCEEDED"},
+        own_program.wait_until(
+            lambda: {event["status"] for event in own_program.query(events)["events"]["nodes"]} == {"SUCCEEDED"},
             "deliveries",
         )
-        assert program.stop() == 0
-    assert [line for line in program.log().splitlines() if '"level": "error"' in line] == []
+        assert own_program.stop() == 0
+    assert [line for line in own_program.log().splitlines() if '"level": "error"' in line] == []

@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
+import pytest
 import pytest_asyncio
 
+from ringback.graphql_api import authentication, context, execution, tailer, websocket
 from ringback.graphql_api.app import Application
 from ringback.graphql_api.authentication import Bearers
 from ringback.graphql_api.context import Services
@@ -19,12 +21,26 @@ from ringback.models.inboxes import InboxAddresses, Inboxes
 from ringback.models.webhooks import Webhooks
 from tests.support.api import PUBLIC_URL, Api
 from tests.support.builders import BOX
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.websocket_client import ADMIN, Served, serving
+
+
+@pytest.fixture(autouse=True)
+def _no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep and trust for longer than a test takes: what is shared must not depend on how busy the machine is.
+
+    Clients in this process may also be slow to send connection_init.
+    """
+    monkeypatch.setattr(execution, "KEPT_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(tailer, "KEPT_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(authentication, "TRUSTED_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(context, "TRUSTED_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(websocket, "INIT_SECONDS", PATIENCE_SECONDS)
 
 
 @pytest_asyncio.fixture
 async def api(database: object) -> AsyncIterator[Api]:
-    """The API on a database of this test's own, with its tailer running."""
+    """Make the API on a database of this test's own, with its tailer running."""
     addresses = InboxAddresses(PUBLIC_URL)
     services = Services(
         webhooks=Webhooks(AddressPolicy(()), addresses, BOX),
@@ -45,6 +61,7 @@ async def api(database: object) -> AsyncIterator[Api]:
 
 @pytest_asyncio.fixture
 async def served(api: Api) -> AsyncIterator[Served]:
+    """Serve the API on a port of this machine; ADMIN is the secret of a valid token."""
     await tokens.ensure_admin(ADMIN, "ws")
     async with serving(Application(api.services, api.engine)) as port:
         yield Served(api, port)

@@ -31,7 +31,7 @@ async def receive(inboxes: Inboxes, inbox: Inbox, event: Event, attempt: str | N
 
 
 async def received_by(api: Api, event: Event) -> list[str | None]:
-    """The id of the request that each attempt of an event leads to."""
+    """Return the id of the request that each attempt of an event leads to."""
     found = await api.ask(
         "query ($id: ID!) { event(id: $id) { attempts { inboxRequest { id } } } }", id=encode(Prefix.EVENT, event.id)
     )
@@ -112,7 +112,7 @@ async def events_of_one_change(size: int) -> Sequence[Event]:
 
 
 def requests_of(found: dict[str, Any]) -> dict[str, list[str]]:
-    """The requests' ids by event; each leads back to its event."""
+    """Return the requests' ids by event; each leads back to its event."""
     events = found["change"]["events"]
     for event in events:
         assert {a["inboxRequest"]["event"]["id"] for a in event["attempts"]} == {event["id"]}

@@ -21,7 +21,7 @@ BEARER = (b"authorization", f"Bearer {SECRET}".encode())
 async def ask(
     api: Api, method: str, *headers: tuple[bytes, bytes], query_string: bytes = b"", body: bytes = b""
 ) -> tuple[int, dict[bytes, bytes], bytes]:
-    """Status, headers and body of the answer, for a client that goes when it has it."""
+    """Return status, headers and body of the answer, for a client that goes when it has it."""
     sent: list[Any] = []
     inbound = iter([{"type": "http.request", "body": body, "more_body": False}])
 

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.every_database
 
 @pytest.fixture(params=["in one look", "in many looks"], autouse=True)
 def looks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages may end early, where enough rows were looked at; the list goes on from there."""
+    """Let pages end early, where enough rows were looked at; the list goes on from there."""
     if request.param == "in many looks":
         monkeypatch.setattr(newest, "STRETCHES", (5, 20))
         monkeypatch.setattr(newest, "COUNTED", 10)
@@ -51,7 +51,7 @@ def moment(minutes: float) -> dt.datetime:
 
 
 async def fill(lot: random.Random) -> tuple[list[Event], list[Attempt]]:
-    """Events of three webhooks, one of them busy, with up to three attempts each."""
+    """Write events of three webhooks, one of them busy, with up to three attempts each."""
     webhooks = [await builders.webhook(model=model) for model in ("lead", "lead", "customer_order")]
     change = Change(model="lead", action="CREATED", object_id="1", item={}, created_at=START)
     events, attempts = [], []
@@ -78,7 +78,7 @@ async def fill(lot: random.Random) -> tuple[list[Event], list[Attempt]]:
 
 
 def some(values: Sequence[str]) -> Draw:
-    """No, one or several values."""
+    """Draw no, one or several values."""
     return lambda lot: lot.choices(values, k=lot.choice([0, 1, 1, 1, 2, 2, 3, 8]))
 
 
@@ -95,7 +95,7 @@ def drawn(lot: random.Random, conditions: Mapping[str, Draw], after: str, before
 
 
 def met(filter: Mapping[str, Any], row: Mapping[str, Any], after: str, before: str) -> bool:
-    """Whether a row, told by the names of the conditions, meets them all."""
+    """Return whether a row, told by the names of the conditions, meets them all."""
     for name, wanted in filter.items():
         if name == after:
             good = row["at"] > dt.datetime.fromisoformat(wanted)
@@ -109,7 +109,7 @@ def met(filter: Mapping[str, Any], row: Mapping[str, Any], after: str, before: s
 
 
 async def listed(api: Api, what: str, filter: Mapping[str, Any], first: int) -> list[str]:
-    """The ids on all pages of at most so many."""
+    """Return the ids on all pages of at most so many."""
     document = f"""
         query($first: Int!, $after: String, $filter: {what.capitalize()[:-1]}Filter) {{
           {what}(first: $first, after: $after, filter: $filter) {{
@@ -146,7 +146,7 @@ async def compare(
 async def test_events_by_any_conditions(api: Api) -> None:
     lot = random.Random(1)
     events, _ = await fill(lot)
-    told = [
+    told: list[dict[str, Any]] = [
         {
             "key": row.id, "id": encode(Prefix.EVENT, row.id), "at": row.created_at, "isTest": row.is_test,
             "webhookIds": encode(Prefix.WEBHOOK, row.webhook_id), "models": row.model, "actions": row.action,
@@ -168,7 +168,7 @@ async def test_events_by_any_conditions(api: Api) -> None:
 async def test_attempts_by_any_conditions(api: Api) -> None:
     lot = random.Random(2)
     _, attempts = await fill(lot)
-    told = [
+    told: list[dict[str, Any]] = [
         {
             "key": row.id, "id": encode(Prefix.ATTEMPT, row.id), "at": row.started_at,
             "webhookIds": encode(Prefix.WEBHOOK, row.webhook_id), "eventIds": encode(Prefix.EVENT, row.event_id),

@@ -50,4 +50,4 @@ async def test_a_revoked_token_executes_nothing(api: Api, text: str) -> None:
     else:
         answers = [answer async for answer in api.engine.subscribe(operation, {}, context)]
     assert [answer.executed for answer in answers] == [False]
-    assert [error.extensions["code"] for answer in answers for error in answer.errors] == ["UNAUTHENTICATED"]
+    assert [(error.extensions or {})["code"] for answer in answers for error in answer.errors] == ["UNAUTHENTICATED"]

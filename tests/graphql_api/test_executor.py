@@ -52,7 +52,7 @@ fragment Hook on Webhook { id actions headers { name } retryDelaysSeconds timeou
 
 
 async def run(kind: type[Executor[Any]], api: Api, document: str, **variables: Any) -> Any:
-    """The data and the errors of a document, by one executor or another."""
+    """Return the data and the errors of a document, by one executor or another."""
     executor = kind.build(schema._schema, parse(document), None, api.context(), variables)
     assert isinstance(executor, Executor)
     result = executor.execute_operation()
@@ -64,7 +64,7 @@ async def run(kind: type[Executor[Any]], api: Api, document: str, **variables: A
 
 
 async def both(api: Api, document: str, **variables: Any) -> Any:
-    """What both executors say."""
+    """Return the answer on which both executors agree."""
     quick = await run(QuickExecutor, api, document, **variables)
     assert quick == await run(Executor, api, document, **variables)
     return quick
@@ -77,7 +77,7 @@ async def test_it_answers_what_graphql_core_answers(api: Api) -> None:
     assert errors == []
     assert len(data["events"]["edges"]) == len(data["events"]["nodes"]) == 3
     assert list(data["events"]["edges"][0]["node"])[:4] == ["__typename", "key", "item", "changedFields"]
-    contract = {
+    contract: dict[str, dict[str, Any]] = {
         "Events": {"first": 10}, "Event": {"id": ids["Event"]}, "Attempts": {"first": 10}, "Webhooks": {"first": 10},
         "CustomerOrders": {"first": 10}, "Leads": {"first": 10}, "InboxRequests": {"id": ids["Inbox"], "first": 10},
         "CausalGraph": {"id": ids["Event"]}, "WebhookModels": {}, "SiteSettings": {}, "Viewer": {},

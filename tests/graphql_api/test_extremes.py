@@ -58,7 +58,7 @@ def scalars(*, tame: bool) -> dict[str, st.SearchStrategy[Any]]:
 
 
 def values_of(type_: Any, *, tame: bool) -> st.SearchStrategy[Any]:
-    """Values of a GraphQL type, extreme ones mostly; tame ones are of that type indeed."""
+    """Draw values of a GraphQL type, extreme ones mostly; tame ones are of that type indeed."""
     if isinstance(type_, GraphQLNonNull):
         return _of(type_.of_type, tame=tame)
     return st.none() | _of(type_, tame=tame)
@@ -75,7 +75,7 @@ def _of(type_: Any, *, tame: bool) -> st.SearchStrategy[Any]:
 
 
 def some_of(fields: dict[str, Any], *, tame: bool) -> st.SearchStrategy[dict[str, Any]]:
-    """Values for all fields that must be given, and for some of the others."""
+    """Draw values for all fields that must be given, and for some of the others."""
     found = {name: values_of(field.type, tame=tame) for name, field in fields.items()}
     required = {name for name, field in fields.items() if isinstance(field.type, GraphQLNonNull)}
     optional = {name: values for name, values in found.items() if name not in required}

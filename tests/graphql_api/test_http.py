@@ -6,7 +6,6 @@ import http.client
 import json
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -24,33 +23,26 @@ SEND_A_TOKEN = "Send a valid API token: the header `Authorization: Bearer <token
 UNAUTHENTICATED = {"errors": [{"message": SEND_A_TOKEN, "extensions": {"code": "UNAUTHENTICATED"}}]}
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    """The program, started once for all of these tests."""
-    with Program(tmp_path_factory.mktemp("program")) as started:
-        yield started
-
-
 @pytest.mark.parametrize("value", [None, "", "Bearer", "Bearer ", "Bearer nope", "Basic x", "Bearer " + "x" * 600, "é"])
-def test_without_a_valid_token_there_is_nothing_but_the_error(served: Program, value: str | None) -> None:
+def test_without_a_valid_token_there_is_nothing_but_the_error(program: Program, value: str | None) -> None:
     headers = {"Content-Type": "application/json"} | ({} if value is None else {"Authorization": value})
     for body in (json.dumps(VIEWER).encode(), b"no json", b""):
-        status, answered, text = served.request("POST", "/graphql", body, headers)
+        status, answered, text = program.request("POST", "/graphql", body, headers)
         assert (status, json.loads(text)) == (401, UNAUTHENTICATED)
         assert answered["WWW-Authenticate"] == "Bearer"
 
 
-def test_a_revoked_or_expired_token_is_none(served: Program) -> None:
-    revoked = served.query(NEW_TOKEN, {"input": {"name": "r", "role": "ADMIN"}})["createApiToken"]
+def test_a_revoked_or_expired_token_is_none(program: Program) -> None:
+    revoked = program.query(NEW_TOKEN, {"input": {"name": "r", "role": "ADMIN"}})["createApiToken"]
     soon = (dt.datetime.now(dt.UTC) + dt.timedelta(seconds=1.5)).isoformat()
-    expired = served.query(NEW_TOKEN, {"input": {"name": "e", "role": "ADMIN", "expiresAt": soon}})["createApiToken"]
+    expired = program.query(NEW_TOKEN, {"input": {"name": "e", "role": "ADMIN", "expiresAt": soon}})["createApiToken"]
     bearers = [{"Authorization": f"Bearer {made['secret']}"} for made in (revoked, expired)]
     for bearer in bearers:
-        assert served.post(VIEWER, bearer)[0] == 200
-    served.query("mutation ($id: ID!) { revokeApiToken(id: $id) { revokedId } }", {"id": revoked["token"]["id"]})
+        assert program.post(VIEWER, bearer)[0] == 200
+    program.query("mutation ($id: ID!) { revokeApiToken(id: $id) { revokedId } }", {"id": revoked["token"]["id"]})
     time.sleep(1.6)
     for bearer in bearers:
-        assert served.post(VIEWER, bearer) == (401, UNAUTHENTICATED)
+        assert program.post(VIEWER, bearer) == (401, UNAUTHENTICATED)
 
 
 @pytest.mark.parametrize(
@@ -78,8 +70,8 @@ def test_a_revoked_or_expired_token_is_none(served: Program) -> None:
         (b'{"query": "{ __typename }", "extensions": []}', "extensions must be a JSON object."),
     ],
 )  # fmt: skip
-def test_a_malformed_request_is_refused(served: Program, body: bytes, message: str) -> None:
-    status, answer = served.post(body)
+def test_a_malformed_request_is_refused(program: Program, body: bytes, message: str) -> None:
+    status, answer = program.post(body)
     assert status == 400, answer
     ((error),) = answer.pop("errors")
     assert answer == {}
@@ -98,26 +90,26 @@ def test_a_malformed_request_is_refused(served: Program, body: bytes, message: s
         ("{ " + "a:viewer{token{id}} " * 4_000 + "}", None),
     ],
 )
-def test_a_document_that_cannot_be_executed(served: Program, document: str, code: str | None) -> None:
+def test_a_document_that_cannot_be_executed(program: Program, document: str, code: str | None) -> None:
     for accept, expected in (("application/json", 200), ("application/graphql-response+json", 400)):
-        status, answer = served.post({"query": document}, {"Accept": accept})
+        status, answer = program.post({"query": document}, {"Accept": accept})
         assert (status, list(answer)) == (expected, ["errors"])
         found = {error["extensions"]["code"] for error in answer["errors"]}
         assert "INTERNAL" not in found
         assert code is None or found == {code}
 
 
-def test_an_operation_that_the_document_lacks(served: Program) -> None:
+def test_an_operation_that_the_document_lacks(program: Program) -> None:
     for accept, expected in (("application/json", 200), ("application/graphql-response+json", 400)):
-        status, answer = served.post({"query": "{ __typename }", "operationName": "x"}, {"Accept": accept})
+        status, answer = program.post({"query": "{ __typename }", "operationName": "x"}, {"Accept": accept})
         message = "operationName must name one of the document's operations."
         assert (status, answer) == (expected, {"errors": [{"message": message, "extensions": {"code": "BAD_REQUEST"}}]})
 
 
-def test_the_media_type_of_the_answer_follows_accept(served: Program) -> None:
+def test_the_media_type_of_the_answer_follows_accept(program: Program) -> None:
     for accept in ("application/json", "application/graphql-response+json"):
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {served.token}", "Accept": accept}
-        status, answered, text = served.request("POST", "/graphql", json.dumps(VIEWER).encode(), headers)
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {program.token}", "Accept": accept}
+        status, answered, text = program.request("POST", "/graphql", json.dumps(VIEWER).encode(), headers)
         assert (status, answered["Content-Type"]) == (200, f"{accept}; charset=utf-8")
         assert json.loads(text) == {"data": {"viewer": {"token": {"name": "RINGBACK_ADMIN_TOKEN"}}}}
 
@@ -126,36 +118,36 @@ def test_the_media_type_of_the_answer_follows_accept(served: Program) -> None:
     "text/plain", "", "application/x-www-form-urlencoded", "multipart/form-data", "application/graphql", "application",
     "application/json; charset=iso-8859-1", "application/json; charset=utf-16", "application/json, application/json",
 ])  # fmt: skip
-def test_only_json_in_utf_8_is_understood(served: Program, content_type: str) -> None:
-    status, answer = served.post(json.dumps(VIEWER).encode(), {"Content-Type": content_type})
+def test_only_json_in_utf_8_is_understood(program: Program, content_type: str) -> None:
+    status, answer = program.post(json.dumps(VIEWER).encode(), {"Content-Type": content_type})
     assert (status, answer) == (415, bad("Send the request as JSON in UTF-8, with Content-Type: application/json."))
 
 
 @pytest.mark.parametrize("content_type", [
     "application/json", "Application/JSON", "application/json;charset=UTF-8", 'application/json ; charset="utf-8"',
 ])  # fmt: skip
-def test_json_in_other_spellings(served: Program, content_type: str) -> None:
-    assert served.post({"query": "{ __typename }"}, {"Content-Type": content_type}) == (200, TYPENAME)
+def test_json_in_other_spellings(program: Program, content_type: str) -> None:
+    assert program.post({"query": "{ __typename }"}, {"Content-Type": content_type}) == (200, TYPENAME)
 
 
-def test_a_compressed_body_is_refused(served: Program) -> None:
-    headers = bearer(served) | {"Content-Type": "application/json", "Content-Encoding": "gzip"}
-    status, answered, text = served.request("POST", "/graphql", gzip.compress(json.dumps(VIEWER).encode()), headers)
+def test_a_compressed_body_is_refused(program: Program) -> None:
+    headers = bearer(program) | {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    status, answered, text = program.request("POST", "/graphql", gzip.compress(json.dumps(VIEWER).encode()), headers)
     assert (status, json.loads(text)) == (415, bad("Send the request as it is, without Content-Encoding."))
     assert answered["Accept-Encoding"] == "identity"
 
 
-def test_a_request_over_one_mebibyte_is_refused(served: Program) -> None:
+def test_a_request_over_one_mebibyte_is_refused(program: Program) -> None:
     exact = json.dumps(VIEWER).encode()
-    assert served.post(exact + b" " * (1_048_576 - len(exact)))[0] == 200
+    assert program.post(exact + b" " * (1_048_576 - len(exact)))[0] == 200
     expected = {"errors": [{"message": "The request is over 1,048,576 bytes.", "extensions": {"code": "TOO_LARGE"}}]}
-    assert served.post(exact + b" " * (1_048_577 - len(exact))) == (413, expected)
-    assert chunked(served, exact + b" " * 1_048_577) == (413, expected)
+    assert program.post(exact + b" " * (1_048_577 - len(exact))) == (413, expected)
+    assert chunked(program, exact + b" " * 1_048_577) == (413, expected)
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "QUERY", "PROPFIND", "BREW"])
-def test_other_methods(served: Program, method: str) -> None:
-    status, answered, text = served.request(method, "/graphql", b"{}", {"Content-Type": "application/json"})
+def test_other_methods(program: Program, method: str) -> None:
+    status, answered, text = program.request(method, "/graphql", b"{}", {"Content-Type": "application/json"})
     message = (
         "Send operations by POST; queries and subscriptions may come by GET. Each subscription has a connection of its "
         "own: the single connection mode of graphql-sse is not offered."
@@ -163,16 +155,16 @@ def test_other_methods(served: Program, method: str) -> None:
     assert (status, answered["Allow"], json.loads(text)) == (405, "GET, HEAD, OPTIONS, POST", bad(message))
 
 
-def test_a_query_by_get(served: Program) -> None:
+def test_a_query_by_get(program: Program) -> None:
     document = "query One { __typename } query Type($name: String!) { __type(name: $name) { name } }"
     asked = {"query": document, "operationName": "Type", "variables": '{"name": "Order🏃"}', "extensions": "{}"}
-    assert get(served, asked) == (200, {"data": {"__type": None}})
-    assert get(served, {"query": "{ __typename }", "operationName": "", "variables": "null"}) == (200, TYPENAME)
+    assert get(program, asked) == (200, {"data": {"__type": None}})
+    assert get(program, {"query": "{ __typename }", "operationName": "", "variables": "null"}) == (200, TYPENAME)
 
 
-def test_head_is_a_get_without_its_body(served: Program) -> None:
+def test_head_is_a_get_without_its_body(program: Program) -> None:
     address = "/graphql?" + urlencode({"query": "{ __typename }"})
-    status, answered, text = served.request("HEAD", address, headers=bearer(served))
+    status, answered, text = program.request("HEAD", address, headers=bearer(program))
     assert (status, answered["Content-Length"], text) == (200, str(len(b'{"data":{"__typename":"Query"}}')), b"")
 
 
@@ -190,14 +182,14 @@ def test_head_is_a_get_without_its_body(served: Program) -> None:
         ("query={__typename}&extensions=1", "extensions must be a JSON object."),
     ],
 )
-def test_a_malformed_get_is_refused(served: Program, query_string: str, message: str) -> None:
-    status, _, text = served.request("GET", f"/graphql?{query_string}", headers=bearer(served))
+def test_a_malformed_get_is_refused(program: Program, query_string: str, message: str) -> None:
+    status, _, text = program.request("GET", f"/graphql?{query_string}", headers=bearer(program))
     assert (status, json.loads(text)) == (400, bad(message))
 
 
 @pytest.mark.parametrize("value", ["", "{", "[" * 20_000, "{'a': 1}"])
-def test_variables_in_an_address_are_json(served: Program, value: str) -> None:
-    status, answer = get(served, {"query": "{ __typename }", "variables": value})
+def test_variables_in_an_address_are_json(program: Program, value: str) -> None:
+    status, answer = get(program, {"query": "{ __typename }", "variables": value})
     ((error),) = answer["errors"]
     assert (status, error["message"][:24]) == (400, "variables must be JSON: ")
 
@@ -216,13 +208,13 @@ def test_the_operator_sets_the_limit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("accept", ["*/*", "application/json", "text/event-stream"])
-def test_a_mutation_by_get_is_refused(served: Program, accept: str) -> None:
+def test_a_mutation_by_get_is_refused(program: Program, accept: str) -> None:
     address = "/graphql?" + urlencode({"query": 'mutation { createInbox(input: {name: "by GET"}) { inbox { id } } }'})
     for method in ("GET", "HEAD"):
-        status, answered, text = served.request(method, address, headers=bearer(served) | {"Accept": accept})
+        status, answered, text = program.request(method, address, headers=bearer(program) | {"Accept": accept})
         assert (status, answered["Allow"]) == (405, "POST")
         assert text == b"" if method == "HEAD" else json.loads(text) == bad("Mutations are sent by POST.")
-    inboxes = served.query("{ inboxes(first: 100) { nodes { name } } }")["inboxes"]["nodes"]
+    inboxes = program.query("{ inboxes(first: 100) { nodes { name } } }")["inboxes"]["nodes"]
     assert "by GET" not in [inbox["name"] for inbox in inboxes]
 
 
@@ -237,10 +229,10 @@ def test_a_mutation_by_get_is_refused(served: Program, accept: str) -> None:
         'multipart/mixed;deferSpec="20220824", */*',
     ],
 )
-def test_a_subscription_needs_a_stream(served: Program, accept: str | None) -> None:
-    headers = bearer(served) | {"Content-Type": "application/json"} | ({} if accept is None else {"Accept": accept})
+def test_a_subscription_needs_a_stream(program: Program, accept: str | None) -> None:
+    headers = bearer(program) | {"Content-Type": "application/json"} | ({} if accept is None else {"Accept": accept})
     body = b'{"query": "subscription { deliveryLog { at } }"}'
-    status, _, text = served.request("POST", "/graphql", body, headers)
+    status, _, text = program.request("POST", "/graphql", body, headers)
     message = (
         "A subscription needs a stream: a WebSocket (graphql-transport-ws) on this same address, or Accept: "
         'text/event-stream (graphql-sse), or Accept: multipart/mixed;subscriptionSpec="1.0".'
@@ -248,24 +240,24 @@ def test_a_subscription_needs_a_stream(served: Program, accept: str | None) -> N
     assert (status, json.loads(text)) == (406, bad(message))
 
 
-def test_a_subscription_by_head_is_refused(served: Program) -> None:
+def test_a_subscription_by_head_is_refused(program: Program) -> None:
     address = "/graphql?" + urlencode({"query": "subscription { deliveryLog { at } }"})
-    status, answered, _ = served.request("HEAD", address, headers=bearer(served) | {"Accept": "text/event-stream"})
+    status, answered, _ = program.request("HEAD", address, headers=bearer(program) | {"Accept": "text/event-stream"})
     assert (status, answered["Allow"]) == (405, "GET, POST")
 
 
 @pytest.mark.parametrize("accept", ["text/html", "image/*", "application/json;q=0", "nonsense", "a" * 5_000])
-def test_a_client_that_takes_nothing_that_there_is(served: Program, accept: str) -> None:
+def test_a_client_that_takes_nothing_that_there_is(program: Program, accept: str) -> None:
     message = (
         "Answers are sent as application/graphql-response+json, application/json or text/event-stream: "
         "name one in Accept."
     )
-    assert served.post(VIEWER, {"Accept": accept}) == (406, bad(message))
+    assert program.post(VIEWER, {"Accept": accept}) == (406, bad(message))
 
 
-def test_a_query_for_a_client_that_takes_subscriptions_only(served: Program) -> None:
+def test_a_query_for_a_client_that_takes_subscriptions_only(program: Program) -> None:
     message = "Queries and mutations are answered as JSON: add application/json to Accept."
-    assert served.post(VIEWER, {"Accept": "multipart/mixed;subscriptionSpec=1.0"}) == (406, bad(message))
+    assert program.post(VIEWER, {"Accept": "multipart/mixed;subscriptionSpec=1.0"}) == (406, bad(message))
 
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
@@ -274,34 +266,34 @@ BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 @pytest.mark.parametrize(
     ("query_string", "accept"), [("", None), ("", "*/*"), ("", BROWSER), ("?query={__typename}", BROWSER)]
 )
-def test_browsers_get_the_page(served: Program, query_string: str, accept: str | None) -> None:
+def test_browsers_get_the_page(program: Program, query_string: str, accept: str | None) -> None:
     headers = {} if accept is None else {"Accept": accept}
-    status, answered, text = served.request("GET", f"/graphql{query_string}", headers=headers)
+    status, answered, text = program.request("GET", f"/graphql{query_string}", headers=headers)
     assert (status, answered["Content-Type"], answered["Vary"]) == (200, "text/html; charset=utf-8", "Accept")
     assert b"<!doctype html>" in text.lower()
-    status, answered, text = served.request("HEAD", f"/graphql{query_string}", headers=headers)
+    status, answered, text = program.request("HEAD", f"/graphql{query_string}", headers=headers)
     assert (status, answered["Content-Type"], text) == (200, "text/html; charset=utf-8", b"")
 
 
 @pytest.mark.parametrize("accept", ["application/json", "application/json, text/plain, */*", "text/event-stream"])
-def test_a_get_without_a_document_by_a_program(served: Program, accept: str) -> None:
-    status, _, text = served.request("GET", "/graphql", headers=bearer(served) | {"Accept": accept})
+def test_a_get_without_a_document_by_a_program(program: Program, accept: str) -> None:
+    status, _, text = program.request("GET", "/graphql", headers=bearer(program) | {"Accept": accept})
     assert (status, json.loads(text)) == (400, bad("query must be a GraphQL document as a string."))
 
 
-def test_options_outside_of_a_browser(served: Program) -> None:
-    status, answered, text = served.request("OPTIONS", "/graphql")
+def test_options_outside_of_a_browser(program: Program) -> None:
+    status, answered, text = program.request("OPTIONS", "/graphql")
     assert (status, answered["Allow"], text) == (204, "GET, HEAD, OPTIONS, POST", b"")
 
 
-def test_one_of_several_operations_is_run_by_its_name(served: Program) -> None:
+def test_one_of_several_operations_is_run_by_its_name(program: Program) -> None:
     document = "query a { __typename } query b { viewer { token { name } } }"
-    status, answer = served.post({"query": document, "operationName": "b"})
+    status, answer = program.post({"query": document, "operationName": "b"})
     assert (status, list(answer["data"])) == (200, ["viewer"])
 
 
-def test_browsers_on_other_sites_may_ask(served: Program) -> None:
-    status, answered, _ = served.request("OPTIONS", "/graphql", headers={
+def test_browsers_on_other_sites_may_ask(program: Program) -> None:
+    status, answered, _ = program.request("OPTIONS", "/graphql", headers={
         "Origin": "https://admin.example", "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "authorization, content-type",
     })  # fmt: skip
@@ -313,45 +305,45 @@ def test_browsers_on_other_sites_may_ask(served: Program) -> None:
     assert answered["Access-Control-Allow-Credentials"] is None
 
 
-def test_an_unexpected_error_shows_an_id_that_the_log_has_too(served: Program) -> None:
-    made = served.query("mutation { createInbox(input: {}) { inbox { id } } }")["createInbox"]["inbox"]["id"]
-    with database(served) as connection:
+def test_an_unexpected_error_shows_an_id_that_the_log_has_too(program: Program) -> None:
+    made = program.query("mutation { createInbox(input: {}) { inbox { id } } }")["createInbox"]["inbox"]["id"]
+    with database(program) as connection:
         broken = ('[{"nope": 1}]', str(decode(Prefix.INBOX, made)))
         assert connection.execute("UPDATE ringback_inbox SET responses = ? WHERE id = ?", broken).rowcount == 1
-    answer = served.execute("query ($id: ID!) { inbox(id: $id) { id } viewer { token { name } } }", {"id": made})
+    answer = program.execute("query ($id: ID!) { inbox(id: $id) { id } viewer { token { name } } }", {"id": made})
     assert answer["data"] == {"inbox": None, "viewer": {"token": {"name": "RINGBACK_ADMIN_TOKEN"}}}
     ((error),) = answer["errors"]
     error_id = error["extensions"]["id"]
     assert error["extensions"] == {"code": "INTERNAL", "id": error_id}
     assert error["path"] == ["inbox"]
     assert error["message"] == f"Something went wrong on the server; its log has the details under the id {error_id}."
-    logged = [json.loads(line) for line in served.log().splitlines() if error_id in line]
+    logged = [json.loads(line) for line in program.log().splitlines() if error_id in line]
     assert [(line["event"], line["action"]) for line in logged] == [("internal error", "execute")]
     assert "nope" in logged[0]["exception"]
-    assert served.token not in served.log()
+    assert program.token not in program.log()
 
 
-def test_every_answer_may_be_read_by_other_sites_and_kept_by_nobody(served: Program) -> None:
+def test_every_answer_may_be_read_by_other_sites_and_kept_by_nobody(program: Program) -> None:
     for body in (b'{"query": "{ __typename }"}', b"{"):
-        headers = bearer(served) | {"Content-Type": "application/json", "Origin": "https://admin.example"}
-        _, answered, _ = served.request("POST", "/graphql", body, headers)
+        headers = bearer(program) | {"Content-Type": "application/json", "Origin": "https://admin.example"}
+        _, answered, _ = program.request("POST", "/graphql", body, headers)
         assert answered["Access-Control-Allow-Origin"] == "*"
         assert answered["Access-Control-Allow-Credentials"] is None
         assert (answered["Cache-Control"], answered["Vary"]) == ("no-store", "Accept")
 
 
-def test_a_client_that_goes_early_leaves_no_trace(served: Program) -> None:
-    where = urlsplit(served.url)
-    head = f"POST /graphql HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {served.token}\r\n"
+def test_a_client_that_goes_early_leaves_no_trace(program: Program) -> None:
+    where = urlsplit(program.url)
+    head = f"POST /graphql HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {program.token}\r\n"
     for beginning in (
         "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{",
         'Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{"q\r\n',
     ):
-        before = served.log()
+        before = program.log()
         with socket.create_connection((where.hostname or "", where.port or 0)) as connection:
             connection.sendall((head + beginning).encode())
-        assert served.post({"query": "{ __typename }"}) == (200, TYPENAME)
-        assert served.log() == before
+        assert program.post({"query": "{ __typename }"}) == (200, TYPENAME)
+        assert program.log() == before
 
 
 def bearer(program: Program) -> dict[str, str]:

@@ -16,14 +16,14 @@ from tests.support.patience import PATIENCE_SECONDS
 
 
 async def arrive(api: Api, inbox: str, body: str) -> None:
-    """A request reaches the inbox of this name."""
+    """Have a request reach the inbox of this name."""
     token = (await Inbox.get(name=inbox)).token
     received = Received("POST", f"/inbox/{token}?n={body}", (("x-shop", "a"),), body.encode(), "127.0.0.1")
     assert await api.services.inboxes.receive(token, received) is not None
 
 
 async def tailed(api: Api, name: str) -> tuple[str, Any]:
-    """The id of a new inbox of this name that has received one request, and a subscription to it that has begun."""
+    """Make an inbox that has received one request; return its id and a subscription to it."""
     made = (await api.do("CreateInbox", input={"name": name}))["inbox"]["id"]
     await arrive(api, name, "before")
     stream = await api.follow("InboxTail", id=made)
@@ -31,7 +31,7 @@ async def tailed(api: Api, name: str) -> tuple[str, Any]:
 
 
 async def begun(stream: Any) -> "asyncio.Task[list[Any]]":
-    """Wait for the first result in the background, once the subscription has looked what there is and listens."""
+    """Return a task that waits for the first result, once the subscription listens."""
     waiting = asyncio.create_task(take(stream, 1))
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not wakeups._listeners[Topic.RECEIVED]:

@@ -19,21 +19,21 @@ CHOSEN = {"body_bytes": 60_000, "tokens": 200, "depth": 15, "aliases": 2, "root_
 
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    """The program as it is by default."""
+    """Start the program as it is by default."""
     with Program(tmp_path_factory.mktemp("default"), "api") as program:
         yield program
 
 
 @pytest.fixture(scope="module")
 def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    """The program with settings of its own."""
+    """Start the program with settings of its own."""
     env = {f"RINGBACK_API_MAX_{name.upper()}": str(value) for name, value in CHOSEN.items()}
     with Program(tmp_path_factory.mktemp("strict"), "api", env) as program:
         yield program
 
 
 def over(program: Program, query: str, **variables: Any) -> tuple[str, int] | None:
-    """The limit that a request is over, and its value; None when it is answered with data."""
+    """Return the limit that a request is over, and its value; None when it is answered with data."""
     status, answer = program.post({"query": query, "variables": variables})
     assert status == 200
     if "errors" not in answer:
@@ -46,13 +46,13 @@ def over(program: Program, query: str, **variables: Any) -> tuple[str, int] | No
 
 
 def sized(length: int) -> bytes:
-    """A request of so many bytes."""
+    """Return a request of so many bytes."""
     body = b'{"query": "{ __typename }"}'
     return body + b" " * (length - len(body))
 
 
 def tokens(count: int) -> str:
-    """A document of so many tokens, which fires nothing."""
+    """Return a document of so many tokens, which fires nothing."""
     item = "1 " * (count - 23)
     return f'mutation {{ testFireWebhook(input: {{webhookId: "x", item: [{item}]}}) {{ errors {{ code }} }} }}'
 
@@ -92,7 +92,8 @@ def test_the_cost_ends_where_it_is_said_to(ours: Program, strict: Program) -> No
 
 def test_the_defaults_are_those_of_the_settings() -> None:
     assert Limits.of(Settings()) == Limits()
-    chosen = Settings(**{f"api_max_{name}": value for name, value in CHOSEN.items()})
+    given: dict[str, Any] = {f"api_max_{name}": value for name, value in CHOSEN.items()}
+    chosen = Settings(**given)
     assert Limits.of(chosen) == Limits(**CHOSEN)
     assert {f"api_max_{name}" for name in CHOSEN} == {name for name in Settings.model_fields if "api_max" in name}
 

@@ -18,7 +18,7 @@ from ringback.models.ids import Prefix, encode, new_key
 from ringback.models.log import LogEntry, LogFilter, LogKind, Position
 from tests.support import builders
 from tests.support.api import Api
-from tests.support.live_log import CURSORS, caught_up, entries_of, subscribed, take, write
+from tests.support.live_log import CURSORS, caught_up, entries_of, joined, subscribed, take, write
 from tests.support.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.every_database
@@ -27,12 +27,12 @@ ALL = LogFilter()
 
 
 async def place(number: int) -> Position:
-    """That of the n-th entry."""
+    """Return the position of the n-th entry."""
     return log.place((await LogEntry.all().order_by("id"))[number - 1], await log.epoch())
 
 
 async def committed() -> list[str]:
-    """All messages in commit order."""
+    """Return all messages in commit order."""
     return [entry.message for entry in await LogEntry.all().order_by("transaction", "id")]
 
 
@@ -176,7 +176,7 @@ async def test_an_entry_shows_its_event_as_it_is_now(api: Api) -> None:
 
 
 async def refusal(api: Api, after: str) -> dict[str, Any]:
-    """The only error of a subscription that is refused; nothing else comes."""
+    """Return the only error of a subscription that is refused; nothing else comes."""
     stream = await api.follow(CURSORS, after=after)
     results = [result async for result in stream]
     ((result),) = results
@@ -215,7 +215,7 @@ async def test_a_cursor_that_was_never_given_out_here(api: Api, foreign: bool) -
 
 @pytest_asyncio.fixture
 async def small(database: object) -> AsyncIterator[Tailer]:
-    """A running tailer whose subscribers may have ten entries waiting."""
+    """Run a tailer whose subscribers may have ten entries waiting."""
     tailer = Tailer(await log.epoch(), max_waiting=10)
     tailing = asyncio.create_task(tailer.run())
     yield tailer
@@ -223,7 +223,7 @@ async def small(database: object) -> AsyncIterator[Tailer]:
 
 
 async def behind(stream: Any) -> SubscriberBehind:
-    """The end of a subscriber that could not keep up, which comes at once."""
+    """Return the error that ends a subscriber which could not keep up; it comes at once."""
     with pytest.raises(SubscriberBehind) as ended:
         await take(stream, 1)
     return ended.value
@@ -232,8 +232,7 @@ async def behind(stream: Any) -> SubscriberBehind:
 async def test_who_cannot_keep_up_is_ended_and_loses_nothing(small: Tailer) -> None:
     following = small.follow(ALL, None)
     waiting = asyncio.create_task(take(following, 1))
-    while not small.subscribers:
-        await asyncio.sleep(0)
+    await joined(small, 1)
     await write("0")
     await waiting
     await write(*numbered(1, 101))
@@ -249,8 +248,7 @@ async def test_who_cannot_keep_up_is_ended_and_loses_nothing(small: Tailer) -> N
 async def test_who_was_slow_for_a_while_goes_on_from_the_table(small: Tailer) -> None:
     following = small.follow(ALL, None)
     waiting = asyncio.create_task(take(following, 1))
-    while not small.subscribers:
-        await asyncio.sleep(0)
+    await joined(small, 1)
     await write("0")
     await waiting
     await write(*numbered(1, 21))
@@ -264,8 +262,7 @@ async def test_who_was_slow_for_a_while_goes_on_from_the_table(small: Tailer) ->
 async def test_as_many_as_may_wait_do(small: Tailer) -> None:
     following = small.follow(ALL, None)
     waiting = asyncio.create_task(take(following, 1))
-    while not small.subscribers:
-        await asyncio.sleep(0)
+    await joined(small, 1)
     await write("0")
     await waiting
     await write(*numbered(1, 6))
@@ -302,8 +299,7 @@ async def test_who_reads_less_than_is_written_is_ended(small: Tailer) -> None:
 async def test_who_wants_little_is_not_behind_however_much_is_written(small: Tailer) -> None:
     following = small.follow(LogFilter(kinds=frozenset({LogKind.EVENT_FAILED})), None)
     waiting = asyncio.create_task(take(following, 1))
-    while not small.subscribers:
-        await asyncio.sleep(0)
+    await joined(small, 1)
     await write(*numbered(0, 500))
     await write("wanted", kind=LogKind.EVENT_FAILED)
     assert messages(await waiting) == ["wanted"]
@@ -347,8 +343,7 @@ async def test_a_slow_subscriber_is_told_so(api: Api, small: Tailer) -> None:
 async def test_one_slow_subscriber_does_not_hold_up_the_others(small: Tailer) -> None:
     slow, quick = small.follow(ALL, None), small.follow(ALL, None)
     both = [asyncio.create_task(take(stream, 1)) for stream in (slow, quick)]
-    while small.subscribers != 2:
-        await asyncio.sleep(0)
+    await joined(small, 2)
     await write("0")
     await asyncio.gather(*both)
     for start in range(1, 101, 5):

@@ -22,7 +22,10 @@ PER_BURST = ('FROM "ringback_webhook"', 'FROM "ringback_event"')
 
 
 async def told(api: Api, followers: int, entries: int) -> list[str]:
-    """The statements that tell so many followers, each with a filter or a cursor of its own, of so many entries."""
+    """Return the statements that tell so many followers of so many entries.
+
+    Each follower has a filter or a cursor of its own.
+    """
     webhook = await builders.webhook(name="Leads")
     events = [await builders.event(webhook) for _ in range(entries)]
     newest = (await log.newest(await log.epoch())).cursor()

@@ -16,7 +16,7 @@ APOLLO = f"{MULTIPART_ONLY}, application/graphql-response+json, application/json
 
 
 async def parts(response: aiohttp.ClientResponse) -> AsyncIterator[Any]:
-    """Decoded parts; ends with the closing boundary, and fails when the stream ends without it."""
+    """Decode part after part up to the closing boundary; fail when the stream ends without it."""
     buffer = b""
     async for chunk in response.content.iter_any():
         buffer += chunk

@@ -1,11 +1,13 @@
 """No statement of the dispatcher, the recorder, the tailer or the API scans a large table, on a filled database."""
 
+import asyncio
 import datetime as dt
 import itertools
-import json
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -18,171 +20,56 @@ from ringback.graphql_api.events import AttemptFilter, EventFilter
 from ringback.graphql_api.loaders import new_loaders
 from ringback.graphql_api.relay import page_of
 from ringback.jobs import recorder
-from ringback.models import beginning, claims, clock, limits, log, newest, outbox
+from ringback.models import beginning, claims, clock, db, limits, log, newest, outbox, settings
 from ringback.models.bulk import insert
-from ringback.models.event import Attempt, Change, Event
-from ringback.models.ids import Prefix, encode, new_key, new_key_at
-from ringback.models.log import LogEntry, LogFilter, LogKind, Position
+from ringback.models.event import Attempt, Event
+from ringback.models.ids import Prefix, encode, new_key
+from ringback.models.log import LogEntry, LogFilter, Position
+from ringback.models.settings import Settings
 from ringback.models.statements import on_postgres
 from ringback.models.webhook import Webhook
-from tests.support import builders
+from tests.support import builders, postgres
+from tests.support.filled_database import EVENTS, Filled, moment, open_and_fill
+from tests.support.query_plans import check
 
 pytestmark = pytest.mark.every_database
 
-EVENTS = 20_000
-#: Rows of large tables that one statement may look at.
-BOUND = 1_500
-LARGE = ("ringback_event", "ringback_attempt", "ringback_change", "ringback_log")
-START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-#: Only the oldest rows have what is rare: whoever reads from the newest on reads all.
-RARE = 50
+
+@pytest.fixture(scope="module")
+def filled_sqlite(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Filled:
+    folder = tmp_path_factory.mktemp("filled") / "data"
+    shutil.copytree(migrated, folder)
+    return Filled(str(folder), asyncio.run(open_and_fill(settings.load(data_dir=folder))))
 
 
-def moment(number: int) -> dt.datetime:
-    return START + dt.timedelta(minutes=number)
+@pytest.fixture(scope="module")
+def filled_postgres(migrated_postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
+    url = asyncio.run(postgres.create(migrated_postgres, migrated_postgres))
+    with postgres.other_statements():
+        chosen = settings.load(data_dir=tmp_path_factory.mktemp("filled"), database_url=url)
+        webhook_ids = asyncio.run(open_and_fill(chosen))
+    yield Filled(url, webhook_ids)
+    asyncio.run(postgres.drop(migrated_postgres, url))
+
+
+@pytest.fixture
+def filled(database_kind: str, request: pytest.FixtureRequest) -> Filled:
+    found: Filled = request.getfixturevalue(f"filled_{database_kind}")
+    return found
 
 
 @pytest_asyncio.fixture
-async def webhooks(database: object) -> AsyncIterator[list[Webhook]]:
-    """The first has half of all events."""
-    made = [await builders.webhook(model="lead" if number % 2 else "order") for number in range(20)]
-    changes = [Change(model="lead", action="CREATED", object_id="1", item={}, created_at=START) for _ in range(1_000)]
-    events, attempts, entries = [], [], []
-    for number in range(EVENTS):
-        at = moment(number)
-        webhook = made[0 if number % 2 else number // 2 % 19 + 1]
-        rare = number < RARE
-        waits = number % 100 == 0
-        due = dt.datetime(2099, 1, 1, tzinfo=dt.UTC) + dt.timedelta(seconds=number) if waits else None
-        status = (
-            "CANCELLED"
-            if rare and number % 2
-            else "FAILED"
-            if number % 40 == 2
-            else "RETRYING"
-            if waits
-            else "SUCCEEDED"
-        )
-        event = Event(
-            id=new_key_at(at), webhook_id=webhook.id, change_id=changes[0].id, model="rare" if rare else webhook.model,
-            action="DELETED" if rare else "CREATED", object_id=str(number % 500), is_test=rare, status=status,
-            attempt_count=1, max_attempts=3, next_attempt_at=due, due_at=due, created_at=at,
-            finished_at=None if waits else at,
-        )  # fmt: skip
-        events.append(event)
-        attempts.append(
-            Attempt(
-                id=new_key_at(at),
-                event_id=event.id,
-                webhook_id=webhook.id,
-                number=1,
-                started_at=at,
-                duration_ms=1,
-                outcome="TIMED_OUT" if rare else "DELIVERED",
-                status_code=503 if rare else 200,
-            )
-        )
-        entries.append(
-            log.entry(LogKind.EVENT_RECORDED, "", at=at, webhook_id=webhook.id, event_id=event.id, model="lead")
-        )
-    db = Event._meta.db
-    await insert(db, changes)
-    for start in range(0, EVENTS, 5_000):
-        for many in (events, attempts, entries):
-            await insert(db, many[start : start + 5_000])
-    await db.execute_script("VACUUM ANALYZE" if on_postgres(db) else "ANALYZE")
-    yield made
-
-
-@contextmanager
-def spied(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, list[Any]]]]:
-    """The statements that are executed within the block, with their values."""
-    seen: list[tuple[str, list[Any]]] = []
-    client = type(Event._meta.db)
-    with monkeypatch.context() as patch:
-        for owner in (client, type(client._new_transaction(Event._meta.db))):  # type: ignore[attr-defined]
-            for name in ("execute_query", "execute_query_dict"):
-                original = getattr(owner, name)
-
-                async def spy(self: Any, query: str, values: Any = None, original: Any = original) -> Any:
-                    seen.append((query, list(values or [])))
-                    return await original(self, query, values)
-
-                patch.setattr(owner, name, spy)
-        yield seen
-
-
-async def plan(query: str, values: list[Any]) -> list[str]:
-    """What the statement does to large tables that it should not do."""
-    db = Event._meta.db
-    if not on_postgres(db):
-        found = await db.execute_query_dict(f"EXPLAIN QUERY PLAN {query}", values)
-        details = [row["detail"] for row in found]
-        ordered = "ORDER BY" in query and "LIMIT" in query
-        return [
-            d for d in details
-            if (d.startswith("SCAN") and any(t in d for t in LARGE) and not ordered) or d == "TEMP B-TREE FOR ORDER BY"
-        ]  # fmt: skip
-    try:
-        async with in_transaction() as tx:
-            (row,) = await tx.execute_query_dict(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", values)
-            raise _RolledBack(row["QUERY PLAN"])
-    except _RolledBack as rolled_back:
-        return list(_faults(json.loads(rolled_back.args[0])[0]["Plan"]))
-
-
-class _RolledBack(Exception):
-    pass
-
-
-def _faults(node: dict[str, Any]) -> Iterator[str]:
-    table = node.get("Relation Name")
-    looked_at = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
-    if table in LARGE and node["Node Type"] != "ModifyTable":
-        if node["Node Type"] == "Seq Scan":
-            yield f"Seq Scan on {table}"
-        if looked_at > BOUND:
-            yield f"{node['Node Type']} looked at {looked_at} rows of {table}"
-    for child in node.get("Plans", ()):
-        yield from _faults(child)
-
-
-async def check(monkeypatch: pytest.MonkeyPatch, what: str, work: Callable[[], Awaitable[Any]]) -> Any:
-    with spied(monkeypatch) as statements:
-        answer = await work()
-    assert statements, what
-    for query, values in statements:
-        if "ringback_claim(" in query:
-            assert await plans_within(query, values) == [], (what, query)
-        elif any(table in query for table in LARGE) and query.lstrip().upper().startswith(("SELECT", "UPDATE", "WITH")):
-            assert await plan(query, values) == [], (what, query)
-    return answer
-
-
-async def plans_within(query: str, values: list[Any]) -> list[str]:
-    """The same for the statements of a function of Postgres, which tells of them as notices."""
-    found: list[dict[str, Any]] = []
-
-    def notice(_: object, message: Any) -> None:
-        _, explained, text = message.message.partition("plan:")
-        if explained:
-            found.append(json.loads(text))
-
-    async with Event._meta.db.acquire_connection() as connection:
-        connection.add_log_listener(notice)
-        transaction = connection.transaction()
-        await transaction.start()
-        await connection.execute(
-            "LOAD 'auto_explain'; SET LOCAL auto_explain.log_min_duration = 0; SET LOCAL auto_explain.log_analyze = on;"
-            "SET LOCAL auto_explain.log_nested_statements = on; SET LOCAL auto_explain.log_format = json;"
-            "SET LOCAL auto_explain.log_level = notice;"
-        )
-        await connection.fetch(query, *values)
-        await transaction.rollback()
-        connection.remove_log_listener(notice)
-    texts = " ".join(plan["Query Text"] for plan in found)
-    assert all(part in texts for part in ("FOR NO KEY UPDATE", "count(*)", "LATERAL")), "each step was seen"
-    return [fault for plan in found for fault in _faults(plan["Plan"])]
+async def webhooks(database_kind: str, chosen: Settings, filled: Filled) -> AsyncIterator[list[Webhook]]:
+    """The webhooks of a filled database of the test's own."""
+    async with AsyncExitStack() as stack:
+        if database_kind == "sqlite":
+            shutil.copytree(filled.template, chosen.data_dir)
+        else:
+            url = await stack.enter_async_context(postgres.copied_once(filled.template))
+            chosen = settings.load(data_dir=chosen.data_dir, database_url=url)
+        await stack.enter_async_context(db.opened(chosen))
+        found = {webhook.id: webhook for webhook in await Webhook.all()}
+        yield [found[webhook_id] for webhook_id in filled.webhook_ids]
 
 
 def _ids(webhooks: list[Webhook]) -> list[Any]:
@@ -283,7 +170,11 @@ def combined(conditions: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
 
 
 async def pages(filter: EventFilter | AttemptFilter) -> None:
-    await page_of([part.newest for part in filter.rows()], 20, None, lambda row: row)
+    def node(row: Any) -> Any:
+        return row
+
+    parts: list[Any] = [part.newest for part in filter.rows()]
+    await page_of(parts, 20, None, node)
 
 
 async def test_what_the_dispatcher_and_the_recorder_do(

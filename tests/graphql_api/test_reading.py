@@ -182,7 +182,7 @@ async def test_an_event_and_its_attempts(api: Api) -> None:
     assert (first, second) == ({**blocked, "id": first["id"]}, {**delivered, "id": second["id"]})
     assert shown == {
         "id": key, "webhook": {"id": encode(Prefix.WEBHOOK, webhook.id), "name": "CRM"},
-        "change": {"id": encode(Prefix.CHANGE, event.change_id)},  # type: ignore[attr-defined]
+        "change": {"id": encode(Prefix.CHANGE, event.change_id)},
         "model": {"id": "lead", "name": "lead"}, "action": "CREATED", "objectId": None,
         "item": {"id": "lead_1", "name": "Ада"}, "changedFields": [], "status": "SUCCEEDED", "attemptCount": 2,
         "maxAttempts": 3, "nextAttemptAt": None, "createdAt": shown["createdAt"],
@@ -237,7 +237,7 @@ async def test_filters_of_events_and_attempts(api: Api) -> None:
     await attempt(done, 1, OutcomeName.DELIVERED)
     await attempt(done, 2, OutcomeName.REJECTED)
     started = "2026-01-31T12:00:01.000005Z"
-    for given, outcomes in (
+    for wanted, outcomes in (
         (None, ["REJECTED", "DELIVERED", "BLOCKED"]),
         ({"webhookIds": whk[:1]}, ["BLOCKED"]),
         ({"eventIds": keys[1:]}, ["REJECTED", "DELIVERED"]),
@@ -246,8 +246,8 @@ async def test_filters_of_events_and_attempts(api: Api) -> None:
         ({"startedAfter": started}, ["REJECTED"]),
         ({"startedBefore": started}, []),
     ):
-        found = (await api.ask("Attempts", filter=given))["nodes"]
-        assert [a["outcome"] for a in found] == outcomes, given
+        found = (await api.ask("Attempts", filter=wanted))["nodes"]
+        assert [a["outcome"] for a in found] == outcomes, wanted
 
 
 async def test_the_catalog_speaks_russian_too(api: Api) -> None:

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 from graphql import GraphQLError
+from strawberry.scalars import JSON
 
-from ringback.graphql_api.scalars import JSON, MAX_DEPTH, SCALARS
+from ringback.graphql_api.scalars import MAX_DEPTH, SCALARS
 
 parse = SCALARS[JSON].parse_value
 TEXT = "Texts in JSON must not hold NUL or lone surrogate characters."
@@ -51,7 +52,9 @@ def test_names_are_texts_too() -> None:
 
 def test_depth_has_an_end() -> None:
     assert parse is not None
-    for value in (nested(MAX_DEPTH, 1), nested(MAX_DEPTH, []), {"a": [2**63 - 1, -(2**63), "я", None, 0.5]}, None, []):
+    mixed = {"a": [2**63 - 1, -(2**63), "я", None, 0.5]}
+    values: list[Any] = [nested(MAX_DEPTH, 1), nested(MAX_DEPTH, []), mixed, None, []]
+    for value in values:
         assert parse(value) is value
     with pytest.raises(GraphQLError) as refused:
         parse(nested(MAX_DEPTH + 1, 1))

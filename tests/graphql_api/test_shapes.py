@@ -12,11 +12,12 @@ from tests.support.hostile_documents import many, net
 
 
 def over(text: str, **limits: int) -> tuple[str, int] | None:
-    """The name and value of the limit that a document is over; None when it is within all."""
+    """Return the name and value of the limit that a document is over; None when it is within all."""
     try:
         check_shape(parse(text), Limits(**limits))
     except ApiError as error:
-        return error.extensions["limit"], error.extensions["allowed"]
+        told = error.extensions or {}
+        return told["limit"], told["allowed"]
     return None
 
 

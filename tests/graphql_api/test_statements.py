@@ -38,7 +38,7 @@ PAGES = [
 
 @pytest_asyncio.fixture
 async def filled(api: Api) -> Api:
-    """Fifty of everything."""
+    """Make fifty of everything."""
     inbox = await Inbox.create(token="t", responses=[], created_at=await clock.now())
     for number in range(PAGE):
         event = await builders.event(await builders.webhook(name=f"hook {number}"))

@@ -39,12 +39,12 @@ class Connection:
 
     @property
     def chunks(self) -> list[bytes]:
-        """What was sent after the head; the last one ends the response when it says so."""
+        """Return all bodies that were sent after the head, except the one that ends the response."""
         return [message["body"] for message in self.messages[1:] if message.get("more_body")]
 
     @property
     def ended(self) -> bool:
-        return self.messages[-1] == {"type": "http.response.body"}
+        return bool(self.messages[-1] == {"type": "http.response.body"})
 
 
 class Source:
@@ -70,7 +70,7 @@ class Source:
 
 
 async def allowed() -> None:
-    """The token is valid."""
+    """Accept the token."""
 
 
 async def run(

@@ -54,7 +54,7 @@ class Thing:
         source.executed.append(self.what)
         await source.may_end.wait()
         if source.failing:
-            raise ApiError("FAILING", "as it is told to")
+            raise ApiError("BAD_REQUEST", "as it is told to")
         return str(self.what)
 
 
@@ -71,13 +71,13 @@ class Query:
 
 @strawberry.type
 class Subscription:
-    @strawberry.subscription(graphql_type=Thing)
-    async def things(self, info: strawberry.Info[Any, None], after: int = 0) -> AsyncGenerator[Burst[Any], None]:
+    @strawberry.subscription
+    async def things(self, info: strawberry.Info[Any, None], after: int = 0) -> AsyncGenerator[Thing, None]:
         async with aclosing(info.context.services.listen()) as bursts:
             async for burst in bursts:
-                yield burst
+                yield burst  # the engine makes Things of what happened
 
-    @strawberry.subscription(graphql_type=Thing)
+    @strawberry.subscription
     async def alone(self, info: strawberry.Info[Any, None]) -> AsyncGenerator[Thing, None]:
         async with aclosing(info.context.services.listen()) as bursts:
             async for burst in bursts:
@@ -101,7 +101,7 @@ class Asking:
     async def follow(
         self, text: str, token: ApiToken = TOKEN, /, **variables: Any
     ) -> tuple[AsyncGenerator[Answer, None], "asyncio.Task[list[Answer]]"]:
-        """A subscription that has begun, and the task that waits for its first answer."""
+        """Begin a subscription; return it, and the task that waits for its first answer."""
         operation = await self.engine.operation(text)
         stream = self.engine.subscribe(operation, variables, Context(cast(Any, self.source), token))
         before = len(self.source.listeners)
@@ -112,7 +112,7 @@ class Asking:
         return stream, waiting
 
     async def refused(self, text: str, token: ApiToken = TOKEN) -> dict[str, Any]:
-        """The only answer to a subscription that does not begin."""
+        """Return the only answer to a subscription that does not begin."""
         operation = await self.engine.operation(text)
         stream = self.engine.subscribe(operation, {}, Context(cast(Any, self.source), token))
         (answer,) = [answer async for answer in stream]
@@ -189,8 +189,9 @@ async def test_a_failure_is_not_kept_and_ends_nobody(asking: Asking) -> None:
     (stream, first), (_, second) = await asking.follow(NAMES), await asking.follow(NAMES)
     asking.source.failing = True
     asking.source.happen("a")
-    for (answer,) in (await first, await second):
-        assert [error.extensions for error in answer.errors] == [{"code": "FAILING"}]
+    for answers in (await first, await second):
+        (answer,) = answers
+        assert [error.extensions for error in answer.errors] == [{"code": "BAD_REQUEST"}]
     asking.source.failing = False
     asking.source.happen("a")
     assert [named(answer) for answer in await take(stream, 1)] == ["a"]
@@ -200,7 +201,8 @@ async def test_a_failure_is_not_kept_and_ends_nobody(asking: Asking) -> None:
 async def test_what_cannot_be_shown_is_masked_and_ends_nobody(asking: Asking) -> None:
     stream, waiting = await asking.follow(NAMES)
     asking.source.happen("odd", "a")
-    odd, well = [*await waiting, *await take(stream, 1)]
+    answers: list[Answer] = [*await waiting, *await take(stream, 1)]
+    odd, well = answers
     assert [(error.extensions or {})["code"] for error in odd.errors] == ["INTERNAL"]
     assert b"secret" not in odd.json
     assert named(well) == "a"

@@ -22,10 +22,12 @@ from ringback.models.inbox import Inbox
 from ringback.models.log import Position
 from tests.contract import operations
 from tests.support.api import Api
-from tests.support.live_log import CURSORS, caught_up, subscribed, write
+from tests.support.live_log import CURSORS, caught_up, joined, subscribed, write
 from tests.support.websocket_client import (
     ADMIN,
+    ASKED,
     PROTOCOL,
+    VIEWER,
     Served,
     closed,
     init,
@@ -35,9 +37,6 @@ from tests.support.websocket_client import (
     serving,
     subscribe,
 )
-
-VIEWER = "{ viewer { token { name } } }"
-ASKED = {"viewer": {"token": {"name": "ws"}}}
 
 
 async def revoked() -> str:
@@ -89,7 +88,7 @@ async def test_queries_and_mutations_run_too(served: Served) -> None:
     async with served.open() as connection:
         assert connection.subprotocol == PROTOCOL
         await init(connection)
-        assert await run(connection, VIEWER) == [{"type": "next", "payload": {"data": ASKED}}, {"type": "complete"}]
+        assert await run(connection, VIEWER) == [{"type": "next", "payload": ASKED}, {"type": "complete"}]
         done, complete = await run(connection, operations()["UpdateSiteSettings"], input={"trackLeads": True})
         assert done["payload"]["data"]["updateSiteSettings"]["siteSettings"]["trackLeads"] is True
         assert complete == {"type": "complete"}
@@ -164,8 +163,8 @@ async def test_a_subscription_ends_with_its_client(served: Served, how: str) -> 
 
 
 async def test_a_client_that_does_not_read_falls_behind_and_resumes(served: Served) -> None:
-    """20 MB are written for a client that reads nothing: what does not fit into sockets and 50 places is not kept."""
-    total, slow = 5_000, Tailer(await log.epoch(), max_waiting=50)
+    """20 MB are written for a client that reads nothing: what does not fit into sockets and 200 places is not kept."""
+    total, slow = 5_000, Tailer(await log.epoch(), max_waiting=200)
     tailing = asyncio.create_task(slow.run())
     api = Api(replace(served.api.services, tailer=slow), served.api.token, served.api.engine)
     sock = socket.socket()
@@ -176,10 +175,11 @@ async def test_a_client_that_does_not_read_falls_behind_and_resumes(served: Serv
         async with replace(served, port=port).open(sock=sock, max_queue=1, compression=None) as connection:
             await init(connection)
             await subscribe(connection, CURSORS)
-            await subscribed(api, 1)
-            for start in range(0, total, 250):
-                await write(*(f"{n} {'x' * 4_000}" for n in range(start, start + 250)))
+            await joined(slow, 1)
+            for start in range(0, total, 40):  # there is room for several of these
+                await write(*(f"{n} {'x' * 4_000}" for n in range(start, start + 40)))
                 await caught_up(slow)
+            assert slow.subscribers == 1, "it is told so only when it reads"
             seen, answer = [], await received(connection)
             while answer["type"] == "next":
                 seen.append(answer["payload"]["data"]["deliveryLog"])
@@ -187,7 +187,7 @@ async def test_a_client_that_does_not_read_falls_behind_and_resumes(served: Serv
             assert answer["type"] == "error"
             (error,) = answer["payload"]
             assert error["extensions"] == {"code": "CURSOR_BEHIND", "cursor": seen[-1]["cursor"]}
-            assert 50 <= len(seen) < total
+            assert 200 <= len(seen) < total
             assert slow.subscribers == 0
             await subscribe(connection, CURSORS, "2", after=seen[-1]["cursor"])
             while len(seen) < total:

@@ -1,52 +1,32 @@
-"""The recorder: what is written when attempts end, in which order, and what is not."""
+"""The recorder: the rows that it writes when attempts end, and the order in which it writes them."""
 
 import asyncio
 import datetime as dt
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
-import pytest_asyncio
 from tortoise.exceptions import OperationalError
-from tortoise.transactions import in_transaction
 from yarl import URL
 
 from ringback.jobs import recorder as recording
-from ringback.jobs.outcomes import Abandoned, Answer, Blocked, Delivered, RenderFailed
-from ringback.jobs.recorder import Recorder, Result, abandoned, write
-from ringback.models import clock, interventions
+from ringback.jobs.outcomes import Blocked, RenderFailed
+from ringback.jobs.recorder import Recorder, Result, write
 from ringback.models.event import Attempt, Event
-from ringback.models.ids import Prefix, encode
 from ringback.models.log import LogEntry
 from ringback.models.statements import on_postgres
 from ringback.models.states import EventStatus
 from ringback.models.wakeups import Topic, wakeups
-from ringback.models.webhook import Webhook
 from tests.support import builders
-from tests.support.builders import result
+from tests.support.builders import OK, later, result
+from tests.support.eventually import eventually
 from tests.support.outgoing import outgoing
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.statements import counted
 
 pytestmark = [pytest.mark.every_database, pytest.mark.usefixtures("database")]
-
-OK = Delivered(Answer(200, (("Content-Type", "text/plain"), ("Set-Cookie", "a=b")), b"thanks \x00\xff", False))
-
-
-@pytest_asyncio.fixture
-async def recorder() -> AsyncIterator[Recorder]:
-    made = Recorder()
-    running = asyncio.create_task(made.run())
-    yield made
-    running.cancel()
-
-
-async def later(seconds: float = 0) -> dt.datetime:
-    return await clock.now() + dt.timedelta(seconds=seconds)
-
-
-# ---------------------------------------------------------------------------------------------------- what is written
 
 
 async def test_a_success_leaves_attempt_state_and_log_rows() -> None:
@@ -60,7 +40,8 @@ async def test_a_success_leaves_attempt_state_and_log_rows() -> None:
 
     (attempt,) = await builders.attempts(event)
     assert (attempt.number, attempt.outcome, attempt.status_code, attempt.duration_ms) == (1, "DELIVERED", 200, 31)
-    assert (attempt.started_at, attempt.webhook_id, attempt.error) == (started_at, event.webhook_id, None)
+    expected: tuple[dt.datetime, UUID, str | None] = (started_at, event.webhook_id, None)
+    assert (attempt.started_at, attempt.webhook_id, attempt.error) == expected
     assert attempt.request == {
         "method": "POST",
         "url": "https://hooks.example/?q=1",
@@ -135,7 +116,7 @@ async def test_a_bulk_of_results_is_written_in_one_transaction_with_a_few_statem
     now = await later()
     with counted() as statements:
         results = (result(e, lease, OK if i % 2 else builders.REFUSED, ended_at=now) for i, e in enumerate(events))
-        await write([r._replace(begun=e) for r, e in zip(results, events, strict=True)])
+        await write([r._replace(begun=builders.as_begun(e)) for r, e in zip(results, events, strict=True)])
     kinds = [s.strip().split(" ", 1)[0] for s in statements]
     # On SQLite a write is one step too, of a few statements with 64, 16 and 4 rows.
     on_sqlite = ["SELECT", "INSERT", "WITH", "INSERT"]
@@ -146,154 +127,14 @@ async def test_a_bulk_of_results_is_written_in_one_transaction_with_a_few_statem
     assert await LogEntry.all().count() == 120
 
 
-# ------------------------------------------------------------------------------------------------------- whose lease
-
-
-async def test_the_result_of_a_lost_lease_is_dropped_and_the_others_are_written() -> None:
-    webhook = await builders.webhook()
-    mine, taken = await builders.event(webhook), await builders.event(webhook)
-    lease = await builders.begun(mine, taken)
-    await Event.filter(id=taken.id).update(lease=None, lease_begun_at=None, due_at=await later(-1))
-    new_owner = await builders.begun(await builders.stored(taken))
-    now = await later()
-    await write([result(taken, lease, OK, ended_at=now), result(mine, lease, OK, ended_at=now)])
-    assert (await builders.stored(mine)).status is EventStatus.SUCCEEDED
-    assert await builders.attempts(taken) == []
-    assert await builders.log_of(taken) == []
-    stored = await builders.stored(taken)
-    assert (stored.status, stored.lease, stored.attempt_count) == (EventStatus.PENDING, new_owner, 0)
-
-
-async def test_what_became_of_an_event_while_its_attempt_was_under_way_counts() -> None:
-    event = await builders.event(await builders.webhook())
-    lease = await builders.begun(event)
-    begun = await builders.stored(event)
-    await Event.filter(id=event.id).update(status=EventStatus.CANCELLED, next_attempt_at=None)
-    await write([result(event, lease, builders.REFUSED, ended_at=await later())._replace(begun=begun)])
-    stored = await builders.stored(event)
-    assert (stored.status, stored.attempt_count, stored.next_attempt_at) == (EventStatus.CANCELLED, 1, None)
-
-
-async def test_of_two_results_for_one_lease_the_first_counts() -> None:
-    event = await builders.event(await builders.webhook())
-    lease = await builders.begun(event)
-    now = await later()
-    await write([abandoned(event.id, lease, now, now), result(event, lease, OK, ended_at=now)])
-    await write([result(event, lease, OK, ended_at=now)])
-    assert [a.outcome for a in await builders.attempts(event)] == ["ABANDONED"]
-    assert (await builders.stored(event)).status is EventStatus.RETRYING
-
-
-async def test_the_result_of_an_event_that_is_gone_is_dropped() -> None:
-    event = await builders.event(await builders.webhook())
-    lease = await builders.begun(event)
-    await Event.filter(id=event.id).delete()
-    await write([result(event, lease, OK, ended_at=await later())])
-    assert await Attempt.all().count() == 0
-
-
-async def test_an_abandoned_attempt_takes_a_number_and_leaves_the_schedule() -> None:
-    event = await builders.event(await builders.webhook())
-    lease = await builders.begun(event)
-    begun_at = (await builders.stored(event)).lease_begun_at
-    assert begun_at is not None
-    now = await later()
-    await write([abandoned(event.id, lease, begun_at, now)])
-    (attempt,) = await builders.attempts(event)
-    assert (attempt.number, attempt.outcome, attempt.duration_ms) == (1, "ABANDONED", None)
-    assert (attempt.started_at, attempt.error) == (begun_at, Abandoned().error)
-    stored = await builders.stored(event)
-    assert (stored.status, stored.attempt_count, stored.attempts_before_round) == (EventStatus.RETRYING, 1, 1)
-    assert (stored.abandoned_in_a_row, stored.max_attempts, stored.due_at) == (1, 4, now)
-
-
-# ------------------------------------------------------------------------------------------- what happened meanwhile
-
-
-@pytest.mark.parametrize("outcome", [OK, builders.REFUSED, Abandoned()])
-async def test_an_event_cancelled_in_flight_keeps_its_attempt_and_stays_cancelled(outcome: Any) -> None:
-    event = await builders.event(await builders.webhook())
-    lease = await builders.begun(event)
-    await interventions.cancel(encode(Prefix.EVENT, event.id))
-    cancelled_at = (await builders.stored(event)).finished_at
-    await write([result(event, lease, outcome, ended_at=await later())])
-    assert [(a.number, a.outcome) for a in await builders.attempts(event)] == [(1, outcome.name)]
-    stored = await builders.stored(event)
-    assert (stored.status, stored.finished_at) == (EventStatus.CANCELLED, cancelled_at)
-    assert (stored.due_at, stored.lease, stored.next_attempt_at) == (None, None, None)
-    assert await builders.log_of(event) == ["EVENT_CANCELLED", "ATTEMPT_FINISHED"]
-
-
-@pytest.mark.parametrize("fields", [{"is_active": False}, {"deleted_at": dt.datetime(2026, 1, 1, tzinfo=dt.UTC)}])
-async def test_no_attempt_follows_when_the_webhook_was_stopped_in_flight(fields: dict[str, Any]) -> None:
-    webhook = await builders.webhook()
-    refused, delivered = await builders.event(webhook), await builders.event(webhook)
-    lease = await builders.begun(refused, delivered)
-    await Webhook.filter(id=webhook.id).update(**fields)
-    now = await later()
-    await write([result(refused, lease, ended_at=now), result(delivered, lease, OK, ended_at=now)])
-    stored = await builders.stored(refused)
-    assert (stored.status, stored.attempt_count, stored.due_at) == (EventStatus.CANCELLED, 1, None)
-    assert (await builders.stored(delivered)).status is EventStatus.SUCCEEDED
-    assert await builders.log_of(refused) == ["ATTEMPT_FINISHED", "EVENT_CANCELLED"]
-
-
-@pytest.mark.on_postgres
-async def test_no_attempt_follows_when_the_webhook_is_stopped_while_the_result_waits_for_its_event() -> None:
-    webhook = await builders.webhook()
-    event = await builders.event(webhook)
-    lease = await builders.begun(event)
-    refused = result(event, lease, ended_at=await later())._replace(begun=await builders.stored(event))
-    stopping, go_on = asyncio.Event(), asyncio.Event()
-
-    async def stop() -> None:
-        async with in_transaction() as db:
-            await Webhook.filter(id=webhook.id).using_db(db).update(is_active=False)
-            await interventions.cancel_waiting(db, webhook, "Stopped", await clock.now(db), tests=False)
-            stopping.set()
-            await go_on.wait()
-
-    stopped = asyncio.create_task(stop())
-    await stopping.wait()
-    written = asyncio.create_task(write([refused]))
-    await asyncio.sleep(0.2)
-    assert not written.done()
-    go_on.set()
-    await asyncio.gather(stopped, written)
-    stored = await builders.stored(event)
-    assert (stored.status, stored.attempt_count, stored.next_attempt_at) == (EventStatus.CANCELLED, 1, None)
-    assert await builders.log_of(event) == ["EVENT_CANCELLED", "ATTEMPT_FINISHED"]
-
-
-async def test_a_test_event_goes_on_when_its_webhook_is_inactive() -> None:
-    webhook = await builders.webhook(is_active=False)
-    event = await builders.event(webhook, is_test=True)
-    await write([result(event, await builders.begun(event), ended_at=await later())])
-    assert (await builders.stored(event)).status is EventStatus.RETRYING
-
-
-async def test_the_schedule_is_the_webhooks_as_it_is_now() -> None:
-    webhook = await builders.webhook()
-    event = await builders.event(webhook)
-    lease = await builders.begun(event)
-    await Webhook.filter(id=webhook.id).update(retry_delays=[1, 2])
-    ended_at = await later()
-    await write([result(event, lease, ended_at=ended_at)])
-    stored = await builders.stored(event)
-    assert (stored.max_attempts, stored.next_attempt_at) == (2, ended_at + dt.timedelta(seconds=2))
-
-
-# ------------------------------------------------------------------------------------------------------ the recorder
-
-
 async def test_recording_returns_after_the_commit_and_wakes_dispatcher_and_tailers(recorder: Recorder) -> None:
     event = await builders.event(await builders.webhook())
     due, logged = wakeups.listen(Topic.DUE), wakeups.listen(Topic.LOGGED)
     await recorder.record(result(event, await builders.begun(event), OK, ended_at=await later()))
     assert (await builders.stored(event)).status is EventStatus.SUCCEEDED
-    assert await due.wait(1)
-    assert await logged.wait(1)
-    await asyncio.wait_for(recorder.drain(), 1)
+    assert await due.wait(PATIENCE_SECONDS)
+    assert await logged.wait(PATIENCE_SECONDS)
+    await asyncio.wait_for(recorder.drain(), PATIENCE_SECONDS)
 
 
 async def test_a_database_that_is_away_is_waited_for(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,7 +151,7 @@ async def test_a_database_that_is_away_is_waited_for(recorder: Recorder, monkeyp
 
     monkeypatch.setattr(recording, "write", away_twice)
     monkeypatch.setattr(recording, "FIRST_PAUSE_SECONDS", 0.01)
-    await asyncio.wait_for(recorder.record(result(event, lease, OK, ended_at=await later())), 5)
+    await asyncio.wait_for(recorder.record(result(event, lease, OK, ended_at=await later())), PATIENCE_SECONDS)
     assert tries == 3
     assert (await builders.stored(event)).status is EventStatus.SUCCEEDED
 
@@ -326,7 +167,7 @@ async def test_a_result_that_cannot_be_written_holds_up_no_other(recorder: Recor
             recorder.record(result(bad, lease, unwritable, ended_at=now)),
             recorder.record(result(good, lease, OK, ended_at=now)),
         ),
-        5,
+        PATIENCE_SECONDS,
     )
     assert (await builders.stored(good)).status is EventStatus.SUCCEEDED
     stored = await builders.stored(bad)
@@ -348,11 +189,12 @@ async def test_two_transactions_overlap_and_both_are_drained(
     event = await builders.event(await builders.webhook())
     for number in range(3):
         recorder.put(result(event, uuid4(), OK, ended_at=await later()), partial(written.append, number))
-        await asyncio.sleep(5 * recording.GATHER_SECONDS)
+        await eventually(lambda: len(under_way) == min(number + 1, recording.WRITERS))  # noqa: B023
+    await asyncio.sleep(5 * recording.GATHER_SECONDS)
     assert (under_way, written) == ([1, 1], [])
     drained = asyncio.create_task(recorder.drain())
     await asyncio.sleep(0.02)
     assert not drained.done()
     go_on.set()
-    await asyncio.wait_for(drained, 5)
+    await asyncio.wait_for(drained, PATIENCE_SECONDS)
     assert sorted(written) == [0, 1, 2]

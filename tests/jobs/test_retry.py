@@ -1,36 +1,12 @@
 """The retry policy is pure, so each rule is a row: where an event stands, what happened, where it stands then."""
 
-import datetime as dt
-
 import pytest
 
-from ringback.jobs.outcomes import Abandoned, Answer, Delivered, Outcome, Rejected, Unreachable
-from ringback.jobs.retry import MAX_RETRY_AFTER_SECONDS, Progress, after_attempt, retry_after_seconds
+from ringback.jobs.outcomes import Outcome
+from ringback.jobs.retry import Progress
 from ringback.models.states import EventStatus
 from ringback.models.webhook import DEFAULT_RETRY_DELAYS_SECONDS, default_retry_delays
-
-NOW = dt.datetime(2026, 3, 1, 12, 0, 0, tzinfo=dt.UTC)
-FRESH = Progress(EventStatus.PENDING, 0, 0, 0, 3)
-SCHEDULE = (5, 240, 480)
-OK = Delivered(Answer(200))
-REFUSED = Rejected(Answer(500), "500")
-DIED = Abandoned()
-
-
-def asking(value: str, status: int = 503) -> Rejected:
-    return Rejected(Answer(status, (("Content-Type", "text/plain"), ("retry-after", value))), "503")
-
-
-def later(seconds: float) -> dt.datetime:
-    return NOW + dt.timedelta(seconds=seconds)
-
-
-def after(
-    progress: Progress, *outcomes: Outcome, delays: tuple[int, ...] = SCHEDULE, stopped: bool = False
-) -> Progress:
-    for outcome in outcomes:
-        progress = after_attempt(progress, outcome, NOW, delays, stopped=stopped)
-    return progress
+from tests.support.progress import DIED, FRESH, NOW, OK, REFUSED, SCHEDULE, after, later
 
 
 def test_the_default_schedule_is_5_240_480_in_three_attempts() -> None:
@@ -47,58 +23,6 @@ def test_the_default_schedule_is_5_240_480_in_three_attempts() -> None:
 def test_the_first_attempt_can_be_the_last() -> None:
     assert after(FRESH, OK) == Progress(EventStatus.SUCCEEDED, 1, 0, 0, 3, None, NOW)
     assert after(FRESH, REFUSED, delays=(0,)) == Progress(EventStatus.FAILED, 1, 0, 0, 1, None, NOW)
-
-
-# ---------------------------------------------------------------------------------------------------------- Retry-After
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        ("600", 600.0),
-        (" 600 ", 600.0),
-        ("0", 0.0),
-        ("Sun, 01 Mar 2026 12:10:00 GMT", 600.0),
-        ("Sun, 01 Mar 2026 14:10:00 +0200", 600.0),
-        ("Sunday, 01-Mar-26 12:10:00 GMT", 600.0),
-        ("Sun Mar  1 12:10:00 2026", 600.0),
-        ("Sun, 01 Mar 2026 11:59:59 GMT", 0.0),
-        ("604801", float(MAX_RETRY_AFTER_SECONDS)),
-        ("9" * 4000, float(MAX_RETRY_AFTER_SECONDS)),
-        ("Mon, 01 Mar 2027 12:00:00 GMT", float(MAX_RETRY_AFTER_SECONDS)),
-        ("", 0.0),
-        ("soon", 0.0),
-        ("-5", 0.0),
-        ("1.5", 0.0),
-        ("1e3", 0.0),
-        ("٦٠٠", 0.0),
-        ("²", 0.0),
-        ("Sun, 01 Mar 99999999999999999999 12:10:00 GMT", 0.0),
-        ("Sun, 32 Mar 2026 12:10:00 GMT", 0.0),
-        ("Sun, 01 Mar 2026 12:10:00 +99999999999", 0.0),
-        ("Sat, 01 Jan 0001 00:00:00 +2359", 0.0),
-        ("Fri, 31 Dec 9999 23:59:59 -2359", float(MAX_RETRY_AFTER_SECONDS)),
-    ],
-)
-def test_retry_after_is_seconds_or_a_date_and_anything_else_is_ignored(value: str, seconds: float) -> None:
-    assert retry_after_seconds(asking(value), NOW) == seconds
-
-
-def test_retry_after_needs_an_answer() -> None:
-    assert retry_after_seconds(Unreachable("nobody"), NOW) == 0.0
-    assert retry_after_seconds(REFUSED, NOW) == 0.0
-
-
-@pytest.mark.parametrize(("asked", "waited"), [("241", 241), ("239", 240), ("0", 240), ("soon", 240)])
-def test_retry_after_can_only_lengthen_a_wait(asked: str, waited: int) -> None:
-    assert after(FRESH, asking(asked)).next_attempt_at == later(waited)
-
-
-def test_retry_after_adds_no_attempt_to_the_schedule() -> None:
-    assert after(FRESH, REFUSED, REFUSED, asking("10")).status is EventStatus.FAILED
-
-
-# ----------------------------------------------------------------------------------------------------------- abandoned
 
 
 def test_an_abandoned_attempt_does_not_use_up_the_schedule_and_its_number_stays_taken() -> None:
@@ -130,9 +54,6 @@ def test_a_real_attempt_between_ends_the_row() -> None:
     assert after(again, DIED).status is EventStatus.FAILED
 
 
-# ------------------------------------------------------------------------------------------------- stopped, cancelled
-
-
 CANCELLED = Progress(EventStatus.CANCELLED, 0, 0, 0, 3, None, later(-1))
 
 
@@ -147,9 +68,6 @@ def test_without_a_webhook_that_fires_no_attempt_follows() -> None:
     assert after(FRESH, REFUSED, stopped=True) == Progress(EventStatus.CANCELLED, 1, 0, 0, 3, None, NOW)
     assert after(FRESH, DIED, stopped=True) == Progress(EventStatus.CANCELLED, 1, 1, 1, 4, None, NOW)
     assert after(FRESH, OK, stopped=True).status is EventStatus.SUCCEEDED
-
-
-# -------------------------------------------------------------------------------- the schedule changes, rounds follow
 
 
 def test_a_schedule_shortened_while_an_event_waits_ends_it_after_the_attempt() -> None:

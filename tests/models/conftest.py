@@ -26,6 +26,7 @@ def shop_postgres(postgres_server: str, tmp_path_factory: pytest.TempPathFactory
     """The URL of a migrated database, closed."""
     url = postgres.migrated(postgres_server, tmp_path_factory.mktemp("shop"), models=MODELS)
     yield url
+    asyncio.run(postgres.drop_copies(url))
     asyncio.run(postgres.drop(postgres_server, url))
 
 

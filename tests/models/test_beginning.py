@@ -15,8 +15,8 @@ pytestmark = [pytest.mark.every_database, pytest.mark.usefixtures("database")]
 
 async def test_what_is_begun_comes_with_its_snapshot_and_the_state_of_its_webhook() -> None:
     webhook = await builders.webhook()
-    late, early = await builders.event(webhook, due_in=0.2), await builders.event(webhook)
-    test = await builders.event(await builders.webhook(), due_in=0.1, is_test=True, test_item={"id": 1})
+    late, early = await builders.event(webhook, due_in=2_000), await builders.event(webhook)
+    test = await builders.event(await builders.webhook(), due_in=1_000, is_test=True, test_item={"id": 1})
     await Event.filter(id=test.id).update(change_id=None)
     await Change.filter(id=late.change_id).update(item={"name": "Ева"}, changed_fields=["name"])
     lease = await builders.claimed(late, early, test)
@@ -37,10 +37,10 @@ async def test_what_is_begun_comes_with_its_snapshot_and_the_state_of_its_webhoo
 
 async def test_only_what_is_due_is_begun_and_the_rest_waits() -> None:
     webhook = await builders.webhook()
-    due, later, last = [await builders.event(webhook, due_in=seconds) for seconds in (0, 0.3, 0.4)]
+    due, later, last = [await builders.event(webhook, due_in=seconds) for seconds in (0, 3_000, 4_000)]
     lease = await builders.claimed(due, later, last)
     ids = [last.id, later.id, due.id]
-    soon = await clock.now() + dt.timedelta(seconds=0.1)
+    soon = await clock.now() + dt.timedelta(seconds=1_000)
     assert [d.event.id for d in await beginning.begin(lease, ids, soon)] == [due.id]
     waiting = await beginning.waiting(lease, ids)
     assert waiting == [(later.next_attempt_at, later.id), (last.next_attempt_at, last.id)]

@@ -17,6 +17,7 @@ from ringback.models import postgres_connection, sqlite_connection
 from ringback.models.sqlite import SqliteClient
 from ringback.models.transactions import RecordingClient, RecordingTransaction, unit_of
 from tests.support import postgres
+from tests.support.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.every_database
 
@@ -65,7 +66,7 @@ async def put(db: Any, key: int, value: int = 0) -> None:
 
 async def free(client: RecordingClient) -> None:
     """No gate is held, no connection of the pool is lost, no transaction is open, and the next ones work at once."""
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         if isinstance(client, SqliteClient):
             assert not client._lock.locked()
             assert client._connection is not None
@@ -157,7 +158,7 @@ async def test_cancelled_within_a_step(client: RecordingClient, step: str, monke
     original = owner._step
 
     async def slow(self: RecordingTransaction, statement: str) -> None:
-        await original(self, statement)  # type: ignore[arg-type]
+        await original(self, statement)
         if statement.startswith(step) and (step != "ROLLBACK" or statement == step):
             reached.set()
             await go.wait()
@@ -178,7 +179,7 @@ async def test_cancelled_within_a_step(client: RecordingClient, step: str, monke
                 raise ZeroDivisionError
 
     task = asyncio.create_task(write())
-    await asyncio.wait_for(reached.wait(), 5)
+    await asyncio.wait_for(reached.wait(), PATIENCE_SECONDS)
     task.cancel()
     await asyncio.sleep(0.01)
     task.cancel()  # an impatient one

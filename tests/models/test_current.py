@@ -1,6 +1,7 @@
 """Webhooks that are read again only when they have changed."""
 
 import datetime as dt
+from uuid import UUID
 
 import pytest
 
@@ -31,7 +32,7 @@ async def test_a_webhook_is_read_again_when_it_has_changed() -> None:
 async def test_those_last_used_are_kept() -> None:
     one, two, three = [await builders.webhook() for _ in range(3)]
     current = CurrentWebhooks(most=2)
-    kept = {}
+    kept: dict[UUID, Webhook] = {}
     for webhook in (one, two, one, three):
         kept |= await current.of({webhook.id: webhook.updated_at})
     assert (await current.of({one.id: one.updated_at}))[one.id] is kept[one.id]

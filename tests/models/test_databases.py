@@ -14,6 +14,7 @@ from ringback.models import ConfigurationError, Settings, databases, db, load_se
 from ringback.models.log import Installation
 from ringback.models.site import SiteSettings
 from tests.support import postgres
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.servers import free_port
 
 NAMES = [f"ringback.{name}" for name in db.known_migrations()]
@@ -95,11 +96,11 @@ async def test_a_server_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(databases, "AGAIN_SECONDS", 0.1)
     port = free_port()
     url = f"postgres://me:hidden@127.0.0.1:{port}/rb"
-    settings = load_settings(database_url=url, data_dir=tmp_path, start_timeout_seconds=0.35)
+    settings = load_settings(database_url=url, data_dir=tmp_path, start_timeout_seconds=1.5)
     began = time.monotonic()
     with capture_logs() as lines, pytest.raises(ConfigurationError) as caught:
         await migrate(settings)
-    assert time.monotonic() - began >= 0.35
+    assert time.monotonic() - began >= 1.5
     assert [(line["event"], line["database"]) for line in lines] == [
         ("the database does not answer", f"postgres://127.0.0.1:{port}/rb")
     ] * len(lines)
@@ -113,7 +114,7 @@ async def test_a_server_that_comes_while_it_is_waited_for(tmp_path: Path, monkey
     monkeypatch.setattr(databases, "AGAIN_SECONDS", 0.1)
     with postgres.own() as server:
         server.stop()
-        settings = load_settings(database_url=server.url, data_dir=tmp_path, start_timeout_seconds=30)
+        settings = load_settings(database_url=server.url, data_dir=tmp_path, start_timeout_seconds=PATIENCE_SECONDS)
         migrating = asyncio.create_task(migrate(settings))
         await asyncio.sleep(0.3)
         assert not migrating.done()
@@ -123,10 +124,13 @@ async def test_a_server_that_comes_while_it_is_waited_for(tmp_path: Path, monkey
 
 async def test_what_waiting_does_not_mend_is_said_at_once(empty: Settings) -> None:
     nowhere = empty.model_copy(
-        update={"database_url": postgres.named(empty.database_url, "rb_nowhere"), "start_timeout_seconds": 60}
+        update={
+            "database_url": postgres.named(empty.database_url, "rb_nowhere"),
+            "start_timeout_seconds": 10 * PATIENCE_SECONDS,
+        }
     )
     with capture_logs() as lines, pytest.raises(ConfigurationError, match='database "rb_nowhere" does not exist'):
-        await asyncio.wait_for(migrate(nowhere), 10)
+        await asyncio.wait_for(migrate(nowhere), PATIENCE_SECONDS)
     assert lines == []
 
 

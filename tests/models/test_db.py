@@ -75,8 +75,9 @@ print(*asyncio.run(migrate(load_settings(data_dir=sys.argv[1], models=("tests.su
 
 async def test_by_three_processes_at_once(tmp_path: Path) -> None:
     command = (sys.executable, "-c", MIGRATE, str(tmp_path))
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    workers = [await asyncio.create_subprocess_exec(*command, **pipes) for _ in range(3)]
+    workers = [
+        await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(3)
+    ]
     answers = []
     for worker in workers:
         printed, errors = await worker.communicate()

@@ -7,6 +7,7 @@ import pytest
 from tortoise.exceptions import DBConnectionError
 
 from ringback.models.gathering import AT_ONCE, Gathering
+from tests.support.patience import PATIENCE_SECONDS
 
 
 class Work:
@@ -26,8 +27,10 @@ class Work:
 
 
 async def begun(gathering: Gathering[int, int], numbers: Sequence[int]) -> list[asyncio.Task[int]]:
+    """Start the requests; returns their tasks when each has come as far as it can without another one."""
     tasks = [asyncio.create_task(gathering.do(number)) for number in numbers]
-    await asyncio.sleep(0.01)
+    for _ in range(20):
+        await asyncio.sleep(0)
     return tasks
 
 
@@ -82,4 +85,4 @@ async def test_when_the_loop_ends_nobody_is_left_waiting() -> None:
     (task,) = gathering._running
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(waiting[0], 5)
+        await asyncio.wait_for(waiting[0], PATIENCE_SECONDS)

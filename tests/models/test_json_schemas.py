@@ -1,6 +1,5 @@
 """JSON Schemas of declared models: which are refused and where, what fields they have, and what items get told."""
 
-import time
 from typing import Any
 
 import orjson
@@ -9,6 +8,7 @@ import pytest
 from ringback.models.json_schemas import MAX_FINDINGS, JsonSchema, Patience, SchemaFault, check_schema, load, written
 from ringback.models.json_schemas.compiled import MAX_LOOKS
 from ringback.models.json_schemas.fields import MAX_FIELDS
+from tests.support.cpu import ordinary_seconds
 
 TEXT = {"type": "string"}
 
@@ -95,9 +95,8 @@ PATTERN = "no pattern that can be used: neither look-around nor back-references,
     ],
 )  # fmt: skip
 def test_a_schema_that_is_refused(of: Any, expected: list[tuple[str, str]]) -> None:
-    begun = time.thread_time()
     assert faults(of) == expected
-    assert time.thread_time() - begun < 5
+    assert ordinary_seconds(lambda: faults(of)) < 5
 
 
 def test_a_schema_of_nothing_but_mistakes_is_refused_quickly() -> None:
@@ -106,15 +105,13 @@ def test_a_schema_of_nothing_but_mistakes_is_refused_quickly() -> None:
 
 
 def test_an_entangled_schema_is_refused() -> None:
-    parts = [{"properties": {f"p{part}.{n}": {} for n in range(19)}} for part in range(90)]
+    parts: list[dict[str, Any]] = [{"properties": {f"p{part}.{n}": {} for n in range(19)}} for part in range(90)]
     assert faults(schema(allOf=parts)) == [("", "is too entangled: too many subschemas refer to one another")]
 
 
 def test_many_models_that_refer_to_one_another_are_accepted_quickly() -> None:
     every = {f"d{n}": {"properties": {f"p{m}": {"$ref": f"#/$defs/d{m}"} for m in range(40)}} for n in range(40)}
-    begun = time.thread_time()
-    check_schema(schema(**{"$ref": "#/$defs/d0", "$defs": every}))
-    assert time.thread_time() - begun < 5
+    assert ordinary_seconds(lambda: check_schema(schema(**{"$ref": "#/$defs/d0", "$defs": every}))) < 5
 
 
 @pytest.mark.parametrize(
@@ -199,7 +196,7 @@ def test_fields_without_end_end() -> None:
 
 def test_names() -> None:
     of = check_schema(schema(properties={"a": TEXT, "b": False}, allOf=[{"properties": {"c": TEXT}}]))
-    assert (of.names, of.is_open) == ({"a", "c"}, False)
+    assert (set(of.names), of.is_open) == ({"a", "c"}, False)
     assert check_schema(schema()).is_open
 
 
@@ -280,10 +277,9 @@ def test_a_recursive_schema_checks_what_it_can_afford() -> None:
     of = schema(anyOf=[{"properties": {"a": {"$ref": "#"}}, "required": ["y"]},
                        {"properties": {"a": {"$ref": "#"}}}])  # fmt: skip
     assert found(of, nested(8, {})) == []
-    begun = time.thread_time()
     ((path, message),) = found(of, nested(60, {}))
     assert (path, message) == ("", "is too large, or nested too deeply, to be checked by its schema")
-    assert time.thread_time() - begun < 1
+    assert ordinary_seconds(lambda: found(of, nested(60, {}))) < 1
     # One way for each value costs the same at any depth.
     plain = schema(properties={"a": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}})
     assert found(plain, nested(60, None)) == []
@@ -295,9 +291,8 @@ def test_a_recursive_schema_checks_what_it_can_afford() -> None:
 )
 def test_a_pattern_cannot_hang(pattern: str) -> None:
     of = check_schema(schema(properties={"a": {"pattern": pattern}}))
-    begun = time.thread_time()
-    of.check({"a": "xa" + "ab1" * 80_000 + "!"}, 240_010, Patience())
-    assert time.thread_time() - begun < 2
+    item = {"a": "xa" + "ab1" * 80_000 + "!"}
+    assert ordinary_seconds(lambda: of.check(item, 240_010, Patience())) < 2
 
 
 def test_only_so_much_time_is_spent_on_telling_where() -> None:

@@ -39,7 +39,8 @@ async def test_while_they_are_a_request_becomes_a_lead_and_an_event(database: ob
     await watched()
     made = await lead.request_callback("  Ада ", "+7 900")
     assert made is not None
-    assert (made.name, made.phone, made.status, made.comment) == ("Ада", "+7 900", LeadStatus.NEW, None)
+    expected: tuple[str, str, LeadStatus, str | None] = ("Ада", "+7 900", LeadStatus.NEW, None)
+    assert (made.name, made.phone, made.status, made.comment) == expected
     ((change),) = await Change.all()
     assert (change.object_id, change.item["name"], change.item["phone"]) == (id_of(made), "Ада", "+7 900")
     assert await Event.filter(change_id=change.id).count() == 1

@@ -156,7 +156,7 @@ async def test_what_is_wanted_between_two_places(database: Settings) -> None:
         await write(1, kind, model)
 
     async def between(start: int, end: int, limit: int, **wanted: Any) -> tuple[list[int], int]:
-        places = (Position(epoch, 0, row) for row in (start, end))
+        places = Position(epoch, 0, start), Position(epoch, 0, end)
         found, reached = await log.between(*places, LogFilter(**wanted), limit)
         assert (reached.epoch, reached.transaction) == (epoch, 0)
         return [entry.id for entry in found], reached.row

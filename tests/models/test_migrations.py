@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -30,7 +31,7 @@ ITEM = {"zone": "Ø", "a": {"b": [1, 2.5, None, True]}, "name": 'O"Hara', "": "�
 HEADERS = [["X-A", "1"], ["X-A", "2"]]
 WEBHOOK, CHANGE, EVENT, ATTEMPT, INBOX = (uuid4() for _ in range(5))
 #: As 0001 has them.
-ROWS = {
+ROWS: dict[str, dict[str, Any]] = {
     "ringback_webhook": {
         "id": WEBHOOK, "name": None, "model": "lead", "actions": ["CREATED"], "is_active": True, "method": "PUT",
         "url": "https://x.example/", "send_json": True, "body_template": "", "content_type": None, "headers": HEADERS,
@@ -131,7 +132,7 @@ async def test_what_the_first_release_left(empty: Settings) -> None:
 @pytest.mark.on_postgres
 async def test_json_is_kept_as_it_was_written(database: Settings) -> None:
     """Members stay in their order, and every text that JSON can hold is held."""
-    item = {"zone": 1, "a": "\x00", "Z": {"y": 1.0, "b": 12345678901234567890, "aa": "😀"}, "": []}
+    item: dict[str, Any] = {"zone": 1, "a": "\x00", "Z": {"y": 1.0, "b": 12345678901234567890, "aa": "😀"}, "": []}
     await Change.create(model="lead", action=Action.CREATED, object_id="1", item=item, created_at=AT)
     stored = (await Change.get()).item
     assert stored == item

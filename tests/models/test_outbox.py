@@ -1,6 +1,7 @@
 """Which webhooks fire: one change, an event for each that matches, nothing where none does."""
 
 import datetime as dt
+from typing import Any
 
 import pytest
 from tortoise.transactions import in_transaction
@@ -28,8 +29,9 @@ async def test_no_webhook(shop: Settings) -> None:
 @pytest.mark.parametrize(
     "values", [{"is_active": False}, {"is_active": False, "deleted_at": "now"}, {"deleted_at": "now"}]
 )
-async def test_inactive_and_deleted_webhooks(shop: Settings, values: dict[str, object]) -> None:
-    await watch("branch", **{k: await clock.now() if v == "now" else v for k, v in values.items()})
+async def test_inactive_and_deleted_webhooks(shop: Settings, values: dict[str, Any]) -> None:
+    given: dict[str, Any] = {k: await clock.now() if v == "now" else v for k, v in values.items()}
+    await watch("branch", **given)
     await Branch.create(town="Riga")
     assert await counts() == (0, 0, 0)
 

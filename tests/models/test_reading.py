@@ -35,7 +35,7 @@ async def fill() -> None:
     await builders.event(
         await builders.webhook(), due_in=-3.5, status=EventStatus.RETRYING, is_test=True, test_item={"a": [1]}
     )
-    attempt = {"event_id": event.id, "webhook_id": webhook.id, "started_at": now}
+    attempt: dict[str, Any] = {"event_id": event.id, "webhook_id": webhook.id, "started_at": now}
     await Attempt.create(**attempt, number=1, outcome=OutcomeName.ABANDONED)
     kept = {"headers": [["a", "b"]], "body": "ё"}
     await Attempt.create(

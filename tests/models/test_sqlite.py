@@ -24,6 +24,7 @@ from tortoise.exceptions import (
 from tortoise.transactions import in_transaction
 
 from ringback.models.sqlite import SqliteClient, _statements
+from tests.support.patience import PATIENCE_SECONDS
 
 COUNT = "SELECT COUNT(*) AS n FROM t"
 
@@ -53,7 +54,7 @@ async def free(client: SqliteClient) -> None:
     assert not client._lock.locked()
     assert client._connection is not None
     assert not client._connection.in_transaction
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         async with in_transaction() as tx:
             assert (await tx.execute_query_dict("SELECT 1 AS one")) == [{"one": 1}]
     with sqlite3.connect(client.filename, timeout=0, isolation_level=None) as other:
@@ -92,7 +93,7 @@ async def test_writing_through_the_reader_fails(client: SqliteClient) -> None:
 async def test_readers_wait_for_no_writer(client: SqliteClient) -> None:
     async with in_transaction() as tx:
         await put(tx, 1)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             assert (await count(client), await count(tx)) == (0, 1)
     assert await count(client) == 1
 
@@ -133,7 +134,9 @@ async def open_a_new_file():
         await tx.execute_query_dict("SELECT * FROM x")
 
 async def main(path, what):
-    connection = {"engine": "ringback.models.sqlite", "credentials": {"file_path": path}}
+    # More patient than the program is: a busy machine may stop a process in the middle of its transaction.
+    credentials = {"file_path": path, "busy_timeout": 60_000}
+    connection = {"engine": "ringback.models.sqlite", "credentials": credentials}
     apps = {"ringback": {"models": ["ringback.models.access"], "default_connection": "default"}}
     await Tortoise.init(config={"connections": {"default": connection}, "apps": apps}, _enable_global_fallback=True)
     await globals()[what]()
@@ -261,7 +264,7 @@ async def test_files_that_cannot_be_opened(client: SqliteClient, tmp_path: Path,
     broken = SqliteClient(str(path), connection_name="x")
     before = threads()
     for _ in range(3):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             with pytest.raises(DBConnectionError, match="^cannot open "):
                 await broken.execute_query("SELECT 1")
             with pytest.raises(DBConnectionError, match="^cannot open "):
@@ -281,7 +284,7 @@ def threads() -> set[threading.Thread]:
 
 async def threads_ended(before: set[threading.Thread]) -> None:
     """Wait until no more threads than before are left."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while threads() - before:
             await asyncio.sleep(0.01)
 

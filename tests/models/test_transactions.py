@@ -50,31 +50,46 @@ def test_steps_after_the_commit_run_once_and_hold_up_nobody() -> None:
 
 async def test_finish_runs_to_the_end_then_cancels() -> None:
     done: list[int] = []
+    go = asyncio.Event()
 
     async def step() -> int:
-        await asyncio.sleep(0.02)
+        await go.wait()
         done.append(1)
         return 7
 
-    assert await finish(step()) == 7
+    task = asyncio.create_task(finish(step()))
+    await asyncio.sleep(0.001)
+    assert not task.done()
+    go.set()
+    assert await task == 7
+    go.clear()
     task = asyncio.create_task(finish(step()))
     for _ in range(3):
         await asyncio.sleep(0.001)
         task.cancel()
+    go.set()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert done == [1, 1]
 
 
 async def test_finish_raises_what_the_step_raises() -> None:
+    go = asyncio.Event()
+
     async def step() -> None:
-        await asyncio.sleep(0.005)
+        await go.wait()
         raise ZeroDivisionError
 
+    task = asyncio.create_task(finish(step()))
+    await asyncio.sleep(0.001)
+    go.set()
     with pytest.raises(ZeroDivisionError):
-        await finish(step())
+        await task
+    go.clear()
     task = asyncio.create_task(finish(step()))
     await asyncio.sleep(0.001)
     task.cancel()
+    await asyncio.sleep(0.001)
+    go.set()
     with pytest.raises(ZeroDivisionError):
         await task

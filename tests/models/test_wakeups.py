@@ -16,8 +16,9 @@ import structlog
 
 from ringback.models import wakeups as module
 from ringback.models.errors import ConfigurationError
-from ringback.models.redis_wakeups import relayed
+from ringback.models.redis_wakeups import TOGETHER_SECONDS, relayed
 from ringback.models.wakeups import Topic, WakeUps
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.servers import RedisServer, redis_server
 
 CHANNEL = "ringback:tests"
@@ -37,7 +38,7 @@ async def processes(redis: RedisServer) -> AsyncIterator[list[WakeUps]]:
         for wakeups, channel in zip(found, (CHANNEL, CHANNEL, "ringback:other"), strict=True):
             listener = wakeups.listen(Topic.DUE)
             await stack.enter_async_context(relayed(wakeups, redis.url, channel))
-            assert await listener.wait(5), "who joins is woken: something may have been missed before"
+            assert await listener.wait(PATIENCE_SECONDS), "who joins is woken: something may have been missed before"
         yield found
 
 
@@ -49,7 +50,7 @@ async def test_a_wake_up_and_none() -> None:
     wakeups.notify(Topic.LOGGED)
     assert not await listener.wait(0.005)
     wakeups.notify(Topic.DUE)
-    assert await listener.wait(5)
+    assert await listener.wait(PATIENCE_SECONDS)
 
 
 async def test_wake_ups_while_it_works_are_kept_as_one() -> None:
@@ -58,9 +59,9 @@ async def test_wake_ups_while_it_works_are_kept_as_one() -> None:
     for _ in range(3):
         wakeups.notify(Topic.DUE)
     await asyncio.sleep(0)
-    assert await listener.wait(5)
+    assert await listener.wait(PATIENCE_SECONDS)
     assert not await listener.wait(0.001)
-    assert await other.wait(5)
+    assert await other.wait(PATIENCE_SECONDS)
 
 
 async def test_from_another_thread() -> None:
@@ -68,7 +69,7 @@ async def test_from_another_thread() -> None:
     listener = wakeups.listen(Topic.RECEIVED)
     thread = threading.Thread(target=wakeups.notify, args=(Topic.RECEIVED,))
     thread.start()
-    assert await listener.wait(5)
+    assert await listener.wait(PATIENCE_SECONDS)
     thread.join()
 
 
@@ -92,8 +93,8 @@ async def test_they_reach_other_processes(processes: list[WakeUps]) -> None:
     other = elsewhere.listen(Topic.DUE)
     thread = threading.Thread(target=here.notify, args=(Topic.DUE,))
     thread.start()
-    assert await due.wait(5)
-    assert await mine.wait(5)
+    assert await due.wait(PATIENCE_SECONDS)
+    assert await mine.wait(PATIENCE_SECONDS)
     thread.join()
     # Its own come back from Redis too, and wake nobody a second time.
     assert not await mine.wait(0.2)
@@ -112,8 +113,11 @@ async def test_many_at_once_become_a_few(processes: list[WakeUps], monkeypatch: 
     monkeypatch.setattr(there, "wake", counted)
     for _ in range(1_000):
         here.notify(Topic.LOGGED)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while woken == 0:
+            await asyncio.sleep(0.01)
     await asyncio.sleep(0.3)
-    assert 1 <= woken <= 10
+    assert woken <= 10
 
 
 async def test_those_that_follow_soon_go_together(processes: list[WakeUps], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,12 +125,17 @@ async def test_those_that_follow_soon_go_together(processes: list[WakeUps], monk
     woken: list[Topic] = []
     monkeypatch.setattr(there, "wake", woken.append)
     await asyncio.sleep(0.05)
+    began = time.monotonic()
     for _ in range(300):
         here.notify(Topic.LOGGED)
         await asyncio.sleep(0)
     here.notify(Topic.DUE)
+    messages = 2 + (time.monotonic() - began) / TOGETHER_SECONDS
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while Topic.DUE not in woken:
+            await asyncio.sleep(0.01)
     await asyncio.sleep(0.3)
-    assert 1 <= woken.count(Topic.LOGGED) <= 30
+    assert 1 <= woken.count(Topic.LOGGED) <= messages
     assert woken.count(Topic.DUE) == 1
 
 
@@ -139,7 +148,7 @@ async def test_what_a_newer_program_says_is_passed_over(processes: list[WakeUps]
             await client.publish(CHANNEL, message)
         assert not await due.wait(0.1)
         await client.publish(CHANNEL, "someone due")
-    assert await due.wait(5)
+    assert await due.wait(PATIENCE_SECONDS)
 
 
 async def test_a_redis_that_goes_is_said_once_and_all_are_woken_when_it_is_back(
@@ -153,11 +162,9 @@ async def test_a_redis_that_goes_is_said_once_and_all_are_woken_when_it_is_back(
         here.notify(Topic.DUE)
         assert not await due.wait(0.1)
         redis.start()
-        back = time.monotonic()
-        assert await due.wait(10)
-        assert time.monotonic() - back < 5
+        assert await due.wait(PATIENCE_SECONDS)
         here.notify(Topic.DUE)
-        await due.wait(5)
+        assert await due.wait(PATIENCE_SECONDS)
     said = [entry["event"] for entry in logs if entry["log_level"] == "warning"]
     assert said == ["Redis is away; wake-ups wait for the next poll"] * 3, "once in each process"
 
@@ -177,7 +184,7 @@ async def test_it_ends_although_a_cancellation_is_swallowed(
 
     monkeypatch.setattr(Redis, "publish", publish)
     wakeups = WakeUps()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         async with relayed(wakeups, redis.url, CHANNEL):
             wakeups.notify(Topic.DUE)
             await publishing.wait()

@@ -44,7 +44,7 @@ class Api:
         return Context(self.services, self.token)
 
     async def execute(self, operation: str, /, **variables: Any) -> Answer:
-        """The whole answer to an operation of the contract, by name, or to any other document."""
+        """Return the whole answer to an operation of the contract, by name, or to any other document."""
         try:
             prepared = await self.engine.operation(operations().get(operation, operation))
         except Refused as refused:
@@ -52,7 +52,7 @@ class Api:
         return await self.engine.execute(prepared, variables, self.context())
 
     async def ask(self, operation: str, /, **variables: Any) -> Any:
-        """The value of the only root field; fails when there are top-level errors."""
+        """Return the value of the only root field; fail when there are top-level errors."""
         result = await self.execute(operation, **variables)
         assert result.errors == (), result.errors
         assert result.data is not None
@@ -60,13 +60,13 @@ class Api:
         return value
 
     async def do(self, operation: str, /, **variables: Any) -> Any:
-        """The payload of a mutation that must succeed."""
+        """Return the payload of a mutation that must succeed."""
         payload = await self.ask(operation, **variables)
         assert payload["errors"] == []
         return payload
 
     async def refusals(self, operation: str, /, **variables: Any) -> list[tuple[str, str | None, str]]:
-        """(code, field, message) of a mutation that must be refused: it gives nothing else and writes nothing."""
+        """Return (code, field, message) of a mutation that must be refused, with no other value and nothing written."""
         before = await contents()
         payload = await self.ask(operation, **variables)
         assert payload["errors"] != []
@@ -78,25 +78,25 @@ class Api:
         return [(e["code"], e["field"], e["message"]) for e in payload["errors"]]
 
     async def error(self, operation: str, /, **variables: Any) -> tuple[str, str]:
-        """(code, message) of the only top-level error; there is no data."""
+        """Return (code, message) of the only top-level error; there is no data."""
         result = await self.execute(operation, **variables)
         assert not any((result.data or {}).values())
         (error,) = result.errors
         return (error.extensions or {})["code"], error.message
 
     async def follow(self, operation: str, /, **variables: Any) -> AsyncGenerator[Answer, None]:
-        """The answers of a subscription; close it when done."""
+        """Return the answers of a subscription; close it when done."""
         prepared = await self.engine.operation(operations().get(operation, operation))
         return self.engine.subscribe(prepared, variables, self.context())
 
 
 async def contents() -> dict[str, list[dict[str, Any]]]:
-    """Every row of every table that a mutation may write."""
+    """Return every row of every table that a mutation may write."""
     return {model.__name__: list(await model.all().order_by(model._meta.pk_attr).values()) for model in TABLES}
 
 
 async def one_of_each(api: Api) -> dict[str, str]:
-    """The id of one object of each kind, by the name of its type."""
+    """Make one object of each kind; return its id by the name of its type."""
     event = await builders.event(await builders.webhook())
     (change,) = await Change.all()
     inbox = await Inbox.create(token="t", responses=[], created_at=await clock.now())

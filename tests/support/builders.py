@@ -1,13 +1,14 @@
-"""Rows that tests begin with: webhooks, events and claims, written as the product itself would have left them."""
+"""Rows that tests begin with: webhooks, events and claims, as the program itself would have written them."""
 
 import datetime as dt
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from ringback.jobs.outcomes import Answer, Outcome, Rejected
+from ringback.jobs.outcomes import Answer, Delivered, Outcome, Rejected
 from ringback.jobs.recorder import Result
 from ringback.models import beginning, claims, clock
+from ringback.models.beginning import Begun
 from ringback.models.claims import Due
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.log import LogEntry
@@ -17,7 +18,13 @@ from ringback.models.states import OutcomeName
 from ringback.models.webhook import Action, Webhook
 
 BOX = SecretBox("a key of the tests' own")
+OK = Delivered(Answer(200, (("Content-Type", "text/plain"), ("Set-Cookie", "a=b")), b"thanks \x00\xff", False))
 REFUSED = Rejected(Answer(500), "The endpoint answered 500; only 200 counts as success.")
+
+
+async def later(seconds: float = 0.0) -> dt.datetime:
+    """Return the moment so many seconds from now, by the database's clock."""
+    return await clock.now() + dt.timedelta(seconds=seconds)
 
 
 async def webhook(**fields: Any) -> Webhook:
@@ -27,7 +34,7 @@ async def webhook(**fields: Any) -> Webhook:
 
 
 async def event(of: Webhook, *, due_in: float = 0.0, **fields: Any) -> Event:
-    """An event of a change, whose next attempt is due `due_in` seconds from now."""
+    """Make an event of a change, whose next attempt is due `due_in` seconds from now."""
     now = await clock.now()
     change = await Change.create(
         model="lead", action=Action.CREATED, object_id="lead_1", item={"id": "lead_1", "name": "Ада"}, created_at=now
@@ -57,6 +64,29 @@ async def begun(*events: Event, seconds: float = 45.0) -> UUID:
 async def begin(lease: UUID, event_ids: Sequence[UUID]) -> set[UUID]:
     """Begin events of a claim, whenever they are due; returns those that may be sent."""
     return {d.event.id for d in await beginning.begin(lease, event_ids)}
+
+
+def as_begun(of: Event) -> Begun:
+    """Return the event in the form that beginning it returns."""
+    assert of.next_attempt_at is not None
+    assert of.due_at is not None
+    return Begun(
+        id=of.id,
+        webhook_id=of.webhook_id,
+        model=of.model,
+        action=of.action,
+        is_test=of.is_test,
+        test_item=of.test_item,
+        status=of.status,
+        attempt_count=of.attempt_count,
+        attempts_before_round=of.attempts_before_round,
+        abandoned_in_a_row=of.abandoned_in_a_row,
+        max_attempts=of.max_attempts,
+        next_attempt_at=of.next_attempt_at,
+        due_at=of.due_at,
+        created_at=of.created_at,
+        finished_at=of.finished_at,
+    )
 
 
 def result(of: Event, lease: UUID, outcome: Outcome = REFUSED, *, ended_at: dt.datetime, took_ms: int = 20) -> Result:

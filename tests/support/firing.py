@@ -8,7 +8,7 @@ from tests.support.program import Program
 
 
 def webhook_to_inbox(program: Program) -> str:
-    """Make an inbox and a webhook on leads that delivers to it; the webhook's id."""
+    """Make an inbox and a webhook on leads that delivers to it; return the webhook's id."""
     made = program.query('mutation { createInbox(input: {name: "target"}) { inbox { url } errors { message } } }')
     assert made["createInbox"]["errors"] == []
     answer = program.query(
@@ -38,7 +38,7 @@ mutation Fire($id: ID!) {
 
 
 def fire(program: Program, webhook_id: str) -> str:
-    """Test-fire a webhook; the event's id."""
+    """Test-fire a webhook; return the event's id."""
     answer = program.query(FIRE, {"id": webhook_id})["testFireWebhook"]
     assert answer["errors"] == []
     assert answer["event"]["isTest"] is True
@@ -52,10 +52,12 @@ KINDS = ["EVENT_RECORDED", "ATTEMPT_FINISHED", "EVENT_SUCCEEDED"]
 
 
 def of_another_database() -> str:
+    """Return a cursor that no other database has given out."""
     return Position(uuid4(), 0, 0).cursor()
 
 
 def check_a_test_fire(entries: list[Any], event_id: str) -> None:
+    """Check that these entries tell of one test-fire that was delivered."""
     delivered = {"number": 1, "outcome": "DELIVERED", "statusCode": 200}
     assert [entry["kind"] for entry in entries] == KINDS
     assert {entry["event"]["id"] for entry in entries} == {event_id}

@@ -4,17 +4,18 @@ from collections.abc import Iterable
 
 
 def many(count: int, text: str) -> str:
-    """A text repeated, `%d` in it counting up from 0."""
+    """Repeat a text, `%d` in it counting up from 0."""
     return " ".join(text.replace("%d", str(number)) for number in range(count))
 
 
 def net(levels: int, width: int) -> str:
-    """Fragments each of which spreads the next one several times."""
+    """Return fragments each of which spreads the next one several times."""
     parts = [f"fragment F{level} on Query {{ {f'...F{level + 1} ' * width} }}" for level in range(levels)]
     return "\n".join(["{ ...F0 }", *parts, f"fragment F{levels} on Query {{ __typename }}"])
 
 
 def aliased_net(levels: int) -> str:
+    """Return fragments each of which spreads the next one twice, between aliases."""
     parts = [
         f"fragment F{level} on Webhook {{ a{level}: id ...F{level + 1} b{level}: id ...F{level + 1} }}"
         for level in range(levels)
@@ -23,11 +24,13 @@ def aliased_net(levels: int) -> str:
 
 
 def each_spreads(count: int, others: Iterable[int]) -> str:
+    """Return fragments each of which spreads the same others."""
     spreads = " ".join(f"...F{other}" for other in others)
     return "{ ...F0 } " + many(count, f"fragment F%d on Query {{ __typename {spreads} }}")
 
 
 def of_type(inner: str, levels: int) -> str:
+    """Return a selection that asks for the same again of each type within a type."""
     return f"{inner} ofType {{ {of_type(inner, levels - 1)} }}" if levels else inner
 
 

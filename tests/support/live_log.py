@@ -28,15 +28,20 @@ async def write(*messages: str, **fields: Any) -> None:
 
 
 async def take(stream: Any, count: int) -> list[Any]:
-    """The next `count` things of a stream."""
+    """Return the next `count` things of a stream."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         return [await anext(stream) for _ in range(count)]
 
 
 async def subscribed(api: Api, count: int) -> None:
     """Wait until so many follow the log."""
+    await joined(api.services.tailer, count)
+
+
+async def joined(tailer: Tailer, count: int) -> None:
+    """Wait until a tailer has so many subscribers."""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while api.services.tailer.subscribers != count:
+        while tailer.subscribers != count:
             await asyncio.sleep(0)
 
 
@@ -49,5 +54,6 @@ async def caught_up(tailer: Tailer) -> None:
 
 
 def entries_of(results: list[Any]) -> list[dict[str, Any]]:
+    """Return the entries of answers that have no errors."""
     assert [result.errors for result in results] == [()] * len(results)
     return [result.data["deliveryLog"] for result in results]

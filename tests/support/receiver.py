@@ -8,6 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
+from tests.support.patience import PATIENCE_SECONDS
+
 #: What lets the program deliver to a Receiver.
 ALLOW_LOOPBACK = {"RINGBACK_DANGEROUS_ALLOW_NETWORKS": "127.0.0.0/8"}
 EVENT_ID = "PS-WEBHOOK_EVENT-ID"
@@ -27,6 +29,9 @@ class Receiver:
         self.refused: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
         self.arrived = threading.Event()
+        #: While it is cleared, requests are held and not answered.
+        self.answers = threading.Event()
+        self.answers.set()
         self._delay = delay_seconds
         self._refuse = refuse
         self._refusals = refusals
@@ -71,6 +76,7 @@ class Receiver:
                 event_id = self.headers[EVENT_ID]
                 status, delay = receiver._decide(event_id)
                 time.sleep(delay)
+                receiver.answers.wait(PATIENCE_SECONDS)
                 self.send_response(status)
                 self.send_header("Content-Length", "0")
                 self.end_headers()

@@ -12,7 +12,7 @@ _within: ContextVar[bool] = ContextVar("within", default=False)
 
 @contextmanager
 def counted(*, everywhere: bool = False) -> Iterator[list[str]]:
-    """The SQL statements that are executed within the block; `everywhere` also by tasks that ran before."""
+    """Collect the SQL statements that are executed within the block; `everywhere` also by tasks that ran before."""
     statements: list[str] = []
 
     class Handler(logging.Handler):
@@ -36,6 +36,7 @@ def counted(*, everywhere: bool = False) -> Iterator[list[str]]:
 
 
 def table(statement: str) -> str:
+    """Return the first table that a statement reads from."""
     found = re.search(r'FROM\s+"?(?!\()(\w+)', statement)
     assert found is not None, statement
     return found[1]

@@ -1,18 +1,16 @@
-"""Webhooks, events and changes that are in no database."""
+"""Webhooks, events and changes that are in no database, as deliveries see them."""
 
 import datetime as dt
 from typing import Any
 from uuid import UUID
 
-from ringback.models.event import Change, Event
+from ringback.models.beginning import Begun, Told
+from ringback.models.ids import new_key
+from ringback.models.states import EventStatus
 from ringback.models.webhook import Action, Webhook
 
 AT = dt.datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=dt.UTC)
-
-
 KEY = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
-
-
 ITEM = {"id": "lead_1", "name": "Мария & Co", "phone": "+7 900", "note": "a=b", "tags": ["x", "y"], "n": 3}
 
 
@@ -21,11 +19,26 @@ def webhook(**fields: Any) -> Webhook:
     return Webhook(created_at=AT, updated_at=AT, **given)
 
 
-def event(**fields: Any) -> Event:
-    given = {"model": "lead", "action": Action.CREATED, "max_attempts": 3, "created_at": AT, **fields}
-    return Event(id=KEY, **given)
+def event(**fields: Any) -> Begun:
+    first = Begun(
+        id=KEY,
+        webhook_id=new_key(),
+        model="lead",
+        action=Action.CREATED,
+        is_test=False,
+        test_item=None,
+        status=EventStatus.PENDING,
+        attempt_count=0,
+        attempts_before_round=0,
+        abandoned_in_a_row=0,
+        max_attempts=3,
+        next_attempt_at=AT,
+        due_at=AT,
+        created_at=AT,
+        finished_at=None,
+    )
+    return first._replace(**fields)
 
 
-def change(item: dict[str, Any] | None = None, **fields: Any) -> Change:
-    given = {"model": "lead", "action": Action.CREATED, "object_id": "lead_1", "created_at": AT, **fields}
-    return Change(item=ITEM if item is None else item, **given)
+def change(item: dict[str, Any] | None = None, changed_fields: list[str] | None = None) -> Told:
+    return Told(ITEM if item is None else item, changed_fields or [])

@@ -21,6 +21,10 @@ from tests.support.patience import PATIENCE_SECONDS
 
 PROTOCOL = Subprotocol("graphql-transport-ws")
 ADMIN = "rbk_an-admin-token-of-these-tests"
+AUTHORIZED = {"Authorization": f"Bearer {ADMIN}"}
+#: A query, and what answers it when ADMIN asks.
+VIEWER = "{ viewer { token { name } } }"
+ASKED = {"data": {"viewer": {"token": {"name": "ws"}}}}
 
 
 @dataclass(frozen=True)
@@ -31,20 +35,30 @@ class Served:
     port: int
 
     def open(self, *, protocols: Sequence[Subprotocol] | None = (PROTOCOL,), **options: Any) -> connect:
-        return connect(f"ws://127.0.0.1:{self.port}/graphql", subprotocols=protocols, **options)
+        """Connect with these options of the client library; it sends no pings of its own, and is patient."""
+        return connect(
+            f"ws://127.0.0.1:{self.port}/graphql",
+            subprotocols=protocols,
+            **{"open_timeout": PATIENCE_SECONDS, "ping_interval": None, **options},
+        )
 
 
 @asynccontextmanager
 async def serving(app: ASGIApp, **options: Any) -> AsyncIterator[int]:
-    """The application answers on this port, with these options of uvicorn's."""
+    """Serve the application on this port, with these options of uvicorn's; by default it sends no pings."""
     config = uvicorn.Config(
-        app, lifespan="off", log_config=None, ws_per_message_deflate=False, **{"ws": FramesProtocol, **options}
+        app,
+        lifespan="off",
+        log_config=None,
+        ws_per_message_deflate=False,
+        **{"ws": FramesProtocol, "ws_ping_interval": None, **options},
     )
     with socket.create_server(("127.0.0.1", 0)) as sock:
         server = uvicorn.Server(config)
         running = asyncio.create_task(server._serve(sockets=[sock]))
-        while not server.started:
-            await asyncio.sleep(0.001)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not server.started:
+                await asyncio.sleep(0.001)
         yield sock.getsockname()[1]
         server.force_exit = server.should_exit = True
         await running
@@ -70,17 +84,23 @@ async def subscribe(connection: ClientConnection, query: str, op: str = "1", **v
 
 
 async def run(connection: ClientConnection, query: str, op: str = "1", **variables: Any) -> list[dict[str, Any]]:
-    """All messages that answer one operation, without their id."""
+    """Return all messages that answer one operation, without their id."""
     await subscribe(connection, query, op, **variables)
-    answers = []
+    answers: list[dict[str, Any]] = []
     while not answers or answers[-1]["type"] not in ("complete", "error"):
         answers.append(await received(connection))
         assert answers[-1].pop("id") == op
     return answers
 
 
+async def still_open(connection: ClientConnection) -> None:
+    """Check that the connection answers, and that nothing else was sent before."""
+    await send(connection, type="ping", payload={"still": "open"})
+    assert await received(connection) == {"type": "pong", "payload": {"still": "open"}}
+
+
 async def closed(connection: ClientConnection) -> tuple[int, str]:
-    """Code and reason with which the server closes, having sent nothing before."""
+    """Return code and reason with which the server closes, having sent nothing before."""
     with pytest.raises(ConnectionClosed) as error:
         async with asyncio.timeout(PATIENCE_SECONDS):
             pytest.fail(f"not closed, but {await connection.recv()!r}")

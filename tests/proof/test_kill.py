@@ -18,6 +18,7 @@ from uuid import UUID
 
 from ringback.models.ids import Prefix, decode, encode
 from tests.support.deliveries import REQUEST_CALLBACK, TRACK_LEADS, UPDATE_LEAD, create_webhook, database
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.program import Program
 from tests.support.receiver import ALLOW_LOOPBACK, Receiver
 
@@ -95,8 +96,14 @@ def test_what_was_acknowledged_is_delivered_however_often_the_program_is_killed(
     program = Program(tmp_path, env={**ALLOW_LOOPBACK, "RINGBACK_LOG_LEVEL": "WARNING"})
     with Receiver(delay_seconds=(-0.04, 0.08), refuse=0.15, refusals=2) as receiver, program:
         program.query(TRACK_LEADS)
-        fields = {"actions": ["CREATED", "UPDATED"], "retryDelaysSeconds": [0, 1, 1], "sendJson": True}
-        create_webhook(program, receiver.url, **fields)
+        create_webhook(
+            program,
+            receiver.url,
+            actions=["CREATED", "UPDATED"],
+            retryDelaysSeconds=[0, 1, 1],
+            timeoutSeconds=30,
+            sendJson=True,
+        )
         phases = Phases(program, receiver)
         load = Load(program)
         load.start(clients=3)
@@ -109,7 +116,7 @@ def test_what_was_acknowledged_is_delivered_however_often_the_program_is_killed(
                 program.start()
         finally:
             load.stop()
-        program.wait_until(lambda: _waiting(program) == 0, "the end of all events", seconds=90)
+        program.wait_until(lambda: _waiting(program) == 0, "the end of all events", seconds=5 * PATIENCE_SECONDS)
         _report(program, receiver, load, by_kill, by_event, time.monotonic() - began)
         _check(program, receiver, load)
 

@@ -15,8 +15,8 @@ import pytest
 from graphql import build_schema
 
 from ringback.graphql_api.schema import sdl
-from tests.acceptance.fuzzing import KNOWN_IDS
 from tests.contract import operations
+from tests.proof.fuzzing import KNOWN_IDS
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.program import Program
 
@@ -56,7 +56,7 @@ def test_no_server_error(tmp_path: Path) -> None:
                 *("--header", f"Authorization: Bearer {program.token}", "--max-time", str(SECONDS)),
                 *("--checks", "not_a_server_error,declared_errors_only", "--warnings", "off", "--phases", "fuzzing"),
             ],
-            env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.acceptance.fuzzing", "PYTHONPATH": str(ROOT),
+            env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.proof.fuzzing", "PYTHONPATH": str(ROOT),
                  KNOWN_IDS: str(known)},
             cwd=tmp_path,
             capture_output=True,

@@ -7,8 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,34 +15,8 @@ from ringback.graphql_api.processes import Processes
 from ringback.models.errors import ConfigurationError
 from tests.support.deliveries import create_inbox, create_webhook, ended, test_fire
 from tests.support.patience import PATIENCE_SECONDS
-from tests.support.program import Program
+from tests.support.program import SUPERVISED, Program, worker
 from tests.support.servers import amqp_url, redis_server
-
-#: A worker process as `ringback worker --processes` starts it.
-SUPERVISED = ("worker", "--supervised")
-
-
-@contextmanager
-def worker(program: Program, env: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """A worker process beside an api process, on its data; it must end cleanly."""
-    with (program.folder / "worker.log").open("a") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ringback.graphql_api", "worker"],
-            env=environment(program, env), stdout=subprocess.PIPE, stderr=log, text=True,
-        )  # fmt: skip
-    assert process.stdout is not None
-    assert "is delivering" in process.stdout.readline(), (program.folder / "worker.log").read_text()
-    try:
-        yield process
-    finally:
-        process.terminate()
-        code = process.wait(PATIENCE_SECONDS)
-        process.stdout.close()
-    assert code == 0, (program.folder / "worker.log").read_text()
-
-
-def environment(program: Program, env: Mapping[str, str]) -> dict[str, str]:
-    return {**os.environ, "RINGBACK_DATA_DIR": str(program.data_dir), "RINGBACK_PUBLIC_URL": program.url, **env}
 
 
 def fired(program: Program, webhook: str) -> dict[str, object]:
@@ -79,7 +51,7 @@ def test_a_redis_that_goes_and_comes_back_loses_nothing(tmp_path: Path) -> None:
             redis.start()
             back = time.monotonic()
             assert [ended(program, event)["status"] for event in waiting] == ["SUCCEEDED"] * 3
-            assert time.monotonic() - back < 6
+            assert time.monotonic() - back < program.allowed(6), "not only when their claims are given up"
             assert fired(program, webhook)["status"] == "SUCCEEDED"
 
 
@@ -100,10 +72,8 @@ async def test_a_process_that_dies_is_started_again(tmp_path: Path, monkeypatch:
     first = await started(processes, None)
     os.kill(first, signal.SIGKILL)
     second = await started(processes, first)
-    began = time.monotonic()
     processes.stop(signal.SIGTERM)
-    await running
-    assert time.monotonic() - began < 10
+    await asyncio.wait_for(running, PATIENCE_SECONDS)
     with pytest.raises(ProcessLookupError):
         os.kill(second, 0)
 

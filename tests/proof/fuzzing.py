@@ -16,9 +16,11 @@ from graphql import (
     ArgumentNode,
     DocumentNode,
     IntValueNode,
+    ListValueNode,
     NameNode,
     ObjectFieldNode,
     StringValueNode,
+    ValueNode,
     Visitor,
     print_ast,
     visit,
@@ -29,11 +31,18 @@ from schemathesis.graphql import nodes
 #: The file with the ids that exist, by the name of the argument or input field that takes them.
 KNOWN_IDS = "RINGBACK_TEST_KNOWN_IDS"
 
-_LEAVES = st.one_of(
+_LEAVES: st.SearchStrategy[ValueNode] = st.one_of(
     st.booleans().map(nodes.Boolean), st.integers().map(nodes.Int), st.text(max_size=9).map(nodes.String)
 )
+
+
+def _list(leaves: list[ValueNode]) -> ListValueNode:
+    """Return a list of these values."""
+    return nodes.List(leaves)
+
+
 schemathesis.graphql.scalar("Decimal", st.from_regex(r"\A-?[0-9]{1,12}(\.[0-9]{1,3})?\Z").map(nodes.String))
-schemathesis.graphql.scalar("JSON", _LEAVES | st.lists(_LEAVES, max_size=3).map(nodes.List))
+schemathesis.graphql.scalar("JSON", _LEAVES | st.lists(_LEAVES, max_size=3).map(_list))
 schemathesis.graphql.scalar("Int", st.one_of(st.integers(1, 5), st.integers(-(2**31), 2**31 - 1)).map(nodes.Int))
 
 

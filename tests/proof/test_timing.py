@@ -14,6 +14,7 @@ from tests.support.deliveries import (
     event,
     make_due,
     moment,
+    test_fire,
 )
 from tests.support.program import Program
 
@@ -26,16 +27,16 @@ def answer(status: int = 200, delay_ms: int = 0) -> dict[str, Any]:
 CASES = {
     "500, 500, 200": [answer(500), answer(500), answer(200)],
     "500 three times": [answer(500)],
-    "after 3.1 s": [answer(delay_ms=3_100)],
-    "after 2.8 s": [answer(delay_ms=2_800)],
+    "after 8 s": [answer(delay_ms=8_000)],
+    "after 2 s": [answer(delay_ms=2_000)],
     "201": [answer(201)],
     "302": [answer(302)],
 }
 FIRST = {
     "500, 500, 200": ("REJECTED", 500),
     "500 three times": ("REJECTED", 500),
-    "after 3.1 s": ("TIMED_OUT", None),
-    "after 2.8 s": ("DELIVERED", 200),
+    "after 8 s": ("TIMED_OUT", None),
+    "after 2 s": ("DELIVERED", 200),
     "201": ("REJECTED", 201),
     "302": ("REJECTED", 302),
 }
@@ -56,17 +57,18 @@ def test_the_default_schedule_by_the_clock(tmp_path: Path) -> None:
             assert (found["status"], found["attemptCount"], found["maxAttempts"]) == ("PENDING", 0, 3)
             assert due_in == dt.timedelta(seconds=5)
 
+        control = _lateness_of_test_fires(program)
         firsts = {name: _attempted(program, found["id"], 1) for name, found in events.items()}
         for name, found in firsts.items():
             (attempt,) = found["attempts"]
             assert (attempt["outcome"], attempt["statusCode"]) == FIRST[name], name
             started = moment(attempt["startedAt"])
-            # The commit lies between these two: the lead was asked for before it, and answered after it.
-            assert (started - before).total_seconds() >= 4.75 and (started - after).total_seconds() <= 5.25, name
-        assert 2_800 <= firsts["after 2.8 s"]["attempts"][0]["durationMs"] < 3_000
-        assert 3_000 <= firsts["after 3.1 s"]["attempts"][0]["durationMs"] < 3_100
-        assert firsts["after 2.8 s"]["status"] == "SUCCEEDED"
-        retrying = {name: found for name, found in firsts.items() if name != "after 2.8 s"}
+            late = (started - moment(found["createdAt"])).total_seconds() - 5
+            assert -0.25 <= late <= 0.25 + 3 * control, name
+        assert firsts["after 2 s"]["attempts"][0]["durationMs"] >= 2_000
+        assert 3_000 <= firsts["after 8 s"]["attempts"][0]["durationMs"] < 8_000
+        assert firsts["after 2 s"]["status"] == "SUCCEEDED"
+        retrying = {name: found for name, found in firsts.items() if name != "after 2 s"}
         for name, found in retrying.items():
             assert found["status"] == "RETRYING", name
             _check_wait(found, 240)
@@ -83,6 +85,14 @@ def test_the_default_schedule_by_the_clock(tmp_path: Path) -> None:
         for found in (succeeded, failed):
             assert [a["number"] for a in found["attempts"]] == [1, 2, 3]
             assert (found["attemptCount"], found["maxAttempts"], found["nextAttemptAt"]) == (3, 3, None)
+
+
+def _lateness_of_test_fires(program: Program) -> float:
+    """Return how long after its creation the latest of ten test events was first attempted, in seconds."""
+    webhook = create_webhook(program, create_inbox(program))
+    events = [ended(program, test_fire(program, webhook)) for _ in range(10)]
+    late = [moment(found["attempts"][0]["startedAt"]) - moment(found["createdAt"]) for found in events]
+    return max(late).total_seconds()
 
 
 def _only_event(program: Program, webhook: str) -> dict[str, Any]:
@@ -102,7 +112,7 @@ def _attempted(program: Program, event_id: str, attempts: int) -> dict[str, Any]
 
 
 def _check_wait(found: dict[str, Any], seconds: int) -> None:
-    """`nextAttemptAt` is the end of the last attempt and `seconds`, ± 50 ms."""
+    """`nextAttemptAt` is `seconds` after the end of the last attempt. (tests/jobs/test_retry.py has it exactly.)"""
     last = found["attempts"][-1]
     end = moment(last["startedAt"]) + dt.timedelta(milliseconds=last["durationMs"])
-    assert abs((moment(found["nextAttemptAt"]) - end).total_seconds() - seconds) <= 0.05
+    assert abs((moment(found["nextAttemptAt"]) - end).total_seconds() - seconds) <= 1

@@ -9,18 +9,18 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 
-from tests.acceptance.test_brokers import worker
 from tests.support import postgres
 from tests.support.deliveries import create_webhook, database, test_fire
 from tests.support.endpoints import Endpoints
-from tests.support.program import Program
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.program import Program, worker
 from tests.support.receiver import ALLOW_LOOPBACK
 from tests.support.servers import redis_server
 
@@ -36,9 +36,7 @@ AS_RETRIES = """
 UPDATE ringback_event SET status = 'RETRYING', attempt_count = 1, due_at = $1, next_attempt_at = $1 WHERE model = $2
 """
 #: How long a rate is watched, in seconds.
-SECONDS = 6
-#: What a machine that is busy with something else may add, in seconds.
-BUSY_SECONDS = 1.5
+SECONDS = 10
 
 
 @dataclass
@@ -48,6 +46,14 @@ class Place:
     program: Program
     endpoints: Endpoints
     database_url: str = ""
+    #: How late events of a webhook came while it was the only one: the control.
+    undisturbed: list[float] = field(default_factory=list)
+
+    def measure_undisturbed(self) -> None:
+        """Fill in the control: nothing else may be waiting."""
+        webhook = self.webhook("/undisturbed")
+        self.undisturbed = self.lateness("/undisturbed", self.fired([webhook], 2.0))
+        self.update(webhook, isActive=False)
 
     def declare(self, model: str) -> None:
         """Make a model whose changes can be published."""
@@ -102,7 +108,7 @@ class Place:
         came = self.endpoints.came(path)
         return sorted(came[event_id] - moment for event_id, moment in fired.items())
 
-    def wait_for(self, path: str, requests: int, seconds: float = 30.0) -> None:
+    def wait_for(self, path: str, requests: int, seconds: float = 2 * PATIENCE_SECONDS) -> None:
         """Wait until so many requests have come to a path."""
         what = f"{requests} requests to {path}"
         self.program.wait_until(lambda: len(self.endpoints.arrivals[path]) >= requests, what, seconds)
@@ -111,7 +117,9 @@ class Place:
 @contextmanager
 def embedded(folder: Path) -> Iterator[Place]:
     with Endpoints() as endpoints, Program(folder / "program", env=ALLOW_LOOPBACK) as program:
-        yield Place(program, endpoints)
+        place = Place(program, endpoints)
+        place.measure_undisturbed()
+        yield place
 
 
 @contextmanager
@@ -126,7 +134,9 @@ def two_workers(folder: Path, template: str, settings: Mapping[str, str] | None 
             program = stack.enter_context(Program(folder / "program", "api", env))
             for _ in range(2):
                 stack.enter_context(worker(program, env))
-            yield Place(program, endpoints, url)
+            place = Place(program, endpoints, url)
+            place.measure_undisturbed()
+            yield place
     finally:
         asyncio.run(postgres.drop(template, url))
 
@@ -148,23 +158,25 @@ def test_a_rate_and_bounds_hold_in_all_workers_together(place: Place) -> None:
     place.declare("limited")
     paced = place.webhook("/paced", model="limited", rateLimitPerSecond=20)
     place.webhook("/wait/50/three", model="limited", maxConcurrency=3)
-    place.webhook("/wait/300/fifty", model="limited")
-    place.publish("limited", 300)
+    place.webhook("/wait/1000/fifty", model="limited")
+    place.publish("limited", 500)
     place.wait_for("/paced", 1)
     time.sleep(SECONDS)
     moments = sorted(place.endpoints.came("/paced").values())
     came = sum(moment < moments[0] + SECONDS for moment in moments)
-    assert 0.9 * 20 * SECONDS <= came <= 1.1 * 20 * SECONDS
+    # A request that is late by so much may be counted with the others, or not be counted.
+    late = 20 * place.undisturbed[-1]
+    assert 0.9 * 20 * SECONDS - late <= came <= 1.1 * 20 * SECONDS + late
     place.update(paced, rateLimitPerSecond=None)
     cleared = time.monotonic()
-    for path in ("/paced", "/wait/50/three", "/wait/300/fifty"):
-        place.wait_for(path, 300)
-        assert len(place.endpoints.came(path)) == len(place.endpoints.arrivals[path]) == 300, "each of them once"
+    for path in ("/paced", "/wait/50/three", "/wait/1000/fifty"):
+        place.wait_for(path, 500)
+        assert len(place.endpoints.came(path)) == len(place.endpoints.arrivals[path]) == 500, "each of them once"
     left = [moment - cleared for moment in place.endpoints.came("/paced").values() if moment > cleared]
     assert len(left) > 100
-    assert statistics.median(left) < 1.0 + BUSY_SECONDS
+    assert statistics.median(left) < place.program.allowed(2.5), "at 20 a second it would be 7 s"
     assert place.endpoints.peaks["/wait/50/three"] == 3
-    assert 40 <= place.endpoints.peaks["/wait/300/fifty"] <= 50
+    assert 40 <= place.endpoints.peaks["/wait/1000/fifty"] <= 50
 
 
 def test_first_attempts_are_not_late_while_retries_flood(place: Place) -> None:
@@ -178,8 +190,9 @@ def test_first_attempts_are_not_late_while_retries_flood(place: Place) -> None:
     fired = place.fired([healthy], 1.0)
     of_flooded = {test_fire(place.program, webhooks[0]): time.monotonic()}
     assert sum(len(place.endpoints.arrivals[path]) for path in flooded) < 2_000, "the flood is not over"
-    _check_lateness(place.lateness("/beside-retries", fired))
-    assert place.lateness(flooded[0], of_flooded)[0] < 1.0 + BUSY_SECONDS, "an attempt of the webhook takes a second"
+    _check_lateness(place, "/beside-retries", fired)
+    late = place.lateness(flooded[0], of_flooded)[0]
+    assert late < place.program.allowed(2.5), "an attempt of the webhook takes a second"
 
 
 def test_endpoints_that_hang_hold_up_nobody_else(place: Place) -> None:
@@ -189,8 +202,8 @@ def test_endpoints_that_hang_hold_up_nobody_else(place: Place) -> None:
     place.publish("hanging", 400)
     place.wait_for("/hang/3", 1)
     healthy = [place.webhook(f"/healthy/{number}") for number in range(2)]
-    _check_lateness(place.lateness("/healthy/0", place.fired(healthy[:1], 1.0)))
-    _check_lateness(place.lateness("/healthy/1", place.fired(healthy[1:], 1.0)))
+    _check_lateness(place, "/healthy/0", place.fired(healthy[:1], 1.0))
+    _check_lateness(place, "/healthy/1", place.fired(healthy[1:], 1.0))
     assert all(40 <= place.endpoints.peaks[f"/hang/{number}"] <= 50 for number in range(4))
 
 
@@ -203,7 +216,7 @@ def test_endpoints_that_hang_leave_places_in_small_workers(tmp_path: Path, migra
         healthy = place.webhook("/healthy")
         place.publish("hanging", 100)
         place.wait_for("/hang/7", 1)
-        _check_lateness(place.lateness("/healthy", place.fired([healthy], 5.0)))
+        _check_lateness(place, "/healthy", place.fired([healthy], 5.0))
         assert sum(place.endpoints.peaks[f"/hang/{number}"] for number in range(8)) >= 30
 
 
@@ -215,11 +228,12 @@ def test_backlogs_of_paced_webhooks_hide_nobody(place: Place) -> None:
         place.publish(f"backlog{number}", 500)
         place.publish(f"backlog{number}", 500)
     healthy = place.webhook("/beside-backlogs")
-    _check_lateness(place.lateness("/beside-backlogs", place.fired([healthy], 2.0)))
+    _check_lateness(place, "/beside-backlogs", place.fired([healthy], 2.0))
     assert all(place.endpoints.arrivals[f"/paced/{number}"] for number in range(16))
 
 
-def _check_lateness(late: list[float]) -> None:
-    """Of attempts with nothing to wait for, the shortest first; another program may have the processors at times."""
-    assert statistics.median(late) < 0.5
-    assert late[-1] < 0.2 + BUSY_SECONDS
+def _check_lateness(place: Place, path: str, fired: dict[str, float]) -> None:
+    """Check that events which have nothing to wait for come about as soon as those of the control."""
+    late = place.lateness(path, fired)
+    assert statistics.median(late) < 0.5 + 3 * statistics.median(place.undisturbed)
+    assert late[-1] < 1.7 + 3 * place.undisturbed[-1]

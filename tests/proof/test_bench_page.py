@@ -5,12 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.patience import PATIENCE_SECONDS
+
 ROOT = Path(__file__).parent.parent.parent
 
 
 def test_every_page_is_measured() -> None:
     command = [sys.executable, "-m", "bench.page", "--runs", "1"]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=5 * PATIENCE_SECONDS)
     assert ended.returncode == 0, ended.stderr
     found = re.findall(
         r"^(.+?) +median +([0-9.]+) ms, best +[0-9.]+ ms, (\d+) statements, ", ended.stdout, re.MULTILINE

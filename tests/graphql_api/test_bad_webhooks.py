@@ -1,0 +1,233 @@
+"""Bad input of webhooks: an InputError that names its field and says what to do; nothing is written."""
+
+from typing import Any
+
+import pytest
+
+from ringback.models.webhook import Webhook
+from tests.support import builders
+from tests.support.api import PUBLIC_URL, Api
+from tests.support.inputs import LONE, NOT_A_LINE, NOT_STORABLE, NUL, WEBHOOK
+
+LOOPBACK = (
+    "127.0.0.1 is a loopback address; deliveries reach public addresses only. "
+    "To allow it, add its network to RINGBACK_DANGEROUS_ALLOW_NETWORKS."
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "field", "message"),
+    [
+        ({"model": "leed"}, "NOT_FOUND", "model", "There is no model 'leed': did you mean lead?"),
+        ({"model": "zzz"}, "NOT_FOUND", "model", "There is no model 'zzz'."),
+        ({"model": LONE}, "NOT_FOUND", "model", "There is no model '\\ud800'."),
+        ({"actions": []}, "INVALID", "actions", "Name at least one of CREATED, UPDATED, DELETED."),
+        ({"url": "ftp://x/"}, "INVALID", "url",
+         "The URL begins with ftp:, but only https:// and http:// can be delivered to."),
+        ({"url": "x"}, "INVALID", "url", "The URL must begin with https:// or http://."),
+        ({"url": "http://"}, "INVALID", "url", "The URL has no host."),
+        ({"url": "http://u:p@hooks.example/"}, "INVALID", "url",
+         "The URL carries credentials (user:password@); put them into a header instead."),
+        ({"url": "http://hooks.example/\n"}, "INVALID", "url",
+         "The URL contains whitespace or control characters; write them percent-encoded."),
+        ({"url": f"http://hooks.example/{LONE}"}, "INVALID", "url", f"url {NOT_STORABLE}"),
+        ({"url": "http://hooks.example/{{ '\0' }}"}, "INVALID", "url", f"url {NOT_STORABLE}"),
+        ({"url": "http://127.0.0.1/"}, "INVALID", "url", LOOPBACK),
+        ({"url": "http://10.0.0.1/{{ item.id }}"}, "INVALID", "url",
+         "10.0.0.1 is a private address; deliveries reach public addresses only. "
+         "To allow it, add its network to RINGBACK_DANGEROUS_ALLOW_NETWORKS."),
+        ({"url": "https://hooks.example/" + "a" * 2_027}, "TOO_LARGE", "url",
+         "url has 2,049 characters; 2,048 are allowed."),
+        ({"url": "https://hooks.example/{{ item.id }}" + "a" * 8_158}, "TOO_LARGE", "url",
+         "url has 8,193 characters; 8,192 are allowed."),
+        ({"url": "https://hooks.example/{{ item.fone }}"}, "INVALID", "url",
+         "Unknown field item.fone: did you mean item.phone? (line 1, column 26)."),
+        ({"bodyTemplate": "a\n{{ item.phone"}, "INVALID", "bodyTemplate",
+         "'{{' is never closed: '}}' is missing (line 2, column 1)."),
+        ({"bodyTemplate": "{{ item.phone | foo }}"}, "INVALID", "bodyTemplate",
+         "Unknown filter 'foo': did you mean 'floor'? (line 1, column 17)."),
+        ({"bodyTemplate": "{{ item.fone }}"}, "INVALID", "bodyTemplate",
+         "Unknown field item.fone: did you mean item.phone? (line 1, column 4)."),
+        ({"bodyTemplate": "x" * 65_537}, "TOO_LARGE", "bodyTemplate",
+         "bodyTemplate has 65,537 bytes; 65,536 are allowed."),
+        ({"bodyTemplate": "я" * 32_769}, "TOO_LARGE", "bodyTemplate",
+         "bodyTemplate has 65,538 bytes; 65,536 are allowed."),
+        ({"bodyTemplate": NUL}, "INVALID", "bodyTemplate", f"bodyTemplate {NOT_STORABLE}"),
+        ({"bodyTemplate": LONE}, "INVALID", "bodyTemplate", f"bodyTemplate {NOT_STORABLE}"),
+        ({"condition": "item.fone == 1"}, "INVALID", "condition",
+         "Unknown field item.fone: did you mean item.phone? (line 1, column 1)."),
+        ({"condition": "=="}, "INVALID", "condition", "Unexpected '==' (line 1, column 1)."),
+        ({"condition": f'item.name == "{LONE}"'}, "INVALID", "condition", f"condition {NOT_STORABLE}"),
+        ({"condition": f'item.name == "{NUL}"'}, "INVALID", "condition", f"condition {NOT_STORABLE}"),
+        ({"condition": "x" * 8_193}, "TOO_LARGE", "condition", "condition has 8,193 characters; 8,192 are allowed."),
+        ({"headers": [{"name": "A B", "value": "x"}]}, "INVALID", "headers[0].name",
+         "'A B' is not a legal header name."),
+        ({"headers": [{"name": "", "value": "x"}]}, "INVALID", "headers[0].name", "'' is not a legal header name."),
+        ({"headers": [{"name": "X", "value": "x\r\nY: z"}]}, "INVALID", "headers[0].value",
+         "headers[0].value must not hold control characters."),
+        ({"headers": [{"name": "X", "value": LONE}]}, "INVALID", "headers[0].value",
+         "headers[0].value must be Unicode text."),
+        ({"headers": [{"name": "X", "value": "x" * 4_097}]}, "INVALID", "headers[0].value",
+         "headers[0].value has 4,097 characters; 4,096 are allowed."),
+        ({"headers": [{"name": "X", "value": "{{ item.fone }}"}]}, "INVALID", "headers[0].value",
+         "Unknown field item.fone: did you mean item.phone? (line 1, column 4)."),
+        ({"headers": [{"name": "Host", "value": "x"}]}, "INVALID", "headers[0].name",
+         "Host cannot be set here: it follows from the URL."),
+        ({"headers": [{"name": "PS-WEBHOOK_EVENT-ID", "value": "x"}]}, "INVALID", "headers[0].name",
+         "PS-WEBHOOK_EVENT-ID cannot be set here: Ringback sets it."),
+        ({"headers": [{"name": "X", "value": ""}] * 51}, "TOO_LARGE", "headers",
+         "headers has 51 entries; 50 are allowed."),
+        ({"retryDelaysSeconds": []}, "INVALID", "retryDelaysSeconds",
+         "retryDelaysSeconds must have at least one entry: each is one attempt."),
+        ({"retryDelaysSeconds": [1] * 21}, "INVALID", "retryDelaysSeconds",
+         "retryDelaysSeconds has 21 entries; at most 20 attempts are allowed."),
+        ({"retryDelaysSeconds": [-1]}, "INVALID", "retryDelaysSeconds[0]",
+         "retryDelaysSeconds[0] must be from 0 to 604,800 seconds (7 days)."),
+        ({"retryDelaysSeconds": [0, 604_801]}, "INVALID", "retryDelaysSeconds[1]",
+         "retryDelaysSeconds[1] must be from 0 to 604,800 seconds (7 days)."),
+        ({"timeoutSeconds": 0.09}, "INVALID", "timeoutSeconds", "timeoutSeconds must be from 0.1 to 30 seconds."),
+        ({"timeoutSeconds": 30.1}, "INVALID", "timeoutSeconds", "timeoutSeconds must be from 0.1 to 30 seconds."),
+        ({"maxConcurrency": 0}, "INVALID", "maxConcurrency",
+         "maxConcurrency must be from 1 to 1,000, or null for the setting's bound."),
+        ({"maxConcurrency": -1}, "INVALID", "maxConcurrency",
+         "maxConcurrency must be from 1 to 1,000, or null for the setting's bound."),
+        ({"maxConcurrency": 1_001}, "INVALID", "maxConcurrency",
+         "maxConcurrency must be from 1 to 1,000, or null for the setting's bound."),
+        ({"rateLimitPerSecond": 0}, "INVALID", "rateLimitPerSecond",
+         "rateLimitPerSecond must be from 0.01 to 10,000 attempts a second, or null for no limit."),
+        ({"rateLimitPerSecond": -2.5}, "INVALID", "rateLimitPerSecond",
+         "rateLimitPerSecond must be from 0.01 to 10,000 attempts a second, or null for no limit."),
+        ({"rateLimitPerSecond": 1e308}, "INVALID", "rateLimitPerSecond",
+         "rateLimitPerSecond must be from 0.01 to 10,000 attempts a second, or null for no limit."),
+        ({"rateLimitPerSecond": 0.009}, "INVALID", "rateLimitPerSecond",
+         "rateLimitPerSecond must be from 0.01 to 10,000 attempts a second, or null for no limit."),
+        ({"rateLimitPerSecond": 10_000.1}, "INVALID", "rateLimitPerSecond",
+         "rateLimitPerSecond must be from 0.01 to 10,000 attempts a second, or null for no limit."),
+        ({"name": f"a{NUL}"}, "INVALID", "name", f"name {NOT_A_LINE}"),
+        ({"name": LONE}, "INVALID", "name", f"name {NOT_A_LINE}"),
+        ({"name": "x" * 201}, "TOO_LARGE", "name", "name has 201 characters; 200 are allowed."),
+        ({"contentType": "nonsense"}, "INVALID", "contentType",
+         "contentType must be a media type such as application/json."),
+        ({"contentType": "text/plain\r\nX: y"}, "INVALID", "contentType", f"contentType {NOT_A_LINE}"),
+    ],
+)  # fmt: skip
+async def test_a_webhook_is_refused(api: Api, given: dict[str, Any], code: str, field: str, message: str) -> None:
+    expected = [(code, f"input.{field}", message)]
+    assert await api.refusals("CreateWebhook", input={**WEBHOOK, **given}) == expected
+    if "model" not in given:
+        stored = await api.do("CreateWebhook", input=WEBHOOK)
+        changes = {"id": stored["webhook"]["id"], **given}
+        assert await api.refusals("UpdateWebhook", input=changes) == expected
+
+
+async def test_all_that_is_wrong_is_said_at_once(api: Api) -> None:
+    given = {**WEBHOOK, "actions": [], "url": "x", "timeoutSeconds": 0}
+    assert {field for _, field, _ in await api.refusals("CreateWebhook", input=given)} == {
+        "input.actions", "input.url", "input.timeoutSeconds",
+    }  # fmt: skip
+
+
+async def test_the_limits_themselves_are_allowed(api: Api) -> None:
+    given = {
+        **WEBHOOK, "retryDelaysSeconds": [0] * 19 + [604_800], "timeoutSeconds": 30, "name": "x" * 200,
+        "bodyTemplate": "x" * 65_536, "url": "https://hooks.example/" + "a" * 2_026,
+        "maxConcurrency": 1_000, "rateLimitPerSecond": 10_000,
+    }  # fmt: skip
+    made = await api.do("CreateWebhook", input=given)
+    assert made["webhook"]["retryDelaysSeconds"] == [0] * 19 + [604_800]
+    limits = {"maxConcurrency": 1, "rateLimitPerSecond": 0.01}
+    await api.do("UpdateWebhook", input={"id": made["webhook"]["id"], **limits})
+    cleared = {"maxConcurrency": None, "rateLimitPerSecond": None}
+    await api.do("UpdateWebhook", input={"id": made["webhook"]["id"], **cleared})
+    await api.do("UpdateWebhook", input={"id": made["webhook"]["id"], "timeoutSeconds": 0.1})
+
+
+async def test_limits_are_shown_and_stay_until_they_are_cleared(api: Api) -> None:
+    update = """mutation ($input: UpdateWebhookInput!) { updateWebhook(input: $input) {
+        webhook { maxConcurrency rateLimitPerSecond } errors { code field message }
+    } }"""
+    made = await api.do("CreateWebhook", input={**WEBHOOK, "maxConcurrency": 7, "rateLimitPerSecond": 2.5})
+    given = {"id": made["webhook"]["id"]}
+    steps: list[tuple[dict[str, Any], tuple[int | None, float | None]]] = [
+        ({"name": "renamed"}, (7, 2.5)),
+        ({"rateLimitPerSecond": None}, (7, None)),
+        ({"maxConcurrency": None, "rateLimitPerSecond": 3}, (None, 3.0)),
+    ]
+    for changes, (concurrency, rate) in steps:
+        webhook = (await api.do(update, input={**given, **changes}))["webhook"]
+        assert webhook == {"maxConcurrency": concurrency, "rateLimitPerSecond": rate}
+
+
+async def test_null_clears_what_can_be_cleared_and_is_refused_elsewhere(api: Api) -> None:
+    made = await api.do("CreateWebhook", input={
+        **WEBHOOK, "name": "CRM", "condition": 'item.status == "NEW"', "contentType": "text/plain",
+    })  # fmt: skip
+    key = made["webhook"]["id"]
+    strict = [
+        "actions", "url", "method", "isActive", "sendJson", "bodyTemplate", "headers", "retryDelaysSeconds",
+        "timeoutSeconds", "successPolicy",
+    ]  # fmt: skip
+    found = await api.refusals("UpdateWebhook", input={"id": key, **dict.fromkeys(strict)})
+    assert sorted(found) == sorted(
+        ("INVALID", f"input.{name}", f"{name} cannot be null; leave it out to keep it.") for name in strict
+    )
+    cleared = await api.do("UpdateWebhook", input={"id": key, "name": None, "condition": None, "contentType": None})
+    assert {cleared["webhook"][name] for name in ("name", "condition", "contentType")} == {None}
+
+
+@pytest.mark.parametrize("item", [1, "x", [], [{}], True])
+async def test_a_test_fire_takes_a_json_object_only(api: Api, item: object) -> None:
+    key = (await api.do("CreateWebhook", input=WEBHOOK))["webhook"]["id"]
+    assert await api.refusals("TestFireWebhook", input={"webhookId": key, "item": item}) == [
+        ("INVALID", "input.item", 'item must be a JSON object, such as {"name": "Maria"}.')
+    ]
+
+
+def nested(depth: int) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ({"a": LONE}, "Texts in JSON must not hold NUL or lone surrogate characters."),
+        ({NUL: 1}, "Texts in JSON must not hold NUL or lone surrogate characters."),
+        ({"a": 2**63}, "Whole numbers in JSON must fit into 64 bits; write longer ones as strings."),
+        ({"a": float("inf")}, "Numbers in JSON must be finite."),
+        (nested(65), "JSON may be nested at most 64 deep."),
+    ],
+)
+async def test_json_that_cannot_be_kept_is_refused(api: Api, item: dict[str, Any], message: str) -> None:
+    key = (await api.do("CreateWebhook", input=WEBHOOK))["webhook"]["id"]
+    code, said = await api.error("TestFireWebhook", input={"webhookId": key, "item": item})
+    assert (code, said) == ("BAD_USER_INPUT", f"Variable '$input' has invalid value at .item: {message}")
+
+
+async def test_json_at_its_limits_is_kept(api: Api) -> None:
+    key = (await api.do("CreateWebhook", input=WEBHOOK))["webhook"]["id"]
+    for item in (nested(64), {"id": 2**63 - 1, "x": [-(2**63), 0.5, None, "я"]}, {}):
+        fired = await api.do("TestFireWebhook", input={"webhookId": key, "item": item})
+        assert fired["event"]["item"] == item
+
+
+async def test_a_webhook_whose_model_is_tracked_no_more_can_be_switched_off(api: Api) -> None:
+    row = await builders.webhook(model="gone")
+    key = (await api.ask("Webhooks", first=1))["nodes"][0]["id"]
+    changed = await api.do("UpdateWebhook", input={"id": key, "isActive": False})
+    assert changed["webhook"]["isActive"] is False
+    assert (await Webhook.get(id=row.id)).is_active is False
+    assert await api.refusals("UpdateWebhook", input={"id": key, "bodyTemplate": "{{ item.id }}"}) == [
+        ("NOT_FOUND", "input.model", "There is no model 'gone'.")
+    ]
+
+
+async def test_an_own_inbox_may_be_a_target_whatever_its_network(api: Api) -> None:
+    url = (await api.do("CreateInbox", input={}))["inbox"]["url"]
+    for target in (url, f"{url}?id={{{{ item.id }}}}", f"{url}?a=b"):
+        await api.do("CreateWebhook", input={**WEBHOOK, "url": target})
+    for target in (f"{url}x", url.replace(":8000", ":8001"), f"{PUBLIC_URL}/inbox/", f"{PUBLIC_URL}/graphql"):
+        expected = [("INVALID", "input.url", LOOPBACK)]
+        assert await api.refusals("CreateWebhook", input={**WEBHOOK, "url": target}) == expected

@@ -1,0 +1,99 @@
+"""The renderer: it holds up neither the loop nor other webhooks."""
+
+import asyncio
+import gc
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from ringback.jobs import rendering
+from ringback.jobs.rendering import Rendered, Renderer, render
+from ringback.models.beginning import Begun, Told
+from ringback.models.errors import TemplateError
+from ringback.models.webhook import Webhook
+from tests.support.unsaved import change, event, webhook
+
+#: Seconds of CPU time: much more than `render` itself takes, whatever else the machine does.
+STRETCH_SECONDS = 0.02
+
+
+@pytest.fixture(autouse=True)
+def _only_what_a_test_spends(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Lengthen the stretch, and keep the garbage collector from counting as rendering."""
+    monkeypatch.setattr(rendering, "STRETCH_SECONDS", STRETCH_SECONDS)
+    gc.disable()
+    yield
+    gc.enable()
+
+
+class Slow:
+    """Stands in for `render`: takes `seconds` of CPU time, and notes on which thread."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.threads: list[str] = []
+
+    def __call__(self, webhook: Webhook, event: Begun, change: Told | None) -> Rendered:
+        self.threads.append(threading.current_thread().name.split("_")[0])
+        end = time.thread_time() + self.seconds
+        while time.thread_time() < end:
+            pass
+        return render(webhook, event, change)
+
+
+async def test_a_webhook_that_renders_slowly_is_taken_to_a_thread_until_it_is_fast_again() -> None:
+    slow = Slow(STRETCH_SECONDS * 2)
+    renderer = Renderer(slow)
+    one, other = webhook(), webhook()
+    for _ in range(3):  # suspected by the wall clock, found slow by CPU time, and taken away
+        await renderer.render(one, event(), change())
+    slow.seconds = 0.0
+    await renderer.render(one, event(), change())
+    await renderer.render(one, event(), change())
+    await renderer.render(other, event(), change())
+    renderer.close()
+    assert slow.threads == ["MainThread"] * 2 + ["ringback-render"] * 2 + ["MainThread"] * 2
+
+
+async def test_a_machine_that_is_busy_accuses_no_webhook() -> None:
+    class Busy(Slow):
+        def __call__(self, webhook: Webhook, event: Begun, change: Told | None) -> Rendered:
+            time.sleep(STRETCH_SECONDS * 2)  # of the wall clock alone
+            return super().__call__(webhook, event, change)
+
+    busy = Busy(0.0)
+    renderer = Renderer(busy)
+    one = webhook()
+    for _ in range(4):
+        await renderer.render(one, event(), change())
+    renderer.close()
+    assert busy.threads == ["MainThread"] * 4
+
+
+async def test_rendering_many_lets_the_loop_have_its_turn() -> None:
+    renderer = Renderer(Slow(STRETCH_SECONDS * 0.6))
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    counting = asyncio.create_task(count())
+    await asyncio.gather(*(renderer.render(webhook(), event(), change()) for _ in range(20)))
+    counting.cancel()
+    renderer.close()
+    assert turns >= 9
+
+
+async def test_an_error_of_our_own_is_a_template_error_that_names_its_log_line() -> None:
+    def broken(webhook: Webhook, event: Begun, change: Told | None) -> Rendered:
+        raise KeyError("private detail")
+
+    renderer = Renderer(broken)
+    with pytest.raises(TemplateError, match=r"^The request cannot be rendered: internal error [0-9a-f]{12}$"):
+        await renderer.render(webhook(), event(), change())
+    renderer.close()

@@ -1,0 +1,124 @@
+"""The requests that webhooks and events make: their headers and their URLs."""
+
+import pytest
+
+from ringback.jobs.plans import USER_AGENT
+from ringback.jobs.rendering import render, sign
+from ringback.jobs.requests import AUTOMATIC_HEADERS
+from ringback.models.signing import SignatureVerdict, new_secret, verify
+from ringback.models.webhook import HttpMethod
+from tests.support.rendered import EVENT_ID, OURS, refusal, rendered
+from tests.support.unsaved import change, event, webhook
+
+
+def test_every_request_carries_the_headers_of_rule_5() -> None:
+    secret = new_secret()
+    made = rendered(body_template="a=1", headers=[["X-Name", "{{ item.name }}"]])
+    request = sign(made, event(attempt_count=2), timestamp=1_772_366_400, secrets=[secret])
+    headers = dict(request.headers)
+    assert list(headers) == [
+        "User-Agent",
+        "Content-Type",
+        "X-Name",
+        "PS-WEBHOOK_EVENT-ID",
+        "Ringback-Event",
+        "Ringback-Attempt",
+        "webhook-id",
+        "webhook-timestamp",
+        "webhook-signature",
+    ]
+    assert headers["PS-WEBHOOK_EVENT-ID"] == headers["webhook-id"] == EVENT_ID
+    assert headers["webhook-timestamp"] == "1772366400"
+    assert headers["Ringback-Event"] == "lead.created"
+    assert headers["Ringback-Attempt"] == "3"
+    assert headers["X-Name"] == "Мария & Co"
+    assert verify(headers, b"a=1", secret, now=None) is SignatureVerdict.VALID
+    assert verify(headers, b"a=2", secret, now=None) is not SignatureVerdict.VALID
+
+
+def test_a_bodiless_request_is_signed_over_an_empty_body() -> None:
+    secret = new_secret()
+    request = sign(rendered(method=HttpMethod.GET), event(), timestamp=1, secrets=[secret])
+    assert request.body is None
+    assert verify(dict(request.headers), b"", secret, now=None) is SignatureVerdict.VALID
+
+
+def test_the_user_agent_can_be_replaced() -> None:
+    made = rendered(headers=[["user-agent", "Shop/1"]])
+    assert [value for name, value in made.headers if name.lower() == "user-agent"] == ["Shop/1"]
+    assert "user-agent" not in {name.lower() for name, _ in AUTOMATIC_HEADERS}
+
+
+@pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nb", "a\x00b", "a\x7fb", "a\r"])
+def test_no_rendered_value_can_add_a_header(value: str) -> None:
+    # A trailing line break is white space around the value and falls away; within it, it is refused.
+    item = {"name": value + "."}
+    assert refusal(item, headers=[["X-Name", "{{ item.name }}"]]) == (
+        f"The header X-Name was rendered to {item['name']!r}, which must not hold control characters"
+    )
+
+
+def test_a_header_is_stripped_and_may_be_rendered_empty() -> None:
+    made = rendered({"name": "  x \n"}, headers=[["A", "{{ item.name }}"], ["B", "{% if false %}x{% endif %}"]])
+    assert ("A", "x") in made.headers
+    assert ("B", "") in made.headers
+
+
+def test_a_rendered_header_may_be_too_long() -> None:
+    assert "has 4,097 characters; 4,096 are allowed" in refusal({"n": "x" * 4097}, headers=[["A", "{{ item.n }}"]])
+
+
+def test_what_a_webhook_says_now_is_sent_whatever_it_said_before() -> None:
+    one = webhook(headers=[["A", "1"]], body_template="x")
+    before = render(one, event(), change())
+    one.url, one.headers, one.content_type, one.method = "https://hooks.example/2", [["A", "2"]], "a/b", HttpMethod.PUT
+    after = render(one, event(), change())
+    assert (before.method, str(before.url), before.headers[1:3]) == (
+        "POST",
+        "https://hooks.example/in",
+        (("Content-Type", "application/x-www-form-urlencoded"), ("A", "1")),
+    )
+    assert (after.method, str(after.url), after.headers[1:3]) == (
+        "PUT",
+        "https://hooks.example/2",
+        (("Content-Type", "a/b"), ("A", "2")),
+    )
+
+
+def test_one_header_with_liquid_leaves_the_others_in_their_places() -> None:
+    made = rendered(headers=[["A", " 1 "], ["B", "{{ item.n }}"], ["C", "3"]], content_type="a/b; c={{ item.n }}")
+    assert made.headers == (
+        ("User-Agent", USER_AGENT),
+        ("Content-Type", "a/b; c={{ item.n }}"),  # no template
+        ("A", "1"),
+        ("B", "3"),
+        ("C", "3"),
+        *OURS,
+    )
+
+
+def test_what_is_fixed_and_wrong_is_refused_each_time() -> None:
+    for _ in range(2):
+        assert refusal(headers=[["A", "a\nb"]]).startswith("The header A was rendered to ")
+        assert refusal(headers=[["A", "{{ x"]]).startswith("The header A cannot be rendered: ")
+        assert refusal(url="ftp://hooks.example/").startswith("The URL was rendered to ")
+
+
+def test_the_url_may_hold_liquid() -> None:
+    made = rendered({"host": "hooks.example", "q": "ж&="}, url="https://{{ item.host }}/in?q={{ item.q | url_encode }}")
+    assert made.url.raw_host == "hooks.example"
+    assert str(made.url) == "https://hooks.example/in?q=%D0%B6%26%3D"
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["", "user:pass@hooks.example", "hooks.example\r\nX: 1", "hooks.example\x00", "a b", "//", "[::1", "x:99999"],
+)
+def test_a_url_that_was_rendered_into_none_is_refused(host: str) -> None:
+    message = refusal({"host": host}, url="https://{{ item.host }}/")
+    assert message.startswith("The URL was rendered to ")
+    assert "which cannot be used" in message
+
+
+def test_a_scheme_that_is_not_http_is_refused() -> None:
+    assert "cannot be used" in refusal({"s": "file"}, url="{{ item.s }}://hooks.example/")

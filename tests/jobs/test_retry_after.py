@@ -1,0 +1,54 @@
+"""The header Retry-After: how it is read, and what it changes in the schedule."""
+
+import pytest
+
+from ringback.jobs.outcomes import Unreachable
+from ringback.jobs.retry import MAX_RETRY_AFTER_SECONDS, retry_after_seconds
+from ringback.models.states import EventStatus
+from tests.support.progress import FRESH, NOW, REFUSED, after, asking, later
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("600", 600.0),
+        (" 600 ", 600.0),
+        ("0", 0.0),
+        ("Sun, 01 Mar 2026 12:10:00 GMT", 600.0),
+        ("Sun, 01 Mar 2026 14:10:00 +0200", 600.0),
+        ("Sunday, 01-Mar-26 12:10:00 GMT", 600.0),
+        ("Sun Mar  1 12:10:00 2026", 600.0),
+        ("Sun, 01 Mar 2026 11:59:59 GMT", 0.0),
+        ("604801", float(MAX_RETRY_AFTER_SECONDS)),
+        ("9" * 4000, float(MAX_RETRY_AFTER_SECONDS)),
+        ("Mon, 01 Mar 2027 12:00:00 GMT", float(MAX_RETRY_AFTER_SECONDS)),
+        ("", 0.0),
+        ("soon", 0.0),
+        ("-5", 0.0),
+        ("1.5", 0.0),
+        ("1e3", 0.0),
+        ("٦٠٠", 0.0),
+        ("²", 0.0),
+        ("Sun, 01 Mar 99999999999999999999 12:10:00 GMT", 0.0),
+        ("Sun, 32 Mar 2026 12:10:00 GMT", 0.0),
+        ("Sun, 01 Mar 2026 12:10:00 +99999999999", 0.0),
+        ("Sat, 01 Jan 0001 00:00:00 +2359", 0.0),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", float(MAX_RETRY_AFTER_SECONDS)),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date_and_anything_else_is_ignored(value: str, seconds: float) -> None:
+    assert retry_after_seconds(asking(value), NOW) == seconds
+
+
+def test_retry_after_needs_an_answer() -> None:
+    assert retry_after_seconds(Unreachable("nobody"), NOW) == 0.0
+    assert retry_after_seconds(REFUSED, NOW) == 0.0
+
+
+@pytest.mark.parametrize(("asked", "waited"), [("241", 241), ("239", 240), ("0", 240), ("soon", 240)])
+def test_retry_after_can_only_lengthen_a_wait(asked: str, waited: int) -> None:
+    assert after(FRESH, asking(asked)).next_attempt_at == later(waited)
+
+
+def test_retry_after_adds_no_attempt_to_the_schedule() -> None:
+    assert after(FRESH, REFUSED, REFUSED, asking("10")).status is EventStatus.FAILED

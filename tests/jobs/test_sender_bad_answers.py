@@ -1,0 +1,105 @@
+"""The sender against real servers: answers that are not valid HTTP, break off or go beyond the limits."""
+
+import asyncio
+import socket
+
+import pytest
+
+from ringback.jobs.outcomes import (
+    Answer,
+    BadResponse,
+)
+from ringback.jobs.sender import Sender
+from tests.support.http_server import Server, answering
+from tests.support.sending import outcome_from
+
+NOT_HTTP = "What 127.0.0.1:{port} answered is not valid HTTP: "
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"SSH-2.0-OpenSSH_9.9\r\n", "Bad status line."),
+        (b"\x00\xff\x12\r\n\r\n", "Bad status line."),
+        (b"HTTP/2 200 OK\r\n\r\n", "Bad status line."),
+        (b"HTTP/1.1 99 Low\r\n\r\n", "Bad status line."),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", "Invalid character in Content-Length."),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "Invalid character in Content-Length."),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "Duplicate Content-Length."),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n", "Too many headers received."),
+    ],
+)
+async def test_what_is_no_http_is_a_bad_response(sender: Sender, answer: bytes, reason: str) -> None:
+    server = answering(answer, close=False)
+    assert await outcome_from(sender, server) == BadResponse(NOT_HTTP.format(port=server.port) + reason)
+
+
+async def test_a_body_that_turns_out_to_be_no_http_leaves_what_came_before(sender: Sender) -> None:
+    server = answering(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\nzz\r\n", close=False)
+    assert await outcome_from(sender, server) == BadResponse(
+        NOT_HTTP.format(port=server.port) + "Invalid character in chunk size.",
+        Answer(200, (("Transfer-Encoding", "chunked"),), b"ok", body_truncated=True),
+    )
+
+
+async def test_a_header_that_is_too_long_is_a_bad_response(sender: Sender) -> None:
+    server = answering(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 10_000 + b"\r\n\r\n", close=False)
+    outcome = await outcome_from(sender, server)
+    assert outcome.name == "BAD_RESPONSE"
+    assert outcome.error is not None and "Got more than 8190 bytes" in outcome.error
+
+
+async def test_headers_that_are_too_many_bytes_together_are_a_bad_response(sender: Sender) -> None:
+    many = b"".join(b"X-%d: %s\r\n" % (number, b"y" * 8_000) for number in range(5))
+    outcome = await outcome_from(sender, answering(b"HTTP/1.1 200 OK\r\n" + many + b"\r\n"))
+    assert outcome == BadResponse("The endpoint answered 200 with more than 32 KiB of headers.")
+
+
+async def test_101_is_a_bad_response(sender: Sender) -> None:
+    switch = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nframes"
+    outcome = await outcome_from(sender, answering(switch, close=False))
+    assert outcome == BadResponse(
+        "The endpoint answered 101 and switched protocols; nobody asked it to.",
+        Answer(101, (("Upgrade", "websocket"), ("Connection", "Upgrade"))),
+    )
+
+
+@pytest.mark.parametrize("method", ["POST", "GET", "PUT", "DELETE"])
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Le"])
+async def test_a_connection_closed_before_the_headers_end_is_a_bad_response_and_not_tried_again(
+    sender: Sender, method: str, answer: bytes
+) -> None:
+    server = answering(answer)
+    outcome = await outcome_from(sender, server, method)
+    assert outcome == BadResponse(f"127.0.0.1:{server.port} closed the connection before its answer was complete.")
+    assert len(server.requests) == server.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("head", "header"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", ("Content-Length", "100")),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n", ("Transfer-Encoding", "chunked")),
+    ],
+)
+async def test_a_body_that_ends_early_is_a_bad_response_with_what_came(
+    sender: Sender, head: bytes, header: tuple[str, str]
+) -> None:
+    server = answering(head + b"half")
+    assert await outcome_from(sender, server) == BadResponse(
+        f"127.0.0.1:{server.port} closed the connection before its answer was complete.",
+        Answer(200, (header,), b"half", body_truncated=True),
+    )
+
+
+async def test_a_reset_connection_is_a_bad_response(sender: Sender) -> None:
+    async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await server.read_request(reader)
+        raw: socket.socket = writer.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+        writer.transport.abort()
+
+    server = Server(reset)
+    outcome = await outcome_from(sender, server, "PUT")
+    assert outcome == BadResponse(f"127.0.0.1:{server.port} closed the connection before its answer was complete.")
+    assert server.connections == 1

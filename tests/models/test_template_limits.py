@@ -1,0 +1,190 @@
+"""Nothing in a template can hold up a worker: what one may cost, and what is stopped."""
+
+import tracemalloc
+
+import pytest
+
+from ringback.models.templates import (
+    MAX_OUTPUT_BYTES,
+    MAX_SOURCE_BYTES,
+    check_template,
+    compile_condition,
+    compile_template,
+    limits,
+    scope,
+)
+from ringback.models.templates.limits import MAX_PAUSE_MS, RENDER_BUDGET_MS, LimitReached, Meter, TimeUp
+from tests.support.cpu import ordinary_seconds
+from tests.support.templates import EVENT, FIELDS, each, failure, said
+
+BIG: dict[str, object] = {
+    "text": "x" * 200_000,
+    "wide": "\N{GRINNING FACE}" * 60_000,
+    "open": "<" * 200_000,
+    "comments": "<!--" * 50_000,
+    "scripts": "<script" * 28_000,
+    "entities": "&aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" * 6_000,
+    "digits": ["9" * 4_300] * 50,
+    "rows": [{"a": i, "b": "t" * 20} for i in range(300)],
+    "nest": [[["a"] * 10] * 10] * 50,
+}
+
+HOSTILE = {
+    "range joined": "{{ (1..100000000) | join }}",
+    "range reversed by filter": "{% assign n = 100000000 %}{{ (1..n) | reverse }}",
+    "range looped": "{% for i in (1..100000000) %}x{% endfor %}",
+    "range looped backwards": "{% assign n = 100000000 %}{% for i in (1..n) reversed %}{% break %}{% endfor %}",
+    "range searched": "{% assign n = 99999999999 %}{% if (1..n) contains 1.5 %}{% endif %}",
+    "range kept and searched": "{% assign n = 9999999999 %}{% assign r = (1..n) %}{% if r contains 'a' %}{% endif %}",
+    "range beyond the machine": "{% for i in (1..99999999999999999999999999) %}{% endfor %}",
+    "loops in loops": each(each(each(""))),
+    "loops after loops": each("") * 1_000,
+    "loop full of output": each("{{ item.rows[0].a }}" * 800),
+    "loop full of assigns": each("{% assign x = item.text %}" * 800),
+    "loop full of constants": each("{% cycle 1, 2, 3 %}" * 900),
+    "when with itself": "{% case 1 %}{% when " + "1," * 1_000 + "1 %}" + each("x") + "{% endcase %}",
+    "append doubling": "{% assign s = 'xx' %}" + "{% assign s = s | append: s %}" * 30,
+    "capture doubling": "{% assign s = 'xx' %}" + "{% capture s %}{{ s }}{{ s }}{% endcapture %}" * 30,
+    "replace growing": "{{ 'aaaaaaaaaa'" + " | replace: 'a', 'aaaaaaaaaa'" * 20 + " }}",
+    "replace nothing": "{{ item.text | replace: '', item.rows }}",
+    "concat doubling": "{% assign l = 'a,b' | split: ',' %}" + "{% assign l = l | concat: l %}" * 30,
+    "join of one long text": "{% assign l = item.text | split: ',' %}"
+    + "{% assign l = l | concat: l %}" * 12
+    + "{{ l | join }}",
+    "print of one long text": "{% assign l = item.text | split: ',' %}"
+    + "{% assign l = l | concat: l %}" * 12
+    + "{{ l }}",
+    "cycle of long texts": each("{% cycle item.text, item.text, item.text %}"),
+    "split to characters": "{{ item.text | split: '' }}",
+    "nested lists": each("{% assign l = item.nest | concat: item.nest %}"),
+    "uniq": each("{% assign l = item.rows | uniq %}"),
+    "sort": each("{% assign l = item.rows | sort: 'b' %}"),
+    "where": each("{% assign l = item.rows | where: 'b', item.text %}"),
+    "json": each("{% assign l = item.rows | json %}"),
+    "sum of digits": "{% assign l = item.digits %}" + "{% assign l = l | concat: l %}" * 7 + "{{ l | sum }}",
+    "huge numbers": "{% assign n = 99999999 %}" + "{% assign n = n | times: n %}" * 40,
+    "huge floats": "{{ 1.7" + " | times: 1000000000000000000.5" * 40 + " }}",
+    "wide dates": each("{{ 'now' | date: '" + "%99999999d" * 9 + "' }}"),
+    "long date format": "{{ 'now' | date: item.text }}",
+    "dates to guess": each("{{ i | append: 'a 1 2 3 4 5 6 7 8 9 10' | date: '%Y' }}"),
+    "open tags": "{{ item.open | strip_html }}",
+    "open comments": "{{ item.comments | strip_html }}",
+    "open scripts": "{{ item.scripts | strip_html }}",
+    "entities": "{{ item.entities | escape_once }}" * 40,
+    "wide characters encoded": "{{ item.wide | url_encode | url_encode }}",
+    "long filter chain": "{{ item.wide" + " | upcase" * 3_000 + " }}",
+    "too much output": "{{ item.text }}{{ item.text }}",
+    "texts compared": each("{% if item.text contains item.text %}{% endif %}" * 100),
+    "braces": "{{" * 32_000,
+    "tags": "{%" * 32_000,
+    "output of spaces": "{{" + " " * 65_000 + "}}",
+    "open output of spaces": "{{" + " " * 65_000,
+    "endless tag name": "{%" + "a" * 65_000,
+    "open raws": "{% raw %}" * 7_000,
+    "open comments in the source": "{% comment %}" * 5_000,
+    "parentheses": "{{ " + "(" * 60_000 + " }}",
+    "brackets": "{{ " + '["' * 30_000 + " }}",
+    "paths in paths": "{{ " + "a[" * 30_000 + " }}",
+    "deep blocks": "{% if a %}" * 2_500 + "{% endif %}" * 2_500,
+    "deep condition": "{% if " + "a and " * 3_000 + "a %}{% endif %}",
+    "very long filter chain": "{{ a" + "|b" * 30_000 + " }}",
+    "very many arguments": "{{ a | b: " + "1," * 30_000 + "1 }}",
+    "very many outputs": "{{a}}" * 13_000,
+    "very many comments": "x{% # %}" * 8_000,
+    "open quote": "{{ '" + "a" * 60_000 + " }}",
+    "too large": "é" * (MAX_SOURCE_BYTES // 2 + 1),
+}
+
+
+@pytest.mark.parametrize("source", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_templates_stop_soon_and_small(source: str) -> None:
+    def use() -> None:
+        failure(lambda: compile_template(source).render(scope(BIG, EVENT)))
+
+    assert ordinary_seconds(use) < 0.75
+
+    tracemalloc.start()
+    use()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 50_000_000
+
+    assert ordinary_seconds(lambda: check_template(source, fields=FIELDS, sample=BIG)) < 0.75
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a render take as long as this machine needs: a slow one must not fail by time before it fails by counts."""
+    monkeypatch.setattr(limits, "RENDER_BUDGET_MS", 60_000)
+
+
+@pytest.mark.usefixtures("patient")
+def test_what_is_large_but_honest_passes() -> None:
+    lines = [{"name": "n" * 20, "price": "1.00"} for _ in range(500)]
+    line = "{% if i.price != '' %}{{ i.name | upcase | url_encode }}={{ i.price }}{% endif %}&"
+    source = "{% for i in item.lines %}" + line + "{% endfor %}"
+    template = compile_template(source)
+    assert len(template.render({"item": {"lines": lines}})) == 500 * 26
+    tries = [ordinary_seconds(lambda: template.render({"item": {"lines": lines}})) for _ in range(5)]
+    assert min(tries) < RENDER_BUDGET_MS / 1000
+    heavy = [{"about": "a" * 1_000, "q": i} for i in range(500)]
+    assert compile_template("{{ l | sort: 'q' | uniq: 'q' | sum: 'q' }}").render({"l": heavy}) == "124750"
+    assert compile_template("x" * MAX_SOURCE_BYTES).render({}) == "x" * MAX_SOURCE_BYTES
+    exactly = {"text": "y" * MAX_OUTPUT_BYTES}
+    assert compile_template("{{ text }}").render(exactly) == exactly["text"]
+    assert (
+        said(failure(lambda: compile_template("{{ text }}!").render(exactly)))[0]
+        == "the text is larger than 262144 bytes"
+    )
+
+
+class Clock:
+    """Seconds that stand still until they are moved."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_only_the_time_of_the_thread_counts() -> None:
+    wall, cpu = Clock(), Clock()
+    meter = Meter(wall, cpu)
+    for _ in range(100):
+        wall.now += 1  # a busy machine: a second passes, the thread runs for a tenth of a millisecond of it
+        cpu.now += 0.0001
+        meter.tick()
+
+
+def test_time_runs_out_but_one_pause_is_forgiven() -> None:
+    wall, cpu = Clock(), Clock()
+    meter = Meter(wall, cpu)
+    wall.now = cpu.now = MAX_PAUSE_MS / 1000
+    meter.tick()
+    for _ in range(RENDER_BUDGET_MS - 1):
+        wall.now = cpu.now = cpu.now + 0.001
+        meter.tick()
+    wall.now = cpu.now = cpu.now + 0.002
+    with pytest.raises(TimeUp, match=f"rendering takes more than {RENDER_BUDGET_MS} ms"):
+        meter.tick()
+
+
+@pytest.mark.usefixtures("patient")
+def test_limits_are_counted_over_the_whole_render() -> None:
+    template = compile_template(each("") + each("") + "{% for i in (1..2000) %}{% endfor %}")
+    assert template.render({}) == ""
+    assert template.render({}) == ""  # and each render has its own
+    assert min(ordinary_seconds(lambda: template.render({})) for _ in range(5)) < RENDER_BUDGET_MS / 1000
+    error = failure(lambda: compile_template(each("") * 3).render({}))
+    assert isinstance(error.__cause__, LimitReached)
+    assert said(error)[0] == "the template runs through more than 20000 loop rounds and blocks"
+
+
+def test_the_cache_keeps_what_is_used_and_is_bounded() -> None:
+    kept = compile_template("{{ kept }}")
+    assert compile_template("{{ kept }}") is kept
+    assert compile_condition("kept") is compile_condition("kept")
+    for i in range(10):
+        compile_template(f"{i:060000d}")
+    assert compile_template("{{ kept }}") is not kept
