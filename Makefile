@@ -8,6 +8,8 @@
 # Each does all of its own set-up in .venv (and node_modules), and is quick the second time.
 
 PYTHON ?= python3
+# Bytecode is cached, or each program that a test starts would compile all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 # How many processes run the tests. Many tests wait for a started program, so more than there are cores.
 JOBS ?= 4
 VENV := .venv

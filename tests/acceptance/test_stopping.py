@@ -42,11 +42,13 @@ def stop(program: Program, *signals: signal.Signals, group: bool = False) -> flo
     ],
     ids=["SIGTERM", "SIGINT", "the whole group", "the whole group, twice", "Ctrl+C, twice"],
 )
-def test_a_signal_ends_it_in_order(tmp_path: Path, signals: tuple[signal.Signals, ...], group: bool) -> None:
+def test_a_signal_ends_it_in_order(
+    tmp_path: Path, migrated: Path, signals: tuple[signal.Signals, ...], group: bool
+) -> None:
     is_hurried = signals == (signal.SIGINT, signal.SIGINT)
     with Receiver() as receiver:
         receiver.answers.clear()
-        program = _with_deliveries_in_flight(tmp_path, receiver)
+        program = _with_deliveries_in_flight(tmp_path, migrated, receiver)
         # A program that is hurried ends before the answers come. One that is not waits for them.
         answering = threading.Timer(4.0 if is_hurried else 1.0, receiver.answers.set)
         answering.start()
@@ -57,18 +59,18 @@ def test_a_signal_ends_it_in_order(tmp_path: Path, signals: tuple[signal.Signals
     _nothing_is_held(program)
 
 
-def test_an_endpoint_that_hangs_is_not_waited_for_too_long(tmp_path: Path) -> None:
+def test_an_endpoint_that_hangs_is_not_waited_for_too_long(tmp_path: Path, migrated: Path) -> None:
     with Receiver() as receiver:
         receiver.answers.clear()
-        program = _with_deliveries_in_flight(tmp_path, receiver)
+        program = _with_deliveries_in_flight(tmp_path, migrated, receiver)
         assert stop(program, signal.SIGTERM) > 4
         receiver.answers.set()
     assert _attempts(program) == {"ABANDONED": 20}
     _nothing_is_held(program)
 
 
-def test_its_own_inbox_answers_until_the_last_delivery_has_ended(tmp_path: Path) -> None:
-    program = Program(tmp_path)
+def test_its_own_inbox_answers_until_the_last_delivery_has_ended(tmp_path: Path, migrated: Path) -> None:
+    program = Program(tmp_path, migrated=migrated)
     program.start()
     inbox = create_inbox(program, {"delayMs": 3_000})
     fired = test_fire(program, create_webhook(program, inbox, timeoutSeconds=30))
@@ -80,8 +82,11 @@ def test_its_own_inbox_answers_until_the_last_delivery_has_ended(tmp_path: Path)
     assert status == ("SUCCEEDED",)
 
 
-def test_what_waits_goes_on_after_a_restart(tmp_path: Path) -> None:
-    with Receiver(refuse=1.0, refusals=1) as receiver, Program(tmp_path, env=ALLOW_LOOPBACK) as program:
+def test_what_waits_goes_on_after_a_restart(tmp_path: Path, migrated: Path) -> None:
+    with (
+        Receiver(refuse=1.0, refusals=1) as receiver,
+        Program(tmp_path, env=ALLOW_LOOPBACK, migrated=migrated) as program,
+    ):
         fired = test_fire(program, create_webhook(program, receiver.url, retryDelaysSeconds=[0, 2]))
         program.wait_until(lambda: event(program, fired)["status"] == "RETRYING", "the first attempt")
         due = event(program, fired)["nextAttemptAt"]
@@ -92,8 +97,8 @@ def test_what_waits_goes_on_after_a_restart(tmp_path: Path) -> None:
         assert [a["outcome"] for a in found["attempts"]] == ["REJECTED", "DELIVERED"]
 
 
-def _with_deliveries_in_flight(folder: Path, receiver: Receiver) -> Program:
-    program = Program(folder, env=ALLOW_LOOPBACK, own_group=True)
+def _with_deliveries_in_flight(folder: Path, migrated: Path, receiver: Receiver) -> Program:
+    program = Program(folder, env=ALLOW_LOOPBACK, migrated=migrated, own_group=True)
     program.start()
     webhook = create_webhook(program, receiver.url, timeoutSeconds=30)
     for _ in range(20):

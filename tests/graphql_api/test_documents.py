@@ -47,6 +47,7 @@ async def code(engine: Engine, text: str, name: str | None = None) -> tuple[str,
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
+@pytest.mark.measures_cpu
 async def test_a_hostile_document_holds_nothing_up(name: str) -> None:
     text, expected, limit = DOCUMENTS[name]
     errors: tuple[GraphQLError, ...] = ()
@@ -66,6 +67,7 @@ async def test_a_hostile_document_holds_nothing_up(name: str) -> None:
     assert all(len(error.locations or ()) <= 10 for error in errors)
 
 
+@pytest.mark.measures_cpu
 async def test_all_of_them_at_once_hold_nothing_up() -> None:
     async def check_all() -> None:
         engine = Engine(schema)
@@ -77,6 +79,7 @@ async def test_all_of_them_at_once_hold_nothing_up() -> None:
     assert await share_of_allowed(check_all, limit=3) < 3
 
 
+@pytest.mark.measures_cpu
 async def test_what_holds_the_loop_up_is_noticed() -> None:
     async def hold_it_up() -> None:
         await asyncio.sleep(0.01)
@@ -160,6 +163,7 @@ FILLERS: dict[str, tuple[int, Callable[[int], str]]] = {
 
 
 @pytest.mark.parametrize("name", FILLERS)
+@pytest.mark.measures_cpu
 async def test_what_is_remembered_has_a_bound(engine: Engine, name: str) -> None:
     count, make = FILLERS[name]
     known = engine._documents._known

@@ -30,9 +30,10 @@ LIMIT = 65_536
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+def program(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     """One program for all of these tests: nothing that they do may harm it."""
-    with Program(tmp_path_factory.mktemp("program"), env={"RINGBACK_API_MAX_BODY_BYTES": str(LIMIT)}) as started:
+    env = {"RINGBACK_API_MAX_BODY_BYTES": str(LIMIT)}
+    with Program(tmp_path_factory.mktemp("program"), env=env, migrated=migrated) as started:
         yield started
 
 
@@ -139,9 +140,9 @@ def test_malformed_frames_close_with_1002(program: Program, data: bytes) -> None
     assert program.log() == ""
 
 
-async def test_stopping_the_program_closes_with_1012(tmp_path: Path) -> None:
+async def test_stopping_the_program_closes_with_1012(tmp_path: Path, migrated: Path) -> None:
     """Clients of graphql-ws connect again after 1012, as they do not after many other codes."""
-    program = Program(tmp_path)
+    program = Program(tmp_path, migrated=migrated)
     await asyncio.to_thread(program.start)
     async with connect(program.url.replace("http", "ws", 1) + "/graphql", subprotocols=[PROTOCOL]) as connection:
         await init(connection, program.token)
@@ -176,9 +177,9 @@ class Silent:
             self.ended.set_result(await receive())
 
 
-def test_a_peer_that_does_not_read_does_not_hold_up_the_end(tmp_path: Path) -> None:
+def test_a_peer_that_does_not_read_does_not_hold_up_the_end(tmp_path: Path, migrated: Path) -> None:
     ping = text(json.dumps({"type": "ping", "payload": {"x": "x" * 900_000}}).encode())
-    with Program(tmp_path) as program, RawSocket(program.url, 4_096) as client:
+    with Program(tmp_path, migrated=migrated) as program, RawSocket(program.url, 4_096) as client:
         client.socket.settimeout(0.5)
         with pytest.raises(TimeoutError):  # the program has stopped reading, since its answers are not read
             client.send(*[ping] * 20)

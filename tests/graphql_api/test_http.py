@@ -194,9 +194,9 @@ def test_variables_in_an_address_are_json(program: Program, value: str) -> None:
     assert (status, error["message"][:24]) == (400, "variables must be JSON: ")
 
 
-def test_the_operator_sets_the_limit(tmp_path: Path) -> None:
+def test_the_operator_sets_the_limit(tmp_path: Path, migrated: Path) -> None:
     too_long = {"query": "{ __typename }" + " " * 2_048}
-    with Program(tmp_path, env={"RINGBACK_API_MAX_BODY_BYTES": "2048"}) as program:
+    with Program(tmp_path, env={"RINGBACK_API_MAX_BODY_BYTES": "2048"}, migrated=migrated) as program:
         for status, answer, what in (
             (413, program.post(too_long), "request"),
             (414, get(program, too_long), "address"),

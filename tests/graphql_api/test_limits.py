@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,17 +19,17 @@ CHOSEN = {"body_bytes": 60_000, "tokens": 200, "depth": 15, "aliases": 2, "root_
 
 
 @pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+def ours(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     """Start the program as it is by default."""
-    with Program(tmp_path_factory.mktemp("default"), "api") as program:
+    with Program(tmp_path_factory.mktemp("default"), "api", migrated=migrated) as program:
         yield program
 
 
 @pytest.fixture(scope="module")
-def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+def strict(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     """Start the program with settings of its own."""
     env = {f"RINGBACK_API_MAX_{name.upper()}": str(value) for name, value in CHOSEN.items()}
-    with Program(tmp_path_factory.mktemp("strict"), "api", env) as program:
+    with Program(tmp_path_factory.mktemp("strict"), "api", env, migrated=migrated) as program:
         yield program
 
 

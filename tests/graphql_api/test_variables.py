@@ -120,6 +120,7 @@ HEAVY: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", HEAVY)
+@pytest.mark.measures_cpu
 async def test_heavy_variables_hold_nothing_up(api: Api, name: str) -> None:
     text, variables = HEAVY[name]
     answer: Answer = await api.execute(text)  # its document is known from now on

@@ -94,6 +94,7 @@ PATTERN = "no pattern that can be used: neither look-around nor back-references,
          [("", "has more than 256 subschemas for the same value, references followed")]),
     ],
 )  # fmt: skip
+@pytest.mark.measures_cpu
 def test_a_schema_that_is_refused(of: Any, expected: list[tuple[str, str]]) -> None:
     assert faults(of) == expected
     assert ordinary_seconds(lambda: faults(of)) < 5
@@ -109,6 +110,7 @@ def test_an_entangled_schema_is_refused() -> None:
     assert faults(schema(allOf=parts)) == [("", "is too entangled: too many subschemas refer to one another")]
 
 
+@pytest.mark.measures_cpu
 def test_many_models_that_refer_to_one_another_are_accepted_quickly() -> None:
     every = {f"d{n}": {"properties": {f"p{m}": {"$ref": f"#/$defs/d{m}"} for m in range(40)}} for n in range(40)}
     assert ordinary_seconds(lambda: check_schema(schema(**{"$ref": "#/$defs/d0", "$defs": every}))) < 5
@@ -272,6 +274,7 @@ def test_every_field_name_in_brackets_is_quoted_within_bounds() -> None:
     assert path == '["' + "x y" * 166
 
 
+@pytest.mark.measures_cpu
 def test_a_recursive_schema_checks_what_it_can_afford() -> None:
     """Two branches for each value: every level doubles the looks."""
     of = schema(anyOf=[{"properties": {"a": {"$ref": "#"}}, "required": ["y"]},
@@ -289,6 +292,7 @@ def test_a_recursive_schema_checks_what_it_can_afford() -> None:
 @pytest.mark.parametrize(
     "pattern", ["^(a+)+$", "(a*)*b", r"(\w+\d?){10}[^\w]", r"(.{0,100}a){8}[^\w]", r"(a?){100}a{100}$"]
 )
+@pytest.mark.measures_cpu
 def test_a_pattern_cannot_hang(pattern: str) -> None:
     of = check_schema(schema(properties={"a": {"pattern": pattern}}))
     item = {"a": "xa" + "ab1" * 80_000 + "!"}

@@ -97,6 +97,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("source", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.measures_cpu
 def test_hostile_templates_stop_soon_and_small(source: str) -> None:
     def use() -> None:
         failure(lambda: compile_template(source).render(scope(BIG, EVENT)))
@@ -119,6 +120,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("patient")
+@pytest.mark.measures_cpu
 def test_what_is_large_but_honest_passes() -> None:
     lines = [{"name": "n" * 20, "price": "1.00"} for _ in range(500)]
     line = "{% if i.price != '' %}{{ i.name | upcase | url_encode }}={{ i.price }}{% endif %}&"
@@ -171,6 +173,7 @@ def test_time_runs_out_but_one_pause_is_forgiven() -> None:
 
 
 @pytest.mark.usefixtures("patient")
+@pytest.mark.measures_cpu
 def test_limits_are_counted_over_the_whole_render() -> None:
     template = compile_template(each("") + each("") + "{% for i in (1..2000) %}{% endfor %}")
     assert template.render({}) == ""

@@ -175,6 +175,7 @@ def test_no_header_is_accepted_that_cannot_be_sent() -> None:
 COSTLY = "{% for i in (1..10000) %}{{ item.name | upcase | downcase | append: i | size }}{% endfor %}"
 
 
+@pytest.mark.measures_cpu
 async def test_costly_templates_do_not_hold_the_loop_up(database: object, webhooks: Webhooks) -> None:
     headers = tuple((f"X-{number}", COSTLY) for number in range(50))
     spec = replace(SPEC, url=f"{SPEC.url}?{COSTLY}", body_template=COSTLY, headers=headers)

@@ -88,7 +88,6 @@ def test_what_is_wrong_is_told() -> None:
 
 
 @needs_postgres
-@pytest.mark.slow
 def test_figures_of_every_kind_are_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = bench.main(
         ["--only", "first", "commit", "pages", "--scale", "0.001", "--rounds", "1", "--into", str(tmp_path)]

@@ -11,7 +11,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from graphql import build_schema
 
 from ringback.graphql_api.schema import sdl
@@ -45,7 +44,6 @@ def seeded(program: Program) -> dict[str, list[str]]:
     return {"id": everything, "webhookId": webhooks, "eventId": events, "inboxId": inboxes}
 
 
-@pytest.mark.slow
 def test_no_server_error(tmp_path: Path) -> None:
     known = tmp_path / "known.json"
     with Program(tmp_path / "program", "api") as program:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.deliveries import (
+    CREATE_WEBHOOK,
     EVENTS_OF,
     REQUEST_CALLBACK,
     TRACK_LEADS,
@@ -44,7 +45,9 @@ FIRST = {
 
 def test_the_default_schedule_by_the_clock(tmp_path: Path) -> None:
     with Program(tmp_path) as program:
-        webhooks = {name: create_webhook(program, create_inbox(program, *answers)) for name, answers in CASES.items()}
+        webhooks = {
+            name: _create_default_webhook(program, create_inbox(program, *answers)) for name, answers in CASES.items()
+        }
         program.query(TRACK_LEADS)
         before = dt.datetime.now(dt.UTC)
         program.query(REQUEST_CALLBACK, {"input": {"name": "Мария", "phone": "+7 900 000-00-00"}})
@@ -85,6 +88,11 @@ def test_the_default_schedule_by_the_clock(tmp_path: Path) -> None:
         for found in (succeeded, failed):
             assert [a["number"] for a in found["attempts"]] == [1, 2, 3]
             assert (found["attemptCount"], found["maxAttempts"], found["nextAttemptAt"]) == (3, 3, None)
+
+
+def _create_default_webhook(program: Program, url: str) -> str:
+    given = {"model": "lead", "actions": ["CREATED"], "url": url}
+    return str(program.query(CREATE_WEBHOOK, {"input": given})["createWebhook"]["webhook"]["id"])
 
 
 def _lateness_of_test_fires(program: Program) -> float:

@@ -16,7 +16,7 @@ def webhook_to_inbox(program: Program) -> str:
         mutation ($url: String!) {
           createWebhook(
             input: {
-              name: "Watched", model: "lead", actions: [CREATED], url: $url
+              name: "Watched", model: "lead", actions: [CREATED], url: $url, timeoutSeconds: 30
               bodyTemplate: "name={{ item.name | url_encode }}"
             }
           ) { webhook { id } errors { message } }

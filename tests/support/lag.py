@@ -27,7 +27,6 @@ class Lag:
         self.seconds = 0.0
 
     async def __aenter__(self) -> Self:
-        gc.collect()
         gc.freeze()
         self._ticking = asyncio.create_task(self._tick())
         await asyncio.sleep(0.005)
@@ -38,7 +37,6 @@ class Lag:
     ) -> None:
         await asyncio.sleep(0.005)
         self._ticking.cancel()
-        gc.unfreeze()
 
     async def _tick(self) -> None:
         before = time.process_time()

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -40,11 +41,20 @@ class Program:
     """`with Program(folder) as program:` starts it; leaving the block stops it and checks that it stopped cleanly."""
 
     def __init__(
-        self, folder: Path, command: str = "serve", env: Mapping[str, str] | None = None, *, own_group: bool = False
+        self,
+        folder: Path,
+        command: str = "serve",
+        env: Mapping[str, str] | None = None,
+        *,
+        migrated: Path | None = None,
+        own_group: bool = False,
     ) -> None:
+        """Prepare a program whose files are in `folder`. `migrated` is a data directory to start with."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.data_dir = folder / "data"
+        if migrated is not None:
+            shutil.copytree(migrated, self.data_dir)
         self.token = ADMIN_TOKEN
         self._command = command
         self._own_group = own_group

@@ -54,14 +54,14 @@ async def serving(app: ASGIApp, **options: Any) -> AsyncIterator[int]:
         **{"ws": FramesProtocol, "ws_ping_interval": None, **options},
     )
     with socket.create_server(("127.0.0.1", 0)) as sock:
+        # Its own loop would look only ten times a second whether to end.
         server = uvicorn.Server(config)
-        running = asyncio.create_task(server._serve(sockets=[sock]))
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while not server.started:
-                await asyncio.sleep(0.001)
+        config.load()
+        server.lifespan = config.lifespan_class(config)
+        await server.startup(sockets=[sock])
         yield sock.getsockname()[1]
-        server.force_exit = server.should_exit = True
-        await running
+        server.force_exit = True
+        await server.shutdown(sockets=[sock])
 
 
 async def send(connection: ClientConnection, **message: Any) -> None:
