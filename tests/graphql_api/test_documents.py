@@ -83,7 +83,7 @@ async def test_all_of_them_at_once_hold_nothing_up() -> None:
 async def test_what_holds_the_loop_up_is_noticed() -> None:
     async def hold_it_up() -> None:
         await asyncio.sleep(0.01)
-        hold_the_loop(share=2)
+        hold_the_loop(share=3)
 
     assert await share_of_allowed(hold_it_up) > 1
 

@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 from bench import __main__ as bench
-from bench.due import BODY_BYTES, LIQUID, Batch, Webhooks, fill, item, recorded
+from bench.due import Batch, Webhooks, fill, recorded
 from bench.figures import Figure, Group, Measured, Result, Scale
 from bench.installation import Bench, SinkProcess, started
 from bench.load import Wrong
-from ringback.models.templates import compile_template
 from tests.support import postgres
 
 needs_postgres = pytest.mark.skipif(postgres.binaries() is None, reason=postgres.HOW)
@@ -57,13 +56,6 @@ def test_the_sink_takes_its_time_or_hangs(sink: SinkProcess) -> None:
     post(f"{sink.url}/at-once/1")
     post(f"{sink.url}/at-once/1")  # whoever waited has gone, and that is no harm
     assert sink.report().requests == 2
-
-
-def test_every_body_has_the_same_length() -> None:
-    lead = item("lead_0000001")
-    event = {"changed_fields": ["name", "phone"]}
-    assert len(json.dumps(lead, separators=(",", ":"))) == BODY_BYTES
-    assert len(compile_template(LIQUID).render({"item": lead, "event": event})) == BODY_BYTES
 
 
 def test_an_event_that_was_never_delivered_makes_a_figure_worthless(sink: SinkProcess) -> None:
