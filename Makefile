@@ -1,14 +1,15 @@
 # make run   everything in one process on the embedded default
 # make test  all checks and tests, in a few minutes; one test: .venv/bin/pytest tests/jobs/test_retry.py -k schedule
 # make proof  the long proofs: kills, lost brokers and databases, fairness, timing, fuzzing, a small benchmark
-# make bench  what is promised of the speed, measured; with ONLY="first pages" SCALE=0.1 ROUNDS=1 some of it, quickly
+# make bench  what is promised of the speed, measured; with ONLY="first pages" SCALE=0.1 ROUNDS=1 some of it, quickly,
+#             with AGAINST=COMMIT beside another commit, in pairs
 # make bench-api  the API's speed against plain Strawberry's
 # make bench-live how soon the last of 2,000 subscribers has an entry
 # make bench-page  the time of a page of 100
 # Each does all of its own set-up in .venv (and node_modules), and is quick the second time.
 
 PYTHON ?= python3
-# Bytecode is cached, or each program that a test starts would compile all modules anew.
+# Let Python cache bytecode; otherwise each program that a test starts compiles all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 # How many processes run the tests. Many tests wait for a started program, so more than there are cores.
 JOBS ?= 4
@@ -50,7 +51,7 @@ schema: $(VENV)/.run
 
 # All figures take about an hour and 30 GB of disk. PUBLISH=1 writes what the README shows. Some need Node.js.
 bench: $(VENV)/.test $(if $(shell command -v npm),$(LOAD))
-	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY)) $(if $(SCALE),--scale $(SCALE)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(PUBLISH),--publish)
+	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY)) $(if $(SCALE),--scale $(SCALE)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(PUBLISH),--publish) $(if $(AGAINST),--against $(AGAINST))
 
 # A page of 100 with everything that the contract selects. BENCH="--profile" says where the time goes.
 bench-page: $(VENV)/.test
@@ -103,5 +104,5 @@ lock:
 	uv pip compile --quiet --universal --no-emit-index-url --no-annotate --no-header --python-version 3.11 --constraint requirements-dev.lock examples/python-gql/requirements.in -o examples/python-gql/requirements.txt
 
 clean:
-	rm -rf $(VENV) web/node_modules tests/clients/node_modules tests/schema/node_modules bench/node_modules graphql_api/static build dist *.egg-info
+	rm -rf .coverage $(VENV) web/node_modules tests/clients/node_modules tests/schema/node_modules bench/node_modules graphql_api/static build dist *.egg-info
 	rm -rf $(foreach made,node_modules dist src/generated.ts,examples/*/$(made))

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench import deliveries, latency, pages, writes
+from bench import against, checkout, deliveries, latency, pages, writes
 from bench.figures import Figure, Group, Measured, Result, Scale, counted
 from bench.installation import Bench
 from bench.load import Wrong
@@ -65,16 +65,31 @@ def run(names: Sequence[str], scale: Scale) -> tuple[list[Result], dict[str, Any
     return results, about
 
 
+def _compare(options: argparse.Namespace) -> int:
+    scale = Scale(options.scale, options.rounds)
+    try:
+        against.compare(options.only, scale, checkout.install(options.against), options.into)
+    except Wrong as wrong:
+        print(f"bench: {wrong}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write, and say by the exit code whether all promises were kept."""
     parser = argparse.ArgumentParser(prog="bench", description="What is promised of Ringback's speed.")
     names = [group.name for group in GROUPS]
-    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
+    compared = ", ".join(comparison.name for comparison in against.COMPARISONS)
+    about_names = f"{', '.join(names)}; with --against: {compared}"
+    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=about_names)
     parser.add_argument("--scale", type=float, default=1.0, help="how much is measured, of what the promises name")
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured")
     parser.add_argument("--into", type=Path, default=ROOT / "build/bench", help="the folder for JSON and the chart")
+    parser.add_argument("--against", metavar="COMMIT", help="compare with another commit instead, pair by pair")
     parser.add_argument("--publish", action="store_true", help="write them, and the table, for the README")
     options = parser.parse_args(arguments)
+    if options.against:
+        return _compare(options)
     results, about = run(options.only, Scale(options.scale, options.rounds))
     write(options.into, results, about)
     if options.publish:

@@ -9,8 +9,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
+from typing import TypeVar
 
 from bench.installation import Bench
+
+Run = TypeVar("Run")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ class Result:
         return bool(self.values) and not self.wrong and self.figure.kept(self.value)
 
 
-def pairs(rounds: int, first: Callable[[], float], second: Callable[[], float]) -> list[tuple[float, float]]:
+def pairs(rounds: int, first: Callable[[], Run], second: Callable[[], Run]) -> list[tuple[Run, Run]]:
     """The results of both, in turns: each goes first in every other pair."""
     found = []
     for number in range(rounds):

@@ -80,13 +80,15 @@ class SinkProcess:
 class Installation:
     """Ringback on one database and one broker; `env` says which, `peaks` is told how much memory workers took.
 
-    `cpu` is what the workers took of a processor from their start to their end, in seconds.
+    Its programs are those of `python`'s environment. `cpu` is what the workers took of a processor from their start to
+    their end, in seconds.
     """
 
     folder: Path
     env: Mapping[str, str]
     peaks: list[float] = field(default_factory=list)
     cpu: float = 0.0
+    python: str = sys.executable
 
     @property
     def settings(self) -> Settings:
@@ -108,13 +110,13 @@ class Installation:
     @contextmanager
     def api(self) -> Iterator[Program]:
         """`ringback api` during the block."""
-        with Program(self.folder, "api", self.env) as program:
+        with Program(self.folder, "api", self.env, python=self.python) as program:
             yield program
 
     @contextmanager
     def serve(self) -> Iterator[None]:
         """`ringback serve`, which delivers in the process that answers, during the block."""
-        with Program(self.folder, "serve", self.env) as program:
+        with Program(self.folder, "serve", self.env, python=self.python) as program:
             assert program.process is not None
             with self._watched([program.process.pid]):
                 yield
@@ -124,7 +126,7 @@ class Installation:
         """`ringback worker` during the block."""
         command = ["ringback.graphql_api", "worker", "--processes", str(processes)]
         path = self.folder / "worker.log"
-        with path.open("a") as log, started(command, self.env, log=log) as (process, line):
+        with path.open("a") as log, started(command, self.env, log=log, python=self.python) as (process, line):
             assert process.stdout is not None
             lines = [line, *(process.stdout.readline() for _ in range(processes - 1))]
             if not all("is delivering" in line for line in lines):
@@ -185,16 +187,20 @@ class Bench:
         """The greatest share of a core that the sink used."""
         return self._sink.busiest if self._sink else 0.0
 
+    def postgres_cpu(self) -> float:
+        """Return what Postgres and all of its processes have taken of a processor so far, in seconds."""
+        return postgres_cpu(self._server.process_id)
+
     @cached_property
-    def _server(self) -> str:
+    def _server(self) -> postgres.Server:
         if postgres.binaries() is None:
             raise Wrong(postgres.HOW)
-        return self._stack.enter_context(postgres.started(POSTGRES)).url
+        return self._stack.enter_context(postgres.started(POSTGRES))
 
     @cached_property
     def _migrated(self) -> str:
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
-        return postgres.migrated(self._server, folder)
+        return postgres.migrated(self._server.url, folder)
 
     def kept(self, made: Callable[[], AbstractContextManager[Installation]]) -> Installation:
         """An installation that is dear to make: the one that the first call made, until the end of the run."""
@@ -203,36 +209,42 @@ class Bench:
         return self._kept
 
     @contextmanager
-    def on_postgres(self, settings: Mapping[str, str] | None = None) -> Iterator[Installation]:
-        """An installation on a new, empty Postgres database, with a Redis of its own."""
-        url = asyncio.run(postgres.create(self._server, self._migrated))
+    def on_postgres(
+        self, settings: Mapping[str, str] | None = None, python: str = sys.executable
+    ) -> Iterator[Installation]:
+        """An installation on a new, empty Postgres database, with a Redis of its own.
+
+        The database has the tables of this tree. That of another commit's `python` has none yet.
+        """
+        template = {"template": self._migrated} if python == sys.executable else {}
+        url = asyncio.run(postgres.create(self._server.url, **template))
         with ExitStack() as stack:
             # Dropped last, when nobody is connected to it.
-            stack.callback(lambda: asyncio.run(postgres.drop(self._server, url)))
+            stack.callback(lambda: asyncio.run(postgres.drop(self._server.url, url)))
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             redis = stack.enter_context(redis_server(folder))
             env = {"RINGBACK_DATABASE_URL": url, "RINGBACK_BROKER_URL": redis.url, **(settings or {})}
-            yield self._installation(folder, env)
+            yield self._installation(folder, env, python)
 
     @contextmanager
-    def embedded(self) -> Iterator[Installation]:
+    def embedded(self, python: str = sys.executable) -> Iterator[Installation]:
         """An installation on the embedded default: SQLite, one process, no other server."""
         with tempfile.TemporaryDirectory() as folder:
-            yield self._installation(Path(folder), {})
+            yield self._installation(Path(folder), {}, python)
 
-    def _installation(self, folder: Path, env: Mapping[str, str]) -> Installation:
+    def _installation(self, folder: Path, env: Mapping[str, str], python: str) -> Installation:
         given = {"RINGBACK_DATA_DIR": str(folder / "data"), "RINGBACK_DANGEROUS_ALLOW_NETWORKS": "127.0.0.0/8"}
-        return Installation(folder, {**given, **env}, self.peaks)
+        return Installation(folder, {**given, **env}, self.peaks, python=python)
 
 
 @contextmanager
 def started(
-    module: Sequence[str], env: Mapping[str, str], log: Any = None
+    module: Sequence[str], env: Mapping[str, str], log: Any = None, *, python: str = sys.executable
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A module's process during the block, and the first line that it prints."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("RINGBACK_")}
     with subprocess.Popen(
-        [sys.executable, "-m", *module], stdout=subprocess.PIPE, stderr=log, text=True, env={**clean, **env}
+        [python, "-m", *module], stdout=subprocess.PIPE, stderr=log, text=True, env={**clean, **env}
     ) as process:
         assert process.stdout is not None
         try:
@@ -253,6 +265,21 @@ def peak_memory(process: int) -> float:
         raise Wrong("a worker ended while it was measured") from error
     lines = (line.split() for line in status.splitlines())
     return next(int(words[1]) * 1024 / 1e6 for words in lines if words[0] == "VmHWM:")
+
+
+def postgres_cpu(process: int) -> float:
+    """Return the CPU time of a process, its children, and those of them that have ended, in seconds (proc(5))."""
+    ticks = 0
+    for number in (process, *children(process)):
+        try:
+            fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+        except FileNotFoundError:
+            continue  # it has ended, and is counted with its parent from now on
+        utime, stime, children_utime, children_stime = (int(field) for field in fields[11:15])
+        ticks += utime + stime
+        if number == process:
+            ticks += children_utime + children_stime
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def children(process: int) -> list[int]:

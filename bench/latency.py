@@ -5,6 +5,7 @@ the same clock.
 """
 
 import random
+import sys
 import time
 from collections.abc import Mapping
 
@@ -31,6 +32,10 @@ _COMMITTED = """
 SELECT event.id AS event, extract(epoch FROM pg_xact_commit_timestamp(change.xmin))::float8 AS at
 FROM ringback_event event JOIN ringback_change change ON change.id = event.change_id
 """
+_LEADS = """
+SELECT event.id AS event, change.object_id AS lead
+FROM ringback_event event JOIN ringback_change change ON change.id = event.change_id
+"""
 _DUE = "SELECT id AS event, extract(epoch FROM next_attempt_at)::float8 AS at FROM ringback_event"
 
 
@@ -38,15 +43,19 @@ def _from_commit(bench: Bench, scale: Scale) -> Measured:
     commits = scale.of(COMMITS, 20)
     p50, p99 = [], []
     for number in range(scale.rounds):
-        taken = _told_after(bench, commits, random.Random(number))  # noqa: S311 - pauses are no secrets
+        taken, _ = times_to_arrive(bench, commits, random.Random(number))  # noqa: S311 - pauses are no secrets
         p50.append(percentile(taken, 50))
         p99.append(percentile(taken, 99))
     size = f"{counted(commits, 'commit')}, {counted(scale.rounds, 'time')}"
     return Measured(size, {"commit-p50": p50, "commit-p99": p99})
 
 
-def _told_after(bench: Bench, commits: int, lot: random.Random) -> list[float]:
-    with bench.on_postgres() as installation, installation.api() as api, installation.worker():
+def times_to_arrive(
+    bench: Bench, commits: int, lot: random.Random, python: str = sys.executable
+) -> tuple[list[float], list[float]]:
+    """Return how long events took to arrive after their commit, and after the request for it, in milliseconds."""
+    requested: dict[str, float] = {}
+    with bench.on_postgres(python=python) as installation, installation.api() as api, installation.worker():
         api.query(TRACK_LEADS)
         create_webhook(api, f"{bench.sink.url}/timed/", sendJson=True, retryDelaysSeconds=[0])
         with Client(api) as client:
@@ -54,12 +63,18 @@ def _told_after(bench: Bench, commits: int, lot: random.Random) -> list[float]:
                 if number == WARM_UP:
                     bench.sink.until(WARM_UP, PATIENCE_SECONDS)
                     bench.sink.report()
-                client.query(CALLBACK)
+                asked_at = time.time()
+                requested[client.query(CALLBACK)["requestCallback"]["lead"]["id"]] = asked_at
                 time.sleep(lot.uniform(*PAUSE_SECONDS))
         bench.sink.until(commits, PATIENCE_SECONDS)
         committed = _moments(installation, _COMMITTED)
+        leads = {encode(Prefix.EVENT, row["event"]): row["lead"] for row in installation.fetch(_LEADS)}
     received = bench.sink.report()
-    return _after(received.requests, received.arrivals, committed, commits)
+    asked = {event: requested[lead] for event, lead in leads.items()}
+    return (
+        _after(received.requests, received.arrivals, committed, commits),
+        _after(received.requests, received.arrivals, asked, commits),
+    )
 
 
 def _lateness(bench: Bench, scale: Scale) -> Measured:

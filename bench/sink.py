@@ -1,7 +1,9 @@
 """The endpoint of the benchmarks, in a process of its own: it reads requests, answers, and counts.
 
-As lean as Python allows, so that it is never what is measured: a request is looked at for where it ends and for nothing
-else. Paths that begin with `/wait/MS/` are answered after so long, with `/hang/` never, all others at once; of those
+It answers as real endpoints do: with the date, a request id, and a JSON body that differs each time. Besides, it is as
+lean as Python allows, so that it is never what is measured: it looks for the end of a request and for nothing else.
+
+Paths that begin with `/wait/MS/` are answered after so long, with `/hang/` never, all others at once; of those
 that begin with `/timed/` the moment of each event's arrival is kept. Those that hang are counted apart.
 
 `GET /until/N` is answered as soon as N requests have come. `GET /report` tells what came, and begins to count anew.
@@ -9,12 +11,12 @@ that begin with `/timed/` the moment of each event's arrival is kept. Those that
 
 import asyncio
 import json
+import random
 import time
+from email.utils import formatdate
 from typing import cast
 
 import uvloop
-
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok"
 
 
 class Counted:
@@ -42,6 +44,9 @@ class Sink:
     def __init__(self) -> None:
         self.counted = Counted()
         self._awaited: list[tuple[int, asyncio.Transport]] = []
+        self._answers = 0
+        self._date = b""
+        self._date_until = 0.0
 
     def taken(self, head: bytes, path: bytes, length: int) -> None:
         """Count a request."""
@@ -59,6 +64,25 @@ class Sink:
         if self._awaited:
             self._tell()
 
+    def answer(self) -> bytes:
+        """Return the next answer. No two are the same."""
+        now = time.time()
+        if now >= self._date_until:
+            self._date = formatdate(now, usegmt=True).encode()
+            self._date_until = int(now) + 1
+        self._answers += 1
+        body = b'{"received":%d,"at":%.6f}' % (self._answers, now)
+        request_id = b"%032x" % random.getrandbits(128)
+        return (
+            b"HTTP/1.1 200 OK\r\nDate: %s\r\nContent-Type: application/json\r\nX-Request-Id: %s\r\n"
+            b"Content-Length: %d\r\n\r\n%s" % (self._date, request_id, len(body), body)
+        )
+
+    def send_answer(self, transport: asyncio.Transport) -> None:
+        """Answer a request, unless its client has gone."""
+        if not transport.is_closing():
+            transport.write(self.answer())
+
     def until(self, requests: int, transport: asyncio.Transport) -> None:
         """Answer when so many have come."""
         self._awaited.append((requests, transport))
@@ -73,14 +97,8 @@ class Sink:
     def _tell(self) -> None:
         for requests, transport in self._awaited:
             if self.counted.requests >= requests:
-                answer(transport)
+                self.send_answer(transport)
         self._awaited = [(number, to) for number, to in self._awaited if self.counted.requests < number]
-
-
-def answer(transport: asyncio.Transport) -> None:
-    """Answer a request that waited, unless its client has gone."""
-    if not transport.is_closing():
-        transport.write(ANSWER)
 
 
 class Connection(asyncio.Protocol):
@@ -118,9 +136,9 @@ class Connection(asyncio.Protocol):
         self._sink.taken(head, path, length)
         if path.startswith(b"/wait/"):
             seconds = int(path.split(b"/")[2]) / 1000
-            asyncio.get_running_loop().call_later(seconds, answer, self._transport)
+            asyncio.get_running_loop().call_later(seconds, self._sink.send_answer, self._transport)
         elif not path.startswith(b"/hang/"):
-            self._transport.write(ANSWER)
+            self._sink.send_answer(self._transport)
 
 
 async def main() -> None:

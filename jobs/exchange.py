@@ -16,16 +16,12 @@ import httptools
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import StreamWriter
 
-from ringback.jobs.outcomes import Answer
-
 #: Bytes of a request body from which it is written in pieces, between which others run.
 LONG_BODY_BYTES = 256 * 1024
 #: Bytes of a response body that are read, and kept after decoding; the connection of a longer one is closed.
 MAX_RESPONSE_BYTES = 64 * 1024
 #: Bytes of response headers, names and values together; of one header's name or value; and how many headers.
 MAX_RESPONSE_HEADER_BYTES, MAX_FIELD_BYTES, MAX_RESPONSE_HEADERS = 32 * 1024, 8_190, 128
-#: Bytes of an answer up to which it is remembered until the next one.
-REMEMBERED_BYTES = 1_024
 #: Bytes of an answer that may come without its headers having ended.
 MAX_HEAD_BYTES = 2 * MAX_RESPONSE_HEADER_BYTES
 
@@ -38,10 +34,6 @@ class Exchange(ResponseHandler):
     """A connection to one endpoint, which asks and is answered; a request at a time.
 
     `status` is 0 until the headers have ended; `headers` and `body` hold what has come since the last request.
-
-    Endpoints say the same over and over, if only within the same second, and mean the same by it: an answer that came
-    in one piece is remembered, and when the next one is the same, byte for byte, it is not parsed again. Between two
-    answers the parser stands at its beginning, so it need not know.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -58,11 +50,6 @@ class Exchange(ResponseHandler):
         self._writing: asyncio.Task[None] | None = None
         self._unasked = b""
         self._head_bytes = self._field_bytes = 0
-        #: What the last answer was understood as, by whoever asked; None when another one has come since.
-        self.known: Answer | None = None
-        #: The bytes of that answer, when it is remembered, and what they mean: status, headers, body, bytes of headers.
-        self._remembered = b""
-        self._meaning: tuple[int, list[tuple[str, str]], bytes, int] = (0, [], b"", 0)
         #: Whether the whole answer has come, and whether the endpoint goes on after it.
         self._whole = self._stays = False
         self._headless = False
@@ -142,13 +129,6 @@ class Exchange(ResponseHandler):
             if len(self._unasked) > MAX_HEAD_BYTES:
                 self.abort()
             return
-        first = not self._head_bytes
-        if first and data == self._remembered and not self._headless:
-            self.status, self.headers, self.body, self.header_bytes = self._meaning
-            self._whole = self._stays = True
-            self._end()
-            return
-        self._remembered, self.known = b"", None
         self._head_bytes += len(data) if not self.status else 0
         try:
             self._http.feed_data(data)
@@ -166,9 +146,6 @@ class Exchange(ResponseHandler):
         elif len(self.headers) > MAX_RESPONSE_HEADERS:
             self._refuse("Too many headers received")
         elif self._whole or len(self.body) > MAX_RESPONSE_BYTES:
-            if first and self._stays and len(data) <= REMEMBERED_BYTES:
-                self._remembered = data
-                self._meaning = self.status, self.headers, self.body, self.header_bytes
             self._end()
 
     def eof_received(self) -> None:

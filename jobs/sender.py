@@ -157,9 +157,7 @@ def _milliseconds_since(started: float) -> int:
 def _outcome(exchange: Exchange, accepts: Callable[[int], bool]) -> Outcome:
     if exchange.header_bytes > MAX_RESPONSE_HEADER_BYTES:
         return BadResponse(f"The endpoint answered {exchange.status} with more than 32 KiB of headers.")
-    answer = exchange.known
-    if answer is None:
-        answer = exchange.known = _answer(exchange, whole=True)
+    answer = _answer(exchange, whole=True)
     if exchange.status == 101:
         return BadResponse("The endpoint answered 101 and switched protocols; nobody asked it to.", answer)
     return judge(answer, accepts)

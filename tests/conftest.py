@@ -106,13 +106,16 @@ def shared_program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program
 
 
 @pytest.fixture
-def program(shared_program: Program) -> Program:
+def program(shared_program: Program, request: pytest.FixtureRequest) -> Iterator[Program]:
     """The started program with an empty database; deliveries reach nothing but its own inbox.
 
-    Tests share it. A test that stops or breaks it uses `own_program`.
+    Tests share it. A test that stops or breaks it uses `own_program`, and one that makes it log an error says so by the
+    marker `logs_errors`.
     """
     shared_program.empty()
-    return shared_program
+    yield shared_program
+    errors = [line for line in shared_program.log().splitlines() if '"level": "error"' in line or "Traceback" in line]
+    assert errors == [] or request.node.get_closest_marker("logs_errors")
 
 
 @pytest.fixture
@@ -130,8 +133,11 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """Trace no test that measures CPU time. (The marker of pytest-cov for this has no effect in xdist's workers.)"""
-    if item.get_closest_marker("measures_cpu") is None:
+    """Switch the tracer of coverage off during tests that measure CPU time.
+
+    The marker that pytest-cov has for this, `no_cover`, has no effect in the workers of xdist.
+    """
+    if item.get_closest_marker("measures_cpu") is None or not item.config.pluginmanager.hasplugin("_cov"):
         return (yield)
     tracer, thread_tracer = sys.gettrace(), threading.gettrace()
     sys.settrace(None)

@@ -16,9 +16,9 @@ query ($id: ID!) { event(id: $id) { attempts {
 
 def test_each_attempt_leads_to_the_request_that_the_inbox_received(program: Program) -> None:
     # The second answer comes too late: the inbox has the request although the attempt has no answer.
-    inbox = create_inbox(program, {"statusCode": 500}, {"delayMs": 8_000}, {"statusCode": 200})
+    inbox = create_inbox(program, {"statusCode": 500}, {"delayMs": 10_000}, {"statusCode": 200})
     webhook_id = create_webhook(
-        program, inbox, sendJson=True, retryDelaysSeconds=[0, 0, 0], timeoutSeconds=3, actions=["CREATED"]
+        program, inbox, sendJson=True, retryDelaysSeconds=[0, 0, 0], timeoutSeconds=5, actions=["CREATED"]
     )
     fired = [test_fire(program, webhook_id, name="Ada")]
     first = ended(program, fired[0])

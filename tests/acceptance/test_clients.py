@@ -35,7 +35,9 @@ subscription DeliveryLog($after: String) {
 
 def over_http(program: Program, token: str | None = None) -> Client:
     transport = AIOHTTPTransport(
-        program.url + "/graphql", headers={"Authorization": f"Bearer {token or program.token}"}, timeout=30
+        program.url + "/graphql",
+        headers={"Authorization": f"Bearer {token or program.token}"},
+        timeout=int(PATIENCE_SECONDS),
     )
     return Client(transport=transport, fetch_schema_from_transport=True)
 

@@ -17,7 +17,10 @@ DRAIN_SECONDS, REST_SECONDS = 5.0, 5.0
 
 
 def stop(program: Program, *signals: signal.Signals, group: bool = False) -> float:
-    """Send the signals, 0.2 s apart; returns how long the program took to end with exit code 0: at most 10 s."""
+    """Send the signals, 0.2 s apart; returns how long the program took to end with exit code 0.
+
+    It may take 10 s on an idle machine.
+    """
     process = program.process
     assert process is not None
     started = time.monotonic()
@@ -74,7 +77,7 @@ def test_its_own_inbox_answers_until_the_last_delivery_has_ended(tmp_path: Path,
     program.start()
     inbox = create_inbox(program, {"delayMs": 3_000})
     fired = test_fire(program, create_webhook(program, inbox, timeoutSeconds=30))
-    program.wait_until(lambda: _in_flight(program) == 1, "the delivery")
+    program.wait_until(lambda: _in_flight(program) == 1 or _attempts(program), "the delivery")
     stop(program, signal.SIGTERM)
     assert _attempts(program) == {"DELIVERED": 1}
     with database(program) as connection:

@@ -182,5 +182,7 @@ def test_the_curl_example(program: Program) -> None:
     command = command.replace("http://127.0.0.1:8000", program.url).replace(
         "$(cat .ringback/admin-token)", program.token
     )
-    answer = json.loads(subprocess.run(["bash", "-c", command], capture_output=True, check=True, timeout=30).stdout)
+    answer = json.loads(
+        subprocess.run(["bash", "-c", command], capture_output=True, check=True, timeout=PATIENCE_SECONDS).stdout
+    )
     assert [model["name"] for model in answer["data"]["webhookModels"]] == ["customer_order", "lead"]

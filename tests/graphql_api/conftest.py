@@ -27,9 +27,9 @@ from tests.support.websocket_client import ADMIN, Served, serving
 
 @pytest.fixture(autouse=True)
 def _no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep and trust for longer than a test takes: what is shared must not depend on how busy the machine is.
+    """Keep shared answers and trusted tokens for longer than any test takes, so that no result depends on the load.
 
-    Clients in this process may also be slow to send connection_init.
+    Clients may also be slow to send connection_init.
     """
     monkeypatch.setattr(execution, "KEPT_SECONDS", PATIENCE_SECONDS)
     monkeypatch.setattr(tailer, "KEPT_SECONDS", PATIENCE_SECONDS)

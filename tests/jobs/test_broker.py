@@ -107,7 +107,6 @@ async def test_who_has_no_room_leaves_batches_to_others(url: str) -> None:
 async def test_an_idle_worker_asks_redis_seldom_and_is_told_at_once(
     redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(broker, "WAIT_SECONDS", LONG_WAIT_SECONDS)
     taken: Taken = asyncio.Queue()
     with Redis.from_url(redis.url) as client:
         async with at_work(redis.url, keeping(taken), worker_timeout_ms=WORKER_TIMEOUT_MS) as deliveries:
@@ -118,6 +117,8 @@ async def test_an_idle_worker_asks_redis_seldom_and_is_told_at_once(
             await asyncio.sleep(2)
             asked = sum(command["calls"] for command in client.info("commandstats").values())
             seconds = time.monotonic() - began
+            # From now on a worker that is not told waits long.
+            monkeypatch.setattr(broker, "WAIT_SECONDS", LONG_WAIT_SECONDS)
             waits = []
             for _ in range(20):
                 await asyncio.sleep(0.05)

@@ -104,7 +104,7 @@ async def test_a_server_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [(line["event"], line["database"]) for line in lines] == [
         ("the database does not answer", f"postgres://127.0.0.1:{port}/rb")
     ] * len(lines)
-    assert len(lines) >= 3
+    assert len(lines) >= 2
     assert str(caught.value).startswith(f"cannot open the database postgres://127.0.0.1:{port}/rb (")
     assert str(caught.value).endswith("): start it, or set RINGBACK_DATABASE_URL to the right one")
     assert "hidden" not in f"{caught.value}{lines}"

@@ -1,9 +1,12 @@
 """The benchmark runs: tiny, but against the really started program, and it notices what is wrong."""
 
+import datetime as dt
 import json
 import time
 import urllib.request
 from collections.abc import Iterator
+from email.message import Message
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from bench.figures import Figure, Group, Measured, Result, Scale
 from bench.installation import Bench, SinkProcess, started
 from bench.load import Wrong
 from tests.support import postgres
+from tests.support.patience import PATIENCE_SECONDS
 
 needs_postgres = pytest.mark.skipif(postgres.binaries() is None, reason=postgres.HOW)
 RATE = Figure("rate", "a rate", "events/s", 1)
@@ -26,10 +30,11 @@ def sink() -> Iterator[SinkProcess]:
         yield SinkProcess(url)
 
 
-def post(url: str, event: str = "evt_1") -> None:
+def post(url: str, event: str = "evt_1") -> tuple[Message, bytes]:
     request = urllib.request.Request(url, b"12345", {"PS-WEBHOOK_EVENT-ID": event})
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        assert answer.read() == b"ok"
+    with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
+        assert answer.status == 200
+        return answer.headers, answer.read()
 
 
 def test_the_sink_counts(sink: SinkProcess) -> None:
@@ -43,6 +48,15 @@ def test_the_sink_counts(sink: SinkProcess) -> None:
     assert before <= received.arrivals["evt_2"] <= time.time()
     assert received.first <= received.last
     assert sink.report().requests == 0
+
+
+def test_the_sink_never_gives_the_same_answer(sink: SinkProcess) -> None:
+    (first_headers, first), (second_headers, second) = (post(f"{sink.url}/at-once/1") for _ in range(2))
+    assert json.loads(first)["received"] + 1 == json.loads(second)["received"]
+    assert first_headers["X-Request-Id"] != second_headers["X-Request-Id"]
+    dates = [parsedate_to_datetime(headers["Date"]) for headers in (first_headers, second_headers)]
+    assert dates[0] <= dates[1] <= dt.datetime.now(dt.UTC)
+    sink.report()
 
 
 def test_the_sink_takes_its_time_or_hangs(sink: SinkProcess) -> None:

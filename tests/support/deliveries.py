@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from ringback.models.ids import Prefix, decode
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.program import Program
 
 CREATE_INBOX = """
@@ -89,7 +90,7 @@ def moment(text: str) -> dt.datetime:
 @contextmanager
 def database(program: Program) -> Iterator[sqlite3.Connection]:
     """The program's database by a connection of the test's own; every statement commits."""
-    connection = sqlite3.connect(program.data_dir / "ringback.db", timeout=10, isolation_level=None)
+    connection = sqlite3.connect(program.data_dir / "ringback.db", timeout=PATIENCE_SECONDS, isolation_level=None)
     try:
         yield connection
     finally:

@@ -1,4 +1,4 @@
-"""A database with 20,000 events: filled once for a test file, and copied for each test."""
+"""A database with 20,000 events: filled once in a test process, and copied for each test."""
 
 import datetime as dt
 from dataclasses import dataclass

