@@ -30,6 +30,7 @@ const stop = client.subscribe(
   { query: LOG, variables: { after } },
   {
     next: ({ data, errors }) => {
+      if (left === 0) return; // it had come before the server was told to stop
       if (errors) return print({ errors });
       print({ entry: data.deliveryLog });
       left -= 1;

@@ -25,6 +25,7 @@ await run({ query: "{ viewer { token { name role } } }" }, ({ data }) => print({
 await run(
   { query: LOG, variables: { after } },
   ({ data, errors }) => {
+    if (left === 0) return; // it had come before the server was told to stop
     if (errors) return print({ errors });
     print({ entry: data.deliveryLog });
     left -= 1;
