@@ -142,7 +142,10 @@ class PostgresTransaction(_Translating, RecordingTransaction, tortoise_asyncpg.T
 
     def _is_open(self) -> bool:
         connection = self._connection
-        return not connection.is_closed() and connection.is_in_transaction()
+        try:
+            return not connection.is_closed() and connection.is_in_transaction()
+        except asyncpg.InterfaceError:  # the connection was lost, and the pool took it back
+            return False
 
     def _nested(self) -> "PostgresTransaction":
         return PostgresTransaction(self)
