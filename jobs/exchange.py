@@ -64,8 +64,8 @@ class Exchange(ResponseHandler):
     def ask(self, method: str, head: bytes, body: bytes | None) -> "asyncio.Future[None]":
         """Write a request; the result comes when its answer is there, or as much of it as is read.
 
-        It raises what aiohttp raises of a broken connection, BadAnswer, and TimeoutError after `time_out`. Whoever
-        asked looks at `is_reusable` afterwards.
+        It raises what aiohttp raises of a broken connection, and BadAnswer. The caller looks at `is_reusable`
+        afterwards; if it has cancelled the wait, the connection is not.
         """
         if self.transport is None or self.transport.is_closing():
             raise aiohttp.ServerDisconnectedError
@@ -99,10 +99,6 @@ class Exchange(ResponseHandler):
             self._writing.cancel()
         else:
             self._writing = None
-
-    def time_out(self) -> None:
-        """Give the answer up."""
-        self._fail(TimeoutError())
 
     def is_reusable(self) -> bool:
         """Whether another request may go this way: the answer has ended, and the endpoint does not close after it."""

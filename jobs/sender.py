@@ -13,6 +13,7 @@ What this promises, and how:
 - Nothing is kept between requests but idle connections: no cookies; no proxy and no netrc from the environment.
 """
 
+import asyncio
 import socket
 import ssl
 import time
@@ -26,7 +27,6 @@ from typing import NamedTuple, Self
 import aiohttp
 
 from ringback.jobs.connections import GuardedResolver, Refused, new_pool, trusted_tls
-from ringback.jobs.deadlines import Block, Deadline, Deadlines
 from ringback.jobs.exchange import MAX_RESPONSE_BYTES, MAX_RESPONSE_HEADER_BYTES, Exchange
 from ringback.jobs.failures import EXPECTED, outcome_of
 from ringback.jobs.names import Lookup, default_lookup
@@ -64,7 +64,6 @@ class Sender:
         self._policy = policy
         #: The hosts of a few webhooks, over and over.
         self._refusal_for_host = lru_cache(4_096)(policy.refusal_for_host)
-        self._deadlines = Deadlines()
         self._lookup = lookup
         self._tls = tls or trusted_tls()
 
@@ -102,27 +101,19 @@ class Sender:
         pool = self._unguarded if unguarded else self._guarded
         frame, values, body = request
         exchange: Exchange | None = None
-        limit: Deadline | Block | None = None
         headers: Headers | None = None
+        limit = asyncio.timeout(timeout_seconds)
         try:
-            left = timeout_seconds
-            exchange = pool.idle(frame.url)
-            if exchange is None:
-                async with (limit := self._deadlines.within(timeout_seconds)):
-                    exchange = await pool.connect(frame.url)
-                left -= time.monotonic() - started
-            length = request.length
-            answer = exchange.ask(frame.method, frame.head(values, length), body)
-            headers = frame.headers(values, length)
-            limit = deadline = self._deadlines.set(left, exchange.time_out)
-            try:
+            async with limit:
+                exchange = await pool.connect(frame.url)
+                length = request.length
+                answer = exchange.ask(frame.method, frame.head(values, length), body)
+                headers = frame.headers(values, length)
                 await answer
-            finally:
-                self._deadlines.clear(deadline)
             outcome = _outcome(exchange, accepts)
         except EXPECTED as error:
             partial = _answer(exchange, whole=False) if exchange is not None and exchange.status else None
-            if limit is not None and limit.expired:
+            if limit.expired():
                 outcome = TimedOut(f"No complete answer within {timeout_seconds:g} s.", partial)
             else:
                 outcome = outcome_of(error, frame.url, partial)
