@@ -19,7 +19,15 @@ from gql.transport.websockets import WebsocketsTransport
 from websockets.exceptions import ConnectionClosedError
 
 from ringback.models.log import Position
-from tests.support.firing import FIRE, KINDS, check_a_test_fire, fire, of_another_database, webhook_to_inbox
+from tests.support.firing import (
+    FIRE,
+    KINDS,
+    check_a_test_fire,
+    fire,
+    of_another_database,
+    oldest_cursor,
+    webhook_to_inbox,
+)
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.program import Program
 
@@ -99,10 +107,11 @@ async def test_gql_over_http_with_a_wrong_token(program: Program) -> None:
 
 async def test_gql_over_websocket(program: Program) -> None:
     webhook_id = await asyncio.to_thread(webhook_to_inbox, program)
+    # From a cursor on: nobody can tell when a subscription without one has begun.
+    beginning = await asyncio.to_thread(oldest_cursor, program)
     async with over_websocket(program) as session:
-        stream = following(session)
+        stream = following(session, beginning)
         waiting = asyncio.ensure_future(first(stream, len(KINDS)))
-        await asyncio.sleep(0)  # the subscription is sent first, so the next answer says that it has begun
         assert await session.execute(gql(VIEWER)) == {"viewer": {"token": OPERATOR}}
         event_id = await asyncio.to_thread(fire, program, webhook_id)
         live = await waiting
@@ -118,11 +127,10 @@ async def test_gql_over_websocket(program: Program) -> None:
 
 async def test_gql_resumes_without_gap_or_repetition(program: Program) -> None:
     webhook_id = await asyncio.to_thread(webhook_to_inbox, program)
+    beginning = await asyncio.to_thread(oldest_cursor, program)
     async with over_websocket(program) as session:
-        stream = following(session)
+        stream = following(session, beginning)
         waiting = asyncio.ensure_future(first(stream, 1))
-        await asyncio.sleep(0)
-        await session.execute(gql(VIEWER))
         seen_event = await asyncio.to_thread(fire, program, webhook_id)
         seen = await waiting
         await stream.aclose()
@@ -209,7 +217,7 @@ def printed(process: subprocess.Popen[str]) -> list[Any]:
 
 def test_graphql_ws_follows_and_resumes(program: Program) -> None:
     webhook_id = webhook_to_inbox(program)
-    with graphql_ws(program, 1, token=program.token) as process:
+    with graphql_ws(program, 1, oldest_cursor(program), program.token) as process:
         assert process.stdout is not None
         assert json.loads(process.stdout.readline()) == {"listening": OPERATOR}
         seen_event = fire(program, webhook_id)

@@ -6,6 +6,7 @@ They are the audits of graphql-http, the client graphql-sse, and Apollo Client w
 import json
 import os
 import re
+import select
 import shutil
 import socket
 import subprocess
@@ -18,7 +19,7 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from tests.support.firing import KINDS, check_a_test_fire, fire, of_another_database, webhook_to_inbox
+from tests.support.firing import KINDS, check_a_test_fire, fire, of_another_database, oldest_cursor, webhook_to_inbox
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.program import Program
 
@@ -66,7 +67,7 @@ def test_every_audit_of_graphql_http(program: Program) -> None:
 
 def test_graphql_sse_follows_and_resumes(program: Program) -> None:
     webhook_id = webhook_to_inbox(program)
-    with started(program, "live_log_sse.mjs", "1") as process:
+    with started(program, "live_log_sse.mjs", "1", oldest_cursor(program)) as process:
         assert line(process) == {"answered": {"viewer": {"token": {"name": "RINGBACK_ADMIN_TOKEN", "role": "ADMIN"}}}}
         assert line(process) == {"connected": True}
         seen_event = fire(program, webhook_id)
@@ -90,20 +91,6 @@ def test_graphql_sse_is_told_why_a_subscription_cannot_begin(program: Program) -
 def test_graphql_sse_without_a_valid_token(program: Program) -> None:
     with started(program, "live_log_sse.mjs", "1", token="rbk_wrong") as process:
         assert rest(process) == [{"failed": 401}, {"failed": 401}]
-
-
-def oldest_cursor(program: Program) -> str:
-    """The beginning of this program's log, as a refused cursor tells it."""
-    document = "subscription ($after: String) { deliveryLog(after: $after) { cursor } }"
-    asked = json.dumps({"query": document, "variables": {"after": of_another_database()}}).encode()
-    bearer = {"Authorization": f"Bearer {program.token}"}
-    headers = {**bearer, "Content-Type": "application/json", "Accept": "text/event-stream"}
-    status, _, stream = program.request("POST", "/graphql", asked, headers)
-    ((error),) = json.loads(stream.split(b"data: ")[1].splitlines()[0])["errors"]
-    assert (status, error["extensions"]["code"]) == (200, "CURSOR_EXPIRED")
-    cursor = error["extensions"]["oldestCursor"]
-    assert isinstance(cursor, str)
-    return cursor
 
 
 def without_typenames(value: Any) -> Any:
@@ -145,13 +132,17 @@ def test_the_readme_shows_curl(program: Program) -> None:
         try:
             assert process.stdout is not None
             assert [process.stdout.readline() for _ in range(2)] == [":\n", "\n"]
-            event = fire(program, webhook_id)
+            fired = [fire(program, webhook_id)]
+            # The first line says that the stream is open, and not that the subscription has begun.
+            while not select.select([process.stdout], [], [], 5.0)[0]:
+                fired.append(fire(program, webhook_id))
             name, data = process.stdout.readline(), process.stdout.readline()
         finally:
             process.kill()
     assert name == "event: next\n"
     entry = json.loads(data.removeprefix("data: "))["data"]["deliveryLog"]
-    assert (entry["kind"], entry["event"]["id"]) == ("EVENT_RECORDED", event)
+    assert entry["kind"] in KINDS
+    assert entry["event"]["id"] in fired
 
 
 def test_a_program_that_stops_lets_clients_subscribe_again(own_program: Program) -> None:

@@ -1,5 +1,6 @@
 """A webhook to an inbox of the program's own, and test-fires of it: what the clients watch."""
 
+import json
 from typing import Any
 from uuid import uuid4
 
@@ -63,3 +64,17 @@ def check_a_test_fire(entries: list[Any], event_id: str) -> None:
     assert {entry["event"]["id"] for entry in entries} == {event_id}
     assert [entry["attempt"] for entry in entries] == [None, delivered, delivered]
     assert len({entry["cursor"] for entry in entries}) == len(KINDS)
+
+
+def oldest_cursor(program: Program) -> str:
+    """The beginning of this program's log, as a refused cursor tells it."""
+    document = "subscription ($after: String) { deliveryLog(after: $after) { cursor } }"
+    asked = json.dumps({"query": document, "variables": {"after": of_another_database()}}).encode()
+    bearer = {"Authorization": f"Bearer {program.token}"}
+    headers = {**bearer, "Content-Type": "application/json", "Accept": "text/event-stream"}
+    status, _, stream = program.request("POST", "/graphql", asked, headers)
+    ((error),) = json.loads(stream.split(b"data: ")[1].splitlines()[0])["errors"]
+    assert (status, error["extensions"]["code"]) == (200, "CURSOR_EXPIRED")
+    cursor = error["extensions"]["oldestCursor"]
+    assert isinstance(cursor, str)
+    return cursor
