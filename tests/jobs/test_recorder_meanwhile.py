@@ -1,4 +1,4 @@
-"""The recorder: whose results count, and what became of events and webhooks while attempts were under way."""
+"""The recorder: whose results count, and changes of events and webhooks while attempts were running."""
 
 import asyncio
 import datetime as dt

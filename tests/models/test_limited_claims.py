@@ -63,7 +63,7 @@ async def test_what_the_claiming_process_has_seen_end_does_not_count() -> None:
     lease = (await claim_all(bound=4)).batches[0][0]
     ended = {events[0].id: lease, events[1].id: uuid4(), events[5].id: lease}
     assert (await limits.read([webhook.id], 4, ended)) == {webhook.id: Limits(1)}
-    # The second one is under way by another lease, and the last one is not.
+    # The second one is running under another lease, and the last one is not.
     taken = await claim_all(bound=4, ended=ended)
     assert (ids(events_of(taken)), taken.limits) == ([events[4].id], {webhook.id: Limits(0)})
     # Once it is on record it counts no more anyway.
@@ -114,7 +114,7 @@ async def test_those_who_claim_at_the_same_time_keep_within_the_bound_together()
     assert 1 <= len(taken) <= 7
     assert len(set(ids(taken))) == len(taken)
     assert ids(events_of(claimed[8])) == ids(one)
-    # Whoever found the webhook locked took nothing, and looks again.
+    # A claim that found the webhook locked took nothing, and looks again.
     for _ in range(3):
         taken += events_of(await claim_all())
     assert len(taken) == 7 == await Event.filter(webhook_id=webhook.id, lease__isnull=False).count()

@@ -39,7 +39,7 @@ def change(number: int = 1, **given: Any) -> dict[str, Any]:
 
 
 async def publish(api: Api, *changes: dict[str, Any]) -> list[dict[str, Any]]:
-    """Publish changes that must be accepted; return what came of each."""
+    """Publish changes that must be accepted; return the result of each."""
     found: list[dict[str, Any]] = (await api.do("PublishChanges", input={"changes": list(changes)}))["changes"]
     return found
 

@@ -90,7 +90,7 @@ class Bench:
         await eventually(lambda: event.next_attempt_at in self._moments)
 
     async def idle(self) -> None:
-        """Wait until nothing is under way."""
+        """Wait until nothing is running."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             await asyncio.gather(*self.deliverer._batches)
 

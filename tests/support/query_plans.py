@@ -82,7 +82,7 @@ async def check(monkeypatch: pytest.MonkeyPatch, what: str, work: Callable[[], A
 
 
 async def plans_within(query: str, values: list[Any]) -> list[str]:
-    """The same for the statements of a function of Postgres, which tells of them as notices."""
+    """Do the same for the statements of a Postgres function, which reports them as notices."""
     found: list[dict[str, Any]] = []
 
     def notice(_: object, message: Any) -> None:
