@@ -40,7 +40,10 @@ class Inbox(Node):
     row: strawberry.Private[rows.Inbox]
     id: ID = strawberry.field(description=like("inb"))
     name: str | None = strawberry.field(description="A name for people.")
-    url: str = strawberry.field(description="Its address: absolute and unguessable; it takes every method.")
+    url: str = strawberry.field(
+        description="Absolute, unguessable URL. Accepts HTTP and WebDAV methods, such as GET, POST and PROPFIND. "
+        "Unknown methods get 400."
+    )
     responses: list[InboxResponse] = strawberry.field(
         description="Its answers: the n-th request gets the n-th, and the last one repeats."
     )

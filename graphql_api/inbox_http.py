@@ -1,4 +1,4 @@
-"""/inbox/{token}: takes every method, keeps the request, answers as the inbox was told.
+"""/inbox/{token}: accept every method that llhttp knows, store the request, send the inbox's next response.
 
 The answers are on GraphiQL's origin and their content is anybody's, so they carry a sandbox and `nosniff`.
 """
@@ -18,7 +18,7 @@ _BODILESS = (204, 205, 304)
 
 
 class InboxEndpoint:
-    """The ASGI endpoint; an object, not a function, so that the router lets every method through."""
+    """ASGI endpoint. Starlette's router limits the methods of functions, not of objects."""
 
     def __init__(self, inboxes: Inboxes) -> None:
         self._inboxes = inboxes

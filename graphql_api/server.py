@@ -12,9 +12,9 @@ from importlib.metadata import version
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ringback.graphql_api.app import Application, application
-from ringback.graphql_api.every_method import EveryMethodProtocol
 from ringback.graphql_api.frames import FramesProtocol
 from ringback.graphql_api.processes import Processes, when_input_ends
 from ringback.jobs.worker import Working, working
@@ -173,11 +173,11 @@ class _Server(uvicorn.Server):
         self.force_exit = True
 
 
-class _Protocol(EveryMethodProtocol):
-    """A connection of the server's."""
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's HTTP connection, which ends in time when its client does not read."""
 
     def shutdown(self) -> None:
-        """End it when its answer has ended; a stream whose client does not read has no end, and is cut off."""
+        """Close the connection after its response. Abort it if it is a stream whose client does not read."""
         if self.cycle is not None and self.cycle.chunked_encoding and self.flow.write_paused:
             self.transport.abort()
         else:
