@@ -3,7 +3,7 @@
 Strawberry's handler ends malformed messages with 1006 and a traceback; this one closes with the code that the protocol
 gives to each. One task reads, and one task runs each operation. Every frame is written whole and only when the socket
 takes it, so frames never interleave, and what a client does not read waits in its operations and not in memory.
-That peers are alive, and that frames are sound, is looked after below, in `frames.py`.
+`frames.py`, below this module, ends connections whose peer is gone or does not read.
 """
 
 import asyncio
