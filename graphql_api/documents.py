@@ -31,9 +31,8 @@ from graphql.validation.validate import ValidationAbortedError
 from ringback.graphql_api.costs import Cost, Costs
 from ringback.graphql_api.errors import ApiError, masked
 from ringback.graphql_api.limits import Limits, exceeded, too_deep
-from ringback.graphql_api.selections import Kept
 from ringback.graphql_api.shapes import check_shape
-from ringback.graphql_api.words import variables_below_root, varies
+from ringback.graphql_api.words import variables_below_root
 
 #: Tokens of all remembered documents together; a syntax tree takes about a kilobyte for each, and the garbage collector
 #: has to walk all of it.
@@ -74,8 +73,6 @@ class Operation:
     cost: Cost
     #: The variables on which the answers of a subscription depend, besides what happened.
     told_by: frozenset[str] = frozenset()
-    #: What its executions made of its selections; None where variables decide what is selected.
-    kept: Kept | None = None
 
     @property
     def kind(self) -> OperationType:
@@ -189,8 +186,7 @@ class Documents:
         for name, part in separate_operations(document).items():
             node = next(d for d in part.definitions if isinstance(d, OperationDefinitionNode))
             told_by = variables_below_root(node, part) if node.operation is OperationType.SUBSCRIPTION else frozenset()
-            kept: Kept | None = None if varies(part) else {}
-            operations[name] = Operation(part, node, costs.of(node), told_by, kept)
+            operations[name] = Operation(part, node, costs.of(node), told_by)
         return operations
 
 

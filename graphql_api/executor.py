@@ -13,7 +13,7 @@ from graphql.execution.collect_fields import FieldDetailsList
 from graphql.pyutils import Path
 
 from ringback.graphql_api.context import Context
-from ringback.graphql_api.selections import Kept, Selection, Selections
+from ringback.graphql_api.selections import Selection, Selections
 
 
 class QuickExecutor(Executor[Context]):
@@ -25,10 +25,6 @@ class QuickExecutor(Executor[Context]):
         # which would grow with each event if it were not asked about the same root fields every time.
         self._selections = Selections(self.collect_subfields)
         self._roots: list[Any] = []
-
-    def keep_selections(self, kept: Kept) -> None:
-        """Use what former executions of the same operation made, where no variable decides what is selected."""
-        self._selections.kept = kept
 
     def execute_collected_root_fields(self, root_type: Any, root_value: Any, grouped_field_set: Any, *rest: Any) -> Any:
         """Go on with the root fields as they were collected first."""

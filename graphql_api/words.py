@@ -6,7 +6,6 @@ The root field's own arguments, such as the live log's filter and cursor, say wh
 from typing import Any
 
 from graphql import (
-    DirectiveNode,
     DocumentNode,
     FieldNode,
     FragmentDefinitionNode,
@@ -26,24 +25,6 @@ def variables_below_root(operation: OperationDefinitionNode, document: DocumentN
     used = _Used(document)
     used.at_root(operation.selection_set)
     return frozenset(used.names)
-
-
-def varies(document: DocumentNode) -> bool:
-    """Whether a variable decides what a valid document selects, by a directive."""
-    used = _OfDirectives()
-    visit(document, used)
-    return bool(used.names)
-
-
-class _OfDirectives(Visitor):
-    """Collects the variables in directives."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: set[str] = set()
-
-    def enter_directive(self, node: DirectiveNode, *_: Any) -> None:
-        self.names |= {a.value.name.value for a in node.arguments or () if isinstance(a.value, VariableNode)}
 
 
 class _Used(Visitor):
