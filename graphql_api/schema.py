@@ -3,6 +3,7 @@
 import re
 
 import strawberry
+from graphql import is_named_type
 from strawberry.schema.config import StrawberryConfig
 
 from ringback.graphql_api.access import AccessMutation, AccessQuery
@@ -37,6 +38,16 @@ class Subscription(LogSubscription, InboxSubscription):
 
 schema = strawberry.Schema(Query, Mutation, Subscription, config=StrawberryConfig(scalar_map=SCALARS))
 quicken(schema)
+
+
+def _answer_is_one_of_for_all_types() -> None:
+    """Return null for lists and non-null types, on which Strawberry's resolver fails with an internal error."""
+    field = schema._schema.type_map["__Type"].fields["isOneOf"]  # type: ignore[attr-defined]
+    of_named_type = field.resolve
+    field.resolve = lambda kind, info: of_named_type(kind, info) if is_named_type(kind) else None
+
+
+_answer_is_one_of_for_all_types()
 
 
 def sdl() -> str:

@@ -125,6 +125,17 @@ def test_the_standard_introspection_is_answered(which: str, request: pytest.Fixt
     assert {"Query", "Mutation", "Subscription"} <= {kind["name"] for kind in answer["data"]["__schema"]["types"]}
 
 
+def test_is_one_of_is_null_for_lists_and_non_null_types(ours: Program) -> None:
+    status, answer = ours.post({"query": "{ __schema { types { kind isOneOf fields { type { kind isOneOf } } } } }"})
+
+    assert (status, list(answer)) == (200, ["data"])
+    types = answer["data"]["__schema"]["types"]
+    of_fields = [field["type"] for kind in types for field in kind["fields"] or []]
+    found = {(kind["kind"], kind["isOneOf"]) for kind in [*types, *of_fields]}
+    assert {("NON_NULL", None), ("LIST", None), ("INPUT_OBJECT", False), ("OBJECT", False)} <= found
+    assert "Traceback" not in ours.log()
+
+
 def test_a_list_of_operations_is_not_executed(ours: Program) -> None:
     status, answer = ours.post([{"query": "{ __typename }"}] * 2)
     assert (status, answer["errors"][0]["extensions"]["code"]) == (400, "BAD_REQUEST")
