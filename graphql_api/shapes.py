@@ -7,7 +7,6 @@ walked again.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 
 from graphql import (
     DocumentNode,
@@ -17,35 +16,29 @@ from graphql import (
     InlineFragmentNode,
     OperationDefinitionNode,
     SelectionSetNode,
-    get_introspection_query,
-    parse,
 )
 
 from ringback.graphql_api.limits import Limits, exceeded, too_deep
 
 #: Levels of selection sets, fragments included: what walks them does so by recursion.
 MAX_NESTING = 200
-#: How many entries the lists of the introspection are taken to hold; a list that is not here holds none that matter.
-INTROSPECTION_LISTS = {
-    "types": 100, "fields": 8, "inputFields": 8, "enumValues": 8, "directives": 5, "args": 4, "possibleTypes": 4,
-    "interfaces": 2,
-}  # fmt: skip
-#: How many times the standard introspection query, all its options on, one document may ask of the schema.
-INTROSPECTIONS = 2
+#: Fixed cost of an introspection field, whatever it selects. graphql-core's MaxIntrospectionDepthRule limits the lists
+#: in it, so __schema takes 0.2 s at most. An alias inside can repeat all of it and costs as much again.
+INTROSPECTION_COST = {"__schema": 10, "__type": 1}
+MAX_INTROSPECTION_COST = 20
 
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """Of a selection set, fragments spread out: levels of fields, aliases at all levels, fields at the first.
+    """Shape of a selection set, fragments spread out.
 
-    `values` is what its answer would hold if all of it were introspection, `introspected` what of it is.
+    Levels of fields, aliases at all levels, fields at the first level, and the cost of introspection.
     """
 
     depth: int = 0
     aliases: int = 0
     fields: int = 0
-    values: int = 0
-    introspected: int = 0
+    introspection: int = 0
 
 
 def check_shape(document: DocumentNode, limits: Limits) -> None:
@@ -62,12 +55,7 @@ def check_shape(document: DocumentNode, limits: Limits) -> None:
             _check("aliases", shape.aliases, limits.aliases, "aliases")
             if isinstance(definition, OperationDefinitionNode):
                 _check("rootFields", shape.fields, limits.root_fields, "root fields")
-                if shape.introspected > INTROSPECTIONS * _standard_introspection():
-                    raise exceeded(
-                        "introspection",
-                        INTROSPECTIONS,
-                        f"The document asks more of the schema than {INTROSPECTIONS} standard introspection queries.",
-                    )
+                _check_introspection(shape.introspection)
 
 
 def _check(limit: str, found: int, allowed: int, what: str) -> None:
@@ -76,20 +64,13 @@ def _check(limit: str, found: int, allowed: int, what: str) -> None:
         raise exceeded(limit, allowed, f"The document has {counted} {what}; {allowed:,} are allowed.")
 
 
-@cache
-def _standard_introspection() -> int:
-    query = get_introspection_query(
-        specified_by_url=True,
-        directive_is_repeatable=True,
-        schema_description=True,
-        input_value_deprecation=True,
-        experimental_directive_deprecation=True,
-        one_of=True,
-    )
-    operation, *fragments = parse(query, no_location=True).definitions
-    assert isinstance(operation, OperationDefinitionNode)
-    named = {d.name.value: d for d in fragments if isinstance(d, FragmentDefinitionNode)}
-    return _Shapes(named, Limits()).of(operation.selection_set).introspected
+def _check_introspection(cost: int) -> None:
+    if cost > MAX_INTROSPECTION_COST:
+        message = (
+            f"The introspection costs {cost:,}; {MAX_INTROSPECTION_COST} is allowed. "
+            "__schema costs 10 and __type 1, and each alias inside as much again."
+        )
+        raise exceeded("introspection", MAX_INTROSPECTION_COST, message)
 
 
 class _Shapes:
@@ -104,7 +85,7 @@ class _Shapes:
         """The shape of a selection set that is `level` levels within a definition."""
         if level > MAX_NESTING:
             raise too_deep(self._limits)
-        depth = aliases = fields = values = introspected = 0
+        depth = aliases = fields = introspection = 0
         for selection in selections.selections if selections else ():
             if isinstance(selection, FieldNode):
                 part = self._of_field(selection, level)
@@ -116,16 +97,20 @@ class _Shapes:
             depth = max(depth, part.depth)
             aliases += part.aliases
             fields += part.fields
-            values += part.values
-            introspected += part.introspected
-        return _Shape(depth, aliases, fields, values, introspected)
+            introspection += part.introspection
+        return _Shape(depth, aliases, fields, introspection)
 
     def _of_field(self, field: FieldNode, level: int) -> _Shape:
         below = self.of(field.selection_set, level + 1)
-        name = field.name.value
-        values = (below.values + 1) * INTROSPECTION_LISTS.get(name, 1)
-        introspected = values if name in ("__schema", "__type") else below.introspected
-        return _Shape(below.depth + 1, below.aliases + (field.alias is not None), 1, values, introspected)
+        introspection = below.introspection
+        if field.name.value in INTROSPECTION_COST:
+            introspection = INTROSPECTION_COST[field.name.value] * (1 + below.aliases)
+        return _Shape(
+            depth=below.depth + 1,
+            aliases=below.aliases + (field.alias is not None),
+            fields=1,
+            introspection=introspection,
+        )
 
     def _of_fragment(self, spread: FragmentSpreadNode, level: int) -> _Shape:
         name = spread.name.value

@@ -80,6 +80,20 @@ async def test_all_of_them_at_once_hold_nothing_up() -> None:
 
 
 @pytest.mark.measures_cpu
+async def test_the_widest_introspection_holds_the_loop_for_less_than_a_second(engine: Engine) -> None:
+    text, _, _ = DOCUMENTS["a wide introspection"]
+    inner = text.removeprefix("{").removesuffix("}")
+    twice = f"{{ a: {inner} b: {inner} }}"
+    operation = await engine.operation(twice)
+
+    async def execute() -> None:
+        answer = await engine.execute(operation, {}, FewServices())  # type: ignore[arg-type]
+        assert answer.data is not None
+
+    assert await share_of_allowed(execute, limit=20) < 20
+
+
+@pytest.mark.measures_cpu
 async def test_what_holds_the_loop_up_is_noticed() -> None:
     async def hold_it_up() -> None:
         await asyncio.sleep(0.01)

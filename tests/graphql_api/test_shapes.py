@@ -7,7 +7,7 @@ from graphql import get_introspection_query, parse
 
 from ringback.graphql_api.errors import ApiError
 from ringback.graphql_api.limits import Limits
-from ringback.graphql_api.shapes import MAX_NESTING, check_shape
+from ringback.graphql_api.shapes import MAX_INTROSPECTION_COST, MAX_NESTING, check_shape
 from tests.support.hostile_documents import many, net
 
 
@@ -102,15 +102,21 @@ def test_the_introspection_of_clients_passes_at_the_least_depth_that_can_be_set(
     assert over(text, depth=14) == ("depth", 14)
 
 
-def test_introspection_has_a_limit_of_its_own() -> None:
-    query = get_introspection_query(**dict.fromkeys(OPTIONS, True), experimental_directive_deprecation=True)
-    operation, fragments = query.split("fragment FullType")
-    inner = operation[operation.index("{") + 1 : operation.rindex("}")]
-    twice, thrice = (
-        f"{{ {many(count, inner.replace('__schema', 'a%d: __schema'))} }} fragment FullType{fragments}"
-        for count in (2, 3)
-    )
-    assert over(twice) is None
-    assert over(thrice) == ("introspection", 2)
-    # The same names elsewhere are no introspection.
-    assert over(thrice.replace("__schema", "schema")) is None
+@pytest.mark.parametrize(
+    ("text", "allowed"),
+    [
+        ("{ a: __schema { types { name } } b: __schema { types { name } } }", True),
+        ("{ a: __schema { types { name } } b: __schema { types { name } } c: __type { name } }", False),
+        ("{ " + many(20, 'a%d: __type(name: "Event") { name }') + " }", True),
+        ("{ " + many(21, 'a%d: __type(name: "Event") { name }') + " }", False),
+        ("{ __schema { types { a: name } } }", True),
+        ("{ __schema { types { a: name b: name } } }", False),
+        ("{ __schema { types { ...F } directives { ...F } } } fragment F on X { a: name }", False),
+        ("{ schema { types { a: name b: name } } }", True),
+        ("query A { __schema { types { name } } } query B { __schema { types { name } } __type { name } }", True),
+    ],
+)
+def test_an_introspection_field_has_a_fixed_cost_which_aliases_inside_multiply(text: str, allowed: bool) -> None:
+    expected = None if allowed else ("introspection", MAX_INTROSPECTION_COST)
+
+    assert over(text) == expected

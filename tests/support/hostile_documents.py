@@ -100,8 +100,7 @@ DOCUMENTS: dict[str, tuple[str, str, str | None]] = {
     "a deep introspection": (
         "{ __schema { types { " + "fields { type { " * 3 + "name" + " } }" * 3 + " } } }", INVALID, None,
     ),
-    "a wide introspection": (f"{{ __schema {{ types {{ fields {{ type {{ {of_type(SELF, 4)} }} }} }} }} }}", LIMIT,
-        "introspection"),
+    "a wide introspection": (f"{{ __schema {{ types {{ fields {{ type {{ {of_type(SELF, 4)} }} }} }} }} }}", "", None),
     "many introspections": (
         "{ " + many(50, "a%d: __schema { types { name fields { name args { name type { name } } } } }") + "}",
         LIMIT, "introspection",
