@@ -34,15 +34,13 @@ from ringback.graphql_api.limits import Limits, exceeded, too_deep
 from ringback.graphql_api.shapes import check_shape
 from ringback.graphql_api.words import variables_below_root
 
-#: Tokens of all remembered documents together; a syntax tree takes about a kilobyte for each, and the garbage collector
-#: has to walk all of it.
-CACHED_TOKENS = 25_000
-#: Characters that weigh as much as a token: of comments, of texts, and of what could not be parsed at all.
-CHARS_PER_TOKEN = 64
+#: Characters of all cached documents together. Syntax trees take up to 200 bytes for each, and the garbage collector
+#: has to walk them.
+CACHED_CHARS = 200_000
+#: Characters that each document counts besides its own: short ones take a few kilobytes too.
+CHARS_PER_DOCUMENT = 500
 #: An error says at most so many places.
 MAX_LOCATIONS = 10
-#: What an error weighs besides its message, in tokens.
-ERROR_TOKENS = 3
 #: The longest document that is remembered, in characters.
 MAX_CACHED_CHARS = 16_384
 #: In a document of more lines than this, errors of validation and execution do not say where they are: finding the line
@@ -84,7 +82,7 @@ class Operation:
 class _Document:
     """The operations of a document by name, or the errors for which it is refused."""
 
-    weight: int
+    length: int
     operations: Mapping[str, Operation]
     errors: tuple[GraphQLError, ...] = ()
 
@@ -108,7 +106,9 @@ class Documents:
     def __init__(self, schema: GraphQLSchema, limits: Limits) -> None:
         self._schema = schema
         self._limits = limits
-        self._known: LRUCache[str, _Document] = LRUCache(CACHED_TOKENS, getsizeof=lambda document: document.weight)
+        self._known: LRUCache[str, _Document] = LRUCache(
+            CACHED_CHARS, getsizeof=lambda document: document.length + CHARS_PER_DOCUMENT
+        )
         self._under_way: dict[str, asyncio.Future[_Document]] = {}
         self._thread = ThreadPoolExecutor(1, "graphql-documents")
 
@@ -143,9 +143,7 @@ class Documents:
     def _remember(self, text: str, done: "asyncio.Future[_Document]") -> None:
         del self._under_way[text]
         if not done.cancelled() and done.exception() is None and len(text) <= MAX_CACHED_CHARS:
-            document = done.result()
-            if document.weight <= CACHED_TOKENS:
-                self._known[text] = document
+            self._known[text] = done.result()
 
     def _check(self, text: str) -> _Document:
         tokens, lines = self._limits.tokens, text.count("\n") + text.count("\r")
@@ -153,7 +151,7 @@ class Documents:
         try:
             document = parse(source, no_location=lines > MAX_LINES, max_lexical_tokens=tokens, max_comments=tokens)
         except GraphQLError as error:
-            return _refused(text, self._unreadable(error))
+            return _Document(len(text), {}, (self._unreadable(error),))
         try:
             check_shape(document, self._limits)
             errors = validate(
@@ -165,12 +163,12 @@ class Documents:
             )
         except ApiError as refusal:
             # Without its frames, which would keep the whole syntax tree.
-            return _refused(text, refusal.with_traceback(None))
+            return _Document(len(text), {}, (refusal.with_traceback(None),))
         except RecursionError:
-            return _refused(text, too_deep(self._limits))
+            return _Document(len(text), {}, (too_deep(self._limits),))
         if errors:
-            return _refused(text, *map(_invalid, errors))
-        return _Document((document.token_count or 0) + len(text) // CHARS_PER_TOKEN, self._operations(document))
+            return _Document(len(text), {}, tuple(map(_invalid, errors)))
+        return _Document(len(text), self._operations(document))
 
     def _unreadable(self, error: GraphQLError) -> GraphQLError:
         if "contains more than" in error.message:
@@ -188,11 +186,6 @@ class Documents:
             told_by = variables_below_root(node, part) if node.operation is OperationType.SUBSCRIPTION else frozenset()
             operations[name] = Operation(part, node, costs.of(node), told_by)
         return operations
-
-
-def _refused(text: str, *errors: GraphQLError) -> _Document:
-    chars = len(text) + sum(len(error.message) for error in errors)
-    return _Document(ERROR_TOKENS * len(errors) + chars // CHARS_PER_TOKEN, {}, errors)
 
 
 def _invalid(error: GraphQLError) -> GraphQLError:

@@ -9,7 +9,7 @@ import pytest
 import strawberry
 from graphql import GraphQLError, parse
 
-from ringback.graphql_api.documents import CACHED_TOKENS, MAX_CACHED_CHARS, MAX_LINES
+from ringback.graphql_api.documents import CACHED_CHARS, MAX_CACHED_CHARS, MAX_LINES
 from ringback.graphql_api.errors import MAX_MESSAGE
 from ringback.graphql_api.execution import Engine, OperationType, Refused
 from ringback.graphql_api.limits import Limits
@@ -169,8 +169,15 @@ async def test_validation_stops_at_the_first_errors(engine: Engine) -> None:
 #: How to make documents of a kind, and how many of them are more than can be remembered.
 FILLERS: dict[str, tuple[int, Callable[[int], str]]] = {
     "valid": (200, lambda n: f"query Q{n} {{ viewer {{ {many(30, '... on Viewer { token { id name } }')} }} }}"),
+    "dense": (220, lambda n: f"query Q{n} {{ viewer {{ {many(50, '...{token{id}}')} }} }}"),
+    "numbers": (
+        40,
+        lambda n: f'mutation Q{n}{{testFireWebhook(input:{{webhookId:"x" item:[{"1 " * 4_900}]}}){{errors{{code}}}}}}',
+    ),
+    "short": (600, lambda n: f"{{a{n}:__typename}}"),
+    "short and invalid": (600, lambda n: f"{{a{n} b c d e f}}"),
     "invalid": (600, lambda n: f"{{ {many(6, f'x%d_{n}_' + 'y' * 900)} }}"),
-    "too deep": (4_000, lambda n: f"query Q{n} " + "{ viewer " * 25 + "{ x }" + "}" * 25),
+    "too deep": (600, lambda n: f"query Q{n} " + "{ viewer " * 25 + "{ x }" + "}" * 25),
     "unparsable": (200, lambda n: f"query Q{n} {{ {'я' * 16_000}"),
     "comments": (200, lambda n: f"#{n}{chr(0x1F600) * 16_000}\n{{ __typename }}"),
 }
@@ -191,11 +198,11 @@ async def test_what_is_remembered_has_a_bound(engine: Engine, name: str) -> None
     finally:
         tracemalloc.stop()
     assert len(known) == count // 20
-    assert kept * CACHED_TOKENS / known.currsize < 50_000_000
+    assert kept * CACHED_CHARS / known.currsize < 50_000_000
     for number in range(count // 20, count):
         await refused(engine, make(number))
     assert 0 < len(known) < count
-    assert known.currsize <= CACHED_TOKENS
+    assert known.currsize <= CACHED_CHARS
 
 
 async def test_long_documents_are_not_remembered(engine: Engine) -> None:
