@@ -1,53 +1,56 @@
 """The program's own log: one line an event, readable on a terminal, JSON elsewhere; every line carries an `action`."""
 
-import datetime as dt
+import io
 import json
 import logging
 import sys
-import time
-from functools import lru_cache
+from contextlib import suppress
+from typing import TextIO, cast
 
 import orjson
 import structlog
 
-from ringback.jobs.lines import stderr
+#: Processors of every line.
+_STAMPS: tuple[structlog.typing.Processor, ...] = (
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper("iso"),
+)
+
+
+class _StandardError(io.TextIOBase):
+    """Standard error, without the lines that cannot be written: a full disk or a closed pipe must not end a worker."""
+
+    def write(self, text: str) -> int:
+        """Write text at once."""
+        with suppress(OSError, ValueError):
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        return len(text)
 
 
 def configure(level: str) -> None:
     """Send structlog's lines, and those of the libraries from WARNING up, to standard error."""
+    log = cast(TextIO, _StandardError())
     renderer: structlog.typing.Processor = _json
     if sys.stderr.isatty():
         # The default formatter shows local variables, and tokens with them.
         renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(
-        processors=[_stamped, renderer],
+        processors=[*_STAMPS, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=lambda *_: stderr,
+        logger_factory=structlog.WriteLoggerFactory(log),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(stderr)
+    handler = logging.StreamHandler(log)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[_stamped, _library_action],
+            foreign_pre_chain=[*_STAMPS, _library_action],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
     logging.basicConfig(
         level=max(logging.WARNING, logging.getLevelNamesMapping()[level]), handlers=[handler], force=True
     )
-
-
-def _stamped(logger: object, level: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Add level and moment, as two of structlog's own processors do in three times the time."""
-    seconds, micros = divmod(time.time_ns() // 1_000, 1_000_000)
-    event["level"] = level
-    event["timestamp"] = f"{_second(seconds)}.{micros:06}Z"
-    return event
-
-
-@lru_cache(1)
-def _second(seconds: int) -> str:
-    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _json(logger: object, level: str, event: structlog.typing.EventDict) -> str:

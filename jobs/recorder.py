@@ -21,7 +21,6 @@ from tortoise.exceptions import DBConnectionError, OperationalError, Transaction
 from tortoise.transactions import in_transaction
 
 from ringback.jobs.kept import kept_request, kept_response
-from ringback.jobs.lines import stderr
 from ringback.jobs.outcomes import Abandoned, Outcome
 from ringback.jobs.requests import OutgoingRequest
 from ringback.jobs.retry import Progress, after_attempt
@@ -349,22 +348,21 @@ def _ending(status: EventStatus, number: int) -> tuple[LogKind, str]:
 def _say(recorded: Sequence[_Recorded]) -> None:
     """The one wide line that each attempt leaves in the program's own log."""
     info = logger.bind(action="deliver").info
-    with stderr.together():
-        for event, result, progress, _, number in recorded:
-            answer = result.outcome.answer
-            next_attempt_at = progress.next_attempt_at
-            info(
-                "attempt finished",
-                event_id=encode(Prefix.EVENT, event.id),
-                webhook=encode(Prefix.WEBHOOK, event.webhook_id),
-                model=event.model,
-                number=number,
-                outcome=result.outcome.name,
-                status_code=answer.status if answer else None,
-                duration_ms=result.duration_ms,
-                event_status=progress.status.value,
-                next_attempt_at=timestamp(next_attempt_at) if next_attempt_at else None,
-            )
+    for event, result, progress, _, number in recorded:
+        answer = result.outcome.answer
+        next_attempt_at = progress.next_attempt_at
+        info(
+            "attempt finished",
+            event_id=encode(Prefix.EVENT, event.id),
+            webhook=encode(Prefix.WEBHOOK, event.webhook_id),
+            model=event.model,
+            number=number,
+            outcome=result.outcome.name,
+            status_code=answer.status if answer else None,
+            duration_ms=result.duration_ms,
+            event_status=progress.status.value,
+            next_attempt_at=timestamp(next_attempt_at) if next_attempt_at else None,
+        )
 
 
 def abandoned(event_id: UUID, lease: UUID, begun_at: dt.datetime, now: dt.datetime) -> Result:

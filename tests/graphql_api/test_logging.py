@@ -1,8 +1,11 @@
 """The program's own log: what is written of bad input must be a line, and no error."""
 
+import datetime as dt
 import json
 import subprocess
 import sys
+
+import pytest
 
 _PROGRAM = """
 import structlog
@@ -21,11 +24,10 @@ def test_what_no_json_can_hold_is_written_all_the_same() -> None:
 
 
 _LINES = """
-import structlog, time
+import structlog
 from ringback.graphql_api.logging import configure
 configure("INFO")
 log = structlog.get_logger("test").bind(action="test")
-time.time_ns = lambda: 1_764_001_234_000_045_999
 try:
     1 / 0
 except ZeroDivisionError:
@@ -35,16 +37,19 @@ log.debug("unseen")
 
 
 def test_a_line_tells_its_level_its_moment_and_what_was_raised() -> None:
+    before = dt.datetime.now(dt.UTC)
     done = subprocess.run([sys.executable, "-c", _LINES], capture_output=True, text=True, check=True)
     (line,) = done.stderr.splitlines()
     told = json.loads(line)
+    assert told["timestamp"].endswith("Z")
+    assert before <= dt.datetime.fromisoformat(told["timestamp"]) <= dt.datetime.now(dt.UTC)
     assert told.pop("exception").endswith("ZeroDivisionError: division by zero")
     assert list(told.items()) == [
         ("action", "test"),
         ("number", 1),
         ("event", "failed"),
         ("level", "error"),
-        ("timestamp", "2025-11-24T16:20:34.000045Z"),
+        ("timestamp", told["timestamp"]),
     ]
 
 
@@ -67,3 +72,53 @@ def test_lines_of_libraries_are_like_our_own() -> None:
     assert told.pop("exception").endswith("ZeroDivisionError: division by zero")
     assert told.pop("timestamp").endswith("Z")
     assert told == {"event": "failed here", "level": "error", "action": "library"}
+
+
+_UNWRITABLE = """
+import logging, os, sys
+import structlog
+from ringback.graphql_api.logging import configure
+configure("INFO")
+way = sys.argv[1]
+if way == "closed file":
+    sys.stderr.close()
+elif way == "full disk":
+    os.dup2(os.open("/dev/full", os.O_WRONLY), 2)
+else:
+    reading, writing = os.pipe()
+    os.dup2(writing, 2)
+    os.close(reading)
+structlog.get_logger("test").info("lost", action="test")
+logging.getLogger("library").warning("lost")
+os.write(1, b"still running")
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("way", ["full disk", "closed pipe", "closed file"])
+def test_a_line_that_cannot_be_written_ends_nothing(way: str) -> None:
+    done = subprocess.run([sys.executable, "-c", _UNWRITABLE, way], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "still running")
+
+
+_THREADS = """
+import logging, threading
+import structlog
+from ringback.graphql_api.logging import configure
+configure("INFO")
+def write(number):
+    for _ in range(200):
+        structlog.get_logger("test").info("x" * 3_000, action="test", number=number)
+        logging.getLogger("library").warning("y" * 3_000)
+threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_lines_of_several_threads_are_whole() -> None:
+    done = subprocess.run([sys.executable, "-c", _THREADS], capture_output=True, text=True, check=True)
+    events = [json.loads(line)["event"][0] for line in done.stderr.splitlines()]
+    assert sorted(events) == ["x"] * 800 + ["y"] * 800
