@@ -172,7 +172,7 @@ async def write(results: Sequence[Result]) -> None:
             return
         await bulk.write(
             db,
-            bulk.Insert(Attempt, _ATTEMPT_COLUMNS, [_attempt(one) for one in recorded], json_as_text=True),
+            bulk.Insert(Attempt, _ATTEMPT_COLUMNS, [_attempt(one) for one in recorded]),
             bulk.Update(Event, _EVENT_COLUMNS, [_state(one) for one in recorded]),
             bulk.Insert(LogEntry, _LOG_COLUMNS, [row for one in recorded for row in _log_rows(one)]),
         )

@@ -31,7 +31,7 @@ class Frame:
     each time, `same`. `fault` says why none of these requests can be sent, `host` who would get them.
     """
 
-    __slots__ = ("_pattern", "before", "fault", "host", "kept", "method", "names", "same", "url")
+    __slots__ = ("_pattern", "before", "fault", "host", "method", "names", "same", "url")
 
     def __init__(self, method: str, url: URL, same: Headers, names: tuple[str, ...]) -> None:
         of_names = _of_names((*[name for name, _ in same], *names))
@@ -42,8 +42,6 @@ class Frame:
         self.names = names
         self.host = url.raw_host or ""
         self.before = (*host, *of_names.automatic, *same)
-        #: Made by who keeps requests on record: what is the same of all of these, and whether `names` are secret.
-        self.kept: tuple[str, bool] | None = None
         self.fault = _fault(method, url) or of_names.fault or value_fault(same)
         known = "".join([f"{name}: {value}\r\n" for name, value in self.before])
         known = f"{method} {url.raw_path_qs} HTTP/1.1\r\n{known}".replace("%", "%%")

@@ -34,23 +34,15 @@ async def insert(db: BaseDBAsyncClient, rows: Sequence[Model]) -> None:
 
 
 async def insert_values(
-    db: BaseDBAsyncClient,
-    model: type[Model],
-    names: tuple[str, ...],
-    rows: Sequence[Sequence[Any]],
-    *,
-    json_as_text: bool = False,
+    db: BaseDBAsyncClient, model: type[Model], names: tuple[str, ...], rows: Sequence[Sequence[Any]]
 ) -> None:
-    """Insert rows of a model that is not tracked, given as the values of these columns.
-
-    With `json_as_text` those of JSON fields are JSON already.
-    """
+    """Insert rows of a model that is not tracked, given as the values of these columns."""
     if not rows:
         return
     if on_postgres(db):
-        await copy(db, model._meta.db_table, names, _by_row(_encoders(model, names, True, json_as_text), rows))
+        await copy(db, model._meta.db_table, names, _by_row(_writer(model, names, True)[1], rows))
     else:
-        await cast(Any, db).execute_all([_inserts_on_sqlite(model, names, rows, json_as_text)])
+        await cast(Any, db).execute_all([_inserts_on_sqlite(model, names, rows)])
 
 
 class Insert(NamedTuple):
@@ -59,7 +51,6 @@ class Insert(NamedTuple):
     model: type[Model]
     names: tuple[str, ...]
     rows: Sequence[Sequence[Any]]
-    json_as_text: bool = False
 
 
 class Update(NamedTuple):
@@ -75,7 +66,7 @@ async def write(db: BaseDBAsyncClient, *writes: Insert | Update) -> None:
     if on_postgres(db):
         for one in writes:
             if isinstance(one, Insert):
-                await insert_values(db, *one[:3], json_as_text=one.json_as_text)
+                await insert_values(db, *one)
             else:
                 await update_values(db, *one)
         return
@@ -127,15 +118,15 @@ async def update_values(
 
 
 def _inserts_on_sqlite(
-    model: type[Model], names: tuple[str, ...], rows: Sequence[Sequence[Any]], json_as_text: bool
+    model: type[Model], names: tuple[str, ...], rows: Sequence[Sequence[Any]]
 ) -> list[tuple[str, list[Any]]]:
-    return _for_some(_insert_some, model, names, _by_row(_encoders(model, names, False, json_as_text), rows))
+    return _for_some(_insert_some, model, names, _by_row(_writer(model, names, False)[1], rows))
 
 
 def _updates_on_sqlite(
     model: type[Model], names: tuple[str, ...], rows: Sequence[Sequence[Any]]
 ) -> list[tuple[str, list[Any]]]:
-    return _for_some(_update_some, model, names, _by_row(_encoders(model, names, False, False), rows))
+    return _for_some(_update_some, model, names, _by_row(_writer(model, names, False)[1], rows))
 
 
 def _for_some(
@@ -230,13 +221,6 @@ def _writer(model: type[Model], names: tuple[str, ...], postgres: bool) -> tuple
     # Ringback's own tables keep JSON as it was written (migration 0006).
     types = [str(field.get_for_dialect("postgres", "SQL_TYPE")).replace("JSONB", "JSON") for field in found]
     return f'"{model._meta.db_table}"', [_encoder(field, postgres) for field in found], types
-
-
-def _encoders(
-    model: type[Model], names: tuple[str, ...], postgres: bool, json_as_text: bool
-) -> Sequence[Encode | None]:
-    _, encoders, _ = _writer(model, names, postgres)
-    return [None if encode is _json else encode for encode in encoders] if json_as_text else encoders
 
 
 def _by_row(encoders: Sequence[Encode | None], rows: Sequence[Sequence[Any]]) -> list[Any]:

@@ -1,6 +1,4 @@
-"""What is kept of requests and answers, whichever way its JSON is put together."""
-
-import json
+"""The stored form of requests and responses."""
 
 import pytest
 from yarl import URL
@@ -21,44 +19,29 @@ def test_a_request_is_kept_as_it_was_sent_but_for_its_secrets(body: bytes | None
     frame = Frame("POST", ADDRESS, same, ("webhook-id", secret) if own else ("webhook-id",))
     request = OutgoingRequest(frame, ("evt_1\t", "s3cr3t") if own else ("evt_1\t",), body)
     sent = frame.headers(request.values, request.length)
-    for _ in range(2):
-        text = kept_request(request, sent)
-        assert json.loads(text) == {
-            "method": "POST",
-            "url": f"https://hooks.example/%22%C3%A9%22?q=1&token={MASK}",
-            "headers": [[name, MASK if value == "s3cr3t" else value] for name, value in sent],
-            "body": None if body is None else body.decode(errors="replace"),
-        }
-        assert "s3cr3t" not in text
+    assert kept_request(request, sent) == {
+        "method": "POST",
+        "url": f"https://hooks.example/%22%C3%A9%22?q=1&token={MASK}",
+        "headers": [(name, MASK if value == "s3cr3t" else value) for name, value in sent],
+        "body": None if body is None else body.decode(errors="replace"),
+    }
 
 
 @pytest.mark.parametrize("sent", [(), (("Host", "elsewhere.example"), ("X-Token", "s3cr3t"), ("B", "1"), ("C", "2"))])
 def test_headers_that_are_not_those_of_the_frame_are_kept_too(sent: Headers) -> None:
     request = OutgoingRequest(Frame("GET", URL("http://hooks.example/"), (), ()))
-    assert json.loads(kept_request(request, sent)) == {
+    assert kept_request(request, sent) == {
         "method": "GET",
         "url": "http://hooks.example/",
-        "headers": [[name, MASK if value == "s3cr3t" else value] for name, value in sent],
+        "headers": [(name, MASK if value == "s3cr3t" else value) for name, value in sent],
         "body": None,
     }
 
 
-def test_a_request_all_of_whose_headers_are_its_own() -> None:
-    frame = Frame("POST", URL("http://hooks.example/"), (), ("Host", "Accept", "Accept-Encoding"))
-    request = OutgoingRequest(frame, ("a", "b", "c"), b"x")
-    assert frame.before == ()
-    assert json.loads(kept_request(request, frame.headers(request.values, "1")))["headers"] == [
-        ["Host", "a"],
-        ["Accept", "b"],
-        ["Accept-Encoding", "c"],
-        ["Content-Length", "1"],
-    ]
-
-
 def test_an_answer_is_kept() -> None:
     answer = Answer(200, (("Content-Type", "text/plain"), ("Set-Cookie", "a=b")), b'thanks "\xff\x00\xc3\xa9', True)
-    assert json.loads(kept_response(answer)) == {
-        "headers": [["Content-Type", "text/plain"], ["Set-Cookie", "a=b"]],
+    assert kept_response(answer) == {
+        "headers": (("Content-Type", "text/plain"), ("Set-Cookie", "a=b")),
         "body": 'thanks "\ufffd\ufffdé',
         "body_truncated": True,
     }

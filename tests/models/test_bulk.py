@@ -66,14 +66,6 @@ async def test_what_is_the_same_in_all_rows_is_updated_like_what_differs(status:
     assert [(await builders.stored(event)).lease for event in events] == [now_lease, None, None]
 
 
-async def test_json_may_be_text_already() -> None:
-    event = await builders.event(await builders.webhook())
-    now, text = await clock.now(), '{"body":"ü\\n","headers":[["A","b"]]}'
-    row = (new_key(), event.id, event.webhook_id, 1, now, 5, OutcomeName.BLOCKED, None, text)
-    await bulk.insert_values(Attempt._meta.db, Attempt, NAMES, [row], json_as_text=True)
-    assert (await Attempt.get(id=row[0])).request == {"body": "ü\n", "headers": [["A", "b"]]}
-
-
 async def test_nothing_writes_nothing() -> None:
     await bulk.insert_values(Attempt._meta.db, Attempt, NAMES, [])
     await bulk.update_values(Event._meta.db, Event, ("id", "status"), [])
