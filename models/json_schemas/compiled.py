@@ -6,12 +6,13 @@ Formats are checked, not only noted: a schema that says `date-time` means it. Pa
 
 from collections.abc import Iterator
 from itertools import chain, islice
+from threading import Lock
 from typing import Any
 
 import orjson
+from cachetools import LRUCache, cached
 from jsonschema_rs import Draft202012Validator, RegexOptions, ValidationError
 
-from ..cache import TextCache
 from .costs import looks_by_depth
 from .fields import fields_of
 from .findings import Finding, findings_of
@@ -27,8 +28,8 @@ MAX_LOOKS = 5_000_000
 MAX_PATIENCE = 50_000
 #: Memory of all patterns of a schema together, and of one of them at most, in bytes.
 _PATTERNS_BYTES, _PATTERN_BYTES = 128 * 2**20, 6 * 2**20
-#: Source text of the schemas that are kept compiled, in characters.
-_CACHE_CHARACTERS = 4 * 2**20
+#: Source text of the schemas that the cache holds, in characters. An entry counts as its text and 100 characters more.
+_CACHE_CHARACTERS, _ENTRY_CHARACTERS = 4 * 2**20, 100
 
 _METASCHEMA = Draft202012Validator({"$ref": DRAFT}, offline=True)
 
@@ -48,8 +49,10 @@ class Patience:
 class JsonSchema:
     """A schema that Ringback has accepted, compiled; raises SchemaFault for any other."""
 
-    def __init__(self, schema: dict[str, Any]) -> None:
+    def __init__(self, schema: dict[str, Any], characters: int = 0) -> None:
         graph = Graph(schema)
+        #: Length of the stored text.
+        self.characters = characters
         self._looks = looks_by_depth(graph)
         self._validator = _validator(graph)
         #: What templates may use.
@@ -150,9 +153,11 @@ def _extent(value: Any) -> tuple[int, int]:
     return count, depth
 
 
-def _loaded(text: str) -> JsonSchema:
-    return JsonSchema(orjson.loads(text))
+def _size(schema: JsonSchema) -> int:
+    return schema.characters + _ENTRY_CHARACTERS
 
 
-#: A stored schema, compiled once; its text is the key, so that a schema that was declared anew is another one.
-load = TextCache(_loaded, _CACHE_CHARACTERS)
+@cached(LRUCache(_CACHE_CHARACTERS, _size), key=str, lock=Lock())
+def load(text: str) -> JsonSchema:
+    """Return the compiled schema of a stored text, from the cache if it is there."""
+    return JsonSchema(orjson.loads(text), len(text))

@@ -45,7 +45,7 @@ def check_template(source: str, *, fields: Collection[str], sample: Mapping[str,
         bound, found = _walked(source, fields)
     except TemplateError as error:
         return [error]
-    return found.in_order() or _reached_limit(bound, sample)
+    return found.in_order() or _reached_limit(Template(bound, source), sample)
 
 
 def check_condition(expression: str, *, fields: Collection[str]) -> list[TemplateError]:
@@ -178,9 +178,9 @@ def _segments(path: Path) -> list[object]:
     return [_segments(one) if isinstance(one, Path) else one for one in path.path]
 
 
-def _reached_limit(bound: BoundTemplate, sample: Mapping[str, object]) -> list[TemplateError]:
+def _reached_limit(template: Template, sample: Mapping[str, object]) -> list[TemplateError]:
     try:
-        Template(bound).render(scope(sample, _EVENT))
+        template.render(scope(sample, _EVENT))
     except TemplateError as error:
         return [error] if isinstance(error.__cause__, LimitReached) else []
     return []

@@ -5,29 +5,31 @@ A text is parsed once and rendered many times. Rendering is pure: it reads its s
 """
 
 from collections.abc import Mapping
+from threading import Lock
 from typing import TextIO, cast
 
+from cachetools import LRUCache, cached
 from liquid.builtin.content import ContentNode
 from liquid.builtin.expressions import BooleanExpression
 from liquid.template import BoundTemplate
 
-from ..cache import TextCache
 from .environment import ENVIRONMENT, Buffer, Context
 from .parsing import parse_condition, parse_template
 from .problems import render_problem
 
 #: Source text that each cache holds, in characters. The syntax trees take up to 150 times as much memory, and the
-#: garbage collector has to walk all of it.
-_CACHE_CHARACTERS = 262_144
+#: garbage collector has to walk all of it. An entry counts as its text and 100 characters more.
+_CACHE_CHARACTERS, _ENTRY_CHARACTERS = 262_144, 100
 
 
 class Template:
     """A parsed Liquid template; `text` is what it renders to when it holds no Liquid, else None."""
 
-    __slots__ = ("_bound", "text")
+    __slots__ = ("_bound", "source", "text")
 
-    def __init__(self, bound: BoundTemplate) -> None:
+    def __init__(self, bound: BoundTemplate, source: str) -> None:
         self._bound = bound
+        self.source = source
         plain = [node.text for node in bound.nodes if isinstance(node, ContentNode)]
         self.text = "".join(plain) if len(plain) == len(bound.nodes) else None
 
@@ -50,10 +52,11 @@ class Template:
 class Condition:
     """A parsed boolean expression of Liquid."""
 
-    __slots__ = ("_expression",)
+    __slots__ = ("_expression", "source")
 
-    def __init__(self, expression: BooleanExpression) -> None:
+    def __init__(self, expression: BooleanExpression, source: str) -> None:
         self._expression = expression
+        self.source = source
 
     def holds(self, scope: Mapping[str, object]) -> bool:
         """Return whether it is true for these root names; an unknown name is false. Raises TemplateError."""
@@ -65,19 +68,23 @@ class Condition:
 
 
 _NOTHING = BoundTemplate(ENVIRONMENT, [])
-_templates = TextCache(lambda source: Template(parse_template(source)), _CACHE_CHARACTERS)
-_conditions = TextCache(lambda expression: Condition(parse_condition(expression)), _CACHE_CHARACTERS)
 
 
+def _size(compiled: Template | Condition) -> int:
+    return len(compiled.source) + _ENTRY_CHARACTERS
+
+
+@cached(LRUCache(_CACHE_CHARACTERS, _size), key=str, lock=Lock())
 def compile_template(source: str) -> Template:
     """Return the compiled template, from the cache if it is there; raises TemplateError with line and column."""
-    return _templates(source)
+    return Template(parse_template(source), source)
 
 
+@cached(LRUCache(_CACHE_CHARACTERS, _size), key=str, lock=Lock())
 def compile_condition(expression: str) -> Condition:
     """Return the compiled condition, such as `item.status == "DONE" and event.changed_fields contains "status"`.
 
     As in Liquid, `and` and `or` have no precedence and are read from the right. Raises TemplateError with line and
     column in `expression`.
     """
-    return _conditions(expression)
+    return Condition(parse_condition(expression), expression)

@@ -217,3 +217,22 @@ def test_a_loop_knows_the_one_around_it() -> None:
 def test_loops_run_as_in_python_liquid(source: str) -> None:
     names = {"tags": ["a", "b", "c"], "map": {"k": 1, "l": 2}, "word": "word", "none": None, "empty": []}
     assert compile_template(source).render(names) == PRISTINE.from_string(source).render(**names)
+
+
+def test_the_cache_holds_a_bounded_length_of_text() -> None:
+    sources = [f"{number:2} {{{{ item.a }}}}" + "x" * 9_885 for number in range(40)]
+    compiled = [compile_template(source) for source in sources]
+
+    cached = [compile_template(source) is one for source, one in reversed([*zip(sources, compiled, strict=True)])]
+
+    assert cached == [True] * 26 + [False] * 14
+
+
+def test_a_condition_is_compiled_once() -> None:
+    assert compile_condition("item.a == 1") is compile_condition("item.a == 1")
+
+
+def test_a_template_that_cannot_be_parsed_is_not_cached() -> None:
+    for _ in range(2):
+        with pytest.raises(TemplateError):
+            compile_template("{{ item.a ")
