@@ -8,9 +8,8 @@ import datetime as dt
 import math
 import random
 import re
-from collections.abc import Callable
 from enum import StrEnum
-from functools import cache, lru_cache
+from functools import lru_cache
 from uuid import UUID
 
 import uuid_utils.compat
@@ -53,20 +52,7 @@ def new_key_at(moment: dt.datetime) -> UUID:
     """
     milliseconds, micros = divmod(round(moment.timestamp() * 1_000_000), 1_000)
     rest = random.getrandbits(62)
-    return _key()((milliseconds << 80 | 0x7 << 76 | micros << 66 | 0b10 << 62 | rest).to_bytes(16, "big"))
-
-
-@cache
-def _key() -> Callable[[bytes], UUID]:
-    """What makes a key of its bytes: the class that Postgres's driver has its own keys of, where it is installed.
-
-    It is a subclass of the standard library's that is made, and written, in a fraction of the time.
-    """
-    try:
-        from asyncpg.pgproto.pgproto import UUID as Quick  # noqa: N811, PLC0415
-    except ImportError:
-        return lambda raw: UUID(bytes=raw)
-    return Quick
+    return UUID(int=milliseconds << 80 | 0x7 << 76 | micros << 66 | 0b10 << 62 | rest)
 
 
 def least_key_at(moment: dt.datetime, seconds: float = 0) -> UUID:
