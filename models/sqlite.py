@@ -16,9 +16,8 @@ file; a database in memory cannot be read by a second connection.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
-from itertools import chain
-from typing import Any, TypeAlias, cast
+from collections.abc import Iterator
+from typing import Any, cast
 
 import aiosqlite
 from tortoise.backends.base.client import BaseDBAsyncClient, ConnectionWrapper
@@ -33,8 +32,6 @@ from tortoise.exceptions import (
 
 from ringback.models.transactions import Counted, RecordingClient, RecordingTransaction, Rows, finish, is_select
 
-#: A statement and its values.
-Statement: TypeAlias = tuple[str, Sequence[Any]]
 #: How long a writer of another process is waited for, in milliseconds.
 BUSY_TIMEOUT_MS = 10_000
 
@@ -90,11 +87,6 @@ class SqliteClient(RecordingClient, tortoise_sqlite.SqliteClient):
         async with self._in_transaction() as tx:
             await tx.execute_many(query, values)
 
-    async def execute_all(self, writes: Sequence[Sequence[Statement]]) -> None:
-        """Run the statements of some writes, all or nothing."""
-        async with self._in_transaction() as tx:
-            await cast(SqliteTransaction, tx).execute_all(writes)
-
     def _new_transaction(self) -> "SqliteTransaction":
         return SqliteTransaction(self)
 
@@ -145,14 +137,6 @@ class SqliteTransaction(RecordingTransaction, tortoise_sqlite.SqliteTransactionW
         self.check_open()
         return super().acquire_connection()
 
-    @tortoise_sqlite.translate_exceptions
-    async def execute_all(self, writes: Sequence[Sequence[Statement]]) -> None:
-        """Run the statements of some writes one after the other, without a way back to the loop in between."""
-        async with self.acquire_connection() as connection:
-            for statements in writes:
-                self.log.debug("%s, and %d more: %s", statements[0][0], len(statements) - 1, statements[0][1])
-            await connection._execute(_execute_all, connection._conn, writes)
-
     async def execute_script(self, query: str) -> None:
         """Run the statements of a script one by one, inside the transaction."""
         for statement in _statements(query):
@@ -195,11 +179,6 @@ class SqliteTransaction(RecordingTransaction, tortoise_sqlite.SqliteTransactionW
 
     def _nested(self) -> "SqliteTransaction":
         return SqliteTransaction(self)
-
-
-def _execute_all(connection: sqlite3.Connection, writes: Sequence[Sequence[Statement]]) -> None:
-    for query, values in chain.from_iterable(writes):
-        connection.execute(query, values)
 
 
 async def _connected(path: str, pragmas: dict[str, Any]) -> aiosqlite.Connection:
