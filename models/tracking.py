@@ -1,4 +1,4 @@
-"""The base classes of everything whose writes are recorded, and the signals that note single writes.
+"""The base classes of everything whose writes are recorded.
 
 Derive what webhooks can watch from `Tracked`; derive its children, and whatever a cascading delete may start from,
 from `Recorded`. `connect()` takes all models of the open database into the registry and listens to their signals;
@@ -16,14 +16,14 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.manager import Manager
 from tortoise.models import Model
 from tortoise.queryset import RawSQLQuery
-from tortoise.signals import Signals
 from tortoise.timezone import get_use_tz
 
 from ringback.models.errors import TrackingError
-from ringback.models.notes import Notes, notes_of, recording
-from ringback.models.querysets import RecordedManager, RecordedQuerySet, parents_of
+from ringback.models.notes import recording
+from ringback.models.querysets import RecordedManager, RecordedQuerySet
 from ringback.models.registry import Tracking, registry
-from ringback.models.transactions import check_recording, unit_of
+from ringback.models.signals import register_listeners
+from ringback.models.transactions import check_recording
 from ringback.models.webhook import Webhook
 
 #: SQL that reads; behind the common table expressions of a WITH, which end in a bracket, may stand a write.
@@ -107,8 +107,7 @@ def connect() -> None:
         _check_database(model)
     registry.build(models, tracked=Tracked, recorded=Recorded)
     for model in recorded:
-        for signal, listener in _LISTENERS.items():
-            model.register_listener(signal, listener)
+        register_listeners(model)
 
 
 @asynccontextmanager
@@ -144,48 +143,3 @@ def _check_database(model: type[Model]) -> None:
                 f"{model.__name__}: the query sets of {type(manager).__name__} would write in bulk unseen: derive "
                 f"{type(query_set).__name__} from ringback.models.RecordedQuerySet"
             )
-
-
-async def _before_save(
-    sender: type[Model], instance: Model, using_db: BaseDBAsyncClient, update_fields: Iterable[str] | None
-) -> None:
-    notes = _notes(using_db)
-    keys = [] if instance.pk is None or notes.is_inserting(instance) else [instance.pk]
-    await notes.touch(sender, keys, parents=parents_of([instance]))
-
-
-async def _after_save(
-    sender: type[Model],
-    instance: Model,
-    created: bool,
-    using_db: BaseDBAsyncClient,
-    update_fields: Iterable[str] | None,
-) -> None:
-    notes = _notes(using_db)
-    if created:
-        notes.created(sender, instance.pk)
-    elif notes.is_inserting(instance):
-        raise TrackingError(
-            f"a pre_save listener made a new {sender.__name__} one that was saved before, which cannot be recorded"
-        )
-    notes.check_announced(parents_of([instance]))
-
-
-async def _before_delete(sender: type[Model], instance: Model, using_db: BaseDBAsyncClient) -> None:
-    await _notes(using_db).touch_deleted(sender, [instance.pk])
-
-
-def _notes(db: BaseDBAsyncClient) -> Notes:
-    unit = unit_of(db)
-    if unit is None:
-        raise TrackingError(
-            "a tracked object was written outside of a transaction: call save() or delete() of its class"
-        )
-    return notes_of(db, unit)
-
-
-_LISTENERS: dict[Signals, Any] = {
-    Signals.pre_save: _before_save,
-    Signals.post_save: _after_save,
-    Signals.pre_delete: _before_delete,
-}

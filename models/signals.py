@@ -1,0 +1,71 @@
+"""Tortoise's signals of recorded models: each single write is noted by the open transaction, before it happens.
+
+Just before the COMMIT, the notes become changes and events (`models.outbox`); after the COMMIT, the message that events
+are due goes to the workers (`ringback.jobs.announcer`). Bulk writes fire no signals; `models.querysets` notes them.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from tortoise.backends.base.client import BaseDBAsyncClient
+from tortoise.models import Model
+from tortoise.signals import Signals
+
+from ringback.models.errors import TrackingError
+from ringback.models.notes import Notes, notes_of
+from ringback.models.querysets import parents_of
+from ringback.models.transactions import unit_of
+
+
+def register_listeners(model: type[Model]) -> None:
+    """Listen to the writes of a recorded model."""
+    for signal, listener in _LISTENERS.items():
+        model.register_listener(signal, listener)
+
+
+async def before_save(
+    sender: type[Model], instance: Model, using_db: BaseDBAsyncClient, update_fields: Iterable[str] | None
+) -> None:
+    """Note the row that is about to be written, and the parents that it is about to belong to."""
+    notes = _notes(using_db)
+    keys = [] if instance.pk is None or notes.is_inserting(instance) else [instance.pk]
+    await notes.touch(sender, keys, parents=parents_of([instance]))
+
+
+async def after_save(
+    sender: type[Model],
+    instance: Model,
+    created: bool,
+    using_db: BaseDBAsyncClient,
+    update_fields: Iterable[str] | None,
+) -> None:
+    """Note a row that did not exist before; raises TrackingError for a write that cannot be recorded."""
+    notes = _notes(using_db)
+    if created:
+        notes.created(sender, instance.pk)
+    elif notes.is_inserting(instance):
+        raise TrackingError(
+            f"a pre_save listener made a new {sender.__name__} one that was saved before, which cannot be recorded"
+        )
+    notes.check_announced(parents_of([instance]))
+
+
+async def before_delete(sender: type[Model], instance: Model, using_db: BaseDBAsyncClient) -> None:
+    """Note the row that is about to be deleted, with all that the database deletes with it."""
+    await _notes(using_db).touch_deleted(sender, [instance.pk])
+
+
+def _notes(db: BaseDBAsyncClient) -> Notes:
+    unit = unit_of(db)
+    if unit is None:
+        raise TrackingError(
+            "a tracked object was written outside of a transaction: call save() or delete() of its class"
+        )
+    return notes_of(db, unit)
+
+
+_LISTENERS: dict[Signals, Any] = {
+    Signals.pre_save: before_save,
+    Signals.post_save: after_save,
+    Signals.pre_delete: before_delete,
+}
