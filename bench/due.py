@@ -123,7 +123,7 @@ async def _write(
         events.append(
             Event(
                 webhook_id=webhook.id, change_id=change.id, max_attempts=len(webhook.retry_delays),
-                next_attempt_at=due, due_at=due, **what,
+                next_attempt_at=due, **what,
             )
         )  # fmt: skip
     await insert(Change._meta.db, changes)
@@ -156,7 +156,7 @@ def _events(batch: Batch) -> QuerySet[Event]:
 
 
 def _waiting(batch: Batch, until: dt.datetime | None = None) -> QuerySet[Event]:
-    return _events(batch).filter(due_at__lte=until or dt.datetime.now(dt.UTC))
+    return _events(batch).filter(next_attempt_at__lte=until or dt.datetime.now(dt.UTC))
 
 
 async def _all_recorded(batch: Batch) -> float:

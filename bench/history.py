@@ -71,10 +71,10 @@ SELECT change_id, model, action, object_id, $1::json, '["name", "phone"]', at FR
 _EVENTS = """
 INSERT INTO ringback_event (
     id, webhook_id, change_id, model, action, object_id, is_test, test_item, status, attempt_count,
-    attempts_before_round, abandoned_in_a_row, max_attempts, next_attempt_at, due_at, created_at, finished_at
+    attempts_before_round, abandoned_in_a_row, max_attempts, next_attempt_at, created_at, finished_at
 )
 SELECT id, webhook_id, CASE WHEN NOT is_test THEN change_id END, model, action, object_id, is_test,
-    CASE WHEN is_test THEN $1::json END, status, tries, 0, 0, 3, due, due, at,
+    CASE WHEN is_test THEN $1::json END, status, tries, 0, 0, 3, due, at,
     CASE WHEN NOT waits THEN at + interval '13 minutes' END
 FROM (
     SELECT *, CASE WHEN waits THEN $2::timestamptz + interval '2 hours' + interval '10 hours' * pg_temp.lot(n, 6) END

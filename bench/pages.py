@@ -52,7 +52,7 @@ class Known:
 def known(installation: Installation) -> Known:
     """Look into the database."""
     busiest = "SELECT webhook_id FROM ringback_event GROUP BY 1 ORDER BY count(*) DESC"
-    objects = "SELECT DISTINCT object_id FROM ringback_event WHERE due_at IS NULL LIMIT 200"
+    objects = "SELECT DISTINCT object_id FROM ringback_event WHERE next_attempt_at IS NULL LIMIT 200"
     events = "SELECT event_id FROM ringback_attempt WHERE number = 3 LIMIT 200"
     ((begin, end),) = installation.fetch("SELECT min(created_at), max(created_at) FROM ringback_event")
     return Known(

@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from ringback.graphql_api.app import Application, application
 from ringback.graphql_api.frames import FramesProtocol
 from ringback.graphql_api.processes import Processes, when_input_ends
+from ringback.jobs.announcer import announce_due_events
 from ringback.jobs.worker import Working, working
 from ringback.models import db, tokens, wakeups
 from ringback.models.addresses import AddressPolicy
@@ -58,6 +59,8 @@ async def serve(settings: Settings, *, deliver: bool) -> None:
                     if deliver:
                         worker = await stack.enter_async_context(_working(settings, secrets, public_url))
                         stopping.on_second(worker.hurry)
+                    else:
+                        await stack.enter_async_context(announce_due_events(settings.broker_url))
                     _settle()
                     _announce(settings, public_url, made)
                     await stopping.wait()

@@ -1,18 +1,8 @@
-"""Dramatiq, the engine: a broker whose actor hands batches to the program's own event loop.
+"""Dramatiq's brokers: a queue in memory within one process, or one on Redis or RabbitMQ for all worker processes.
 
-One loop serves the API, the dispatcher and the deliveries, so there is one database client in the process. The list of
-middleware is empty: the retry schedule is Ringback's own, and a second policy under it (Dramatiq's default is 20
-retries over 40 days) would only repeat what the lease already finds. An actor's thread is held only while a batch is
-picked up, not while it is delivered, so a few threads are enough.
-
-Within one process the broker is a queue in memory. On Redis or RabbitMQ one queue serves all worker processes, and
-which of them picks a batch up is nobody's concern: a message that is lost is found again by the end of its lease.
+The list of middleware is empty: the retry schedule is Ringback's own, and a second policy under it (Dramatiq's default
+is 20 retries over 40 days) would only repeat it.
 """
-
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor
-from uuid import UUID
 
 import dramatiq
 import structlog
@@ -22,25 +12,20 @@ from ringback.models.errors import ConfigurationError
 
 logger = structlog.get_logger("ringback.broker")
 
-Take = Callable[[UUID, Sequence[UUID]], Awaitable[None]]
-
 #: How often an idle thread looks up, in milliseconds; messages wake it at once.
 WORKER_TIMEOUT_MS = 1_000
 #: The same for those that stand between a server and the worker's threads, and are not to be waited for when it stops.
 REMOTE_TIMEOUT_MS = 50
 #: How long Redis is asked to wait for a message each time, in seconds.
 WAIT_SECONDS = 0.5
-#: How often it is looked whether there is room again, in milliseconds.
-ROOM_MS = 10
-#: Threads that pick up batches from a broker elsewhere.
-REMOTE_THREADS = 2
+#: How long Dramatiq's consumer sleeps between two looks at Redis that found nothing, in milliseconds.
+IDLE_MS = 10
 #: How long a server may take to answer, in seconds.
 ANSWER_SECONDS = 5.0
 #: When Redis gives a dead worker's messages to others: after so many milliseconds, looked for by each fifth command.
 HEARTBEAT_MS, MAINTENANCE_CHANCE = 5_000, 200_000
 #: Names begin with this on servers that others use too.
 NAMESPACE = "ringback"
-QUEUE = "ringback-deliveries"
 
 
 def is_remote(url: str) -> bool:
@@ -62,7 +47,7 @@ def open_broker(url: str) -> dramatiq.Broker:
 
 
 def in_process_broker() -> StubBroker:
-    """A broker within this process; a message that a crash loses is found again by its lease."""
+    """A broker within this process."""
     return StubBroker(middleware=[])
 
 
@@ -79,25 +64,21 @@ def _redis_broker(url: str) -> dramatiq.Broker:
     class Broker(RedisBroker):
         """Dramatiq's, but Redis tells of messages as they come: Dramatiq's own would ask a hundred times a second.
 
-        They are asked for while `has_room` says so: what waits here could be under way elsewhere. Delayed ones are
-        looked for seldom: there are none, the schedule is the database's.
+        Delayed messages are looked for seldom: there are none, the schedule is the database's.
         """
 
-        has_room: Callable[[], bool] = staticmethod(lambda: True)
         #: Whether this Redis can tell of messages, by BLMOVE; those before 6.2 are asked, as Dramatiq does it.
         tells = True
 
         def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> dramatiq.Consumer:
             """Whoever asks for the messages of a queue."""
             delayed = queue_name == dramatiq.common.dq_name(queue_name)
-            return super().consume(queue_name, REMOTE_THREADS, WORKER_TIMEOUT_MS if delayed else ROOM_MS)
+            return super().consume(queue_name, prefetch, WORKER_TIMEOUT_MS if delayed else IDLE_MS)
 
         def do_fetch(self, queue_name: str, prefetch: int) -> list[bytes]:
             """A message; when there is none, a new one is waited for."""
-            if not self.has_room():
-                return []
             fetched = self._fetched(queue_name)
-            if fetched or queue_name in self.delay_queues or not self._comes(queue_name) or not self.has_room():
+            if fetched or queue_name in self.delay_queues or not self._comes(queue_name):
                 return fetched
             return self._fetched(queue_name)
 
@@ -118,7 +99,7 @@ def _redis_broker(url: str) -> dramatiq.Broker:
                     # Others pass, such as that of a server which is being replaced.
                     refused = isinstance(error, redis.exceptions.NoPermissionError)
                     if refused or "unknown command" in str(error).lower():
-                        logger.warning("Redis cannot tell of batches and is asked", action="take", reason=str(error))
+                        logger.warning("Redis cannot tell of messages and is asked", action="take", reason=str(error))
                         self.tells = False
             return False
 
@@ -154,50 +135,10 @@ def _rabbitmq_broker(url: str) -> dramatiq.Broker:
     return broker
 
 
-class Deliveries:
-    """The actor that has `take` pick a batch up on the running loop, and the way to send it one.
-
-    Messages carry only ids. The actor never raises: a batch that failed is brought back by its lease, and the broker
-    would only keep the message for ever.
-    """
-
-    def __init__(self, broker: dramatiq.Broker, take: Take, has_room: Callable[[], bool] = lambda: True) -> None:
-        self._take = take
-        if hasattr(broker, "has_room"):
-            broker.has_room = has_room
-        self._loop = asyncio.get_running_loop()
-        self._actor = dramatiq.actor(broker=broker, actor_name="deliver", queue_name=QUEUE)(self._run)
-        # A server is talked to in a thread, always the same one: pika's connections belong to theirs.
-        self._thread = None if isinstance(broker, StubBroker) else ThreadPoolExecutor(1, "ringback-enqueue")
-
-    async def enqueue(self, batches: Sequence[tuple[UUID, Sequence[UUID]]]) -> None:
-        """Hand batches over, each with its lease; raises whatever the broker's driver raises when it is not reached.
-
-        Some of them may have gone out then.
-        """
-        messages = [self._actor.message(str(lease), [str(event_id) for event_id in ids]) for lease, ids in batches]
-        if self._thread is None:
-            self._send(messages)
-        else:
-            await self._loop.run_in_executor(self._thread, self._send, messages)
-
-    def _send(self, messages: Sequence[dramatiq.Message[None]]) -> None:
-        for message in messages:
-            self._actor.broker.enqueue(message)
-
-    def close(self) -> None:
-        """Let the thread end."""
-        if self._thread is not None:
-            self._thread.shutdown(wait=False, cancel_futures=True)
-
-    def _run(self, lease: str, event_ids: list[str]) -> None:
-        batch = self._taken(UUID(lease), [UUID(event_id) for event_id in event_ids])
-        try:
-            asyncio.run_coroutine_threadsafe(batch, self._loop).result()
-        except CancelledError:
-            logger.info("stopped before a batch was picked up", action="take", lease=lease)
-        except Exception:
-            logger.exception("cannot pick up a batch; its lease will bring it back", action="take", lease=lease)
-
-    async def _taken(self, lease: UUID, event_ids: Sequence[UUID]) -> None:
-        await self._take(lease, event_ids)
+def count_messages(broker: dramatiq.Broker, queue_name: str) -> int:
+    """Return how many messages wait in a queue on a server; raises what the broker's driver raises."""
+    if hasattr(broker, "get_queue_message_counts"):  # RabbitMQ's
+        ready, _, _ = broker.get_queue_message_counts(queue_name)
+        return int(ready)
+    assert hasattr(broker, "do_qsize"), "Redis's"
+    return int(broker.do_qsize(queue_name))

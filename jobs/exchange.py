@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import select
 from collections.abc import Callable
+from enum import Enum, auto
 
 import aiohttp
 import httptools
@@ -30,6 +31,27 @@ class BadAnswer(Exception):
     """What came is no HTTP answer, or one beyond the limits; the message says why, without a full stop."""
 
 
+class DeadlinePassed(Exception):
+    """No whole answer has come in time."""
+
+
+class State(Enum):
+    """How far the answer to the last request has come."""
+
+    #: Also while informational answers (RFC 9110, section 15.2) come.
+    READING_HEAD = auto()
+    READING_BODY = auto()
+    #: The body ends with the connection.
+    READING_UNTIL_CLOSE = auto()
+    #: The whole answer has come, and the endpoint keeps the connection for another request.
+    KEPT_ALIVE = auto()
+    #: The whole answer has come, and nothing may follow it.
+    FINAL = auto()
+
+
+_COMPLETE = (State.KEPT_ALIVE, State.FINAL)
+
+
 class Exchange(ResponseHandler):
     """A connection to one endpoint, which asks and is answered; a request at a time.
 
@@ -47,13 +69,11 @@ class Exchange(ResponseHandler):
         #: Bytes of the names and values of the headers.
         self.header_bytes = 0
         self._answer: asyncio.Future[None] | None = None
+        self._deadline_timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
         self._unasked = b""
         self._head_bytes = self._field_bytes = 0
-        #: Whether the whole answer has come, and whether the endpoint goes on after it.
-        self._whole = self._stays = False
-        self._headless = False
-        self._until_end = False
+        self._state = State.READING_HEAD
         self._poll: select.poll | None = None
         self._http = httptools.HttpResponseParser(self)
         # What aiohttp lets pass too: endpoints that people have are lenient with themselves.
@@ -61,19 +81,20 @@ class Exchange(ResponseHandler):
             lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
         )
 
-    def ask(self, method: str, head: bytes, body: bytes | None) -> "asyncio.Future[None]":
+    def ask(self, head: bytes, body: bytes | None, deadline: float) -> "asyncio.Future[None]":
         """Write a request; the result comes when its answer is there, or as much of it as is read.
 
-        It raises what aiohttp raises of a broken connection, and BadAnswer. The caller looks at `is_reusable`
-        afterwards; if it has cancelled the wait, the connection is not.
+        It raises DeadlinePassed if that is not before `deadline`, by the loop's clock, what aiohttp raises of a broken
+        connection, and BadAnswer. The caller looks at `is_reusable` afterwards; if it has cancelled the wait, the
+        connection is not.
         """
         if self.transport is None or self.transport.is_closing():
             raise aiohttp.ServerDisconnectedError
         self.status, self.headers, self.body = 0, [], b""
         self.header_bytes = self._head_bytes = self._field_bytes = 0
-        self._whole = self._stays = self._until_end = False
-        self._headless = method == "HEAD"
+        self._state = State.READING_HEAD
         self._answer = answer = self._loop.create_future()
+        self._deadline_timer = self._loop.call_at(deadline, self._fail, DeadlinePassed())
         if body is None or len(body) <= LONG_BODY_BYTES:
             self.transport.write(head + body if body else head)
         else:
@@ -102,7 +123,7 @@ class Exchange(ResponseHandler):
 
     def is_reusable(self) -> bool:
         """Whether another request may go this way: the answer has ended, and the endpoint does not close after it."""
-        ended = self._stays and self._answer is None and self._writing is None
+        ended = self._state is State.KEPT_ALIVE and self._answer is None and self._writing is None
         return ended and not self._unasked and self.is_connected()
 
     def is_quiet(self) -> bool:
@@ -129,9 +150,9 @@ class Exchange(ResponseHandler):
         try:
             self._http.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._whole = True
+            self._state = State.FINAL
         except httptools.HttpParserError as error:
-            if not self._whole:
+            if self._state not in _COMPLETE:
                 bad_line = isinstance(error, httptools.HttpParserInvalidStatusError) or not self._http.get_status_code()
                 self._fail(BadAnswer("Bad status line" if bad_line else str(error)))
                 return
@@ -141,7 +162,7 @@ class Exchange(ResponseHandler):
             self._refuse("Its headers do not end within 64 KiB")
         elif len(self.headers) > MAX_RESPONSE_HEADERS:
             self._refuse("Too many headers received")
-        elif self._whole or len(self.body) > MAX_RESPONSE_BYTES:
+        elif self._state in _COMPLETE or len(self.body) > MAX_RESPONSE_BYTES:
             self._end()
 
     def eof_received(self) -> None:
@@ -151,8 +172,8 @@ class Exchange(ResponseHandler):
         """The connection has ended."""
         super().connection_lost(exc)
         self.on_lost(self)
-        if self._until_end and exc is None:
-            self._whole = True
+        if self._state is State.READING_UNTIL_CLOSE and exc is None:
+            self._state = State.FINAL
             self._end()
             return
         error = aiohttp.ServerDisconnectedError() if exc is None else aiohttp.ClientOSError(*exc.args)
@@ -163,8 +184,8 @@ class Exchange(ResponseHandler):
 
     def on_message_begin(self) -> None:
         """An answer, or one that nobody asked for, which is left out and ends the connection."""
-        if self._whole:
-            self._stays = False
+        if self._state is State.KEPT_ALIVE:
+            self._state = State.FINAL
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; those that come after the body are left out."""
@@ -175,28 +196,27 @@ class Exchange(ResponseHandler):
 
     def on_headers_complete(self) -> None:
         """The status, and how its body ends."""
-        if self._whole:
+        if self._state in _COMPLETE:
             return
         self.status = self._http.get_status_code()
         names = [name.lower() for name, _ in self.headers]
         chunked = "transfer-encoding" in names and self._is_chunked()
-        self._until_end = "content-length" not in names and not chunked
-        self._whole = self._headless and not self._is_informational()
+        has_end = "content-length" in names or chunked
+        self._state = State.READING_BODY if has_end else State.READING_UNTIL_CLOSE
 
     def on_body(self, body: bytes) -> None:
         """Some of the body; no more of it is kept than shows that it is too long."""
-        if not self._whole and len(self.body) <= MAX_RESPONSE_BYTES:
+        if self._state not in _COMPLETE and len(self.body) <= MAX_RESPONSE_BYTES:
             self.body += body[: MAX_RESPONSE_BYTES + 1 - len(self.body)]
 
     def on_message_complete(self) -> None:
         """An answer, or an informational one (RFC 9110, section 15.2), which is passed over."""
         if self._is_informational():
             self.status, self.headers, self.header_bytes = 0, [], 0
-            self._until_end = False
-        elif not self._whole:
-            self._whole = True
-            # The parser knows it until this returns. It does not know of answers that have no body because of HEAD.
-            self._stays = self._http.should_keep_alive() and not self._headless
+            self._state = State.READING_HEAD
+        elif self._state not in _COMPLETE:
+            # The parser knows it until this returns.
+            self._state = State.KEPT_ALIVE if self._http.should_keep_alive() else State.FINAL
 
     def _is_informational(self) -> bool:
         return 100 <= self.status <= 199 and self.status != 101
@@ -211,11 +231,18 @@ class Exchange(ResponseHandler):
         self._fail(BadAnswer(why))
 
     def _end(self) -> None:
-        answer, self._answer = self._answer, None
-        if answer is not None and not answer.done():
+        answer = self._take_answer()
+        if answer is not None:
             answer.set_result(None)
 
     def _fail(self, error: BaseException) -> None:
-        answer, self._answer = self._answer, None
-        if answer is not None and not answer.done():
+        answer = self._take_answer()
+        if answer is not None:
             answer.set_exception(error)
+
+    def _take_answer(self) -> "asyncio.Future[None] | None":
+        """Return what somebody waits for, if anybody does; from then on nobody does."""
+        answer, self._answer = self._answer, None
+        if self._deadline_timer is not None:
+            self._deadline_timer.cancel()
+        return answer if answer is not None and not answer.done() else None

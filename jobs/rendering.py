@@ -17,9 +17,9 @@ from ringback.jobs.plans import OWN_HEADERS, Plan, Plans
 from ringback.jobs.requests import Frame, Headers, OutgoingRequest, frame
 from ringback.models import outbox
 from ringback.models.addresses import check_url
-from ringback.models.beginning import Begun, Told
 from ringback.models.errors import TemplateError
 from ringback.models.ids import Prefix, encode
+from ringback.models.queue.claims import ClaimedChange, ClaimedEvent
 from ringback.models.signing import signature
 from ringback.models.templates import compile_condition, compile_template, scope
 from ringback.models.webhook import Webhook
@@ -60,7 +60,7 @@ class Rendered(NamedTuple):
 class _Texts:
     """Renders texts with the names that templates see, which are made when the first text needs them."""
 
-    def __init__(self, event: Begun, change: Told | None) -> None:
+    def __init__(self, event: ClaimedEvent, change: ClaimedChange | None) -> None:
         self._event = event
         self._change = change
         self._names: dict[str, object] | None = None
@@ -96,7 +96,9 @@ class Renderer:
     accuses nobody; reading it is dear, so only those are measured by it who took too long by the wall clock.
     """
 
-    def __init__(self, rendering: "Callable[[Webhook, Begun, Told | None], Rendered] | None" = None) -> None:
+    def __init__(
+        self, rendering: "Callable[[Webhook, ClaimedEvent, ClaimedChange | None], Rendered] | None" = None
+    ) -> None:
         self._plans = Plans()
         self._rendering = rendering or self._by_plan
         self._stretch = 0.0
@@ -105,7 +107,7 @@ class Renderer:
         self._slow: dict[UUID, asyncio.Lock] = {}
         self._threads = ThreadPoolExecutor(RENDER_THREADS, thread_name_prefix="ringback-render")
 
-    async def render(self, webhook: Webhook, event: Begun, change: Told | None) -> Rendered:
+    async def render(self, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> Rendered:
         """Do what the function `render` does; an error of our own is a TemplateError too, which names its log line."""
         turn = self._slow.get(webhook.id) if self._slow else None
         if turn is not None:
@@ -130,10 +132,10 @@ class Renderer:
     def _go_on(self) -> None:
         self._stretch, self._pausing = 0.0, False
 
-    def _by_plan(self, webhook: Webhook, event: Begun, change: Told | None) -> Rendered:
+    def _by_plan(self, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> Rendered:
         return _render(self._plans.of(webhook), webhook, event, change)
 
-    def _timed(self, webhook: Webhook, event: Begun, change: Told | None) -> Rendered:
+    def _timed(self, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> Rendered:
         suspected = bool(self._suspected) and webhook.id in self._suspected
         clock = thread_time if suspected else perf_counter
         started = clock()
@@ -157,12 +159,12 @@ class Renderer:
                 self._slow.pop(webhook.id, None)
 
 
-def render(webhook: Webhook, event: Begun, change: Told | None) -> Rendered:
+def render(webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> Rendered:
     """Render URL, headers and body; raises TemplateError with a sentence that says which of them failed and why."""
     return _render(Plan(webhook), webhook, event, change)
 
 
-def _render(plan: Plan, webhook: Webhook, event: Begun, change: Told | None) -> Rendered:
+def _render(plan: Plan, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> Rendered:
     texts = _Texts(event, change)
     if webhook.condition is not None and not event.is_test:
         condition = webhook.condition
@@ -185,7 +187,7 @@ def _framed(plan: Plan, webhook: Webhook, texts: _Texts) -> tuple[Frame, tuple[s
     return frame(plan.method, url, names + OWN_HEADERS), tuple([value for _, value in headers])
 
 
-def sign(rendered: Rendered, event: Begun, *, timestamp: int, secrets: Sequence[str]) -> OutgoingRequest:
+def sign(rendered: Rendered, event: ClaimedEvent, *, timestamp: int, secrets: Sequence[str]) -> OutgoingRequest:
     """The request with the headers of this attempt: its number and Standard Webhooks'; `timestamp` in Unix seconds.
 
     The number is the one that the attempt will be recorded with, whatever becomes of it: only who holds the event's
@@ -198,7 +200,7 @@ def sign(rendered: Rendered, event: Begun, *, timestamp: int, secrets: Sequence[
     return OutgoingRequest(made, (*values, number, event_id, moment, signed), body)
 
 
-def item_of(event: Begun, change: Told | None) -> Mapping[str, Any]:
+def item_of(event: ClaimedEvent, change: ClaimedChange | None) -> Mapping[str, Any]:
     """The snapshot that an event tells of."""
     if change is not None:
         return change.item

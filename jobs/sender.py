@@ -25,9 +25,10 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 import aiohttp
+from yarl import URL
 
-from ringback.jobs.connections import GuardedResolver, Refused, new_pool, trusted_tls
-from ringback.jobs.exchange import MAX_RESPONSE_BYTES, MAX_RESPONSE_HEADER_BYTES, Exchange
+from ringback.jobs.connections import GuardedResolver, Pool, Refused, new_pool, trusted_tls
+from ringback.jobs.exchange import MAX_RESPONSE_BYTES, MAX_RESPONSE_HEADER_BYTES, DeadlinePassed, Exchange
 from ringback.jobs.failures import EXPECTED, outcome_of
 from ringback.jobs.names import Lookup, default_lookup
 from ringback.jobs.outcomes import (
@@ -41,6 +42,10 @@ from ringback.jobs.outcomes import (
 )
 from ringback.jobs.requests import Headers, OutgoingRequest
 from ringback.models.addresses import AddressPolicy
+
+
+class SendWithheld(Exception):
+    """The caller no longer allows the request; nothing was sent."""
 
 
 class Sent(NamedTuple):
@@ -88,11 +93,13 @@ class Sender:
         timeout_seconds: float,
         accepts: Callable[[int], bool],
         unguarded: bool = False,
+        may_send: Callable[[], bool] = lambda: True,
     ) -> Sent:
         """Send `request` once and return how that ended; raises nothing that a target, name or endpoint can cause.
 
         `accepts` is the success policy for a status. `unguarded` leaves the address policy out: it is for Ringback's
-        own inbox addresses only, and the caller knows them. Cancellation passes through, and closes the connection.
+        own inbox addresses only, and the caller knows them. `may_send` is asked when there is a connection; raises
+        SendWithheld if it says no. Cancellation passes through, and closes the connection.
         """
         started = time.monotonic()
         outcome = self._refusal(request, unguarded=unguarded)
@@ -102,21 +109,24 @@ class Sender:
         frame, values, body = request
         exchange: Exchange | None = None
         headers: Headers | None = None
-        limit = asyncio.timeout(timeout_seconds)
+        deadline = asyncio.get_running_loop().time() + timeout_seconds
         try:
-            async with limit:
-                exchange = await pool.connect(frame.url)
-                length = request.length
-                answer = exchange.ask(frame.method, frame.head(values, length), body)
-                headers = frame.headers(values, length)
-                await answer
+            exchange = pool.idle(frame.url)
+            if exchange is None:
+                exchange = await _connect(pool, frame.url, deadline)
+            if not may_send():
+                raise SendWithheld
+            length = request.length
+            answer = exchange.ask(frame.head(values, length), body, deadline)
+            headers = frame.headers(values, length)
+            await answer
             outcome = _outcome(exchange, accepts)
+        except DeadlinePassed:
+            partial = _answer(exchange, whole=False) if exchange is not None and exchange.status else None
+            outcome = TimedOut(f"No complete answer within {timeout_seconds:g} s.", partial)
         except EXPECTED as error:
             partial = _answer(exchange, whole=False) if exchange is not None and exchange.status else None
-            if limit.expired():
-                outcome = TimedOut(f"No complete answer within {timeout_seconds:g} s.", partial)
-            else:
-                outcome = outcome_of(error, frame.url, partial)
+            outcome = outcome_of(error, frame.url, partial)
         finally:
             if exchange is not None:
                 pool.give_back(exchange)
@@ -136,6 +146,18 @@ class Sender:
         if refusal is not None:
             raise Refused(refusal)
         return socket.socket(family, kind, protocol)
+
+
+async def _connect(pool: Pool, url: URL, deadline: float) -> Exchange:
+    """Return a connection; raises DeadlinePassed, and what aiohttp and the system raise."""
+    limit = asyncio.timeout_at(deadline)
+    try:
+        async with limit:
+            return await pool.connect(url)
+    except TimeoutError as error:
+        if limit.expired():
+            raise DeadlinePassed from error
+        raise  # the system's own
 
 
 def _milliseconds_since(started: float) -> int:

@@ -1,26 +1,23 @@
-"""The worker's composition root: sender, recorder, deliverer, broker, actor and dispatcher, started and stopped."""
+"""The worker's composition root: everything that delivers, started in order and stopped in order."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
-from uuid import UUID
+from collections.abc import AsyncIterator, Iterator
 
 import dramatiq
 import structlog
 from filelock import FileLock, Timeout
+from tortoise.exceptions import BaseORMException
 
-from ringback.jobs.broker import (
-    REMOTE_THREADS,
-    WORKER_TIMEOUT_MS,
-    Deliveries,
-    is_remote,
-    open_broker,
-)
-from ringback.jobs.delivery import Deliverer
-from ringback.jobs.dispatcher import Dispatcher
+from ringback.jobs.actors import declare_actors
+from ringback.jobs.announcer import announcing
+from ringback.jobs.broker import WORKER_TIMEOUT_MS, is_remote, open_broker
+from ringback.jobs.claimer import Claimer
+from ringback.jobs.deliverer import Deliverer
+from ringback.jobs.in_flight import InFlight
+from ringback.jobs.lease_keeper import LeaseKeeper
 from ringback.jobs.recorder import Recorder
 from ringback.jobs.sender import Sender
-from ringback.models import claims
 from ringback.models.addresses import AddressPolicy
 from ringback.models.errors import ConfigurationError
 from ringback.models.inboxes import InboxAddresses
@@ -29,12 +26,12 @@ from ringback.models.settings import Settings
 
 logger = structlog.get_logger("ringback.worker")
 
-#: How long deliveries under way may take to end when the program stops, in seconds; what is left is abandoned.
+#: Seconds that deliveries under way may take to end when the program stops; what is left is abandoned.
 DRAIN_SECONDS = 5.0
-#: How long Dramatiq's threads are waited for, in milliseconds. They hold nothing but a look at an empty queue.
+#: Milliseconds that Dramatiq's thread is waited for; it holds nothing but a message without content.
 THREADS_STOP_MS = 100
-#: How long the last writes may take, in seconds.
-WRITE_SECONDS = 1.5
+#: Seconds that a last claim, the last writes, and ending the lease may take.
+CLAIM_SECONDS, WRITE_SECONDS, LEAVE_SECONDS = 0.5, 1.5, 1.0
 
 
 class Working:
@@ -55,77 +52,89 @@ async def working(
     """Deliver events while the block runs, on the running loop and an open database.
 
     SQLite serves one worker process at a time; a second one is refused with ConfigurationError. On Postgres any number
-    of them share the work, and what a dead one left is found by its leases.
+    of them share the work, and what a dead one left is found when its lease has expired.
     """
-    with _only_worker(settings) if settings.is_embedded else contextlib.nullcontext():
+    state = Working()
+    async with contextlib.AsyncExitStack() as stack:
         if settings.is_embedded:
-            await _recover()
-        async with Sender(policy) as sender, _recording() as recorder:
-            state = Working()
-            broker = open_broker(settings.broker_url)
-            remote = is_remote(settings.broker_url)
-
-            def finished(event_id: UUID) -> None:
-                dispatcher.finished(event_id)
-
-            def recorded(webhook_id: UUID) -> None:
-                dispatcher.recorded(webhook_id)
-
-            places = settings.worker_concurrency
-
-            async def hand_on(lease: UUID, event_ids: Sequence[UUID]) -> None:
-                await deliveries.enqueue([(lease, event_ids)])
-
-            deliverer = Deliverer(
-                sender, recorder, secrets, inboxes,
-                lease_seconds=settings.lease_seconds, finished=finished, recorded=recorded,
-                hand_on=hand_on if remote else None, places=places,
-            )  # fmt: skip
-            deliveries = Deliveries(broker, deliverer.take, deliverer.has_room)
-            dispatcher = Dispatcher(
-                deliveries.enqueue,
-                recorder,
-                places=places,
-                alone=not remote,
-                is_here=deliverer.is_here,
-                bound=settings.max_concurrency_per_webhook,
-            )
-            worker = dramatiq.Worker(
-                broker,
-                worker_threads=min(settings.worker_threads, REMOTE_THREADS) if remote else settings.worker_threads,
-                worker_timeout=WORKER_TIMEOUT_MS,
-            )
-            worker.start()
-            dispatching = asyncio.create_task(dispatcher.run())
-            try:
-                yield state
-            finally:
-                await _stopped(dispatching)
-                await asyncio.gather(
-                    deliverer.stop(state.hurried, DRAIN_SECONDS), asyncio.to_thread(worker.stop, THREADS_STOP_MS)
-                )
-                deliveries.close()
-                broker.close()
+            stack.enter_context(_only_worker(settings))
+        sender = await stack.enter_async_context(Sender(policy))
+        recorder = await stack.enter_async_context(_recording())
+        in_flight = InFlight()
+        keeper = LeaseKeeper(recorder, in_flight, lease_seconds=settings.lease_seconds, is_alone=settings.is_embedded)
+        await stack.enter_async_context(_leased(keeper))
+        deliverer = Deliverer(sender, recorder, in_flight, secrets, inboxes)
+        stack.push_async_callback(_drained, recorder)
+        stack.push_async_callback(deliverer.stop, state.hurried, DRAIN_SECONDS)
+        claimer = Claimer(
+            deliverer, recorder, in_flight, keeper,
+            slots=settings.worker_concurrency, max_concurrency=settings.max_concurrency_per_webhook,
+            can_pass_on=is_remote(settings.broker_url),
+        )  # fmt: skip
+        await stack.enter_async_context(_claiming(claimer))
+        await stack.enter_async_context(_listening(settings.broker_url, claimer))
+        yield state
 
 
 @contextlib.asynccontextmanager
 async def _recording() -> AsyncIterator[Recorder]:
-    """A recorder at work, which has written everything when the block is left, unless the database is away."""
+    """Yield a recorder at work."""
     recorder = Recorder()
     running = asyncio.create_task(recorder.run())
     try:
         yield recorder
     finally:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(recorder.drain(), WRITE_SECONDS)
         await _stopped(running)
 
 
-async def _recover() -> None:
-    """End the leases of the worker that was here before: there is no other."""
-    lost = await claims.expire_all()
-    if lost:
-        logger.info("leases of a stopped worker ended", action="recover", events=lost)
+async def _drained(recorder: Recorder) -> None:
+    """Wait until everything is recorded, unless the database is away."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(recorder.drain(), WRITE_SECONDS)
+
+
+@contextlib.asynccontextmanager
+async def _leased(keeper: LeaseKeeper) -> AsyncIterator[None]:
+    """Hold the worker's lease."""
+    await keeper.start()
+    running = asyncio.create_task(keeper.run())
+    try:
+        yield
+    finally:
+        await _stopped(running)
+        try:
+            await asyncio.wait_for(keeper.leave(), LEAVE_SECONDS)
+        except (BaseORMException, OSError) as error:
+            logger.warning("cannot end the lease; it expires", action="stop", reason=str(error) or "no answer in time")
+
+
+@contextlib.asynccontextmanager
+async def _claiming(claimer: Claimer) -> AsyncIterator[None]:
+    """Run the claimer; what it has claimed is started before it ends."""
+    running = asyncio.create_task(claimer.run())
+    try:
+        yield
+    finally:
+        claimer.stop()
+        await asyncio.wait([running], timeout=CLAIM_SECONDS)
+        await _stopped(running)
+
+
+@contextlib.asynccontextmanager
+async def _listening(broker_url: str, claimer: Claimer) -> AsyncIterator[None]:
+    """Consume the message that events are due, and send it after commits of this process."""
+    broker = open_broker(broker_url)
+    declare_actors(broker, claimer)
+    worker = dramatiq.Worker(broker, worker_threads=1, worker_timeout=WORKER_TIMEOUT_MS)
+    try:
+        async with announcing(broker):
+            worker.start()
+            try:
+                yield
+            finally:
+                await asyncio.to_thread(worker.stop, THREADS_STOP_MS)
+    finally:
+        broker.close()
 
 
 async def _stopped(task: asyncio.Task[None]) -> None:

@@ -44,6 +44,7 @@ MODULES = (
     "ringback.models.order",
     "ringback.models.site",
     "ringback.models.webhook",
+    "ringback.models.worker",
 )
 MIGRATIONS = "ringback.models.migrations"
 

@@ -1,8 +1,7 @@
 """Changes, events and attempts: what happened, whom it is told, and each try to tell them.
 
 A change is one committed create, update or delete of one object. Each matching webhook gets one event for it. Each try
-to deliver an event is an attempt. `due_at` is the moment at which the dispatcher must look at an event again: the next
-attempt's time while it waits, the end of the lease while a worker has it, null when it has ended.
+to deliver an event is an attempt.
 """
 
 from typing import Any
@@ -57,12 +56,12 @@ class Event(Model):
     #: Attempts in a row that died between sending and recording, five end the event (rule 6).
     abandoned_in_a_row = fields.IntField(default=0)
     max_attempts = fields.IntField()
+    #: When the next attempt is due, or the attempt under way was, null when the event has ended.
     next_attempt_at = fields.DatetimeField(null=True)
-    due_at = fields.DatetimeField(null=True)
-    #: Who delivers it now, null while nobody does.
-    lease = fields.UUIDField(null=True)
-    #: When the worker that holds the lease began, from when on its death may lie between sending and recording.
-    lease_begun_at = fields.DatetimeField(null=True)
+    #: The worker that has claimed the event, null while it waits. No foreign key: the row of a dead worker is deleted.
+    worker_id = fields.UUIDField(null=True)
+    #: When that worker claimed it.
+    claimed_at = fields.DatetimeField(null=True)
     created_at = fields.DatetimeField()
     finished_at = fields.DatetimeField(null=True)
 

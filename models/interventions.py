@@ -9,13 +9,13 @@ from tortoise.transactions import in_transaction
 
 from ringback.models import catalog, clock, log, outbox
 from ringback.models.bulk import insert
-from ringback.models.claims import WAITING
 from ringback.models.errors import InputRejected, Problem, ProblemCode
 from ringback.models.event import Event
 from ringback.models.ids import Prefix, new_key
 from ringback.models.inputs import key_of, not_found
 from ringback.models.log import LogKind
 from ringback.models.outbox import NewEvent
+from ringback.models.queue.claims import WAITING
 from ringback.models.snapshot import timestamp
 from ringback.models.statements import execute, lock, on_postgres
 from ringback.models.states import EventStatus
@@ -52,7 +52,6 @@ async def test_fire(webhook_id: str, action: Action, item: Any) -> Event:
             test_item=dict(item),
             max_attempts=len(webhook.retry_delays),
             next_attempt_at=now,
-            due_at=now,
             created_at=now,
         )
         await outbox.save_test(db, our_unit(db), event)
@@ -74,11 +73,11 @@ async def redeliver(event_id: str) -> Event:
             event.abandoned_in_a_row = 0
             event.max_attempts = event.attempt_count + len(webhook.retry_delays)
             event.finished_at = None
-        event.next_attempt_at = event.due_at = due
-        event.lease = None  # a worker that waits for the former moment finds its claim gone
+        event.next_attempt_at = due
         await event.save(using_db=db)
         message = f"Redelivery asked for; attempt {event.attempt_count + 1} due at {timestamp(due)}"
         await _log(db, event, LogKind.RETRY_SCHEDULED, message, now)
+        our_unit(db).on_commit(lambda: wakeups.notify_if_due_soon([due], now))
     return event
 
 
@@ -92,8 +91,6 @@ async def cancel(event_id: str) -> Event:
         event.status = EventStatus.CANCELLED
         event.next_attempt_at = None
         event.finished_at = now
-        if event.lease_begun_at is None:
-            event.lease = event.due_at = None
         await event.save(using_db=db)
         await _log(db, event, LogKind.EVENT_CANCELLED, "Cancelled by request", now)
     return event
@@ -103,8 +100,7 @@ async def cancel_waiting(db: BaseDBAsyncClient, webhook: Webhook, why: str, now:
     """Cancel, within the caller's transaction, the waiting events of a webhook that fires no more.
 
     `tests` says whether test events go with them: they outlive a deactivation (rule 11), not a deletion. It takes two
-    statements, however many there are. Events under way keep their lease, so that the attempt is recorded; a worker
-    that waits for an event's moment finds its claim gone.
+    statements, however many there are. Events under way keep their worker, so that the attempt is recorded.
     """
     waiting = f"webhook_id = $1 AND status IN ('{EventStatus.PENDING}', '{EventStatus.RETRYING}')"
     if not tests:
@@ -122,9 +118,7 @@ async def cancel_waiting(db: BaseDBAsyncClient, webhook: Webhook, why: str, now:
     )
     await execute(
         db,
-        "UPDATE ringback_event SET status = $2, next_attempt_at = NULL, finished_at = $3, "
-        "due_at = CASE WHEN lease_begun_at IS NULL THEN NULL ELSE due_at END, "
-        f"lease = CASE WHEN lease_begun_at IS NULL THEN NULL ELSE lease END WHERE {waiting}",
+        f"UPDATE ringback_event SET status = $2, next_attempt_at = NULL, finished_at = $3 WHERE {waiting}",
         webhook.id,
         EventStatus.CANCELLED,
         now,
@@ -139,7 +133,7 @@ def _check_redeliverable(event: Event, webhook: Webhook) -> None:
         raise _conflict("The event's webhook was deleted; nothing can be delivered for it.")
     if not webhook.is_active and not event.is_test:
         raise _conflict("The event's webhook is not active: activate it first.")
-    if event.lease_begun_at is not None:
+    if event.worker_id is not None:
         raise _conflict("An attempt is still under way: redeliver when it has ended.")
 
 
@@ -157,9 +151,7 @@ async def _event(db: BaseDBAsyncClient, event_id: str) -> tuple[Event, Webhook]:
 async def _log(db: BaseDBAsyncClient, event: Event, kind: LogKind, message: str, now: dt.datetime) -> None:
     row = log.entry(kind, message, at=now, webhook_id=event.webhook_id, event_id=event.id, model=event.model)
     await insert(db, [row])
-    unit = our_unit(db)
-    unit.on_commit(lambda: wakeups.notify(Topic.LOGGED))
-    unit.on_commit(lambda: wakeups.notify(Topic.DUE))
+    our_unit(db).on_commit(lambda: wakeups.notify(Topic.LOGGED))
 
 
 def _conflict(message: str) -> InputRejected:

@@ -15,12 +15,12 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.models import Model
 
 from ringback.models import clock, snapshot
-from ringback.models.beginning import Begun, Told
 from ringback.models.bulk import NewRows, insert_together
 from ringback.models.errors import TemplateError
 from ringback.models.event import Change, Event
 from ringback.models.ids import Prefix, encode, new_key
 from ringback.models.log import LogEntry, LogKind
+from ringback.models.queue.claims import ClaimedChange, ClaimedEvent
 from ringback.models.registry import tracking_of
 from ringback.models.snapshot import Stored, timestamp
 from ringback.models.statements import fetch_rows, key_of, on_postgres
@@ -137,7 +137,6 @@ class NewEvent(NamedTuple):
     object_id: str | None
     max_attempts: int
     next_attempt_at: dt.datetime
-    due_at: dt.datetime
     created_at: dt.datetime
     is_test: bool = False
     test_item: Mapping[str, Any] | None = None
@@ -201,7 +200,9 @@ async def _save(
         NewRows(Event, NewEvent._fields, events),
         NewRows(LogEntry, _Logged._fields, [_recorded(event) for event in events]),
     )
-    unit.on_commit(lambda: wakeups.notify(Topic.DUE))
+    due = [event.next_attempt_at for event in events]
+    recorded_at = events[0].created_at
+    unit.on_commit(lambda: wakeups.notify_if_due_soon(due, recorded_at))
     unit.on_commit(lambda: wakeups.notify(Topic.LOGGED))
 
 
@@ -217,7 +218,6 @@ def new_event(webhook: Watching, change: NewChange) -> NewEvent:
         object_id=change.object_id,
         max_attempts=len(webhook.retry_delays),
         next_attempt_at=due,
-        due_at=due,
         created_at=change.created_at,
     )
 
@@ -273,7 +273,7 @@ def _holds(condition: str, change: NewChange, event: NewEvent) -> bool:
         return True
 
 
-def facts(event: Event | NewEvent | Begun, change: Change | NewChange | Told | None) -> EventFacts:
+def facts(event: Event | NewEvent | ClaimedEvent, change: Change | NewChange | ClaimedChange | None) -> EventFacts:
     """What templates know about an event as `event`."""
     changed_fields = tuple(change.changed_fields) if change else ()
     event_id = encode(Prefix.EVENT, event.id)

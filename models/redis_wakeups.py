@@ -24,7 +24,8 @@ PAUSE_SECONDS = 1.0
 #: How often a silent connection is probed, in seconds: one that was cut off without a word is found so.
 PROBE_SECONDS = 10.0
 
-_TOPICS = frozenset(Topic)
+#: What this carries: that events are due is a message of Dramatiq's.
+_TOPICS = frozenset({Topic.LOGGED, Topic.RECEIVED})
 #: When a task that goes on is cancelled again, in seconds: redis-py's `asyncio.wait_for` swallows a cancellation that
 #: comes together with what it waits for, before Python 3.12 (python/cpython#86296).
 CANCEL_SECONDS = 0.1
@@ -64,6 +65,8 @@ class _Relay:
 
     def hand_over(self, topic: Topic) -> None:
         """Have a wake-up published, from whatever thread."""
+        if topic not in _TOPICS:
+            return
         self._waiting.add(topic)
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._handed_over.set)
@@ -95,7 +98,7 @@ class _Relay:
         async with self._client() as redis, redis.pubsub() as subscription:
             await subscription.subscribe(self._channel)
             self._say_back()
-            for topic in Topic:
+            for topic in _TOPICS:
                 self._wakeups.wake(topic)
             while True:
                 message = await subscription.get_message(ignore_subscribe_messages=True, timeout=PROBE_SECONDS)

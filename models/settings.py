@@ -9,10 +9,10 @@ import re
 from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from yarl import URL
 
@@ -24,8 +24,6 @@ Network = IPv4Network | IPv6Network
 MAX_TIMEOUT_SECONDS = 30.0
 #: Attempts of one webhook under way at the same time: unless told otherwise, and at most.
 DEFAULT_MAX_CONCURRENCY, MAX_CONCURRENCY = 50, 1_000
-#: What a lease must outlast the longest timeout by, in seconds: rendering, recording and a busy machine.
-LEASE_MARGIN_SECONDS = 10.0
 #: How the URL of a Postgres database begins.
 POSTGRES = ("postgres", "postgresql")
 #: Where what listens on every address is reached from this machine.
@@ -58,13 +56,13 @@ class Settings(BaseSettings):
     )
     broker_url: str = Field(
         "",
-        description="What carries deliveries between worker processes: `redis://…`, or `amqp://…` for RabbitMQ. Empty "
-        "means an in-process broker.",
+        description="The Dramatiq broker that tells workers of due events: `redis://…`, or `amqp://…` for RabbitMQ. "
+        "Empty means an in-process broker.",
     )
     redis_url: str = Field(
         "",
-        description="The Redis for wake-ups between processes. Empty means the broker's, if it is Redis; without any, "
-        "what one process commits is noticed by others within a second.",
+        description="The Redis that tells API processes of new log entries. Empty means the broker's, if it is Redis; "
+        "without any, they notice within a second.",
     )
     secret_key: SecretStr | None = Field(
         None,
@@ -88,14 +86,11 @@ class Settings(BaseSettings):
         (), description="Modules with your own tracked models, separated by commas."
     )
     lease_seconds: float = Field(
-        45.0,
-        gt=0,
+        15.0,
+        ge=3,
         allow_inf_nan=False,
-        description="How long a worker owns the events it delivers before they are taken for lost, in seconds; it is "
-        "renewed while the worker lives. A claim begins with 45 s.",
-    )
-    worker_threads: int = Field(
-        8, ge=1, le=1024, description="Threads in which one worker process picks up batches of deliveries."
+        description="Seconds without a renewal after which a worker counts as dead and its attempts as ABANDONED. "
+        "A worker renews its lease every third of this. It has no meaning on SQLite, where the worker is alone.",
     )
     worker_concurrency: int = Field(
         1_000, ge=1, le=1_000, description="Attempts that one worker process has under way at the same time."
@@ -198,15 +193,6 @@ class Settings(BaseSettings):
         if value is not None and not re.fullmatch(r"[\x21-\x7e]{16,512}", value.get_secret_value()):
             raise ValueError("must be 16 to 512 ASCII characters without blanks, as an Authorization header can carry")
         return value
-
-    @model_validator(mode="after")
-    def _lease_outlasts_a_timeout(self) -> Self:
-        if self.lease_seconds <= MAX_TIMEOUT_SECONDS + LEASE_MARGIN_SECONDS:
-            raise ValueError(
-                f"RINGBACK_LEASE_SECONDS must be over {MAX_TIMEOUT_SECONDS + LEASE_MARGIN_SECONDS:g}: the longest "
-                f"timeout of a webhook ({MAX_TIMEOUT_SECONDS:g} s) and a margin of {LEASE_MARGIN_SECONDS:g} s"
-            )
-        return self
 
     @property
     def database_path(self) -> Path:

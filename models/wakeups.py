@@ -1,23 +1,28 @@
-"""Wake-ups: "something was committed", from whoever commits to the dispatcher and the tailers.
+"""Wake-ups: "something was committed", from whoever commits to the loops that wait for it.
 
 A wake-up carries nothing and may be lost; behind each waiting loop stands a poll of at most a second. These reach the
-loops of their own process, and those of others through a relay such as models.redis_wakeups.
+loops of their own process, and those of others through a relay such as models.redis_wakeups. That events are due goes
+to the workers as a Dramatiq message instead (ringback.jobs.announcer).
 """
 
 import asyncio
 import contextlib
+import datetime as dt
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from enum import StrEnum
 
 from ringback.models import log
 from ringback.models.errors import ConfigurationError
 
+#: What is due later than this is found by each worker's own poll and timer, without a wake-up.
+DUE_SOON = dt.timedelta(seconds=1)
+
 
 class Topic(StrEnum):
     """What may have happened."""
 
-    DUE = "due"  # an event may be due sooner than the dispatcher knows
+    DUE = "due"  # an event is due within DUE_SOON
     LOGGED = "logged"  # the log grew
     RECEIVED = "received"  # an inbox got a request
 
@@ -34,10 +39,10 @@ class Listener:
         with contextlib.suppress(RuntimeError):  # its loop is closed
             self._loop.call_soon_threadsafe(self._event.set)
 
-    async def wait(self, timeout_seconds: float) -> bool:
-        """Wait for a wake-up, at most so long; False when none came."""
+    async def wait(self, timeout_seconds: float | None = None) -> bool:
+        """Wait for a wake-up, at most so long; returns False if none came."""
         try:
-            async with asyncio.timeout(max(timeout_seconds, 0)):
+            async with asyncio.timeout(timeout_seconds and max(timeout_seconds, 0)):
                 await self._event.wait()
         except TimeoutError:
             return False
@@ -64,6 +69,12 @@ class WakeUps:
         self.wake(topic)
         for relay in self._relays:
             relay(topic)
+
+    def notify_if_due_soon(self, moments: Iterable[dt.datetime], now: dt.datetime) -> None:
+        """Notify that events are due if one of these moments is within DUE_SOON."""
+        soon = now + DUE_SOON
+        if any(moment <= soon for moment in moments):
+            self.notify(Topic.DUE)
 
     def wake(self, topic: Topic) -> None:
         """Wake all that listen to the topic in this process."""

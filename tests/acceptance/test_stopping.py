@@ -112,7 +112,7 @@ def _with_deliveries_in_flight(folder: Path, migrated: Path, receiver: Receiver)
 
 def _in_flight(program: Program) -> int:
     with database(program) as connection:
-        query = "SELECT count(*) FROM ringback_event WHERE lease_begun_at IS NOT NULL"
+        query = "SELECT count(*) FROM ringback_event WHERE worker_id IS NOT NULL"
         return int(connection.execute(query).fetchone()[0])
 
 
@@ -123,4 +123,4 @@ def _attempts(program: Program) -> dict[str, int]:
 
 def _nothing_is_held(program: Program) -> None:
     with database(program) as connection:
-        assert connection.execute("SELECT count(*) FROM ringback_event WHERE lease IS NOT NULL").fetchone() == (0,)
+        assert connection.execute("SELECT count(*) FROM ringback_event WHERE worker_id IS NOT NULL").fetchone() == (0,)

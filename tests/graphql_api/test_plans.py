@@ -6,10 +6,11 @@ import itertools
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 import pytest_asyncio
@@ -19,18 +20,23 @@ from ringback.graphql_api.enums import EventStatus, OutcomeName
 from ringback.graphql_api.events import AttemptFilter, EventFilter
 from ringback.graphql_api.loaders import new_loaders
 from ringback.graphql_api.relay import page_of
-from ringback.jobs import recorder
-from ringback.models import beginning, claims, clock, db, limits, log, newest, outbox, settings
+from ringback.jobs import attempt_writer
+from ringback.models import clock, db, log, newest, outbox, settings
 from ringback.models.bulk import insert
 from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, encode, new_key
 from ringback.models.log import LogEntry, LogFilter, Position
+from ringback.models.queue import workers
+from ringback.models.queue.claims import claim
+from ringback.models.queue.grants import FIRST_WEBHOOK, ClaimRequest, WebhookLimit
+from ringback.models.queue.webhook_limits import lock_limits, save_slots
+from ringback.models.queue.workers import WorkerLease, find_orphans, register_worker
 from ringback.models.settings import Settings
 from ringback.models.statements import on_postgres
 from ringback.models.webhook import Webhook
 from tests.support import builders, postgres
 from tests.support.filled_database import EVENTS, Filled, moment, open_and_fill
-from tests.support.query_plans import check
+from tests.support.query_plans import check, plan, spied
 
 pytestmark = pytest.mark.every_database
 
@@ -177,56 +183,94 @@ async def pages(filter: EventFilter | AttemptFilter) -> None:
     await page_of(parts, 20, None, node)
 
 
-async def test_what_the_dispatcher_and_the_recorder_do(
-    webhooks: list[Webhook], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = [await builders.event(webhooks[number % 3]) for number in range(30)]
-    now = await clock.now()
-    later = now + dt.timedelta(seconds=1)
-    held = claims.Held(frozenset({webhooks[5].id}), suspects=True)
+async def test_claiming_and_recording(webhooks: list[Webhook], monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting = [await builders.event(webhooks[number % 3]) for number in range(30)]
+    lease = await register_worker(60)
+    room = ClaimRequest(
+        free_slots=200, retry_slots=200, on_hold={webhooks[5].id}, may_take_suspect=False, max_concurrency=1_000
+    )
 
     async def run(what: str, work: Callable[[], Awaitable[Any]]) -> Any:
         return await check(monkeypatch, what, work)
 
-    await run("next_due", lambda: claims.next_due(now, held))
-    firsts, retries = await run("due", lambda: claims.due(later, 100, held))
-    assert (len(firsts), retries) == (30, [])
-    start = claims.FIRST_WEBHOOK
-    firsts, retries, _ = await run("due_by_webhook", lambda: claims.due_by_webhook(later, 100, 10, start, held))
-    assert (len(firsts), retries) == (30, [])
-    ((lease, taken),) = (await run("claim", lambda: claims.claim([firsts], now))).batches
-    await run("limits", lambda: limits.read([webhook.id for webhook in webhooks], 50))
-    ids = [d.event_id for d in taken]
-    assert len(ids) == 30
-    assert len(await run("waiting", lambda: beginning.waiting(lease, ids))) == 30
-    begun = await run("begin", lambda: builders.begin(lease, ids[:20]))
-    assert len(begun) == 20
-    await run("renew", lambda: claims.renew(lease, ids[:20], 45))
-    await run("hand_back", lambda: claims.hand_back(lease, ids[20:]))
-    assert await run("take_back", lambda: claims.take_back(now)) == 0
-    assert await run("expired", lambda: claims.expired(now, 100)) == []
-    await run("still_leased", lambda: claims.still_leased(dict.fromkeys(ids, lease)))
-    results = [builders.result(event, lease, ended_at=now) for event in made if event.id in begun]
-    await run("record", lambda: recorder.write(results))
-    assert await Attempt.filter(event_id__in=begun).count() == 20
+    batch = await run("claim", lambda: claim(lease.worker_id, room))
+    ids = {delivery.event.id for delivery in batch.deliveries}
+    assert ids == {event.id for event in waiting}
+    await run("release", lambda: workers.release(lease, sorted(ids)[:5]))
+    assert await read_claimed_events(monkeypatch, lambda: workers.release_all_but(lease, sorted(ids)[10:])) == 5
+    again = await run(
+        "claim webhook by webhook",
+        lambda: claim(lease.worker_id, replace(room, after_webhook=FIRST_WEBHOOK)),
+    )
+    assert {delivery.event.id for delivery in again.deliveries} == set(sorted(ids)[:10])
+    now = await clock.now()
+    results = [builders.result(event, lease, ended_at=now) for event in waiting[:20]]
+    await run("record", lambda: attempt_writer.write(results))
+    assert await Attempt.filter(event_id__in=[event.id for event in waiting]).count() == 20
+
+
+async def test_limits_and_slots_of_many_webhooks(webhooks: list[Webhook], monkeypatch: pytest.MonkeyPatch) -> None:
+    events = [await builders.event(webhook) for webhook in webhooks]
+    await builders.claim(*events)
+    await Webhook.all().update(rate_limit_per_second=10)
+    keys, now = [webhook.id for webhook in webhooks], await clock.now()
+
+    async def limits_and_slots() -> dict[UUID, WebhookLimit]:
+        async with in_transaction() as tx:
+            await save_slots(tx, dict.fromkeys(keys, now))
+            return await lock_limits(tx, keys, 50)
+
+    limits = await check(monkeypatch, "limits", limits_and_slots)
+
+    assert limits == {key: WebhookLimit(49, dt.timedelta(seconds=0.1), now) for key in keys}
+
+
+async def test_orphans_are_found_among_many_events(webhooks: list[Webhook], monkeypatch: pytest.MonkeyPatch) -> None:
+    events = [await builders.event(webhook) for webhook in webhooks]
+    await builders.claim(*events[:10], lease=WorkerLease(uuid4(), 0.0))
+    await builders.claim(*events[10:])
+
+    orphans = await read_claimed_events(monkeypatch, lambda: find_orphans(1_000))
+
+    assert {orphan.event_id for orphan in orphans} == {event.id for event in events[:10]}
+
+
+async def read_claimed_events(monkeypatch: pytest.MonkeyPatch, work: Callable[[], Awaitable[Any]]) -> Any:
+    """Do the work, which may read all of the index that holds only claimed events, and no other rows."""
+    with spied(monkeypatch) as statements:
+        answer = await work()
+    ((query, values),) = statements
+    if on_postgres(Event._meta.db):
+        assert await plan(query, values) == []
+    else:
+        steps = await Event._meta.db.execute_query_dict(f"EXPLAIN QUERY PLAN {query}", values)
+        assert steps[0]["detail"] == "SCAN ringback_event USING INDEX ringback_event_claimed"
+    return answer
 
 
 async def test_a_webhook_s_events_among_many_of_others(database: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of what is due most is another's, and of what waits most is not due: neither is read for each webhook."""
     made = [await builders.webhook() for _ in range(20)]
-    held = claims.Held(frozenset(webhook.id for webhook in made[:10]))
+    # Every webhook has its share in flight, so the claims change nothing and each look finds the same.
+    request = ClaimRequest(
+        free_slots=800,
+        retry_slots=800,
+        in_flight={webhook.id: 800 for webhook in made},
+        on_hold={webhook.id for webhook in made[:10]},
+        after_webhook=FIRST_WEBHOOK,
+    )
     now = await clock.now()
     waiting = [
         Event(
             webhook_id=made[number % 20].id, model="lead", action="CREATED", max_attempts=3, next_attempt_at=now,
-            due_at=now, created_at=now,
+            created_at=now,
         )
-        for number in range(4_000)
+        for number in range(8_000)
     ]  # fmt: skip
     waiting += [
         Event(
             webhook_id=made[number % 20].id, model="lead", action="CREATED", max_attempts=3, status="RETRYING",
-            next_attempt_at=now + dt.timedelta(hours=1), due_at=now + dt.timedelta(hours=1), created_at=now,
+            next_attempt_at=now + dt.timedelta(hours=1), created_at=now,
         )
         for number in range(12_000)
     ]  # fmt: skip
@@ -234,11 +278,10 @@ async def test_a_webhook_s_events_among_many_of_others(database: object, monkeyp
     for start in range(0, len(waiting), 5_000):
         await insert(db, waiting[start : start + 5_000])
     await db.execute_script("VACUUM ANALYZE" if on_postgres(db) else "ANALYZE")
-    later = now + dt.timedelta(seconds=1)
+    places = 500 // 11
     for _ in range(8):  # after some of them Postgres plans for all values at once
-        look = partial(claims.due_by_webhook, later, 800, 20, claims.FIRST_WEBHOOK, held)
-        firsts, _, _ = await check(monkeypatch, "due_by_webhook", look)
-        assert len(firsts) == 200
+        batch = await check(monkeypatch, "claim webhook by webhook", lambda: claim(uuid4(), request))
+        assert (batch.seen, batch.deliveries) == (10 * places, [])
 
 
 async def test_what_the_tailer_and_the_outbox_do(webhooks: list[Webhook], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -161,7 +161,7 @@ async def test_pages_cover_everything_once_while_more_is_added(api: Api) -> None
 async def test_an_event_and_its_attempts(api: Api) -> None:
     webhook = await builders.webhook(name="CRM")
     event = await builders.event(
-        webhook, status=EventStatus.SUCCEEDED, attempt_count=2, next_attempt_at=None, due_at=None, finished_at=AT
+        webhook, status=EventStatus.SUCCEEDED, attempt_count=2, next_attempt_at=None, finished_at=AT
     )
     for number, outcome in ((2, OutcomeName.DELIVERED), (1, OutcomeName.BLOCKED)):
         await attempt(event, number, outcome)

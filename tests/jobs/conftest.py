@@ -1,19 +1,18 @@
-"""Fixtures for the tests of jobs: a sender, a recorder at work, and clocks that do not run by themselves."""
+"""Fixtures for the tests of jobs: a sender, a running recorder, worker parts, and clocks that the test moves."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from ringback.jobs import claimer as claiming
 from ringback.jobs import connections
-from ringback.jobs import dispatcher as dispatching
 from ringback.jobs.recorder import Recorder
 from ringback.jobs.sender import Sender
 from ringback.models import clock
 from tests.support.deliverers import Bench
-from tests.support.handed import Handed
 from tests.support.http_server import NO_AUTHORITIES
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.sending import LOOPBACK
@@ -22,7 +21,7 @@ from tests.support.stopped import StoppedClock
 
 @pytest_asyncio.fixture
 async def sender() -> AsyncIterator[Sender]:
-    """A sender that may reach all of loopback and trusts no certificate."""
+    """Return a sender that may reach all of loopback and trusts no certificate."""
     async with Sender(LOOPBACK, tls=NO_AUTHORITIES) as opened:
         yield opened
 
@@ -35,49 +34,45 @@ def _kept_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest_asyncio.fixture
 async def recorder(database: object) -> AsyncIterator[Recorder]:
-    """A recorder at work on the test's database."""
+    """Return a running recorder on the test's database."""
     made = Recorder()
     running = asyncio.create_task(made.run())
     yield made
     running.cancel()
 
 
-@pytest_asyncio.fixture
-async def handed() -> Handed:
-    """The receiver of a dispatcher's batches."""
-    return Handed()
-
-
 @pytest.fixture
 def _no_poll(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let dispatchers sleep for longer than any test takes, unless they are woken or know of a moment."""
-    monkeypatch.setattr(dispatching, "POLL_SECONDS", 10 * PATIENCE_SECONDS)
-    monkeypatch.setattr(dispatching, "LOST_SECONDS", 0.0)
+    """Let claimers sleep for longer than any test takes, unless something wakes them or a timer ends."""
+    for name in ("POLL_SECONDS", "FULL_SECONDS"):
+        monkeypatch.setattr(claiming, name, 10 * PATIENCE_SECONDS)
 
 
 @pytest_asyncio.fixture
-async def benches(recorder: Recorder) -> AsyncIterator[Callable[..., Bench]]:
-    """A way to make deliverers, each with all that it needs; all of them are stopped in the end."""
-    made: list[Bench] = []
+async def make_bench(recorder: Recorder) -> AsyncIterator[Callable[..., Awaitable[Bench]]]:
+    """Return a factory of registered workers without a broker; all of them are stopped in the end."""
+    benches: list[Bench] = []
 
-    def make(**options: Any) -> Bench:
-        made.append(Bench(recorder, **options))
-        return made[-1]
+    async def make(**options: Any) -> Bench:
+        bench = Bench(recorder, **options)
+        await bench.register()
+        benches.append(bench)
+        return bench
 
     yield make
-    for one in made:
-        await one.stop(hurry=True)
+    for bench in benches:
+        await bench.stop(hurry=True)
 
 
 @pytest_asyncio.fixture
-async def bench(benches: Callable[..., Bench]) -> Bench:
-    """A deliverer with all that it needs."""
-    return benches()
+async def bench(make_bench: Callable[..., Awaitable[Bench]]) -> Bench:
+    """Return a registered worker without a broker."""
+    return await make_bench()
 
 
 @pytest_asyncio.fixture
 async def stopped(database: object, monkeypatch: pytest.MonkeyPatch) -> StoppedClock:
-    """The database's clock, which goes on only when the test says so."""
+    """Return the database's clock, which moves only when the test moves it."""
     made = StoppedClock(await clock.now())
     monkeypatch.setattr(clock, "running", made)
     return made

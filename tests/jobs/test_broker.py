@@ -1,36 +1,33 @@
-"""Brokers: a batch reaches the program's loop, and an actor that fails leaves nothing behind, whatever carries it."""
+"""Brokers: a message reaches one worker of several, at once and at little cost, whatever carries it."""
 
 import asyncio
 import statistics
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from uuid import UUID, uuid4
 
 import dramatiq
 import pytest
 from dramatiq.brokers.stub import StubBroker
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
-from ringback.jobs import broker
+from ringback.jobs import broker as brokers
+from ringback.jobs.actors import QUEUE, declare_actors, due_message
 from ringback.jobs.broker import (
     ANSWER_SECONDS,
-    QUEUE,
     WORKER_TIMEOUT_MS,
-    Deliveries,
-    in_process_broker,
+    count_messages,
     is_remote,
     open_broker,
 )
-from tests.support.patience import PATIENCE_SECONDS
+from tests.support.eventually import eventually
 from tests.support.servers import RedisServer, amqp_url, redis_server
 
-#: How long Redis is asked to wait for a message where a test must tell waiting from being told.
+#: Seconds that Redis is asked to wait for a message in a test that tells waiting from being notified.
 LONG_WAIT_SECONDS = ANSWER_SECONDS - 1
-
-Taken = asyncio.Queue[tuple[UUID, list[UUID], threading.Thread]]
 
 
 @pytest.fixture(scope="module")
@@ -46,171 +43,178 @@ def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(params=["in-process", "redis", "rabbitmq"])
-def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The address of each kind of broker, without messages of other tests."""
+def url(request: pytest.FixtureRequest) -> str:
+    """Return the address of each kind of broker."""
     if request.param == "in-process":
-        yield ""
-    elif request.param == "redis":
-        yield request.getfixturevalue("redis").url
-    else:
-        yield request.getfixturevalue("rabbitmq")
+        return ""
+    if request.param == "redis":
+        return str(request.getfixturevalue("redis").url)
+    return str(request.getfixturevalue("rabbitmq"))
+
+
+class Receiver:
+    """A fake claimer that counts messages, and answers with `accepts`."""
+
+    def __init__(self, accepts: Callable[[], bool] = lambda: True) -> None:
+        self.messages = 0
+        self.threads: set[threading.Thread] = set()
+        self._accepts = accepts
+
+    async def accept_message(self) -> bool:
+        self.messages += 1
+        self.threads.add(threading.current_thread())
+        return self._accepts()
 
 
 @asynccontextmanager
-async def at_work(
-    url: str,
-    take: Callable[[UUID, Sequence[UUID]], Awaitable[None]],
-    *,
-    has_room: Callable[[], bool] = lambda: True,
-    worker_timeout_ms: int = 50,
-) -> AsyncIterator[Deliveries]:
-    """A process that picks up batches. A worker takes up to `worker_timeout_ms` to stop."""
+async def consuming(
+    url: str, receiver: Receiver, *, worker_timeout_ms: int = 50
+) -> AsyncIterator[Callable[[], object]]:
+    """Run a worker process's consumer while the block runs; yields a function that sends the message."""
     opened = open_broker(url)
-    deliveries = Deliveries(opened, take, has_room)
-    worker = dramatiq.Worker(opened, worker_threads=2, worker_timeout=worker_timeout_ms)
+    declare_actors(opened, receiver)
+    worker = dramatiq.Worker(opened, worker_threads=1, worker_timeout=worker_timeout_ms)
     worker.start()
+
+    def send() -> object:
+        return opened.enqueue(due_message())
+
     try:
-        yield deliveries
+        yield send
     finally:
         await asyncio.to_thread(worker.stop, 5_000)
-        deliveries.close()
         opened.close()
 
 
-def keeping(taken: Taken) -> Callable[[UUID, Sequence[UUID]], Awaitable[None]]:
-    async def take(lease: UUID, event_ids: Sequence[UUID]) -> None:
-        taken.put_nowait((lease, list(event_ids), threading.current_thread()))
+async def test_a_message_is_received_once_on_the_loop_of_the_worker(url: str) -> None:
+    receiver = Receiver()
 
-    return take
+    async with consuming(url, receiver) as send:
+        await asyncio.to_thread(send)
+        await eventually(lambda: receiver.messages)
+        await asyncio.sleep(0.1)
 
-
-async def test_a_batch_is_taken_on_the_loop_of_the_program(url: str) -> None:
-    taken: Taken = asyncio.Queue()
-    async with at_work(url, keeping(taken)) as deliveries:
-        lease, ids = uuid4(), [uuid4(), uuid4()]
-        await deliveries.enqueue([(lease, ids)])
-        assert await asyncio.wait_for(taken.get(), PATIENCE_SECONDS) == (lease, ids, threading.current_thread())
+    assert receiver.messages == 1
+    assert receiver.threads == {threading.current_thread()}
 
 
-@pytest.mark.parametrize("url", ["redis"], indirect=True)
-async def test_who_has_no_room_leaves_batches_to_others(url: str) -> None:
-    full: Taken = asyncio.Queue()
-    free: Taken = asyncio.Queue()
-    async with at_work(url, keeping(full), has_room=lambda: False) as deliveries, at_work(url, keeping(free)):
+@pytest.mark.parametrize("url", ["redis", "rabbitmq"], indirect=True)
+async def test_a_full_worker_passes_messages_on_to_an_idle_one(url: str) -> None:
+    full, idle = Receiver(lambda: False), Receiver()
+
+    async with consuming(url, full) as send, consuming(url, idle):
         for _ in range(20):
-            await deliveries.enqueue([(uuid4(), [uuid4()])])
-        for _ in range(20):
-            await asyncio.wait_for(free.get(), PATIENCE_SECONDS)
-    assert full.empty()
+            await asyncio.to_thread(send)
+        await eventually(lambda: idle.messages == 20)
+        await asyncio.sleep(0.1)
+
+    assert idle.messages == 20
 
 
-async def test_an_idle_worker_asks_redis_seldom_and_is_told_at_once(
+@pytest.mark.parametrize("url", ["redis", "rabbitmq"], indirect=True)
+async def test_each_message_is_received_by_one_of_two_workers(url: str) -> None:
+    first, second = Receiver(), Receiver()
+
+    async with consuming(url, first) as send, consuming(url, second):
+        for _ in range(60):
+            await asyncio.to_thread(send)
+        await eventually(lambda: first.messages + second.messages >= 60)
+        await asyncio.sleep(0.1)
+
+    assert first.messages + second.messages == 60
+
+
+async def test_a_receiver_that_fails_leaves_no_message_behind(url: str) -> None:
+    def fail() -> bool:
+        raise RuntimeError("the database is away")
+
+    failing, next_one = Receiver(fail), Receiver()
+    async with consuming(url, failing) as send:
+        for _ in range(2):
+            await asyncio.to_thread(send)
+        await eventually(lambda: failing.messages == 2)
+        await asyncio.sleep(0.1)
+
+    async with consuming(url, next_one):
+        await asyncio.sleep(0.3)
+    assert (failing.messages, next_one.messages) == (2, 0)
+
+
+async def test_an_idle_worker_rarely_asks_redis_and_is_notified_at_once(
     redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken: Taken = asyncio.Queue()
+    receiver = Receiver()
+    waits: list[float] = []
+
     with Redis.from_url(redis.url) as client:
-        async with at_work(redis.url, keeping(taken), worker_timeout_ms=WORKER_TIMEOUT_MS) as deliveries:
-            await deliveries.enqueue([(uuid4(), [])])
-            await asyncio.wait_for(taken.get(), PATIENCE_SECONDS)
+        async with consuming(redis.url, receiver, worker_timeout_ms=WORKER_TIMEOUT_MS) as send:
+            await asyncio.to_thread(send)
+            await eventually(lambda: receiver.messages == 1)
             began = time.monotonic()
             client.config_resetstat()
             await asyncio.sleep(2)
-            asked = sum(command["calls"] for command in client.info("commandstats").values())
+            commands = sum(command["calls"] for command in client.info("commandstats").values())
             seconds = time.monotonic() - began
-            # From now on a worker that is not told waits long.
-            monkeypatch.setattr(broker, "WAIT_SECONDS", LONG_WAIT_SECONDS)
-            waits = []
-            for _ in range(20):
+            # A worker that is not notified waits long from now on.
+            monkeypatch.setattr(brokers, "WAIT_SECONDS", LONG_WAIT_SECONDS)
+            for number in range(20):
                 await asyncio.sleep(0.05)
                 began = time.monotonic()
-                await deliveries.enqueue([(uuid4(), [])])
-                await asyncio.wait_for(taken.get(), PATIENCE_SECONDS)
+                await asyncio.to_thread(send)
+                await eventually(lambda: receiver.messages == number + 2)  # noqa: B023
                 waits.append(time.monotonic() - began)
-    # A look is a script and what it does, and a wait. The delayed queue is looked at about once a second.
-    assert 0 < asked < 40 * seconds
-    assert statistics.median(waits) < LONG_WAIT_SECONDS / 2, "a worker that is not told waits for most of it"
+
+    # A look is a script with its commands, and a wait. The delayed queue is looked at about once a second.
+    assert 0 < commands < 40 * seconds
+    assert statistics.median(waits) < LONG_WAIT_SECONDS / 2
 
 
-async def test_a_redis_that_cannot_tell_is_asked(redis: RedisServer) -> None:
-    taken: Taken = asyncio.Queue()
+async def test_a_redis_that_forbids_blmove_is_polled(redis: RedisServer) -> None:
+    receiver = Receiver()
     with Redis.from_url(redis.url) as client:
         client.acl_setuser("default", enabled=True, nopass=True, commands=["+@all", "-blmove"], keys=["*"])
         try:
-            async with at_work(redis.url, keeping(taken)) as deliveries:
+            async with consuming(redis.url, receiver) as send:
                 await asyncio.sleep(0.2)
-                await deliveries.enqueue([(uuid4(), [])])
-                await asyncio.wait_for(taken.get(), PATIENCE_SECONDS)
+                await asyncio.to_thread(send)
+                await eventually(lambda: receiver.messages == 1)
         finally:
             client.acl_setuser("default", enabled=True, nopass=True, commands=["+@all"], keys=["*"])
 
 
+async def test_a_worker_receives_messages_again_after_redis_was_away(tmp_path: Path) -> None:
+    receiver = Receiver()
+    with redis_server(tmp_path) as server:
+        async with consuming(server.url, receiver) as send:
+            await asyncio.to_thread(send)
+            await eventually(lambda: receiver.messages == 1)
+            server.stop()
+            with pytest.raises(RedisConnectionError):
+                await asyncio.to_thread(send)
+            server.start()
+            await asyncio.to_thread(send)
+            await eventually(lambda: receiver.messages == 2)
+
+
 @pytest.mark.parametrize("url", ["redis", "rabbitmq"], indirect=True)
-async def test_each_batch_is_taken_once_by_one_of_several_processes(url: str) -> None:
-    first: Taken = asyncio.Queue()
-    second: Taken = asyncio.Queue()
-    sent = [uuid4() for _ in range(60)]
-    async with at_work(url, keeping(first)) as deliveries, at_work(url, keeping(second)):
-        for lease in sent:
-            await deliveries.enqueue([(lease, [lease])])
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while first.qsize() + second.qsize() < len(sent):
-                await asyncio.sleep(0.01)
-        await asyncio.sleep(0.1)
-    taken = [queue.get_nowait()[0] for queue in (first, second) for _ in range(queue.qsize())]
-    assert sorted(taken) == sorted(sent)
+async def test_messages_without_a_worker_are_counted(url: str) -> None:
+    opened = open_broker(url)
+    opened.declare_queue(QUEUE)
+    before = await asyncio.to_thread(count_messages, opened, QUEUE)
+    for _ in range(3):
+        await asyncio.to_thread(opened.enqueue, due_message())
 
+    await asyncio.sleep(0.1)  # RabbitMQ counts a message a moment after it was sent
+    assert await asyncio.to_thread(count_messages, opened, QUEUE) == before + 3
 
-@pytest.mark.parametrize("error", [RuntimeError("the database is away"), asyncio.CancelledError()])
-async def test_a_batch_that_fails_is_acknowledged_and_no_dead_letter_is_kept(url: str, error: BaseException) -> None:
-    calls: asyncio.Queue[UUID] = asyncio.Queue()
-
-    async def take(lease: UUID, event_ids: Sequence[UUID]) -> None:
-        calls.put_nowait(lease)
-        if len(event_ids) == 1:
-            raise error
-
-    async with at_work(url, take) as deliveries:
-        await deliveries.enqueue([(uuid4(), [uuid4()])])
-        await deliveries.enqueue([(uuid4(), [uuid4(), uuid4()])])
-        for _ in range(2):
-            await asyncio.wait_for(calls.get(), PATIENCE_SECONDS)
-        await asyncio.sleep(0.1)
-    assert calls.empty()
-    # Nothing was kept for another process either.
-    async with at_work(url, take):
-        await asyncio.sleep(0.3)
-    assert calls.empty()
-
-
-async def test_messages_carry_only_ids() -> None:
-    async def take(lease: UUID, event_ids: Sequence[UUID]) -> None:
-        raise AssertionError("no worker runs")
-
-    opened = in_process_broker()
-    lease, one = uuid4(), uuid4()
-    await Deliveries(opened, take).enqueue([(lease, [one])])
-    message = dramatiq.Message.decode(opened.queues[QUEUE].get_nowait())
-    assert (message.actor_name, message.args, message.kwargs) == ("deliver", (str(lease), [str(one)]), {})
+    opened.flush(QUEUE)
     opened.close()
 
 
-def test_there_is_no_second_retry_policy(url: str) -> None:
+def test_no_broker_has_middleware_that_retries(url: str) -> None:
     opened = open_broker(url)
+
     assert opened.middleware == []
     assert isinstance(opened, StubBroker) is not is_remote(url)
+
     opened.close()
-
-
-async def test_a_redis_that_is_away_says_so_and_is_used_again(tmp_path: Path) -> None:
-    taken: Taken = asyncio.Queue()
-    with redis_server(tmp_path) as server:
-        async with at_work(server.url, keeping(taken)) as deliveries:
-            await deliveries.enqueue([(uuid4(), [])])
-            await asyncio.wait_for(taken.get(), PATIENCE_SECONDS)
-            server.stop()
-            with pytest.raises(Exception, match=r"[Cc]onnect"):
-                await deliveries.enqueue([(uuid4(), [])])
-            server.start()
-            lease = uuid4()
-            await deliveries.enqueue([(lease, [])])
-            assert (await asyncio.wait_for(taken.get(), PATIENCE_SECONDS))[0] == lease

@@ -2,20 +2,25 @@
 
 import asyncio
 import datetime as dt
+import re
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
+import asyncpg
 import pytest
-from tortoise.exceptions import OperationalError
+from tortoise.exceptions import DBConnectionError, OperationalError, TransactionManagementError
 from yarl import URL
 
 from ringback.jobs import recorder as recording
+from ringback.jobs.attempt_writer import write
 from ringback.jobs.outcomes import Blocked, RenderFailed
-from ringback.jobs.recorder import Recorder, Result, write
+from ringback.jobs.recorder import Recorder
+from ringback.jobs.result import Result, abandon
 from ringback.models.event import Attempt, Event
 from ringback.models.log import LogEntry
+from ringback.models.queue.workers import Orphan
 from ringback.models.statements import on_postgres
 from ringback.models.states import EventStatus
 from ringback.models.wakeups import Topic, wakeups
@@ -31,12 +36,14 @@ pytestmark = [pytest.mark.every_database, pytest.mark.usefixtures("database")]
 
 async def test_a_success_leaves_attempt_state_and_log_rows() -> None:
     event = await builders.event(await builders.webhook())
-    lease = await builders.begun(event)
+    lease = await builders.claim(event)
     ended_at = await later()
     request = outgoing("POST", URL("https://hooks.example/?q=1"), (("Authorization", "Bearer s3cr3t"),), "ж".encode())
     sent = (("Host", "hooks.example"), ("Authorization", "Bearer s3cr3t"))
     started_at = ended_at - dt.timedelta(milliseconds=31)
-    await write([Result(event.id, lease, OK, started_at, ended_at, 31, request, sent)])
+    of_event = result(event, lease, OK, ended_at=ended_at, took_ms=31)
+
+    await write([of_event._replace(request=request, headers_sent=sent)])
 
     (attempt,) = await builders.attempts(event)
     assert (attempt.number, attempt.outcome, attempt.status_code, attempt.duration_ms) == (1, "DELIVERED", 200, 31)
@@ -55,7 +62,7 @@ async def test_a_success_leaves_attempt_state_and_log_rows() -> None:
     }
     stored = await builders.stored(event)
     assert (stored.status, stored.attempt_count, stored.finished_at) == (EventStatus.SUCCEEDED, 1, ended_at)
-    assert (stored.next_attempt_at, stored.due_at, stored.lease, stored.lease_begun_at) == (None,) * 4
+    assert (stored.next_attempt_at, stored.worker_id, stored.claimed_at) == (None, None, None)
     first, second = await LogEntry.filter(event_id=event.id).order_by("id")
     assert (first.kind, first.message) == ("ATTEMPT_FINISHED", "Attempt 1 of 3: DELIVERED (200) in 31 ms")
     assert (second.kind, second.message) == ("EVENT_SUCCEEDED", "Succeeded after 1 attempt")
@@ -66,11 +73,11 @@ async def test_a_success_leaves_attempt_state_and_log_rows() -> None:
 async def test_a_refusal_schedules_the_next_attempt_from_the_end_of_this_one() -> None:
     event = await builders.event(await builders.webhook())
     ended_at = await later(-7)
-    await write([result(event, await builders.begun(event), ended_at=ended_at)])
+    await write([result(event, await builders.claim(event), ended_at=ended_at)])
     stored = await builders.stored(event)
     assert (stored.status, stored.attempt_count, stored.max_attempts) == (EventStatus.RETRYING, 1, 3)
-    assert stored.next_attempt_at == stored.due_at == ended_at + dt.timedelta(seconds=240)
-    assert (stored.lease, stored.lease_begun_at, stored.finished_at) == (None, None, None)
+    assert stored.next_attempt_at == ended_at + dt.timedelta(seconds=240)
+    assert (stored.worker_id, stored.claimed_at, stored.finished_at) == (None, None, None)
     first, second = await LogEntry.filter(event_id=event.id).order_by("id")
     assert first.message == (
         "Attempt 1 of 3: REJECTED (500) in 20 ms. The endpoint answered 500; only 200 counts as success."
@@ -83,8 +90,8 @@ async def test_three_refusals_fail_the_event_and_the_log_tells_it_in_order() -> 
     event = await builders.event(await builders.webhook())
     for _ in range(3):
         event = await builders.stored(event)
-        await write([result(event, await builders.begun(event), ended_at=await later())])
-        await Event.filter(id=event.id, due_at__isnull=False).update(due_at=await later())
+        await write([result(event, await builders.claim(event), ended_at=await later())])
+        await Event.filter(id=event.id, next_attempt_at__isnull=False).update(next_attempt_at=await later())
     assert [a.number for a in await builders.attempts(event)] == [1, 2, 3]
     assert (await builders.stored(event)).status is EventStatus.FAILED
     assert await builders.log_of(event) == [
@@ -103,20 +110,20 @@ async def test_three_refusals_fail_the_event_and_the_log_tells_it_in_order() -> 
 @pytest.mark.parametrize("outcome", [RenderFailed("The body cannot be rendered"), Blocked("127.0.0.1 is not public")])
 async def test_when_nothing_was_sent_there_is_no_request(outcome: Any) -> None:
     event = await builders.event(await builders.webhook())
-    await write([result(event, await builders.begun(event), outcome, ended_at=await later(), took_ms=0)])
+    await write([result(event, await builders.claim(event), outcome, ended_at=await later(), took_ms=0)])
     (attempt,) = await builders.attempts(event)
     assert (attempt.request, attempt.response, attempt.status_code) == (None, None, None)
     assert (attempt.outcome, attempt.error, attempt.duration_ms) == (outcome.name, outcome.error, 0)
 
 
-async def test_a_bulk_of_results_is_written_in_one_transaction_with_a_few_statements(database: Any) -> None:
+async def test_many_results_are_written_in_one_transaction_of_few_statements(database: Any) -> None:
     webhooks = [await builders.webhook() for _ in range(3)]
     events = [await builders.event(webhooks[i % 3]) for i in range(60)]
-    lease = await builders.begun(*events)
+    lease = await builders.claim(*events)
     now = await later()
     with counted() as statements:
         results = (result(e, lease, OK if i % 2 else builders.REFUSED, ended_at=now) for i, e in enumerate(events))
-        await write([r._replace(begun=builders.as_begun(e)) for r, e in zip(results, events, strict=True)])
+        await write([r._replace(event=builders.as_claimed(e)) for r, e in zip(results, events, strict=True)])
     kinds = [s.strip().split(" ", 1)[0] for s in statements]
     insert = "COPY" if on_postgres(Event._meta.db) else "INSERT"
     assert kinds == ["SELECT", insert, "UPDATE", insert]
@@ -126,51 +133,177 @@ async def test_a_bulk_of_results_is_written_in_one_transaction_with_a_few_statem
     assert await LogEntry.all().count() == 120
 
 
-async def test_recording_returns_after_the_commit_and_wakes_dispatcher_and_tailers(recorder: Recorder) -> None:
+async def test_recording_returns_after_the_commit_and_notifies_the_tailers(recorder: Recorder) -> None:
     event = await builders.event(await builders.webhook())
     due, logged = wakeups.listen(Topic.DUE), wakeups.listen(Topic.LOGGED)
-    await recorder.record(result(event, await builders.begun(event), OK, ended_at=await later()))
+
+    await recorder.record(result(event, await builders.claim(event), OK, ended_at=await later()))
+
     assert (await builders.stored(event)).status is EventStatus.SUCCEEDED
-    assert await due.wait(PATIENCE_SECONDS)
     assert await logged.wait(PATIENCE_SECONDS)
+    assert not await due.wait(0.05), "nothing is due"
     await asyncio.wait_for(recorder.drain(), PATIENCE_SECONDS)
 
 
-async def test_a_database_that_is_away_is_waited_for(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
-    event = await builders.event(await builders.webhook())
-    lease = await builders.begun(event)
-    tries = 0
+@pytest.mark.parametrize(("delay", "is_announced"), [(0, True), (240, False)])
+async def test_a_retry_is_announced_if_it_is_due_within_a_second(
+    recorder: Recorder, delay: int, is_announced: bool
+) -> None:
+    event = await builders.event(await builders.webhook(retry_delays=[5, delay]))
+    due = wakeups.listen(Topic.DUE)
 
-    async def away_twice(results: list[Result]) -> None:
-        nonlocal tries
-        tries += 1
-        if tries < 3:
-            raise OperationalError("database is locked")
+    await recorder.record(result(event, await builders.claim(event), ended_at=await later()))
+
+    assert await due.wait(PATIENCE_SECONDS if is_announced else 0.1) is is_announced
+
+
+@pytest.fixture
+def _quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try a failed write again at once."""
+    monkeypatch.setattr(recording, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(recording, "LAST_PAUSE_SECONDS", 0.001)
+
+
+class FailingWrite:
+    """A fake `write` that raises `error` as often as told, then writes."""
+
+    def __init__(self, error: Exception, times: int) -> None:
+        self.error = error
+        self.failures_left = times
+
+    async def __call__(self, results: Sequence[Result]) -> None:
+        if self.failures_left:
+            self.failures_left -= 1
+            raise self.error
         await write(results)
 
-    monkeypatch.setattr(recording, "write", away_twice)
-    monkeypatch.setattr(recording, "FIRST_PAUSE_SECONDS", 0.01)
+
+@pytest.mark.usefixtures("_quick_pauses")
+@pytest.mark.parametrize(
+    "error",
+    [
+        OperationalError("database is locked"),
+        TransactionManagementError("the transaction has ended"),
+        DBConnectionError("connection refused"),
+        ConnectionResetError("by the server"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_a_write_is_tried_until_the_database_answers(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    event = await builders.event(await builders.webhook())
+    lease = await builders.claim(event)
+    failing = FailingWrite(error, times=6)
+    monkeypatch.setattr(recording, "write", failing)
+
     await asyncio.wait_for(recorder.record(result(event, lease, OK, ended_at=await later())), PATIENCE_SECONDS)
-    assert tries == 3
+
+    assert failing.failures_left == 0
     assert (await builders.stored(event)).status is EventStatus.SUCCEEDED
+    assert [a.outcome for a in await builders.attempts(event)] == ["DELIVERED"]
 
 
-async def test_a_result_that_cannot_be_written_holds_up_no_other(recorder: Recorder) -> None:
+@pytest.mark.usefixtures("_quick_pauses")
+async def test_an_unknown_driver_error_while_the_database_is_away_loses_nothing(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = await builders.event(await builders.webhook())
+    lease = await builders.claim(event)
+    failing = FailingWrite(asyncpg.InterfaceError("the connection was released"), times=6)
+
+    async def does_not_answer() -> bool:
+        return False
+
+    monkeypatch.setattr(recording, "write", failing)
+    monkeypatch.setattr(recording, "_database_answers", does_not_answer)
+    await asyncio.wait_for(recorder.record(result(event, lease, OK, ended_at=await later())), PATIENCE_SECONDS)
+
+    assert failing.failures_left == 0
+    assert [a.outcome for a in await builders.attempts(event)] == ["DELIVERED"]
+
+
+@pytest.mark.usefixtures("_quick_pauses")
+async def test_a_few_unknown_errors_while_the_database_answers_lose_nothing(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = await builders.event(await builders.webhook())
+    lease = await builders.claim(event)
+    failing = FailingWrite(asyncpg.InterfaceError("the connection was released"), times=recording.MAX_UNEXPLAINED - 1)
+
+    monkeypatch.setattr(recording, "write", failing)
+    await asyncio.wait_for(recorder.record(result(event, lease, OK, ended_at=await later())), PATIENCE_SECONDS)
+
+    assert [a.outcome for a in await builders.attempts(event)] == ["DELIVERED"]
+
+
+@pytest.mark.usefixtures("_quick_pauses")
+async def test_an_error_of_one_result_alone_is_found_after_a_few_tries(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     webhook = await builders.webhook()
     good, bad = await builders.event(webhook), await builders.event(webhook)
-    lease = await builders.begun(good, bad)
+    lease = await builders.claim(good, bad)
     now = await later()
-    unwritable = Blocked("\ud800 cannot be encoded")
-    await asyncio.wait_for(
-        asyncio.gather(
-            recorder.record(result(bad, lease, unwritable, ended_at=now)),
-            recorder.record(result(good, lease, OK, ended_at=now)),
-        ),
-        PATIENCE_SECONDS,
-    )
+
+    async def failing(results: Sequence[Result]) -> None:
+        if any(one.event_id == bad.id and one.outcome is OK for one in results):
+            raise KeyError("a bug of our own")
+        await write(results)
+
+    monkeypatch.setattr(recording, "write", failing)
+    both = [recorder.record(result(event, lease, OK, ended_at=now)) for event in (bad, good)]
+    await asyncio.wait_for(asyncio.gather(*both), PATIENCE_SECONDS)
+
+    assert [a.outcome for a in await builders.attempts(good)] == ["DELIVERED"]
+    assert [a.outcome for a in await builders.attempts(bad)] == ["ABANDONED"]
+
+
+async def test_a_value_that_cannot_be_stored_abandons_one_attempt_only(recorder: Recorder) -> None:
+    webhook = await builders.webhook()
+    good, bad = await builders.event(webhook), await builders.event(webhook)
+    lease = await builders.claim(good, bad)
+    now = await later()
+    unstorable = Blocked("\ud800 cannot be encoded")
+
+    results = [result(bad, lease, unstorable, ended_at=now), result(good, lease, OK, ended_at=now)]
+    both = asyncio.gather(*(recorder.record(one) for one in results))
+    await asyncio.wait_for(both, PATIENCE_SECONDS)
+
     assert (await builders.stored(good)).status is EventStatus.SUCCEEDED
+    (attempt,) = await builders.attempts(bad)
+    assert (attempt.number, attempt.outcome, attempt.request, attempt.response) == (1, "ABANDONED", None, None)
+    assert attempt.error is not None
+    assert re.fullmatch(
+        r"Internal error [0-9a-f]{12}: the result could not be stored; the endpoint may have received the request\.",
+        attempt.error,
+    )
     stored = await builders.stored(bad)
-    assert (stored.status, stored.lease, stored.attempt_count) == (EventStatus.PENDING, lease, 0)
+    assert (stored.status, stored.worker_id, stored.attempt_count) == (EventStatus.RETRYING, None, 1)
+    assert recorder.unrecorded == set()
+
+
+async def test_an_event_is_unrecorded_until_all_its_results_are_written(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = await builders.event(await builders.webhook())
+    lease = await builders.claim(event)
+    now = await later()
+    may_write = asyncio.Event()
+
+    async def write_late(results: Sequence[Result]) -> None:
+        await may_write.wait()
+        await write(results)
+
+    monkeypatch.setattr(recording, "write", write_late)
+    recorder.put(result(event, lease, OK, ended_at=now), lambda: None)
+    recorder.put(abandon(Orphan(event.id, lease.worker_id, 0, now), now), lambda: None)
+    assert recorder.unrecorded == {event.id}
+    may_write.set()
+    await asyncio.wait_for(recorder.drain(), PATIENCE_SECONDS)
+
+    assert recorder.unrecorded == set()
+    assert [a.outcome for a in await builders.attempts(event)] == ["DELIVERED"]
 
 
 async def test_two_transactions_overlap_and_both_are_drained(
@@ -186,8 +319,9 @@ async def test_two_transactions_overlap_and_both_are_drained(
     monkeypatch.setattr(recording, "write", slowly)
     written: list[int] = []
     event = await builders.event(await builders.webhook())
+    lease = await builders.claim(event)
     for number in range(3):
-        recorder.put(result(event, uuid4(), OK, ended_at=await later()), partial(written.append, number))
+        recorder.put(result(event, lease, OK, ended_at=await later()), partial(written.append, number))
         await eventually(lambda: len(under_way) == min(number + 1, recording.WRITERS))  # noqa: B023
     await asyncio.sleep(5 * recording.GATHER_SECONDS)
     assert (under_way, written) == ([1, 1], [])

@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 from tortoise.transactions import in_transaction
 
+from ringback.jobs.attempt_writer import write
 from ringback.jobs.outcomes import Abandoned
-from ringback.jobs.recorder import abandoned, write
+from ringback.jobs.result import abandon
 from ringback.models import clock, interventions
 from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, encode
+from ringback.models.queue import workers
+from ringback.models.queue.workers import Orphan
 from ringback.models.statements import fetch
 from ringback.models.states import EventStatus
 from ringback.models.webhook import Webhook
@@ -22,38 +25,81 @@ from tests.support.eventually import eventually_found
 pytestmark = [pytest.mark.every_database, pytest.mark.usefixtures("database")]
 
 
-async def test_the_result_of_a_lost_lease_is_dropped_and_the_others_are_written() -> None:
+async def test_the_result_of_a_worker_that_released_the_event_is_dropped() -> None:
     webhook = await builders.webhook()
-    mine, taken = await builders.event(webhook), await builders.event(webhook)
-    lease = await builders.begun(mine, taken)
-    await Event.filter(id=taken.id).update(lease=None, lease_begun_at=None, due_at=await later(-1))
-    new_owner = await builders.begun(await builders.stored(taken))
+    kept, released = await builders.event(webhook), await builders.event(webhook)
+    lease = await builders.claim(kept, released)
+    await workers.release(lease, [released.id])
+    other = await builders.claim(released)
     now = await later()
-    await write([result(taken, lease, OK, ended_at=now), result(mine, lease, OK, ended_at=now)])
-    assert (await builders.stored(mine)).status is EventStatus.SUCCEEDED
-    assert await builders.attempts(taken) == []
-    assert await builders.log_of(taken) == []
-    stored = await builders.stored(taken)
-    assert (stored.status, stored.lease, stored.attempt_count) == (EventStatus.PENDING, new_owner, 0)
+
+    await write([result(released, lease, OK, ended_at=now), result(kept, lease, OK, ended_at=now)])
+
+    assert (await builders.stored(kept)).status is EventStatus.SUCCEEDED
+    assert await builders.attempts(released) == []
+    assert await builders.log_of(released) == []
+    stored = await builders.stored(released)
+    assert (stored.status, stored.worker_id, stored.attempt_count) == (EventStatus.PENDING, other.worker_id, 0)
 
 
-async def test_what_became_of_an_event_while_its_attempt_was_under_way_counts() -> None:
+async def test_a_late_result_of_a_dead_worker_is_stored() -> None:
     event = await builders.event(await builders.webhook())
-    lease = await builders.begun(event)
+    lease = await builders.claim(event)
+    await builders.die(lease)
+
+    await write([result(event, lease, OK, ended_at=await later())])
+
+    assert [(a.number, a.outcome) for a in await builders.attempts(event)] == [(1, "DELIVERED")]
+    assert (await builders.stored(event)).status is EventStatus.SUCCEEDED
+
+
+async def test_a_late_result_of_an_abandoned_attempt_is_dropped() -> None:
+    event = await builders.event(await builders.webhook())
+    lease = await builders.claim(event)
+    await builders.die(lease)
+    (orphan,) = await workers.find_orphans(10)
+    now = await later()
+    await write([abandon(orphan, now)])
+    next_lease = await builders.claim(event)
+
+    await write([result(event, lease, OK, ended_at=now)])
+
+    assert [(a.number, a.outcome) for a in await builders.attempts(event)] == [(1, "ABANDONED")]
+    stored = await builders.stored(event)
+    assert (stored.status, stored.worker_id) == (EventStatus.RETRYING, next_lease.worker_id)
+
+
+async def test_a_late_result_does_not_count_for_a_later_attempt() -> None:
+    event = await builders.event(await builders.webhook())
+    lease = await builders.claim(event)
+    now = await later()
+    await write([result(event, lease, ended_at=now)])
+    await builders.claim(event, lease=lease)
+
+    await write([result(event, lease, OK, ended_at=now)])
+
+    assert [(a.number, a.outcome) for a in await builders.attempts(event)] == [(1, "REJECTED")]
+    stored = await builders.stored(event)
+    assert (stored.status, stored.worker_id, stored.attempt_count) == (EventStatus.RETRYING, lease.worker_id, 1)
+
+
+async def test_an_event_changed_during_its_attempt_is_read_again() -> None:
+    event = await builders.event(await builders.webhook())
+    lease = await builders.claim(event)
     begun = await builders.stored(event)
     await Event.filter(id=event.id).update(status=EventStatus.CANCELLED, next_attempt_at=None)
     await write(
-        [result(event, lease, builders.REFUSED, ended_at=await later())._replace(begun=builders.as_begun(begun))]
+        [result(event, lease, builders.REFUSED, ended_at=await later())._replace(event=builders.as_claimed(begun))]
     )
     stored = await builders.stored(event)
     assert (stored.status, stored.attempt_count, stored.next_attempt_at) == (EventStatus.CANCELLED, 1, None)
 
 
-async def test_of_two_results_for_one_lease_the_first_counts() -> None:
+async def test_the_first_of_two_results_of_one_attempt_counts() -> None:
     event = await builders.event(await builders.webhook())
-    lease = await builders.begun(event)
+    lease = await builders.claim(event)
     now = await later()
-    await write([abandoned(event.id, lease, now, now), result(event, lease, OK, ended_at=now)])
+    await write([abandon(Orphan(event.id, lease.worker_id, 0, now), now), result(event, lease, OK, ended_at=now)])
     await write([result(event, lease, OK, ended_at=now)])
     assert [a.outcome for a in await builders.attempts(event)] == ["ABANDONED"]
     assert (await builders.stored(event)).status is EventStatus.RETRYING
@@ -61,7 +107,7 @@ async def test_of_two_results_for_one_lease_the_first_counts() -> None:
 
 async def test_the_result_of_an_event_that_is_gone_is_dropped() -> None:
     event = await builders.event(await builders.webhook())
-    lease = await builders.begun(event)
+    lease = await builders.claim(event)
     await Event.filter(id=event.id).delete()
     await write([result(event, lease, OK, ended_at=await later())])
     assert await Attempt.all().count() == 0
@@ -69,30 +115,30 @@ async def test_the_result_of_an_event_that_is_gone_is_dropped() -> None:
 
 async def test_an_abandoned_attempt_takes_a_number_and_leaves_the_schedule() -> None:
     event = await builders.event(await builders.webhook())
-    lease = await builders.begun(event)
-    begun_at = (await builders.stored(event)).lease_begun_at
-    assert begun_at is not None
+    lease = await builders.claim(event)
+    claimed_at = (await builders.stored(event)).claimed_at
+    assert claimed_at is not None
     now = await later()
-    await write([abandoned(event.id, lease, begun_at, now)])
+    await write([abandon(Orphan(event.id, lease.worker_id, 0, claimed_at), now)])
     (attempt,) = await builders.attempts(event)
     assert (attempt.number, attempt.outcome, attempt.duration_ms) == (1, "ABANDONED", None)
-    assert (attempt.started_at, attempt.error) == (begun_at, Abandoned().error)
+    assert (attempt.started_at, attempt.error) == (claimed_at, Abandoned().error)
     stored = await builders.stored(event)
     assert (stored.status, stored.attempt_count, stored.attempts_before_round) == (EventStatus.RETRYING, 1, 1)
-    assert (stored.abandoned_in_a_row, stored.max_attempts, stored.due_at) == (1, 4, now)
+    assert (stored.abandoned_in_a_row, stored.max_attempts, stored.next_attempt_at) == (1, 4, now)
 
 
 @pytest.mark.parametrize("outcome", [OK, builders.REFUSED, Abandoned()])
 async def test_an_event_cancelled_in_flight_keeps_its_attempt_and_stays_cancelled(outcome: Any) -> None:
     event = await builders.event(await builders.webhook())
-    lease = await builders.begun(event)
+    lease = await builders.claim(event)
     await interventions.cancel(encode(Prefix.EVENT, event.id))
     cancelled_at = (await builders.stored(event)).finished_at
     await write([result(event, lease, outcome, ended_at=await later())])
     assert [(a.number, a.outcome) for a in await builders.attempts(event)] == [(1, outcome.name)]
     stored = await builders.stored(event)
     assert (stored.status, stored.finished_at) == (EventStatus.CANCELLED, cancelled_at)
-    assert (stored.due_at, stored.lease, stored.next_attempt_at) == (None, None, None)
+    assert (stored.worker_id, stored.next_attempt_at) == (None, None)
     assert await builders.log_of(event) == ["EVENT_CANCELLED", "ATTEMPT_FINISHED"]
 
 
@@ -100,12 +146,12 @@ async def test_an_event_cancelled_in_flight_keeps_its_attempt_and_stays_cancelle
 async def test_no_attempt_follows_when_the_webhook_was_stopped_in_flight(fields: dict[str, Any]) -> None:
     webhook = await builders.webhook()
     refused, delivered = await builders.event(webhook), await builders.event(webhook)
-    lease = await builders.begun(refused, delivered)
+    lease = await builders.claim(refused, delivered)
     await Webhook.filter(id=webhook.id).update(**fields)
     now = await later()
     await write([result(refused, lease, ended_at=now), result(delivered, lease, OK, ended_at=now)])
     stored = await builders.stored(refused)
-    assert (stored.status, stored.attempt_count, stored.due_at) == (EventStatus.CANCELLED, 1, None)
+    assert (stored.status, stored.attempt_count, stored.next_attempt_at) == (EventStatus.CANCELLED, 1, None)
     assert (await builders.stored(delivered)).status is EventStatus.SUCCEEDED
     assert await builders.log_of(refused) == ["ATTEMPT_FINISHED", "EVENT_CANCELLED"]
 
@@ -117,12 +163,12 @@ async def waits_for_a_lock() -> bool:
 
 
 @pytest.mark.on_postgres
-async def test_no_attempt_follows_when_the_webhook_is_stopped_while_the_result_waits_for_its_event() -> None:
+async def test_a_webhook_stopped_while_a_result_waits_gets_no_attempt() -> None:
     webhook = await builders.webhook()
     event = await builders.event(webhook)
-    lease = await builders.begun(event)
+    lease = await builders.claim(event)
     refused = result(event, lease, ended_at=await later())._replace(
-        begun=builders.as_begun(await builders.stored(event))
+        event=builders.as_claimed(await builders.stored(event))
     )
     stopping, go_on = asyncio.Event(), asyncio.Event()
 
@@ -148,14 +194,14 @@ async def test_no_attempt_follows_when_the_webhook_is_stopped_while_the_result_w
 async def test_a_test_event_goes_on_when_its_webhook_is_inactive() -> None:
     webhook = await builders.webhook(is_active=False)
     event = await builders.event(webhook, is_test=True)
-    await write([result(event, await builders.begun(event), ended_at=await later())])
+    await write([result(event, await builders.claim(event), ended_at=await later())])
     assert (await builders.stored(event)).status is EventStatus.RETRYING
 
 
 async def test_the_schedule_is_the_webhooks_as_it_is_now() -> None:
     webhook = await builders.webhook()
     event = await builders.event(webhook)
-    lease = await builders.begun(event)
+    lease = await builders.claim(event)
     await Webhook.filter(id=webhook.id).update(retry_delays=[1, 2])
     ended_at = await later()
     await write([result(event, lease, ended_at=ended_at)])

@@ -33,7 +33,7 @@ async def end_blocked_session(outside: Any) -> None:
 async def test_a_result_is_stored_although_sessions_are_ended_while_they_store_it(database: Settings) -> None:
     webhook = await builders.webhook()
     events = [await builders.event(webhook) for _ in range(ROUNDS)]
-    lease = await builders.begun(*events)
+    lease = await builders.claim(*events)
     now = await later()
     recorder = Recorder()
     recording = asyncio.create_task(recorder.run())
@@ -56,4 +56,4 @@ async def test_a_result_is_stored_although_sessions_are_ended_while_they_store_i
     assert [tuple(row) for row in statuses] == [("SUCCEEDED", ROUNDS)]
     said = [entry["event"] for entry in logs]
     assert said.count("cannot record attempts") >= ROUNDS
-    assert [event for event in said if "cannot be written" in event] == []
+    assert [event for event in said if "cannot be stored" in event] == []

@@ -10,8 +10,8 @@ import pytest
 
 from ringback.jobs import rendering
 from ringback.jobs.rendering import Rendered, Renderer, render
-from ringback.models.beginning import Begun, Told
 from ringback.models.errors import TemplateError
+from ringback.models.queue.claims import ClaimedChange, ClaimedEvent
 from ringback.models.webhook import Webhook
 from tests.support.unsaved import change, event, webhook
 
@@ -35,7 +35,7 @@ class Slow:
         self.seconds = seconds
         self.threads: list[str] = []
 
-    def __call__(self, webhook: Webhook, event: Begun, change: Told | None) -> Rendered:
+    def __call__(self, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> Rendered:
         self.threads.append(threading.current_thread().name.split("_")[0])
         end = time.thread_time() + self.seconds
         while time.thread_time() < end:
@@ -59,7 +59,7 @@ async def test_a_webhook_that_renders_slowly_is_taken_to_a_thread_until_it_is_fa
 
 async def test_a_machine_that_is_busy_accuses_no_webhook() -> None:
     class Busy(Slow):
-        def __call__(self, webhook: Webhook, event: Begun, change: Told | None) -> Rendered:
+        def __call__(self, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> Rendered:
             time.sleep(STRETCH_SECONDS * 2)  # of the wall clock alone
             return super().__call__(webhook, event, change)
 
@@ -90,7 +90,7 @@ async def test_rendering_many_lets_the_loop_have_its_turn() -> None:
 
 
 async def test_an_error_of_our_own_is_a_template_error_that_names_its_log_line() -> None:
-    def broken(webhook: Webhook, event: Begun, change: Told | None) -> Rendered:
+    def broken(webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> Rendered:
         raise KeyError("private detail")
 
     renderer = Renderer(broken)

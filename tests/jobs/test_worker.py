@@ -1,30 +1,39 @@
-"""The worker as a whole: dispatcher, broker, deliverer, sender and recorder on a real database and real sockets."""
+"""The worker as a whole: claimer, broker, deliverer, sender and recorder on a real database and real sockets."""
 
 import asyncio
 import contextlib
+import datetime as dt
+import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import UUID
 
+import dramatiq
 import pytest
 
-from ringback.jobs import dispatcher as dispatching
-from ringback.jobs import worker
+from ringback.jobs import claimer, deliverer, lease_keeper, worker
+from ringback.jobs.recorder import Recorder
+from ringback.jobs.sender import Sender
 from ringback.jobs.worker import Working
 from ringback.models import interventions
 from ringback.models.errors import ConfigurationError
 from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, encode
 from ringback.models.inboxes import InboxAddresses
+from ringback.models.queue.claims import ClaimedBatch
+from ringback.models.queue.grants import ClaimRequest
 from ringback.models.settings import Settings
 from ringback.models.states import EventStatus
 from ringback.models.wakeups import Topic, wakeups
 from ringback.models.webhook import Action, Webhook
+from ringback.models.worker import Worker
 from tests.support import builders
 from tests.support.eventually import eventually, eventually_found
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.sending import LOOPBACK
+from tests.support.stopped import StoppedClock
 
 #: Seconds; longer than any test takes.
 FOREVER = 10 * PATIENCE_SECONDS
@@ -93,38 +102,50 @@ async def has_ended(event: Event) -> bool:
     return (await builders.stored(event)).status.ended
 
 
-async def test_a_test_fire_arrives_at_once(database: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatching, "POLL_SECONDS", FOREVER)  # so that it arrives at once or never
+@pytest.mark.usefixtures("_no_poll")
+async def test_a_test_fire_arrives_at_once_by_the_message(database: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    messages = 0
+    accept_message = claimer.Claimer.accept_message
+
+    async def counted(one: claimer.Claimer) -> bool:
+        nonlocal messages
+        messages += 1
+        return await accept_message(one)
+
+    monkeypatch.setattr(claimer.Claimer, "accept_message", counted)
     async with endpoint() as there, at_work(database):
         webhook = await builders.webhook(url=there.url("ok"))
-        for _ in range(2):  # the second one surely finds the dispatcher asleep
+        for number in (1, 2):  # the claimer sleeps when the second one comes
             event = await interventions.test_fire(encode(Prefix.WEBHOOK, webhook.id), Action.CREATED, None)
             await eventually_found(lambda: has_ended(event))  # noqa: B023
             await asyncio.sleep(0.1)
+            assert messages == number
+
     assert there.arrived == ["ok", "ok"]
     (attempt,) = await builders.attempts(event)
     assert attempt.response is not None
     assert attempt.response["body"] == "ok"
 
 
-async def test_no_more_attempts_are_under_way_than_the_setting_allows(database: Settings) -> None:
+async def test_no_more_attempts_are_in_flight_than_the_setting_allows(database: Settings) -> None:
     async with endpoint() as there:
         hanging = await builders.webhook(url=there.url("hang"), timeout_seconds=FOREVER)
         healthy = await builders.webhook(url=there.url("ok"))
         for _ in range(6):
             await builders.event(hanging, due_in=-1)
         later = await builders.event(healthy, due_in=0)
+
         async with at_work(database.model_copy(update={"worker_concurrency": 3})) as working:
             await eventually(lambda: len(there.arrived) >= 2)
             await asyncio.sleep(0.3)
-            assert Counter(there.arrived)["hang"] <= 3
+            assert Counter(there.arrived)["hang"] <= 2
             await eventually_found(lambda: has_ended(later))
-            assert Counter(there.arrived)["hang"] <= 3
+            assert Counter(there.arrived)["hang"] <= 2
             working.hurry()
 
 
 async def time_to_deliver(webhook: Webhook) -> float:
-    """Deliver an event that is due in 0.2 s; returns how long it took until its result was stored, in seconds."""
+    """Deliver an event that is due in 0.2 s; returns the seconds until its result was stored."""
     began = time.monotonic()
     event = await builders.event(webhook, due_in=0.2)
     wakeups.notify(Topic.DUE)
@@ -133,7 +154,7 @@ async def time_to_deliver(webhook: Webhook) -> float:
     return time.monotonic() - began
 
 
-async def test_a_hanging_endpoint_does_not_hold_up_a_healthy_webhook(database: Settings) -> None:
+async def test_a_hanging_endpoint_does_not_delay_a_healthy_webhook(database: Settings) -> None:
     async with endpoint() as there:
         hanging = await builders.webhook(url=there.url("hang"), max_concurrency=1_000, timeout_seconds=FOREVER)
         healthy = await builders.webhook(url=there.url("ok"))
@@ -143,57 +164,176 @@ async def test_a_hanging_endpoint_does_not_hold_up_a_healthy_webhook(database: S
                 await builders.event(hanging, due_in=0)
             wakeups.notify(Topic.DUE)
             await eventually(lambda: there.arrived.count("hang") >= 300)
-            # One at a time too: each would have kept a thread of the broker's to itself.
-            for _ in range(40):
-                await builders.event(hanging, due_in=0)
-                wakeups.notify(Topic.DUE)
-                await asyncio.sleep(0.005)
+
             assert await time_to_deliver(healthy) < 1.0 + 5 * control
             assert await Attempt.filter(webhook_id=hanging.id).count() == 0, "all of them still hang"
             working.hurry()
 
 
-async def test_stopping_lets_what_is_under_way_end_and_leaves_no_lease(database: Settings) -> None:
+async def test_a_stop_awaits_answers_and_leaves_no_claim(database: Settings) -> None:
     async with endpoint() as there:
         webhook = await builders.webhook(url=there.url("wait"), timeout_seconds=FOREVER)
         async with asyncio.timeout(2 * PATIENCE_SECONDS), at_work(database):
-            under_way = await builders.event(webhook)
-            waiting = await builders.event(webhook, due_in=FOREVER)
+            sent = await builders.event(webhook)
+            later = await builders.event(webhook, due_in=FOREVER)
             wakeups.notify(Topic.DUE)
             await eventually(lambda: "wait" in there.arrived)
             asyncio.get_running_loop().call_later(0.3, there.released.set)  # the worker is stopping by then
-    assert [a.outcome for a in await builders.attempts(under_way)] == ["DELIVERED"]
-    assert await builders.attempts(waiting) == []
-    assert await Event.filter(lease__isnull=False).count() == 0
+
+    assert [a.outcome for a in await builders.attempts(sent)] == ["DELIVERED"]
+    assert await builders.attempts(later) == []
+    assert await Event.filter(worker_id__isnull=False).count() == 0
 
 
-async def test_in_a_hurry_what_is_under_way_is_recorded_as_abandoned(database: Settings) -> None:
+async def test_a_stop_releases_events_that_wait_for_their_start(
+    database: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = asyncio.Event()
+    reaches = deliverer.Deliverer._reaches
+
+    async def wait_long(one: deliverer.Deliverer, attempt: deliverer._Attempt) -> bool:
+        attempt.clock = StoppedClock(attempt.event.next_attempt_at - dt.timedelta(seconds=FOREVER))
+        waiting.set()
+        return await reaches(one, attempt)
+
+    monkeypatch.setattr(deliverer.Deliverer, "_reaches", wait_long)
+    async with endpoint() as there:
+        event = await builders.event(await builders.webhook(url=there.url("ok")))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            async with at_work(database):
+                await waiting.wait()
+                assert (await builders.stored(event)).worker_id is not None
+
+    assert there.arrived == []
+    stored = await builders.stored(event)
+    assert (stored.status, stored.worker_id, stored.next_attempt_at) == (
+        EventStatus.PENDING,
+        None,
+        event.next_attempt_at,
+    )
+    assert await builders.attempts(event) == []
+
+
+async def test_a_stop_releases_a_claim_whose_answer_never_comes(
+    database: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = claimer.claim  # type: ignore[attr-defined]
+    has_claimed = asyncio.Event()
+
+    async def claim_without_answer(worker_id: UUID, request: ClaimRequest) -> ClaimedBatch:
+        batch = await claim(worker_id, request)
+        if batch.deliveries:
+            has_claimed.set()
+            await asyncio.Event().wait()
+        return batch
+
+    monkeypatch.setattr(claimer, "claim", claim_without_answer)
+    event = await builders.event(await builders.webhook())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        async with at_work(database):
+            await has_claimed.wait()
+            assert (await builders.stored(event)).worker_id is not None
+
+    stored = await builders.stored(event)
+    assert (stored.status, stored.worker_id, stored.attempt_count) == (EventStatus.PENDING, None, 0)
+    assert await builders.attempts(event) == []
+
+
+async def test_a_stop_in_a_hurry_abandons_what_was_sent(database: Settings) -> None:
     async with asyncio.timeout(2 * PATIENCE_SECONDS), endpoint() as there, at_work(database) as working:
         event = await builders.event(await builders.webhook(url=there.url("hang"), timeout_seconds=FOREVER))
         wakeups.notify(Topic.DUE)
         await eventually(lambda: "hang" in there.arrived)
         working.hurry()
+
     assert [a.outcome for a in await builders.attempts(event)] == ["ABANDONED"]
-    assert (await builders.stored(event)).lease is None
+    assert (await builders.stored(event)).worker_id is None
 
 
-async def test_what_a_killed_worker_left_is_delivered_by_the_next_one(database: Settings) -> None:
+async def test_the_parts_stop_in_order(database: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    stops: list[str] = []
+
+    def note(owner: type[Any], method: str, step: str) -> None:
+        original = getattr(owner, method)
+
+        def noting(*args: Any) -> Any:
+            stops.append(step)
+            return original(*args)
+
+        monkeypatch.setattr(owner, method, noting)
+
+    note(dramatiq.Worker, "stop", "consumer")
+    note(claimer.Claimer, "stop", "claimer")
+    note(deliverer.Deliverer, "stop", "deliverer")
+    note(Recorder, "drain", "recorder")
+    note(lease_keeper.LeaseKeeper, "leave", "lease")
+    note(Sender, "__aexit__", "sender")
+    async with at_work(database):
+        pass
+
+    assert stops == ["consumer", "claimer", "deliverer", "recorder", "lease", "sender"]
+
+
+@pytest.mark.every_database
+async def test_a_running_worker_has_one_row_and_a_stopped_one_none(database: Settings) -> None:
+    async with at_work(database):
+        (row,) = await Worker.all()
+        assert row.pid == os.getpid()
+        assert (row.alive_until is None) is database.is_embedded
+
+    assert await Worker.all().count() == 0
+
+
+async def test_on_sqlite_the_lease_of_a_running_worker_does_not_expire(
+    database: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_keeper, "LOOK_SECONDS", 0.01)
+    keepers: list[lease_keeper.LeaseKeeper] = []
+    start = lease_keeper.LeaseKeeper.start
+
+    async def noting(keeper: lease_keeper.LeaseKeeper) -> None:
+        keepers.append(keeper)
+        await start(keeper)
+
+    monkeypatch.setattr(lease_keeper.LeaseKeeper, "start", noting)
+    async with at_work(database.model_copy(update={"lease_seconds": 0.05})):
+        await asyncio.sleep(0.3)
+        (keeper,) = keepers
+        assert not keeper.lease.is_expired()
+        assert await Worker.filter(id=keeper.lease.worker_id).count() == 1
+
+
+async def test_attempts_of_a_killed_worker_are_abandoned_and_made_again(database: Settings) -> None:
     async with endpoint() as there:
-        webhook = await builders.webhook(url=there.url("ok"))
-        claimed, begun = await builders.event(webhook), await builders.event(webhook)
-        await builders.claimed(claimed)
-        await builders.begun(begun)
+        event = await builders.event(await builders.webhook(url=there.url("ok")))
+        await builders.claim(event)  # by a worker whose row the next one deletes
         async with at_work(database):
-            await eventually_found(lambda: has_ended(claimed))
-            await eventually_found(lambda: has_ended(begun))
-    assert [(a.number, a.outcome) for a in await builders.attempts(claimed)] == [(1, "DELIVERED")]
-    assert [(a.number, a.outcome) for a in await builders.attempts(begun)] == [(1, "ABANDONED"), (2, "DELIVERED")]
+            await eventually_found(lambda: has_ended(event))
+
+    assert [(a.number, a.outcome) for a in await builders.attempts(event)] == [(1, "ABANDONED"), (2, "DELIVERED")]
+    assert there.arrived == ["ok"]
 
 
-async def test_a_second_worker_is_refused(database: Settings) -> None:
+@pytest.mark.on_postgres
+async def test_two_workers_on_postgres_deliver_each_event_once(database: Settings) -> None:
+    async with endpoint() as there, at_work(database), at_work(database):
+        webhook = await builders.webhook(url=there.url("ok"))
+        events = [await builders.event(webhook) for _ in range(60)]
+        wakeups.notify(Topic.DUE)
+        for event in events:
+            await eventually_found(lambda: has_ended(event))  # noqa: B023
+
+    assert there.arrived == ["ok"] * 60
+    assert await Attempt.filter(outcome="DELIVERED").count() == await Attempt.all().count() == 60
+    assert await Worker.all().count() == 0
+
+
+async def test_a_second_worker_on_sqlite_is_refused(database: Settings) -> None:
     async with at_work(database):
         with pytest.raises(ConfigurationError, match=r"^another worker is running on .*ringback\.db: end it, or"):
             async with at_work(database):
                 pass
+        assert await Worker.all().count() == 1
+
     async with at_work(database):
         pass

@@ -37,14 +37,14 @@ async def test_only_the_rows_and_columns_named_are_updated() -> None:
     webhook = await builders.webhook()
     first, second, other = [await builders.event(webhook) for _ in range(3)]
     now = await clock.now()
-    lease = new_key()
+    worker_id = new_key()
     await bulk.update_values(
-        Event._meta.db, Event, ("id", "status", "lease", "finished_at", "attempt_count"),
-        [(first.id, EventStatus.FAILED, lease, now, 3), (second.id, EventStatus.RETRYING, None, None, 1)],
+        Event._meta.db, Event, ("id", "status", "worker_id", "finished_at", "attempt_count"),
+        [(first.id, EventStatus.FAILED, worker_id, now, 3), (second.id, EventStatus.RETRYING, None, None, 1)],
     )  # fmt: skip
     found = [await builders.stored(event) for event in (first, second, other)]
-    assert [(e.status, e.lease, e.finished_at, e.attempt_count) for e in found] == [
-        (EventStatus.FAILED, lease, now, 3),
+    assert [(e.status, e.worker_id, e.finished_at, e.attempt_count) for e in found] == [
+        (EventStatus.FAILED, worker_id, now, 3),
         (EventStatus.RETRYING, None, None, 1),
         (EventStatus.PENDING, None, None, 0),
     ]
@@ -57,13 +57,14 @@ async def test_what_is_the_same_in_all_rows_is_updated_like_what_differs(status:
     events = [await builders.event(await builders.webhook()) for _ in range(3)]
     now = await clock.now()
     ended = EventStatus.SUCCEEDED
-    names = ("id", "status", "lease", "finished_at", "attempt_count")
+    names = ("id", "status", "worker_id", "finished_at", "attempt_count")
     written = [(e.id, status if at == 1 else ended, None, now, 7) for at, e in enumerate(events)]
     await bulk.update_values(Event._meta.db, Event, names, written)
     stored = [await builders.stored(event) for event in events]
     assert [tuple(getattr(row, name) for name in names) for row in stored] == written
-    await bulk.update_values(Event._meta.db, Event, ("id", "lease"), [(events[0].id, now_lease := new_key())])
-    assert [(await builders.stored(event)).lease for event in events] == [now_lease, None, None]
+    worker_id = new_key()
+    await bulk.update_values(Event._meta.db, Event, ("id", "worker_id"), [(events[0].id, worker_id)])
+    assert [(await builders.stored(event)).worker_id for event in events] == [worker_id, None, None]
 
 
 async def test_nothing_writes_nothing() -> None:

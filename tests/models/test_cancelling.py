@@ -1,12 +1,15 @@
 """Cancelling events, one by one and by stopping their webhook."""
 
-import datetime as dt
+from uuid import UUID
 
 import pytest
 
-from ringback.models import claims, clock, interventions
+from ringback.models import clock, interventions
 from ringback.models.event import Event
 from ringback.models.log import LogEntry
+from ringback.models.queue import workers
+from ringback.models.queue.claims import ClaimedBatch, claim
+from ringback.models.queue.grants import ClaimRequest
 from ringback.models.states import EventStatus
 from ringback.models.webhook import Webhook
 from tests.support import builders
@@ -14,6 +17,7 @@ from tests.support.interventions import ended, key, public, refused, webhooks
 
 pytestmark = [pytest.mark.every_database, pytest.mark.usefixtures("database")]
 
+WORKER = UUID(int=1)
 ENDED = (EventStatus.SUCCEEDED, EventStatus.FAILED, EventStatus.CANCELLED)
 
 
@@ -23,29 +27,44 @@ async def test_a_waiting_event_is_cancelled(status: EventStatus) -> None:
     before = await clock.now()
     await interventions.cancel(public(event))
     stored = await builders.stored(event)
-    assert (stored.status, stored.next_attempt_at, stored.due_at) == (EventStatus.CANCELLED, None, None)
+    assert (stored.status, stored.next_attempt_at) == (EventStatus.CANCELLED, None)
     assert stored.finished_at is not None
     assert stored.finished_at >= before
     (entry,) = await LogEntry.filter(event_id=event.id)
     assert (entry.kind, entry.message) == ("EVENT_CANCELLED", "Cancelled by request")
 
 
-async def test_cancelling_takes_a_claim_that_was_not_begun_and_leaves_nothing_to_be_looked_at() -> None:
-    event = await builders.event(await builders.webhook())
-    await builders.claimed(event)
-    await interventions.cancel(public(event))
-    stored = await builders.stored(event)
-    assert (stored.lease, stored.due_at) == (None, None)
-    assert await claims.next_due(stored.created_at - dt.timedelta(days=1)) is None
+async def test_a_cancelled_event_is_neither_claimed_nor_next() -> None:
+    webhook = await builders.webhook()
+    due, later = await builders.event(webhook), await builders.event(webhook, due_in=60)
+
+    await interventions.cancel(public(due))
+    await interventions.cancel(public(later))
+
+    assert await claim(WORKER, ClaimRequest(free_slots=9, retry_slots=9)) == ClaimedBatch()
 
 
-async def test_cancelling_in_flight_keeps_the_lease_so_that_the_attempt_is_recorded() -> None:
+async def test_an_event_cancelled_in_flight_keeps_its_worker() -> None:
     event = await builders.event(await builders.webhook())
-    lease = await builders.begun(event)
+    lease = await builders.claim(event)
+    claimed_at = (await builders.stored(event)).claimed_at
+
     await interventions.cancel(public(event))
+
     stored = await builders.stored(event)
-    assert (stored.status, stored.lease) == (EventStatus.CANCELLED, lease)
-    assert stored.due_at is not None
+    assert (stored.status, stored.next_attempt_at) == (EventStatus.CANCELLED, None)
+    assert (stored.worker_id, stored.claimed_at) == (lease.worker_id, claimed_at)
+
+
+async def test_an_event_cancelled_in_flight_is_not_claimed_after_its_release() -> None:
+    event = await builders.event(await builders.webhook())
+    lease = await builders.claim(event)
+    await interventions.cancel(public(event))
+
+    await workers.release(lease, [event.id])
+
+    assert (await builders.stored(event)).status is EventStatus.CANCELLED
+    assert await claim(WORKER, ClaimRequest(free_slots=9, retry_slots=9)) == ClaimedBatch()
 
 
 @pytest.mark.parametrize("status", ENDED)
@@ -59,25 +78,23 @@ async def waiting(webhook: Webhook) -> dict[str, Event]:
     found = {
         "pending": await builders.event(webhook, due_in=5),
         "retrying": await builders.event(webhook, due_in=240, status=EventStatus.RETRYING, attempt_count=1),
-        "claimed": await builders.event(webhook, due_in=0.4),
         "in flight": await builders.event(webhook),
         "test": await builders.event(webhook, is_test=True),
         "ended": await ended(webhook),
     }
-    await builders.claimed(found["claimed"])
-    await builders.begun(found["in flight"])
+    await builders.claim(found["in flight"])
     return found
 
 
 async def states(events: dict[str, Event]) -> dict[str, tuple[EventStatus, bool, bool]]:
-    """Of each event its status, whether it is looked at again, and whether somebody has its lease."""
+    """Return the status of each event, whether an attempt follows, and whether a worker has claimed it."""
     found = {name: await builders.stored(event) for name, event in events.items()}
-    return {name: (e.status, e.due_at is not None, e.lease is not None) for name, e in found.items()}
+    return {name: (e.status, e.next_attempt_at is not None, e.worker_id is not None) for name, e in found.items()}
 
 
 GONE = (EventStatus.CANCELLED, False, False)
 
-UNDER_WAY = (EventStatus.CANCELLED, True, True)
+IN_FLIGHT = (EventStatus.CANCELLED, False, True)
 
 
 async def test_deactivating_a_webhook_cancels_its_waiting_events_but_tests() -> None:
@@ -87,8 +104,7 @@ async def test_deactivating_a_webhook_cancels_its_waiting_events_but_tests() -> 
     assert await states(events) == {
         "pending": GONE,
         "retrying": GONE,
-        "claimed": GONE,
-        "in flight": UNDER_WAY,
+        "in flight": IN_FLIGHT,
         "test": (EventStatus.PENDING, True, False),
         "ended": (EventStatus.FAILED, False, False),
     }
@@ -110,12 +126,11 @@ async def test_deleting_a_webhook_cancels_tests_too_and_keeps_the_history() -> N
     assert await states(events) == {
         "pending": GONE,
         "retrying": GONE,
-        "claimed": GONE,
-        "in flight": UNDER_WAY,
+        "in flight": IN_FLIGHT,
         "test": GONE,
         "ended": (EventStatus.FAILED, False, False),
     }
-    assert await Event.all().count() == 6
+    assert await Event.all().count() == 5
     assert (await Webhook.get(id=webhook.id)).deleted_at is not None
 
 

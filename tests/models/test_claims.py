@@ -1,189 +1,304 @@
-"""Claims and leases on a real database: who may send, who may not, and what becomes of what nobody finished."""
+"""Tests of claiming due events and of releasing them, on both databases."""
 
 import asyncio
 import datetime as dt
-from uuid import uuid4
+from contextvars import copy_context
+from uuid import UUID, uuid4
 
 import pytest
+from tortoise.transactions import in_transaction
 
-from ringback.models import beginning, claims, clock
-from ringback.models.claims import CLAIM_SECONDS, PICKUP_SECONDS, Expired
-from ringback.models.event import Event
+from ringback.models import clock
+from ringback.models.bulk import insert
+from ringback.models.event import Change, Event
+from ringback.models.queue import workers
+from ringback.models.queue.claims import MAX_CLAIM, ClaimedBatch, ClaimedChange, ClaimedEvent
+from ringback.models.queue.claims import claim as claim_events
+from ringback.models.queue.grants import ClaimRequest
+from ringback.models.statements import on_postgres
 from ringback.models.states import EventStatus
+from ringback.models.webhook import Webhook
 from tests.support import builders
-from tests.support.claims import age, due_ids, look
+from tests.support.patience import PATIENCE_SECONDS
 
 pytestmark = [pytest.mark.every_database, pytest.mark.usefixtures("database")]
 
-
-async def test_two_claimers_get_disjoint_events() -> None:
-    webhook = await builders.webhook()
-    events = [await builders.event(webhook) for _ in range(20)]
-    now = await clock.now()
-    seen = await look(now)
-    assert len(seen) == 20
-    first, second = await asyncio.gather(claims.claim([seen[:15]], now), claims.claim([seen[5:]], now))
-    # Postgres skips a webhook for which somebody else is claiming: whoever came too late claims again.
-    first = first if first.batches else await claims.claim([seen[:15]], now)
-    second = second if second.batches else await claims.claim([seen[5:]], now)
-    ((one, his),) = first.batches
-    ((two, hers),) = second.batches
-    assert one != two
-    assert {d.event_id for d in his} | {d.event_id for d in hers} == {e.id for e in events}
-    assert not {d.event_id for d in his} & {d.event_id for d in hers}
-    assert sorted([len(his), len(hers)]) == [5, 15]
-    assert (await claims.claim([seen], now)).batches == []
+WORKER = UUID(int=1)
+ENDED = (EventStatus.SUCCEEDED, EventStatus.FAILED, EventStatus.CANCELLED)
 
 
-async def test_each_batch_has_its_own_lease() -> None:
-    webhook = await builders.webhook()
-    one, two = await builders.event(webhook), await builders.event(webhook)
-    now = await clock.now()
-    seen = await look(now)
-    (first, _), (second, _) = (await claims.claim([seen[:1], seen[1:]], now, lease_seconds=60)).batches
-    stored = await builders.stored(one)
-    assert (stored.lease, stored.lease_begun_at) == (first, None)
-    assert stored.due_at == now + dt.timedelta(seconds=60)
-    assert stored.next_attempt_at == one.next_attempt_at
-    assert (await builders.stored(two)).lease == second != first
-    assert await due_ids() == []
+async def claim(free_slots: int = 100, *, worker_id: UUID = WORKER) -> ClaimedBatch:
+    request = ClaimRequest(free_slots=free_slots, retry_slots=free_slots)
+    return await claim_events(worker_id, request)
 
 
-async def test_an_event_cancelled_between_look_and_claim_is_not_claimed() -> None:
-    event = await builders.event(await builders.webhook())
-    now = await clock.now()
-    seen = await look(now)
-    await Event.filter(id=event.id).update(status=EventStatus.CANCELLED, due_at=None)
-    assert (await claims.claim([seen], now)).batches == []
+def ids(batch: ClaimedBatch) -> list[UUID]:
+    return [delivery.event.id for delivery in batch.deliveries]
 
 
-async def test_a_claim_that_nobody_began_is_claimed_again_and_the_former_one_is_worth_nothing() -> None:
-    event = await builders.event(await builders.webhook())
-    lost = await builders.claimed(event)
-    assert await due_ids() == []
-    ends = (await builders.stored(event)).due_at
-    assert ends is not None
-    claimed_at = ends - dt.timedelta(seconds=CLAIM_SECONDS)
-    assert await claims.take_back(claimed_at + dt.timedelta(seconds=PICKUP_SECONDS - 1)) == 0
-    assert await claims.take_back(claimed_at + dt.timedelta(seconds=PICKUP_SECONDS)) == 1
-    assert await due_ids() == [event.id]
-    assert await claims.expired(await clock.now(), 100) == []
-    found = await builders.claimed(await builders.stored(event))
-    assert await beginning.waiting(lost, [event.id]) == []
-    assert await builders.begin(lost, [event.id]) == set()
-    await claims.hand_back(lost, [event.id])
-    assert (await builders.stored(event)).lease == found
-    assert await builders.begin(found, [event.id]) == {event.id}
-    assert await builders.attempts(event) == []
-
-
-async def test_an_event_is_begun_once() -> None:
-    webhook = await builders.webhook()
-    one, two = await builders.event(webhook, due_in=1_000), await builders.event(webhook)
-    lease = await builders.claimed(one, two)
-    assert await beginning.waiting(lease, [one.id, two.id]) == [
-        (two.next_attempt_at, two.id),
-        (one.next_attempt_at, one.id),
-    ]
-    before = await builders.stored(two)
+async def test_a_claim_writes_the_worker_into_the_event_and_nothing_else() -> None:
+    event = await builders.event(await builders.webhook(), due_in=-1)
+    before = await builders.stored(event)
     asked_at = await clock.now()
-    assert await builders.begin(lease, [two.id]) == {two.id}
-    stored = await builders.stored(two)
-    assert (stored.due_at, stored.lease) == (before.due_at, lease)
-    assert stored.lease_begun_at is not None and asked_at <= stored.lease_begun_at <= await clock.now()
-    assert await builders.begin(lease, [one.id, two.id]) == {one.id}
-    assert await builders.begin(lease, [one.id, two.id]) == set()
-    assert await beginning.waiting(lease, [one.id, two.id]) == []
+
+    batch = await claim()
+
+    assert ids(batch) == [event.id]
+    stored = await builders.stored(event)
+    assert stored.worker_id == WORKER
+    assert stored.claimed_at is not None
+    assert asked_at <= stored.claimed_at <= await clock.now()
+    stored.worker_id = stored.claimed_at = None
+    assert vars(stored) == vars(before)
 
 
-async def test_two_workers_with_the_same_message_begin_an_event_once() -> None:
+async def test_a_claim_returns_the_stored_columns_of_event_change_and_webhook() -> None:
+    webhook, other = await builders.webhook(), await builders.webhook()
+    first = await builders.event(webhook, due_in=-3)
+    retry = await builders.event(
+        other, due_in=-2, status=EventStatus.RETRYING, attempt_count=4, attempts_before_round=2,
+        abandoned_in_a_row=1, max_attempts=7,
+    )  # fmt: skip
+    await Change.filter(id=retry.change_id).update(item={"zone": "Ø", "a": [1, None]}, changed_fields=["zone"])
+    await Webhook.filter(id=other.id).update(updated_at=other.updated_at + dt.timedelta(microseconds=7))
+
+    of_first, of_retry = (await claim()).deliveries
+
+    assert of_first.change == ClaimedChange(item={"id": "lead_1", "name": "Ада"}, changed_fields=[])
+    assert of_retry.change == ClaimedChange(item={"zone": "Ø", "a": [1, None]}, changed_fields=["zone"])
+    assert of_first.webhook_updated_at == webhook.updated_at
+    assert of_retry.webhook_updated_at == other.updated_at + dt.timedelta(microseconds=7)
+    for event, claimed in ((first, of_first.event), (retry, of_retry.event)):
+        stored = [getattr(await builders.stored(event), name) for name in ClaimedEvent._fields]
+        assert list(claimed) == stored
+        assert [type(value) for value in claimed] == [type(value) for value in stored]
+
+
+async def test_a_test_event_is_returned_with_its_item_and_no_change() -> None:
+    event = await builders.event(await builders.webhook(), is_test=True, test_item={"id": 1, "name": "Ева"})
+    await Event.filter(id=event.id).update(change_id=None)
+
+    (delivery,) = (await claim()).deliveries
+
+    assert delivery.change is None
+    assert delivery.event.is_test
+    assert delivery.event.test_item == {"id": 1, "name": "Ева"}
+
+
+async def test_the_earliest_delivery_comes_first() -> None:
     webhook = await builders.webhook()
-    events = [await builders.event(webhook) for _ in range(10)]
-    ids = [e.id for e in events]
-    lease = await builders.claimed(*events)
-    one, two = await asyncio.gather(builders.begin(lease, ids), builders.begin(lease, ids))
-    assert sorted(map(len, (one, two))) == [0, 10]
+    late, early, middle = [await builders.event(webhook, due_in=seconds) for seconds in (-1, -3, -2)]
+
+    batch = await claim()
+
+    assert ids(batch) == [early.id, middle.id, late.id]
 
 
-@pytest.mark.parametrize("status", [EventStatus.SUCCEEDED, EventStatus.FAILED, EventStatus.CANCELLED])
-async def test_an_event_that_ended_meanwhile_is_not_begun(status: EventStatus) -> None:
-    event = await builders.event(await builders.webhook())
-    lease = await builders.claimed(event)
-    await Event.filter(id=event.id).update(status=status)
-    assert await beginning.waiting(lease, [event.id]) == []
-    assert await builders.begin(lease, [event.id]) == set()
-
-
-async def test_renewing_keeps_what_was_begun_and_nothing_else() -> None:
+async def test_an_event_is_claimed_50_ms_ahead_and_keeps_its_time() -> None:
     webhook = await builders.webhook()
-    begun, claimed, foreign = [await builders.event(webhook) for _ in range(3)]
-    lease = await builders.claimed(begun, claimed)
-    await builders.begin(lease, [begun.id])
-    await builders.begun(foreign, seconds=700)
-    untouched = [(await builders.stored(e)).due_at for e in (claimed, foreign)]
-    before = await clock.now()
-    ends = await claims.renew(lease, [begun.id, claimed.id, foreign.id], 45)
-    assert before <= ends - dt.timedelta(seconds=45) <= await clock.now()
-    assert (await builders.stored(begun)).due_at == ends
-    assert [(await builders.stored(e)).due_at for e in (claimed, foreign)] == untouched
+    soon = await builders.event(webhook, due_in=0.04)
+    later = await builders.event(webhook, due_in=10)
+
+    batch = await claim()
+
+    assert ids(batch) == [soon.id]
+    assert batch.deliveries[0].event.next_attempt_at == soon.next_attempt_at
+    assert (await builders.stored(later)).worker_id is None
 
 
-async def test_a_lapsed_lease_is_not_renewed() -> None:
+async def test_a_claimed_event_is_not_claimed_again() -> None:
     event = await builders.event(await builders.webhook())
-    lease = await builders.begun(event)
-    await age(event, 0.1)
-    lapsed = (await builders.stored(event)).due_at
-    await claims.renew(lease, [event.id], 45)
-    assert (await builders.stored(event)).due_at == lapsed
+
+    first, second = await claim(), await claim(worker_id=uuid4())
+
+    assert ids(first) == [event.id]
+    assert second == ClaimedBatch()
+    assert (await builders.stored(event)).worker_id == WORKER
 
 
-async def test_what_is_handed_back_is_due_at_its_moment_again() -> None:
+async def test_an_event_of_a_dead_worker_is_not_claimed() -> None:
+    event = await builders.event(await builders.webhook())
+    lease = await builders.claim(event)
+    await builders.die(lease)
+
+    batch = await claim()
+
+    assert batch == ClaimedBatch()
+    assert (await builders.stored(event)).worker_id == lease.worker_id
+
+
+@pytest.mark.parametrize("status", ENDED)
+async def test_an_ended_event_is_not_claimed(status: EventStatus) -> None:
+    await builders.event(await builders.webhook(), status=status, next_attempt_at=None)
+
+    assert await claim() == ClaimedBatch()
+
+
+@pytest.mark.parametrize("status", ENDED)
+async def test_an_event_that_ends_after_the_look_is_not_claimed(status: EventStatus) -> None:
+    event = await builders.event(await builders.webhook())
+    outside = copy_context()
+
+    # On Postgres the claim skips the row that the transaction has locked; on SQLite it waits for the transaction.
+    async with in_transaction() as tx:
+        await Event.filter(id=event.id).using_db(tx).update(status=status, next_attempt_at=None)
+        claiming = asyncio.create_task(claim(), context=outside)
+        await asyncio.wait({claiming}, timeout=PATIENCE_SECONDS if on_postgres(Event._meta.db) else 0.5)
+    batch = await claiming
+
+    assert batch.seen == 1
+    assert batch.deliveries == []
+    stored = await builders.stored(event)
+    assert (stored.status, stored.worker_id, stored.claimed_at) == (status, None, None)
+
+
+async def test_claims_at_the_same_time_share_no_event() -> None:
+    webhooks = [await builders.webhook() for _ in range(4)]
+    events = [await builders.event(webhooks[number % 4]) for number in range(40)]
+    worker_ids = [uuid4() for _ in range(4)]
+
+    batches = await asyncio.gather(*(claim(worker_id=worker_id) for worker_id in worker_ids))
+
+    claimed = {key: worker_id for worker_id, batch in zip(worker_ids, batches, strict=True) for key in ids(batch)}
+    assert len(claimed) == sum(len(batch.deliveries) for batch in batches)
+    assert {event.id: event.worker_id for event in await Event.exclude(worker_id=None)} == claimed
+    last = await claim()
+    assert {*claimed, *ids(last)} == {event.id for event in events}
+
+
+@pytest.mark.on_postgres
+async def test_a_claim_skips_webhooks_that_another_claim_has_locked() -> None:
+    locked, free = await builders.webhook(), await builders.webhook()
+    await builders.event(locked, due_in=-1)
+    event = await builders.event(free)
+    outside = copy_context()
+
+    async with in_transaction() as tx:
+        await tx.execute_query("SELECT 1 FROM ringback_webhook WHERE id = $1 FOR NO KEY UPDATE", [locked.id])
+        async with asyncio.timeout(5):
+            batch = await asyncio.create_task(claim(), context=outside)
+
+    assert ids(batch) == [event.id]
+    assert batch.contended
+    assert batch.at_limit == {}
+
+
+async def test_a_claim_alone_is_not_contended() -> None:
+    await builders.event(await builders.webhook())
+
+    assert not (await claim()).contended
+
+
+async def test_a_full_look_says_that_more_may_be_due() -> None:
     webhook = await builders.webhook()
-    waiting, begun, cancelled = [await builders.event(webhook, due_in=0.3) for _ in range(3)]
-    lease = await builders.claimed(waiting, begun, cancelled)
-    await builders.begin(lease, [begun.id, cancelled.id])
-    await Event.filter(id=cancelled.id).update(status=EventStatus.CANCELLED, next_attempt_at=None)
-    await claims.hand_back(lease, [waiting.id, begun.id, cancelled.id])
-    for event in (waiting, begun):
-        stored = await builders.stored(event)
-        assert (stored.lease, stored.lease_begun_at, stored.due_at) == (None, None, event.next_attempt_at)
-        assert (stored.status, stored.attempt_count) == (EventStatus.PENDING, 0)
-    ended = await builders.stored(cancelled)
-    assert (ended.status, ended.lease, ended.due_at) == (EventStatus.CANCELLED, None, None)
-    assert await due_ids() == [waiting.id, begun.id]
+    for seconds in (-3, -2, -1):
+        await builders.event(webhook, due_in=seconds)
+
+    full, rest = await claim(free_slots=2), await claim(free_slots=100)
+
+    assert (full.seen, len(full.deliveries), full.more_due, full.left_behind) == (2, 1, True, True)
+    assert (rest.seen, len(rest.deliveries), rest.more_due, rest.left_behind) == (2, 2, False, False)
 
 
-async def test_a_begun_lease_that_ended_is_not_claimed_but_found_as_expired() -> None:
-    event = await builders.event(await builders.webhook())
-    lease = await builders.begun(event)
+async def test_a_full_look_at_retries_says_that_more_may_be_due() -> None:
+    webhook = await builders.webhook()
+    for seconds in (-2, -1):
+        await builders.event(webhook, due_in=seconds, status=EventStatus.RETRYING, attempt_count=1)
+
+    batch = await claim_events(WORKER, ClaimRequest(free_slots=100, retry_slots=1))
+
+    assert (batch.seen, len(batch.deliveries), batch.more_due) == (1, 1, True)
+
+
+async def test_one_claim_has_at_most_500_events() -> None:
+    webhook = await builders.webhook(max_concurrency=1_000)
     now = await clock.now()
-    assert await claims.expired(now, 100) == []
-    await age(event, 1)
-    begun_at = (await builders.stored(event)).lease_begun_at
-    assert begun_at is not None
-    assert await claims.expired(await clock.now(), 100) == [Expired(event.id, lease, begun_at)]
-    assert await due_ids() == []
+    values = {"webhook_id": webhook.id, "model": "lead", "action": "CREATED", "max_attempts": 3}
+    await insert(Event._meta.db, [Event(**values, next_attempt_at=now, created_at=now) for _ in range(510)])
+
+    batch, rest = await claim(free_slots=2_000), await claim(free_slots=2_000)
+
+    assert MAX_CLAIM == 500
+    assert (len(batch.deliveries), batch.more_due) == (500, True)
+    assert (len(rest.deliveries), rest.more_due) == (10, False)
 
 
-async def test_an_event_cancelled_in_flight_is_found_too_when_its_worker_dies() -> None:
+async def test_nothing_due_changes_nothing() -> None:
+    event = await builders.event(await builders.webhook(), due_in=60)
+    before = await builders.stored(event)
+
+    batch = await claim()
+
+    assert batch == ClaimedBatch(next_due_at=event.next_attempt_at)
+    assert vars(await builders.stored(event)) == vars(before)
+
+
+# Releasing.
+
+
+async def test_a_released_event_is_due_again_at_its_time() -> None:
+    event = await builders.event(await builders.webhook(), due_in=-2, status=EventStatus.RETRYING, attempt_count=1)
+    before = await builders.stored(event)
+    lease = await builders.claim(event)
+
+    await workers.release(lease, [event.id])
+
+    assert vars(await builders.stored(event)) == vars(before)
+    assert ids(await claim()) == [event.id]
+    assert await builders.attempts(event) == []
+    assert await builders.log_of(event) == []
+
+
+async def test_a_released_event_that_was_cancelled_stays_cancelled() -> None:
     event = await builders.event(await builders.webhook())
-    lease = await builders.begun(event)
+    lease = await builders.claim(event)
     await Event.filter(id=event.id).update(status=EventStatus.CANCELLED, next_attempt_at=None)
-    await age(event, 1)
-    assert [e.lease for e in await claims.expired(await clock.now(), 100)] == [lease]
+
+    await workers.release(lease, [event.id])
+
+    stored = await builders.stored(event)
+    assert (stored.status, stored.worker_id, stored.claimed_at) == (EventStatus.CANCELLED, None, None)
+    assert await claim() == ClaimedBatch()
 
 
-async def test_the_only_worker_ends_all_leases_when_it_starts() -> None:
+async def test_a_worker_releases_no_event_of_another_worker() -> None:
     webhook = await builders.webhook()
-    free, claimed, begun = [await builders.event(webhook, due_in=i / 10) for i in range(3)]
-    await builders.claimed(claimed)
-    await builders.begun(begun)
-    assert await claims.expire_all() == 2
-    assert await claims.take_back(await clock.now()) == 1
-    assert await due_ids() == [free.id, claimed.id]
-    assert [e.event_id for e in await claims.expired(await clock.now(), 100)] == [begun.id]
+    mine, foreign = await builders.event(webhook), await builders.event(webhook)
+    lease, other = workers.WorkerLease(uuid4(), 0.0), workers.WorkerLease(uuid4(), 0.0)
+    await builders.claim(mine, lease=lease)
+    await builders.claim(foreign, lease=other)
+
+    await workers.release(lease, [mine.id, foreign.id])
+
+    assert (await builders.stored(mine)).worker_id is None
+    assert (await builders.stored(foreign)).worker_id == other.worker_id
 
 
-def test_leases_are_never_the_same() -> None:
-    assert claims.new_lease() != claims.new_lease()
-    assert claims.new_lease().version == uuid4().version
+async def test_a_worker_releases_only_events_that_it_names() -> None:
+    webhook = await builders.webhook()
+    named, other = await builders.event(webhook), await builders.event(webhook)
+    lease = await builders.claim(named, other)
+
+    await workers.release(lease, [named.id])
+    await workers.release(lease, [])
+
+    assert (await builders.stored(named)).worker_id is None
+    assert (await builders.stored(other)).worker_id == lease.worker_id
+
+
+async def test_a_worker_releases_all_events_that_it_does_not_know() -> None:
+    webhook = await builders.webhook()
+    known, unknown, cancelled, foreign = [await builders.event(webhook) for _ in range(4)]
+    lease, other = workers.WorkerLease(uuid4(), 0.0), workers.WorkerLease(uuid4(), 0.0)
+    await builders.claim(known, unknown, cancelled, lease=lease)
+    await builders.claim(foreign, lease=other)
+    await Event.filter(id=cancelled.id).update(status=EventStatus.CANCELLED, next_attempt_at=None)
+
+    released = await workers.release_all_but(lease, {known.id})
+
+    assert released == 2
+    assert (await builders.stored(known)).worker_id == lease.worker_id
+    assert (await builders.stored(foreign)).worker_id == other.worker_id
+    assert (await builders.stored(unknown)).worker_id is None
+    assert (await builders.stored(cancelled)).worker_id is None
+    assert await workers.release_all_but(lease, set()) == 1

@@ -5,18 +5,21 @@ import datetime as dt
 from collections import Counter
 from contextvars import copy_context
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from tortoise.connection import get_connection
 from tortoise.transactions import in_transaction
 
-from ringback.models import Settings, claims, clock, db, interventions, log
+from ringback.models import Settings, clock, db, interventions, log
 from ringback.models.addresses import AddressPolicy
 from ringback.models.errors import InputRejected
 from ringback.models.event import Change, Event
 from ringback.models.ids import Prefix, encode
 from ringback.models.inboxes import InboxAddresses
 from ringback.models.log import LogEntry
+from ringback.models.queue.claims import claim
+from ringback.models.queue.grants import ClaimRequest
 from ringback.models.states import EventStatus
 from ringback.models.webhook import Webhook
 from ringback.models.webhooks import Webhooks
@@ -85,23 +88,24 @@ async def test_two_writers_of_one_object_record_what_each_changed(shop: Settings
 async def test_claimers_at_the_same_time_get_disjoint_events(database: Settings) -> None:
     webhook = await builders.webhook()
     events = [await builders.event(webhook) for _ in range(60)]
-    now = await clock.now()
 
-    async def claim() -> list[Any]:
-        mine: list[Any] = []
-        while due := (await claims.due(now, 20))[0]:
-            for _, batch in (await claims.claim([due[:10], due[10:]], now, 1_000)).batches:
-                mine += [d.event_id for d in batch]
-        return mine
+    async def claim_until_nothing_is_due() -> list[UUID]:
+        worker_id, claimed = uuid4(), []
+        request = ClaimRequest(free_slots=20, retry_slots=20, max_concurrency=1_000)
+        while (batch := await claim(worker_id, request)).seen:
+            claimed += [delivery.event.id for delivery in batch.deliveries]
+        assert await Event.filter(worker_id=worker_id).count() == len(claimed)
+        return claimed
 
-    found = await asyncio.gather(*(apart(claim()) for _ in range(6)))
-    assert Counter(key for mine in found for key in mine) == Counter(event.id for event in events)
+    claims = await asyncio.gather(*(apart(claim_until_nothing_is_due()) for _ in range(6)))
+
+    assert Counter(key for claimed in claims for key in claimed) == Counter(event.id for event in events)
 
 
 async def test_an_event_is_redelivered_once_by_many_at_once(database: Settings) -> None:
     webhook = await builders.webhook()
     failed = await builders.event(webhook, status=EventStatus.FAILED, attempt_count=3, due_in=0)
-    await Event.filter(id=failed.id).update(due_at=None, next_attempt_at=None)
+    await Event.filter(id=failed.id).update(next_attempt_at=None)
 
     async def redeliver() -> str:
         try:

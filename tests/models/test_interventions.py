@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
-from ringback.jobs.recorder import write
+from ringback.jobs.attempt_writer import write
 from ringback.models import clock, interventions
 from ringback.models.errors import Problem, ProblemCode
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.lead import Lead
 from ringback.models.log import LogEntry
+from ringback.models.queue import workers
 from ringback.models.snapshot import sample
 from ringback.models.states import EventStatus
 from ringback.models.wakeups import Topic, wakeups
@@ -33,12 +34,13 @@ async def test_a_test_event_is_due_at_once_and_then_follows_the_schedule() -> No
     stored = await builders.stored(event)
     assert stored.next_attempt_at is not None
     assert before <= stored.next_attempt_at <= await clock.now()
-    assert (stored.due_at, stored.created_at) == (stored.next_attempt_at, stored.next_attempt_at)
+    assert stored.created_at == stored.next_attempt_at
+    assert (stored.worker_id, stored.claimed_at) == (None, None)
     assert (stored.is_test, stored.status, stored.max_attempts) == (True, EventStatus.PENDING, 2)
     assert (stored.model, stored.action, stored.object_id) == ("lead", Action.UPDATED, "7")
     assert (stored.test_item, stored.change_id) == ({"id": 7, "name": "Ада"}, None)
     ended_at = await clock.now()
-    await write([builders.result(event, await builders.begun(stored), ended_at=ended_at)])
+    await write([builders.result(event, await builders.claim(stored), ended_at=ended_at)])
     again = await builders.stored(event)
     assert (again.status, again.next_attempt_at) == (EventStatus.RETRYING, ended_at + dt.timedelta(seconds=7))
 
@@ -96,7 +98,6 @@ async def test_the_waiting_attempt_of_a_retrying_event_is_made_now() -> None:
     stored = await builders.stored(event)
     assert stored.next_attempt_at is not None
     assert before <= stored.next_attempt_at <= await clock.now()
-    assert stored.due_at == stored.next_attempt_at
     assert (stored.status, stored.attempt_count, stored.max_attempts) == (EventStatus.RETRYING, 1, 3)
     assert stored.attempts_before_round == 0
     (entry,) = await LogEntry.filter(event_id=event.id)
@@ -116,9 +117,8 @@ async def test_for_an_ended_event_a_new_round_begins_and_numbers_go_on(status: E
     assert (stored.max_attempts, stored.finished_at, stored.abandoned_in_a_row) == (5, None, 0)
     assert stored.next_attempt_at is not None
     assert before <= stored.next_attempt_at - dt.timedelta(seconds=5) <= after
-    assert stored.due_at == stored.next_attempt_at
     ended_at = await clock.now()
-    await write([builders.result(event, await builders.begun(stored), ended_at=ended_at)])
+    await write([builders.result(event, await builders.claim(stored), ended_at=ended_at)])
     assert [a.number for a in await builders.attempts(event)] == [4]
     assert (await builders.stored(event)).next_attempt_at == ended_at + dt.timedelta(seconds=240)
 
@@ -130,21 +130,46 @@ async def test_an_event_cancelled_before_its_first_attempt_is_pending_again() ->
     assert (stored.status, stored.max_attempts, stored.attempts_before_round) == (EventStatus.PENDING, 3, 0)
 
 
-async def test_a_claim_that_was_not_begun_is_taken_over() -> None:
-    event = await builders.event(await builders.webhook(), due_in=0.4, status=EventStatus.RETRYING, attempt_count=1)
-    lease = await builders.claimed(event)
+async def test_a_claimed_event_cannot_be_redelivered_before_its_time_either() -> None:
+    event = await builders.event(await builders.webhook(), due_in=0.04, status=EventStatus.RETRYING, attempt_count=1)
+    lease = await builders.claim(event)
+
+    problem = await refused(interventions.redeliver(public(event)))
+
+    assert problem.message == "An attempt is still under way: redeliver when it has ended."
+    assert (await builders.stored(event)).worker_id == lease.worker_id
+
+
+async def test_a_released_event_can_be_redelivered() -> None:
+    event = await builders.event(await builders.webhook(), due_in=400, status=EventStatus.RETRYING, attempt_count=1)
+    lease = await builders.claim(event)
+    await workers.release(lease, [event.id])
+    before = await clock.now()
+
     await interventions.redeliver(public(event))
-    assert (await builders.stored(event)).lease is None
-    assert await builders.begin(lease, [event.id]) == set()
+
+    stored = await builders.stored(event)
+    assert stored.next_attempt_at is not None
+    assert before <= stored.next_attempt_at <= await clock.now()
+    assert stored.worker_id is None
+
+
+async def test_a_redelivery_that_is_not_due_soon_notifies_nobody() -> None:
+    event = await ended(await builders.webhook(retry_delays=[5]))
+    listener = wakeups.listen(Topic.DUE)
+
+    await interventions.redeliver(public(event))
+
+    assert not await listener.wait(0.05)
 
 
 async def test_what_cannot_be_redelivered_is_refused_with_a_reason() -> None:
     webhook = await builders.webhook()
     inactive, deleted = await builders.webhook(is_active=False), await builders.webhook(deleted_at=await clock.now())
     in_flight = await builders.event(webhook, status=EventStatus.RETRYING, attempt_count=1)
-    await builders.begun(in_flight)
+    await builders.claim(in_flight)
     cancelled_in_flight = await builders.event(webhook)
-    await builders.begun(cancelled_in_flight)
+    await builders.claim(cancelled_in_flight)
     await interventions.cancel(public(cancelled_in_flight))
     reasons = {
         "The event has not had its first attempt yet; there is nothing to redeliver.": await builders.event(webhook),

@@ -1,156 +1,279 @@
-"""Claims under the limits of a webhook, on every kind of database."""
+"""Tests of claims under the limits of webhooks, which hold in all workers together."""
 
 import asyncio
 import datetime as dt
-from collections.abc import Mapping, Sequence
+import itertools
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from tortoise.transactions import in_transaction
 
-from ringback.models import claims, clock, limits
-from ringback.models.claims import PICKUP_SECONDS, Claimed, Due
+from ringback.models import clock
 from ringback.models.event import Event
-from ringback.models.limits import Limits
+from ringback.models.queue import workers
+from ringback.models.queue.claims import ClaimedBatch, claim
+from ringback.models.queue.grants import ClaimRequest, WebhookLimit
+from ringback.models.queue.webhook_limits import lock_limits, save_slots
+from ringback.models.queue.workers import WorkerLease
 from ringback.models.states import EventStatus
 from ringback.models.webhook import Webhook
 from tests.support import builders
 
-TEN_A_SECOND = dt.timedelta(seconds=0.1)
+pytestmark = [pytest.mark.every_database, pytest.mark.usefixtures("database")]
+
+#: Slots of 50 attempts a second: three of them are within the 50 ms that a claim looks ahead.
+INTERVAL = dt.timedelta(milliseconds=20)
 
 
-async def waiting(of: Webhook, events: int, **fields: object) -> list[Event]:
-    return [await builders.event(of, due_in=-60 + number / 100, **fields) for number in range(events)]
+async def backlog(of: Webhook, count: int) -> list[Event]:
+    return [await builders.event(of, due_in=number / 100 - 60) for number in range(count)]
 
 
-async def claim_all(bound: int = 50, ended: Mapping[UUID, UUID] = limits.NOTHING_ENDED) -> Claimed:
-    now = await clock.now()
-    firsts, retries = await claims.due(now, 1_000)
-    return await claims.claim([[*firsts, *retries]], now, bound, ended=ended)
+async def claim_all(worker_id: UUID | None = None, *, max_concurrency: int = 50) -> ClaimedBatch:
+    """Claim with more slots than there are events."""
+    request = ClaimRequest(free_slots=400, retry_slots=400, max_concurrency=max_concurrency)
+    return await claim(worker_id or uuid4(), request)
 
 
-def events_of(claimed: Claimed) -> list[Due]:
-    return [d for _, batch in claimed.batches for d in batch]
+def ids(batch: ClaimedBatch) -> list[UUID]:
+    return [delivery.event.id for delivery in batch.deliveries]
 
 
-def ids(events: Sequence[Due | Event]) -> list[UUID]:
-    return [e.event_id if isinstance(e, Due) else e.id for e in events]
+def starts(batch: ClaimedBatch) -> list[dt.datetime]:
+    return [delivery.event.next_attempt_at for delivery in batch.deliveries]
 
 
-@pytest.mark.every_database
-@pytest.mark.usefixtures("database")
-async def test_a_claim_takes_no_more_than_the_bound_leaves_and_the_earliest_first() -> None:
-    plain, own = await builders.webhook(), await builders.webhook(max_concurrency=2)
-    of_plain, of_own = await waiting(plain, 5), await waiting(own, 5)
-    first = await claim_all(bound=3)
-    assert set(ids(events_of(first))) == set(ids(of_plain[:3] + of_own[:2]))
-    assert first.limits == {plain.id: Limits(0), own.id: Limits(0)}
-    second = await claim_all(bound=3)
-    assert second.batches == []
-    assert second.limits == first.limits
-    assert await Event.filter(lease__isnull=False).count() == 5
-    lease = first.batches[0][0]
-    await builders.begin(lease, ids(of_plain[:3]))
-    await claims.hand_back(lease, [of_own[1].id])
-    assert set(ids(events_of(await claim_all(bound=4)))) == {of_own[1].id, of_plain[3].id}
-    assert (await limits.read([plain.id, own.id], 4)) == {plain.id: Limits(0), own.id: Limits(0)}
+async def in_flight(of: Webhook) -> int:
+    return await Event.filter(webhook_id=of.id).exclude(worker_id=None).count()
 
 
-@pytest.mark.every_database
-@pytest.mark.usefixtures("database")
-async def test_what_the_claiming_process_has_seen_end_does_not_count() -> None:
+async def limit_of(webhook: Webhook, *, max_concurrency: int = 50) -> WebhookLimit:
+    async with in_transaction() as tx:
+        return (await lock_limits(tx, [webhook.id], max_concurrency))[webhook.id]
+
+
+# Concurrency.
+
+
+async def test_a_claim_takes_the_earliest_events_up_to_the_limits() -> None:
+    default, own = await builders.webhook(), await builders.webhook(max_concurrency=2)
+    of_default, of_own = await backlog(default, 5), await backlog(own, 5)
+
+    batch = await claim_all(max_concurrency=3)
+
+    assert set(ids(batch)) == {event.id for event in [*of_default[:3], *of_own[:2]]}
+    assert batch.at_limit == {default.id: None, own.id: None}
+    assert not batch.left_behind
+
+
+async def test_events_in_flight_in_other_workers_count() -> None:
+    webhook = await builders.webhook(max_concurrency=3)
+    events = await backlog(webhook, 5)
+    await builders.claim(events[4])
+
+    batch, next_batch = await claim_all(), await claim_all()
+
+    assert ids(batch) == [events[0].id, events[1].id]
+    assert next_batch.deliveries == []
+    assert next_batch.at_limit == {webhook.id: None}
+
+
+async def test_cancelled_events_count_while_they_are_in_flight() -> None:
+    webhook = await builders.webhook(max_concurrency=1)
+    event, waiting = await backlog(webhook, 2)
+    lease = await builders.claim(event)
+    await Event.filter(id=event.id).update(status=EventStatus.CANCELLED, next_attempt_at=None)
+
+    during = await claim_all()
+    await workers.release(lease, [event.id])
+    after = await claim_all()
+
+    assert during.deliveries == []
+    assert ids(after) == [waiting.id]
+
+
+async def test_events_of_dead_workers_count_until_they_are_recorded() -> None:
+    webhook = await builders.webhook(max_concurrency=1)
+    event, _ = await backlog(webhook, 2)
+    await builders.die(await builders.claim(event))
+
+    assert (await claim_all()).deliveries == []
+
+
+async def test_recorded_and_released_events_make_room_again() -> None:
+    webhook = await builders.webhook(max_concurrency=3)
+    events = await backlog(webhook, 6)
+    lease = WorkerLease(uuid4(), 0.0)
+    await claim_all(lease.worker_id)
+    ended = {"status": EventStatus.SUCCEEDED, "worker_id": None, "claimed_at": None, "next_attempt_at": None}
+    await Event.filter(id=events[0].id).update(**ended)
+    await workers.release(lease, [events[2].id])
+
+    batch = await claim_all()
+
+    assert ids(batch) == [events[2].id, events[3].id]
+    assert batch.at_limit == {webhook.id: None}
+
+
+async def test_a_lowered_limit_starts_nothing_until_enough_attempts_have_ended() -> None:
     webhook = await builders.webhook()
-    events = await waiting(webhook, 6)
-    lease = (await claim_all(bound=4)).batches[0][0]
-    ended = {events[0].id: lease, events[1].id: uuid4(), events[5].id: lease}
-    assert (await limits.read([webhook.id], 4, ended)) == {webhook.id: Limits(1)}
-    # The second one is running under another lease, and the last one is not.
-    taken = await claim_all(bound=4, ended=ended)
-    assert (ids(events_of(taken)), taken.limits) == ([events[4].id], {webhook.id: Limits(0)})
-    # Once it is on record it counts no more anyway.
-    await Event.filter(id=events[0].id).update(status=EventStatus.SUCCEEDED, lease=None, due_at=None)
-    assert (await limits.read([webhook.id], 4, ended)) == {webhook.id: Limits(0)}
-    assert (await claim_all(bound=4, ended=ended)).batches == []
+    events = await backlog(webhook, 6)
+    lease = WorkerLease(uuid4(), 0.0)
+    await claim_all(lease.worker_id, max_concurrency=4)
+
+    over = await claim_all(max_concurrency=2)
+    await workers.release(lease, [events[0].id, events[1].id])
+    at_the_limit = await claim_all(max_concurrency=2)
+    await workers.release(lease, [events[2].id])
+    below = await claim_all(max_concurrency=2)
+
+    assert over.deliveries == []
+    assert at_the_limit.deliveries == []
+    assert ids(below) == [events[0].id]
 
 
-@pytest.mark.every_database
-@pytest.mark.usefixtures("database")
-async def test_a_bound_that_was_lowered_lets_nothing_go_until_enough_have_ended() -> None:
-    webhook = await builders.webhook()
-    events = await waiting(webhook, 6)
-    claimed = await claim_all(bound=4)
-    assert (await claim_all(bound=2)).batches == []
-    lease = claimed.batches[0][0]
-    await Event.filter(id__in=ids(events[:2])).update(status=EventStatus.SUCCEEDED, lease=None, due_at=None)
-    assert (await claim_all(bound=2)).batches == []
-    await claims.hand_back(lease, [events[2].id])
-    assert ids(events_of(await claim_all(bound=2))) == [events[2].id]
-
-
-@pytest.mark.every_database
-@pytest.mark.usefixtures("database")
-async def test_claims_that_were_taken_back_do_not_count_and_cannot_be_begun() -> None:
-    webhook = await builders.webhook()
-    events = await waiting(webhook, 4)
-    lost = (await claim_all(bound=2)).batches[0][0]
-    assert await claims.take_back(await clock.now() + dt.timedelta(seconds=PICKUP_SECONDS)) == 2
-    assert await builders.begin(lost, ids(events[:2])) == set()
-    found = await claim_all(bound=2)
-    assert len(events_of(found)) == 2
-    assert found.batches[0][0] != lost
-
-
-@pytest.mark.every_database
-@pytest.mark.usefixtures("database")
-async def test_those_who_claim_at_the_same_time_keep_within_the_bound_together() -> None:
+async def test_claims_at_the_same_time_keep_within_the_limit_together() -> None:
     webhook, other = await builders.webhook(max_concurrency=7), await builders.webhook()
-    await waiting(webhook, 40)
-    one = await waiting(other, 1)
-    now = await clock.now()
-    firsts, _ = await claims.due(now, 100)
-    parts = [[[d for d in firsts[part::8] if d.webhook_id == webhook.id]] for part in range(8)]
-    claimed = await asyncio.gather(*(claims.claim(part, now, 50) for part in parts), claims.claim([[
-        d for d in firsts if d.webhook_id == other.id]], now, 50))  # fmt: skip
-    taken = [d for each in claimed[:8] for d in events_of(each)]
-    assert 1 <= len(taken) <= 7
-    assert len(set(ids(taken))) == len(taken)
-    assert ids(events_of(claimed[8])) == ids(one)
-    # A claim that found the webhook locked took nothing, and looks again.
-    for _ in range(3):
-        taken += events_of(await claim_all())
-    assert len(taken) == 7 == await Event.filter(webhook_id=webhook.id, lease__isnull=False).count()
+    await backlog(webhook, 40)
+    await backlog(other, 1)
+
+    batches = await asyncio.gather(*(claim_all() for _ in range(8)))
+    # A claim that found the webhook locked left it out, so the limit is reached only now.
+    batches += [await claim_all() for _ in range(3)]
+
+    claimed = [event_id for batch in batches for event_id in ids(batch)]
+    assert len(claimed) == len(set(claimed)) == 8
+    assert await in_flight(webhook) == 7
+    assert await in_flight(other) == 1
 
 
-@pytest.mark.every_database
-@pytest.mark.usefixtures("database")
-async def test_a_rate_moves_what_is_claimed_to_its_slots_and_holds_the_rest() -> None:
-    webhook = await builders.webhook(rate_limit_per_second=10)
-    events = await waiting(webhook, 20)
-    before = await clock.now()
-    claimed = events_of(await claim_all())
-    assert ids(claimed) == ids(events[:6])
-    stored = [await builders.stored(e) for e in events]
-    moments = [e.next_attempt_at for e in stored[:6] if e.next_attempt_at is not None]
-    assert moments == [d.next_attempt_at for d in claimed]
-    assert [(later - moments[0]) for later in moments] == [n * TEN_A_SECOND for n in range(6)]
-    assert before <= moments[0] <= await clock.now()
-    assert [e.next_attempt_at for e in stored[6:]] == [e.next_attempt_at for e in events[6:]]
-    assert (await Webhook.get(id=webhook.id)).last_slot_at == moments[5]
-    # Slots that were given are kept by the row: another worker, or the same one after a restart, goes on from there.
-    again = events_of(await claim_all())
-    assert all(d.next_attempt_at >= moments[5] + TEN_A_SECOND for d in again)
+async def test_claims_that_race_with_releases_keep_within_the_limit() -> None:
+    webhook = await builders.webhook(max_concurrency=3)
+    await backlog(webhook, 12)
+    most = 0
+
+    async def work() -> None:
+        nonlocal most
+        lease = WorkerLease(uuid4(), 0.0)
+        for _ in range(8):
+            batch = await claim_all(lease.worker_id)
+            most = max(most, await in_flight(webhook))
+            await workers.release(lease, ids(batch))
+
+    await asyncio.gather(*(work() for _ in range(4)))
+
+    assert 1 <= most <= 3
+    assert await in_flight(webhook) == 0
+
+
+async def test_the_limit_that_is_left_is_read_with_the_rate() -> None:
+    webhook = await builders.webhook(max_concurrency=5, rate_limit_per_second=0.5)
+    events = await backlog(webhook, 2)
+    await builders.claim(events[0])
+    slot = await clock.now()
+
+    async with in_transaction() as tx:
+        await save_slots(tx, {webhook.id: slot})
+
+    assert await limit_of(webhook) == WebhookLimit(4, dt.timedelta(seconds=2), slot)
+
+
+async def test_webhooks_without_limits_use_the_default_and_no_rate() -> None:
+    webhook = await builders.webhook()
+
+    assert await limit_of(webhook, max_concurrency=9) == WebhookLimit(9)
+
+
+# Rates.
+
+
+async def test_a_rate_moves_attempts_to_slots_an_interval_apart() -> None:
+    webhook = await builders.webhook(rate_limit_per_second=50)
+    events = await backlog(webhook, 8)
+    asked_at = await clock.now()
+
+    batch = await claim_all()
+
+    first = starts(batch)[0]
+    assert asked_at <= first <= await clock.now()
+    assert ids(batch) == [event.id for event in events[:3]]
+    assert starts(batch) == [first, first + INTERVAL, first + 2 * INTERVAL]
+    assert batch.at_limit == {webhook.id: first + 3 * INTERVAL}
+    assert (batch.left_behind, batch.more_due) == (False, False)
+
+
+async def test_slots_are_stored_in_the_events_and_in_the_webhook() -> None:
+    webhook, plain = await builders.webhook(rate_limit_per_second=50), await builders.webhook()
+    events = await backlog(webhook, 8)
+    await backlog(plain, 1)
+
+    batch = await claim_all()
+
+    slots = [delivery.event.next_attempt_at for delivery in batch.deliveries if delivery.event.webhook_id == webhook.id]
+    stored = [(await builders.stored(event)).next_attempt_at for event in events]
+    assert stored == [*slots, *(event.next_attempt_at for event in events[3:])]
+    assert (await Webhook.get(id=webhook.id)).last_slot_at == slots[-1]
+    unlimited = await Webhook.get(id=plain.id)
+    assert (unlimited.last_slot_at, unlimited.updated_at) == (None, plain.updated_at)
+
+
+async def test_another_worker_goes_on_after_the_last_slot() -> None:
+    webhook = await builders.webhook(rate_limit_per_second=1)
+    await backlog(webhook, 3)
+
+    first, second = await claim_all(), await claim_all()
+
+    (slot,) = starts(first)
+    assert second.deliveries == []
+    assert second.at_limit == {webhook.id: slot + dt.timedelta(seconds=1)}
+    assert await in_flight(webhook) == 1
+
+
+async def test_a_saved_slot_does_not_change_the_version_of_the_webhook() -> None:
+    webhook = await builders.webhook(rate_limit_per_second=50)
+    await backlog(webhook, 1)
+
+    (delivery,) = (await claim_all()).deliveries
+
+    assert delivery.webhook_updated_at == webhook.updated_at
+    assert (await Webhook.get(id=webhook.id)).updated_at == webhook.updated_at
+
+
+async def test_a_rate_that_is_removed_releases_the_backlog_at_once() -> None:
+    webhook = await builders.webhook(rate_limit_per_second=1)
+    events = await backlog(webhook, 5)
+    await claim_all()
     await Webhook.filter(id=webhook.id).update(rate_limit_per_second=None)
-    assert len(events_of(await claim_all())) == 14 - len(again)
+
+    batch = await claim_all()
+
+    assert ids(batch) == [event.id for event in events[1:]]
+    assert starts(batch) == [event.next_attempt_at for event in events[1:]]
 
 
-@pytest.mark.every_database
-@pytest.mark.usefixtures("database")
-async def test_those_who_claim_at_the_same_time_share_the_rate() -> None:
-    webhook = await builders.webhook(rate_limit_per_second=10)
-    await waiting(webhook, 40)
-    now = await clock.now()
-    firsts, _ = await claims.due(now, 100)
-    claimed = await asyncio.gather(*(claims.claim([firsts[part::8]], now, 50) for part in range(8)))
-    moments = sorted(d.next_attempt_at for each in claimed for d in events_of(each))
-    # Five when one of them found the webhook free, and the others found it locked.
-    assert moments == [now + n * TEN_A_SECOND for n in range(len(moments))]
-    assert len(moments) in (5, 6)
+async def test_claims_at_the_same_time_share_the_rate() -> None:
+    webhook = await builders.webhook(rate_limit_per_second=50)
+    await backlog(webhook, 40)
+
+    batches = await asyncio.gather(*(claim_all() for _ in range(8)))
+
+    slots = sorted(slot for batch in batches for slot in starts(batch))
+    gaps = [later - earlier for earlier, later in itertools.pairwise(slots)]
+    assert len(slots) >= 3
+    assert min(gaps) >= INTERVAL
+    assert (await Webhook.get(id=webhook.id)).last_slot_at == slots[-1]
+
+
+async def test_a_full_webhook_with_a_rate_moves_no_slot() -> None:
+    slot = await builders.later(-60)
+    values: dict[str, Any] = {"max_concurrency": 1, "rate_limit_per_second": 50, "last_slot_at": slot}
+    webhook = await builders.webhook(**values)
+    events = await backlog(webhook, 2)
+    await builders.claim(events[0])
+
+    batch = await claim_all()
+
+    assert batch.at_limit == {webhook.id: None}
+    assert (await Webhook.get(id=webhook.id)).last_slot_at == slot
+    assert (await builders.stored(events[1])).next_attempt_at == events[1].next_attempt_at

@@ -2,11 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import pytest_asyncio
@@ -19,14 +20,19 @@ from ringback.models.event import Attempt, Change, Event
 from ringback.models.ids import new_key
 from ringback.models.inbox import Inbox, InboxRequest
 from ringback.models.log import Installation, LogEntry
-from ringback.models.statements import execute, fetch, on_postgres
+from ringback.models.queue.claims import claim
+from ringback.models.queue.grants import ClaimRequest
+from ringback.models.queue.workers import find_orphans, register_worker
+from ringback.models.statements import execute, fetch, fetch_rows, key_of, moment_of, on_postgres
 from ringback.models.states import EventStatus, OutcomeName
 from ringback.models.webhook import Action, HttpMethod, SuccessPolicy, Webhook
+from ringback.models.worker import Worker
 from tests.support import postgres
 
 pytestmark = pytest.mark.every_database
 
 AT = datetime(2026, 11, 24, 12, 0, 0, 123456, tzinfo=UTC)
+SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
 ITEM = {"zone": "Ø", "a": {"b": [1, 2.5, None, True]}, "name": 'O"Hara', "": "Ада"}
 HEADERS = [["X-A", "1"], ["X-A", "2"]]
 WEBHOOK, CHANGE, EVENT, ATTEMPT, INBOX = (uuid4() for _ in range(5))
@@ -85,19 +91,29 @@ async def empty(server: str, tmp_path: Path) -> AsyncIterator[Settings]:
 
 
 async def fill(connection: BaseDBAsyncClient, table: str) -> None:
-    columns = ROWS[table]
+    await insert_row(connection, table, ROWS[table])
+
+
+async def insert_row(connection: BaseDBAsyncClient, table: str, columns: dict[str, Any]) -> None:
     values = [json.dumps(value) if isinstance(value, dict | list) else value for value in columns.values()]
     marks = ", ".join(f"${number}" for number in range(1, len(values) + 1))
     await execute(connection, f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", *values)
 
 
-async def test_what_the_first_release_left(empty: Settings) -> None:
-    config = db.tortoise_config(db.chosen_database(empty))
+@asynccontextmanager
+async def migrated_to(settings: Settings, name: str) -> AsyncIterator[BaseDBAsyncClient]:
+    """Migrate a database up or down to a migration and yield a connection to it."""
+    config = db.tortoise_config(db.chosen_database(settings))
     async with db._initialised(config):
         connection = get_connection(db.CONNECTION)
         executor = MigrationExecutor(connection, {"ringback": config["apps"]["ringback"]})
         await executor.recorder.ensure_schema(executor._schema_editor(atomic=False))
-        await executor.migrate([MigrationTarget("ringback", "0002_first_rows")])
+        await executor.migrate([MigrationTarget("ringback", name)])
+        yield connection
+
+
+async def test_what_the_first_release_left(empty: Settings) -> None:
+    async with migrated_to(empty, "0002_first_rows") as connection:
         for table in ROWS:
             await fill(connection, table)
     assert await migrate(empty) == [f"ringback.{name}" for name in db.known_migrations()[2:]]
@@ -118,7 +134,8 @@ async def test_what_the_first_release_left(empty: Settings) -> None:
             Action.UPDATED,
         )
         event = await Event.get()
-        assert (event.id, event.status, event.due_at, event.test_item) == (EVENT, EventStatus.RETRYING, AT, None)
+        assert (event.id, event.status, event.next_attempt_at) == (EVENT, EventStatus.RETRYING, AT)
+        assert (event.worker_id, event.claimed_at, event.test_item) == (None, None, None)
         attempt = await Attempt.get()
         assert (attempt.id, attempt.request, attempt.response) == (ATTEMPT, {"headers": HEADERS}, None)
         assert attempt.outcome is OutcomeName.REJECTED
@@ -127,6 +144,158 @@ async def test_what_the_first_release_left(empty: Settings) -> None:
         assert (await Inbox.get()).responses == [{"status_code": 200}]
         request = await InboxRequest.get()
         assert (request.body, request.headers, request.attempt_number) == (b"\x00\xff", HEADERS, None)
+
+
+# 0016: workers with one lease each.
+
+WAITING, RETRYING, CLAIMED, STARTED, CANCELLED_IN_FLIGHT, SUCCEEDED = (new_key() for _ in range(6))
+#: Leases of 0015: their ends are in `due_at`.
+LEASE, LEASE_ENDS = uuid4(), AT + timedelta(seconds=45)
+BEFORE_0016: dict[UUID, dict[str, Any]] = {
+    WAITING: {"status": "PENDING", "attempt_count": 0, "next_attempt_at": AT, "due_at": AT},
+    RETRYING: {"status": "RETRYING", "attempt_count": 1, "next_attempt_at": AT + HOUR, "due_at": AT + HOUR},
+    CLAIMED: {
+        "status": "RETRYING", "attempt_count": 1, "next_attempt_at": AT, "due_at": LEASE_ENDS, "lease": LEASE,
+    },
+    STARTED: {
+        "status": "PENDING", "attempt_count": 0, "next_attempt_at": AT, "due_at": LEASE_ENDS, "lease": LEASE,
+        "lease_begun_at": AT + SECOND,
+    },
+    CANCELLED_IN_FLIGHT: {
+        "status": "CANCELLED", "attempt_count": 0, "next_attempt_at": None, "due_at": LEASE_ENDS, "lease": LEASE,
+        "lease_begun_at": AT + SECOND, "finished_at": AT,
+    },
+    SUCCEEDED: {
+        "status": "SUCCEEDED", "attempt_count": 1, "next_attempt_at": None, "due_at": None, "finished_at": AT,
+    },
+}  # fmt: skip
+
+
+async def fill_before_0016(connection: BaseDBAsyncClient) -> None:
+    """Insert events of every state that 0015 knows."""
+    for table in ("ringback_webhook", "ringback_change"):
+        await fill(connection, table)
+    for event_id, columns in BEFORE_0016.items():
+        await insert_row(connection, "ringback_event", {**ROWS["ringback_event"], "id": event_id, **columns})
+    # Attempts refer to events, so a table of events that is dropped would be noticed.
+    await insert_row(connection, "ringback_attempt", {**ROWS["ringback_attempt"], "event_id": SUCCEEDED})
+
+
+async def events_of(connection: BaseDBAsyncClient, *columns: str) -> dict[UUID, tuple[Any, ...]]:
+    """Return these columns of all events, ids and times decoded, by the event's id."""
+    decoders: dict[str, Callable[[Any], Any]] = dict.fromkeys(columns, moment_of)
+    decoders |= {"lease": key_or_none, "worker_id": key_or_none, "status": str}
+    rows = await fetch_rows(connection, f"SELECT id, {', '.join(columns)} FROM ringback_event")
+    events = {}
+    for event_id, *values in rows:
+        decoded = [decoders[column](value) for column, value in zip(columns, values, strict=True)]
+        events[key_of(event_id)] = tuple(decoded)
+    return events
+
+
+def key_or_none(value: Any) -> UUID | None:
+    return None if value is None else key_of(value)
+
+
+async def functions(connection: BaseDBAsyncClient) -> list[str]:
+    """Return the names of Ringback's own functions; SQLite has none."""
+    if not on_postgres(connection):
+        return []
+    rows = await fetch(connection, "SELECT proname FROM pg_proc WHERE proname LIKE 'ringback%' ORDER BY proname")
+    return [row["proname"] for row in rows]
+
+
+async def test_0016_keeps_started_attempts_and_makes_other_claims_due(empty: Settings) -> None:
+    async with migrated_to(empty, "0015_claiming") as connection:
+        await fill_before_0016(connection)
+
+    assert await migrate(empty) == [f"ringback.{name}" for name in db.known_migrations()[15:]]
+
+    async with opened(empty):
+        assert await events_of(Event._meta.db, "status", "next_attempt_at", "worker_id", "claimed_at") == {
+            WAITING: ("PENDING", AT, None, None),
+            RETRYING: ("RETRYING", AT + HOUR, None, None),
+            CLAIMED: ("RETRYING", AT, None, None),
+            STARTED: ("PENDING", AT, LEASE, AT + SECOND),
+            CANCELLED_IN_FLIGHT: ("CANCELLED", None, LEASE, AT + SECOND),
+            SUCCEEDED: ("SUCCEEDED", None, None, None),
+        }
+        assert await Worker.all().count() == 0
+        assert [attempt.event_id for attempt in await Attempt.all()] == [SUCCEEDED]
+        assert await functions(Event._meta.db) == []
+
+
+async def test_after_0016_the_first_worker_finds_what_old_workers_left(empty: Settings) -> None:
+    async with migrated_to(empty, "0015_claiming") as connection:
+        await fill_before_0016(connection)
+    await migrate(empty)
+
+    async with opened(empty):
+        lease = await register_worker(60)
+        orphans = await find_orphans(10)
+        batch = await claim(lease.worker_id, ClaimRequest(free_slots=10, retry_slots=10))
+
+    assert {orphan.event_id for orphan in orphans} == {STARTED, CANCELLED_IN_FLIGHT}
+    assert {orphan.claimed_at for orphan in orphans} == {AT + SECOND}
+    assert {delivery.event.id for delivery in batch.deliveries} == {WAITING, CLAIMED, RETRYING}
+
+
+async def test_0016_can_be_undone_and_applied_again(empty: Settings) -> None:
+    async with migrated_to(empty, "0015_claiming") as connection:
+        await fill_before_0016(connection)
+        indexes_before = await event_indexes(connection)
+        functions_before = await functions(connection)
+    await migrate(empty)
+    async with opened(empty):
+        indexes_after = await event_indexes(Event._meta.db)
+        lease = await register_worker(60)
+        await Event.filter(id=WAITING).update(worker_id=lease.worker_id, claimed_at=AT + HOUR)
+
+    async with migrated_to(empty, "0015_claiming") as connection:
+        down = await events_of(connection, "status", "next_attempt_at", "due_at", "lease", "lease_begun_at")
+        indexes_down, functions_down = await event_indexes(connection), await functions(connection)
+        tables = await table_names(connection)
+    applied_again = await migrate(empty)
+
+    # An attempt in flight has a lease that has ended, so 0015's first worker records it as ABANDONED.
+    assert down == {
+        WAITING: ("PENDING", AT, AT + HOUR, lease.worker_id, AT + HOUR),
+        RETRYING: ("RETRYING", AT + HOUR, AT + HOUR, None, None),
+        CLAIMED: ("RETRYING", AT, AT, None, None),
+        STARTED: ("PENDING", AT, AT + SECOND, LEASE, AT + SECOND),
+        CANCELLED_IN_FLIGHT: ("CANCELLED", None, AT + SECOND, LEASE, AT + SECOND),
+        SUCCEEDED: ("SUCCEEDED", None, None, None, None),
+    }
+    assert indexes_down == indexes_before
+    assert functions_down == functions_before
+    assert "ringback_worker" not in tables
+    assert applied_again == ["ringback.0016_workers"]
+    async with opened(empty):
+        assert await event_indexes(Event._meta.db) == indexes_after
+        assert await functions(Event._meta.db) == []
+        assert await events_of(Event._meta.db, "next_attempt_at", "worker_id", "claimed_at") == {
+            WAITING: (AT, lease.worker_id, AT + HOUR),
+            RETRYING: (AT + HOUR, None, None),
+            CLAIMED: (AT, None, None),
+            STARTED: (AT, LEASE, AT + SECOND),
+            CANCELLED_IN_FLIGHT: (None, LEASE, AT + SECOND),
+            SUCCEEDED: (None, None, None),
+        }
+
+
+async def test_before_0016_postgres_claims_by_a_function(empty: Settings) -> None:
+    async with migrated_to(empty, "0015_claiming") as connection:
+        names = await functions(connection)
+        expected = ["ringback_claim"] if on_postgres(connection) else []
+
+    assert names == expected
+
+
+async def table_names(connection: BaseDBAsyncClient) -> set[str]:
+    statement = "SELECT name FROM sqlite_master WHERE type = 'table'"
+    if on_postgres(connection):
+        statement = "SELECT tablename AS name FROM pg_tables"
+    return {row["name"] for row in await fetch(connection, statement)}
 
 
 @pytest.mark.on_postgres
@@ -141,15 +310,32 @@ async def test_json_is_kept_as_it_was_written(database: Settings) -> None:
 
 
 async def test_indexes_that_only_some_rows_need(database: Settings) -> None:
-    connection = Event._meta.db
+    indexes = await event_indexes(Event._meta.db)
+
+    partial = {name for name, definition in indexes.items() if "WHERE" in definition}
+    assert partial == {
+        "ringback_event_tests",
+        "ringback_event_waiting",
+        "ringback_event_waiting_by_webhook",
+        "ringback_event_claimed",
+    }
+
+
+async def test_the_other_indexes_of_events_are_those_of_the_model(database: Settings) -> None:
+    definitions = (await event_indexes(Event._meta.db)).values()
+
+    full = [definition.replace('"', "") for definition in definitions if "WHERE" not in definition]
+    columns = {definition[definition.rindex("(") + 1 : -1] for definition in full if "UNIQUE" not in definition}
+    assert columns == {"change_id", "status, id", "webhook_id, status, id", "model, id", "object_id, id"}
+
+
+async def event_indexes(connection: BaseDBAsyncClient) -> dict[str, str]:
+    """Return the definitions of the indexes of events, except those that SQLite makes itself, by name."""
+    statement = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'ringback_event'"
     if on_postgres(connection):
-        rows = await fetch(connection, "SELECT indexdef AS sql FROM pg_indexes WHERE tablename = 'ringback_event'")
-    else:
-        rows = await fetch(
-            connection, "SELECT sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'ringback_event'"
-        )
-    partial = [row["sql"] for row in rows if row["sql"] and "WHERE" in row["sql"]]
-    assert len(partial) == 5
+        statement = "SELECT indexname AS name, indexdef AS sql FROM pg_indexes WHERE tablename = 'ringback_event'"
+    rows = await fetch(connection, statement)
+    return {row["name"]: " ".join(row["sql"].split()) for row in rows if row["sql"]}
 
 
 @pytest.mark.on_postgres

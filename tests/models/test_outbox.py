@@ -82,8 +82,9 @@ async def test_an_event_in_full(shop: Settings) -> None:
     change, event, entry = await Change.get(), await Event.get(), await LogEntry.get()
     assert begun <= event.created_at == change.created_at == entry.at <= ended
     due = event.created_at + dt.timedelta(seconds=7)
-    assert (event.next_attempt_at, event.due_at, event.max_attempts) == (due, due, 2)
-    assert (event.status, event.attempt_count, event.is_test, event.lease) == (EventStatus.PENDING, 0, False, None)
+    assert (event.next_attempt_at, event.max_attempts) == (due, 2)
+    assert (event.status, event.attempt_count, event.is_test) == (EventStatus.PENDING, 0, False)
+    assert (event.worker_id, event.claimed_at) == (None, None)
     object_id = encode("brn", branch.id)
     assert (event.model, event.action, event.object_id) == ("branch", "CREATED", object_id)
     assert (change.model, change.action, change.object_id, change.changed_fields) == (

@@ -69,15 +69,10 @@ BEGINS = "must be an address that begins with one of"
             "RINGBACK_DANGEROUS_ALLOW_NETWORKS: 10.0.0.1/8 is not a network "
             "(10.0.0.1/8 has host bits set); write it like 10.0.0.0/8",
         ),
-        (
-            "LEASE_SECONDS",
-            "40",
-            "RINGBACK_LEASE_SECONDS must be over 40: the longest timeout of a webhook (30 s) and a margin of 10 s",
-        ),
-        ("LEASE_SECONDS", "0", "RINGBACK_LEASE_SECONDS: Input should be greater than 0"),
+        ("LEASE_SECONDS", "2.9", "RINGBACK_LEASE_SECONDS: Input should be greater than or equal to 3"),
         ("LEASE_SECONDS", "inf", "RINGBACK_LEASE_SECONDS: Input should be a finite number"),
         ("LEASE_SECONDS", "nan", "RINGBACK_LEASE_SECONDS: Input should be a finite number"),
-        ("WORKER_THREADS", "0", "RINGBACK_WORKER_THREADS: Input should be greater than or equal to 1"),
+        ("WORKER_CONCURRENCY", "0", "RINGBACK_WORKER_CONCURRENCY: Input should be greater than or equal to 1"),
         ("LOG_LEVEL", "LOUD", "RINGBACK_LOG_LEVEL: String should match pattern '^(DEBUG|INFO|WARNING|ERROR)$'"),
     ],
 )
@@ -102,7 +97,19 @@ def test_the_defaults() -> None:
     chosen = load_settings()
     assert chosen.database_path == Path(".ringback/ringback.db")
     assert (chosen.host, chosen.port, chosen.dangerous_allow_networks, chosen.models) == ("127.0.0.1", 8000, (), ())
-    assert chosen.lease_seconds > settings.MAX_TIMEOUT_SECONDS + settings.LEASE_MARGIN_SECONDS
+    assert chosen.lease_seconds == 15.0
+
+
+def test_a_lease_of_three_seconds_is_the_shortest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RINGBACK_LEASE_SECONDS", "3")
+
+    assert load_settings().lease_seconds == 3.0
+
+
+def test_there_is_no_setting_for_worker_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RINGBACK_WORKER_THREADS", "8")
+
+    assert not hasattr(load_settings(), "worker_threads")
 
 
 def test_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from ringback.models import Settings
 from ringback.models.event import Change
 from ringback.models.transactions import unit_of
 from ringback.models.wakeups import Topic, wakeups
+from ringback.models.webhook import Webhook
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.recorded import changes, counts, forget, item
 from tests.support.shop import Branch, Part, Product
@@ -253,6 +254,7 @@ async def test_what_a_step_before_the_commit_writes_is_recorded(watched: Setting
 
 
 async def test_wake_up_follows_the_real_commit(watched: Settings) -> None:
+    await Webhook.all().update(retry_delays=[0])
     due, logged = wakeups.listen(Topic.DUE), wakeups.listen(Topic.LOGGED)
     async with in_transaction():
         async with in_transaction():

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import datetime as dt
 import gc
 import sys
 import threading
@@ -36,7 +37,7 @@ async def processes(redis: RedisServer) -> AsyncIterator[list[WakeUps]]:
     found = [WakeUps() for _ in range(3)]
     async with AsyncExitStack() as stack:
         for wakeups, channel in zip(found, (CHANNEL, CHANNEL, "ringback:other"), strict=True):
-            listener = wakeups.listen(Topic.DUE)
+            listener = wakeups.listen(Topic.LOGGED)
             await stack.enter_async_context(relayed(wakeups, redis.url, channel))
             assert await listener.wait(PATIENCE_SECONDS), "who joins is woken: something may have been missed before"
         yield found
@@ -87,19 +88,66 @@ def test_a_loop_that_is_closed() -> None:
     assert len(wakeups._listeners[Topic.DUE]) == 0
 
 
+@pytest.mark.parametrize(
+    ("due_in", "is_notified"),
+    [
+        ([1.0], True),
+        ([-60.0], True),
+        ([3_600.0, 0.5], True),
+        ([1.000001], False),
+        ([60.0, 5.0], False),
+        ([], False),
+    ],
+)
+async def test_workers_are_notified_of_what_is_due_within_a_second(due_in: list[float], is_notified: bool) -> None:
+    wakeups = WakeUps()
+    listener, other = wakeups.listen(Topic.DUE), wakeups.listen(Topic.LOGGED)
+    now = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
+
+    wakeups.notify_if_due_soon([now + dt.timedelta(seconds=seconds) for seconds in due_in], now)
+
+    await asyncio.sleep(0)
+    assert await listener.wait(0.001) is is_notified
+    assert not await other.wait(0.001)
+
+
+def test_a_relay_is_called_while_its_block_runs() -> None:
+    wakeups = WakeUps()
+    relayed_topics: list[Topic] = []
+
+    with wakeups.relayed(relayed_topics.append):
+        wakeups.notify(Topic.DUE)
+        wakeups.wake(Topic.LOGGED)
+    wakeups.notify(Topic.RECEIVED)
+
+    assert relayed_topics == [Topic.DUE]
+
+
 async def test_they_reach_other_processes(processes: list[WakeUps]) -> None:
     here, there, elsewhere = processes
-    due, logged, mine = there.listen(Topic.DUE), there.listen(Topic.LOGGED), here.listen(Topic.DUE)
-    other = elsewhere.listen(Topic.DUE)
-    thread = threading.Thread(target=here.notify, args=(Topic.DUE,))
+    logged, received, mine = there.listen(Topic.LOGGED), there.listen(Topic.RECEIVED), here.listen(Topic.LOGGED)
+    other = elsewhere.listen(Topic.LOGGED)
+    thread = threading.Thread(target=here.notify, args=(Topic.LOGGED,))
     thread.start()
-    assert await due.wait(PATIENCE_SECONDS)
+    assert await logged.wait(PATIENCE_SECONDS)
     assert await mine.wait(PATIENCE_SECONDS)
     thread.join()
     # Its own come back from Redis too, and wake nobody a second time.
     assert not await mine.wait(0.2)
-    assert not await logged.wait(0.001)
+    assert not await received.wait(0.001)
     assert not await other.wait(0.001)
+
+
+async def test_due_events_are_not_relayed_by_redis(processes: list[WakeUps]) -> None:
+    here, there, _ = processes
+    mine, due, logged = here.listen(Topic.DUE), there.listen(Topic.DUE), there.listen(Topic.LOGGED)
+
+    here.notify(Topic.DUE)
+    here.notify(Topic.LOGGED)
+
+    assert await mine.wait(PATIENCE_SECONDS)
+    assert await logged.wait(PATIENCE_SECONDS)
+    assert not await due.wait(0.2)
 
 
 async def test_many_at_once_become_a_few(processes: list[WakeUps], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,42 +177,44 @@ async def test_those_that_follow_soon_go_together(processes: list[WakeUps], monk
     for _ in range(300):
         here.notify(Topic.LOGGED)
         await asyncio.sleep(0)
-    here.notify(Topic.DUE)
+    here.notify(Topic.RECEIVED)
     messages = 2 + (time.monotonic() - began) / TOGETHER_SECONDS
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while Topic.DUE not in woken:
+        while Topic.RECEIVED not in woken:
             await asyncio.sleep(0.01)
     await asyncio.sleep(0.3)
     assert 1 <= woken.count(Topic.LOGGED) <= messages
-    assert woken.count(Topic.DUE) == 1
+    assert woken.count(Topic.RECEIVED) == 1
 
 
 async def test_what_a_newer_program_says_is_passed_over(processes: list[WakeUps], redis: RedisServer) -> None:
     from redis.asyncio import Redis
 
-    due = processes[0].listen(Topic.DUE)
+    due, logged = processes[0].listen(Topic.DUE), processes[0].listen(Topic.LOGGED)
     async with Redis.from_url(redis.url) as client:
-        for message in (b"", b"x", b"someone unheard-of", b"\xff \xff"):
+        for message in (b"", b"x", b"someone unheard-of", b"\xff \xff", b"someone due"):
             await client.publish(CHANNEL, message)
-        assert not await due.wait(0.1)
-        await client.publish(CHANNEL, "someone due")
-    assert await due.wait(PATIENCE_SECONDS)
+        assert not await logged.wait(0.1)
+        assert not await due.wait(0.001)
+        await client.publish(CHANNEL, "someone due unheard-of logged")
+    assert await logged.wait(PATIENCE_SECONDS)
+    assert not await due.wait(0.001)
 
 
 async def test_a_redis_that_goes_is_said_once_and_all_are_woken_when_it_is_back(
     processes: list[WakeUps], redis: RedisServer
 ) -> None:
     here, there, _ = processes
-    due = there.listen(Topic.DUE)
+    logged = there.listen(Topic.LOGGED)
     with structlog.testing.capture_logs() as logs:
         redis.stop()
         await asyncio.sleep(1.5)
-        here.notify(Topic.DUE)
-        assert not await due.wait(0.1)
+        here.notify(Topic.LOGGED)
+        assert not await logged.wait(0.1)
         redis.start()
-        assert await due.wait(PATIENCE_SECONDS)
-        here.notify(Topic.DUE)
-        assert await due.wait(PATIENCE_SECONDS)
+        assert await logged.wait(PATIENCE_SECONDS)
+        here.notify(Topic.LOGGED)
+        assert await logged.wait(PATIENCE_SECONDS)
     said = [entry["event"] for entry in logs if entry["log_level"] == "warning"]
     assert said == ["Redis is away; wake-ups wait for the next poll"] * 3, "once in each process"
 
@@ -186,7 +236,7 @@ async def test_it_ends_although_a_cancellation_is_swallowed(
     wakeups = WakeUps()
     async with asyncio.timeout(PATIENCE_SECONDS):
         async with relayed(wakeups, redis.url, CHANNEL):
-            wakeups.notify(Topic.DUE)
+            wakeups.notify(Topic.LOGGED)
             await publishing.wait()
 
 

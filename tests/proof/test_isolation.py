@@ -33,7 +33,7 @@ PUBLISH = "mutation ($input: PublishChangesInput!) { publishChanges(input: $inpu
 UPDATE = "mutation ($input: UpdateWebhookInput!) { updateWebhook(input: $input) { errors { message } } }"
 #: What makes the events of a model due, as they are after a first attempt that failed.
 AS_RETRIES = """
-UPDATE ringback_event SET status = 'RETRYING', attempt_count = 1, due_at = $1, next_attempt_at = $1 WHERE model = $2
+UPDATE ringback_event SET status = 'RETRYING', attempt_count = 1, next_attempt_at = $1 WHERE model = $2
 """
 #: How long a rate is watched, in seconds.
 SECONDS = 10

@@ -5,19 +5,17 @@ the kills fell: the database as the kill left it, and what the endpoint had seen
 """
 
 import datetime as dt
-import http.client
 import json
 import os
 import random
-import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
 from ringback.models.ids import Prefix, decode, encode
-from tests.support.deliveries import REQUEST_CALLBACK, TRACK_LEADS, UPDATE_LEAD, create_webhook, database
+from tests.support.deliveries import TRACK_LEADS, create_webhook, database
+from tests.support.load import Load
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.program import Program
 from tests.support.receiver import ALLOW_LOOPBACK, Receiver
@@ -30,62 +28,11 @@ ALIVE_SECONDS = (0.3, 1.3)
 PHASES = (
     "answered, not recorded",
     "sent, not answered",
-    "begun, not seen by the endpoint",
-    "claimed",
+    "claimed, not seen by the endpoint",
     "due, not claimed",
     "waiting for a retry",
     "idle",
 )
-
-
-@dataclass
-class Load:
-    """Clients that fill in the callback form and change leads, and keep what was acknowledged."""
-
-    program: Program
-    created: set[str] = field(default_factory=set)
-    updated: dict[str, str] = field(default_factory=dict)  # the new name, which is unique, and its lead
-    failures: Counter[str] = field(default_factory=Counter)
-    _over: threading.Event = field(default_factory=threading.Event)
-    _threads: list[threading.Thread] = field(default_factory=list)
-
-    def start(self, clients: int) -> None:
-        self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(clients)]
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self, client: int) -> None:
-        chance = random.Random(SEED + client)
-        mine: list[str] = []
-        number = 0
-        while not self._over.is_set():
-            number += 1
-            name = f"client {client} no {number}"
-            try:
-                if mine and chance.random() < 0.4:
-                    lead = chance.choice(mine)
-                    self._ask(UPDATE_LEAD, "updateLead", {"id": lead, "name": name})
-                    self.updated[name] = lead
-                else:
-                    lead = self._ask(REQUEST_CALLBACK, "requestCallback", {"name": name, "phone": "+7 900"})
-                    mine.append(lead)
-                    self.created.add(lead)
-            except (OSError, http.client.HTTPException, json.JSONDecodeError) as error:
-                self.failures[type(error).__name__] += 1  # not acknowledged; it may have been committed all the same
-                self._over.wait(0.1)
-            except AssertionError as error:
-                self.failures[f"AssertionError: {error}"] += 1
-            self._over.wait(chance.uniform(0.0, 0.4))
-
-    def _ask(self, document: str, name: str, given: dict[str, str]) -> str:
-        answer = self.program.query(document, {"input": given})[name]
-        assert answer["errors"] == []
-        return str(answer["lead"]["id"])
 
 
 def test_what_was_acknowledged_is_delivered_however_often_the_program_is_killed(tmp_path: Path) -> None:
@@ -105,7 +52,7 @@ def test_what_was_acknowledged_is_delivered_however_often_the_program_is_killed(
             sendJson=True,
         )
         phases = Phases(program, receiver)
-        load = Load(program)
+        load = Load(program, SEED)
         load.start(clients=3)
         try:
             for _ in range(KILLS):
@@ -136,29 +83,27 @@ class Phases:
         seen, answered = self._receiver.snapshot()
         self._program.kill()
         found: Counter[str] = Counter()
-        for event_id, lease, begun_at, is_due, recorded in self._left():
+        for event_id, worker_id, is_due, recorded in self._left():
             name = encode(Prefix.EVENT, UUID(event_id))
-            if begun_at is not None:
+            if worker_id is not None:
                 if answered[name] > recorded + self._answered_before[name]:
                     found["answered, not recorded"] += 1
                 elif seen[name] > recorded + self._seen_before[name]:
                     found["sent, not answered"] += 1
                 else:
-                    found["begun, not seen by the endpoint"] += 1
+                    found["claimed, not seen by the endpoint"] += 1
                 time.sleep(0.1)  # for what was on its way to the endpoint, and for its answer into the void
                 late, late_answered = self._receiver.snapshot()
                 self._seen_before[name] = late[name] - recorded
                 self._answered_before[name] = late_answered[name] - recorded
-            elif lease is not None:
-                found["claimed"] += 1
             else:
                 found["due, not claimed" if is_due else "waiting for a retry"] += 1
         return found
 
-    def _left(self) -> list[tuple[str, str | None, str | None, bool, int]]:
+    def _left(self) -> list[tuple[str, str | None, bool, int]]:
         with database(self._program) as connection:
             return connection.execute(
-                "SELECT e.id, e.lease, e.lease_begun_at, e.due_at <= ?, (SELECT count(*) FROM ringback_attempt a "
+                "SELECT e.id, e.worker_id, e.next_attempt_at <= ?, (SELECT count(*) FROM ringback_attempt a "
                 "WHERE a.event_id = e.id AND a.outcome <> 'ABANDONED') "
                 "FROM ringback_event e WHERE e.status IN ('PENDING', 'RETRYING')",
                 [str(dt.datetime.now(dt.UTC))],
@@ -183,7 +128,8 @@ def _check(program: Program, receiver: Receiver, load: Load) -> None:
         ):
             attempts.setdefault(event_id, []).append((number, outcome))
         stored = {encode(Prefix.LEAD, UUID(key)) for (key,) in connection.execute("SELECT id FROM lead")}
-        leases = connection.execute("SELECT count(*) FROM ringback_event WHERE lease IS NOT NULL").fetchone()[0]
+        query = "SELECT count(*) FROM ringback_event WHERE worker_id IS NOT NULL"
+        under_way = connection.execute(query).fetchone()[0]
 
     created = {object_id for _, _, _, action, object_id, _ in events if action == "CREATED"}
     updated = {
@@ -192,7 +138,7 @@ def _check(program: Program, receiver: Receiver, load: Load) -> None:
     assert load.created <= stored, "acknowledged leads are gone"
     assert created == stored, "a lead without its event, or an event without its lead"
     assert {(lead, name) for name, lead in load.updated.items()} <= updated, "acknowledged updates have no event"
-    assert leases == 0
+    assert under_way == 0
     assert not [failure for failure in load.failures if failure.startswith("AssertionError")], load.failures
     for event_id, status, count, *_ in events:
         numbers = [number for number, _ in attempts[event_id]]

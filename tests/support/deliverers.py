@@ -1,113 +1,200 @@
-"""Deliverers with an endpoint that the test holds in its hand."""
+"""A worker without its broker, and an endpoint that the test controls."""
 
 import asyncio
-import datetime as dt
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from uuid import UUID
 
-from ringback.jobs.broker import Take
-from ringback.jobs.delivery import Deliverer
+from ringback.jobs.claimer import Claimer
+from ringback.jobs.deliverer import Deliverer
+from ringback.jobs.in_flight import InFlight
+from ringback.jobs.lease_keeper import LeaseKeeper
 from ringback.jobs.outcomes import Answer, judge
 from ringback.jobs.recorder import Recorder
 from ringback.jobs.requests import OutgoingRequest
-from ringback.jobs.sender import Sent
-from ringback.models.event import Event
-from ringback.models.ids import Prefix, encode
+from ringback.jobs.sender import SendWithheld, Sent
+from ringback.models.event import Change, Event
+from ringback.models.ids import Prefix, decode, encode
 from ringback.models.inboxes import InboxAddresses
+from ringback.models.queue.claims import ClaimedChange, Delivery
+from ringback.models.webhook import Webhook
 from tests.support import builders
 from tests.support.eventually import eventually
 from tests.support.patience import PATIENCE_SECONDS
 
 
 class Endpoint:
-    """Stands in for the sender. Answers 200 in 20 ms; `hold` keeps answers back until `release`."""
+    """A fake sender. Answers 200 in 20 ms; `hold` delays all answers until `release`."""
 
     def __init__(self) -> None:
         self.requests: list[OutgoingRequest] = []
         self.unguarded: list[bool] = []
         self.status = 200
+        #: URLs at which the sender itself fails.
         self.broken: set[str] = set()
-        self._open = asyncio.Event()
-        self._open.set()
+        #: Called when a connection stands and the request is not sent yet.
+        self.on_connected: Callable[[], None] = lambda: None
+        #: Requests without an answer, now and at most.
+        self.unanswered = self.most_unanswered = 0
+        self._is_holding = False
+        self._held: dict[UUID, asyncio.Event] = {}
+
+    @property
+    def event_ids(self) -> list[UUID]:
+        """The events that were sent, in order."""
+        return [decode(Prefix.EVENT, dict(request.headers)["webhook-id"]) for request in self.requests]
 
     def hold(self) -> None:
-        self._open.clear()
+        """Answer no request from now on."""
+        self._is_holding = True
 
-    def release(self) -> None:
-        self._open.set()
+    def release(self, *events: Event) -> None:
+        """Answer the requests of these events; without any, answer all requests from now on."""
+        for event in events:
+            self._held.pop(event.id).set()
+        if not events:
+            self._is_holding = False
+            for held in self._held.values():
+                held.set()
+            self._held.clear()
 
     async def asked(self, times: int = 1) -> None:
-        """Wait until so many requests have come."""
+        """Wait until this many requests have come."""
         await eventually(lambda: len(self.requests) >= times)
 
     async def send(
-        self, request: OutgoingRequest, *, timeout_seconds: float, accepts: Callable[[int], bool], unguarded: bool
+        self,
+        request: OutgoingRequest,
+        *,
+        timeout_seconds: float,
+        accepts: Callable[[int], bool],
+        unguarded: bool,
+        may_send: Callable[[], bool],
     ) -> Sent:
+        self.on_connected()
+        if not may_send():
+            raise SendWithheld
         self.requests.append(request)
         self.unguarded.append(unguarded)
-        if str(request.url) in self.broken:
-            raise KeyError("a bug of our own")
-        await self._open.wait()
+        self.unanswered += 1
+        self.most_unanswered = max(self.most_unanswered, self.unanswered)
+        try:
+            if str(request.url) in self.broken:
+                raise KeyError("a bug of our own")
+            if self._is_holding:
+                await self._held.setdefault(self.event_ids[-1], asyncio.Event()).wait()
+        finally:
+            self.unanswered -= 1
         return Sent(judge(Answer(self.status), accepts), (*request.headers, ("Host", "hooks.example")), 20)
 
 
 class Bench:
-    """A deliverer with all that it needs, and the events that it said were finished."""
+    """A worker's parts on a real database and a fake endpoint; `await bench.register()` before use."""
 
     def __init__(
-        self, recorder: Recorder, lease_seconds: float = 45.0, places: int = 1_000, hand_on: Take | None = None
+        self,
+        recorder: Recorder,
+        *,
+        slots: int = 8,
+        max_concurrency: int = 50,
+        lease_seconds: float = builders.LEASE_SECONDS,
+        is_alone: bool = True,
+        can_pass_on: bool = True,
     ) -> None:
         self.endpoint = Endpoint()
-        self.lease_seconds = lease_seconds
-        self.finished: list[UUID] = []
+        self.recorder = recorder
+        self.in_flight = InFlight()
+        self.keeper = LeaseKeeper(recorder, self.in_flight, lease_seconds=lease_seconds, is_alone=is_alone)
         self.deliverer = Deliverer(
-            self.endpoint,
-            recorder,
-            builders.BOX,
-            InboxAddresses("http://127.0.0.1:8000"),
-            lease_seconds=lease_seconds,
-            finished=self.finished.append,
-            hand_on=hand_on,
-            places=places,
+            self.endpoint, recorder, self.in_flight, builders.BOX, InboxAddresses("http://127.0.0.1:8000")
         )
-        self._moments: list[dt.datetime] = []
-        reaches = self.deliverer._reaches
+        self.claimer = Claimer(
+            self.deliverer,
+            recorder,
+            self.in_flight,
+            self.keeper,
+            slots=slots,
+            max_concurrency=max_concurrency,
+            can_pass_on=can_pass_on,
+        )
+        #: How long the claimer wanted to sleep after each look, in seconds.
+        self.waits: list[float] = []
+        self._note_waits()
 
-        async def noting(moment: dt.datetime) -> bool:
-            self._moments.append(moment)
-            return await reaches(moment)
+    async def register(self) -> None:
+        """Insert the worker's row."""
+        await self.keeper.start()
 
-        self.deliverer._reaches = noting  # type: ignore[method-assign]  # to know what it waits for
+    async def start(self, *events: Event) -> None:
+        """Claim the events, whenever they are due, and start their attempts."""
+        await builders.claim(*events, lease=self.keeper.lease)
+        deliveries = [await _delivery(event) for event in events]
+        for delivery in deliveries:
+            self.in_flight.start(delivery.event)
+        await self.deliverer.start(self.keeper.lease, deliveries)
 
-    async def take(self, *events: Event) -> UUID:
-        """Claim the events as one batch and have it picked up; returns the lease."""
-        lease = await builders.claimed(*events, seconds=self.lease_seconds)
-        await self.deliverer.take(lease, [e.id for e in events])
-        return lease
+    @asynccontextmanager
+    async def claiming(self) -> AsyncIterator[None]:
+        """Run the claimer while the block runs, which starts after the claimer's first look."""
+        running = asyncio.create_task(self.claimer.run())
+        try:
+            await self.looked()
+            yield
+        finally:
+            self.claimer.stop()
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await running
 
-    async def waiting_for(self, event: Event) -> None:
-        """Wait until the deliverer has found that an event's moment is still to come."""
-        await eventually(lambda: event.next_attempt_at in self._moments)
+    @asynccontextmanager
+    async def keeping(self) -> AsyncIterator[None]:
+        """Keep the lease while the block runs."""
+        running = asyncio.create_task(self.keeper.run())
+        try:
+            yield
+        finally:
+            running.cancel()
+
+    async def looked(self, times: int = 1) -> None:
+        """Wait until the claimer has looked this many times more."""
+        before = len(self.waits)
+        await eventually(lambda: len(self.waits) >= before + times)
 
     async def idle(self) -> None:
-        """Wait until nothing is running."""
+        """Wait until no attempt is in flight and every result is recorded."""
+        await eventually(lambda: not len(self.in_flight))
         async with asyncio.timeout(PATIENCE_SECONDS):
-            await asyncio.gather(*self.deliverer._batches)
+            await self.recorder.drain()
 
     async def stop(self, *, hurry: bool = False, seconds: float = 10 * PATIENCE_SECONDS) -> None:
-        """Stop the deliverer; raise TimeoutError when it waits for all of those seconds."""
+        """Stop the deliverer; raises TimeoutError if it waits for all of these seconds."""
         hurried = asyncio.Event()
         if hurry:
             hurried.set()
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await self.deliverer.stop(hurried, seconds)
-        except TimeoutError:
-            self.endpoint.release()  # or the test's loop would wait for it for ever
-            await self.idle()
-            raise
+                await self.recorder.drain()
+        finally:
+            self.endpoint.release()
+
+    def _note_waits(self) -> None:
+        claim_once = self.claimer._claim_once
+
+        async def noting() -> float:
+            seconds = await claim_once()
+            self.waits.append(seconds)
+            return seconds
+
+        self.claimer._claim_once = noting  # type: ignore[method-assign]  # to see when it looks
 
 
 def public(event: Event) -> str:
     """Return an event's id as receivers see it."""
     return encode(Prefix.EVENT, event.id)
+
+
+async def _delivery(event: Event) -> Delivery:
+    change = await Change.get_or_none(id=event.change_id)
+    webhook = await Webhook.get(id=event.webhook_id)
+    claimed_change = None if change is None else ClaimedChange(change.item, change.changed_fields)
+    return Delivery(builders.as_claimed(event), claimed_change, webhook.updated_at)

@@ -103,8 +103,8 @@ def make_due(program: Program, event_ids: Sequence[str]) -> None:
     with database(program) as connection:
         for event_id in event_ids:
             changed = connection.execute(
-                "UPDATE ringback_event SET due_at = ?, next_attempt_at = ? WHERE id = ? AND status = 'RETRYING'",
-                [now, now, str(key(event_id))],
+                "UPDATE ringback_event SET next_attempt_at = ? WHERE id = ? AND status = 'RETRYING'",
+                [now, str(key(event_id))],
             )
             assert changed.rowcount == 1
 

@@ -54,7 +54,7 @@ async def fill() -> list[UUID]:
         event = Event(
             id=new_key_at(at), webhook_id=webhook.id, change_id=changes[0].id, model="rare" if rare else webhook.model,
             action="DELETED" if rare else "CREATED", object_id=str(number % 500), is_test=rare, status=status,
-            attempt_count=1, max_attempts=3, next_attempt_at=due, due_at=due, created_at=at,
+            attempt_count=1, max_attempts=3, next_attempt_at=due, created_at=at,
             finished_at=None if waits else at,
         )  # fmt: skip
         events.append(event)

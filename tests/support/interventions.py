@@ -44,5 +44,5 @@ async def refused(asked: Any) -> Problem:
 
 async def ended(webhook: Webhook, status: EventStatus = EventStatus.FAILED, **fields: Any) -> Event:
     """Make an event that ended after three attempts."""
-    given = {"attempt_count": 3, "next_attempt_at": None, "due_at": None, "finished_at": await clock.now(), **fields}
+    given = {"attempt_count": 3, "next_attempt_at": None, "finished_at": await clock.now(), **fields}
     return await builders.event(webhook, status=status, **given)

@@ -26,11 +26,12 @@ ADMIN_TOKEN = "rbk_test-token-of-the-operator"
 SUPERVISED = ("worker", "--supervised")
 #: How long a start takes at most on a machine with nothing else to do.
 IDLE_START_SECONDS = 2.0
-_RUNNING = "SELECT count(*) FROM ringback_event WHERE lease IS NOT NULL"
+_RUNNING = "SELECT count(*) FROM ringback_event WHERE worker_id IS NOT NULL"
 #: Tables that a new database has rows in.
 _FIRST_ROWS = {
     "ringback_api_token",
     "ringback_installation",
+    "ringback_worker",
     "site_settings",
     "sqlite_sequence",
     "tortoise_migrations",

@@ -4,8 +4,8 @@ import datetime as dt
 from typing import Any
 from uuid import UUID
 
-from ringback.models.beginning import Begun, Told
 from ringback.models.ids import new_key
+from ringback.models.queue.claims import ClaimedChange, ClaimedEvent
 from ringback.models.states import EventStatus
 from ringback.models.webhook import Action, Webhook
 
@@ -19,8 +19,8 @@ def webhook(**fields: Any) -> Webhook:
     return Webhook(created_at=AT, updated_at=AT, **given)
 
 
-def event(**fields: Any) -> Begun:
-    first = Begun(
+def event(**fields: Any) -> ClaimedEvent:
+    first = ClaimedEvent(
         id=KEY,
         webhook_id=new_key(),
         model="lead",
@@ -33,12 +33,11 @@ def event(**fields: Any) -> Begun:
         abandoned_in_a_row=0,
         max_attempts=3,
         next_attempt_at=AT,
-        due_at=AT,
         created_at=AT,
         finished_at=None,
     )
     return first._replace(**fields)
 
 
-def change(item: dict[str, Any] | None = None, changed_fields: list[str] | None = None) -> Told:
-    return Told(ITEM if item is None else item, changed_fields or [])
+def change(item: dict[str, Any] | None = None, changed_fields: list[str] | None = None) -> ClaimedChange:
+    return ClaimedChange(ITEM if item is None else item, changed_fields or [])

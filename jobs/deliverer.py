@@ -1,0 +1,245 @@
+"""Delivers claimed events: each is rendered, guarded, signed and sent in a task of its own; the recorder does the rest.
+
+An event is under way from its claim until its result is recorded, or until it is released because nothing was sent.
+"""
+
+import asyncio
+import datetime as dt
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple, Protocol
+from uuid import uuid4
+
+import structlog
+from tortoise.exceptions import BaseORMException
+
+from ringback.jobs.in_flight import InFlight
+from ringback.jobs.outcomes import Abandoned, Outcome, RenderFailed
+from ringback.jobs.recorder import Recorder
+from ringback.jobs.rendering import Rendered, Renderer, sign
+from ringback.jobs.requests import Headers, OutgoingRequest
+from ringback.jobs.result import Result
+from ringback.jobs.sender import SendWithheld, Sent
+from ringback.models import clock
+from ringback.models.current import CurrentWebhooks
+from ringback.models.errors import ConfigurationError, TemplateError
+from ringback.models.inboxes import InboxAddresses
+from ringback.models.queue import workers
+from ringback.models.queue.claims import ClaimedEvent, Delivery
+from ringback.models.queue.workers import WorkerLease
+from ringback.models.secrets import SecretBox
+from ringback.models.webhook import Webhook
+
+logger = structlog.get_logger("ringback.delivery")
+
+#: Seconds for which a database that fails is left alone before an event is released.
+PAUSE_SECONDS = 1.0
+#: Attempts started before the loop has its turn: answers are read meanwhile, and their connections become free.
+STARTED_AT_ONCE = 25
+
+
+class Sends(Protocol):
+    """Sends a request once and returns how that ended."""
+
+    async def send(
+        self,
+        request: OutgoingRequest,
+        *,
+        timeout_seconds: float,
+        accepts: Callable[[int], bool],
+        unguarded: bool,
+        may_send: Callable[[], bool],
+    ) -> Sent:
+        """Send it; raises SendWithheld if `may_send` returns False, and nothing that an endpoint can cause."""
+
+
+class _Prepared(NamedTuple):
+    """A request that can be signed and sent; `unguarded` if it goes to an inbox of our own."""
+
+    rendered: Rendered
+    secret: str
+    unguarded: bool
+
+
+class _Attempt:
+    """One attempt: what it delivers, and when the endpoint may first have learned of it."""
+
+    __slots__ = ("clock", "delivery", "event", "lease", "started_at", "webhook")
+
+    def __init__(self, lease: WorkerLease, running: clock.Clock, delivery: Delivery, webhook: Webhook) -> None:
+        self.lease = lease
+        self.clock = running
+        self.delivery = delivery
+        self.event = delivery.event
+        self.webhook = webhook
+        self.started_at: dt.datetime | None = None
+
+    def result(
+        self,
+        outcome: Outcome,
+        started_at: dt.datetime,
+        duration_ms: int | None,
+        request: OutgoingRequest | None = None,
+        headers_sent: Headers | None = None,
+    ) -> Result:
+        """Return the result of this attempt; it ended `duration_ms` after its start, or now.
+
+        That is not the clock's time: what was waited for after the answer is no part of the attempt that a retry
+        follows.
+        """
+        took = dt.timedelta(milliseconds=duration_ms or 0)
+        ended_at = self.clock.now() if duration_ms is None else started_at + took
+        return Result(
+            event_id=self.event.id,
+            worker_id=self.lease.worker_id,
+            attempt_count=self.event.attempt_count,
+            outcome=outcome,
+            started_at=started_at,
+            ended_at=ended_at,
+            duration_ms=duration_ms,
+            request=request,
+            headers_sent=headers_sent,
+            event=self.event,
+        )
+
+
+class Deliverer:
+    """Delivers on the loop that its sender and recorder belong to, and reports to `in_flight`."""
+
+    def __init__(
+        self, sender: Sends, recorder: Recorder, in_flight: InFlight, secrets: SecretBox, inboxes: InboxAddresses
+    ) -> None:
+        self._sender = sender
+        self._recorder = recorder
+        self._in_flight = in_flight
+        self._secrets = secrets
+        self._inboxes = inboxes
+        self._renderer = Renderer()
+        self._webhooks = CurrentWebhooks()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
+
+    async def start(self, lease: WorkerLease, deliveries: Sequence[Delivery]) -> None:
+        """Start the attempts of claimed events; if that fails, they are released."""
+        started = 0
+        try:
+            webhooks = await self._webhooks.of({d.event.webhook_id: d.webhook_updated_at for d in deliveries})
+            running = await clock.running()
+            for delivery in deliveries:
+                attempt = _Attempt(lease, running, delivery, webhooks[delivery.event.webhook_id])
+                task = asyncio.create_task(self._run(attempt))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+                started += 1
+                if started % STARTED_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+        finally:
+            await self._release(lease, [delivery.event for delivery in deliveries[started:]])
+
+    async def stop(self, hurry: asyncio.Event, seconds: float) -> None:
+        """Release what waits for its start, and let what is sent end, until `seconds` have passed or `hurry` is set.
+
+        What is then still under way is cancelled and recorded as ABANDONED.
+        """
+        self._stopping.set()
+        if self._tasks:
+            hurried = asyncio.create_task(hurry.wait())
+            ended = asyncio.create_task(asyncio.wait(set(self._tasks)))
+            await asyncio.wait([hurried, ended], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            for task in self._tasks:
+                task.cancel()
+            await ended
+            hurried.cancel()
+        self._renderer.close()
+
+    async def _run(self, attempt: _Attempt) -> None:
+        """Make one attempt and have its result recorded, or release its event; raises only its cancellation."""
+        result: Result | None = None
+        try:
+            if await self._reaches(attempt):
+                result = await self._deliver(attempt)
+        except asyncio.CancelledError:
+            if attempt.started_at is not None:
+                result = attempt.result(Abandoned(), attempt.started_at, None)
+            raise
+        except SendWithheld:
+            logger.warning("lease expired before sending", action="deliver", worker_id=str(attempt.lease.worker_id))
+        except Exception as error:
+            if attempt.started_at is None and isinstance(error, BaseORMException | OSError):
+                # Nothing was sent, and the database may come back: no attempt, and no step towards failing the event.
+                event_id = str(attempt.event.id)
+                logger.warning("cannot prepare; trying again", action="deliver", event_id=event_id, reason=str(error))
+                await asyncio.sleep(PAUSE_SECONDS)
+            else:
+                result = self._fail_within(attempt)
+        finally:
+            if result is None:
+                await self._release(attempt.lease, [attempt.event])
+            else:
+                self._in_flight.end(attempt.event)
+                self._recorder.put(result, partial(self._in_flight.record, attempt.event))
+
+    async def _reaches(self, attempt: _Attempt) -> bool:
+        """Wait for the start of an attempt, which was claimed a little ahead; returns False if the program stops."""
+        early = (attempt.event.next_attempt_at - attempt.clock.now()).total_seconds()
+        if early > 0:
+            try:
+                async with asyncio.timeout(early):
+                    await self._stopping.wait()
+            except TimeoutError:
+                return True
+        return not self._stopping.is_set()
+
+    async def _deliver(self, attempt: _Attempt) -> Result:
+        """Render, sign and send one request; raises SendWithheld if the lease has expired before it is sent."""
+        prepared = await self._prepare(attempt)
+        if attempt.lease.is_expired():
+            raise SendWithheld
+        started_at = attempt.started_at = attempt.clock.now()
+        if isinstance(prepared, RenderFailed):
+            return attempt.result(prepared, started_at, 0)
+        timestamp = int(started_at.timestamp())
+        request = sign(prepared.rendered, attempt.event, timestamp=timestamp, secrets=(prepared.secret,))
+        try:
+            sent = await self._sender.send(
+                request,
+                timeout_seconds=attempt.webhook.timeout_seconds,
+                accepts=attempt.webhook.success_policy.accepts,
+                unguarded=prepared.unguarded,
+                may_send=lambda: not attempt.lease.is_expired(),
+            )
+        except SendWithheld:
+            attempt.started_at = None
+            raise
+        return attempt.result(sent.outcome, started_at, sent.duration_ms, request, sent.headers)
+
+    async def _prepare(self, attempt: _Attempt) -> _Prepared | RenderFailed:
+        try:
+            rendered = await self._renderer.render(attempt.webhook, attempt.event, attempt.delivery.change)
+            secret = self._secrets.open(attempt.webhook.signing_secret)
+        except (TemplateError, ConfigurationError) as error:
+            return RenderFailed(str(error))
+        unguarded = self._inboxes.token(rendered.url) is not None and await self._inboxes.is_own(rendered.url)
+        return _Prepared(rendered, secret, unguarded)
+
+    def _fail_within(self, attempt: _Attempt) -> Result:
+        """Return the result of an attempt that a defect of ours ended; to be called where the error is handled."""
+        error_id = uuid4().hex[:12]
+        event_id = str(attempt.event.id)
+        logger.exception("an attempt failed within", action="deliver", event_id=event_id, error_id=error_id)
+        outcome = Abandoned(f"Internal error {error_id}; the endpoint may have received the request.")
+        return attempt.result(outcome, attempt.started_at or attempt.clock.now(), None)
+
+    async def _release(self, lease: WorkerLease, events: Sequence[ClaimedEvent]) -> None:
+        """Give up events for which nothing was sent; if that fails, the claimer finds them later."""
+        if not events:
+            return
+        try:
+            await workers.release(lease, [event.id for event in events])
+        except Exception:
+            logger.exception("cannot release events; trying again", action="release", events=len(events))
+            self._in_flight.may_have_strays = True
+        finally:
+            for event in events:
+                self._in_flight.end(event)
+                self._in_flight.record(event)

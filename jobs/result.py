@@ -1,0 +1,42 @@
+"""The result of one attempt, as the deliverer hands it to the recorder."""
+
+import datetime as dt
+from typing import NamedTuple
+from uuid import UUID
+
+from ringback.jobs.outcomes import Abandoned, Outcome
+from ringback.jobs.requests import Headers, OutgoingRequest
+from ringback.models.queue.claims import ClaimedEvent
+from ringback.models.queue.workers import Orphan
+
+
+class Result(NamedTuple):
+    """One attempt that ended; times are the database's. `request` is None if nothing was sent.
+
+    The worker and the number of earlier attempts say which claim it belongs to. `event` is the event as it was claimed,
+    where that is known: it saves reading it again.
+    """
+
+    event_id: UUID
+    worker_id: UUID
+    attempt_count: int
+    outcome: Outcome
+    started_at: dt.datetime
+    ended_at: dt.datetime
+    duration_ms: int | None
+    request: OutgoingRequest | None = None
+    headers_sent: Headers | None = None
+    event: ClaimedEvent | None = None
+
+
+def abandon(orphan: Orphan, now: dt.datetime) -> Result:
+    """Return the result of an attempt whose worker died, or was declared dead, before it recorded one."""
+    return Result(
+        event_id=orphan.event_id,
+        worker_id=orphan.worker_id,
+        attempt_count=orphan.attempt_count,
+        outcome=Abandoned(),
+        started_at=orphan.claimed_at,
+        ended_at=now,
+        duration_ms=None,
+    )

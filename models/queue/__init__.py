@@ -1,0 +1,1 @@
+"""Which worker delivers which event, and when: claims, worker leases, webhook limits."""

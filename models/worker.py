@@ -1,0 +1,19 @@
+"""The worker: one row per worker process, which the process renews while it lives."""
+
+from tortoise import fields
+from tortoise.models import Model
+
+
+class Worker(Model):
+    """A worker process and its lease. Events under way name the worker that claimed them."""
+
+    id = fields.UUIDField(primary_key=True)
+    host = fields.CharField(max_length=255)
+    pid = fields.IntField()
+    started_at = fields.DatetimeField()
+    #: End of the lease by the database's clock, null for the only worker of a SQLite file, whose lease has no end.
+    alive_until = fields.DatetimeField(null=True)
+
+    class Meta:
+        table = "ringback_worker"
+        app = "ringback"

@@ -1,0 +1,373 @@
+"""The claimer on a real database: what leads to the next claim, and what it survives."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from ringback.jobs import claimer as claiming
+from ringback.jobs import recorder as recording
+from ringback.models.event import Attempt, Event
+from ringback.models.queue.claims import ClaimedBatch, claim
+from ringback.models.queue.grants import AHEAD, ClaimRequest
+from ringback.models.settings import Settings
+from ringback.models.states import EventStatus
+from tests.support import builders
+from tests.support.deliverers import Bench
+from tests.support.patience import PATIENCE_SECONDS
+
+pytestmark = pytest.mark.every_database
+
+#: Ends the sessions of the test's database that are in a transaction.
+END_OPEN_TRANSACTIONS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
+"""
+
+MakeBench = Callable[..., Awaitable[Bench]]
+
+
+@pytest.fixture
+def _quick_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a failing database be tried again at once."""
+    monkeypatch.setattr(claiming, "PAUSE_SECONDS", 0.01)
+
+
+async def accept_message(bench: Bench) -> bool:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        return await bench.claimer.accept_message()
+
+
+@pytest.mark.usefixtures("_no_poll")
+async def test_a_message_leads_to_a_claim(bench: Bench) -> None:
+    async with bench.claiming():
+        event = await builders.event(await builders.webhook())
+        await asyncio.sleep(0.05)
+        assert bench.endpoint.requests == [], "nobody has told it"
+
+        assert await accept_message(bench)
+        await bench.endpoint.asked()
+        await bench.idle()
+
+    assert bench.endpoint.event_ids == [event.id]
+    assert [(a.number, a.outcome) for a in await builders.attempts(event)] == [(1, "DELIVERED")]
+    assert (await builders.stored(event)).status is EventStatus.SUCCEEDED
+
+
+async def test_without_a_message_a_poll_finds_the_event(bench: Bench) -> None:
+    async with bench.claiming():
+        event = await builders.event(await builders.webhook())
+        await bench.endpoint.asked()
+
+    assert bench.endpoint.event_ids == [event.id]
+    assert max(bench.waits) <= 1.0
+
+
+@pytest.mark.usefixtures("_no_poll")
+async def test_the_next_due_event_is_claimed_by_a_timer(bench: Bench) -> None:
+    soon = await builders.event(await builders.webhook(), due_in=0.4)
+    later = await builders.event(await builders.webhook(), due_in=300)
+
+    async with bench.claiming():
+        first_wait = bench.waits[0]
+        assert bench.endpoint.requests == []
+        await bench.endpoint.asked()
+        await bench.idle()
+
+    assert 0 < first_wait <= 0.4 - AHEAD.total_seconds() / 2
+    assert bench.endpoint.event_ids == [soon.id]
+    (attempt,) = await builders.attempts(soon)
+    assert soon.next_attempt_at is not None
+    assert (attempt.started_at - soon.next_attempt_at).total_seconds() > -0.006
+    assert (await builders.stored(later)).worker_id is None
+
+
+@pytest.mark.usefixtures("_no_poll")
+async def test_a_free_slot_leads_to_the_next_claim(make_bench: MakeBench) -> None:
+    bench = await make_bench(slots=2)
+    events = [await builders.event(await builders.webhook(), due_in=number - 10) for number in range(3)]
+    bench.endpoint.hold()
+
+    async with bench.claiming():
+        await bench.endpoint.asked(2)
+        await asyncio.sleep(0.05)
+        assert bench.endpoint.event_ids == [events[0].id, events[1].id]
+        assert (await builders.stored(events[2])).worker_id is None
+
+        bench.endpoint.release(events[0])
+        await bench.endpoint.asked(3)
+
+    assert bench.endpoint.event_ids == [event.id for event in events]
+
+
+@pytest.mark.usefixtures("_no_poll")
+async def test_one_message_is_enough_for_more_events_than_slots(make_bench: MakeBench) -> None:
+    bench = await make_bench(slots=2)
+    async with bench.claiming():
+        events = [await builders.event(await builders.webhook()) for _ in range(25)]
+
+        assert await accept_message(bench)
+        await bench.endpoint.asked(25)
+        await bench.idle()
+
+    assert sorted(bench.endpoint.event_ids) == sorted(event.id for event in events)
+    assert bench.endpoint.most_unanswered <= 2
+
+
+@pytest.mark.usefixtures("_no_poll")
+async def test_while_every_slot_is_taken_it_sleeps(make_bench: MakeBench) -> None:
+    bench = await make_bench(slots=2)
+    webhook = await builders.webhook()
+    for _ in range(20):
+        await builders.event(webhook, due_in=-10)
+    bench.endpoint.hold()
+
+    async with bench.claiming():
+        await bench.endpoint.asked()
+        await asyncio.sleep(0.05)
+        looks = len(bench.waits)
+        await asyncio.sleep(0.3)
+
+        assert len(bench.waits) - looks <= 1
+        assert len(bench.endpoint.requests) == 1, "a webhook alone gets half of the slots"
+
+
+@pytest.mark.usefixtures("_quick_pause")
+async def test_a_claim_whose_commit_was_not_answered_is_released_and_delivered_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claimed: list[UUID] = []
+
+    async def claim_without_answer(worker_id: UUID, request: ClaimRequest) -> ClaimedBatch:
+        batch = await claim(worker_id, request)
+        if batch.deliveries and not claimed:
+            claimed.extend(delivery.event.id for delivery in batch.deliveries)
+            raise ConnectionError("connection lost during COMMIT")
+        return batch
+
+    monkeypatch.setattr(claiming, "claim", claim_without_answer)
+    events = [await builders.event(await builders.webhook()) for _ in range(3)]
+
+    async with bench.claiming():
+        await bench.endpoint.asked(3)
+        await bench.idle()
+
+    assert sorted(claimed) == sorted(bench.endpoint.event_ids) == sorted(event.id for event in events)
+    for event in events:
+        assert [(a.number, a.outcome) for a in await builders.attempts(event)] == [(1, "DELIVERED")]
+
+
+@pytest.mark.usefixtures("_quick_pause")
+async def test_a_lost_claim_releases_nothing_that_is_being_sent(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = await builders.event(await builders.webhook(), due_in=-1)
+    bench.endpoint.hold()
+    async with bench.claiming():
+        await bench.endpoint.asked()
+        lost = False
+
+        async def claim_without_answer(worker_id: UUID, request: ClaimRequest) -> ClaimedBatch:
+            nonlocal lost
+            batch = await claim(worker_id, request)
+            if not lost:
+                lost = True
+                raise ConnectionError("connection lost during COMMIT")
+            return batch
+
+        monkeypatch.setattr(claiming, "claim", claim_without_answer)
+        other = await builders.event(await builders.webhook())
+        await accept_message(bench)
+        await bench.endpoint.asked(2)
+        assert (await builders.stored(sent)).worker_id == bench.keeper.lease.worker_id
+        bench.endpoint.release()
+        await bench.idle()
+
+    assert bench.endpoint.event_ids == [sent.id, other.id]
+    assert [a.outcome for a in await builders.attempts(sent)] == ["DELIVERED"]
+
+
+@pytest.mark.usefixtures("_quick_pause", "_no_poll")
+async def test_a_failing_database_is_tried_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    failures: list[Exception] = [OSError("disk"), KeyError("anything")]
+
+    async def failing(worker_id: UUID, request: ClaimRequest) -> ClaimedBatch:
+        if failures:
+            raise failures.pop()
+        return await claim(worker_id, request)
+
+    monkeypatch.setattr(claiming, "claim", failing)
+    event = await builders.event(await builders.webhook())
+
+    async with bench.claiming():
+        await bench.endpoint.asked()
+
+    assert failures == []
+    assert bench.endpoint.event_ids == [event.id]
+
+
+@pytest.mark.on_postgres
+@pytest.mark.usefixtures("_quick_pause")
+async def test_sessions_ended_by_the_server_cost_no_event_and_no_duplicate(
+    make_bench: MakeBench, database: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recording, "FIRST_PAUSE_SECONDS", 0.01)
+    bench = await make_bench(slots=20)
+    webhook = await builders.webhook()
+    events = [await builders.event(webhook) for _ in range(200)]
+    outside = await asyncpg.connect(database.database_url)
+    ended = 0
+
+    async with bench.claiming():
+        while ended < 10 and len(bench.endpoint.requests) < 200:
+            ended += len(await outside.fetch(END_OPEN_TRANSACTIONS))
+            await asyncio.sleep(0.002)
+        await bench.endpoint.asked(200)
+        await bench.idle()
+        await asyncio.sleep(0.1)
+
+    await outside.close()
+    assert ended > 0
+    assert sorted(bench.endpoint.event_ids) == sorted(event.id for event in events)
+    assert await Event.filter(status=EventStatus.SUCCEEDED).count() == 200
+    assert await Attempt.all().count() == 200
+
+
+@pytest.mark.usefixtures("_no_poll")
+async def test_messages_that_come_doubled_deliver_an_event_once(bench: Bench) -> None:
+    async with bench.claiming():
+        event = await builders.event(await builders.webhook())
+
+        await asyncio.gather(*(accept_message(bench) for _ in range(10)))
+        await bench.endpoint.asked()
+        await bench.idle()
+        await asyncio.sleep(0.05)
+
+    assert bench.endpoint.event_ids == [event.id]
+
+
+@pytest.mark.on_postgres
+async def test_an_expired_lease_claims_nothing_until_it_is_renewed(make_bench: MakeBench) -> None:
+    bench = await make_bench(is_alone=False)
+    bench.keeper.lease.ends_at = 0.0
+    event = await builders.event(await builders.webhook())
+
+    async with bench.claiming():
+        await accept_message(bench)
+        await bench.looked()
+        assert (await builders.stored(event)).worker_id is None
+        assert bench.endpoint.requests == []
+
+        async with bench.keeping():
+            await bench.endpoint.asked()
+
+    assert bench.endpoint.event_ids == [event.id]
+
+
+@pytest.mark.on_postgres
+async def test_a_worker_declared_dead_claims_under_a_new_id(make_bench: MakeBench) -> None:
+    bench = await make_bench(is_alone=False)
+    dead_id = bench.keeper.lease.worker_id
+    await builders.die(bench.keeper.lease)
+    bench.keeper.lease.ends_at = 0.0
+    bench.endpoint.hold()
+
+    async with bench.claiming(), bench.keeping():
+        event = await builders.event(await builders.webhook())
+        await bench.endpoint.asked()
+        stored = await builders.stored(event)
+        bench.endpoint.release()
+        await bench.idle()
+
+    assert stored.worker_id == bench.keeper.lease.worker_id != dead_id
+    assert [a.outcome for a in await builders.attempts(event)] == ["DELIVERED"]
+
+
+@pytest.mark.usefixtures("_no_poll")
+async def test_a_stop_claims_nothing_more(bench: Bench) -> None:
+    async with bench.claiming():
+        pass
+    event = await builders.event(await builders.webhook())
+
+    assert await accept_message(bench)
+    await asyncio.sleep(0.05)
+
+    assert (await builders.stored(event)).worker_id is None
+    assert bench.endpoint.requests == []
+
+
+@pytest.mark.usefixtures("_no_poll")
+async def test_a_full_worker_alone_keeps_the_message(make_bench: MakeBench) -> None:
+    bench = await make_bench(slots=1)
+    await builders.event(await builders.webhook())
+    bench.endpoint.hold()
+    async with bench.claiming():
+        await bench.endpoint.asked()
+
+        assert await accept_message(bench)
+
+
+@pytest.mark.usefixtures("_no_poll")
+async def test_a_full_worker_keeps_a_message_that_reaches_no_peer(make_bench: MakeBench) -> None:
+    bench = await make_bench(slots=1, can_pass_on=False)
+    bench.keeper.has_peers = True
+    await builders.event(await builders.webhook())
+    bench.endpoint.hold()
+    async with bench.claiming():
+        await bench.endpoint.asked()
+
+        assert await accept_message(bench)
+
+
+@pytest.mark.usefixtures("_no_poll")
+async def test_a_full_worker_with_peers_passes_the_message_on(make_bench: MakeBench) -> None:
+    bench = await make_bench(slots=1)
+    bench.keeper.has_peers = True
+    await builders.event(await builders.webhook())
+    bench.endpoint.hold()
+    async with bench.claiming():
+        await bench.endpoint.asked()
+
+        assert not await accept_message(bench)
+
+
+@pytest.mark.usefixtures("_no_poll")
+async def test_a_full_worker_with_peers_waits_for_a_slot(
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claiming, "KEEP_MESSAGE_SECONDS", PATIENCE_SECONDS)
+    bench = await make_bench(slots=2)
+    bench.keeper.has_peers = True
+    held = [await builders.event(await builders.webhook()) for _ in range(2)]
+    bench.endpoint.hold()
+    async with bench.claiming():
+        await bench.endpoint.asked(2)
+        accepting = asyncio.create_task(accept_message(bench))
+        await asyncio.sleep(0.05)
+        assert not accepting.done()
+
+        bench.endpoint.release(held[0])
+
+        assert await accepting
+
+
+@pytest.mark.usefixtures("_no_poll")
+async def test_a_worker_that_leaves_due_events_behind_passes_the_message_on(make_bench: MakeBench) -> None:
+    bench = await make_bench(slots=2)
+    bench.keeper.has_peers = True
+    bench.endpoint.hold()
+    async with bench.claiming():
+        webhook = await builders.webhook()
+        for _ in range(5):
+            await builders.event(webhook)
+
+        assert not await accept_message(bench)
+
+
+@pytest.mark.usefixtures("_no_poll")
+async def test_a_stopped_worker_with_peers_passes_the_message_on(bench: Bench) -> None:
+    bench.keeper.has_peers = True
+    async with bench.claiming():
+        pass
+
+    assert not await accept_message(bench)
