@@ -7,6 +7,7 @@ import strawberry
 from strawberry import ID
 
 from ringback.graphql_api.context import Info
+from ringback.graphql_api.core_schema import core_schema
 from ringback.graphql_api.descriptions import SUFFIX, described, like
 from ringback.graphql_api.enums import Role
 from ringback.graphql_api.errors import InputError, answered
@@ -51,7 +52,7 @@ class Viewer:
     @strawberry.field(description="The root fields that this token may use, by name.")
     def permissions(self, info: Info) -> list[str]:
         """An ADMIN may use all."""
-        schema = info.schema._schema
+        schema = core_schema(info.schema)
         roots = (schema.query_type, schema.mutation_type, schema.subscription_type)
         return sorted(name for root in roots if root for name in root.fields)
 

@@ -22,13 +22,15 @@ from strawberry.types.base import (
 )
 from strawberry.types.enum import StrawberryEnumDefinition
 
+from ringback.graphql_api.core_schema import core_schema
+
 #: The value of a field as its class takes it, from the coerced one; None where they are the same.
 Convert: TypeAlias = Callable[[Any, InputContext], Any] | None
 
 
 def quicken(schema: strawberry.Schema) -> None:
     """Have the schema's input objects made this way."""
-    for kind in schema._schema.type_map.values():
+    for kind in core_schema(schema).type_map.values():
         definition = kind.extensions.get("strawberry-definition")
         if is_input_object_type(kind) and isinstance(definition, StrawberryObjectDefinition):
             definition.from_input = _maker(schema, definition)

@@ -25,6 +25,7 @@ from graphql.execution import (
 from strawberry.execution import optimized_is_awaitable
 
 from ringback.graphql_api.context import Context
+from ringback.graphql_api.core_schema import core_schema
 from ringback.graphql_api.documents import Documents, Operation, Refused
 from ringback.graphql_api.errors import ApiError, masked, presentable
 from ringback.graphql_api.executor import QuickExecutor
@@ -89,7 +90,7 @@ class Engine:
 
     def __init__(self, schema: strawberry.Schema, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
-        self._schema: GraphQLSchema = schema._schema
+        self._schema: GraphQLSchema = core_schema(schema)
         self._documents = Documents(self._schema, self.limits)
         self.quota = Quota(self.limits.subscriptions_per_token)
         self._answers: Shared[Hashable, Answer] = Shared(

@@ -9,6 +9,7 @@ from strawberry.schema.config import StrawberryConfig
 from ringback.graphql_api.access import AccessMutation, AccessQuery
 from ringback.graphql_api.catalog import CatalogMutation, CatalogQuery
 from ringback.graphql_api.conversions import quicken
+from ringback.graphql_api.core_schema import core_schema
 from ringback.graphql_api.events import EventMutation, EventQuery
 from ringback.graphql_api.inbox import InboxMutation, InboxQuery, InboxSubscription
 from ringback.graphql_api.leads import LeadMutation, LeadQuery
@@ -42,7 +43,7 @@ quicken(schema)
 
 def _answer_is_one_of_for_all_types() -> None:
     """Return null for lists and non-null types, on which Strawberry's resolver fails with an internal error."""
-    field = schema._schema.type_map["__Type"].fields["isOneOf"]  # type: ignore[attr-defined]
+    field = core_schema(schema).type_map["__Type"].fields["isOneOf"]  # type: ignore[attr-defined]
     of_named_type = field.resolve
     field.resolve = lambda kind, info: of_named_type(kind, info) if is_named_type(kind) else None
 

@@ -8,15 +8,15 @@ such changes at their next poll, within a second.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 
 import dramatiq
 import structlog
-from dramatiq.brokers.stub import StubBroker
 
 from ringback.jobs.actors import QUEUE, due_message
-from ringback.jobs.broker import count_messages, is_remote, open_broker
-from ringback.models.wakeups import Topic, wakeups
+from ringback.jobs.broker import is_remote, open_broker
+from ringback.jobs.message_senders import MessageSender, open_sender
+from ringback.models.tasks import end_tasks
+from ringback.models.wakeups import Listener, Topic, wakeups
 
 logger = structlog.get_logger("ringback.broker")
 
@@ -43,63 +43,39 @@ async def announce_due_events(broker_url: str) -> AsyncIterator[None]:
         return
     broker = open_broker(broker_url)
     try:
-        async with announcing(broker):
+        async with announcing(broker, broker_url):
             yield
     finally:
         broker.close()
 
 
 @contextlib.asynccontextmanager
-async def announcing(broker: dramatiq.Broker) -> AsyncIterator[None]:
+async def announcing(broker: dramatiq.Broker, broker_url: str) -> AsyncIterator[None]:
     """Send the message that events are due, while the block runs, after each commit that calls for it."""
-    announcer = _Announcer(broker)
-    running = asyncio.create_task(announcer.run())
+    sender = open_sender(broker, broker_url)
+    listener = wakeups.listen(Topic.DUE)
+    running = asyncio.create_task(_announce(sender, listener))
     try:
         yield
     finally:
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
-        announcer.close()
+        await end_tasks(running)
+        await sender.close()
 
 
-class _Announcer:
-    """Waits for wake-ups of this process, and sends one message for all that came together."""
-
-    def __init__(self, broker: dramatiq.Broker) -> None:
-        self._broker = broker
-        self._listener = wakeups.listen(Topic.DUE)
-        self._uncounted = COUNT_EVERY
-        # A server is talked to in a thread, always the same one: pika's connections belong to theirs.
-        self._thread = None if isinstance(broker, StubBroker) else ThreadPoolExecutor(1, "ringback-announce")
-        broker.declare_queue(QUEUE)
-
-    async def run(self) -> None:
-        """Send until cancelled; while the broker is away, messages are dropped."""
-        while True:
-            await self._listener.wait()
-            try:
-                await self._send()
-            except Exception as error:
-                logger.warning("the broker is away; polls find what is due", action="announce", reason=str(error))
-                await asyncio.sleep(PAUSE_SECONDS)
-            await asyncio.sleep(TOGETHER_SECONDS)
-
-    def close(self) -> None:
-        """Let the thread end."""
-        if self._thread is not None:
-            self._thread.shutdown(wait=False, cancel_futures=True)
-
-    async def _send(self) -> None:
-        if self._thread is None:
-            self._broker.enqueue(due_message())
-            return
-        loop = asyncio.get_running_loop()
-        if self._uncounted >= COUNT_EVERY:
-            waiting = await loop.run_in_executor(self._thread, count_messages, self._broker, QUEUE)
-            if waiting >= MAX_WAITING:
-                await asyncio.sleep(FULL_SECONDS)
-                return
-            self._uncounted = 0
-        await loop.run_in_executor(self._thread, self._broker.enqueue, due_message())
-        self._uncounted += 1
+async def _announce(sender: MessageSender, listener: Listener) -> None:
+    """Send one message for all wake-ups that came together; while the broker is away, they are dropped."""
+    uncounted = COUNT_EVERY
+    while True:
+        await listener.wait()
+        try:
+            if uncounted >= COUNT_EVERY:
+                if await sender.count(QUEUE) >= MAX_WAITING:
+                    await asyncio.sleep(FULL_SECONDS)
+                    continue
+                uncounted = 0
+            await sender.send(due_message())
+            uncounted += 1
+        except Exception as error:
+            logger.warning("the broker is away; polls find what is due", action="announce", reason=str(error))
+            await asyncio.sleep(PAUSE_SECONDS)
+        await asyncio.sleep(TOGETHER_SECONDS)

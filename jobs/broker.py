@@ -33,17 +33,19 @@ def is_remote(url: str) -> bool:
     return url != ""
 
 
+def is_redis(url: str) -> bool:
+    """Whether the broker of this address is Redis."""
+    return url.partition(":")[0] in ("redis", "rediss")
+
+
 def open_broker(url: str) -> dramatiq.Broker:
     """The broker of an address: `redis(s)://…`, `amqp(s)://…`, or the one within this process for an empty one.
 
     It connects when it is first used. Raises ConfigurationError when its driver is not installed.
     """
-    scheme = url.partition(":")[0].removesuffix("s")
-    if scheme == "redi":
+    if is_redis(url):
         return _redis_broker(url)
-    if scheme == "amqp":
-        return _rabbitmq_broker(url)
-    return in_process_broker()
+    return _rabbitmq_broker(url) if is_remote(url) else in_process_broker()
 
 
 def in_process_broker() -> StubBroker:
@@ -71,9 +73,9 @@ def _redis_broker(url: str) -> dramatiq.Broker:
         tells = True
 
         def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> dramatiq.Consumer:
-            """Whoever asks for the messages of a queue."""
+            """Return what fetches the messages of a queue, one at a time: while one is handled, its thread sleeps."""
             delayed = queue_name == dramatiq.common.dq_name(queue_name)
-            return super().consume(queue_name, prefetch, WORKER_TIMEOUT_MS if delayed else IDLE_MS)
+            return super().consume(queue_name, 1, WORKER_TIMEOUT_MS if delayed else IDLE_MS)
 
         def do_fetch(self, queue_name: str, prefetch: int) -> list[bytes]:
             """A message; when there is none, a new one is waited for."""
@@ -133,12 +135,3 @@ def _rabbitmq_broker(url: str) -> dramatiq.Broker:
     broker = Broker(middleware=[])
     broker.parameters = parameters
     return broker
-
-
-def count_messages(broker: dramatiq.Broker, queue_name: str) -> int:
-    """Return how many messages wait in a queue on a server; raises what the broker's driver raises."""
-    if hasattr(broker, "get_queue_message_counts"):  # RabbitMQ's
-        ready, _, _ = broker.get_queue_message_counts(queue_name)
-        return int(ready)
-    assert hasattr(broker, "do_qsize"), "Redis's"
-    return int(broker.do_qsize(queue_name))

@@ -20,7 +20,7 @@ from ringback.jobs.lease_keeper import LeaseKeeper
 from ringback.jobs.recorder import Recorder
 from ringback.models import clock
 from ringback.models.queue import workers
-from ringback.models.queue.claims import ClaimedBatch, claim
+from ringback.models.queue.claims import ClaimedBatch, claim, next_due
 from ringback.models.queue.grants import AHEAD, FIRST_WEBHOOK, ClaimRequest
 from ringback.models.queue.workers import WorkerLease
 
@@ -29,7 +29,7 @@ logger = structlog.get_logger("ringback.claimer")
 #: Seconds between two looks at the most: what a lost message costs.
 POLL_SECONDS = 1.0
 #: Seconds between two claims at the least while attempts are under way: a few events make a poor batch.
-GATHER_SECONDS = 0.01
+GATHER_SECONDS = 0.02
 #: The part of the slots that retries may take all together.
 RETRIES_SHARE = 0.75
 #: Seconds after which a full webhook is looked at again: its attempts may end in other workers.
@@ -109,19 +109,18 @@ class Claimer:
     async def accept_message(self) -> bool:
         """Take the message that events are due; returns False if it should go on to another worker.
 
-        A worker without a free slot waits a moment for one.
+        A worker without a free slot waits a moment for one. The message is kept until the claim has ended: Dramatiq's
+        thread, which has it acknowledged then, would take the claim's time.
         """
-        if not self._can_pass_on or not self._keeper.has_peers:
-            self._in_flight.wake.set()
-            return True
-        if self._free_slots() <= 0:
+        has_peers = self._can_pass_on and self._keeper.has_peers
+        if has_peers and self._free_slots() <= 0:
             self._in_flight.slot_freed.clear()
             if not await _wait(self._in_flight.slot_freed, KEEP_MESSAGE_SECONDS):
                 return False
         self._claimed.clear()
         self._in_flight.wake.set()
         await _wait(self._claimed, KEEP_MESSAGE_SECONDS)
-        if not self._left_behind and not self._is_stopping:
+        if not has_peers or not (self._left_behind or self._is_stopping):
             return True
         await asyncio.sleep(PASS_ON_SECONDS)
         return False
@@ -147,6 +146,7 @@ class Claimer:
         for delivery in batch.deliveries:
             self._in_flight.start(delivery.event)
         await self._deliverer.start(lease, batch.deliveries)
+        await asyncio.sleep(0)  # the attempts first
         return await self._seconds_until_next(request, batch)
 
     def _request(self, free_slots: int) -> ClaimRequest:
@@ -193,9 +193,10 @@ class Claimer:
         waits = [until - present for until in (*self._in_flight.full_until.values(), *self._paced_until.values())]
         if batch.contended:
             waits.append(CONTENDED_SECONDS)
-        if batch.next_due_at is not None:
+        next_due_at = await next_due(request.on_hold, batch.looked_until)
+        if next_due_at is not None:
             spread = random.uniform(0, SPREAD_SECONDS) if self._keeper.has_peers else 0.0  # noqa: S311 - no secret
-            waits.append((batch.next_due_at - await clock.now()).total_seconds() - EARLY_SECONDS + spread)
+            waits.append((next_due_at - await clock.now()).total_seconds() - EARLY_SECONDS + spread)
         return max(min([*waits, POLL_SECONDS]), 0.001)
 
     async def _release_strays(self, lease: WorkerLease) -> None:

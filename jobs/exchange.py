@@ -111,6 +111,11 @@ class Exchange(ResponseHandler):
         # An endpoint that went away says so to whoever waits for its answer.
         with contextlib.suppress(ConnectionError, aiohttp.ClientConnectionError):
             for start in range(0, len(body), LONG_BODY_BYTES):
+                # An endpoint that answers early may have closed: another write would end the connection, answer unread.
+                await asyncio.sleep(0)
+                if self._answer is None:
+                    self._state = State.FINAL
+                    return
                 await writer.write(body[start : start + LONG_BODY_BYTES])
                 await writer.drain()
 

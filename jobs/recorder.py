@@ -27,8 +27,8 @@ logger = structlog.get_logger("ringback.delivery")
 
 #: Seconds that the first of several results waits for others to be written with it.
 GATHER_SECONDS = 0.01
-#: Results per transaction, and transactions at a time.
-MAX_RESULTS, WRITERS = 500, 2
+#: Results per transaction.
+MAX_RESULTS = 500
 #: Seconds before a failed write is tried again: the first time, and at most.
 FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 0.1, 2.0
 #: Writes that may fail for an unknown reason while the database answers before the results are taken to be at fault.
@@ -72,21 +72,14 @@ class Recorder:
         return len(self._unrecorded)
 
     async def run(self) -> None:
-        """Write what comes in until cancelled.
-
-        Two transactions overlap, so that neither the database nor this process waits for the other. A result that
-        cannot be stored holds up no other one.
-        """
-        writers = asyncio.Semaphore(WRITERS)
-        async with asyncio.TaskGroup() as writing:
-            while True:
-                await self._came.wait()
-                await asyncio.sleep(GATHER_SECONDS)
-                await writers.acquire()
-                batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_RESULTS))]
-                if not self._queue:
-                    self._came.clear()
-                writing.create_task(self._write_batch(batch)).add_done_callback(lambda _: writers.release())
+        """Write what comes in until cancelled, one transaction after the other: the next results gather meanwhile."""
+        while True:
+            await self._came.wait()
+            await asyncio.sleep(GATHER_SECONDS)
+            batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_RESULTS))]
+            if not self._queue:
+                self._came.clear()
+            await self._write_batch(batch)
 
     async def drain(self) -> None:
         """Wait until everything that came in is written."""

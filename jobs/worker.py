@@ -23,6 +23,7 @@ from ringback.models.errors import ConfigurationError
 from ringback.models.inboxes import InboxAddresses
 from ringback.models.secrets import SecretBox
 from ringback.models.settings import Settings
+from ringback.models.tasks import end_tasks
 
 logger = structlog.get_logger("ringback.worker")
 
@@ -84,7 +85,7 @@ async def _recording() -> AsyncIterator[Recorder]:
     try:
         yield recorder
     finally:
-        await _stopped(running)
+        await end_tasks(running)
 
 
 async def _drained(recorder: Recorder) -> None:
@@ -101,7 +102,7 @@ async def _leased(keeper: LeaseKeeper) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await _stopped(running)
+        await end_tasks(running)
         try:
             await asyncio.wait_for(keeper.leave(), LEAVE_SECONDS)
         except (BaseORMException, OSError) as error:
@@ -117,7 +118,7 @@ async def _claiming(claimer: Claimer) -> AsyncIterator[None]:
     finally:
         claimer.stop()
         await asyncio.wait([running], timeout=CLAIM_SECONDS)
-        await _stopped(running)
+        await end_tasks(running)
 
 
 @contextlib.asynccontextmanager
@@ -127,7 +128,7 @@ async def _listening(broker_url: str, claimer: Claimer) -> AsyncIterator[None]:
     declare_actors(broker, claimer)
     worker = dramatiq.Worker(broker, worker_threads=1, worker_timeout=WORKER_TIMEOUT_MS)
     try:
-        async with announcing(broker):
+        async with announcing(broker, broker_url):
             worker.start()
             try:
                 yield
@@ -135,12 +136,6 @@ async def _listening(broker_url: str, claimer: Claimer) -> AsyncIterator[None]:
                 await asyncio.to_thread(worker.stop, THREADS_STOP_MS)
     finally:
         broker.close()
-
-
-async def _stopped(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
 
 
 @contextlib.contextmanager

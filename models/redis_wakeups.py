@@ -13,6 +13,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from ringback.models.tasks import end_tasks
 from ringback.models.wakeups import Topic, WakeUps
 
 logger = structlog.get_logger("ringback.wakeups")
@@ -26,9 +27,6 @@ PROBE_SECONDS = 10.0
 
 #: What this carries: that events are due is a message of Dramatiq's.
 _TOPICS = frozenset({Topic.LOGGED, Topic.RECEIVED})
-#: When a task that goes on is cancelled again, in seconds: redis-py's `asyncio.wait_for` swallows a cancellation that
-#: comes together with what it waits for, before Python 3.12 (python/cpython#86296).
-CANCEL_SECONDS = 0.1
 #: What is handed over so soon after a message goes together in the next one, in seconds: a process that commits
 #: hundreds of times a second would be busy with telling of it.
 TOGETHER_SECONDS = 0.01
@@ -43,11 +41,7 @@ async def relayed(wakeups: WakeUps, url: str, channel: str) -> AsyncIterator[Non
         with wakeups.relayed(relay.hand_over):
             yield
     finally:
-        pending = set(tasks)
-        while pending:
-            for task in pending:
-                task.cancel()
-            _, pending = await asyncio.wait(pending, timeout=CANCEL_SECONDS)
+        await end_tasks(*tasks)
 
 
 class _Relay:

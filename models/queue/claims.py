@@ -1,6 +1,6 @@
 """Claims: a worker takes due events, starts their attempts, and gets what it needs to deliver them.
 
-A claim is a look at what is due and, if anything is, one transaction: lock the webhooks, read their limits, grant what
+A claim is one transaction: look for due events and lock their webhooks, count what is under way of those, grant what
 slots, shares and limits allow (`grants`), and write the worker's id into the events. Postgres's locks skip what another
 transaction holds, so a claim waits for no other worker. What is claimed is under way from then on: if the worker dies
 now, the attempt is recorded as ABANDONED.
@@ -9,7 +9,7 @@ An event's row is written twice for each attempt: when it is claimed, and when i
 """
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
@@ -29,7 +29,7 @@ from ringback.models.queue.grants import (
     grant,
     take_turns,
 )
-from ringback.models.queue.webhook_limits import lock_limits, save_slots
+from ringback.models.queue.webhook_limits import LockedWebhook, read_limits, save_slots
 from ringback.models.reading import row_maker
 from ringback.models.statements import among, fetch_rows, key_of, key_text, many, moment_of, moment_text, on_postgres
 from ringback.models.states import EventStatus
@@ -41,6 +41,7 @@ MAX_CLAIM = 500
 MAX_EACH = 50
 #: An event is a suspect after so many abandoned attempts in a row: it may be what kills the workers.
 SUSPECT_AFTER = 2
+_LONG_AGO = dt.datetime.min.replace(tzinfo=dt.UTC)
 #: The states of events that an attempt may follow.
 WAITING = (EventStatus.PENDING, EventStatus.RETRYING)
 
@@ -96,8 +97,6 @@ class ClaimedBatch:
     at_limit: Mapping[UUID, dt.datetime | None] = field(default_factory=dict)
     #: How many due events the look found.
     seen: int = 0
-    #: When the next event is due that the look did not find, or None.
-    next_due_at: dt.datetime | None = None
     #: Whether the look was full, so that more may be due.
     more_due: bool = False
     #: Whether the worker's own slots and shares were too few for what is due.
@@ -106,29 +105,28 @@ class ClaimedBatch:
     contended: bool = False
     #: Where a look at each webhook in turn goes on.
     after_webhook: UUID = FIRST_WEBHOOK
+    #: The time up to which the look found what is due.
+    looked_until: dt.datetime = field(default=_LONG_AGO, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What is due: first attempts and retries, the earliest first."""
+    """Due events, first attempts and retries, the earliest first; and their webhooks as far as they could be locked."""
 
     firsts: list[Candidate]
     retries: list[Candidate]
-    next_due_at: dt.datetime | None
+    webhooks: dict[UUID, LockedWebhook]
     more_due: bool
-    after_webhook: UUID = FIRST_WEBHOOK
+    after_webhook: UUID
 
 
 async def claim(worker_id: UUID, request: ClaimRequest) -> ClaimedBatch:
     """Claim due events for a worker and start their attempts."""
-    now = await clock.now()
-    look = await _find_due(Event._meta.db, request, now + AHEAD)
-    candidates = take_turns(look.firsts, look.retries, retries_first=request.retries_first)
-    if not candidates:
-        return ClaimedBatch(next_due_at=look.next_due_at, after_webhook=look.after_webhook)
-    webhook_ids = {candidate.webhook_id for candidate in candidates}
     async with in_transaction() as tx:
-        limits = await lock_limits(tx, webhook_ids, request.max_concurrency)
+        now = await clock.now(tx)
+        look = await _look(tx, request, now + AHEAD)
+        candidates = take_turns(look.firsts, look.retries, retries_first=request.retries_first)
+        limits = await read_limits(tx, look.webhooks, request.max_concurrency)
         grants = grant(candidates, limits, request, now)
         deliveries = await _start_attempts(tx, worker_id, grants.starts, now)
         await save_slots(tx, grants.slots)
@@ -136,44 +134,49 @@ async def claim(worker_id: UUID, request: ClaimRequest) -> ClaimedBatch:
         deliveries=deliveries,
         seen=len(candidates),
         at_limit=grants.at_limit,
-        next_due_at=look.next_due_at,
         more_due=look.more_due,
         left_behind=grants.left_behind,
-        contended=len(limits) < len(webhook_ids),
+        contended=any(candidate.webhook_id not in limits for candidate in candidates),
         after_webhook=look.after_webhook,
+        looked_until=now + AHEAD,
     )
 
 
-async def _find_due(db: BaseDBAsyncClient, request: ClaimRequest, until: dt.datetime) -> _Look:
-    """Find what is due by `until`: at most as many events of each kind as the worker has slots, the earliest first."""
+async def next_due(on_hold: Collection[UUID], after: dt.datetime) -> dt.datetime | None:
+    """Return when the first event after `after` is due, or None. Webhooks on hold are ignored."""
+    db = Event._meta.db
+    statement = _NEXT_DUE.format(on_hold=among(db, "webhook_id", 2))
+    rows = await fetch_rows(db, statement, after, many(db, on_hold))
+    moments = [moment for (value,) in rows if (moment := moment_of(value)) is not None]
+    return min(moments, default=None)
+
+
+async def _look(db: BaseDBAsyncClient, request: ClaimRequest, until: dt.datetime) -> _Look:
+    """Find what is due by `until`, at most as many events of each kind as the worker has slots, and lock webhooks."""
     most = min(request.free_slots, MAX_CLAIM)
     most_retries = min(most, max(request.retry_slots, 0))
     values: list[Any] = [until, most, most_retries, many(db, request.on_hold), request.may_take_suspect]
-    statement = _DUE
     by_webhook = request.after_webhook is not None
     if by_webhook:
-        statement = _DUE_BY_WEBHOOK if on_postgres(db) else _DUE_BY_WEBHOOK_ON_SQLITE
         webhooks_at_limit = len(request.on_hold) + 1
         each = max(min(most // webhooks_at_limit, MAX_EACH), 1)
         values += [each, request.after_webhook]
-    on_hold, walk_on_hold = among(db, "webhook_id", 4), among(db, "walk.webhook_id", 4)
-    rows = await fetch_rows(db, statement.format(on_hold=on_hold, walk_on_hold=walk_on_hold), *values)
-    found = [_candidate(row) for row in rows]
-    due = sorted((one for one in found if one.due_at <= until), key=lambda one: one.due_at)
-    firsts = [one for one in due if not one.is_retry]
-    retries = [one for one in due if one.is_retry]
+    rows = await fetch_rows(db, _due_statement(on_postgres(db), by_webhook), *values)
+    due = sorted(map(_candidate, rows), key=lambda candidate: candidate.due_at)
+    firsts = [candidate for candidate in due if not candidate.is_retry]
+    retries = [candidate for candidate in due if candidate.is_retry]
     more_due = len(firsts) == most or len(retries) == most_retries > 0 or (by_webhook and len(due) == most)
     return _Look(
         firsts=firsts,
         retries=retries,
-        next_due_at=min((one.due_at for one in found if one.due_at > until), default=None),
+        webhooks={key_of(row[1]): LockedWebhook(*row[6:]) for row in rows if row[5]},
         more_due=more_due,
-        after_webhook=max(one.webhook_id for one in due) if more_due else FIRST_WEBHOOK,
+        after_webhook=max(candidate.webhook_id for candidate in due) if more_due else FIRST_WEBHOOK,
     )
 
 
 def _candidate(row: Sequence[Any]) -> Candidate:
-    event_id, webhook_id, due_at, abandoned_in_a_row, status = row
+    event_id, webhook_id, due_at, abandoned_in_a_row, status, *_ = row
     moment = moment_of(due_at)
     assert moment is not None, "the statement asks for events that have one"
     return Candidate(
@@ -209,7 +212,24 @@ async def _start_attempts(
     return deliveries
 
 
-#: Due events of each kind, and the next one of each that is due later. By the index ringback_event_waiting.
+#: Due events and what limits their webhooks, which are locked. LATERAL looks webhooks up by their keys.
+_LOCK_DUE = """
+WITH due AS MATERIALIZED ({due}), locked AS (
+    SELECT found.* FROM (SELECT DISTINCT webhook_id FROM due) one, LATERAL (
+        SELECT id, max_concurrency, rate_limit_per_second, last_slot_at FROM ringback_webhook
+        WHERE id = one.webhook_id FOR NO KEY UPDATE SKIP LOCKED
+    ) found
+)
+SELECT due.*, locked.id IS NOT NULL, max_concurrency, rate_limit_per_second, last_slot_at
+FROM due LEFT JOIN locked ON locked.id = due.webhook_id
+"""
+#: On SQLite, whose transactions are alone anyway.
+_LOCK_DUE_ON_SQLITE = """
+WITH due AS MATERIALIZED ({due})
+SELECT due.*, 1, max_concurrency, rate_limit_per_second, last_slot_at
+FROM due JOIN ringback_webhook ON ringback_webhook.id = due.webhook_id
+"""
+#: Due events of each kind, the earliest first. By the index ringback_event_waiting.
 _DUE = """
 SELECT * FROM (
     SELECT id, webhook_id, next_attempt_at, abandoned_in_a_row, status FROM ringback_event
@@ -221,16 +241,19 @@ UNION ALL SELECT * FROM (
     WHERE status = 'RETRYING' AND worker_id IS NULL AND next_attempt_at <= $1
     AND NOT {on_hold} AND ($5 OR abandoned_in_a_row < 2) ORDER BY next_attempt_at LIMIT $3
 ) retry
-UNION ALL SELECT * FROM (
-    SELECT id, webhook_id, next_attempt_at, abandoned_in_a_row, status FROM ringback_event
+"""
+#: The next event of each kind. By the same index.
+_NEXT_DUE = """
+SELECT * FROM (
+    SELECT next_attempt_at FROM ringback_event
     WHERE status = 'PENDING' AND worker_id IS NULL AND next_attempt_at > $1
     AND NOT {on_hold} ORDER BY next_attempt_at LIMIT 1
-) next_first
+) first
 UNION ALL SELECT * FROM (
-    SELECT id, webhook_id, next_attempt_at, abandoned_in_a_row, status FROM ringback_event
+    SELECT next_attempt_at FROM ringback_event
     WHERE status = 'RETRYING' AND worker_id IS NULL AND next_attempt_at > $1
     AND NOT {on_hold} ORDER BY next_attempt_at LIMIT 1
-) next_retry
+) retry
 """
 #: The same webhook by webhook, so that no backlog hides another webhook: from the first event of one to the first of
 #: the next by the index ringback_event_waiting_by_webhook, a step each. `= ANY(ARRAY[…])` with ORDER BY webhook_id is
@@ -258,7 +281,7 @@ SELECT event.* FROM walk, LATERAL (
             ORDER BY event.webhook_id, next_attempt_at LIMIT 50
         ) fifty LIMIT $6
     ) earliest WHERE $3 > 0 OR kind = 'PENDING' OFFSET 0
-) event WHERE walk.webhook_id IS NOT NULL AND NOT {walk_on_hold} LIMIT $2
+) event WHERE walk.webhook_id IS NOT NULL AND NOT {on_hold} LIMIT $2
 """
 _DUE_BY_WEBHOOK_ON_SQLITE = """
 WITH RECURSIVE walk(webhook_id) AS (
@@ -278,7 +301,7 @@ FROM walk CROSS JOIN json_each('["PENDING", "RETRYING"]') kind CROSS JOIN ringba
     WHERE event.webhook_id = walk.webhook_id AND status = kind.value AND worker_id IS NULL
     AND next_attempt_at <= $1 AND ($5 OR abandoned_in_a_row < 2) ORDER BY next_attempt_at LIMIT $6
 )
-WHERE walk.webhook_id IS NOT NULL AND NOT {walk_on_hold} AND ($3 > 0 OR kind.value = 'PENDING') LIMIT $2
+WHERE walk.webhook_id IS NOT NULL AND NOT {on_hold} AND ($3 > 0 OR kind.value = 'PENDING') LIMIT $2
 """
 #: LATERAL looks events up by their keys, and they are written where they were found, at their ctid: right after a burst
 #: Postgres believes that few events wait, and would rather read all of them. Events that another transaction changes at
@@ -308,6 +331,16 @@ RETURNING {columns},
 (SELECT changed_fields FROM ringback_change WHERE id = change_id),
 (SELECT updated_at FROM ringback_webhook WHERE id = webhook_id)
 """
+
+
+@cache
+def _due_statement(postgres: bool, by_webhook: bool) -> str:
+    on_hold = "walk.webhook_id" if by_webhook else "webhook_id"
+    if postgres:
+        due = _DUE_BY_WEBHOOK if by_webhook else _DUE
+        return _LOCK_DUE.format(due=due.format(on_hold=f"{on_hold} = ANY($4::uuid[])"))
+    due = _DUE_BY_WEBHOOK_ON_SQLITE if by_webhook else _DUE
+    return _LOCK_DUE_ON_SQLITE.format(due=due.format(on_hold=f"{on_hold} IN (SELECT value FROM json_each($4))"))
 
 
 @cache

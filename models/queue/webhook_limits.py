@@ -5,7 +5,8 @@ room. The count is a statement of its own, so that it sees what the worker that 
 """
 
 import datetime as dt
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from tortoise.backends.base.client import BaseDBAsyncClient
@@ -14,21 +15,27 @@ from ringback.models.queue.grants import WebhookLimit
 from ringback.models.statements import among, fetch_rows, key_of, key_text, many, moment_of, moment_text, on_postgres
 
 
-async def lock_limits(
-    db: BaseDBAsyncClient, webhook_ids: Collection[UUID], max_concurrency: int
+class LockedWebhook(NamedTuple):
+    """What limits a webhook whose row this transaction has locked; the moment as the driver has it."""
+
+    max_concurrency: int | None
+    rate_limit_per_second: float | None
+    last_slot_at: Any
+
+
+async def read_limits(
+    db: BaseDBAsyncClient, webhooks: Mapping[UUID, LockedWebhook], max_concurrency: int
 ) -> dict[UUID, WebhookLimit]:
-    """Lock webhooks within a transaction and return their limits; those that another worker has locked are left out.
+    """Count what is under way of locked webhooks and return what their limits still allow.
 
     `max_concurrency` is the bound of webhooks without one of their own.
     """
-    lock = "FOR NO KEY UPDATE SKIP LOCKED" if on_postgres(db) else ""
-    statement = f"{_LIMITS} WHERE {among(db, 'id', 1)} {lock}"
-    rows = await fetch_rows(db, statement, many(db, webhook_ids))
-    locked = [key_of(row[0]) for row in rows]
-    counts = await fetch_rows(db, _UNDER_WAY.format(among(db, "webhook_id", 1)), many(db, locked))
+    if not webhooks:
+        return {}
+    counts = await fetch_rows(db, _UNDER_WAY.format(among(db, "webhook_id", 1)), many(db, webhooks))
     under_way = {key_of(key): count for key, count in counts}
     limits = {}
-    for key, (_, bound, rate, last_slot_at) in zip(locked, rows, strict=True):
+    for key, (bound, rate, last_slot_at) in webhooks.items():
         most = max_concurrency if bound is None else bound
         interval = None if rate is None else dt.timedelta(seconds=1 / rate)
         limits[key] = WebhookLimit(most - under_way.get(key, 0), interval, moment_of(last_slot_at))
@@ -47,7 +54,6 @@ async def save_slots(db: BaseDBAsyncClient, slots: Mapping[UUID, dt.datetime]) -
         await db.execute_many("UPDATE ringback_webhook SET last_slot_at = ? WHERE id = ?", texts)
 
 
-_LIMITS = "SELECT id, max_concurrency, rate_limit_per_second, last_slot_at FROM ringback_webhook"
 #: By the index ringback_event_claimed (webhook_id, worker_id).
 _UNDER_WAY = """
 SELECT webhook_id, count(*) FROM ringback_event WHERE worker_id IS NOT NULL AND {} GROUP BY webhook_id

@@ -27,9 +27,9 @@ from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, encode, new_key
 from ringback.models.log import LogEntry, LogFilter, Position
 from ringback.models.queue import workers
-from ringback.models.queue.claims import claim
+from ringback.models.queue.claims import claim, next_due
 from ringback.models.queue.grants import FIRST_WEBHOOK, ClaimRequest, WebhookLimit
-from ringback.models.queue.webhook_limits import lock_limits, save_slots
+from ringback.models.queue.webhook_limits import LockedWebhook, read_limits, save_slots
 from ringback.models.queue.workers import WorkerLease, find_orphans, register_worker
 from ringback.models.settings import Settings
 from ringback.models.statements import on_postgres
@@ -204,6 +204,7 @@ async def test_claiming_and_recording(webhooks: list[Webhook], monkeypatch: pyte
     )
     assert {delivery.event.id for delivery in again.deliveries} == set(sorted(ids)[:10])
     now = await clock.now()
+    await run("the next due time", lambda: next_due({webhooks[5].id}, now))
     results = [builders.result(event, lease, ended_at=now) for event in waiting[:20]]
     await run("record", lambda: attempt_writer.write(results))
     assert await Attempt.filter(event_id__in=[event.id for event in waiting]).count() == 20
@@ -212,13 +213,12 @@ async def test_claiming_and_recording(webhooks: list[Webhook], monkeypatch: pyte
 async def test_limits_and_slots_of_many_webhooks(webhooks: list[Webhook], monkeypatch: pytest.MonkeyPatch) -> None:
     events = [await builders.event(webhook) for webhook in webhooks]
     await builders.claim(*events)
-    await Webhook.all().update(rate_limit_per_second=10)
     keys, now = [webhook.id for webhook in webhooks], await clock.now()
 
     async def limits_and_slots() -> dict[UUID, WebhookLimit]:
         async with in_transaction() as tx:
             await save_slots(tx, dict.fromkeys(keys, now))
-            return await lock_limits(tx, keys, 50)
+            return await read_limits(tx, dict.fromkeys(keys, LockedWebhook(None, 10, now)), 50)
 
     limits = await check(monkeypatch, "limits", limits_and_slots)
 
@@ -282,6 +282,7 @@ async def test_a_webhook_s_events_among_many_of_others(database: object, monkeyp
     for _ in range(8):  # after some of them Postgres plans for all values at once
         batch = await check(monkeypatch, "claim webhook by webhook", lambda: claim(uuid4(), request))
         assert (batch.seen, batch.deliveries) == (10 * places, [])
+        await check(monkeypatch, "the next due time", lambda: next_due(request.on_hold, dt.datetime.now(dt.UTC)))
 
 
 async def test_what_the_tailer_and_the_outbox_do(webhooks: list[Webhook], monkeypatch: pytest.MonkeyPatch) -> None:

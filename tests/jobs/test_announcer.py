@@ -14,7 +14,8 @@ from ringback.jobs import announcer
 from ringback.jobs.actors import ACTOR, QUEUE
 from ringback.jobs.announcer import announce_due_events, announcing
 from ringback.jobs.attempt_writer import write
-from ringback.jobs.broker import count_messages, in_process_broker, open_broker
+from ringback.jobs.broker import in_process_broker, open_broker
+from ringback.jobs.message_senders import open_sender
 from ringback.models import interventions
 from ringback.models.ids import Prefix, encode
 from ringback.models.lead import Lead
@@ -58,26 +59,34 @@ def url(request: pytest.FixtureRequest) -> str:
     return server.url if isinstance(server, RedisServer) else str(server)
 
 
+def new_broker() -> StubBroker:
+    """Return a broker in memory with the queue that a worker of this process would declare."""
+    broker = in_process_broker()
+    broker.declare_queue(QUEUE)
+    return broker
+
+
 def waiting(broker: StubBroker) -> int:
     return int(broker.queues[QUEUE].qsize())
 
 
-def messages_on(url: str) -> int:
+async def messages_on(url: str) -> int:
     """Return how many messages wait on a server."""
     broker = open_broker(url)
-    broker.declare_queue(QUEUE)
+    sender = open_sender(broker, url)
     try:
-        return count_messages(broker, QUEUE)
+        return await sender.count(QUEUE)
     finally:
+        await sender.close()
         broker.close()
 
 
 @pytest.mark.usefixtures("database")
 async def test_a_commit_with_an_event_due_now_sends_one_message() -> None:
-    broker = in_process_broker()
+    broker = new_broker()
     await builders.webhook(retry_delays=[0])
 
-    async with announcing(broker):
+    async with announcing(broker, ""):
         await Lead.create(name="Ада", phone="+7 900")
         await eventually(lambda: waiting(broker) == 1)
         await asyncio.sleep(0.05)
@@ -89,10 +98,10 @@ async def test_a_commit_with_an_event_due_now_sends_one_message() -> None:
 
 @pytest.mark.usefixtures("database")
 async def test_a_commit_with_an_event_due_later_sends_no_message() -> None:
-    broker = in_process_broker()
+    broker = new_broker()
     await builders.webhook(retry_delays=[5])
 
-    async with announcing(broker):
+    async with announcing(broker, ""):
         await Lead.create(name="Ада", phone="+7 900")
         await asyncio.sleep(0.1)
 
@@ -101,10 +110,10 @@ async def test_a_commit_with_an_event_due_later_sends_no_message() -> None:
 
 @pytest.mark.usefixtures("database")
 async def test_a_rollback_sends_no_message() -> None:
-    broker = in_process_broker()
+    broker = new_broker()
     await builders.webhook(retry_delays=[0])
 
-    async with announcing(broker):
+    async with announcing(broker, ""):
         with pytest.raises(ZeroDivisionError):
             async with in_transaction():
                 await Lead.create(name="Ада", phone="+7 900")
@@ -116,10 +125,10 @@ async def test_a_rollback_sends_no_message() -> None:
 
 @pytest.mark.usefixtures("database")
 async def test_a_test_fire_and_a_redelivery_send_a_message_each() -> None:
-    broker = in_process_broker()
+    broker = new_broker()
     webhook = await builders.webhook()
 
-    async with announcing(broker):
+    async with announcing(broker, ""):
         event = await interventions.test_fire(encode(Prefix.WEBHOOK, webhook.id), Action.CREATED, None)
         await eventually(lambda: waiting(broker) == 1)
         lease = await builders.claim(event)
@@ -129,9 +138,9 @@ async def test_a_test_fire_and_a_redelivery_send_a_message_each() -> None:
 
 
 async def test_commits_that_come_together_send_one_message() -> None:
-    broker = in_process_broker()
+    broker = new_broker()
 
-    async with announcing(broker):
+    async with announcing(broker, ""):
         for _ in range(1_000):
             wakeups.notify(Topic.DUE)
         await eventually(lambda: waiting(broker) == 1)
@@ -141,10 +150,10 @@ async def test_commits_that_come_together_send_one_message() -> None:
 
 
 async def test_messages_of_a_process_are_at_least_5_ms_apart() -> None:
-    broker = in_process_broker()
+    broker = new_broker()
     loop = asyncio.get_running_loop()
 
-    async with announcing(broker):
+    async with announcing(broker, ""):
         began = loop.time()
         while loop.time() < began + 0.3:
             wakeups.notify(Topic.DUE)
@@ -155,8 +164,8 @@ async def test_messages_of_a_process_are_at_least_5_ms_apart() -> None:
 
 
 async def test_after_the_block_no_message_is_sent() -> None:
-    broker = in_process_broker()
-    async with announcing(broker):
+    broker = new_broker()
+    async with announcing(broker, ""):
         pass
 
     wakeups.notify(Topic.DUE)
@@ -185,7 +194,7 @@ async def test_while_no_worker_runs_at_most_100_messages_wait(url: str, monkeypa
         await notify_often(400)
         await asyncio.sleep(0.1)
 
-    assert 20 <= messages_on(url) <= 100
+    assert 20 <= await messages_on(url) <= 100
 
 
 async def test_of_several_processes_without_workers_at_most_100_messages_wait(
@@ -201,7 +210,7 @@ async def test_of_several_processes_without_workers_at_most_100_messages_wait(
 
     await asyncio.gather(*(announce() for _ in range(8)))
 
-    assert messages_on(redis.url) <= 100
+    assert await messages_on(redis.url) <= 100
 
 
 async def test_of_short_processes_without_workers_at_most_100_messages_wait(redis: RedisServer) -> None:

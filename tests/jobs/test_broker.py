@@ -15,11 +15,10 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from ringback.jobs import broker as brokers
-from ringback.jobs.actors import QUEUE, declare_actors, due_message
+from ringback.jobs.actors import declare_actors, due_message
 from ringback.jobs.broker import (
     ANSWER_SECONDS,
     WORKER_TIMEOUT_MS,
-    count_messages,
     is_remote,
     open_broker,
 )
@@ -194,21 +193,6 @@ async def test_a_worker_receives_messages_again_after_redis_was_away(tmp_path: P
             server.start()
             await asyncio.to_thread(send)
             await eventually(lambda: receiver.messages == 2)
-
-
-@pytest.mark.parametrize("url", ["redis", "rabbitmq"], indirect=True)
-async def test_messages_without_a_worker_are_counted(url: str) -> None:
-    opened = open_broker(url)
-    opened.declare_queue(QUEUE)
-    before = await asyncio.to_thread(count_messages, opened, QUEUE)
-    for _ in range(3):
-        await asyncio.to_thread(opened.enqueue, due_message())
-
-    await asyncio.sleep(0.1)  # RabbitMQ counts a message a moment after it was sent
-    assert await asyncio.to_thread(count_messages, opened, QUEUE) == before + 3
-
-    opened.flush(QUEUE)
-    opened.close()
 
 
 def test_no_broker_has_middleware_that_retries(url: str) -> None:

@@ -1,7 +1,9 @@
 """The claimer on a real database: what leads to the next claim, and what it survives."""
 
 import asyncio
+import datetime as dt
 from collections.abc import Awaitable, Callable
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -9,8 +11,9 @@ import pytest
 
 from ringback.jobs import claimer as claiming
 from ringback.jobs import recorder as recording
+from ringback.models import clock
 from ringback.models.event import Attempt, Event
-from ringback.models.queue.claims import ClaimedBatch, claim
+from ringback.models.queue.claims import ClaimedBatch, claim, next_due
 from ringback.models.queue.grants import AHEAD, ClaimRequest
 from ringback.models.settings import Settings
 from ringback.models.states import EventStatus
@@ -82,6 +85,26 @@ async def test_the_next_due_event_is_claimed_by_a_timer(bench: Bench) -> None:
     assert soon.next_attempt_at is not None
     assert (attempt.started_at - soon.next_attempt_at).total_seconds() > -0.006
     assert (await builders.stored(later)).worker_id is None
+
+
+@pytest.mark.usefixtures("_no_poll")
+async def test_an_event_that_falls_due_right_after_a_look_is_not_left_to_the_poll(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = await builders.event(await builders.webhook(), due_in=0.3)
+    due_at = event.next_attempt_at
+    assert due_at is not None
+
+    async def next_due_late(*args: Any) -> dt.datetime | None:
+        while await clock.now() + AHEAD <= due_at:
+            await asyncio.sleep(0.005)
+        return await next_due(*args)
+
+    monkeypatch.setattr(claiming, "next_due", next_due_late)
+    async with bench.claiming():
+        first_wait = bench.waits[0]
+
+    assert first_wait <= AHEAD.total_seconds()
 
 
 @pytest.mark.usefixtures("_no_poll")
@@ -294,80 +317,3 @@ async def test_a_stop_claims_nothing_more(bench: Bench) -> None:
 
     assert (await builders.stored(event)).worker_id is None
     assert bench.endpoint.requests == []
-
-
-@pytest.mark.usefixtures("_no_poll")
-async def test_a_full_worker_alone_keeps_the_message(make_bench: MakeBench) -> None:
-    bench = await make_bench(slots=1)
-    await builders.event(await builders.webhook())
-    bench.endpoint.hold()
-    async with bench.claiming():
-        await bench.endpoint.asked()
-
-        assert await accept_message(bench)
-
-
-@pytest.mark.usefixtures("_no_poll")
-async def test_a_full_worker_keeps_a_message_that_reaches_no_peer(make_bench: MakeBench) -> None:
-    bench = await make_bench(slots=1, can_pass_on=False)
-    bench.keeper.has_peers = True
-    await builders.event(await builders.webhook())
-    bench.endpoint.hold()
-    async with bench.claiming():
-        await bench.endpoint.asked()
-
-        assert await accept_message(bench)
-
-
-@pytest.mark.usefixtures("_no_poll")
-async def test_a_full_worker_with_peers_passes_the_message_on(make_bench: MakeBench) -> None:
-    bench = await make_bench(slots=1)
-    bench.keeper.has_peers = True
-    await builders.event(await builders.webhook())
-    bench.endpoint.hold()
-    async with bench.claiming():
-        await bench.endpoint.asked()
-
-        assert not await accept_message(bench)
-
-
-@pytest.mark.usefixtures("_no_poll")
-async def test_a_full_worker_with_peers_waits_for_a_slot(
-    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(claiming, "KEEP_MESSAGE_SECONDS", PATIENCE_SECONDS)
-    bench = await make_bench(slots=2)
-    bench.keeper.has_peers = True
-    held = [await builders.event(await builders.webhook()) for _ in range(2)]
-    bench.endpoint.hold()
-    async with bench.claiming():
-        await bench.endpoint.asked(2)
-        accepting = asyncio.create_task(accept_message(bench))
-        await asyncio.sleep(0.05)
-        assert not accepting.done()
-
-        bench.endpoint.release(held[0])
-
-        assert await accepting
-
-
-@pytest.mark.usefixtures("_no_poll")
-async def test_a_worker_that_leaves_due_events_behind_passes_the_message_on(make_bench: MakeBench) -> None:
-    bench = await make_bench(slots=2)
-    bench.keeper.has_peers = True
-    bench.endpoint.hold()
-    async with bench.claiming():
-        webhook = await builders.webhook()
-        for _ in range(5):
-            await builders.event(webhook)
-
-        assert not await accept_message(bench)
-
-
-@pytest.mark.usefixtures("_no_poll")
-async def test_a_stopped_worker_with_peers_passes_the_message_on(bench: Bench) -> None:
-    bench.keeper.has_peers = True
-    async with bench.claiming():
-        pass
-
-    assert not await accept_message(bench)

@@ -306,28 +306,31 @@ async def test_an_event_is_unrecorded_until_all_its_results_are_written(
     assert [a.outcome for a in await builders.attempts(event)] == ["DELIVERED"]
 
 
-async def test_two_transactions_overlap_and_both_are_drained(
+async def test_results_that_come_during_a_transaction_are_written_together_next(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    under_way: list[int] = []
+    writes: list[int] = []
+    recorded: list[int] = []
     go_on = asyncio.Event()
 
-    async def slowly(results: Sequence[Result]) -> None:
-        under_way.append(len(results))
+    async def write_late(results: Sequence[Result]) -> None:
+        writes.append(len(results))
         await go_on.wait()
 
-    monkeypatch.setattr(recording, "write", slowly)
-    written: list[int] = []
+    monkeypatch.setattr(recording, "write", write_late)
     event = await builders.event(await builders.webhook())
     lease = await builders.claim(event)
-    for number in range(3):
-        recorder.put(result(event, lease, OK, ended_at=await later()), partial(written.append, number))
-        await eventually(lambda: len(under_way) == min(number + 1, recording.WRITERS))  # noqa: B023
-    await asyncio.sleep(5 * recording.GATHER_SECONDS)
-    assert (under_way, written) == ([1, 1], [])
+    recorder.put(result(event, lease, OK, ended_at=await later()), partial(recorded.append, 0))
+    await eventually(lambda: writes == [1])
+    for number in (1, 2):
+        recorder.put(result(event, lease, OK, ended_at=await later()), partial(recorded.append, number))
     drained = asyncio.create_task(recorder.drain())
-    await asyncio.sleep(0.02)
-    assert not drained.done()
+    await asyncio.sleep(5 * recording.GATHER_SECONDS)
+    assert (writes, recorded, len(recorder), drained.done()) == ([1], [], 3, False)
+
     go_on.set()
     await asyncio.wait_for(drained, PATIENCE_SECONDS)
-    assert sorted(written) == [0, 1, 2]
+
+    assert writes == [1, 2]
+    assert recorded == [0, 1, 2]
+    assert len(recorder) == 0

@@ -2,19 +2,24 @@
 
 import asyncio
 import datetime as dt
+from collections.abc import Callable, Coroutine
 from contextvars import copy_context
+from functools import partial
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
 from ringback.models import clock
 from ringback.models.bulk import insert
 from ringback.models.event import Change, Event
-from ringback.models.queue import workers
+from ringback.models.queue import claims, workers
 from ringback.models.queue.claims import MAX_CLAIM, ClaimedBatch, ClaimedChange, ClaimedEvent
 from ringback.models.queue.claims import claim as claim_events
-from ringback.models.queue.grants import ClaimRequest
+from ringback.models.queue.grants import ClaimRequest, WebhookLimit
+from ringback.models.queue.webhook_limits import read_limits
 from ringback.models.statements import on_postgres
 from ringback.models.states import EventStatus
 from ringback.models.webhook import Webhook
@@ -134,22 +139,73 @@ async def test_an_ended_event_is_not_claimed(status: EventStatus) -> None:
     assert await claim() == ClaimedBatch()
 
 
+def between_look_and_start(monkeypatch: pytest.MonkeyPatch, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Do a step outside the claim's transaction, after it has looked and before it starts attempts."""
+    outside = copy_context()
+
+    async def read(*args: Any) -> dict[UUID, WebhookLimit]:
+        limits = await read_limits(*args)
+        await asyncio.create_task(step(), context=outside)
+        return limits
+
+    monkeypatch.setattr(claims, "read_limits", read)
+
+
+async def end_event(event: Event, status: EventStatus, db: BaseDBAsyncClient | None = None) -> None:
+    await Event.filter(id=event.id).using_db(db).update(status=status, next_attempt_at=None)
+
+
+@pytest.mark.on_postgres
 @pytest.mark.parametrize("status", ENDED)
-async def test_an_event_that_ends_after_the_look_is_not_claimed(status: EventStatus) -> None:
+async def test_an_event_that_ends_after_the_look_is_not_claimed(
+    status: EventStatus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    webhook = await builders.webhook()
+    event, other = await builders.event(webhook, due_in=-2), await builders.event(webhook, due_in=-1)
+    between_look_and_start(monkeypatch, partial(end_event, event, status))
+
+    batch = await claim()
+
+    assert batch.seen == 2
+    assert ids(batch) == [other.id]
+    stored = await builders.stored(event)
+    assert (stored.status, stored.worker_id, stored.claimed_at) == (status, None, None)
+
+
+@pytest.mark.parametrize("status", ENDED)
+async def test_an_event_that_ends_while_it_is_claimed_is_not_claimed(status: EventStatus) -> None:
     event = await builders.event(await builders.webhook())
     outside = copy_context()
 
     # On Postgres the claim skips the row that the transaction has locked; on SQLite it waits for the transaction.
     async with in_transaction() as tx:
-        await Event.filter(id=event.id).using_db(tx).update(status=status, next_attempt_at=None)
+        await end_event(event, status, tx)
         claiming = asyncio.create_task(claim(), context=outside)
-        await asyncio.wait({claiming}, timeout=PATIENCE_SECONDS if on_postgres(Event._meta.db) else 0.5)
+        await asyncio.wait({claiming}, timeout=PATIENCE_SECONDS if on_postgres(tx) else 0.5)
+        assert claiming.done() is on_postgres(tx)
     batch = await claiming
 
-    assert batch.seen == 1
-    assert batch.deliveries == []
+    assert batch == ClaimedBatch(seen=int(on_postgres(Event._meta.db)))
     stored = await builders.stored(event)
     assert (stored.status, stored.worker_id, stored.claimed_at) == (status, None, None)
+
+
+@pytest.mark.on_postgres
+async def test_an_event_that_another_worker_claims_after_the_look_stays_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    event = await builders.event(await builders.webhook())
+    other = workers.WorkerLease(uuid4(), 0.0)
+
+    async def claim_elsewhere() -> None:
+        await builders.claim(event, lease=other)
+
+    between_look_and_start(monkeypatch, claim_elsewhere)
+
+    batch = await claim()
+
+    assert (batch.seen, batch.deliveries) == (1, [])
+    assert (await builders.stored(event)).worker_id == other.worker_id
 
 
 async def test_claims_at_the_same_time_share_no_event() -> None:
@@ -229,7 +285,7 @@ async def test_nothing_due_changes_nothing() -> None:
 
     batch = await claim()
 
-    assert batch == ClaimedBatch(next_due_at=event.next_attempt_at)
+    assert batch == ClaimedBatch()
     assert vars(await builders.stored(event)) == vars(before)
 
 

@@ -1,8 +1,10 @@
 """Tests of claims under the limits of webhooks, which hold in all workers together."""
 
 import asyncio
+import copy
 import datetime as dt
 import itertools
+from contextvars import copy_context
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -11,14 +13,16 @@ from tortoise.transactions import in_transaction
 
 from ringback.models import clock
 from ringback.models.event import Event
-from ringback.models.queue import workers
+from ringback.models.queue import claims, workers
 from ringback.models.queue.claims import ClaimedBatch, claim
-from ringback.models.queue.grants import ClaimRequest, WebhookLimit
-from ringback.models.queue.webhook_limits import lock_limits, save_slots
+from ringback.models.queue.grants import FIRST_WEBHOOK, ClaimRequest, WebhookLimit
+from ringback.models.queue.webhook_limits import read_limits, save_slots
 from ringback.models.queue.workers import WorkerLease
 from ringback.models.states import EventStatus
 from ringback.models.webhook import Webhook
 from tests.support import builders
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.statements import counted
 
 pytestmark = [pytest.mark.every_database, pytest.mark.usefixtures("database")]
 
@@ -30,9 +34,9 @@ async def backlog(of: Webhook, count: int) -> list[Event]:
     return [await builders.event(of, due_in=number / 100 - 60) for number in range(count)]
 
 
-async def claim_all(worker_id: UUID | None = None, *, max_concurrency: int = 50) -> ClaimedBatch:
+async def claim_all(worker_id: UUID | None = None, *, max_concurrency: int = 50, **fields: Any) -> ClaimedBatch:
     """Claim with more slots than there are events."""
-    request = ClaimRequest(free_slots=400, retry_slots=400, max_concurrency=max_concurrency)
+    request = ClaimRequest(free_slots=400, retry_slots=400, max_concurrency=max_concurrency, **fields)
     return await claim(worker_id or uuid4(), request)
 
 
@@ -48,9 +52,18 @@ async def in_flight(of: Webhook) -> int:
     return await Event.filter(webhook_id=of.id).exclude(worker_id=None).count()
 
 
-async def limit_of(webhook: Webhook, *, max_concurrency: int = 50) -> WebhookLimit:
-    async with in_transaction() as tx:
-        return (await lock_limits(tx, [webhook.id], max_concurrency))[webhook.id]
+@pytest.fixture
+def limits(monkeypatch: pytest.MonkeyPatch) -> dict[UUID, WebhookLimit]:
+    """Return the limits that claims read, by webhook, before anything is granted."""
+    found: dict[UUID, WebhookLimit] = {}
+
+    async def read(*args: Any) -> dict[UUID, WebhookLimit]:
+        limits = await read_limits(*args)
+        found.update(copy.deepcopy(limits))
+        return limits
+
+    monkeypatch.setattr(claims, "read_limits", read)
+    return found
 
 
 # Concurrency.
@@ -167,22 +180,67 @@ async def test_claims_that_race_with_releases_keep_within_the_limit() -> None:
     assert await in_flight(webhook) == 0
 
 
-async def test_the_limit_that_is_left_is_read_with_the_rate() -> None:
+@pytest.mark.parametrize("after_webhook", [None, FIRST_WEBHOOK])
+async def test_the_limit_that_is_left_is_read_with_the_rate(
+    limits: dict[UUID, WebhookLimit], after_webhook: UUID | None
+) -> None:
     webhook = await builders.webhook(max_concurrency=5, rate_limit_per_second=0.5)
-    events = await backlog(webhook, 2)
+    events = await backlog(webhook, 3)
     await builders.claim(events[0])
     slot = await clock.now()
-
     async with in_transaction() as tx:
         await save_slots(tx, {webhook.id: slot})
 
-    assert await limit_of(webhook) == WebhookLimit(4, dt.timedelta(seconds=2), slot)
+    await claim_all(after_webhook=after_webhook)
+
+    assert limits == {webhook.id: WebhookLimit(4, dt.timedelta(seconds=2), slot)}
 
 
-async def test_webhooks_without_limits_use_the_default_and_no_rate() -> None:
+@pytest.mark.parametrize("after_webhook", [None, FIRST_WEBHOOK])
+async def test_webhooks_without_limits_use_the_default_and_no_rate(
+    limits: dict[UUID, WebhookLimit], after_webhook: UUID | None
+) -> None:
     webhook = await builders.webhook()
+    await backlog(webhook, 2)
 
-    assert await limit_of(webhook, max_concurrency=9) == WebhookLimit(9)
+    await claim_all(max_concurrency=9, after_webhook=after_webhook)
+
+    assert limits == {webhook.id: WebhookLimit(9)}
+
+
+@pytest.mark.parametrize("after_webhook", [None, FIRST_WEBHOOK])
+@pytest.mark.on_postgres
+async def test_a_claim_holds_its_webhooks_until_it_has_ended(
+    after_webhook: UUID | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two claims that counted at the same time would both use the capacity that is left."""
+    webhook = await builders.webhook(max_concurrency=1)
+    await backlog(webhook, 4)
+    outside = copy_context()
+    others: list[ClaimedBatch] = []
+
+    async def read(*args: Any) -> dict[UUID, WebhookLimit]:
+        monkeypatch.setattr(claims, "read_limits", read_limits)
+        found = await read_limits(*args)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            others.append(await asyncio.create_task(claim_all(), context=outside))
+        return found
+
+    monkeypatch.setattr(claims, "read_limits", read)
+
+    batch = await claim_all(after_webhook=after_webhook)
+
+    assert len(batch.deliveries) == 1
+    assert [(other.seen, other.deliveries, other.contended) for other in others] == [(4, [], True)]
+    assert await in_flight(webhook) == 1
+
+
+async def test_no_limits_are_read_of_no_webhooks() -> None:
+    with counted() as statements:
+        async with in_transaction() as tx:
+            assert await read_limits(tx, {}, 50) == {}
+
+    assert [statement for statement in statements if "ringback" in statement] == []
 
 
 # Rates.
