@@ -8,7 +8,7 @@
             | Blocked        the address guard refused the target; no connection was tried
             | BadResponse    a connection, but what came back is no whole HTTP answer; the endpoint may have acted
             | RenderFailed   there is no request to send: a template or what it rendered is at fault
-            | Abandoned      the worker died, or lost its lease, between sending and recording
+            | Abandoned      the worker died, or was declared dead, between sending and recording
 
 Each has `name` (the contract's word), `error` (one sentence for people, None when delivered) and `answer` (as much as
 arrived, None when nothing did).

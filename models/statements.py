@@ -68,7 +68,7 @@ def key_of(value: Any) -> UUID:
     return value if isinstance(value, UUID) else _key(value)
 
 
-#: An event's id is read when it is claimed, when it is begun and when it is recorded.
+#: An event's id is read when it is claimed and when it is recorded.
 _key = lru_cache(8_192)(UUID)
 
 
