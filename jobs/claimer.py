@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from uuid import UUID
 
 import structlog
+from tortoise.exceptions import BaseORMException
 
 from ringback.jobs.deliverer import Deliverer
 from ringback.jobs.in_flight import InFlight
@@ -91,8 +92,15 @@ class Claimer:
             began = time.monotonic()
             try:
                 seconds = await self._claim_once()
-            except Exception:
-                logger.exception("cannot claim", action="claim", again_in_seconds=PAUSE_SECONDS)
+            except Exception as error:
+                is_away = isinstance(error, BaseORMException | OSError)
+                logger.warning(
+                    "cannot claim",
+                    action="claim",
+                    reason=str(error),
+                    again_in_seconds=PAUSE_SECONDS,
+                    exc_info=not is_away,
+                )
                 self._in_flight.may_have_strays = True
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue

@@ -110,8 +110,13 @@ class Recorder:
                 if unexplained == MAX_UNEXPLAINED:
                     await self._write_each(results)
                     return
-                logger.exception(
-                    "cannot record attempts", action="record", attempts=len(results), again_in_seconds=pause
+                logger.warning(
+                    "cannot record attempts",
+                    action="record",
+                    attempts=len(results),
+                    reason=str(error),
+                    again_in_seconds=pause,
+                    exc_info=not isinstance(error, _AWAY),
                 )
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LAST_PAUSE_SECONDS)

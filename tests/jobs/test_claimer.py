@@ -237,23 +237,23 @@ async def test_sessions_ended_by_the_server_cost_no_event_and_no_duplicate(
     monkeypatch.setattr(recording, "FIRST_PAUSE_SECONDS", 0.01)
     bench = await make_bench(slots=20)
     webhook = await builders.webhook()
-    events = [await builders.event(webhook) for _ in range(200)]
+    events = [await builders.event(webhook) for _ in range(60)]
     outside = await asyncpg.connect(database.database_url)
     ended = 0
 
     async with bench.claiming():
-        while ended < 10 and len(bench.endpoint.requests) < 200:
+        while ended < 10 and len(bench.endpoint.requests) < 60:
             ended += len(await outside.fetch(END_OPEN_TRANSACTIONS))
             await asyncio.sleep(0.002)
-        await bench.endpoint.asked(200)
+        await bench.endpoint.asked(60)
         await bench.idle()
         await asyncio.sleep(0.1)
 
     await outside.close()
     assert ended > 0
     assert sorted(bench.endpoint.event_ids) == sorted(event.id for event in events)
-    assert await Event.filter(status=EventStatus.SUCCEEDED).count() == 200
-    assert await Attempt.all().count() == 200
+    assert await Event.filter(status=EventStatus.SUCCEEDED).count() == 60
+    assert await Attempt.all().count() == 60
 
 
 @pytest.mark.usefixtures("_no_poll")
