@@ -61,9 +61,7 @@ class _PooledConnection(asyncpg.Connection):
 
 async def _for_pages(connection: Any) -> None:
     """Keep Postgres from what is only good for statements that read much: compiling, and sorting parts of an index."""
-    await connection.execute(
-        "SET jit = off; SET enable_incremental_sort = off; SET plan_cache_mode = force_generic_plan"
-    )
+    await connection.execute("SET jit = off; SET enable_incremental_sort = off")
 
 
 class _Translating:
