@@ -29,7 +29,7 @@ logger = structlog.get_logger("ringback.claimer")
 
 #: Seconds between two looks at the most: what a lost message costs.
 POLL_SECONDS = 1.0
-#: Seconds between two claims at the least while attempts are under way: a few events make a poor batch.
+#: Seconds between two claims at the least while attempts are in flight: a few events make a poor batch.
 GATHER_SECONDS = 0.02
 #: The part of the slots that retries may take all together.
 RETRIES_SHARE = 0.75
@@ -55,7 +55,7 @@ PAUSE_SECONDS = 1.0
 class Claimer:
     """Claims for one worker process; `run` it as a task until `stop`.
 
-    `slots` is how many attempts the process has under way at the same time, `max_concurrency` the bound of webhooks
+    `slots` is how many attempts the process has in flight at the same time, `max_concurrency` the bound of webhooks
     that have none of their own. `can_pass_on` says that messages sent from here reach other workers.
     """
 

@@ -1,6 +1,6 @@
 """Delivers claimed events: each is rendered, guarded, signed and sent in a task of its own; the recorder does the rest.
 
-An event is under way from its claim until its result is recorded, or until it is released because nothing was sent.
+An event is in flight from its claim until its result is recorded, or until it is released because nothing was sent.
 """
 
 import asyncio
@@ -139,7 +139,7 @@ class Deliverer:
     async def stop(self, hurry: asyncio.Event, seconds: float) -> None:
         """Release what waits for its start, and let what is sent end, until `seconds` have passed or `hurry` is set.
 
-        What is then still under way is cancelled and recorded as ABANDONED.
+        What is then still in flight is cancelled and recorded as ABANDONED.
         """
         self._stopping.set()
         if self._tasks:

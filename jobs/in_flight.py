@@ -9,7 +9,7 @@ from ringback.models.states import EventStatus
 
 
 class InFlight:
-    """Counts the attempts under way, and wakes the claimer when one ends that it waits for."""
+    """Counts the attempts in flight, and wakes the claimer when one ends that it waits for."""
 
     def __init__(self) -> None:
         #: By identity: an event may be claimed again a moment before its release is reported.
@@ -35,16 +35,16 @@ class InFlight:
 
     @property
     def event_ids(self) -> Set[UUID]:
-        """The events under way."""
+        """The events in flight."""
         return {event.id for event in self._events.values()}
 
     @property
     def by_webhook(self) -> Mapping[UUID, int]:
-        """How many events of each webhook are under way."""
+        """How many events of each webhook are in flight."""
         return self._by_webhook
 
     def start(self, event: ClaimedEvent) -> None:
-        """Note that a claimed event is under way."""
+        """Note that a claimed event is in flight."""
         self._events[id(event)] = event
         self._by_webhook[event.webhook_id] = self._by_webhook.get(event.webhook_id, 0) + 1
         self.retries += event.status is EventStatus.RETRYING

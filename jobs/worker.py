@@ -27,7 +27,7 @@ from ringback.models.tasks import end_tasks
 
 logger = structlog.get_logger("ringback.worker")
 
-#: Seconds that deliveries under way may take to end when the program stops; what is left is abandoned.
+#: Seconds that deliveries in flight may take to end when the program stops; what is left is abandoned.
 DRAIN_SECONDS = 5.0
 #: Milliseconds that Dramatiq's thread is waited for; it holds nothing but a message without content.
 THREADS_STOP_MS = 100
@@ -36,7 +36,7 @@ CLAIM_SECONDS, WRITE_SECONDS, LEAVE_SECONDS = 0.5, 1.5, 1.0
 
 
 class Working:
-    """A worker at work: `hurry` ends the wait for deliveries under way when it is stopped."""
+    """A worker at work: `hurry` ends the wait for deliveries in flight when it is stopped."""
 
     def __init__(self) -> None:
         self.hurried = asyncio.Event()

@@ -56,7 +56,7 @@ class Event(Model):
     #: Attempts in a row that died between sending and recording, five end the event (rule 6).
     abandoned_in_a_row = fields.IntField(default=0)
     max_attempts = fields.IntField()
-    #: When the next attempt is due, or the attempt under way was, null when the event has ended.
+    #: When the next attempt is due, or the attempt in flight was, null when the event has ended.
     next_attempt_at = fields.DatetimeField(null=True)
     #: The worker that has claimed the event, null while it waits. No foreign key: the row of a dead worker is deleted.
     worker_id = fields.UUIDField(null=True)

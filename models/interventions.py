@@ -82,7 +82,7 @@ async def redeliver(event_id: str) -> Event:
 
 
 async def cancel(event_id: str) -> Event:
-    """Cancel an event that still waits; an attempt under way ends and is kept. Raises InputRejected."""
+    """Cancel an event that still waits; an attempt in flight ends and is kept. Raises InputRejected."""
     async with in_transaction() as db:
         event, _ = await _event(db, event_id)
         if event.status not in WAITING:
@@ -100,7 +100,7 @@ async def cancel_waiting(db: BaseDBAsyncClient, webhook: Webhook, why: str, now:
     """Cancel, within the caller's transaction, the waiting events of a webhook that fires no more.
 
     `tests` says whether test events go with them: they outlive a deactivation (rule 11), not a deletion. It takes two
-    statements, however many there are. Events under way keep their worker, so that the attempt is recorded.
+    statements, however many there are. Events in flight keep their worker, so that the attempt is recorded.
     """
     waiting = f"webhook_id = $1 AND status IN ('{EventStatus.PENDING}', '{EventStatus.RETRYING}')"
     if not tests:

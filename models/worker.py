@@ -5,7 +5,7 @@ from tortoise.models import Model
 
 
 class Worker(Model):
-    """A worker process and its lease. Events under way name the worker that claimed them."""
+    """A worker process and its lease. Events in flight name the worker that claimed them."""
 
     id = fields.UUIDField(primary_key=True)
     host = fields.CharField(max_length=255)

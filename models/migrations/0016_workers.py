@@ -19,7 +19,7 @@ DROP INDEX ringback_event_leased;
 DROP INDEX ringback_event_under_way;
 UPDATE ringback_event SET lease = NULL WHERE lease IS NOT NULL AND lease_begun_at IS NULL;
 """
-#: An event that a worker has under way gets a lease that has ended.
+#: An event that a worker has in flight gets a lease that has ended.
 _UNDO_BEFORE = """
 UPDATE ringback_event SET due_at = CASE WHEN lease IS NULL THEN next_attempt_at ELSE lease_begun_at END
 WHERE next_attempt_at IS NOT NULL OR lease IS NOT NULL;
@@ -114,7 +114,7 @@ class Migration(migrations.Migration):
                 "table": "ringback_worker",
                 "app": "ringback",
                 "pk_attr": "id",
-                "table_description": "A worker process and its lease. Events under way name the worker that claimed "
+                "table_description": "A worker process and its lease. Events in flight name the worker that claimed "
                 "them.",
             },
             bases=["Model"],
@@ -125,7 +125,7 @@ class Migration(migrations.Migration):
         Describe(
             model_name="Event",
             name="next_attempt_at",
-            field=moment("When the next attempt is due, or the attempt under way was, null when the event has ended."),
+            field=moment("When the next attempt is due, or the attempt in flight was, null when the event has ended."),
         ),
         Describe(
             model_name="Event",

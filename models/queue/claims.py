@@ -1,8 +1,8 @@
 """Claims: a worker takes due events, starts their attempts, and gets what it needs to deliver them.
 
-A claim is one transaction: look for due events and lock their webhooks, count what is under way of those, grant what
+A claim is one transaction: look for due events and lock their webhooks, count what is in flight of those, grant what
 slots, shares and limits allow (`grants`), and write the worker's id into the events. Postgres's locks skip what another
-transaction holds, so a claim waits for no other worker. What is claimed is under way from then on: if the worker dies
+transaction holds, so a claim waits for no other worker. What is claimed is in flight from then on: if the worker dies
 now, the attempt is recorded as ABANDONED.
 
 An event's row is written twice for each attempt: when it is claimed, and when its result is recorded.

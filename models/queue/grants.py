@@ -2,11 +2,11 @@
 
 Three rules limit a claim.
 
-- **Fair shares.** A webhook may have as many events under way in a worker as the worker has free slots. A webhook alone
+- **Fair shares.** A webhook may have as many events in flight in a worker as the worker has free slots. A webhook alone
   gets half of the slots, with nine others a tenth, and one more always finds room ("dynamic thresholds", Choudhury and
   Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). First attempts and retries take turns, and of events that may
-  be what kills the workers only one is under way at a time.
-- **Concurrency.** A webhook has no more attempts under way, in all workers together, than its bound.
+  be what kills the workers only one is in flight at a time.
+- **Concurrency.** A webhook has no more attempts in flight, in all workers together, than its bound.
 - **Rate.** Each attempt gets a slot of its own, one interval after the previous slot: the generic cell rate algorithm
   (ITU-T I.371, annex A) without a burst. The webhook's row keeps the last slot and not the next one, so a changed rate
   counts from the next slot on. A slot that nobody uses is lost.
@@ -38,7 +38,7 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ClaimRequest:
-    """What a worker has room for. `in_flight` counts the events that it has under way, by webhook."""
+    """What a worker has room for. `in_flight` counts the events that it has in flight, by webhook."""
 
     #: Events that the worker can start now, and how many of them may be retries.
     free_slots: int

@@ -1,6 +1,6 @@
 """Reads the limits of webhooks, which hold in all workers together.
 
-A worker that claims events of a webhook locks its row, then counts what is under way: two workers never share the same
+A worker that claims events of a webhook locks its row, then counts what is in flight: two workers never share the same
 room. The count is a statement of its own, so that it sees what the worker that held the lock before has committed.
 """
 
@@ -26,7 +26,7 @@ class LockedWebhook(NamedTuple):
 async def read_limits(
     db: BaseDBAsyncClient, webhooks: Mapping[UUID, LockedWebhook], max_concurrency: int
 ) -> dict[UUID, WebhookLimit]:
-    """Count what is under way of locked webhooks and return what their limits still allow.
+    """Count what is in flight of locked webhooks and return what their limits still allow.
 
     `max_concurrency` is the bound of webhooks without one of their own.
     """

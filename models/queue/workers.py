@@ -122,7 +122,7 @@ async def release_all_but(lease: WorkerLease, event_ids: Collection[UUID]) -> in
 _REGISTER = "INSERT INTO ringback_worker (id, host, pid, started_at, alive_until) VALUES ($1, $2, $3, $4, $5)"
 _RENEW = "UPDATE ringback_worker SET alive_until = $2 WHERE id = $1"
 _RELEASE = "UPDATE ringback_event SET worker_id = NULL, claimed_at = NULL WHERE worker_id = $1"
-#: By the index ringback_event_claimed, which holds only what is under way.
+#: By the index ringback_event_claimed, which holds only what is in flight.
 _ORPHANS = """
 SELECT id, worker_id, attempt_count, claimed_at FROM ringback_event
 WHERE worker_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM ringback_worker WHERE ringback_worker.id = worker_id) LIMIT $1
