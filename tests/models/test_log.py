@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from tortoise.queryset import QuerySet
 from tortoise.transactions import in_transaction
 
 from ringback.models import Settings, clock, log
@@ -92,6 +93,28 @@ async def test_every_place_of_a_whole_log_is_resumable(database: Settings) -> No
     await write(3)
     for row in range(4):
         await log.check_resumable(Position(epoch, 0, row), epoch)
+
+
+async def test_an_entry_that_is_committed_while_a_cursor_is_checked(
+    database: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_order = log._in_order
+
+    class CommittedAfterwards:
+        """Reads, and then another process commits the first entry of all."""
+
+        def __init__(self, query: QuerySet[LogEntry]) -> None:
+            self._query = in_order(query)
+
+        async def first(self) -> LogEntry | None:
+            found = await self._query.first()
+            await write(1)
+            return found
+
+    monkeypatch.setattr(log, "_in_order", CommittedAfterwards)
+    epoch = await log.epoch()
+    await log.check_resumable(Position(epoch, 0, 0), epoch)
+    assert await LogEntry.all().count() == 1
 
 
 async def test_a_trimmed_log(database: Settings) -> None:
