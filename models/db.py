@@ -204,9 +204,10 @@ async def _initialised(config: Mapping[str, Any], *, everywhere: bool = False) -
 
 
 async def _applied(database: Database, connection: str) -> set[str]:
-    """The migrations that the database has seen.
+    """Return the migrations that the database has seen.
 
-    Raises ConfigurationError when it cannot be read, or this program does not know all of them.
+    Raises ConfigurationError when it cannot be read, this program does not know all of them, or an earlier commit
+    applied only some of those that `0001_initial` replaces.
     """
     query = f"SELECT name FROM tortoise_migrations WHERE app = '{APP}'"
     try:
@@ -215,7 +216,15 @@ async def _applied(database: Database, connection: str) -> set[str]:
         if not isinstance(error, OperationalError) or not database.is_empty(error):
             raise database.cannot_open(error) from error
         applied = set()
-    unknown = sorted(applied - set(known_migrations()))
+    initial = importlib.import_module(f"{MIGRATIONS}.0001_initial")
+    replaced = {name for _, name in initial.Migration.replaces}
+    missing = replaced - applied
+    if 0 < len(missing) < len(replaced):
+        raise ConfigurationError(
+            f"the database {database} is too old for this program (it lacks {min(missing)}): "
+            "first run `ringback migrate` of an earlier commit that still has this migration"
+        )
+    unknown = sorted(applied - replaced - set(known_migrations()))
     if unknown:
         raise ConfigurationError(
             f"the database {database} is newer than this program (it has {unknown[-1]}): "

@@ -1,614 +1,443 @@
-from tortoise import migrations
+"""The schema before 0016, in place of the migrations 0001 to 0015 of earlier commits.
+
+It does not create what 0016 drops: the indexes by which events were claimed, and the function that claimed on Postgres.
+"""
+
+import datetime as dt
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any
+
+from tortoise import fields, migrations
 from tortoise.migrations import operations as ops
-from orjson import loads
-from ringback.models.access import Role
+
 from ringback.models.ids import new_key
-from ringback.models.inbox import SignatureCheck
-from ringback.models.lead import LeadStatus
-from ringback.models.log import LogKind
-from ringback.models.order import OrderStatus
-from ringback.models.states import EventStatus, OutcomeName
-from ringback.models.webhook import Action, HttpMethod, SuccessPolicy, default_retry_delays
-from tortoise.fields.base import OnDelete
-from tortoise.fields.data import JSON_DUMPS
-from tortoise import fields
-from tortoise.indexes import Index
+from ringback.models.statements import execute, on_postgres
+
+Columns = Sequence[tuple[str, ...]]
+
+
+def table(
+    model: str,
+    name: str,
+    description: str,
+    /,
+    indexes: Columns = (),
+    unique_together: Columns = (),
+    **columns: fields.Field[Any],
+) -> ops.CreateModel:
+    """Return the operation that creates the table of a model."""
+    options = {
+        "table": name,
+        "app": "ringback",
+        "table_description": description,
+        "indexes": indexes,
+        "unique_together": unique_together,
+    }
+    return ops.CreateModel(name=model, fields=list(columns.items()), options=options)
+
+
+def choice(max_length: int, *names: str, description: str | None = None) -> fields.CharField:
+    """Return a field for an enum whose values are these names."""
+    values = StrEnum("Choice", [(name, name) for name in names])
+    return fields.CharEnumField(values, max_length=max_length, description=description)
+
+
+_TABLES = [
+    table(
+        "ApiToken",
+        "ringback_api_token",
+        "A bearer token, its secret is shown once and kept as a SHA-256 hash.",
+        id=fields.UUIDField(primary_key=True),
+        name=fields.CharField(max_length=200),
+        role=choice(16, "ADMIN"),
+        token_hash=fields.CharField(max_length=64, unique=True),
+        created_at=fields.DatetimeField(),
+        expires_at=fields.DatetimeField(null=True),
+        last_used_at=fields.DatetimeField(null=True),
+        revoked_at=fields.DatetimeField(null=True),
+    ),
+    table(
+        "Change",
+        "ringback_change",
+        "One committed create, update or delete of one object, with its snapshot.",
+        id=fields.UUIDField(primary_key=True),
+        model=fields.CharField(max_length=100),
+        action=choice(8, "CREATED", "UPDATED", "DELETED"),
+        object_id=fields.CharField(max_length=255),
+        item=fields.JSONField(),
+        changed_fields=fields.JSONField(),
+        created_at=fields.DatetimeField(),
+    ),
+    table(
+        "CustomerOrder",
+        "customer_order",
+        "A customer's order.",
+        id=fields.UUIDField(primary_key=True, description="The order's id, ord_…."),
+        number=fields.CharField(max_length=64, description="The order's number as the shop writes it."),
+        status=choice(
+            16, "NEW", "IN_PROGRESS", "DONE", "CANCELLED", description="NEW, IN_PROGRESS, DONE or CANCELLED."
+        ),
+        comment=fields.TextField(null=True, description="A remark on the order, null while there is none."),
+        created_at=fields.DatetimeField(auto_now_add=True, description="When the order was placed."),
+        updated_at=fields.DatetimeField(auto_now=True, description="When the order itself was last saved."),
+    ),
+    table(
+        "DeclaredModel",
+        "ringback_declared_model",
+        "A model as it was declared last.",
+        name=fields.CharField(primary_key=True, max_length=100),
+        label=fields.CharField(max_length=200, description="Its name for people."),
+        description=fields.TextField(),
+        json_schema=fields.TextField(description="JSON text, so that the compiled schema is found by it."),
+        sample=fields.JSONField(),
+        created_at=fields.DatetimeField(),
+        updated_at=fields.DatetimeField(),
+    ),
+    table(
+        "IdempotencyKey",
+        "ringback_idempotency_key",
+        "A key, and what was done under it.",
+        id=fields.UUIDField(primary_key=True),
+        model=fields.CharField(max_length=100),
+        key=fields.CharField(max_length=255),
+        digest=fields.CharField(max_length=64, description="SHA-256 of the change, in hexadecimal."),
+        event_ids=fields.JSONField(description="The keys of its events, in order."),
+        created_at=fields.DatetimeField(),
+        indexes=[("created_at",)],
+        unique_together=[("model", "key")],
+    ),
+    table(
+        "Inbox",
+        "ringback_inbox",
+        "A test address.",
+        id=fields.UUIDField(primary_key=True),
+        token=fields.CharField(max_length=64, unique=True),
+        name=fields.CharField(max_length=200, null=True),
+        responses=fields.JSONField(
+            description="{status_code, body, content_type, delay_ms}, the n-th for the n-th request, the last one "
+            "repeats."
+        ),
+        signing_secret=fields.TextField(
+            null=True, description="Encrypted (models.secrets), null when the inbox has none of its own."
+        ),
+        request_count=fields.IntField(description="Requests received since the inbox was made or cleared."),
+        received=fields.BigIntField(
+            db_default=0,
+            description="Requests received since the inbox was made, whether it was cleared or not, by which they are "
+            "numbered.",
+        ),
+        created_at=fields.DatetimeField(),
+    ),
+    table(
+        "InboxRequest",
+        "ringback_inbox_request",
+        "One request as an inbox received it.",
+        id=fields.UUIDField(primary_key=True),
+        inbox=fields.ForeignKeyField(
+            "ringback.Inbox", source_field="inbox_id", related_name="requests", on_delete=fields.CASCADE
+        ),
+        number=fields.BigIntField(
+            db_default=0,
+            description="Which of its inbox's requests it is, in the order of their commits, 0 when it is older than "
+            "the numbering.",
+        ),
+        received_at=fields.DatetimeField(),
+        method=fields.CharField(max_length=32),
+        url=fields.TextField(description="Path and query as received."),
+        headers=fields.JSONField(),
+        body=fields.BinaryField(),
+        remote_address=fields.CharField(max_length=64, null=True),
+        response_status_code=fields.IntField(),
+        signature=choice(16, "VALID", "INVALID", "ABSENT", "NOT_CHECKED"),
+        event_id=fields.UUIDField(
+            null=True, description="The event that PS-WEBHOOK_EVENT-ID names, when it is one of ours."
+        ),
+        attempt_number=fields.IntField(
+            null=True, description="The number of the attempt of that event that sent it, as Ringback-Attempt says."
+        ),
+        indexes=[("event_id",), ("inbox_id", "id"), ("inbox_id", "number")],
+    ),
+    table(
+        "Installation",
+        "ringback_installation",
+        "The one row that tells this database from every other.",
+        id=fields.IntField(primary_key=True, generated=False),
+        epoch=fields.UUIDField(),
+        created_at=fields.DatetimeField(),
+        server=fields.CharField(
+            max_length=64,
+            null=True,
+            description="The Postgres server and database that it was last seen in, null on SQLite.",
+        ),
+    ),
+    table(
+        "Lead",
+        "lead",
+        "A callback request that became a lead.",
+        id=fields.UUIDField(primary_key=True, description="The lead's id, lead_…."),
+        name=fields.CharField(max_length=200, description="Name as entered in the form."),
+        phone=fields.CharField(max_length=64, description="Phone number as entered in the form."),
+        status=choice(16, "NEW", "IN_PROGRESS", "DONE", description="NEW, IN_PROGRESS or DONE."),
+        comment=fields.TextField(null=True, description="What the manager noted, null while there is nothing."),
+        created_at=fields.DatetimeField(auto_now_add=True, description="When the callback was requested."),
+        updated_at=fields.DatetimeField(auto_now=True, description="When the lead was last saved."),
+    ),
+    table(
+        "LogEntry",
+        "ringback_log",
+        "One transition of one event.",
+        id=fields.BigIntField(primary_key=True, generated=True),
+        at=fields.DatetimeField(),
+        kind=choice(
+            24,
+            "EVENT_RECORDED",
+            "ATTEMPT_FINISHED",
+            "RETRY_SCHEDULED",
+            "EVENT_SUCCEEDED",
+            "EVENT_FAILED",
+            "EVENT_CANCELLED",
+        ),
+        message=fields.TextField(),
+        webhook_id=fields.UUIDField(),
+        event_id=fields.UUIDField(),
+        attempt_id=fields.UUIDField(null=True),
+        model=fields.CharField(
+            max_length=100, description="The tracked model's name, so that the log can be followed by model."
+        ),
+        transaction=fields.BigIntField(
+            db_default=0, description="Postgres's number of the transaction that wrote it, 0 on SQLite."
+        ),
+        indexes=[("webhook_id", "id")],
+    ),
+    table(
+        "OrderCustomer",
+        "customer_order_customer",
+        "Who placed the order.",
+        id=fields.UUIDField(primary_key=True),
+        order=fields.OneToOneField(
+            "ringback.CustomerOrder", source_field="order_id", related_name="customer", on_delete=fields.CASCADE
+        ),
+        name=fields.CharField(max_length=200, description="The customer's name."),
+        phone=fields.CharField(max_length=64, null=True, description="The customer's phone number, if known."),
+        email=fields.CharField(max_length=254, null=True, description="The customer's e-mail address, if known."),
+    ),
+    table(
+        "OrderItem",
+        "customer_order_item",
+        "What was ordered, line by line.",
+        id=fields.UUIDField(primary_key=True),
+        order=fields.ForeignKeyField(
+            "ringback.CustomerOrder", source_field="order_id", related_name="items", on_delete=fields.CASCADE
+        ),
+        position=fields.IntField(description="The line's place in the order, from 0."),
+        brand=fields.CharField(max_length=200, description="The part's brand."),
+        article=fields.CharField(max_length=200, description="The part's article number."),
+        name=fields.CharField(max_length=500, description="The part's name."),
+        quantity=fields.IntField(description="How many pieces."),
+        price=fields.DecimalField(max_digits=12, decimal_places=2, description="The price of one piece."),
+    ),
+    table(
+        "SiteSettings",
+        "site_settings",
+        "What an administrator decides for the whole site.",
+        id=fields.IntField(primary_key=True, generated=False),
+        track_leads=fields.BooleanField(description="Whether callback requests become leads (rule 10 of the design)."),
+        updated_at=fields.DatetimeField(),
+    ),
+    table(
+        "Webhook",
+        "ringback_webhook",
+        "A webhook as an administrator configured it.",
+        id=fields.UUIDField(primary_key=True),
+        name=fields.CharField(max_length=200, null=True),
+        model=fields.CharField(max_length=100),
+        actions=fields.JSONField(),
+        is_active=fields.BooleanField(),
+        method=choice(8, "GET", "POST", "PUT", "PATCH", "DELETE"),
+        url=fields.TextField(),
+        send_json=fields.BooleanField(),
+        body_template=fields.TextField(),
+        content_type=fields.CharField(max_length=200, null=True),
+        headers=fields.JSONField(description="Pairs of name and value, in the order given."),
+        condition=fields.TextField(null=True),
+        retry_delays=fields.JSONField(description="Seconds, one entry an attempt."),
+        timeout_seconds=fields.FloatField(),
+        success_policy=choice(16, "STATUS_200", "ANY_2XX"),
+        max_concurrency=fields.IntField(
+            null=True,
+            description="Attempts under way at the same time, in all workers together, null for the setting's bound.",
+        ),
+        rate_limit_per_second=fields.FloatField(
+            null=True, description="Attempts per second, in all workers together, null for no limit."
+        ),
+        last_slot_at=fields.DatetimeField(
+            null=True, description="The moment given to the last attempt that the rate let go."
+        ),
+        signing_secret=fields.TextField(description="Encrypted (models.secrets)."),
+        created_at=fields.DatetimeField(),
+        updated_at=fields.DatetimeField(),
+        deleted_at=fields.DatetimeField(null=True),
+        indexes=[("model", "is_active")],
+    ),
+    # The columns that 0016 renames are described as they are afterwards.
+    table(
+        "Event",
+        "ringback_event",
+        "One firing of one webhook, its id is the PS-WEBHOOK_EVENT-ID that the receiver sees.",
+        id=fields.UUIDField(primary_key=True),
+        webhook=fields.ForeignKeyField(
+            "ringback.Webhook", source_field="webhook_id", related_name="events", on_delete=fields.RESTRICT
+        ),
+        change=fields.ForeignKeyField(
+            "ringback.Change", source_field="change_id", related_name="events", on_delete=fields.RESTRICT, null=True
+        ),
+        model=fields.CharField(max_length=100),
+        action=choice(8, "CREATED", "UPDATED", "DELETED"),
+        object_id=fields.CharField(max_length=255, null=True),
+        is_test=fields.BooleanField(),
+        test_item=fields.JSONField(
+            null=True, description="What a test-fire sends, a real event has its change's snapshot."
+        ),
+        status=choice(12, "PENDING", "RETRYING", "SUCCEEDED", "FAILED", "CANCELLED"),
+        attempt_count=fields.IntField(description="The number of the last attempt on record."),
+        attempts_before_round=fields.IntField(
+            description="Attempts that the present round of the schedule does not count: earlier rounds, and "
+            "abandoned ones."
+        ),
+        abandoned_in_a_row=fields.IntField(
+            description="Attempts in a row that died between sending and recording, five end the event (rule 6)."
+        ),
+        max_attempts=fields.IntField(),
+        next_attempt_at=fields.DatetimeField(
+            null=True,
+            description="When the next attempt is due, or the attempt in flight was, null when the event has ended.",
+        ),
+        due_at=fields.DatetimeField(null=True),
+        lease=fields.UUIDField(
+            null=True,
+            description="The worker that has claimed the event, null while it waits. No foreign key: the row of a "
+            "dead worker is deleted.",
+        ),
+        lease_begun_at=fields.DatetimeField(null=True, description="When that worker claimed it."),
+        created_at=fields.DatetimeField(),
+        finished_at=fields.DatetimeField(null=True),
+        indexes=[
+            ("change_id",),
+            ("model", "id"),
+            ("object_id", "id"),
+            ("status", "id"),
+            ("webhook_id", "status", "id"),
+        ],
+    ),
+    table(
+        "Attempt",
+        "ringback_attempt",
+        "One try to deliver an event: what was sent, what came back, how long it took.",
+        id=fields.UUIDField(primary_key=True),
+        event=fields.ForeignKeyField(
+            "ringback.Event", source_field="event_id", related_name="attempts", on_delete=fields.RESTRICT
+        ),
+        webhook_id=fields.UUIDField(
+            description="The event's webhook, so that a webhook's attempts are listed without a join."
+        ),
+        number=fields.IntField(),
+        started_at=fields.DatetimeField(),
+        duration_ms=fields.IntField(null=True),
+        outcome=choice(
+            16,
+            "DELIVERED",
+            "REJECTED",
+            "TIMED_OUT",
+            "UNREACHABLE",
+            "TLS_FAILED",
+            "BLOCKED",
+            "BAD_RESPONSE",
+            "RENDER_FAILED",
+            "ABANDONED",
+        ),
+        error=fields.TextField(null=True),
+        status_code=fields.IntField(null=True),
+        request=fields.JSONField(
+            null=True,
+            description="{method, url, headers: [[name, value]], body}, secrets masked, null when nothing was sent.",
+        ),
+        response=fields.JSONField(
+            null=True,
+            description="{headers: [[name, value]], body, body_truncated}, null when there was no answer.",
+        ),
+        indexes=[("outcome", "id"), ("webhook_id", "outcome", "id")],
+        unique_together=[("event_id", "number")],
+    ),
+]
+#: Indexes that a model cannot declare.
+_PARTIAL_INDEXES = """
+CREATE INDEX ringback_event_tests ON ringback_event (id) WHERE is_test;
+CREATE INDEX ringback_attempt_codes ON ringback_attempt (webhook_id, status_code, id) WHERE status_code <> 200;
+CREATE INDEX ringback_attempt_odd ON ringback_attempt (status_code, id)
+    WHERE status_code = 200 AND outcome <> 'DELIVERED';
+CREATE INDEX ringback_attempt_status ON ringback_attempt (status_code, id) WHERE status_code <> 200;
+"""
+#: The log in commit order, and room in each page of events for the next version of its rows.
+_POSTGRES_ONLY = """
+ALTER TABLE ringback_log ALTER COLUMN transaction SET DEFAULT pg_current_xact_id()::text::bigint;
+DROP INDEX idx_ringback_lo_webhook_d10e71;
+CREATE INDEX ringback_log_in_order ON ringback_log (transaction, id);
+CREATE INDEX ringback_log_of_webhook ON ringback_log (webhook_id, transaction, id);
+ALTER TABLE ringback_event SET (fillfactor = 70);
+"""
+
+
+async def adapt_to_postgres(apps: Any, schema_editor: Any) -> None:
+    """Store JSON as it was written, and read the log in commit order.
+
+    `json`, unlike `jsonb`, keeps the order of an object's members, and every text that JSON can hold.
+    """
+    db = schema_editor.client
+    if not on_postgres(db):
+        return
+    for created in _TABLES:
+        for column, field in created.fields:
+            if isinstance(field, fields.JSONField):
+                name = created.options["table"]
+                await db.execute_script(f"ALTER TABLE {name} ALTER COLUMN {column} TYPE json USING {column}::json")
+    await db.execute_script(_POSTGRES_ONLY)
+
+
+async def insert_first_rows(apps: Any, schema_editor: Any) -> None:
+    """Insert the row that tells this database from others, and the site's settings.
+
+    In SQL: Tortoise caches the columns of a table for the whole process, and so would insert those of later migrations
+    where a database was open before.
+    """
+    now = dt.datetime.now(dt.UTC)
+    db = schema_editor.client
+    await execute(db, "INSERT INTO ringback_installation (id, epoch, created_at) VALUES (1, $1, $2)", new_key(), now)
+    await execute(db, "INSERT INTO site_settings (id, track_leads, updated_at) VALUES (1, $1, $2)", False, now)
 
 
 class Migration(migrations.Migration):
     initial = True
-
+    #: A database of an earlier commit has all of these; `models/db.py` refuses one that has only some.
+    replaces = [
+        ("ringback", "0002_first_rows"),
+        ("ringback", "0003_inbox_attempts"),
+        ("ringback", "0004_following"),
+        ("ringback", "0005_declared_models"),
+        ("ringback", "0006_postgres"),
+        ("ringback", "0007_of_a_webhook"),
+        ("ringback", "0008_limits"),
+        ("ringback", "0009_leases"),
+        ("ringback", "0010_rare"),
+        ("ringback", "0011_waiting_of_a_webhook"),
+        ("ringback", "0012_codes"),
+        ("ringback", "0013_by_webhook"),
+        ("ringback", "0014_one_log_index"),
+        ("ringback", "0015_claiming"),
+    ]
     operations = [
-        ops.CreateModel(
-            name="ApiToken",
-            fields=[
-                ("id", fields.UUIDField(primary_key=True, default=new_key, unique=True, db_index=True)),
-                ("name", fields.CharField(max_length=200)),
-                ("role", fields.CharEnumField(description="ADMIN: ADMIN", enum_type=Role, max_length=16)),
-                ("token_hash", fields.CharField(unique=True, max_length=64)),
-                ("created_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
-                ("expires_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
-                ("last_used_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
-                ("revoked_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
-            ],
-            options={
-                "table": "ringback_api_token",
-                "app": "ringback",
-                "pk_attr": "id",
-                "table_description": "A bearer token, its secret is shown once and kept as a SHA-256 hash.",
-            },
-            bases=["Model"],
-        ),
-        ops.CreateModel(
-            name="Change",
-            fields=[
-                ("id", fields.UUIDField(primary_key=True, default=new_key, unique=True, db_index=True)),
-                ("model", fields.CharField(max_length=100)),
-                (
-                    "action",
-                    fields.CharEnumField(
-                        description="CREATED: CREATED\nUPDATED: UPDATED\nDELETED: DELETED",
-                        enum_type=Action,
-                        max_length=8,
-                    ),
-                ),
-                ("object_id", fields.CharField(max_length=255)),
-                ("item", fields.JSONField(encoder=JSON_DUMPS, decoder=loads)),
-                ("changed_fields", fields.JSONField(default=list, encoder=JSON_DUMPS, decoder=loads)),
-                ("created_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
-            ],
-            options={
-                "table": "ringback_change",
-                "app": "ringback",
-                "pk_attr": "id",
-                "table_description": "One committed create, update or delete of one object, with its snapshot.",
-            },
-            bases=["Model"],
-        ),
-        ops.CreateModel(
-            name="CustomerOrder",
-            fields=[
-                (
-                    "id",
-                    fields.UUIDField(
-                        primary_key=True,
-                        default=new_key,
-                        unique=True,
-                        db_index=True,
-                        description="The order's id, ord_….",
-                    ),
-                ),
-                ("number", fields.CharField(description="The order's number as the shop writes it.", max_length=64)),
-                (
-                    "status",
-                    fields.CharEnumField(
-                        default=OrderStatus.NEW,
-                        description="NEW, IN_PROGRESS, DONE or CANCELLED.",
-                        enum_type=OrderStatus,
-                        max_length=16,
-                    ),
-                ),
-                (
-                    "comment",
-                    fields.TextField(
-                        null=True, description="A remark on the order, null while there is none.", unique=False
-                    ),
-                ),
-                (
-                    "created_at",
-                    fields.DatetimeField(description="When the order was placed.", auto_now=False, auto_now_add=True),
-                ),
-                (
-                    "updated_at",
-                    fields.DatetimeField(
-                        description="When the order itself was last saved.", auto_now=True, auto_now_add=False
-                    ),
-                ),
-            ],
-            options={
-                "table": "customer_order",
-                "app": "ringback",
-                "pk_attr": "id",
-                "table_description": "A customer's order.",
-            },
-            bases=["Tracked"],
-        ),
-        ops.CreateModel(
-            name="Inbox",
-            fields=[
-                ("id", fields.UUIDField(primary_key=True, default=new_key, unique=True, db_index=True)),
-                ("token", fields.CharField(unique=True, max_length=64)),
-                ("name", fields.CharField(null=True, max_length=200)),
-                (
-                    "responses",
-                    fields.JSONField(
-                        description="{status_code, body, content_type, delay_ms}, the n-th for the n-th request, the last one repeats.",
-                        encoder=JSON_DUMPS,
-                        decoder=loads,
-                    ),
-                ),
-                (
-                    "signing_secret",
-                    fields.TextField(
-                        null=True,
-                        description="Encrypted (models.secrets), null when the inbox has none of its own.",
-                        unique=False,
-                    ),
-                ),
-                (
-                    "request_count",
-                    fields.IntField(default=0, description="Requests received since the inbox was made or cleared."),
-                ),
-                ("created_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
-            ],
-            options={
-                "table": "ringback_inbox",
-                "app": "ringback",
-                "pk_attr": "id",
-                "table_description": "A test address.",
-            },
-            bases=["Model"],
-        ),
-        ops.CreateModel(
-            name="InboxRequest",
-            fields=[
-                ("id", fields.UUIDField(primary_key=True, default=new_key, unique=True, db_index=True)),
-                (
-                    "inbox",
-                    fields.ForeignKeyField(
-                        "ringback.Inbox",
-                        source_field="inbox_id",
-                        db_constraint=True,
-                        to_field="id",
-                        related_name="requests",
-                        on_delete=OnDelete.CASCADE,
-                    ),
-                ),
-                ("received_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
-                ("method", fields.CharField(max_length=32)),
-                ("url", fields.TextField(description="Path and query as received.", unique=False)),
-                ("headers", fields.JSONField(encoder=JSON_DUMPS, decoder=loads)),
-                ("body", fields.BinaryField()),
-                ("remote_address", fields.CharField(null=True, max_length=64)),
-                ("response_status_code", fields.IntField()),
-                (
-                    "signature",
-                    fields.CharEnumField(
-                        description="VALID: VALID\nINVALID: INVALID\nABSENT: ABSENT\nNOT_CHECKED: NOT_CHECKED",
-                        enum_type=SignatureCheck,
-                        max_length=16,
-                    ),
-                ),
-                (
-                    "event_id",
-                    fields.UUIDField(
-                        null=True, description="The event that PS-WEBHOOK_EVENT-ID names, when it is one of ours."
-                    ),
-                ),
-            ],
-            options={
-                "table": "ringback_inbox_request",
-                "app": "ringback",
-                "indexes": [Index(fields=["inbox_id", "id"]), Index(fields=["event_id"])],
-                "pk_attr": "id",
-                "table_description": "One request as an inbox received it.",
-            },
-            bases=["Model"],
-        ),
-        ops.CreateModel(
-            name="Installation",
-            fields=[
-                ("id", fields.IntField(generated=False, primary_key=True, unique=True, db_index=True)),
-                ("epoch", fields.UUIDField()),
-                ("created_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
-            ],
-            options={
-                "table": "ringback_installation",
-                "app": "ringback",
-                "pk_attr": "id",
-                "table_description": "The one row that tells this database from every other.",
-            },
-            bases=["Model"],
-        ),
-        ops.CreateModel(
-            name="Lead",
-            fields=[
-                (
-                    "id",
-                    fields.UUIDField(
-                        primary_key=True,
-                        default=new_key,
-                        unique=True,
-                        db_index=True,
-                        description="The lead's id, lead_….",
-                    ),
-                ),
-                ("name", fields.CharField(description="Name as entered in the form.", max_length=200)),
-                ("phone", fields.CharField(description="Phone number as entered in the form.", max_length=64)),
-                (
-                    "status",
-                    fields.CharEnumField(
-                        default=LeadStatus.NEW,
-                        description="NEW, IN_PROGRESS or DONE.",
-                        enum_type=LeadStatus,
-                        max_length=16,
-                    ),
-                ),
-                (
-                    "comment",
-                    fields.TextField(
-                        null=True, description="What the manager noted, null while there is nothing.", unique=False
-                    ),
-                ),
-                (
-                    "created_at",
-                    fields.DatetimeField(
-                        description="When the callback was requested.", auto_now=False, auto_now_add=True
-                    ),
-                ),
-                (
-                    "updated_at",
-                    fields.DatetimeField(
-                        description="When the lead was last saved.", auto_now=True, auto_now_add=False
-                    ),
-                ),
-            ],
-            options={
-                "table": "lead",
-                "app": "ringback",
-                "pk_attr": "id",
-                "table_description": "A callback request that became a lead.",
-            },
-            bases=["Tracked"],
-        ),
-        ops.CreateModel(
-            name="LogEntry",
-            fields=[
-                ("id", fields.BigIntField(generated=True, primary_key=True, unique=True, db_index=True)),
-                ("at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
-                (
-                    "kind",
-                    fields.CharEnumField(
-                        description="EVENT_RECORDED: EVENT_RECORDED\nATTEMPT_FINISHED: ATTEMPT_FINISHED\nRETRY_SCHEDULED: RETRY_SCHEDULED\nEVENT_SUCCEEDED: EVENT_SUCCEEDED\nEVENT_FAILED: EVENT_FAILED\nEVENT_CANCELLED: EVENT_CANCELLED",
-                        enum_type=LogKind,
-                        max_length=24,
-                    ),
-                ),
-                ("message", fields.TextField(unique=False)),
-                ("webhook_id", fields.UUIDField()),
-                ("event_id", fields.UUIDField()),
-                ("attempt_id", fields.UUIDField(null=True)),
-                (
-                    "model",
-                    fields.CharField(
-                        description="The tracked model's name, so that the log can be followed by model.",
-                        max_length=100,
-                    ),
-                ),
-            ],
-            options={
-                "table": "ringback_log",
-                "app": "ringback",
-                "pk_attr": "id",
-                "table_description": "One transition of one event.",
-            },
-            bases=["Model"],
-        ),
-        ops.CreateModel(
-            name="OrderCustomer",
-            fields=[
-                ("id", fields.UUIDField(primary_key=True, default=new_key, unique=True, db_index=True)),
-                (
-                    "order",
-                    fields.OneToOneField(
-                        "ringback.CustomerOrder",
-                        source_field="order_id",
-                        db_constraint=True,
-                        to_field="id",
-                        related_name="customer",
-                        on_delete=OnDelete.CASCADE,
-                    ),
-                ),
-                ("name", fields.CharField(description="The customer's name.", max_length=200)),
-                (
-                    "phone",
-                    fields.CharField(null=True, description="The customer's phone number, if known.", max_length=64),
-                ),
-                (
-                    "email",
-                    fields.CharField(null=True, description="The customer's e-mail address, if known.", max_length=254),
-                ),
-            ],
-            options={
-                "table": "customer_order_customer",
-                "app": "ringback",
-                "pk_attr": "id",
-                "table_description": "Who placed the order.",
-            },
-            bases=["Recorded"],
-        ),
-        ops.CreateModel(
-            name="OrderItem",
-            fields=[
-                ("id", fields.UUIDField(primary_key=True, default=new_key, unique=True, db_index=True)),
-                (
-                    "order",
-                    fields.ForeignKeyField(
-                        "ringback.CustomerOrder",
-                        source_field="order_id",
-                        db_constraint=True,
-                        to_field="id",
-                        related_name="items",
-                        on_delete=OnDelete.CASCADE,
-                    ),
-                ),
-                ("position", fields.IntField(description="The line's place in the order, from 0.")),
-                ("brand", fields.CharField(description="The part's brand.", max_length=200)),
-                ("article", fields.CharField(description="The part's article number.", max_length=200)),
-                ("name", fields.CharField(description="The part's name.", max_length=500)),
-                ("quantity", fields.IntField(description="How many pieces.")),
-                ("price", fields.DecimalField(description="The price of one piece.", max_digits=12, decimal_places=2)),
-            ],
-            options={
-                "table": "customer_order_item",
-                "app": "ringback",
-                "pk_attr": "id",
-                "table_description": "What was ordered, line by line.",
-            },
-            bases=["Recorded"],
-        ),
-        ops.CreateModel(
-            name="SiteSettings",
-            fields=[
-                ("id", fields.IntField(generated=False, primary_key=True, unique=True, db_index=True)),
-                (
-                    "track_leads",
-                    fields.BooleanField(
-                        default=False, description="Whether callback requests become leads (rule 10 of the design)."
-                    ),
-                ),
-                ("updated_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
-            ],
-            options={
-                "table": "site_settings",
-                "app": "ringback",
-                "pk_attr": "id",
-                "table_description": "What an administrator decides for the whole site.",
-            },
-            bases=["Model"],
-        ),
-        ops.CreateModel(
-            name="Webhook",
-            fields=[
-                ("id", fields.UUIDField(primary_key=True, default=new_key, unique=True, db_index=True)),
-                ("name", fields.CharField(null=True, max_length=200)),
-                ("model", fields.CharField(max_length=100)),
-                ("actions", fields.JSONField(encoder=JSON_DUMPS, decoder=loads)),
-                ("is_active", fields.BooleanField(default=True)),
-                (
-                    "method",
-                    fields.CharEnumField(
-                        default=HttpMethod.POST,
-                        description="GET: GET\nPOST: POST\nPUT: PUT\nPATCH: PATCH\nDELETE: DELETE",
-                        enum_type=HttpMethod,
-                        max_length=8,
-                    ),
-                ),
-                ("url", fields.TextField(unique=False)),
-                ("send_json", fields.BooleanField(default=False)),
-                ("body_template", fields.TextField(default="", unique=False)),
-                ("content_type", fields.CharField(null=True, max_length=200)),
-                (
-                    "headers",
-                    fields.JSONField(
-                        default=list,
-                        description="Pairs of name and value, in the order given.",
-                        encoder=JSON_DUMPS,
-                        decoder=loads,
-                    ),
-                ),
-                ("condition", fields.TextField(null=True, unique=False)),
-                (
-                    "retry_delays",
-                    fields.JSONField(
-                        default=default_retry_delays,
-                        description="Seconds, one entry an attempt.",
-                        encoder=JSON_DUMPS,
-                        decoder=loads,
-                    ),
-                ),
-                ("timeout_seconds", fields.FloatField(default=3.0)),
-                (
-                    "success_policy",
-                    fields.CharEnumField(
-                        default=SuccessPolicy.STATUS_200,
-                        description="STATUS_200: STATUS_200\nANY_2XX: ANY_2XX",
-                        enum_type=SuccessPolicy,
-                        max_length=16,
-                    ),
-                ),
-                ("signing_secret", fields.TextField(description="Encrypted (models.secrets).", unique=False)),
-                ("created_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
-                ("updated_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
-                ("deleted_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
-            ],
-            options={
-                "table": "ringback_webhook",
-                "app": "ringback",
-                "indexes": [Index(fields=["model", "is_active"])],
-                "pk_attr": "id",
-                "table_description": "A webhook as an administrator configured it.",
-            },
-            bases=["Model"],
-        ),
-        ops.CreateModel(
-            name="Event",
-            fields=[
-                ("id", fields.UUIDField(primary_key=True, default=new_key, unique=True, db_index=True)),
-                (
-                    "webhook",
-                    fields.ForeignKeyField(
-                        "ringback.Webhook",
-                        source_field="webhook_id",
-                        db_constraint=True,
-                        to_field="id",
-                        related_name="events",
-                        on_delete=OnDelete.RESTRICT,
-                    ),
-                ),
-                (
-                    "change",
-                    fields.ForeignKeyField(
-                        "ringback.Change",
-                        source_field="change_id",
-                        null=True,
-                        db_constraint=True,
-                        to_field="id",
-                        related_name="events",
-                        on_delete=OnDelete.RESTRICT,
-                    ),
-                ),
-                ("model", fields.CharField(max_length=100)),
-                (
-                    "action",
-                    fields.CharEnumField(
-                        description="CREATED: CREATED\nUPDATED: UPDATED\nDELETED: DELETED",
-                        enum_type=Action,
-                        max_length=8,
-                    ),
-                ),
-                ("object_id", fields.CharField(null=True, max_length=255)),
-                ("is_test", fields.BooleanField(default=False)),
-                (
-                    "test_item",
-                    fields.JSONField(
-                        null=True,
-                        description="What a test-fire sends, a real event has its change's snapshot.",
-                        encoder=JSON_DUMPS,
-                        decoder=loads,
-                    ),
-                ),
-                (
-                    "status",
-                    fields.CharEnumField(
-                        default=EventStatus.PENDING,
-                        description="PENDING: PENDING\nRETRYING: RETRYING\nSUCCEEDED: SUCCEEDED\nFAILED: FAILED\nCANCELLED: CANCELLED",
-                        enum_type=EventStatus,
-                        max_length=12,
-                    ),
-                ),
-                ("attempt_count", fields.IntField(default=0, description="The number of the last attempt on record.")),
-                (
-                    "attempts_before_round",
-                    fields.IntField(
-                        default=0,
-                        description="Attempts that the present round of the schedule does not count: earlier rounds, and abandoned ones.",
-                    ),
-                ),
-                (
-                    "abandoned_in_a_row",
-                    fields.IntField(
-                        default=0,
-                        description="Attempts in a row that died between sending and recording, five end the event (rule 6).",
-                    ),
-                ),
-                ("max_attempts", fields.IntField()),
-                ("next_attempt_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
-                ("due_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
-                ("lease", fields.UUIDField(null=True, description="Who delivers it now, null while nobody does.")),
-                (
-                    "lease_begun_at",
-                    fields.DatetimeField(
-                        null=True,
-                        description="When the worker that holds the lease began, from when on its death may lie between sending and recording.",
-                        auto_now=False,
-                        auto_now_add=False,
-                    ),
-                ),
-                ("created_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
-                ("finished_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
-            ],
-            options={
-                "table": "ringback_event",
-                "app": "ringback",
-                "indexes": [
-                    Index(fields=["due_at"]),
-                    Index(fields=["webhook_id", "id"]),
-                    Index(fields=["change_id"]),
-                    Index(fields=["status", "id"]),
-                    Index(fields=["model", "id"]),
-                    Index(fields=["object_id", "id"]),
-                ],
-                "pk_attr": "id",
-                "table_description": "One firing of one webhook, its id is the PS-WEBHOOK_EVENT-ID that the receiver sees.",
-            },
-            bases=["Model"],
-        ),
-        ops.CreateModel(
-            name="Attempt",
-            fields=[
-                ("id", fields.UUIDField(primary_key=True, default=new_key, unique=True, db_index=True)),
-                (
-                    "event",
-                    fields.ForeignKeyField(
-                        "ringback.Event",
-                        source_field="event_id",
-                        db_constraint=True,
-                        to_field="id",
-                        related_name="attempts",
-                        on_delete=OnDelete.RESTRICT,
-                    ),
-                ),
-                (
-                    "webhook_id",
-                    fields.UUIDField(
-                        description="The event's webhook, so that a webhook's attempts are listed without a join."
-                    ),
-                ),
-                ("number", fields.IntField()),
-                ("started_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
-                ("duration_ms", fields.IntField(null=True)),
-                (
-                    "outcome",
-                    fields.CharEnumField(
-                        description="DELIVERED: DELIVERED\nREJECTED: REJECTED\nTIMED_OUT: TIMED_OUT\nUNREACHABLE: UNREACHABLE\nTLS_FAILED: TLS_FAILED\nBLOCKED: BLOCKED\nBAD_RESPONSE: BAD_RESPONSE\nRENDER_FAILED: RENDER_FAILED\nABANDONED: ABANDONED",
-                        enum_type=OutcomeName,
-                        max_length=16,
-                    ),
-                ),
-                ("error", fields.TextField(null=True, unique=False)),
-                ("status_code", fields.IntField(null=True)),
-                (
-                    "request",
-                    fields.JSONField(
-                        null=True,
-                        description="{method, url, headers: [[name, value]], body}, secrets masked, null when nothing was sent.",
-                        encoder=JSON_DUMPS,
-                        decoder=loads,
-                    ),
-                ),
-                (
-                    "response",
-                    fields.JSONField(
-                        null=True,
-                        description="{headers: [[name, value]], body, body_truncated}, null when there was no answer.",
-                        encoder=JSON_DUMPS,
-                        decoder=loads,
-                    ),
-                ),
-            ],
-            options={
-                "table": "ringback_attempt",
-                "app": "ringback",
-                "unique_together": (("event_id", "number"),),
-                "indexes": [
-                    Index(fields=["webhook_id", "id"]),
-                    Index(fields=["outcome", "id"]),
-                    Index(fields=["status_code", "id"]),
-                ],
-                "pk_attr": "id",
-                "table_description": "One try to deliver an event: what was sent, what came back, how long it took.",
-            },
-            bases=["Model"],
-        ),
+        *_TABLES,
+        ops.RunSQL(_PARTIAL_INDEXES, ops.RunSQL.noop),
+        ops.RunPython(adapt_to_postgres, ops.RunPython.noop),
+        ops.RunPython(insert_first_rows, ops.RunPython.noop),
     ]

@@ -1,22 +1,24 @@
 """Workers with one lease each: an event names its worker, and `next_attempt_at` alone says when it is due.
 
-Stop old workers first. Events that they had claimed and not begun become due again; those that they had begun name no
-worker, so the first new worker records them as ABANDONED.
+Stop old workers first. Events that they had claimed and not begun become due again; those that they had begun name a
+worker that does not exist, so the first new worker records them as ABANDONED.
+
+Undoing it does not restore `ringback_claim`, the function by which earlier commits claimed on Postgres.
 """
 
-from importlib import import_module
 from typing import Any
 
 from tortoise import fields, migrations
 from tortoise.migrations import operations as ops
 
-_claiming = import_module("ringback.models.migrations.0015_claiming")
+from ringback.models.statements import on_postgres
 
+#: A new database has none of these indexes.
 _BEFORE = """
-DROP INDEX ringback_event_waiting;
-DROP INDEX ringback_event_waiting_of;
-DROP INDEX ringback_event_leased;
-DROP INDEX ringback_event_under_way;
+DROP INDEX IF EXISTS ringback_event_waiting;
+DROP INDEX IF EXISTS ringback_event_waiting_of;
+DROP INDEX IF EXISTS ringback_event_leased;
+DROP INDEX IF EXISTS ringback_event_under_way;
 UPDATE ringback_event SET lease = NULL WHERE lease IS NOT NULL AND lease_begun_at IS NULL;
 """
 #: An event that a worker has in flight gets a lease that has ended.
@@ -51,91 +53,45 @@ class DropDueAt(ops.RemoveField):
         await state_editor.client.execute_script("ALTER TABLE ringback_event DROP COLUMN due_at")
 
 
-class Describe(ops.AlterField):
-    """Changes the description of a field, of which the database knows nothing."""
-
-    async def database_forward(self, *states: Any, **editor: Any) -> None:
-        """Do nothing."""
-
-    async def database_backward(self, *states: Any, **editor: Any) -> None:
-        """Do nothing."""
-
-
-def moment(description: str) -> fields.DatetimeField:
-    """Return a field for a moment that may be missing."""
-    return fields.DatetimeField(null=True, auto_now=False, auto_now_add=False, description=description)
-
-
-async def before(apps: Any, schema_editor: Any) -> None:
-    """Drop what depends on the columns that change."""
-    await schema_editor.client.execute_script(_BEFORE)
-    await _claiming.drop(apps, schema_editor)
-
-
-async def undo_before(apps: Any, schema_editor: Any) -> None:
-    """Restore it."""
-    await schema_editor.client.execute_script(_UNDO_BEFORE)
-    await _claiming.create(apps, schema_editor)
-
-
-async def after(apps: Any, schema_editor: Any) -> None:
-    """Create the indexes by which events are claimed."""
-    await schema_editor.client.execute_script(_AFTER)
-
-
-async def undo_after(apps: Any, schema_editor: Any) -> None:
-    """Drop them."""
-    await schema_editor.client.execute_script(_UNDO_AFTER)
+async def drop_claim_function(apps: Any, schema_editor: Any) -> None:
+    """Drop the function that claims, which only databases of earlier commits have."""
+    if on_postgres(schema_editor.client):
+        await schema_editor.client.execute_script("DROP FUNCTION IF EXISTS ringback_claim")
 
 
 class Migration(migrations.Migration):
-    dependencies = [("ringback", "0015_claiming")]
+    dependencies = [("ringback", "0001_initial")]
 
     initial = False
 
     operations = [
-        ops.RunPython(before, undo_before),
+        ops.RunSQL(_BEFORE, _UNDO_BEFORE),
+        ops.RunPython(drop_claim_function, ops.RunPython.noop),
         ops.CreateModel(
             name="Worker",
             fields=[
-                ("id", fields.UUIDField(primary_key=True, unique=True, db_index=True)),
+                ("id", fields.UUIDField(primary_key=True)),
                 ("host", fields.CharField(max_length=255)),
                 ("pid", fields.IntField()),
-                ("started_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
+                ("started_at", fields.DatetimeField()),
                 (
                     "alive_until",
-                    moment(
-                        "End of the lease by the database's clock, null for the only worker of a SQLite file, whose "
-                        "lease has no end."
+                    fields.DatetimeField(
+                        null=True,
+                        description="End of the lease by the database's clock, null for the only worker of a SQLite "
+                        "file, whose lease has no end.",
                     ),
                 ),
             ],
             options={
                 "table": "ringback_worker",
                 "app": "ringback",
-                "pk_attr": "id",
                 "table_description": "A worker process and its lease. Events in flight name the worker that claimed "
                 "them.",
             },
-            bases=["Model"],
         ),
         ops.RenameField(model_name="Event", old_name="lease", new_name="worker_id"),
         ops.RenameField(model_name="Event", old_name="lease_begun_at", new_name="claimed_at"),
         DropDueAt(model_name="Event", name="due_at"),
-        Describe(
-            model_name="Event",
-            name="next_attempt_at",
-            field=moment("When the next attempt is due, or the attempt in flight was, null when the event has ended."),
-        ),
-        Describe(
-            model_name="Event",
-            name="worker_id",
-            field=fields.UUIDField(
-                null=True,
-                description="The worker that has claimed the event, null while it waits. No foreign key: the row of a "
-                "dead worker is deleted.",
-            ),
-        ),
-        Describe(model_name="Event", name="claimed_at", field=moment("When that worker claimed it.")),
-        ops.RunPython(after, undo_after),
+        ops.RunSQL(_AFTER, _UNDO_AFTER),
     ]

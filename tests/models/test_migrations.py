@@ -1,21 +1,23 @@
-"""Migrations on databases that are in use: what the first release left must be there afterwards, on both kinds."""
+"""Migrations on databases that are in use: what an earlier commit left must be there afterwards, on both kinds."""
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 import pytest_asyncio
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.connection import get_connection
 from tortoise.migrations.executor import MigrationExecutor, MigrationTarget
 
-from ringback.models import Settings, clock, db, load_settings, migrate, opened
+from ringback.models import ConfigurationError, Settings, clock, db, load_settings, migrate, opened
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.ids import new_key
 from ringback.models.inbox import Inbox, InboxRequest
@@ -36,7 +38,7 @@ SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
 ITEM = {"zone": "Ø", "a": {"b": [1, 2.5, None, True]}, "name": 'O"Hara', "": "Ада"}
 HEADERS = [["X-A", "1"], ["X-A", "2"]]
 WEBHOOK, CHANGE, EVENT, ATTEMPT, INBOX = (uuid4() for _ in range(5))
-#: As 0001 has them.
+#: As 0001 has them, and 0015 of earlier commits.
 ROWS: dict[str, dict[str, Any]] = {
     "ringback_webhook": {
         "id": WEBHOOK, "name": None, "model": "lead", "actions": ["CREATED"], "is_active": True, "method": "PUT",
@@ -60,7 +62,7 @@ ROWS: dict[str, dict[str, Any]] = {
     },
     "ringback_log": {
         "at": AT, "kind": "EVENT_RECORDED", "message": "m", "webhook_id": WEBHOOK, "event_id": EVENT,
-        "attempt_id": None, "model": "lead",
+        "attempt_id": None, "model": "lead", "transaction": 7,
     },
     "ringback_inbox": {
         "id": INBOX, "token": "t", "name": None, "responses": [{"status_code": 200}], "signing_secret": None,
@@ -81,12 +83,18 @@ def server(database_kind: str, request: pytest.FixtureRequest) -> str:
 
 @pytest_asyncio.fixture
 async def empty(server: str, tmp_path: Path) -> AsyncIterator[Settings]:
+    async with empty_database(server, tmp_path) as settings:
+        yield settings
+
+
+@asynccontextmanager
+async def empty_database(server: str, folder: Path) -> AsyncIterator[Settings]:
     if not server:
-        yield load_settings(data_dir=tmp_path)
+        yield load_settings(data_dir=folder)
         return
     with postgres.other_statements():
         url = await postgres.create(server)
-        yield load_settings(data_dir=tmp_path, database_url=url)
+        yield load_settings(data_dir=folder, database_url=url)
         await postgres.drop(server, url)
 
 
@@ -97,26 +105,59 @@ async def fill(connection: BaseDBAsyncClient, table: str) -> None:
 async def insert_row(connection: BaseDBAsyncClient, table: str, columns: dict[str, Any]) -> None:
     values = [json.dumps(value) if isinstance(value, dict | list) else value for value in columns.values()]
     marks = ", ".join(f"${number}" for number in range(1, len(values) + 1))
-    await execute(connection, f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", *values)
+    names = ", ".join(f'"{name}"' for name in columns)
+    await execute(connection, f"INSERT INTO {table} ({names}) VALUES ({marks})", *values)
 
 
 @asynccontextmanager
-async def migrated_to(settings: Settings, name: str) -> AsyncIterator[BaseDBAsyncClient]:
-    """Migrate a database up or down to a migration and yield a connection to it."""
-    config = db.tortoise_config(db.chosen_database(settings))
-    async with db._initialised(config):
-        connection = get_connection(db.CONNECTION)
-        executor = MigrationExecutor(connection, {"ringback": config["apps"]["ringback"]})
+async def connected(settings: Settings) -> AsyncIterator[BaseDBAsyncClient]:
+    async with db._initialised(db.tortoise_config(db.chosen_database(settings))):
+        yield get_connection(db.CONNECTION)
+
+
+@asynccontextmanager
+async def migrated_to_0001(settings: Settings) -> AsyncIterator[BaseDBAsyncClient]:
+    """Migrate a database up or down to 0001 and yield a connection to it."""
+    async with connected(settings) as connection:
+        executor = MigrationExecutor(connection, db.tortoise_apps())
         await executor.recorder.ensure_schema(executor._schema_editor(atomic=False))
-        await executor.migrate([MigrationTarget("ringback", name)])
+        await executor.migrate([MigrationTarget("ringback", "0001_initial")])
         yield connection
 
 
-async def test_what_the_first_release_left(empty: Settings) -> None:
-    async with migrated_to(empty, "0002_first_rows") as connection:
+@asynccontextmanager
+async def made_by_an_earlier_commit(settings: Settings) -> AsyncIterator[BaseDBAsyncClient]:
+    """Make a database as an earlier commit left it at its migration 0015 and yield a connection to it."""
+    kind = "sqlite" if settings.is_embedded else "postgres"
+    script = Path(__file__).with_name(f"database_0015.{kind}.sql").read_text()
+    if settings.is_embedded:
+        file = sqlite3.connect(settings.database_path)
+        file.executescript(script)
+        file.close()
+    else:
+        session = await asyncpg.connect(settings.database_url)
+        await session.execute(script)
+        await session.close()
+    async with connected(settings) as connection:
+        yield connection
+
+
+Before0016 = Callable[[Settings], AbstractAsyncContextManager[BaseDBAsyncClient]]
+
+
+@pytest.fixture(params=[migrated_to_0001, made_by_an_earlier_commit])
+def before_0016(request: pytest.FixtureRequest) -> Before0016:
+    """What makes a database that lacks migration 0016 alone."""
+    make: Before0016 = request.param
+    return make
+
+
+async def test_what_an_earlier_commit_left(empty: Settings) -> None:
+    async with made_by_an_earlier_commit(empty) as connection:
         for table in ROWS:
             await fill(connection, table)
-    assert await migrate(empty) == [f"ringback.{name}" for name in db.known_migrations()[2:]]
+    assert await migrate(empty) == ["ringback.0016_workers"]
+    assert await migrate(empty) == []
     async with opened(empty):
         webhook = await Webhook.get()
         assert (webhook.id, webhook.actions, webhook.headers, webhook.retry_delays) == (
@@ -140,10 +181,79 @@ async def test_what_the_first_release_left(empty: Settings) -> None:
         assert (attempt.id, attempt.request, attempt.response) == (ATTEMPT, {"headers": HEADERS}, None)
         assert attempt.outcome is OutcomeName.REJECTED
         entry = await LogEntry.get()
-        assert (entry.event_id, entry.transaction) == (EVENT, 0)
+        assert (entry.event_id, entry.transaction) == (EVENT, 7)
         assert (await Inbox.get()).responses == [{"status_code": 200}]
         request = await InboxRequest.get()
         assert (request.body, request.headers, request.attempt_number) == (b"\x00\xff", HEADERS, None)
+
+
+async def test_a_database_of_an_earlier_commit_gets_the_schema_of_a_new_one(
+    empty: Settings, server: str, tmp_path: Path
+) -> None:
+    async with made_by_an_earlier_commit(empty):
+        pass
+    await migrate(empty)
+    async with empty_database(server, tmp_path / "new") as new:
+        await migrate(new)
+        schema_of_new = await schema(new)
+
+    assert await schema(empty) == schema_of_new
+
+
+SQLITE_SCHEMA = (
+    "SELECT name, replace(sql, char(10) || '    ', ' ') FROM sqlite_master WHERE type = 'index'",
+    """
+    SELECT m.name, c.name, c.type, c."notnull", c.dflt_value, c.pk
+    FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'
+    """,
+    """
+    SELECT m.name, f."table", f."from", f."to", f.on_update, f.on_delete
+    FROM sqlite_master m, pragma_foreign_key_list(m.name) f WHERE m.type = 'table'
+    """,
+)
+POSTGRES_SCHEMA = (
+    "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
+    "SELECT relname, reloptions::text FROM pg_class WHERE relnamespace = 'public'::regnamespace",
+    """
+    SELECT table_name, column_name, data_type, character_maximum_length, numeric_precision, is_nullable, column_default
+    FROM information_schema.columns WHERE table_schema = 'public'
+    """,
+    """
+    SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)
+    FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+    """,
+    "SELECT proname, prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
+)
+
+
+async def schema(settings: Settings) -> set[tuple[Any, ...]]:
+    """Return the tables, columns, constraints, indexes and functions of a database."""
+    statements = SQLITE_SCHEMA if settings.is_embedded else POSTGRES_SCHEMA
+    rows = set()
+    async with opened(settings):
+        for statement in statements:
+            rows |= {tuple(row) for row in await fetch_rows(Event._meta.db, statement)}
+    return rows
+
+
+async def test_a_database_that_stopped_before_0015_is_refused(empty: Settings) -> None:
+    async with made_by_an_earlier_commit(empty) as connection:
+        await execute(connection, "DELETE FROM tortoise_migrations WHERE name > '0009_leases'")
+
+    for refused in (migrate(empty), enter(empty)):
+        with pytest.raises(ConfigurationError) as caught:
+            await refused
+        assert str(caught.value) == (
+            f"the database {db.chosen_database(empty)} is too old for this program (it lacks 0010_rare): "
+            "first run `ringback migrate` of an earlier commit that still has this migration"
+        )
+    async with connected(empty) as connection:
+        assert "ringback_worker" not in await table_names(connection)
+
+
+async def enter(settings: Settings) -> None:
+    async with opened(settings):
+        raise AssertionError("opened")
 
 
 # 0016: workers with one lease each.
@@ -169,6 +279,15 @@ BEFORE_0016: dict[UUID, dict[str, Any]] = {
         "status": "SUCCEEDED", "attempt_count": 1, "next_attempt_at": None, "due_at": None, "finished_at": AT,
     },
 }  # fmt: skip
+
+
+#: Undoing 0016 creates them whether they were there before, as earlier commits had them, or not.
+CLAIM_INDEXES_OF_0015 = {
+    "ringback_event_under_way",
+    "ringback_event_leased",
+    "ringback_event_waiting_of",
+    "ringback_event_waiting",
+}
 
 
 async def fill_before_0016(connection: BaseDBAsyncClient) -> None:
@@ -205,11 +324,11 @@ async def functions(connection: BaseDBAsyncClient) -> list[str]:
     return [row["proname"] for row in rows]
 
 
-async def test_0016_keeps_started_attempts_and_makes_other_claims_due(empty: Settings) -> None:
-    async with migrated_to(empty, "0015_claiming") as connection:
+async def test_0016_keeps_started_attempts_and_makes_other_claims_due(empty: Settings, before_0016: Before0016) -> None:
+    async with before_0016(empty) as connection:
         await fill_before_0016(connection)
 
-    assert await migrate(empty) == [f"ringback.{name}" for name in db.known_migrations()[15:]]
+    assert await migrate(empty) == ["ringback.0016_workers"]
 
     async with opened(empty):
         assert await events_of(Event._meta.db, "status", "next_attempt_at", "worker_id", "claimed_at") == {
@@ -225,8 +344,8 @@ async def test_0016_keeps_started_attempts_and_makes_other_claims_due(empty: Set
         assert await functions(Event._meta.db) == []
 
 
-async def test_after_0016_the_first_worker_finds_what_old_workers_left(empty: Settings) -> None:
-    async with migrated_to(empty, "0015_claiming") as connection:
+async def test_after_0016_the_first_worker_finds_what_others_left(empty: Settings, before_0016: Before0016) -> None:
+    async with before_0016(empty) as connection:
         await fill_before_0016(connection)
     await migrate(empty)
 
@@ -240,24 +359,23 @@ async def test_after_0016_the_first_worker_finds_what_old_workers_left(empty: Se
     assert {delivery.event.id for delivery in batch.deliveries} == {WAITING, CLAIMED, RETRYING}
 
 
-async def test_0016_can_be_undone_and_applied_again(empty: Settings) -> None:
-    async with migrated_to(empty, "0015_claiming") as connection:
+async def test_0016_can_be_undone_and_applied_again(empty: Settings, before_0016: Before0016) -> None:
+    async with before_0016(empty) as connection:
         await fill_before_0016(connection)
         indexes_before = await event_indexes(connection)
-        functions_before = await functions(connection)
     await migrate(empty)
     async with opened(empty):
         indexes_after = await event_indexes(Event._meta.db)
         lease = await register_worker(60)
         await Event.filter(id=WAITING).update(worker_id=lease.worker_id, claimed_at=AT + HOUR)
 
-    async with migrated_to(empty, "0015_claiming") as connection:
+    async with migrated_to_0001(empty) as connection:
         down = await events_of(connection, "status", "next_attempt_at", "due_at", "lease", "lease_begun_at")
-        indexes_down, functions_down = await event_indexes(connection), await functions(connection)
+        indexes_down = await event_indexes(connection)
         tables = await table_names(connection)
     applied_again = await migrate(empty)
 
-    # An attempt in flight has a lease that has ended, so 0015's first worker records it as ABANDONED.
+    # An attempt in flight has a lease that has ended, so the first worker of 0015 records it as ABANDONED.
     assert down == {
         WAITING: ("PENDING", AT, AT + HOUR, lease.worker_id, AT + HOUR),
         RETRYING: ("RETRYING", AT + HOUR, AT + HOUR, None, None),
@@ -266,8 +384,8 @@ async def test_0016_can_be_undone_and_applied_again(empty: Settings) -> None:
         CANCELLED_IN_FLIGHT: ("CANCELLED", None, AT + SECOND, LEASE, AT + SECOND),
         SUCCEEDED: ("SUCCEEDED", None, None, None, None),
     }
-    assert indexes_down == indexes_before
-    assert functions_down == functions_before
+    assert indexes_down == {**indexes_down, **indexes_before}
+    assert indexes_down.keys() == indexes_before.keys() | CLAIM_INDEXES_OF_0015
     assert "ringback_worker" not in tables
     assert applied_again == ["ringback.0016_workers"]
     async with opened(empty):
@@ -281,14 +399,6 @@ async def test_0016_can_be_undone_and_applied_again(empty: Settings) -> None:
             CANCELLED_IN_FLIGHT: (None, LEASE, AT + SECOND),
             SUCCEEDED: (None, None, None),
         }
-
-
-async def test_before_0016_postgres_claims_by_a_function(empty: Settings) -> None:
-    async with migrated_to(empty, "0015_claiming") as connection:
-        names = await functions(connection)
-        expected = ["ringback_claim"] if on_postgres(connection) else []
-
-    assert names == expected
 
 
 async def table_names(connection: BaseDBAsyncClient) -> set[str]:
