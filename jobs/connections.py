@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 from ipaddress import ip_address
 from itertools import takewhile
 from os.path import isdir, isfile
-from typing import Any, cast
+from typing import cast
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -38,40 +38,37 @@ class Refused(AddressBlocked, OSError):
     """The guard's refusal inside aiohttp, which takes errors of sockets and resolvers only as OSError."""
 
 
-class _Connector(aiohttp.TCPConnector):
-    """Makes connections of our kind; the Pool keeps them.
-
-    aiohttp has no public place for that, so a private attribute is set; all tests of the Sender notice if it goes
-    unused.
-    """
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._factory = cast(partial[ResponseHandler], partial(Exchange, loop=self._loop))
-
-
 class _Endpoint:
     """What the connector knows an endpoint by, of which nothing is sent; and its idle connections, longest first."""
 
     __slots__ = ("idle", "request")
 
-    def __init__(self, request: aiohttp.ClientRequest) -> None:
-        self.request = request
+    def __init__(self, origin: URL) -> None:
+        self.request = aiohttp.ClientRequest("GET", origin, loop=asyncio.get_running_loop())
         self.idle: deque[Exchange] = deque()
 
 
 class Pool:
     """Kept-alive connections to all endpoints, made, used and closed on one loop; `limit` of them at once.
 
+    They trust `tls`'s authorities, and lead to names that `resolver` knows through sockets of `socket_factory`.
     An idle connection is taken up only when the endpoint has surely not closed it. Many endpoints close after each
     answer without saying so in a header, and a request that is written before the loop has seen that is lost.
     """
 
-    def __init__(self, connector: aiohttp.BaseConnector, limit: int) -> None:
-        self._connector = connector
+    def __init__(
+        self,
+        resolver: AbstractResolver,
+        tls: ssl.SSLContext,
+        socket_factory: aiohttp.SocketFactoryType | None,
+        limit: int = MAX_CONNECTIONS,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._connector = aiohttp.TCPConnector(resolver=resolver, ssl=tls, socket_factory=socket_factory, limit=0)
+        # aiohttp has no public place for that; all tests of the Sender notice if it goes unused.
+        self._connector._factory = cast(partial[ResponseHandler], partial(Exchange, loop=self._loop))
         self._limit = limit
-        self._endpoints = lru_cache(4_096)(self._endpoint)
+        self._endpoints = lru_cache(4_096)(_Endpoint)
         #: All that are open, each with aiohttp's handle of it; and the places of those that are being opened.
         self._open: dict[Exchange, tuple[_Endpoint, Connection]] = {}
         self._opening = 0
@@ -187,19 +184,6 @@ class Pool:
             if not turn.done():
                 turn.set_result(None)
                 return
-
-    def _endpoint(self, origin: URL) -> _Endpoint:
-        return _Endpoint(aiohttp.ClientRequest("GET", origin, loop=self._loop))
-
-
-def new_pool(
-    resolver: AbstractResolver,
-    tls: ssl.SSLContext,
-    socket_factory: aiohttp.SocketFactoryType | None,
-    limit: int = MAX_CONNECTIONS,
-) -> Pool:
-    """Connections with `tls`'s authorities, to names that `resolver` knows, through sockets of `socket_factory`."""
-    return Pool(_Connector(resolver=resolver, ssl=tls, socket_factory=socket_factory, limit=0), limit)
 
 
 class GuardedResolver(AbstractResolver):

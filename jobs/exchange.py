@@ -94,7 +94,7 @@ class Exchange(ResponseHandler):
         self.header_bytes = self._head_bytes = self._field_bytes = 0
         self._state = State.READING_HEAD
         self._answer = answer = self._loop.create_future()
-        self._deadline_timer = self._loop.call_at(deadline, self._fail, DeadlinePassed())
+        self._deadline_timer = self._loop.call_at(deadline, self._finish, DeadlinePassed())
         if body is None or len(body) <= LONG_BODY_BYTES:
             self.transport.write(head + body if body else head)
         else:
@@ -159,7 +159,7 @@ class Exchange(ResponseHandler):
         except httptools.HttpParserError as error:
             if self._state not in _COMPLETE:
                 bad_line = isinstance(error, httptools.HttpParserInvalidStatusError) or not self._http.get_status_code()
-                self._fail(BadAnswer("Bad status line" if bad_line else str(error)))
+                self._finish(BadAnswer("Bad status line" if bad_line else str(error)))
                 return
         if self._field_bytes > MAX_FIELD_BYTES:
             self._refuse(f"Got more than {MAX_FIELD_BYTES} bytes of one header")
@@ -168,7 +168,7 @@ class Exchange(ResponseHandler):
         elif len(self.headers) > MAX_RESPONSE_HEADERS:
             self._refuse("Too many headers received")
         elif self._state in _COMPLETE or len(self.body) > MAX_RESPONSE_BYTES:
-            self._end()
+            self._finish()
 
     def eof_received(self) -> None:
         """The endpoint sends no more: the transport closes itself."""
@@ -179,11 +179,11 @@ class Exchange(ResponseHandler):
         self.on_lost(self)
         if self._state is State.READING_UNTIL_CLOSE and exc is None:
             self._state = State.FINAL
-            self._end()
+            self._finish()
             return
         error = aiohttp.ServerDisconnectedError() if exc is None else aiohttp.ClientOSError(*exc.args)
         error.__cause__ = exc
-        self._fail(error)
+        self._finish(error)
 
     # ---------------------------------------------------------------------------------------- what the parser tells
 
@@ -216,15 +216,12 @@ class Exchange(ResponseHandler):
 
     def on_message_complete(self) -> None:
         """An answer, or an informational one (RFC 9110, section 15.2), which is passed over."""
-        if self._is_informational():
+        if 100 <= self.status <= 199 and self.status != 101:
             self.status, self.headers, self.header_bytes = 0, [], 0
             self._state = State.READING_HEAD
         elif self._state not in _COMPLETE:
             # The parser knows it until this returns.
             self._state = State.KEPT_ALIVE if self._http.should_keep_alive() else State.FINAL
-
-    def _is_informational(self) -> bool:
-        return 100 <= self.status <= 199 and self.status != 101
 
     def _is_chunked(self) -> bool:
         codings = [value.lower() for name, value in self.headers if name.lower() == "transfer-encoding"]
@@ -233,21 +230,16 @@ class Exchange(ResponseHandler):
     def _refuse(self, why: str) -> None:
         """Keep nothing of an answer whose headers are beyond the limits."""
         self.status, self.headers, self.body = 0, [], b""
-        self._fail(BadAnswer(why))
+        self._finish(BadAnswer(why))
 
-    def _end(self) -> None:
-        answer = self._take_answer()
-        if answer is not None:
-            answer.set_result(None)
-
-    def _fail(self, error: BaseException) -> None:
-        answer = self._take_answer()
-        if answer is not None:
-            answer.set_exception(error)
-
-    def _take_answer(self) -> "asyncio.Future[None] | None":
-        """Return what somebody waits for, if anybody does; from then on nobody does."""
+    def _finish(self, error: BaseException | None = None) -> None:
+        """End the wait for the answer, if anybody waits."""
         answer, self._answer = self._answer, None
         if self._deadline_timer is not None:
             self._deadline_timer.cancel()
-        return answer if answer is not None and not answer.done() else None
+        if answer is None or answer.done():
+            return
+        if error is None:
+            answer.set_result(None)
+        else:
+            answer.set_exception(error)

@@ -9,16 +9,7 @@ from aiohttp import http_exceptions
 from yarl import URL
 
 from ringback.jobs.exchange import BadAnswer
-from ringback.jobs.outcomes import (
-    Answer,
-    BadResponse,
-    Blocked,
-    Outcome,
-    RenderFailed,
-    TimedOut,
-    TlsFailed,
-    Unreachable,
-)
+from ringback.jobs.outcomes import Answer, BadResponse, Blocked, Outcome, RenderFailed, TimedOut, TlsFailed, Unreachable
 from ringback.models.errors import AddressBlocked
 
 

@@ -11,8 +11,8 @@ def kept_request(request: OutgoingRequest, sent: Headers) -> dict[str, Any]:
     """Return {method, url, headers: [[name, value]], body} of a request and the headers that went out with it."""
     body = request.body
     return {
-        "method": request.method,
-        "url": masked_url(str(request.url)),
+        "method": request.frame.method,
+        "url": masked_url(str(request.frame.url)),
         "headers": masked(sent),
         "body": None if body is None else body.decode("utf-8", "replace"),
     }

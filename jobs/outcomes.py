@@ -51,57 +51,47 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
-class TimedOut:
+class _Failed:
+    """An attempt without a whole answer."""
+
+    error: str
+    answer: Answer | None = None
+
+
+class TimedOut(_Failed):
     """No whole answer came in time; `answer` holds what did come, if that was a status and headers at least."""
 
     name: ClassVar[str] = "TIMED_OUT"
-    error: str
-    answer: Answer | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Unreachable:
+class Unreachable(_Failed):
     """No connection could be made, so the endpoint cannot have seen the request."""
 
     name: ClassVar[str] = "UNREACHABLE"
-    error: str
-    answer: ClassVar[None] = None
 
 
-@dataclass(frozen=True, slots=True)
-class TlsFailed:
+class TlsFailed(_Failed):
     """TLS failed: an untrusted, expired or foreign certificate, or no common protocol."""
 
     name: ClassVar[str] = "TLS_FAILED"
-    error: str
-    answer: ClassVar[None] = None
 
 
-@dataclass(frozen=True, slots=True)
-class Blocked:
+class Blocked(_Failed):
     """The address guard refused the target, so nothing was sent."""
 
     name: ClassVar[str] = "BLOCKED"
-    error: str
-    answer: ClassVar[None] = None
 
 
-@dataclass(frozen=True, slots=True)
-class BadResponse:
+class BadResponse(_Failed):
     """The connection ended, or carried something else, before there was a whole HTTP answer."""
 
     name: ClassVar[str] = "BAD_RESPONSE"
-    error: str
-    answer: Answer | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RenderFailed:
+class RenderFailed(_Failed):
     """The request could not be made from the webhook's templates and the snapshot, so nothing was sent."""
 
     name: ClassVar[str] = "RENDER_FAILED"
-    error: str
-    answer: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)

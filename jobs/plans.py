@@ -13,7 +13,7 @@ from yarl import URL
 from ringback.jobs.requests import Frame, Headers
 from ringback.models.addresses import check_url
 from ringback.models.errors import TemplateError
-from ringback.models.templates import compile_template
+from ringback.models.templates.compiled import compile_template
 from ringback.models.webhook import HttpMethod, Webhook
 from ringback.models.webhooks import header_value_fault
 
@@ -62,9 +62,6 @@ class Plans:
 
     def __init__(self) -> None:
         self._kept: dict[int, tuple[Plan, ref[Webhook]]] = {}
-
-    def __len__(self) -> int:
-        return len(self._kept)
 
     def of(self, webhook: Webhook) -> Plan:
         """The plan of a webhook, which must not be changed any more."""

@@ -14,14 +14,15 @@ from yarl import URL
 
 from ringback.jobs.masking import is_secret
 from ringback.jobs.plans import OWN_HEADERS, Plan, Plans
-from ringback.jobs.requests import Frame, Headers, OutgoingRequest, frame
+from ringback.jobs.requests import Frame, OutgoingRequest, frame
 from ringback.models import outbox
 from ringback.models.addresses import check_url
 from ringback.models.errors import TemplateError
 from ringback.models.ids import Prefix, encode
 from ringback.models.queue.claims import ClaimedChange, ClaimedEvent
 from ringback.models.signing import signature
-from ringback.models.templates import compile_condition, compile_template, scope
+from ringback.models.templates.compiled import compile_condition, compile_template
+from ringback.models.templates.scope import scope
 from ringback.models.webhook import Webhook
 from ringback.models.webhooks import header_value_fault
 
@@ -42,19 +43,9 @@ class Rendered(NamedTuple):
     body: bytes | None
 
     @property
-    def method(self) -> str:
-        """The HTTP method."""
-        return self.frame.method
-
-    @property
     def url(self) -> URL:
         """Where it goes."""
         return self.frame.url
-
-    @property
-    def headers(self) -> Headers:
-        """The headers whose values are known by now."""
-        return (*self.frame.same, *zip(self.frame.names, self.values, strict=False))
 
 
 class _Texts:
@@ -96,11 +87,8 @@ class Renderer:
     accuses nobody; reading it is dear, so only those are measured by it who took too long by the wall clock.
     """
 
-    def __init__(
-        self, rendering: "Callable[[Webhook, ClaimedEvent, ClaimedChange | None], Rendered] | None" = None
-    ) -> None:
+    def __init__(self) -> None:
         self._plans = Plans()
-        self._rendering = rendering or self._by_plan
         self._stretch = 0.0
         self._pausing = False
         self._suspected: set[UUID] = set()
@@ -108,7 +96,7 @@ class Renderer:
         self._threads = ThreadPoolExecutor(RENDER_THREADS, thread_name_prefix="ringback-render")
 
     async def render(self, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> Rendered:
-        """Do what the function `render` does; an error of our own is a TemplateError too, which names its log line."""
+        """Render a request; raises TemplateError. Of an error of our own, it holds the id of the log line."""
         turn = self._slow.get(webhook.id) if self._slow else None
         if turn is not None:
             async with turn:
@@ -132,15 +120,12 @@ class Renderer:
     def _go_on(self) -> None:
         self._stretch, self._pausing = 0.0, False
 
-    def _by_plan(self, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> Rendered:
-        return _render(self._plans.of(webhook), webhook, event, change)
-
     def _timed(self, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> Rendered:
         suspected = bool(self._suspected) and webhook.id in self._suspected
         clock = thread_time if suspected else perf_counter
         started = clock()
         try:
-            return self._rendering(webhook, event, change)
+            return render(self._plans.of(webhook), webhook, event, change)
         except TemplateError:
             raise
         except Exception as error:
@@ -159,12 +144,8 @@ class Renderer:
                 self._slow.pop(webhook.id, None)
 
 
-def render(webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> Rendered:
+def render(plan: Plan, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> Rendered:
     """Render URL, headers and body; raises TemplateError with a sentence that says which of them failed and why."""
-    return _render(Plan(webhook), webhook, event, change)
-
-
-def _render(plan: Plan, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> Rendered:
     texts = _Texts(event, change)
     if webhook.condition is not None and not event.is_test:
         condition = webhook.condition

@@ -75,16 +75,6 @@ class OutgoingRequest(NamedTuple):
     body: bytes | None = None
 
     @property
-    def method(self) -> str:
-        """The HTTP method."""
-        return self.frame.method
-
-    @property
-    def url(self) -> URL:
-        """Where it goes."""
-        return self.frame.url
-
-    @property
     def headers(self) -> Headers:
         """The headers that the caller gave it."""
         return (*self.frame.same, *zip(self.frame.names, self.values, strict=True))

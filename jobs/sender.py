@@ -21,25 +21,16 @@ import zlib
 from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import ip_address
-from types import TracebackType
 from typing import NamedTuple, Self
 
 import aiohttp
 from yarl import URL
 
-from ringback.jobs.connections import GuardedResolver, Pool, Refused, new_pool, trusted_tls
+from ringback.jobs.connections import GuardedResolver, Pool, Refused, trusted_tls
 from ringback.jobs.exchange import MAX_RESPONSE_BYTES, MAX_RESPONSE_HEADER_BYTES, DeadlinePassed, Exchange
 from ringback.jobs.failures import EXPECTED, outcome_of
 from ringback.jobs.names import Lookup, default_lookup
-from ringback.jobs.outcomes import (
-    Answer,
-    BadResponse,
-    Blocked,
-    Outcome,
-    RenderFailed,
-    TimedOut,
-    judge,
-)
+from ringback.jobs.outcomes import Answer, BadResponse, Blocked, Outcome, RenderFailed, TimedOut, judge
 from ringback.jobs.requests import Headers, OutgoingRequest
 from ringback.models.addresses import AddressPolicy
 
@@ -74,13 +65,11 @@ class Sender:
 
     async def __aenter__(self) -> Self:
         self._lookup = self._lookup or default_lookup()
-        self._guarded = new_pool(GuardedResolver(self._lookup, self._policy), self._tls, self._guarded_socket)
-        self._unguarded = new_pool(GuardedResolver(self._lookup, None), self._tls, None)
+        self._guarded = Pool(GuardedResolver(self._lookup, self._policy), self._tls, self._guarded_socket)
+        self._unguarded = Pool(GuardedResolver(self._lookup, None), self._tls, None)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self._guarded.close()
         await self._unguarded.close()
         if self._lookup is not None:

@@ -12,19 +12,13 @@ from ringback.models.declared import DeclaredModel
 from ringback.models.errors import ProblemCode
 from ringback.models.ids import Prefix, encode, is_id
 from ringback.models.inputs import Problems
-from ringback.models.json_schemas import (
-    MAX_ITEM_BYTES,
-    Finding,
-    JsonSchema,
-    Patience,
-    SchemaFault,
-    check_schema,
-    written,
-)
+from ringback.models.json_schemas.compiled import MAX_ITEM_BYTES, JsonSchema, Patience, check_schema
+from ringback.models.json_schemas.findings import Finding, written
+from ringback.models.json_schemas.graph import SchemaFault
 from ringback.models.registry import NAME, registry
 from ringback.models.statements import lock
 from ringback.models.stretch import Stretch
-from ringback.models.templates import unknown_paths
+from ringback.models.templates.checks import unknown_paths
 from ringback.models.webhook import Webhook
 
 MAX_LABEL, MAX_DESCRIPTION = 200, 10_000

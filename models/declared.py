@@ -5,7 +5,7 @@ from typing import Any
 from tortoise import fields
 from tortoise.models import Model
 
-from ringback.models.json_schemas import JsonSchema, load
+from ringback.models.json_schemas.compiled import JsonSchema, load
 
 
 class DeclaredModel(Model):

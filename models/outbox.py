@@ -26,7 +26,8 @@ from ringback.models.snapshot import Stored, timestamp
 from ringback.models.statements import fetch_rows, key_of, on_postgres
 from ringback.models.states import EventStatus
 from ringback.models.stretch import Stretch
-from ringback.models.templates import EventFacts, compile_condition, scope
+from ringback.models.templates.compiled import compile_condition
+from ringback.models.templates.scope import EventFacts, scope
 from ringback.models.transactions import UnitOfWork, our_unit
 from ringback.models.wakeups import Topic, wakeups
 from ringback.models.webhook import Action

@@ -22,7 +22,7 @@ from ringback.models.errors import ProblemCode
 from ringback.models.idempotency import IdempotencyKey
 from ringback.models.ids import new_key
 from ringback.models.inputs import Problems, did_you_mean
-from ringback.models.json_schemas import MAX_ITEM_BYTES, JsonSchema, Patience
+from ringback.models.json_schemas.compiled import MAX_ITEM_BYTES, JsonSchema, Patience
 from ringback.models.outbox import NewChange
 from ringback.models.registry import NAME, registry
 from ringback.models.stretch import Stretch

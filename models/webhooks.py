@@ -19,7 +19,8 @@ from ringback.models.secrets import SecretBox
 from ringback.models.settings import MAX_CONCURRENCY, MAX_TIMEOUT_SECONDS
 from ringback.models.signing import new_secret
 from ringback.models.statements import lock
-from ringback.models.templates import MAX_SOURCE_BYTES, check_condition, check_template
+from ringback.models.templates.checks import check_condition, check_template
+from ringback.models.templates.limits import MAX_SOURCE_BYTES
 from ringback.models.webhook import (
     DEFAULT_RETRY_DELAYS_SECONDS,
     DEFAULT_TIMEOUT_SECONDS,

@@ -9,20 +9,3 @@ beforehand.
     costs     how often one value is looked at       fields    the paths that a template may use
     compiled  JsonSchema, its limits, its cache      findings  jsonschema-rs' errors → where and what, in plain words
 """
-
-from .compiled import MAX_FINDINGS, MAX_ITEM_BYTES, MAX_SCHEMA_BYTES, JsonSchema, Patience, check_schema, load
-from .findings import Finding, written
-from .graph import SchemaFault
-
-__all__ = [
-    "MAX_FINDINGS",
-    "MAX_ITEM_BYTES",
-    "MAX_SCHEMA_BYTES",
-    "Finding",
-    "JsonSchema",
-    "Patience",
-    "SchemaFault",
-    "check_schema",
-    "load",
-    "written",
-]

@@ -70,16 +70,18 @@ class JsonSchema:
     def check(self, item: Any, size: int, patience: Patience) -> list[Finding]:
         """Where an item does not fit, empty when it does; `size` is that of its JSON, in bytes."""
         # No value takes less than two bytes of JSON. Most schemas are so plain that this settles it.
-        if size // 2 * self._looks[-1] > MAX_LOOKS:
-            values, depth = _extent(item)
-            if values * self._looks[min(depth, len(self._looks) - 1)] > MAX_LOOKS:
-                return [Finding((), "is too large, or nested too deeply, to be checked by its schema", is_limit=True)]
+        if size // 2 * self._looks[-1] > MAX_LOOKS and self._looks_at(item) > MAX_LOOKS:
+            return [Finding((), "is too large, or nested too deeply, to be checked by its schema", is_limit=True)]
         if self._validator.is_valid(item):
             return []
-        values, depth = _extent(item)
-        if not patience.spend(values * self._looks[min(depth, len(self._looks) - 1)]):
+        if not patience.spend(self._looks_at(item)):
             return [Finding((), "does not fit the schema; the input is too large to tell where")]
         return list(_bounded(self._validator.iter_errors(item)))
+
+    def _looks_at(self, item: Any) -> int:
+        """Return the most looks at values that a check of `item` takes."""
+        values, depth = _extent(item)
+        return values * self._looks[min(depth, len(self._looks) - 1)]
 
 
 def check_schema(schema: Any) -> JsonSchema:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from ..snapshot import FieldInfo
 from ..templates.values import path_text
+from .findings import JSON_TYPES
 from .graph import Graph, Node
 
 #: Fields that are told apart, and how deep; below, everything is open.
@@ -18,9 +19,9 @@ MAX_FIELDS = 2_000
 MAX_DEPTH = 10
 _MAX_DESCRIPTION = 500
 
-_TYPES = {"string": "string", "integer": "integer", "number": "float", "boolean": "boolean"}
+#: JSON types that fields have by another name.
+_TYPES = {"number": "float", "array": "list"}
 _FORMATS = {"date-time": "datetime", "date": "date", "time": "time", "uuid": "id", "decimal": "decimal"}
-_PYTHON = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
 
 
 @dataclass(eq=False, slots=True)
@@ -107,7 +108,7 @@ def _type(nodes: tuple[Node, ...]) -> str:
         said = node.get("type", ())
         types.update([said] if isinstance(said, str) else said)
         values = [*node.get("enum", ()), *([node["const"]] if "const" in node else [])]
-        types.update(_PYTHON.get(type(value), "null") for value in values)
+        types.update(JSON_TYPES.get(type(value), "integer") for value in values)
     if not types:
         types = {kind for kind, keywords in _HINTS.items() if any(one in node for node in nodes for one in keywords)}
     types.discard("null")
@@ -118,7 +119,7 @@ def _type(nodes: tuple[Node, ...]) -> str:
     (kind,) = types
     if kind == "string":
         return next((_FORMATS[f] for node in nodes if (f := node.get("format")) in _FORMATS), "string")
-    return _TYPES.get(kind, {"array": "list"}.get(kind, kind))
+    return _TYPES.get(kind, kind)
 
 
 #: What tells a type that is not said.

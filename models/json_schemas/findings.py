@@ -6,6 +6,7 @@ Its own messages quote the whole instance; these quote the schema alone, and onl
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any, TypeAlias
 
 from jsonschema_rs import ValidationError
@@ -28,18 +29,32 @@ _NAMES = {
     "array": "a list",
     "object": "an object",
 }
-#: Keywords with a limit, and what it limits.
-_LIMITS = {
-    "minimum": "must be at least {}",
-    "maximum": "must be at most {}",
-    "exclusiveMinimum": "must be more than {}",
-    "exclusiveMaximum": "must be less than {}",
-    "minLength": "must have at least {} characters",
-    "maxLength": "must have at most {} characters",
-    "minItems": "must have at least {} elements",
-    "maxItems": "must have at most {} elements",
-    "minProperties": "must have at least {} fields",
-    "maxProperties": "must have at most {} fields",
+#: The JSON types of Python values; those of whole numbers, which are numbers too, depend on who asks.
+JSON_TYPES: dict[type, str] = {
+    NoneType: "null",
+    bool: "boolean",
+    float: "number",
+    str: "string",
+    list: "array",
+    dict: "object",
+}
+#: What to say of a value that breaks a keyword, with the details of jsonschema-rs.
+_SENTENCES = {
+    "minimum": "must be at least {limit}",
+    "maximum": "must be at most {limit}",
+    "exclusiveMinimum": "must be more than {limit}",
+    "exclusiveMaximum": "must be less than {limit}",
+    "multipleOf": "must be a multiple of {multiple_of}",
+    "minLength": "must have at least {limit} characters",
+    "maxLength": "must have at most {limit} characters",
+    "pattern": "must match the pattern {pattern:.200}",
+    "format": "not a valid {format:.50}",
+    "minItems": "must have at least {limit} elements",
+    "maxItems": "must have at most {limit} elements",
+    "uniqueItems": "must not hold the same element twice",
+    "contains": "must have as many elements as the schema's `contains` asks for",
+    "minProperties": "must have at least {limit} fields",
+    "maxProperties": "must have at most {limit} fields",
 }
 
 
@@ -118,41 +133,15 @@ def _sentence(keyword: str, details: dict[str, Any], instance: Any) -> str:
             return f"must be one of {_quoted(details['options'])}"
         case "const":
             return f"must be {_quoted(details['expected_value'])}"
-        case "multipleOf":
-            return f"must be a multiple of {details['multiple_of']}"
-        case "pattern":
-            return f"must match the pattern {details['pattern'][:200]}"
-        case "format":
-            return f"not a valid {details['format'][:50]}"
-        case "uniqueItems":
-            return "must not hold the same element twice"
-        case "contains":
-            return "must have as many elements as the schema's `contains` asks for"
-    if keyword in _LIMITS and "limit" in details:
-        return _LIMITS[keyword].format(details["limit"])
+    if keyword in _SENTENCES:
+        return _SENTENCES[keyword].format(**details)
     return f"not what the schema's `{keyword}` allows"
 
 
 def _not_of(types: list[str], instance: Any) -> str:
     wanted = list(dict.fromkeys(_NAMES.get(one, one) for one in types))
     listed = " or ".join([", ".join(wanted[:-1]), wanted[-1]] if len(wanted) > 1 else wanted)
-    return f"not {listed}, but {_NAMES[_type(instance)]}"
-
-
-def _type(value: Any) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "boolean"
-        case str():
-            return "string"
-        case list():
-            return "array"
-        case dict():
-            return "object"
-        case _:
-            return "number"
+    return f"not {listed}, but {_NAMES[JSON_TYPES.get(type(instance), 'number')]}"
 
 
 def _quoted(value: Any) -> str:

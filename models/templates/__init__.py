@@ -12,22 +12,3 @@ failures are TemplateErrors, with line and column.
     loops        the loops that most are               fields     the names that a model has
     compiled     Template, Condition, cache            checks     what is certainly wrong
 """
-
-from .checks import check_condition, check_template, unknown_paths
-from .compiled import Condition, Template, compile_condition, compile_template
-from .limits import MAX_OUTPUT_BYTES, MAX_SOURCE_BYTES
-from .scope import EventFacts, scope
-
-__all__ = [
-    "MAX_OUTPUT_BYTES",
-    "MAX_SOURCE_BYTES",
-    "Condition",
-    "EventFacts",
-    "Template",
-    "check_condition",
-    "check_template",
-    "compile_condition",
-    "compile_template",
-    "scope",
-    "unknown_paths",
-]

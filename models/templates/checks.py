@@ -4,23 +4,23 @@ Only what is certain is reported: text that cannot be read, filters that do not 
 take, names that the model does not have, and limits that a sample object already reaches. The rest depends on data.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
-from liquid import Expression, Node, RenderContext, Token
-from liquid.builtin.expressions import Filter as FilterCall
-from liquid.builtin.expressions import FilteredExpression, KeywordArgument, Literal, Nil, Path, PositionalArgument
+from liquid import Expression, Node, Token
+from liquid.builtin.expressions import FilteredExpression, Literal, Nil, Path
 from liquid.builtin.tags.for_tag import ForNode
 from liquid.template import BoundTemplate
 
 from ..errors import TemplateError
 from .compiled import Template
-from .environment import ENVIRONMENT
+from .environment import STATIC
 from .fields import FORLOOP, OPEN, Shape, complaint, follow, root_of
 from .filters import FILTERS
 from .limits import LimitReached
 from .parsing import parse_condition, parse_template
 from .problems import problem, unknown
 from .scope import EventFacts, scope
+from .straight import BoundFilter
 from .values import path_text
 
 #: Most problems reported for one text: who has more starts again anyway.
@@ -68,18 +68,17 @@ def unknown_paths(source: str, *, fields: Collection[str], is_condition: bool = 
 def _walked(source: str, fields: Collection[str]) -> "tuple[BoundTemplate, _Findings]":
     bound = parse_template(source)
     found = _Findings(source)
-    context = RenderContext(bound)
     root = root_of(fields)
-    for name in _assigned(bound.nodes, context):
-        root.names[name] = OPEN
-    _Walk(found, context).nodes(bound.nodes, root)
+    # Nobody knows in which order loops and branches run, so a name that is assigned anywhere is known everywhere.
+    root.names.update(dict.fromkeys(bound.analyze().locals, OPEN))
+    _Walk(found).nodes(bound.nodes, root)
     return bound, found
 
 
 def _walked_condition(expression: str, fields: Collection[str]) -> "_Findings":
     parsed = parse_condition(expression)
     found = _Findings(expression)
-    _Walk(found, RenderContext(BoundTemplate(ENVIRONMENT, []))).expression(parsed, root_of(fields))
+    _Walk(found).expression(parsed, root_of(fields))
     return found
 
 
@@ -90,12 +89,10 @@ class _Findings:
         self._source = source
         self._found: dict[str, tuple[int, str]] = {}
 
-    def wants(self, thing: str) -> bool:
-        """Return whether a problem with this is news; looking for names that are near is the expensive part."""
-        return thing not in self._found and len(self._found) < MAX_PROBLEMS
-
-    def add(self, thing: str, message: str, token: Token) -> None:
-        self._found[thing] = (token.start_index, message)
+    def add(self, thing: str, token: Token, describe: Callable[[], str]) -> None:
+        """Add a problem if it is news; describing it takes time, since it looks for names that are near."""
+        if thing not in self._found and len(self._found) < MAX_PROBLEMS:
+            self._found[thing] = (token.start_index, describe())
 
     def paths(self) -> set[str]:
         return {thing for thing in self._found if not thing.startswith("|")}
@@ -107,9 +104,8 @@ class _Findings:
 class _Walk:
     """Goes through a syntax tree with the names that are known at each place."""
 
-    def __init__(self, found: _Findings, context: RenderContext) -> None:
+    def __init__(self, found: _Findings) -> None:
         self._found = found
-        self._context = context
 
     def nodes(self, nodes: Iterable[Node], root: Shape) -> None:
         for node in nodes:
@@ -119,7 +115,7 @@ class _Walk:
                 self.nodes([node.block], self.inside(node, root))
                 self.nodes([node.default] if node.default else [], root)
             else:
-                self.nodes(node.children(self._context), root)
+                self.nodes(node.children(STATIC), root)
 
     def inside(self, node: ForNode, root: Shape) -> Shape:
         """Return the names inside a loop: those outside, `forloop`, and one element of what is looped over."""
@@ -135,6 +131,7 @@ class _Walk:
             self.path(expression, root)
         if isinstance(expression, FilteredExpression):
             for call in expression.filters or ():
+                assert isinstance(call, BoundFilter), "parsing puts them there"
                 self.filter(call)
         for child in expression.children():
             self.expression(child, root)
@@ -142,35 +139,20 @@ class _Walk:
     def path(self, path: Path, root: Shape) -> None:
         segments = _segments(path)
         shape, place = follow(root, segments)
-        if place is not None and self._found.wants(written := path_text(segments)):
-            self._found.add(written, complaint(root, shape, segments, place), path.token)
+        if place is not None:
+            self._found.add(path_text(segments), path.token, lambda: complaint(root, shape, segments, place))
 
-    def filter(self, call: FilterCall) -> None:
-        wrong = self.misuse(call) if call.name in FILTERS else call.name
-        if wrong and self._found.wants(f"| {wrong}"):
-            message = wrong if call.name in FILTERS else unknown("filter", call.name, FILTERS)
-            self._found.add(f"| {wrong}", message, call.token)
+    def filter(self, call: BoundFilter) -> None:
+        if call.name not in FILTERS:
+            self._found.add(f"| {call.name}", call.token, lambda: unknown("filter", call.name, FILTERS))
+        elif fault := self.fault(call):
+            self._found.add(f"| {fault}", call.token, lambda: fault)
 
-    def misuse(self, call: FilterCall) -> str | None:
+    def fault(self, call: BoundFilter) -> str | None:
         """Return why the arguments of a known filter can never work, or None."""
-        named = {one.name: one.value for one in call.args if isinstance(one, KeywordArgument)}
-        placed = [one.value for one in call.args if isinstance(one, PositionalArgument)]
-        wrong = FILTERS[call.name].misuse(len(placed), named)
-        if wrong or not all(isinstance(one, Literal | Nil) for one in (*placed, *named.values())):
-            return wrong
-        return FILTERS[call.name].refuses(
-            tuple(one.evaluate(self._context) for one in placed),
-            {name: one.evaluate(self._context) for name, one in named.items()},
-        )
-
-
-def _assigned(nodes: Iterable[Node], context: RenderContext) -> set[str]:
-    """Return every name that is assigned anywhere: nobody knows in which order loops and branches run."""
-    names: set[str] = set()
-    for node in nodes:
-        names.update(str(name) for name in node.template_scope())
-        names |= _assigned(node.children(context), context)
-    return names
+        if call.misuse or not all(isinstance(one.value, Literal | Nil) for one in call.args):
+            return call.misuse
+        return FILTERS[call.name].refusal(*call.evaluate_args(STATIC))
 
 
 def _segments(path: Path) -> list[object]:

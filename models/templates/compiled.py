@@ -13,7 +13,7 @@ from liquid.builtin.content import ContentNode
 from liquid.builtin.expressions import BooleanExpression
 from liquid.template import BoundTemplate
 
-from .environment import ENVIRONMENT, Buffer, Context
+from .environment import NOTHING, Buffer, Context
 from .parsing import parse_condition, parse_template
 from .problems import render_problem
 
@@ -60,14 +60,11 @@ class Condition:
 
     def holds(self, scope: Mapping[str, object]) -> bool:
         """Return whether it is true for these root names; an unknown name is false. Raises TemplateError."""
-        context = Context(_NOTHING, scope)
+        context = Context(NOTHING, scope)
         try:
             return self._expression.evaluate(context)
         except Exception as error:
             raise render_problem(error, context.token) from error
-
-
-_NOTHING = BoundTemplate(ENVIRONMENT, [])
 
 
 def _size(compiled: Template | Condition) -> int:

@@ -1,38 +1,26 @@
-"""python-liquid as Ringback runs it: the tags there are, what a name means, and where output is counted.
+"""python-liquid as Ringback runs it: tags of our own, what a name means, and where output is counted.
 
-Tags are an allow-list: nothing reads files, and there is no autoescape. A name that does not exist may be tested (`if`,
-`default`) but not printed. Steps through null, and elements past the end of a list, are null, as in Liquid: data that
-is missing today must not fail a webhook that is right.
+Tags are an allow-list, the lexer's: nothing reads files, and there is no autoescape. A name that does not exist may be
+tested (`if`, `default`) but not printed. Steps through null, and elements past the end of a list, are null, as in
+Liquid: data that is missing today must not fail a webhook that is right.
 """
 
 from collections import deque
 from collections.abc import Mapping
 from typing import TextIO
 
-from liquid import Environment as BaseEnvironment
-from liquid import FalsyStrictUndefined, RenderContext, Token
-from liquid.builtin import content, illegal, output
+from liquid import Environment, FalsyStrictUndefined, Node, RenderContext, Token
+from liquid.builtin import content, output
 from liquid.builtin.expressions import FilteredExpression
-from liquid.builtin.tags import (
-    assign_tag,
-    capture_tag,
-    case_tag,
-    cycle_tag,
-    decrement_tag,
-    echo_tag,
-    for_tag,
-    if_tag,
-    ifchanged_tag,
-    increment_tag,
-    unless_tag,
-)
-from liquid.builtin.tags.for_tag import ForLoop
+from liquid.builtin.tags import cycle_tag
 from liquid.template import BoundTemplate
+from liquid.token import TOKEN_CONTENT, TOKEN_OUTPUT
 from liquid.undefined import UNDEFINED
 from liquid.utils import ReadOnlyChainMap
 
+from .lexer import REFUSED_TAGS
 from .limits import MAX_OUTPUT_BYTES, LimitReached, Meter
-from .loops import LoopTag
+from .loops import LoopNode
 from .problems import quote
 from .values import path_text, text_of
 
@@ -133,16 +121,6 @@ class Context(RenderContext):
             return self.env.undefined(name, hint=f"{name} is not defined", token=token)
         return value
 
-    def enter_loop(self, names: Mapping[str, object], forloop: ForLoop) -> None:
-        """Know the names of a loop; how deep loops are and how often they run is counted elsewhere."""
-        self.loops.append(forloop)
-        self.scope.push(names)
-
-    def leave_loop(self) -> None:
-        """Know them no more."""
-        self.scope.pop()
-        self.loops.pop()
-
     def parentloop(self) -> object:
         """Return the loop around the one that begins."""
         return self.loops[-1] if self.loops else _NO_LOOP
@@ -194,49 +172,25 @@ class CycleNode(cycle_tag.CycleNode):
         return buffer.write(text_of(self.args[context.cycle(group, len(self.args)) % len(self.args)].evaluate(context)))
 
 
-class _Literal(content.Literal):
-    node_class = TextNode
-
-
-class _Output(output.Output):
-    node_class = PrintNode
-
-
-class _Echo(echo_tag.EchoTag):
-    node_class = PrintNode  # type: ignore[assignment]  # all it needs is a token and an expression
-
-
-class _Cycle(cycle_tag.CycleTag):
-    node_class = CycleNode
-
-
-class Environment(BaseEnvironment):
-    """The only environment that templates are parsed in."""
-
-    def setup_tags_and_filters(self, *, extra: bool = False) -> None:
-        """Register the tags of the allow-list; filters are bound to expressions when these are parsed."""
-        for tag in (
-            _Literal,
-            illegal.Illegal,
-            _Output,
-            assign_tag.AssignTag,
-            for_tag.BreakTag,
-            capture_tag.CaptureTag,
-            case_tag.CaseTag,
-            for_tag.ContinueTag,
-            _Cycle,
-            decrement_tag.DecrementTag,
-            _Echo,
-            LoopTag,
-            if_tag.IfTag,
-            ifchanged_tag.IfChangedTag,
-            increment_tag.IncrementTag,
-            unless_tag.UnlessTag,
-        ):
-            self.add_tag(tag)
-
-
+#: The nodes of our own, by their tags.
+_NODES: Mapping[str, type[Node]] = {
+    TOKEN_CONTENT: TextNode,
+    TOKEN_OUTPUT: PrintNode,
+    "cycle": CycleNode,
+    "echo": PrintNode,
+    "for": LoopNode,
+}
 _DISABLED: list[str] = []
 _NO_LOOP = FalsyStrictUndefined("parentloop", token=None)
 
+#: The only environment that templates are parsed in. Filters are bound to expressions when these are parsed.
 ENVIRONMENT = Environment(undefined=FalsyStrictUndefined)
+ENVIRONMENT.filters.clear()
+for _name in REFUSED_TAGS:
+    ENVIRONMENT.tags.pop(_name, None)
+for _name, _node_class in _NODES.items():
+    ENVIRONMENT.tags[_name].node_class = _node_class  # type: ignore[attr-defined]  # each of these has one
+
+NOTHING = BoundTemplate(ENVIRONMENT, [])
+#: For looking at syntax trees without rendering them.
+STATIC = RenderContext(NOTHING)

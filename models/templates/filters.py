@@ -5,10 +5,11 @@ arguments, turns values into text the way output does (so that `{{ true | append
 and lets no Python error through.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from inspect import Parameter, signature
 from math import isfinite
+from typing import Any
 
 from liquid import FalsyStrictUndefined
 from liquid.exceptions import FilterArgumentError, UndefinedError
@@ -16,25 +17,25 @@ from liquid.exceptions import FilterArgumentError, UndefinedError
 from . import functions
 from .limits import MAX_INTEGER_BITS, MAX_ITEMS, MAX_TEXT, BadArgument, LimitReached, Meter, Refusal
 from .problems import quote
-from .values import breadth, text_of, weight
+from .values import json_of, text_of, weight
 
 Run = Callable[..., object]
-#: Makes the arguments ready for a filter, and says how much there is to read.
-Take = Callable[[object, Sequence[object]], tuple[object, list[object], int]]
+#: Returns how much a filter reads of a value and its arguments; raises Refusal for those it does not take.
+Reading = Callable[[Any, Sequence[Any]], int]
 _NONE: Mapping[str, object] = {}
 
 
 class Filter:
     """One filter, callable with the meter of the render, the value on its left, and its arguments."""
 
-    __slots__ = ("_least", "_most", "_named", "_neutral", "_run", "_take", "name")
+    __slots__ = ("_least", "_most", "_named", "_neutral", "_reading", "_run", "name")
 
-    def __init__(self, name: str, run: Run, take: Take, neutral: object) -> None:
+    def __init__(self, name: str, run: Run, reading: Reading, neutral: object) -> None:
         parameters = signature(run).parameters.values()
         places = [p for p in parameters if p.kind is Parameter.POSITIONAL_OR_KEYWORD][1:]
         self.name = name
         self._run = run
-        self._take = take
+        self._reading = reading
         self._neutral = neutral
         self._least = sum(p.default is Parameter.empty for p in places)
         self._most = len(places)
@@ -44,19 +45,19 @@ class Filter:
         self, meter: Meter, value: object, arguments: Sequence[object] = (), named: Mapping[str, object] = _NONE
     ) -> object:
         """Return the filtered value for arguments that are no misuse; raises Refusal, UndefinedError."""
-        left: object
-        rest: Sequence[object] = ()
-        if type(value) is str and not arguments and self._take is _take_text and len(value) <= MAX_TEXT:
-            left, reading = value, len(value)  # as it is nearly always
+        is_text = self._reading is _reading_texts
+        if type(value) is str and not arguments and is_text and len(value) <= MAX_TEXT:
+            meter.work(len(value))  # as it is nearly always
         else:
             if self.name != "default":
                 for one in (value, *arguments):
                     if type(one) is FalsyStrictUndefined:  # isinstance would ask an abstract class
                         raise UndefinedError(one.hint, token=one.token)
-            left, rest, reading = self._take(value, arguments)
-        meter.work(reading)
+            if is_text:
+                value, arguments = text_of(value), [text_of(one) for one in arguments]
+            meter.work(self._reading(value, arguments))
         try:
-            result = self._run(left, *rest, **named) if rest or named else self._run(left)
+            result = self._run(value, *arguments, **named) if arguments or named else self._run(value)
         except (Refusal, UndefinedError):
             raise
         except FilterArgumentError as error:
@@ -68,7 +69,7 @@ class Filter:
         meter.tick()
         return result
 
-    def misuse(self, count: int, named: Mapping[str, object]) -> str | None:
+    def misuse(self, count: int, named: Iterable[str]) -> str | None:
         """Return what is wrong with the number or the names of the arguments, or None."""
         for name in named:
             if name not in self._named:
@@ -80,10 +81,8 @@ class Filter:
             takes = f"{self._least} to {self._most} arguments"
         return f"'{self.name}' takes {takes}, not {count}"
 
-    def refuses(self, arguments: Sequence[object], named: Mapping[str, object]) -> str | None:
+    def refusal(self, arguments: Sequence[object], named: Mapping[str, object]) -> str | None:
         """Return why these arguments can never work, whatever stands on the left, or None."""
-        if misuse := self.misuse(len(arguments), named):
-            return misuse
         try:
             self(Meter(), self._neutral, arguments, named)
         except BadArgument as error:
@@ -110,46 +109,46 @@ def _cost(name: str, result: object) -> int:
     return 0
 
 
-def _take_text(value: object, arguments: Sequence[object]) -> tuple[object, list[object], int]:
+def _reading_texts(value: str, arguments: Sequence[str]) -> int:
     """Everything is text, on both sides."""
-    left = value if type(value) is str else text_of(value)
-    reading = len(left)
-    right: list[object] = []
-    for one in arguments:
-        right.append(text := text_of(one))
-        reading += len(text)
+    reading = len(value) + sum(map(len, arguments))
     if reading > MAX_TEXT:
         raise LimitReached(f"a filter takes at most {MAX_TEXT} characters")
-    return left, right, reading
+    return reading
 
 
-def _take_list(value: object, arguments: Sequence[object]) -> tuple[object, list[object], int]:
+def _reading_list(value: object, arguments: Sequence[object]) -> int:
     """Only the elements themselves are looked at, or one field of each, which may be compared with an argument."""
     if any(isinstance(one, dict | list | tuple | range) for one in arguments):
         raise BadArgument("the arguments of this filter must be texts, numbers, true, false or nil")
-    elements = _elements(value)
     compared = sum(len(one) for one in arguments if isinstance(one, str))
-    return value, list(arguments), elements * (8 + compared // 8)
+    return _elements(value) * (8 + compared // 8)
 
 
-def _take_lists(value: object, arguments: Sequence[object]) -> tuple[object, list[object], int]:
+def _reading_lists(value: object, arguments: Sequence[object]) -> int:
     """The arguments are lists as well."""
-    return value, list(arguments), 8 * _elements([value, *arguments])
+    return 8 * _elements([value, *arguments])
 
 
-def _take_deep(value: object, arguments: Sequence[object]) -> tuple[object, list[object], int]:
+def _reading_deep(value: object, arguments: Sequence[object]) -> int:
     """Each element is looked at with all that it holds."""
-    left, right, reading = _take_list(value, arguments)
-    return left, right, reading + _weight([left, right])
+    return _reading_list(value, arguments) + _weight([value, *arguments])
 
 
-def _take_keyed(value: object, arguments: Sequence[object]) -> tuple[object, list[object], int]:
+def _reading_keyed(value: object, arguments: Sequence[object]) -> int:
     """With a key, one field of each element is looked at with all that it holds; without, each element."""
-    left, right, reading = _take_list(value, arguments)
-    if right and isinstance(left, list):
-        key = text_of(right[0])
-        return left, right, reading + _weight([one.get(key) if isinstance(one, dict) else one for one in left])
-    return left, right, reading + _weight(left)
+    reading = _reading_list(value, arguments)
+    if arguments and isinstance(value, list):
+        key = text_of(arguments[0])
+        value = [one.get(key) if isinstance(one, dict) else one for one in value]
+    return reading + _weight(value)
+
+
+def _reading_surface(value: object, arguments: Sequence[object]) -> int:
+    """The filter looks at the surface of the value only."""
+    if isinstance(value, range):
+        _elements(value)
+    return 0
 
 
 def _weight(value: object) -> int:
@@ -159,17 +158,18 @@ def _weight(value: object) -> int:
 
 
 def _elements(value: object) -> int:
-    elements = breadth(value, MAX_ITEMS)
-    if elements > MAX_ITEMS:
-        raise LimitReached(f"a filter takes at most {MAX_ITEMS} elements")
-    return elements
-
-
-def _take_as_is(value: object, arguments: Sequence[object]) -> tuple[object, list[object], int]:
-    """The filter looks at the surface of the value only."""
-    if isinstance(value, range):
-        _elements(value)
-    return value, list(arguments), 0
+    """Return how many elements a list has once nested lists are flattened."""
+    total = 0
+    pending = [value]
+    while pending:
+        one = pending.pop()
+        if isinstance(one, list | tuple | range):
+            total += len(one)
+            if total > MAX_ITEMS:
+                raise LimitReached(f"a filter takes at most {MAX_ITEMS} elements")
+            if not isinstance(one, range):
+                pending.extend(inner for inner in one if isinstance(inner, list | tuple))
+    return total
 
 
 _TEXT = """
@@ -185,7 +185,7 @@ _OTHERS = "date default first json last size slice"
 _OURS: dict[str, Run] = {
     "date": functions.date,
     "join": functions.join,
-    "json": functions.json,
+    "json": json_of,
     "map": functions.map_,
     "replace": functions.replace,
     "slice": functions.slice_,
@@ -196,23 +196,23 @@ _OURS: dict[str, Run] = {
 }
 
 
-def _filters(names: str, take: Take, neutral: object) -> dict[str, Filter]:
+def _filters(names: str, reading: Reading, neutral: object) -> dict[str, Filter]:
     made = {}
     for name in names.split():
         run = _OURS.get(name) or functions.PRISTINE.filters[name]
         if getattr(run, "with_environment", False):
             run = partial(run, environment=functions.PRISTINE)
-        made[name] = Filter(name, run, take, neutral)
+        made[name] = Filter(name, run, reading, neutral)
     return made
 
 
 #: Every filter there is, by the name that templates use.
 FILTERS: Mapping[str, Filter] = {
-    **_filters(_TEXT, _take_text, ""),
-    **_filters(_NUMBERS, _take_as_is, 0),
-    **_filters(_LISTS, _take_list, []),
-    **_filters(_KEYED_LISTS, _take_keyed, []),
-    **_filters("join", _take_deep, []),
-    **_filters("concat", _take_lists, []),
-    **_filters(_OTHERS, _take_as_is, ""),
+    **_filters(_TEXT, _reading_texts, ""),
+    **_filters(_NUMBERS, _reading_surface, 0),
+    **_filters(_LISTS, _reading_list, []),
+    **_filters(_KEYED_LISTS, _reading_keyed, []),
+    **_filters("join", _reading_deep, []),
+    **_filters("concat", _reading_lists, []),
+    **_filters(_OTHERS, _reading_surface, ""),
 }

@@ -10,10 +10,9 @@ from typing import TextIO, cast
 from liquid import BlockNode, Expression, Node, RenderContext, Token
 from liquid.builtin.expressions.primitive import IntegerLiteral, RangeLiteral
 from liquid.limits import to_int
-from liquid.template import BoundTemplate
 from liquid.token import TOKEN_TAG
 
-from .environment import ENVIRONMENT, Context
+from .environment import STATIC, Context
 from .limits import MAX_EXPRESSION_DEPTH, MAX_ITEMS, LimitReached
 from .straight import straighten
 
@@ -49,7 +48,7 @@ class _RangeEnd(Expression):
     def evaluate(self, context: RenderContext) -> int:
         stop = _whole(self.stop.evaluate(context))
         if stop - _whole(self.start.evaluate(context)) >= MAX_ITEMS:
-            raise _too_long()
+            raise LimitReached(f"a range has at most {MAX_ITEMS} elements")
         return stop
 
     def children(self) -> list[Expression]:
@@ -58,14 +57,13 @@ class _RangeEnd(Expression):
 
 def harden(nodes: Iterable[Node], tag: Token | None = None) -> None:
     """Put the checkpoints into a parsed template and bound its ranges; raises LimitReached for what cannot pass."""
-    context = RenderContext(BoundTemplate(ENVIRONMENT, []))
     for node in nodes:
         inner = node.token if node.token.kind == TOKEN_TAG else tag
         for expression in node.expressions():
             harden_expression(expression)
         if isinstance(node, BlockNode):
             node.nodes.insert(0, Checkpoint(tag or node.token))
-        harden(node.children(context), inner)
+        harden(node.children(STATIC), inner)
 
 
 def harden_expression(expression: Expression, depth: int = 0) -> None:
@@ -76,13 +74,9 @@ def harden_expression(expression: Expression, depth: int = 0) -> None:
             raise LimitReached("this expression is nested too deeply")
         if isinstance(expression, RangeLiteral):
             start, stop = expression.start, expression.stop
-            if (
-                isinstance(start, IntegerLiteral)
-                and isinstance(stop, IntegerLiteral)
-                and stop.value - start.value >= MAX_ITEMS
-            ):
-                raise _too_long()
             expression.stop = _RangeEnd(start, stop)
+            if isinstance(start, IntegerLiteral) and isinstance(stop, IntegerLiteral):
+                expression.evaluate(STATIC)
     except LimitReached as error:
         error.token = expression.token
         raise
@@ -96,7 +90,3 @@ def _whole(value: object) -> int:
         return to_int(value)
     except (TypeError, ValueError):
         return 0
-
-
-def _too_long() -> LimitReached:
-    return LimitReached(f"a range has at most {MAX_ITEMS} elements")

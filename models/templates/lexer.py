@@ -33,7 +33,7 @@ _WITHOUT = {"break", "continue", "else", "ifchanged", *_ENDS}
 _TAGS = _WITH | _WITHOUT
 _VERBATIM = {"comment", "raw"}
 #: Tags of Liquid that are left out: they load files, or add nothing to a webhook but ways to go wrong.
-_REFUSED = {"doc", "include", "layout", "liquid", "render", "tablerow"}
+REFUSED_TAGS = {"doc", "include", "layout", "liquid", "render", "tablerow"}
 
 _OPENING = re.compile(r"(?:\{\{|\{%)-?")
 _NAME = re.compile(r"\s*(#|\w*)\s*")
@@ -123,7 +123,7 @@ class _Scanner:
             return self.verbatim(name, index, after)
         if name == "#":
             return after
-        if name in _REFUSED:
+        if name in REFUSED_TAGS:
             raise self.problem(f"the tag '{name}' is not available here", index)
         if name not in _TAGS:
             raise self.problem(unknown("tag", name, _TAGS | _VERBATIM) if name else "the tag has no name", index)

@@ -10,7 +10,6 @@ from liquid.builtin.expressions import FilteredExpression, KeywordArgument, Loop
 from .environment import Context
 from .filters import FILTERS
 from .limits import BadArgument, Refusal
-from .loops import Loop
 from .problems import unknown
 
 
@@ -50,22 +49,23 @@ class PlainPath(Path):
 class BoundFilter(FilterCall):
     """A filter that was found, and whose arguments were counted, when the template was parsed."""
 
-    __slots__ = ("_filter", "_misuse")
+    __slots__ = ("_filter", "misuse")
 
     def __init__(self, call: FilterCall) -> None:
         super().__init__(call.token, call.name, call.args)
         self._filter = FILTERS.get(call.name)
-        named = {one.name: None for one in call.args if isinstance(one, KeywordArgument)}
-        placed = sum(not isinstance(one, KeywordArgument) for one in call.args)
-        self._misuse = self._filter.misuse(placed, named) if self._filter else None
+        named = [one.name for one in call.args if isinstance(one, KeywordArgument)]
+        placed = len(call.args) - len(named)
+        #: What is wrong with the number or the names of the arguments, or None.
+        self.misuse = self._filter.misuse(placed, named) if self._filter else None
 
     def evaluate(self, left: object, context: Context) -> object:  # type: ignore[override]  # there is no other one
         """Return the filtered value; raises Refusal, or UndefinedError for an unknown name."""
         context.token = self.token
         if self._filter is None:
             raise Refusal(unknown("filter", self.name, FILTERS))
-        if self._misuse is not None:
-            raise BadArgument(self._misuse)
+        if self.misuse is not None:
+            raise BadArgument(self.misuse)
         if not self.args:
             return self._filter(context.meter, left)
         placed, named = self.evaluate_args(context)
@@ -81,8 +81,6 @@ def straighten(expression: Expression) -> None:
     elif isinstance(expression, LoopExpression):
         expression.iterable = _plain(expression.iterable)
         expression.identifier = str(expression.identifier)  # which Python compares faster than an Identifier
-        if isinstance(expression, Loop):
-            expression.key = f"{expression.identifier}-{expression.iterable}"
 
 
 def _plain(expression: Expression) -> Expression:

@@ -10,8 +10,6 @@ from liquid import Undefined
 
 from .limits import MAX_TEXT, LimitReached, Refusal
 
-_MANY = f"more than {MAX_TEXT} characters"
-
 
 def text_of(value: object) -> str:
     """Return what `{{ value }}` prints; raises UndefinedError for an unknown name, Refusal for a huge structure."""
@@ -31,7 +29,7 @@ def text_of(value: object) -> str:
 def json_of(value: object) -> str:
     """Return compact JSON, non-ASCII characters as they are; raises Refusal for what JSON cannot hold."""
     if weight(value) > MAX_TEXT:
-        raise LimitReached(f"this value has {_MANY}")
+        raise LimitReached(f"this value has more than {MAX_TEXT} characters")
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_plain)
     except (TypeError, ValueError) as error:
@@ -57,19 +55,6 @@ def weight(value: object) -> int:
             pending.extend(one)
         elif isinstance(one, int):
             total += one.bit_length() // 3
-    return total
-
-
-def breadth(value: object, most: int) -> int:
-    """Return how many elements a list has once nested lists are flattened; the count stops soon after `most`."""
-    total = 0
-    pending = [value]
-    while pending and total <= most:
-        one = pending.pop()
-        if isinstance(one, list | tuple | range):
-            total += len(one)
-            if not isinstance(one, range) and total <= most:
-                pending.extend(inner for inner in one if isinstance(inner, list | tuple))
     return total
 
 

@@ -8,7 +8,7 @@ import pytest
 from yarl import URL
 
 from ringback.jobs import connections
-from ringback.jobs.connections import SETTLE_SECONDS, GuardedResolver, Pool, new_pool
+from ringback.jobs.connections import SETTLE_SECONDS, GuardedResolver, Pool
 from ringback.jobs.exchange import LONG_BODY_BYTES, BadAnswer, Exchange
 from ringback.jobs.names import SystemLookup
 from tests.support.eventually import eventually
@@ -24,7 +24,7 @@ OK = plain("200 OK", b"ok")
 
 @pytest.fixture
 async def pool() -> AsyncIterator[Pool]:
-    opened = new_pool(GuardedResolver(SystemLookup(), None), NO_AUTHORITIES, None, limit=2)
+    opened = Pool(GuardedResolver(SystemLookup(), None), NO_AUTHORITIES, None, limit=2)
     yield opened
     await opened.close()
 

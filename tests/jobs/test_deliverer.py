@@ -127,7 +127,10 @@ async def test_an_attempt_uses_the_webhook_as_it_is_when_claimed(bench: Bench) -
     await bench.start(second)
     await bench.idle()
 
-    assert [str(request.url) for request in bench.endpoint.requests] == ["https://old.example/", "https://new.example/"]
+    assert [str(request.frame.url) for request in bench.endpoint.requests] == [
+        "https://old.example/",
+        "https://new.example/",
+    ]
 
 
 async def test_what_cannot_be_rendered_is_an_attempt_without_a_request(bench: Bench) -> None:

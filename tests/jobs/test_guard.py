@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from ringback.jobs.connections import GuardedResolver, new_pool
+from ringback.jobs.connections import GuardedResolver, Pool
 from ringback.jobs.outcomes import Blocked
 from ringback.jobs.sender import Sender
 from ringback.models.errors import AddressBlocked
@@ -125,7 +125,7 @@ async def test_a_name_that_is_rebound_after_a_delivery_is_judged_anew() -> None:
 async def test_the_socket_itself_refuses_what_no_resolver_refused(addresses: list[str]) -> None:
     # The second line alone: a pool whose resolver judges nothing, as if a name were rebound behind its back.
     async with listening(*addresses) as (listener, port), Sender(ONLY_127_0_0_1, tls=NO_AUTHORITIES) as sender:
-        pool = new_pool(GuardedResolver(Names(addresses), None), NO_AUTHORITIES, sender._guarded_socket)
+        pool = Pool(GuardedResolver(Names(addresses), None), NO_AUTHORITIES, sender._guarded_socket)
         with pytest.raises(aiohttp.ClientConnectorError) as refused:
             await pool.connect(URL(f"http://hooks.example:{port}/"))
         await pool.close()

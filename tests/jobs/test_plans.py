@@ -33,8 +33,8 @@ def test_a_plan_is_made_once_and_kept_as_long_as_its_webhook() -> None:
     other.id = one.id
     assert plans.of(one) is plans.of(one)
     assert str(plans.of(other).url) == "https://hooks.example/2"
-    assert len(plans) == 2
+    assert len(plans._kept) == 2
     del one
     gc.collect()
-    assert len(plans) == 1
+    assert len(plans._kept) == 1
     assert str(plans.of(other).url) == "https://hooks.example/2"

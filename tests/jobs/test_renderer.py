@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from ringback.jobs import rendering
+from ringback.jobs.plans import Plan
 from ringback.jobs.rendering import Rendered, Renderer, render
 from ringback.models.errors import TemplateError
 from ringback.models.queue.claims import ClaimedChange, ClaimedEvent
@@ -35,17 +36,20 @@ class Slow:
         self.seconds = seconds
         self.threads: list[str] = []
 
-    def __call__(self, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> Rendered:
+    def __call__(self, plan: Plan, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> Rendered:
         self.threads.append(threading.current_thread().name.split("_")[0])
         end = time.thread_time() + self.seconds
         while time.thread_time() < end:
             pass
-        return render(webhook, event, change)
+        return render(plan, webhook, event, change)
 
 
-async def test_a_webhook_that_renders_slowly_is_taken_to_a_thread_until_it_is_fast_again() -> None:
+async def test_a_webhook_that_renders_slowly_is_taken_to_a_thread_until_it_is_fast_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     slow = Slow(STRETCH_SECONDS * 2)
-    renderer = Renderer(slow)
+    monkeypatch.setattr(rendering, "render", slow)
+    renderer = Renderer()
     one, other = webhook(), webhook()
     for _ in range(3):  # suspected by the wall clock, found slow by CPU time, and taken away
         await renderer.render(one, event(), change())
@@ -57,14 +61,15 @@ async def test_a_webhook_that_renders_slowly_is_taken_to_a_thread_until_it_is_fa
     assert slow.threads == ["MainThread"] * 2 + ["ringback-render"] * 2 + ["MainThread"] * 2
 
 
-async def test_a_machine_that_is_busy_accuses_no_webhook() -> None:
+async def test_a_machine_that_is_busy_accuses_no_webhook(monkeypatch: pytest.MonkeyPatch) -> None:
     class Busy(Slow):
-        def __call__(self, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> Rendered:
+        def __call__(self, plan: Plan, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> Rendered:
             time.sleep(STRETCH_SECONDS * 2)  # of the wall clock alone
-            return super().__call__(webhook, event, change)
+            return super().__call__(plan, webhook, event, change)
 
     busy = Busy(0.0)
-    renderer = Renderer(busy)
+    monkeypatch.setattr(rendering, "render", busy)
+    renderer = Renderer()
     one = webhook()
     for _ in range(4):
         await renderer.render(one, event(), change())
@@ -72,8 +77,9 @@ async def test_a_machine_that_is_busy_accuses_no_webhook() -> None:
     assert busy.threads == ["MainThread"] * 4
 
 
-async def test_rendering_many_lets_the_loop_have_its_turn() -> None:
-    renderer = Renderer(Slow(STRETCH_SECONDS * 0.6))
+async def test_rendering_many_lets_the_loop_have_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering, "render", Slow(STRETCH_SECONDS * 0.6))
+    renderer = Renderer()
     turns = 0
 
     async def count() -> None:
@@ -89,11 +95,12 @@ async def test_rendering_many_lets_the_loop_have_its_turn() -> None:
     assert turns >= 9
 
 
-async def test_an_error_of_our_own_is_a_template_error_that_names_its_log_line() -> None:
-    def broken(webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> Rendered:
+async def test_an_error_of_our_own_is_a_template_error_that_names_its_log_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(plan: Plan, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> Rendered:
         raise KeyError("private detail")
 
-    renderer = Renderer(broken)
+    monkeypatch.setattr(rendering, "render", broken)
+    renderer = Renderer()
     with pytest.raises(TemplateError, match=r"^The request cannot be rendered: internal error [0-9a-f]{12}$"):
         await renderer.render(webhook(), event(), change())
     renderer.close()

@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 
 from ringback.jobs.plans import USER_AGENT
-from ringback.jobs.rendering import render
 from ringback.models.errors import TemplateError
 from ringback.models.webhook import HttpMethod
-from tests.support.rendered import EVENT_ID, OURS, refusal, rendered
+from tests.support.rendered import EVENT_ID, OURS, refusal, render, rendered
 from tests.support.unsaved import ITEM, change, event, webhook
 
 

@@ -3,11 +3,11 @@
 import pytest
 
 from ringback.jobs.plans import USER_AGENT
-from ringback.jobs.rendering import render, sign
+from ringback.jobs.rendering import sign
 from ringback.jobs.requests import AUTOMATIC_HEADERS
 from ringback.models.signing import SignatureVerdict, new_secret, verify
 from ringback.models.webhook import HttpMethod
-from tests.support.rendered import EVENT_ID, OURS, refusal, rendered
+from tests.support.rendered import EVENT_ID, OURS, refusal, render, rendered
 from tests.support.unsaved import change, event, webhook
 
 

@@ -5,9 +5,10 @@ from typing import Any
 import orjson
 import pytest
 
-from ringback.models.json_schemas import MAX_FINDINGS, JsonSchema, Patience, SchemaFault, check_schema, load, written
-from ringback.models.json_schemas.compiled import MAX_LOOKS
+from ringback.models.json_schemas.compiled import MAX_FINDINGS, MAX_LOOKS, JsonSchema, Patience, check_schema, load
 from ringback.models.json_schemas.fields import MAX_FIELDS
+from ringback.models.json_schemas.findings import written
+from ringback.models.json_schemas.graph import SchemaFault
 from tests.support.cpu import ordinary_seconds
 
 TEXT = {"type": "string"}

@@ -13,7 +13,8 @@ from ringback.models.ids import Prefix, encode
 from ringback.models.log import LogEntry
 from ringback.models.outbox import facts
 from ringback.models.states import EventStatus
-from ringback.models.templates import compile_condition, scope
+from ringback.models.templates.compiled import compile_condition
+from ringback.models.templates.scope import scope
 from tests.support.recorded import counts, watch
 from tests.support.shop import Branch, Maker, Product
 

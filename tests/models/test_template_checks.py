@@ -2,12 +2,8 @@
 
 import pytest
 
-from ringback.models.templates import (
-    check_condition,
-    check_template,
-    limits,
-    unknown_paths,
-)
+from ringback.models.templates import limits
+from ringback.models.templates.checks import check_condition, check_template, unknown_paths
 from tests.support.templates import FIELDS, each, said
 
 SAMPLE: dict[str, object] = {"id": 1, "name": "n", "phone": "p", "customer": None, "items": [], "tags": [], "meta": {}}

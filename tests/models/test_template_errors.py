@@ -5,10 +5,7 @@ import inspect
 import pytest
 from liquid import exceptions as liquid_exceptions
 
-from ringback.models.templates import (
-    compile_condition,
-    compile_template,
-)
+from ringback.models.templates.compiled import compile_condition, compile_template
 from ringback.models.templates.problems import render_problem, syntax_problem
 from tests.support.templates import SCOPE, failure, said
 

@@ -4,16 +4,19 @@ import tracemalloc
 
 import pytest
 
-from ringback.models.templates import (
+from ringback.models.templates import limits
+from ringback.models.templates.checks import check_template
+from ringback.models.templates.compiled import compile_condition, compile_template
+from ringback.models.templates.limits import (
     MAX_OUTPUT_BYTES,
+    MAX_PAUSE_MS,
     MAX_SOURCE_BYTES,
-    check_template,
-    compile_condition,
-    compile_template,
-    limits,
-    scope,
+    RENDER_BUDGET_MS,
+    LimitReached,
+    Meter,
+    TimeUp,
 )
-from ringback.models.templates.limits import MAX_PAUSE_MS, RENDER_BUDGET_MS, LimitReached, Meter, TimeUp
+from ringback.models.templates.scope import scope
 from tests.support.cpu import ordinary_seconds
 from tests.support.templates import EVENT, FIELDS, each, failure, said
 

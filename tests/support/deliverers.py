@@ -79,7 +79,7 @@ class Endpoint:
         self.unanswered += 1
         self.most_unanswered = max(self.most_unanswered, self.unanswered)
         try:
-            if str(request.url) in self.broken:
+            if str(request.frame.url) in self.broken:
                 raise KeyError("a bug of our own")
             if self._is_holding:
                 await self._held.setdefault(self.event_ids[-1], asyncio.Event()).wait()

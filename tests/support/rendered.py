@@ -4,9 +4,14 @@ from typing import Any
 
 import pytest
 
-from ringback.jobs.rendering import Rendered, render
+from ringback.jobs import rendering
+from ringback.jobs.plans import Plan
+from ringback.jobs.rendering import Rendered
+from ringback.jobs.requests import Headers
 from ringback.models.errors import TemplateError
 from ringback.models.ids import Prefix, encode
+from ringback.models.queue.claims import ClaimedChange, ClaimedEvent
+from ringback.models.webhook import Webhook
 from tests.support.unsaved import KEY, change, event, webhook
 
 EVENT_ID = encode(Prefix.EVENT, KEY)
@@ -14,7 +19,25 @@ EVENT_ID = encode(Prefix.EVENT, KEY)
 OURS = (("PS-WEBHOOK_EVENT-ID", EVENT_ID), ("Ringback-Event", "lead.created"))
 
 
-def rendered(item: dict[str, Any] | None = None, **fields: Any) -> Rendered:
+class Made(Rendered):
+    """A rendered request, with what tests ask of it."""
+
+    @property
+    def method(self) -> str:
+        return self.frame.method
+
+    @property
+    def headers(self) -> Headers:
+        """The headers whose values are known before the request is signed."""
+        return (*self.frame.same, *zip(self.frame.names, self.values, strict=False))
+
+
+def render(webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> Made:
+    """Return the request of an event by a new plan of the webhook."""
+    return Made(*rendering.render(Plan(webhook), webhook, event, change))
+
+
+def rendered(item: dict[str, Any] | None = None, **fields: Any) -> Made:
     """Return the request that a webhook with these fields makes of an event."""
     return render(webhook(**fields), event(), change(item))
 
