@@ -116,7 +116,7 @@ class Deliverer:
         self._inboxes = inboxes
         self._renderer = Renderer()
         self._webhooks = CurrentWebhooks()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[_Attempt, asyncio.Task[None]] = {}
         self._stopping = asyncio.Event()
 
     async def start(self, lease: WorkerLease, deliveries: Sequence[Delivery]) -> None:
@@ -127,9 +127,7 @@ class Deliverer:
             running = await clock.running()
             for delivery in deliveries:
                 attempt = _Attempt(lease, running, delivery, webhooks[delivery.event.webhook_id])
-                task = asyncio.create_task(self._run(attempt))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._tasks[attempt] = asyncio.create_task(self._run(attempt))
                 started += 1
                 if started % STARTED_AT_ONCE == 0:
                     await asyncio.sleep(0)
@@ -144,9 +142,10 @@ class Deliverer:
         self._stopping.set()
         if self._tasks:
             hurried = asyncio.create_task(hurry.wait())
-            ended = asyncio.create_task(asyncio.wait(set(self._tasks)))
+            tasks = list(self._tasks.values())
+            ended = asyncio.create_task(asyncio.wait(tasks))
             await asyncio.wait([hurried, ended], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            for task in self._tasks:
+            for task in tasks:
                 task.cancel()
             await ended
             hurried.cancel()
@@ -178,6 +177,7 @@ class Deliverer:
             else:
                 self._in_flight.end(attempt.event)
                 self._recorder.put(result, partial(self._in_flight.record, attempt.event))
+            del self._tasks[attempt]
 
     async def _reaches(self, attempt: _Attempt) -> bool:
         """Wait for the start of an attempt, which was claimed a little ahead; returns False if the program stops."""

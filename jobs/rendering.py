@@ -1,11 +1,11 @@
 """From a webhook, an event and its snapshot to the request that goes out (rules 3 and 5 of the design)."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from time import perf_counter, thread_time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID, uuid4
 
 import orjson
@@ -60,7 +60,8 @@ class _Texts:
     def names(self) -> dict[str, object]:
         """The root names."""
         if self._names is None:
-            self._names = scope(item_of(self._event, self._change), outbox.facts(self._event, self._change))
+            item = self._change.item if self._change is not None else self._event.test_item or {}
+            self._names = scope(item, outbox.facts(self._event, self._change))
         return self._names
 
     def render(self, source: str) -> str:
@@ -153,7 +154,7 @@ def render(plan: Plan, webhook: Webhook, event: ClaimedEvent, change: ClaimedCha
     made, values = (plan.frame, ()) if plan.frame is not None else _framed(plan, webhook, texts)
     body: bytes | None = None
     if webhook.send_json:
-        body = orjson.dumps(item_of(event, change))
+        body = change.item_json.encode() if change is not None else orjson.dumps(event.test_item or {})
     elif plan.has_body:
         body = _part("The body", lambda: texts.render(webhook.body_template)).encode()
     event_id = encode(Prefix.EVENT, event.id)
@@ -179,13 +180,6 @@ def sign(rendered: Rendered, event: ClaimedEvent, *, timestamp: int, secrets: Se
     number = str(event.attempt_count + 1)
     signed = signature(event_id, moment, body or b"", secrets)
     return OutgoingRequest(made, (*values, number, event_id, moment, signed), body)
-
-
-def item_of(event: ClaimedEvent, change: ClaimedChange | None) -> Mapping[str, Any]:
-    """The snapshot that an event tells of."""
-    if change is not None:
-        return change.item
-    return event.test_item or {}
 
 
 @lru_cache(1_024)

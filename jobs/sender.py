@@ -64,6 +64,7 @@ class Sender:
         self._tls = tls or trusted_tls()
 
     async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
         self._lookup = self._lookup or default_lookup()
         self._guarded = Pool(GuardedResolver(self._lookup, self._policy), self._tls, self._guarded_socket)
         self._unguarded = Pool(GuardedResolver(self._lookup, None), self._tls, None)
@@ -98,7 +99,7 @@ class Sender:
         frame, values, body = request
         exchange: Exchange | None = None
         headers: Headers | None = None
-        deadline = asyncio.get_running_loop().time() + timeout_seconds
+        deadline = self._loop.time() + timeout_seconds
         try:
             exchange = pool.idle(frame.url)
             if exchange is None:

@@ -139,6 +139,8 @@ def _encoded(
 ) -> list[Any]:
     """Return the rows as the driver takes them."""
     encoders = _encoders(model, names, on_postgres(db))
+    if not encoders:
+        return list(rows)
     encoded = []
     for row in rows:
         values = list(row)

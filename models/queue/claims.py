@@ -20,7 +20,7 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
 from ringback.models import clock
-from ringback.models.event import Change, Event
+from ringback.models.event import Event
 from ringback.models.queue.grants import (
     AHEAD,
     FIRST_WEBHOOK,
@@ -71,10 +71,22 @@ class ClaimedEvent(NamedTuple):
 
 
 class ClaimedChange(NamedTuple):
-    """The columns of a `Change` that its delivery needs."""
+    """The columns of a `Change` that its delivery needs, as JSON: a webhook that sends the item never decodes it."""
 
-    item: dict[str, Any]
-    changed_fields: list[str]
+    item_json: str
+    changed_fields_json: str
+
+    @property
+    def item(self) -> dict[str, Any]:
+        """The object, decoded at each call."""
+        item: dict[str, Any] = orjson.loads(self.item_json)
+        return item
+
+    @property
+    def changed_fields(self) -> list[str]:
+        """The names of what an update changed, decoded at each call."""
+        names: list[str] = orjson.loads(self.changed_fields_json)
+        return names
 
 
 class Delivery(NamedTuple):
@@ -201,10 +213,9 @@ async def _start_attempts(
         values = [orjson.dumps({key_text(key): moment_text(moment) for key, moment in starts.items()}).decode()]
     rows = await fetch_rows(db, _start(postgres), *values, worker_id, now)
     make_event = row_maker(Event, ClaimedEvent, postgres=postgres)
-    make_change = row_maker(Change, ClaimedChange, postgres=postgres)
     deliveries = []
     for *event, item, changed_fields, updated_at in rows:
-        change = None if item is None else make_change((item, changed_fields))
+        change = None if item is None else ClaimedChange(item, changed_fields)
         webhook_updated_at = moment_of(updated_at)
         assert webhook_updated_at is not None, "the column has no nulls"
         deliveries.append(Delivery(make_event(event), change, webhook_updated_at))

@@ -103,8 +103,9 @@ def test_a_test_event_sends_its_own_item() -> None:
 
 
 def test_text_that_cannot_be_written_is_refused() -> None:
-    message = refusal({"name": "a\ud800b"}, body_template="{{ item.name }}")
-    assert message.startswith("The body cannot be rendered: the text holds characters that cannot be written as UTF-8")
+    test = event(is_test=True, test_item={"name": "a\ud800b"})
+    with pytest.raises(TemplateError, match="^The body cannot be rendered: the text holds characters that cannot be"):
+        render(webhook(body_template="{{ item.name }}"), test, None)
 
 
 def test_an_error_never_quotes_a_secret() -> None:

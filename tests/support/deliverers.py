@@ -16,9 +16,9 @@ from ringback.jobs.sender import SendWithheld, Sent
 from ringback.models.event import Change, Event
 from ringback.models.ids import Prefix, decode, encode
 from ringback.models.inboxes import InboxAddresses
-from ringback.models.queue.claims import ClaimedChange, Delivery
+from ringback.models.queue.claims import Delivery
 from ringback.models.webhook import Webhook
-from tests.support import builders
+from tests.support import builders, unsaved
 from tests.support.eventually import eventually
 from tests.support.patience import PATIENCE_SECONDS
 
@@ -196,5 +196,5 @@ def public(event: Event) -> str:
 async def _delivery(event: Event) -> Delivery:
     change = await Change.get_or_none(id=event.change_id)
     webhook = await Webhook.get(id=event.webhook_id)
-    claimed_change = None if change is None else ClaimedChange(change.item, change.changed_fields)
+    claimed_change = None if change is None else unsaved.change(change.item, change.changed_fields)
     return Delivery(builders.as_claimed(event), claimed_change, webhook.updated_at)

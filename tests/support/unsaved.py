@@ -4,6 +4,8 @@ import datetime as dt
 from typing import Any
 from uuid import UUID
 
+import orjson
+
 from ringback.models.ids import new_key
 from ringback.models.queue.claims import ClaimedChange, ClaimedEvent
 from ringback.models.states import EventStatus
@@ -40,4 +42,5 @@ def event(**fields: Any) -> ClaimedEvent:
 
 
 def change(item: dict[str, Any] | None = None, changed_fields: list[str] | None = None) -> ClaimedChange:
-    return ClaimedChange(ITEM if item is None else item, changed_fields or [])
+    encoded = [orjson.dumps(value).decode() for value in (ITEM if item is None else item, changed_fields or [])]
+    return ClaimedChange(*encoded)
