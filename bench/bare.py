@@ -26,7 +26,7 @@ async def main(url: str, requests: int, body_bytes: int) -> None:
 
     async def send(session: aiohttp.ClientSession) -> None:
         for event in events:
-            headers = signature_headers(event_id=event, timestamp=int(time.time()), body=body, secrets=[secret])
+            headers = signature_headers(event_id=event, timestamp=int(time.time()), body=body, secret=secret)
             headers |= {"PS-WEBHOOK_EVENT-ID": event, "Content-Type": "application/json"}
             headers |= {"Ringback-Event": "lead.updated", "Ringback-Attempt": "1"}
             async with session.post(url, data=body, headers=headers, allow_redirects=False) as answer:

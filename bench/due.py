@@ -15,13 +15,13 @@ from tortoise.queryset import QuerySet
 from bench.installation import Installation
 from bench.load import Wrong
 from ringback.models import clock, db, secret_box
-from ringback.models.bulk import insert
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.ids import new_key
 from ringback.models.signing import new_secret
 from ringback.models.states import EventStatus, OutcomeName
 from ringback.models.webhook import Action, Webhook
 from tests.support import postgres
+from tests.support.inserting import insert
 
 #: Every body that is delivered, by a template or not, has so many bytes.
 BODY_BYTES = 200

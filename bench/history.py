@@ -15,10 +15,10 @@ from bench.due import item
 from bench.figures import Scale
 from bench.installation import Bench, Installation
 from ringback.models import clock, db, secret_box
-from ringback.models.bulk import insert
 from ringback.models.signing import new_secret
 from ringback.models.webhook import Action, Webhook
 from tests.support import postgres
+from tests.support.inserting import insert
 
 WAITING, ATTEMPTS, WEBHOOKS = 1_000_000, 5_000_000, 200
 #: Of the webhooks, those up to the first number watch leads, the others orders; those above the second never fail.

@@ -90,7 +90,7 @@ class Page:
 @asynccontextmanager
 async def opened(folder: Path) -> AsyncIterator[Context]:
     """A fresh database, filled, and what resolvers work with."""
-    chosen = settings.load(data_dir=folder)
+    chosen = settings.load_settings(data_dir=folder)
     await db.migrate(chosen)
     async with db.opened(chosen):
         await fill()

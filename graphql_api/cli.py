@@ -103,7 +103,7 @@ async def _create_token(chosen: settings.Settings, name: str, role: Role, expire
 
 
 def _settings(**overrides: Any) -> settings.Settings:
-    chosen = settings.load(**overrides)
+    chosen = settings.load_settings(**overrides)
     configure(chosen.log_level)
     return chosen
 

@@ -7,10 +7,10 @@ import strawberry
 from strawberry.types.enum import StrawberryEnumDefinition
 
 from ringback.models.access import Role
-from ringback.models.inbox import SignatureCheck
 from ringback.models.lead import LeadStatus
 from ringback.models.log import LogKind
 from ringback.models.order import OrderStatus
+from ringback.models.signing import SignatureCheck
 from ringback.models.states import EventStatus, OutcomeName
 from ringback.models.webhook import Action, HttpMethod, SuccessPolicy
 

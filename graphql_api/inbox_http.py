@@ -3,12 +3,14 @@
 The answers are on GraphiQL's origin and their content is anybody's, so they carry a sandbox and `nosniff`.
 """
 
+import asyncio
+
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from ringback.graphql_api.body import TooLarge, limited_body
-from ringback.models.inboxes import Inboxes, Received, wait_before
+from ringback.models.inboxes import Inboxes, Received
 
 HEADERS = {"Content-Security-Policy": "sandbox", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 #: The longest request, in bytes.
@@ -39,7 +41,7 @@ class InboxEndpoint:
         answer = await self._inboxes.receive(request.path_params["token"], _received(request, body))
         if answer is None:
             return PlainTextResponse("There is no such inbox.\n", 404, HEADERS)
-        await wait_before(answer)
+        await asyncio.sleep(answer.delay_ms / 1000)
         content = b"" if answer.status_code in _BODILESS else answer.body.encode()
         return Response(content, answer.status_code, {**HEADERS, "Content-Type": answer.content_type})
 

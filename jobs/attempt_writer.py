@@ -18,7 +18,7 @@ from tortoise.transactions import in_transaction
 from ringback.jobs.kept import kept_request, kept_response
 from ringback.jobs.result import Result
 from ringback.jobs.retry import Progress, after_attempt
-from ringback.models import bulk
+from ringback.models.bulk import insert_values, update_values
 from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, encode, new_key_at
 from ringback.models.log import LogEntry, LogKind
@@ -71,12 +71,9 @@ async def write(results: Sequence[Result]) -> None:
             recorded.append(_record(*found, result))
         if not recorded:
             return
-        await bulk.write(
-            db,
-            bulk.Insert(Attempt, _ATTEMPT_COLUMNS, [_attempt_row(one) for one in recorded]),
-            bulk.Update(Event, _EVENT_COLUMNS, [_event_row(one) for one in recorded]),
-            bulk.Insert(LogEntry, _LOG_COLUMNS, [row for one in recorded for row in _log_rows(one)]),
-        )
+        await insert_values(db, Attempt, _ATTEMPT_COLUMNS, [_attempt_row(one) for one in recorded])
+        await update_values(db, Event, _EVENT_COLUMNS, [_event_row(one) for one in recorded])
+        await insert_values(db, LogEntry, _LOG_COLUMNS, [row for one in recorded for row in _log_rows(one)])
     wakeups.notify(Topic.LOGGED)
     retries = [one for one in recorded if one.progress.next_attempt_at is not None]
     if retries:

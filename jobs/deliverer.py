@@ -199,7 +199,7 @@ class Deliverer:
         if isinstance(prepared, RenderFailed):
             return attempt.result(prepared, started_at, 0)
         timestamp = int(started_at.timestamp())
-        request = sign(prepared.rendered, attempt.event, timestamp=timestamp, secrets=(prepared.secret,))
+        request = sign(prepared.rendered, attempt.event, timestamp=timestamp, secret=prepared.secret)
         try:
             sent = await self._sender.send(
                 request,

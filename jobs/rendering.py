@@ -1,7 +1,7 @@
 """From a webhook, an event and its snapshot to the request that goes out (rules 3 and 5 of the design)."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from time import perf_counter, thread_time
@@ -169,7 +169,7 @@ def _framed(plan: Plan, webhook: Webhook, texts: _Texts) -> tuple[Frame, tuple[s
     return frame(plan.method, url, names + OWN_HEADERS), tuple([value for _, value in headers])
 
 
-def sign(rendered: Rendered, event: ClaimedEvent, *, timestamp: int, secrets: Sequence[str]) -> OutgoingRequest:
+def sign(rendered: Rendered, event: ClaimedEvent, *, timestamp: int, secret: str) -> OutgoingRequest:
     """The request with the headers of this attempt: its number and Standard Webhooks'; `timestamp` in Unix seconds.
 
     The number is the one that the attempt will be recorded with, whatever becomes of it: only who holds the event's
@@ -178,7 +178,7 @@ def sign(rendered: Rendered, event: ClaimedEvent, *, timestamp: int, secrets: Se
     event_id, made, values, body = rendered
     moment = str(timestamp)
     number = str(event.attempt_count + 1)
-    signed = signature(event_id, moment, body or b"", secrets)
+    signed = signature(event_id, moment, body or b"", secret)
     return OutgoingRequest(made, (*values, number, event_id, moment, signed), body)
 
 

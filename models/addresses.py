@@ -15,12 +15,10 @@ import socket
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import unquote
 
 from yarl import URL
-
-from ringback.models.errors import AddressBlocked
 
 #: Characters that a URL may have once its Liquid is rendered; what common servers and proxies take.
 MAX_URL_CHARS = 2_048
@@ -30,8 +28,8 @@ Network = IPv4Network | IPv6Network
 
 # The first match names the address, so a narrower network stands before the one around it. Rows of the registries that
 # are globally reachable but no ordinary hosts (anycast services, AS112) are refused too.
-_SPECIAL_V4: tuple[tuple[IPv4Network, str], ...] = tuple(
-    (IPv4Network(network), kind)
+_SPECIAL: tuple[tuple[Network, str], ...] = tuple(
+    (ip_network(network), kind)
     for network, kind in (
         ("0.0.0.0/32", "the unspecified address"),
         ("0.0.0.0/8", "an address of “this network”"),
@@ -55,11 +53,6 @@ _SPECIAL_V4: tuple[tuple[IPv4Network, str], ...] = tuple(
         ("224.0.0.0/4", "a multicast address"),
         ("255.255.255.255/32", "the broadcast address"),
         ("240.0.0.0/4", "a reserved address"),
-    )
-)
-_SPECIAL_V6: tuple[tuple[IPv6Network, str], ...] = tuple(
-    (IPv6Network(network), kind)
-    for network, kind in (
         ("::/128", "the unspecified address"),
         ("::1/128", "a loopback address"),
         ("64:ff9b::/96", "a NAT64 address"),
@@ -93,14 +86,11 @@ class AddressPolicy:
 
     allow: tuple[Network, ...] = ()
 
-    def check(self, address: Address, name: str | None = None) -> None:
-        """Raise AddressBlocked unless deliveries may reach `address`; `name` is the host name that led to it."""
-        refusal = self.refusal(address, name)
-        if refusal is not None:
-            raise AddressBlocked(refusal)
-
     def refusal(self, address: Address, name: str | None = None) -> str | None:
-        """Return the sentence that refuses `address`, or None when deliveries may reach it."""
+        """Return the sentence that refuses `address`, or None when deliveries may reach it.
+
+        `name` is the host name that led to it.
+        """
         mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
         if any(address in network or (mapped is not None and mapped in network) for network in self.allow):
             return None
@@ -130,13 +120,13 @@ class AddressPolicy:
 
 def _special_kind(address: Address) -> str | None:
     """Return what kind of special address this is, as a noun with its article; None for public unicast."""
-    if isinstance(address, IPv4Address):
-        return next((kind for network, kind in _SPECIAL_V4 if address in network), None)
-    if address.ipv4_mapped is not None:
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return _special_kind(address.ipv4_mapped)
-    for network, kind in _SPECIAL_V6:
+    for network, kind in _SPECIAL:
         if address in network:
             return kind
+    if isinstance(address, IPv4Address):
+        return None
     if address in _COMPATIBLE_V4:
         return _special_kind(_embedded_v4(address)) or "a deprecated IPv4-compatible address"
     return None if address in _GLOBAL_UNICAST_V6 else "not a global unicast address"

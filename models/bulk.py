@@ -6,10 +6,9 @@ rows of several tables are one statement on Postgres, because a COPY for each ta
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from functools import lru_cache
 from itertools import chain, count
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import orjson
 from tortoise import fields
@@ -17,27 +16,11 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.fields.base import Field
 from tortoise.models import Model
 
-from ringback.models.statements import copy, key_text, moment_text, on_postgres
+from ringback.models.statements import copy, key_text, moment_text, on_postgres, plain
 
 Encode: TypeAlias = Callable[[Any], Any]
 #: Rows of all tables that go into one statement on Postgres. It saves a single callback 0.3 of 1.2 ms.
 FEW = 20
-
-
-class Insert(NamedTuple):
-    """Rows to insert, as `insert_values` takes them."""
-
-    model: type[Model]
-    names: tuple[str, ...]
-    rows: Sequence[Sequence[Any]]
-
-
-class Update(NamedTuple):
-    """Rows to update, as `update_values` takes them."""
-
-    model: type[Model]
-    names: tuple[str, ...]
-    rows: Sequence[Sequence[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +30,6 @@ class NewRows:
     model: type[Model]
     names: tuple[str, ...]
     values: Sequence[Sequence[Any]]
-
-
-async def write(db: BaseDBAsyncClient, *writes: Insert | Update) -> None:
-    """Do these one after the other within a transaction."""
-    for one in writes:
-        if isinstance(one, Insert):
-            await insert_values(db, *one)
-        else:
-            await update_values(db, *one)
-
-
-async def insert(db: BaseDBAsyncClient, rows: Sequence[Model]) -> None:
-    """Insert objects of one model that is not tracked; what the database makes itself is not read back."""
-    if rows:
-        names = _written(type(rows[0]))
-        await insert_values(db, type(rows[0]), names, [[getattr(row, name) for name in names] for row in rows])
 
 
 async def insert_together(db: BaseDBAsyncClient, *tables: NewRows) -> None:
@@ -126,14 +93,6 @@ def _update(model: type[Model], names: tuple[str, ...], mark: str) -> str:
     return f'UPDATE "{model._meta.db_table}" SET {assignments} WHERE "{key}" = {mark}1'
 
 
-@lru_cache(64)
-def _written(model: type[Model]) -> tuple[str, ...]:
-    """Return the columns that the database does not make itself."""
-    columns = ((name, model._meta.fields_map[name]) for name in model._meta.fields_db_projection)
-    made = {n for n, field in columns if field.generated or (field.has_db_default() and field.default is None)}
-    return tuple(name for name in model._meta.fields_db_projection if name not in made)
-
-
 def _encoded(
     db: BaseDBAsyncClient, model: type[Model], names: tuple[str, ...], rows: Sequence[Sequence[Any]]
 ) -> list[Any]:
@@ -162,7 +121,7 @@ def _encoder(field: Field[Any], postgres: bool) -> Encode | None:
     """Return the function that makes the driver's value of an attribute's; None where it is one already."""
     enum = getattr(field, "enum_type", None)
     if enum is not None:
-        return None if postgres and issubclass(enum, str) else _plain
+        return None if postgres and issubclass(enum, str) else plain
     if isinstance(field, fields.JSONField):
         return _json
     if postgres:
@@ -170,10 +129,6 @@ def _encoder(field: Field[Any], postgres: bool) -> Encode | None:
     if isinstance(field, fields.DatetimeField):
         return moment_text
     return key_text if isinstance(field, fields.UUIDField) else None
-
-
-def _plain(value: Any) -> Any:
-    return value.value if isinstance(value, Enum) else value
 
 
 def _json(value: Any) -> str:

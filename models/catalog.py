@@ -34,11 +34,6 @@ class Watchable:
         language = locale.replace("_", "-").split("-")[0]
         return self.labels.get(locale) or self.labels.get(language) or self.labels["en"]
 
-    @property
-    def paths(self) -> list[str]:
-        """The paths that a template may use: below a field of unknown structure, any."""
-        return paths_of(self.fields)
-
 
 def paths_of(fields: Collection[FieldInfo]) -> list[str]:
     """Fields as checks of templates want them: what a JSON field holds is not known, so any path below it may be."""
@@ -77,9 +72,9 @@ async def find_declared(names: Collection[str], db: BaseDBAsyncClient | None = N
     return {row.name: declared(row) for row in await DeclaredModel.filter(name__in=wanted).using_db(db)}
 
 
-async def all_models(db: BaseDBAsyncClient | None = None) -> list[Watchable]:
+async def all_models() -> list[Watchable]:
     """Every model that may be watched, by name."""
-    found = {row.name: declared(row) for row in await DeclaredModel.all().using_db(db)}
+    found = {row.name: declared(row) for row in await DeclaredModel.all()}
     found |= {name: watchable for name in registry.names() if (watchable := tracked(name))}
     return [found[name] for name in sorted(found)]
 

@@ -10,7 +10,6 @@ most half a round trip off. This machine's own idea of the time, which may be wr
 import datetime as dt
 import time
 from dataclasses import dataclass
-from typing import Protocol
 from weakref import WeakKeyDictionary
 
 from tortoise.backends.base.client import BaseDBAsyncClient
@@ -27,37 +26,32 @@ READING_SECONDS = 5.0
 DRIFT = 0.001
 
 
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """`server` was the server's time when the monotonic clock stood at `local`, give or take `error` seconds."""
+class Clock:
+    """A clock that goes on by itself: this machine's."""
+
+    def now(self) -> dt.datetime:
+        """The present time."""
+        return dt.datetime.now(dt.UTC)
+
+
+@dataclass(slots=True)
+class _Reading(Clock):
+    """The clock of a server, which said `server` when the monotonic clock stood at `local`, give or take `error` s.
+
+    `asked_at` is when the server was last asked, by the monotonic clock.
+    """
 
     server: dt.datetime
     local: float
     error: float
+    asked_at: float
 
     def now(self) -> dt.datetime:
         """The server's time now."""
         return self.server + dt.timedelta(seconds=time.monotonic() - self.local)
 
 
-class _Machine:
-    """This machine's clock."""
-
-    def now(self) -> dt.datetime:
-        """Its time."""
-        return dt.datetime.now(dt.UTC)
-
-
-class Clock(Protocol):
-    """A clock that goes on by itself."""
-
-    def now(self) -> dt.datetime:
-        """The present moment."""
-
-
-_MACHINE = _Machine()
 _readings: WeakKeyDictionary[BaseDBAsyncClient, _Reading] = WeakKeyDictionary()
-_asked_at: WeakKeyDictionary[BaseDBAsyncClient, float] = WeakKeyDictionary()
 
 
 async def now(db: BaseDBAsyncClient | None = None) -> dt.datetime:
@@ -69,19 +63,18 @@ async def running(db: BaseDBAsyncClient | None = None) -> Clock:
     """The clock of that database, for who needs the moment often within the next seconds, and does not want to wait."""
     db = db or Event._meta.db
     if not on_postgres(db):
-        return _MACHINE
+        return Clock()
     client = db.client if isinstance(db, RecordingTransaction) else db
     reading = _readings.get(client)
     if reading is None:
         reading = _readings[client] = await _read(db)
-        _asked_at[client] = reading.local
-    elif time.monotonic() - _asked_at[client] > READING_SECONDS:
+    elif time.monotonic() - reading.asked_at > READING_SECONDS:
         reading = await _read_again(client, db, reading)
     return reading
 
 
 async def _read_again(client: BaseDBAsyncClient, db: BaseDBAsyncClient, former: _Reading) -> _Reading:
-    _asked_at[client] = time.monotonic()  # first of all, so that one caller asks and no other waits
+    former.asked_at = time.monotonic()  # first of all, so that one caller asks and no other waits
     try:
         found = await _read(db)
     except BaseORMException:  # the database is away: the former reading goes on being right
@@ -96,4 +89,4 @@ async def _read(db: BaseDBAsyncClient) -> _Reading:
     rows = await fetch(db, "SELECT clock_timestamp() AS now")
     after = time.monotonic()
     server: dt.datetime = rows[0]["now"]
-    return _Reading(server.astimezone(dt.UTC), (before + after) / 2, (after - before) / 2)
+    return _Reading(server.astimezone(dt.UTC), (before + after) / 2, (after - before) / 2, before)

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import structlog
@@ -27,25 +27,6 @@ AGAIN_SECONDS = 2.0
 _LOCK_KEY = int.from_bytes(b"ringback", "big", signed=True)
 
 
-class Database(Protocol):
-    """One database; its text form may be shown, and holds no password."""
-
-    def connection(self) -> dict[str, Any]:
-        """The connection of a Tortoise configuration."""
-
-    def locked(self) -> contextlib.AbstractAsyncContextManager[None]:
-        """Nobody else migrates it during the block; raises ConfigurationError when somebody does so for too long."""
-
-    async def reachable(self, connection: str, seconds: float) -> None:
-        """Wait, at most so long, until it answers; raises ConfigurationError when it does not."""
-
-    def is_empty(self, error: OperationalError) -> bool:
-        """Whether this is the error of a database that has no tables yet."""
-
-    def cannot_open(self, error: Exception) -> ConfigurationError:
-        """The sentence that tells the operator so."""
-
-
 def sqlite_connection(path: Path | str) -> dict[str, Any]:
     """The connection of a Tortoise configuration: a database file, opened with Ringback's own client."""
     return {"engine": "ringback.models.sqlite", "credentials": {"file_path": str(path)}}
@@ -59,20 +40,6 @@ def postgres_connection(url: str, **options: Any) -> dict[str, Any]:
     return {"engine": "ringback.models.postgres", "credentials": {"dsn": url, **options}}
 
 
-def database_of(connection: str, config: Mapping[str, Any]) -> Database:
-    """The database of a Tortoise configuration's connection; raises ConfigurationError when it is none of ours."""
-    found = config["connections"][connection]
-    credentials = found.get("credentials", {}) if isinstance(found, Mapping) else {}
-    if "dsn" in credentials:
-        return PostgresDatabase(credentials["dsn"])
-    if "file_path" in credentials:
-        return SqliteFile(Path(credentials["file_path"]))
-    raise ConfigurationError(
-        f"the connection {connection!r} is none of Ringback's: write it with sqlite_connection(path) or "
-        "postgres_connection(url)"
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class SqliteFile:
     """A database in a file."""
@@ -83,12 +50,15 @@ class SqliteFile:
         return str(self.path)
 
     def connection(self) -> dict[str, Any]:
-        """With Ringback's own client."""
+        """The connection of a Tortoise configuration."""
         return sqlite_connection(self.path)
 
     @contextlib.asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:
-        """By a lock file beside it."""
+        """Let nobody else migrate it during the block, by a lock file beside it.
+
+        Raises ConfigurationError when somebody does so for too long.
+        """
         lock = AsyncFileLock(f"{self.path}.migrate.lock", timeout=MIGRATION_LOCK_SECONDS)
         try:
             await lock.acquire()
@@ -107,11 +77,11 @@ class SqliteFile:
         """It is there, or will be made."""
 
     def is_empty(self, error: OperationalError) -> bool:
-        """By SQLite's words: it has no codes."""
+        """Whether this is the error of a database without tables, by SQLite's words: it has no codes."""
         return "no such table" in str(error)
 
     def cannot_open(self, error: Exception) -> ConfigurationError:
-        """With what to do."""
+        """The error that says what to do."""
         return ConfigurationError(
             f"cannot open the database {self} ({error}): set RINGBACK_DATABASE_URL to another file, or restore this one"
         )
@@ -126,7 +96,7 @@ class SqliteFile:
 
 @dataclass(frozen=True, slots=True)
 class PostgresDatabase:
-    """A database of a Postgres server."""
+    """A database of a Postgres server; its text form may be shown, and holds no password."""
 
     url: str
     pool_size: int | None = None
@@ -136,26 +106,37 @@ class PostgresDatabase:
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     def connection(self) -> dict[str, Any]:
-        """With Ringback's own client."""
+        """The connection of a Tortoise configuration."""
         return postgres_connection(self.url, **({"pool_size": self.pool_size} if self.pool_size else {}))
 
     @contextlib.asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:
-        """By an advisory lock of a session, which ends with it."""
+        """Let nobody else migrate it during the block, by an advisory lock of a session, which ends with it.
+
+        Raises ConfigurationError when somebody does so for too long.
+        """
         import asyncpg  # noqa: PLC0415 - a driver that only those have who need it
 
-        from ringback.models.postgres import session  # noqa: PLC0415
+        from ringback.models.postgres import CONNECT_SECONDS, translated  # noqa: PLC0415
 
-        async with session(self.url) as connection:
-            try:
-                await connection.execute(f"SET lock_timeout = {int(MIGRATION_LOCK_SECONDS * 1000)}")
-                await connection.execute(f"SELECT pg_advisory_lock({_LOCK_KEY})", timeout=2 * MIGRATION_LOCK_SECONDS)
-            except asyncpg.LockNotAvailableError as error:
-                raise _locked_too_long(self) from error
+        async with translated():
+            session = await asyncpg.connect(self.url, timeout=CONNECT_SECONDS)
+        try:
+            await session.execute(f"SET lock_timeout = {int(MIGRATION_LOCK_SECONDS * 1000)}")
+            await session.execute(f"SELECT pg_advisory_lock({_LOCK_KEY})", timeout=2 * MIGRATION_LOCK_SECONDS)
             yield
+        except asyncpg.LockNotAvailableError as error:
+            raise _locked_too_long(self) from error
+        finally:
+            session.terminate()
 
     async def reachable(self, connection: str, seconds: float) -> None:
-        """Ask until it answers, with a line in the log each time that it does not."""
+        """Ask until it answers, at most so long, with a line in the log each time that it does not.
+
+        Raises ConfigurationError when the time is up, or when the server refuses this URL: waiting does not help.
+        """
+        from ringback.models.postgres import REFUSED  # noqa: PLC0415 - needs a driver that only those have who use it
+
         until = time.monotonic() + seconds
         while True:
             try:
@@ -163,7 +144,7 @@ class PostgresDatabase:
                 return
             except DBConnectionError as error:
                 left = until - time.monotonic()
-                if left <= 0 or _is_refusal(error):
+                if left <= 0 or isinstance(error.__cause__, REFUSED):
                     raise self.cannot_open(error) from error
                 logger.warning(
                     "the database does not answer", action="start", database=str(self), reason=str(error),
@@ -172,21 +153,31 @@ class PostgresDatabase:
                 await asyncio.sleep(min(AGAIN_SECONDS, left))
 
     def is_empty(self, error: OperationalError) -> bool:
-        """By Postgres's code for a table that does not exist."""
+        """Whether this is the error of a database without tables, by Postgres's code for a table that is missing."""
         return getattr(error.__cause__, "sqlstate", None) == "42P01"
 
     def cannot_open(self, error: Exception) -> ConfigurationError:
-        """With what to do."""
+        """The error that says what to do."""
         return ConfigurationError(
             f"cannot open the database {self} ({error}): start it, or set RINGBACK_DATABASE_URL to the right one"
         )
 
 
-def _is_refusal(error: DBConnectionError) -> bool:
-    """Whether the database is there, but lets nobody in with this URL: waiting does not help."""
-    from ringback.models.postgres import REFUSED  # noqa: PLC0415 - needs a driver that only those have who use it
+Database: TypeAlias = SqliteFile | PostgresDatabase
 
-    return isinstance(error.__cause__, REFUSED)
+
+def database_of(connection: str, config: Mapping[str, Any]) -> Database:
+    """The database of a Tortoise configuration's connection; raises ConfigurationError when it is none of ours."""
+    found = config["connections"][connection]
+    credentials = found.get("credentials", {}) if isinstance(found, Mapping) else {}
+    if "dsn" in credentials:
+        return PostgresDatabase(credentials["dsn"])
+    if "file_path" in credentials:
+        return SqliteFile(Path(credentials["file_path"]))
+    raise ConfigurationError(
+        f"the connection {connection!r} is none of Ringback's: write it with sqlite_connection(path) or "
+        "postgres_connection(url)"
+    )
 
 
 def _locked_too_long(database: Database) -> ConfigurationError:

@@ -1,6 +1,5 @@
 """Inboxes: built-in test addresses that keep every request and answer as told."""
 
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -9,15 +8,7 @@ from tortoise.indexes import Index
 from tortoise.models import Model
 
 from ringback.models.ids import new_key
-
-
-class SignatureCheck(StrEnum):
-    """Whether a received request verifies (Standard Webhooks)."""
-
-    VALID = "VALID"
-    INVALID = "INVALID"
-    ABSENT = "ABSENT"
-    NOT_CHECKED = "NOT_CHECKED"
+from ringback.models.signing import SignatureCheck
 
 
 class Inbox(Model):

@@ -1,6 +1,5 @@
 """What people do with inboxes, and what an inbox does with a request."""
 
-import asyncio
 import re
 import secrets as randomness
 from collections.abc import Sequence
@@ -17,10 +16,10 @@ from ringback.models import clock, ids
 from ringback.models.errors import ConfigurationError, ProblemCode
 from ringback.models.event import Event
 from ringback.models.ids import Prefix
-from ringback.models.inbox import Inbox, InboxRequest, SignatureCheck
+from ringback.models.inbox import Inbox, InboxRequest
 from ringback.models.inputs import Problems, key_of, not_found
 from ringback.models.secrets import SecretBox
-from ringback.models.signing import check_secret, verify
+from ringback.models.signing import SIGNATURE_HEADER, SignatureCheck, check_secret, verify
 from ringback.models.wakeups import Topic, wakeups
 from ringback.models.webhook import Webhook
 
@@ -184,16 +183,16 @@ class Inboxes:
         sealed = inbox.signing_secret
         if sealed is None and event is not None:
             sealed = (await Webhook.get(id=event.webhook_id)).signing_secret
-        headers = {name.lower(): value for name, value in request.headers}
         if sealed is None:
-            return SignatureCheck.NOT_CHECKED if "webhook-signature" in headers else SignatureCheck.ABSENT
+            is_signed = _header(request, SIGNATURE_HEADER) is not None
+            return SignatureCheck.NOT_CHECKED if is_signed else SignatureCheck.ABSENT
         try:
             secret = self._secrets.open(sealed)
         except ConfigurationError as error:
             # The operator's mistake must not cost the request.
             logger.warning("cannot check a signature", action="receive", reason=str(error))
             return SignatureCheck.NOT_CHECKED
-        return SignatureCheck(verify(headers, request.body, secret, now=None).value)
+        return verify(dict(request.headers), request.body, secret)
 
 
 def _header(request: Received, wanted: str) -> str | None:
@@ -203,12 +202,6 @@ def _header(request: Received, wanted: str) -> str | None:
 def _attempt_number(request: Received) -> int | None:
     named = _header(request, ATTEMPT_HEADER)
     return int(named) if named and _ATTEMPT_NUMBER.fullmatch(named) else None
-
-
-async def wait_before(response: InboxResponse) -> None:
-    """Wait as long as the response says."""
-    if response.delay_ms:
-        await asyncio.sleep(response.delay_ms / 1000)
 
 
 def _checked_responses(problems: Problems, responses: Sequence[InboxResponse]) -> list[InboxResponse]:

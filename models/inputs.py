@@ -4,12 +4,16 @@ import datetime as dt
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Set
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
+
+from tortoise.models import Model
 
 from ringback.models import ids
 from ringback.models.errors import InputRejected, Problem, ProblemCode
 from ringback.models.snapshot import timestamp
+
+M = TypeVar("M", bound=Model)
 
 #: Most problems told of one input: who has more mends these first.
 MAX_PROBLEMS = 100
@@ -106,16 +110,18 @@ def not_found(what: str, text: str, field: str = "id") -> InputRejected:
     return InputRejected(Problem(f"There is no {what} with the id {text}.", field, ProblemCode.NOT_FOUND))
 
 
-def check_unchanged(stored: dt.datetime, expected: dt.datetime | None, field: str = "expected_updated_at") -> None:
+def found(row: M | None, what: str, text: str, field: str = "id") -> M:
+    """The row that an id names; raises InputRejected when there is none."""
+    if row is None:
+        raise not_found(what, text, field)
+    return row
+
+
+def check_unchanged(stored: dt.datetime, expected: dt.datetime | None) -> None:
     """Raises InputRejected (CONFLICT) when somebody else has updated the object since it was read."""
     if expected is not None and stored != expected:
-        raise InputRejected(
-            Problem(
-                f"It was updated at {timestamp(stored)}, after the state that you have seen: read it again first.",
-                field,
-                ProblemCode.CONFLICT,
-            )
-        )
+        message = f"It was updated at {timestamp(stored)}, after the state that you have seen: read it again first."
+        raise InputRejected(Problem(message, "expected_updated_at", ProblemCode.CONFLICT))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -7,13 +7,12 @@ from typing import Any
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
-from ringback.models import catalog, clock, log, outbox
-from ringback.models.bulk import insert
+from ringback.models import catalog, clock, outbox
 from ringback.models.errors import InputRejected, Problem, ProblemCode
 from ringback.models.event import Event
 from ringback.models.ids import Prefix, new_key
-from ringback.models.inputs import key_of, not_found
-from ringback.models.log import LogKind
+from ringback.models.inputs import found, key_of
+from ringback.models.log import LogEntry, LogKind
 from ringback.models.outbox import NewEvent
 from ringback.models.queue.claims import WAITING
 from ringback.models.snapshot import timestamp
@@ -33,9 +32,7 @@ async def test_fire(webhook_id: str, action: Action, item: Any) -> Event:
     if item is not None and not isinstance(item, Mapping):
         raise InputRejected(Problem('must be a JSON object, such as {"name": "Maria"}', "item"))
     async with in_transaction() as db:
-        webhook = await lock(db, Webhook, id=key, deleted_at=None)
-        if webhook is None:
-            raise not_found("webhook", webhook_id, "webhook_id")
+        webhook = found(await lock(db, Webhook, id=key, deleted_at=None), "webhook", webhook_id, "webhook_id")
         if item is None:
             model = await catalog.find(webhook.model, db)
             item = model.sample if model else {}
@@ -54,7 +51,7 @@ async def test_fire(webhook_id: str, action: Action, item: Any) -> Event:
             next_attempt_at=now,
             created_at=now,
         )
-        await outbox.save_test(db, our_unit(db), event)
+        await outbox.save_events(db, [], [event])
     return Event(**event._asdict())
 
 
@@ -107,22 +104,13 @@ async def cancel_waiting(db: BaseDBAsyncClient, webhook: Webhook, why: str, now:
         waiting += " AND NOT is_test"
     if on_postgres(db):
         await execute(db, f"SELECT FROM ringback_event WHERE {waiting} ORDER BY id FOR UPDATE", webhook.id)
-    await execute(
-        db,
+    log_entries = (
         "INSERT INTO ringback_log (at, kind, message, webhook_id, event_id, model) "
-        f"SELECT $2, $3, $4, webhook_id, id, model FROM ringback_event WHERE {waiting} ORDER BY id",
-        webhook.id,
-        now,
-        LogKind.EVENT_CANCELLED,
-        why,
+        f"SELECT $2, $3, $4, webhook_id, id, model FROM ringback_event WHERE {waiting} ORDER BY id"
     )
-    await execute(
-        db,
-        f"UPDATE ringback_event SET status = $2, next_attempt_at = NULL, finished_at = $3 WHERE {waiting}",
-        webhook.id,
-        EventStatus.CANCELLED,
-        now,
-    )
+    await execute(db, log_entries, webhook.id, now, LogKind.EVENT_CANCELLED, why)
+    cancelled = f"UPDATE ringback_event SET status = $2, next_attempt_at = NULL, finished_at = $3 WHERE {waiting}"
+    await execute(db, cancelled, webhook.id, EventStatus.CANCELLED, now)
     our_unit(db).on_commit(lambda: wakeups.notify(Topic.LOGGED))
 
 
@@ -139,18 +127,15 @@ def _check_redeliverable(event: Event, webhook: Webhook) -> None:
 
 async def _event(db: BaseDBAsyncClient, event_id: str) -> tuple[Event, Webhook]:
     key = key_of(Prefix.EVENT, event_id)
-    found = await Event.get_or_none(id=key, using_db=db)
+    unlocked = found(await Event.get_or_none(id=key, using_db=db), "event", event_id)
     # The webhook first, as those do who deactivate one.
-    webhook = await lock(db, Webhook, id=found.webhook_id) if found else None
-    event = await lock(db, Event, id=key) if webhook else None
-    if event is None or webhook is None:
-        raise not_found("event", event_id)
-    return event, webhook
+    webhook = found(await lock(db, Webhook, id=unlocked.webhook_id), "event", event_id)
+    return found(await lock(db, Event, id=key), "event", event_id), webhook
 
 
 async def _log(db: BaseDBAsyncClient, event: Event, kind: LogKind, message: str, now: dt.datetime) -> None:
-    row = log.entry(kind, message, at=now, webhook_id=event.webhook_id, event_id=event.id, model=event.model)
-    await insert(db, [row])
+    about = {"webhook_id": event.webhook_id, "event_id": event.id, "model": event.model}
+    await LogEntry.create(at=now, kind=kind, message=message, **about, using_db=db)
     our_unit(db).on_commit(lambda: wakeups.notify(Topic.LOGGED))
 
 

@@ -14,7 +14,7 @@ from tortoise.transactions import in_transaction
 from ringback.models import outbox, site
 from ringback.models.gathering import Gathering
 from ringback.models.ids import Prefix, new_key
-from ringback.models.inputs import Problems, check_unchanged, key_of, not_found
+from ringback.models.inputs import Problems, check_unchanged, found, key_of
 from ringback.models.registry import Tracking
 from ringback.models.statements import lock
 from ringback.models.tracking import Tracked
@@ -80,10 +80,7 @@ async def request_callback(name: str, phone: str) -> Lead | None:
     if unit_of(db) is not None:  # in which more may happen to the lead
         async with in_transaction() as tx:
             return await Lead.create(name=name, phone=phone, using_db=tx) if await site.tracks_leads(tx) else None
-    gathering = _gatherings.get(db)
-    if gathering is None:
-        gathering = _gatherings[db] = Gathering(_take)
-    return await gathering.do((name, phone))
+    return await _gatherings.setdefault(db, Gathering(_take)).do((name, phone))
 
 
 #: The callback requests of this process, by the database that takes them.
@@ -121,9 +118,7 @@ async def update_lead(lead_id: str, changes: Mapping[str, Any], expected_updated
         values["comment"] = problems.text("comment", values["comment"], longest=MAX_COMMENT)
     problems.refuse_if_any()
     async with in_transaction() as db:
-        lead = await lock(db, Lead, id=key)
-        if lead is None:
-            raise not_found("lead", lead_id)
+        lead = found(await lock(db, Lead, id=key), "lead", lead_id)
         check_unchanged(lead.updated_at, expected_updated_at)
         if any(getattr(lead, name) != value for name, value in values.items()):
             await lead.update_from_dict(values).save(using_db=db)
@@ -134,7 +129,5 @@ async def delete_lead(lead_id: str) -> None:
     """Delete a lead; raises InputRejected."""
     key = key_of(Prefix.LEAD, lead_id)
     async with in_transaction() as db:
-        lead = await lock(db, Lead, id=key)
-        if lead is None:
-            raise not_found("lead", lead_id)
+        lead = found(await lock(db, Lead, id=key), "lead", lead_id)
         await lead.delete(using_db=db)

@@ -11,7 +11,6 @@ replaced is recognised.
 
 import base64
 import binascii
-import datetime as dt
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -139,22 +138,6 @@ class LogFilter:
         return {name: list(values) for name, values in wanted.items() if values is not None}
 
 
-def entry(
-    kind: LogKind,
-    message: str,
-    *,
-    at: dt.datetime,
-    webhook_id: UUID,
-    event_id: UUID,
-    model: str,
-    attempt_id: UUID | None = None,
-) -> LogEntry:
-    """A log row that is not yet saved."""
-    return LogEntry(
-        at=at, kind=kind, message=message, webhook_id=webhook_id, event_id=event_id, model=model, attempt_id=attempt_id
-    )
-
-
 async def epoch() -> UUID:
     """Which database this is."""
     return (await Installation.get(id=1)).epoch
@@ -191,11 +174,6 @@ async def _just_before(first: LogEntry, of_epoch: UUID) -> Position:
     if first.id == 1 or await LogEntry.exists(id=1):
         return Position(of_epoch, 0, 0)
     return Position(of_epoch, first.transaction, first.id - 1)
-
-
-async def after(position: Position, limit: int) -> list[LogEntry]:
-    """The entries after a position, in commit order, at most `limit`."""
-    return (await tail(position, limit))[0]
 
 
 async def tail(position: Position, limit: int) -> tuple[list[LogEntry], bool]:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from tortoise.backends.base.client import BaseDBAsyncClient
+from tortoise.exceptions import TransactionManagementError
 from tortoise.models import Model
 from tortoise.queryset import QuerySet
 
@@ -18,7 +19,7 @@ from ringback.models.errors import TrackingError
 from ringback.models.registry import registry
 from ringback.models.snapshot import Stored, parts
 from ringback.models.statements import lock_all
-from ringback.models.transactions import UnitOfWork, unit_of_work
+from ringback.models.transactions import ENDED, UnitOfWork, check_recording, our_unit, unit_of
 
 #: A row by its model and key.
 Row = tuple[type[Model], Any]
@@ -130,11 +131,20 @@ async def recording(
 ) -> AsyncIterator[tuple[BaseDBAsyncClient, Notes]]:
     """The open transaction of a recorded model's database, or one around the block, with its notes.
 
-    Raises TrackingError when the model's writes cannot be recorded.
+    Raises TrackingError when the model's writes cannot be recorded, and TransactionManagementError when `using_db` is a
+    transaction that has ended.
     """
     registry.check_known(model)
-    async with unit_of_work(model, using_db) as (tx, unit):
-        yield tx, notes_of(tx, unit)
+    db = using_db or model._choose_db(True)
+    check_recording(model, db)
+    unit = unit_of(db)
+    if unit is None:
+        async with db._in_transaction() as tx:
+            yield tx, notes_of(tx, our_unit(tx))
+    elif getattr(db, "_finalized", False):
+        raise TransactionManagementError(ENDED)
+    else:
+        yield db, notes_of(db, unit)
 
 
 def notes_of(db: BaseDBAsyncClient, unit: UnitOfWork) -> Notes:
@@ -147,9 +157,9 @@ def notes_of(db: BaseDBAsyncClient, unit: UnitOfWork) -> Notes:
         async def record() -> None:
             # What a later step writes is noted anew.
             del unit.belongings[Notes]
-            await outbox.record(outermost, unit, notes.before)
+            await outbox.record(outermost, notes.before)
 
-        unit.before_commit(record, last=True)
+        unit.before_commit(record)
     return notes
 
 

@@ -12,7 +12,7 @@ from tortoise.transactions import in_transaction
 
 from ringback.models.errors import ProblemCode
 from ringback.models.ids import Prefix
-from ringback.models.inputs import Problems, check_unchanged, key_of, not_found
+from ringback.models.inputs import Problems, check_unchanged, found, key_of
 from ringback.models.order import PRICE_DIGITS, PRICE_PLACES, CustomerOrder, OrderCustomer, OrderItem, OrderStatus
 from ringback.models.statements import lock
 
@@ -48,12 +48,11 @@ async def create_order(
 ) -> CustomerOrder:
     """Place an order; raises InputRejected."""
     values = _checked({"number": number, "customer": customer, "items": items, "comment": comment, "status": status})
+    customer, items = values.pop("customer"), values.pop("items")
     async with in_transaction() as db:
-        order = await CustomerOrder.create(
-            number=values["number"], comment=values["comment"], status=values["status"], using_db=db
-        )
-        await OrderCustomer.create(order_id=order.id, **asdict(values["customer"]), using_db=db)
-        await _replace_items(db, order, values["items"])
+        order = await CustomerOrder.create(**values, using_db=db)
+        await OrderCustomer.create(order_id=order.id, **asdict(customer), using_db=db)
+        await _add_items(db, order, items)
         return order
 
 
@@ -64,24 +63,19 @@ async def update_order(
     key = key_of(Prefix.ORDER, order_id)
     values = _checked(changes)
     async with in_transaction() as db:
-        order = await lock(db, CustomerOrder, id=key)
-        if order is None:
-            raise not_found("order", order_id)
+        order = found(await lock(db, CustomerOrder, id=key), "order", order_id)
         check_unchanged(order.updated_at, expected_updated_at)
         # An order that other code made may have no customer.
-        customer = await lock(db, OrderCustomer, order_id=key)
+        customer = await lock(db, OrderCustomer, order_id=key) or OrderCustomer(order_id=key)
         items = await OrderItem.filter(order_id=key).using_db(db)
         new_customer, new_items = values.pop("customer", None), values.pop("items", None)
         touched = any(getattr(order, name) != value for name, value in values.items())
-        if new_customer is not None and customer is None:
-            await OrderCustomer.create(order_id=key, **asdict(new_customer), using_db=db)
-            touched = True
-        elif new_customer is not None and customer is not None and new_customer != _customer(customer):
+        if new_customer is not None and new_customer != _customer(customer):
             await customer.update_from_dict(asdict(new_customer)).save(using_db=db)
             touched = True
         if new_items is not None and new_items != [_item(i) for i in items]:
             await OrderItem.filter(order_id=key).using_db(db).delete()
-            await _replace_items(db, order, new_items)
+            await _add_items(db, order, new_items)
             touched = True
         if touched:
             await order.update_from_dict(values).save(using_db=db)
@@ -92,13 +86,11 @@ async def delete_order(order_id: str) -> None:
     """Delete an order with its customer and items; raises InputRejected."""
     key = key_of(Prefix.ORDER, order_id)
     async with in_transaction() as db:
-        order = await lock(db, CustomerOrder, id=key)
-        if order is None:
-            raise not_found("order", order_id)
+        order = found(await lock(db, CustomerOrder, id=key), "order", order_id)
         await order.delete(using_db=db)
 
 
-async def _replace_items(db: BaseDBAsyncClient, order: CustomerOrder, items: Sequence[Item]) -> None:
+async def _add_items(db: BaseDBAsyncClient, order: CustomerOrder, items: Sequence[Item]) -> None:
     rows = [OrderItem(order_id=order.id, position=position, **asdict(item)) for position, item in enumerate(items)]
     if rows:
         await OrderItem.bulk_create(rows, using_db=db)

@@ -23,19 +23,17 @@ from ringback.models.log import LogEntry, LogKind
 from ringback.models.queue.claims import ClaimedChange, ClaimedEvent
 from ringback.models.registry import tracking_of
 from ringback.models.snapshot import Stored, timestamp
-from ringback.models.statements import fetch_rows, key_of, on_postgres
+from ringback.models.statements import fetch_rows, key_of, many, on_postgres
 from ringback.models.states import EventStatus
 from ringback.models.stretch import Stretch
 from ringback.models.templates.compiled import compile_condition
 from ringback.models.templates.scope import EventFacts, scope
-from ringback.models.transactions import UnitOfWork, our_unit
+from ringback.models.transactions import our_unit
 from ringback.models.wakeups import Topic, wakeups
 from ringback.models.webhook import Action
 
 
-async def record(
-    db: BaseDBAsyncClient, unit: UnitOfWork, before: Mapping[tuple[type[Model], Any], Stored | None]
-) -> None:
+async def record(db: BaseDBAsyncClient, before: Mapping[tuple[type[Model], Any], Stored | None]) -> None:
     """Compare each touched object with what is stored now and write a change, with its events, where it differs.
 
     With no webhook that matches, nothing is written.
@@ -54,7 +52,7 @@ async def record(
         for (model, key), stored in before.items()
         if model in after
     )
-    await save_changes(db, unit, [change for change in happened if change is not None], watching)
+    await save_changes(db, [change for change in happened if change is not None], watching)
 
 
 async def create(
@@ -77,7 +75,7 @@ async def create(
         change = _change(model, row[0], None, stored, at)
         assert change is not None, "it did not exist"
         changes.append(change)
-    await save_changes(db, our_unit(db), changes, watching, objects)
+    await save_changes(db, changes, watching, objects)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +90,9 @@ class Watching:
 
 async def watching_webhooks(db: BaseDBAsyncClient, models: Collection[str]) -> dict[str, list[Watching]]:
     """The active webhooks of these models, by model; they stay active until the transaction ends."""
-    postgres = on_postgres(db)
     found: dict[str, list[Watching]] = {}
-    rows = await fetch_rows(
-        db, _WATCHING if postgres else _WATCHING_ON_SQLITE, list(models) if postgres else _json(list(models))
-    )
-    for model, key, actions, condition, retry_delays in rows:
+    statement = _WATCHING if on_postgres(db) else _WATCHING_ON_SQLITE
+    for model, key, actions, condition, retry_delays in await fetch_rows(db, statement, many(db, models)):
         watching = Watching(key_of(key), frozenset(orjson.loads(actions)), condition, orjson.loads(retry_delays))
         found.setdefault(model, []).append(watching)
     return found
@@ -159,11 +154,7 @@ class _Logged(NamedTuple):
 
 
 async def save_changes(
-    db: BaseDBAsyncClient,
-    unit: UnitOfWork,
-    changes: Sequence[NewChange],
-    watching: Mapping[str, list[Watching]],
-    *objects: NewRows,
+    db: BaseDBAsyncClient, changes: Sequence[NewChange], watching: Mapping[str, list[Watching]], *objects: NewRows
 ) -> list[list[NewEvent]]:
     """Write the changes that fire a webhook, with their events; returns the events of each change, in order.
 
@@ -176,24 +167,16 @@ async def save_changes(
         fired.append(_fire(change, watching.get(change.model, [])))
     telling = [change for change, events in zip(changes, fired, strict=True) if events]
     if telling:
-        await _save(db, unit, telling, [event for events in fired for event in events], *objects)
+        await save_events(db, telling, [event for events in fired for event in events], *objects)
     else:
         await insert_together(db, *objects)
     return fired
 
 
-async def save_test(db: BaseDBAsyncClient, unit: UnitOfWork, event: NewEvent) -> None:
-    """Write a test event with its log row; the wake-up follows the commit."""
-    await _save(db, unit, [], [event])
-
-
-async def _save(
-    db: BaseDBAsyncClient,
-    unit: UnitOfWork,
-    changes: Sequence[NewChange],
-    events: Sequence[NewEvent],
-    *objects: NewRows,
+async def save_events(
+    db: BaseDBAsyncClient, changes: Sequence[NewChange], events: Sequence[NewEvent], *objects: NewRows
 ) -> None:
+    """Write events with their changes and log rows, after `objects`; the wake-up follows the commit."""
     await insert_together(
         db,
         *objects,
@@ -203,6 +186,7 @@ async def _save(
     )
     due = [event.next_attempt_at for event in events]
     recorded_at = events[0].created_at
+    unit = our_unit(db)
     unit.on_commit(lambda: wakeups.notify_if_due_soon(due, recorded_at))
     unit.on_commit(lambda: wakeups.notify(Topic.LOGGED))
 
@@ -246,7 +230,7 @@ def _change(
         model=tracking.name,
         action=action,
         object_id=tracking.object_id(key),
-        item=snapshot.complete(model, shown),
+        item=snapshot.complete(model, tracking, shown.item),
         changed_fields=changed,
         created_at=at,
     )
@@ -289,7 +273,3 @@ def _recorded(event: NewEvent) -> _Logged:
         f"first attempt due at {timestamp(event.next_attempt_at)}"
     )
     return _Logged(event.created_at, LogKind.EVENT_RECORDED, message, event.webhook_id, event.id, event.model)
-
-
-def _json(value: Any) -> str:
-    return orjson.dumps(value).decode()

@@ -13,14 +13,11 @@ What differs from Tortoise's own, and why:
 Use it as a Tortoise engine: `{"engine": "ringback.models.postgres", "credentials": {"dsn": "postgres://…"}}`.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 import asyncpg
 from tortoise.backends.asyncpg import client as tortoise_asyncpg
-from tortoise.backends.base.client import BaseDBAsyncClient, ConnectionWrapper
 from tortoise.exceptions import DBConnectionError, IntegrityError, OperationalError, TransactionManagementError
 
 from ringback.models.transactions import RecordingClient, RecordingTransaction, Unstorable
@@ -72,56 +69,21 @@ class _Translating:
             return await func(self, *args, **kwargs)
 
 
-class PostgresClient(_Translating, RecordingClient, tortoise_asyncpg.AsyncpgDBClient):
-    """A pool of connections to one database."""
-
-    def __init__(self, dsn: str, pool_size: int = POOL_SIZE, **kwargs: Any) -> None:
-        options = {"timeout": CONNECT_SECONDS, "command_timeout": STATEMENT_SECONDS, **kwargs}
-        super().__init__(database=urlsplit(dsn).path.strip("/"), minsize=0, maxsize=pool_size, **options)
-        self.connection_class = cast(Any, _PooledConnection)
-        self.dsn = dsn
-
-    async def create_pool(self, **kwargs: Any) -> Any:
-        """A pool by the URL, which says host, port, user, password, database and more."""
-        named = ("host", "port", "user", "password", "database")
-        given = {k: v for k, v in kwargs.items() if k not in named}
-        return await asyncpg.create_pool(self.dsn, **{"init": _for_pages, **given})
-
-    async def execute_many(self, query: str, values: list[list[Any]]) -> None:
-        """Run one statement for many rows, all or nothing."""
-        async with self._in_transaction() as tx:
-            await tx.execute_many(query, values)
-
-    def _new_transaction(self) -> "PostgresTransaction":
-        return PostgresTransaction(self)
-
-
 class PostgresTransaction(_Translating, RecordingTransaction, tortoise_asyncpg.TransactionWrapper):
     """The connection inside a transaction or savepoint."""
 
     GIVEN_UP = "the connection to the database was lost inside this transaction, which is so rolled back"
 
-    def __init__(self, parent: "PostgresClient | PostgresTransaction") -> None:
-        super().__init__(parent)
-        self._belong_to(parent)
-
-    def acquire_connection(self) -> ConnectionWrapper[Any]:
-        """The connection for one statement; refused when the transaction has ended."""
-        self.check_open()
-        return super().acquire_connection()
-
     async def acquire(self) -> None:
         """Take a connection of the pool."""
-        client = cast(PostgresClient, self.client)
         async with translated():
-            self._connection = await client.acquire_connection().__aenter__()
+            await super().acquire()
 
     async def release(self) -> None:
         """Give it back."""
-        pool = cast(PostgresClient, self.client)._pool
-        if pool is not None:
+        if cast(PostgresClient, self.client)._pool is not None:
             async with translated():
-                await pool.release(cast(Any, self._connection))
+                await super().release()
 
     async def rollback(self) -> None:
         """Undo everything since BEGIN, or since the savepoint; a lost connection has done so."""
@@ -147,19 +109,23 @@ class PostgresTransaction(_Translating, RecordingTransaction, tortoise_asyncpg.T
         except asyncpg.InterfaceError:  # the connection was lost, and the pool took it back
             return False
 
-    def _nested(self) -> "PostgresTransaction":
-        return PostgresTransaction(self)
 
+class PostgresClient(_Translating, RecordingClient, tortoise_asyncpg.AsyncpgDBClient):
+    """A pool of connections to one database."""
 
-@asynccontextmanager
-async def session(dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection of its own, for what belongs to a session; it is closed afterwards."""
-    async with translated():
-        connection = await asyncpg.connect(dsn, timeout=CONNECT_SECONDS)
-    try:
-        yield connection
-    finally:
-        connection.terminate()
+    transaction_class = PostgresTransaction
+
+    def __init__(self, dsn: str, pool_size: int = POOL_SIZE, **kwargs: Any) -> None:
+        options = {"timeout": CONNECT_SECONDS, "command_timeout": STATEMENT_SECONDS, **kwargs}
+        super().__init__(database=urlsplit(dsn).path.strip("/"), minsize=0, maxsize=pool_size, **options)
+        self.connection_class = cast(Any, _PooledConnection)
+        self.dsn = dsn
+
+    async def create_pool(self, **kwargs: Any) -> Any:
+        """A pool by the URL, which says host, port, user, password, database and more."""
+        named = ("host", "port", "user", "password", "database")
+        given = {k: v for k, v in kwargs.items() if k not in named}
+        return await asyncpg.create_pool(self.dsn, **{"init": _for_pages, **given})
 
 
 class translated:  # noqa: N801 - used as a function; a generator would cost each statement five times as much
@@ -195,6 +161,5 @@ def _translation(error: BaseException) -> Exception | None:
     return OperationalError(error) if isinstance(error, asyncpg.PostgresError) else None
 
 
-def get_client_class(db_info: dict[str, Any]) -> type[BaseDBAsyncClient]:
-    """Tortoise's way to find the client of an engine."""
-    return PostgresClient
+#: By this name Tortoise finds the client of an engine.
+client_class = PostgresClient

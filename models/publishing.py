@@ -18,7 +18,7 @@ from tortoise.transactions import in_transaction
 from ringback.models import catalog, clock, idempotency, locks, outbox
 from ringback.models.declarations import add_findings
 from ringback.models.declared import DeclaredModel
-from ringback.models.errors import ProblemCode
+from ringback.models.errors import InputRejected, Problem, ProblemCode
 from ringback.models.idempotency import IdempotencyKey
 from ringback.models.ids import new_key
 from ringback.models.inputs import Problems, did_you_mean
@@ -26,7 +26,6 @@ from ringback.models.json_schemas.compiled import MAX_ITEM_BYTES, JsonSchema, Pa
 from ringback.models.outbox import NewChange
 from ringback.models.registry import NAME, registry
 from ringback.models.stretch import Stretch
-from ringback.models.transactions import our_unit
 from ringback.models.webhook import Action
 
 MAX_CHANGES = 500
@@ -74,16 +73,16 @@ async def publish_changes(changes: Sequence[Publication]) -> list[Published]:
 
     It takes a constant number of statements, however many changes there are.
     """
-    problems = Problems()
     if len(changes) > MAX_CHANGES:
         message = f"has {len(changes):,} entries; {MAX_CHANGES:,} are allowed in one call"
-        problems.add("changes", message, ProblemCode.TOO_LARGE)
-        problems.refuse_if_any()
+        raise InputRejected(Problem(message, "changes", ProblemCode.TOO_LARGE))
+    problems = Problems()
     async with in_transaction() as db:
         await _lock(db, changes)
         now = await clock.now(db)
         checks = await _Checks.of(db, problems, changes)
-        under_key = await _recorded_before(db, changes, now)
+        known = await idempotency.known(db, {pair for change in changes if (pair := _pair(change))}, now)
+        under_key = {pair: _Recording(row.digest, tuple(map(UUID, row.event_ids))) for pair, row in known.items()}
         new: list[tuple[Publication, _Recording]] = []
         answers: list[tuple[_Recording, bool]] = []
         for index, change in enumerate(changes):
@@ -114,18 +113,11 @@ async def _lock(db: BaseDBAsyncClient, changes: Sequence[Publication]) -> None:
     await locks.hold(db, (idempotency.lock_of(change.model) for change in known if _pair(change)))
 
 
-async def _recorded_before(
-    db: BaseDBAsyncClient, changes: Sequence[Publication], now: dt.datetime
-) -> dict[_Pair, _Recording]:
-    known = await idempotency.known(db, {pair for change in changes if (pair := _pair(change))}, now)
-    return {pair: _Recording(row.digest, tuple(map(UUID, row.event_ids))) for pair, row in known.items()}
-
-
 async def _record(db: BaseDBAsyncClient, new: Sequence[tuple[Publication, _Recording]], now: dt.datetime) -> None:
     if not new:
         return
     watching = await outbox.watching_webhooks(db, {change.model for change, _ in new})
-    fired = await outbox.save_changes(db, our_unit(db), [_row(change, now) for change, _ in new], watching)
+    fired = await outbox.save_changes(db, [_row(change, now) for change, _ in new], watching)
     for (_, recording), events in zip(new, fired, strict=True):
         recording.event_ids = tuple(event.id for event in events)
     keys = [

@@ -124,9 +124,8 @@ class RecordedQuerySet(QuerySet[MODEL]):
         keys: list[Any] = []
         for start in range(0, len(same), CONFLICTS_PER_STATEMENT):
             any_of = Q(*same[start : start + CONFLICTS_PER_STATEMENT], join_type="OR")
-            keys += (
-                await QuerySet(self.model).using_db(tx).filter(any_of).values_list(self.model._meta.pk_attr, flat=True)
-            )
+            stored = QuerySet(self.model).using_db(tx).filter(any_of)
+            keys += await stored.values_list(self.model._meta.pk_attr, flat=True)
         return keys
 
 

@@ -20,7 +20,7 @@ from tortoise.fields.data import CharEnumFieldInstance
 from tortoise.models import Model
 from tortoise.queryset import QuerySet
 
-from ringback.models.statements import fetch_rows, key_of, on_postgres
+from ringback.models.statements import among, fetch_rows, key_of, many, on_postgres
 
 M = TypeVar("M", bound=Model)
 Row = TypeVar("Row", bound=NamedTuple)
@@ -35,16 +35,11 @@ async def load(db: BaseDBAsyncClient, model: type[M], which: str, *values: Any) 
     return _instances(db, model, names, rows)
 
 
-async def load_by_id(db: BaseDBAsyncClient, model: type[M], keys: Sequence[UUID], more: str = "") -> dict[UUID, M]:
-    """The rows with these ids; `more` follows the condition, such as a lock."""
+async def load_by_id(db: BaseDBAsyncClient, model: type[M], keys: Sequence[UUID]) -> dict[UUID, M]:
+    """The rows with these ids."""
     if not keys:
         return {}
-    if on_postgres(db):
-        found = await load(db, model, f"id = ANY($1::uuid[]) {more}", list(keys))
-    else:
-        marks = ", ".join(f"${number}" for number in range(1, len(keys) + 1))
-        found = await load(db, model, f"id IN ({marks})", *keys)
-    return {row.pk: row for row in found}
+    return {row.pk: row for row in await load(db, model, among(db, "id", 1), many(db, keys))}
 
 
 async def read(rows: QuerySet[M]) -> list[M]:

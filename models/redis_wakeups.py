@@ -6,7 +6,7 @@ wake-ups are dropped, and when it is back every loop is woken, whatever it misse
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from uuid import uuid4
 
 import structlog
@@ -36,7 +36,7 @@ TOGETHER_SECONDS = 0.01
 async def relayed(wakeups: WakeUps, url: str, channel: str) -> AsyncIterator[None]:
     """Share wake-ups with all processes on the same channel of a Redis while the block runs."""
     relay = _Relay(wakeups, url, channel)
-    tasks = [asyncio.create_task(relay.publish()), asyncio.create_task(relay.receive())]
+    tasks = [asyncio.create_task(relay.keep_at(work)) for work in (relay.publish, relay.receive)]
     try:
         with wakeups.relayed(relay.hand_over):
             yield
@@ -65,33 +65,34 @@ class _Relay:
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._handed_over.set)
 
+    async def keep_at(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do this for ever, and begin anew when Redis is back."""
+        while True:
+            try:
+                await work()
+            except (RedisError, OSError) as error:
+                if not self._away:
+                    self._away = True
+                    logger.warning("Redis is away; wake-ups wait for the next poll", action="wake", reason=str(error))
+                await asyncio.sleep(PAUSE_SECONDS)
+
     async def publish(self) -> None:
-        """Publish what is handed over, for ever."""
+        """Publish what is handed over, as long as Redis is there."""
         async with self._client() as redis:
             while True:
                 await self._handed_over.wait()
                 self._handed_over.clear()
                 topics, self._waiting = self._waiting, set()
-                try:
-                    await redis.publish(self._channel, " ".join((self._origin, *topics)))
-                    await asyncio.sleep(TOGETHER_SECONDS)
-                except (RedisError, OSError) as error:
-                    self._say_away(error)
-                    await asyncio.sleep(PAUSE_SECONDS)
+                await redis.publish(self._channel, " ".join((self._origin, *topics)))
+                await asyncio.sleep(TOGETHER_SECONDS)
 
     async def receive(self) -> None:
-        """Wake by what others publish, for ever."""
-        while True:
-            try:
-                await self._receive()
-            except (RedisError, OSError) as error:
-                self._say_away(error)
-                await asyncio.sleep(PAUSE_SECONDS)
-
-    async def _receive(self) -> None:
+        """Wake by what others publish, as long as Redis is there."""
         async with self._client() as redis, redis.pubsub() as subscription:
             await subscription.subscribe(self._channel)
-            self._say_back()
+            if self._away:
+                self._away = False
+                logger.info("Redis is back", action="wake")
             for topic in _TOPICS:
                 self._wakeups.wake(topic)
             while True:
@@ -110,13 +111,3 @@ class _Relay:
 
     def _client(self) -> "Redis":
         return Redis.from_url(self._url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS)
-
-    def _say_away(self, error: Exception) -> None:
-        if not self._away:
-            self._away = True
-            logger.warning("Redis is away; wake-ups wait for the next poll", action="wake", reason=str(error))
-
-    def _say_back(self) -> None:
-        if self._away:
-            self._away = False
-            logger.info("Redis is back", action="wake")

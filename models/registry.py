@@ -132,10 +132,6 @@ class Registry:
         """The tracked model of that name."""
         return self._roots.get(name)
 
-    def tracking(self, name: str) -> Tracking:
-        """How the tracked model of that name is tracked; raises KeyError when there is none."""
-        return tracking_of(self._roots[name])
-
     def is_root(self, model: type[Model]) -> bool:
         """Whether a model can be watched itself."""
         return model in self._roots.values()

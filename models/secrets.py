@@ -26,16 +26,13 @@ class SecretBox:
 
     def __init__(self, key: str) -> None:
         self._fernet = Fernet(base64.urlsafe_b64encode(hashlib.sha256(key.encode()).digest()))
-        #: Those of the webhooks at work, of which there may be thousands, are opened for each attempt.
-        self._opened = lru_cache(16_384)(self._open)
+        #: Opens a secret; raises ConfigurationError when it was sealed with another key. Those of the webhooks at work,
+        #: of which there may be thousands, are opened for each attempt.
+        self.open = lru_cache(16_384)(self._open)
 
     def seal(self, secret: str) -> str:
         """The encrypted form."""
         return self._fernet.encrypt(secret.encode()).decode()
-
-    def open(self, sealed: str) -> str:
-        """The secret; raises ConfigurationError when it was sealed with another key."""
-        return self._opened(sealed)
 
     def _open(self, sealed: str) -> str:
         try:

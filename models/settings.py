@@ -7,18 +7,17 @@ descriptions, and a test compares the two.
 import importlib
 import re
 from importlib.util import find_spec
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from yarl import URL
 
+from ringback.models.addresses import Network
 from ringback.models.errors import ConfigurationError
-
-Network = IPv4Network | IPv6Network
 
 #: The longest timeout that a webhook may be given, in seconds (contract: 0.1 to 30).
 MAX_TIMEOUT_SECONDS = 30.0
@@ -28,6 +27,13 @@ DEFAULT_MAX_CONCURRENCY, MAX_CONCURRENCY = 50, 1_000
 POSTGRES = ("postgres", "postgresql")
 #: Where what listens on every address is reached from this machine.
 _REACHED_AT = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # nothing is bound here
+
+
+def _network(text: str | Network) -> Network:
+    try:
+        return ip_network(text)
+    except ValueError as error:
+        raise ValueError(f"{text} is not a network ({error}); write it like 10.0.0.0/8") from error
 
 
 class Settings(BaseSettings):
@@ -77,7 +83,7 @@ class Settings(BaseSettings):
     public_url: str = Field(
         "", description="The address by which others reach this server: the base of inbox URLs. Empty means host:port."
     )
-    dangerous_allow_networks: Annotated[tuple[Network, ...], NoDecode] = Field(
+    dangerous_allow_networks: Annotated[tuple[Annotated[Network, BeforeValidator(_network)], ...], NoDecode] = Field(
         (),
         description="Networks (CIDRs, separated by commas) that deliveries may reach although they are not public. "
         "Dangerous: whoever may edit webhooks can then reach those networks.",
@@ -127,22 +133,9 @@ class Settings(BaseSettings):
         "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="The least severe log line that is written."
     )
 
-    @field_validator("dangerous_allow_networks", mode="before")
+    @field_validator("dangerous_allow_networks", "models", mode="before")
     @classmethod
-    def _networks(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        networks = []
-        for part in filter(None, (p.strip() for p in value.split(","))):
-            try:
-                networks.append(ip_network(part))
-            except ValueError as error:
-                raise ValueError(f"{part} is not a network ({error}); write it like 10.0.0.0/8") from error
-        return tuple(networks)
-
-    @field_validator("models", mode="before")
-    @classmethod
-    def _modules(cls, value: Any) -> Any:
+    def _separated(cls, value: Any) -> Any:
         if not isinstance(value, str):
             return value
         return tuple(filter(None, (p.strip() for p in value.split(","))))
@@ -244,7 +237,3 @@ def _sentence(error: Any) -> str:
     if not error["loc"]:
         return str(message)
     return f"RINGBACK_{str(error['loc'][0]).upper()}: {message}"
-
-
-#: The same, where the module is named beside it: `settings.load()`.
-load = load_settings

@@ -5,7 +5,6 @@ are due goes to the workers (`ringback.jobs.announcer`). Bulk writes fire no sig
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.models import Model
@@ -19,8 +18,9 @@ from ringback.models.transactions import unit_of
 
 def register_listeners(model: type[Model]) -> None:
     """Listen to the writes of a recorded model."""
-    for signal, listener in _LISTENERS.items():
-        model.register_listener(signal, listener)
+    model.register_listener(Signals.pre_save, before_save)
+    model.register_listener(Signals.post_save, after_save)
+    model.register_listener(Signals.pre_delete, before_delete)
 
 
 async def before_save(
@@ -62,10 +62,3 @@ def _notes(db: BaseDBAsyncClient) -> Notes:
             "a tracked object was written outside of a transaction: call save() or delete() of its class"
         )
     return notes_of(db, unit)
-
-
-_LISTENERS: dict[Signals, Any] = {
-    Signals.pre_save: before_save,
-    Signals.post_save: after_save,
-    Signals.pre_delete: before_delete,
-}

@@ -77,14 +77,9 @@ async def read(db: BaseDBAsyncClient, root: type[Model], keys: Iterable[Any]) ->
     """The stored states of these objects by key; objects that do not exist are left out."""
     tracking = tracking_of(root)
     key_name = root._meta.pk_attr
-    found: dict[Any, Stored] = {}
-    for part in parts(list(keys)):
-        rows = await _rows(db, root, key_name, part)
-        children = await _read_children(db, root, tracking, [row[key_name] for row in rows])
-        for row in rows:
-            key = row[key_name]
-            found[key] = _of_root(root, tracking, row, children[key])
-    return found
+    rows = await _rows(db, root, key_name, list(keys))
+    children = await _read_children(db, root, tracking, [row[key_name] for row in rows])
+    return {row[key_name]: _of_root(root, tracking, row, children[row[key_name]]) for row in rows}
 
 
 def of_row(root: type[Model], row: Mapping[str, Any]) -> Stored:
@@ -106,11 +101,6 @@ def differences(before: Stored, after: Stored) -> list[str] | None:
     return names if names or _json(after.hidden) != _json(before.hidden) else None
 
 
-def complete(root: type[Model], stored: Stored) -> dict[str, Any]:
-    """The whole snapshot: stored values, children, and the computed ones."""
-    return _with_computed(root, tracking_of(root), stored.item)
-
-
 def field_infos(root: type[Model]) -> list[FieldInfo]:
     """Every path that a template may use on this model, parents before their parts."""
     tracking = tracking_of(root)
@@ -124,23 +114,16 @@ def sample(root: type[Model]) -> dict[str, Any]:
     tracking = tracking_of(root)
     if tracking.sample is not None:
         return dict(tracking.sample)
-    made = {"id": tracking.object_id(UUID("01890a5d-ac96-774b-bcce-b302099a8057")), **_sample(root, tracking)}
-    if isinstance(root._meta.pk, fields.IntField):
-        made["id"] = "1"
+    made = {"id": None, **_sample(root, tracking)}
+    has_number = isinstance(root._meta.pk, fields.IntField)
+    made["id"] = "1" if has_number else tracking.object_id(UUID("01890a5d-ac96-774b-bcce-b302099a8057"))
     return made
 
 
-def _columns(model: type[Model]) -> list[str]:
-    return list(model._meta.fields_db_projection)
-
-
-def _set_by_saving(field: Field[Any]) -> bool:
-    return bool(getattr(field, "auto_now", False))
-
-
-def _skipped(spec: Child, link: str | None) -> set[str]:
-    """Columns of a model that its snapshot does not show: the excluded, and a child's link to its parent."""
-    return set(spec.exclude) | ({link} if link else set())
+def _shown(model: type[Model], spec: Child, link: str | None) -> list[tuple[str, Field[Any]]]:
+    """The columns that a snapshot shows, with their fields: without the excluded, and a child's link to its parent."""
+    names = [name for name in model._meta.fields_db_projection if name not in spec.exclude and name != link]
+    return [(name, model._meta.fields_map[name]) for name in names]
 
 
 def _stored(
@@ -170,10 +153,10 @@ def _parts_of_a_row(
 ) -> list[tuple[str, Field[Any], bool, bool, bool]]:
     """Each column, its field, and whether it is shown, is compared by its name, or is hidden (see `Stored`)."""
     found = []
-    for name in _columns(model):
+    for name in model._meta.fields_db_projection:
         field = model._meta.fields_map[name]
         is_shown = name not in exclude and name != link
-        counts = not _set_by_saving(field)
+        counts = not getattr(field, "auto_now", False)
         found.append((name, field, is_shown, counts and is_shown, counts and name in exclude and not field.pk))
     return found
 
@@ -201,9 +184,7 @@ async def _read_children(
         related: type[Model] = relation.related_model
         link = str(relation.relation_field)
         single = name in model._meta.backward_o2o_fields
-        rows: list[dict[str, Any]] = []
-        for part in parts(keys):
-            rows += await _rows(db, related, link, part, _order(related))
+        rows = await _rows(db, related, link, keys, _order(related))
         grandchildren = await _read_children(db, related, child, [row[related._meta.pk_attr] for row in rows])
         for values in found.values():
             values[name] = None if single else []
@@ -221,14 +202,19 @@ async def _rows(
 ) -> list[dict[str, Any]]:
     """The rows that have one of these values in a column, as Tortoise's `values()` gives them."""
     if not on_postgres(db):
-        query = QuerySet(model).using_db(db).filter(**{f"{name}__in": values}).order_by(*order)
-        return await query.values(*_columns(model))
+        found: list[dict[str, Any]] = []
+        for part in parts(values):
+            query = QuerySet(model).using_db(db).filter(**{f"{name}__in": part}).order_by(*order)
+            found += await query.values(*model._meta.fields_db_projection)
+        return found
+    if not values:
+        return []
     statement, readers = _statement(model, name, tuple(order))
     field = model._meta.fields_map[name]
-    found = await fetch_rows(db, statement, [field.to_db_value(value, model) for value in values])
+    rows = await fetch_rows(db, statement, [field.to_db_value(value, model) for value in values])
     return [
         {column: value if read is None else read(value) for (column, read), value in zip(readers, row, strict=True)}
-        for row in found
+        for row in rows
     ]
 
 
@@ -240,7 +226,7 @@ def _statement(
     meta = model._meta
     native = {attribute for _, attribute, _ in meta.db_native_fields}
     readers: list[tuple[str, Callable[[Any], Any] | None]] = [
-        (n, None if n in native else meta.fields_map[n].to_python_value) for n in _columns(model)
+        (n, None if n in native else meta.fields_map[n].to_python_value) for n in meta.fields_db_projection
     ]
     written = meta.fields_db_projection
     table, column = meta.basetable, written[name]
@@ -260,11 +246,12 @@ def _order(model: type[Model]) -> list[str]:
     return [*names, model._meta.pk_attr]
 
 
-def _with_computed(model: type[Model], spec: Child, item: Mapping[str, Any]) -> dict[str, Any]:
+def complete(model: type[Model], spec: Child, item: Mapping[str, Any]) -> dict[str, Any]:
+    """The whole snapshot: stored values, children, and the computed ones."""
     made = dict(item)
     for name, child in spec.children.items():
         related = cast(Any, model._meta.fields_map[name]).related_model
-        made[name] = _each(item[name], lambda part, m=related, c=child: _with_computed(m, c, part))
+        made[name] = _each(item[name], lambda part, m=related, c=child: complete(m, c, part))
     return _add_computed(model, spec, made)
 
 
@@ -309,13 +296,8 @@ def _type(field: Field[Any]) -> str:
 
 
 def _infos(model: type[Model], spec: Child, prefix: str, link: str | None = None) -> list[FieldInfo]:
-    skipped = _skipped(spec, link)
-    infos = []
-    for name in _columns(model):
-        field = model._meta.fields_map[name]
-        if name in skipped:
-            continue
-        infos.append(FieldInfo(f"{prefix}.{name}", _type(field), field.description or ""))
+    shown = _shown(model, spec, link)
+    infos = [FieldInfo(f"{prefix}.{name}", _type(field), field.description or "") for name, field in shown]
     for name, child in spec.children.items():
         relation = cast(Any, model._meta.fields_map[name])
         single = name in model._meta.backward_o2o_fields
@@ -328,12 +310,7 @@ def _infos(model: type[Model], spec: Child, prefix: str, link: str | None = None
 
 
 def _sample(model: type[Model], spec: Child, link: str | None = None) -> dict[str, Any]:
-    skipped = _skipped(spec, link)
-    made: dict[str, Any] = {}
-    for name in _columns(model):
-        field = model._meta.fields_map[name]
-        if name not in skipped and not (field.pk and isinstance(spec, Tracking) and name == "id"):
-            made[name] = _sample_value(name, field)
+    made = {name: _sample_value(name, field) for name, field in _shown(model, spec, link)}
     for name, child in spec.children.items():
         relation = cast(Any, model._meta.fields_map[name])
         part = _sample(relation.related_model, child, str(relation.relation_field))

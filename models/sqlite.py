@@ -20,12 +20,11 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import aiosqlite
-from tortoise.backends.base.client import BaseDBAsyncClient, ConnectionWrapper
+from tortoise.backends.base.client import ConnectionWrapper
 from tortoise.backends.sqlite import client as tortoise_sqlite
 from tortoise.exceptions import (
     ConfigurationError,
     DBConnectionError,
-    IntegrityError,
     OperationalError,
     TransactionManagementError,
 )
@@ -36,8 +35,56 @@ from ringback.models.transactions import Counted, RecordingClient, RecordingTran
 BUSY_TIMEOUT_MS = 10_000
 
 
-class SqliteClient(RecordingClient, tortoise_sqlite.SqliteClient):
+class _OneConnection(tortoise_sqlite.SqliteClient):
+    """One connection to a file."""
+
+    async def create_connection(self, with_db: bool) -> None:
+        """Open the connection, unless it is open."""
+        if self._connection is None:
+            await finish(self._open())
+
+    async def _open(self) -> None:
+        # Within the step that survives cancellation: a connection that nobody knew would keep its thread for ever.
+        self._connection = await _connected(self.filename, self.pragmas)
+        await self._post_connect()
+
+    def acquire_connection(self) -> ConnectionWrapper[Any]:
+        """The connection for one statement, behind the gate."""
+        return _Connection(self._lock, self)
+
+
+class SqliteTransaction(RecordingTransaction, tortoise_sqlite.SqliteTransactionWrapper):
+    """The connection inside a transaction or savepoint."""
+
+    BEGIN = "BEGIN IMMEDIATE"
+    GIVEN_UP = "SQLite has rolled this transaction back by itself, after an error such as a full disk"
+
+    async def execute_script(self, query: str) -> None:
+        """Run the statements of a script one by one, inside the transaction."""
+        for statement in _statements(query):
+            await self.execute_query(statement)
+
+    async def begin(self) -> None:
+        """Take SQLite's write lock at once."""
+        if self._connection.in_transaction:  # a rollback must have failed
+            await self._connection.rollback()
+        try:
+            await super().begin()
+        except OperationalError as error:
+            raise TransactionManagementError(error) from error
+
+    @tortoise_sqlite.translate_exceptions
+    async def _step(self, statement: str) -> None:
+        await self._connection.execute(statement)
+
+    def _is_open(self) -> bool:
+        return self._connection.in_transaction
+
+
+class SqliteClient(RecordingClient, _OneConnection):
     """One database file: a writing connection behind the gate, and a reading one."""
+
+    transaction_class = SqliteTransaction
 
     def __init__(self, file_path: str, **kwargs: Any) -> None:
         if file_path in ("", ":memory:"):
@@ -49,26 +96,12 @@ class SqliteClient(RecordingClient, tortoise_sqlite.SqliteClient):
         super().__init__(file_path, **kwargs)
         self._reader = _Reader(self)
 
-    async def create_connection(self, with_db: bool) -> None:
-        """Open the writing connection; the reading one opens when it is first needed."""
-        if self._connection is None:
-            await finish(self._open())
-
-    async def _open(self) -> None:
-        # Within the step that survives cancellation: a connection that nobody knew would keep its thread for ever.
-        self._connection = await _connected(self.filename, self.pragmas)
-        await self._post_connect()
-
     async def close(self) -> None:
         """Close both connections."""
         try:
             await self._reader.close()
         finally:
             await super().close()
-
-    def acquire_connection(self) -> ConnectionWrapper[Any]:
-        """The writing connection for one statement, behind the gate."""
-        return _Connection(self._lock, self)
 
     async def execute_query(self, query: str, values: list[Any] | None = None) -> Counted:
         """Run one statement; a SELECT goes to the reading connection."""
@@ -82,31 +115,13 @@ class SqliteClient(RecordingClient, tortoise_sqlite.SqliteClient):
             return cast(Rows, await self._reader.execute_query_dict(query, values))
         return await super().execute_query_dict(query, values)
 
-    async def execute_many(self, query: str, values: list[list[Any]]) -> None:
-        """Run one statement for many rows, all or nothing."""
-        async with self._in_transaction() as tx:
-            await tx.execute_many(query, values)
 
-    def _new_transaction(self) -> "SqliteTransaction":
-        return SqliteTransaction(self)
-
-
-class _Reader(tortoise_sqlite.SqliteClient):
+class _Reader(_OneConnection):
     """The reading connection: always the last committed state."""
 
     def __init__(self, client: SqliteClient) -> None:
         super().__init__(client.filename, connection_name=client.connection_name)
         self.pragmas = {**client.pragmas, "query_only": "ON"}
-
-    async def create_connection(self, with_db: bool) -> None:
-        if self._connection is None:
-            await finish(self._open())
-
-    async def _open(self) -> None:
-        self._connection = await _connected(self.filename, self.pragmas)
-
-    def acquire_connection(self) -> ConnectionWrapper[Any]:
-        return _Connection(self._lock, self)
 
 
 class _Connection(ConnectionWrapper[Any]):
@@ -115,70 +130,11 @@ class _Connection(ConnectionWrapper[Any]):
     async def __aenter__(self) -> Any:
         await self._lock.acquire()
         try:
-            await self.ensure_connection()
+            await self.client.create_connection(with_db=True)
         except BaseException:
             self._lock.release()
             raise
-        return self.connection
-
-
-class SqliteTransaction(RecordingTransaction, tortoise_sqlite.SqliteTransactionWrapper):
-    """The connection inside a transaction or savepoint."""
-
-    BEGIN = "BEGIN IMMEDIATE"
-    GIVEN_UP = "SQLite has rolled this transaction back by itself, after an error such as a full disk"
-
-    def __init__(self, parent: "SqliteClient | SqliteTransaction") -> None:
-        super().__init__(parent)
-        self._belong_to(parent)
-
-    def acquire_connection(self) -> ConnectionWrapper[Any]:
-        """The connection for one statement; refused when the transaction has ended."""
-        self.check_open()
-        return super().acquire_connection()
-
-    async def execute_script(self, query: str) -> None:
-        """Run the statements of a script one by one, inside the transaction."""
-        for statement in _statements(query):
-            await self.execute_query(statement)
-
-    async def acquire(self) -> None:
-        """Go through the gate."""
-        client = cast(SqliteClient, self.client)
-        await client._lock.acquire()
-        try:
-            await client.create_connection(with_db=True)
-        except BaseException:
-            client._lock.release()
-            raise
-        self._connection = cast(aiosqlite.Connection, client._connection)
-
-    async def release(self) -> None:
-        """Leave the gate."""
-        cast(SqliteClient, self.client)._lock.release()
-
-    async def begin(self) -> None:
-        """Take SQLite's write lock at once."""
-        if self._connection.in_transaction:  # a rollback must have failed
-            await self._connection.rollback()
-        try:
-            await super().begin()
-        except OperationalError as error:
-            raise TransactionManagementError(error) from error
-
-    async def _step(self, statement: str) -> None:
-        try:
-            await self._connection.execute(statement)
-        except sqlite3.IntegrityError as error:
-            raise IntegrityError(error) from error
-        except sqlite3.OperationalError as error:
-            raise OperationalError(error) from error
-
-    def _is_open(self) -> bool:
-        return self._connection.in_transaction
-
-    def _nested(self) -> "SqliteTransaction":
-        return SqliteTransaction(self)
+        return self.client._connection
 
 
 async def _connected(path: str, pragmas: dict[str, Any]) -> aiosqlite.Connection:
@@ -215,6 +171,5 @@ def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
-def get_client_class(db_info: dict[str, Any]) -> type[BaseDBAsyncClient]:
-    """Tortoise's way to find the client of an engine."""
-    return SqliteClient
+#: By this name Tortoise finds the client of an engine.
+client_class = SqliteClient

@@ -59,7 +59,7 @@ def among(db: BaseDBAsyncClient, column: str, number: int, kind: str = "uuid") -
 
 def many(db: BaseDBAsyncClient, keys: Collection[UUID | str]) -> Any:
     """Any number of ids or texts as one parameter."""
-    values = [_plain(key) for key in keys]
+    values = [plain(key) for key in keys]
     return values if on_postgres(db) else orjson.dumps(values).decode()
 
 
@@ -108,13 +108,14 @@ async def lock_all(db: BaseDBAsyncClient, model: type[Model], keys: Sequence[Any
         await locked(QuerySet(model).using_db(db).filter(pk__in=keys).only(model._meta.pk_attr))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a member of an enum as its value, and everything else as it is."""
     return value.value if isinstance(value, Enum) else value
 
 
 def _for(db: BaseDBAsyncClient, statement: str, values: Sequence[Any]) -> tuple[str, list[Any]]:
     if on_postgres(db):
-        return statement, [_plain(value) for value in values]
+        return statement, [plain(value) for value in values]
     texts = [_text(value) for value in values]
     return statement.replace("$", "?"), texts
 
@@ -122,4 +123,4 @@ def _for(db: BaseDBAsyncClient, statement: str, values: Sequence[Any]) -> tuple[
 def _text(value: Any) -> Any:
     if isinstance(value, UUID):
         return key_text(value)
-    return moment_text(value) if isinstance(value, dt.datetime) else _plain(value)
+    return moment_text(value) if isinstance(value, dt.datetime) else plain(value)

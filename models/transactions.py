@@ -8,13 +8,13 @@ transaction inherits its connection). `models.sqlite` and `models.postgres` buil
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ClassVar, TypeVar, cast
 
 import structlog
 from tortoise.backends.base.client import (
     BaseDBAsyncClient,
+    ConnectionWrapper,
     NestedTransactionContext,
     TransactionalDBClient,
     TransactionContext,
@@ -65,18 +65,14 @@ class UnitOfWork:
 
     def __init__(self) -> None:
         self._before_commit: list[Callable[[], Awaitable[None]]] = []
-        self._just_before_commit: list[Callable[[], Awaitable[None]]] = []
         self._on_commit: list[Callable[[], None]] = []
         self._failed = False
         #: Room for what belongs to this transaction, by the type that owns it.
         self.belongings: dict[type, Any] = {}
 
-    def before_commit(self, step: Callable[[], Awaitable[None]], *, last: bool = False) -> None:
-        """Await `step` inside the transaction, just before its COMMIT; an error rolls everything back.
-
-        `last` steps follow all others, for what must see everything that they wrote.
-        """
-        (self._just_before_commit if last else self._before_commit).append(step)
+    def before_commit(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Await `step` inside the transaction, just before its COMMIT; an error rolls everything back."""
+        self._before_commit.append(step)
 
     def on_commit(self, step: Callable[[], None]) -> None:
         """Call `step` after the real COMMIT; never after a rollback. What it raises is logged: it is too late."""
@@ -87,8 +83,8 @@ class UnitOfWork:
         if self._failed:
             raise TransactionManagementError("a step before the commit has failed; this transaction can only roll back")
         try:
-            while steps := self._before_commit or self._just_before_commit:
-                await steps.pop(0)()
+            while self._before_commit:
+                await self._before_commit.pop(0)()
         except BaseException:
             self._failed = True
             raise
@@ -115,13 +111,11 @@ class Unstorable(OperationalError):
 class RecordingClient(BaseDBAsyncClient):
     """A Tortoise client whose transactions carry a `UnitOfWork`."""
 
-    @abstractmethod
-    def _new_transaction(self) -> "RecordingTransaction":
-        """A transaction that has not begun."""
+    transaction_class: "ClassVar[type[RecordingTransaction]]"
 
     def _in_transaction(self) -> TransactionContext:
         self._check_outside()
-        return _Outermost(self._new_transaction())
+        return _Outermost(self.transaction_class(self))
 
     async def execute_query(self, query: str, values: list[Any] | None = None) -> Counted:
         """Run one statement; a write is refused beside an open transaction."""
@@ -132,6 +126,11 @@ class RecordingClient(BaseDBAsyncClient):
         """Run one statement; a write is refused beside an open transaction."""
         self._check_statement(query)
         return await super().execute_query_dict(query, values)
+
+    async def execute_many(self, query: str, values: list[list[Any]]) -> None:
+        """Run one statement for many rows, all or nothing."""
+        async with self._in_transaction() as tx:
+            await tx.execute_many(query, values)
 
     async def execute_insert(self, query: str, values: list[Any]) -> Any:
         """Insert one row, which is refused beside an open transaction."""
@@ -172,21 +171,27 @@ class RecordingTransaction(TransactionalDBClient):
     unit: UnitOfWork
     _savepoint: str | None
 
-    def _belong_to(self, parent: "RecordingClient | RecordingTransaction") -> None:
-        """Take a place below a client, or within another level."""
+    def __init__(self, parent: "RecordingClient | RecordingTransaction") -> None:
+        super().__init__(parent)  # type: ignore[arg-type]  # that of the driver's own wrapper
         self._savepoint = None
         if isinstance(parent, RecordingTransaction):
             self.client, self.outer, self.unit = parent.client, parent, parent.unit
         else:
             self.client, self.outer, self.unit = parent, None, UnitOfWork()
 
-    @abstractmethod
+    def acquire_connection(self) -> ConnectionWrapper[Any]:
+        """The connection for one statement; refused when the transaction has ended."""
+        self.check_open()
+        return cast(ConnectionWrapper[Any], super().acquire_connection())
+
     async def acquire(self) -> None:
         """Wait for what a transaction needs for itself: the write gate, a connection of the pool."""
+        self._acquired = self.client.acquire_connection()
+        self._connection = await self._acquired.__aenter__()
 
-    @abstractmethod
     async def release(self) -> None:
         """Give it back."""
+        await self._acquired.__aexit__(None, None, None)
 
     @abstractmethod
     async def _step(self, statement: str) -> None:
@@ -195,10 +200,6 @@ class RecordingTransaction(TransactionalDBClient):
     @abstractmethod
     def _is_open(self) -> bool:
         """Whether the database has a transaction open on this connection."""
-
-    @abstractmethod
-    def _nested(self) -> "RecordingTransaction":
-        """A level within this one."""
 
     def check_open(self) -> None:
         """Raises TransactionManagementError when the transaction has ended, on whatever level and by whomever."""
@@ -265,16 +266,17 @@ class RecordingTransaction(TransactionalDBClient):
 
     def _in_transaction(self) -> TransactionContext:
         self.check_open()
-        return _Savepoint(self._nested())
+        return _Savepoint(type(self)(self))
 
 
 class _Outermost(TransactionContext):
     """Acquire, BEGIN, the block, COMMIT or ROLLBACK, release: whatever is cancelled when."""
 
+    _token: ConnectionToken
+
     def __init__(self, tx: RecordingTransaction) -> None:
         self.client = tx
         self._tx = tx
-        self._token: ConnectionToken | None = None
 
     async def __aenter__(self) -> TransactionalDBClient:
         tx = self._tx
@@ -293,23 +295,15 @@ class _Outermost(TransactionContext):
 
     async def __aexit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
         try:
-            if not self._tx._finalized:
-                await self._leave(failed=exc_type is not None)
+            if exc_type is None and not self._tx._finalized:
+                await self._tx.commit()
         finally:
-            if self._token is not None:
+            try:
+                if not self._tx._finalized:
+                    await self._tx.rollback()
+            finally:
                 get_connections().reset(self._token)
-            await finish(self._tx.release())
-
-    async def _leave(self, *, failed: bool) -> None:
-        if failed:
-            await self._tx.rollback()
-            return
-        try:
-            await self._tx.commit()
-        except BaseException:
-            if not self._tx._finalized:
-                await self._tx.rollback()
-            raise
+                await finish(self._tx.release())
 
 
 class _Savepoint(NestedTransactionContext):
@@ -344,27 +338,3 @@ def check_recording(model: type[Model], db: BaseDBAsyncClient) -> None:
             f"{model.__name__} is tracked, but its database was opened with the engine {type(db).__module__}; "
             'open it with the engine "ringback.models.sqlite" or "ringback.models.postgres"'
         )
-
-
-@asynccontextmanager
-async def unit_of_work(
-    model: type[Model], using_db: BaseDBAsyncClient | None = None
-) -> AsyncIterator[tuple[BaseDBAsyncClient, UnitOfWork]]:
-    """The open transaction of `model`'s database, or a new one around the block.
-
-    Raises TrackingError when the database was not opened with Ringback's own Tortoise client, which alone can record
-    changes in the same transaction, and TransactionManagementError when `using_db` is a transaction that has ended.
-    """
-    db = using_db or model._choose_db(True)
-    check_recording(model, db)
-    unit = unit_of(db)
-    if unit is not None:
-        if getattr(db, "_finalized", False):
-            raise TransactionManagementError(ENDED)
-        yield db, unit
-        return
-    context: TransactionContext = db._in_transaction()
-    async with context as tx:
-        unit = unit_of(tx)
-        assert unit is not None, "a RecordingClient's transactions carry one"
-        yield tx, unit

@@ -14,10 +14,10 @@ from ringback.models.catalog import Watchable
 from ringback.models.errors import InputRejected, Problem, ProblemCode
 from ringback.models.ids import Prefix
 from ringback.models.inboxes import InboxAddresses
-from ringback.models.inputs import TOKEN, Problems, check_unchanged, is_storable, key_of, not_found
+from ringback.models.inputs import TOKEN, Problems, check_unchanged, found, is_storable, key_of
 from ringback.models.secrets import SecretBox
 from ringback.models.settings import MAX_CONCURRENCY, MAX_TIMEOUT_SECONDS
-from ringback.models.signing import new_secret
+from ringback.models.signing import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, new_secret
 from ringback.models.statements import lock
 from ringback.models.templates.checks import check_condition, check_template
 from ringback.models.templates.limits import MAX_SOURCE_BYTES
@@ -51,12 +51,10 @@ RESERVED_HEADERS: Mapping[str, str] = {
         "the HTTP client decides it",
     ),
     "content-type": "set contentType instead",
-    "ps-webhook_event-id": "Ringback sets it",
-    "ringback-event": "Ringback sets it",
-    "ringback-attempt": "Ringback sets it",
-    "webhook-id": "Ringback sets it",
-    "webhook-timestamp": "Ringback sets it",
-    "webhook-signature": "Ringback sets it",
+    **dict.fromkeys(
+        ("ps-webhook_event-id", "ringback-event", "ringback-attempt", ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER),
+        "Ringback sets it",
+    ),
 }
 
 
@@ -116,14 +114,10 @@ class Webhooks:
         problems.no_nulls(changes, clearable=CLEARABLE)
         problems.refuse_if_any()
         key = key_of(Prefix.WEBHOOK, webhook_id)
-        stored = await Webhook.get_or_none(id=key, deleted_at=None)
-        if stored is None:
-            raise not_found("webhook", webhook_id)
+        stored = found(await Webhook.get_or_none(id=key, deleted_at=None), "webhook", webhook_id)
         spec, model = await self._checked(replace(_spec(stored), **changes), frozenset(changes))
         async with in_transaction() as db:
-            webhook = await lock(db, Webhook, id=key, deleted_at=None)
-            if webhook is None:
-                raise not_found("webhook", webhook_id)
+            webhook = found(await lock(db, Webhook, id=key, deleted_at=None), "webhook", webhook_id)
             check_unchanged(webhook.updated_at, expected_updated_at)
             if changes.keys() & _OF_THE_MODEL:
                 await _check_unchanged_model(db, spec.model, model)
@@ -143,9 +137,7 @@ class Webhooks:
         """Delete a webhook softly and cancel its waiting events; its history stays. Raises InputRejected."""
         key = key_of(Prefix.WEBHOOK, webhook_id)
         async with in_transaction() as db:
-            webhook = await lock(db, Webhook, id=key, deleted_at=None)
-            if webhook is None:
-                raise not_found("webhook", webhook_id)
+            webhook = found(await lock(db, Webhook, id=key, deleted_at=None), "webhook", webhook_id)
             now = await clock.now(db)
             webhook.deleted_at = webhook.updated_at = now
             webhook.is_active = False
@@ -196,11 +188,11 @@ class Webhooks:
         if not is_storable(url):
             problems.add("url", "must not hold NUL or lone surrogate characters")
             return
-        found = check_url_template(url)
-        for message in found:
+        faults = check_url_template(url)
+        for message in faults:
             problems.add("url", message)
         host = static_host(url)
-        if found or host is None:
+        if faults or host is None:
             return
         # Whether a template names an inbox is known only when it is rendered.
         if self._inboxes.is_here(host) if has_liquid else await self._inboxes.is_own(url):
@@ -211,33 +203,22 @@ class Webhooks:
 
 
 _NAMES = frozenset(f.name for f in fields(WebhookSpec))
+_STORED_AS_GIVEN = _NAMES - {"actions", "headers", "retry_delays_seconds"}
 #: What can be checked only against a model that is tracked.
 _OF_THE_MODEL = frozenset({"model", "url", "body_template", "headers", "condition"})
 
 
 def _spec(webhook: Webhook) -> WebhookSpec:
     return WebhookSpec(
-        model=webhook.model,
         actions=tuple(Action(a) for a in webhook.actions),
-        url=webhook.url,
-        name=webhook.name,
-        method=webhook.method,
-        is_active=webhook.is_active,
-        send_json=webhook.send_json,
-        body_template=webhook.body_template,
-        content_type=webhook.content_type,
         headers=tuple((name, value) for name, value in webhook.headers),
-        condition=webhook.condition,
         retry_delays_seconds=tuple(webhook.retry_delays),
-        timeout_seconds=webhook.timeout_seconds,
-        success_policy=webhook.success_policy,
-        max_concurrency=webhook.max_concurrency,
-        rate_limit_per_second=webhook.rate_limit_per_second,
+        **{name: getattr(webhook, name) for name in _STORED_AS_GIVEN},
     )
 
 
 def _apply(webhook: Webhook, spec: WebhookSpec) -> None:
-    for name in _NAMES - {"actions", "headers", "retry_delays_seconds"}:
+    for name in _STORED_AS_GIVEN:
         setattr(webhook, name, getattr(spec, name))
     webhook.actions = [a.value for a in spec.actions]
     webhook.headers = [[name, value] for name, value in spec.headers]
@@ -297,7 +278,8 @@ def header_value_fault(value: str) -> str | None:
 
 
 def _check_templates(problems: Problems, spec: WebhookSpec, names: frozenset[str], model: Watchable) -> None:
-    paths, sample = model.paths, model.sample
+    paths = catalog.paths_of(model.fields)
+    sources: list[tuple[str, str]] = []
     if "body_template" in names:
         size = len(spec.body_template.encode("utf-8", "surrogatepass"))
         if size > MAX_SOURCE_BYTES:
@@ -305,17 +287,17 @@ def _check_templates(problems: Problems, spec: WebhookSpec, names: frozenset[str
             problems.add("body_template", message, ProblemCode.TOO_LARGE)
         else:
             source = problems.text("body_template", spec.body_template, longest=MAX_SOURCE_BYTES)
-            for error in check_template(source, fields=paths, sample=sample) if source else ():
-                problems.add("body_template", str(error))
+            if source:
+                sources.append(("body_template", source))
     if "url" in names and len(spec.url) <= MAX_URL and is_storable(spec.url):
-        for error in check_template(spec.url, fields=paths, sample=sample):
-            problems.add("url", str(error))
+        sources.append(("url", spec.url))
     if "headers" in names:
         for index, (_, value) in enumerate(spec.headers[:MAX_HEADERS]):
-            if header_value_fault(value) is not None:
-                continue
-            for error in check_template(value, fields=paths, sample=sample):
-                problems.add(f"headers[{index}].value", str(error))
+            if header_value_fault(value) is None:
+                sources.append((f"headers[{index}].value", value))
+    for field, source in sources:
+        for error in check_template(source, fields=paths, sample=model.sample):
+            problems.add(field, str(error))
     if "condition" in names and spec.condition is not None:
         for error in check_condition(spec.condition, fields=paths):
             problems.add("condition", str(error))

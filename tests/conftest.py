@@ -27,13 +27,13 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def chosen(tmp_path: Path) -> Settings:
     """Settings with a data directory of the test's own."""
-    return settings.load(data_dir=tmp_path / "data")
+    return settings.load_settings(data_dir=tmp_path / "data")
 
 
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory with a migrated database; copying it is quicker than migrating again."""
-    fresh = settings.load(data_dir=tmp_path_factory.mktemp("migrated") / "data")
+    fresh = settings.load_settings(data_dir=tmp_path_factory.mktemp("migrated") / "data")
     asyncio.run(db.migrate(fresh))
     return fresh.data_dir
 
@@ -75,7 +75,7 @@ async def database(database_kind: str, chosen: Settings, template: str) -> Async
             yield chosen
         return
     async with postgres.copied(template) as url:
-        on_postgres = settings.load(data_dir=chosen.data_dir, database_url=url)
+        on_postgres = settings.load_settings(data_dir=chosen.data_dir, database_url=url)
         async with db.opened(on_postgres):
             yield on_postgres
 

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from ringback.models import newest
-from ringback.models.bulk import insert
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.ids import Prefix, encode, new_key, new_key_at
 from ringback.models.states import EventStatus, OutcomeName
 from ringback.models.webhook import Action
 from tests.support import builders
 from tests.support.api import Api
+from tests.support.inserting import insert
 
 pytestmark = pytest.mark.every_database
 

@@ -156,9 +156,9 @@ async def test_a_loader_is_asked_once_for_all_that_a_page_needs_of_it(api: Api) 
 
 async def test_a_subscription_remembers_no_more_with_each_event(api: Api) -> None:
     event = await builders.event(await builders.webhook())
-    stored = log.entry(
-        LogKind.EVENT_RECORDED, "recorded", at=event.created_at, webhook_id=event.webhook_id, event_id=event.id,
-        model="lead",
+    stored = log.LogEntry(
+        kind=LogKind.EVENT_RECORDED, message="recorded", at=event.created_at, webhook_id=event.webhook_id,
+        event_id=event.id, model="lead",
     )  # fmt: skip
     document = parse("subscription { deliveryLog { kind event { id status } webhook { model { label } } } }")
     executor = QuickExecutor.build(schema._schema, document, None, api.context())

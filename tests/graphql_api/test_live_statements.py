@@ -49,7 +49,14 @@ async def told(api: Api, followers: int, entries: int) -> list[str]:
 async def write_one_for_each(events: list[Event]) -> None:
     now = await clock.now()
     entries = [
-        log.entry(LogKind.EVENT_RECORDED, "recorded", at=now, webhook_id=e.webhook_id, event_id=e.id, model="lead")
+        LogEntry(
+            kind=LogKind.EVENT_RECORDED,
+            message="recorded",
+            at=now,
+            webhook_id=e.webhook_id,
+            event_id=e.id,
+            model="lead",
+        )
         for e in events
     ]
     async with in_transaction() as db:

@@ -22,7 +22,6 @@ from ringback.graphql_api.loaders import new_loaders
 from ringback.graphql_api.relay import page_of
 from ringback.jobs import attempt_writer
 from ringback.models import clock, db, log, newest, outbox, settings
-from ringback.models.bulk import insert
 from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, encode, new_key
 from ringback.models.log import LogEntry, LogFilter, Position
@@ -36,6 +35,7 @@ from ringback.models.statements import on_postgres
 from ringback.models.webhook import Webhook
 from tests.support import builders, postgres
 from tests.support.filled_database import EVENTS, Filled, moment, open_and_fill
+from tests.support.inserting import insert
 from tests.support.query_plans import check, plan, spied
 
 pytestmark = pytest.mark.every_database
@@ -45,14 +45,14 @@ pytestmark = pytest.mark.every_database
 def filled_sqlite(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Filled:
     folder = tmp_path_factory.mktemp("filled") / "data"
     shutil.copytree(migrated, folder)
-    return Filled(str(folder), asyncio.run(open_and_fill(settings.load(data_dir=folder))))
+    return Filled(str(folder), asyncio.run(open_and_fill(settings.load_settings(data_dir=folder))))
 
 
 @pytest.fixture(scope="module")
 def filled_postgres(migrated_postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
     url = asyncio.run(postgres.create(migrated_postgres, migrated_postgres))
     with postgres.other_statements():
-        chosen = settings.load(data_dir=tmp_path_factory.mktemp("filled"), database_url=url)
+        chosen = settings.load_settings(data_dir=tmp_path_factory.mktemp("filled"), database_url=url)
         webhook_ids = asyncio.run(open_and_fill(chosen))
     yield Filled(url, webhook_ids)
     asyncio.run(postgres.drop(migrated_postgres, url))
@@ -72,7 +72,7 @@ async def webhooks(database_kind: str, chosen: Settings, filled: Filled) -> Asyn
             shutil.copytree(filled.template, chosen.data_dir)
         else:
             url = await stack.enter_async_context(postgres.copied_once(filled.template))
-            chosen = settings.load(data_dir=chosen.data_dir, database_url=url)
+            chosen = settings.load_settings(data_dir=chosen.data_dir, database_url=url)
         await stack.enter_async_context(db.opened(chosen))
         found = {webhook.id: webhook for webhook in await Webhook.all()}
         yield [found[webhook_id] for webhook_id in filled.webhook_ids]
@@ -292,8 +292,9 @@ async def test_what_the_tailer_and_the_outbox_do(webhooks: list[Webhook], monkey
         return await check(monkeypatch, what, work)
 
     newest = await run("newest", lambda: log.newest(epoch))
-    assert await run("after the end", lambda: log.after(newest, 500)) == []
-    assert len(await run("after the beginning", lambda: log.after(Position(epoch, 0, 0), 500))) == 500
+    after_the_end, _ = await run("after the end", lambda: log.tail(newest, 500))
+    after_the_beginning, _ = await run("after the beginning", lambda: log.tail(Position(epoch, 0, 0), 500))
+    assert (after_the_end, len(after_the_beginning)) == ([], 500)
     await run("resumable", lambda: log.check_resumable(newest, epoch))
     monkeypatch.setattr(log, "MAX_SCANNED", 1_000)
     wanted = LogFilter(webhook_ids=frozenset({webhooks[3].id}))

@@ -5,7 +5,7 @@ import pytest
 from ringback.jobs.plans import USER_AGENT
 from ringback.jobs.rendering import sign
 from ringback.jobs.requests import AUTOMATIC_HEADERS
-from ringback.models.signing import SignatureVerdict, new_secret, verify
+from ringback.models.signing import SignatureCheck, new_secret, verify
 from ringback.models.webhook import HttpMethod
 from tests.support.rendered import EVENT_ID, OURS, refusal, render, rendered
 from tests.support.unsaved import change, event, webhook
@@ -14,7 +14,7 @@ from tests.support.unsaved import change, event, webhook
 def test_every_request_carries_the_headers_of_rule_5() -> None:
     secret = new_secret()
     made = rendered(body_template="a=1", headers=[["X-Name", "{{ item.name }}"]])
-    request = sign(made, event(attempt_count=2), timestamp=1_772_366_400, secrets=[secret])
+    request = sign(made, event(attempt_count=2), timestamp=1_772_366_400, secret=secret)
     headers = dict(request.headers)
     assert list(headers) == [
         "User-Agent",
@@ -32,15 +32,15 @@ def test_every_request_carries_the_headers_of_rule_5() -> None:
     assert headers["Ringback-Event"] == "lead.created"
     assert headers["Ringback-Attempt"] == "3"
     assert headers["X-Name"] == "Мария & Co"
-    assert verify(headers, b"a=1", secret, now=None) is SignatureVerdict.VALID
-    assert verify(headers, b"a=2", secret, now=None) is not SignatureVerdict.VALID
+    assert verify(headers, b"a=1", secret) is SignatureCheck.VALID
+    assert verify(headers, b"a=2", secret) is not SignatureCheck.VALID
 
 
 def test_a_bodiless_request_is_signed_over_an_empty_body() -> None:
     secret = new_secret()
-    request = sign(rendered(method=HttpMethod.GET), event(), timestamp=1, secrets=[secret])
+    request = sign(rendered(method=HttpMethod.GET), event(), timestamp=1, secret=secret)
     assert request.body is None
-    assert verify(dict(request.headers), b"", secret, now=None) is SignatureVerdict.VALID
+    assert verify(dict(request.headers), b"", secret) is SignatureCheck.VALID
 
 
 def test_the_user_agent_can_be_replaced() -> None:

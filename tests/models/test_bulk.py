@@ -114,12 +114,8 @@ async def test_many_rows_are_written_each_with_its_own_values() -> None:
     ]
     counts = [(e.id, n) for n, e in enumerate(events)]
     async with in_transaction() as db:
-        await bulk.write(
-            db,
-            bulk.Insert(Attempt, NAMES, attempts),
-            bulk.Insert(Change, ("id",), []),
-            bulk.Update(Event, ("id", "attempt_count"), counts),
-        )
+        await bulk.insert_values(db, Attempt, NAMES, attempts)
+        await bulk.update_values(db, Event, ("id", "attempt_count"), counts)
     assert sorted(await Attempt.all().values_list(*NAMES[:2], "duration_ms")) == sorted(
         (row[0], row[1], row[5]) for row in attempts
     )
@@ -131,8 +127,8 @@ async def test_what_fails_leaves_nothing_of_the_transaction() -> None:
     attempt = (new_key(), event.id, event.webhook_id, 1, await clock.now(), 1, OutcomeName.DELIVERED, None, None)
     with pytest.raises(IntegrityError):
         async with in_transaction() as db:
-            changed, twice = bulk.Update(Event, ("id", "attempt_count"), [(event.id, 1)]), [attempt, attempt]
-            await bulk.write(db, changed, bulk.Insert(Attempt, NAMES, twice))
+            await bulk.update_values(db, Event, ("id", "attempt_count"), [(event.id, 1)])
+            await bulk.insert_values(db, Attempt, NAMES, [attempt, attempt])
     assert (await builders.stored(event)).attempt_count == 0
     assert await Attempt.all().count() == 0
 

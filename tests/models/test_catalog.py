@@ -35,7 +35,7 @@ async def test_both_kinds(shop: Settings) -> None:
     assert len(statements) == 1
     assert branch is not None and thing is not None and nothing is None
     assert (branch.description, thing.label("ru"), thing.sample) == ("", "Thing", {"a": "x"})
-    assert thing.paths == ["item.a"]
+    assert catalog.paths_of(thing.fields) == ["item.a"]
     assert list(await catalog.find_declared(["thing", "branch", "x" * 200])) == ["thing"]
 
 
@@ -44,7 +44,7 @@ async def test_code_wins_over_a_declaration(shop: Settings) -> None:
     assert [one.name for one in await catalog.all_models()].count("branch") == 1
     branch = await catalog.find("branch")
     assert branch is not None
-    assert "item.town" in branch.paths
+    assert "item.town" in catalog.paths_of(branch.fields)
     assert await catalog.find_declared(["branch"]) == {}
 
 

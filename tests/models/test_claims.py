@@ -13,7 +13,6 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
 from ringback.models import clock
-from ringback.models.bulk import insert
 from ringback.models.event import Change, Event
 from ringback.models.queue import claims, workers
 from ringback.models.queue.claims import MAX_CLAIM, ClaimedBatch, ClaimedEvent
@@ -24,6 +23,7 @@ from ringback.models.statements import on_postgres
 from ringback.models.states import EventStatus
 from ringback.models.webhook import Webhook
 from tests.support import builders, unsaved
+from tests.support.inserting import insert
 from tests.support.patience import PATIENCE_SECONDS
 
 pytestmark = [pytest.mark.every_database, pytest.mark.usefixtures("database")]

@@ -153,7 +153,7 @@ async def test_400_cancellations(client: RecordingClient) -> None:
 @pytest.mark.parametrize("step", ["BEGIN", "SAVEPOINT", "RELEASE", "ROLLBACK TO", "COMMIT", "ROLLBACK"])
 async def test_cancelled_within_a_step(client: RecordingClient, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The cancellation arrives while the database works on exactly this step."""
-    owner = type(client._new_transaction())
+    owner = client.transaction_class
     reached, go = asyncio.Event(), asyncio.Event()
     original = owner._step
 

@@ -12,10 +12,10 @@ import pytest
 from tortoise.transactions import in_transaction
 
 from ringback.models import Settings, clock, log
-from ringback.models.bulk import insert
 from ringback.models.errors import CursorExpired
 from ringback.models.log import Installation, LogEntry, LogFilter, LogKind, Position
 from ringback.models.statements import fetch
+from tests.support.inserting import insert
 
 pytestmark = pytest.mark.on_postgres
 WEBHOOK = uuid4()
@@ -23,7 +23,9 @@ WEBHOOK = uuid4()
 
 async def write(db: Any, message: str) -> None:
     at = await clock.now(db)
-    row = log.entry(LogKind.EVENT_RECORDED, message, at=at, webhook_id=WEBHOOK, event_id=uuid4(), model="lead")
+    row = LogEntry(
+        kind=LogKind.EVENT_RECORDED, message=message, at=at, webhook_id=WEBHOOK, event_id=uuid4(), model="lead"
+    )
     await insert(db, [row])
 
 
@@ -35,7 +37,7 @@ async def wrote(message: str) -> None:
 async def read(position: Position) -> tuple[list[str], Position]:
     """What follows a position, page by page."""
     found: list[str] = []
-    while entries := await log.after(position, 7):
+    while entries := (await log.tail(position, 7))[0]:
         found += [entry.message for entry in entries]
         position = log.place(entries[-1], position.epoch)
     return found, position
@@ -163,7 +165,7 @@ async def test_cursors(database: Settings) -> None:
             await write(tx, "a gap between the rows")
             raise ZeroDivisionError
     await wrote("d")
-    entries = await log.after(Position(epoch, 0, 0), 10)
+    entries = (await log.tail(Position(epoch, 0, 0), 10))[0]
     places = [log.place(entry, epoch) for entry in entries]
     assert [entry.message for entry in entries] == list("abcd")
     for position in (Position(epoch, 0, 0), *places, await log.newest(epoch)):
@@ -172,7 +174,7 @@ async def test_cursors(database: Settings) -> None:
     await LogEntry.filter(id__lte=places[1].row).delete()
     with pytest.raises(CursorExpired, match="no longer kept") as caught:
         await log.check_resumable(places[0], epoch)
-    assert [e.message for e in await log.after(Position.parse(caught.value.oldest), 10)] == ["c", "d"]
+    assert [e.message for e in (await log.tail(Position.parse(caught.value.oldest), 10))[0]] == ["c", "d"]
     for position in places[2:]:
         await log.check_resumable(position, epoch)
     with pytest.raises(CursorExpired, match="was replaced"):

@@ -17,7 +17,10 @@ EPOCH = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 
 async def write(number: int, kind: LogKind = LogKind.EVENT_RECORDED, model: str = "lead") -> None:
     at = await clock.now()
-    rows = [log.entry(kind, f"{n}", at=at, webhook_id=EPOCH, event_id=uuid4(), model=model) for n in range(number)]
+    rows = [
+        LogEntry(kind=kind, message=f"{n}", at=at, webhook_id=EPOCH, event_id=uuid4(), model=model)
+        for n in range(number)
+    ]
     await LogEntry.bulk_create(rows)
 
 
@@ -75,16 +78,16 @@ def test_malformed_cursors(cursor: str) -> None:
 async def test_the_newest_place_and_what_follows(database: Settings) -> None:
     epoch = await log.epoch()
     assert await log.newest(epoch) == Position(epoch, 0, 0)
-    assert await log.after(Position(epoch, 0, 0), 10) == []
+    assert (await log.tail(Position(epoch, 0, 0), 10))[0] == []
     await write(5)
     assert await log.newest(epoch) == Position(epoch, 0, 5)
-    assert [e.id for e in await log.after(Position(epoch, 0, 1), 3)] == [2, 3, 4]
+    assert [e.id for e in (await log.tail(Position(epoch, 0, 1), 3))[0]] == [2, 3, 4]
     with pytest.raises(ZeroDivisionError):
         async with in_transaction():
             await write(2)
             raise ZeroDivisionError
     assert await log.newest(epoch) == Position(epoch, 0, 5)
-    assert await log.after(Position(epoch, 0, 5), 10) == []
+    assert (await log.tail(Position(epoch, 0, 5), 10))[0] == []
 
 
 async def test_every_place_of_a_whole_log_is_resumable(database: Settings) -> None:
@@ -126,7 +129,7 @@ async def test_a_trimmed_log(database: Settings) -> None:
     with pytest.raises(CursorExpired, match="^the entries after this cursor are no longer kept$") as caught:
         await log.check_resumable(Position(epoch, 0, 2), epoch)
     assert Position.parse(caught.value.oldest) == Position(epoch, 0, 3)
-    assert [e.id for e in await log.after(Position.parse(caught.value.oldest), 10)] == [4, 5]
+    assert [e.id for e in (await log.tail(Position.parse(caught.value.oldest), 10))[0]] == [4, 5]
 
 
 async def test_a_log_trimmed_to_nothing(database: Settings) -> None:
@@ -139,7 +142,7 @@ async def test_a_log_trimmed_to_nothing(database: Settings) -> None:
         await log.check_resumable(Position(epoch, 0, 4), epoch)
     assert Position.parse(caught.value.oldest) == Position(epoch, 0, 5)
     await write(1)
-    assert [e.id for e in await log.after(Position(epoch, 0, 5), 10)] == [6]  # numbers are never used again
+    assert [e.id for e in (await log.tail(Position(epoch, 0, 5), 10))[0]] == [6]  # numbers are never used again
 
 
 async def test_another_database(database: Settings) -> None:

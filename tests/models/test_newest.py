@@ -8,11 +8,11 @@ import pytest_asyncio
 
 from ringback.models import newest
 from ringback.models.branches import Lead
-from ringback.models.bulk import insert
 from ringback.models.event import Change, Event
 from ringback.models.ids import new_key_at
 from ringback.models.newest import Found, Rows
 from tests.support import builders
+from tests.support.inserting import insert
 
 pytestmark = pytest.mark.every_database
 

@@ -13,12 +13,13 @@ from ringback.models import clock, tokens
 from ringback.models.access import Role
 from ringback.models.event import Attempt, Event
 from ringback.models.ids import new_key
-from ringback.models.inbox import Inbox, InboxRequest, SignatureCheck
+from ringback.models.inbox import Inbox, InboxRequest
 from ringback.models.lead import Lead
-from ringback.models.log import LogKind, entry
+from ringback.models.log import LogEntry, LogKind
 from ringback.models.order import OrderStatus
 from ringback.models.orders import Customer, Item, create_order
 from ringback.models.reading import load, load_by_id, read, row_maker
+from ringback.models.signing import SignatureCheck
 from ringback.models.statements import fetch_rows, on_postgres
 from ringback.models.states import EventStatus, OutcomeName
 from ringback.models.webhook import Webhook
@@ -47,9 +48,9 @@ async def fill() -> None:
         inbox_id=inbox.id, received_at=now, method="POST", url="/", headers=[], body=b"\x00\xff", event_id=event.id,
         attempt_number=1, response_status_code=200, signature=SignatureCheck.VALID,
     )  # fmt: skip
-    await entry(
-        LogKind.EVENT_RECORDED, "recorded", at=now, webhook_id=webhook.id, event_id=event.id, model="lead"
-    ).save()
+    await LogEntry.create(
+        kind=LogKind.EVENT_RECORDED, message="recorded", at=now, webhook_id=webhook.id, event_id=event.id, model="lead"
+    )
     await tokens.create_token("one", Role.ADMIN, expires_at=now + dt.timedelta(days=1))
     await Lead.create(name="Ада", phone="1", created_at=now, updated_at=now)
     pads = Item(brand="Bosch", article="1", name="Pads", quantity=2, price=Decimal("350.50"))

@@ -62,7 +62,7 @@ async def test_what_the_registry_knows(shop: Settings) -> None:
     assert registry.get("branch") is Branch
     assert registry.get("nothing") is None
     assert (registry.is_root(Branch), registry.is_root(Maker)) == (True, False)
-    told = registry.tracking("product")
+    told = Product.tracking
     assert told.labels == {"en": "Product", "ru": "Товар"}
     assert [(c.model, c.column, c.deletes) for c in registry.cascades(Maker)] == [
         (Branch, "maker_id", True),

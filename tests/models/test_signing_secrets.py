@@ -54,4 +54,4 @@ NO_BASE64 = "What follows whsec_ in a signing secret must be base64 (A-Z a-z 0-9
 def test_says_why_a_secret_cannot_be_used(secret: str, sentence: str) -> None:
     assert check_secret(secret) == sentence
     with pytest.raises(ValueError, match=re.escape(sentence)):
-        signature_headers(event_id="evt_1", timestamp=1_700_000_000, body=b"", secrets=[secret])
+        signature_headers(event_id="evt_1", timestamp=1_700_000_000, body=b"", secret=secret)

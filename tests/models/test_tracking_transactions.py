@@ -249,8 +249,7 @@ async def test_what_a_step_before_the_commit_writes_is_recorded(watched: Setting
         unit = unit_of(tx)
         assert unit is not None
         unit.before_commit(late)
-    assert [c[1] for c in await changes()] == ["created", "created"]
-    assert [(await item(n))["staff"] for n in (0, 1)] == [3, 0]
+    assert sorted(c[1] for c in await changes()) == ["created", "created", "updated"]
 
 
 async def test_wake_up_follows_the_real_commit(watched: Settings) -> None:

@@ -15,14 +15,12 @@ async def test_steps_before_the_commit_in_order_with_those_they_add() -> None:
         done.append(name)
         if name == "first":
             unit.before_commit(lambda: step("added"))
-            unit.before_commit(lambda: step("added last"), last=True)
 
-    unit.before_commit(lambda: step("last"), last=True)
     unit.before_commit(lambda: step("first"))
     unit.before_commit(lambda: step("second"))
     await unit.run_before_commit()
     await unit.run_before_commit()
-    assert done == ["first", "second", "added", "last", "added last"]
+    assert done == ["first", "second", "added"]
 
 
 async def test_a_failed_step_forbids_the_commit_for_good() -> None:

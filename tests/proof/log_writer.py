@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tortoise.transactions import in_transaction
 
-from ringback.models import clock, log
+from ringback.models import clock
 from ringback.models.databases import SqliteFile
 from ringback.models.db import opened_config, tortoise_config
 from ringback.models.ids import new_key
@@ -35,9 +35,9 @@ async def write(path: Path, writer: int, entries: int, chance: random.Random) ->
             try:
                 async with in_transaction() as db:
                     rows = [
-                        log.entry(
-                            LogKind.EVENT_RECORDED,
-                            f"{writer}.{transaction}.{n} {'rolled back' if rolled_back else begun.timestamp()}",
+                        LogEntry(
+                            kind=LogKind.EVENT_RECORDED,
+                            message=f"{writer}.{transaction}.{n} {'rolled back' if rolled_back else begun.timestamp()}",
                             at=await clock.now(db),
                             webhook_id=chance.choice(WEBHOOKS),
                             event_id=new_key(),

@@ -12,10 +12,11 @@ from ringback.models.declared import DeclaredModel
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.idempotency import IdempotencyKey
 from ringback.models.ids import Prefix, encode
-from ringback.models.inbox import Inbox, InboxRequest, SignatureCheck
+from ringback.models.inbox import Inbox, InboxRequest
 from ringback.models.lead import Lead
 from ringback.models.log import LogEntry
 from ringback.models.order import CustomerOrder, OrderCustomer, OrderItem
+from ringback.models.signing import SignatureCheck
 from ringback.models.site import SiteSettings
 from ringback.models.webhook import Webhook
 from tests.contract import operations

@@ -4,15 +4,15 @@ import datetime as dt
 from dataclasses import dataclass
 from uuid import UUID
 
-from ringback.models import db, log
-from ringback.models.bulk import insert
+from ringback.models import db
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.ids import new_key_at
-from ringback.models.log import LogKind
+from ringback.models.log import LogEntry, LogKind
 from ringback.models.settings import Settings
 from ringback.models.statements import on_postgres
 from ringback.models.states import EventStatus
 from tests.support import builders
+from tests.support.inserting import insert
 
 EVENTS = 20_000
 START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -71,7 +71,9 @@ async def fill() -> list[UUID]:
             )
         )
         entries.append(
-            log.entry(LogKind.EVENT_RECORDED, "", at=at, webhook_id=webhook.id, event_id=event.id, model="lead")
+            LogEntry(
+                kind=LogKind.EVENT_RECORDED, message="", at=at, webhook_id=webhook.id, event_id=event.id, model="lead"
+            )
         )
     client = Event._meta.db
     await insert(client, changes)

@@ -20,8 +20,7 @@ async def write(*messages: str, **fields: Any) -> None:
     """Commit these log entries as a unit of work does."""
     now = await clock.now()
     given = {"webhook_id": new_key(), "event_id": new_key(), "model": "lead", "kind": LogKind.EVENT_RECORDED, **fields}
-    kind = given.pop("kind")
-    entries = [log.entry(kind, message, at=now, **given) for message in messages]
+    entries = [LogEntry(message=message, at=now, **given) for message in messages]
     async with in_transaction() as db:
         await LogEntry.bulk_create(entries, using_db=db)
     wakeups.notify(Topic.LOGGED)

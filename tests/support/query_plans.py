@@ -22,7 +22,7 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, list[Any]
     seen: list[tuple[str, list[Any]]] = []
     client = type(Event._meta.db)
     with monkeypatch.context() as patch:
-        for owner in (client, type(client._new_transaction(Event._meta.db))):  # type: ignore[attr-defined]
+        for owner in (client, client.transaction_class):  # type: ignore[attr-defined]
             for name in ("execute_query", "execute_query_dict"):
                 original = getattr(owner, name)
 

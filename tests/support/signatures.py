@@ -1,15 +1,13 @@
 """Signed requests, as receivers see them."""
 
-from collections.abc import Sequence
-
 from ringback.models.signing import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, signature
 
 
-def signature_headers(*, event_id: str, timestamp: int, body: bytes, secrets: Sequence[str]) -> dict[str, str]:
+def signature_headers(*, event_id: str, timestamp: int, body: bytes, secret: str) -> dict[str, str]:
     """The three Standard Webhooks headers of one attempt; raises ValueError as `signature` does."""
     moment = str(timestamp)
     return {
         ID_HEADER: event_id,
         TIMESTAMP_HEADER: moment,
-        SIGNATURE_HEADER: signature(event_id, moment, body, secrets),
+        SIGNATURE_HEADER: signature(event_id, moment, body, secret),
     }

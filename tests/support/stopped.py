@@ -2,8 +2,10 @@
 
 import datetime as dt
 
+from ringback.models.clock import Clock
 
-class StoppedClock:
+
+class StoppedClock(Clock):
     """Stands in for `ringback.models.clock.running`, and for the clock that it returns."""
 
     def __init__(self, moment: dt.datetime) -> None:
