@@ -1,46 +1,35 @@
 """Access: who asks, and the API tokens."""
 
 import datetime as dt
-from typing import Annotated, Self
+from typing import Annotated
 
 import strawberry
 from strawberry import ID
 
+from ringback.graphql_api.attributes import attribute, own_id
 from ringback.graphql_api.context import Info
 from ringback.graphql_api.core_schema import core_schema
-from ringback.graphql_api.descriptions import SUFFIX, described, like
+from ringback.graphql_api.descriptions import SUFFIX, like, optional
 from ringback.graphql_api.enums import Role
-from ringback.graphql_api.errors import InputError, answered
+from ringback.graphql_api.errors import InputError
 from ringback.graphql_api.relay import After, Connection, First, Node, page
+from ringback.graphql_api.root_fields import mutation, query
 from ringback.models import tokens
 from ringback.models.access import ApiToken as TokenRow
-from ringback.models.ids import Prefix, encode
+from ringback.models.ids import Prefix
 
 
 @strawberry.type(description="A bearer token of the API.")
 class ApiToken(Node):
     """A stored token."""
 
-    id: ID = strawberry.field(description=like("tok"))
-    name: str = strawberry.field(description="Who or what it is for.")
-    role: Role = strawberry.field(description="What it may do.")
-    webhook_ids: list[ID] | None = strawberry.field(description="The webhooks it is limited to; null means all.")
-    created_at: dt.datetime = strawberry.field(description="When it was created.")
-    expires_at: dt.datetime | None = strawberry.field(description="When it expires; null means never.")
-    last_used_at: dt.datetime | None = strawberry.field(description="When it was last used, to the minute.")
-
-    @classmethod
-    def of(cls, row: TokenRow) -> Self:
-        """The GraphQL object of a row."""
-        return cls(
-            id=ID(encode(Prefix.TOKEN, row.id)),
-            name=row.name,
-            role=row.role,
-            webhook_ids=None,
-            created_at=row.created_at,
-            expires_at=row.expires_at,
-            last_used_at=row.last_used_at,
-        )
+    id: ID = own_id(Prefix.TOKEN, like("tok"))
+    name: str = attribute("row.name", "Who or what it is for.")
+    role: Role = attribute("row.role", "What it may do.")
+    webhook_ids: list[ID] | None = attribute(lambda _: None, "The webhooks it is limited to; null means all.")
+    created_at: dt.datetime = attribute("row.created_at", "When it was created.")
+    expires_at: dt.datetime | None = attribute("row.expires_at", "When it expires; null means never.")
+    last_used_at: dt.datetime | None = attribute("row.last_used_at", "When it was last used, to the minute.")
 
 
 @strawberry.type(description="Who asks.")
@@ -63,20 +52,18 @@ class CreateApiTokenInput:
 
     name: str = strawberry.field(description="Who or what it is for.")
     role: Role = strawberry.field(description="What it may do.")
-    webhook_ids: list[ID] | None = strawberry.field(
-        default=None, description=f'Webhooks to limit it to, such as `["whk_{SUFFIX}"]`; not for ADMIN tokens.'
+    webhook_ids: list[ID] | None = optional(
+        f'Webhooks to limit it to, such as `["whk_{SUFFIX}"]`; not for ADMIN tokens.'
     )
-    expires_at: dt.datetime | None = strawberry.field(
-        default=None, description="When it expires, such as `2027-01-01T00:00:00Z`; null means never."
-    )
+    expires_at: dt.datetime | None = optional("When it expires, such as `2027-01-01T00:00:00Z`; null means never.")
 
 
 @strawberry.type(description="The answer to createApiToken.")
 class CreateApiTokenPayload:
     """The new token, or errors."""
 
-    secret: str | None = strawberry.field(default=None, description="What to send as Bearer. It is shown this once.")
-    token: ApiToken | None = strawberry.field(default=None, description="The new token.")
+    secret: str | None = optional("What to send as Bearer. It is shown this once.")
+    token: ApiToken | None = optional("The new token.")
     errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
 
 
@@ -84,7 +71,7 @@ class CreateApiTokenPayload:
 class RevokeApiTokenPayload:
     """The revoked token's id, or errors."""
 
-    revoked_id: ID | None = strawberry.field(default=None, description="The id of the token that was revoked.")
+    revoked_id: ID | None = optional("The id of the token that was revoked.")
     errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
 
 
@@ -92,29 +79,25 @@ class RevokeApiTokenPayload:
 class AccessQuery:
     """Root fields of this slice."""
 
-    @strawberry.field(
-        description=described(
-            "Who asks: the token that was sent, and what it may do.",
-            """
-            query {
-              viewer { token { name role expiresAt } permissions }
-            }
-            """,
-        )
+    @query(
+        "Who asks: the token that was sent, and what it may do.",
+        """
+        query {
+          viewer { token { name role expiresAt } permissions }
+        }
+        """,
     )
     def viewer(self, info: Info) -> Viewer | None:
         """The bearer."""
         return Viewer(token=ApiToken.of(info.context.viewer))
 
-    @strawberry.field(
-        description=described(
-            "The API tokens that were not revoked, newest first.",
-            """
-            query {
-              apiTokens(first: 20) { nodes { id name role lastUsedAt } pageInfo { hasNextPage endCursor } }
-            }
-            """,
-        )
+    @query(
+        "The API tokens that were not revoked, newest first.",
+        """
+        query {
+          apiTokens(first: 20) { nodes { id name role lastUsedAt } pageInfo { hasNextPage endCursor } }
+        }
+        """,
     )
     async def api_tokens(self, first: First = 20, after: After = None) -> Connection[ApiToken] | None:
         """A page of tokens."""
@@ -125,51 +108,37 @@ class AccessQuery:
 class AccessMutation:
     """Root fields of this slice."""
 
-    @strawberry.mutation(
-        description=described(
-            "Create an API token. The answer alone shows its secret.",
-            """
-            mutation {
-              createApiToken(input: {name: "CI", role: ADMIN, expiresAt: "2027-01-01T00:00:00Z"}) {
-                secret
-                token { id }
-                errors { field message }
-              }
-            }
-            """,
-        )
+    @mutation(
+        "Create an API token. The answer alone shows its secret.",
+        """
+        mutation {
+          createApiToken(input: {name: "CI", role: ADMIN, expiresAt: "2027-01-01T00:00:00Z"}) {
+            secret
+            token { id }
+            errors { field message }
+          }
+        }
+        """,
     )
     async def create_api_token(
         self, input: Annotated[CreateApiTokenInput, strawberry.argument(description="The new token.")]
     ) -> CreateApiTokenPayload | None:
         """Create."""
+        row, secret = await tokens.create_token(**vars(input))
+        return CreateApiTokenPayload(secret=secret, token=ApiToken.of(row))
 
-        async def work() -> CreateApiTokenPayload:
-            row, secret = await tokens.create_token(
-                input.name, input.role, webhook_ids=input.webhook_ids, expires_at=input.expires_at
-            )
-            return CreateApiTokenPayload(secret=secret, token=ApiToken.of(row))
-
-        return await answered(CreateApiTokenPayload, work())
-
-    @strawberry.mutation(
-        description=described(
-            "Revoke an API token: requests that bear it are refused from now on.",
-            """
-            mutation {
-              revokeApiToken(id: "tok_01h455vb4pex5vsknk084sn02q") { revokedId errors { message } }
-            }
-            """,
-        )
+    @mutation(
+        "Revoke an API token: requests that bear it are refused from now on.",
+        """
+        mutation {
+          revokeApiToken(id: "tok_01h455vb4pex5vsknk084sn02q") { revokedId errors { message } }
+        }
+        """,
     )
     async def revoke_api_token(
         self, info: Info, id: Annotated[ID, strawberry.argument(description=like("tok"))]
     ) -> RevokeApiTokenPayload | None:
         """Revoke."""
-
-        async def work() -> RevokeApiTokenPayload:
-            await tokens.revoke_token(id)
-            info.context.services.bearers.forget()
-            return RevokeApiTokenPayload(revoked_id=id)
-
-        return await answered(RevokeApiTokenPayload, work(), prefix="")
+        await tokens.revoke_token(id)
+        info.context.services.bearers.forget()
+        return RevokeApiTokenPayload(revoked_id=id)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -21,7 +22,7 @@ from ringback.graphql_api.limits import Limits
 from ringback.graphql_api.schema import schema
 from ringback.graphql_api.streams import Streams
 from ringback.graphql_api.tailer import Tailer
-from ringback.graphql_api.websocket import GraphQLOverWebSocket
+from ringback.graphql_api.websocket import serve_connection
 from ringback.models import log
 from ringback.models.addresses import AddressPolicy
 from ringback.models.inboxes import InboxAddresses, Inboxes
@@ -38,7 +39,7 @@ class Application:
     def __init__(self, services: Services, engine: Engine) -> None:
         self._streams = Streams()
         self._graphql = GraphQLEndpoint(engine, services, self._streams)
-        self._websockets = GraphQLOverWebSocket(engine, services)
+        self._websockets = partial(serve_connection, engine, services)
         self._others = Starlette(
             routes=[
                 Route(PATH, self._graphql),  # what /graphql/ is redirected to

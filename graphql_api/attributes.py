@@ -5,8 +5,9 @@ read a field without asking Strawberry for it (graphql_api.selections).
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
+from typing import Any, Self
 
 import strawberry
 from strawberry.types.field import StrawberryField
@@ -14,6 +15,18 @@ from strawberry.types.field import StrawberryField
 from ringback.models.ids import encode
 
 _KEY = "ringback.attribute"
+
+
+@dataclass(kw_only=True)
+class Stored:
+    """An object of the schema that is read off a row."""
+
+    row: strawberry.Private[Any]
+
+    @classmethod
+    def of(cls, row: Any) -> Self:
+        """Return the object of a row."""
+        return cls(row=row)
 
 
 def attribute(read: str | Callable[[Any], Any], description: str) -> Any:

@@ -1,6 +1,6 @@
 """The body of a request, of which no more is kept than a limit allows."""
 
-from starlette.requests import ClientDisconnect
+from starlette.requests import Request
 from starlette.types import Receive
 
 #: A body over the limit is read to its end up to so many times the limit, and thrown away: many clients see the answer
@@ -16,21 +16,13 @@ async def limited_body(receive: Receive, content_length: bytes | None, limit: in
     """The whole body; raises TooLarge when it is over `limit` bytes, ClientDisconnect when it ends early."""
     if content_length is not None and content_length.isdigit() and int(content_length[:20]) > DISCARDED * limit:
         raise TooLarge
-    message = await receive()
-    first: bytes = message.get("body", b"")
-    if message["type"] == "http.request" and not message.get("more_body", False) and len(first) <= limit:
-        return first
-    kept, length = bytearray(), 0
-    while True:
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        chunk = message.get("body", b"")
+    body, length = bytearray(), 0
+    async for chunk in Request({"type": "http"}, receive).stream():
         length += len(chunk)
         if length <= limit:
-            kept += chunk
-        if length > DISCARDED * limit or not message.get("more_body", False):
+            body += chunk
+        if length > DISCARDED * limit:
             break
-        message = await receive()
     if length > limit:
         raise TooLarge
-    return bytes(kept)
+    return bytes(body)

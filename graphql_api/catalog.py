@@ -10,16 +10,21 @@ import strawberry
 from strawberry import ID
 from strawberry.scalars import JSON
 
+from ringback.graphql_api import loaders
+from ringback.graphql_api.attributes import Stored, attribute
 from ringback.graphql_api.context import Info
-from ringback.graphql_api.descriptions import described, like
+from ringback.graphql_api.descriptions import like, optional
 from ringback.graphql_api.enums import Action
-from ringback.graphql_api.errors import InputError, answered
+from ringback.graphql_api.errors import InputError
 from ringback.graphql_api.relay import Node
+from ringback.graphql_api.root_fields import mutation, query
 from ringback.models import catalog
 from ringback.models.catalog import Watchable
 from ringback.models.declarations import declare_model
 from ringback.models.ids import Prefix, encode
-from ringback.models.publishing import Publication, Published, publish_changes
+from ringback.models.publishing import Publication, publish_changes
+
+NO_LONGER_TRACKED = "This model is no longer tracked."
 
 
 @strawberry.type(description="A field that a template may use.")
@@ -41,14 +46,18 @@ class ModelField:
 class WebhookModel(Node):
     """A model that may be watched, by name; one that may be no more has no fields."""
 
-    known: strawberry.Private[Watchable | None]
-    id: ID = strawberry.field(description="The model's name: models are named, not numbered.")
+    id: ID = attribute("name", "The model's name: models are named, not numbered.")
     name: str = strawberry.field(description="What webhooks name it by, such as `customer_order`.")
 
     @classmethod
-    def of(cls, watchable: Watchable) -> Self:
+    def of(cls, row: Watchable) -> Self:
         """The GraphQL object of a model that is at hand."""
-        return cls(known=watchable, id=ID(watchable.name), name=watchable.name)
+        return cls(row=row, name=row.name)
+
+    @classmethod
+    def named(cls, name: str) -> Self:
+        """The GraphQL object of a model, by its name alone."""
+        return cls(row=None, name=name)
 
     @strawberry.field(description="Its name for people.")
     async def label(
@@ -57,41 +66,28 @@ class WebhookModel(Node):
         locale: Annotated[str, strawberry.argument(description='The language, such as "en" or "ru".')] = "en",
     ) -> str:
         """The label in a language, English where there is none."""
-        found = await self._watchable(info)
-        return found.label(locale) if found else self.name
+        return (await self._watchable(info)).label(locale)
 
     @strawberry.field(description="What it is.")
     async def description(self, info: Info) -> str:
         """The description of the model's declaration."""
-        found = await self._watchable(info)
-        return found.description if found else "This model is no longer tracked."
+        return (await self._watchable(info)).description
 
     @strawberry.field(description="The fields that a template may use.")
     async def fields(self, info: Info) -> list[ModelField]:
         """Every path, parents before their parts."""
-        found = await self._watchable(info)
-        infos = found.fields if found else ()
-        return [ModelField(path=i.path, type=i.type, description=i.description) for i in infos]
+        fields = (await self._watchable(info)).fields
+        return [ModelField(path=i.path, type=i.type, description=i.description) for i in fields]
 
     @strawberry.field(description="The object that a test-fire sends by default.")
     async def sample(self, info: Info) -> JSON:
         """The sample, as JSON."""
-        found = await self._watchable(info)
-        return JSON(found.sample if found else {})
+        return JSON((await self._watchable(info)).sample)
 
-    async def _watchable(self, info: Info) -> Watchable | None:
-        return self.known or catalog.tracked(self.name) or await info.context.loaders.declared_model.load(self.name)
-
-
-def webhook_model(name: str) -> WebhookModel:
-    """The catalog entry of a model, by its name alone."""
-    return WebhookModel(known=None, id=ID(name), name=name)
-
-
-async def find_model(name: str) -> WebhookModel | None:
-    """The catalog entry of a model that may be watched; None when there is none of that name."""
-    found = await catalog.find(name)
-    return WebhookModel.of(found) if found else None
+    async def _watchable(self, info: Info) -> Watchable:
+        known: Watchable | None = self.row or catalog.tracked(self.name)
+        found = known or await info.context.loaders[loaders.declared_model].load(self.name)
+        return found or Watchable(self.name, {"en": self.name}, NO_LONGER_TRACKED, fields=(), sample={})
 
 
 @strawberry.input(description="A model whose objects live in another program. Declaring it again updates it.")
@@ -103,7 +99,7 @@ class DeclareModelInput:
         "letter first. Models that are tracked in code cannot be declared."
     )
     label: str = strawberry.field(description='Its name for people, such as "Spare part".')
-    description: str | None = strawberry.field(default=None, description="What it is.")
+    description: str | None = optional("What it is.")
     json_schema: JSON = strawberry.field(
         description='The JSON Schema (draft 2020-12) of its objects, of `"type": "object"`: '
         '`{"type": "object", "properties": {"price": {"type": "number"}}, "required": ["price"]}`. It gives the '
@@ -133,14 +129,12 @@ class ChangeInput:
         description='The object as it is now (as it was, when it is DELETED), such as `{"price": 350.5}`. It must fit '
         "the model's schema and have at most 256 KiB; templates get what was sent."
     )
-    changed_fields: list[str] | None = strawberry.field(
-        default=None,
-        description='Which fields of the item an update changed, such as `["price"]`; for UPDATED only.',
+    changed_fields: list[str] | None = optional(
+        'Which fields of the item an update changed, such as `["price"]`; for UPDATED only.'
     )
-    idempotency_key: str | None = strawberry.field(
-        default=None,
-        description="A text of yours that tells this change from every other one of its model, such as an id in your "
-        "own log; at most 255 characters. Within 24 hours, the same change under the same key is recorded once.",
+    idempotency_key: str | None = optional(
+        "A text of yours that tells this change from every other one of its model, such as an id in your "
+        "own log; at most 255 characters. Within 24 hours, the same change under the same key is recorded once."
     )
 
 
@@ -155,33 +149,25 @@ class PublishChangesInput:
 
 
 @strawberry.type(description="What became of one published change.")
-class PublishedChange:
-    """One answer of publishChanges."""
+class PublishedChange(Stored):
+    """One answer of publishChanges; `row` is a Published."""
 
-    object_id: str = strawberry.field(description="The object's id, as it was sent.")
-    event_ids: list[ID] = strawberry.field(
-        description="The events of the change: one for each webhook that it fired, and none where none matched. "
-        + like("evt")
+    object_id: str = attribute("row.object_id", "The object's id, as it was sent.")
+    event_ids: list[ID] = attribute(
+        lambda change: [encode(Prefix.EVENT, key) for key in change.row.event_ids],
+        "The events of the change: one for each webhook that it fired, and none where none matched. " + like("evt"),
     )
-    duplicate: bool = strawberry.field(
-        description="Whether the change had been recorded before under its idempotency key; these are its events."
+    duplicate: bool = attribute(
+        "row.duplicate",
+        "Whether the change had been recorded before under its idempotency key; these are its events.",
     )
-
-    @classmethod
-    def of(cls, published: Published) -> Self:
-        """The GraphQL object of an answer."""
-        return cls(
-            object_id=published.object_id,
-            event_ids=[ID(encode(Prefix.EVENT, key)) for key in published.event_ids],
-            duplicate=published.duplicate,
-        )
 
 
 @strawberry.type(description="The answer to declareModel.")
 class DeclareModelPayload:
     """The declared model, or errors."""
 
-    model: WebhookModel | None = strawberry.field(default=None, description="The model as it is now.")
+    model: WebhookModel | None = optional("The model as it is now.")
     errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
 
 
@@ -189,9 +175,7 @@ class DeclareModelPayload:
 class PublishChangesPayload:
     """What became of the changes, or errors."""
 
-    changes: list[PublishedChange] | None = strawberry.field(
-        default=None, description="What became of each change, in the order of the input."
-    )
+    changes: list[PublishedChange] | None = optional("What became of each change, in the order of the input.")
     errors: list[InputError] = strawberry.field(
         default_factory=list, description="What to mend, at most 100; empty on success."
     )
@@ -201,15 +185,13 @@ class PublishChangesPayload:
 class CatalogQuery:
     """Root fields of this slice."""
 
-    @strawberry.field(
-        description=described(
-            "Every model that may be watched, by name.",
-            """
-            query {
-              webhookModels { name label(locale: "en") fields { path type description } sample }
-            }
-            """,
-        )
+    @query(
+        "Every model that may be watched, by name.",
+        """
+        query {
+          webhookModels { name label(locale: "en") fields { path type description } sample }
+        }
+        """,
     )
     async def webhook_models(self) -> list[WebhookModel] | None:
         """The models that are tracked in code, and the declared ones."""
@@ -220,64 +202,50 @@ class CatalogQuery:
 class CatalogMutation:
     """Root fields of this slice."""
 
-    @strawberry.mutation(
-        description=described(
-            "Declare a model whose objects live in another program, or declare it anew.",
-            """
-            mutation {
-              declareModel(input: {
-                name: "spare_part"
-                label: "Spare part"
-                jsonSchema: { type: "object", properties: { price: { type: "number" } }, required: ["price"] }
-                sample: { price: 350.5 }
-              }) {
-                model { name fields { path type } }
-                errors { code field message }
-              }
-            }
-            """,
-        )
+    @mutation(
+        "Declare a model whose objects live in another program, or declare it anew.",
+        """
+        mutation {
+          declareModel(input: {
+            name: "spare_part"
+            label: "Spare part"
+            jsonSchema: { type: "object", properties: { price: { type: "number" } }, required: ["price"] }
+            sample: { price: 350.5 }
+          }) {
+            model { name fields { path type } }
+            errors { code field message }
+          }
+        }
+        """,
     )
     async def declare_model(
         self, input: Annotated[DeclareModelInput, strawberry.argument(description="The model.")]
     ) -> DeclareModelPayload | None:
         """Declare."""
+        row = await declare_model(**vars(input))
+        return DeclareModelPayload(model=WebhookModel.of(catalog.declared(row)))
 
-        async def work() -> DeclareModelPayload:
-            row = await declare_model(
-                input.name, input.label, input.description, input.json_schema, input.sample, force=input.force
-            )
-            return DeclareModelPayload(model=WebhookModel.of(catalog.declared(row)))
-
-        return await answered(DeclareModelPayload, work())
-
-    @strawberry.mutation(
-        description=described(
-            "Publish changes of declared models: all are recorded, in one transaction, or none is.",
-            """
-            mutation {
-              publishChanges(input: { changes: [{
-                model: "spare_part"
-                action: UPDATED
-                objectId: "4711"
-                item: { price: 349 }
-                changedFields: ["price"]
-                idempotencyKey: "price-list-2026-01-31-4711"
-              }] }) {
-                changes { objectId eventIds duplicate }
-                errors { code field message }
-              }
-            }
-            """,
-        )
+    @mutation(
+        "Publish changes of declared models: all are recorded, in one transaction, or none is.",
+        """
+        mutation {
+          publishChanges(input: { changes: [{
+            model: "spare_part"
+            action: UPDATED
+            objectId: "4711"
+            item: { price: 349 }
+            changedFields: ["price"]
+            idempotencyKey: "price-list-2026-01-31-4711"
+          }] }) {
+            changes { objectId eventIds duplicate }
+            errors { code field message }
+          }
+        }
+        """,
     )
     async def publish_changes(
         self, input: Annotated[PublishChangesInput, strawberry.argument(description="The changes.")]
     ) -> PublishChangesPayload | None:
         """Publish."""
-
-        async def work() -> PublishChangesPayload:
-            published = await publish_changes([Publication(**vars(change)) for change in input.changes])
-            return PublishChangesPayload(changes=[PublishedChange.of(one) for one in published])
-
-        return await answered(PublishChangesPayload, work())
+        published = await publish_changes([Publication(**vars(change)) for change in input.changes])
+        return PublishChangesPayload(changes=[PublishedChange.of(one) for one in published])

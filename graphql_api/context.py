@@ -1,15 +1,14 @@
 """What resolvers work with: who asks, the services of the program, and the loaders of this request."""
 
 import time
-from collections.abc import Hashable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import strawberry
 
 from ringback.graphql_api.authentication import Bearers
 from ringback.graphql_api.errors import unauthenticated
-from ringback.graphql_api.loaders import Loaders, new_loaders
+from ringback.graphql_api.loaders import Loaders
 from ringback.graphql_api.tailer import Tailer
 from ringback.models.access import ApiToken
 from ringback.models.inboxes import InboxAddresses, Inboxes
@@ -38,23 +37,7 @@ class Context:
     services: Services
     viewer: ApiToken
     trusted_until: float = field(default_factory=lambda: time.monotonic() + TRUSTED_SECONDS)
-    _loaders: Loaders | None = None
-
-    @property
-    def loaders(self) -> Loaders:
-        """Made when they are first needed: many requests need none."""
-        if self._loaders is None:
-            self._loaders = new_loaders()
-        return self._loaders
-
-    @property
-    def scope(self) -> Hashable:
-        """What the viewer may see: the role, and the webhooks (None means all). Equal scopes see the same."""
-        return (self.viewer.role, None)
-
-    def loading_with(self, loaders: Loaders) -> "Context":
-        """The same viewer, with loaders that others use too."""
-        return replace(self, _loaders=loaders)
+    loaders: Loaders = field(default_factory=Loaders)
 
     async def reauthenticate(self) -> None:
         """Raises UNAUTHENTICATED when the token was revoked, or has expired, since it was looked at last."""

@@ -16,16 +16,15 @@ from graphql import (
     FragmentSpreadNode,
     GraphQLList,
     GraphQLNamedType,
-    GraphQLNonNull,
     GraphQLOutputType,
     GraphQLSchema,
     InlineFragmentNode,
     IntValueNode,
-    NullValueNode,
     OperationDefinitionNode,
     SelectionSetNode,
     VariableNode,
     get_named_type,
+    get_nullable_type,
     is_composite_type,
     is_introspection_type,
 )
@@ -120,29 +119,25 @@ class Costs:
         below = self._of(node.selection_set, named)
         each = Cost(1)
         each.add(_Size(1), below)
+        # A connection has multiplied its own lists.
+        is_page = parent.name.endswith("Connection")
         if named.name.endswith("Connection") and "first" in definition.args:
             cost.fixed += 1
             cost.add(_first(node, definition.args["first"].default_value), below)
-        elif _is_list(definition.type) and "id" in getattr(named, "fields", {}) and not _is_page(parent):
+        elif _is_list(definition.type) and "id" in getattr(named, "fields", {}) and not is_page:
             cost.add(_Size(LIST_SIZE), each)
         else:
             cost.add(_Size(1), each)
 
 
-def _is_page(type_: GraphQLNamedType) -> bool:
-    """Whether a type's lists are those of a connection, which has multiplied them."""
-    return type_.name.endswith("Connection")
-
-
-def _first(node: FieldNode, default: Any) -> _Size:
+def _first(node: FieldNode, default: int) -> _Size:
     given = next((a.value for a in node.arguments or () if a.name.value == "first"), None)
     if isinstance(given, IntValueNode):
         return _Size(int(given.value[:9]))
     if isinstance(given, VariableNode):
-        return _Size(default or 1, given.name.value)
-    return _Size(default or 1 if not isinstance(given, NullValueNode) else 1)
+        return _Size(default, given.name.value)
+    return _Size(default)
 
 
 def _is_list(type_: GraphQLOutputType) -> bool:
-    inner = type_.of_type if isinstance(type_, GraphQLNonNull) else type_
-    return isinstance(inner, GraphQLList)
+    return isinstance(get_nullable_type(type_), GraphQLList)

@@ -1,20 +1,18 @@
-"""Descriptions: what GraphiQL's documentation, and every client's editor, shows of the schema. They are Markdown.
+"""Descriptions: what GraphiQL's documentation, and every client's editor, shows of the schema. They are Markdown."""
 
-A root field's description ends with an example, a whole document that can be pasted; a test checks each against the
-schema.
-"""
+from typing import Any
 
-from textwrap import dedent
+import strawberry
 
 #: What an id looks like behind its prefix.
 SUFFIX = "01h455vb4pex5vsknk084sn02q"
 
 
-def described(prose: str, example: str) -> str:
-    """A root field's description: what it does, and how it is asked for."""
-    return f"{prose}\n\n```graphql\n{dedent(example).strip()}\n```"
-
-
 def like(prefix: str, prose: str = "") -> str:
     """The description of an id, such as `evt_01h455vb4pex5vsknk084sn02q`."""
     return f"Such as `{prefix}_{SUFFIX}`{prose}."
+
+
+def optional(description: str, default: Any = None) -> Any:
+    """Make a field that may be left out of an input, or is null in a payload with errors."""
+    return strawberry.field(default=default, description=description)

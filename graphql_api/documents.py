@@ -183,7 +183,9 @@ class Documents:
         costs = Costs(self._schema, document)
         for name, part in separate_operations(document).items():
             node = next(d for d in part.definitions if isinstance(d, OperationDefinitionNode))
-            told_by = variables_below_root(node, part) if node.operation is OperationType.SUBSCRIPTION else frozenset()
+            told_by: frozenset[str] = frozenset()
+            if node.operation is OperationType.SUBSCRIPTION:
+                told_by = variables_below_root(self._schema, part)
             operations[name] = Operation(part, node, costs.of(node), told_by)
         return operations
 

@@ -7,16 +7,15 @@ reached in another way still fetches for itself.
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from operator import attrgetter
+from typing import Any
 
 import strawberry
-from strawberry.dataloader import DataLoader
 from strawberry.types.field import StrawberryField
 
+from ringback.graphql_api.attributes import Stored
 from ringback.graphql_api.context import Info
-from ringback.graphql_api.loaders import Loaders
-
-T = TypeVar("T")
+from ringback.graphql_api.loaders import Load, Loaders
 
 _KEY = "ringback.edge"
 
@@ -25,37 +24,48 @@ _KEY = "ringback.edge"
 class Edge:
     """What a field needs. What was fetched is kept in the object's `__dict__`, under the field's name."""
 
-    name: str
-    loader: Callable[[Loaders], DataLoader[Any, Any]]
+    load: Load
     key: Callable[[Any], Hashable | None]
     make: Callable[[Any, Any], Any]
 
     async def fetch(self, source: Any, loaders: Loaders) -> Any:
         """The field's value for one object, together with what else is asked of the same loader meanwhile."""
         key = self.key(source)
-        return self.make(source, None if key is None else await self.loader(loaders).load(key))
+        return self.make(source, None if key is None else await loaders[self.load].load(key))
 
 
-def edge(
-    loader: Callable[[Loaders], DataLoader[Any, Any]], *, key: Callable[[Any], Hashable | None], description: str
-) -> Callable[[Callable[[Any, Any], T]], T]:
-    """Make a field of a method that turns what `loader` has for the object's `key` into the field's value.
+def _itself(source: Any, found: Any) -> Any:
+    return found
 
-    The method is given None where the key is None.
+
+def edge(load: Load, key: str, description: str, make: Callable[[Any, Any], Any] = _itself) -> Any:
+    """Make a field of what `load` finds for an object's key.
+
+    `key` holds a path such as "row.event_id", or several with spaces between them for a key of several parts. `make`
+    returns the field's value, from the object and what was found; that is None if the key is None.
+    """
+    found = Edge(load, attrgetter(*key.split()), make)
+
+    async def resolve(self: Any, info: Info):  # type: ignore[no-untyped-def]  # as for an attribute
+        kept = vars(self)
+        name = info.python_name
+        return kept[name] if name in kept else await found.fetch(self, info.context.loaders)
+
+    return strawberry.field(resolver=resolve, description=description, metadata={_KEY: found})
+
+
+def node(kind: Callable[[], type[Stored]]) -> Callable[[Any, Any], Any]:
+    """Return an edge's `make` for objects of the schema: one of a row, a list of them of a list of rows.
+
+    `kind` returns their class, which may stand further down in its module.
     """
 
-    def field(make: Callable[[Any, Any], Any]) -> Any:
-        found = Edge(make.__name__, loader, key, make)
+    def make(_: Any, found: Any) -> Any:
+        if isinstance(found, list):
+            return [kind().of(row) for row in found]
+        return None if found is None else kind().of(found)
 
-        async def resolve(self: Any, info: Info) -> Any:
-            kept = vars(self)
-            return kept[found.name] if found.name in kept else await found.fetch(self, info.context.loaders)
-
-        resolve.__name__, resolve.__qualname__, resolve.__module__ = make.__name__, make.__qualname__, make.__module__
-        resolve.__annotations__ = {"self": Any, "info": Info, "return": make.__annotations__["return"]}
-        return strawberry.field(resolve, description=description, metadata={_KEY: found})
-
-    return field
+    return make
 
 
 def edge_of(field: StrawberryField) -> Edge | None:

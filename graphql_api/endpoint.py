@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from typing import Final
 
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -67,7 +67,7 @@ class GraphQLEndpoint:
         headers = _looked_at(scope)
         takes = accepted(headers.get(b"accept"))
         if method in ("GET", "HEAD") and _wants_page(scope, takes):
-            return await (await graphiql.page(Request(scope)))(scope, receive, send)
+            return await graphiql.page()(scope, receive, send)
         reply: Reply | Stream
         try:
             reply = await self._reply(scope, headers, takes, receive)

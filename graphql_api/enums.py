@@ -1,12 +1,12 @@
 """The domain's enumerations, named and described for the schema, value by value."""
 
 from enum import Enum
-from typing import Any
 
 import strawberry
 from strawberry.types.enum import StrawberryEnumDefinition
 
 from ringback.models.access import Role
+from ringback.models.errors import ProblemCode
 from ringback.models.lead import LeadStatus
 from ringback.models.log import LogKind
 from ringback.models.order import OrderStatus
@@ -18,8 +18,7 @@ from ringback.models.webhook import Action, HttpMethod, SuccessPolicy
 def _describe(enum: type[Enum], description: str, *, name: str | None = None, **values: str) -> None:
     """Make an enumeration of the domain one of the schema; `values` describes each of its values by name."""
     strawberry.enum(enum, name=name, description=description)
-    definition: Any = enum.__dict__["__strawberry_definition__"]
-    assert isinstance(definition, StrawberryEnumDefinition)
+    definition: StrawberryEnumDefinition = enum.__dict__["__strawberry_definition__"]
     for value in definition.values:
         value.description = values.pop(value.name)
     assert not values, f"{enum.__name__} has no {', '.join(values)}"
@@ -103,6 +102,15 @@ _describe(
     DONE="It was delivered.",
     CANCELLED="It will not be delivered.",
 )
+_describe(
+    ProblemCode,
+    "What kind of mistake an InputError is; values may be added.",
+    name="InputErrorCode",
+    INVALID="The value is not allowed.",
+    NOT_FOUND="It names something that does not exist.",
+    CONFLICT="The state of the object does not allow it now.",
+    TOO_LARGE="It is over a limit of size or number.",
+)
 _describe(Role, "What a token may do.", ADMIN="Everything.")
 
 __all__ = [
@@ -113,6 +121,7 @@ __all__ = [
     "LogKind",
     "OrderStatus",
     "OutcomeName",
+    "ProblemCode",
     "Role",
     "SignatureCheck",
     "SuccessPolicy",

@@ -7,21 +7,18 @@ INTERNAL              anything else: the client sees an id, the program's log ha
 """
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from enum import Enum
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import strawberry
 import structlog
 from graphql import GraphQLError, GraphQLSyntaxError
 from tortoise.exceptions import DBConnectionError
 
+from ringback.graphql_api.enums import ProblemCode
 from ringback.models.errors import CursorExpired, CursorInvalid, InputRejected, Problem
 from ringback.models.ids import new_key
 
 logger = structlog.get_logger("ringback.api")
-
-P = TypeVar("P")
 
 Code = Literal[
     "BAD_REQUEST",
@@ -35,40 +32,17 @@ Code = Literal[
     "TOO_LARGE",
     "UNAUTHENTICATED",
 ]
-#: What each code of a top-level error means; the README's table is this one.
-CODES: Mapping[Code, str] = {
-    "BAD_REQUEST": "The request is none of GraphQL's: see the message.",
-    "BAD_USER_INPUT": "A variable or an argument has a value that cannot be, such as a malformed id or page size.",
-    "CURSOR_BEHIND": "A subscriber was too slow; resume from `cursor`.",
-    "CURSOR_EXPIRED": "The entries after a cursor are gone; resume from `oldestCursor`.",
-    "GRAPHQL_PARSE_FAILED": "The document is not GraphQL.",
-    "GRAPHQL_VALIDATION_FAILED": "The document does not fit the schema.",
-    "INTERNAL": "Something is wrong on the server, whose log has the details under the same `id`.",
-    "LIMIT_EXCEEDED": "The operation is over the limit named by `limit`; `allowed` says what is allowed.",
-    "TOO_LARGE": "The request is longer than allowed.",
-    "UNAUTHENTICATED": "There is no valid API token.",
-}
 #: The longest message about a document or its variables, in characters.
 MAX_MESSAGE = 1_000
 #: What problems begin with whose subject is their field.
 _VERBS = ("must ", "has ", "cannot ", "may ", "is ", "fits ", "does ", "leads ", "refers ")
 
 
-@strawberry.enum(description="What kind of mistake an InputError is; values may be added.")
-class InputErrorCode(Enum):
-    """The contract's codes."""
-
-    INVALID = strawberry.enum_value("INVALID", description="The value is not allowed.")
-    NOT_FOUND = strawberry.enum_value("NOT_FOUND", description="It names something that does not exist.")
-    CONFLICT = strawberry.enum_value("CONFLICT", description="The state of the object does not allow it now.")
-    TOO_LARGE = strawberry.enum_value("TOO_LARGE", description="It is over a limit of size or number.")
-
-
 @strawberry.type(description="One thing in a mutation's input that a person can mend. Nothing was written.")
 class InputError:
     """One Problem, as clients see it."""
 
-    code: InputErrorCode = strawberry.field(description="What kind of mistake it is.")
+    code: ProblemCode = strawberry.field(description="What kind of mistake it is.")
     message: str = strawberry.field(description="A sentence that says what is wrong and what to do.")
     field: str | None = strawberry.field(
         description='Where, as a path such as "input.url" or "input.items[3].price"; '
@@ -105,20 +79,9 @@ def cursor_error(error: CursorInvalid) -> ApiError:
     return bad_user_input(f"after: {error}")
 
 
-def input_errors(rejected: InputRejected, prefix: str = "input") -> list[InputError]:
+def input_errors(rejected: InputRejected, prefix: str) -> list[InputError]:
     """The problems of a refused input; fields become camelCase paths below `prefix`."""
-    return [
-        InputError(code=InputErrorCode[p.code.name], message=_sentence(p), field=_path(p, prefix))
-        for p in rejected.problems
-    ]
-
-
-async def answered(kind: Callable[..., P], work: Awaitable[P], prefix: str = "input") -> P:
-    """The payload that `work` makes, or one with the errors of the input that it refuses."""
-    try:
-        return await work
-    except InputRejected as rejected:
-        return kind(errors=input_errors(rejected, prefix))
+    return [InputError(code=p.code, message=_sentence(p), field=_path(p, prefix)) for p in rejected.problems]
 
 
 def _path(problem: Problem, prefix: str) -> str | None:

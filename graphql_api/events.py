@@ -1,16 +1,16 @@
 """Events and attempts: looking them up, firing tests, redelivering, cancelling."""
 
 import datetime as dt
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any
 
 import strawberry
 from strawberry import ID, UNSET
 from strawberry.scalars import JSON
 
-from ringback.graphql_api.descriptions import SUFFIX, described, like
+from ringback.graphql_api.descriptions import SUFFIX, like, optional
 from ringback.graphql_api.enums import Action, EventStatus, OutcomeName
-from ringback.graphql_api.errors import InputError, answered
+from ringback.graphql_api.errors import InputError
 from ringback.graphql_api.inputs import (
     MAX_OBJECT_ID,
     check_range,
@@ -22,6 +22,7 @@ from ringback.graphql_api.inputs import (
 )
 from ringback.graphql_api.nodes import Attempt, Event
 from ringback.graphql_api.relay import After, Connection, First, page_of
+from ringback.graphql_api.root_fields import mutation, query
 from ringback.models import event as rows
 from ringback.models import interventions
 from ringback.models.branches import Lead
@@ -51,6 +52,11 @@ OTHER_STATUS_CODE_LEADS = (
 LEADS_OF_EVENTS = (Lead(("event_id",), few=True),)
 
 
+def _given(lists: Mapping[str, Collection[Any] | None]) -> dict[str, Collection[Any]]:
+    """The lists of a filter that were given, without what they name twice."""
+    return {column: set(values) for column, values in lists.items() if values is not None}
+
+
 def _span(column: str, after: dt.datetime | None, before: dt.datetime | None) -> dict[str, Any]:
     """The rows of a span of time; their keys, by which they are read, are of about the same time."""
     found: dict[str, Any] = {"more": []}
@@ -67,40 +73,25 @@ def _span(column: str, after: dt.datetime | None, before: dt.datetime | None) ->
 class EventFilter:
     """Conditions on events."""
 
-    webhook_ids: list[ID] | None = strawberry.field(
-        default=None, description=f'Of these webhooks, such as `["whk_{SUFFIX}"]`.'
-    )
-    models: list[str] | None = strawberry.field(default=None, description='Of these models, such as `["lead"]`.')
-    actions: list[Action] | None = strawberry.field(
-        default=None, description="Of these actions, such as `[CREATED, UPDATED]`."
-    )
-    statuses: list[EventStatus] | None = strawberry.field(
-        default=None, description="In these states, such as `[PENDING, RETRYING]`."
-    )
-    object_id: str | None = strawberry.field(
-        default=None, description=f"Of the object with this id, such as `lead_{SUFFIX}`."
-    )
-    created_after: dt.datetime | None = strawberry.field(
-        default=None, description="Recorded after this moment, such as `2026-01-31T12:00:00Z`."
-    )
-    created_before: dt.datetime | None = strawberry.field(
-        default=None, description="Recorded before this moment, such as `2026-01-31T13:00:00Z`."
-    )
-    is_test: bool | None = strawberry.field(default=None, description="Test events (`true`), or real ones (`false`).")
+    webhook_ids: list[ID] | None = optional(f'Of these webhooks, such as `["whk_{SUFFIX}"]`.')
+    models: list[str] | None = optional('Of these models, such as `["lead"]`.')
+    actions: list[Action] | None = optional("Of these actions, such as `[CREATED, UPDATED]`.")
+    statuses: list[EventStatus] | None = optional("In these states, such as `[PENDING, RETRYING]`.")
+    object_id: str | None = optional(f"Of the object with this id, such as `lead_{SUFFIX}`.")
+    created_after: dt.datetime | None = optional("Recorded after this moment, such as `2026-01-31T12:00:00Z`.")
+    created_before: dt.datetime | None = optional("Recorded before this moment, such as `2026-01-31T13:00:00Z`.")
+    is_test: bool | None = optional("Test events (`true`), or real ones (`false`).")
 
     def rows(self) -> list[Rows[rows.Event]]:
         """The events that meet all conditions, in parts; raises a BAD_USER_INPUT error for malformed ids and ranges."""
         check_range(self.created_after, self.created_before, "filter.created")
-        lists: dict[str, Collection[Any]] = {}
-        if self.webhook_ids is not None:
-            lists["webhook_id"] = set(query_keys(Prefix.WEBHOOK, self.webhook_ids, "filter.webhookIds"))
-        if self.models is not None:
-            lists["model"] = set(query_models(self.models))
-        if self.actions is not None:
-            lists["action"] = set(self.actions)
-        if self.statuses is not None:
-            lists["status"] = set(self.statuses)
-        elif self.webhook_ids is not None:  # which are in no index by themselves
+        lists: dict[str, Collection[Any] | None] = {
+            "webhook_id": query_keys(Prefix.WEBHOOK, self.webhook_ids, "filter.webhookIds"),
+            "model": query_models(self.models),
+            "action": self.actions,
+            "status": self.statuses,
+        }
+        if self.statuses is None and self.webhook_ids is not None:  # which are in no index by themselves
             lists["status"] = set(EventStatus)
         if self.object_id is not None:
             lists["object_id"] = [query_text(self.object_id, "filter.objectId", MAX_OBJECT_ID)]
@@ -110,42 +101,32 @@ class EventFilter:
             leads = TEST_LEADS
         elif self.is_test is False:
             span["more"].append(("NOT is_test", None))
-        return [Rows(rows.Event, lists, leads=leads, **span)]
+        return [Rows(rows.Event, _given(lists), leads=leads, **span)]
 
 
 @strawberry.input(description="Which attempts to list; conditions are combined with AND.")
 class AttemptFilter:
     """Conditions on attempts."""
 
-    webhook_ids: list[ID] | None = strawberry.field(
-        default=None, description=f'For these webhooks, such as `["whk_{SUFFIX}"]`.'
-    )
-    event_ids: list[ID] | None = strawberry.field(
-        default=None, description=f'Of these events, such as `["evt_{SUFFIX}"]`.'
-    )
-    outcomes: list[OutcomeName] | None = strawberry.field(
-        default=None, description="That ended like this, such as `[TIMED_OUT]`."
-    )
-    status_code: int | None = strawberry.field(default=None, description="Whose answer had this status, such as `500`.")
-    started_after: dt.datetime | None = strawberry.field(
-        default=None, description="Begun after this moment, such as `2026-01-31T12:00:00Z`."
-    )
-    started_before: dt.datetime | None = strawberry.field(
-        default=None, description="Begun before this moment, such as `2026-01-31T13:00:00Z`."
-    )
+    webhook_ids: list[ID] | None = optional(f'For these webhooks, such as `["whk_{SUFFIX}"]`.')
+    event_ids: list[ID] | None = optional(f'Of these events, such as `["evt_{SUFFIX}"]`.')
+    outcomes: list[OutcomeName] | None = optional("That ended like this, such as `[TIMED_OUT]`.")
+    status_code: int | None = optional("Whose answer had this status, such as `500`.")
+    started_after: dt.datetime | None = optional("Begun after this moment, such as `2026-01-31T12:00:00Z`.")
+    started_before: dt.datetime | None = optional("Begun before this moment, such as `2026-01-31T13:00:00Z`.")
 
     def rows(self) -> list[Rows[rows.Attempt]]:
         """The attempts that meet all conditions, in parts; raises BAD_USER_INPUT for malformed ids and ranges."""
         check_range(self.started_after, self.started_before, "filter.started")
-        lists: dict[str, Collection[Any]] = {}
-        if self.webhook_ids is not None:
-            lists["webhook_id"] = set(query_keys(Prefix.WEBHOOK, self.webhook_ids, "filter.webhookIds"))
-        if self.event_ids is not None:
-            lists["event_id"] = set(query_keys(Prefix.EVENT, self.event_ids, "filter.eventIds"))
-        if self.outcomes is not None:
-            lists["outcome"] = set(self.outcomes)
-        elif self.webhook_ids is not None and self.status_code is None:  # which are in no index by themselves
-            lists["outcome"] = set(OutcomeName)
+        lists = _given(
+            {
+                "webhook_id": query_keys(Prefix.WEBHOOK, self.webhook_ids, "filter.webhookIds"),
+                "event_id": query_keys(Prefix.EVENT, self.event_ids, "filter.eventIds"),
+                "outcome": self.outcomes,
+            }
+        )
+        if self.outcomes is None and self.webhook_ids is not None and self.status_code is None:
+            lists["outcome"] = set(OutcomeName)  # webhooks are in no index by themselves
         span = _span("started_at", self.started_after, self.started_before)
         if self.status_code is not None:
             lists["status_code"] = [self.status_code]
@@ -168,16 +149,14 @@ class TestFireWebhookInput:
 
     webhook_id: ID = strawberry.field(description=like("whk", "; active or not"))
     action: Action = strawberry.field(default=Action.CREATED, description="The action to simulate.")
-    item: JSON | None = strawberry.field(
-        default=UNSET, description='The object to send, such as `{name: "Ada"}`; without it, the model\'s sample.'
-    )
+    item: JSON | None = optional('The object to send, such as `{name: "Ada"}`; without it, the model\'s sample.', UNSET)
 
 
 @strawberry.type(description="The answer to a mutation of one event.")
 class EventPayload:
     """An event, or errors."""
 
-    event: Event | None = strawberry.field(default=None, description="The event as it is now.")
+    event: Event | None = optional("The event as it is now.")
     errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
 
 
@@ -203,33 +182,29 @@ EventId = Annotated[ID, strawberry.argument(description=like("evt", ", as in PS-
 class EventQuery:
     """Root fields of this slice."""
 
-    @strawberry.field(
-        description=described(
-            "An event by its id, which its receiver sees as PS-WEBHOOK_EVENT-ID; null when unknown.",
-            """
-            query {
-              event(id: "evt_01h455vb4pex5vsknk084sn02q") { status item attempts { number outcome statusCode error } }
-            }
-            """,
-        )
+    @query(
+        "An event by its id, which its receiver sees as PS-WEBHOOK_EVENT-ID; null when unknown.",
+        """
+        query {
+          event(id: "evt_01h455vb4pex5vsknk084sn02q") { status item attempts { number outcome statusCode error } }
+        }
+        """,
     )
     async def event(self, id: EventId) -> Event | None:
         """One event."""
         row = await rows.Event.get_or_none(id=query_key(Prefix.EVENT, id))
         return Event.of(row) if row else None
 
-    @strawberry.field(
-        description=described(
-            f"The events, newest first. {SHORT_PAGES}",
-            """
-            query {
-              events(first: 50, filter: {statuses: [FAILED], createdAfter: "2026-01-31T12:00:00Z"}) {
-                nodes { id webhook { name } objectId attemptCount }
-                pageInfo { hasNextPage endCursor }
-              }
-            }
-            """,
-        )
+    @query(
+        f"The events, newest first. {SHORT_PAGES}",
+        """
+        query {
+          events(first: 50, filter: {statuses: [FAILED], createdAfter: "2026-01-31T12:00:00Z"}) {
+            nodes { id webhook { name } objectId attemptCount }
+            pageInfo { hasNextPage endCursor }
+          }
+        }
+        """,
     )
     async def events(
         self,
@@ -240,33 +215,29 @@ class EventQuery:
         """A page of events."""
         return await page_of([part.newest for part in (filter or EventFilter()).rows()], first, after, Event.of)
 
-    @strawberry.field(
-        description=described(
-            "An attempt by its id; null when unknown.",
-            """
-            query {
-              attempt(id: "att_01h455vb4pex5vsknk084sn02q") { outcome request { method url body } response { body } }
-            }
-            """,
-        )
+    @query(
+        "An attempt by its id; null when unknown.",
+        """
+        query {
+          attempt(id: "att_01h455vb4pex5vsknk084sn02q") { outcome request { method url body } response { body } }
+        }
+        """,
     )
     async def attempt(self, id: Annotated[ID, strawberry.argument(description=like("att"))]) -> Attempt | None:
         """One attempt."""
         row = await rows.Attempt.get_or_none(id=query_key(Prefix.ATTEMPT, id))
         return Attempt.of(row) if row else None
 
-    @strawberry.field(
-        description=described(
-            f"The attempts of all events, newest first. {SHORT_PAGES}",
-            """
-            query {
-              attempts(first: 50, filter: {outcomes: [TIMED_OUT, UNREACHABLE]}) {
-                nodes { id startedAt outcome error event { id } }
-                pageInfo { hasNextPage endCursor }
-              }
-            }
-            """,
-        )
+    @query(
+        f"The attempts of all events, newest first. {SHORT_PAGES}",
+        """
+        query {
+          attempts(first: 50, filter: {outcomes: [TIMED_OUT, UNREACHABLE]}) {
+            nodes { id startedAt outcome error event { id } }
+            pageInfo { hasNextPage endCursor }
+          }
+        }
+        """,
     )
     async def attempts(
         self,
@@ -282,64 +253,46 @@ class EventQuery:
 class EventMutation:
     """Root fields of this slice."""
 
-    @strawberry.mutation(
-        description=described(
-            "Fire a webhook for a test: a test event is recorded and delivered at once, whether the webhook is "
-            "active or not and whatever its condition says. No lead and no order is touched.",
-            """
-            mutation {
-              testFireWebhook(input: {webhookId: "whk_01h455vb4pex5vsknk084sn02q", item: {name: "Ada"}}) {
-                event { id status }
-                errors { field message }
-              }
-            }
-            """,
-        )
+    @mutation(
+        "Fire a webhook for a test: a test event is recorded and delivered at once, whether the webhook is "
+        "active or not and whatever its condition says. No lead and no order is touched.",
+        """
+        mutation {
+          testFireWebhook(input: {webhookId: "whk_01h455vb4pex5vsknk084sn02q", item: {name: "Ada"}}) {
+            event { id status }
+            errors { field message }
+          }
+        }
+        """,
     )
     async def test_fire_webhook(
         self, input: Annotated[TestFireWebhookInput, strawberry.argument(description="What to fire.")]
     ) -> TestFireWebhookPayload | None:
         """Test-fire."""
+        row = await interventions.test_fire(input.webhook_id, input.action, or_none(input.item))
+        return TestFireWebhookPayload(event=Event.of(row))
 
-        async def work() -> TestFireWebhookPayload:
-            row = await interventions.test_fire(input.webhook_id, input.action, or_none(input.item))
-            return TestFireWebhookPayload(event=Event.of(row))
-
-        return await answered(TestFireWebhookPayload, work())
-
-    @strawberry.mutation(
-        description=described(
-            "Deliver an event again: the waiting attempt of a RETRYING event is made now; for one that has "
-            "ended, a new round of the webhook's schedule begins and its attempts' numbers go on.",
-            """
-            mutation {
-              redeliverEvent(id: "evt_01h455vb4pex5vsknk084sn02q") { event { status nextAttemptAt } errors { message } }
-            }
-            """,
-        )
+    @mutation(
+        "Deliver an event again: the waiting attempt of a RETRYING event is made now; for one that has "
+        "ended, a new round of the webhook's schedule begins and its attempts' numbers go on.",
+        """
+        mutation {
+          redeliverEvent(id: "evt_01h455vb4pex5vsknk084sn02q") { event { status nextAttemptAt } errors { message } }
+        }
+        """,
     )
     async def redeliver_event(self, id: EventId) -> RedeliverEventPayload | None:
         """Redeliver."""
+        return RedeliverEventPayload(event=Event.of(await interventions.redeliver(id)))
 
-        async def work() -> RedeliverEventPayload:
-            return RedeliverEventPayload(event=Event.of(await interventions.redeliver(id)))
-
-        return await answered(RedeliverEventPayload, work(), prefix="")
-
-    @strawberry.mutation(
-        description=described(
-            "Cancel an event that still waits for an attempt.",
-            """
-            mutation {
-              cancelEvent(id: "evt_01h455vb4pex5vsknk084sn02q") { event { status finishedAt } errors { message } }
-            }
-            """,
-        )
+    @mutation(
+        "Cancel an event that still waits for an attempt.",
+        """
+        mutation {
+          cancelEvent(id: "evt_01h455vb4pex5vsknk084sn02q") { event { status finishedAt } errors { message } }
+        }
+        """,
     )
     async def cancel_event(self, id: EventId) -> CancelEventPayload | None:
         """Cancel."""
-
-        async def work() -> CancelEventPayload:
-            return CancelEventPayload(event=Event.of(await interventions.cancel(id)))
-
-        return await answered(CancelEventPayload, work(), prefix="")
+        return CancelEventPayload(event=Event.of(await interventions.cancel(id)))

@@ -9,7 +9,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Hashable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, cast
 
@@ -30,7 +30,7 @@ from ringback.graphql_api.documents import Documents, Operation, Refused
 from ringback.graphql_api.errors import ApiError, masked, presentable
 from ringback.graphql_api.executor import QuickExecutor
 from ringback.graphql_api.limits import Limits, exceeded
-from ringback.graphql_api.loaders import new_loaders
+from ringback.graphql_api.loaders import Loaders
 from ringback.graphql_api.quota import Quota
 from ringback.graphql_api.sharing import Burst, Shared, outcome
 from ringback.graphql_api.variables import check_variables
@@ -53,20 +53,16 @@ class Answer:
     @cached_property
     def json(self) -> bytes:
         """The response as JSON; errors come first, as the specification suggests, for people who read it."""
+        response: dict[str, Any] = {}
+        if self.errors:
+            response["errors"] = [error.formatted for error in self.errors]
+        if self.executed or not self.errors:
+            response["data"] = self.data
         try:
-            return orjson.dumps(self._response)
+            return orjson.dumps(response)
         except TypeError as error:  # such as a text that is no Unicode, from a resolver of ours
             # orjson's own message names the type and nothing of the value.
             return orjson.dumps({"errors": [presentable(error).formatted], "data": None})
-
-    @property
-    def _response(self) -> dict[str, Any]:
-        if not self.errors:
-            return {"data": self.data}
-        response: dict[str, Any] = {"errors": [error.formatted for error in self.errors]}
-        if self.executed:
-            response["data"] = self.data
-        return response
 
     @cached_property
     def text(self) -> str:
@@ -97,7 +93,7 @@ class Engine:
             KEPT_ANSWERS, KEPT_SECONDS, worth_keeping=lambda answer: not answer.errors
         )
         # They keep nothing, so all subscriptions may have the same: what is told at the same time is loaded together.
-        self._loaders = new_loaders()
+        self._loaders = Loaders()
 
     def close(self) -> None:
         """End what runs beside the event loop."""
@@ -128,7 +124,7 @@ class Engine:
         """
         try:
             await _reauthenticate(context)
-            executor = self._executor(operation, variables, context.loading_with(self._loaders))
+            executor = self._executor(operation, variables, replace(context, loaders=self._loaders))
             words = _words(operation, variables, context)
             with self.quota.one_more(context.viewer.id):
                 async with aclosing(_source(executor, operation)) as source:
@@ -182,9 +178,9 @@ async def _reauthenticate(context: Context) -> None:
 
 
 def _words(operation: Operation, variables: Mapping[str, Any] | None, context: Context) -> Hashable:
-    """What an answer depends on besides what happened: subscribers with equal words share it."""
+    """What an answer depends on besides what happened: subscribers with equal words and roles share it."""
     used = {name: value for name, value in (variables or {}).items() if name in operation.told_by}
-    return operation, json.dumps(used, sort_keys=True), context.scope
+    return operation, json.dumps(used, sort_keys=True), context.viewer.role
 
 
 async def _source(executor: QuickExecutor, operation: Operation) -> AsyncGenerator[Any, None]:
@@ -202,17 +198,14 @@ async def _source(executor: QuickExecutor, operation: Operation) -> AsyncGenerat
             raise Refused(masked(_located(error, operation))) from error
 
 
-def _shown(happened: Any) -> Any:
-    return happened
-
-
-async def _tell(executor: QuickExecutor, happened: Any, show: Callable[[Any], Any] = _shown) -> Answer:
+async def _tell(executor: QuickExecutor, happened: Any, show: Callable[[Any], Any] | None = None) -> Answer:
     """The answer to one thing that happened."""
     try:
-        result = execute_subscription_event(executor.build_per_event_executor(show(happened)))
+        shown = happened if show is None else show(happened)
+        result = execute_subscription_event(executor.build_per_event_executor(shown))
         return _answer(result if isinstance(result, ExecutionResult) else await result)
     except Exception as error:  # not of a field: the next one may go well
-        return Answer(None, (masked(GraphQLError(str(error), original_error=error)),))
+        return Answer(None, (presentable(error),))
 
 
 def _answer(result: ExecutionResult) -> Answer:

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
@@ -30,7 +29,7 @@ NOT_BUILT = """<!doctype html>
 _PAGE_HEADERS = HEADERS | {"Vary": "Accept"}
 
 
-async def page(request: Request) -> Response:
+def page() -> Response:
     """The page, or, in a checkout where it is not built, how to build it."""
     index = STATIC / "index.html"
     if not index.is_file():
@@ -47,8 +46,7 @@ class Assets(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         """One file."""
         response = await super().get_response(path, scope)
-        hashed = path.startswith(("chunk-", "codicon-"))
         response.headers.update(HEADERS)
-        if hashed:
+        if path.startswith(("chunk-", "codicon-")):
             response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
         return response

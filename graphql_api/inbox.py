@@ -7,14 +7,16 @@ from typing import Annotated, Self
 import strawberry
 from strawberry import ID
 
+from ringback.graphql_api.attributes import attribute, own_id
 from ringback.graphql_api.context import Info
-from ringback.graphql_api.descriptions import described, like
-from ringback.graphql_api.errors import InputError, answered, bad_user_input
+from ringback.graphql_api.descriptions import like, optional
+from ringback.graphql_api.errors import InputError, bad_user_input
 from ringback.graphql_api.inputs import query_key
 from ringback.graphql_api.nodes import InboxRequest
 from ringback.graphql_api.relay import After, Connection, First, Node, page
+from ringback.graphql_api.root_fields import mutation, query, subscription
 from ringback.models import inbox as rows
-from ringback.models.ids import Prefix, encode
+from ringback.models.ids import Prefix
 from ringback.models.inboxes import InboxResponse as Response
 from ringback.models.wakeups import Topic, wakeups
 
@@ -37,9 +39,8 @@ class InboxResponse:
 class Inbox(Node):
     """A stored inbox."""
 
-    row: strawberry.Private[rows.Inbox]
-    id: ID = strawberry.field(description=like("inb"))
-    name: str | None = strawberry.field(description="A name for people.")
+    id: ID = own_id(Prefix.INBOX, like("inb"))
+    name: str | None = attribute("row.name", "A name for people.")
     url: str = strawberry.field(
         description="Absolute, unguessable URL. Accepts HTTP and WebDAV methods, such as GET, POST and PROPFIND. "
         "Unknown methods get 400."
@@ -47,19 +48,14 @@ class Inbox(Node):
     responses: list[InboxResponse] = strawberry.field(
         description="Its answers: the n-th request gets the n-th, and the last one repeats."
     )
-    created_at: dt.datetime = strawberry.field(description="When it was made.")
+    created_at: dt.datetime = attribute("row.created_at", "When it was made.")
 
     @classmethod
-    def of(cls, row: rows.Inbox, info: Info) -> Self:
-        """The GraphQL object of a row."""
-        return cls(
-            row=row,
-            id=ID(encode(Prefix.INBOX, row.id)),
-            name=row.name,
-            url=info.context.services.inbox_addresses.url(row.token),
-            responses=[InboxResponse(**response) for response in row.responses],
-            created_at=row.created_at,
-        )
+    def at(cls, row: rows.Inbox, info: Info) -> Self:
+        """Return the object of a row, with its URL on this server."""
+        url = info.context.services.inbox_addresses.url(row.token)
+        responses = [InboxResponse(**response) for response in row.responses]
+        return cls(row=row, url=url, responses=responses)
 
     @strawberry.field(description="What it received, newest first.")
     async def requests(self, first: First = 20, after: After = None) -> Connection[InboxRequest] | None:
@@ -81,15 +77,14 @@ class InboxResponseInput:
 class CreateInboxInput:
     """All that an inbox is."""
 
-    name: str | None = strawberry.field(default=None, description="A name for people.")
+    name: str | None = optional("A name for people.")
     responses: list[InboxResponseInput] = strawberry.field(
         default_factory=lambda: [InboxResponseInput()],
         description="Its answers: the n-th request gets the n-th, and the last one repeats.",
     )
-    signing_secret: str | None = strawberry.field(
-        default=None,
-        description="A secret to verify requests with: `whsec_` and 24 to 64 bytes in base64. Without it, that of the "
-        "event's webhook is taken.",
+    signing_secret: str | None = optional(
+        "A secret to verify requests with: `whsec_` and 24 to 64 bytes in base64. Without it, that of the "
+        "event's webhook is taken."
     )
 
 
@@ -97,7 +92,7 @@ class CreateInboxInput:
 class CreateInboxPayload:
     """The new inbox, or errors."""
 
-    inbox: Inbox | None = strawberry.field(default=None, description="The new inbox.")
+    inbox: Inbox | None = optional("The new inbox.")
     errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
 
 
@@ -105,7 +100,7 @@ class CreateInboxPayload:
 class ClearInboxPayload:
     """How much was forgotten, or errors."""
 
-    deleted_count: int | None = strawberry.field(default=None, description="How many requests were deleted.")
+    deleted_count: int | None = optional("How many requests were deleted.")
     errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
 
 
@@ -113,7 +108,7 @@ class ClearInboxPayload:
 class DeleteInboxPayload:
     """The deleted inbox's id, or errors."""
 
-    deleted_id: ID | None = strawberry.field(default=None, description="The id of the inbox that was deleted.")
+    deleted_id: ID | None = optional("The id of the inbox that was deleted.")
     errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
 
 
@@ -124,123 +119,97 @@ InboxId = Annotated[ID, strawberry.argument(description=like("inb"))]
 class InboxQuery:
     """Root fields of this slice."""
 
-    @strawberry.field(
-        description=described(
-            "An inbox by its id; null when there is none.",
-            """
-            query {
-              inbox(id: "inb_01h455vb4pex5vsknk084sn02q") {
-                url
-                requests(first: 20) { nodes { receivedAt method body signature } }
-              }
-            }
-            """,
-        )
+    @query(
+        "An inbox by its id; null when there is none.",
+        """
+        query {
+          inbox(id: "inb_01h455vb4pex5vsknk084sn02q") {
+            url
+            requests(first: 20) { nodes { receivedAt method body signature } }
+          }
+        }
+        """,
     )
     async def inbox(self, info: Info, id: InboxId) -> Inbox | None:
         """One inbox."""
         row = await rows.Inbox.get_or_none(id=query_key(Prefix.INBOX, id))
-        return Inbox.of(row, info) if row else None
+        return Inbox.at(row, info) if row else None
 
-    @strawberry.field(
-        description=described(
-            "The inboxes, newest first.",
-            """
-            query {
-              inboxes(first: 20) { nodes { id name url } pageInfo { hasNextPage endCursor } }
-            }
-            """,
-        )
+    @query(
+        "The inboxes, newest first.",
+        """
+        query {
+          inboxes(first: 20) { nodes { id name url } pageInfo { hasNextPage endCursor } }
+        }
+        """,
     )
     async def inboxes(self, info: Info, first: First = 20, after: After = None) -> Connection[Inbox] | None:
         """A page of inboxes."""
-        return await page(rows.Inbox.all(), first, after, lambda row: Inbox.of(row, info))
+        return await page(rows.Inbox.all(), first, after, lambda row: Inbox.at(row, info))
 
 
 @strawberry.type
 class InboxMutation:
     """Root fields of this slice."""
 
-    @strawberry.mutation(
-        description=described(
-            "Make a test address.",
-            """
-            mutation {
-              createInbox(input: {name: "first fails", responses: [{statusCode: 500}, {statusCode: 200, body: "ok"}]}) {
-                inbox { id url }
-                errors { field message }
-              }
-            }
-            """,
-        )
+    @mutation(
+        "Make a test address.",
+        """
+        mutation {
+          createInbox(input: {name: "first fails", responses: [{statusCode: 500}, {statusCode: 200, body: "ok"}]}) {
+            inbox { id url }
+            errors { field message }
+          }
+        }
+        """,
     )
     async def create_inbox(
         self, info: Info, input: Annotated[CreateInboxInput, strawberry.argument(description="The new inbox.")]
     ) -> CreateInboxPayload | None:
         """Create."""
+        responses = [Response(r.status_code, r.body, r.content_type, r.delay_ms) for r in input.responses]
+        row = await info.context.services.inboxes.create(input.name, responses, input.signing_secret)
+        return CreateInboxPayload(inbox=Inbox.at(row, info))
 
-        async def work() -> CreateInboxPayload:
-            responses = [Response(r.status_code, r.body, r.content_type, r.delay_ms) for r in input.responses]
-            row = await info.context.services.inboxes.create(input.name, responses, input.signing_secret)
-            return CreateInboxPayload(inbox=Inbox.of(row, info))
-
-        return await answered(CreateInboxPayload, work())
-
-    @strawberry.mutation(
-        description=described(
-            "Forget what an inbox received; its answers begin anew.",
-            """
-            mutation {
-              clearInbox(id: "inb_01h455vb4pex5vsknk084sn02q") { deletedCount errors { message } }
-            }
-            """,
-        )
+    @mutation(
+        "Forget what an inbox received; its answers begin anew.",
+        """
+        mutation {
+          clearInbox(id: "inb_01h455vb4pex5vsknk084sn02q") { deletedCount errors { message } }
+        }
+        """,
     )
     async def clear_inbox(self, info: Info, id: InboxId) -> ClearInboxPayload | None:
         """Clear."""
+        return ClearInboxPayload(deleted_count=await info.context.services.inboxes.clear(id))
 
-        async def work() -> ClearInboxPayload:
-            return ClearInboxPayload(deleted_count=await info.context.services.inboxes.clear(id))
-
-        return await answered(ClearInboxPayload, work(), prefix="")
-
-    @strawberry.mutation(
-        description=described(
-            "Delete an inbox and what it received.",
-            """
-            mutation {
-              deleteInbox(id: "inb_01h455vb4pex5vsknk084sn02q") { deletedId errors { message } }
-            }
-            """,
-        )
+    @mutation(
+        "Delete an inbox and what it received.",
+        """
+        mutation {
+          deleteInbox(id: "inb_01h455vb4pex5vsknk084sn02q") { deletedId errors { message } }
+        }
+        """,
     )
     async def delete_inbox(self, info: Info, id: InboxId) -> DeleteInboxPayload | None:
         """Delete."""
-
-        async def work() -> DeleteInboxPayload:
-            await info.context.services.inboxes.delete(id)
-            return DeleteInboxPayload(deleted_id=id)
-
-        return await answered(DeleteInboxPayload, work(), prefix="")
+        await info.context.services.inboxes.delete(id)
+        return DeleteInboxPayload(deleted_id=id)
 
 
 @strawberry.type
 class InboxSubscription:
     """Root fields of this slice."""
 
-    @strawberry.subscription(
-        description=described(
-            "Each request that an inbox receives, from now on; ends when it is deleted.",
-            """
-            subscription {
-              inboxRequest(inboxId: "inb_01h455vb4pex5vsknk084sn02q") { receivedAt method url body event { id } }
-            }
-            """,
-        )
+    @subscription(
+        "Each request that an inbox receives, from now on; ends when it is deleted.",
+        """
+        subscription {
+          inboxRequest(inboxId: "inb_01h455vb4pex5vsknk084sn02q") { receivedAt method url body event { id } }
+        }
+        """,
     )
-    async def inbox_request(
-        self, info: Info, inbox_id: Annotated[ID, strawberry.argument(description=like("inb"))]
-    ) -> AsyncGenerator[InboxRequest | None, None]:
+    async def inbox_request(self, info: Info, inbox_id: InboxId) -> AsyncGenerator[InboxRequest | None, None]:
         """Follow an inbox."""
         key = query_key(Prefix.INBOX, inbox_id, "inboxId")
         inbox = await rows.Inbox.get_or_none(id=key)

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+import strawberry
 from strawberry import UNSET
 
+from ringback.graphql_api.descriptions import optional
 from ringback.graphql_api.errors import bad_user_input
 from ringback.models import ids
 from ringback.models.inputs import is_storable
@@ -17,6 +19,16 @@ MAX_ENTRIES = 1_000
 MAX_TEXT = 1_000
 #: The longest that a column holds: Tortoise refuses to compare it with longer texts.
 MAX_MODEL, MAX_OBJECT_ID = 100, 255
+
+
+@strawberry.input
+class Update:
+    """Changes to a stored object; a field that is left out stays UNSET."""
+
+    id: strawberry.ID
+    expected_updated_at: dt.datetime | None = optional(
+        "The `updatedAt` that you have seen; a CONFLICT when it was changed since.", UNSET
+    )
 
 
 def given(value: Any) -> dict[str, Any]:
@@ -38,10 +50,12 @@ def query_key(prefix: str, text: str, argument: str = "id") -> UUID:
         raise bad_user_input(f"{argument}: {error}") from error
 
 
-def query_keys(prefix: str, texts: list[Any], argument: str) -> list[UUID]:
+def query_keys(prefix: str, texts: list[Any] | None, argument: str) -> frozenset[UUID] | None:
     """The keys in a filter's list of ids; raises a BAD_USER_INPUT error for malformed ones and for too many."""
+    if texts is None:
+        return None
     _check_length(texts, argument)
-    return [query_key(prefix, text, f"{argument}[{index}]") for index, text in enumerate(texts)]
+    return frozenset(query_key(prefix, text, f"{argument}[{index}]") for index, text in enumerate(texts))
 
 
 def query_text(text: str, argument: str, longest: int = MAX_TEXT) -> str:
@@ -53,10 +67,12 @@ def query_text(text: str, argument: str, longest: int = MAX_TEXT) -> str:
     return text
 
 
-def query_models(names: list[str], argument: str = "filter.models") -> list[str]:
+def query_models(names: list[str] | None) -> frozenset[str] | None:
     """A filter's list of model names; raises a BAD_USER_INPUT error as `query_text` does, and for too many."""
-    _check_length(names, argument)
-    return [query_text(name, f"{argument}[{index}]", MAX_MODEL) for index, name in enumerate(names)]
+    if names is None:
+        return None
+    _check_length(names, "filter.models")
+    return frozenset(query_text(name, f"filter.models[{index}]", MAX_MODEL) for index, name in enumerate(names))
 
 
 def _check_length(values: Sequence[Any], argument: str) -> None:

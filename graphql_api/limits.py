@@ -1,6 +1,6 @@
 """The operator's limits on what one request may ask for, and how a client is told that one is reached."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Self
 
 from ringback.graphql_api.errors import ApiError
@@ -23,16 +23,7 @@ class Limits:
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """The limits that the settings say."""
-        return cls(
-            body_bytes=settings.api_max_body_bytes,
-            tokens=settings.api_max_tokens,
-            depth=settings.api_max_depth,
-            aliases=settings.api_max_aliases,
-            root_fields=settings.api_max_root_fields,
-            cost=settings.api_max_cost,
-            subscriptions_per_connection=settings.api_max_subscriptions_per_connection,
-            subscriptions_per_token=settings.api_max_subscriptions_per_token,
-        )
+        return cls(**{field.name: getattr(settings, f"api_max_{field.name}") for field in fields(cls)})
 
 
 def exceeded(limit: str, allowed: int, message: str) -> ApiError:

@@ -4,8 +4,7 @@ They batch and do not cache: over a WebSocket one context serves many operations
 event as it is now.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -22,69 +21,36 @@ from ringback.models.states import OutcomeName
 from ringback.models.webhook import Webhook
 
 M = TypeVar("M", bound=Model)
+#: What reads a batch: a value for each key, in the order of the keys.
+Load: TypeAlias = Callable[[list[Any]], Awaitable[Sequence[Any]]]
 #: A row of any table, by its model and id.
 RowKey: TypeAlias = tuple[type[Model], UUID]
 #: An attempt as a receiver knows it: its event's id and its number.
 AttemptKey: TypeAlias = tuple[UUID, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Loaders:
-    """All loaders of one context."""
+class Loaders(dict[Load, DataLoader[Any, Any]]):
+    """The loaders of one request or connection, by what reads a batch; each is made when it is first needed."""
 
-    row: DataLoader[RowKey, Any]
-    webhook: DataLoader[UUID, Webhook | None]
-    change: DataLoader[UUID, Change | None]
-    event: DataLoader[UUID, Event | None]
-    attempt: DataLoader[UUID, Attempt | None]
-    attempts_of_event: DataLoader[UUID, list[Attempt]]
-    events_of_change: DataLoader[UUID, list[Event]]
-    last_attempt_of_webhook: DataLoader[UUID, Attempt | None]
-    request_of_attempt: DataLoader[AttemptKey, InboxRequest | None]
-    customer_of_order: DataLoader[UUID, OrderCustomer | None]
-    items_of_order: DataLoader[UUID, list[OrderItem]]
-    declared_model: DataLoader[str, Watchable | None]
+    def __missing__(self, load: Load) -> DataLoader[Any, Any]:
+        loader = self[load] = DataLoader(load_fn=load, cache=False)
+        return loader
 
 
-def new_loaders() -> Loaders:
-    """Loaders for one request or connection."""
-    return Loaders(
-        row=_loader(_rows),
-        webhook=_loader(_by_id(Webhook)),
-        change=_loader(_by_id(Change)),
-        event=_loader(_by_id(Event)),
-        attempt=_loader(_by_id(Attempt)),
-        attempts_of_event=_loader(_lists(Attempt, "event_id", "number")),
-        events_of_change=_loader(_lists(Event, "change_id", "id")),
-        last_attempt_of_webhook=_loader(_last_attempts),
-        request_of_attempt=_loader(_received),
-        customer_of_order=_loader(_customers),
-        items_of_order=_loader(_lists(OrderItem, "order_id", "position")),
-        declared_model=DataLoader(load_fn=_declared_models, cache=False),
-    )
+async def _rows(model: type[M], keys: Iterable[UUID], column: str = "id") -> dict[UUID, M]:
+    rows = await read(model.filter(**{f"{column}__in": set(keys)}))
+    return {getattr(row, column): row for row in rows}
 
 
-def _loader(load: Callable[[list[Any]], Awaitable[Any]]) -> DataLoader[Any, Any]:
-    return DataLoader(load_fn=load, cache=False)
-
-
-def _by_id(model: type[M]) -> Callable[[list[UUID]], Awaitable[list[M | None]]]:
+def _one(model: type[M], column: str = "id") -> Callable[[list[UUID]], Awaitable[list[M | None]]]:
     async def load(keys: list[UUID]) -> list[M | None]:
-        rows: dict[UUID, M] = {row.pk: row for row in await read(model.filter(id__in=set(keys)))}
+        rows = await _rows(model, keys, column)
         return [rows.get(key) for key in keys]
 
     return load
 
 
-async def _rows(keys: list[RowKey]) -> list[Any]:
-    found: dict[RowKey, Any] = {}
-    for model in {model for model, _ in keys}:
-        wanted = [key for of, key in keys if of is model]
-        found |= {(model, row.pk): row for row in await read(model.filter(id__in=set(wanted)))}
-    return [found.get(key) for key in keys]
-
-
-def _lists(model: type[M], column: str, order: str) -> Callable[[list[UUID]], Awaitable[list[list[M]]]]:
+def _many(model: type[M], column: str, order: str) -> Callable[[list[UUID]], Awaitable[list[list[M]]]]:
     async def load(keys: list[UUID]) -> list[list[M]]:
         found: dict[UUID, list[M]] = {key: [] for key in keys}
         for row in await read(model.filter(**{f"{column}__in": set(keys)}).order_by(order)):
@@ -94,17 +60,33 @@ def _lists(model: type[M], column: str, order: str) -> Callable[[list[UUID]], Aw
     return load
 
 
-async def _customers(keys: list[UUID]) -> list[OrderCustomer | None]:
-    rows = {row.order_id: row for row in await OrderCustomer.filter(order_id__in=set(keys))}
-    return [rows.get(key) for key in keys]
+webhook = _one(Webhook)
+change = _one(Change)
+event = _one(Event)
+attempt = _one(Attempt)
+attempts_of_event = _many(Attempt, "event_id", "number")
+events_of_change = _many(Event, "change_id", "id")
+customer_of_order = _one(OrderCustomer, "order_id")
+items_of_order = _many(OrderItem, "order_id", "position")
 
 
-async def _declared_models(names: list[str]) -> list[Watchable | None]:
+async def row(keys: list[RowKey]) -> list[Any]:
+    """Any rows, one statement for each model."""
+    found: dict[RowKey, Any] = {}
+    for model in {model for model, _ in keys}:
+        wanted = [key for of, key in keys if of is model]
+        rows = await _rows(model, wanted)
+        found |= {(model, key): one for key, one in rows.items()}
+    return [found.get(key) for key in keys]
+
+
+async def declared_model(names: list[str]) -> list[Watchable | None]:
+    """The declared models of these names."""
     found = await find_declared(names)
     return [found.get(name) for name in names]
 
 
-async def _last_attempts(keys: list[UUID]) -> list[Attempt | None]:
+async def last_attempt_of_webhook(keys: list[UUID]) -> list[Attempt | None]:
     """The newest attempt of each webhook: for each outcome one look into the index, not a scan of all attempts."""
     webhooks = set(keys)
     marks = ", ".join(f"${number}" for number in range(1, len(webhooks) + 1))
@@ -118,20 +100,15 @@ async def _last_attempts(keys: list[UUID]) -> list[Attempt | None]:
     )
     found = sorted((key_of(row["attempt"]), key_of(row["webhook"])) for row in rows if row["attempt"])
     newest = {webhook: attempt for attempt, webhook in found}
-    attempts = await _by_id(Attempt)(list(_present(newest.get(key) for key in keys)))
-    by_id = {attempt.id: attempt for attempt in _present(attempts)}
-    return [by_id.get(newest[key]) if key in newest else None for key in keys]
+    attempts = await _rows(Attempt, newest.values())
+    return [attempts.get(newest[key]) if key in newest else None for key in keys]
 
 
-async def _received(keys: list[AttemptKey]) -> list[InboxRequest | None]:
+async def request_of_attempt(keys: list[AttemptKey]) -> list[InboxRequest | None]:
     """The first request that any inbox received for each attempt; whoever repeats one changes nothing."""
     requests = InboxRequest.filter(event_id__in={event for event, _ in keys}, attempt_number__isnull=False)
     found = await requests.order_by("-id").values_list("event_id", "attempt_number", "id")
     first = {(event, number): request for event, number, request in found}
-    rows = await _by_id(InboxRequest)([first[key] for key in keys if key in first])
-    by_id = {row.id: row for row in _present(rows)}
-    return [by_id.get(first[key]) if key in first else None for key in keys]
-
-
-def _present(values: Iterable[Any]) -> Iterable[Any]:
-    return (value for value in values if value is not None)
+    wanted = [first[key] for key in keys if key in first]
+    rows = await _rows(InboxRequest, wanted)
+    return [rows.get(first[key]) if key in first else None for key in keys]

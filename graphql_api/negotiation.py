@@ -6,7 +6,7 @@ over HTTP, 6.1). A stream is sent to nobody who does not name it: who says `*/*`
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
@@ -75,23 +75,32 @@ def accepted(accept: bytes | None) -> Accepted:
 def is_json(content_type: bytes) -> bool:
     """Whether a request's `Content-Type` means JSON in UTF-8."""
     parsed = _parsed(content_type.decode("latin-1")) if len(content_type) <= _MAX_HEADER else None
-    return parsed is not None and parsed[0] == Format.JSON.value and _is_utf_8(parsed[1])
+    return parsed is not None and parsed.name == Format.JSON.value and parsed.is_utf_8
 
 
 @dataclass(frozen=True, slots=True)
-class _Range:
-    """A media range, and how welcome it is."""
+class _MediaType:
+    """A media type or range. The case of names and values does not matter where we look at them."""
 
     name: str
     parameters: Mapping[str, str]
-    weight: float
+
+    @property
+    def weight(self) -> float:
+        """How welcome a range is."""
+        return float(self.parameters.get("q", "1"))
+
+    @property
+    def is_utf_8(self) -> bool:
+        """Whether its charset, if it has one, is UTF-8."""
+        return self.parameters.get("charset", "utf-8") in _UTF_8
 
     def fit(self, offer: Format) -> int:
         """How specifically it means the offer: by its name, by the first half of it, or as anything; 0 if not."""
         if self.name == offer.value:
             if offer is Format.MULTIPART:
                 return 3 if self.parameters.get("subscriptionspec") == _SUBSCRIPTION_SPEC else 0
-            return 3 if _is_utf_8(self.parameters) else 0
+            return 3 if self.is_utf_8 else 0
         if offer in _STREAMS:
             return 0
         if self.name == f"{offer.value.partition('/')[0]}/*":
@@ -99,7 +108,7 @@ class _Range:
         return 1 if self.name == "*/*" else 0
 
 
-def _best(ranges: Sequence[_Range], offers: Sequence[Format]) -> Format | None:
+def _best(ranges: Sequence[_MediaType], offers: Sequence[Format]) -> Format | None:
     ranked = []
     for order, offer in enumerate(offers):
         fits = [(fit, one.weight, -place) for place, one in enumerate(ranges) if (fit := one.fit(offer))]
@@ -110,32 +119,22 @@ def _best(ranges: Sequence[_Range], offers: Sequence[Format]) -> Format | None:
     return offers[-best[3]] if best[0] > 0 else None
 
 
-def _ranges(accept: bytes) -> list[_Range]:
-    return list(_well_formed(accept.decode("latin-1"))) if len(accept) <= _MAX_HEADER else []
+def _ranges(accept: bytes) -> list[_MediaType]:
+    """The ranges of an `Accept`, without those that are malformed."""
+    if len(accept) > _MAX_HEADER:
+        return []
+    parsed = [_parsed(element) for element in _ELEMENT.findall(accept.decode("latin-1"))]
+    return [one for one in parsed if one is not None and _WEIGHT.fullmatch(one.parameters.get("q", "1"))]
 
 
-def _well_formed(accept: str) -> Iterator[_Range]:
-    for element in _ELEMENT.findall(accept):
-        parsed = _parsed(element)
-        if parsed is not None:
-            name, parameters = parsed
-            weight = parameters.get("q", "1")
-            if _WEIGHT.fullmatch(weight):
-                yield _Range(name, parameters, float(weight))
-
-
-def _parsed(text: str) -> tuple[str, dict[str, str]] | None:
-    """Name and parameters, whose case does not matter where we look at them; None when it is no media type."""
+def _parsed(text: str) -> _MediaType | None:
+    """The media type in a text, or None."""
     found = _MEDIA_TYPE.fullmatch(text.strip(" \t"))
     if found is None:
         return None
     parameters = {name.lower(): _unquoted(value).lower() for name, value in _PARAMETER.findall(found[2])}
-    return found[1].lower(), parameters
+    return _MediaType(found[1].lower(), parameters)
 
 
 def _unquoted(value: str) -> str:
     return re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
-
-
-def _is_utf_8(parameters: Mapping[str, str]) -> bool:
-    return parameters.get("charset", "utf-8") in _UTF_8

@@ -4,18 +4,17 @@ Global Object Identification).
 A new kind of object is one more line in `KINDS`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import strawberry
 from strawberry import ID
 from tortoise.models import Model
 
+from ringback.graphql_api import loaders
 from ringback.graphql_api.access import ApiToken
-from ringback.graphql_api.catalog import find_model
+from ringback.graphql_api.catalog import WebhookModel
 from ringback.graphql_api.context import Info
-from ringback.graphql_api.descriptions import described
 from ringback.graphql_api.errors import bad_user_input
 from ringback.graphql_api.inbox import Inbox
 from ringback.graphql_api.inputs import query_key
@@ -23,31 +22,28 @@ from ringback.graphql_api.leads import SITE_SETTINGS, Lead, SiteSettings
 from ringback.graphql_api.nodes import Attempt, Change, Event, InboxRequest, Webhook
 from ringback.graphql_api.orders import CustomerOrder
 from ringback.graphql_api.relay import Node
-from ringback.models import access, event, inbox, lead, order, site, webhook
+from ringback.graphql_api.root_fields import query
+from ringback.models import access, catalog, event, inbox, lead, order, site, webhook
 from ringback.models.ids import Prefix, is_id
 from ringback.models.registry import NAME
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A kind of object: its table, what makes a node of a row, and which rows nobody sees any more."""
-
-    model: type[Model]
-    node: Callable[[Any, Info], Node]
-    hidden: Callable[[Any], bool] = lambda row: False
+def _token(row: access.ApiToken, info: Info) -> ApiToken | None:
+    """The token of a row; a revoked one is seen by nobody."""
+    return None if row.revoked_at is not None else ApiToken.of(row)
 
 
-#: What the prefix of an id says.
-KINDS = {
-    Prefix.WEBHOOK: Kind(webhook.Webhook, lambda row, info: Webhook.of(row)),
-    Prefix.CHANGE: Kind(event.Change, lambda row, info: Change.of(row)),
-    Prefix.EVENT: Kind(event.Event, lambda row, info: Event.of(row)),
-    Prefix.ATTEMPT: Kind(event.Attempt, lambda row, info: Attempt.of(row)),
-    Prefix.LEAD: Kind(lead.Lead, lambda row, info: Lead.of(row)),
-    Prefix.ORDER: Kind(order.CustomerOrder, lambda row, info: CustomerOrder.of(row)),
-    Prefix.INBOX: Kind(inbox.Inbox, Inbox.of),
-    Prefix.REQUEST: Kind(inbox.InboxRequest, lambda row, info: InboxRequest.of(row)),
-    Prefix.TOKEN: Kind(access.ApiToken, lambda row, info: ApiToken.of(row), lambda row: row.revoked_at is not None),
+#: What the prefix of an id says: a table, and what makes a node of a row.
+KINDS: Mapping[Prefix, tuple[type[Model], Callable[[Any, Info], Node | None]]] = {
+    Prefix.WEBHOOK: (webhook.Webhook, lambda row, info: Webhook.of(row)),
+    Prefix.CHANGE: (event.Change, lambda row, info: Change.of(row)),
+    Prefix.EVENT: (event.Event, lambda row, info: Event.of(row)),
+    Prefix.ATTEMPT: (event.Attempt, lambda row, info: Attempt.of(row)),
+    Prefix.LEAD: (lead.Lead, lambda row, info: Lead.of(row)),
+    Prefix.ORDER: (order.CustomerOrder, lambda row, info: CustomerOrder.of(row)),
+    Prefix.INBOX: (inbox.Inbox, Inbox.at),
+    Prefix.REQUEST: (inbox.InboxRequest, lambda row, info: InboxRequest.of(row)),
+    Prefix.TOKEN: (access.ApiToken, _token),
 }
 
 
@@ -55,15 +51,13 @@ KINDS = {
 class NodeQuery:
     """The root field."""
 
-    @strawberry.field(
-        description=described(
-            "Any object by its id; null when the id names nothing.",
-            """
-            query {
-              node(id: "evt_01h455vb4pex5vsknk084sn02q") { __typename id ... on Event { status } }
-            }
-            """,
-        )
+    @query(
+        "Any object by its id; null when the id names nothing.",
+        """
+        query {
+          node(id: "evt_01h455vb4pex5vsknk084sn02q") { __typename id ... on Event { status } }
+        }
+        """,
     )
     async def node(
         self,
@@ -80,12 +74,12 @@ class NodeQuery:
         prefix = id.partition("_")[0]
         if id == SITE_SETTINGS:
             return SiteSettings.of(await site.SiteSettings.get(id=1))
-        if NAME.fullmatch(id) and not is_id(id) and (model := await find_model(id)):
-            return model
+        if NAME.fullmatch(id) and not is_id(id) and (watchable := await catalog.find(id)):
+            return WebhookModel.of(watchable)
         if "_" in id and prefix in KINDS:
-            kind = KINDS[Prefix(prefix)]
-            row = await info.context.loaders.row.load((kind.model, query_key(prefix, id)))
-            return None if row is None or kind.hidden(row) else kind.node(row, info)
+            model, make_node = KINDS[Prefix(prefix)]
+            row = await info.context.loaders[loaders.row].load((model, query_key(prefix, id)))
+            return None if row is None else make_node(row, info)
         if NAME.fullmatch(id):
             return None
         raise bad_user_input(

@@ -6,23 +6,22 @@ edge comes through a loader (graphql_api.edges), so that a page costs a constant
 
 import base64
 import datetime as dt
-from operator import attrgetter, itemgetter
-from typing import Any, Self
+from operator import itemgetter
+from typing import Any
 
 import strawberry
 from strawberry import ID
 from strawberry.scalars import JSON
 
+from ringback.graphql_api import loaders
 from ringback.graphql_api.attributes import attribute, own_id
-from ringback.graphql_api.catalog import WebhookModel, webhook_model
+from ringback.graphql_api.catalog import WebhookModel
 from ringback.graphql_api.descriptions import like
-from ringback.graphql_api.edges import edge
+from ringback.graphql_api.edges import edge, node
 from ringback.graphql_api.enums import Action, EventStatus, HttpMethod, OutcomeName, SignatureCheck, SuccessPolicy
 from ringback.graphql_api.relay import Node
 from ringback.models import event as rows
 from ringback.models.ids import Prefix
-from ringback.models.inbox import InboxRequest as InboxRequestRow
-from ringback.models.webhook import Webhook as WebhookRow
 
 #: Descriptions that a webhook's type and its inputs share.
 ABOUT = {
@@ -49,12 +48,8 @@ ABOUT = {
 }
 
 
-def _model(node: Any) -> WebhookModel:
-    return webhook_model(node.row.model)
-
-
-def _actions(webhook: Any) -> list[Action]:
-    return [Action(action) for action in webhook.row.actions]
+def _model(owner: Any) -> WebhookModel:
+    return WebhookModel.named(owner.row.model)
 
 
 def _text(request: Any) -> str | None:
@@ -64,14 +59,17 @@ def _text(request: Any) -> str | None:
         return None
 
 
+def _item(event: Any, change: rows.Change | None) -> JSON:
+    """The snapshot of an event's change; a test event keeps its own."""
+    return JSON(change.item if change else event.row.test_item or {})
+
+
+def _changed_fields(_: Any, change: rows.Change | None) -> list[str]:
+    return list(change.changed_fields) if change else []
+
+
 def _base64(request: Any) -> str:
     return base64.b64encode(bytes(request.row.body)).decode()
-
-
-_row_id = attrgetter("row.id")
-_webhook_id = attrgetter("row.webhook_id")
-_change_id = attrgetter("row.change_id")
-_event_id = attrgetter("row.event_id")
 
 
 @strawberry.type(description="A header of a request or an answer.")
@@ -86,11 +84,10 @@ class Header:
 class Webhook(Node):
     """A stored webhook."""
 
-    row: strawberry.Private[WebhookRow]
     id: ID = own_id(Prefix.WEBHOOK, like("whk"))
     name: str | None = attribute("row.name", ABOUT["name"])
     model: WebhookModel | None = attribute(_model, "The model whose objects it watches.")
-    actions: list[Action] = attribute(_actions, ABOUT["actions"])
+    actions: list[Action] = attribute("row.actions", ABOUT["actions"])
     is_active: bool = attribute("row.is_active", ABOUT["is_active"])
     method: HttpMethod = attribute("row.method", ABOUT["method"])
     url: str = attribute("row.url", ABOUT["url"])
@@ -107,27 +104,18 @@ class Webhook(Node):
     created_at: dt.datetime = attribute("row.created_at", "When it was created.")
     updated_at: dt.datetime = attribute("row.updated_at", "When it was last changed; give it as expectedUpdatedAt.")
     deleted_at: dt.datetime | None = attribute("row.deleted_at", "When it was deleted; null while it lives.")
-
-    @classmethod
-    def of(cls, row: WebhookRow) -> Self:
-        """The GraphQL object of a row."""
-        return cls(row=row)
-
-    @edge(
-        lambda loaders: loaders.last_attempt_of_webhook,
-        key=_row_id,
-        description="The newest attempt to deliver one of its events; null while there is none.",
+    last_attempt: "Attempt | None" = edge(
+        loaders.last_attempt_of_webhook,
+        "row.id",
+        "The newest attempt to deliver one of its events; null while there is none.",
+        node(lambda: Attempt),
     )
-    def last_attempt(self, row: rows.Attempt | None) -> "Attempt | None":
-        """The webhook's newest attempt."""
-        return Attempt.of(row) if row else None
 
 
 @strawberry.type(description="One committed create, update or delete of one object, with its snapshot.")
 class Change(Node):
     """A stored change."""
 
-    row: strawberry.Private[rows.Change]
     id: ID = own_id(Prefix.CHANGE, like("chg"))
     model: WebhookModel | None = attribute(_model, "The object's model.")
     action: Action = attribute("row.action", "What happened to the object.")
@@ -135,27 +123,18 @@ class Change(Node):
     item: JSON = attribute("row.item", "The object as of the commit, children included.")
     updated_fields: list[str] = attribute("row.changed_fields", "What an update changed; empty otherwise.")
     created_at: dt.datetime = attribute("row.created_at", "When it was committed.")
-
-    @classmethod
-    def of(cls, row: rows.Change) -> Self:
-        """The GraphQL object of a row."""
-        return cls(row=row)
-
-    @edge(
-        lambda loaders: loaders.events_of_change,
-        key=_row_id,
-        description="The events of this change: one for each webhook that it fired, oldest first.",
+    events: list["Event"] = edge(
+        loaders.events_of_change,
+        "row.id",
+        "The events of this change: one for each webhook that it fired, oldest first.",
+        node(lambda: Event),
     )
-    def events(self, found: list[rows.Event]) -> list["Event"]:
-        """The change's events."""
-        return [Event.of(row) for row in found]
 
 
 @strawberry.type(description="One firing of one webhook for one change, until it is delivered or ends.")
 class Event(Node):
     """A stored event."""
 
-    row: strawberry.Private[rows.Event]
     id: ID = own_id(Prefix.EVENT, like("evt", "; PS-WEBHOOK_EVENT-ID and webhook-id in every attempt"))
     model: WebhookModel | None = attribute(_model, "The object's model.")
     action: Action = attribute("row.action", "What happened to the object.")
@@ -169,44 +148,22 @@ class Event(Node):
     created_at: dt.datetime = attribute("row.created_at", "When it was recorded.")
     finished_at: dt.datetime | None = attribute("row.finished_at", "When it ended; null while it has not.")
     is_test: bool = attribute("row.is_test", "Whether a test-fire made it.")
-
-    @classmethod
-    def of(cls, row: rows.Event) -> Self:
-        """The GraphQL object of a row."""
-        return cls(row=row)
-
-    @edge(lambda loaders: loaders.webhook, key=_webhook_id, description="The webhook that fired.")
-    def webhook(self, row: WebhookRow | None) -> Webhook | None:
-        """The event's webhook."""
-        return Webhook.of(row) if row else None
-
-    @edge(
-        lambda loaders: loaders.change,
-        key=_change_id,
-        description="The change that fired it, shared with other webhooks' events; null for a test.",
+    webhook: Webhook | None = edge(loaders.webhook, "row.webhook_id", "The webhook that fired.", node(lambda: Webhook))
+    change: Change | None = edge(
+        loaders.change,
+        "row.change_id",
+        "The change that fired it, shared with other webhooks' events; null for a test.",
+        node(lambda: Change),
     )
-    def change(self, row: rows.Change | None) -> Change | None:
-        """The event's change."""
-        return Change.of(row) if row else None
-
-    @edge(
-        lambda loaders: loaders.change,
-        key=_change_id,
-        description="The object as of the commit of its change, children included.",
+    item: JSON | None = edge(
+        loaders.change, "row.change_id", "The object as of the commit of its change, children included.", _item
     )
-    def item(self, change: rows.Change | None) -> JSON | None:
-        """The change's snapshot; a test event keeps its own."""
-        return JSON(change.item if change else self.row.test_item or {})
-
-    @edge(lambda loaders: loaders.change, key=_change_id, description="What an update changed; empty otherwise.")
-    def changed_fields(self, change: rows.Change | None) -> list[str]:
-        """The change's."""
-        return list(change.changed_fields) if change else []
-
-    @edge(lambda loaders: loaders.attempts_of_event, key=_row_id, description="Its attempts, by number.")
-    def attempts(self, found: list[rows.Attempt]) -> list["Attempt"]:
-        """The event's attempts."""
-        return [Attempt.of(row) for row in found]
+    changed_fields: list[str] = edge(
+        loaders.change, "row.change_id", "What an update changed; empty otherwise.", _changed_fields
+    )
+    attempts: list["Attempt"] = edge(
+        loaders.attempts_of_event, "row.id", "Its attempts, by number.", node(lambda: Attempt)
+    )
 
 
 @strawberry.type(description="A request as it was sent, with secrets masked.")
@@ -234,7 +191,6 @@ class AttemptResponse:
 class Attempt(Node):
     """A stored attempt."""
 
-    row: strawberry.Private[rows.Attempt]
     id: ID = own_id(Prefix.ATTEMPT, like("att"))
     number: int = attribute("row.number", "From 1; the numbers of an event have no gap.")
     started_at: dt.datetime = attribute("row.started_at", "When it began.")
@@ -244,33 +200,22 @@ class Attempt(Node):
     status_code: int | None = attribute("row.status_code", "The answer's status; null when there was none.")
     request: AttemptRequest | None = attribute("row.request", "What was sent; null when nothing was.")
     response: AttemptResponse | None = attribute("row.response", "What was answered; null when nothing was.")
-
-    @classmethod
-    def of(cls, row: rows.Attempt) -> Self:
-        """The GraphQL object of a row."""
-        return cls(row=row)
-
-    @edge(lambda loaders: loaders.event, key=_event_id, description="The event that it tried to deliver.")
-    def event(self, row: rows.Event | None) -> Event | None:
-        """The attempt's event."""
-        return Event.of(row) if row else None
-
-    @edge(
-        lambda loaders: loaders.request_of_attempt,
-        key=attrgetter("row.event_id", "row.number"),
-        description="The request that an inbox of this server received for it; null when it went elsewhere, and when "
-        "the inbox was cleared or deleted since.",
+    event: Event | None = edge(
+        loaders.event, "row.event_id", "The event that it tried to deliver.", node(lambda: Event)
     )
-    def inbox_request(self, row: InboxRequestRow | None) -> "InboxRequest | None":
-        """What was received."""
-        return InboxRequest.of(row) if row else None
+    inbox_request: "InboxRequest | None" = edge(
+        loaders.request_of_attempt,
+        "row.event_id row.number",
+        "The request that an inbox of this server received for it; null when it went elsewhere, and when the inbox was "
+        "cleared or deleted since.",
+        node(lambda: InboxRequest),
+    )
 
 
 @strawberry.type(description="A request as an inbox received it.")
 class InboxRequest(Node):
     """A stored request."""
 
-    row: strawberry.Private[InboxRequestRow]
     id: ID = own_id(Prefix.REQUEST, like("req"))
     received_at: dt.datetime = attribute("row.received_at", "When it arrived.")
     method: str = attribute("row.method", "The HTTP method.")
@@ -281,17 +226,9 @@ class InboxRequest(Node):
     remote_address: str | None = attribute("row.remote_address", "Where it came from.")
     response_status_code: int = attribute("row.response_status_code", "The status that the inbox answered.")
     signature: SignatureCheck = attribute("row.signature", "Whether the request verifies.")
-
-    @classmethod
-    def of(cls, row: InboxRequestRow) -> Self:
-        """The GraphQL object of a row."""
-        return cls(row=row)
-
-    @edge(
-        lambda loaders: loaders.event,
-        key=_event_id,
-        description="The event that its PS-WEBHOOK_EVENT-ID names, when it is one of this server's.",
+    event: Event | None = edge(
+        loaders.event,
+        "row.event_id",
+        "The event that its PS-WEBHOOK_EVENT-ID names, when it is one of this server's.",
+        node(lambda: Event),
     )
-    def event(self, row: rows.Event | None) -> Event | None:
-        """The request's event."""
-        return Event.of(row) if row else None

@@ -14,22 +14,19 @@ class Quota:
 
     def __init__(self, allowed: int) -> None:
         self._allowed = allowed
-        self._running: Counter[UUID] = Counter()
-
-    def running(self, token: UUID) -> int:
-        """How many run with a token now."""
-        return self._running[token]
+        #: How many run with each token now.
+        self.running: Counter[UUID] = Counter()
 
     @contextmanager
     def one_more(self, token: UUID) -> Iterator[None]:
         """A subscription runs while the block does; raises Refused (LIMIT_EXCEEDED) for one too many."""
-        if self._running[token] >= self._allowed:
+        if self.running[token] >= self._allowed:
             message = f"This token has {self._allowed:,} subscriptions running, which is the limit: end one first."
             raise Refused(exceeded("subscriptionsPerToken", self._allowed, message))
-        self._running[token] += 1
+        self.running[token] += 1
         try:
             yield
         finally:
-            self._running[token] -= 1
-            if not self._running[token]:
-                del self._running[token]
+            self.running[token] -= 1
+            if not self.running[token]:
+                del self.running[token]

@@ -13,6 +13,7 @@ from uuid import UUID
 import strawberry
 from tortoise.queryset import QuerySet
 
+from ringback.graphql_api.attributes import Stored
 from ringback.graphql_api.errors import bad_user_input
 from ringback.models.newest import Found
 from ringback.models.reading import read
@@ -29,7 +30,7 @@ After = Annotated[
 
 
 @strawberry.interface(description="What has an id of its own, and can be asked for again by it: `node(id:)`.")
-class Node:
+class Node(Stored):
     """The Relay specification's Node (Global Object Identification)."""
 
     id: strawberry.ID = strawberry.field(description="Its id, unique among all objects.")

@@ -11,15 +11,14 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, TypeAlias, cast
 
-from graphql import GraphQLField, GraphQLObjectType
+from graphql import GraphQLField, GraphQLObjectType, get_named_type
 from graphql.execution.collect_fields import CollectedFields, FieldDetailsList
-from graphql.type import is_list_type, is_non_null_type
 from strawberry.types.field import StrawberryField
 
 from ringback.graphql_api.attributes import attribute_of
 from ringback.graphql_api.completions import Read, reader
 from ringback.graphql_api.edges import Edge, edge_of
-from ringback.graphql_api.loaders import Loaders
+from ringback.graphql_api.loaders import Load, Loaders
 
 #: graphql-core's memory of which fields are selected of a type below a field.
 Collect: TypeAlias = Callable[[GraphQLObjectType, FieldDetailsList], CollectedFields]
@@ -32,6 +31,7 @@ class Field:
     `get` takes its value from an object, `read` its completed value; `read` is None where a resolver is needed below.
     """
 
+    name: str
     edge: Edge | None
     below: "Selection | None"
     get: Read
@@ -52,16 +52,16 @@ class Selection:
 
         It is kept in the objects, where readers look for it.
         """
-        by_loader: dict[Any, list[Edge]] = {}
+        edges_by_load: dict[Load, dict[str, Edge]] = {}
         for field in self.fields:
             if field.edge is not None:
-                by_loader.setdefault(field.edge.loader(loaders), []).append(field.edge)
-        for loader, edges in by_loader.items():
-            keys = list({key for edge in edges for source in objects if (key := edge.key(source)) is not None})
-            rows = dict(zip(keys, await loader.load_many(keys), strict=True)) if keys else {}
-            for edge in edges:
+                edges_by_load.setdefault(field.edge.load, {})[field.name] = field.edge
+        for load, edges in edges_by_load.items():
+            keys = list({key for edge in edges.values() for source in objects if (key := edge.key(source)) is not None})
+            rows = dict(zip(keys, await loaders[load].load_many(keys), strict=True)) if keys else {}
+            for name, edge in edges.items():
                 for source in objects:
-                    source.__dict__[edge.name] = edge.make(source, rows.get(edge.key(source)))
+                    source.__dict__[name] = edge.make(source, rows.get(edge.key(source)))
         for field in self.fields:
             if field.below is not None and field.below.fetches:
                 found = list(_objects(field.get(source) for source in objects))
@@ -114,7 +114,7 @@ class Selections:
     def _field(self, parent: GraphQLObjectType, selected: FieldDetailsList) -> Field | None:
         name = selected[0].node.name.value
         if name == "__typename":
-            return Field(None, None, lambda _: parent.name, lambda _: parent.name)
+            return Field(name, None, None, lambda _: parent.name, lambda _: parent.name)
         definition = parent.fields.get(name)
         if definition is None:  # __schema or __type, which the query's root has besides its fields
             return None
@@ -123,20 +123,19 @@ class Selections:
             return None
         edge, get = edge_of(field), attribute_of(field)
         if edge is not None:
-            get = _fetched(edge.name)
+            get = _fetched(field.python_name)
         elif get is None and field.is_basic_field:
             get = attrgetter(field.python_name)
         if get is None:
             return None
         object_type = _object_type(definition)
         below = self.below(object_type, selected) if object_type is not None else None
-        return Field(edge, below, get, reader(get, definition.type, below.read if below is not None else None))
+        read = reader(get, definition.type, below.read if below is not None else None)
+        return Field(field.python_name, edge, below, get, read)
 
 
 def _object_type(definition: GraphQLField) -> GraphQLObjectType | None:
-    kind: Any = definition.type
-    while is_non_null_type(kind) or is_list_type(kind):
-        kind = kind.of_type
+    kind = get_named_type(definition.type)
     return kind if isinstance(kind, GraphQLObjectType) else None
 
 

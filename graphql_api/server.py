@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import Any
 
 import uvicorn
+from uvicorn.loops.auto import auto_loop_factory
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ringback.graphql_api.app import Application, application
@@ -45,7 +46,7 @@ async def serve(settings: Settings, *, deliver: bool) -> None:
     """
     stopping = _Stopping()
     await db.migrate(settings)
-    with _listening(settings) as sock:
+    with _listen(settings) as sock:
         public_url = settings.address(sock.getsockname()[1])
         async with db.opened(settings), wakeups.shared(settings.wakeups_url):
             made = await _ensure_admin(settings)
@@ -98,7 +99,7 @@ async def work_in_processes(count: int) -> None:
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Run a program's main coroutine on uvloop where there is one."""
     _allow_many_connections()
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
         runner.run(main)
 
 
@@ -190,26 +191,7 @@ class _Protocol(HttpToolsProtocol):
 @contextlib.asynccontextmanager
 async def _served(app: Application, sock: socket.socket, max_frame_bytes: int) -> AsyncIterator[_Server]:
     """`app` answers on `sock` while the block runs; requests under way get some time to end after it."""
-    server = _Server(_config(app, max_frame_bytes))
-    running = asyncio.create_task(server.serve(sockets=[sock]))
-    try:
-        await server.serving.wait()
-        yield server
-    finally:
-        app.end_streams()
-        server.should_exit = True
-        await running
-
-
-@contextlib.asynccontextmanager
-async def _working(settings: Settings, secrets: SecretBox, public_url: str) -> AsyncIterator[Working]:
-    policy = AddressPolicy(settings.dangerous_allow_networks)
-    async with working(settings, policy=policy, secrets=secrets, inboxes=InboxAddresses(public_url)) as worker:
-        yield worker
-
-
-def _config(app: Application, max_frame_bytes: int) -> uvicorn.Config:
-    return uvicorn.Config(
+    config = uvicorn.Config(
         app,
         lifespan="off",
         log_config=None,
@@ -222,10 +204,25 @@ def _config(app: Application, max_frame_bytes: int) -> uvicorn.Config:
         timeout_graceful_shutdown=GRACE_SECONDS,
         server_header=False,
     )
+    server = _Server(config)
+    running = asyncio.create_task(server.serve(sockets=[sock]))
+    try:
+        await server.serving.wait()
+        yield server
+    finally:
+        app.end_streams()
+        server.should_exit = True
+        await running
 
 
-@contextlib.contextmanager
-def _listening(settings: Settings) -> Iterator[socket.socket]:
+def _working(
+    settings: Settings, secrets: SecretBox, public_url: str
+) -> contextlib.AbstractAsyncContextManager[Working]:
+    policy = AddressPolicy(settings.dangerous_allow_networks)
+    return working(settings, policy=policy, secrets=secrets, inboxes=InboxAddresses(public_url))
+
+
+def _listen(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -235,10 +232,7 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
     except OSError as error:
         sock.close()
         raise ConfigurationError(_cannot_listen(settings, error)) from error
-    try:
-        yield sock
-    finally:
-        sock.close()
+    return sock
 
 
 def _cannot_listen(settings: Settings, error: OSError) -> str:
@@ -274,11 +268,3 @@ def _announce(settings: Settings, public_url: str, made: str | None) -> None:
         kept = "RINGBACK_ADMIN_TOKEN" if settings.admin_token is not None else str(settings.data_dir / TOKEN_FILE)
         lines.append(f"GraphiQL:  {public_url}/graphql  (admin token: {kept})")
     print("\n".join(lines), flush=True)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    if sys.platform == "win32":
-        return None
-    import uvloop  # noqa: PLC0415 - there is none for Windows
-
-    return uvloop.new_event_loop

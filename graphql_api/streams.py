@@ -57,26 +57,24 @@ class Streams:
             sending.cancel()
 
 
+@dataclass(slots=True)
 class Stream:
     """One stream; `reauthenticate` raises when its client may get no more."""
 
-    def __init__(
-        self, framing: Framing, answers: Answers, reauthenticate: Callable[[], Awaitable[None]], streams: Streams
-    ) -> None:
-        self._framing = framing
-        self._answers = answers
-        self._reauthenticate = reauthenticate
-        self._streams = streams
-        self._sending = False
+    framing: Framing
+    answers: Answers
+    reauthenticate: Callable[[], Awaitable[None]]
+    streams: Streams
+    _sending: bool = False
 
     async def __call__(self, receive: Receive, send: Send) -> None:
         """Send all of it."""
-        headers = [(b"content-type", self._framing.content_type), *SHARED, *_UNBUFFERED]
+        headers = [(b"content-type", self.framing.content_type), *SHARED, *_UNBUFFERED]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await _write(send, self._framing.opening)
+        await _write(send, self.framing.opening)
         sending = asyncio.create_task(self._send_answers(send))
         gone = asyncio.create_task(_gone(receive))
-        self._streams.add(sending)
+        self.streams.add(sending)
         last: Answer | None = None
         try:
             last = await self._watch(sending, gone, send)
@@ -85,32 +83,32 @@ class Stream:
             gone.cancel()
             await asyncio.gather(sending, gone, return_exceptions=True)
         if last is not None:
-            await _write(send, self._framing.frame(last) + self._framing.closing)
+            await _write(send, self.framing.frame(last) + self.framing.closing)
         await send({"type": "http.response.body"})
 
     async def _watch(self, sending: "asyncio.Task[None]", gone: "asyncio.Task[None]", send: Send) -> Answer | None:
         """Give signs of life until there is nothing more to send; an answer that ends the stream before its time."""
         while True:
             done, _ = await asyncio.wait(
-                (sending, gone), timeout=self._streams.heartbeat_seconds, return_when=asyncio.FIRST_COMPLETED
+                (sending, gone), timeout=self.streams.heartbeat_seconds, return_when=asyncio.FIRST_COMPLETED
             )
             if done:
                 return None
             try:
-                await self._reauthenticate()
+                await self.reauthenticate()
             except Exception as error:
                 return refusal(presentable(error))
             if not self._sending:
-                await _write(send, self._framing.heartbeat)
+                await _write(send, self.framing.heartbeat)
 
     async def _send_answers(self, send: Send) -> None:
         try:
-            async with aclosing(self._answers) as answers:
+            async with aclosing(self.answers) as answers:
                 async for answer in answers:
-                    await self._send_frame(send, self._framing.frame(answer))
+                    await self._send_frame(send, self.framing.frame(answer))
         except Exception as error:
-            await self._send_frame(send, self._framing.frame(refusal(presentable(error))))
-        await self._send_frame(send, self._framing.closing)
+            await self._send_frame(send, self.framing.frame(refusal(presentable(error))))
+        await self._send_frame(send, self.framing.closing)
 
     async def _send_frame(self, send: Send, frame: bytes) -> None:
         self._sending = True

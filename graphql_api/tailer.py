@@ -132,22 +132,13 @@ class Tailer:
     def __init__(self, epoch: UUID, max_waiting: int = MAX_WAITING) -> None:
         self._epoch = epoch
         self._max_waiting = max_waiting
-        self._position: Position | None = None
-        self._audience = _Audience()
+        #: How far it has read; None before its first read.
+        self.position: Position | None = None
+        self.audience = _Audience()
         self._pages: Shared[tuple[Position, Position, LogFilter], _Page] = Shared(KEPT_PAGES, KEPT_SECONDS)
         self._started = asyncio.Event()
         #: Wakes the reader that reads nothing while nobody follows.
         self._joined: Listener | None = None
-
-    @property
-    def subscribers(self) -> int:
-        """How many follow the log now."""
-        return self._audience.size
-
-    @property
-    def position(self) -> Position | None:
-        """How far it has read; None before its first read."""
-        return self._position
 
     async def run(self) -> None:
         """Read until cancelled; a database that is away is waited for."""
@@ -161,7 +152,7 @@ class Tailer:
                 logger.exception("cannot read the log", action="tail", again_in_seconds=PAUSE_SECONDS)
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
-            if not self._audience.size:
+            if not self.audience.size:
                 await self._joined.wait(POLL_SECONDS)
             elif not more:
                 await listener.wait(soon if waiting else POLL_SECONDS)
@@ -169,19 +160,19 @@ class Tailer:
 
     async def _read(self) -> tuple[bool, bool]:
         """Read a page; returns whether there are more to be read now, and whether some are waiting."""
-        if self._position is None:
-            self._position = await log.newest(self._epoch)
+        if self.position is None:
+            self.position = await log.newest(self._epoch)
             self._started.set()
-        elif not self._audience.size:
+        elif not self.audience.size:
             newest = await log.newest(self._epoch)
-            if not self._audience.size:  # who joined meanwhile is told of what came since
-                self._position = newest
+            if not self.audience.size:  # who joined meanwhile is told of what came since
+                self.position = newest
                 return False, False
-        found, waiting = await log.tail(self._position, PAGE)
+        found, waiting = await log.tail(self.position, PAGE)
         entries = self._tailed(found)
         if entries:
-            self._position = entries[-1].position
-            self._audience.tell(entries)
+            self.position = entries[-1].position
+            self.audience.tell(entries)
         return len(entries) == PAGE, waiting
 
     async def follow(self, wanted: LogFilter, after: Position | None) -> AsyncGenerator[list[Tailed], None]:
@@ -198,12 +189,14 @@ class Tailer:
         behind = self._rows_after(position)
         while True:
             subscriber = _Subscriber(wanted, self._max_waiting)
-            with self._audience.joined(subscriber):
+            with self.audience.joined(subscriber):
                 if self._joined is not None:
                     self._joined.wake()
                 joined = self._read_to
                 while position < joined:
-                    missed, position = await self._missed(position, joined, wanted)
+                    # Others who missed the same read the same page.
+                    page = (position, joined, wanted)
+                    missed, position = await outcome(self._pages.ask(page, partial(self._read_page, *page)))
                     if missed:
                         yield missed
                 while entries := await subscriber.burst():
@@ -218,18 +211,14 @@ class Tailer:
 
     @property
     def _read_to(self) -> Position:
-        assert self._position is not None, "the tailer has started"
-        return self._position
+        assert self.position is not None, "the tailer has started"
+        return self.position
 
     def _rows_after(self, position: Position) -> int:
         return self._read_to.row - position.row
 
-    async def _missed(self, position: Position, until: Position, wanted: LogFilter) -> _Page:
-        """A page of the wanted entries after one position up to another, and how far it reaches."""
-        key = (position, until, wanted)
-        return await outcome(self._pages.ask(key, partial(self._read_page, *key)))
-
     async def _read_page(self, position: Position, until: Position, wanted: LogFilter) -> _Page:
+        """Read a page of the wanted entries after one position up to another, and how far it reaches."""
         entries, reached = await log.between(position, until, wanted, BURST)
         return self._tailed(entries), reached
 

@@ -1,6 +1,5 @@
 """Webhooks: what administrators ask and do."""
 
-import datetime as dt
 from typing import Annotated, Any
 
 import strawberry
@@ -9,12 +8,13 @@ from tortoise.expressions import Q
 from tortoise.queryset import QuerySet
 
 from ringback.graphql_api.context import Info
-from ringback.graphql_api.descriptions import described, like
+from ringback.graphql_api.descriptions import like, optional
 from ringback.graphql_api.enums import Action, HttpMethod, SuccessPolicy
-from ringback.graphql_api.errors import InputError, answered
-from ringback.graphql_api.inputs import given, or_none, query_key, query_models, query_text
+from ringback.graphql_api.errors import InputError
+from ringback.graphql_api.inputs import Update, given, or_none, query_key, query_models, query_text
 from ringback.graphql_api.nodes import ABOUT, Webhook
 from ringback.graphql_api.relay import After, Connection, First, page
+from ringback.graphql_api.root_fields import mutation, query
 from ringback.models.ids import Prefix
 from ringback.models.webhook import DEFAULT_TIMEOUT_SECONDS, default_retry_delays
 from ringback.models.webhook import Webhook as WebhookRow
@@ -38,14 +38,14 @@ class CreateWebhookInput:
     model: str = strawberry.field(description="The name of the model to watch, such as `lead`; see webhookModels.")
     actions: list[Action] = strawberry.field(description=ABOUT["actions"])
     url: str = strawberry.field(description=ABOUT["url"])
-    name: str | None = strawberry.field(default=None, description=ABOUT["name"])
+    name: str | None = optional(ABOUT["name"])
     method: HttpMethod = strawberry.field(default=HttpMethod.POST, description=ABOUT["method"])
     is_active: bool = strawberry.field(default=True, description=ABOUT["is_active"])
     send_json: bool = strawberry.field(default=False, description=ABOUT["send_json"])
     body_template: str = strawberry.field(default="", description=ABOUT["body_template"])
-    content_type: str | None = strawberry.field(default=None, description=ABOUT["content_type"])
+    content_type: str | None = optional(ABOUT["content_type"])
     headers: list[HeaderInput] = strawberry.field(default_factory=list, description=ABOUT["headers"])
-    condition: str | None = strawberry.field(default=None, description=ABOUT["condition"])
+    condition: str | None = optional(ABOUT["condition"])
     retry_delays_seconds: list[int] = strawberry.field(
         default_factory=default_retry_delays, description=ABOUT["retry_delays_seconds"]
     )
@@ -53,48 +53,39 @@ class CreateWebhookInput:
     success_policy: SuccessPolicy = strawberry.field(
         default=SuccessPolicy.STATUS_200, description=ABOUT["success_policy"]
     )
-    max_concurrency: int | None = strawberry.field(default=None, description=ABOUT["max_concurrency"])
-    rate_limit_per_second: float | None = strawberry.field(default=None, description=ABOUT["rate_limit_per_second"])
+    max_concurrency: int | None = optional(ABOUT["max_concurrency"])
+    rate_limit_per_second: float | None = optional(ABOUT["rate_limit_per_second"])
 
 
 @strawberry.input(description="Changes to a webhook; what is left out stays as it is, lists replace the whole.")
-class UpdateWebhookInput:
+class UpdateWebhookInput(Update):
     """What may be changed."""
 
     id: ID = strawberry.field(description=like("whk"))
-    expected_updated_at: dt.datetime | None = strawberry.field(
-        default=UNSET, description="The `updatedAt` that you have seen; a CONFLICT when it was changed since."
-    )
-    actions: list[Action] | None = strawberry.field(default=UNSET, description=ABOUT["actions"])
-    url: str | None = strawberry.field(default=UNSET, description=ABOUT["url"])
-    name: str | None = strawberry.field(default=UNSET, description=ABOUT["name"] + NULL_CLEARS)
-    method: HttpMethod | None = strawberry.field(default=UNSET, description=ABOUT["method"])
-    is_active: bool | None = strawberry.field(
-        default=UNSET, description=ABOUT["is_active"] + " Deactivating it cancels the events that wait."
-    )
-    send_json: bool | None = strawberry.field(default=UNSET, description=ABOUT["send_json"])
-    body_template: str | None = strawberry.field(default=UNSET, description=ABOUT["body_template"])
-    content_type: str | None = strawberry.field(default=UNSET, description=ABOUT["content_type"] + NULL_CLEARS)
-    headers: list[HeaderInput] | None = strawberry.field(default=UNSET, description=ABOUT["headers"])
-    condition: str | None = strawberry.field(default=UNSET, description=ABOUT["condition"] + NULL_CLEARS)
-    retry_delays_seconds: list[int] | None = strawberry.field(default=UNSET, description=ABOUT["retry_delays_seconds"])
-    timeout_seconds: float | None = strawberry.field(default=UNSET, description=ABOUT["timeout_seconds"])
-    success_policy: SuccessPolicy | None = strawberry.field(default=UNSET, description=ABOUT["success_policy"])
-    max_concurrency: int | None = strawberry.field(default=UNSET, description=ABOUT["max_concurrency"])
-    rate_limit_per_second: float | None = strawberry.field(default=UNSET, description=ABOUT["rate_limit_per_second"])
+    actions: list[Action] | None = optional(ABOUT["actions"], UNSET)
+    url: str | None = optional(ABOUT["url"], UNSET)
+    name: str | None = optional(ABOUT["name"] + NULL_CLEARS, UNSET)
+    method: HttpMethod | None = optional(ABOUT["method"], UNSET)
+    is_active: bool | None = optional(ABOUT["is_active"] + " Deactivating it cancels the events that wait.", UNSET)
+    send_json: bool | None = optional(ABOUT["send_json"], UNSET)
+    body_template: str | None = optional(ABOUT["body_template"], UNSET)
+    content_type: str | None = optional(ABOUT["content_type"] + NULL_CLEARS, UNSET)
+    headers: list[HeaderInput] | None = optional(ABOUT["headers"], UNSET)
+    condition: str | None = optional(ABOUT["condition"] + NULL_CLEARS, UNSET)
+    retry_delays_seconds: list[int] | None = optional(ABOUT["retry_delays_seconds"], UNSET)
+    timeout_seconds: float | None = optional(ABOUT["timeout_seconds"], UNSET)
+    success_policy: SuccessPolicy | None = optional(ABOUT["success_policy"], UNSET)
+    max_concurrency: int | None = optional(ABOUT["max_concurrency"], UNSET)
+    rate_limit_per_second: float | None = optional(ABOUT["rate_limit_per_second"], UNSET)
 
 
 @strawberry.input(description="Which webhooks to list; conditions are combined with AND.")
 class WebhookFilter:
     """Conditions on webhooks."""
 
-    models: list[str] | None = strawberry.field(default=None, description='Of these models, such as `["lead"]`.')
-    is_active: bool | None = strawberry.field(
-        default=None, description="Active ones (`true`), or inactive ones (`false`)."
-    )
-    search: str | None = strawberry.field(
-        default=None, description="Whose name or URL contains this text, such as `crm`; case is ignored."
-    )
+    models: list[str] | None = optional('Of these models, such as `["lead"]`.')
+    is_active: bool | None = optional("Active ones (`true`), or inactive ones (`false`).")
+    search: str | None = optional("Whose name or URL contains this text, such as `crm`; case is ignored.")
     include_deleted: bool | None = strawberry.field(default=False, description="Deleted ones too (`true`).")
 
 
@@ -102,10 +93,8 @@ class WebhookFilter:
 class CreateWebhookPayload:
     """A new webhook, or errors."""
 
-    webhook: Webhook | None = strawberry.field(default=None, description="The new webhook.")
-    signing_secret: str | None = strawberry.field(
-        default=None, description="whsec_…, with which the receiver verifies requests. It is shown this once."
-    )
+    webhook: Webhook | None = optional("The new webhook.")
+    signing_secret: str | None = optional("whsec_…, with which the receiver verifies requests. It is shown this once.")
     errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
 
 
@@ -113,7 +102,7 @@ class CreateWebhookPayload:
 class UpdateWebhookPayload:
     """The changed webhook, or errors."""
 
-    webhook: Webhook | None = strawberry.field(default=None, description="The webhook as it is now.")
+    webhook: Webhook | None = optional("The webhook as it is now.")
     errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
 
 
@@ -121,41 +110,40 @@ class UpdateWebhookPayload:
 class DeleteWebhookPayload:
     """The deleted webhook's id, or errors."""
 
-    deleted_id: ID | None = strawberry.field(default=None, description="The id of the webhook that was deleted.")
+    deleted_id: ID | None = optional("The id of the webhook that was deleted.")
     errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
+
+
+WebhookId = Annotated[ID, strawberry.argument(description=like("whk"))]
 
 
 @strawberry.type
 class WebhookQuery:
     """Root fields of this slice."""
 
-    @strawberry.field(
-        description=described(
-            "A webhook by its id, deleted ones included; null when there is none.",
-            """
-            query {
-              webhook(id: "whk_01h455vb4pex5vsknk084sn02q") { name url isActive lastAttempt { outcome statusCode } }
-            }
-            """,
-        )
+    @query(
+        "A webhook by its id, deleted ones included; null when there is none.",
+        """
+        query {
+          webhook(id: "whk_01h455vb4pex5vsknk084sn02q") { name url isActive lastAttempt { outcome statusCode } }
+        }
+        """,
     )
-    async def webhook(self, id: Annotated[ID, strawberry.argument(description=like("whk"))]) -> Webhook | None:
+    async def webhook(self, id: WebhookId) -> Webhook | None:
         """One webhook."""
         row = await WebhookRow.get_or_none(id=query_key(Prefix.WEBHOOK, id))
         return Webhook.of(row) if row else None
 
-    @strawberry.field(
-        description=described(
-            "The webhooks, newest first.",
-            """
-            query {
-              webhooks(first: 20, filter: {models: ["lead"], isActive: true}) {
-                nodes { id name url actions }
-                pageInfo { hasNextPage endCursor }
-              }
-            }
-            """,
-        )
+    @query(
+        "The webhooks, newest first.",
+        """
+        query {
+          webhooks(first: 20, filter: {models: ["lead"], isActive: true}) {
+            nodes { id name url actions }
+            pageInfo { hasNextPage endCursor }
+          }
+        }
+        """,
     )
     async def webhooks(
         self,
@@ -172,8 +160,9 @@ def _filtered(filter: WebhookFilter) -> QuerySet[WebhookRow]:
     rows = WebhookRow.all()
     if not filter.include_deleted:
         rows = rows.filter(deleted_at=None)
-    if filter.models is not None:
-        rows = rows.filter(model__in=query_models(filter.models))
+    models = query_models(filter.models)
+    if models is not None:
+        rows = rows.filter(model__in=models)
     if filter.is_active is not None:
         rows = rows.filter(is_active=filter.is_active)
     if filter.search:
@@ -186,83 +175,63 @@ def _filtered(filter: WebhookFilter) -> QuerySet[WebhookRow]:
 class WebhookMutation:
     """Root fields of this slice."""
 
-    @strawberry.mutation(
-        description=described(
-            "Create a webhook. The answer alone shows its signing secret.",
-            """
-            mutation {
-              createWebhook(
-                input: {
-                  model: "lead"
-                  actions: [CREATED]
-                  url: "https://crm.example/leads"
-                  bodyTemplate: "name={{ item.name | url_encode }}&phone={{ item.phone | url_encode }}"
-                }
-              ) {
-                webhook { id }
-                signingSecret
-                errors { field message }
-              }
+    @mutation(
+        "Create a webhook. The answer alone shows its signing secret.",
+        """
+        mutation {
+          createWebhook(
+            input: {
+              model: "lead"
+              actions: [CREATED]
+              url: "https://crm.example/leads"
+              bodyTemplate: "name={{ item.name | url_encode }}&phone={{ item.phone | url_encode }}"
             }
-            """,
-        )
+          ) {
+            webhook { id }
+            signingSecret
+            errors { field message }
+          }
+        }
+        """,
     )
     async def create_webhook(
         self, info: Info, input: Annotated[CreateWebhookInput, strawberry.argument(description="The new webhook.")]
     ) -> CreateWebhookPayload | None:
         """Create."""
+        webhook, secret = await info.context.services.webhooks.create(WebhookSpec(**_values(input)))
+        return CreateWebhookPayload(webhook=Webhook.of(webhook), signing_secret=secret)
 
-        async def work() -> CreateWebhookPayload:
-            webhook, secret = await info.context.services.webhooks.create(WebhookSpec(**_values(input)))
-            return CreateWebhookPayload(webhook=Webhook.of(webhook), signing_secret=secret)
-
-        return await answered(CreateWebhookPayload, work())
-
-    @strawberry.mutation(
-        description=described(
-            "Change a webhook. Waiting events are delivered as it is configured then.",
-            """
-            mutation {
-              updateWebhook(input: {id: "whk_01h455vb4pex5vsknk084sn02q", isActive: false}) {
-                webhook { isActive updatedAt }
-                errors { field message }
-              }
-            }
-            """,
-        )
+    @mutation(
+        "Change a webhook. Waiting events are delivered as it is configured then.",
+        """
+        mutation {
+          updateWebhook(input: {id: "whk_01h455vb4pex5vsknk084sn02q", isActive: false}) {
+            webhook { isActive updatedAt }
+            errors { field message }
+          }
+        }
+        """,
     )
     async def update_webhook(
         self, info: Info, input: Annotated[UpdateWebhookInput, strawberry.argument(description="What to change.")]
     ) -> UpdateWebhookPayload | None:
         """Update."""
+        expected = or_none(input.expected_updated_at)
+        webhook = await info.context.services.webhooks.update(input.id, _values(input), expected)
+        return UpdateWebhookPayload(webhook=Webhook.of(webhook))
 
-        async def work() -> UpdateWebhookPayload:
-            expected = or_none(input.expected_updated_at)
-            webhook = await info.context.services.webhooks.update(input.id, _values(input), expected)
-            return UpdateWebhookPayload(webhook=Webhook.of(webhook))
-
-        return await answered(UpdateWebhookPayload, work())
-
-    @strawberry.mutation(
-        description=described(
-            "Delete a webhook: it fires no more and its waiting events are cancelled.",
-            """
-            mutation {
-              deleteWebhook(id: "whk_01h455vb4pex5vsknk084sn02q") { deletedId errors { message } }
-            }
-            """,
-        )
+    @mutation(
+        "Delete a webhook: it fires no more and its waiting events are cancelled.",
+        """
+        mutation {
+          deleteWebhook(id: "whk_01h455vb4pex5vsknk084sn02q") { deletedId errors { message } }
+        }
+        """,
     )
-    async def delete_webhook(
-        self, info: Info, id: Annotated[ID, strawberry.argument(description=like("whk"))]
-    ) -> DeleteWebhookPayload | None:
+    async def delete_webhook(self, info: Info, id: WebhookId) -> DeleteWebhookPayload | None:
         """Delete, softly."""
-
-        async def work() -> DeleteWebhookPayload:
-            await info.context.services.webhooks.delete(id)
-            return DeleteWebhookPayload(deleted_id=id)
-
-        return await answered(DeleteWebhookPayload, work(), prefix="")
+        await info.context.services.webhooks.delete(id)
+        return DeleteWebhookPayload(deleted_id=id)
 
 
 def _values(input: CreateWebhookInput | UpdateWebhookInput) -> dict[str, Any]:

@@ -11,11 +11,10 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 
 import structlog
-from graphql import GraphQLError
 from starlette.types import Receive, Scope, Send
 
 from ringback.graphql_api.context import Context, Services
-from ringback.graphql_api.errors import masked
+from ringback.graphql_api.errors import presentable
 from ringback.graphql_api.execution import Answer, Engine, OperationType, Refused, refusal
 from ringback.graphql_api.limits import exceeded
 from ringback.graphql_api.messages import (
@@ -56,23 +55,16 @@ class _Gone(Exception):
     """The client has left, or was lost."""
 
 
-class GraphQLOverWebSocket:
-    """Serves all operations over one connection. Any origin may connect: what counts is the token, not a cookie."""
-
-    def __init__(self, engine: Engine, services: Services) -> None:
-        self._engine = engine
-        self._services = services
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection, from its opening to its end."""
-        connection = _Connection(self._engine, self._services, receive, send)
-        with suppress(_Gone):
-            try:
-                await connection.serve(scope["subprotocols"])
-            except _Closed as closed:
-                await connection.send({"type": "websocket.close", "code": closed.code, "reason": closed.reason})
-            finally:
-                await connection.ended()
+async def serve_connection(engine: Engine, services: Services, scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve all operations over one connection. Any origin may connect: what counts is the token, not a cookie."""
+    connection = _Connection(engine, services, receive, send)
+    with suppress(_Gone):
+        try:
+            await connection.serve(scope["subprotocols"])
+        except _Closed as closed:
+            await connection.send({"type": "websocket.close", "code": closed.code, "reason": closed.reason})
+        finally:
+            await connection.ended()
 
 
 class _Connection:
@@ -193,9 +185,8 @@ class _Connection:
     async def _run(self, message: Subscribe, context: Context) -> None:
         frames = Frames(message.id)
         try:
-            await self._send_text(await self._answered(message, context, frames))
-        except _Gone:
-            pass
+            with suppress(_Gone):
+                await self._send_text(await self._answered(message, context, frames))
         finally:
             # The last frame is written without a turn of others in between: who reads it may use the id again.
             if self._operations.get(message.id) is asyncio.current_task():
@@ -227,4 +218,4 @@ class _Connection:
         except Refused as refused:
             yield refusal(*refused.errors)
         except Exception as error:
-            yield refusal(masked(GraphQLError(str(error), original_error=error)))
+            yield refusal(presentable(error))

@@ -6,60 +6,43 @@ The root field's own arguments, such as the live log's filter and cursor, say wh
 from typing import Any
 
 from graphql import (
+    SKIP,
     DocumentNode,
-    FieldNode,
-    FragmentDefinitionNode,
-    FragmentSpreadNode,
-    InlineFragmentNode,
-    Node,
-    OperationDefinitionNode,
-    SelectionSetNode,
+    GraphQLObjectType,
+    GraphQLSchema,
+    TypeInfo,
+    TypeInfoVisitor,
     VariableNode,
     Visitor,
+    VisitorAction,
     visit,
 )
 
 
-def variables_below_root(operation: OperationDefinitionNode, document: DocumentNode) -> frozenset[str]:
-    """The variables of an operation of a valid document, without those of its root fields' arguments alone."""
-    used = _Used(document)
-    used.at_root(operation.selection_set)
+def variables_below_root(schema: GraphQLSchema, subscription: DocumentNode) -> frozenset[str]:
+    """Return the variables of a valid subscription with its fragments, but for those of its root field's arguments."""
+    types = TypeInfo(schema)
+    used = _Used(types, schema.subscription_type)
+    visit(subscription, TypeInfoVisitor(types, used))
     return frozenset(used.names)
 
 
 class _Used(Visitor):
-    """Collects variables; each fragment is looked at once."""
+    """Collects variables."""
 
-    def __init__(self, document: DocumentNode) -> None:
+    def __init__(self, types: TypeInfo, root: GraphQLObjectType | None) -> None:
         super().__init__()
         self.names: set[str] = set()
-        self._fragments = {d.name.value: d for d in document.definitions if isinstance(d, FragmentDefinitionNode)}
-        self._seen: set[str] = set()
+        self._types = types
+        self._root = root
 
-    def at_root(self, selections: SelectionSetNode) -> None:
-        for selection in selections.selections:
-            self._below(*(selection.directives or ()))
-            if isinstance(selection, FieldNode) and selection.selection_set is not None:
-                self._below(selection.selection_set)
-            elif isinstance(selection, InlineFragmentNode):
-                self.at_root(selection.selection_set)
-            elif isinstance(selection, FragmentSpreadNode) and (fragment := self._unseen(selection)) is not None:
-                self.at_root(fragment.selection_set)
+    def enter_variable_definition(self, *_: Any) -> VisitorAction:
+        return SKIP
 
-    def _below(self, *nodes: Node) -> None:
-        for node in nodes:
-            visit(node, self)
-
-    def _unseen(self, spread: FragmentSpreadNode) -> FragmentDefinitionNode | None:
-        name = spread.name.value
-        if name in self._seen:
-            return None
-        self._seen.add(name)
-        return self._fragments[name]
+    def enter_argument(self, *_: Any) -> VisitorAction:
+        is_of_directive = self._types.get_directive() is not None
+        is_of_root_field = not is_of_directive and self._types.get_parent_type() is self._root
+        return SKIP if is_of_root_field else None
 
     def enter_variable(self, node: VariableNode, *_: Any) -> None:
         self.names.add(node.name.value)
-
-    def enter_fragment_spread(self, node: FragmentSpreadNode, *_: Any) -> None:
-        if (fragment := self._unseen(node)) is not None:
-            self._below(fragment.selection_set)

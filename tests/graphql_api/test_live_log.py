@@ -70,7 +70,7 @@ async def test_2000_entries_by_four_writers_while_readers_drop_and_resume(api: A
     assert len(expected) == total + 1
     for done in readers:
         assert done.result() == expected
-    assert api.services.tailer.subscribers == 0
+    assert api.services.tailer.audience.size == 0
 
 
 async def test_without_a_cursor_it_begins_now(api: Api) -> None:
@@ -240,7 +240,7 @@ async def test_who_cannot_keep_up_is_ended_and_loses_nothing(small: Tailer) -> N
     assert messages(last := await take(following, 1)) == numbered(1, 11)
     ended = await behind(following)
     assert (ended.position, str(ended)) == (last[0][-1].position, "90 entries were waiting to be read")
-    assert small.subscribers == 0
+    assert small.audience.size == 0
     async with aclosing(small.follow(ALL, ended.position)) as resumed:
         assert messages(await take(resumed, 1)) == numbered(11, 101)
 
@@ -365,9 +365,9 @@ async def test_who_leaves_is_forgotten(api: Api, waiting: bool) -> None:
         await write("1")
         await task
     await stream.aclose()
-    assert api.services.tailer.subscribers == 0
+    assert api.services.tailer.audience.size == 0
 
 
 async def test_a_refused_cursor_leaves_no_subscriber(api: Api) -> None:
     await refusal(api, "garbage")
-    assert api.services.tailer.subscribers == 0
+    assert api.services.tailer.audience.size == 0

@@ -74,7 +74,7 @@ async def test_what_ends_a_subscription_stands_beside_a_payload_of_null(
         ((refused),) = [part async for part in parts(response)]
     assert (list(refused), refused["payload"]) == (["payload", "errors"], None)
     assert [error["extensions"]["code"] for error in refused["errors"]] == [code]
-    assert served.api.services.tailer.subscribers == 0
+    assert served.api.services.tailer.audience.size == 0
 
 
 @pytest.mark.parametrize(("query", "status"), [("{ __typename }", 200), ("{ nope }", 400), ("subscription {", 400)])

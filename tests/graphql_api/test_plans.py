@@ -18,7 +18,7 @@ from tortoise.transactions import in_transaction
 
 from ringback.graphql_api.enums import EventStatus, OutcomeName
 from ringback.graphql_api.events import AttemptFilter, EventFilter
-from ringback.graphql_api.loaders import new_loaders
+from ringback.graphql_api.loaders import Loaders, last_attempt_of_webhook
 from ringback.graphql_api.relay import page_of
 from ringback.jobs import attempt_writer
 from ringback.models import clock, db, log, newest, outbox, settings
@@ -301,7 +301,7 @@ async def test_what_the_tailer_and_the_outbox_do(webhooks: list[Webhook], monkey
     await run("between", lambda: log.between(Position(epoch, 0, 0), newest, wanted, 50))
     assert await LogEntry.all().count() == EVENTS
     last: UUID = webhooks[3].id
-    loaders = new_loaders()
-    await run("the last attempt", lambda: loaders.last_attempt_of_webhook.load(last))
+    loaders = Loaders()
+    await run("the last attempt", lambda: loaders[last_attempt_of_webhook].load(last))
     async with in_transaction() as db:
         assert list(await outbox.watching_webhooks(db, {"lead"})) == ["lead"]

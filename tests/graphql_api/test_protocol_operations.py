@@ -170,9 +170,9 @@ async def test_a_client_that_completes_and_begins_without_end_runs_no_more_than_
         for number in range(300):
             await subscribe(connection, CURSORS, str(number))
             await send(connection, type="complete", id=str(number))
-            most = max(most, api.services.tailer.subscribers)
+            most = max(most, api.services.tailer.audience.size)
         await still_open(connection)
-        most = max(most, api.services.tailer.subscribers)
+        most = max(most, api.services.tailer.audience.size)
         assert most <= 2
         await subscribed(api, 0)
     engine.close()

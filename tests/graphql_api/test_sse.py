@@ -85,7 +85,7 @@ async def test_what_cannot_be_executed_is_a_next_too(served: Served, query: str,
         (name, refused), end = await answered(response)
     assert (name, list(refused), end) == ("next", ["errors"], COMPLETE)
     assert {error["extensions"]["code"] for error in refused["errors"]} == {code}
-    assert served.api.services.tailer.subscribers == 0
+    assert served.api.services.tailer.audience.size == 0
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ async def test_a_client_that_does_not_read_falls_behind(served: Served) -> None:
         for start in range(0, total, 40):  # there is room for several of these
             await write(*(f"{n} {'x' * 4_000}" for n in range(start, start + 40)))
             await caught_up(slow)
-        assert slow.subscribers == 1, "it is told so only when it reads"
+        assert slow.audience.size == 1, "it is told so only when it reads"
         stream = await response.read()
     # Beside the events there may be signs of life.
     *entries, refused, complete, end = [part for part in stream.split(b"\n\n") if part != b":"]
@@ -179,5 +179,5 @@ async def test_a_client_that_does_not_read_falls_behind(served: Served) -> None:
     for number, entry in enumerate(entries):
         assert entry.startswith(b"event: next\n")
         assert b'"message":"%d xxx' % number in entry
-    assert slow.subscribers == 0
+    assert slow.audience.size == 0
     tailing.cancel()

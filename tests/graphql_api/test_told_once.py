@@ -182,7 +182,7 @@ async def test_who_is_cancelled_while_it_is_executed_takes_nobody_along(asking: 
     asking.source.may_end.set()
     assert [named(answer) for answer in await second] == ["a"]
     assert (asking.source.executed, asking.source.closed) == (["a"], 1)
-    assert asking.engine.quota.running(TOKEN.id) == 1
+    assert asking.engine.quota.running[TOKEN.id] == 1
 
 
 async def test_a_failure_is_not_kept_and_ends_nobody(asking: Asking) -> None:
@@ -230,19 +230,19 @@ async def test_the_subscriptions_of_a_token_are_counted_however_they_end() -> No
     }
     assert len(asking.source.listeners) == 2
     _, other = await asking.follow(NAMES, OTHER)
-    assert (running(TOKEN.id), running(OTHER.id)) == (2, 1)
+    assert (running[TOKEN.id], running[OTHER.id]) == (2, 1)
     cancelled.cancel()
     await asyncio.gather(cancelled, return_exceptions=True)
-    assert running(TOKEN.id) == 1
+    assert running[TOKEN.id] == 1
     asking.source.happen("a")
     await ending
     await stream.aclose()
-    assert running(TOKEN.id) == 0
+    assert running[TOKEN.id] == 0
     stream, waiting = await asking.follow(NAMES)
     asking.source.happen("b")
     await waiting
     asking.source.happen()  # the source's own end
     assert [answer async for answer in stream] == []
     await other
-    assert running(TOKEN.id) == 0
+    assert running[TOKEN.id] == 0
     asking.engine.close()

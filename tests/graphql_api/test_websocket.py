@@ -179,7 +179,7 @@ async def test_a_client_that_does_not_read_falls_behind_and_resumes(served: Serv
             for start in range(0, total, 40):  # there is room for several of these
                 await write(*(f"{n} {'x' * 4_000}" for n in range(start, start + 40)))
                 await caught_up(slow)
-            assert slow.subscribers == 1, "it is told so only when it reads"
+            assert slow.audience.size == 1, "it is told so only when it reads"
             seen, answer = [], await received(connection)
             while answer["type"] == "next":
                 seen.append(answer["payload"]["data"]["deliveryLog"])
@@ -188,7 +188,7 @@ async def test_a_client_that_does_not_read_falls_behind_and_resumes(served: Serv
             (error,) = answer["payload"]
             assert error["extensions"] == {"code": "CURSOR_BEHIND", "cursor": seen[-1]["cursor"]}
             assert 200 <= len(seen) < total
-            assert slow.subscribers == 0
+            assert slow.audience.size == 0
             await subscribe(connection, CURSORS, "2", after=seen[-1]["cursor"])
             while len(seen) < total:
                 seen.append((await received(connection))["payload"]["data"]["deliveryLog"])
@@ -215,7 +215,7 @@ async def test_a_token_that_is_revoked_ends_what_it_started(api: Api) -> None:
     second = await anext(following)
     assert not second.executed
     assert [error.formatted for error in second.errors] == [refusal]
-    assert api.services.tailer.subscribers == 0
+    assert api.services.tailer.audience.size == 0
     for document, given in ((VIEWER, {}), (operations()["InboxTail"], {"id": inbox}), (CURSORS, {})):
         operation = await api.engine.operation(document)
         if operation.kind is OperationType.SUBSCRIPTION:

@@ -40,7 +40,7 @@ async def subscribed(api: Api, count: int) -> None:
 async def joined(tailer: Tailer, count: int) -> None:
     """Wait until a tailer has so many subscribers."""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while tailer.subscribers != count:
+        while tailer.audience.size != count:
             await asyncio.sleep(0)
 
 
