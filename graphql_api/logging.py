@@ -21,10 +21,9 @@ class _StandardError(io.TextIOBase):
     """Standard error, without the lines that cannot be written: a full disk or a closed pipe must not end a worker."""
 
     def write(self, text: str) -> int:
-        """Write text at once."""
+        """Write text, whose end of line sends it off."""
         with suppress(OSError, ValueError):
             sys.stderr.write(text)
-            sys.stderr.flush()
         return len(text)
 
 

@@ -186,7 +186,7 @@ def _event_row(one: _Recorded) -> tuple[Any, ...]:
 def _attempt_row(one: _Recorded) -> tuple[Any, ...]:
     event, result, _, attempt_id, number = one
     outcome = result.outcome
-    answer, request, sent = outcome.answer, result.request, result.headers_sent
+    answer, request = outcome.answer, result.request
     return (
         attempt_id,
         event.id,
@@ -197,7 +197,7 @@ def _attempt_row(one: _Recorded) -> tuple[Any, ...]:
         outcome.name,
         outcome.error,
         answer.status if answer is not None else None,
-        kept_request(request, sent) if request is not None and sent is not None else None,
+        kept_request(request) if request is not None else None,
         kept_response(answer) if answer is not None else None,
     )
 

@@ -17,7 +17,7 @@ from ringback.jobs.in_flight import InFlight
 from ringback.jobs.outcomes import Abandoned, Outcome, RenderFailed
 from ringback.jobs.recorder import Recorder
 from ringback.jobs.rendering import Rendered, Renderer, sign
-from ringback.jobs.requests import Headers, OutgoingRequest
+from ringback.jobs.requests import OutgoingRequest
 from ringback.jobs.result import Result
 from ringback.jobs.sender import SendWithheld, Sent
 from ringback.models import clock
@@ -64,13 +64,16 @@ class _Prepared(NamedTuple):
 class _Attempt:
     """One attempt: what it delivers, and when the endpoint may first have learned of it."""
 
-    __slots__ = ("clock", "delivery", "event", "lease", "started_at", "webhook")
+    __slots__ = ("clock", "delivery", "event", "is_early", "lease", "started_at", "webhook")
 
-    def __init__(self, lease: WorkerLease, running: clock.Clock, delivery: Delivery, webhook: Webhook) -> None:
+    def __init__(
+        self, lease: WorkerLease, running: clock.Clock, now: dt.datetime, delivery: Delivery, webhook: Webhook
+    ) -> None:
         self.lease = lease
         self.clock = running
         self.delivery = delivery
         self.event = delivery.event
+        self.is_early = delivery.event.next_attempt_at > now
         self.webhook = webhook
         self.started_at: dt.datetime | None = None
 
@@ -80,7 +83,6 @@ class _Attempt:
         started_at: dt.datetime,
         duration_ms: int | None,
         request: OutgoingRequest | None = None,
-        headers_sent: Headers | None = None,
     ) -> Result:
         """Return the result of this attempt; it ended `duration_ms` after its start, or now.
 
@@ -98,7 +100,6 @@ class _Attempt:
             ended_at=ended_at,
             duration_ms=duration_ms,
             request=request,
-            headers_sent=headers_sent,
             event=self.event,
         )
 
@@ -125,8 +126,9 @@ class Deliverer:
         try:
             webhooks = await self._webhooks.of({d.event.webhook_id: d.webhook_updated_at for d in deliveries})
             running = await clock.running()
+            now = running.now()
             for delivery in deliveries:
-                attempt = _Attempt(lease, running, delivery, webhooks[delivery.event.webhook_id])
+                attempt = _Attempt(lease, running, now, delivery, webhooks[delivery.event.webhook_id])
                 self._tasks[attempt] = asyncio.create_task(self._run(attempt))
                 started += 1
                 if started % STARTED_AT_ONCE == 0:
@@ -181,8 +183,8 @@ class Deliverer:
 
     async def _reaches(self, attempt: _Attempt) -> bool:
         """Wait for the start of an attempt, which was claimed a little ahead; returns False if the program stops."""
-        early = (attempt.event.next_attempt_at - attempt.clock.now()).total_seconds()
-        if early > 0:
+        if attempt.is_early:
+            early = (attempt.event.next_attempt_at - attempt.clock.now()).total_seconds()
             try:
                 async with asyncio.timeout(early):
                     await self._stopping.wait()
@@ -211,7 +213,7 @@ class Deliverer:
         except SendWithheld:
             attempt.started_at = None
             raise
-        return attempt.result(sent.outcome, started_at, sent.duration_ms, request, sent.headers)
+        return attempt.result(sent.outcome, started_at, sent.duration_ms, sent.request)
 
     async def _prepare(self, attempt: _Attempt) -> _Prepared | RenderFailed:
         try:

@@ -4,16 +4,16 @@ from typing import Any
 
 from ringback.jobs.masking import masked, masked_url
 from ringback.jobs.outcomes import Answer
-from ringback.jobs.requests import Headers, OutgoingRequest
+from ringback.jobs.requests import OutgoingRequest
 
 
-def kept_request(request: OutgoingRequest, sent: Headers) -> dict[str, Any]:
-    """Return {method, url, headers: [[name, value]], body} of a request and the headers that went out with it."""
+def kept_request(request: OutgoingRequest) -> dict[str, Any]:
+    """Return {method, url, headers: [[name, value]], body} of a request that was sent."""
     body = request.body
     return {
         "method": request.frame.method,
         "url": masked_url(str(request.frame.url)),
-        "headers": masked(sent),
+        "headers": masked(request.sent_headers),
         "body": None if body is None else body.decode("utf-8", "replace"),
     }
 

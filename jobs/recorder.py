@@ -136,7 +136,7 @@ class Recorder:
         outcome = Abandoned(
             f"Internal error {error_id}: the result could not be stored; the endpoint may have received the request."
         )
-        await self._write([result._replace(outcome=outcome, request=None, headers_sent=None)])
+        await self._write([result._replace(outcome=outcome, request=None)])
 
 
 async def _database_answers() -> bool:

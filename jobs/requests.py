@@ -87,6 +87,11 @@ class OutgoingRequest(NamedTuple):
         return None if self.frame.method in _BODILESS else "0"
 
     @property
+    def sent_headers(self) -> Headers:
+        """All headers that go out."""
+        return self.frame.headers(self.values, self.length)
+
+    @property
     def fault(self) -> str | None:
         """Why it cannot be sent, or None."""
         if self.frame.fault is not None:

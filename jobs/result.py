@@ -5,7 +5,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from ringback.jobs.outcomes import Abandoned, Outcome
-from ringback.jobs.requests import Headers, OutgoingRequest
+from ringback.jobs.requests import OutgoingRequest
 from ringback.models.queue.claims import ClaimedEvent
 from ringback.models.queue.workers import Orphan
 
@@ -25,7 +25,6 @@ class Result(NamedTuple):
     ended_at: dt.datetime
     duration_ms: int | None
     request: OutgoingRequest | None = None
-    headers_sent: Headers | None = None
     event: ClaimedEvent | None = None
 
 

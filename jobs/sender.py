@@ -40,10 +40,10 @@ class SendWithheld(Exception):
 
 
 class Sent(NamedTuple):
-    """How a request ended, the headers that went out (None when nothing did), and how long it took, in whole ms."""
+    """How a request ended, the request itself (None if nothing was sent), and how long it took, in whole ms."""
 
     outcome: Outcome
-    headers: Headers | None
+    request: OutgoingRequest | None
     duration_ms: int
 
 
@@ -98,7 +98,7 @@ class Sender:
         pool = self._unguarded if unguarded else self._guarded
         frame, values, body = request
         exchange: Exchange | None = None
-        headers: Headers | None = None
+        sent: OutgoingRequest | None = None
         deadline = self._loop.time() + timeout_seconds
         try:
             exchange = pool.idle(frame.url)
@@ -106,9 +106,8 @@ class Sender:
                 exchange = await _connect(pool, frame.url, deadline)
             if not may_send():
                 raise SendWithheld
-            length = request.length
-            answer = exchange.ask(frame.head(values, length), body, deadline)
-            headers = frame.headers(values, length)
+            answer = exchange.ask(frame.head(values, request.length), body, deadline)
+            sent = request
             await answer
             outcome = _outcome(exchange, accepts)
         except DeadlinePassed:
@@ -120,7 +119,7 @@ class Sender:
         finally:
             if exchange is not None:
                 pool.give_back(exchange)
-        return Sent(outcome, headers, _milliseconds_since(started))
+        return Sent(outcome, sent, _milliseconds_since(started))
 
     def _refusal(self, request: OutgoingRequest, *, unguarded: bool) -> Outcome | None:
         """Why a request is not even tried, or None."""

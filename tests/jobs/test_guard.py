@@ -60,7 +60,7 @@ async def test_no_spelling_of_loopback_leads_to_a_connection(host: str) -> None:
         assert sent.outcome.error.endswith(
             "deliveries reach public addresses only. To allow it, add its network to RINGBACK_DANGEROUS_ALLOW_NETWORKS."
         )
-        assert sent.headers is None
+        assert sent.request is None
         await asyncio.sleep(0)
         assert listener.connections == 0
         # The same listener is there: with its network allowed, or without the guard, it is reached.

@@ -30,14 +30,14 @@ async def test_a_refused_connection_is_unreachable(sender: Sender) -> None:
     with refusing_port() as port:
         sent = await deliver(sender, URL(f"http://127.0.0.1:{port}/"))
     assert sent.outcome == Unreachable(f"Connection refused by 127.0.0.1:{port}.")
-    assert sent.headers is None
+    assert sent.request is None
 
 
 async def test_a_name_that_does_not_resolve_is_unreachable() -> None:
     async with Sender(LOOPBACK, lookup=Names(), tls=NO_AUTHORITIES) as sender:
         sent = await deliver(sender, URL("http://nohost.example/"))
     assert sent.outcome == Unreachable("The name nohost.example does not resolve.")
-    assert sent.headers is None
+    assert sent.request is None
 
 
 @pytest.mark.usefixtures("_kept_for_long")

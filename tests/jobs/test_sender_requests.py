@@ -31,7 +31,8 @@ async def test_sends_the_request_as_given_and_returns_the_headers_that_went_out(
         ("Content-Length", "5"),
     )
     assert sent.outcome == Delivered(Answer(200, (("Content-Length", "2"),), b"ok"))
-    assert sent.headers == expected
+    assert sent.request is not None
+    assert sent.request.sent_headers == expected
     lines = "".join(f"{name}: {value}\r\n" for name, value in expected)
     assert server.requests == [f"POST /in?x=1 HTTP/1.1\r\n{lines}\r\nhello".encode()]
 
@@ -39,7 +40,8 @@ async def test_sends_the_request_as_given_and_returns_the_headers_that_went_out(
 async def test_a_get_without_body_sends_none_and_no_content_type(sender: Sender) -> None:
     async with answering(plain("200 OK")).running() as server:
         sent = await deliver(sender, server.url, method="GET", body=None)
-    assert sent.headers == (
+    assert sent.request is not None
+    assert sent.request.sent_headers == (
         ("Host", f"127.0.0.1:{server.port}"),
         ("Accept", "*/*"),
         ("Accept-Encoding", "gzip, deflate"),
@@ -51,8 +53,8 @@ async def test_the_callers_headers_replace_the_automatic_ones(sender: Sender) ->
     headers = (("Host", "virtual.example"), ("accept", "application/json"), ("accept-encoding", "identity"))
     async with answering(plain("200 OK")).running() as server:
         sent = await deliver(sender, server.url, method="GET", headers=headers, body=None)
-    assert sent.headers is not None
-    assert {name.lower(): value for name, value in sent.headers} == {
+    assert sent.request is not None
+    assert {name.lower(): value for name, value in sent.request.sent_headers} == {
         "host": "virtual.example",
         "accept": "application/json",
         "accept-encoding": "identity",
@@ -76,7 +78,7 @@ async def test_cookies_are_not_kept() -> None:
         await deliver(sender, server.url.with_host("hooks.example"))
         sent = await deliver(sender, server.url.with_host("hooks.example"))
     assert len(server.requests) == 2
-    assert sent.headers is not None and "Cookie" not in dict(sent.headers)
+    assert sent.request is not None and "Cookie" not in dict(sent.request.sent_headers)
     assert all(b"cookie" not in request.lower() for request in server.requests)
 
 
@@ -91,7 +93,7 @@ async def test_proxies_and_netrc_of_the_environment_are_not_used(
         monkeypatch.setenv("NETRC", str(netrc))
         sent = await deliver(sender, server.url)
     assert sent.outcome.name == "DELIVERED"
-    assert sent.headers is not None and "Authorization" not in dict(sent.headers)
+    assert sent.request is not None and "Authorization" not in dict(sent.request.sent_headers)
     assert proxy.connections == 0
 
 
@@ -140,12 +142,12 @@ async def test_a_request_that_cannot_be_sent_is_a_failed_rendering(
     sender: Sender, request_: OutgoingRequest, error: str
 ) -> None:
     sent = await sender.send(request_, timeout_seconds=1, accepts=lambda _: True)
-    assert (sent.outcome, sent.headers) == (RenderFailed(error), None)
+    assert (sent.outcome, sent.request) == (RenderFailed(error), None)
 
 
 async def test_what_only_aiohttp_notices_is_a_failed_rendering_too(sender: Sender) -> None:
     async with answering(plain("200 OK")).running() as server:
         sent = await deliver(sender, server.url.with_host("127.1"))
     error = "The request cannot be sent: 127.1 - is not a canonical IPv4 address."
-    assert (sent.outcome, sent.headers) == (RenderFailed(error), None)
+    assert (sent.outcome, sent.request) == (RenderFailed(error), None)
     assert server.requests == []

@@ -18,9 +18,9 @@ from tests.support.sending import LOOPBACK, Names, deliver, deliver_too_late
 
 async def test_an_endpoint_that_never_answers_times_out(sender: Sender) -> None:
     async with answering(close=False).running() as server, asyncio.timeout(PATIENCE_SECONDS):
-        sent, seconds = await deliver_too_late(sender, server.url, lambda sent: sent.headers is not None)
+        sent, seconds = await deliver_too_late(sender, server.url, lambda sent: sent.request is not None)
     assert sent.outcome == TimedOut(f"No complete answer within {seconds:g} s.")
-    assert sent.headers is not None
+    assert sent.request is not None
     assert sent.duration_ms >= seconds * 1_000
 
 
@@ -63,7 +63,7 @@ async def test_a_name_that_hangs_times_out_and_holds_up_no_other() -> None:
         hanging = URL("http://hangs.example/")
         hung = [asyncio.create_task(deliver(sender, hanging, timeout_seconds=10 * PATIENCE_SECONDS)) for _ in range(50)]
         sent = await deliver(sender, hanging, timeout_seconds=0.1)
-        assert (sent.outcome, sent.headers) == (TimedOut("No complete answer within 0.1 s."), None)
+        assert (sent.outcome, sent.request) == (TimedOut("No complete answer within 0.1 s."), None)
         assert (await deliver(sender, server.url.with_host("healthy.example"))).outcome.name == "DELIVERED"
         assert not any(task.done() for task in hung)
         for task in hung:

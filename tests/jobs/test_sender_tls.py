@@ -54,7 +54,7 @@ async def test_a_certificate_that_is_not_accepted_fails_before_anything_is_sent(
     async with Sender(LOOPBACK, tls=tls) as sender, server.running(authority.server(host, days=days)):
         sent = await deliver(sender, server.url.with_scheme("https"))
     assert sent.outcome == TlsFailed(f"TLS with 127.0.0.1:{server.port} failed: {reason}.")
-    assert sent.headers is None
+    assert sent.request is None
     assert server.requests == []
 
 
