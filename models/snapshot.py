@@ -77,9 +77,12 @@ async def read(db: BaseDBAsyncClient, root: type[Model], keys: Iterable[Any]) ->
     """The stored states of these objects by key; objects that do not exist are left out."""
     tracking = tracking_of(root)
     key_name = root._meta.pk_attr
-    rows = await _rows(db, root, key_name, list(keys))
-    children = await _read_children(db, root, tracking, [row[key_name] for row in rows])
-    return {row[key_name]: _of_root(root, tracking, row, children[row[key_name]]) for row in rows}
+    found: dict[Any, Stored] = {}
+    for part in parts(list(keys)):
+        rows = await _rows(db, root, key_name, part)
+        children = await _read_children(db, root, tracking, [row[key_name] for row in rows])
+        found |= {row[key_name]: _of_root(root, tracking, row, children[row[key_name]]) for row in rows}
+    return found
 
 
 def of_row(root: type[Model], row: Mapping[str, Any]) -> Stored:
@@ -201,15 +204,20 @@ async def _rows(
     db: BaseDBAsyncClient, model: type[Model], name: str, values: Sequence[Any], order: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
     """The rows that have one of these values in a column, as Tortoise's `values()` gives them."""
-    if not on_postgres(db):
-        found: list[dict[str, Any]] = []
-        for part in parts(values):
+    found: list[dict[str, Any]] = []
+    for part in parts(values):
+        if on_postgres(db):
+            found += await _rows_on_postgres(db, model, name, part, tuple(order))
+        else:
             query = QuerySet(model).using_db(db).filter(**{f"{name}__in": part}).order_by(*order)
             found += await query.values(*model._meta.fields_db_projection)
-        return found
-    if not values:
-        return []
-    statement, readers = _statement(model, name, tuple(order))
+    return found
+
+
+async def _rows_on_postgres(
+    db: BaseDBAsyncClient, model: type[Model], name: str, values: Sequence[Any], order: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    statement, readers = _statement(model, name, order)
     field = model._meta.fields_map[name]
     rows = await fetch_rows(db, statement, [field.to_db_value(value, model) for value in values])
     return [
@@ -222,7 +230,7 @@ async def _rows(
 def _statement(
     model: type[Model], name: str, order: tuple[str, ...]
 ) -> tuple[str, list[tuple[str, Callable[[Any], Any] | None]]]:
-    """What `_rows` asks Postgres, the same for any number of values, and what reads each column."""
+    """What `_rows_on_postgres` asks, the same for any number of values, and what reads each column."""
     meta = model._meta
     native = {attribute for _, attribute, _ in meta.db_native_fields}
     readers: list[tuple[str, Callable[[Any], Any] | None]] = [

@@ -1,5 +1,7 @@
 """Bulk writes: the same changes as single ones, or a refusal that names the way."""
 
+import re
+
 import pytest
 from tortoise.exceptions import IntegrityError
 from tortoise.expressions import F, Q
@@ -8,6 +10,7 @@ from tortoise.transactions import in_transaction
 from ringback.models import Settings, TrackingError
 from tests.support.recorded import changes, counts, forget, item
 from tests.support.shop import Bolt, Branch, Maker, Manual, Part, Product
+from tests.support.statements import counted
 
 
 async def test_bulk_create(watched: Settings) -> None:
@@ -183,6 +186,18 @@ async def test_more_rows_than_one_statement_holds(watched: Settings, monkeypatch
     await Branch.all().update(staff=1)
     await Branch.all().delete()
     assert [c[1] for c in await changes()] == ["updated"] * 30 + ["deleted"] * 30
+
+
+@pytest.mark.every_database
+async def test_many_rows_are_read_in_portions(watched: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ringback.models.snapshot.KEYS_PER_STATEMENT", 7)
+    branches = [Branch(town=f"town {n:02}") for n in range(15)]
+
+    with counted() as statements:
+        await Branch.bulk_create(branches)
+
+    reads = [one for one in statements if one.startswith("SELECT") and re.search(r'FROM "?branch', one)]
+    assert len(reads) == 3
 
 
 async def test_sql_of_a_bulk_write(watched: Settings) -> None:
