@@ -51,44 +51,58 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
-class _Failed:
+class _Unanswered:
+    """An attempt without any answer."""
+
+    error: str
+    answer: ClassVar[None] = None
+
+
+@dataclass(frozen=True, slots=True)
+class _CutShort:
     """An attempt without a whole answer."""
 
     error: str
     answer: Answer | None = None
 
 
-class TimedOut(_Failed):
+@dataclass(frozen=True, slots=True)
+class TimedOut(_CutShort):
     """No whole answer came in time; `answer` holds what did come, if that was a status and headers at least."""
 
     name: ClassVar[str] = "TIMED_OUT"
 
 
-class Unreachable(_Failed):
+@dataclass(frozen=True, slots=True)
+class Unreachable(_Unanswered):
     """No connection could be made, so the endpoint cannot have seen the request."""
 
     name: ClassVar[str] = "UNREACHABLE"
 
 
-class TlsFailed(_Failed):
+@dataclass(frozen=True, slots=True)
+class TlsFailed(_Unanswered):
     """TLS failed: an untrusted, expired or foreign certificate, or no common protocol."""
 
     name: ClassVar[str] = "TLS_FAILED"
 
 
-class Blocked(_Failed):
+@dataclass(frozen=True, slots=True)
+class Blocked(_Unanswered):
     """The address guard refused the target, so nothing was sent."""
 
     name: ClassVar[str] = "BLOCKED"
 
 
-class BadResponse(_Failed):
+@dataclass(frozen=True, slots=True)
+class BadResponse(_CutShort):
     """The connection ended, or carried something else, before there was a whole HTTP answer."""
 
     name: ClassVar[str] = "BAD_RESPONSE"
 
 
-class RenderFailed(_Failed):
+@dataclass(frozen=True, slots=True)
+class RenderFailed(_Unanswered):
     """The request could not be made from the webhook's templates and the snapshot, so nothing was sent."""
 
     name: ClassVar[str] = "RENDER_FAILED"

@@ -88,3 +88,14 @@ def test_any_other_status_is_rejected_and_the_error_says_what_would_count(
     status: int, accepts: Callable[[int], bool], error: str
 ) -> None:
     assert judge(Answer(status), accepts) == Rejected(Answer(status), error)
+
+
+@pytest.mark.parametrize("kind", [Unreachable, TlsFailed, Blocked, RenderFailed])
+def test_where_no_answer_can_come_none_can_be_given(kind: Callable[..., Outcome]) -> None:
+    with pytest.raises(TypeError):
+        kind("why", OK)
+
+
+@pytest.mark.parametrize("kind", get_args(Outcome))
+def test_outcomes_hold_nothing_else(kind: type[Outcome]) -> None:
+    assert not hasattr(object.__new__(kind), "__dict__")
