@@ -122,11 +122,12 @@ class PostgresDatabase:
         async with translated():
             session = await asyncpg.connect(self.url, timeout=CONNECT_SECONDS)
         try:
-            await session.execute(f"SET lock_timeout = {int(MIGRATION_LOCK_SECONDS * 1000)}")
-            await session.execute(f"SELECT pg_advisory_lock({_LOCK_KEY})", timeout=2 * MIGRATION_LOCK_SECONDS)
+            try:
+                await session.execute(f"SET lock_timeout = {int(MIGRATION_LOCK_SECONDS * 1000)}")
+                await session.execute(f"SELECT pg_advisory_lock({_LOCK_KEY})", timeout=2 * MIGRATION_LOCK_SECONDS)
+            except asyncpg.LockNotAvailableError as error:
+                raise _locked_too_long(self) from error
             yield
-        except asyncpg.LockNotAvailableError as error:
-            raise _locked_too_long(self) from error
         finally:
             session.terminate()
 

@@ -70,6 +70,12 @@ async def test_another_process_that_never_ends(empty: Settings, monkeypatch: pyt
     assert await migrate(empty) == NAMES
 
 
+async def test_a_lock_that_a_migration_does_not_get_is_no_other_migration(empty: Settings) -> None:
+    with pytest.raises(asyncpg.LockNotAvailableError):
+        async with databases.PostgresDatabase(empty.database_url).locked():
+            raise asyncpg.LockNotAvailableError("could not obtain lock on relation shop_car")
+
+
 async def test_a_newer_database(empty: Settings) -> None:
     await migrate(empty)
     await execute(empty, "INSERT INTO tortoise_migrations (app, name, applied_at) VALUES ('ringback', '0099_later', now())")  # fmt: skip  # noqa: E501
