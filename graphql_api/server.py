@@ -12,7 +12,6 @@ from importlib.metadata import version
 from typing import Any
 
 import uvicorn
-from uvicorn.loops.auto import auto_loop_factory
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ringback.graphql_api.app import Application, application
@@ -99,8 +98,16 @@ async def work_in_processes(count: int) -> None:
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Run a program's main coroutine on uvloop where there is one."""
     _allow_many_connections()
-    with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(main)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if sys.platform == "win32":
+        return None
+    import uvloop  # noqa: PLC0415 - there is none for Windows
+
+    return uvloop.new_event_loop
 
 
 def _settle() -> None:
