@@ -4,6 +4,8 @@ The list of middleware is empty: the retry schedule is Ringback's own, and a sec
 is 20 retries over 40 days) would only repeat it.
 """
 
+from collections.abc import Callable
+
 import dramatiq
 import structlog
 from dramatiq.brokers.stub import StubBroker
@@ -38,13 +40,14 @@ def is_redis(url: str) -> bool:
     return url.partition(":")[0] in ("redis", "rediss")
 
 
-def open_broker(url: str) -> dramatiq.Broker:
+def open_broker(url: str, announce: Callable[[], None] = lambda: None) -> dramatiq.Broker:
     """The broker of an address: `redis(s)://…`, `amqp(s)://…`, or the one within this process for an empty one.
 
-    It connects when it is first used. Raises ConfigurationError when its driver is not installed.
+    It connects when it is first used. Redis's calls `announce`, in a thread, before it hands over a message. Raises
+    ConfigurationError when the driver is not installed.
     """
     if is_redis(url):
-        return _redis_broker(url)
+        return _redis_broker(url, announce)
     return _rabbitmq_broker(url) if is_remote(url) else in_process_broker()
 
 
@@ -53,7 +56,7 @@ def in_process_broker() -> StubBroker:
     return StubBroker(middleware=[])
 
 
-def _redis_broker(url: str) -> dramatiq.Broker:
+def _redis_broker(url: str, announce: Callable[[], None]) -> dramatiq.Broker:
     try:
         import redis  # noqa: PLC0415 - an optional driver
         from dramatiq.brokers.redis import RedisBroker  # noqa: PLC0415
@@ -66,7 +69,8 @@ def _redis_broker(url: str) -> dramatiq.Broker:
     class Broker(RedisBroker):
         """Dramatiq's, but Redis tells of messages as they come: Dramatiq's own would ask a hundred times a second.
 
-        Delayed messages are looked for seldom: there are none, the schedule is the database's.
+        Delayed messages are looked for seldom: there are none, the schedule is the database's. Fetching a message and
+        handing it to the actor is 7 % of the time from a commit to its request; so whoever claims is told before.
         """
 
         #: Whether this Redis can tell of messages, by BLMOVE; those before 6.2 are asked, as Dramatiq does it.
@@ -80,9 +84,14 @@ def _redis_broker(url: str) -> dramatiq.Broker:
         def do_fetch(self, queue_name: str, prefetch: int) -> list[bytes]:
             """A message; when there is none, a new one is waited for."""
             fetched = self._fetched(queue_name)
-            if fetched or queue_name in self.delay_queues or not self._comes(queue_name):
+            if queue_name in self.delay_queues:
                 return fetched
-            return self._fetched(queue_name)
+            if fetched:
+                announce()
+            elif self._comes(queue_name):
+                announce()
+                fetched = self._fetched(queue_name)
+            return fetched
 
         def _fetched(self, queue_name: str) -> list[bytes]:
             fetched: list[bytes] = self._dispatch("fetch")(queue_name, 1)  # type: ignore[no-untyped-call]

@@ -83,6 +83,8 @@ class Claimer:
         self._strays_looked_for_at = time.monotonic()
         self._left_behind = False
         self._claimed = asyncio.Event()
+        #: Whether the broker announces each message before it hands it over.
+        self._are_messages_announced = False
         self._is_stopping = False
 
     async def run(self) -> None:
@@ -114,6 +116,11 @@ class Claimer:
         self._is_stopping = True
         self._in_flight.wake.set()
 
+    def expect_message(self) -> None:
+        """Claim, because a message waits at the broker: the claim runs while the message is fetched."""
+        self._are_messages_announced = True
+        self._claim_soon()
+
     async def accept_message(self) -> bool:
         """Take the message that events are due; returns False if it should go on to another worker.
 
@@ -125,13 +132,18 @@ class Claimer:
             self._in_flight.slot_freed.clear()
             if not await _wait(self._in_flight.slot_freed, KEEP_MESSAGE_SECONDS):
                 return False
-        self._claimed.clear()
-        self._in_flight.wake.set()
+            self._claim_soon()
+        elif not self._are_messages_announced:
+            self._claim_soon()
         await _wait(self._claimed, KEEP_MESSAGE_SECONDS)
         if not has_peers or not (self._left_behind or self._is_stopping):
             return True
         await asyncio.sleep(PASS_ON_SECONDS)
         return False
+
+    def _claim_soon(self) -> None:
+        self._claimed.clear()
+        self._in_flight.wake.set()
 
     def _free_slots(self) -> int:
         """Return the slots that are free; no more than as many results may wait to be recorded."""

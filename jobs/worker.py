@@ -124,7 +124,13 @@ async def _claiming(claimer: Claimer) -> AsyncIterator[None]:
 @contextlib.asynccontextmanager
 async def _listening(broker_url: str, claimer: Claimer) -> AsyncIterator[None]:
     """Consume the message that events are due, and send it after commits of this process."""
-    broker = open_broker(broker_url)
+    loop = asyncio.get_running_loop()
+
+    def announce() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(claimer.expect_message)
+
+    broker = open_broker(broker_url, announce)
     declare_actors(broker, claimer)
     worker = dramatiq.Worker(broker, worker_threads=1, worker_timeout=WORKER_TIMEOUT_MS)
     try:

@@ -202,3 +202,29 @@ def test_no_broker_has_middleware_that_retries(url: str) -> None:
     assert isinstance(opened, StubBroker) is not is_remote(url)
 
     opened.close()
+
+
+@pytest.mark.parametrize("url", ["redis"], indirect=True)
+async def test_redis_announces_each_message_before_it_is_received(url: str) -> None:
+    steps: list[str] = []
+
+    def accept() -> bool:
+        steps.append("received")
+        return True
+
+    receiver = Receiver(accept)
+    opened = open_broker(url, lambda: steps.append("announced"))
+    declare_actors(opened, receiver)
+    for _ in range(2):
+        opened.enqueue(due_message())  # these are there at once, and later ones are waited for
+    worker = dramatiq.Worker(opened, worker_threads=1, worker_timeout=50)
+    worker.start()
+    try:
+        await eventually(lambda: receiver.messages == 2)
+        await asyncio.sleep(0.1)
+        opened.enqueue(due_message())
+        await eventually(lambda: receiver.messages == 3)
+    finally:
+        await asyncio.to_thread(worker.stop, 5_000)
+        opened.close()
+    assert steps == ["announced", "received"] * 3

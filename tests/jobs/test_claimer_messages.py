@@ -118,3 +118,28 @@ async def test_a_stopped_worker_with_peers_passes_the_message_on(bench: Bench) -
         pass
 
     assert not await accept_message(bench)
+
+
+@pytest.mark.usefixtures("_no_poll")
+async def test_an_announced_message_leads_to_one_claim(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claiming, "KEEP_MESSAGE_SECONDS", PATIENCE_SECONDS)
+    claims: list[ClaimedBatch] = []
+
+    async def counted(worker_id: UUID, request: ClaimRequest) -> ClaimedBatch:
+        claims.append(await claim(worker_id, request))
+        return claims[-1]
+
+    async with bench.claiming():
+        monkeypatch.setattr(claiming, "claim", counted)
+        for _ in range(2):
+            event = await builders.event(await builders.webhook())
+
+            bench.claimer.expect_message()
+            await bench.endpoint.asked()
+            assert await accept_message(bench)
+            await bench.idle()
+
+            assert bench.endpoint.event_ids[-1] == event.id
+        await asyncio.sleep(0.05)
+
+    assert [len(batch.deliveries) for batch in claims] == [1, 1]

@@ -193,6 +193,7 @@ async def test_a_stop_releases_events_that_wait_for_their_start(
 
     async def wait_long(one: deliverer.Deliverer, attempt: deliverer._Attempt) -> bool:
         attempt.clock = StoppedClock(attempt.event.next_attempt_at - dt.timedelta(seconds=FOREVER))
+        attempt.is_early = True
         waiting.set()
         return await reaches(one, attempt)
 
