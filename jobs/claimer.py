@@ -173,7 +173,7 @@ class Claimer:
         """Return what there is room for."""
         in_flight = self._in_flight
         now = time.monotonic()
-        for webhook_id in in_flight.take_recorded():
+        for webhook_id in in_flight.take_freed():
             in_flight.full_until.pop(webhook_id, None)
         for until in (in_flight.full_until, self._paced_until):
             for webhook_id in [key for key, moment in until.items() if moment <= now]:
@@ -185,6 +185,7 @@ class Claimer:
             free_slots=free_slots,
             retry_slots=retry_slots,
             in_flight=in_flight.by_webhook,
+            unrecorded=self._recorder.unrecorded,
             may_take_suspect=not in_flight.suspects,
             retries_first=self._turns.retries_first,
             on_hold=crowded | in_flight.full_until.keys() | self._paced_until.keys(),
@@ -199,7 +200,7 @@ class Claimer:
             if slot is not None:
                 seconds = (slot - now).total_seconds() - EARLY_SECONDS
                 self._paced_until[webhook_id] = present + min(max(seconds, 0), PACED_SECONDS)
-            elif self._in_flight.was_recorded(webhook_id):  # after its attempts had been counted
+            elif self._in_flight.was_freed(webhook_id):  # after its attempts had been counted
                 self._in_flight.wake.set()
             else:
                 self._in_flight.full_until[webhook_id] = present + FULL_SECONDS

@@ -6,7 +6,6 @@ An event is in flight from its claim until its result is recorded, or until it i
 import asyncio
 import datetime as dt
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import NamedTuple, Protocol
 from uuid import uuid4
 
@@ -178,7 +177,7 @@ class Deliverer:
                 await self._release(attempt.lease, [attempt.event])
             else:
                 self._in_flight.end(attempt.event)
-                self._recorder.put(result, partial(self._in_flight.record, attempt.event))
+                self._recorder.put(result, self._in_flight.free_slot)
             del self._tasks[attempt]
 
     async def _reaches(self, attempt: _Attempt) -> bool:
@@ -244,4 +243,3 @@ class Deliverer:
         finally:
             for event in events:
                 self._in_flight.end(event)
-                self._in_flight.record(event)

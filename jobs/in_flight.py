@@ -23,10 +23,10 @@ class InFlight:
         self.slot_freed = asyncio.Event()
         #: Whether the claimer wants to know of every slot that becomes free.
         self.is_short_of_slots = False
-        #: Webhooks whose next attempt may start when one of theirs is recorded, and until when they are left alone, by
-        #: the monotonic clock.
+        #: Webhooks whose next attempt may start when one of theirs ends, and until when they are left alone, by the
+        #: monotonic clock.
         self.full_until: dict[UUID, float] = {}
-        self._recorded: set[UUID] = set()
+        self._freed: set[UUID] = set()
         #: Whether events may name this worker that it does not know: a claim or a release has failed.
         self.may_have_strays = False
 
@@ -60,25 +60,22 @@ class InFlight:
             del self._by_webhook[event.webhook_id]
         self.retries -= event.status is EventStatus.RETRYING
         self.suspects -= event.is_suspect
-        self._free_slot()
-
-    def record(self, event: ClaimedEvent) -> None:
-        """Note that its result is committed: the limit of its webhook counts it no more."""
-        self._recorded.add(event.webhook_id)
+        self._freed.add(event.webhook_id)
         if event.webhook_id in self.full_until:
             self.wake.set()
-        self._free_slot()  # results that wait to be recorded take slots, too
+        self.free_slot()
 
-    def was_recorded(self, webhook_id: UUID) -> bool:
-        """Tell whether a result of the webhook was committed since `take_recorded`."""
-        return webhook_id in self._recorded
+    def was_freed(self, webhook_id: UUID) -> bool:
+        """Tell whether an attempt of the webhook has ended since `take_freed`."""
+        return webhook_id in self._freed
 
-    def take_recorded(self) -> set[UUID]:
-        """Return the webhooks of which results were committed since the last call."""
-        recorded, self._recorded = self._recorded, set()
-        return recorded
+    def take_freed(self) -> set[UUID]:
+        """Return the webhooks of which attempts have ended since the last call."""
+        freed, self._freed = self._freed, set()
+        return freed
 
-    def _free_slot(self) -> None:
+    def free_slot(self) -> None:
+        """Wake a claimer that is short of slots: an attempt has ended, or its result is committed."""
         self.slot_freed.set()
         if self.is_short_of_slots:
             self.wake.set()

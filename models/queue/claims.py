@@ -138,7 +138,7 @@ async def claim(worker_id: UUID, request: ClaimRequest) -> ClaimedBatch:
         now = await clock.now(tx)
         look = await _look(tx, request, now + AHEAD)
         candidates = take_turns(look.firsts, look.retries, retries_first=request.retries_first)
-        limits = await read_limits(tx, look.webhooks, request.max_concurrency)
+        limits = await read_limits(tx, look.webhooks, worker_id, request)
         grants = grant(candidates, limits, request, now)
         deliveries = await _start_attempts(tx, worker_id, grants.starts, now)
         await save_slots(tx, grants.slots)
@@ -177,11 +177,12 @@ async def _look(db: BaseDBAsyncClient, request: ClaimRequest, until: dt.datetime
     due = sorted(map(_candidate, rows), key=lambda candidate: candidate.due_at)
     firsts = [candidate for candidate in due if not candidate.is_retry]
     retries = [candidate for candidate in due if candidate.is_retry]
+    locked = {row[1]: row for row in rows if row[5]}
     more_due = len(firsts) == most or len(retries) == most_retries > 0 or (by_webhook and len(due) == most)
     return _Look(
         firsts=firsts,
         retries=retries,
-        webhooks={key_of(row[1]): LockedWebhook(*row[6:]) for row in rows if row[5]},
+        webhooks={key_of(webhook_id): LockedWebhook(*row[6:]) for webhook_id, row in locked.items()},
         more_due=more_due,
         after_webhook=max(candidate.webhook_id for candidate in due) if more_due else FIRST_WEBHOOK,
     )

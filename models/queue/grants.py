@@ -44,6 +44,8 @@ class ClaimRequest:
     free_slots: int
     retry_slots: int
     in_flight: Mapping[UUID, int] = field(default_factory=dict)
+    #: Events whose attempts have ended in the worker and whose results are not committed yet: no bound counts them.
+    unrecorded: Collection[UUID] = ()
     may_take_suspect: bool = True
     retries_first: bool = False
     #: Webhooks that are known to be at a limit.

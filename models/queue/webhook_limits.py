@@ -11,7 +11,7 @@ from uuid import UUID
 
 from tortoise.backends.base.client import BaseDBAsyncClient
 
-from ringback.models.queue.grants import WebhookLimit
+from ringback.models.queue.grants import ClaimRequest, WebhookLimit
 from ringback.models.statements import among, fetch_rows, key_of, key_text, many, moment_of, moment_text, on_postgres
 
 
@@ -24,19 +24,17 @@ class LockedWebhook(NamedTuple):
 
 
 async def read_limits(
-    db: BaseDBAsyncClient, webhooks: Mapping[UUID, LockedWebhook], max_concurrency: int
+    db: BaseDBAsyncClient, webhooks: Mapping[UUID, LockedWebhook], worker_id: UUID, request: ClaimRequest
 ) -> dict[UUID, WebhookLimit]:
-    """Count what is in flight of locked webhooks and return what their limits still allow.
-
-    `max_concurrency` is the bound of webhooks without one of their own.
-    """
+    """Count what is in flight of locked webhooks and return what their limits still allow."""
     if not webhooks:
         return {}
-    counts = await fetch_rows(db, _UNDER_WAY.format(among(db, "webhook_id", 1)), many(db, webhooks))
+    statement = _UNDER_WAY.format(of_webhooks=among(db, "webhook_id", 1), unrecorded=among(db, "id", 3))
+    counts = await fetch_rows(db, statement, many(db, webhooks), worker_id, many(db, request.unrecorded))
     under_way = {key_of(key): count for key, count in counts}
     limits = {}
     for key, (bound, rate, last_slot_at) in webhooks.items():
-        most = max_concurrency if bound is None else bound
+        most = request.max_concurrency if bound is None else bound
         interval = None if rate is None else dt.timedelta(seconds=1 / rate)
         limits[key] = WebhookLimit(most - under_way.get(key, 0), interval, moment_of(last_slot_at))
     return limits
@@ -56,5 +54,6 @@ async def save_slots(db: BaseDBAsyncClient, slots: Mapping[UUID, dt.datetime]) -
 
 #: By the index ringback_event_claimed (webhook_id, worker_id).
 _UNDER_WAY = """
-SELECT webhook_id, count(*) FROM ringback_event WHERE worker_id IS NOT NULL AND {} GROUP BY webhook_id
+SELECT webhook_id, count(*) FROM ringback_event
+WHERE worker_id IS NOT NULL AND {of_webhooks} AND NOT (worker_id = $2 AND {unrecorded}) GROUP BY webhook_id
 """

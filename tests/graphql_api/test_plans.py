@@ -212,17 +212,21 @@ async def test_claiming_and_recording(webhooks: list[Webhook], monkeypatch: pyte
 
 async def test_limits_and_slots_of_many_webhooks(webhooks: list[Webhook], monkeypatch: pytest.MonkeyPatch) -> None:
     events = [await builders.event(webhook) for webhook in webhooks]
-    await builders.claim(*events)
+    lease = await builders.claim(*events)
     keys, now = [webhook.id for webhook in webhooks], await clock.now()
+    request = ClaimRequest(free_slots=10, retry_slots=10, unrecorded=[event.id for event in events[:5]])
 
     async def limits_and_slots() -> dict[UUID, WebhookLimit]:
         async with in_transaction() as tx:
             await save_slots(tx, dict.fromkeys(keys, now))
-            return await read_limits(tx, dict.fromkeys(keys, LockedWebhook(None, 10, now)), 50)
+            return await read_limits(tx, dict.fromkeys(keys, LockedWebhook(None, 10, now)), lease.worker_id, request)
 
     limits = await check(monkeypatch, "limits", limits_and_slots)
 
-    assert limits == {key: WebhookLimit(49, dt.timedelta(seconds=0.1), now) for key in keys}
+    free = [50] * 5 + [49] * (len(keys) - 5)
+    assert limits == {
+        key: WebhookLimit(left, dt.timedelta(seconds=0.1), now) for key, left in zip(keys, free, strict=True)
+    }
 
 
 async def test_orphans_are_found_among_many_events(webhooks: list[Webhook], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,25 +55,29 @@ def test_a_free_slot_wakes_only_a_claimer_that_needs_one() -> None:
     assert in_flight.wake.is_set()
 
 
-def test_a_recorded_result_wakes_the_claimer_for_a_full_webhook_only() -> None:
+def test_an_ended_attempt_wakes_the_claimer_for_a_full_webhook_only() -> None:
     in_flight = InFlight()
     one, of_full = event(), event(id=uuid4())
     in_flight.full_until[of_full.webhook_id] = 1e9
+    in_flight.start(one)
+    in_flight.start(of_full)
 
-    in_flight.record(one)
+    in_flight.end(one)
     assert not in_flight.wake.is_set()
 
-    in_flight.record(of_full)
+    in_flight.end(of_full)
     assert in_flight.wake.is_set()
 
 
-def test_recorded_webhooks_are_returned_once() -> None:
+def test_freed_webhooks_are_returned_once() -> None:
     in_flight = InFlight()
     one = event()
 
-    in_flight.record(one)
-    assert in_flight.was_recorded(one.webhook_id)
-    assert in_flight.take_recorded() == {one.webhook_id}
+    in_flight.start(one)
+    assert not in_flight.was_freed(one.webhook_id)
+    in_flight.end(one)
+    assert in_flight.was_freed(one.webhook_id)
+    assert in_flight.take_freed() == {one.webhook_id}
 
-    assert not in_flight.was_recorded(one.webhook_id)
-    assert in_flight.take_recorded() == set()
+    assert not in_flight.was_freed(one.webhook_id)
+    assert in_flight.take_freed() == set()

@@ -235,10 +235,24 @@ async def test_a_claim_holds_its_webhooks_until_it_has_ended(
     assert await in_flight(webhook) == 1
 
 
+async def test_an_attempt_that_has_ended_in_the_worker_counts_no_more() -> None:
+    webhook = await builders.webhook(max_concurrency=1)
+    first, second = await backlog(webhook, 2)
+    worker_id = uuid4()
+    claimed = await claim_all(worker_id)
+    assert [delivery.event.id for delivery in claimed.deliveries] == [first.id]
+
+    of_another = await claim_all(unrecorded=[first.id])
+    assert (of_another.deliveries, of_another.at_limit) == ([], {webhook.id: None})
+
+    claimed = await claim_all(worker_id, unrecorded=[first.id])
+    assert [delivery.event.id for delivery in claimed.deliveries] == [second.id]
+
+
 async def test_no_limits_are_read_of_no_webhooks() -> None:
     with counted() as statements:
         async with in_transaction() as tx:
-            assert await read_limits(tx, {}, 50) == {}
+            assert await read_limits(tx, {}, uuid4(), ClaimRequest(1, 1)) == {}
 
     assert [statement for statement in statements if "ringback" in statement] == []
 
