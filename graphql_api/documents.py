@@ -31,8 +31,9 @@ from graphql.validation.validate import ValidationAbortedError
 from ringback.graphql_api.costs import Cost, Costs
 from ringback.graphql_api.errors import ApiError, masked
 from ringback.graphql_api.limits import Limits, exceeded, too_deep
+from ringback.graphql_api.selections import Kept
 from ringback.graphql_api.shapes import check_shape
-from ringback.graphql_api.words import variables_below_root
+from ringback.graphql_api.words import variables_below_root, varies
 
 #: Characters of all cached documents together. Syntax trees take up to 200 bytes for each, and the garbage collector
 #: has to walk them.
@@ -71,6 +72,8 @@ class Operation:
     cost: Cost
     #: The variables on which the answers of a subscription depend, besides what happened.
     told_by: frozenset[str] = frozenset()
+    #: What its executions made of its selections; None where variables decide what is selected.
+    kept: Kept | None = None
 
     @property
     def kind(self) -> OperationType:
@@ -186,7 +189,8 @@ class Documents:
             told_by: frozenset[str] = frozenset()
             if node.operation is OperationType.SUBSCRIPTION:
                 told_by = variables_below_root(self._schema, part)
-            operations[name] = Operation(part, node, costs.of(node), told_by)
+            kept: Kept | None = None if varies(part) else {}
+            operations[name] = Operation(part, node, costs.of(node), told_by, kept)
         return operations
 
 

@@ -162,6 +162,8 @@ class Engine:
         if isinstance(executor, list):
             raise Refused(*(masked(error) for error in executor))
         assert isinstance(executor, QuickExecutor)
+        if operation.kept is not None:
+            executor.keep_selections(operation.kept)
         allowed = self.limits.cost
         cost = operation.cost.of(executor.variable_values.coerced)
         if cost > allowed:

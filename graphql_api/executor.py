@@ -10,9 +10,10 @@ from typing import Any
 
 from graphql import Executor, GraphQLObjectType, GraphQLResolveInfo
 from graphql.execution.collect_fields import FieldDetailsList
+from graphql.pyutils import Path
 
 from ringback.graphql_api.context import Context
-from ringback.graphql_api.selections import Selection, Selections
+from ringback.graphql_api.selections import Kept, Selection, Selections
 
 
 class QuickExecutor(Executor[Context]):
@@ -25,11 +26,28 @@ class QuickExecutor(Executor[Context]):
         self._selections = Selections(self.collect_subfields)
         self._roots: list[Any] = []
 
+    def keep_selections(self, kept: Kept) -> None:
+        """Use what former executions of the same operation made, where no variable decides what is selected."""
+        self._selections.kept = kept
+
     def execute_collected_root_fields(self, root_type: Any, root_value: Any, grouped_field_set: Any, *rest: Any) -> Any:
         """Go on with the root fields as they were collected first."""
         if not self._roots:
             self._roots.append(grouped_field_set)
         return super().execute_collected_root_fields(root_type, root_value, self._roots[0], *rest)
+
+    def execute_fields_serially(
+        self,
+        parent_type: GraphQLObjectType,
+        source_value: Any,
+        path: Path | None,
+        grouped_field_set: Any,
+        position_context: Any,
+    ) -> Any:
+        """A mutation of one field, as most are, waits for nothing but that."""
+        if len(grouped_field_set) == 1 and self.abort_signal is None:
+            return self.execute_fields(parent_type, source_value, path, grouped_field_set, position_context)
+        return super().execute_fields_serially(parent_type, source_value, path, grouped_field_set, position_context)
 
     def complete_object_value(
         self,
@@ -53,6 +71,16 @@ class QuickExecutor(Executor[Context]):
             await selection.fetch([found], self.context_value.loaders)
         completed = super().complete_object_value(*arguments)
         return await completed if self.is_awaitable(completed) else completed
+
+    def collect_and_execute_subfields(
+        self, return_type: GraphQLObjectType, field_details_list: FieldDetailsList, path: Path, result: Any, *rest: Any
+    ) -> Any:
+        """Read an object at once."""
+        read = self._selections.below(return_type, field_details_list).read
+        if read is not None:
+            with suppress(Exception):
+                return read(result)
+        return super().collect_and_execute_subfields(return_type, field_details_list, path, result, *rest)
 
     def execute_field(
         self, parent_type: GraphQLObjectType, source: Any, field_details_list: FieldDetailsList, *rest: Any

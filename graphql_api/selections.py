@@ -78,21 +78,39 @@ def _objects(values: Iterable[Any]) -> Iterable[Any]:
             yield value
 
 
+#: Selections by type and by the fields' nodes, whose document must be kept as long.
+Kept: TypeAlias = dict[tuple[GraphQLObjectType, tuple[int, ...]], Selection]
+#: How many selections are kept of one operation: fragments can make many of a short document.
+MAX_KEPT = 500
+
+
 class Selections:
-    """The selections of one operation, each made once."""
+    """The selections of one operation, each made once; those that are `kept` serve its next executions too."""
 
     def __init__(self, collect: Collect) -> None:
         self._collect = collect
+        self.kept: Kept | None = None
         # By the identity of lists that graphql-core keeps alive as long as these.
         self._selections: dict[tuple[GraphQLObjectType, int], Selection] = {}
         self._fields: dict[tuple[GraphQLObjectType, int], Field | None] = {}
 
     def below(self, kind: GraphQLObjectType, selected: FieldDetailsList) -> Selection:
-        """Return what is selected of the objects of a type that a field leads to."""
+        """What is selected of the objects of a type that a field leads to."""
         key = (kind, id(selected))
         found = self._selections.get(key)
         if found is None:
-            found = self._selections[key] = self._selection(kind, selected)
+            found = self._selections[key] = self._kept_or_made(kind, selected)
+        return found
+
+    def _kept_or_made(self, kind: GraphQLObjectType, selected: FieldDetailsList) -> Selection:
+        if self.kept is None:
+            return self._selection(kind, selected)
+        key = (kind, tuple(id(details.node) for details in selected))
+        found = self.kept.get(key)
+        if found is None:
+            found = self._selection(kind, selected)
+            if len(self.kept) < MAX_KEPT:
+                self.kept[key] = found
         return found
 
     def field(self, parent: GraphQLObjectType, selected: FieldDetailsList) -> Field | None:

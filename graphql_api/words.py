@@ -7,6 +7,7 @@ from typing import Any
 
 from graphql import (
     SKIP,
+    DirectiveNode,
     DocumentNode,
     GraphQLObjectType,
     GraphQLSchema,
@@ -25,6 +26,24 @@ def variables_below_root(schema: GraphQLSchema, subscription: DocumentNode) -> f
     used = _Used(types, schema.subscription_type)
     visit(subscription, TypeInfoVisitor(types, used))
     return frozenset(used.names)
+
+
+def varies(document: DocumentNode) -> bool:
+    """Whether a variable decides what a valid document selects, by a directive."""
+    used = _OfDirectives()
+    visit(document, used)
+    return bool(used.names)
+
+
+class _OfDirectives(Visitor):
+    """Collects the variables in directives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def enter_directive(self, node: DirectiveNode, *_: Any) -> None:
+        self.names |= {a.value.name.value for a in node.arguments or () if isinstance(a.value, VariableNode)}
 
 
 class _Used(Visitor):

@@ -154,6 +154,30 @@ async def test_a_loader_is_asked_once_for_all_that_a_page_needs_of_it(api: Api) 
     assert len(re.findall(r'"id" IN \((?:\?|\$1)\)', statements[-1])) == 1
 
 
+async def test_what_was_selected_once_serves_again_unless_a_variable_decides(api: Api) -> None:
+    await builders.event(await builders.webhook(name="Leads"))
+
+    async def ask(text: str, **variables: Any) -> Any:
+        operation = await api.engine.operation(text)
+        answer = await api.engine.execute(operation, variables, api.context())
+        assert not answer.errors
+        (event,) = answer.data["events"]["nodes"]  # type: ignore[index]
+        return event, operation.kept
+
+    text = "query ($n: Int!) { events(first: $n) { nodes { ...E webhook { name } } } } fragment E on Event { status }"
+    first, kept = await ask(text, n=1)
+    made = dict(kept)
+    again, kept = await ask(text, n=2)
+    assert first == again == {"status": "PENDING", "webhook": {"name": "Leads"}}
+    assert made
+    assert {key: id(value) for key, value in kept.items()} == {key: id(value) for key, value in made.items()}
+    text = "query ($x: Boolean!) { events(first: 1) { nodes { status @include(if: $x) webhook { name } } } }"
+    assert [await ask(text, x=True), await ask(text, x=False)] == [
+        (first, None),
+        ({"webhook": {"name": "Leads"}}, None),
+    ]
+
+
 async def test_a_subscription_remembers_no_more_with_each_event(api: Api) -> None:
     event = await builders.event(await builders.webhook())
     stored = log.LogEntry(

@@ -6,7 +6,7 @@ from graphql import parse, separate_operations
 from ringback.graphql_api.documents import Documents
 from ringback.graphql_api.limits import Limits
 from ringback.graphql_api.schema import schema
-from ringback.graphql_api.words import variables_below_root
+from ringback.graphql_api.words import variables_below_root, varies
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,15 @@ async def test_an_operation_knows_them() -> None:
     text = "($a: String, $x: Boolean!) { deliveryLog(after: $a) { message @include(if: $x) } }"
     assert (await documents.operation("subscription" + text, None)).told_by == {"x"}
     documents.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("query ($x: Boolean!) { webhooks(first: 1) { nodes { id @include(if: $x) } } }", True),
+        ("query ($x: Boolean!) { ...A } fragment A on Query { webhooks { nodes { id @skip(if: $x) } } }", True),
+        ("query ($x: Int!) { webhooks(first: $x) { nodes { id @skip(if: true) } } }", False),
+    ],
+)
+def test_whether_a_variable_decides_what_is_selected(text: str, expected: bool) -> None:
+    assert varies(parse(text)) is expected
