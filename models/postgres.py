@@ -72,6 +72,7 @@ class _Translating:
 class PostgresTransaction(_Translating, RecordingTransaction, tortoise_asyncpg.TransactionWrapper):
     """The connection inside a transaction or savepoint."""
 
+    GIVEN_UP_ERROR = DBConnectionError
     GIVEN_UP = "the connection to the database was lost inside this transaction, which is so rolled back"
 
     async def acquire(self) -> None:

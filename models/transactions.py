@@ -162,8 +162,9 @@ class RecordingTransaction(TransactionalDBClient):
     Mixed into the driver's own wrapper, which works on `_connection`.
     """
 
-    #: How a transaction begins, and what it says when the database ended it by itself.
+    #: How a transaction begins, and what is raised, with which message, when the database ended it by itself.
     BEGIN: ClassVar[str] = "BEGIN"
+    GIVEN_UP_ERROR: ClassVar[type[Exception]] = TransactionManagementError
     GIVEN_UP: ClassVar[str]
 
     client: RecordingClient
@@ -202,14 +203,17 @@ class RecordingTransaction(TransactionalDBClient):
         """Whether the database has a transaction open on this connection."""
 
     def check_open(self) -> None:
-        """Raises TransactionManagementError when the transaction has ended, on whatever level and by whomever."""
+        """Raise TransactionManagementError when the transaction has ended, on whatever level and by whomever.
+
+        Where it ended with its connection, that is a DBConnectionError: whoever tries again knows when.
+        """
         level: RecordingTransaction | None = self
         while level is not None:
             if level._finalized:
                 raise TransactionManagementError(ENDED)
             level = level.outer
         if not self._is_open():
-            raise TransactionManagementError(self.GIVEN_UP)
+            raise self.GIVEN_UP_ERROR(self.GIVEN_UP)
 
     async def begin(self) -> None:
         """Begin; raises TransactionManagementError when the database cannot."""
