@@ -165,7 +165,7 @@ class Tailer:
             self._started.set()
         elif not self.audience.size:
             newest = await log.newest(self._epoch)
-            if not self.audience.size:  # who joined meanwhile is told of what came since
+            if not self.audience.size:  # a subscriber that joined meanwhile gets what came since
                 self.position = newest
                 return False, False
         found, waiting = await log.tail(self.position, PAGE)

@@ -205,7 +205,7 @@ class RecordingTransaction(TransactionalDBClient):
     def check_open(self) -> None:
         """Raise TransactionManagementError when the transaction has ended, on whatever level and by whomever.
 
-        Where it ended with its connection, that is a DBConnectionError: whoever tries again knows when.
+        If it ended because the connection was lost, the error is a DBConnectionError, after which callers try again.
         """
         level: RecordingTransaction | None = self
         while level is not None:
