@@ -1,11 +1,12 @@
 """Fixtures for the tests of jobs: a sender, a running recorder, worker parts, and clocks that the test moves."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from redis import Redis
 
 from ringback.jobs import claimer as claiming
 from ringback.jobs import connections
@@ -16,7 +17,22 @@ from tests.support.deliverers import Bench
 from tests.support.http_server import NO_AUTHORITIES
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.sending import LOOPBACK
+from tests.support.servers import RedisServer, redis_server
 from tests.support.stopped import StoppedClock
+
+
+@pytest.fixture(scope="module")
+def redis_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis(redis_of_module: RedisServer) -> RedisServer:
+    """Return an empty Redis."""
+    with Redis.from_url(redis_of_module.url) as client:
+        client.flushall()
+    return redis_of_module
 
 
 @pytest_asyncio.fixture

@@ -26,20 +26,6 @@ from tests.support.servers import RedisServer, amqp_url, redis_server
 
 
 @pytest.fixture(scope="module")
-def redis_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with redis_server(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
-@pytest.fixture
-def redis(redis_of_module: RedisServer) -> RedisServer:
-    """Return an empty Redis."""
-    with Redis.from_url(redis_of_module.url) as client:
-        client.flushall()
-    return redis_of_module
-
-
-@pytest.fixture(scope="module")
 def rabbitmq_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with amqp_url(tmp_path_factory.mktemp("rabbitmq")) as url:
         yield url
