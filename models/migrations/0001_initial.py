@@ -8,11 +8,9 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
+import uuid_utils
 from tortoise import fields, migrations
 from tortoise.migrations import operations as ops
-
-from ringback.models.ids import new_key
-from ringback.models.statements import execute, on_postgres
 
 Columns = Sequence[tuple[str, ...]]
 
@@ -394,7 +392,7 @@ async def adapt_to_postgres(apps: Any, schema_editor: Any) -> None:
     `json`, unlike `jsonb`, keeps the order of an object's members, and every text that JSON can hold.
     """
     db = schema_editor.client
-    if not on_postgres(db):
+    if db.capabilities.dialect != "postgres":
         return
     for created in _TABLES:
         for column, field in created.fields:
@@ -410,10 +408,11 @@ async def insert_first_rows(apps: Any, schema_editor: Any) -> None:
     In SQL: Tortoise caches the columns of a table for the whole process, and so would insert those of later migrations
     where a database was open before.
     """
-    now = dt.datetime.now(dt.UTC)
-    db = schema_editor.client
-    await execute(db, "INSERT INTO ringback_installation (id, epoch, created_at) VALUES (1, $1, $2)", new_key(), now)
-    await execute(db, "INSERT INTO site_settings (id, track_leads, updated_at) VALUES (1, $1, $2)", False, now)
+    now = dt.datetime.now(dt.UTC).isoformat(sep=" ", timespec="microseconds")
+    await schema_editor.client.execute_script(f"""
+        INSERT INTO ringback_installation (id, epoch, created_at) VALUES (1, '{uuid_utils.uuid7()}', '{now}');
+        INSERT INTO site_settings (id, track_leads, updated_at) VALUES (1, FALSE, '{now}');
+    """)
 
 
 class Migration(migrations.Migration):

@@ -11,8 +11,6 @@ from typing import Any
 from tortoise import fields, migrations
 from tortoise.migrations import operations as ops
 
-from ringback.models.statements import on_postgres
-
 #: A new database has none of these indexes.
 _BEFORE = """
 DROP INDEX IF EXISTS ringback_event_waiting;
@@ -55,7 +53,7 @@ class DropDueAt(ops.RemoveField):
 
 async def drop_claim_function(apps: Any, schema_editor: Any) -> None:
     """Drop the function that claims, which only databases of earlier commits have."""
-    if on_postgres(schema_editor.client):
+    if schema_editor.client.capabilities.dialect == "postgres":
         await schema_editor.client.execute_script("DROP FUNCTION IF EXISTS ringback_claim")
 
 
