@@ -12,7 +12,7 @@ import time
 import aiohttp
 import uvloop
 
-from ringback.models.signing import new_secret
+from ringback.models.security.signing import new_secret
 from tests.support.signatures import signature_headers
 
 IN_FLIGHT = 100

@@ -14,11 +14,12 @@ from tortoise.queryset import QuerySet
 
 from bench.installation import Installation
 from bench.load import Wrong
-from ringback.models import clock, db, secret_box
+from ringback.models import bootstrap, secret_box
+from ringback.models.database import clock
+from ringback.models.enums import EventStatus, OutcomeName
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.ids import new_key
-from ringback.models.signing import new_secret
-from ringback.models.states import EventStatus, OutcomeName
+from ringback.models.security.signing import new_secret
 from ringback.models.webhook import Action, Webhook
 from tests.support import postgres
 from tests.support.inserting import insert
@@ -82,8 +83,8 @@ def fill(installation: Installation, sink: str, events: int, *kinds: Webhooks, o
 
     async def write() -> Batch:
         settings = installation.settings
-        await db.migrate(settings)
-        async with db.opened(settings):
+        await bootstrap.migrate(settings)
+        async with bootstrap.opened(settings):
             now = await clock.now()
             box = secret_box(settings)
             webhooks = [
@@ -139,7 +140,7 @@ def recorded(
     """
 
     async def wait() -> float:
-        async with db.opened(installation.settings):
+        async with bootstrap.opened(installation.settings):
             await _waiting(batch).exists()  # so that connecting to the database is not part of what is measured
             with deliver:
                 await asyncio.to_thread(arrived)

@@ -14,8 +14,9 @@ import orjson
 from bench.due import item
 from bench.figures import Scale
 from bench.installation import Bench, Installation
-from ringback.models import clock, db, secret_box
-from ringback.models.signing import new_secret
+from ringback.models import bootstrap, secret_box
+from ringback.models.database import clock
+from ringback.models.security.signing import new_secret
 from ringback.models.webhook import Action, Webhook
 from tests.support import postgres
 from tests.support.inserting import insert
@@ -133,8 +134,8 @@ def size(scale: Scale) -> str:
 
 async def _fill(installation: Installation, waiting: int, attempts: int) -> None:
     settings = installation.settings
-    await db.migrate(settings)
-    async with db.opened(settings):
+    await bootstrap.migrate(settings)
+    async with bootstrap.opened(settings):
         now = await clock.now()
         secret = secret_box(settings).seal(new_secret())
         webhooks = [

@@ -17,20 +17,22 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from ringback.graphql_api.authentication import Bearers
-from ringback.graphql_api.context import Context, Services
-from ringback.graphql_api.execution import Engine
-from ringback.graphql_api.schema import schema
-from ringback.graphql_api.tailer import Tailer
-from ringback.models import clock, db, log, settings, tokens
-from ringback.models.access import Role
-from ringback.models.addresses import AddressPolicy
+from ringback.graphql_api.context.authentication import Bearers
+from ringback.graphql_api.context.live_log import Tailer
+from ringback.graphql_api.context.request_context import Context, Services
+from ringback.graphql_api.execution.engine import Engine
+from ringback.graphql_api.schema.build import schema
+from ringback.models import bootstrap, delivery_log, settings
+from ringback.models.api_token import Role
+from ringback.models.database import clock
+from ringback.models.enums import EventStatus, OutcomeName
 from ringback.models.event import Attempt, Change, Event
-from ringback.models.inboxes import InboxAddresses, Inboxes
-from ringback.models.secrets import SecretBox
-from ringback.models.states import EventStatus, OutcomeName
+from ringback.models.security.secret_box import SecretBox
+from ringback.models.security.url_rules import AddressPolicy
+from ringback.models.services import api_tokens
+from ringback.models.services.inboxes import InboxAddresses, Inboxes
+from ringback.models.services.webhooks import Webhooks
 from ringback.models.webhook import Action, Webhook
-from ringback.models.webhooks import Webhooks
 from tests.contract import operations
 from tests.support.statements import counted
 
@@ -91,18 +93,18 @@ class Page:
 async def opened(folder: Path) -> AsyncIterator[Context]:
     """A fresh database, filled, and what resolvers work with."""
     chosen = settings.load_settings(data_dir=folder)
-    await db.migrate(chosen)
-    async with db.opened(chosen):
+    await bootstrap.migrate(chosen)
+    async with bootstrap.opened(chosen):
         await fill()
         box, addresses = SecretBox("bench"), InboxAddresses("http://127.0.0.1:8000")
         services = Services(
             webhooks=Webhooks(AddressPolicy(()), addresses, box),
             inboxes=Inboxes(box),
             inbox_addresses=addresses,
-            tailer=Tailer(await log.epoch()),
+            tailer=Tailer(await delivery_log.epoch()),
             bearers=Bearers(),
         )
-        token, _ = await tokens.create_token("bench", Role.ADMIN)
+        token, _ = await api_tokens.create_token("bench", Role.ADMIN)
         yield Context(services, token)
 
 

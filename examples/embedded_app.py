@@ -33,8 +33,8 @@ from ringback.models import (
     sqlite_connection,
     tortoise_apps,
 )
+from ringback.models.database.notifications import Topic, wakeups
 from ringback.models.event import Event
-from ringback.models.wakeups import Topic, wakeups
 
 
 class Coffee(Model):

@@ -12,23 +12,23 @@ from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 from tortoise.exceptions import BaseORMException
 
-from ringback.graphql_api import graphiql
-from ringback.graphql_api.authentication import Bearers
-from ringback.graphql_api.context import Services
-from ringback.graphql_api.endpoint import GraphQLEndpoint
-from ringback.graphql_api.execution import Engine
-from ringback.graphql_api.inbox_http import InboxEndpoint
-from ringback.graphql_api.limits import Limits
-from ringback.graphql_api.schema import schema
-from ringback.graphql_api.streams import Streams
-from ringback.graphql_api.tailer import Tailer
-from ringback.graphql_api.websocket import serve_connection
-from ringback.models import log
-from ringback.models.addresses import AddressPolicy
-from ringback.models.inboxes import InboxAddresses, Inboxes
-from ringback.models.secrets import SecretBox
+from ringback.graphql_api.context.authentication import Bearers
+from ringback.graphql_api.context.live_log import Tailer
+from ringback.graphql_api.context.request_context import Services
+from ringback.graphql_api.execution.engine import Engine
+from ringback.graphql_api.execution.operation_limits import Limits
+from ringback.graphql_api.schema.build import schema
+from ringback.graphql_api.transport import graphiql
+from ringback.graphql_api.transport.http import GraphQLEndpoint
+from ringback.graphql_api.transport.inbox import InboxEndpoint
+from ringback.graphql_api.transport.streaming import Streams
+from ringback.graphql_api.transport.websocket import serve_connection
+from ringback.models import delivery_log
+from ringback.models.security.secret_box import SecretBox
+from ringback.models.security.url_rules import AddressPolicy
+from ringback.models.services.inboxes import InboxAddresses, Inboxes
+from ringback.models.services.webhooks import Webhooks
 from ringback.models.settings import Settings
-from ringback.models.webhooks import Webhooks
 
 PATH = "/graphql"
 
@@ -74,7 +74,7 @@ async def application(settings: Settings, *, public_url: str, secrets: SecretBox
         webhooks=Webhooks(policy, addresses, secrets),
         inboxes=Inboxes(secrets),
         inbox_addresses=addresses,
-        tailer=Tailer(await log.epoch()),
+        tailer=Tailer(await delivery_log.epoch()),
         bearers=Bearers(),
     )
     async with contextlib.AsyncExitStack() as stack:
@@ -93,7 +93,7 @@ async def _healthz(request: Request) -> Response:
 async def _readyz(request: Request) -> Response:
     """The process can serve: its database answers."""
     try:
-        await log.epoch()
+        await delivery_log.epoch()
     except BaseORMException as error:
         return JSONResponse({"ready": False, "reason": f"the database does not answer: {error}"}, 503)
     return JSONResponse({"ready": True})

@@ -11,10 +11,11 @@ from tortoise.exceptions import BaseORMException
 
 from ringback.graphql_api import server
 from ringback.graphql_api.logging import configure
-from ringback.graphql_api.schema import sdl
-from ringback.models import db, settings, tokens
-from ringback.models.access import Role
+from ringback.graphql_api.schema.build import sdl
+from ringback.models import bootstrap, settings
+from ringback.models.api_token import Role
 from ringback.models.errors import ConfigurationError, InputRejected, TrackingError
+from ringback.models.services import api_tokens
 
 app = typer.Typer(
     help="Webhooks for committed changes: recorded, delivered, logged and followed live over GraphQL.",
@@ -61,7 +62,7 @@ def worker(
 @app.command()
 def migrate() -> None:
     """Bring the database up to date and say what was done. The other commands do so by themselves."""
-    applied = asyncio.run(db.migrate(_settings()))
+    applied = asyncio.run(bootstrap.migrate(_settings()))
     for name in applied:
         print(f"applied {name}")
     if not applied:
@@ -95,10 +96,10 @@ def create_token(
 
 
 async def _create_token(chosen: settings.Settings, name: str, role: Role, expires_in: dt.timedelta | None) -> str:
-    await db.migrate(chosen)
+    await bootstrap.migrate(chosen)
     expires_at = dt.datetime.now(dt.UTC) + expires_in if expires_in is not None else None
-    async with db.opened(chosen):
-        _, secret = await tokens.create_token(name, role, expires_at=expires_at)
+    async with bootstrap.opened(chosen):
+        _, secret = await api_tokens.create_token(name, role, expires_at=expires_at)
     return secret
 
 

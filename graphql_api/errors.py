@@ -14,7 +14,7 @@ import structlog
 from graphql import GraphQLError, GraphQLSyntaxError
 from tortoise.exceptions import DBConnectionError
 
-from ringback.graphql_api.enums import ProblemCode
+from ringback.graphql_api.fields.enums import ProblemCode
 from ringback.models.errors import CursorExpired, CursorInvalid, InputRejected, Problem
 from ringback.models.ids import new_key
 

@@ -15,15 +15,17 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ringback.graphql_api.app import Application, application
-from ringback.graphql_api.frames import FramesProtocol
-from ringback.graphql_api.processes import Processes, when_input_ends
+from ringback.graphql_api.supervisor import Processes, when_input_ends
+from ringback.graphql_api.websocket_protocol import FramesProtocol
 from ringback.jobs.announcer import announce_due_events
 from ringback.jobs.worker import Working, working
-from ringback.models import db, tokens, wakeups
-from ringback.models.addresses import AddressPolicy
+from ringback.models import bootstrap
+from ringback.models.database import notifications
 from ringback.models.errors import ConfigurationError
-from ringback.models.inboxes import InboxAddresses
-from ringback.models.secrets import SecretBox, kept_secret, secret_box
+from ringback.models.security.secret_box import SecretBox, kept_secret, secret_box
+from ringback.models.security.url_rules import AddressPolicy
+from ringback.models.services import api_tokens
+from ringback.models.services.inboxes import InboxAddresses
 from ringback.models.settings import Settings
 
 if sys.platform != "win32":
@@ -44,10 +46,10 @@ async def serve(settings: Settings, *, deliver: bool) -> None:
     The worker stops first: inboxes answer, and the log is followed, until the last delivery has ended.
     """
     stopping = _Stopping()
-    await db.migrate(settings)
+    await bootstrap.migrate(settings)
     with _listen(settings) as sock:
         public_url = settings.address(sock.getsockname()[1])
-        async with db.opened(settings), wakeups.shared(settings.wakeups_url):
+        async with bootstrap.opened(settings), notifications.shared(settings.wakeups_url):
             made = await _ensure_admin(settings)
             secrets = secret_box(settings)
             async with (
@@ -71,10 +73,10 @@ async def work(settings: Settings, *, supervised: bool = False) -> None:
     stopping = _Stopping()
     if supervised:
         when_input_ends(stopping.ask)
-    await db.migrate(settings)
+    await bootstrap.migrate(settings)
     async with (
-        db.opened(settings),
-        wakeups.shared(settings.wakeups_url),
+        bootstrap.opened(settings),
+        notifications.shared(settings.wakeups_url),
         # Inbox URLs in webhooks are those that the api processes gave out.
         _working(settings, secret_box(settings), settings.address()) as worker,
     ):
@@ -257,12 +259,12 @@ def _cannot_listen(settings: Settings, error: OSError) -> str:
 async def _ensure_admin(settings: Settings) -> str | None:
     """Make sure that the operator has an ADMIN token; returns one that was made just now, to be shown this once."""
     if settings.admin_token is not None:
-        await tokens.ensure_admin(settings.admin_token.get_secret_value(), "RINGBACK_ADMIN_TOKEN")
+        await api_tokens.ensure_admin(settings.admin_token.get_secret_value(), "RINGBACK_ADMIN_TOKEN")
         return None
     path = settings.data_dir / TOKEN_FILE
     is_new = not path.exists()
-    secret = kept_secret(path, make=tokens.new_secret())
-    await tokens.ensure_admin(secret, f"first admin token ({TOKEN_FILE})")
+    secret = kept_secret(path, make=api_tokens.new_secret())
+    await api_tokens.ensure_admin(secret, f"first admin token ({TOKEN_FILE})")
     return secret if is_new else None
 
 

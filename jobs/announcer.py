@@ -15,8 +15,8 @@ import structlog
 from ringback.jobs.actors import QUEUE, due_message
 from ringback.jobs.broker import is_remote, open_broker
 from ringback.jobs.message_senders import MessageSender, open_sender
-from ringback.models.tasks import end_tasks
-from ringback.models.wakeups import Listener, Topic, wakeups
+from ringback.models.background_tasks import end_tasks
+from ringback.models.database.notifications import Listener, Topic, wakeups
 
 logger = structlog.get_logger("ringback.broker")
 

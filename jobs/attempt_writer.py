@@ -15,19 +15,19 @@ import structlog
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
-from ringback.jobs.kept import kept_request, kept_response
+from ringback.jobs.attempt_json import kept_request, kept_response
 from ringback.jobs.result import Result
 from ringback.jobs.retry import Progress, after_attempt
-from ringback.models.bulk import insert_values, update_values
+from ringback.models.database.bulk_write import insert_values, update_values
+from ringback.models.database.notifications import Topic, wakeups
+from ringback.models.database.row_decoding import load_by_id
+from ringback.models.database.sql import among, fetch_rows, key_of, many, on_postgres
+from ringback.models.delivery_log import LogEntry, LogKind
+from ringback.models.enums import EventStatus
 from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, encode, new_key_at
-from ringback.models.log import LogEntry, LogKind
 from ringback.models.queue.claims import ClaimedEvent
-from ringback.models.reading import load_by_id
-from ringback.models.snapshot import timestamp
-from ringback.models.statements import among, fetch_rows, key_of, many, on_postgres
-from ringback.models.states import EventStatus
-from ringback.models.wakeups import Topic, wakeups
+from ringback.models.tracking.snapshot import timestamp
 
 logger = structlog.get_logger("ringback.delivery")
 

@@ -19,7 +19,7 @@ from ringback.jobs.deliverer import Deliverer
 from ringback.jobs.in_flight import InFlight
 from ringback.jobs.lease_keeper import LeaseKeeper
 from ringback.jobs.recorder import Recorder
-from ringback.models import clock
+from ringback.models.database import clock
 from ringback.models.queue import workers
 from ringback.models.queue.claims import ClaimedBatch, claim, next_due
 from ringback.models.queue.grants import AHEAD, FIRST_WEBHOOK, ClaimRequest

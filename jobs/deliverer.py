@@ -12,21 +12,21 @@ from uuid import uuid4
 import structlog
 from tortoise.exceptions import BaseORMException
 
+from ringback.jobs.http.request import OutgoingRequest
+from ringback.jobs.http.sender import SendWithheld, Sent
 from ringback.jobs.in_flight import InFlight
 from ringback.jobs.outcomes import Abandoned, Outcome, RenderFailed
 from ringback.jobs.recorder import Recorder
-from ringback.jobs.rendering import Rendered, Renderer, sign
-from ringback.jobs.requests import OutgoingRequest
+from ringback.jobs.renderer import Rendered, Renderer, sign
 from ringback.jobs.result import Result
-from ringback.jobs.sender import SendWithheld, Sent
-from ringback.models import clock
-from ringback.models.current import CurrentWebhooks
+from ringback.models.database import clock
 from ringback.models.errors import ConfigurationError, TemplateError
-from ringback.models.inboxes import InboxAddresses
 from ringback.models.queue import workers
 from ringback.models.queue.claims import ClaimedEvent, Delivery
+from ringback.models.queue.webhook_cache import CurrentWebhooks
 from ringback.models.queue.workers import WorkerLease
-from ringback.models.secrets import SecretBox
+from ringback.models.security.secret_box import SecretBox
+from ringback.models.services.inboxes import InboxAddresses
 from ringback.models.webhook import Webhook
 
 logger = structlog.get_logger("ringback.delivery")

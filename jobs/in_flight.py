@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Mapping, Set
 from uuid import UUID
 
+from ringback.models.enums import EventStatus
 from ringback.models.queue.claims import ClaimedEvent
-from ringback.models.states import EventStatus
 
 
 class InFlight:

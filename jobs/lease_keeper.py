@@ -7,7 +7,7 @@ import structlog
 from ringback.jobs.in_flight import InFlight
 from ringback.jobs.recorder import Recorder
 from ringback.jobs.result import abandon
-from ringback.models import clock
+from ringback.models.database import clock
 from ringback.models.queue import workers
 from ringback.models.queue.workers import WorkerLease, uptime
 

@@ -18,10 +18,10 @@ from tortoise.exceptions import (
 from ringback.jobs.attempt_writer import write
 from ringback.jobs.outcomes import Abandoned
 from ringback.jobs.result import Result
+from ringback.models.database.sql import fetch_rows
+from ringback.models.database.transactions import Unstorable
 from ringback.models.event import Event
 from ringback.models.ids import Prefix, encode
-from ringback.models.statements import fetch_rows
-from ringback.models.transactions import Unstorable
 
 logger = structlog.get_logger("ringback.delivery")
 

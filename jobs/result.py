@@ -4,8 +4,8 @@ import datetime as dt
 from typing import NamedTuple
 from uuid import UUID
 
+from ringback.jobs.http.request import OutgoingRequest
 from ringback.jobs.outcomes import Abandoned, Outcome
-from ringback.jobs.requests import OutgoingRequest
 from ringback.models.queue.claims import ClaimedEvent
 from ringback.models.queue.workers import Orphan
 

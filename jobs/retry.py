@@ -5,7 +5,7 @@ from email.utils import parsedate_to_datetime
 from typing import NamedTuple, Protocol, TypeAlias
 
 from ringback.jobs.outcomes import Abandoned, Delivered, Outcome
-from ringback.models.states import EventStatus
+from ringback.models.enums import EventStatus
 
 #: So many abandoned attempts in a row end an event, since it may be what kills the workers (rule 6 of the design).
 MAX_ABANDONED_IN_A_ROW = 5

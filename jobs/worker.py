@@ -14,16 +14,16 @@ from ringback.jobs.announcer import announcing
 from ringback.jobs.broker import WORKER_TIMEOUT_MS, is_remote, open_broker
 from ringback.jobs.claimer import Claimer
 from ringback.jobs.deliverer import Deliverer
+from ringback.jobs.http.sender import Sender
 from ringback.jobs.in_flight import InFlight
 from ringback.jobs.lease_keeper import LeaseKeeper
 from ringback.jobs.recorder import Recorder
-from ringback.jobs.sender import Sender
-from ringback.models.addresses import AddressPolicy
+from ringback.models.background_tasks import end_tasks
 from ringback.models.errors import ConfigurationError
-from ringback.models.inboxes import InboxAddresses
-from ringback.models.secrets import SecretBox
+from ringback.models.security.secret_box import SecretBox
+from ringback.models.security.url_rules import AddressPolicy
+from ringback.models.services.inboxes import InboxAddresses
 from ringback.models.settings import Settings
-from ringback.models.tasks import end_tasks
 
 logger = structlog.get_logger("ringback.worker")
 

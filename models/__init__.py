@@ -39,18 +39,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ringback.models.addresses import AddressPolicy
-    from ringback.models.databases import postgres_connection, sqlite_connection
-    from ringback.models.db import migrate, migrate_config, opened, opened_config, tortoise_apps
+    from ringback.models.bootstrap import migrate, migrate_config, opened, opened_config, tortoise_apps
+    from ringback.models.database.backends import postgres_connection, sqlite_connection
     from ringback.models.errors import ConfigurationError, InputRejected, RingbackError, TrackingError
-    from ringback.models.inboxes import InboxAddresses
-    from ringback.models.querysets import RecordedManager, RecordedQuerySet
-    from ringback.models.registry import Child, Computed, Tracking
-    from ringback.models.secrets import secret_box
+    from ringback.models.security.secret_box import secret_box
+    from ringback.models.security.url_rules import AddressPolicy
+    from ringback.models.services.inboxes import InboxAddresses
+    from ringback.models.services.webhooks import Webhooks, WebhookSpec
     from ringback.models.settings import Settings, load_settings
-    from ringback.models.tracking import Recorded, Tracked, connect, writing
+    from ringback.models.tracking.querysets import RecordedManager, RecordedQuerySet
+    from ringback.models.tracking.registry import Child, Computed, Tracking
+    from ringback.models.tracking.tracked import Recorded, Tracked, connect, writing
     from ringback.models.webhook import Action
-    from ringback.models.webhooks import Webhooks, WebhookSpec
 
 __all__ = [
     "Action",
@@ -84,18 +84,18 @@ __all__ = [
 ]
 
 _HOMES = {
-    "addresses": ("AddressPolicy",),
-    "databases": ("postgres_connection", "sqlite_connection"),
-    "db": ("migrate", "migrate_config", "opened", "opened_config", "tortoise_apps"),
+    "security.url_rules": ("AddressPolicy",),
+    "database.backends": ("postgres_connection", "sqlite_connection"),
+    "bootstrap": ("migrate", "migrate_config", "opened", "opened_config", "tortoise_apps"),
     "errors": ("ConfigurationError", "InputRejected", "RingbackError", "TrackingError"),
-    "inboxes": ("InboxAddresses",),
-    "querysets": ("RecordedManager", "RecordedQuerySet"),
-    "registry": ("Child", "Computed", "Tracking"),
-    "secrets": ("secret_box",),
+    "services.inboxes": ("InboxAddresses",),
+    "tracking.querysets": ("RecordedManager", "RecordedQuerySet"),
+    "tracking.registry": ("Child", "Computed", "Tracking"),
+    "security.secret_box": ("secret_box",),
     "settings": ("Settings", "load_settings"),
-    "tracking": ("Recorded", "Tracked", "connect", "writing"),
+    "tracking.tracked": ("Recorded", "Tracked", "connect", "writing"),
     "webhook": ("Action",),
-    "webhooks": ("WebhookSpec", "Webhooks"),
+    "services.webhooks": ("WebhookSpec", "Webhooks"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

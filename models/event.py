@@ -11,8 +11,8 @@ from tortoise import fields
 from tortoise.indexes import Index
 from tortoise.models import Model
 
+from ringback.models.enums import EventStatus, OutcomeName
 from ringback.models.ids import new_key
-from ringback.models.states import EventStatus, OutcomeName
 from ringback.models.webhook import Action, Webhook
 
 

@@ -8,7 +8,7 @@ from tortoise.indexes import Index
 from tortoise.models import Model
 
 from ringback.models.ids import new_key
-from ringback.models.signing import SignatureCheck
+from ringback.models.security.signing import SignatureCheck
 
 
 class Inbox(Model):
@@ -19,7 +19,7 @@ class Inbox(Model):
     name = fields.CharField(max_length=200, null=True)
     #: {status_code, body, content_type, delay_ms}, the n-th for the n-th request, the last one repeats.
     responses: list[dict[str, Any]] = fields.JSONField()
-    #: Encrypted (models.secrets), null when the inbox has none of its own.
+    #: Encrypted (models.security.secret_box), null when the inbox has none of its own.
     signing_secret = fields.TextField(null=True)
     #: Requests received since the inbox was made or cleared.
     request_count = fields.IntField(default=0)

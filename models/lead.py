@@ -11,14 +11,15 @@ from tortoise import fields
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
-from ringback.models import outbox, site
-from ringback.models.gathering import Gathering
+from ringback.models import site_settings
+from ringback.models.database.group_commit import Gathering
+from ringback.models.database.sql import lock
+from ringback.models.database.transactions import unit_of
 from ringback.models.ids import Prefix, new_key
-from ringback.models.inputs import Problems, check_unchanged, found, key_of
-from ringback.models.registry import Tracking
-from ringback.models.statements import lock
-from ringback.models.tracking import Tracked
-from ringback.models.transactions import unit_of
+from ringback.models.services.validation import Problems, check_unchanged, found, key_of
+from ringback.models.tracking import outbox
+from ringback.models.tracking.registry import Tracking
+from ringback.models.tracking.tracked import Tracked
 
 
 class LeadStatus(StrEnum):
@@ -79,7 +80,9 @@ async def request_callback(name: str, phone: str) -> Lead | None:
     db = Lead._choose_db(True)
     if unit_of(db) is not None:  # in which more may happen to the lead
         async with in_transaction() as tx:
-            return await Lead.create(name=name, phone=phone, using_db=tx) if await site.tracks_leads(tx) else None
+            return (
+                await Lead.create(name=name, phone=phone, using_db=tx) if await site_settings.tracks_leads(tx) else None
+            )
     return await _gatherings.setdefault(db, Gathering(_take)).do((name, phone))
 
 
@@ -90,7 +93,7 @@ _gatherings: WeakKeyDictionary[BaseDBAsyncClient, Gathering[tuple[str, str], Lea
 async def _take(requests: Sequence[tuple[str, str]]) -> list[Lead | None]:
     """Take requests of these names and phone numbers in one transaction, which does nothing else."""
     async with in_transaction() as db:
-        if not await site.tracks_leads(db):
+        if not await site_settings.tracks_leads(db):
             return [None] * len(requests)
         now = dt.datetime.now(dt.UTC)
         leads = [Lead(name=name, phone=phone, created_at=now, updated_at=now) for name, phone in requests]

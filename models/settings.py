@@ -16,8 +16,8 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, Validat
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from yarl import URL
 
-from ringback.models.addresses import Network
 from ringback.models.errors import ConfigurationError
+from ringback.models.security.url_rules import Network
 
 #: The longest timeout that a webhook may be given, in seconds (contract: 0.1 to 30).
 MAX_TIMEOUT_SECONDS = 30.0

@@ -75,7 +75,7 @@ class Webhook(Model):
     rate_limit_per_second = fields.FloatField(null=True)
     #: The moment given to the last attempt that the rate let go.
     last_slot_at = fields.DatetimeField(null=True)
-    #: Encrypted (models.secrets).
+    #: Encrypted (models.security.secret_box).
     signing_secret = fields.TextField()
     created_at = fields.DatetimeField()
     updated_at = fields.DatetimeField()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from ringback.models import db, settings
+from ringback.models import bootstrap, settings
 from ringback.models.settings import Settings
 from tests.support import postgres
 from tests.support.program import Program
@@ -34,7 +34,7 @@ def chosen(tmp_path: Path) -> Settings:
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory with a migrated database; copying it is quicker than migrating again."""
     fresh = settings.load_settings(data_dir=tmp_path_factory.mktemp("migrated") / "data")
-    asyncio.run(db.migrate(fresh))
+    asyncio.run(bootstrap.migrate(fresh))
     return fresh.data_dir
 
 
@@ -71,12 +71,12 @@ async def database(database_kind: str, chosen: Settings, template: str) -> Async
     """A migrated, open database with its models tracked."""
     if database_kind == "sqlite":
         shutil.copytree(template, chosen.data_dir)
-        async with db.opened(chosen):
+        async with bootstrap.opened(chosen):
             yield chosen
         return
     async with postgres.copied(template) as url:
         on_postgres = settings.load_settings(data_dir=chosen.data_dir, database_url=url)
-        async with db.opened(on_postgres):
+        async with bootstrap.opened(on_postgres):
             yield on_postgres
 
 

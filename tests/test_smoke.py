@@ -7,6 +7,6 @@ def test_program_answers(program: Program) -> None:
 
 
 async def test_database(database: object) -> None:
-    from ringback.models.site import SiteSettings
+    from ringback.models.site_settings import SiteSettings
 
     assert (await SiteSettings.get(id=1)).track_leads is False

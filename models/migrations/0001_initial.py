@@ -117,7 +117,7 @@ _TABLES = [
             "repeats."
         ),
         signing_secret=fields.TextField(
-            null=True, description="Encrypted (models.secrets), null when the inbox has none of its own."
+            null=True, description="Encrypted (models.security.secret_box), null when the inbox has none of its own."
         ),
         request_count=fields.IntField(description="Requests received since the inbox was made or cleared."),
         received=fields.BigIntField(
@@ -272,7 +272,7 @@ _TABLES = [
         last_slot_at=fields.DatetimeField(
             null=True, description="The moment given to the last attempt that the rate let go."
         ),
-        signing_secret=fields.TextField(description="Encrypted (models.secrets)."),
+        signing_secret=fields.TextField(description="Encrypted (models.security.secret_box)."),
         created_at=fields.DatetimeField(),
         updated_at=fields.DatetimeField(),
         deleted_at=fields.DatetimeField(null=True),
@@ -417,7 +417,7 @@ async def insert_first_rows(apps: Any, schema_editor: Any) -> None:
 
 class Migration(migrations.Migration):
     initial = True
-    #: A database of an earlier commit has all of these; `models/db.py` refuses one that has only some.
+    #: A database of an earlier commit has all of these; `models/bootstrap.py` refuses one that has only some.
     replaces = [
         ("ringback", "0002_first_rows"),
         ("ringback", "0003_inbox_attempts"),

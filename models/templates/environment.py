@@ -18,11 +18,11 @@ from liquid.token import TOKEN_CONTENT, TOKEN_OUTPUT
 from liquid.undefined import UNDEFINED
 from liquid.utils import ReadOnlyChainMap
 
-from .lexer import REFUSED_TAGS
-from .limits import MAX_OUTPUT_BYTES, LimitReached, Meter
-from .loops import LoopNode
-from .problems import quote
-from .values import path_text, text_of
+from ringback.models.templates.budget import MAX_OUTPUT_BYTES, LimitReached, Meter
+from ringback.models.templates.errors import quote
+from ringback.models.templates.formatting import path_text, text_of
+from ringback.models.templates.lexer import REFUSED_TAGS
+from ringback.models.templates.loops import LoopNode
 
 
 class Buffer:

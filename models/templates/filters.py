@@ -14,10 +14,18 @@ from typing import Any
 from liquid import FalsyStrictUndefined
 from liquid.exceptions import FilterArgumentError, UndefinedError
 
-from . import functions
-from .limits import MAX_INTEGER_BITS, MAX_ITEMS, MAX_TEXT, BadArgument, LimitReached, Meter, Refusal
-from .problems import quote
-from .values import json_of, text_of, weight
+from ringback.models.templates import own_filters
+from ringback.models.templates.budget import (
+    MAX_INTEGER_BITS,
+    MAX_ITEMS,
+    MAX_TEXT,
+    BadArgument,
+    LimitReached,
+    Meter,
+    Refusal,
+)
+from ringback.models.templates.errors import quote
+from ringback.models.templates.formatting import json_of, text_of, weight
 
 Run = Callable[..., object]
 #: Returns how much a filter reads of a value and its arguments; raises Refusal for those it does not take.
@@ -183,25 +191,25 @@ _KEYED_LISTS = "sort sort_natural sum uniq"
 _OTHERS = "date default first json last size slice"
 
 _OURS: dict[str, Run] = {
-    "date": functions.date,
-    "join": functions.join,
+    "date": own_filters.date,
+    "join": own_filters.join,
     "json": json_of,
-    "map": functions.map_,
-    "replace": functions.replace,
-    "slice": functions.slice_,
-    "split": functions.split,
-    "strip_html": functions.strip_html,
-    "uniq": functions.uniq,
-    "url_encode": functions.url_encode,
+    "map": own_filters.map_,
+    "replace": own_filters.replace,
+    "slice": own_filters.slice_,
+    "split": own_filters.split,
+    "strip_html": own_filters.strip_html,
+    "uniq": own_filters.uniq,
+    "url_encode": own_filters.url_encode,
 }
 
 
 def _filters(names: str, reading: Reading, neutral: object) -> dict[str, Filter]:
     made = {}
     for name in names.split():
-        run = _OURS.get(name) or functions.PRISTINE.filters[name]
+        run = _OURS.get(name) or own_filters.PRISTINE.filters[name]
         if getattr(run, "with_environment", False):
-            run = partial(run, environment=functions.PRISTINE)
+            run = partial(run, environment=own_filters.PRISTINE)
         made[name] = Filter(name, run, reading, neutral)
     return made
 

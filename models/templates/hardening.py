@@ -12,9 +12,9 @@ from liquid.builtin.expressions.primitive import IntegerLiteral, RangeLiteral
 from liquid.limits import to_int
 from liquid.token import TOKEN_TAG
 
-from .environment import STATIC, Context
-from .limits import MAX_EXPRESSION_DEPTH, MAX_ITEMS, LimitReached
-from .straight import straighten
+from ringback.models.templates.budget import MAX_EXPRESSION_DEPTH, MAX_ITEMS, LimitReached
+from ringback.models.templates.environment import STATIC, Context
+from ringback.models.templates.fast_path import straighten
 
 
 class Checkpoint(Node):

@@ -12,9 +12,9 @@ from typing import cast
 from liquid import Token
 from liquid.token import TOKEN_CONTENT, TOKEN_EXPRESSION, TOKEN_OUTPUT, TOKEN_TAG
 
-from ..errors import TemplateError
-from .limits import MAX_BRACKETS, MAX_NESTING, MAX_PARTS
-from .problems import problem, unknown
+from ringback.models.errors import TemplateError
+from ringback.models.templates.budget import MAX_BRACKETS, MAX_NESTING, MAX_PARTS
+from ringback.models.templates.errors import problem, unknown
 
 #: Tags that need a closing `end…`, with the tags that divide them.
 _BLOCKS: dict[str, tuple[str, ...]] = {

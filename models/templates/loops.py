@@ -12,7 +12,7 @@ from liquid.builtin.tags.for_tag import ForLoop, ForNode
 from liquid.exceptions import BreakLoop, ContinueLoop
 
 if TYPE_CHECKING:
-    from .environment import Context
+    from ringback.models.templates.environment import Context
 
 
 class LoopNode(ForNode):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
-from ringback.graphql_api import graphiql
+from ringback.graphql_api.transport import graphiql
 from tests.support.firing import fire, webhook_to_inbox
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.program import Program

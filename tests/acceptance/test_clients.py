@@ -18,7 +18,7 @@ from gql.transport.exceptions import TransportConnectionFailed, TransportQueryEr
 from gql.transport.websockets import WebsocketsTransport
 from websockets.exceptions import ConnectionClosedError
 
-from ringback.models.log import Position
+from ringback.models.delivery_log import Position
 from tests.support.firing import (
     FIRE,
     KINDS,

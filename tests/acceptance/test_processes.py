@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ringback.graphql_api.processes import Processes
+from ringback.graphql_api.supervisor import Processes
 from ringback.models.errors import ConfigurationError
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.program import SUPERVISED

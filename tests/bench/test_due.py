@@ -3,7 +3,7 @@
 import json
 
 from bench.due import BODY_BYTES, LIQUID, item
-from ringback.models.templates.compiled import compile_template
+from ringback.models.templates.template import compile_template
 
 
 def test_every_body_has_the_same_length() -> None:

@@ -7,18 +7,21 @@ from contextlib import suppress
 import pytest
 import pytest_asyncio
 
-from ringback.graphql_api import authentication, context, execution, tailer, websocket
 from ringback.graphql_api.app import Application
-from ringback.graphql_api.authentication import Bearers
-from ringback.graphql_api.context import Services
-from ringback.graphql_api.execution import Engine
-from ringback.graphql_api.schema import schema
-from ringback.graphql_api.tailer import Tailer
-from ringback.models import log, tokens
-from ringback.models.access import Role
-from ringback.models.addresses import AddressPolicy
-from ringback.models.inboxes import InboxAddresses, Inboxes
-from ringback.models.webhooks import Webhooks
+from ringback.graphql_api.context import authentication, live_log, request_context
+from ringback.graphql_api.context.authentication import Bearers
+from ringback.graphql_api.context.live_log import Tailer
+from ringback.graphql_api.context.request_context import Services
+from ringback.graphql_api.execution import engine as engine_module
+from ringback.graphql_api.execution.engine import Engine
+from ringback.graphql_api.schema.build import schema
+from ringback.graphql_api.transport import websocket
+from ringback.models import delivery_log
+from ringback.models.api_token import Role
+from ringback.models.security.url_rules import AddressPolicy
+from ringback.models.services import api_tokens
+from ringback.models.services.inboxes import InboxAddresses, Inboxes
+from ringback.models.services.webhooks import Webhooks
 from tests.support.api import PUBLIC_URL, Api
 from tests.support.builders import BOX
 from tests.support.patience import PATIENCE_SECONDS
@@ -31,10 +34,10 @@ def _no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
     Clients may also be slow to send connection_init.
     """
-    monkeypatch.setattr(execution, "KEPT_SECONDS", PATIENCE_SECONDS)
-    monkeypatch.setattr(tailer, "KEPT_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(engine_module, "KEPT_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(live_log, "KEPT_SECONDS", PATIENCE_SECONDS)
     monkeypatch.setattr(authentication, "TRUSTED_SECONDS", PATIENCE_SECONDS)
-    monkeypatch.setattr(context, "TRUSTED_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(request_context, "TRUSTED_SECONDS", PATIENCE_SECONDS)
     monkeypatch.setattr(websocket, "INIT_SECONDS", PATIENCE_SECONDS)
 
 
@@ -46,11 +49,11 @@ async def api(database: object) -> AsyncIterator[Api]:
         webhooks=Webhooks(AddressPolicy(()), addresses, BOX),
         inboxes=Inboxes(BOX),
         inbox_addresses=addresses,
-        tailer=Tailer(await log.epoch()),
+        tailer=Tailer(await delivery_log.epoch()),
         bearers=Bearers(),
     )
     engine = Engine(schema)
-    token, _ = await tokens.create_token("tests", Role.ADMIN)
+    token, _ = await api_tokens.create_token("tests", Role.ADMIN)
     tailing = asyncio.create_task(services.tailer.run())
     yield Api(services, token, engine)
     engine.close()
@@ -62,6 +65,6 @@ async def api(database: object) -> AsyncIterator[Api]:
 @pytest_asyncio.fixture
 async def served(api: Api) -> AsyncIterator[Served]:
     """Serve the API on a port of this machine; ADMIN is the secret of a valid token."""
-    await tokens.ensure_admin(ADMIN, "ws")
+    await api_tokens.ensure_admin(ADMIN, "ws")
     async with serving(Application(api.services, api.engine)) as port:
         yield Served(api, port)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from starlette.requests import ClientDisconnect
 
-from ringback.graphql_api.body import DISCARDED, TooLarge, limited_body
+from ringback.graphql_api.transport.request_body import DISCARDED, TooLarge, limited_body
 
 LIMIT = 10
 

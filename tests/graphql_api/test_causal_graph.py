@@ -8,7 +8,7 @@ import pytest
 from ringback.models.event import Event
 from ringback.models.ids import Prefix, encode
 from ringback.models.inbox import Inbox, InboxRequest
-from ringback.models.inboxes import Inboxes, InboxResponse, Received
+from ringback.models.services.inboxes import Inboxes, InboxResponse, Received
 from tests.support import builders
 from tests.support.api import Api
 from tests.support.builders import attempt

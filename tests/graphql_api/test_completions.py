@@ -8,9 +8,9 @@ import pytest
 from graphql import Executor, GraphQLField, GraphQLList, GraphQLNonNull, GraphQLObjectType, GraphQLSchema, parse
 from graphql.type import GraphQLBoolean, GraphQLFloat, GraphQLID, GraphQLInt, GraphQLString
 
-from ringback.graphql_api.completions import Unfit, reader
-from ringback.graphql_api.schema import schema
-from ringback.models.states import EventStatus
+from ringback.graphql_api.execution.value_completion import Unfit, reader
+from ringback.graphql_api.schema.build import schema
+from ringback.models.enums import EventStatus
 
 TYPES: Any = schema._schema.type_map
 BUILT_IN = (GraphQLString, GraphQLID, GraphQLBoolean, GraphQLInt, GraphQLFloat)

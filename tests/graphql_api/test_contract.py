@@ -22,7 +22,7 @@ from graphql import (
     validate,
 )
 
-from ringback.graphql_api.schema import sdl
+from ringback.graphql_api.schema.build import sdl
 from tests.contract import NOT_YET, operations, served
 
 ROOT = Path(__file__).parent.parent.parent
@@ -96,7 +96,7 @@ def root_fields(schema: GraphQLSchema) -> Iterator[tuple[str, GraphQLField]]:
 def test_every_root_field_shows_an_example_that_can_be_pasted(schema: GraphQLSchema) -> None:
     for name, field in root_fields(schema):
         (example,) = re.findall(r"\n\n```graphql\n(.*)\n```$", field.description or "", re.DOTALL) or [None]
-        assert example is not None, f"{name} shows no example: see graphql_api/root_fields.py"
+        assert example is not None, f"{name} shows no example: see graphql_api/fields/root_fields.py"
         document = parse(example)
         assert validate(schema, document) == [], name
         (operation,) = document.definitions

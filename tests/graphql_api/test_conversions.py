@@ -6,7 +6,7 @@ import pytest
 from graphql import GraphQLInputObjectType, coerce_input_value, get_nullable_type
 from strawberry.types.arguments import convert_argument
 
-from ringback.graphql_api.schema import schema
+from ringback.graphql_api.schema.build import schema
 
 INPUTS = [kind for kind in schema._schema.type_map.values() if isinstance(kind, GraphQLInputObjectType)]
 

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from graphql import FragmentDefinitionNode, OperationDefinitionNode, parse, validate
 
-from ringback.graphql_api.costs import LIST_SIZE, Costs
-from ringback.graphql_api.relay import MAX_PAGE
-from ringback.graphql_api.schema import schema
+from ringback.graphql_api.execution.query_cost import LIST_SIZE, Costs
+from ringback.graphql_api.fields.relay import MAX_PAGE
+from ringback.graphql_api.schema.build import schema
 from tests.contract import served
 from tests.support.api import Api
 

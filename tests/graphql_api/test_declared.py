@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from ringback.models import declarations
-from ringback.models.declared import DeclaredModel
+from ringback.models.declared_model import DeclaredModel
+from ringback.models.services import declared_models
 from tests.support.api import Api, contents
 from tests.support.declared import HOOK, PART, SAMPLE, asked_for, change, publish, refused
 from tests.support.statements import counted
@@ -199,7 +199,7 @@ async def test_a_declaration_that_is_refused(
 
 
 async def test_there_are_only_so_many_models(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(declarations, "MAX_MODELS", 1)
+    monkeypatch.setattr(declared_models, "MAX_MODELS", 1)
     await api.do("DeclareModel", input=PART)
     await api.do("DeclareModel", input={**PART, "label": "Again"})
     assert await api.refusals("DeclareModel", input={**PART, "name": "other"}) == [

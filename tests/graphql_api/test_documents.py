@@ -9,11 +9,11 @@ import pytest
 import strawberry
 from graphql import GraphQLError, parse
 
-from ringback.graphql_api.documents import CACHED_CHARS, MAX_CACHED_CHARS, MAX_LINES
 from ringback.graphql_api.errors import MAX_MESSAGE
-from ringback.graphql_api.execution import Engine, OperationType, Refused
-from ringback.graphql_api.limits import Limits
-from ringback.graphql_api.schema import schema
+from ringback.graphql_api.execution.documents import CACHED_CHARS, MAX_CACHED_CHARS, MAX_LINES
+from ringback.graphql_api.execution.engine import Engine, OperationType, Refused
+from ringback.graphql_api.execution.operation_limits import Limits
+from ringback.graphql_api.schema.build import schema
 from tests.support.hostile_documents import DOCUMENTS, many
 from tests.support.lag import hold_the_loop, share_of_allowed
 

@@ -7,9 +7,9 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ringback.graphql_api.endpoint import GraphQLEndpoint
-from ringback.graphql_api.streams import Streams
-from ringback.models import tokens
+from ringback.graphql_api.transport.http import GraphQLEndpoint
+from ringback.graphql_api.transport.streaming import Streams
+from ringback.models.services import api_tokens
 from tests.support.api import Api
 
 SECRET = "rbk_an-admin-token-of-these-tests"
@@ -46,7 +46,7 @@ async def ask(
 
 
 async def test_repeated_headers(api: Api) -> None:
-    await tokens.ensure_admin(SECRET, "fuzz")
+    await api_tokens.ensure_admin(SECRET, "fuzz")
     body = b'{"query": "{ __typename }"}'
     accept = [(b"accept", b"text/html"), (b"accept", b"application/graphql-response+json")]
     status, headers, _ = await ask(api, "POST", BEARER, *JSON, *accept, body=body)
@@ -56,7 +56,7 @@ async def test_repeated_headers(api: Api) -> None:
 
 
 async def test_of_a_key_that_stands_twice_the_last_one_counts(api: Api) -> None:
-    await tokens.ensure_admin(SECRET, "fuzz")
+    await api_tokens.ensure_admin(SECRET, "fuzz")
     status, _, text = await ask(api, "POST", BEARER, *JSON, body=b'{"query": "{ nope }", "query": "{ __typename }"}')
     assert (status, text) == (200, b'{"data":{"__typename":"Query"}}')
 
@@ -112,7 +112,7 @@ async def test_whatever_is_sent_is_answered(
     query_string: bytes,
     body: bytes,
 ) -> None:
-    await tokens.ensure_admin(SECRET, "fuzz")
+    await api_tokens.ensure_admin(SECRET, "fuzz")
     headers = [(b"authorization", bearer)]
     headers += [(b"accept", accept)] if accept is not None else []
     headers += [(b"content-type", content_type)] if content_type is not None else []

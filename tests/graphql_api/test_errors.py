@@ -23,8 +23,8 @@ from tortoise.exceptions import DBConnectionError, OperationalError
 
 from ringback.graphql_api import errors
 from ringback.graphql_api.errors import ApiError
-from ringback.graphql_api.execution import Answer, Engine
-from ringback.graphql_api.scalars import SCALARS
+from ringback.graphql_api.execution.engine import Answer, Engine
+from ringback.graphql_api.fields.scalars import SCALARS
 from tests.support.api import Api
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.program import Program
@@ -272,7 +272,7 @@ def test_a_database_that_is_away_is_masked_over_http(own_program: Program) -> No
 def test_every_code_is_one_of_the_table() -> None:
     folder = Path(errors.__file__).parent
     found = set()
-    for path in folder.glob("*.py"):
+    for path in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
                 found |= codes_in(node)

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from ringback.models import newest
+from ringback.models.database import keyset
+from ringback.models.enums import EventStatus, OutcomeName
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.ids import Prefix, encode, new_key, new_key_at
-from ringback.models.states import EventStatus, OutcomeName
 from ringback.models.webhook import Action
 from tests.support import builders
 from tests.support.api import Api
@@ -27,8 +27,8 @@ pytestmark = pytest.mark.every_database
 def looks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let pages end early, where enough rows were looked at; the list goes on from there."""
     if request.param == "in many looks":
-        monkeypatch.setattr(newest, "STRETCHES", (5, 20))
-        monkeypatch.setattr(newest, "COUNTED", 10)
+        monkeypatch.setattr(keyset, "STRETCHES", (5, 20))
+        monkeypatch.setattr(keyset, "COUNTED", 10)
 
 
 EVENTS, FILTERS = 400, 150

@@ -4,9 +4,10 @@ import orjson
 import pytest
 from graphql import GraphQLError
 
-from ringback.graphql_api.execution import Answer, refusal
-from ringback.models import ids, tokens
+from ringback.graphql_api.execution.engine import Answer, refusal
+from ringback.models import ids
 from ringback.models.ids import Prefix
+from ringback.models.services import api_tokens
 from tests.support.api import Api
 
 
@@ -41,7 +42,7 @@ async def test_a_missing_variable_is_named(api: Api) -> None:
 
 @pytest.mark.parametrize("text", ["{ viewer { token { id } } }", "subscription { deliveryLog { cursor } }"])
 async def test_a_revoked_token_executes_nothing(api: Api, text: str) -> None:
-    await tokens.revoke_token(ids.encode(Prefix.TOKEN, api.token.id))
+    await api_tokens.revoke_token(ids.encode(Prefix.TOKEN, api.token.id))
     context = api.context()
     context.trusted_until = 0
     operation = await api.engine.operation(text)

@@ -17,19 +17,19 @@ from graphql import (
 )
 from strawberry.types.field import StrawberryField
 
-from ringback.graphql_api.attributes import attribute_of
-from ringback.graphql_api.edges import edge_of
-from ringback.graphql_api.executor import QuickExecutor
-from ringback.graphql_api.log import LogEntry
-from ringback.graphql_api.nodes import Event
-from ringback.graphql_api.schema import schema
-from ringback.graphql_api.tailer import Tailed
-from ringback.models import log
+from ringback.graphql_api.context.live_log import Tailed
+from ringback.graphql_api.execution.fast_executor import QuickExecutor
+from ringback.graphql_api.fields.attribute_field import attribute_of
+from ringback.graphql_api.fields.loaded_field import edge_of
+from ringback.graphql_api.schema.build import schema
+from ringback.graphql_api.schema.delivery_log import LogEntry
+from ringback.graphql_api.schema.delivery_types import Event
+from ringback.models import delivery_log
+from ringback.models.delivery_log import LogKind, Position
+from ringback.models.enums import EventStatus
 from ringback.models.event import Change
 from ringback.models.event import Event as EventRow
 from ringback.models.ids import Prefix, encode
-from ringback.models.log import LogKind, Position
-from ringback.models.states import EventStatus
 from tests.contract import operations
 from tests.support import builders
 from tests.support.api import Api, one_of_each
@@ -180,7 +180,7 @@ async def test_what_was_selected_once_serves_again_unless_a_variable_decides(api
 
 async def test_a_subscription_remembers_no_more_with_each_event(api: Api) -> None:
     event = await builders.event(await builders.webhook())
-    stored = log.LogEntry(
+    stored = delivery_log.LogEntry(
         kind=LogKind.EVENT_RECORDED, message="recorded", at=event.created_at, webhook_id=event.webhook_id,
         event_id=event.id, model="lead",
     )  # fmt: skip

@@ -14,7 +14,7 @@ from graphql import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ringback.graphql_api.schema import sdl
+from ringback.graphql_api.schema.build import sdl
 from ringback.models.ids import Prefix
 from tests.support.api import Api
 

@@ -16,7 +16,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.asyncio.client import connect
 from websockets.frames import Frame, Opcode
 
-from ringback.graphql_api.frames import FramesProtocol
+from ringback.graphql_api.websocket_protocol import FramesProtocol
 from tests.support.lag import share_of_allowed
 from tests.support.live_log import CURSORS
 from tests.support.patience import PATIENCE_SECONDS

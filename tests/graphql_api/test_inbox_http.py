@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from ringback.models.signing import new_secret
+from ringback.models.security.signing import new_secret
 from tests.contract import operations
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.program import Program

@@ -6,10 +6,10 @@ from uuid import UUID
 
 import pytest
 
-from ringback.graphql_api.inbox import PAGE
+from ringback.graphql_api.schema.inboxes import PAGE
+from ringback.models.database.notifications import Topic, wakeups
 from ringback.models.inbox import Inbox, InboxRequest
-from ringback.models.inboxes import Received
-from ringback.models.wakeups import Topic, wakeups
+from ringback.models.services.inboxes import Received
 from tests.support.api import Api
 from tests.support.live_log import take
 from tests.support.patience import PATIENCE_SECONDS

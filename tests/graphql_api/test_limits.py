@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from graphql import get_introspection_query
 
-from ringback.graphql_api.limits import Limits
+from ringback.graphql_api.execution.operation_limits import Limits
 from ringback.models.settings import Settings
 from tests.support.hostile_documents import DOCUMENTS, many
 from tests.support.program import Program

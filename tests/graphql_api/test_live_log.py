@@ -12,10 +12,10 @@ import orjson
 import pytest
 import pytest_asyncio
 
-from ringback.graphql_api.tailer import BURST, PAGE, SubscriberBehind, Tailed, Tailer
-from ringback.models import log
+from ringback.graphql_api.context.live_log import BURST, PAGE, SubscriberBehind, Tailed, Tailer
+from ringback.models import delivery_log
+from ringback.models.delivery_log import LogEntry, LogFilter, LogKind, Position
 from ringback.models.ids import Prefix, encode, new_key
-from ringback.models.log import LogEntry, LogFilter, LogKind, Position
 from tests.support import builders
 from tests.support.api import Api
 from tests.support.live_log import CURSORS, caught_up, entries_of, joined, subscribed, take, write
@@ -28,7 +28,7 @@ ALL = LogFilter()
 
 async def place(number: int) -> Position:
     """Return the position of the n-th entry."""
-    return log.place((await LogEntry.all().order_by("id"))[number - 1], await log.epoch())
+    return delivery_log.place((await LogEntry.all().order_by("id"))[number - 1], await delivery_log.epoch())
 
 
 async def committed() -> list[str]:
@@ -50,7 +50,11 @@ async def test_2000_entries_by_four_writers_while_readers_drop_and_resume(api: A
                 await asyncio.sleep(chance.random() * 0.01)
 
     async def reader(name: int) -> list[str]:
-        chance, seen, cursor = random.Random(100 + name), list[str](), Position(await log.epoch(), 0, 0).cursor()
+        chance, seen, cursor = (
+            random.Random(100 + name),
+            list[str](),
+            Position(await delivery_log.epoch(), 0, 0).cursor(),
+        )
         while len(seen) < total + 1:
             stream = await api.follow(CURSORS, after=cursor)
             async with aclosing(stream):
@@ -90,7 +94,7 @@ async def test_what_was_missed_comes_first_however_much_it_is(api: Api) -> None:
     stream = await api.follow(CURSORS, after=(await place(3)).cursor())
     missed = entries_of(await take(stream, count - 3))
     assert [entry["message"] for entry in missed] == [str(n) for n in range(3, count)]
-    assert missed[-1]["cursor"] == (await log.newest(await log.epoch())).cursor()
+    assert missed[-1]["cursor"] == (await delivery_log.newest(await delivery_log.epoch())).cursor()
     await write("live")
     assert [entry["message"] for entry in entries_of(await take(stream, 1))] == ["live"]
     await stream.aclose()
@@ -121,7 +125,7 @@ async def test_filters(api: Api, missed: bool, wanted: dict[str, Any], expected:
       deliveryLog(filter: $wanted, after: $after) { message }
     }
     """
-    beginning = Position(await log.epoch(), 0, 0).cursor()
+    beginning = Position(await delivery_log.epoch(), 0, 0).cursor()
     if missed:
         await write_three()
     stream = await api.follow(document, wanted=wanted, after=beginning if missed else None)
@@ -162,7 +166,7 @@ async def test_an_entry_shows_its_event_as_it_is_now(api: Api) -> None:
     webhook = await builders.webhook(name="Leads")
     event = await builders.event(webhook)
     await write("recorded", webhook_id=webhook.id, event_id=event.id)
-    stream = await api.follow("DeliveryLog", after=Position(await log.epoch(), 0, 0).cursor())
+    stream = await api.follow("DeliveryLog", after=Position(await delivery_log.epoch(), 0, 0).cursor())
     await take(stream, 0)
     event.attempt_count = 2
     await event.save()
@@ -194,7 +198,7 @@ async def test_what_is_no_cursor(api: Api, cursor: str) -> None:
 
 async def test_a_cursor_that_is_too_old_says_where_to_go_on(api: Api) -> None:
     await write("1", "2", "3", "4")
-    beginning = Position(await log.epoch(), 0, 0).cursor()
+    beginning = Position(await delivery_log.epoch(), 0, 0).cursor()
     await LogEntry.filter(message__in=["1", "2"]).delete()
     refused = await refusal(api, beginning)
     assert refused["code"] == "CURSOR_EXPIRED"
@@ -206,17 +210,17 @@ async def test_a_cursor_that_is_too_old_says_where_to_go_on(api: Api) -> None:
 @pytest.mark.parametrize("foreign", [True, False], ids=["another database", "a later state"])
 async def test_a_cursor_that_was_never_given_out_here(api: Api, foreign: bool) -> None:
     await write("1")
-    ahead = await log.newest(await log.epoch())
+    ahead = await delivery_log.newest(await delivery_log.epoch())
     cursor = Position(new_key(), 0, 1) if foreign else replace(ahead, transaction=ahead.transaction * 2, row=10)
     refused = await refusal(api, cursor.cursor())
     assert refused["code"] == "CURSOR_EXPIRED"
-    assert refused["oldestCursor"] == Position(await log.epoch(), 0, 0).cursor()
+    assert refused["oldestCursor"] == Position(await delivery_log.epoch(), 0, 0).cursor()
 
 
 @pytest_asyncio.fixture
 async def small(database: object) -> AsyncIterator[Tailer]:
     """Run a tailer whose subscribers may have ten entries waiting."""
-    tailer = Tailer(await log.epoch(), max_waiting=10)
+    tailer = Tailer(await delivery_log.epoch(), max_waiting=10)
     tailing = asyncio.create_task(tailer.run())
     yield tailer
     tailing.cancel()
@@ -276,7 +280,7 @@ async def test_as_many_as_may_wait_do(small: Tailer) -> None:
 async def test_who_reads_a_long_past_is_not_ended_for_what_happens_meanwhile(small: Tailer) -> None:
     await write(*numbered(0, 5 * BURST))
     await caught_up(small)
-    following = small.follow(ALL, Position(await log.epoch(), 0, 0))
+    following = small.follow(ALL, Position(await delivery_log.epoch(), 0, 0))
     seen = await take(following, 1)
     await write(*numbered(5 * BURST, 6 * BURST))
     await caught_up(small)
@@ -288,7 +292,7 @@ async def test_who_reads_a_long_past_is_not_ended_for_what_happens_meanwhile(sma
 async def test_who_reads_less_than_is_written_is_ended(small: Tailer) -> None:
     await write(*numbered(0, 20))
     await caught_up(small)
-    following = small.follow(ALL, Position(await log.epoch(), 0, 0))
+    following = small.follow(ALL, Position(await delivery_log.epoch(), 0, 0))
     assert messages(await take(following, 1)) == numbered(0, 20)
     await write(*numbered(20, 51))
     await caught_up(small)

@@ -5,13 +5,15 @@ import asyncio
 import pytest
 from tortoise.transactions import in_transaction
 
-from ringback.graphql_api.tailer import BURST
-from ringback.models import clock, log, tokens
-from ringback.models.access import Role
+from ringback.graphql_api.context.live_log import BURST
+from ringback.models import delivery_log
+from ringback.models.api_token import Role
+from ringback.models.database import clock
+from ringback.models.database.notifications import Topic, wakeups
+from ringback.models.delivery_log import LogEntry, LogKind, Position
 from ringback.models.event import Event
 from ringback.models.ids import Prefix, encode
-from ringback.models.log import LogEntry, LogKind, Position
-from ringback.models.wakeups import Topic, wakeups
+from ringback.models.services import api_tokens
 from tests.support import builders
 from tests.support.api import Api
 from tests.support.live_log import caught_up, entries_of, subscribed, take
@@ -28,7 +30,7 @@ async def told(api: Api, followers: int, entries: int) -> list[str]:
     """
     webhook = await builders.webhook(name="Leads")
     events = [await builders.event(webhook) for _ in range(entries)]
-    newest = (await log.newest(await log.epoch())).cursor()
+    newest = (await delivery_log.newest(await delivery_log.epoch())).cursor()
     streams = [
         await api.follow("DeliveryLog", filter={"models": ["lead"] * n} if n else None, after=newest if n % 2 else None)
         for n in range(followers)
@@ -80,7 +82,7 @@ async def test_a_burst_is_loaded_together(api: Api, followers: int) -> None:
 async def test_who_comes_back_after_the_same_entry_reads_what_others_read(api: Api) -> None:
     webhook = await builders.webhook()
     await write_one_for_each([await builders.event(webhook) for _ in range(BURST)])
-    beginning = Position(await log.epoch(), 0, 0).cursor()
+    beginning = Position(await delivery_log.epoch(), 0, 0).cursor()
     await caught_up(api.services.tailer)
     with counted(everywhere=True) as statements:
         streams = [await api.follow("DeliveryLog", after=beginning) for _ in range(10)]
@@ -102,7 +104,7 @@ async def test_a_token_is_looked_at_once_for_all_its_subscriptions(api: Api) -> 
 
 
 async def test_a_bearer_is_looked_up_once_for_all_its_requests(api: Api) -> None:
-    token, secret = await tokens.create_token("busy", Role.ADMIN)
+    token, secret = await api_tokens.create_token("busy", Role.ADMIN)
     with counted() as statements:
         found = await asyncio.gather(*(api.services.bearers.bearer(f"Bearer {secret}") for _ in range(20)))
         others = await asyncio.gather(*(api.services.bearers.bearer("Bearer nobody's") for _ in range(2)))

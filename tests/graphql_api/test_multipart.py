@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from ringback.graphql_api.multipart import MULTIPART
+from ringback.graphql_api.transport.multipart import MULTIPART
 from tests.support.live_log import CURSORS, subscribed, write
 from tests.support.websocket_client import ADMIN, Served
 

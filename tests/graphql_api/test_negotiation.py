@@ -2,7 +2,7 @@
 
 import pytest
 
-from ringback.graphql_api.negotiation import Format, accepted, is_json
+from ringback.graphql_api.transport.content_negotiation import Format, accepted, is_json
 from tests.support.cpu import ordinary_seconds
 
 JSON, RESPONSE, EVENTS, MULTIPART = Format.JSON, Format.RESPONSE, Format.EVENTS, Format.MULTIPART

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from graphql import GraphQLInterfaceType, GraphQLObjectType
 
-from ringback.graphql_api.node import KINDS
-from ringback.graphql_api.schema import schema
+from ringback.graphql_api.schema.build import schema
+from ringback.graphql_api.schema.global_node import KINDS
 from ringback.models.ids import Prefix, encode, new_key
 from tests.support import builders
 from tests.support.api import Api, one_of_each

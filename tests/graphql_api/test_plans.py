@@ -16,22 +16,26 @@ import pytest
 import pytest_asyncio
 from tortoise.transactions import in_transaction
 
-from ringback.graphql_api.enums import EventStatus, OutcomeName
-from ringback.graphql_api.events import AttemptFilter, EventFilter
-from ringback.graphql_api.loaders import Loaders, last_attempt_of_webhook
-from ringback.graphql_api.relay import page_of
+from ringback.graphql_api.context.dataloaders import Loaders, last_attempt_of_webhook
+from ringback.graphql_api.fields.enums import EventStatus, OutcomeName
+from ringback.graphql_api.fields.relay import page_of
+from ringback.graphql_api.schema.events import AttemptFilter, EventFilter
 from ringback.jobs import attempt_writer
-from ringback.models import clock, db, log, newest, outbox, settings
+from ringback.models import bootstrap as db
+from ringback.models import delivery_log, settings
+from ringback.models.database import clock
+from ringback.models.database import keyset as newest
+from ringback.models.database.sql import on_postgres
+from ringback.models.delivery_log import LogEntry, LogFilter, Position
 from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, encode, new_key
-from ringback.models.log import LogEntry, LogFilter, Position
 from ringback.models.queue import workers
 from ringback.models.queue.claims import claim, next_due
 from ringback.models.queue.grants import FIRST_WEBHOOK, ClaimRequest, WebhookLimit
 from ringback.models.queue.webhook_limits import LockedWebhook, read_limits, save_slots
 from ringback.models.queue.workers import WorkerLease, find_orphans, register_worker
 from ringback.models.settings import Settings
-from ringback.models.statements import on_postgres
+from ringback.models.tracking import outbox
 from ringback.models.webhook import Webhook
 from tests.support import builders, postgres
 from tests.support.filled_database import EVENTS, Filled, moment, open_and_fill
@@ -290,19 +294,19 @@ async def test_a_webhook_s_events_among_many_of_others(database: object, monkeyp
 
 
 async def test_what_the_tailer_and_the_outbox_do(webhooks: list[Webhook], monkeypatch: pytest.MonkeyPatch) -> None:
-    epoch = await log.epoch()
+    epoch = await delivery_log.epoch()
 
     async def run(what: str, work: Callable[[], Awaitable[Any]]) -> Any:
         return await check(monkeypatch, what, work)
 
-    newest = await run("newest", lambda: log.newest(epoch))
-    after_the_end, _ = await run("after the end", lambda: log.tail(newest, 500))
-    after_the_beginning, _ = await run("after the beginning", lambda: log.tail(Position(epoch, 0, 0), 500))
+    newest = await run("newest", lambda: delivery_log.newest(epoch))
+    after_the_end, _ = await run("after the end", lambda: delivery_log.tail(newest, 500))
+    after_the_beginning, _ = await run("after the beginning", lambda: delivery_log.tail(Position(epoch, 0, 0), 500))
     assert (after_the_end, len(after_the_beginning)) == ([], 500)
-    await run("resumable", lambda: log.check_resumable(newest, epoch))
-    monkeypatch.setattr(log, "MAX_SCANNED", 1_000)
+    await run("resumable", lambda: delivery_log.check_resumable(newest, epoch))
+    monkeypatch.setattr(delivery_log, "MAX_SCANNED", 1_000)
     wanted = LogFilter(webhook_ids=frozenset({webhooks[3].id}))
-    await run("between", lambda: log.between(Position(epoch, 0, 0), newest, wanted, 50))
+    await run("between", lambda: delivery_log.between(Position(epoch, 0, 0), newest, wanted, 50))
     assert await LogEntry.all().count() == EVENTS
     last: UUID = webhooks[3].id
     loaders = Loaders()

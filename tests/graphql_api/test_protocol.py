@@ -12,7 +12,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from ringback.graphql_api import websocket
+from ringback.graphql_api.transport import websocket
 from tests.support.live_log import CURSORS, subscribed
 from tests.support.websocket_client import (
     ADMIN,

@@ -6,7 +6,7 @@ import pytest
 from graphql import GraphQLError
 from strawberry.scalars import JSON
 
-from ringback.graphql_api.scalars import MAX_DEPTH, SCALARS
+from ringback.graphql_api.fields.scalars import MAX_DEPTH, SCALARS
 
 parse = SCALARS[JSON].parse_value
 TEXT = "Texts in JSON must not hold NUL or lone surrogate characters."

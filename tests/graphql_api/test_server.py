@@ -8,11 +8,11 @@ from typing import Any
 from structlog.testing import capture_logs
 from tortoise.exceptions import OperationalError
 
-from ringback.graphql_api.endpoint import GraphQLEndpoint
-from ringback.graphql_api.limits import Limits
-from ringback.graphql_api.streams import Streams
-from ringback.models import tokens
-from ringback.models.access import Role
+from ringback.graphql_api.execution.operation_limits import Limits
+from ringback.graphql_api.transport.http import GraphQLEndpoint
+from ringback.graphql_api.transport.streaming import Streams
+from ringback.models.api_token import Role
+from ringback.models.services import api_tokens
 from tests.support.api import Api
 
 
@@ -26,7 +26,7 @@ class Away:
 
 
 async def test_a_database_that_is_away_is_a_masked_error_and_no_traceback(api: Api) -> None:
-    _, secret = await tokens.create_token("CI", Role.ADMIN)
+    _, secret = await api_tokens.create_token("CI", Role.ADMIN)
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": b'{"query": "{ viewer { permissions } }"}', "more_body": False}

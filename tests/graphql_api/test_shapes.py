@@ -6,8 +6,8 @@ import pytest
 from graphql import get_introspection_query, parse
 
 from ringback.graphql_api.errors import ApiError
-from ringback.graphql_api.limits import Limits
-from ringback.graphql_api.shapes import MAX_INTROSPECTION_COST, MAX_NESTING, check_shape
+from ringback.graphql_api.execution.operation_limits import Limits
+from ringback.graphql_api.execution.query_shape import MAX_INTROSPECTION_COST, MAX_NESTING, check_shape
 from tests.support.hostile_documents import many, net
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ringback.graphql_api.sharing import Shared, outcome
+from ringback.graphql_api.context.single_flight import Shared, outcome
 
 
 class Work:

@@ -11,13 +11,14 @@ from typing import Any
 import aiohttp
 import pytest
 
-from ringback.graphql_api import context
 from ringback.graphql_api.app import Application
+from ringback.graphql_api.context import request_context
+from ringback.graphql_api.context.live_log import Tailer
 from ringback.graphql_api.errors import unauthenticated
-from ringback.graphql_api.tailer import Tailer
-from ringback.models import log, tokens
-from ringback.models.access import ApiToken
+from ringback.models import delivery_log
+from ringback.models.api_token import ApiToken
 from ringback.models.ids import Prefix, encode
+from ringback.models.services import api_tokens
 from tests.support.api import Api
 from tests.support.live_log import CURSORS, caught_up, joined, subscribed, write
 from tests.support.websocket_client import ADMIN, Served, serving
@@ -122,12 +123,12 @@ async def test_a_subscription_goes_on_until_its_client_goes(served: Served, meth
 async def test_a_token_that_is_revoked_ends_its_streams(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its token is trusted for five seconds and no longer, by a clock that stands still until it is set."""
     trusted_seconds, clock = 5.0, SimpleNamespace(now=100.0)
-    monkeypatch.setattr(context, "TRUSTED_SECONDS", trusted_seconds)
-    monkeypatch.setattr(context, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(request_context, "TRUSTED_SECONDS", trusted_seconds)
+    monkeypatch.setattr(request_context, "time", SimpleNamespace(monotonic=lambda: clock.now))
     async with post(served, CURSORS) as response:
         following = events(response)
         await subscribed(served.api, 1)
-        await tokens.revoke_token(encode(Prefix.TOKEN, (await ApiToken.get(name="ws")).id))
+        await api_tokens.revoke_token(encode(Prefix.TOKEN, (await ApiToken.get(name="ws")).id))
         served.api.services.bearers.forget()
         clock.now += trusted_seconds - 0.001
         await write("still trusted")
@@ -155,7 +156,7 @@ def small_socket(address: Any) -> socket.socket:
 
 async def test_a_client_that_does_not_read_falls_behind(served: Served) -> None:
     """20 MB are written for a client that reads nothing: what does not fit into sockets and 200 places is not kept."""
-    total, slow = 5_000, Tailer(await log.epoch(), max_waiting=200)
+    total, slow = 5_000, Tailer(await delivery_log.epoch(), max_waiting=200)
     tailing = asyncio.create_task(slow.run())
     api = Api(replace(served.api.services, tailer=slow), served.api.token, served.api.engine)
     async with (

@@ -7,9 +7,9 @@ from typing import Any
 from structlog.testing import capture_logs
 
 from ringback.graphql_api.errors import unauthenticated
-from ringback.graphql_api.execution import Answer
-from ringback.graphql_api.sse import EVENT_STREAM
-from ringback.graphql_api.streams import Answers, Stream, Streams
+from ringback.graphql_api.execution.engine import Answer
+from ringback.graphql_api.transport.sse import EVENT_STREAM
+from ringback.graphql_api.transport.streaming import Answers, Stream, Streams
 from tests.support.patience import PATIENCE_SECONDS
 
 OPENING, CLOSING, HEARTBEAT = b":\n\n", b"event: complete\ndata:\n\n", b":\n\n"

@@ -9,12 +9,12 @@ from typing import Any, cast
 import pytest
 import strawberry
 
-from ringback.graphql_api.context import Context
+from ringback.graphql_api.context.request_context import Context
+from ringback.graphql_api.context.single_flight import Burst
 from ringback.graphql_api.errors import ApiError
-from ringback.graphql_api.execution import Answer, Engine
-from ringback.graphql_api.limits import Limits
-from ringback.graphql_api.sharing import Burst
-from ringback.models.access import ApiToken, Role
+from ringback.graphql_api.execution.engine import Answer, Engine
+from ringback.graphql_api.execution.operation_limits import Limits
+from ringback.models.api_token import ApiToken, Role
 from tests.support.live_log import take
 from tests.support.patience import PATIENCE_SECONDS
 

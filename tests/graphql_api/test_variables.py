@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from ringback.graphql_api.errors import MAX_MESSAGE
-from ringback.graphql_api.execution import Answer
-from ringback.graphql_api.schema import schema
-from ringback.graphql_api.variables import MAX_ENTRIES
-from ringback.models.orders import MAX_ITEMS
-from ringback.models.publishing import MAX_CHANGES
+from ringback.graphql_api.execution.engine import Answer
+from ringback.graphql_api.execution.variable_limits import MAX_ENTRIES
+from ringback.graphql_api.schema.build import schema
+from ringback.models.services.customer_orders import MAX_ITEMS
+from ringback.models.services.publishing import MAX_CHANGES
 from tests.support.api import Api
 from tests.support.lag import share_of_allowed
 

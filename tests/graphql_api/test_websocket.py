@@ -11,15 +11,16 @@ import pytest
 from websockets.typing import Subprotocol
 
 from ringback.graphql_api.app import Application
-from ringback.graphql_api.context import Context
+from ringback.graphql_api.context.live_log import Tailer
+from ringback.graphql_api.context.request_context import Context
 from ringback.graphql_api.errors import unauthenticated
-from ringback.graphql_api.execution import OperationType
-from ringback.graphql_api.tailer import Tailer
-from ringback.models import log, tokens
-from ringback.models.access import ApiToken, Role
+from ringback.graphql_api.execution.engine import OperationType
+from ringback.models import delivery_log
+from ringback.models.api_token import ApiToken, Role
+from ringback.models.delivery_log import Position
 from ringback.models.ids import Prefix, encode
 from ringback.models.inbox import Inbox
-from ringback.models.log import Position
+from ringback.models.services import api_tokens
 from tests.contract import operations
 from tests.support.api import Api
 from tests.support.live_log import CURSORS, caught_up, joined, subscribed, write
@@ -40,13 +41,13 @@ from tests.support.websocket_client import (
 
 
 async def revoked() -> str:
-    token, secret = await tokens.create_token("revoked", Role.ADMIN)
+    token, secret = await api_tokens.create_token("revoked", Role.ADMIN)
     await ApiToken.filter(id=token.id).update(revoked_at=token.created_at)
     return secret
 
 
 async def expired() -> str:
-    token, secret = await tokens.create_token("expired", Role.ADMIN)
+    token, secret = await api_tokens.create_token("expired", Role.ADMIN)
     await ApiToken.filter(id=token.id).update(expires_at=token.created_at - dt.timedelta(seconds=1))
     return secret
 
@@ -164,7 +165,7 @@ async def test_a_subscription_ends_with_its_client(served: Served, how: str) -> 
 
 async def test_a_client_that_does_not_read_falls_behind_and_resumes(served: Served) -> None:
     """20 MB are written for a client that reads nothing: what does not fit into sockets and 200 places is not kept."""
-    total, slow = 5_000, Tailer(await log.epoch(), max_waiting=200)
+    total, slow = 5_000, Tailer(await delivery_log.epoch(), max_waiting=200)
     tailing = asyncio.create_task(slow.run())
     api = Api(replace(served.api.services, tailer=slow), served.api.token, served.api.engine)
     sock = socket.socket()
@@ -198,16 +199,16 @@ async def test_a_client_that_does_not_read_falls_behind_and_resumes(served: Serv
 
 async def test_a_token_that_is_revoked_ends_what_it_started(api: Api) -> None:
     refusal = {"message": unauthenticated().message, "extensions": {"code": "UNAUTHENTICATED"}}
-    token, _ = await tokens.create_token("soon revoked", Role.ADMIN)
+    token, _ = await api_tokens.create_token("soon revoked", Role.ADMIN)
     # A connection whose token was looked at long ago.
     context = Context(api.services, token, trusted_until=0.0)
-    beginning = Position(await log.epoch(), 0, 0).cursor()
+    beginning = Position(await delivery_log.epoch(), 0, 0).cursor()
     inbox = (await api.do("CreateInbox", input={}))["inbox"]["id"]
     following = api.engine.subscribe(await api.engine.operation(CURSORS), {"after": beginning}, context)
     await write("1", "2")
     first: Any = await anext(following)
     assert first.data["deliveryLog"]["message"] == "1"
-    await tokens.revoke_token(
+    await api_tokens.revoke_token(
         str(next(t["id"] for t in (await api.ask("ApiTokens"))["nodes"] if t["name"] == token.name))
     )
     api.services.bearers.forget()
@@ -229,8 +230,8 @@ async def test_a_token_that_is_revoked_ends_what_it_started(api: Api) -> None:
 async def test_a_revoked_token_ends_what_runs_over_its_connection(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ringback.graphql_api.context.TRUSTED_SECONDS", 0.0)
-    token, secret = await tokens.create_token("soon revoked", Role.ADMIN)
+    monkeypatch.setattr("ringback.graphql_api.context.request_context.TRUSTED_SECONDS", 0.0)
+    token, secret = await api_tokens.create_token("soon revoked", Role.ADMIN)
     refusal = {"message": unauthenticated().message, "extensions": {"code": "UNAUTHENTICATED"}}
     async with served.open() as connection, served.open() as another:
         await init(connection, secret)

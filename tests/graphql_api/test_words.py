@@ -3,10 +3,10 @@
 import pytest
 from graphql import parse, separate_operations
 
-from ringback.graphql_api.documents import Documents
-from ringback.graphql_api.limits import Limits
-from ringback.graphql_api.schema import schema
-from ringback.graphql_api.words import variables_below_root, varies
+from ringback.graphql_api.execution.documents import Documents
+from ringback.graphql_api.execution.operation_limits import Limits
+from ringback.graphql_api.execution.variable_usage import variables_below_root, varies
+from ringback.graphql_api.schema.build import schema
 
 
 @pytest.mark.parametrize(

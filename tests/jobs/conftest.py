@@ -9,10 +9,10 @@ import pytest_asyncio
 from redis import Redis
 
 from ringback.jobs import claimer as claiming
-from ringback.jobs import connections
+from ringback.jobs.http import pool
+from ringback.jobs.http.sender import Sender
 from ringback.jobs.recorder import Recorder
-from ringback.jobs.sender import Sender
-from ringback.models import clock
+from ringback.models.database import clock
 from tests.support.deliverers import Bench
 from tests.support.http_server import NO_AUTHORITIES
 from tests.support.patience import PATIENCE_SECONDS
@@ -45,7 +45,7 @@ async def sender() -> AsyncIterator[Sender]:
 @pytest.fixture
 def _kept_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep idle connections for longer than any test takes."""
-    monkeypatch.setattr(connections, "KEEP_ALIVE_SECONDS", 10 * PATIENCE_SECONDS)
+    monkeypatch.setattr(pool, "KEEP_ALIVE_SECONDS", 10 * PATIENCE_SECONDS)
 
 
 @pytest_asyncio.fixture

@@ -16,11 +16,11 @@ from ringback.jobs.announcer import announce_due_events, announcing
 from ringback.jobs.attempt_writer import write
 from ringback.jobs.broker import in_process_broker, open_broker
 from ringback.jobs.message_senders import open_sender
-from ringback.models import interventions
+from ringback.models.database.notifications import Topic, wakeups
 from ringback.models.ids import Prefix, encode
 from ringback.models.lead import Lead
+from ringback.models.services import events
 from ringback.models.settings import Settings
-from ringback.models.wakeups import Topic, wakeups
 from ringback.models.webhook import Action
 from tests.support import builders
 from tests.support.deliveries import create_webhook, test_fire
@@ -115,11 +115,11 @@ async def test_a_test_fire_and_a_redelivery_send_a_message_each() -> None:
     webhook = await builders.webhook()
 
     async with announcing(broker, ""):
-        event = await interventions.test_fire(encode(Prefix.WEBHOOK, webhook.id), Action.CREATED, None)
+        event = await events.test_fire(encode(Prefix.WEBHOOK, webhook.id), Action.CREATED, None)
         await eventually(lambda: waiting(broker) == 1)
         lease = await builders.claim(event)
         await write([builders.result(event, lease, ended_at=await builders.later())])
-        await interventions.redeliver(encode(Prefix.EVENT, event.id))
+        await events.redeliver(encode(Prefix.EVENT, event.id))
         await eventually(lambda: waiting(broker) == 2)
 
 

@@ -16,12 +16,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from ringback.jobs import broker as brokers
 from ringback.jobs.actors import declare_actors, due_message
-from ringback.jobs.broker import (
-    ANSWER_SECONDS,
-    WORKER_TIMEOUT_MS,
-    is_remote,
-    open_broker,
-)
+from ringback.jobs.broker import ANSWER_SECONDS, WORKER_TIMEOUT_MS, is_remote, open_broker
 from tests.support.eventually import eventually
 from tests.support.servers import RedisServer, amqp_url, redis_server
 

@@ -11,12 +11,12 @@ import pytest
 
 from ringback.jobs import claimer as claiming
 from ringback.jobs import recorder as recording
-from ringback.models import clock
+from ringback.models.database import clock
+from ringback.models.enums import EventStatus
 from ringback.models.event import Attempt, Event
 from ringback.models.queue.claims import ClaimedBatch, claim, next_due
 from ringback.models.queue.grants import AHEAD, ClaimRequest
 from ringback.models.settings import Settings
-from ringback.models.states import EventStatus
 from tests.support import builders
 from tests.support.deliverers import Bench
 from tests.support.patience import PATIENCE_SECONDS

@@ -11,9 +11,9 @@ from tortoise.transactions import in_transaction
 
 from ringback.jobs import claimer as claiming
 from ringback.jobs.attempt_writer import write
-from ringback.models import clock, statements
+from ringback.models.database import clock, sql
+from ringback.models.enums import EventStatus
 from ringback.models.event import Event
-from ringback.models.states import EventStatus
 from ringback.models.webhook import Action, Webhook
 from tests.support import builders
 from tests.support.deliverers import Bench
@@ -53,7 +53,7 @@ async def locked(webhook: Webhook) -> AsyncIterator[None]:
 
     async def hold() -> None:
         async with in_transaction() as db:
-            await statements.lock(db, Webhook, id=webhook.id)
+            await sql.lock(db, Webhook, id=webhook.id)
             holding.set()
             await done.wait()
 

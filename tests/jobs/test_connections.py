@@ -7,10 +7,10 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from ringback.jobs import connections
-from ringback.jobs.connections import SETTLE_SECONDS, GuardedResolver, Pool
-from ringback.jobs.exchange import LONG_BODY_BYTES, BadAnswer, Exchange
-from ringback.jobs.names import SystemLookup
+from ringback.jobs.http import pool as pool_module
+from ringback.jobs.http.connection import LONG_BODY_BYTES, BadAnswer, Exchange
+from ringback.jobs.http.dns import SystemLookup
+from ringback.jobs.http.pool import SETTLE_SECONDS, GuardedResolver, Pool
 from tests.support.eventually import eventually
 from tests.support.http_server import NO_AUTHORITIES, Server, answering, plain
 from tests.support.patience import PATIENCE_SECONDS
@@ -81,9 +81,9 @@ async def test_a_connection_that_ends_while_it_is_used_frees_its_place(pool: Poo
 
 
 async def test_what_has_long_been_idle_is_closed(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "KEEP_ALIVE_SECONDS", 0.2)
+    monkeypatch.setattr(pool_module, "KEEP_ALIVE_SECONDS", 0.2)
     time = StoppedTime()
-    monkeypatch.setattr(connections, "time", time)
+    monkeypatch.setattr(pool_module, "time", time)
     async with kept().running() as server:
         first = await asked(pool, server.url)
         second = await asked(pool, server.url)

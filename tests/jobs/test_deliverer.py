@@ -10,14 +10,15 @@ import pytest
 from tortoise.exceptions import OperationalError
 
 from ringback.jobs import deliverer
-from ringback.models import clock, interventions
-from ringback.models.current import CurrentWebhooks
+from ringback.models.database import clock
+from ringback.models.enums import EventStatus
 from ringback.models.event import Event
 from ringback.models.inbox import Inbox
-from ringback.models.inboxes import InboxAddresses
 from ringback.models.queue import workers
-from ringback.models.secrets import SecretBox
-from ringback.models.states import EventStatus
+from ringback.models.queue.webhook_cache import CurrentWebhooks
+from ringback.models.security.secret_box import SecretBox
+from ringback.models.services import events as event_service
+from ringback.models.services.inboxes import InboxAddresses
 from ringback.models.webhook import Webhook
 from tests.support import builders
 from tests.support.deliverers import Bench, public
@@ -264,7 +265,7 @@ async def test_an_event_cancelled_before_its_start_keeps_its_end(bench: Bench) -
     event = await builders.event(await builders.webhook(), due_in=FOREVER)
     await bench.start(event)
 
-    await interventions.cancel(public(event))
+    await event_service.cancel(public(event))
     await bench.stop()
 
     assert bench.endpoint.requests == []

@@ -9,16 +9,8 @@ from aiohttp.client_reqrep import ConnectionKey
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from ringback.jobs.failures import outcome_of
-from ringback.jobs.outcomes import (
-    Answer,
-    BadResponse,
-    Outcome,
-    RenderFailed,
-    TimedOut,
-    TlsFailed,
-    Unreachable,
-)
+from ringback.jobs.http.error_mapping import outcome_of
+from ringback.jobs.outcomes import Answer, BadResponse, Outcome, RenderFailed, TimedOut, TlsFailed, Unreachable
 
 URL_OF_NOBODY = URL("http://hooks.example:8080/in")
 

@@ -9,9 +9,9 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from ringback.jobs.connections import GuardedResolver, Pool
+from ringback.jobs.http.pool import GuardedResolver, Pool
+from ringback.jobs.http.sender import Sender
 from ringback.jobs.outcomes import Blocked
-from ringback.jobs.sender import Sender
 from ringback.models.errors import AddressBlocked
 from tests.support.guarded import ONLY_127_0_0_1, STRICT, Names, deliver, listening
 from tests.support.http_server import NO_AUTHORITIES

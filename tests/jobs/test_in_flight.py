@@ -3,7 +3,7 @@
 from uuid import uuid4
 
 from ringback.jobs.in_flight import InFlight
-from ringback.models.states import EventStatus
+from ringback.models.enums import EventStatus
 from tests.support.unsaved import event
 
 

@@ -3,10 +3,10 @@
 import pytest
 from yarl import URL
 
-from ringback.jobs.kept import kept_request, kept_response
-from ringback.jobs.masking import MASK
+from ringback.jobs.attempt_json import kept_request, kept_response
+from ringback.jobs.http.request import Frame, OutgoingRequest
 from ringback.jobs.outcomes import Answer
-from ringback.jobs.requests import Frame, OutgoingRequest
+from ringback.jobs.redaction import MASK
 
 ADDRESS = URL('https://hooks.example/"é"?q=1&token=s3cr3t')
 

@@ -8,11 +8,11 @@ from tortoise.exceptions import OperationalError
 
 from ringback.jobs import lease_keeper
 from ringback.jobs.attempt_writer import write
-from ringback.models import clock
+from ringback.models.database import clock
+from ringback.models.enums import EventStatus
 from ringback.models.event import Event
 from ringback.models.queue import workers
 from ringback.models.queue.workers import register_worker, uptime
-from ringback.models.states import EventStatus
 from ringback.models.worker import Worker
 from tests.support import builders
 from tests.support.deliverers import Bench

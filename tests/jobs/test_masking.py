@@ -2,7 +2,7 @@
 
 import pytest
 
-from ringback.jobs.masking import MASK, masked, masked_url
+from ringback.jobs.redaction import MASK, masked, masked_url
 
 
 @pytest.mark.parametrize(

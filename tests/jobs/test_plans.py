@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from ringback.jobs.plans import OWN_HEADERS, USER_AGENT, Plan, Plans
+from ringback.jobs.request_plan import OWN_HEADERS, USER_AGENT, Plan, Plans
 from tests.support.unsaved import webhook
 
 

@@ -18,12 +18,12 @@ from ringback.jobs.attempt_writer import write
 from ringback.jobs.outcomes import Blocked, RenderFailed
 from ringback.jobs.recorder import Recorder
 from ringback.jobs.result import Result, abandon
+from ringback.models.database.notifications import Topic, wakeups
+from ringback.models.database.sql import on_postgres
+from ringback.models.delivery_log import LogEntry
+from ringback.models.enums import EventStatus
 from ringback.models.event import Attempt, Event
-from ringback.models.log import LogEntry
 from ringback.models.queue.workers import Orphan
-from ringback.models.statements import on_postgres
-from ringback.models.states import EventStatus
-from ringback.models.wakeups import Topic, wakeups
 from tests.support import builders
 from tests.support.builders import OK, later, result
 from tests.support.eventually import eventually

@@ -10,13 +10,14 @@ from tortoise.transactions import in_transaction
 from ringback.jobs.attempt_writer import write
 from ringback.jobs.outcomes import Abandoned
 from ringback.jobs.result import abandon
-from ringback.models import clock, interventions
+from ringback.models.database import clock
+from ringback.models.database.sql import fetch
+from ringback.models.enums import EventStatus
 from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, encode
 from ringback.models.queue import workers
 from ringback.models.queue.workers import Orphan
-from ringback.models.statements import fetch
-from ringback.models.states import EventStatus
+from ringback.models.services import events
 from ringback.models.webhook import Webhook
 from tests.support import builders
 from tests.support.builders import OK, later, result
@@ -132,7 +133,7 @@ async def test_an_abandoned_attempt_takes_a_number_and_leaves_the_schedule() -> 
 async def test_an_event_cancelled_in_flight_keeps_its_attempt_and_stays_cancelled(outcome: Any) -> None:
     event = await builders.event(await builders.webhook())
     lease = await builders.claim(event)
-    await interventions.cancel(encode(Prefix.EVENT, event.id))
+    await events.cancel(encode(Prefix.EVENT, event.id))
     cancelled_at = (await builders.stored(event)).finished_at
     await write([result(event, lease, outcome, ended_at=await later())])
     assert [(a.number, a.outcome) for a in await builders.attempts(event)] == [(1, outcome.name)]
@@ -175,7 +176,7 @@ async def test_a_webhook_stopped_while_a_result_waits_gets_no_attempt() -> None:
     async def stop() -> None:
         async with in_transaction() as db:
             await Webhook.filter(id=webhook.id).using_db(db).update(is_active=False)
-            await interventions.cancel_waiting(db, webhook, "Stopped", await clock.now(db), tests=False)
+            await events.cancel_waiting(db, webhook, "Stopped", await clock.now(db), tests=False)
             stopping.set()
             await go_on.wait()
 

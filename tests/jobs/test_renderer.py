@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from ringback.jobs import rendering
-from ringback.jobs.plans import Plan
-from ringback.jobs.rendering import Rendered, Renderer, render
+from ringback.jobs import renderer as renderer_module
+from ringback.jobs.renderer import Rendered, Renderer, render
+from ringback.jobs.request_plan import Plan
 from ringback.models.errors import TemplateError
 from ringback.models.queue.claims import ClaimedChange, ClaimedEvent
 from ringback.models.webhook import Webhook
@@ -23,7 +23,7 @@ STRETCH_SECONDS = 0.02
 @pytest.fixture(autouse=True)
 def _only_what_a_test_spends(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Lengthen the stretch, and keep the garbage collector from counting as rendering."""
-    monkeypatch.setattr(rendering, "STRETCH_SECONDS", STRETCH_SECONDS)
+    monkeypatch.setattr(renderer_module, "STRETCH_SECONDS", STRETCH_SECONDS)
     gc.disable()
     yield
     gc.enable()
@@ -48,7 +48,7 @@ async def test_a_webhook_that_renders_slowly_is_taken_to_a_thread_until_it_is_fa
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     slow = Slow(STRETCH_SECONDS * 2)
-    monkeypatch.setattr(rendering, "render", slow)
+    monkeypatch.setattr(renderer_module, "render", slow)
     renderer = Renderer()
     one, other = webhook(), webhook()
     for _ in range(3):  # suspected by the wall clock, found slow by CPU time, and taken away
@@ -68,7 +68,7 @@ async def test_a_machine_that_is_busy_accuses_no_webhook(monkeypatch: pytest.Mon
             return super().__call__(plan, webhook, event, change)
 
     busy = Busy(0.0)
-    monkeypatch.setattr(rendering, "render", busy)
+    monkeypatch.setattr(renderer_module, "render", busy)
     renderer = Renderer()
     one = webhook()
     for _ in range(4):
@@ -78,7 +78,7 @@ async def test_a_machine_that_is_busy_accuses_no_webhook(monkeypatch: pytest.Mon
 
 
 async def test_rendering_many_lets_the_loop_have_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rendering, "render", Slow(STRETCH_SECONDS * 0.6))
+    monkeypatch.setattr(renderer_module, "render", Slow(STRETCH_SECONDS * 0.6))
     renderer = Renderer()
     turns = 0
 
@@ -99,7 +99,7 @@ async def test_an_error_of_our_own_is_a_template_error_that_names_its_log_line(m
     def broken(plan: Plan, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> Rendered:
         raise KeyError("private detail")
 
-    monkeypatch.setattr(rendering, "render", broken)
+    monkeypatch.setattr(renderer_module, "render", broken)
     renderer = Renderer()
     with pytest.raises(TemplateError, match=r"^The request cannot be rendered: internal error [0-9a-f]{12}$"):
         await renderer.render(webhook(), event(), change())

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ringback.jobs.plans import USER_AGENT
+from ringback.jobs.request_plan import USER_AGENT
 from ringback.models.errors import TemplateError
 from ringback.models.webhook import HttpMethod
 from tests.support.rendered import EVENT_ID, OURS, refusal, render, rendered

@@ -2,10 +2,10 @@
 
 import pytest
 
-from ringback.jobs.plans import USER_AGENT
-from ringback.jobs.rendering import sign
-from ringback.jobs.requests import AUTOMATIC_HEADERS
-from ringback.models.signing import SignatureCheck, new_secret, verify
+from ringback.jobs.http.request import AUTOMATIC_HEADERS
+from ringback.jobs.renderer import sign
+from ringback.jobs.request_plan import USER_AGENT
+from ringback.models.security.signing import SignatureCheck, new_secret, verify
 from ringback.models.webhook import HttpMethod
 from tests.support.rendered import EVENT_ID, OURS, refusal, render, rendered
 from tests.support.unsaved import change, event, webhook

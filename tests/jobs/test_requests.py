@@ -3,7 +3,7 @@
 import pytest
 from yarl import URL
 
-from ringback.jobs.requests import Frame, Headers, OutgoingRequest
+from ringback.jobs.http.request import Frame, Headers, OutgoingRequest
 
 HERE = URL("http://hooks.example:8080/in?x=100%25")
 

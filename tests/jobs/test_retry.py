@@ -4,7 +4,7 @@ import pytest
 
 from ringback.jobs.outcomes import Outcome
 from ringback.jobs.retry import Progress
-from ringback.models.states import EventStatus
+from ringback.models.enums import EventStatus
 from ringback.models.webhook import DEFAULT_RETRY_DELAYS_SECONDS, default_retry_delays
 from tests.support.progress import DIED, FRESH, NOW, OK, REFUSED, SCHEDULE, after, later
 

@@ -4,7 +4,7 @@ import pytest
 
 from ringback.jobs.outcomes import Unreachable
 from ringback.jobs.retry import MAX_RETRY_AFTER_SECONDS, retry_after_seconds
-from ringback.models.states import EventStatus
+from ringback.models.enums import EventStatus
 from tests.support.progress import FRESH, NOW, REFUSED, after, asking, later
 
 

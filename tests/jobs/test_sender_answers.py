@@ -7,13 +7,9 @@ import zlib
 
 import pytest
 
-from ringback.jobs.exchange import MAX_RESPONSE_BYTES
-from ringback.jobs.outcomes import (
-    Answer,
-    Delivered,
-    Rejected,
-)
-from ringback.jobs.sender import Sender
+from ringback.jobs.http.connection import MAX_RESPONSE_BYTES
+from ringback.jobs.http.sender import Sender
+from ringback.jobs.outcomes import Answer, Delivered, Rejected
 from tests.support.http_server import Server, answering, plain
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.sending import deliver, outcome_from

@@ -5,11 +5,8 @@ import socket
 
 import pytest
 
-from ringback.jobs.outcomes import (
-    Answer,
-    BadResponse,
-)
-from ringback.jobs.sender import Sender
+from ringback.jobs.http.sender import Sender
+from ringback.jobs.outcomes import Answer, BadResponse
 from tests.support.http_server import Server, answering
 from tests.support.sending import outcome_from
 

@@ -10,16 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from yarl import URL
 
-from ringback.jobs.connections import SETTLE_SECONDS
-from ringback.jobs.failures import LookupFailed
-from ringback.jobs.names import DnsLookup, SystemLookup
-from ringback.jobs.outcomes import (
-    Answer,
-    Delivered,
-    Rejected,
-    Unreachable,
-)
-from ringback.jobs.sender import Sender
+from ringback.jobs.http.dns import DnsLookup, SystemLookup
+from ringback.jobs.http.error_mapping import LookupFailed
+from ringback.jobs.http.pool import SETTLE_SECONDS
+from ringback.jobs.http.sender import Sender
+from ringback.jobs.outcomes import Answer, Delivered, Rejected, Unreachable
 from tests.support.http_server import NO_AUTHORITIES, answering, plain
 from tests.support.outgoing import outgoing
 from tests.support.patience import PATIENCE_SECONDS

@@ -7,13 +7,9 @@ from pathlib import Path
 import pytest
 from yarl import URL
 
-from ringback.jobs.outcomes import (
-    Answer,
-    Delivered,
-    RenderFailed,
-)
-from ringback.jobs.requests import OutgoingRequest
-from ringback.jobs.sender import Sender
+from ringback.jobs.http.request import OutgoingRequest
+from ringback.jobs.http.sender import Sender
+from ringback.jobs.outcomes import Answer, Delivered, RenderFailed
 from tests.support.http_server import NO_AUTHORITIES, answering, plain
 from tests.support.outgoing import outgoing
 from tests.support.sending import LOOPBACK, Names, deliver

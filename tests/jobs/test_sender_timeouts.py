@@ -6,10 +6,8 @@ import socket
 import pytest
 from yarl import URL
 
-from ringback.jobs.outcomes import (
-    TimedOut,
-)
-from ringback.jobs.sender import Sender, Sent
+from ringback.jobs.http.sender import Sender, Sent
+from ringback.jobs.outcomes import TimedOut
 from tests.support.eventually import eventually
 from tests.support.http_server import NO_AUTHORITIES, Server, answering, plain
 from tests.support.patience import PATIENCE_SECONDS

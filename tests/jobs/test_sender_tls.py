@@ -6,13 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ringback.jobs.connections import SETTLE_SECONDS, trusted_tls
-from ringback.jobs.outcomes import (
-    Answer,
-    Delivered,
-    TlsFailed,
-)
-from ringback.jobs.sender import Sender
+from ringback.jobs.http.pool import SETTLE_SECONDS, trusted_tls
+from ringback.jobs.http.sender import Sender
+from ringback.jobs.outcomes import Answer, Delivered, TlsFailed
 from tests.support.authority import Authority
 from tests.support.http_server import NO_AUTHORITIES, Server, answering, plain
 from tests.support.sending import LOOPBACK, deliver

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from ringback.jobs.sender import Sender, SendWithheld
+from ringback.jobs.http.sender import Sender, SendWithheld
 from tests.support.http_server import Server, answering, plain
 from tests.support.outgoing import outgoing
 from tests.support.patience import PATIENCE_SECONDS

@@ -14,19 +14,19 @@ import dramatiq
 import pytest
 
 from ringback.jobs import claimer, deliverer, lease_keeper, worker
+from ringback.jobs.http.sender import Sender
 from ringback.jobs.recorder import Recorder
-from ringback.jobs.sender import Sender
 from ringback.jobs.worker import Working
-from ringback.models import interventions
+from ringback.models.database.notifications import Topic, wakeups
+from ringback.models.enums import EventStatus
 from ringback.models.errors import ConfigurationError
 from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, encode
-from ringback.models.inboxes import InboxAddresses
 from ringback.models.queue.claims import ClaimedBatch
 from ringback.models.queue.grants import ClaimRequest
+from ringback.models.services import events as event_service
+from ringback.models.services.inboxes import InboxAddresses
 from ringback.models.settings import Settings
-from ringback.models.states import EventStatus
-from ringback.models.wakeups import Topic, wakeups
 from ringback.models.webhook import Action, Webhook
 from ringback.models.worker import Worker
 from tests.support import builders
@@ -116,7 +116,7 @@ async def test_a_test_fire_arrives_at_once_by_the_message(database: Settings, mo
     async with endpoint() as there, at_work(database):
         webhook = await builders.webhook(url=there.url("ok"))
         for number in (1, 2):  # the claimer sleeps when the second one comes
-            event = await interventions.test_fire(encode(Prefix.WEBHOOK, webhook.id), Action.CREATED, None)
+            event = await event_service.test_fire(encode(Prefix.WEBHOOK, webhook.id), Action.CREATED, None)
             await eventually_found(lambda: has_ended(event))  # noqa: B023
             await asyncio.sleep(0.1)
             assert messages == number

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from ringback.models import Settings, db, load_settings
+from ringback.models import Settings, bootstrap, load_settings
 from tests.support import postgres
 from tests.support.recorded import MODELS, watch
 
@@ -17,7 +17,7 @@ from tests.support.recorded import MODELS, watch
 def shop_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated database, closed."""
     folder = tmp_path_factory.mktemp("shop")
-    asyncio.run(db.migrate(load_settings(data_dir=folder, models=MODELS)))
+    asyncio.run(bootstrap.migrate(load_settings(data_dir=folder, models=MODELS)))
     return folder / "ringback.db"
 
 
@@ -51,7 +51,7 @@ async def shop_settings(database_kind: str, tmp_path: Path, shop_template: str) 
 @pytest_asyncio.fixture
 async def shop(shop_settings: Settings) -> AsyncIterator[Settings]:
     """The copy, open, with its models tracked and nobody watching."""
-    async with db.opened(shop_settings):
+    async with bootstrap.opened(shop_settings):
         yield shop_settings
 
 

@@ -7,11 +7,11 @@ import pytest
 from tortoise.exceptions import IntegrityError
 from tortoise.transactions import in_transaction
 
-from ringback.models import bulk, clock
+from ringback.models.database import bulk_write, clock
+from ringback.models.database.sql import on_postgres
+from ringback.models.enums import EventStatus, OutcomeName
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.ids import new_key
-from ringback.models.statements import on_postgres
-from ringback.models.states import EventStatus, OutcomeName
 from ringback.models.webhook import Action
 from tests.support import builders
 
@@ -27,7 +27,7 @@ async def test_values_come_back_as_they_were_written() -> None:
         (new_key(), event.id, event.webhook_id, 1, now, 5, OutcomeName.REJECTED, "É\u2028", {"body": "ü", "n": [None]}),
         (new_key(), event.id, event.webhook_id, 2, now, None, OutcomeName.ABANDONED, None, None),
     ]
-    await bulk.insert_values(Attempt._meta.db, Attempt, NAMES, written)
+    await bulk_write.insert_values(Attempt._meta.db, Attempt, NAMES, written)
     stored = await Attempt.all().order_by("number")
     assert [tuple(getattr(row, name) for name in NAMES) for row in stored] == written
     assert [row.response for row in stored] == [None, None]
@@ -38,7 +38,7 @@ async def test_only_the_rows_and_columns_named_are_updated() -> None:
     first, second, other = [await builders.event(webhook) for _ in range(3)]
     now = await clock.now()
     worker_id = new_key()
-    await bulk.update_values(
+    await bulk_write.update_values(
         Event._meta.db, Event, ("id", "status", "worker_id", "finished_at", "attempt_count"),
         [(first.id, EventStatus.FAILED, worker_id, now, 3), (second.id, EventStatus.RETRYING, None, None, 1)],
     )  # fmt: skip
@@ -59,28 +59,28 @@ async def test_what_is_the_same_in_all_rows_is_updated_like_what_differs(status:
     ended = EventStatus.SUCCEEDED
     names = ("id", "status", "worker_id", "finished_at", "attempt_count")
     written = [(e.id, status if at == 1 else ended, None, now, 7) for at, e in enumerate(events)]
-    await bulk.update_values(Event._meta.db, Event, names, written)
+    await bulk_write.update_values(Event._meta.db, Event, names, written)
     stored = [await builders.stored(event) for event in events]
     assert [tuple(getattr(row, name) for name in names) for row in stored] == written
     worker_id = new_key()
-    await bulk.update_values(Event._meta.db, Event, ("id", "worker_id"), [(events[0].id, worker_id)])
+    await bulk_write.update_values(Event._meta.db, Event, ("id", "worker_id"), [(events[0].id, worker_id)])
     assert [(await builders.stored(event)).worker_id for event in events] == [worker_id, None, None]
 
 
 async def test_nothing_writes_nothing() -> None:
-    await bulk.insert_values(Attempt._meta.db, Attempt, NAMES, [])
-    await bulk.update_values(Event._meta.db, Event, ("id", "status"), [])
+    await bulk_write.insert_values(Attempt._meta.db, Attempt, NAMES, [])
+    await bulk_write.update_values(Event._meta.db, Event, ("id", "status"), [])
     assert await Attempt.all().count() == 0
 
 
 async def test_moments_keep_their_microseconds_and_are_in_utc() -> None:
     event = await builders.event(await builders.webhook())
     moment = dt.datetime(2026, 1, 31, 12, 0, 0, 1, tzinfo=dt.timezone(dt.timedelta(hours=3)))
-    await bulk.update_values(Event._meta.db, Event, ("id", "finished_at"), [(event.id, moment)])
+    await bulk_write.update_values(Event._meta.db, Event, ("id", "finished_at"), [(event.id, moment)])
     assert str((await builders.stored(event)).finished_at) == "2026-01-31 09:00:00.000001+00:00"
 
 
-@pytest.mark.parametrize("number", [1, 3, bulk.FEW // 2, bulk.FEW])
+@pytest.mark.parametrize("number", [1, 3, bulk_write.FEW // 2, bulk_write.FEW])
 async def test_rows_that_refer_to_each_other_are_inserted_together(number: int) -> None:
     webhook, now = await builders.webhook(), await clock.now()
     changes = [(new_key(), "lead", Action.CREATED, f"{n}", {"ü": [n]}, ["a", "b"], now) for n in range(number)]
@@ -90,11 +90,13 @@ async def test_rows_that_refer_to_each_other_are_inserted_together(number: int) 
         (new_key(), webhook.id, change[0], "lead", Action.CREATED, None, EventStatus.PENDING, 3, now, *made.values())
         for change in changes
     ]
-    await bulk.insert_together(
+    await bulk_write.insert_together(
         Event._meta.db,
-        bulk.NewRows(Change, ("id", "model", "action", "object_id", "item", "changed_fields", "created_at"), changes),
-        bulk.NewRows(Event, (*names, *made), events),
-        bulk.NewRows(Attempt, NAMES, []),
+        bulk_write.NewRows(
+            Change, ("id", "model", "action", "object_id", "item", "changed_fields", "created_at"), changes
+        ),
+        bulk_write.NewRows(Event, (*names, *made), events),
+        bulk_write.NewRows(Attempt, NAMES, []),
     )
     stored = await Event.all().order_by("id").prefetch_related("change")
     assert [tuple(getattr(row, name) for name in (*names, *made)) for row in stored] == events
@@ -114,8 +116,8 @@ async def test_many_rows_are_written_each_with_its_own_values() -> None:
     ]
     counts = [(e.id, n) for n, e in enumerate(events)]
     async with in_transaction() as db:
-        await bulk.insert_values(db, Attempt, NAMES, attempts)
-        await bulk.update_values(db, Event, ("id", "attempt_count"), counts)
+        await bulk_write.insert_values(db, Attempt, NAMES, attempts)
+        await bulk_write.update_values(db, Event, ("id", "attempt_count"), counts)
     assert sorted(await Attempt.all().values_list(*NAMES[:2], "duration_ms")) == sorted(
         (row[0], row[1], row[5]) for row in attempts
     )
@@ -127,8 +129,8 @@ async def test_what_fails_leaves_nothing_of_the_transaction() -> None:
     attempt = (new_key(), event.id, event.webhook_id, 1, await clock.now(), 1, OutcomeName.DELIVERED, None, None)
     with pytest.raises(IntegrityError):
         async with in_transaction() as db:
-            await bulk.update_values(db, Event, ("id", "attempt_count"), [(event.id, 1)])
-            await bulk.insert_values(db, Attempt, NAMES, [attempt, attempt])
+            await bulk_write.update_values(db, Event, ("id", "attempt_count"), [(event.id, 1)])
+            await bulk_write.insert_values(db, Attempt, NAMES, [attempt, attempt])
     assert (await builders.stored(event)).attempt_count == 0
     assert await Attempt.all().count() == 0
 
@@ -136,7 +138,7 @@ async def test_what_fails_leaves_nothing_of_the_transaction() -> None:
 async def test_on_sqlite_each_row_that_is_updated_is_found_by_its_key() -> None:
     db = Event._meta.db
     if not on_postgres(db):
-        statement = bulk._update(Event, ("id", "attempt_count"), "?")
+        statement = bulk_write._update(Event, ("id", "attempt_count"), "?")
         plan = [row["detail"] for row in await db.execute_query_dict(f"EXPLAIN QUERY PLAN {statement}", [None] * 2)]
         assert [step for step in plan if "SCAN ringback_event" in step] == []
         assert any(step.startswith("SEARCH ringback_event") and step.endswith("(id=?)") for step in plan), plan

@@ -4,13 +4,14 @@ from uuid import UUID
 
 import pytest
 
-from ringback.models import clock, interventions
+from ringback.models.database import clock
+from ringback.models.delivery_log import LogEntry
+from ringback.models.enums import EventStatus
 from ringback.models.event import Event
-from ringback.models.log import LogEntry
 from ringback.models.queue import workers
 from ringback.models.queue.claims import ClaimedBatch, claim
 from ringback.models.queue.grants import ClaimRequest
-from ringback.models.states import EventStatus
+from ringback.models.services import events as event_service
 from ringback.models.webhook import Webhook
 from tests.support import builders
 from tests.support.interventions import ended, key, public, refused, webhooks
@@ -25,7 +26,7 @@ ENDED = (EventStatus.SUCCEEDED, EventStatus.FAILED, EventStatus.CANCELLED)
 async def test_a_waiting_event_is_cancelled(status: EventStatus) -> None:
     event = await builders.event(await builders.webhook(), due_in=5, status=status)
     before = await clock.now()
-    await interventions.cancel(public(event))
+    await event_service.cancel(public(event))
     stored = await builders.stored(event)
     assert (stored.status, stored.next_attempt_at) == (EventStatus.CANCELLED, None)
     assert stored.finished_at is not None
@@ -38,8 +39,8 @@ async def test_a_cancelled_event_is_neither_claimed_nor_next() -> None:
     webhook = await builders.webhook()
     due, later = await builders.event(webhook), await builders.event(webhook, due_in=60)
 
-    await interventions.cancel(public(due))
-    await interventions.cancel(public(later))
+    await event_service.cancel(public(due))
+    await event_service.cancel(public(later))
 
     assert await claim(WORKER, ClaimRequest(free_slots=9, retry_slots=9)) == ClaimedBatch()
 
@@ -49,7 +50,7 @@ async def test_an_event_cancelled_in_flight_keeps_its_worker() -> None:
     lease = await builders.claim(event)
     claimed_at = (await builders.stored(event)).claimed_at
 
-    await interventions.cancel(public(event))
+    await event_service.cancel(public(event))
 
     stored = await builders.stored(event)
     assert (stored.status, stored.next_attempt_at) == (EventStatus.CANCELLED, None)
@@ -59,7 +60,7 @@ async def test_an_event_cancelled_in_flight_keeps_its_worker() -> None:
 async def test_an_event_cancelled_in_flight_is_not_claimed_after_its_release() -> None:
     event = await builders.event(await builders.webhook())
     lease = await builders.claim(event)
-    await interventions.cancel(public(event))
+    await event_service.cancel(public(event))
 
     await workers.release(lease, [event.id])
 
@@ -69,7 +70,7 @@ async def test_an_event_cancelled_in_flight_is_not_claimed_after_its_release() -
 
 @pytest.mark.parametrize("status", ENDED)
 async def test_an_ended_event_cannot_be_cancelled(status: EventStatus) -> None:
-    problem = await refused(interventions.cancel(public(await ended(await builders.webhook(), status))))
+    problem = await refused(event_service.cancel(public(await ended(await builders.webhook(), status))))
     assert problem.message == f"The event has already ended ({status}); there is nothing to cancel."
 
 
@@ -140,5 +141,5 @@ async def test_activating_again_brings_nothing_back() -> None:
     await webhooks().update(key(webhook), {"is_active": False})
     await webhooks().update(key(webhook), {"is_active": True})
     assert (await builders.stored(event)).status is EventStatus.CANCELLED
-    await interventions.redeliver(public(event))
+    await event_service.redeliver(public(event))
     assert (await builders.stored(event)).status is EventStatus.PENDING

@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 
-from ringback.models import Settings, catalog, clock
-from ringback.models.catalog import paths_of
-from ringback.models.declared import DeclaredModel
-from ringback.models.snapshot import FieldInfo
+from ringback.models import Settings
+from ringback.models.database import clock
+from ringback.models.declared_model import DeclaredModel
+from ringback.models.services import webhook_models
+from ringback.models.services.webhook_models import paths_of
+from ringback.models.tracking.snapshot import FieldInfo
 from tests.support.statements import counted
 
 SCHEMA = '{"type": "object", "properties": {"a": {"type": "string"}}}'
@@ -20,32 +22,38 @@ async def declare(name: str, **values: Any) -> DeclaredModel:
 
 
 async def test_labels(shop: Settings) -> None:
-    product = catalog.tracked("product")
+    product = webhook_models.tracked("product")
     assert product is not None
     assert [product.label(locale) for locale in ("en", "de")] == ["Product", "Product"]
     assert [product.label(locale) for locale in ("ru", "ru-RU", "ru_RU")] == ["Товар"] * 3
-    assert product is catalog.tracked("product")
+    assert product is webhook_models.tracked("product")
 
 
 async def test_both_kinds(shop: Settings) -> None:
     await declare("thing")
-    assert [one.name for one in await catalog.all_models()] == ["branch", "customer_order", "lead", "product", "thing"]
+    assert [one.name for one in await webhook_models.all_models()] == [
+        "branch",
+        "customer_order",
+        "lead",
+        "product",
+        "thing",
+    ]
     with counted() as statements:
-        branch, thing, nothing = [await catalog.find(name) for name in ("branch", "thing", "\ud800")]
+        branch, thing, nothing = [await webhook_models.find(name) for name in ("branch", "thing", "\ud800")]
     assert len(statements) == 1
     assert branch is not None and thing is not None and nothing is None
     assert (branch.description, thing.label("ru"), thing.sample) == ("", "Thing", {"a": "x"})
-    assert catalog.paths_of(thing.fields) == ["item.a"]
-    assert list(await catalog.find_declared(["thing", "branch", "x" * 200])) == ["thing"]
+    assert webhook_models.paths_of(thing.fields) == ["item.a"]
+    assert list(await webhook_models.find_declared(["thing", "branch", "x" * 200])) == ["thing"]
 
 
 async def test_code_wins_over_a_declaration(shop: Settings) -> None:
     await declare("branch")
-    assert [one.name for one in await catalog.all_models()].count("branch") == 1
-    branch = await catalog.find("branch")
+    assert [one.name for one in await webhook_models.all_models()].count("branch") == 1
+    branch = await webhook_models.find("branch")
     assert branch is not None
-    assert "item.town" in catalog.paths_of(branch.fields)
-    assert await catalog.find_declared(["branch"]) == {}
+    assert "item.town" in webhook_models.paths_of(branch.fields)
+    assert await webhook_models.find_declared(["branch"]) == {}
 
 
 @pytest.mark.parametrize(
@@ -53,7 +61,7 @@ async def test_code_wins_over_a_declaration(shop: Settings) -> None:
 )
 async def test_what_is_near(shop: Settings, name: str, hint: str) -> None:
     await declare("thing")
-    assert await catalog.near(name) == hint
+    assert await webhook_models.near(name) == hint
 
 
 def test_below_a_field_of_unknown_structure_any_path_may_be_right() -> None:

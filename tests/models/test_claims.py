@@ -12,15 +12,15 @@ import pytest
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
-from ringback.models import clock
+from ringback.models.database import clock
+from ringback.models.database.sql import on_postgres
+from ringback.models.enums import EventStatus
 from ringback.models.event import Change, Event
 from ringback.models.queue import claims, workers
 from ringback.models.queue.claims import MAX_CLAIM, ClaimedBatch, ClaimedEvent
 from ringback.models.queue.claims import claim as claim_events
 from ringback.models.queue.grants import ClaimRequest, WebhookLimit
 from ringback.models.queue.webhook_limits import read_limits
-from ringback.models.statements import on_postgres
-from ringback.models.states import EventStatus
 from ringback.models.webhook import Webhook
 from tests.support import builders, unsaved
 from tests.support.inserting import insert

@@ -14,8 +14,8 @@ from tortoise.exceptions import IntegrityError, OperationalError, TransactionMan
 from tortoise.transactions import in_transaction
 
 from ringback.models import postgres_connection, sqlite_connection
-from ringback.models.sqlite import SqliteClient
-from ringback.models.transactions import RecordingClient, RecordingTransaction, unit_of
+from ringback.models.database.sqlite import SqliteClient
+from ringback.models.database.transactions import RecordingClient, RecordingTransaction, unit_of
 from tests.support import postgres
 from tests.support.patience import PATIENCE_SECONDS
 
@@ -43,7 +43,7 @@ async def client(server: str, tmp_path: Path) -> AsyncIterator[RecordingClient]:
 
 class opened:  # noqa: N801
     def __init__(self, connection: dict[str, Any]) -> None:
-        apps = {"ringback": {"models": ["ringback.models.access"], "default_connection": "default"}}
+        apps = {"ringback": {"models": ["ringback.models.api_token"], "default_connection": "default"}}
         self.config = {"connections": {"default": connection}, "apps": apps}
 
     async def __aenter__(self) -> RecordingClient:

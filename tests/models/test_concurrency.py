@@ -11,18 +11,20 @@ import pytest
 from tortoise.connection import get_connection
 from tortoise.transactions import in_transaction
 
-from ringback.models import Settings, clock, db, interventions, log
-from ringback.models.addresses import AddressPolicy
+from ringback.models import Settings, bootstrap, delivery_log
+from ringback.models.database import clock
+from ringback.models.delivery_log import LogEntry
+from ringback.models.enums import EventStatus
 from ringback.models.errors import InputRejected
 from ringback.models.event import Change, Event
 from ringback.models.ids import Prefix, encode
-from ringback.models.inboxes import InboxAddresses
-from ringback.models.log import LogEntry
 from ringback.models.queue.claims import claim
 from ringback.models.queue.grants import ClaimRequest
-from ringback.models.states import EventStatus
+from ringback.models.security.url_rules import AddressPolicy
+from ringback.models.services import events as event_service
+from ringback.models.services.inboxes import InboxAddresses
+from ringback.models.services.webhooks import Webhooks
 from ringback.models.webhook import Webhook
-from ringback.models.webhooks import Webhooks
 from tests.support import builders
 from tests.support.recorded import watch
 from tests.support.shop import Branch
@@ -109,7 +111,7 @@ async def test_an_event_is_redelivered_once_by_many_at_once(database: Settings) 
 
     async def redeliver() -> str:
         try:
-            await interventions.redeliver(encode(Prefix.EVENT, failed.id))
+            await event_service.redeliver(encode(Prefix.EVENT, failed.id))
         except InputRejected as rejected:
             return str(rejected)
         return "done"
@@ -134,10 +136,10 @@ async def test_both_of_two_updates_count(database: Settings, webhooks: Webhooks)
 
 async def test_the_clock_is_the_servers(database: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """It goes on between two readings without a statement, within a transaction too, and never far from the server."""
-    from ringback.models.statements import fetch, on_postgres
+    from ringback.models.database.sql import fetch, on_postgres
     from tests.support.statements import counted
 
-    connection = get_connection(db.CONNECTION)
+    connection = get_connection(bootstrap.CONNECTION)
     monkeypatch.setattr(clock, "READING_SECONDS", 0.0)
     for _ in range(5):  # the best of these readings counts, however busy the machine is
         await clock.now()
@@ -158,4 +160,4 @@ async def test_the_clock_is_the_servers(database: Settings, monkeypatch: pytest.
         with counted() as statements:
             await clock.now()
         assert [statement.split(":")[0] for statement in statements] == ["SELECT clock_timestamp() AS now"]
-    assert (await log.epoch()).version == 7
+    assert (await delivery_log.epoch()).version == 7

@@ -5,8 +5,8 @@ from uuid import UUID
 
 import pytest
 
-from ringback.models import clock
-from ringback.models.current import CurrentWebhooks
+from ringback.models.database import clock
+from ringback.models.queue.webhook_cache import CurrentWebhooks
 from ringback.models.webhook import Webhook
 from tests.support import builders
 

@@ -10,14 +10,15 @@ import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 
-from ringback.models import ConfigurationError, Settings, databases, db, load_settings, migrate, opened
-from ringback.models.log import Installation
-from ringback.models.site import SiteSettings
+from ringback.models import ConfigurationError, Settings, bootstrap, load_settings, migrate, opened
+from ringback.models.database import backends
+from ringback.models.delivery_log import Installation
+from ringback.models.site_settings import SiteSettings
 from tests.support import postgres
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.servers import free_port
 
-NAMES = [f"ringback.{name}" for name in db.known_migrations()]
+NAMES = [f"ringback.{name}" for name in bootstrap.known_migrations()]
 
 
 @pytest.fixture(autouse=True)
@@ -61,9 +62,9 @@ async def test_by_two_at_once(empty: Settings) -> None:
 
 
 async def test_another_process_that_never_ends(empty: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(databases, "MIGRATION_LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(backends, "MIGRATION_LOCK_SECONDS", 0.1)
     holder = await asyncpg.connect(empty.database_url)
-    await holder.execute(f"SELECT pg_advisory_lock({databases._LOCK_KEY})")
+    await holder.execute(f"SELECT pg_advisory_lock({backends._LOCK_KEY})")
     with pytest.raises(ConfigurationError, match=r"^another process has been migrating .* for 0\.1 s: wait for it"):
         await migrate(empty)
     await holder.close()
@@ -72,7 +73,7 @@ async def test_another_process_that_never_ends(empty: Settings, monkeypatch: pyt
 
 async def test_a_lock_that_a_migration_does_not_get_is_no_other_migration(empty: Settings) -> None:
     with pytest.raises(asyncpg.LockNotAvailableError):
-        async with databases.PostgresDatabase(empty.database_url).locked():
+        async with backends.PostgresDatabase(empty.database_url).locked():
             raise asyncpg.LockNotAvailableError("could not obtain lock on relation shop_car")
 
 
@@ -99,7 +100,7 @@ async def test_a_failure_leaves_nothing(empty: Settings, monkeypatch: pytest.Mon
 
 async def test_a_server_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line each time, then one sentence without the password."""
-    monkeypatch.setattr(databases, "AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(backends, "AGAIN_SECONDS", 0.1)
     port = free_port()
     url = f"postgres://me:hidden@127.0.0.1:{port}/rb"
     settings = load_settings(database_url=url, data_dir=tmp_path, start_timeout_seconds=1.5)
@@ -117,7 +118,7 @@ async def test_a_server_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 async def test_a_server_that_comes_while_it_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(databases, "AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(backends, "AGAIN_SECONDS", 0.1)
     with postgres.own() as server:
         server.stop()
         settings = load_settings(database_url=server.url, data_dir=tmp_path, start_timeout_seconds=PATIENCE_SECONDS)
@@ -146,4 +147,4 @@ def test_no_password_is_shown() -> None:
         "postgresql:///rb?host=/run/postgresql&password=hidden": "postgresql:///rb",
         "postgres://me:hid%40den@[::1]/rb": "postgres://[::1]/rb",
     }
-    assert {url: str(databases.PostgresDatabase(url)) for url in shown} == shown
+    assert {url: str(backends.PostgresDatabase(url)) for url in shown} == shown

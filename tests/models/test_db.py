@@ -19,9 +19,8 @@ from tortoise.transactions import in_transaction
 from ringback.models import (
     ConfigurationError,
     Settings,
+    bootstrap,
     connect,
-    databases,
-    db,
     load_settings,
     migrate,
     migrate_config,
@@ -30,14 +29,15 @@ from ringback.models import (
     sqlite_connection,
     tortoise_apps,
 )
-from ringback.models.databases import SqliteFile
-from ringback.models.log import Installation
-from ringback.models.site import SiteSettings
-from ringback.models.sqlite import SqliteClient
+from ringback.models.database import backends
+from ringback.models.database.backends import SqliteFile
+from ringback.models.database.sqlite import SqliteClient
+from ringback.models.delivery_log import Installation
+from ringback.models.site_settings import SiteSettings
 from tests.support.recorded import MODELS, changes, watch
 from tests.support.shop import Branch
 
-NAMES = [f"ringback.{name}" for name in db.known_migrations()]
+NAMES = [f"ringback.{name}" for name in bootstrap.known_migrations()]
 SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY type, name"
 
 
@@ -97,7 +97,7 @@ async def test_the_lock_is_given_back_after_a_failure(chosen: Settings, monkeypa
     async def fail(*args: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(db, "_run", fail)
+    monkeypatch.setattr(bootstrap, "_run", fail)
     with pytest.raises(ZeroDivisionError):
         await migrate(chosen)
     monkeypatch.undo()
@@ -107,7 +107,7 @@ async def test_the_lock_is_given_back_after_a_failure(chosen: Settings, monkeypa
 async def test_another_process_that_never_ends(chosen: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     from filelock import FileLock
 
-    monkeypatch.setattr(databases, "MIGRATION_LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(backends, "MIGRATION_LOCK_SECONDS", 0.1)
     chosen.data_dir.mkdir()
     sentence = r"^another process has been migrating .* for 0\.1 s: wait for it"
     with FileLock(f"{chosen.database_path}.migrate.lock"), pytest.raises(ConfigurationError, match=sentence):
@@ -118,7 +118,7 @@ async def test_another_process_that_never_ends(chosen: Settings, monkeypatch: py
 @pytest.mark.parametrize("moment", range(6))
 async def test_ours_are_applied_all_or_none(chosen: Settings, moment: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A crash at any of these moments leaves a database that the next start brings up to date."""
-    from ringback.models.sqlite import SqliteTransaction
+    from ringback.models.database.sqlite import SqliteTransaction
 
     original = SqliteTransaction.execute_query
     left = [moment * 4]
@@ -138,7 +138,7 @@ async def test_ours_are_applied_all_or_none(chosen: Settings, moment: int, monke
 
 
 async def test_the_models_agree_with_the_migrations(chosen: Settings) -> None:
-    config = db.tortoise_config(db.chosen_database(chosen))
+    config = bootstrap.tortoise_config(bootstrap.chosen_database(chosen))
     await migrate(chosen)
     await Tortoise.init(config=config)
     detector = MigrationAutodetector(Tortoise.apps, {"ringback": config["apps"]["ringback"]})
@@ -157,7 +157,7 @@ async def test_no_description_cuts_a_migration_in_two(chosen: Settings) -> None:
 
 async def test_migrating_makes_the_same_tables_as_generating(chosen: Settings, tmp_path: Path) -> None:
     await migrate(chosen)
-    config = db.tortoise_config(SqliteFile(tmp_path / "generated.db"))
+    config = bootstrap.tortoise_config(SqliteFile(tmp_path / "generated.db"))
     await Tortoise.init(config=config)
     await Tortoise.generate_schemas()
     await Tortoise.close_connections()
@@ -249,7 +249,7 @@ async def test_a_data_dir_that_is_a_file(tmp_path: Path) -> None:
 
 UNPRIVILEGED = """
 import asyncio, os, sys
-from ringback.models import ConfigurationError, db, load_settings, migrate, opened
+from ringback.models import ConfigurationError, load_settings, migrate
 if os.geteuid() == 0:
     os.setgroups([])
     os.setgid(65534)

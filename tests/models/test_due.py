@@ -6,11 +6,11 @@ from uuid import UUID
 
 import pytest
 
-from ringback.models import clock
+from ringback.models.database import clock
+from ringback.models.enums import EventStatus
 from ringback.models.event import Event
 from ringback.models.queue.claims import ClaimedBatch, claim, next_due
 from ringback.models.queue.grants import FIRST_WEBHOOK, ClaimRequest
-from ringback.models.states import EventStatus
 from ringback.models.webhook import Webhook
 from tests.support import builders
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 from tortoise.exceptions import DBConnectionError
 
-from ringback.models.gathering import AT_ONCE, Gathering
+from ringback.models.database.group_commit import AT_ONCE, Gathering
 from tests.support.patience import PATIENCE_SECONDS
 
 

@@ -7,8 +7,9 @@ import pytest
 from tortoise.exceptions import IntegrityError
 from tortoise.transactions import in_transaction
 
-from ringback.models import Settings, idempotency
-from ringback.models.idempotency import KEPT, IdempotencyKey
+from ringback.models import Settings
+from ringback.models.services import idempotency
+from ringback.models.services.idempotency import KEPT, IdempotencyKey
 
 NOW = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 

@@ -7,7 +7,15 @@ import pytest
 
 from ringback.models.errors import InputRejected, Problem, ProblemCode
 from ringback.models.ids import Prefix
-from ringback.models.inputs import MAX_PROBLEMS, Problems, check_unchanged, did_you_mean, is_storable, key_of, not_found
+from ringback.models.services.validation import (
+    MAX_PROBLEMS,
+    Problems,
+    check_unchanged,
+    did_you_mean,
+    is_storable,
+    key_of,
+    not_found,
+)
 
 NOON = dt.datetime(2026, 1, 31, 12, tzinfo=dt.UTC)
 

@@ -6,15 +6,16 @@ from typing import Any
 import pytest
 
 from ringback.jobs.attempt_writer import write
-from ringback.models import clock, interventions
+from ringback.models.database import clock
+from ringback.models.database.notifications import Topic, wakeups
+from ringback.models.delivery_log import LogEntry
+from ringback.models.enums import EventStatus
 from ringback.models.errors import Problem, ProblemCode
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.lead import Lead
-from ringback.models.log import LogEntry
 from ringback.models.queue import workers
-from ringback.models.snapshot import sample
-from ringback.models.states import EventStatus
-from ringback.models.wakeups import Topic, wakeups
+from ringback.models.services import events
+from ringback.models.tracking.snapshot import sample
 from ringback.models.webhook import Action, Webhook
 from tests.support import builders
 from tests.support.interventions import ended, key, public, refused
@@ -29,7 +30,7 @@ async def test_a_test_event_is_due_at_once_and_then_follows_the_schedule() -> No
     webhook = await builders.webhook(retry_delays=[5, 7])
     heard = wakeups.listen(Topic.DUE)
     before = await clock.now()
-    event = await interventions.test_fire(key(webhook), Action.UPDATED, {"id": 7, "name": "Ада"})
+    event = await events.test_fire(key(webhook), Action.UPDATED, {"id": 7, "name": "Ада"})
     assert await heard.wait(PATIENCE_SECONDS)
     stored = await builders.stored(event)
     assert stored.next_attempt_at is not None
@@ -46,20 +47,20 @@ async def test_a_test_event_is_due_at_once_and_then_follows_the_schedule() -> No
 
 
 async def test_without_an_item_the_models_sample_is_sent() -> None:
-    event = await interventions.test_fire(key(await builders.webhook()), Action.CREATED, None)
+    event = await events.test_fire(key(await builders.webhook()), Action.CREATED, None)
     assert (await builders.stored(event)).test_item == sample(Lead)
 
 
 async def test_an_item_may_be_empty_or_without_an_id() -> None:
     webhook = await builders.webhook()
     for item in ({}, {"id": None}):
-        event = await builders.stored(await interventions.test_fire(key(webhook), Action.CREATED, item))
+        event = await builders.stored(await events.test_fire(key(webhook), Action.CREATED, item))
         assert (event.test_item, event.object_id) == (item, None)
 
 
 async def test_condition_and_inactivity_are_ignored() -> None:
     webhook = await builders.webhook(is_active=False, condition="item.name == 'never'", actions=["DELETED"])
-    event = await interventions.test_fire(key(webhook), Action.CREATED, {"name": "Ада"})
+    event = await events.test_fire(key(webhook), Action.CREATED, {"name": "Ада"})
     assert (await builders.stored(event)).status is EventStatus.PENDING
 
 
@@ -67,7 +68,7 @@ async def test_nothing_but_the_test_event_is_written() -> None:
     webhook = await builders.webhook()
     await builders.webhook()
     before = await Webhook.all().order_by("id").values()
-    event = await interventions.test_fire(key(webhook), Action.CREATED, None)
+    event = await events.test_fire(key(webhook), Action.CREATED, None)
     assert [e.id for e in await Event.all()] == [event.id]
     assert await builders.log_of(event) == ["EVENT_RECORDED"]
     assert await LogEntry.all().count() == 1
@@ -77,14 +78,14 @@ async def test_nothing_but_the_test_event_is_written() -> None:
 
 @pytest.mark.parametrize("item", ["text", 1, [1], True])
 async def test_an_item_must_be_an_object(item: Any) -> None:
-    problem = await refused(interventions.test_fire(key(await builders.webhook()), Action.CREATED, item))
+    problem = await refused(events.test_fire(key(await builders.webhook()), Action.CREATED, item))
     assert (problem.field, problem.code) == ("item", ProblemCode.INVALID)
 
 
 async def test_a_webhook_that_is_deleted_or_unknown_cannot_be_fired() -> None:
     gone = await builders.webhook(deleted_at=await clock.now())
     for name in (key(gone), "whk_01h455vb4pex5vsknk084sn02q"):
-        problem = await refused(interventions.test_fire(name, Action.CREATED, None))
+        problem = await refused(events.test_fire(name, Action.CREATED, None))
         assert problem.field == "webhook_id"
 
 
@@ -93,7 +94,7 @@ async def test_the_waiting_attempt_of_a_retrying_event_is_made_now() -> None:
     event = await builders.event(webhook, due_in=400, status=EventStatus.RETRYING, attempt_count=1)
     heard = wakeups.listen(Topic.DUE)
     before = await clock.now()
-    await interventions.redeliver(public(event))
+    await events.redeliver(public(event))
     assert await heard.wait(PATIENCE_SECONDS)
     stored = await builders.stored(event)
     assert stored.next_attempt_at is not None
@@ -110,7 +111,7 @@ async def test_for_an_ended_event_a_new_round_begins_and_numbers_go_on(status: E
     webhook = await builders.webhook(retry_delays=[5, 240])
     event = await ended(webhook, status, abandoned_in_a_row=5)
     before = await clock.now()
-    await interventions.redeliver(public(event))
+    await events.redeliver(public(event))
     after = await clock.now()
     stored = await builders.stored(event)
     assert (stored.status, stored.attempt_count, stored.attempts_before_round) == (EventStatus.RETRYING, 3, 3)
@@ -125,7 +126,7 @@ async def test_for_an_ended_event_a_new_round_begins_and_numbers_go_on(status: E
 
 async def test_an_event_cancelled_before_its_first_attempt_is_pending_again() -> None:
     event = await ended(await builders.webhook(), EventStatus.CANCELLED, attempt_count=0)
-    await interventions.redeliver(public(event))
+    await events.redeliver(public(event))
     stored = await builders.stored(event)
     assert (stored.status, stored.max_attempts, stored.attempts_before_round) == (EventStatus.PENDING, 3, 0)
 
@@ -134,7 +135,7 @@ async def test_a_claimed_event_cannot_be_redelivered_before_its_time_either() ->
     event = await builders.event(await builders.webhook(), due_in=0.04, status=EventStatus.RETRYING, attempt_count=1)
     lease = await builders.claim(event)
 
-    problem = await refused(interventions.redeliver(public(event)))
+    problem = await refused(events.redeliver(public(event)))
 
     assert problem.message == "An attempt is still under way: redeliver when it has ended."
     assert (await builders.stored(event)).worker_id == lease.worker_id
@@ -146,7 +147,7 @@ async def test_a_released_event_can_be_redelivered() -> None:
     await workers.release(lease, [event.id])
     before = await clock.now()
 
-    await interventions.redeliver(public(event))
+    await events.redeliver(public(event))
 
     stored = await builders.stored(event)
     assert stored.next_attempt_at is not None
@@ -158,7 +159,7 @@ async def test_a_redelivery_that_is_not_due_soon_notifies_nobody() -> None:
     event = await ended(await builders.webhook(retry_delays=[5]))
     listener = wakeups.listen(Topic.DUE)
 
-    await interventions.redeliver(public(event))
+    await events.redeliver(public(event))
 
     assert not await listener.wait(0.05)
 
@@ -170,7 +171,7 @@ async def test_what_cannot_be_redelivered_is_refused_with_a_reason() -> None:
     await builders.claim(in_flight)
     cancelled_in_flight = await builders.event(webhook)
     await builders.claim(cancelled_in_flight)
-    await interventions.cancel(public(cancelled_in_flight))
+    await events.cancel(public(cancelled_in_flight))
     reasons = {
         "The event has not had its first attempt yet; there is nothing to redeliver.": await builders.event(webhook),
         "The event's webhook was deleted; nothing can be delivered for it.": await ended(deleted),
@@ -178,18 +179,18 @@ async def test_what_cannot_be_redelivered_is_refused_with_a_reason() -> None:
         "An attempt is still under way: redeliver when it has ended.": in_flight,
     }
     for reason, event in reasons.items():
-        assert await refused(interventions.redeliver(public(event))) == Problem(reason, "id", ProblemCode.CONFLICT)
-    problem = await refused(interventions.redeliver(public(cancelled_in_flight)))
+        assert await refused(events.redeliver(public(event))) == Problem(reason, "id", ProblemCode.CONFLICT)
+    problem = await refused(events.redeliver(public(cancelled_in_flight)))
     assert problem.message == "An attempt is still under way: redeliver when it has ended."
 
 
 async def test_a_test_event_of_an_inactive_webhook_can_be_redelivered() -> None:
     event = await ended(await builders.webhook(is_active=False), is_test=True)
-    await interventions.redeliver(public(event))
+    await events.redeliver(public(event))
     assert (await builders.stored(event)).status is EventStatus.RETRYING
 
 
-@pytest.mark.parametrize("ask", [interventions.redeliver, interventions.cancel])
+@pytest.mark.parametrize("ask", [events.redeliver, events.cancel])
 @pytest.mark.parametrize(
     "name", ["", "evt_", "nonsense", "whk_01h455vb4pex5vsknk084sn02q", "evt_01h455vb4pex5vsknk084sn02q"]
 )

@@ -5,10 +5,10 @@ from typing import Any
 import orjson
 import pytest
 
-from ringback.models.json_schemas.compiled import MAX_FINDINGS, MAX_LOOKS, JsonSchema, Patience, check_schema, load
-from ringback.models.json_schemas.fields import MAX_FIELDS
-from ringback.models.json_schemas.findings import written
-from ringback.models.json_schemas.graph import SchemaFault
+from ringback.models.json_schema.field_paths import MAX_FIELDS
+from ringback.models.json_schema.findings import written
+from ringback.models.json_schema.schema import MAX_FINDINGS, MAX_LOOKS, JsonSchema, Patience, check_schema, load
+from ringback.models.json_schema.subschemas import SchemaFault
 from tests.support.cpu import ordinary_seconds
 
 TEXT = {"type": "string"}

@@ -6,18 +6,19 @@ from typing import Any
 import pytest
 from tortoise.transactions import in_transaction
 
-from ringback.models import lead, site, snapshot
+from ringback.models import lead, site_settings
 from ringback.models.errors import InputRejected
 from ringback.models.event import Change, Event
 from ringback.models.ids import Prefix, encode
 from ringback.models.lead import Lead, LeadStatus
+from ringback.models.tracking import snapshot
 from tests.support import builders
 
 pytestmark = pytest.mark.every_database
 
 
 async def watched() -> None:
-    await site.update_site_settings({"track_leads": True})
+    await site_settings.update_site_settings({"track_leads": True})
     await builders.webhook(actions=["CREATED", "UPDATED", "DELETED"])
 
 
@@ -51,7 +52,7 @@ async def test_a_form_that_is_not_filled_in_is_refused_whether_leads_are_tracked
     database: object, name: str, phone: str
 ) -> None:
     for wanted in (False, True):
-        await site.update_site_settings({"track_leads": wanted})
+        await site_settings.update_site_settings({"track_leads": wanted})
         with pytest.raises(InputRejected):
             await lead.request_callback(name, phone)
     assert await Lead.all().count() == 0
@@ -133,7 +134,7 @@ async def test_the_change_shows_the_lead_as_it_is_stored(database: object) -> No
 
 
 async def test_a_lead_without_a_webhook_for_new_ones_is_stored_alone(database: object) -> None:
-    await site.update_site_settings({"track_leads": True})
+    await site_settings.update_site_settings({"track_leads": True})
     assert await lead.request_callback("Ada", "+7") is not None
     await builders.webhook(actions=["DELETED"])
     assert await lead.request_callback("Ida", "+7") is not None

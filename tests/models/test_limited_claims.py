@@ -11,14 +11,14 @@ from uuid import UUID, uuid4
 import pytest
 from tortoise.transactions import in_transaction
 
-from ringback.models import clock
+from ringback.models.database import clock
+from ringback.models.enums import EventStatus
 from ringback.models.event import Event
 from ringback.models.queue import claims, workers
 from ringback.models.queue.claims import ClaimedBatch, claim
 from ringback.models.queue.grants import FIRST_WEBHOOK, ClaimRequest, WebhookLimit
 from ringback.models.queue.webhook_limits import read_limits, save_slots
 from ringback.models.queue.workers import WorkerLease
-from ringback.models.states import EventStatus
 from ringback.models.webhook import Webhook
 from tests.support import builders
 from tests.support.patience import PATIENCE_SECONDS

@@ -8,9 +8,10 @@ import pytest
 from tortoise.queryset import QuerySet
 from tortoise.transactions import in_transaction
 
-from ringback.models import Settings, clock, log
+from ringback.models import Settings, delivery_log
+from ringback.models.database import clock
+from ringback.models.delivery_log import LogEntry, LogFilter, LogKind, Position
 from ringback.models.errors import CursorExpired, CursorInvalid
-from ringback.models.log import LogEntry, LogFilter, LogKind, Position
 
 EPOCH = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 
@@ -76,32 +77,32 @@ def test_malformed_cursors(cursor: str) -> None:
 
 
 async def test_the_newest_place_and_what_follows(database: Settings) -> None:
-    epoch = await log.epoch()
-    assert await log.newest(epoch) == Position(epoch, 0, 0)
-    assert (await log.tail(Position(epoch, 0, 0), 10))[0] == []
+    epoch = await delivery_log.epoch()
+    assert await delivery_log.newest(epoch) == Position(epoch, 0, 0)
+    assert (await delivery_log.tail(Position(epoch, 0, 0), 10))[0] == []
     await write(5)
-    assert await log.newest(epoch) == Position(epoch, 0, 5)
-    assert [e.id for e in (await log.tail(Position(epoch, 0, 1), 3))[0]] == [2, 3, 4]
+    assert await delivery_log.newest(epoch) == Position(epoch, 0, 5)
+    assert [e.id for e in (await delivery_log.tail(Position(epoch, 0, 1), 3))[0]] == [2, 3, 4]
     with pytest.raises(ZeroDivisionError):
         async with in_transaction():
             await write(2)
             raise ZeroDivisionError
-    assert await log.newest(epoch) == Position(epoch, 0, 5)
-    assert (await log.tail(Position(epoch, 0, 5), 10))[0] == []
+    assert await delivery_log.newest(epoch) == Position(epoch, 0, 5)
+    assert (await delivery_log.tail(Position(epoch, 0, 5), 10))[0] == []
 
 
 async def test_every_place_of_a_whole_log_is_resumable(database: Settings) -> None:
-    epoch = await log.epoch()
-    await log.check_resumable(Position(epoch, 0, 0), epoch)
+    epoch = await delivery_log.epoch()
+    await delivery_log.check_resumable(Position(epoch, 0, 0), epoch)
     await write(3)
     for row in range(4):
-        await log.check_resumable(Position(epoch, 0, row), epoch)
+        await delivery_log.check_resumable(Position(epoch, 0, row), epoch)
 
 
 async def test_an_entry_that_is_committed_while_a_cursor_is_checked(
     database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    in_order = log._in_order
+    in_order = delivery_log._in_order
 
     class CommittedAfterwards:
         """Reads, and then another process commits the first entry of all."""
@@ -114,50 +115,52 @@ async def test_an_entry_that_is_committed_while_a_cursor_is_checked(
             await write(1)
             return found
 
-    monkeypatch.setattr(log, "_in_order", CommittedAfterwards)
-    epoch = await log.epoch()
-    await log.check_resumable(Position(epoch, 0, 0), epoch)
+    monkeypatch.setattr(delivery_log, "_in_order", CommittedAfterwards)
+    epoch = await delivery_log.epoch()
+    await delivery_log.check_resumable(Position(epoch, 0, 0), epoch)
     assert await LogEntry.all().count() == 1
 
 
 async def test_a_trimmed_log(database: Settings) -> None:
-    epoch = await log.epoch()
+    epoch = await delivery_log.epoch()
     await write(5)
     await LogEntry.filter(id__lte=3).delete()
     for row in (3, 4, 5):
-        await log.check_resumable(Position(epoch, 0, row), epoch)
+        await delivery_log.check_resumable(Position(epoch, 0, row), epoch)
     with pytest.raises(CursorExpired, match="^the entries after this cursor are no longer kept$") as caught:
-        await log.check_resumable(Position(epoch, 0, 2), epoch)
+        await delivery_log.check_resumable(Position(epoch, 0, 2), epoch)
     assert Position.parse(caught.value.oldest) == Position(epoch, 0, 3)
-    assert [e.id for e in (await log.tail(Position.parse(caught.value.oldest), 10))[0]] == [4, 5]
+    assert [e.id for e in (await delivery_log.tail(Position.parse(caught.value.oldest), 10))[0]] == [4, 5]
 
 
 async def test_a_log_trimmed_to_nothing(database: Settings) -> None:
-    epoch = await log.epoch()
+    epoch = await delivery_log.epoch()
     await write(5)
     await LogEntry.all().delete()
-    assert await log.newest(epoch) == Position(epoch, 0, 5)
-    await log.check_resumable(Position(epoch, 0, 5), epoch)
+    assert await delivery_log.newest(epoch) == Position(epoch, 0, 5)
+    await delivery_log.check_resumable(Position(epoch, 0, 5), epoch)
     with pytest.raises(CursorExpired) as caught:
-        await log.check_resumable(Position(epoch, 0, 4), epoch)
+        await delivery_log.check_resumable(Position(epoch, 0, 4), epoch)
     assert Position.parse(caught.value.oldest) == Position(epoch, 0, 5)
     await write(1)
-    assert [e.id for e in (await log.tail(Position(epoch, 0, 5), 10))[0]] == [6]  # numbers are never used again
+    assert [e.id for e in (await delivery_log.tail(Position(epoch, 0, 5), 10))[0]] == [
+        6
+    ]  # numbers are never used again
 
 
 async def test_another_database(database: Settings) -> None:
-    epoch = await log.epoch()
+    epoch = await delivery_log.epoch()
     await write(2)
     with pytest.raises(CursorExpired, match="^this cursor belongs to a database that was replaced$") as caught:
-        await log.check_resumable(Position(EPOCH, 0, 2), epoch)
+        await delivery_log.check_resumable(Position(EPOCH, 0, 2), epoch)
     assert Position.parse(caught.value.oldest) == Position(epoch, 0, 0)
 
 
 async def test_a_database_restored_from_before(database: Settings) -> None:
-    epoch = await log.epoch()
+    epoch = await delivery_log.epoch()
     await write(2)
     with pytest.raises(CursorExpired, match="^this cursor is ahead of a database that was restored$"):
-        await log.check_resumable(Position(epoch, 0, 3), epoch)
+        await delivery_log.check_resumable(Position(epoch, 0, 3), epoch)
 
 
 async def test_filters(database: Settings) -> None:
@@ -177,13 +180,13 @@ async def test_filters(database: Settings) -> None:
 
 
 async def test_what_is_wanted_between_two_places(database: Settings) -> None:
-    epoch = await log.epoch()
+    epoch = await delivery_log.epoch()
     for kind, model in [(LogKind.EVENT_RECORDED, "lead"), (LogKind.EVENT_FAILED, "customer_order")] * 5:
         await write(1, kind, model)
 
     async def between(start: int, end: int, limit: int, **wanted: Any) -> tuple[list[int], int]:
         places = Position(epoch, 0, start), Position(epoch, 0, end)
-        found, reached = await log.between(*places, LogFilter(**wanted), limit)
+        found, reached = await delivery_log.between(*places, LogFilter(**wanted), limit)
         assert (reached.epoch, reached.transaction) == (epoch, 0)
         return [entry.id for entry in found], reached.row
 
@@ -199,14 +202,14 @@ async def test_what_is_wanted_between_two_places(database: Settings) -> None:
 
 
 async def test_one_statement_looks_at_so_many_rows(database: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log, "MAX_SCANNED", 3)
-    epoch = await log.epoch()
+    monkeypatch.setattr(delivery_log, "MAX_SCANNED", 3)
+    epoch = await delivery_log.epoch()
     await write(10)
-    found, reached = await log.between(
+    found, reached = await delivery_log.between(
         Position(epoch, 0, 0), Position(epoch, 0, 10), LogFilter(models=frozenset({"other"})), 5
     )
     assert (found, reached) == ([], Position(epoch, 0, 3))
-    found, reached = await log.between(Position(epoch, 0, 8), Position(epoch, 0, 10), LogFilter(), 5)
+    found, reached = await delivery_log.between(Position(epoch, 0, 8), Position(epoch, 0, 10), LogFilter(), 5)
     assert ([entry.id for entry in found], reached) == ([9, 10], Position(epoch, 0, 10))
 
 

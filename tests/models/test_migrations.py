@@ -17,16 +17,17 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.connection import get_connection
 from tortoise.migrations.executor import MigrationExecutor, MigrationTarget
 
-from ringback.models import ConfigurationError, Settings, clock, db, load_settings, migrate, opened
+from ringback.models import ConfigurationError, Settings, bootstrap, load_settings, migrate, opened
+from ringback.models.database import clock
+from ringback.models.database.sql import execute, fetch, fetch_rows, key_of, moment_of, on_postgres
+from ringback.models.delivery_log import Installation, LogEntry
+from ringback.models.enums import EventStatus, OutcomeName
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.ids import new_key
 from ringback.models.inbox import Inbox, InboxRequest
-from ringback.models.log import Installation, LogEntry
 from ringback.models.queue.claims import claim
 from ringback.models.queue.grants import ClaimRequest
 from ringback.models.queue.workers import find_orphans, register_worker
-from ringback.models.statements import execute, fetch, fetch_rows, key_of, moment_of, on_postgres
-from ringback.models.states import EventStatus, OutcomeName
 from ringback.models.webhook import Action, HttpMethod, SuccessPolicy, Webhook
 from ringback.models.worker import Worker
 from tests.support import postgres
@@ -111,15 +112,15 @@ async def insert_row(connection: BaseDBAsyncClient, table: str, columns: dict[st
 
 @asynccontextmanager
 async def connected(settings: Settings) -> AsyncIterator[BaseDBAsyncClient]:
-    async with db._initialised(db.tortoise_config(db.chosen_database(settings))):
-        yield get_connection(db.CONNECTION)
+    async with bootstrap._initialised(bootstrap.tortoise_config(bootstrap.chosen_database(settings))):
+        yield get_connection(bootstrap.CONNECTION)
 
 
 @asynccontextmanager
 async def migrated_to_0001(settings: Settings) -> AsyncIterator[BaseDBAsyncClient]:
     """Migrate a database up or down to 0001 and yield a connection to it."""
     async with connected(settings) as connection:
-        executor = MigrationExecutor(connection, db.tortoise_apps())
+        executor = MigrationExecutor(connection, bootstrap.tortoise_apps())
         await executor.recorder.ensure_schema(executor._schema_editor(atomic=False))
         await executor.migrate([MigrationTarget("ringback", "0001_initial")])
         yield connection
@@ -244,7 +245,7 @@ async def test_a_database_that_stopped_before_0015_is_refused(empty: Settings) -
         with pytest.raises(ConfigurationError) as caught:
             await refused
         assert str(caught.value) == (
-            f"the database {db.chosen_database(empty)} is too old for this program (it lacks 0010_rare): "
+            f"the database {bootstrap.chosen_database(empty)} is too old for this program (it lacks 0010_rare): "
             "first run `ringback migrate` of an earlier commit that still has this migration"
         )
     async with connected(empty) as connection:
@@ -459,5 +460,5 @@ async def test_a_database_is_made_after_another_one_was_used(database: Settings,
     await Installation.create(id=2, epoch=new_key(), created_at=await clock.now())
     fresh = load_settings(data_dir=tmp_path / "fresh")
     # In a thread: a program has one database open at a time.
-    applied = await asyncio.get_running_loop().run_in_executor(None, lambda: asyncio.run(db.migrate(fresh)))
-    assert applied == [f"ringback.{name}" for name in db.known_migrations()]
+    applied = await asyncio.get_running_loop().run_in_executor(None, lambda: asyncio.run(bootstrap.migrate(fresh)))
+    assert applied == [f"ringback.{name}" for name in bootstrap.known_migrations()]

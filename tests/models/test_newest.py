@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from ringback.models import newest
-from ringback.models.branches import Lead
+from ringback.models.database import keyset
+from ringback.models.database.keyset import Found, Rows
+from ringback.models.database.keyset_sql import Lead
 from ringback.models.event import Change, Event
 from ringback.models.ids import new_key_at
-from ringback.models.newest import Found, Rows
 from tests.support import builders
 from tests.support.inserting import insert
 
@@ -23,8 +23,8 @@ COUNT = 30
 
 @pytest_asyncio.fixture
 async def events(database: object, monkeypatch: pytest.MonkeyPatch) -> list[Event]:
-    monkeypatch.setattr(newest, "STRETCHES", (4, 8))
-    monkeypatch.setattr(newest, "COUNTED", 2)
+    monkeypatch.setattr(keyset, "STRETCHES", (4, 8))
+    monkeypatch.setattr(keyset, "COUNTED", 2)
     webhook = await builders.webhook()
     change = Change(model="lead", action="CREATED", object_id="1", item={}, created_at=START)
     made = [

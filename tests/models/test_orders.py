@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from ringback.models import orders
+from ringback.models.customer_order import CustomerOrder, OrderCustomer, OrderItem, OrderStatus
 from ringback.models.errors import InputRejected
 from ringback.models.event import Change
 from ringback.models.ids import Prefix, encode
-from ringback.models.order import CustomerOrder, OrderCustomer, OrderItem, OrderStatus
-from ringback.models.orders import Customer, Item
+from ringback.models.services import customer_orders
+from ringback.models.services.customer_orders import Customer, Item
 from tests.support import builders
 
 ADA = Customer("Ада", "+7 900", "ada@example.com")
@@ -21,7 +21,7 @@ OIL = Item("MOBIL", "1", "Oil", 1, Decimal("0.10"))
 async def placed(items: tuple[Item, ...] = (PADS,)) -> CustomerOrder:
     """An order that is watched from now on."""
     await builders.webhook(model="customer_order", actions=["CREATED", "UPDATED", "DELETED"])
-    return await orders.create_order("1001", ADA, items, status=OrderStatus.NEW)
+    return await customer_orders.create_order("1001", ADA, items, status=OrderStatus.NEW)
 
 
 def id_of(order: CustomerOrder) -> str:
@@ -66,7 +66,7 @@ async def test_an_update_is_one_change_or_none(
     database: object, given: dict[str, Any], changed: list[str] | None
 ) -> None:
     order = await placed()
-    updated = await orders.update_order(id_of(order), given)
+    updated = await customer_orders.update_order(id_of(order), given)
     expected = [] if changed is None else [("UPDATED", changed)]
     assert [(action, sorted(names)) for action, names in (await changes())[1:]] == expected
     assert (updated.updated_at > order.updated_at) is bool(expected)
@@ -74,33 +74,33 @@ async def test_an_update_is_one_change_or_none(
 
 async def test_lines_keep_their_order(database: object) -> None:
     order = await placed((PADS, OIL))
-    await orders.update_order(id_of(order), {"items": [OIL, PADS]})
+    await customer_orders.update_order(id_of(order), {"items": [OIL, PADS]})
     assert [line["name"] for line in (await last_item())["items"]] == ["Oil", "Brake pads"]
     assert await OrderItem.all().count() == 2
 
 
 async def test_an_order_that_other_code_made_without_a_customer(database: object) -> None:
     order = await CustomerOrder.create(number="7")
-    await orders.update_order(id_of(order), {"comment": "x"})
+    await customer_orders.update_order(id_of(order), {"comment": "x"})
     assert await OrderCustomer.all().count() == 0
-    await orders.update_order(id_of(order), {"customer": ADA})
+    await customer_orders.update_order(id_of(order), {"customer": ADA})
     assert (await OrderCustomer.get(order_id=order.id)).name == "Ада"
 
 
 async def test_deleting_an_order_takes_its_parts_along(database: object) -> None:
     order = await placed()
-    await orders.delete_order(id_of(order))
+    await customer_orders.delete_order(id_of(order))
     assert await changes() == [("CREATED", []), ("DELETED", [])]
     assert (await last_item())["items"][0]["name"] == "Brake pads"
     assert [await model.all().count() for model in (CustomerOrder, OrderCustomer, OrderItem)] == [0, 0, 0]
     with pytest.raises(InputRejected, match="There is no order with the id ord_"):
-        await orders.delete_order(id_of(order))
+        await customer_orders.delete_order(id_of(order))
 
 
 async def test_minus_nothing_is_nothing(database: object) -> None:
     order = await placed((Item("a", "b", "c", 1, Decimal("-0")),))
     assert (await last_item())["items"][0]["price"] == "0.00"
     assert (
-        await orders.update_order(id_of(order), {"items": [Item("a", "b", "c", 1, Decimal("0E+2"))]})
+        await customer_orders.update_order(id_of(order), {"items": [Item("a", "b", "c", 1, Decimal("0E+2"))]})
     ).id == order.id
     assert len(await changes()) == 1

@@ -6,15 +6,16 @@ from typing import Any
 import pytest
 from tortoise.transactions import in_transaction
 
-from ringback.models import Settings, clock
+from ringback.models import Settings
+from ringback.models.database import clock
+from ringback.models.delivery_log import LogEntry
+from ringback.models.enums import EventStatus
 from ringback.models.errors import TemplateError
 from ringback.models.event import Change, Event
 from ringback.models.ids import Prefix, encode
-from ringback.models.log import LogEntry
-from ringback.models.outbox import facts
-from ringback.models.states import EventStatus
-from ringback.models.templates.compiled import compile_condition
 from ringback.models.templates.scope import scope
+from ringback.models.templates.template import compile_condition
+from ringback.models.tracking.outbox import facts
 from tests.support.recorded import counts, watch
 from tests.support.shop import Branch, Maker, Product
 

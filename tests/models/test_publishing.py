@@ -6,13 +6,15 @@ from typing import Any
 import pytest
 from tortoise.transactions import in_transaction
 
-from ringback.models import Settings, catalog, clock, locks
-from ringback.models.declarations import declare_model
-from ringback.models.declared import DeclaredModel
+from ringback.models import Settings
+from ringback.models.database import advisory_locks, clock
+from ringback.models.declared_model import DeclaredModel
 from ringback.models.errors import InputRejected
 from ringback.models.event import Change, Event
-from ringback.models.idempotency import IdempotencyKey
-from ringback.models.publishing import Publication, Published, publish_changes
+from ringback.models.services import webhook_models
+from ringback.models.services.declared_models import declare_model
+from ringback.models.services.idempotency import IdempotencyKey
+from ringback.models.services.publishing import Publication, Published, publish_changes
 from ringback.models.webhook import Action
 from tests.support.recorded import watch
 from tests.support.statements import counted
@@ -92,7 +94,7 @@ async def test_a_lock_is_held_until_the_transaction_ends(database: Settings) -> 
 
     async def first() -> None:
         async with in_transaction() as db:
-            await locks.hold(db, ["b", "a"])
+            await advisory_locks.hold(db, ["b", "a"])
             inside.set()
             await asyncio.sleep(0.1)
             order.append("first")
@@ -100,8 +102,8 @@ async def test_a_lock_is_held_until_the_transaction_ends(database: Settings) -> 
     async def second() -> None:
         await inside.wait()
         async with in_transaction() as db:
-            await locks.hold(db, [])
-            await locks.hold(db, ["a"], shared=True)
+            await advisory_locks.hold(db, [])
+            await advisory_locks.hold(db, ["a"], shared=True)
             order.append("second")
 
     await asyncio.gather(first(), second())
@@ -110,4 +112,4 @@ async def test_a_lock_is_held_until_the_transaction_ends(database: Settings) -> 
 
 async def test_declared_names(database: Settings) -> None:
     await declare()
-    assert await catalog.declared_names() == ["part"]
+    assert await webhook_models.declared_names() == ["part"]

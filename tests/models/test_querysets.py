@@ -173,7 +173,7 @@ async def test_delete_of_children(watched: Settings) -> None:
 
 
 async def test_more_rows_than_one_statement_holds(watched: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ringback.models.snapshot.KEYS_PER_STATEMENT", 7)
+    monkeypatch.setattr("ringback.models.tracking.snapshot.KEYS_PER_STATEMENT", 7)
     await Branch.bulk_create([Branch(town=f"town {n:02}") for n in range(30)])
     product = await Product.create(name="one")
     await Part.bulk_create([Part(product=product, name=f"{n:02}") for n in range(30)])
@@ -190,7 +190,7 @@ async def test_more_rows_than_one_statement_holds(watched: Settings, monkeypatch
 
 @pytest.mark.every_database
 async def test_many_rows_are_read_in_portions(watched: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ringback.models.snapshot.KEYS_PER_STATEMENT", 7)
+    monkeypatch.setattr("ringback.models.tracking.snapshot.KEYS_PER_STATEMENT", 7)
     branches = [Branch(town=f"town {n:02}") for n in range(15)]
 
     with counted() as statements:

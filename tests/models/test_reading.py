@@ -9,19 +9,20 @@ from tortoise import Tortoise
 from tortoise.models import Model
 from tortoise.transactions import in_transaction
 
-from ringback.models import clock, tokens
-from ringback.models.access import Role
+from ringback.models.api_token import Role
+from ringback.models.customer_order import OrderStatus
+from ringback.models.database import clock
+from ringback.models.database.row_decoding import load, load_by_id, read, row_maker
+from ringback.models.database.sql import fetch_rows, on_postgres
+from ringback.models.delivery_log import LogEntry, LogKind
+from ringback.models.enums import EventStatus, OutcomeName
 from ringback.models.event import Attempt, Event
 from ringback.models.ids import new_key
 from ringback.models.inbox import Inbox, InboxRequest
 from ringback.models.lead import Lead
-from ringback.models.log import LogEntry, LogKind
-from ringback.models.order import OrderStatus
-from ringback.models.orders import Customer, Item, create_order
-from ringback.models.reading import load, load_by_id, read, row_maker
-from ringback.models.signing import SignatureCheck
-from ringback.models.statements import fetch_rows, on_postgres
-from ringback.models.states import EventStatus, OutcomeName
+from ringback.models.security.signing import SignatureCheck
+from ringback.models.services import api_tokens
+from ringback.models.services.customer_orders import Customer, Item, create_order
 from ringback.models.webhook import Webhook
 from tests.support import builders
 
@@ -51,7 +52,7 @@ async def fill() -> None:
     await LogEntry.create(
         kind=LogKind.EVENT_RECORDED, message="recorded", at=now, webhook_id=webhook.id, event_id=event.id, model="lead"
     )
-    await tokens.create_token("one", Role.ADMIN, expires_at=now + dt.timedelta(days=1))
+    await api_tokens.create_token("one", Role.ADMIN, expires_at=now + dt.timedelta(days=1))
     await Lead.create(name="Ада", phone="1", created_at=now, updated_at=now)
     pads = Item(brand="Bosch", article="1", name="Pads", quantity=2, price=Decimal("350.50"))
     await create_order("1", Customer("Ada"), [pads], status=OrderStatus.NEW)

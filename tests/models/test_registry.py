@@ -29,7 +29,7 @@ from ringback.models import (
     sqlite_connection,
     tortoise_apps,
 )
-from ringback.models.registry import registry
+from ringback.models.tracking.registry import registry
 from tests.support.shop import Branch, Maker, Product
 
 Connect = Callable[..., Awaitable[None]]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ringback.models import ConfigurationError, load_settings, secret_box
-from ringback.models.secrets import SecretBox, kept_secret, token_hash
+from ringback.models.security.secret_box import SecretBox, kept_secret, token_hash
 
 
 def test_sealing_and_opening() -> None:
@@ -42,7 +42,7 @@ def test_a_kept_secret(tmp_path: Path) -> None:
 
 def test_a_kept_secret_made_by_many_processes_at_once(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from ringback.models.secrets import kept_secret; "
+        "import sys; from pathlib import Path; from ringback.models.security.secret_box import kept_secret; "
         "print(kept_secret(Path(sys.argv[1])))"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "secret.key")]

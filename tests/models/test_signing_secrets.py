@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from ringback.models.signing import check_secret, new_secret
+from ringback.models.security.signing import check_secret, new_secret
 from tests.support.signatures import signature_headers
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from ringback.models.errors import InputRejected
-from ringback.models.site import SiteSettings, update_site_settings
+from ringback.models.site_settings import SiteSettings, update_site_settings
 
 
 async def test_leads_are_not_tracked_unless_asked_for(database: object) -> None:

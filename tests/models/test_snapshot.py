@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 from tortoise.transactions import in_transaction
 
-from ringback.models import Computed, Settings, TrackingError, orders, snapshot
+from ringback.models import Computed, Settings, TrackingError
+from ringback.models.customer_order import CustomerOrder, OrderStatus
 from ringback.models.event import Change
 from ringback.models.lead import Lead
-from ringback.models.order import CustomerOrder, OrderStatus
-from ringback.models.registry import registry
-from ringback.models.snapshot import Stored
+from ringback.models.services import customer_orders
+from ringback.models.tracking import snapshot
+from ringback.models.tracking.registry import registry
+from ringback.models.tracking.snapshot import Stored
 from tests.support.recorded import changes, counts, forget, item, watch
 from tests.support.shop import CODE, Bolt, Branch, Grade, Manual, Part, Product, State
 
@@ -194,8 +196,10 @@ async def test_snapshots_samples_and_paths_agree(watched: Settings) -> None:
     await Bolt.create(part=await Part.create(product=product, name="foot"), size=1)
     await Manual.create(product=product, pages=1)
     await Lead.create(name="Ann", phone="1")
-    ann = orders.Customer("Ann")
-    await orders.create_order("1", ann, [orders.Item("b", "a", "n", 1, Decimal(1))], status=OrderStatus.NEW)
+    ann = customer_orders.Customer("Ann")
+    await customer_orders.create_order(
+        "1", ann, [customer_orders.Item("b", "a", "n", 1, Decimal(1))], status=OrderStatus.NEW
+    )
     found = {change.model: change.item for change in await Change.all().order_by("id")}
     assert found.keys() == {"product", "lead", "customer_order"}
     for name, seen in found.items():

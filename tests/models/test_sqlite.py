@@ -23,7 +23,7 @@ from tortoise.exceptions import (
 )
 from tortoise.transactions import in_transaction
 
-from ringback.models.sqlite import SqliteClient, _statements
+from ringback.models.database.sqlite import SqliteClient, _statements
 from tests.support.patience import PATIENCE_SECONDS
 
 COUNT = "SELECT COUNT(*) AS n FROM t"
@@ -33,7 +33,7 @@ COUNT = "SELECT COUNT(*) AS n FROM t"
 async def client(tmp_path: Path) -> AsyncIterator[SqliteClient]:
     """A client on a file with the table t(id, value)."""
     connection = {"engine": "ringback.models.sqlite", "credentials": {"file_path": str(tmp_path / "t.db")}}
-    apps = {"ringback": {"models": ["ringback.models.access"], "default_connection": "default"}}
+    apps = {"ringback": {"models": ["ringback.models.api_token"], "default_connection": "default"}}
     await Tortoise.init(config={"connections": {"default": connection}, "apps": apps}, _enable_global_fallback=True)
     found = cast(SqliteClient, connections.get("default"))
     await found.execute_script("CREATE TABLE t (id INTEGER PRIMARY KEY, value INTEGER)")
@@ -137,7 +137,7 @@ async def main(path, what):
     # More patient than the program is: a busy machine may stop a process in the middle of its transaction.
     credentials = {"file_path": path, "busy_timeout": 60_000}
     connection = {"engine": "ringback.models.sqlite", "credentials": credentials}
-    apps = {"ringback": {"models": ["ringback.models.access"], "default_connection": "default"}}
+    apps = {"ringback": {"models": ["ringback.models.api_token"], "default_connection": "default"}}
     await Tortoise.init(config={"connections": {"default": connection}, "apps": apps}, _enable_global_fallback=True)
     await globals()[what]()
     await Tortoise.close_connections()

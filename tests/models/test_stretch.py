@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from ringback.models import stretch as measured
-from ringback.models.stretch import STRETCH_SECONDS, Stretch
+from ringback.models.tracking import cooperative as measured
+from ringback.models.tracking.cooperative import STRETCH_SECONDS, Stretch
 
 
 class Clock:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from ringback.models.templates import limits
-from ringback.models.templates.checks import check_condition, check_template, unknown_paths
+from ringback.models.templates import budget
+from ringback.models.templates.validation import check_condition, check_template, unknown_paths
 from tests.support.templates import FIELDS, each, said
 
 SAMPLE: dict[str, object] = {"id": 1, "name": "n", "phone": "p", "customer": None, "items": [], "tags": [], "meta": {}}
@@ -12,7 +12,7 @@ SAMPLE: dict[str, object] = {"id": 1, "name": "n", "phone": "p", "customer": Non
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a render take as long as this machine needs: a slow one must not fail by time before it fails by counts."""
-    monkeypatch.setattr(limits, "RENDER_BUDGET_MS", 60_000)
+    monkeypatch.setattr(budget, "RENDER_BUDGET_MS", 60_000)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import inspect
 import pytest
 from liquid import exceptions as liquid_exceptions
 
-from ringback.models.templates.compiled import compile_condition, compile_template
-from ringback.models.templates.problems import render_problem, syntax_problem
+from ringback.models.templates.errors import render_problem, syntax_problem
+from ringback.models.templates.template import compile_condition, compile_template
 from tests.support.templates import SCOPE, failure, said
 
 

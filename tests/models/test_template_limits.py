@@ -4,10 +4,8 @@ import tracemalloc
 
 import pytest
 
-from ringback.models.templates import limits
-from ringback.models.templates.checks import check_template
-from ringback.models.templates.compiled import compile_condition, compile_template
-from ringback.models.templates.limits import (
+from ringback.models.templates import budget
+from ringback.models.templates.budget import (
     MAX_OUTPUT_BYTES,
     MAX_PAUSE_MS,
     MAX_SOURCE_BYTES,
@@ -17,6 +15,8 @@ from ringback.models.templates.limits import (
     TimeUp,
 )
 from ringback.models.templates.scope import scope
+from ringback.models.templates.template import compile_condition, compile_template
+from ringback.models.templates.validation import check_template
 from tests.support.cpu import ordinary_seconds
 from tests.support.templates import EVENT, FIELDS, each, failure, said
 
@@ -119,7 +119,7 @@ def test_hostile_templates_stop_soon_and_small(source: str) -> None:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a render take as long as this machine needs: a slow one must not fail by time before it fails by counts."""
-    monkeypatch.setattr(limits, "RENDER_BUDGET_MS", 60_000)
+    monkeypatch.setattr(budget, "RENDER_BUDGET_MS", 60_000)
 
 
 @pytest.mark.usefixtures("patient")

@@ -9,11 +9,11 @@ import pytest
 from liquid.template import BoundTemplate
 
 from ringback.models.errors import TemplateError
-from ringback.models.templates.compiled import compile_condition, compile_template
 from ringback.models.templates.environment import ENVIRONMENT, Context
 from ringback.models.templates.filters import FILTERS
-from ringback.models.templates.functions import PRISTINE
+from ringback.models.templates.own_filters import PRISTINE
 from ringback.models.templates.scope import scope
+from ringback.models.templates.template import compile_condition, compile_template
 from tests.support.templates import EVENT, SCOPE, failure, render, said
 
 

@@ -6,18 +6,19 @@ from typing import Any
 import pytest
 from tortoise.exceptions import OperationalError
 
-from ringback.models import clock, tokens
-from ringback.models.access import ApiToken, Role
+from ringback.models.api_token import ApiToken, Role
+from ringback.models.database import clock
+from ringback.models.database.sqlite import SqliteClient
 from ringback.models.errors import InputRejected
 from ringback.models.ids import Prefix, encode, new_key
-from ringback.models.secrets import token_hash
-from ringback.models.sqlite import SqliteClient
+from ringback.models.security.secret_box import token_hash
+from ringback.models.services import api_tokens
 
 HOUR = dt.timedelta(hours=1)
 
 
 async def test_a_secret_is_kept_as_a_hash_only(database: object) -> None:
-    token, secret = await tokens.create_token(" CI ", Role.ADMIN)
+    token, secret = await api_tokens.create_token(" CI ", Role.ADMIN)
     assert secret.startswith("rbk_") and len(secret) == len("rbk_") + 43
     stored = await ApiToken.filter(id=token.id).values()
     assert stored[0]["token_hash"] == token_hash(secret)
@@ -26,33 +27,33 @@ async def test_a_secret_is_kept_as_a_hash_only(database: object) -> None:
 
 
 async def test_who_a_secret_is(database: object) -> None:
-    token, secret = await tokens.create_token("CI", Role.ADMIN, expires_at=await clock.now() + HOUR)
-    found = await tokens.authenticate(secret)
+    token, secret = await api_tokens.create_token("CI", Role.ADMIN, expires_at=await clock.now() + HOUR)
+    found = await api_tokens.authenticate(secret)
     assert found is not None and found.id == token.id
-    assert await tokens.is_valid(token.id)
+    assert await api_tokens.is_valid(token.id)
     for other in (secret[:-1], secret.upper(), secret + " ", "", token_hash(secret)):
-        assert await tokens.authenticate(other) is None
-    assert not await tokens.is_valid(new_key())
+        assert await api_tokens.authenticate(other) is None
+    assert not await api_tokens.is_valid(new_key())
 
 
 @pytest.mark.parametrize("how", ["revoked", "expired"])
 async def test_a_token_that_has_ended_is_nobody(database: object, how: str) -> None:
-    token, secret = await tokens.create_token("CI", Role.ADMIN, expires_at=await clock.now() + HOUR)
+    token, secret = await api_tokens.create_token("CI", Role.ADMIN, expires_at=await clock.now() + HOUR)
     if how == "revoked":
-        await tokens.revoke_token(encode(Prefix.TOKEN, token.id))
+        await api_tokens.revoke_token(encode(Prefix.TOKEN, token.id))
         with pytest.raises(InputRejected, match="There is no token with the id tok_"):
-            await tokens.revoke_token(encode(Prefix.TOKEN, token.id))
+            await api_tokens.revoke_token(encode(Prefix.TOKEN, token.id))
     else:
         await ApiToken.filter(id=token.id).update(expires_at=await clock.now())
-    assert await tokens.authenticate(secret) is None
-    assert not await tokens.is_valid(token.id)
+    assert await api_tokens.authenticate(secret) is None
+    assert not await api_tokens.is_valid(token.id)
 
 
 async def test_the_last_use_is_kept_to_the_minute(database: object) -> None:
-    token, secret = await tokens.create_token("CI", Role.ADMIN)
+    token, secret = await api_tokens.create_token("CI", Role.ADMIN)
 
     async def last_use() -> dt.datetime | None:
-        await tokens.authenticate(secret)
+        await api_tokens.authenticate(secret)
         return (await ApiToken.get(id=token.id)).last_used_at
 
     first = await last_use()
@@ -65,39 +66,39 @@ async def test_the_last_use_is_kept_to_the_minute(database: object) -> None:
 
 async def test_a_token_cannot_be_born_expired(database: object) -> None:
     with pytest.raises(InputRejected, match="must be in the future"):
-        await tokens.create_token("CI", Role.ADMIN, expires_at=await clock.now())
+        await api_tokens.create_token("CI", Role.ADMIN, expires_at=await clock.now())
     assert await ApiToken.all().count() == 0
 
 
 async def test_the_operator_s_token_is_made_once_and_stays_revoked(database: object) -> None:
     for _ in range(2):
-        await tokens.ensure_admin("the operator's own secret", "operator")
+        await api_tokens.ensure_admin("the operator's own secret", "operator")
     ((token),) = await ApiToken.all()
     assert (token.name, token.role) == ("operator", Role.ADMIN)
-    await tokens.revoke_token(encode(Prefix.TOKEN, token.id))
-    await tokens.ensure_admin("the operator's own secret", "operator")
-    assert await tokens.authenticate("the operator's own secret") is None
+    await api_tokens.revoke_token(encode(Prefix.TOKEN, token.id))
+    await api_tokens.ensure_admin("the operator's own secret", "operator")
+    assert await api_tokens.authenticate("the operator's own secret") is None
 
 
 async def test_a_replaced_token_of_the_operator_is_revoked(database: object) -> None:
-    await tokens.ensure_admin("rbk_former-token-of-the-operator", "RINGBACK_ADMIN_TOKEN")
-    await tokens.ensure_admin("rbk_former-token-of-the-operator", "RINGBACK_ADMIN_TOKEN")
+    await api_tokens.ensure_admin("rbk_former-token-of-the-operator", "RINGBACK_ADMIN_TOKEN")
+    await api_tokens.ensure_admin("rbk_former-token-of-the-operator", "RINGBACK_ADMIN_TOKEN")
     assert await ApiToken.all().count() == 1
-    await tokens.ensure_admin("rbk_present-token-of-the-operator", "RINGBACK_ADMIN_TOKEN")
-    assert await tokens.authenticate("rbk_former-token-of-the-operator") is None
-    assert await tokens.authenticate("rbk_present-token-of-the-operator") is not None
+    await api_tokens.ensure_admin("rbk_present-token-of-the-operator", "RINGBACK_ADMIN_TOKEN")
+    assert await api_tokens.authenticate("rbk_former-token-of-the-operator") is None
+    assert await api_tokens.authenticate("rbk_present-token-of-the-operator") is not None
 
 
 async def test_a_database_that_cannot_be_written_spares_readers(
     database: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, secret = await tokens.create_token("CI", Role.ADMIN)
+    _, secret = await api_tokens.create_token("CI", Role.ADMIN)
 
     async def full(*_: object) -> None:
         raise OperationalError("database or disk is full")
 
     monkeypatch.setattr(SqliteClient, "execute_query", refusing_writes(SqliteClient.execute_query, full))
-    found = await tokens.authenticate(secret)
+    found = await api_tokens.authenticate(secret)
     assert found is not None and found.last_used_at is None
 
 

@@ -9,9 +9,9 @@ from tortoise.exceptions import TransactionManagementError
 from tortoise.transactions import in_transaction
 
 from ringback.models import Settings
+from ringback.models.database.notifications import Topic, wakeups
+from ringback.models.database.transactions import unit_of
 from ringback.models.event import Change
-from ringback.models.transactions import unit_of
-from ringback.models.wakeups import Topic, wakeups
 from ringback.models.webhook import Webhook
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.recorded import changes, counts, forget, item

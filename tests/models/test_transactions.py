@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from tortoise.exceptions import TransactionManagementError
 
-from ringback.models.transactions import UnitOfWork, finish
+from ringback.models.database.transactions import UnitOfWork, finish
 
 
 async def test_steps_before_the_commit_in_order_with_those_they_add() -> None:

@@ -5,12 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from ringback.models.addresses import (
-    MAX_URL_CHARS,
-    check_url,
-    check_url_template,
-    static_host,
-)
+from ringback.models.security.url_rules import MAX_URL_CHARS, check_url, check_url_template, static_host
 from tests.support.unhurried import unhurried
 
 

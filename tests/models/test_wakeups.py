@@ -15,10 +15,10 @@ import pytest
 import pytest_asyncio
 import structlog
 
-from ringback.models import wakeups as module
+from ringback.models.database import notifications as module
+from ringback.models.database.notifications import Topic, WakeUps
+from ringback.models.database.redis_notifications import GATHER_SECONDS, REST_SECONDS, relayed
 from ringback.models.errors import ConfigurationError
-from ringback.models.redis_wakeups import GATHER_SECONDS, REST_SECONDS, relayed
-from ringback.models.wakeups import Topic, WakeUps
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.servers import RedisServer, redis_server
 
@@ -241,7 +241,7 @@ async def test_it_ends_although_a_cancellation_is_swallowed(
 
 
 async def test_without_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ringback.models.redis_wakeups", None)
+    monkeypatch.setitem(sys.modules, "ringback.models.database.redis_notifications", None)
     with pytest.raises(ConfigurationError, match=r'pip install "ringback\[redis\]"'):
         async with module.shared("redis://127.0.0.1:1"):
             raise AssertionError("not reached")

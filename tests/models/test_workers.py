@@ -15,12 +15,13 @@ import pytest
 import pytest_asyncio
 from tortoise.transactions import in_transaction
 
-from ringback.models import clock, db
+from ringback.models import bootstrap
+from ringback.models.database import clock
+from ringback.models.enums import EventStatus
 from ringback.models.event import Event
 from ringback.models.queue import workers
 from ringback.models.queue.workers import Orphan, WorkerLease, declare_dead, find_orphans, register_worker, renew
 from ringback.models.settings import Settings
-from ringback.models.states import EventStatus
 from ringback.models.worker import Worker
 from tests.support import builders
 
@@ -31,7 +32,7 @@ MINUTE = dt.timedelta(seconds=60)
 async def sqlite_file(chosen: Settings, migrated: Path) -> AsyncIterator[None]:
     """A migrated, open SQLite database."""
     shutil.copytree(migrated, chosen.data_dir)
-    async with db.opened(chosen):
+    async with bootstrap.opened(chosen):
         yield
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from tortoise.transactions import in_transaction
 
-from ringback.models import clock
-from ringback.models.databases import SqliteFile
-from ringback.models.db import opened_config, tortoise_config
+from ringback.models.bootstrap import opened_config, tortoise_config
+from ringback.models.database import clock
+from ringback.models.database.backends import SqliteFile
+from ringback.models.delivery_log import LogEntry, LogKind
 from ringback.models.ids import new_key
-from ringback.models.log import LogEntry, LogKind
 
 #: The most entries of one transaction.
 LARGEST = 20

@@ -22,11 +22,11 @@ from typing import TypeAlias
 
 import aiohttp
 
-from ringback.graphql_api.tailer import Tailer
-from ringback.models import log
-from ringback.models.databases import SqliteFile
-from ringback.models.db import opened_config, tortoise_config
-from ringback.models.log import LogFilter, Position
+from ringback.graphql_api.context.live_log import Tailer
+from ringback.models import delivery_log
+from ringback.models.bootstrap import opened_config, tortoise_config
+from ringback.models.database.backends import SqliteFile
+from ringback.models.delivery_log import LogFilter, Position
 from tests.support.program import Program
 
 ENTRIES = int(os.environ.get("RINGBACK_TEST_ENTRIES", "2000"))
@@ -111,7 +111,7 @@ class Subscriber:
 @asynccontextmanager
 async def tailing(path: Path) -> AsyncIterator[Tailer]:
     async with opened_config(tortoise_config(SqliteFile(path))):
-        tailer = Tailer(await log.epoch())
+        tailer = Tailer(await delivery_log.epoch())
         running = asyncio.create_task(tailer.run())
         try:
             yield tailer
@@ -128,7 +128,7 @@ async def test_subscribers_that_drop_and_resume_see_every_entry_once_in_commit_o
         writers = [start_writer(path, number) for number in range(WRITERS)]
         try:
             async with tailing(path) as tailer, aiohttp.ClientSession() as session, asyncio.timeout(PATIENCE):
-                beginning = Position(await log.epoch(), 0, 0).cursor()
+                beginning = Position(await delivery_log.epoch(), 0, 0).cursor()
                 ways = [over_websocket(program, session), over_events(program, session), in_this_process(tailer)]
                 subscribers = [
                     Subscriber(way, beginning, SEED + number)

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 
-from ringback.jobs.connections import SETTLE_SECONDS
+from ringback.jobs.http.pool import SETTLE_SECONDS
+from ringback.jobs.http.sender import Sender
 from ringback.jobs.outcomes import Delivered
-from ringback.jobs.sender import Sender
 from tests.support.authority import Authority
 from tests.support.eventually import eventually
 from tests.support.patience import PATIENCE_SECONDS

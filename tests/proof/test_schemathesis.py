@@ -13,7 +13,7 @@ from pathlib import Path
 
 from graphql import build_schema
 
-from ringback.graphql_api.schema import sdl
+from ringback.graphql_api.schema.build import sdl
 from tests.contract import operations
 from tests.proof.fuzzing import KNOWN_IDS
 from tests.support.patience import PATIENCE_SECONDS

@@ -4,20 +4,20 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
-from ringback.graphql_api.context import Context, Services
-from ringback.graphql_api.execution import Answer, Engine, Refused, refusal
-from ringback.models import clock
-from ringback.models.access import ApiToken
-from ringback.models.declared import DeclaredModel
+from ringback.graphql_api.context.request_context import Context, Services
+from ringback.graphql_api.execution.engine import Answer, Engine, Refused, refusal
+from ringback.models.api_token import ApiToken
+from ringback.models.customer_order import CustomerOrder, OrderCustomer, OrderItem
+from ringback.models.database import clock
+from ringback.models.declared_model import DeclaredModel
+from ringback.models.delivery_log import LogEntry
 from ringback.models.event import Attempt, Change, Event
-from ringback.models.idempotency import IdempotencyKey
 from ringback.models.ids import Prefix, encode
 from ringback.models.inbox import Inbox, InboxRequest
 from ringback.models.lead import Lead
-from ringback.models.log import LogEntry
-from ringback.models.order import CustomerOrder, OrderCustomer, OrderItem
-from ringback.models.signing import SignatureCheck
-from ringback.models.site import SiteSettings
+from ringback.models.security.signing import SignatureCheck
+from ringback.models.services.idempotency import IdempotencyKey
+from ringback.models.site_settings import SiteSettings
 from ringback.models.webhook import Webhook
 from tests.contract import operations
 from tests.support import builders

@@ -5,14 +5,14 @@ from typing import Any
 
 from ringback.jobs.outcomes import Answer, Delivered, Outcome, Rejected
 from ringback.jobs.result import Result
-from ringback.models import clock
+from ringback.models.database import clock
+from ringback.models.delivery_log import LogEntry
+from ringback.models.enums import OutcomeName
 from ringback.models.event import Attempt, Change, Event
-from ringback.models.log import LogEntry
 from ringback.models.queue.claims import ClaimedEvent
 from ringback.models.queue.workers import WorkerLease, register_worker
-from ringback.models.secrets import SecretBox
-from ringback.models.signing import new_secret
-from ringback.models.states import OutcomeName
+from ringback.models.security.secret_box import SecretBox
+from ringback.models.security.signing import new_secret
 from ringback.models.webhook import Action, Webhook
 from ringback.models.worker import Worker
 

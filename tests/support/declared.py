@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from ringback.models.delivery_log import LogEntry
 from ringback.models.event import Change, Event
-from ringback.models.idempotency import IdempotencyKey
-from ringback.models.log import LogEntry
+from ringback.models.services.idempotency import IdempotencyKey
 from tests.support.api import Api
 
 SCHEMA: dict[str, Any] = {

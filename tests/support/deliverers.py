@@ -7,16 +7,16 @@ from uuid import UUID
 
 from ringback.jobs.claimer import Claimer
 from ringback.jobs.deliverer import Deliverer
+from ringback.jobs.http.request import OutgoingRequest
+from ringback.jobs.http.sender import SendWithheld, Sent
 from ringback.jobs.in_flight import InFlight
 from ringback.jobs.lease_keeper import LeaseKeeper
 from ringback.jobs.outcomes import Answer, judge
 from ringback.jobs.recorder import Recorder
-from ringback.jobs.requests import OutgoingRequest
-from ringback.jobs.sender import SendWithheld, Sent
 from ringback.models.event import Change, Event
 from ringback.models.ids import Prefix, decode, encode
-from ringback.models.inboxes import InboxAddresses
 from ringback.models.queue.claims import Delivery
+from ringback.models.services.inboxes import InboxAddresses
 from ringback.models.webhook import Webhook
 from tests.support import builders, unsaved
 from tests.support.eventually import eventually

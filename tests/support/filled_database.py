@@ -4,13 +4,13 @@ import datetime as dt
 from dataclasses import dataclass
 from uuid import UUID
 
-from ringback.models import db
+from ringback.models import bootstrap
+from ringback.models.database.sql import on_postgres
+from ringback.models.delivery_log import LogEntry, LogKind
+from ringback.models.enums import EventStatus
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.ids import new_key_at
-from ringback.models.log import LogEntry, LogKind
 from ringback.models.settings import Settings
-from ringback.models.statements import on_postgres
-from ringback.models.states import EventStatus
 from tests.support import builders
 from tests.support.inserting import insert
 
@@ -35,7 +35,7 @@ class Filled:
 
 async def open_and_fill(chosen: Settings) -> list[UUID]:
     """Fill a migrated database; returns the ids of its webhooks."""
-    async with db.opened(chosen):
+    async with bootstrap.opened(chosen):
         return await fill()
 
 

@@ -4,7 +4,7 @@ import json
 from typing import Any
 from uuid import uuid4
 
-from ringback.models.log import Position
+from ringback.models.delivery_log import Position
 from tests.support.program import Program
 
 

@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from yarl import URL
 
-from ringback.jobs.requests import OutgoingRequest, frame
-from ringback.jobs.sender import Sender, Sent
-from ringback.models.addresses import AddressPolicy
+from ringback.jobs.http.request import OutgoingRequest, frame
+from ringback.jobs.http.sender import Sender, Sent
+from ringback.models.security.url_rules import AddressPolicy
 from tests.support.patience import PATIENCE_SECONDS
 
 STRICT = AddressPolicy()

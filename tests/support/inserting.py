@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.models import Model
 
-from ringback.models.bulk import insert_values
+from ringback.models.database.bulk_write import insert_values
 
 
 async def insert(db: BaseDBAsyncClient, rows: Sequence[Model]) -> None:

@@ -4,16 +4,16 @@ from typing import Any
 
 import pytest
 
-from ringback.models import clock
-from ringback.models.addresses import AddressPolicy
+from ringback.models.database import clock
+from ringback.models.delivery_log import LogEntry
+from ringback.models.enums import EventStatus
 from ringback.models.errors import InputRejected, Problem
 from ringback.models.event import Event
 from ringback.models.ids import Prefix, encode
-from ringback.models.inboxes import InboxAddresses
-from ringback.models.log import LogEntry
-from ringback.models.states import EventStatus
+from ringback.models.security.url_rules import AddressPolicy
+from ringback.models.services.inboxes import InboxAddresses
+from ringback.models.services.webhooks import Webhooks
 from ringback.models.webhook import Webhook
-from ringback.models.webhooks import Webhooks
 from tests.support import builders
 
 

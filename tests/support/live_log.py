@@ -5,11 +5,12 @@ from typing import Any
 
 from tortoise.transactions import in_transaction
 
-from ringback.graphql_api.tailer import Tailer
-from ringback.models import clock, log
+from ringback.graphql_api.context.live_log import Tailer
+from ringback.models import delivery_log
+from ringback.models.database import clock
+from ringback.models.database.notifications import Topic, wakeups
+from ringback.models.delivery_log import LogEntry, LogKind
 from ringback.models.ids import new_key
-from ringback.models.log import LogEntry, LogKind
-from ringback.models.wakeups import Topic, wakeups
 from tests.support.api import Api
 from tests.support.patience import PATIENCE_SECONDS
 
@@ -46,7 +47,7 @@ async def joined(tailer: Tailer, count: int) -> None:
 
 async def caught_up(tailer: Tailer) -> None:
     """Wait until the tailer has handed on everything that is committed by now."""
-    newest = await log.newest(await log.epoch())
+    newest = await delivery_log.newest(await delivery_log.epoch())
     async with asyncio.timeout(PATIENCE_SECONDS):
         while tailer.position is None or tailer.position < newest:
             await asyncio.sleep(0.001)

@@ -2,7 +2,7 @@
 
 from yarl import URL
 
-from ringback.jobs.requests import Headers, OutgoingRequest, frame
+from ringback.jobs.http.request import Headers, OutgoingRequest, frame
 
 
 def outgoing(method: str, url: URL, headers: Headers = (), body: bytes | None = None) -> OutgoingRequest:

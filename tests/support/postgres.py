@@ -22,7 +22,7 @@ import asyncpg
 import pytest
 from tortoise.backends.base.executor import EXECUTOR_CACHE
 
-from ringback.models import db, load_settings
+from ringback.models import bootstrap, load_settings
 from tests.support.patience import PATIENCE_SECONDS
 
 URL = "RINGBACK_TEST_POSTGRES_URL"
@@ -233,7 +233,7 @@ def migrated(server: str, folder: Path, **options: Any) -> str:
     async def make() -> str:
         url = await create(server)
         with other_statements():
-            await db.migrate(load_settings(database_url=url, data_dir=folder, **options))
+            await bootstrap.migrate(load_settings(database_url=url, data_dir=folder, **options))
         return url
 
     return asyncio.run(make())

@@ -4,7 +4,7 @@ import datetime as dt
 
 from ringback.jobs.outcomes import Abandoned, Answer, Delivered, Outcome, Rejected
 from ringback.jobs.retry import Progress, after_attempt
-from ringback.models.states import EventStatus
+from ringback.models.enums import EventStatus
 
 NOW = dt.datetime(2026, 3, 1, 12, 0, 0, tzinfo=dt.UTC)
 FRESH = Progress(EventStatus.PENDING, 0, 0, 0, 3)

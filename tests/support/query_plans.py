@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from tortoise.transactions import in_transaction
 
+from ringback.models.database.sql import on_postgres
 from ringback.models.event import Event
-from ringback.models.statements import on_postgres
 
 #: Rows of large tables that one statement may look at.
 BOUND = 1_500

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from ringback.models import clock
+from ringback.models.database import clock
+from ringback.models.delivery_log import LogEntry
 from ringback.models.event import Change, Event
-from ringback.models.log import LogEntry
 from ringback.models.webhook import Webhook
 
 #: (model, action, object id, changed fields), in the order of recording.

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from ringback.jobs import rendering
-from ringback.jobs.plans import Plan
-from ringback.jobs.rendering import Rendered
-from ringback.jobs.requests import Headers
+from ringback.jobs import renderer
+from ringback.jobs.http.request import Headers
+from ringback.jobs.renderer import Rendered
+from ringback.jobs.request_plan import Plan
 from ringback.models.errors import TemplateError
 from ringback.models.ids import Prefix, encode
 from ringback.models.queue.claims import ClaimedChange, ClaimedEvent
@@ -34,7 +34,7 @@ class Made(Rendered):
 
 def render(webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> Made:
     """Return the request of an event by a new plan of the webhook."""
-    return Made(*rendering.render(Plan(webhook), webhook, event, change))
+    return Made(*renderer.render(Plan(webhook), webhook, event, change))
 
 
 def rendered(item: dict[str, Any] | None = None, **fields: Any) -> Made:

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 from yarl import URL
 
-from ringback.jobs.failures import LookupFailed
+from ringback.jobs.http.error_mapping import LookupFailed
+from ringback.jobs.http.request import Headers
+from ringback.jobs.http.sender import Sender, Sent
 from ringback.jobs.outcomes import Outcome
-from ringback.jobs.requests import Headers
-from ringback.jobs.sender import Sender, Sent
-from ringback.models.addresses import AddressPolicy
+from ringback.models.security.url_rules import AddressPolicy
 from tests.support.http_server import Server
 from tests.support.outgoing import outgoing
 from tests.support.patience import PATIENCE_SECONDS

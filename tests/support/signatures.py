@@ -1,6 +1,6 @@
 """Signed requests, as receivers see them."""
 
-from ringback.models.signing import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, signature
+from ringback.models.security.signing import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, signature
 
 
 def signature_headers(*, event_id: str, timestamp: int, body: bytes, secret: str) -> dict[str, str]:

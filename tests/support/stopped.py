@@ -2,11 +2,11 @@
 
 import datetime as dt
 
-from ringback.models.clock import Clock
+from ringback.models.database.clock import Clock
 
 
 class StoppedClock(Clock):
-    """Stands in for `ringback.models.clock.running`, and for the clock that it returns."""
+    """Stands in for `ringback.models.database.clock.running`, and for the clock that it returns."""
 
     def __init__(self, moment: dt.datetime) -> None:
         self.moment = moment

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from ringback.models.errors import TemplateError
-from ringback.models.templates.compiled import compile_template
 from ringback.models.templates.scope import EventFacts, scope
+from ringback.models.templates.template import compile_template
 
 EVENT = EventFacts("evt_1", "Order", "updated", ("status", "phone"), "2026-01-02T03:04:05Z")
 

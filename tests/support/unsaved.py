@@ -6,9 +6,9 @@ from uuid import UUID
 
 import orjson
 
+from ringback.models.enums import EventStatus
 from ringback.models.ids import new_key
 from ringback.models.queue.claims import ClaimedChange, ClaimedEvent
-from ringback.models.states import EventStatus
 from ringback.models.webhook import Action, Webhook
 
 AT = dt.datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=dt.UTC)

@@ -15,7 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from ringback.graphql_api.frames import FramesProtocol
+from ringback.graphql_api.websocket_protocol import FramesProtocol
 from tests.support.api import Api
 from tests.support.patience import PATIENCE_SECONDS
 

@@ -1,0 +1,1 @@
+"""What a resolver can use: the caller's token, services, DataLoaders, and the live log."""

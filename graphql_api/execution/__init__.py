@@ -1,0 +1,1 @@
+"""Runs GraphQL operations: parsing, limits, cost, the executor, and subscriptions."""

@@ -1,0 +1,1 @@
+"""Building blocks of the schema: scalars, enums, Relay connections, and field kinds."""

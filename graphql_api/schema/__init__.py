@@ -1,0 +1,1 @@
+"""The GraphQL schema, one module per kind of object, named as in `models.services`."""

@@ -1,0 +1,1 @@
+"""Tortoise ORM integration: SQLite and Postgres clients, transactions, SQL helpers, commit notifications."""

@@ -1,0 +1,1 @@
+"""Turns committed writes to tracked models into changes and events."""

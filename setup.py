@@ -1,0 +1,10 @@
+"""Find the packages: the top-level folders `models`, `jobs` and `graphql_api` are installed below `ringback`.
+
+pyproject.toml holds everything else. It cannot say this, since its package discovery has no prefix to add.
+"""
+
+from setuptools import find_packages, setup
+
+FOLDERS = ("models", "jobs", "graphql_api")
+packages = find_packages(include=[pattern for folder in FOLDERS for pattern in (folder, f"{folder}.*")])
+setup(packages=[f"ringback.{package}" for package in packages])
