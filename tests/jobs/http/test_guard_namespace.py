@@ -85,7 +85,7 @@ def in_namespace() -> dict[str, Any]:
         pytest.skip(reason)
     run = subprocess.run(
         [*enter, sys.executable, __file__],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
         capture_output=True,
         text=True,
         timeout=PATIENCE_SECONDS,

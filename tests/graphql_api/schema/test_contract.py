@@ -25,7 +25,7 @@ from graphql import (
 from ringback.graphql_api.schema.build import sdl
 from tests.contract import NOT_YET, operations, served
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 EXPORTED = (ROOT / "schema.graphql").read_text()
 TABS = (ROOT / "web" / "src" / "tabs.js").read_text()
 
