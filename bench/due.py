@@ -16,11 +16,11 @@ from bench.installation import Installation
 from bench.load import Wrong
 from ringback.models import bootstrap, secret_box
 from ringback.models.database import clock
-from ringback.models.enums import EventStatus, OutcomeName
+from ringback.models.enums import Action, EventStatus, OutcomeName
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.ids import new_key
 from ringback.models.security.signing import new_secret
-from ringback.models.webhook import Action, Webhook
+from ringback.models.webhook import Webhook
 from tests.support import postgres
 from tests.support.inserting import insert
 

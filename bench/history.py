@@ -16,8 +16,9 @@ from bench.figures import Scale
 from bench.installation import Bench, Installation
 from ringback.models import bootstrap, secret_box
 from ringback.models.database import clock
+from ringback.models.enums import Action
 from ringback.models.security.signing import new_secret
-from ringback.models.webhook import Action, Webhook
+from ringback.models.webhook import Webhook
 from tests.support import postgres
 from tests.support.inserting import insert
 

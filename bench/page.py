@@ -23,16 +23,16 @@ from ringback.graphql_api.context.request_context import Context, Services
 from ringback.graphql_api.execution.engine import Engine
 from ringback.graphql_api.schema.build import schema
 from ringback.models import bootstrap, delivery_log, settings
-from ringback.models.api_token import Role
 from ringback.models.database import clock
-from ringback.models.enums import EventStatus, OutcomeName
+from ringback.models.enums import Action, EventStatus, OutcomeName, Role
 from ringback.models.event import Attempt, Change, Event
+from ringback.models.security.address_policy import AddressPolicy
+from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.security.secret_box import SecretBox
-from ringback.models.security.url_rules import AddressPolicy
 from ringback.models.services import api_tokens
-from ringback.models.services.inboxes import InboxAddresses, Inboxes
+from ringback.models.services.inboxes import Inboxes
 from ringback.models.services.webhooks import Webhooks
-from ringback.models.webhook import Action, Webhook
+from ringback.models.webhook import Webhook
 from tests.contract import operations
 from tests.support.statements import counted
 

@@ -24,9 +24,10 @@ from ringback.graphql_api.transport.inbox import InboxEndpoint
 from ringback.graphql_api.transport.streaming import Streams
 from ringback.graphql_api.transport.websocket import serve_connection
 from ringback.models import delivery_log
+from ringback.models.security.address_policy import AddressPolicy
+from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.security.secret_box import SecretBox
-from ringback.models.security.url_rules import AddressPolicy
-from ringback.models.services.inboxes import InboxAddresses, Inboxes
+from ringback.models.services.inboxes import Inboxes
 from ringback.models.services.webhooks import Webhooks
 from ringback.models.settings import Settings
 

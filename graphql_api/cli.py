@@ -13,7 +13,7 @@ from ringback.graphql_api import server
 from ringback.graphql_api.logging import configure
 from ringback.graphql_api.schema.build import sdl
 from ringback.models import bootstrap, settings
-from ringback.models.api_token import Role
+from ringback.models.enums import Role
 from ringback.models.errors import ConfigurationError, InputRejected, TrackingError
 from ringback.models.services import api_tokens
 

@@ -6,16 +6,13 @@ GRAPHQL_… errors      a document that does not parse or validate; the specific
 INTERNAL              anything else: the client sees an id, the program's log has the same id and the traceback
 """
 
-import re
 from typing import Any, Literal
 
-import strawberry
 import structlog
 from graphql import GraphQLError, GraphQLSyntaxError
 from tortoise.exceptions import DBConnectionError
 
-from ringback.graphql_api.fields.enums import ProblemCode
-from ringback.models.errors import CursorExpired, CursorInvalid, InputRejected, Problem
+from ringback.models.errors import CursorExpired, CursorInvalid
 from ringback.models.ids import new_key
 
 logger = structlog.get_logger("ringback.api")
@@ -34,20 +31,6 @@ Code = Literal[
 ]
 #: The longest message about a document or its variables, in characters.
 MAX_MESSAGE = 1_000
-#: What problems begin with whose subject is their field.
-_VERBS = ("must ", "has ", "cannot ", "may ", "is ", "fits ", "does ", "leads ", "refers ")
-
-
-@strawberry.type(description="One thing in a mutation's input that a person can mend. Nothing was written.")
-class InputError:
-    """One Problem, as clients see it."""
-
-    code: ProblemCode = strawberry.field(description="What kind of mistake it is.")
-    message: str = strawberry.field(description="A sentence that says what is wrong and what to do.")
-    field: str | None = strawberry.field(
-        description='Where, as a path such as "input.url" or "input.items[3].price"; '
-        "null when no single field is to blame."
-    )
 
 
 class ApiError(GraphQLError):
@@ -77,29 +60,6 @@ def cursor_error(error: CursorInvalid) -> ApiError:
             "CURSOR_EXPIRED", f"{error}: resume from oldestCursor, or without a cursor.", oldestCursor=error.oldest
         )
     return bad_user_input(f"after: {error}")
-
-
-def input_errors(rejected: InputRejected, prefix: str) -> list[InputError]:
-    """The problems of a refused input; fields become camelCase paths below `prefix`."""
-    return [InputError(code=p.code, message=_sentence(p), field=_path(p, prefix)) for p in rejected.problems]
-
-
-def _path(problem: Problem, prefix: str) -> str | None:
-    if problem.field is None:
-        return None
-    camel = re.sub(r"_([a-z0-9])", lambda match: match.group(1).upper(), problem.field)
-    return (f"{prefix}.{camel}" if prefix else camel) + problem.within
-
-
-def _sentence(problem: Problem) -> str:
-    """Problems that begin with their verb ("must not be empty") get their field as the subject."""
-    message = problem.message
-    subject = _path(problem, "")
-    if subject is not None and message.startswith(_VERBS):
-        message = f"{subject} {message}"
-    else:
-        message = message[:1].upper() + message[1:]
-    return message if message.endswith((".", "?", "!")) else f"{message}."
 
 
 def masked(error: GraphQLError, *, executing: bool = True) -> GraphQLError:

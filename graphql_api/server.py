@@ -22,10 +22,10 @@ from ringback.jobs.worker import Working, working
 from ringback.models import bootstrap
 from ringback.models.database import notifications
 from ringback.models.errors import ConfigurationError
+from ringback.models.security.address_policy import AddressPolicy
+from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.security.secret_box import SecretBox, kept_secret, secret_box
-from ringback.models.security.url_rules import AddressPolicy
 from ringback.models.services import api_tokens
-from ringback.models.services.inboxes import InboxAddresses
 from ringback.models.settings import Settings
 
 if sys.platform != "win32":

@@ -22,12 +22,12 @@ from ringback.models.database.bulk_write import insert_values, update_values
 from ringback.models.database.notifications import Topic, wakeups
 from ringback.models.database.row_decoding import load_by_id
 from ringback.models.database.sql import among, fetch_rows, key_of, many, on_postgres
-from ringback.models.delivery_log import LogEntry, LogKind
-from ringback.models.enums import EventStatus
+from ringback.models.delivery_log import LogEntry
+from ringback.models.enums import EventStatus, LogKind
 from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, encode, new_key_at
 from ringback.models.queue.claims import ClaimedEvent
-from ringback.models.tracking.snapshot import timestamp
+from ringback.models.timestamps import timestamp
 
 logger = structlog.get_logger("ringback.delivery")
 

@@ -25,8 +25,8 @@ from ringback.models.queue import workers
 from ringback.models.queue.claims import ClaimedEvent, Delivery
 from ringback.models.queue.webhook_cache import CurrentWebhooks
 from ringback.models.queue.workers import WorkerLease
+from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.security.secret_box import SecretBox
-from ringback.models.services.inboxes import InboxAddresses
 from ringback.models.webhook import Webhook
 
 logger = structlog.get_logger("ringback.delivery")

@@ -19,8 +19,7 @@ from ringback.models.errors import TemplateError
 from ringback.models.ids import Prefix, encode
 from ringback.models.queue.claims import ClaimedChange, ClaimedEvent
 from ringback.models.security.signing import signature
-from ringback.models.security.url_rules import check_url
-from ringback.models.services.webhooks import header_value_fault
+from ringback.models.security.url_rules import check_url, header_value_fault
 from ringback.models.templates.scope import scope
 from ringback.models.templates.template import compile_condition, compile_template
 from ringback.models.tracking import outbox

@@ -11,11 +11,11 @@ from weakref import ref
 from yarl import URL
 
 from ringback.jobs.http.request import Frame, Headers
+from ringback.models.enums import HttpMethod
 from ringback.models.errors import TemplateError
-from ringback.models.security.url_rules import check_url
-from ringback.models.services.webhooks import header_value_fault
+from ringback.models.security.url_rules import check_url, header_value_fault
 from ringback.models.templates.template import compile_template
-from ringback.models.webhook import HttpMethod, Webhook
+from ringback.models.webhook import Webhook
 
 USER_AGENT = f"Ringback/{version('ringback')}"
 #: Headers whose values differ from one attempt to another; they come last.

@@ -20,9 +20,9 @@ from ringback.jobs.lease_keeper import LeaseKeeper
 from ringback.jobs.recorder import Recorder
 from ringback.models.background_tasks import end_tasks
 from ringback.models.errors import ConfigurationError
+from ringback.models.security.address_policy import AddressPolicy
+from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.security.secret_box import SecretBox
-from ringback.models.security.url_rules import AddressPolicy
-from ringback.models.services.inboxes import InboxAddresses
 from ringback.models.settings import Settings
 
 logger = structlog.get_logger("ringback.worker")

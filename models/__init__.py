@@ -41,16 +41,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ringback.models.bootstrap import migrate, migrate_config, opened, opened_config, tortoise_apps
     from ringback.models.database.backends import postgres_connection, sqlite_connection
+    from ringback.models.enums import Action
     from ringback.models.errors import ConfigurationError, InputRejected, RingbackError, TrackingError
+    from ringback.models.security.address_policy import AddressPolicy
+    from ringback.models.security.inbox_addresses import InboxAddresses
     from ringback.models.security.secret_box import secret_box
-    from ringback.models.security.url_rules import AddressPolicy
-    from ringback.models.services.inboxes import InboxAddresses
     from ringback.models.services.webhooks import Webhooks, WebhookSpec
     from ringback.models.settings import Settings, load_settings
     from ringback.models.tracking.querysets import RecordedManager, RecordedQuerySet
     from ringback.models.tracking.registry import Child, Computed, Tracking
     from ringback.models.tracking.tracked import Recorded, Tracked, connect, writing
-    from ringback.models.webhook import Action
 
 __all__ = [
     "Action",

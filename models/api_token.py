@@ -1,17 +1,10 @@
 """Who may use the API: bearer tokens, kept as hashes."""
 
-from enum import StrEnum
-
 from tortoise import fields
 from tortoise.models import Model
 
+from ringback.models.enums import Role
 from ringback.models.ids import new_key
-
-
-class Role(StrEnum):
-    """What a token may do."""
-
-    ADMIN = "ADMIN"
 
 
 class ApiToken(Model):

@@ -2,27 +2,18 @@
 
 from collections.abc import Mapping
 from decimal import Decimal
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 from tortoise import fields
 
+from ringback.models.enums import OrderStatus
 from ringback.models.ids import Prefix, new_key
 from ringback.models.tracking.registry import Child, Computed, Tracking
 from ringback.models.tracking.tracked import Recorded, Tracked
 
 #: Prices have two decimal places, and up to ten digits before them.
 PRICE_DIGITS, PRICE_PLACES = 12, 2
-
-
-class OrderStatus(StrEnum):
-    """How far an order has come."""
-
-    NEW = "NEW"
-    IN_PROGRESS = "IN_PROGRESS"
-    DONE = "DONE"
-    CANCELLED = "CANCELLED"
 
 
 def item_total(item: Mapping[str, Any]) -> str:

@@ -3,8 +3,10 @@
 from typing import Any
 
 from tortoise import fields
+from tortoise.indexes import Index
 from tortoise.models import Model
 
+from ringback.models.ids import new_key
 from ringback.models.json_schema.schema import JsonSchema, load
 
 
@@ -29,3 +31,25 @@ class DeclaredModel(Model):
     def schema(self) -> JsonSchema:
         """The schema, compiled."""
         return load(self.json_schema)
+
+
+MAX_KEY = 255
+
+
+class IdempotencyKey(Model):
+    """A key, and what was done under it."""
+
+    id = fields.UUIDField(primary_key=True, default=new_key)
+    model = fields.CharField(max_length=100)
+    key = fields.CharField(max_length=MAX_KEY)
+    #: SHA-256 of the change, in hexadecimal.
+    digest = fields.CharField(max_length=64)
+    #: The keys of its events, in order.
+    event_ids: list[str] = fields.JSONField()
+    created_at = fields.DatetimeField()
+
+    class Meta:
+        table = "ringback_idempotency_key"
+        app = "ringback"
+        unique_together = (("model", "key"),)
+        indexes = (Index(fields=("created_at",)),)

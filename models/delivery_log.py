@@ -12,7 +12,6 @@ replaced is recognised.
 import base64
 import binascii
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -23,22 +22,12 @@ from tortoise.models import Model
 from tortoise.queryset import QuerySet
 
 from ringback.models.database.sql import fetch, on_postgres
+from ringback.models.enums import LogKind
 from ringback.models.errors import CursorExpired, CursorInvalid
 from ringback.models.ids import new_key
 
 #: Rows that one statement looks at when it reads with a filter.
 MAX_SCANNED = 20_000
-
-
-class LogKind(StrEnum):
-    """What happened to an event."""
-
-    EVENT_RECORDED = "EVENT_RECORDED"
-    ATTEMPT_FINISHED = "ATTEMPT_FINISHED"
-    RETRY_SCHEDULED = "RETRY_SCHEDULED"
-    EVENT_SUCCEEDED = "EVENT_SUCCEEDED"
-    EVENT_FAILED = "EVENT_FAILED"
-    EVENT_CANCELLED = "EVENT_CANCELLED"
 
 
 class LogEntry(Model):

@@ -11,9 +11,9 @@ from tortoise import fields
 from tortoise.indexes import Index
 from tortoise.models import Model
 
-from ringback.models.enums import EventStatus, OutcomeName
+from ringback.models.enums import Action, EventStatus, OutcomeName
 from ringback.models.ids import new_key
-from ringback.models.webhook import Action, Webhook
+from ringback.models.webhook import Webhook
 
 
 class Change(Model):

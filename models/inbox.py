@@ -7,8 +7,8 @@ from tortoise import fields
 from tortoise.indexes import Index
 from tortoise.models import Model
 
+from ringback.models.enums import SignatureCheck
 from ringback.models.ids import new_key
-from ringback.models.security.signing import SignatureCheck
 
 
 class Inbox(Model):

@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from yarl import URL
 
 from ringback.models.errors import ConfigurationError
-from ringback.models.security.url_rules import Network
+from ringback.models.security.address_policy import Network
 
 #: The longest timeout that a webhook may be given, in seconds (contract: 0.1 to 30).
 MAX_TIMEOUT_SECONDS = 30.0

@@ -1,42 +1,11 @@
 """The webhook: which changes of which model are told to whom, and how."""
 
-from enum import StrEnum
-
 from tortoise import fields
 from tortoise.indexes import Index
 from tortoise.models import Model
 
+from ringback.models.enums import HttpMethod, SuccessPolicy
 from ringback.models.ids import new_key
-
-
-class Action(StrEnum):
-    """What happened to an object."""
-
-    CREATED = "CREATED"
-    UPDATED = "UPDATED"
-    DELETED = "DELETED"
-
-
-class HttpMethod(StrEnum):
-    """The methods that a webhook may use."""
-
-    GET = "GET"
-    POST = "POST"
-    PUT = "PUT"
-    PATCH = "PATCH"
-    DELETE = "DELETE"
-
-
-class SuccessPolicy(StrEnum):
-    """Which answers count as success (rule 4 of the design)."""
-
-    STATUS_200 = "STATUS_200"
-    ANY_2XX = "ANY_2XX"
-
-    def accepts(self, status: int) -> bool:
-        """Whether an answer with this status is a success."""
-        return status == 200 if self is SuccessPolicy.STATUS_200 else 200 <= status <= 299
-
 
 #: The schedule of rule 4: seconds before the first attempt, and after the end of each one before.
 DEFAULT_RETRY_DELAYS_SECONDS = (5, 240, 480)

@@ -11,7 +11,8 @@ from ringback.graphql_api.context.dataloaders import Loaders
 from ringback.graphql_api.context.live_log import Tailer
 from ringback.graphql_api.errors import unauthenticated
 from ringback.models.api_token import ApiToken
-from ringback.models.services.inboxes import InboxAddresses, Inboxes
+from ringback.models.security.inbox_addresses import InboxAddresses
+from ringback.models.services.inboxes import Inboxes
 from ringback.models.services.webhooks import Webhooks
 
 #: How long a token that was found valid is trusted without another look, in seconds: what a revocation takes at most to

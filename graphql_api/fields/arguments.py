@@ -12,7 +12,7 @@ from strawberry import UNSET
 from ringback.graphql_api.errors import bad_user_input
 from ringback.graphql_api.fields.descriptions import optional
 from ringback.models import ids
-from ringback.models.services.validation import is_storable
+from ringback.models.database.sql import is_storable
 
 #: The longest list and the longest text in a filter: databases limit a statement's parameters, and SQLite a pattern.
 MAX_ENTRIES = 1_000

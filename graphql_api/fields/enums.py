@@ -5,14 +5,19 @@ from enum import Enum
 import strawberry
 from strawberry.types.enum import StrawberryEnumDefinition
 
-from ringback.models.api_token import Role
-from ringback.models.customer_order import OrderStatus
-from ringback.models.delivery_log import LogKind
-from ringback.models.enums import EventStatus, OutcomeName
+from ringback.models.enums import (
+    Action,
+    EventStatus,
+    HttpMethod,
+    LeadStatus,
+    LogKind,
+    OrderStatus,
+    OutcomeName,
+    Role,
+    SignatureCheck,
+    SuccessPolicy,
+)
 from ringback.models.errors import ProblemCode
-from ringback.models.lead import LeadStatus
-from ringback.models.security.signing import SignatureCheck
-from ringback.models.webhook import Action, HttpMethod, SuccessPolicy
 
 
 def _describe(enum: type[Enum], description: str, *, name: str | None = None, **values: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import strawberry
 
-from ringback.graphql_api.errors import input_errors
+from ringback.graphql_api.fields.input_errors import input_errors
 from ringback.models.errors import InputRejected
 
 

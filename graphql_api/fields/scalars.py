@@ -17,8 +17,8 @@ from graphql import GraphQLError
 from strawberry.scalars import JSON
 from strawberry.types.scalar import ScalarDefinition
 
-from ringback.models.services.validation import is_storable
-from ringback.models.tracking.snapshot import timestamp
+from ringback.models.database.sql import is_storable
+from ringback.models.timestamps import timestamp
 
 #: How deep objects and lists may be nested in a JSON value: encoders have a limit too, and an answer nests it further.
 MAX_DEPTH = 64

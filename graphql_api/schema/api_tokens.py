@@ -7,11 +7,11 @@ import strawberry
 from strawberry import ID
 
 from ringback.graphql_api.context.request_context import Info
-from ringback.graphql_api.errors import InputError
 from ringback.graphql_api.fields.attribute_field import attribute, own_id
 from ringback.graphql_api.fields.core_schema import core_schema
 from ringback.graphql_api.fields.descriptions import SUFFIX, like, optional
 from ringback.graphql_api.fields.enums import Role
+from ringback.graphql_api.fields.input_errors import InputError
 from ringback.graphql_api.fields.relay import After, Connection, First, Node, page
 from ringback.graphql_api.fields.root_fields import mutation, query
 from ringback.models.api_token import ApiToken as TokenRow

@@ -16,18 +16,28 @@ from ringback.graphql_api.schema.events import EventMutation, EventQuery
 from ringback.graphql_api.schema.global_node import NodeQuery
 from ringback.graphql_api.schema.inboxes import InboxMutation, InboxQuery, InboxSubscription
 from ringback.graphql_api.schema.leads import LeadMutation, LeadQuery
+from ringback.graphql_api.schema.site_settings import SiteSettingsMutation, SiteSettingsQuery
 from ringback.graphql_api.schema.webhook_models import CatalogMutation, CatalogQuery
 from ringback.graphql_api.schema.webhooks import WebhookMutation, WebhookQuery
 
 
 @strawberry.type(description="What can be asked.")
-class Query(NodeQuery, WebhookQuery, CatalogQuery, EventQuery, LeadQuery, OrderQuery, InboxQuery, AccessQuery):
+class Query(
+    NodeQuery, WebhookQuery, CatalogQuery, EventQuery, LeadQuery, SiteSettingsQuery, OrderQuery, InboxQuery, AccessQuery
+):
     """The query root."""
 
 
 @strawberry.type(description="What can be done. Nothing is written when a payload's errors are not empty.")
 class Mutation(
-    WebhookMutation, CatalogMutation, EventMutation, LeadMutation, OrderMutation, InboxMutation, AccessMutation
+    WebhookMutation,
+    CatalogMutation,
+    EventMutation,
+    LeadMutation,
+    SiteSettingsMutation,
+    OrderMutation,
+    InboxMutation,
+    AccessMutation,
 ):
     """The mutation root."""
 

@@ -8,11 +8,11 @@ import strawberry
 from strawberry import ID, UNSET
 
 from ringback.graphql_api.context import dataloaders
-from ringback.graphql_api.errors import InputError
 from ringback.graphql_api.fields.arguments import Update, given, or_none, query_key
 from ringback.graphql_api.fields.attribute_field import attribute, own_id
 from ringback.graphql_api.fields.descriptions import like, optional
 from ringback.graphql_api.fields.enums import OrderStatus
+from ringback.graphql_api.fields.input_errors import InputError
 from ringback.graphql_api.fields.loaded_field import edge
 from ringback.graphql_api.fields.relay import After, Connection, First, Node, page
 from ringback.graphql_api.fields.root_fields import mutation, query

@@ -8,7 +8,6 @@ import strawberry
 from strawberry import ID, UNSET
 from strawberry.scalars import JSON
 
-from ringback.graphql_api.errors import InputError
 from ringback.graphql_api.fields.arguments import (
     MAX_OBJECT_ID,
     check_range,
@@ -20,6 +19,7 @@ from ringback.graphql_api.fields.arguments import (
 )
 from ringback.graphql_api.fields.descriptions import SUFFIX, like, optional
 from ringback.graphql_api.fields.enums import Action, EventStatus, OutcomeName
+from ringback.graphql_api.fields.input_errors import InputError
 from ringback.graphql_api.fields.relay import After, Connection, First, page_of
 from ringback.graphql_api.fields.root_fields import mutation, query
 from ringback.graphql_api.schema.delivery_types import Attempt, Event

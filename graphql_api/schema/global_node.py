@@ -21,7 +21,8 @@ from ringback.graphql_api.schema.api_tokens import ApiToken
 from ringback.graphql_api.schema.customer_orders import CustomerOrder
 from ringback.graphql_api.schema.delivery_types import Attempt, Change, Event, InboxRequest, Webhook
 from ringback.graphql_api.schema.inboxes import Inbox
-from ringback.graphql_api.schema.leads import SITE_SETTINGS, Lead, SiteSettings
+from ringback.graphql_api.schema.leads import Lead
+from ringback.graphql_api.schema.site_settings import SITE_SETTINGS, SiteSettings
 from ringback.graphql_api.schema.webhook_models import WebhookModel
 from ringback.models import api_token, customer_order, event, inbox, lead, site_settings, webhook
 from ringback.models.ids import Prefix, is_id

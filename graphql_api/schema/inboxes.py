@@ -8,10 +8,11 @@ import strawberry
 from strawberry import ID
 
 from ringback.graphql_api.context.request_context import Info
-from ringback.graphql_api.errors import InputError, bad_user_input
+from ringback.graphql_api.errors import bad_user_input
 from ringback.graphql_api.fields.arguments import query_key
 from ringback.graphql_api.fields.attribute_field import attribute, own_id
 from ringback.graphql_api.fields.descriptions import like, optional
+from ringback.graphql_api.fields.input_errors import InputError
 from ringback.graphql_api.fields.relay import After, Connection, First, Node, page
 from ringback.graphql_api.fields.root_fields import mutation, query, subscription
 from ringback.graphql_api.schema.delivery_types import InboxRequest

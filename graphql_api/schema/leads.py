@@ -1,4 +1,4 @@
-"""The site: its settings, callback requests and leads."""
+"""Leads and callback requests."""
 
 import datetime as dt
 from typing import Annotated
@@ -6,19 +6,16 @@ from typing import Annotated
 import strawberry
 from strawberry import ID, UNSET
 
-from ringback.graphql_api.errors import InputError
 from ringback.graphql_api.fields.arguments import Update, given, or_none, query_key
 from ringback.graphql_api.fields.attribute_field import attribute, own_id
 from ringback.graphql_api.fields.descriptions import like, optional
 from ringback.graphql_api.fields.enums import LeadStatus
+from ringback.graphql_api.fields.input_errors import InputError
 from ringback.graphql_api.fields.relay import After, Connection, First, Node, page
 from ringback.graphql_api.fields.root_fields import mutation, query
-from ringback.models import lead as leads
-from ringback.models import site_settings as settings_service
+from ringback.models import lead as rows
 from ringback.models.ids import Prefix
-
-#: The id of the settings, of which there is one.
-SITE_SETTINGS = "site_settings"
+from ringback.models.services import leads
 
 
 @strawberry.type(description="Somebody who asked to be called back.")
@@ -32,15 +29,6 @@ class Lead(Node):
     comment: str | None = attribute("row.comment", "What the manager noted.")
     created_at: dt.datetime = attribute("row.created_at", "When the callback was requested.")
     updated_at: dt.datetime = attribute("row.updated_at", "When it was last changed; give it as expectedUpdatedAt.")
-
-
-@strawberry.type(description="What an administrator decides for the whole site.")
-class SiteSettings(Node):
-    """The stored settings."""
-
-    id: ID = attribute(lambda _: SITE_SETTINGS, 'Always "site_settings": there is one.')
-    track_leads: bool = attribute("row.track_leads", "Whether callback requests become leads.")
-    updated_at: dt.datetime = attribute("row.updated_at", "When they were last changed.")
 
 
 @strawberry.input(description="The callback form.")
@@ -60,13 +48,6 @@ class UpdateLeadInput(Update):
     phone: str | None = optional("The phone number.", UNSET)
     status: LeadStatus | None = optional("How far it has come.", UNSET)
     comment: str | None = optional("A remark. Null clears it.", UNSET)
-
-
-@strawberry.input(description="Changes to the site's settings; what is left out stays as it is.")
-class UpdateSiteSettingsInput:
-    """What may be changed."""
-
-    track_leads: bool | None = optional("Whether callback requests become leads.", UNSET)
 
 
 @strawberry.type(description="The answer to requestCallback.")
@@ -96,14 +77,6 @@ class DeleteLeadPayload:
     errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
 
 
-@strawberry.type(description="The answer to updateSiteSettings.")
-class UpdateSiteSettingsPayload:
-    """The settings, or errors."""
-
-    site_settings: SiteSettings | None = optional("The settings as they are now.")
-    errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
-
-
 LeadId = Annotated[ID, strawberry.argument(description=like("lead"))]
 
 
@@ -121,7 +94,7 @@ class LeadQuery:
     )
     async def lead(self, id: LeadId) -> Lead | None:
         """One lead."""
-        row = await leads.Lead.get_or_none(id=query_key(Prefix.LEAD, id))
+        row = await rows.Lead.get_or_none(id=query_key(Prefix.LEAD, id))
         return Lead.of(row) if row else None
 
     @query(
@@ -134,19 +107,7 @@ class LeadQuery:
     )
     async def leads(self, first: First = 20, after: After = None) -> Connection[Lead] | None:
         """A page of leads."""
-        return await page(leads.Lead.all(), first, after, Lead.of)
-
-    @query(
-        "The site's settings.",
-        """
-        query {
-          siteSettings { trackLeads updatedAt }
-        }
-        """,
-    )
-    async def site_settings(self) -> SiteSettings | None:
-        """The one row."""
-        return SiteSettings.of(await settings_service.SiteSettings.get(id=1))
+        return await page(rows.Lead.all(), first, after, Lead.of)
 
 
 @strawberry.type
@@ -202,19 +163,3 @@ class LeadMutation:
         """Delete."""
         await leads.delete_lead(id)
         return DeleteLeadPayload(deleted_id=id)
-
-    @mutation(
-        "Change the site's settings.",
-        """
-        mutation {
-          updateSiteSettings(input: {trackLeads: true}) { siteSettings { trackLeads } errors { message } }
-        }
-        """,
-    )
-    async def update_site_settings(
-        self, input: Annotated[UpdateSiteSettingsInput, strawberry.argument(description="What to change.")]
-    ) -> UpdateSiteSettingsPayload | None:
-        """Update."""
-        return UpdateSiteSettingsPayload(
-            site_settings=SiteSettings.of(await settings_service.update_site_settings(given(input)))
-        )

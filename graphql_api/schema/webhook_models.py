@@ -12,10 +12,10 @@ from strawberry.scalars import JSON
 
 from ringback.graphql_api.context import dataloaders
 from ringback.graphql_api.context.request_context import Info
-from ringback.graphql_api.errors import InputError
 from ringback.graphql_api.fields.attribute_field import Stored, attribute
 from ringback.graphql_api.fields.descriptions import like, optional
 from ringback.graphql_api.fields.enums import Action
+from ringback.graphql_api.fields.input_errors import InputError
 from ringback.graphql_api.fields.relay import Node
 from ringback.graphql_api.fields.root_fields import mutation, query
 from ringback.models.ids import Prefix, encode

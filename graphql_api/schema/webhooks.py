@@ -8,10 +8,10 @@ from tortoise.expressions import Q
 from tortoise.queryset import QuerySet
 
 from ringback.graphql_api.context.request_context import Info
-from ringback.graphql_api.errors import InputError
 from ringback.graphql_api.fields.arguments import Update, given, or_none, query_key, query_models, query_text
 from ringback.graphql_api.fields.descriptions import like, optional
 from ringback.graphql_api.fields.enums import Action, HttpMethod, SuccessPolicy
+from ringback.graphql_api.fields.input_errors import InputError
 from ringback.graphql_api.fields.relay import After, Connection, First, page
 from ringback.graphql_api.fields.root_fields import mutation, query
 from ringback.graphql_api.schema.delivery_types import ABOUT, Webhook

@@ -21,7 +21,7 @@ from ringback.jobs.http.connection import Exchange
 from ringback.jobs.http.dns import Lookup
 from ringback.jobs.http.error_mapping import LookupFailed
 from ringback.models.errors import AddressBlocked
-from ringback.models.security.url_rules import AddressPolicy
+from ringback.models.security.address_policy import AddressPolicy
 
 #: Connections in use at once, to all endpoints together; a request beyond them waits, within its timeout. None for one
 #: host: whoever makes the batches decides that.

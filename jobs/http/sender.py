@@ -32,7 +32,7 @@ from ringback.jobs.http.error_mapping import EXPECTED, outcome_of
 from ringback.jobs.http.pool import GuardedResolver, Pool, Refused, trusted_tls
 from ringback.jobs.http.request import Headers, OutgoingRequest
 from ringback.jobs.outcomes import Answer, BadResponse, Blocked, Outcome, RenderFailed, TimedOut, judge
-from ringback.models.security.url_rules import AddressPolicy
+from ringback.models.security.address_policy import AddressPolicy
 
 
 class SendWithheld(Exception):

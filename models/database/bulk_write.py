@@ -16,7 +16,8 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.fields.base import Field
 from tortoise.models import Model
 
-from ringback.models.database.sql import copy, key_text, moment_text, on_postgres, plain
+from ringback.models.database.sql import copy, key_text, on_postgres, plain
+from ringback.models.timestamps import moment_text
 
 Encode: TypeAlias = Callable[[Any], Any]
 #: Rows of all tables that go into one statement on Postgres. It saves a single callback 0.3 of 1.2 ms.

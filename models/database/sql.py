@@ -4,6 +4,7 @@ Parameters are written `$1`, `$2`, …; on SQLite they become `?1`, `?2`, …, a
 """
 
 import datetime as dt
+import re
 from collections.abc import Collection, Sequence
 from enum import Enum
 from functools import lru_cache
@@ -14,6 +15,8 @@ import orjson
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.models import Model
 from tortoise.queryset import QuerySet
+
+from ringback.models.timestamps import moment_text
 
 M = TypeVar("M", bound=Model)
 
@@ -77,18 +80,6 @@ def key_text(key: UUID) -> str:
     return orjson.dumps(key)[1:-1].decode() if type(key) is UUID else str(key)
 
 
-@lru_cache(4_096)
-def moment_text(moment: dt.datetime) -> str:
-    """A moment as SQLite keeps it: texts are compared, so all are of one zone."""
-    return str(moment.astimezone(dt.UTC))
-
-
-def moment_of(value: Any) -> dt.datetime | None:
-    """A moment, or NULL, as a statement gives it on either kind of database."""
-    moment = dt.datetime.fromisoformat(value) if isinstance(value, str) else value
-    return None if moment is None else moment.astimezone(dt.UTC)
-
-
 def locked(query: QuerySet[M]) -> QuerySet[M]:
     """The query, whose rows stay as they are until the transaction ends; on SQLite every transaction is alone anyway.
 
@@ -124,3 +115,12 @@ def _text(value: Any) -> Any:
     if isinstance(value, UUID):
         return key_text(value)
     return moment_text(value) if isinstance(value, dt.datetime) else plain(value)
+
+
+#: What no stored text may hold: NUL ends a text in some databases, and lone surrogates are no Unicode text.
+_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
+
+
+def is_storable(text: str) -> bool:
+    """Whether every database keeps the text as it is: Unicode without NUL."""
+    return _UNSTORABLE.search(text) is None

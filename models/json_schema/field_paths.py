@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from ringback.models.json_schema.findings import JSON_TYPES
 from ringback.models.json_schema.subschemas import Graph, Node
+from ringback.models.templates.field_info import FieldInfo
 from ringback.models.templates.formatting import path_text
-from ringback.models.tracking.snapshot import FieldInfo
 
 #: Fields that are told apart, and how deep; below, everything is open.
 MAX_FIELDS = 2_000

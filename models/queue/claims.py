@@ -21,12 +21,12 @@ from tortoise.transactions import in_transaction
 
 from ringback.models.database import clock
 from ringback.models.database.row_decoding import row_maker
-from ringback.models.database.sql import among, fetch_rows, key_of, key_text, many, moment_of, moment_text, on_postgres
-from ringback.models.enums import EventStatus
+from ringback.models.database.sql import among, fetch_rows, key_of, key_text, many, on_postgres
+from ringback.models.enums import Action, EventStatus
 from ringback.models.event import Event
 from ringback.models.queue.grants import AHEAD, FIRST_WEBHOOK, Candidate, ClaimRequest, grant, take_turns
 from ringback.models.queue.webhook_limits import LockedWebhook, read_limits, save_slots
-from ringback.models.webhook import Action
+from ringback.models.timestamps import moment_of, moment_text
 
 #: Events of one claim, at most.
 MAX_CLAIM = 500

@@ -11,8 +11,9 @@ from uuid import UUID
 
 from tortoise.backends.base.client import BaseDBAsyncClient
 
-from ringback.models.database.sql import among, fetch_rows, key_of, key_text, many, moment_of, moment_text, on_postgres
+from ringback.models.database.sql import among, fetch_rows, key_of, key_text, many, on_postgres
 from ringback.models.queue.grants import ClaimRequest, WebhookLimit
+from ringback.models.timestamps import moment_of, moment_text
 
 
 class LockedWebhook(NamedTuple):

@@ -17,8 +17,9 @@ from typing import NamedTuple
 from uuid import UUID, uuid4
 
 from ringback.models.database import clock
-from ringback.models.database.sql import among, execute, fetch_rows, key_of, many, moment_of, on_postgres
+from ringback.models.database.sql import among, execute, fetch_rows, key_of, many, on_postgres
 from ringback.models.event import Event
+from ringback.models.timestamps import moment_of
 
 #: Linux has a clock that goes on while the machine is suspended.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", None)

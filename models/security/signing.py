@@ -11,8 +11,9 @@ import re
 import secrets as randomness
 from binascii import b2a_base64
 from collections.abc import Mapping
-from enum import StrEnum
 from functools import lru_cache
+
+from ringback.models.enums import SignatureCheck
 
 SECRET_PREFIX = "whsec_"
 #: Bytes of a secret; the specification's bounds ("Signature scheme": 24 to 64 bytes).
@@ -25,15 +26,6 @@ ID_HEADER = "webhook-id"
 TIMESTAMP_HEADER = "webhook-timestamp"
 SIGNATURE_HEADER = "webhook-signature"
 _TIMESTAMP = re.compile(r"[0-9]{1,12}")
-
-
-class SignatureCheck(StrEnum):
-    """Whether a received request verifies (Standard Webhooks)."""
-
-    VALID = "VALID"
-    INVALID = "INVALID"
-    ABSENT = "ABSENT"
-    NOT_CHECKED = "NOT_CHECKED"
 
 
 def new_secret() -> str:

@@ -9,8 +9,9 @@ import structlog
 from tortoise.exceptions import BaseORMException
 from tortoise.transactions import in_transaction
 
-from ringback.models.api_token import ApiToken, Role
+from ringback.models.api_token import ApiToken
 from ringback.models.database import clock
+from ringback.models.enums import Role
 from ringback.models.ids import Prefix
 from ringback.models.security.secret_box import token_hash
 from ringback.models.services.validation import Problems, key_of, not_found

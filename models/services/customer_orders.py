@@ -10,15 +10,9 @@ from typing import Any
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
-from ringback.models.customer_order import (
-    PRICE_DIGITS,
-    PRICE_PLACES,
-    CustomerOrder,
-    OrderCustomer,
-    OrderItem,
-    OrderStatus,
-)
+from ringback.models.customer_order import PRICE_DIGITS, PRICE_PLACES, CustomerOrder, OrderCustomer, OrderItem
 from ringback.models.database.sql import lock
+from ringback.models.enums import OrderStatus
 from ringback.models.errors import ProblemCode
 from ringback.models.ids import Prefix
 from ringback.models.services.validation import Problems, check_unchanged, found, key_of

@@ -11,18 +11,18 @@ from ringback.models.database import clock
 from ringback.models.database.notifications import Topic, wakeups
 from ringback.models.database.sql import execute, lock, on_postgres
 from ringback.models.database.transactions import our_unit
-from ringback.models.delivery_log import LogEntry, LogKind
-from ringback.models.enums import EventStatus
+from ringback.models.delivery_log import LogEntry
+from ringback.models.enums import Action, EventStatus, LogKind
 from ringback.models.errors import InputRejected, Problem, ProblemCode
 from ringback.models.event import Event
 from ringback.models.ids import Prefix, new_key
 from ringback.models.queue.claims import WAITING
 from ringback.models.services import webhook_models
 from ringback.models.services.validation import found, key_of
+from ringback.models.timestamps import timestamp
 from ringback.models.tracking import outbox
 from ringback.models.tracking.outbox import NewEvent
-from ringback.models.tracking.snapshot import timestamp
-from ringback.models.webhook import Action, Webhook
+from ringback.models.webhook import Webhook
 
 
 async def test_fire(webhook_id: str, action: Action, item: Any) -> Event:

@@ -7,36 +7,13 @@ with a digest of its change, so that the same key with another change is noticed
 import datetime as dt
 from collections.abc import Collection, Sequence
 
-from tortoise import fields
 from tortoise.backends.base.client import BaseDBAsyncClient
-from tortoise.indexes import Index
-from tortoise.models import Model
 
-from ringback.models.ids import new_key
+from ringback.models.declared_model import IdempotencyKey
 
 KEPT = dt.timedelta(hours=24)
-MAX_KEY = 255
 #: Expired keys that one call removes: more than one call adds, so that they cannot pile up.
 MAX_REMOVED = 1_000
-
-
-class IdempotencyKey(Model):
-    """A key, and what was done under it."""
-
-    id = fields.UUIDField(primary_key=True, default=new_key)
-    model = fields.CharField(max_length=100)
-    key = fields.CharField(max_length=MAX_KEY)
-    #: SHA-256 of the change, in hexadecimal.
-    digest = fields.CharField(max_length=64)
-    #: The keys of its events, in order.
-    event_ids: list[str] = fields.JSONField()
-    created_at = fields.DatetimeField()
-
-    class Meta:
-        table = "ringback_idempotency_key"
-        app = "ringback"
-        unique_together = (("model", "key"),)
-        indexes = (Index(fields=("created_at",)),)
 
 
 def lock_of(model: str) -> str:

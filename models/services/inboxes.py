@@ -4,36 +4,33 @@ import re
 import secrets as randomness
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
 from uuid import UUID
 
 import structlog
 from tortoise.expressions import F
 from tortoise.transactions import in_transaction
-from yarl import URL
 
 from ringback.models import ids
 from ringback.models.database import clock
 from ringback.models.database.notifications import Topic, wakeups
+from ringback.models.enums import SignatureCheck
 from ringback.models.errors import ConfigurationError, ProblemCode
 from ringback.models.event import Event
 from ringback.models.ids import Prefix
 from ringback.models.inbox import Inbox, InboxRequest
+from ringback.models.security.inbox_addresses import _TOKEN
 from ringback.models.security.secret_box import SecretBox
-from ringback.models.security.signing import SIGNATURE_HEADER, SignatureCheck, check_secret, verify
+from ringback.models.security.signing import SIGNATURE_HEADER, check_secret, verify
 from ringback.models.services.validation import Problems, key_of, not_found
 from ringback.models.webhook import Webhook
 
 logger = structlog.get_logger("ringback.inbox")
 
-PATH = "/inbox/"
 MAX_NAME = 200
 MAX_RESPONSES = 100
 MAX_RESPONSE_BODY = 65_536
 MAX_DELAY_MS = 60_000
 MAX_CONTENT_TYPE = 200
-#: What a token looks like; nothing else is looked for, since Tortoise refuses to compare a column with longer texts.
-_TOKEN = re.compile(r"[0-9A-Za-z_-]{1,64}")
 EVENT_ID_HEADER = "ps-webhook_event-id"
 ATTEMPT_HEADER = "ringback-attempt"
 #: What a column for numbers of attempts holds.
@@ -59,40 +56,6 @@ class Received:
     headers: tuple[tuple[str, str], ...]
     body: bytes
     remote_address: str | None
-
-
-class InboxAddresses:
-    """Which addresses are inboxes of this server, by its public URL."""
-
-    def __init__(self, public_url: str) -> None:
-        self._base = URL(public_url)
-        #: Asked for each attempt; whether there is such an inbox is another question.
-        self.token = lru_cache(4_096)(self._token)
-
-    def url(self, token: str) -> str:
-        """The absolute address of an inbox."""
-        return str(self._base).rstrip("/") + PATH + token
-
-    def _token(self, url: URL) -> str | None:
-        """The token in an inbox address of this server, compared as normalised URLs; None for every other address."""
-        here = self._base
-        if (url.scheme, url.host, url.port) != (here.scheme, here.host, here.port) or url.user or url.password:
-            return None
-        prefix = here.path.rstrip("/") + PATH
-        token = url.path.removeprefix(prefix)
-        return token if url.path.startswith(prefix) and _TOKEN.fullmatch(token) else None
-
-    def is_here(self, host: str) -> bool:
-        """Whether a host, as it stands in a URL, is this server's."""
-        return host.lower().strip("[]") == self._base.host
-
-    async def is_own(self, url: str | URL) -> bool:
-        """Whether the address is an existing inbox of this server."""
-        try:
-            token = self.token(URL(url) if isinstance(url, str) else url)
-        except ValueError:
-            return False
-        return token is not None and await Inbox.exists(token=token)
 
 
 class Inboxes:

@@ -17,19 +17,18 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
 from ringback.models.database import advisory_locks, clock
-from ringback.models.declared_model import DeclaredModel
+from ringback.models.declared_model import MAX_KEY, DeclaredModel, IdempotencyKey
+from ringback.models.enums import Action
 from ringback.models.errors import InputRejected, Problem, ProblemCode
 from ringback.models.ids import new_key
 from ringback.models.json_schema.schema import MAX_ITEM_BYTES, JsonSchema, Patience
 from ringback.models.services import idempotency, webhook_models
 from ringback.models.services.declared_models import add_findings
-from ringback.models.services.idempotency import IdempotencyKey
 from ringback.models.services.validation import Problems, did_you_mean
 from ringback.models.tracking import outbox
 from ringback.models.tracking.cooperative import Stretch
 from ringback.models.tracking.outbox import NewChange
 from ringback.models.tracking.registry import NAME, registry
-from ringback.models.webhook import Action
 
 MAX_CHANGES = 500
 MAX_OBJECT_ID = 255
@@ -159,7 +158,7 @@ def _digest(change: Publication, json: bytes) -> str:
 def _pair(change: Publication) -> _Pair | None:
     """What the change is looked up by; None for one without a key, and for what cannot be stored anyway."""
     key = change.idempotency_key
-    if key is None or _fault_of_id(key, idempotency.MAX_KEY) or not NAME.fullmatch(change.model):
+    if key is None or _fault_of_id(key, MAX_KEY) or not NAME.fullmatch(change.model):
         return None
     return change.model, key
 
@@ -201,7 +200,7 @@ class _Checks:
             return
         ids = [("object_id", change.object_id, MAX_OBJECT_ID)]
         if change.idempotency_key is not None:
-            ids.append(("idempotency_key", change.idempotency_key, idempotency.MAX_KEY))
+            ids.append(("idempotency_key", change.idempotency_key, MAX_KEY))
         for name, text, longest in ids:
             if fault := _fault_of_id(text, longest):
                 self._problems.add(f"{field}.{name}", *fault)

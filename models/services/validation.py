@@ -10,8 +10,9 @@ from uuid import UUID
 from tortoise.models import Model
 
 from ringback.models import ids
+from ringback.models.database.sql import _UNSTORABLE, is_storable
 from ringback.models.errors import InputRejected, Problem, ProblemCode
-from ringback.models.tracking.snapshot import timestamp
+from ringback.models.timestamps import timestamp
 
 M = TypeVar("M", bound=Model)
 
@@ -23,8 +24,6 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 #: RFC 9110, 8.3.1: type/subtype and parameters.
 _MEDIA_TYPE = re.compile(rf"{TOKEN.pattern}/{TOKEN.pattern}([ \t]*;[ \t]*[\x20-\x7e]+)?")
-#: What no stored text may hold: NUL ends a text in some databases, and lone surrogates are no Unicode text.
-_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 
 
 class Problems:
@@ -90,11 +89,6 @@ class Problems:
             self.add(field, "must be a media type such as application/json")
             return None
         return text
-
-
-def is_storable(text: str) -> bool:
-    """Whether every database keeps the text as it is: Unicode without NUL."""
-    return _UNSTORABLE.search(text) is None
 
 
 def key_of(prefix: str, text: str, field: str = "id") -> UUID:

@@ -14,9 +14,9 @@ from tortoise.models import Model
 
 from ringback.models.declared_model import DeclaredModel
 from ringback.models.services.validation import did_you_mean
+from ringback.models.templates.field_info import FieldInfo
 from ringback.models.tracking import snapshot
 from ringback.models.tracking.registry import NAME, registry, tracking_of
-from ringback.models.tracking.snapshot import FieldInfo
 
 
 @dataclass(frozen=True, slots=True)

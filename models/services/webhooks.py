@@ -9,33 +9,27 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
 from ringback.models.database import advisory_locks, clock
-from ringback.models.database.sql import lock
+from ringback.models.database.sql import is_storable, lock
+from ringback.models.enums import Action, HttpMethod, SuccessPolicy
 from ringback.models.errors import InputRejected, Problem, ProblemCode
 from ringback.models.ids import Prefix
+from ringback.models.security.address_policy import AddressPolicy
+from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.security.secret_box import SecretBox
 from ringback.models.security.signing import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, new_secret
-from ringback.models.security.url_rules import MAX_URL_CHARS, AddressPolicy, check_url_template, static_host
+from ringback.models.security.url_rules import MAX_URL_CHARS, check_url_template, header_value_fault, static_host
 from ringback.models.services import events, webhook_models
-from ringback.models.services.inboxes import InboxAddresses
-from ringback.models.services.validation import TOKEN, Problems, check_unchanged, found, is_storable, key_of
+from ringback.models.services.validation import TOKEN, Problems, check_unchanged, found, key_of
 from ringback.models.services.webhook_models import Watchable
 from ringback.models.settings import MAX_CONCURRENCY, MAX_TIMEOUT_SECONDS
 from ringback.models.templates.budget import MAX_SOURCE_BYTES
 from ringback.models.templates.validation import check_condition, check_template
-from ringback.models.webhook import (
-    DEFAULT_RETRY_DELAYS_SECONDS,
-    DEFAULT_TIMEOUT_SECONDS,
-    Action,
-    HttpMethod,
-    SuccessPolicy,
-    Webhook,
-)
+from ringback.models.webhook import DEFAULT_RETRY_DELAYS_SECONDS, DEFAULT_TIMEOUT_SECONDS, Webhook
 
 MAX_NAME = 200
 #: Of a URL template; a URL without Liquid has the limit of all URLs.
 MAX_URL = 8_192
 MAX_HEADERS = 50
-MAX_HEADER_VALUE = 4_096
 MAX_CONDITION = 8_192
 MAX_ATTEMPTS = 20
 MAX_DELAY_SECONDS = 7 * 24 * 3600
@@ -265,17 +259,6 @@ def _check_headers(problems: Problems, headers: tuple[tuple[str, str], ...]) -> 
         fault = header_value_fault(value)
         if fault is not None:
             problems.add(f"headers[{index}].value", fault)
-
-
-def header_value_fault(value: str) -> str | None:
-    """What is wrong with a header's value (RFC 9110, 5.5); None when it can be sent."""
-    if any((ord(c) < 32 and c != "\t") or ord(c) == 127 for c in value):
-        return "must not hold control characters"
-    if not is_storable(value):
-        return "must be Unicode text"
-    if len(value) > MAX_HEADER_VALUE:
-        return f"has {len(value):,} characters; {MAX_HEADER_VALUE:,} are allowed"
-    return None
 
 
 def _check_templates(problems: Problems, spec: WebhookSpec, names: frozenset[str], model: Watchable) -> None:

@@ -19,19 +19,19 @@ from ringback.models.database.bulk_write import NewRows, insert_together
 from ringback.models.database.notifications import Topic, wakeups
 from ringback.models.database.sql import fetch_rows, key_of, many, on_postgres
 from ringback.models.database.transactions import our_unit
-from ringback.models.delivery_log import LogEntry, LogKind
-from ringback.models.enums import EventStatus
+from ringback.models.delivery_log import LogEntry
+from ringback.models.enums import Action, EventStatus, LogKind
 from ringback.models.errors import TemplateError
 from ringback.models.event import Change, Event
 from ringback.models.ids import Prefix, encode, new_key
 from ringback.models.queue.claims import ClaimedChange, ClaimedEvent
 from ringback.models.templates.scope import EventFacts, scope
 from ringback.models.templates.template import compile_condition
+from ringback.models.timestamps import timestamp
 from ringback.models.tracking import snapshot
 from ringback.models.tracking.cooperative import Stretch
 from ringback.models.tracking.registry import tracking_of
-from ringback.models.tracking.snapshot import Stored, timestamp
-from ringback.models.webhook import Action
+from ringback.models.tracking.snapshot import Stored
 
 
 async def record(db: BaseDBAsyncClient, before: Mapping[tuple[type[Model], Any], Stored | None]) -> None:

@@ -24,6 +24,8 @@ from tortoise.queryset import QuerySet
 
 from ringback.models.database.sql import fetch_rows, on_postgres
 from ringback.models.errors import TrackingError
+from ringback.models.templates.field_info import FieldInfo
+from ringback.models.timestamps import timestamp
 from ringback.models.tracking.registry import Child, Tracking, tracking_of
 
 #: Keys per statement: SQLite allows 32,766 parameters.
@@ -57,20 +59,6 @@ class Stored:
     item: dict[str, Any]
     compared: dict[str, Any]
     hidden: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class FieldInfo:
-    """A field that a template may use; `path` as written in Liquid, list elements marked with `[]`."""
-
-    path: str
-    type: str
-    description: str
-
-
-def timestamp(moment: dt.datetime) -> str:
-    """RFC 3339 in UTC with Z and microseconds."""
-    return moment.astimezone(dt.UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 async def read(db: BaseDBAsyncClient, root: type[Model], keys: Iterable[Any]) -> dict[Any, Stored]:

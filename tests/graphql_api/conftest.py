@@ -17,10 +17,11 @@ from ringback.graphql_api.execution.engine import Engine
 from ringback.graphql_api.schema.build import schema
 from ringback.graphql_api.transport import websocket
 from ringback.models import delivery_log
-from ringback.models.api_token import Role
-from ringback.models.security.url_rules import AddressPolicy
+from ringback.models.enums import Role
+from ringback.models.security.address_policy import AddressPolicy
+from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.services import api_tokens
-from ringback.models.services.inboxes import InboxAddresses, Inboxes
+from ringback.models.services.inboxes import Inboxes
 from ringback.models.services.webhooks import Webhooks
 from tests.support.api import PUBLIC_URL, Api
 from tests.support.builders import BOX

@@ -11,7 +11,7 @@ from tortoise.exceptions import OperationalError
 from ringback.graphql_api.execution.operation_limits import Limits
 from ringback.graphql_api.transport.http import GraphQLEndpoint
 from ringback.graphql_api.transport.streaming import Streams
-from ringback.models.api_token import Role
+from ringback.models.enums import Role
 from ringback.models.services import api_tokens
 from tests.support.api import Api
 

@@ -17,11 +17,11 @@ from ringback.jobs.attempt_writer import write
 from ringback.jobs.broker import in_process_broker, open_broker
 from ringback.jobs.message_senders import open_sender
 from ringback.models.database.notifications import Topic, wakeups
+from ringback.models.enums import Action
 from ringback.models.ids import Prefix, encode
 from ringback.models.lead import Lead
 from ringback.models.services import events
 from ringback.models.settings import Settings
-from ringback.models.webhook import Action
 from tests.support import builders
 from tests.support.deliveries import create_webhook, test_fire
 from tests.support.eventually import eventually

@@ -12,9 +12,9 @@ from tortoise.transactions import in_transaction
 from ringback.jobs import claimer as claiming
 from ringback.jobs.attempt_writer import write
 from ringback.models.database import clock, sql
-from ringback.models.enums import EventStatus
+from ringback.models.enums import Action, EventStatus
 from ringback.models.event import Event
-from ringback.models.webhook import Action, Webhook
+from ringback.models.webhook import Webhook
 from tests.support import builders
 from tests.support.deliverers import Bench
 from tests.support.eventually import eventually

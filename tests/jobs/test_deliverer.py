@@ -16,9 +16,9 @@ from ringback.models.event import Event
 from ringback.models.inbox import Inbox
 from ringback.models.queue import workers
 from ringback.models.queue.webhook_cache import CurrentWebhooks
+from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.security.secret_box import SecretBox
 from ringback.models.services import events as event_service
-from ringback.models.services.inboxes import InboxAddresses
 from ringback.models.webhook import Webhook
 from tests.support import builders
 from tests.support.deliverers import Bench, public

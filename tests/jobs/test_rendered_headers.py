@@ -5,8 +5,8 @@ import pytest
 from ringback.jobs.http.request import AUTOMATIC_HEADERS
 from ringback.jobs.renderer import sign
 from ringback.jobs.request_plan import USER_AGENT
-from ringback.models.security.signing import SignatureCheck, new_secret, verify
-from ringback.models.webhook import HttpMethod
+from ringback.models.enums import HttpMethod, SignatureCheck
+from ringback.models.security.signing import new_secret, verify
 from tests.support.rendered import EVENT_ID, OURS, refusal, render, rendered
 from tests.support.unsaved import change, event, webhook
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from ringback.jobs.request_plan import USER_AGENT
+from ringback.models.enums import HttpMethod
 from ringback.models.errors import TemplateError
-from ringback.models.webhook import HttpMethod
 from tests.support.rendered import EVENT_ID, OURS, refusal, render, rendered
 from tests.support.unsaved import ITEM, change, event, webhook
 

@@ -18,16 +18,16 @@ from ringback.jobs.http.sender import Sender
 from ringback.jobs.recorder import Recorder
 from ringback.jobs.worker import Working
 from ringback.models.database.notifications import Topic, wakeups
-from ringback.models.enums import EventStatus
+from ringback.models.enums import Action, EventStatus
 from ringback.models.errors import ConfigurationError
 from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, encode
 from ringback.models.queue.claims import ClaimedBatch
 from ringback.models.queue.grants import ClaimRequest
+from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.services import events as event_service
-from ringback.models.services.inboxes import InboxAddresses
 from ringback.models.settings import Settings
-from ringback.models.webhook import Action, Webhook
+from ringback.models.webhook import Webhook
 from ringback.models.worker import Worker
 from tests.support import builders
 from tests.support.eventually import eventually, eventually_found

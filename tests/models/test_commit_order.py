@@ -14,7 +14,8 @@ from tortoise.transactions import in_transaction
 from ringback.models import Settings, delivery_log
 from ringback.models.database import clock
 from ringback.models.database.sql import fetch
-from ringback.models.delivery_log import Installation, LogEntry, LogFilter, LogKind, Position
+from ringback.models.delivery_log import Installation, LogEntry, LogFilter, Position
+from ringback.models.enums import LogKind
 from ringback.models.errors import CursorExpired
 from tests.support.inserting import insert
 

@@ -10,7 +10,8 @@ from tortoise.transactions import in_transaction
 
 from ringback.models import Settings, delivery_log
 from ringback.models.database import clock
-from ringback.models.delivery_log import LogEntry, LogFilter, LogKind, Position
+from ringback.models.delivery_log import LogEntry, LogFilter, Position
+from ringback.models.enums import LogKind
 from ringback.models.errors import CursorExpired, CursorInvalid
 
 EPOCH = UUID("01890a5d-ac96-774b-bcce-b302099a8057")

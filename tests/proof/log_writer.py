@@ -13,7 +13,8 @@ from tortoise.transactions import in_transaction
 from ringback.models.bootstrap import opened_config, tortoise_config
 from ringback.models.database import clock
 from ringback.models.database.backends import SqliteFile
-from ringback.models.delivery_log import LogEntry, LogKind
+from ringback.models.delivery_log import LogEntry
+from ringback.models.enums import LogKind
 from ringback.models.ids import new_key
 
 #: The most entries of one transaction.

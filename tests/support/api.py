@@ -9,14 +9,13 @@ from ringback.graphql_api.execution.engine import Answer, Engine, Refused, refus
 from ringback.models.api_token import ApiToken
 from ringback.models.customer_order import CustomerOrder, OrderCustomer, OrderItem
 from ringback.models.database import clock
-from ringback.models.declared_model import DeclaredModel
+from ringback.models.declared_model import DeclaredModel, IdempotencyKey
 from ringback.models.delivery_log import LogEntry
+from ringback.models.enums import SignatureCheck
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.ids import Prefix, encode
 from ringback.models.inbox import Inbox, InboxRequest
 from ringback.models.lead import Lead
-from ringback.models.security.signing import SignatureCheck
-from ringback.models.services.idempotency import IdempotencyKey
 from ringback.models.site_settings import SiteSettings
 from ringback.models.webhook import Webhook
 from tests.contract import operations

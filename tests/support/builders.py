@@ -7,13 +7,13 @@ from ringback.jobs.outcomes import Answer, Delivered, Outcome, Rejected
 from ringback.jobs.result import Result
 from ringback.models.database import clock
 from ringback.models.delivery_log import LogEntry
-from ringback.models.enums import OutcomeName
+from ringback.models.enums import Action, OutcomeName
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.queue.claims import ClaimedEvent
 from ringback.models.queue.workers import WorkerLease, register_worker
 from ringback.models.security.secret_box import SecretBox
 from ringback.models.security.signing import new_secret
-from ringback.models.webhook import Action, Webhook
+from ringback.models.webhook import Webhook
 from ringback.models.worker import Worker
 
 BOX = SecretBox("a key of the tests' own")

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from ringback.models.declared_model import IdempotencyKey
 from ringback.models.delivery_log import LogEntry
 from ringback.models.event import Change, Event
-from ringback.models.services.idempotency import IdempotencyKey
 from tests.support.api import Api
 
 SCHEMA: dict[str, Any] = {

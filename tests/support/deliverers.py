@@ -16,7 +16,7 @@ from ringback.jobs.recorder import Recorder
 from ringback.models.event import Change, Event
 from ringback.models.ids import Prefix, decode, encode
 from ringback.models.queue.claims import Delivery
-from ringback.models.services.inboxes import InboxAddresses
+from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.webhook import Webhook
 from tests.support import builders, unsaved
 from tests.support.eventually import eventually

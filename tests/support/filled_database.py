@@ -6,8 +6,8 @@ from uuid import UUID
 
 from ringback.models import bootstrap
 from ringback.models.database.sql import on_postgres
-from ringback.models.delivery_log import LogEntry, LogKind
-from ringback.models.enums import EventStatus
+from ringback.models.delivery_log import LogEntry
+from ringback.models.enums import EventStatus, LogKind
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.ids import new_key_at
 from ringback.models.settings import Settings

@@ -9,7 +9,7 @@ from yarl import URL
 
 from ringback.jobs.http.request import OutgoingRequest, frame
 from ringback.jobs.http.sender import Sender, Sent
-from ringback.models.security.url_rules import AddressPolicy
+from ringback.models.security.address_policy import AddressPolicy
 from tests.support.patience import PATIENCE_SECONDS
 
 STRICT = AddressPolicy()

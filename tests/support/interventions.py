@@ -10,8 +10,8 @@ from ringback.models.enums import EventStatus
 from ringback.models.errors import InputRejected, Problem
 from ringback.models.event import Event
 from ringback.models.ids import Prefix, encode
-from ringback.models.security.url_rules import AddressPolicy
-from ringback.models.services.inboxes import InboxAddresses
+from ringback.models.security.address_policy import AddressPolicy
+from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.services.webhooks import Webhooks
 from ringback.models.webhook import Webhook
 from tests.support import builders

@@ -9,7 +9,8 @@ from ringback.graphql_api.context.live_log import Tailer
 from ringback.models import delivery_log
 from ringback.models.database import clock
 from ringback.models.database.notifications import Topic, wakeups
-from ringback.models.delivery_log import LogEntry, LogKind
+from ringback.models.delivery_log import LogEntry
+from ringback.models.enums import LogKind
 from ringback.models.ids import new_key
 from tests.support.api import Api
 from tests.support.patience import PATIENCE_SECONDS

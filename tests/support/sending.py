@@ -12,7 +12,7 @@ from ringback.jobs.http.error_mapping import LookupFailed
 from ringback.jobs.http.request import Headers
 from ringback.jobs.http.sender import Sender, Sent
 from ringback.jobs.outcomes import Outcome
-from ringback.models.security.url_rules import AddressPolicy
+from ringback.models.security.address_policy import AddressPolicy
 from tests.support.http_server import Server
 from tests.support.outgoing import outgoing
 from tests.support.patience import PATIENCE_SECONDS

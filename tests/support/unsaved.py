@@ -6,10 +6,10 @@ from uuid import UUID
 
 import orjson
 
-from ringback.models.enums import EventStatus
+from ringback.models.enums import Action, EventStatus
 from ringback.models.ids import new_key
 from ringback.models.queue.claims import ClaimedChange, ClaimedEvent
-from ringback.models.webhook import Action, Webhook
+from ringback.models.webhook import Webhook
 
 AT = dt.datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=dt.UTC)
 KEY = UUID("01890a5d-ac96-774b-bcce-b302099a8057")

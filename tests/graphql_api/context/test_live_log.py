@@ -14,7 +14,8 @@ import pytest_asyncio
 
 from ringback.graphql_api.context.live_log import BURST, PAGE, SubscriberBehind, Tailed, Tailer
 from ringback.models import delivery_log
-from ringback.models.delivery_log import LogEntry, LogFilter, LogKind, Position
+from ringback.models.delivery_log import LogEntry, LogFilter, Position
+from ringback.models.enums import LogKind
 from ringback.models.ids import Prefix, encode, new_key
 from tests.support import builders
 from tests.support.api import Api

@@ -7,10 +7,10 @@ from tortoise.transactions import in_transaction
 
 from ringback.graphql_api.context.live_log import BURST
 from ringback.models import delivery_log
-from ringback.models.api_token import Role
 from ringback.models.database import clock
 from ringback.models.database.notifications import Topic, wakeups
-from ringback.models.delivery_log import LogEntry, LogKind, Position
+from ringback.models.delivery_log import LogEntry, Position
+from ringback.models.enums import LogKind, Role
 from ringback.models.event import Event
 from ringback.models.ids import Prefix, encode
 from ringback.models.services import api_tokens

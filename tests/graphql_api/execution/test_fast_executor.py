@@ -25,8 +25,8 @@ from ringback.graphql_api.schema.build import schema
 from ringback.graphql_api.schema.delivery_log import LogEntry
 from ringback.graphql_api.schema.delivery_types import Event
 from ringback.models import delivery_log
-from ringback.models.delivery_log import LogKind, Position
-from ringback.models.enums import EventStatus
+from ringback.models.delivery_log import Position
+from ringback.models.enums import EventStatus, LogKind
 from ringback.models.event import Change
 from ringback.models.event import Event as EventRow
 from ringback.models.ids import Prefix, encode

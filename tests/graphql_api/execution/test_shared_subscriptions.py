@@ -14,7 +14,8 @@ from ringback.graphql_api.context.single_flight import Burst
 from ringback.graphql_api.errors import ApiError
 from ringback.graphql_api.execution.engine import Answer, Engine
 from ringback.graphql_api.execution.operation_limits import Limits
-from ringback.models.api_token import ApiToken, Role
+from ringback.models.api_token import ApiToken
+from ringback.models.enums import Role
 from tests.support.live_log import take
 from tests.support.patience import PATIENCE_SECONDS
 

@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 
 from ringback.models.database import keyset
-from ringback.models.enums import EventStatus, OutcomeName
+from ringback.models.enums import Action, EventStatus, OutcomeName
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.ids import Prefix, encode, new_key, new_key_at
-from ringback.models.webhook import Action
 from tests.support import builders
 from tests.support.api import Api
 from tests.support.inserting import insert

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from ringback.models.database import clock
+from ringback.models.declared_model import IdempotencyKey
 from ringback.models.delivery_log import LogEntry
+from ringback.models.enums import Action
 from ringback.models.event import Change, Event
-from ringback.models.services.idempotency import IdempotencyKey
 from ringback.models.services.publishing import Publication, publish_changes
-from ringback.models.webhook import Action
 from tests.support.api import Api
 from tests.support.declared import HOOK, PART, SCHEMA, asked_for, change, publish, recorded, refused
 from tests.support.patience import PATIENCE_SECONDS

@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from ringback.graphql_api.schema.build import schema
-from ringback.models.enums import EventStatus, OutcomeName
+from ringback.models.enums import Action, EventStatus, OutcomeName
 from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, encode, new_key_at
-from ringback.models.webhook import Action
 from tests.support import builders
 from tests.support.api import PUBLIC_URL, Api
 

@@ -3,9 +3,9 @@
 import pytest_asyncio
 
 from ringback.models.database import clock
+from ringback.models.enums import SignatureCheck
 from ringback.models.ids import Prefix, encode
 from ringback.models.inbox import Inbox, InboxRequest
-from ringback.models.security.signing import SignatureCheck
 from tests.support import builders
 from tests.support.api import Api
 from tests.support.builders import attempt

@@ -16,8 +16,9 @@ from ringback.graphql_api.context.request_context import Context
 from ringback.graphql_api.errors import unauthenticated
 from ringback.graphql_api.execution.engine import OperationType
 from ringback.models import delivery_log
-from ringback.models.api_token import ApiToken, Role
+from ringback.models.api_token import ApiToken
 from ringback.models.delivery_log import Position
+from ringback.models.enums import Role
 from ringback.models.ids import Prefix, encode
 from ringback.models.inbox import Inbox
 from ringback.models.services import api_tokens

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from ringback.jobs.http.sender import Sender
-from ringback.models.security.url_rules import AddressPolicy
+from ringback.models.security.address_policy import AddressPolicy
 from tests.support.guarded import EVERYTHING, STRICT, Names, deliver, listening
 from tests.support.http_server import NO_AUTHORITIES
 from tests.support.patience import PATIENCE_SECONDS

@@ -9,10 +9,9 @@ from tortoise.transactions import in_transaction
 
 from ringback.models.database import bulk_write, clock
 from ringback.models.database.sql import on_postgres
-from ringback.models.enums import EventStatus, OutcomeName
+from ringback.models.enums import Action, EventStatus, OutcomeName
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.ids import new_key
-from ringback.models.webhook import Action
 from tests.support import builders
 
 pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.every_database]

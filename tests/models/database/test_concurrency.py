@@ -20,9 +20,9 @@ from ringback.models.event import Change, Event
 from ringback.models.ids import Prefix, encode
 from ringback.models.queue.claims import claim
 from ringback.models.queue.grants import ClaimRequest
-from ringback.models.security.url_rules import AddressPolicy
+from ringback.models.security.address_policy import AddressPolicy
+from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.services import events as event_service
-from ringback.models.services.inboxes import InboxAddresses
 from ringback.models.services.webhooks import Webhooks
 from ringback.models.webhook import Webhook
 from tests.support import builders

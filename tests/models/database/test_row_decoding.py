@@ -9,18 +9,15 @@ from tortoise import Tortoise
 from tortoise.models import Model
 from tortoise.transactions import in_transaction
 
-from ringback.models.api_token import Role
-from ringback.models.customer_order import OrderStatus
 from ringback.models.database import clock
 from ringback.models.database.row_decoding import load, load_by_id, read, row_maker
 from ringback.models.database.sql import fetch_rows, on_postgres
-from ringback.models.delivery_log import LogEntry, LogKind
-from ringback.models.enums import EventStatus, OutcomeName
+from ringback.models.delivery_log import LogEntry
+from ringback.models.enums import EventStatus, LogKind, OrderStatus, OutcomeName, Role, SignatureCheck
 from ringback.models.event import Attempt, Event
 from ringback.models.ids import new_key
 from ringback.models.inbox import Inbox, InboxRequest
 from ringback.models.lead import Lead
-from ringback.models.security.signing import SignatureCheck
 from ringback.models.services import api_tokens
 from ringback.models.services.customer_orders import Customer, Item, create_order
 from ringback.models.webhook import Webhook

@@ -19,16 +19,17 @@ from tortoise.migrations.executor import MigrationExecutor, MigrationTarget
 
 from ringback.models import ConfigurationError, Settings, bootstrap, load_settings, migrate, opened
 from ringback.models.database import clock
-from ringback.models.database.sql import execute, fetch, fetch_rows, key_of, moment_of, on_postgres
+from ringback.models.database.sql import execute, fetch, fetch_rows, key_of, on_postgres
 from ringback.models.delivery_log import Installation, LogEntry
-from ringback.models.enums import EventStatus, OutcomeName
+from ringback.models.enums import Action, EventStatus, HttpMethod, OutcomeName, SuccessPolicy
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.ids import new_key
 from ringback.models.inbox import Inbox, InboxRequest
 from ringback.models.queue.claims import claim
 from ringback.models.queue.grants import ClaimRequest
 from ringback.models.queue.workers import find_orphans, register_worker
-from ringback.models.webhook import Action, HttpMethod, SuccessPolicy, Webhook
+from ringback.models.timestamps import moment_of
+from ringback.models.webhook import Webhook
 from ringback.models.worker import Worker
 from tests.support import postgres
 

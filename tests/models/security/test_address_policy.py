@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ringback.models.security.url_rules import Address, AddressPolicy, literal_address
+from ringback.models.security.address_policy import Address, AddressPolicy, literal_address
 from tests.support.unhurried import unhurried
 
 STRICT = AddressPolicy()

@@ -4,9 +4,10 @@ import pytest
 from yarl import URL
 
 from ringback.models.inbox import InboxRequest
+from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.security.secret_box import SecretBox
 from ringback.models.security.signing import new_secret
-from ringback.models.services.inboxes import InboxAddresses, Inboxes, InboxResponse, Received
+from ringback.models.services.inboxes import Inboxes, InboxResponse, Received
 
 TOKEN = "abc-DEF_123"
 LONG = "http://shop.example:8000/inbox/" + "x" * 2_000

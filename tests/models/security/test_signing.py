@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
-from ringback.models.security.signing import SignatureCheck, new_secret, verify
+from ringback.models.enums import SignatureCheck
+from ringback.models.security.signing import new_secret, verify
 from tests.support.signatures import signature_headers
 from tests.support.unhurried import unhurried
 

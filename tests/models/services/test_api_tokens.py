@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from tortoise.exceptions import OperationalError
 
-from ringback.models.api_token import ApiToken, Role
+from ringback.models.api_token import ApiToken
 from ringback.models.database import clock
 from ringback.models.database.sqlite import SqliteClient
+from ringback.models.enums import Role
 from ringback.models.errors import InputRejected
 from ringback.models.ids import Prefix, encode, new_key
 from ringback.models.security.secret_box import token_hash

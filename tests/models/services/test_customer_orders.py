@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from ringback.models.customer_order import CustomerOrder, OrderCustomer, OrderItem, OrderStatus
+from ringback.models.customer_order import CustomerOrder, OrderCustomer, OrderItem
+from ringback.models.enums import OrderStatus
 from ringback.models.errors import InputRejected
 from ringback.models.event import Change
 from ringback.models.ids import Prefix, encode

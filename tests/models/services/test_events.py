@@ -9,14 +9,14 @@ from ringback.jobs.attempt_writer import write
 from ringback.models.database import clock
 from ringback.models.database.notifications import Topic, wakeups
 from ringback.models.delivery_log import LogEntry
-from ringback.models.enums import EventStatus
+from ringback.models.enums import Action, EventStatus
 from ringback.models.errors import Problem, ProblemCode
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.lead import Lead
 from ringback.models.queue import workers
 from ringback.models.services import events
 from ringback.models.tracking.snapshot import sample
-from ringback.models.webhook import Action, Webhook
+from ringback.models.webhook import Webhook
 from tests.support import builders
 from tests.support.interventions import ended, key, public, refused
 from tests.support.patience import PATIENCE_SECONDS

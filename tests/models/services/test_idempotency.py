@@ -8,8 +8,9 @@ from tortoise.exceptions import IntegrityError
 from tortoise.transactions import in_transaction
 
 from ringback.models import Settings
+from ringback.models.declared_model import IdempotencyKey
 from ringback.models.services import idempotency
-from ringback.models.services.idempotency import KEPT, IdempotencyKey
+from ringback.models.services.idempotency import KEPT
 
 NOW = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 

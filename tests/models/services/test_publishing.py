@@ -8,14 +8,13 @@ from tortoise.transactions import in_transaction
 
 from ringback.models import Settings
 from ringback.models.database import advisory_locks, clock
-from ringback.models.declared_model import DeclaredModel
+from ringback.models.declared_model import DeclaredModel, IdempotencyKey
+from ringback.models.enums import Action
 from ringback.models.errors import InputRejected
 from ringback.models.event import Change, Event
 from ringback.models.services import webhook_models
 from ringback.models.services.declared_models import declare_model
-from ringback.models.services.idempotency import IdempotencyKey
 from ringback.models.services.publishing import Publication, Published, publish_changes
-from ringback.models.webhook import Action
 from tests.support.recorded import watch
 from tests.support.statements import counted
 

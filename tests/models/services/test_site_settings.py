@@ -3,7 +3,8 @@
 import pytest
 
 from ringback.models.errors import InputRejected
-from ringback.models.site_settings import SiteSettings, update_site_settings
+from ringback.models.services.site_settings import update_site_settings
+from ringback.models.site_settings import SiteSettings
 
 
 async def test_leads_are_not_tracked_unless_asked_for(database: object) -> None:

@@ -5,17 +5,10 @@ from uuid import UUID
 
 import pytest
 
+from ringback.models.database.sql import is_storable
 from ringback.models.errors import InputRejected, Problem, ProblemCode
 from ringback.models.ids import Prefix
-from ringback.models.services.validation import (
-    MAX_PROBLEMS,
-    Problems,
-    check_unchanged,
-    did_you_mean,
-    is_storable,
-    key_of,
-    not_found,
-)
+from ringback.models.services.validation import MAX_PROBLEMS, Problems, check_unchanged, did_you_mean, key_of, not_found
 
 NOON = dt.datetime(2026, 1, 31, 12, tzinfo=dt.UTC)
 

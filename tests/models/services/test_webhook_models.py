@@ -9,7 +9,7 @@ from ringback.models.database import clock
 from ringback.models.declared_model import DeclaredModel
 from ringback.models.services import webhook_models
 from ringback.models.services.webhook_models import paths_of
-from ringback.models.tracking.snapshot import FieldInfo
+from ringback.models.templates.field_info import FieldInfo
 from tests.support.statements import counted
 
 SCHEMA = '{"type": "object", "properties": {"a": {"type": "string"}}}'

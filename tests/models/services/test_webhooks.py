@@ -11,13 +11,15 @@ import pytest
 from ringback.jobs.http.request import FRAMING_HEADERS
 from ringback.models.database import clock
 from ringback.models.delivery_log import LogEntry
+from ringback.models.enums import Action
 from ringback.models.errors import InputRejected, ProblemCode
 from ringback.models.event import Event
 from ringback.models.ids import Prefix, encode
-from ringback.models.security.url_rules import AddressPolicy
-from ringback.models.services.inboxes import InboxAddresses, Inboxes, InboxResponse
+from ringback.models.security.address_policy import AddressPolicy
+from ringback.models.security.inbox_addresses import InboxAddresses
+from ringback.models.services.inboxes import Inboxes, InboxResponse
 from ringback.models.services.webhooks import RESERVED_HEADERS, Webhooks, WebhookSpec
-from ringback.models.webhook import Action, Webhook
+from ringback.models.webhook import Webhook
 from tests.support import builders
 from tests.support.builders import BOX
 from tests.support.lag import share_of_allowed

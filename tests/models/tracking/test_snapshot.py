@@ -8,7 +8,8 @@ import pytest
 from tortoise.transactions import in_transaction
 
 from ringback.models import Computed, Settings, TrackingError
-from ringback.models.customer_order import CustomerOrder, OrderStatus
+from ringback.models.customer_order import CustomerOrder
+from ringback.models.enums import OrderStatus
 from ringback.models.event import Change
 from ringback.models.lead import Lead
 from ringback.models.services import customer_orders
