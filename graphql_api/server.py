@@ -20,7 +20,6 @@ from ringback.graphql_api.websocket_protocol import FramesProtocol
 from ringback.jobs.announcer import announce_due_events
 from ringback.jobs.worker import Working, working
 from ringback.models import bootstrap
-from ringback.models.database import notifications
 from ringback.models.errors import ConfigurationError
 from ringback.models.security.address_policy import AddressPolicy
 from ringback.models.security.inbox_addresses import InboxAddresses
@@ -49,7 +48,7 @@ async def serve(settings: Settings, *, deliver: bool) -> None:
     await bootstrap.migrate(settings)
     with _listen(settings) as sock:
         public_url = settings.address(sock.getsockname()[1])
-        async with bootstrap.opened(settings), notifications.shared(settings.wakeups_url):
+        async with bootstrap.opened(settings), bootstrap.share_notifications(settings.wakeups_url):
             made = await _ensure_admin(settings)
             secrets = secret_box(settings)
             async with (
@@ -76,7 +75,7 @@ async def work(settings: Settings, *, supervised: bool = False) -> None:
     await bootstrap.migrate(settings)
     async with (
         bootstrap.opened(settings),
-        notifications.shared(settings.wakeups_url),
+        bootstrap.share_notifications(settings.wakeups_url),
         # Inbox URLs in webhooks are those that the api processes gave out.
         _working(settings, secret_box(settings), settings.address()) as worker,
     ):

@@ -20,9 +20,8 @@ from ringback.models.ids import Prefix, encode
 from ringback.models.queue.claims import ClaimedChange, ClaimedEvent
 from ringback.models.security.signing import signature
 from ringback.models.security.url_rules import check_url, header_value_fault
-from ringback.models.templates.scope import scope
+from ringback.models.templates.scope import event_facts, scope
 from ringback.models.templates.template import compile_condition, compile_template
-from ringback.models.tracking import outbox
 from ringback.models.webhook import Webhook
 
 logger = structlog.get_logger("ringback.delivery")
@@ -60,7 +59,7 @@ class _Texts:
         """The root names."""
         if self._names is None:
             item = self._change.item if self._change is not None else self._event.test_item or {}
-            self._names = scope(item, outbox.facts(self._event, self._change))
+            self._names = scope(item, event_facts(self._event, self._change))
         return self._names
 
     def render(self, source: str) -> str:

@@ -25,6 +25,7 @@ from tortoise.transactions import in_transaction
 
 from ringback.models import delivery_log
 from ringback.models.database.backends import Database, PostgresDatabase, SqliteFile, database_of
+from ringback.models.database.notifications import wakeups
 from ringback.models.errors import ConfigurationError
 from ringback.models.settings import Settings
 from ringback.models.tracking.tracked import connect
@@ -132,6 +133,25 @@ async def opened_config(config: Mapping[str, Any]) -> AsyncIterator[None]:
                 f"the database {database} is older than this program (it lacks {min(missing)}): run `ringback migrate`"
             )
         connect()
+        yield
+
+
+@contextlib.asynccontextmanager
+async def share_notifications(redis_url: str) -> AsyncIterator[None]:
+    """Share this process's wake-ups, while the block runs, with all that use the same (open) database and this Redis.
+
+    An empty address shares none. Raises ConfigurationError when the driver is not installed.
+    """
+    if not redis_url:
+        yield
+        return
+    try:
+        from ringback.models.database.redis_notifications import relayed  # noqa: PLC0415 - an optional driver
+    except ImportError as error:
+        raise ConfigurationError(
+            'Redis carries the wake-ups, but its driver is missing: pip install "ringback[redis]"'
+        ) from error
+    async with relayed(wakeups, redis_url, f"ringback:{(await delivery_log.epoch()).hex}"):
         yield
 
 

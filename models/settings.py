@@ -7,7 +7,7 @@ descriptions, and a test compares the two.
 import importlib
 import re
 from importlib.util import find_spec
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -17,12 +17,12 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from yarl import URL
 
 from ringback.models.errors import ConfigurationError
-from ringback.models.security.address_policy import Network
 
 #: The longest timeout that a webhook may be given, in seconds (contract: 0.1 to 30).
 MAX_TIMEOUT_SECONDS = 30.0
 #: Attempts of one webhook under way at the same time: unless told otherwise, and at most.
 DEFAULT_MAX_CONCURRENCY, MAX_CONCURRENCY = 50, 1_000
+Network = IPv4Network | IPv6Network
 #: How the URL of a Postgres database begins.
 POSTGRES = ("postgres", "postgresql")
 #: Where what listens on every address is reached from this machine.

@@ -17,7 +17,7 @@ from tortoise.exceptions import BaseORMException
 
 from ringback.models.database.sql import fetch, on_postgres
 from ringback.models.database.transactions import RecordingTransaction
-from ringback.models.event import Event
+from ringback.models.site_settings import SiteSettings
 
 #: How old a reading of the server's clock may grow, in seconds.
 READING_SECONDS = 5.0
@@ -55,13 +55,13 @@ _readings: WeakKeyDictionary[BaseDBAsyncClient, _Reading] = WeakKeyDictionary()
 
 
 async def now(db: BaseDBAsyncClient | None = None) -> dt.datetime:
-    """The present moment of the database that `db` (or, without it, the events' connection) is connected to."""
+    """Return the time of the database behind `db`, or, without it, of the one that holds Ringback's own tables."""
     return (await running(db)).now()
 
 
 async def running(db: BaseDBAsyncClient | None = None) -> Clock:
     """The clock of that database, for who needs the moment often within the next seconds, and does not want to wait."""
-    db = db or Event._meta.db
+    db = db or SiteSettings._meta.db
     if not on_postgres(db):
         return Clock()
     client = db.client if isinstance(db, RecordingTransaction) else db

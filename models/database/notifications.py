@@ -9,11 +9,8 @@ import asyncio
 import contextlib
 import datetime as dt
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
-
-from ringback.models import delivery_log
-from ringback.models.errors import ConfigurationError
 
 #: What is due later than this is found by each worker's own poll and timer, without a wake-up.
 DUE_SOON = dt.timedelta(seconds=1)
@@ -93,22 +90,3 @@ class WakeUps:
 
 #: The wake-ups of this process.
 wakeups = WakeUps()
-
-
-@contextlib.asynccontextmanager
-async def shared(redis_url: str) -> AsyncIterator[None]:
-    """Share this process's wake-ups, while the block runs, with all that use the same (open) database and this Redis.
-
-    An empty address shares none. Raises ConfigurationError when the driver is not installed.
-    """
-    if not redis_url:
-        yield
-        return
-    try:
-        from ringback.models.database.redis_notifications import relayed  # noqa: PLC0415 - an optional driver
-    except ImportError as error:
-        raise ConfigurationError(
-            'Redis carries the wake-ups, but its driver is missing: pip install "ringback[redis]"'
-        ) from error
-    async with relayed(wakeups, redis_url, f"ringback:{(await delivery_log.epoch()).hex}"):
-        yield

@@ -10,7 +10,7 @@ from tortoise.transactions import in_transaction
 from ringback.models.database import clock
 from ringback.models.database.notifications import Topic, wakeups
 from ringback.models.database.sql import execute, lock, on_postgres
-from ringback.models.database.transactions import our_unit
+from ringback.models.database.unit_of_work import our_unit
 from ringback.models.delivery_log import LogEntry
 from ringback.models.enums import Action, EventStatus, LogKind
 from ringback.models.errors import InputRejected, Problem, ProblemCode

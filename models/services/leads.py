@@ -11,7 +11,7 @@ from tortoise.transactions import in_transaction
 
 from ringback.models.database.group_commit import Gathering
 from ringback.models.database.sql import lock
-from ringback.models.database.transactions import unit_of
+from ringback.models.database.unit_of_work import unit_of
 from ringback.models.ids import Prefix
 from ringback.models.lead import Lead
 from ringback.models.services.site_settings import tracks_leads

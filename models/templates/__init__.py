@@ -6,9 +6,10 @@ failures are TemplateErrors, with line and column.
 
     lexer        text → tokens, blocks balanced        formatting   what a value prints as
     parser       tokens → syntax tree                  filters      the filters there are, each with its caps
-    environment  tags, and what a name means           own_filters  the filters that are ours
+    environment     tags, and the environment          own_filters  the filters that are ours
+    render_context  what a name means in a render      field_info   what is known of one field
     hardening    checkpoints, bounded ranges           budget       the caps, and the meter of a render
-    fast_path    the expressions that most are         errors       python-liquid's errors → TemplateError
-    loops        the loops that most are               field_paths  the names that a model has
-    template     Template, Condition, cache            validation   what is certainly wrong
+    fast_path    frequent expressions, and loops       errors       python-liquid's errors → TemplateError
+    template     Template, Condition, cache            field_paths  the names that a model has
+    scope        the root names: item and event        validation   what is certainly wrong
 """

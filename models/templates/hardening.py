@@ -13,8 +13,9 @@ from liquid.limits import to_int
 from liquid.token import TOKEN_TAG
 
 from ringback.models.templates.budget import MAX_EXPRESSION_DEPTH, MAX_ITEMS, LimitReached
-from ringback.models.templates.environment import STATIC, Context
+from ringback.models.templates.environment import STATIC
 from ringback.models.templates.fast_path import straighten
+from ringback.models.templates.render_context import Context
 
 
 class Checkpoint(Node):

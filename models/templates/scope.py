@@ -1,7 +1,32 @@
 """The names that every template and condition can use."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+from uuid import UUID
+
+from ringback.models.ids import Prefix, encode
+from ringback.models.timestamps import timestamp
+
+
+class EventLike(Protocol):
+    """What `event_facts` reads of an event, whether it is a row, one to be written, or one that was claimed."""
+
+    @property
+    def id(self) -> UUID: ...  # noqa: D102
+    @property
+    def model(self) -> str: ...  # noqa: D102
+    @property
+    def action(self) -> str: ...  # noqa: D102
+    @property
+    def created_at(self) -> dt.datetime: ...  # noqa: D102
+
+
+class ChangeLike(Protocol):
+    """What `event_facts` reads of a change."""
+
+    @property
+    def changed_fields(self) -> Sequence[str]: ...  # noqa: D102
 
 
 class EventFacts(NamedTuple):
@@ -26,3 +51,14 @@ def scope(item: Mapping[str, object], event: EventFacts) -> dict[str, object]:
             "created_at": event.created_at,
         },
     }
+
+
+def event_facts(event: EventLike, change: ChangeLike | None) -> EventFacts:
+    """Return what templates see as `event`; a test event without a change has no changed fields."""
+    return EventFacts(
+        id=encode(Prefix.EVENT, event.id),
+        model=event.model,
+        action=event.action.lower(),
+        changed_fields=tuple(change.changed_fields) if change else (),
+        created_at=timestamp(event.created_at),
+    )

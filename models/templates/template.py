@@ -13,9 +13,10 @@ from liquid.builtin.content import ContentNode
 from liquid.builtin.expressions import BooleanExpression
 from liquid.template import BoundTemplate
 
-from ringback.models.templates.environment import NOTHING, Buffer, Context
+from ringback.models.templates.environment import NOTHING
 from ringback.models.templates.errors import render_problem
 from ringback.models.templates.parser import parse_condition, parse_template
+from ringback.models.templates.render_context import Buffer, Context
 
 #: Source text that each cache holds, in characters. The syntax trees take up to 150 times as much memory, and the
 #: garbage collector has to walk all of it. An entry counts as its text and 100 characters more.

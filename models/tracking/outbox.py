@@ -18,14 +18,13 @@ from ringback.models.database import clock
 from ringback.models.database.bulk_write import NewRows, insert_together
 from ringback.models.database.notifications import Topic, wakeups
 from ringback.models.database.sql import fetch_rows, key_of, many, on_postgres
-from ringback.models.database.transactions import our_unit
+from ringback.models.database.unit_of_work import our_unit
 from ringback.models.delivery_log import LogEntry
 from ringback.models.enums import Action, EventStatus, LogKind
 from ringback.models.errors import TemplateError
 from ringback.models.event import Change, Event
-from ringback.models.ids import Prefix, encode, new_key
-from ringback.models.queue.claims import ClaimedChange, ClaimedEvent
-from ringback.models.templates.scope import EventFacts, scope
+from ringback.models.ids import new_key
+from ringback.models.templates.scope import event_facts, scope
 from ringback.models.templates.template import compile_condition
 from ringback.models.timestamps import timestamp
 from ringback.models.tracking import snapshot
@@ -254,16 +253,9 @@ def _holds(condition: str, change: NewChange, event: NewEvent) -> bool:
     on record as RENDER_FAILED.
     """
     try:
-        return compile_condition(condition).holds(scope(change.item, facts(event, change)))
+        return compile_condition(condition).holds(scope(change.item, event_facts(event, change)))
     except TemplateError:
         return True
-
-
-def facts(event: Event | NewEvent | ClaimedEvent, change: Change | NewChange | ClaimedChange | None) -> EventFacts:
-    """What templates know about an event as `event`."""
-    changed_fields = tuple(change.changed_fields) if change else ()
-    event_id = encode(Prefix.EVENT, event.id)
-    return EventFacts(event_id, event.model, event.action.lower(), changed_fields, timestamp(event.created_at))
 
 
 def _recorded(event: NewEvent) -> _Logged:

@@ -11,7 +11,7 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.models import Model
 from tortoise.signals import Signals
 
-from ringback.models.database.transactions import unit_of
+from ringback.models.database.unit_of_work import unit_of
 from ringback.models.errors import TrackingError
 from ringback.models.tracking.querysets import parents_of
 from ringback.models.tracking.touched_rows import Notes, notes_of

@@ -15,7 +15,8 @@ from tortoise.models import Model
 from tortoise.queryset import QuerySet
 
 from ringback.models.database.sql import lock_all
-from ringback.models.database.transactions import ENDED, UnitOfWork, check_recording, our_unit, unit_of
+from ringback.models.database.transactions import ENDED, check_recording
+from ringback.models.database.unit_of_work import UnitOfWork, our_unit, unit_of
 from ringback.models.errors import TrackingError
 from ringback.models.tracking import outbox, snapshot
 from ringback.models.tracking.registry import registry

@@ -15,7 +15,8 @@ from tortoise.transactions import in_transaction
 
 from ringback.models import postgres_connection, sqlite_connection
 from ringback.models.database.sqlite import SqliteClient
-from ringback.models.database.transactions import RecordingClient, RecordingTransaction, unit_of
+from ringback.models.database.transactions import RecordingClient, RecordingTransaction
+from ringback.models.database.unit_of_work import unit_of
 from tests.support import postgres
 from tests.support.patience import PATIENCE_SECONDS
 

@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 import structlog
 
-from ringback.models.database import notifications as module
+from ringback.models.bootstrap import share_notifications
 from ringback.models.database.notifications import Topic, WakeUps
 from ringback.models.database.redis_notifications import GATHER_SECONDS, REST_SECONDS, relayed
 from ringback.models.errors import ConfigurationError
@@ -243,7 +243,7 @@ async def test_it_ends_although_a_cancellation_is_swallowed(
 async def test_without_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ringback.models.database.redis_notifications", None)
     with pytest.raises(ConfigurationError, match=r'pip install "ringback\[redis\]"'):
-        async with module.shared("redis://127.0.0.1:1"):
+        async with share_notifications("redis://127.0.0.1:1"):
             raise AssertionError("not reached")
-    async with module.shared(""):
+    async with share_notifications(""):
         pass

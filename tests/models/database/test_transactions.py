@@ -5,7 +5,8 @@ import asyncio
 import pytest
 from tortoise.exceptions import TransactionManagementError
 
-from ringback.models.database.transactions import UnitOfWork, finish
+from ringback.models.database.transactions import finish
+from ringback.models.database.unit_of_work import UnitOfWork
 
 
 async def test_steps_before_the_commit_in_order_with_those_they_add() -> None:

@@ -13,9 +13,8 @@ from ringback.models.enums import EventStatus
 from ringback.models.errors import TemplateError
 from ringback.models.event import Change, Event
 from ringback.models.ids import Prefix, encode
-from ringback.models.templates.scope import scope
+from ringback.models.templates.scope import event_facts, scope
 from ringback.models.templates.template import compile_condition
-from ringback.models.tracking.outbox import facts
 from tests.support.recorded import counts, watch
 from tests.support.shop import Branch, Maker, Product
 
@@ -73,7 +72,7 @@ async def test_a_condition_that_fails_fires(shop: Settings, condition: str) -> N
     assert await counts() == (1, 1, 1)
     change, event = await Change.get(), await Event.get()
     with pytest.raises(TemplateError):
-        compile_condition(condition).holds(scope(change.item, facts(event, change)))
+        compile_condition(condition).holds(scope(change.item, event_facts(event, change)))
 
 
 async def test_an_event_in_full(shop: Settings) -> None:

@@ -10,7 +10,7 @@ from tortoise.transactions import in_transaction
 
 from ringback.models import Settings
 from ringback.models.database.notifications import Topic, wakeups
-from ringback.models.database.transactions import unit_of
+from ringback.models.database.unit_of_work import unit_of
 from ringback.models.event import Change
 from ringback.models.webhook import Webhook
 from tests.support.patience import PATIENCE_SECONDS
