@@ -12,7 +12,7 @@ import time
 import aiohttp
 import uvloop
 
-from ringback.models.security.signing import new_secret
+from ringback.models.security.signing import new_signing_secret
 from tests.support.signatures import signature_headers
 
 IN_FLIGHT = 100
@@ -20,7 +20,7 @@ IN_FLIGHT = 100
 
 async def main(url: str, requests: int, body_bytes: int) -> None:
     """Send so many requests with bodies of this size."""
-    secret = new_secret()
+    secret = new_signing_secret()
     body = b'{"id":"%s"}' % (b"x" * (body_bytes - 9))
     events = (f"evt_{number:026d}" for number in range(requests))
 

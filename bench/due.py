@@ -14,12 +14,12 @@ from tortoise.queryset import QuerySet
 
 from bench.installation import Installation
 from bench.load import Wrong
-from ringback.models import bootstrap, secret_box
+from ringback.models import bootstrap, load_secret_box
 from ringback.models.database import clock
 from ringback.models.enums import Action, EventStatus, OutcomeName
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.ids import new_key
-from ringback.models.security.signing import new_secret
+from ringback.models.security.signing import new_signing_secret
 from ringback.models.webhook import Webhook
 from tests.support import postgres
 from tests.support.inserting import insert
@@ -84,14 +84,14 @@ def fill(installation: Installation, sink: str, events: int, *kinds: Webhooks, o
     async def write() -> Batch:
         settings = installation.settings
         await bootstrap.migrate(settings)
-        async with bootstrap.opened(settings):
+        async with bootstrap.open_database(settings):
             now = await clock.now()
-            box = secret_box(settings)
+            box = load_secret_box(settings)
             webhooks = [
                 Webhook(
                     model="lead", actions=[Action.UPDATED], url=f"{sink}{kind.path}{number}", created_at=now,
                     send_json=not kind.template, body_template=kind.template, updated_at=now,
-                    signing_secret=box.seal(new_secret()),
+                    signing_secret=box.seal(new_signing_secret()),
                 )
                 for kind in kinds for number in range(kind.count)
             ]  # fmt: skip
@@ -140,7 +140,7 @@ def recorded(
     """
 
     async def wait() -> float:
-        async with bootstrap.opened(installation.settings):
+        async with bootstrap.open_database(installation.settings):
             await _waiting(batch).exists()  # so that connecting to the database is not part of what is measured
             with deliver:
                 await asyncio.to_thread(arrived)

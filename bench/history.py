@@ -14,10 +14,10 @@ import orjson
 from bench.due import item
 from bench.figures import Scale
 from bench.installation import Bench, Installation
-from ringback.models import bootstrap, secret_box
+from ringback.models import bootstrap, load_secret_box
 from ringback.models.database import clock
 from ringback.models.enums import Action
-from ringback.models.security.signing import new_secret
+from ringback.models.security.signing import new_signing_secret
 from ringback.models.webhook import Webhook
 from tests.support import postgres
 from tests.support.inserting import insert
@@ -136,9 +136,9 @@ def size(scale: Scale) -> str:
 async def _fill(installation: Installation, waiting: int, attempts: int) -> None:
     settings = installation.settings
     await bootstrap.migrate(settings)
-    async with bootstrap.opened(settings):
+    async with bootstrap.open_database(settings):
         now = await clock.now()
-        secret = secret_box(settings).seal(new_secret())
+        secret = load_secret_box(settings).seal(new_signing_secret())
         webhooks = [
             Webhook(
                 name=f"webhook {number}", model="lead" if number <= LEADS else "customer_order",

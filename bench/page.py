@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from ringback.graphql_api.context.authentication import Bearers
+from ringback.graphql_api.context.authentication import Authenticator
 from ringback.graphql_api.context.live_log import Tailer
 from ringback.graphql_api.context.request_context import Context, Services
 from ringback.graphql_api.execution.engine import Engine
@@ -94,7 +94,7 @@ async def opened(folder: Path) -> AsyncIterator[Context]:
     """A fresh database, filled, and what resolvers work with."""
     chosen = settings.load_settings(data_dir=folder)
     await bootstrap.migrate(chosen)
-    async with bootstrap.opened(chosen):
+    async with bootstrap.open_database(chosen):
         await fill()
         box, addresses = SecretBox("bench"), InboxAddresses("http://127.0.0.1:8000")
         services = Services(
@@ -102,7 +102,7 @@ async def opened(folder: Path) -> AsyncIterator[Context]:
             inboxes=Inboxes(box),
             inbox_addresses=addresses,
             tailer=Tailer(await delivery_log.epoch()),
-            bearers=Bearers(),
+            bearers=Authenticator(),
         )
         token, _ = await api_tokens.create_token("bench", Role.ADMIN)
         yield Context(services, token)

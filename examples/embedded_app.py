@@ -15,7 +15,7 @@ from tortoise import Tortoise, fields
 from tortoise.models import Model
 from tortoise.transactions import in_transaction
 
-from ringback.jobs.worker import working
+from ringback.jobs.worker import run_worker
 from ringback.models import (
     Action,
     AddressPolicy,
@@ -25,15 +25,15 @@ from ringback.models import (
     Tracking,
     Webhooks,
     WebhookSpec,
+    load_secret_box,
     load_settings,
     migrate_config,
-    opened_config,
+    open_tortoise,
     postgres_connection,
-    secret_box,
     sqlite_connection,
     tortoise_apps,
 )
-from ringback.models.database.notifications import Topic, wakeups
+from ringback.models.database.notifications import Topic, notifier
 from ringback.models.event import Event
 
 
@@ -86,21 +86,21 @@ def tortoise_config(settings: Settings) -> dict[str, Any]:
 async def open_bar(settings: Settings, url: str) -> None:
     """Take orders and deliver their events until none is waiting."""
     policy = AddressPolicy(settings.dangerous_allow_networks)
-    secrets, inboxes = secret_box(settings), InboxAddresses(settings.address())
+    secrets, inboxes = load_secret_box(settings), InboxAddresses(settings.address())
     await migrate_config(tortoise_config(settings))
-    async with opened_config(tortoise_config(settings)):
+    async with open_tortoise(tortoise_config(settings)):
         await Tortoise.generate_schemas()  # the bar's own tables; Ringback's have migrations
         await Coffee.create(name="espresso", cups=3)
         spec = WebhookSpec("coffee_order", (Action.CREATED,), url, send_json=True, retry_delays_seconds=(0, 2))
         await Webhooks(policy, inboxes, secrets).create(spec)
-        async with working(settings, policy=policy, secrets=secrets, inboxes=inboxes):
+        async with run_worker(settings, policy=policy, secrets=secrets, inboxes=inboxes):
             for guest, cups in [("Ann", 2), ("Bob", 5)]:
                 try:
                     await place_order(guest, cups)
                     print(f"{guest} ordered {cups}")
                 except SoldOut:
                     print(f"{guest} ordered {cups}, which is too many")
-            news = wakeups.listen(Topic.LOGGED)
+            news = notifier.listen(Topic.LOGGED)
             while await Event.filter(finished_at=None).exists():
                 await news.wait(1)
         for event in await Event.all():

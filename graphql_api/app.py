@@ -12,11 +12,11 @@ from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 from tortoise.exceptions import BaseORMException
 
-from ringback.graphql_api.context.authentication import Bearers
+from ringback.graphql_api.context.authentication import Authenticator
 from ringback.graphql_api.context.live_log import Tailer
 from ringback.graphql_api.context.request_context import Services
 from ringback.graphql_api.execution.engine import Engine
-from ringback.graphql_api.execution.operation_limits import Limits
+from ringback.graphql_api.execution.operation_limits import OperationLimits
 from ringback.graphql_api.schema.build import schema
 from ringback.graphql_api.transport import graphiql
 from ringback.graphql_api.transport.http import GraphQLEndpoint
@@ -67,7 +67,7 @@ class Application:
 
 
 @contextlib.asynccontextmanager
-async def application(settings: Settings, *, public_url: str, secrets: SecretBox) -> AsyncIterator[Application]:
+async def open_application(settings: Settings, *, public_url: str, secrets: SecretBox) -> AsyncIterator[Application]:
     """The ASGI application on an open database and the running loop."""
     addresses = InboxAddresses(public_url)
     policy = AddressPolicy(settings.dangerous_allow_networks)
@@ -76,12 +76,12 @@ async def application(settings: Settings, *, public_url: str, secrets: SecretBox
         inboxes=Inboxes(secrets),
         inbox_addresses=addresses,
         tailer=Tailer(await delivery_log.epoch()),
-        bearers=Bearers(),
+        bearers=Authenticator(),
     )
     async with contextlib.AsyncExitStack() as stack:
         tailing = asyncio.create_task(services.tailer.run())
         stack.push_async_callback(_stop, tailing)
-        engine = Engine(schema, Limits.of(settings))
+        engine = Engine(schema, OperationLimits.of(settings))
         stack.callback(engine.close)
         yield Application(services, engine)
 

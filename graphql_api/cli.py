@@ -98,7 +98,7 @@ def create_token(
 async def _create_token(chosen: settings.Settings, name: str, role: Role, expires_in: dt.timedelta | None) -> str:
     await bootstrap.migrate(chosen)
     expires_at = dt.datetime.now(dt.UTC) + expires_in if expires_in is not None else None
-    async with bootstrap.opened(chosen):
+    async with bootstrap.open_database(chosen):
         _, secret = await api_tokens.create_token(name, role, expires_at=expires_at)
     return secret
 

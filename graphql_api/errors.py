@@ -62,7 +62,7 @@ def cursor_error(error: CursorInvalid) -> ApiError:
     return bad_user_input(f"after: {error}")
 
 
-def masked(error: GraphQLError, *, executing: bool = True) -> GraphQLError:
+def mask_error(error: GraphQLError, *, executing: bool = True) -> GraphQLError:
     """The error as a client may see it: declared ones as they are, everything else as INTERNAL with an id.
 
     `executing` tells that the document was valid, so that an error without a path lies in its variables.
@@ -79,7 +79,7 @@ def masked(error: GraphQLError, *, executing: bool = True) -> GraphQLError:
     logger.error("internal error", action="execute", error_id=error_id, path=error.path, exc_info=cause)
     what = (
         "The server's database does not answer, so try again"
-        if is_away(cause)
+        if is_database_away(cause)
         else "Something went wrong on the server"
     )
     return GraphQLError(
@@ -90,14 +90,14 @@ def masked(error: GraphQLError, *, executing: bool = True) -> GraphQLError:
     )
 
 
-def is_away(error: BaseException) -> bool:
+def is_database_away(error: BaseException) -> bool:
     """Whether it is the database that is away; everything is as it should be when it is back."""
     return isinstance(error, DBConnectionError)
 
 
-def presentable(error: Exception) -> GraphQLError:
+def to_graphql_error(error: Exception) -> GraphQLError:
     """Any exception as a client may see it."""
-    return masked(error if isinstance(error, GraphQLError) else GraphQLError(str(error), original_error=error))
+    return mask_error(error if isinstance(error, GraphQLError) else GraphQLError(str(error), original_error=error))
 
 
 def _declared(error: GraphQLError) -> ApiError | None:

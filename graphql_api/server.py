@@ -14,16 +14,16 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from ringback.graphql_api.app import Application, application
-from ringback.graphql_api.supervisor import Processes, when_input_ends
-from ringback.graphql_api.websocket_protocol import FramesProtocol
+from ringback.graphql_api.app import Application, open_application
+from ringback.graphql_api.supervisor import ProcessSupervisor, call_when_input_ends
+from ringback.graphql_api.websocket_protocol import WebSocketProtocol
 from ringback.jobs.announcer import announce_due_events
-from ringback.jobs.worker import Working, working
+from ringback.jobs.worker import RunningWorker, run_worker
 from ringback.models import bootstrap
 from ringback.models.errors import ConfigurationError
 from ringback.models.security.address_policy import AddressPolicy
 from ringback.models.security.inbox_addresses import InboxAddresses
-from ringback.models.security.secret_box import SecretBox, kept_secret, secret_box
+from ringback.models.security.secret_box import SecretBox, load_or_create_secret, load_secret_box
 from ringback.models.services import api_tokens
 from ringback.models.settings import Settings
 
@@ -48,11 +48,11 @@ async def serve(settings: Settings, *, deliver: bool) -> None:
     await bootstrap.migrate(settings)
     with _listen(settings) as sock:
         public_url = settings.address(sock.getsockname()[1])
-        async with bootstrap.opened(settings), bootstrap.share_notifications(settings.wakeups_url):
+        async with bootstrap.open_database(settings), bootstrap.share_notifications(settings.wakeups_url):
             made = await _ensure_admin(settings)
-            secrets = secret_box(settings)
+            secrets = load_secret_box(settings)
             async with (
-                application(settings, public_url=public_url, secrets=secrets) as app,
+                open_application(settings, public_url=public_url, secrets=secrets) as app,
                 _served(app, sock, settings.api_max_body_bytes) as server,
             ):
                 stopping.on_second(server.hurry)
@@ -71,13 +71,13 @@ async def work(settings: Settings, *, supervised: bool = False) -> None:
     """Deliver until a signal comes, without serving the API; `supervised`, also until standard input ends."""
     stopping = _Stopping()
     if supervised:
-        when_input_ends(stopping.ask)
+        call_when_input_ends(stopping.ask)
     await bootstrap.migrate(settings)
     async with (
-        bootstrap.opened(settings),
+        bootstrap.open_database(settings),
         bootstrap.share_notifications(settings.wakeups_url),
         # Inbox URLs in webhooks are those that the api processes gave out.
-        _working(settings, secret_box(settings), settings.address()) as worker,
+        _working(settings, load_secret_box(settings), settings.address()) as worker,
     ):
         stopping.on_second(worker.hurry)
         _settle()
@@ -88,7 +88,7 @@ async def work(settings: Settings, *, supervised: bool = False) -> None:
 async def work_in_processes(count: int) -> None:
     """Deliver in so many processes until a signal comes."""
     stopping = _Stopping()
-    processes = Processes(count, "worker", "--supervised")
+    processes = ProcessSupervisor(count, "worker", "--supervised")
     running = asyncio.create_task(processes.run())
     stopping.on_second(lambda: processes.stop(signal.SIGINT))
     await asyncio.wait([running, asyncio.create_task(stopping.wait())], return_when=asyncio.FIRST_COMPLETED)
@@ -205,7 +205,7 @@ async def _served(app: Application, sock: socket.socket, max_frame_bytes: int) -
         log_config=None,
         http=_Protocol,
         access_log=False,
-        ws=FramesProtocol,
+        ws=WebSocketProtocol,
         # Compressing one entry for each of its subscribers costs more than all else of sending it.
         ws_per_message_deflate=False,
         ws_max_size=max_frame_bytes,
@@ -225,9 +225,9 @@ async def _served(app: Application, sock: socket.socket, max_frame_bytes: int) -
 
 def _working(
     settings: Settings, secrets: SecretBox, public_url: str
-) -> contextlib.AbstractAsyncContextManager[Working]:
+) -> contextlib.AbstractAsyncContextManager[RunningWorker]:
     policy = AddressPolicy(settings.dangerous_allow_networks)
-    return working(settings, policy=policy, secrets=secrets, inboxes=InboxAddresses(public_url))
+    return run_worker(settings, policy=policy, secrets=secrets, inboxes=InboxAddresses(public_url))
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -262,7 +262,7 @@ async def _ensure_admin(settings: Settings) -> str | None:
         return None
     path = settings.data_dir / TOKEN_FILE
     is_new = not path.exists()
-    secret = kept_secret(path, make=api_tokens.new_secret())
+    secret = load_or_create_secret(path, make=api_tokens.new_bearer_token())
     await api_tokens.ensure_admin(secret, f"first admin token ({TOKEN_FILE})")
     return secret if is_new else None
 

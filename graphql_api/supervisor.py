@@ -25,10 +25,10 @@ SETTLED_SECONDS = 60.0
 #: How long processes may take to end before they are killed, in seconds.
 STOP_SECONDS = 9.0
 #: The exit code of a program that the operator must mend.
-MUST_BE_MENDED = 1
+MUST_BE_FIXED = 1
 
 
-class Processes:
+class ProcessSupervisor:
     """Starts processes with a command line, keeps them running, and stops them."""
 
     def __init__(self, count: int, *arguments: str) -> None:
@@ -61,7 +61,7 @@ class Processes:
             code = await self._run_once()
             if self._stopping.is_set():
                 return
-            if code == MUST_BE_MENDED:
+            if code == MUST_BE_FIXED:
                 raise ConfigurationError(f"worker process {number} cannot run; its line above says why")
             pause = FIRST_PAUSE_SECONDS if loop.time() - started > SETTLED_SECONDS else pause
             logger.error("a worker process ended", action="supervise", number=number, code=code, again_in_seconds=pause)
@@ -89,8 +89,8 @@ class Processes:
             self._running.discard(process)
 
 
-def when_input_ends(stop: Callable[[], None]) -> None:
-    """Call `stop` when standard input, a pipe from `Processes`, comes to its end."""
+def call_when_input_ends(stop: Callable[[], None]) -> None:
+    """Call `stop` when standard input, a pipe from `ProcessSupervisor`, comes to its end."""
     loop = asyncio.get_running_loop()
     pipe = sys.stdin.fileno()
 

@@ -17,7 +17,7 @@ LONG_READ = 16_384
 SHUTDOWN_SECONDS = 1.0
 
 
-class FramesProtocol(WebSocketsSansIOProtocol):
+class WebSocketProtocol(WebSocketsSansIOProtocol):
     """uvicorn's WebSocket connection, which ends in time and leaves other connections their turns."""
 
     def __init__(self, *args: Any, **options: Any) -> None:

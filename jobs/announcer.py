@@ -16,7 +16,7 @@ from ringback.jobs.actors import QUEUE, due_message
 from ringback.jobs.broker import is_remote, open_broker
 from ringback.jobs.message_senders import MessageSender, open_sender
 from ringback.models.background_tasks import end_tasks
-from ringback.models.database.notifications import Listener, Topic, wakeups
+from ringback.models.database.notifications import Listener, Topic, notifier
 
 logger = structlog.get_logger("ringback.broker")
 
@@ -53,7 +53,7 @@ async def announce_due_events(broker_url: str) -> AsyncIterator[None]:
 async def announcing(broker: dramatiq.Broker, broker_url: str) -> AsyncIterator[None]:
     """Send the message that events are due, while the block runs, after each commit that calls for it."""
     sender = open_sender(broker, broker_url)
-    listener = wakeups.listen(Topic.DUE)
+    listener = notifier.listen(Topic.DUE)
     running = asyncio.create_task(_announce(sender, listener))
     try:
         yield

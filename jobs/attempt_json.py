@@ -3,22 +3,22 @@
 from typing import Any
 
 from ringback.jobs.http.request import OutgoingRequest
-from ringback.jobs.outcomes import Answer
-from ringback.jobs.redaction import masked, masked_url
+from ringback.jobs.outcomes import HttpResponse
+from ringback.jobs.redaction import redact, redact_url
 
 
-def kept_request(request: OutgoingRequest) -> dict[str, Any]:
+def request_to_json(request: OutgoingRequest) -> dict[str, Any]:
     """Return {method, url, headers: [[name, value]], body} of a request that was sent."""
     body = request.body
     return {
-        "method": request.frame.method,
-        "url": masked_url(str(request.frame.url)),
-        "headers": masked(request.sent_headers),
+        "method": request.template.method,
+        "url": redact_url(str(request.template.url)),
+        "headers": redact(request.sent_headers),
         "body": None if body is None else body.decode("utf-8", "replace"),
     }
 
 
-def kept_response(answer: Answer) -> dict[str, Any]:
+def response_to_json(answer: HttpResponse) -> dict[str, Any]:
     """Return {headers: [[name, value]], body, body_truncated} of a response.
 
     No text in Postgres holds U+0000.

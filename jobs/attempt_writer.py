@@ -15,19 +15,19 @@ import structlog
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
-from ringback.jobs.attempt_json import kept_request, kept_response
+from ringback.jobs.attempt_json import request_to_json, response_to_json
 from ringback.jobs.result import Result
 from ringback.jobs.retry import Progress, after_attempt
 from ringback.models.database.bulk_write import insert_values, update_values
-from ringback.models.database.notifications import Topic, wakeups
+from ringback.models.database.notifications import Topic, notifier
 from ringback.models.database.row_decoding import load_by_id
-from ringback.models.database.sql import among, fetch_rows, key_of, many, on_postgres
+from ringback.models.database.sql import array_parameter, as_uuid, column_in, fetch_rows, is_postgres
 from ringback.models.delivery_log import LogEntry
 from ringback.models.enums import EventStatus, LogKind
 from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, encode, new_key_at
 from ringback.models.queue.claims import ClaimedEvent
-from ringback.models.timestamps import timestamp
+from ringback.models.timestamps import format_timestamp
 
 logger = structlog.get_logger("ringback.delivery")
 
@@ -57,7 +57,7 @@ class _Recorded(NamedTuple):
     number: int
 
 
-async def write(results: Sequence[Result]) -> None:
+async def write_attempts(results: Sequence[Result]) -> None:
     """Write results in one transaction; those whose attempt is recorded already are dropped."""
     async with in_transaction() as db:
         events = await _lock_events(db, results)
@@ -74,12 +74,12 @@ async def write(results: Sequence[Result]) -> None:
         await insert_values(db, Attempt, _ATTEMPT_COLUMNS, [_attempt_row(one) for one in recorded])
         await update_values(db, Event, _EVENT_COLUMNS, [_event_row(one) for one in recorded])
         await insert_values(db, LogEntry, _LOG_COLUMNS, [row for one in recorded for row in _log_rows(one)])
-    wakeups.notify(Topic.LOGGED)
+    notifier.notify(Topic.LOGGED)
     retries = [one for one in recorded if one.progress.next_attempt_at is not None]
     if retries:
         now = max(one.result.ended_at for one in retries)
         moments = [one.progress.next_attempt_at for one in retries if one.progress.next_attempt_at is not None]
-        wakeups.notify_if_due_soon(moments, now)
+        notifier.notify_if_due_soon(moments, now)
     _log_attempts(recorded)
 
 
@@ -87,10 +87,10 @@ async def _lock_events(
     db: BaseDBAsyncClient, results: Sequence[Result]
 ) -> dict[UUID, tuple[Event | ClaimedEvent, _Schedule]]:
     """Lock the events whose attempts are not recorded yet, and return them as they are now."""
-    lock = "ORDER BY event.id FOR UPDATE OF event" if on_postgres(db) else ""
-    keys = many(db, [result.event_id for result in results])
-    rows = await fetch_rows(db, f"{_STANDING} WHERE {among(db, 'event.id', 1)} {lock}", keys)
-    stored = {key_of(row[0]): row for row in rows}
+    lock = "ORDER BY event.id FOR UPDATE OF event" if is_postgres(db) else ""
+    keys = array_parameter(db, [result.event_id for result in results])
+    rows = await fetch_rows(db, f"{_STANDING} WHERE {column_in(db, 'event.id', 1)} {lock}", keys)
+    stored = {as_uuid(row[0]): row for row in rows}
     found: dict[UUID, tuple[Event | ClaimedEvent, _Schedule]] = {}
     changed: dict[UUID, _Schedule] = {}
     for result in results:
@@ -98,7 +98,7 @@ async def _lock_events(
         if row is None:
             continue
         _, worker_id, status, attempt_count, before_round, max_attempts, *webhook = row
-        if worker_id is None or key_of(worker_id) != result.worker_id or attempt_count != result.attempt_count:
+        if worker_id is None or as_uuid(worker_id) != result.worker_id or attempt_count != result.attempt_count:
             continue
         schedule = _schedule(*webhook)
         event = result.event
@@ -197,8 +197,8 @@ def _attempt_row(one: _Recorded) -> tuple[Any, ...]:
         outcome.name,
         outcome.error,
         answer.status if answer is not None else None,
-        kept_request(request) if request is not None else None,
-        kept_response(answer) if answer is not None else None,
+        request_to_json(request) if request is not None else None,
+        response_to_json(answer) if answer is not None else None,
     )
 
 
@@ -217,7 +217,7 @@ def _log_rows(one: _Recorded) -> list[tuple[Any, ...]]:
         message += f". {why}"
     rows = [(at, LogKind.ATTEMPT_FINISHED, message, *of)]
     if progress.next_attempt_at is not None:
-        message = f"Attempt {number + 1} of {progress.max_attempts} due at {timestamp(progress.next_attempt_at)}"
+        message = f"Attempt {number + 1} of {progress.max_attempts} due at {format_timestamp(progress.next_attempt_at)}"
         rows.append((at, LogKind.RETRY_SCHEDULED, message, *of))
     elif progress.finished_at == at:
         rows.append((at, *_ending(progress.status, number), *of))
@@ -245,5 +245,5 @@ def _log_attempts(recorded: Sequence[_Recorded]) -> None:
             status_code=answer.status if answer else None,
             duration_ms=result.duration_ms,
             event_status=progress.status.value,
-            next_attempt_at=timestamp(next_attempt_at) if next_attempt_at else None,
+            next_attempt_at=format_timestamp(next_attempt_at) if next_attempt_at else None,
         )

@@ -17,13 +17,13 @@ from ringback.jobs.http.sender import SendWithheld, Sent
 from ringback.jobs.in_flight import InFlight
 from ringback.jobs.outcomes import Abandoned, Outcome, RenderFailed
 from ringback.jobs.recorder import Recorder
-from ringback.jobs.renderer import Rendered, Renderer, sign
+from ringback.jobs.renderer import RenderedRequest, Renderer, sign
 from ringback.jobs.result import Result
 from ringback.models.database import clock
 from ringback.models.errors import ConfigurationError, TemplateError
 from ringback.models.queue import workers
 from ringback.models.queue.claims import ClaimedEvent, Delivery
-from ringback.models.queue.webhook_cache import CurrentWebhooks
+from ringback.models.queue.webhook_cache import WebhookCache
 from ringback.models.queue.workers import WorkerLease
 from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.security.secret_box import SecretBox
@@ -55,7 +55,7 @@ class Sends(Protocol):
 class _Prepared(NamedTuple):
     """A request that can be signed and sent; `unguarded` if it goes to an inbox of our own."""
 
-    rendered: Rendered
+    rendered: RenderedRequest
     secret: str
     unguarded: bool
 
@@ -115,7 +115,7 @@ class Deliverer:
         self._secrets = secrets
         self._inboxes = inboxes
         self._renderer = Renderer()
-        self._webhooks = CurrentWebhooks()
+        self._webhooks = WebhookCache()
         self._tasks: dict[_Attempt, asyncio.Task[None]] = {}
         self._stopping = asyncio.Event()
 
@@ -124,7 +124,7 @@ class Deliverer:
         started = 0
         try:
             webhooks = await self._webhooks.of({d.event.webhook_id: d.webhook_updated_at for d in deliveries})
-            running = await clock.running()
+            running = await clock.read_clock()
             now = running.now()
             for delivery in deliveries:
                 attempt = _Attempt(lease, running, now, delivery, webhooks[delivery.event.webhook_id])

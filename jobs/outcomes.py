@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, TypeAlias
 
 
-class Answer(NamedTuple):
+class HttpResponse(NamedTuple):
     """What an endpoint answered.
 
     `headers` are as received, in order; `body` is decoded from gzip or deflate, and `body_truncated` says that there
@@ -37,7 +37,7 @@ class Delivered:
     """The endpoint answered with a status that the success policy accepts."""
 
     name: ClassVar[str] = "DELIVERED"
-    answer: Answer
+    answer: HttpResponse
     error: ClassVar[None] = None
 
 
@@ -46,7 +46,7 @@ class Rejected:
     """The endpoint answered, but with a status that is not success."""
 
     name: ClassVar[str] = "REJECTED"
-    answer: Answer
+    answer: HttpResponse
     error: str
 
 
@@ -63,7 +63,7 @@ class _CutShort:
     """An attempt without a whole answer."""
 
     error: str
-    answer: Answer | None = None
+    answer: HttpResponse | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ Outcome: TypeAlias = (
 )
 
 
-def judge(answer: Answer, accepts: Callable[[int], bool]) -> Delivered | Rejected:
+def judge(answer: HttpResponse, accepts: Callable[[int], bool]) -> Delivered | Rejected:
     """Judge a whole answer by a success policy; `accepts` says whether a status is success."""
     if accepts(answer.status):
         return Delivered(answer)

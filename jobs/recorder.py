@@ -15,7 +15,7 @@ from tortoise.exceptions import (
     TransactionManagementError,
 )
 
-from ringback.jobs.attempt_writer import write
+from ringback.jobs.attempt_writer import write_attempts
 from ringback.jobs.outcomes import Abandoned
 from ringback.jobs.result import Result
 from ringback.models.database.sql import fetch_rows
@@ -101,7 +101,7 @@ class Recorder:
         unexplained = 0
         while True:
             try:
-                await write(results)
+                await write_attempts(results)
                 return
             except Exception as error:
                 if isinstance(error, _VALUE_FAULTS):

@@ -16,7 +16,7 @@ _NO_SECRETS = frozenset({"idempotency-key", "webhook-signature"})
 _WITH_SCHEME = frozenset({"authorization", "proxy-authorization"})
 
 
-def masked(headers: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
+def redact(headers: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
     """The headers with secret values masked; an authorization scheme such as Bearer stays readable."""
     kept = list(headers)
     for at in _secrets(tuple([name for name, _ in headers])):
@@ -43,7 +43,7 @@ def _mask(name: str, value: str) -> str:
     return f"{scheme} {MASK}" if readable else MASK
 
 
-def masked_url(url: str) -> str:
+def redact_url(url: str) -> str:
     """The URL with the values of query parameters that are secrets masked, as it was spelled otherwise."""
     if "?" not in url:
         return url

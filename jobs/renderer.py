@@ -12,13 +12,13 @@ import orjson
 import structlog
 from yarl import URL
 
-from ringback.jobs.http.request import Frame, OutgoingRequest, frame
+from ringback.jobs.http.request import OutgoingRequest, RequestTemplate, make_request_template
 from ringback.jobs.redaction import is_secret
-from ringback.jobs.request_plan import OWN_HEADERS, Plan, Plans
+from ringback.jobs.request_plan import OWN_HEADERS, RequestPlan, RequestPlans
 from ringback.models.errors import TemplateError
 from ringback.models.ids import Prefix, encode
 from ringback.models.queue.claims import ClaimedChange, ClaimedEvent
-from ringback.models.security.signing import signature
+from ringback.models.security.signing import compute_signature
 from ringback.models.security.url_rules import check_url, header_value_fault
 from ringback.models.templates.scope import event_facts, scope
 from ringback.models.templates.template import compile_condition, compile_template
@@ -32,18 +32,18 @@ STRETCH_SECONDS = 0.005
 RENDER_THREADS = 4
 
 
-class Rendered(NamedTuple):
+class RenderedRequest(NamedTuple):
     """What templates make of a request; signing adds the values of the last headers, when it is sent."""
 
     event_id: str
-    frame: Frame
+    template: RequestTemplate
     values: tuple[str, ...]
     body: bytes | None
 
     @property
     def url(self) -> URL:
         """Where it goes."""
-        return self.frame.url
+        return self.template.url
 
 
 class _Texts:
@@ -87,14 +87,14 @@ class Renderer:
     """
 
     def __init__(self) -> None:
-        self._plans = Plans()
+        self._plans = RequestPlans()
         self._stretch = 0.0
         self._pausing = False
         self._suspected: set[UUID] = set()
         self._slow: dict[UUID, asyncio.Lock] = {}
         self._threads = ThreadPoolExecutor(RENDER_THREADS, thread_name_prefix="ringback-render")
 
-    async def render(self, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> Rendered:
+    async def render(self, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> RenderedRequest:
         """Render a request; raises TemplateError. Of an error of our own, it holds the id of the log line."""
         turn = self._slow.get(webhook.id) if self._slow else None
         if turn is not None:
@@ -119,7 +119,7 @@ class Renderer:
     def _go_on(self) -> None:
         self._stretch, self._pausing = 0.0, False
 
-    def _timed(self, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> Rendered:
+    def _timed(self, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> RenderedRequest:
         suspected = bool(self._suspected) and webhook.id in self._suspected
         clock = thread_time if suspected else perf_counter
         started = clock()
@@ -143,31 +143,31 @@ class Renderer:
                 self._slow.pop(webhook.id, None)
 
 
-def render(plan: Plan, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> Rendered:
+def render(plan: RequestPlan, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> RenderedRequest:
     """Render URL, headers and body; raises TemplateError with a sentence that says which of them failed and why."""
     texts = _Texts(event, change)
     if webhook.condition is not None and not event.is_test:
         condition = webhook.condition
         _part("The condition", lambda: str(compile_condition(condition).holds(texts.names)))
-    made, values = (plan.frame, ()) if plan.frame is not None else _framed(plan, webhook, texts)
+    made, values = (plan.template, ()) if plan.template is not None else _framed(plan, webhook, texts)
     body: bytes | None = None
     if webhook.send_json:
         body = change.item_json.encode() if change is not None else orjson.dumps(event.test_item or {})
     elif plan.has_body:
         body = _part("The body", lambda: texts.render(webhook.body_template)).encode()
     event_id = encode(Prefix.EVENT, event.id)
-    return Rendered(event_id, made, (*values, event_id, f"{event.model}.{event.action.lower()}"), body)
+    return RenderedRequest(event_id, made, (*values, event_id, f"{event.model}.{event.action.lower()}"), body)
 
 
-def _framed(plan: Plan, webhook: Webhook, texts: _Texts) -> tuple[Frame, tuple[str, ...]]:
-    """The frame of a request whose URL or headers hold Liquid, and the values of the first of its headers."""
+def _framed(plan: RequestPlan, webhook: Webhook, texts: _Texts) -> tuple[RequestTemplate, tuple[str, ...]]:
+    """The template of a request whose URL or headers hold Liquid, and the values of the first of its headers."""
     url = plan.url or _target(_part("The URL", lambda: texts.render(webhook.url)).strip())
     headers = (*plan.first, *[(name, texts.header(name, value)) for name, value in webhook.headers])
     names = tuple([name for name, _ in headers])
-    return frame(plan.method, url, names + OWN_HEADERS), tuple([value for _, value in headers])
+    return make_request_template(plan.method, url, names + OWN_HEADERS), tuple([value for _, value in headers])
 
 
-def sign(rendered: Rendered, event: ClaimedEvent, *, timestamp: int, secret: str) -> OutgoingRequest:
+def sign(rendered: RenderedRequest, event: ClaimedEvent, *, timestamp: int, secret: str) -> OutgoingRequest:
     """The request with the headers of this attempt: its number and Standard Webhooks'; `timestamp` in Unix seconds.
 
     The number is the one that the attempt will be recorded with, whatever becomes of it: only who holds the event's
@@ -176,7 +176,7 @@ def sign(rendered: Rendered, event: ClaimedEvent, *, timestamp: int, secret: str
     event_id, made, values, body = rendered
     moment = str(timestamp)
     number = str(event.attempt_count + 1)
-    signed = signature(event_id, moment, body or b"", secret)
+    signed = compute_signature(event_id, moment, body or b"", secret)
     return OutgoingRequest(made, (*values, number, event_id, moment, signed), body)
 
 

@@ -10,7 +10,7 @@ from weakref import ref
 
 from yarl import URL
 
-from ringback.jobs.http.request import Frame, Headers
+from ringback.jobs.http.request import Headers, RequestTemplate
 from ringback.models.enums import HttpMethod
 from ringback.models.errors import TemplateError
 from ringback.models.security.url_rules import check_url, header_value_fault
@@ -32,14 +32,14 @@ JSON = "application/json"
 _BODILESS = (HttpMethod.GET, HttpMethod.DELETE)
 
 
-class Plan:
+class RequestPlan:
     """What the requests of a webhook have in common.
 
-    `first` are the headers that stand before the webhook's own. `url` is None when it holds Liquid, or a fault; `frame`
-    when the URL or a header does.
+    `first` are the headers that stand before the webhook's own. `url` is None when it holds Liquid, or a fault;
+    `template` when the URL or a header does.
     """
 
-    __slots__ = ("first", "frame", "has_body", "method", "url")
+    __slots__ = ("first", "has_body", "method", "template", "url")
 
     def __init__(self, webhook: Webhook) -> None:
         self.method = str(webhook.method)
@@ -52,24 +52,24 @@ class Plan:
         self.url = URL(address) if address is not None and not check_url(address) else None
         values = [(name, _fixed(template)) for name, template in webhook.headers]
         sound = [(name, value) for name, value in values if value is not None and header_value_fault(value) is None]
-        self.frame: Frame | None = None
+        self.template: RequestTemplate | None = None
         if self.url is not None and len(sound) == len(values):
-            self.frame = Frame(self.method, self.url, (*self.first, *sound), OWN_HEADERS)
+            self.template = RequestTemplate(self.method, self.url, (*self.first, *sound), OWN_HEADERS)
 
 
-class Plans:
+class RequestPlans:
     """The plans of the webhooks that there are at the moment."""
 
     def __init__(self) -> None:
-        self._kept: dict[int, tuple[Plan, ref[Webhook]]] = {}
+        self._kept: dict[int, tuple[RequestPlan, ref[Webhook]]] = {}
 
-    def of(self, webhook: Webhook) -> Plan:
+    def of(self, webhook: Webhook) -> RequestPlan:
         """The plan of a webhook, which must not be changed any more."""
         key = id(webhook)
         kept = self._kept.get(key)
         if kept is not None:
             return kept[0]
-        plan = Plan(webhook)
+        plan = RequestPlan(webhook)
         # The reference ends before another object can have the same identity.
         self._kept[key] = plan, ref(webhook, lambda _: self._kept.pop(key, None))
         return plan

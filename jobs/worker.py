@@ -35,7 +35,7 @@ THREADS_STOP_MS = 100
 CLAIM_SECONDS, WRITE_SECONDS, LEAVE_SECONDS = 0.5, 1.5, 1.0
 
 
-class Working:
+class RunningWorker:
     """A worker at work: `hurry` ends the wait for deliveries in flight when it is stopped."""
 
     def __init__(self) -> None:
@@ -47,15 +47,15 @@ class Working:
 
 
 @contextlib.asynccontextmanager
-async def working(
+async def run_worker(
     settings: Settings, *, policy: AddressPolicy, secrets: SecretBox, inboxes: InboxAddresses
-) -> AsyncIterator[Working]:
+) -> AsyncIterator[RunningWorker]:
     """Deliver events while the block runs, on the running loop and an open database.
 
     SQLite serves one worker process at a time; a second one is refused with ConfigurationError. On Postgres any number
     of them share the work, and what a dead one left is found when its lease has expired.
     """
-    state = Working()
+    state = RunningWorker()
     async with contextlib.AsyncExitStack() as stack:
         if settings.is_embedded:
             stack.enter_context(_only_worker(settings))

@@ -29,8 +29,8 @@ connections and `**tortoise_apps()` among its apps:
     async with opened_config(config):
         ...
 
-Where something else calls `Tortoise.init()`, call `connect()` after it. Events are delivered by `ringback worker` or
-`ringback serve` on the same database, or in your own process by `ringback.jobs.worker.working`.
+Where something else calls `Tortoise.init()`, call `start_tracking()` after it. Events are delivered by `ringback
+worker` or `ringback serve` on the same database, or in your own process by `ringback.jobs.worker.run_worker`.
 
 The names are imported when they are first used, so that a part of the package costs no more than itself.
 """
@@ -39,18 +39,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ringback.models.bootstrap import migrate, migrate_config, opened, opened_config, tortoise_apps
+    from ringback.models.bootstrap import migrate, migrate_config, open_database, open_tortoise, tortoise_apps
     from ringback.models.database.backends import postgres_connection, sqlite_connection
     from ringback.models.enums import Action
     from ringback.models.errors import ConfigurationError, InputRejected, RingbackError, TrackingError
     from ringback.models.security.address_policy import AddressPolicy
     from ringback.models.security.inbox_addresses import InboxAddresses
-    from ringback.models.security.secret_box import secret_box
+    from ringback.models.security.secret_box import load_secret_box
     from ringback.models.services.webhooks import Webhooks, WebhookSpec
     from ringback.models.settings import Settings, load_settings
-    from ringback.models.tracking.querysets import RecordedManager, RecordedQuerySet
+    from ringback.models.tracking.querysets import TrackedManager, TrackedQuerySet
     from ringback.models.tracking.registry import Child, Computed, Tracking
-    from ringback.models.tracking.tracked import Recorded, Tracked, connect, writing
+    from ringback.models.tracking.tracked import Tracked, TrackedChild, start_tracking, track_sql
 
 __all__ = [
     "Action",
@@ -60,40 +60,40 @@ __all__ = [
     "ConfigurationError",
     "InboxAddresses",
     "InputRejected",
-    "Recorded",
-    "RecordedManager",
-    "RecordedQuerySet",
     "RingbackError",
     "Settings",
     "Tracked",
+    "TrackedChild",
+    "TrackedManager",
+    "TrackedQuerySet",
     "Tracking",
     "TrackingError",
     "WebhookSpec",
     "Webhooks",
-    "connect",
+    "load_secret_box",
     "load_settings",
     "migrate",
     "migrate_config",
-    "opened",
-    "opened_config",
+    "open_database",
+    "open_tortoise",
     "postgres_connection",
-    "secret_box",
     "sqlite_connection",
+    "start_tracking",
     "tortoise_apps",
-    "writing",
+    "track_sql",
 ]
 
 _HOMES = {
     "security.url_rules": ("AddressPolicy",),
     "database.backends": ("postgres_connection", "sqlite_connection"),
-    "bootstrap": ("migrate", "migrate_config", "opened", "opened_config", "tortoise_apps"),
+    "bootstrap": ("migrate", "migrate_config", "open_database", "open_tortoise", "tortoise_apps"),
     "errors": ("ConfigurationError", "InputRejected", "RingbackError", "TrackingError"),
     "services.inboxes": ("InboxAddresses",),
-    "tracking.querysets": ("RecordedManager", "RecordedQuerySet"),
+    "tracking.querysets": ("TrackedManager", "TrackedQuerySet"),
     "tracking.registry": ("Child", "Computed", "Tracking"),
-    "security.secret_box": ("secret_box",),
+    "security.secret_box": ("load_secret_box",),
     "settings": ("Settings", "load_settings"),
-    "tracking.tracked": ("Recorded", "Tracked", "connect", "writing"),
+    "tracking.tracked": ("TrackedChild", "Tracked", "start_tracking", "track_sql"),
     "webhook": ("Action",),
     "services.webhooks": ("WebhookSpec", "Webhooks"),
 }

@@ -1,9 +1,9 @@
 """Opening the database: its Tortoise configuration, its migrations, and the registry of tracked models.
 
 An application that lets Ringback open its database names its modules in the settings and uses `migrate()` and
-`opened()`. One that has a Tortoise configuration of its own puts `tortoise_apps()` and `sqlite_connection()` or
-`postgres_connection()` into it, and uses `migrate_config()` and `opened_config()`, or calls `connect()` after its own
-`Tortoise.init()`.
+`open_database()`. One that has a Tortoise configuration of its own puts `tortoise_apps()` and `sqlite_connection()` or
+`postgres_connection()` into it, and uses `migrate_config()` and `open_tortoise()`, or calls `start_tracking()` after
+its own `Tortoise.init()`.
 """
 
 import contextlib
@@ -25,10 +25,10 @@ from tortoise.transactions import in_transaction
 
 from ringback.models import delivery_log
 from ringback.models.database.backends import Database, PostgresDatabase, SqliteFile, database_of
-from ringback.models.database.notifications import wakeups
+from ringback.models.database.notifications import notifier
 from ringback.models.errors import ConfigurationError
 from ringback.models.settings import Settings
-from ringback.models.tracking.tracked import connect
+from ringback.models.tracking.tracked import start_tracking
 
 CONNECTION = "default"
 #: The app of Ringback's own models, and the one of yours unless their `Meta.app` says otherwise.
@@ -75,7 +75,7 @@ def tortoise_apps(modules: Iterable[str] = (), *, connection: str = CONNECTION) 
     return apps
 
 
-def chosen_database(settings: Settings) -> Database:
+def select_database(settings: Settings) -> Database:
     """The database that the settings name."""
     if settings.is_embedded:
         return SqliteFile(settings.database_path)
@@ -90,7 +90,7 @@ def tortoise_config(database: Database, modules: Iterable[str] = ()) -> dict[str
 
 def prepare_data_dir(settings: Settings) -> None:
     """Make the data directory; raises ConfigurationError when it, or the database in it, cannot be written."""
-    database = chosen_database(settings)
+    database = select_database(settings)
     folders = {settings.data_dir, *([database.path.parent] if isinstance(database, SqliteFile) else [])}
     for folder in folders:
         try:
@@ -108,22 +108,23 @@ def prepare_data_dir(settings: Settings) -> None:
 
 
 @contextlib.asynccontextmanager
-async def opened(settings: Settings) -> AsyncIterator[None]:
+async def open_database(settings: Settings) -> AsyncIterator[None]:
     """The database of the settings, open for this event loop, with its models tracked.
 
     Raises ConfigurationError when it cannot be opened, is older than this program and not migrated yet, or is newer.
     """
     settings.load_models()
-    async with opened_config(tortoise_config(chosen_database(settings), settings.models)):
+    async with open_tortoise(tortoise_config(select_database(settings), settings.models)):
         yield
 
 
 @contextlib.asynccontextmanager
-async def opened_config(config: Mapping[str, Any]) -> AsyncIterator[None]:
+async def open_tortoise(config: Mapping[str, Any]) -> AsyncIterator[None]:
     """The databases of a Tortoise configuration of your own, open for this event loop, with their models tracked.
 
-    It is `Tortoise.init()`, `connect()` and `Tortoise.close_connections()`, with the same checks as `opened()`. Where a
-    framework opens Tortoise for you, let it, with `_enable_global_fallback=True`: deliveries run in tasks of their own.
+    It is `Tortoise.init()`, `start_tracking()` and `Tortoise.close_connections()`, with the same checks as
+    `open_database()`. Where a framework opens Tortoise for you, let it, with `_enable_global_fallback=True`: deliveries
+    run in tasks of their own.
     """
     database, connection = _database(config)
     async with _initialised(config, everywhere=True):
@@ -132,7 +133,7 @@ async def opened_config(config: Mapping[str, Any]) -> AsyncIterator[None]:
             raise ConfigurationError(
                 f"the database {database} is older than this program (it lacks {min(missing)}): run `ringback migrate`"
             )
-        connect()
+        start_tracking()
         yield
 
 
@@ -146,12 +147,12 @@ async def share_notifications(redis_url: str) -> AsyncIterator[None]:
         yield
         return
     try:
-        from ringback.models.database.redis_notifications import relayed  # noqa: PLC0415 - an optional driver
+        from ringback.models.database.redis_notifications import relay_over_redis  # noqa: PLC0415 - an optional driver
     except ImportError as error:
         raise ConfigurationError(
             'Redis carries the wake-ups, but its driver is missing: pip install "ringback[redis]"'
         ) from error
-    async with relayed(wakeups, redis_url, f"ringback:{(await delivery_log.epoch()).hex}"):
+    async with relay_over_redis(notifier, redis_url, f"ringback:{(await delivery_log.epoch()).hex}"):
         yield
 
 
@@ -163,7 +164,7 @@ async def migrate(settings: Settings) -> list[str]:
     """
     settings.load_models()
     prepare_data_dir(settings)
-    database = chosen_database(settings)
+    database = select_database(settings)
     config = tortoise_config(database, settings.models)
     async with _initialised(config):
         await database.reachable(CONNECTION, settings.start_timeout_seconds)

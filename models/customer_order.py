@@ -10,7 +10,7 @@ from tortoise import fields
 from ringback.models.enums import OrderStatus
 from ringback.models.ids import Prefix, new_key
 from ringback.models.tracking.registry import Child, Computed, Tracking
-from ringback.models.tracking.tracked import Recorded, Tracked
+from ringback.models.tracking.tracked import Tracked, TrackedChild
 
 #: Prices have two decimal places, and up to ten digits before them.
 PRICE_DIGITS, PRICE_PLACES = 12, 2
@@ -81,7 +81,7 @@ class CustomerOrder(Tracked):
         app = "ringback"
 
 
-class OrderCustomer(Recorded):
+class OrderCustomer(TrackedChild):
     """Who placed the order."""
 
     id = fields.UUIDField(primary_key=True, default=new_key)
@@ -99,7 +99,7 @@ class OrderCustomer(Recorded):
         app = "ringback"
 
 
-class OrderItem(Recorded):
+class OrderItem(TrackedChild):
     """What was ordered, line by line."""
 
     id = fields.UUIDField(primary_key=True, default=new_key)

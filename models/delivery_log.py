@@ -21,7 +21,7 @@ from tortoise.indexes import Index
 from tortoise.models import Model
 from tortoise.queryset import QuerySet
 
-from ringback.models.database.sql import fetch, on_postgres
+from ringback.models.database.sql import fetch, is_postgres
 from ringback.models.enums import LogKind
 from ringback.models.errors import CursorExpired, CursorInvalid
 from ringback.models.ids import new_key
@@ -196,7 +196,7 @@ async def recognise() -> None:
     Transactions are numbered by each server anew: what came along stands before all that is written from now on.
     """
     db = LogEntry._meta.db
-    if not on_postgres(db):
+    if not is_postgres(db):
         return
     (row,) = await fetch(db, _SERVER)
     installation = await Installation.get(id=1, using_db=db)
@@ -231,7 +231,7 @@ FROM pg_control_system()
 async def _settled() -> _Settled | None:
     """None on SQLite, where transactions commit in the order of their rows."""
     db = LogEntry._meta.db
-    if not on_postgres(db):
+    if not is_postgres(db):
         return None
     (row,) = await fetch(db, _SETTLED)
     return _Settled(row["before"], bool(row["waiting"]))
@@ -240,7 +240,7 @@ async def _settled() -> _Settled | None:
 async def _rows_made() -> int:
     """The key of the last entry that was ever made: where entries were trimmed, the database's own counter knows."""
     db = LogEntry._meta.db
-    if on_postgres(db):
+    if is_postgres(db):
         rows = await fetch(db, "SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS seq FROM ringback_log_id_seq")
     else:
         rows = await fetch(db, "SELECT seq FROM sqlite_sequence WHERE name = 'ringback_log'")
@@ -249,25 +249,25 @@ async def _rows_made() -> int:
 
 async def _reach(position: Position, until: Position) -> Position:
     """The last of the next MAX_SCANNED places, at most `until`."""
-    if not on_postgres(LogEntry._meta.db):
+    if not is_postgres(LogEntry._meta.db):
         return replace(until, row=min(until.row, position.row + MAX_SCANNED))
     last = await _in_order(LogEntry.filter(_after(position), _up_to(until))).offset(MAX_SCANNED - 1).first()
     return place(last, position.epoch) if last else until
 
 
 def _in_order(query: QuerySet[LogEntry]) -> QuerySet[LogEntry]:
-    return query.order_by("transaction", "id") if on_postgres(LogEntry._meta.db) else query.order_by("id")
+    return query.order_by("transaction", "id") if is_postgres(LogEntry._meta.db) else query.order_by("id")
 
 
 def _after(position: Position) -> Q:
-    if not on_postgres(LogEntry._meta.db):
+    if not is_postgres(LogEntry._meta.db):
         return Q(id__gt=position.row)
     later = Q(transaction__gt=position.transaction) | Q(id__gt=position.row)
     return Q(later, transaction__gte=position.transaction)  # the range that an index finds, less its beginning
 
 
 def _up_to(position: Position) -> Q:
-    if not on_postgres(LogEntry._meta.db):
+    if not is_postgres(LogEntry._meta.db):
         return Q(id__lte=position.row)
     earlier = Q(transaction__lt=position.transaction) | Q(id__lte=position.row)
     return Q(earlier, transaction__lte=position.transaction)

@@ -71,12 +71,12 @@ async def database(database_kind: str, chosen: Settings, template: str) -> Async
     """A migrated, open database with its models tracked."""
     if database_kind == "sqlite":
         shutil.copytree(template, chosen.data_dir)
-        async with bootstrap.opened(chosen):
+        async with bootstrap.open_database(chosen):
             yield chosen
         return
     async with postgres.copied(template) as url:
         on_postgres = settings.load_settings(data_dir=chosen.data_dir, database_url=url)
-        async with bootstrap.opened(on_postgres):
+        async with bootstrap.open_database(on_postgres):
             yield on_postgres
 
 

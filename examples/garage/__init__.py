@@ -12,7 +12,7 @@ from typing import Any
 
 from tortoise import fields
 
-from ringback.models import Child, Computed, Recorded, Tracked, Tracking
+from ringback.models import Child, Computed, Tracked, TrackedChild, Tracking
 
 
 def spent(car: Mapping[str, Any]) -> str:
@@ -44,7 +44,7 @@ class Car(Tracked):
         app = "garage"
 
 
-class Visit(Recorded):
+class Visit(TrackedChild):
     """A visit to our garage; saving one is an update of its car."""
 
     id = fields.IntField(primary_key=True)

@@ -13,12 +13,12 @@ from decimal import Decimal
 from tortoise.transactions import in_transaction
 
 from garage import Car, Visit
-from ringback.models import load_settings, opened
+from ringback.models import load_settings, open_database
 
 
 async def visit(plate: str, work: str, price: Decimal) -> None:
     """Put a visit on record, of a new car if need be: one transaction, so one change of the car."""
-    async with opened(load_settings()), in_transaction():
+    async with open_database(load_settings()), in_transaction():
         car, _ = await Car.get_or_create(plate=plate)
         await Visit.create(car=car, day=dt.datetime.now(dt.UTC).date(), work=work, price=price)
 

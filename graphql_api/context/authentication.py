@@ -5,9 +5,9 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from ringback.graphql_api.context.single_flight import Shared, outcome
+from ringback.graphql_api.context.single_flight import SingleFlight, outcome
 from ringback.models.api_token import ApiToken
-from ringback.models.security.secret_box import token_hash
+from ringback.models.security.secret_box import hash_token
 from ringback.models.services import api_tokens
 
 #: No token is longer; what is cannot be one.
@@ -16,17 +16,17 @@ MAX_TOKEN = 512
 TRUSTED_SECONDS = 1.0
 
 
-class Bearers:
+class Authenticator:
     """Who bears which token. A token found valid is trusted for a moment, so that a busy client costs no statements.
 
     Revoking it here ends that at once; in another process it does so within TRUSTED_SECONDS.
     """
 
     def __init__(self) -> None:
-        self._trusted: Shared[str, ApiToken | None] = Shared(
+        self._trusted: SingleFlight[str, ApiToken | None] = SingleFlight(
             1_024, TRUSTED_SECONDS, worth_keeping=lambda token: token is not None
         )
-        self._checks: Shared[UUID, bool] = Shared(1_024, TRUSTED_SECONDS)
+        self._checks: SingleFlight[UUID, bool] = SingleFlight(1_024, TRUSTED_SECONDS)
 
     async def bearer(self, header: Any) -> ApiToken | None:
         """The token in an `Authorization` value; None when it is missing, malformed or not valid."""
@@ -36,7 +36,7 @@ class Bearers:
         secret = secret.strip()
         if scheme.lower() != "bearer" or not 0 < len(secret) <= MAX_TOKEN:
             return None
-        return await outcome(self._trusted.ask(token_hash(secret), partial(api_tokens.authenticate, secret)))
+        return await outcome(self._trusted.ask(hash_token(secret), partial(api_tokens.authenticate, secret)))
 
     async def of_connection(self, params: Mapping[str, Any] | None) -> ApiToken | None:
         """The token in a connection_init payload; the key's case does not matter, as in a header."""

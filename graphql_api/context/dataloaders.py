@@ -13,11 +13,11 @@ from tortoise.models import Model
 
 from ringback.models.customer_order import OrderCustomer, OrderItem
 from ringback.models.database.row_decoding import read
-from ringback.models.database.sql import fetch, key_of
+from ringback.models.database.sql import as_uuid, fetch
 from ringback.models.enums import OutcomeName
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.inbox import InboxRequest
-from ringback.models.services.webhook_models import Watchable, find_declared
+from ringback.models.services.webhook_models import WatchableModel, find_declared
 from ringback.models.webhook import Webhook
 
 M = TypeVar("M", bound=Model)
@@ -80,7 +80,7 @@ async def row(keys: list[RowKey]) -> list[Any]:
     return [found.get(key) for key in keys]
 
 
-async def declared_model(names: list[str]) -> list[Watchable | None]:
+async def declared_model(names: list[str]) -> list[WatchableModel | None]:
     """The declared models of these names."""
     found = await find_declared(names)
     return [found.get(name) for name in names]
@@ -98,7 +98,7 @@ async def last_attempt_of_webhook(keys: list[UUID]) -> list[Attempt | None]:
         f"FROM ringback_webhook w CROSS JOIN (VALUES {outcomes}) o WHERE w.id IN ({marks})",
         *webhooks,
     )
-    found = sorted((key_of(row["attempt"]), key_of(row["webhook"])) for row in rows if row["attempt"])
+    found = sorted((as_uuid(row["attempt"]), as_uuid(row["webhook"])) for row in rows if row["attempt"])
     newest = {webhook: attempt for attempt, webhook in found}
     attempts = await _rows(Attempt, newest.values())
     return [attempts.get(newest[key]) if key in newest else None for key in keys]

@@ -16,9 +16,9 @@ from uuid import UUID
 
 import structlog
 
-from ringback.graphql_api.context.single_flight import Shared, outcome
+from ringback.graphql_api.context.single_flight import SingleFlight, outcome
 from ringback.models import delivery_log
-from ringback.models.database.notifications import Listener, Topic, wakeups
+from ringback.models.database.notifications import Listener, Topic, notifier
 from ringback.models.delivery_log import LogEntry, LogFilter, Position
 from ringback.models.errors import RingbackError
 
@@ -135,14 +135,14 @@ class Tailer:
         #: How far it has read; None before its first read.
         self.position: Position | None = None
         self.audience = _Audience()
-        self._pages: Shared[tuple[Position, Position, LogFilter], _Page] = Shared(KEPT_PAGES, KEPT_SECONDS)
+        self._pages: SingleFlight[tuple[Position, Position, LogFilter], _Page] = SingleFlight(KEPT_PAGES, KEPT_SECONDS)
         self._started = asyncio.Event()
         #: Wakes the reader that reads nothing while nobody follows.
         self._joined: Listener | None = None
 
     async def run(self) -> None:
         """Read until cancelled; a database that is away is waited for."""
-        listener = wakeups.listen(Topic.LOGGED)
+        listener = notifier.listen(Topic.LOGGED)
         self._joined = Listener()
         soon = SOON_SECONDS
         while True:

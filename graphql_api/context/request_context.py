@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import strawberry
 
-from ringback.graphql_api.context.authentication import Bearers
+from ringback.graphql_api.context.authentication import Authenticator
 from ringback.graphql_api.context.dataloaders import Loaders
 from ringback.graphql_api.context.live_log import Tailer
 from ringback.graphql_api.errors import unauthenticated
@@ -28,7 +28,7 @@ class Services:
     inboxes: Inboxes
     inbox_addresses: InboxAddresses
     tailer: Tailer
-    bearers: Bearers
+    bearers: Authenticator
 
 
 @dataclass(slots=True)

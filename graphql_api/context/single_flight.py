@@ -16,7 +16,7 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class Shared(Generic[K, V]):
+class SingleFlight(Generic[K, V]):
     """Work by what it depends on; at most `most` outcomes are kept, each for `seconds` from when its work began.
 
     A failure is told to those that wait for it, and forgotten; so is an outcome that is not worth keeping.
@@ -50,7 +50,7 @@ async def outcome(future: "asyncio.Future[V]") -> V:
 
 
 @dataclass(frozen=True, slots=True)
-class Burst(Generic[K]):
+class EventBatch(Generic[K]):
     """Things that happened, as the source of a subscription tells them: all that it has now, in order.
 
     They are told in one go, so that what they need is loaded together. Others may be told of the same things: each is

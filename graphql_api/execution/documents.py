@@ -28,12 +28,12 @@ from graphql import (
 from graphql.validation.rules import overlapping_fields_can_be_merged
 from graphql.validation.validate import ValidationAbortedError
 
-from ringback.graphql_api.errors import ApiError, masked
-from ringback.graphql_api.execution.operation_limits import Limits, exceeded, too_deep
-from ringback.graphql_api.execution.query_cost import Cost, Costs
+from ringback.graphql_api.errors import ApiError, mask_error
+from ringback.graphql_api.execution.operation_limits import OperationLimits, limit_exceeded, too_deep
+from ringback.graphql_api.execution.query_cost import Cost, CostEstimator
 from ringback.graphql_api.execution.query_shape import check_shape
 from ringback.graphql_api.execution.selections import Kept
-from ringback.graphql_api.execution.variable_usage import variables_below_root, varies
+from ringback.graphql_api.execution.variable_usage import depends_on_variables, variables_below_root
 
 #: Characters of all cached documents together. Syntax trees take up to 200 bytes for each, and the garbage collector
 #: has to walk them.
@@ -55,7 +55,7 @@ MAX_VALIDATION_ERRORS = 5
 overlapping_fields_can_be_merged.MAX_COMPLEXITY_BUDGET = 50_000
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """A request is not executed; `errors` go to the client."""
 
     def __init__(self, *errors: GraphQLError) -> None:
@@ -106,7 +106,7 @@ class _Text(Source):
 class Documents:
     """Parses and checks documents against one schema."""
 
-    def __init__(self, schema: GraphQLSchema, limits: Limits) -> None:
+    def __init__(self, schema: GraphQLSchema, limits: OperationLimits) -> None:
         self._schema = schema
         self._limits = limits
         self._known: LRUCache[str, _Document] = LRUCache(
@@ -123,15 +123,15 @@ class Documents:
         """The operation that a request means; raises Refused for a document that cannot be executed."""
         document = self._known.get(text) or await self._checked(text)
         if document.errors:
-            raise Refused(*document.errors)
+            raise RequestRefused(*document.errors)
         if name is None:
             if len(document.operations) > 1:
                 message = "The document has several operations: say by operationName which one to run."
-                raise Refused(ApiError("BAD_REQUEST", message))
+                raise RequestRefused(ApiError("BAD_REQUEST", message))
             return next(iter(document.operations.values()))
         operation = document.operations.get(name)
         if operation is None:
-            raise Refused(ApiError("BAD_REQUEST", "operationName must name one of the document's operations."))
+            raise RequestRefused(ApiError("BAD_REQUEST", "operationName must name one of the document's operations."))
         return operation
 
     async def _checked(self, text: str) -> _Document:
@@ -176,20 +176,22 @@ class Documents:
     def _unreadable(self, error: GraphQLError) -> GraphQLError:
         if "contains more than" in error.message:
             allowed = self._limits.tokens
-            return exceeded("tokens", allowed, f"The document has more than {allowed:,} tokens, which is the limit.")
+            return limit_exceeded(
+                "tokens", allowed, f"The document has more than {allowed:,} tokens, which is the limit."
+            )
         if "nested too deeply" in error.message:
             return too_deep(self._limits)
-        return masked(error, executing=False)
+        return mask_error(error, executing=False)
 
     def _operations(self, document: DocumentNode) -> dict[str, Operation]:
         operations = {}
-        costs = Costs(self._schema, document)
+        costs = CostEstimator(self._schema, document)
         for name, part in separate_operations(document).items():
             node = next(d for d in part.definitions if isinstance(d, OperationDefinitionNode))
             told_by: frozenset[str] = frozenset()
             if node.operation is OperationType.SUBSCRIPTION:
                 told_by = variables_below_root(self._schema, part)
-            kept: Kept | None = None if varies(part) else {}
+            kept: Kept | None = None if depends_on_variables(part) else {}
             operations[name] = Operation(part, node, costs.of(node), told_by, kept)
         return operations
 
@@ -199,7 +201,7 @@ def _invalid(error: GraphQLError) -> GraphQLError:
     if isinstance(error, ValidationAbortedError) and not error.message.startswith("Too many"):
         message = "Checking the document takes too long: repeat fewer fields and fragments in it."
         return ApiError("LIMIT_EXCEEDED", message, limit="validation")
-    error = masked(error, executing=False)
+    error = mask_error(error, executing=False)
     # Without the nodes, which would keep the whole syntax tree.
     plain = GraphQLError(error.message, extensions=error.extensions)
     plain.locations = error.locations and error.locations[:MAX_LOCATIONS]

@@ -2,7 +2,7 @@
 
 Strawberry's own `execute` builds its extensions anew for each request; what the limits and the cache need is made once
 here. A transport asks for the operation of a request, looks at its kind, and executes or subscribes. What it gets is an
-`Answer`, encoded once however many clients get it.
+`ExecutionResponse`, encoded once however many clients get it.
 """
 
 import asyncio
@@ -26,20 +26,20 @@ from strawberry.execution import optimized_is_awaitable
 
 from ringback.graphql_api.context.dataloaders import Loaders
 from ringback.graphql_api.context.request_context import Context
-from ringback.graphql_api.context.single_flight import Burst, Shared, outcome
-from ringback.graphql_api.errors import ApiError, masked, presentable
-from ringback.graphql_api.execution.documents import Documents, Operation, Refused
-from ringback.graphql_api.execution.fast_executor import QuickExecutor
-from ringback.graphql_api.execution.operation_limits import Limits, exceeded
-from ringback.graphql_api.execution.subscription_quota import Quota
+from ringback.graphql_api.context.single_flight import EventBatch, SingleFlight, outcome
+from ringback.graphql_api.errors import ApiError, mask_error, to_graphql_error
+from ringback.graphql_api.execution.documents import Documents, Operation, RequestRefused
+from ringback.graphql_api.execution.fast_executor import FastExecutor
+from ringback.graphql_api.execution.operation_limits import OperationLimits, limit_exceeded
+from ringback.graphql_api.execution.subscription_quota import SubscriptionQuota
 from ringback.graphql_api.execution.variable_limits import check_variables
 from ringback.graphql_api.fields.core_schema import core_schema
 
-__all__ = ["Answer", "Engine", "Operation", "OperationType", "Refused"]
+__all__ = ["Engine", "ExecutionResponse", "Operation", "OperationType", "RequestRefused"]
 
 
 @dataclass(slots=False)
-class Answer:
+class ExecutionResponse:
     """What an operation gives: data, errors, or both; every error is fit for a client.
 
     `executed` is False where the request itself was refused, before or instead of its execution (GraphQL
@@ -62,7 +62,7 @@ class Answer:
             return orjson.dumps(response)
         except TypeError as error:  # such as a text that is no Unicode, from a resolver of ours
             # orjson's own message names the type and nothing of the value.
-            return orjson.dumps({"errors": [presentable(error).formatted], "data": None})
+            return orjson.dumps({"errors": [to_graphql_error(error).formatted], "data": None})
 
     @cached_property
     def text(self) -> str:
@@ -70,9 +70,9 @@ class Answer:
         return self.json.decode()
 
 
-def refusal(*errors: GraphQLError) -> Answer:
+def error_response(*errors: GraphQLError) -> ExecutionResponse:
     """The answer to a request that is not executed."""
-    return Answer(None, errors, executed=False)
+    return ExecutionResponse(None, errors, executed=False)
 
 
 #: Variables are looked at until so many of their values are wrong.
@@ -84,12 +84,12 @@ KEPT_ANSWERS, KEPT_SECONDS = 4_096, 1.0
 class Engine:
     """Executes operations against a schema, within limits."""
 
-    def __init__(self, schema: strawberry.Schema, limits: Limits | None = None) -> None:
-        self.limits = limits or Limits()
+    def __init__(self, schema: strawberry.Schema, limits: OperationLimits | None = None) -> None:
+        self.limits = limits or OperationLimits()
         self._schema: GraphQLSchema = core_schema(schema)
         self._documents = Documents(self._schema, self.limits)
-        self.quota = Quota(self.limits.subscriptions_per_token)
-        self._answers: Shared[Hashable, Answer] = Shared(
+        self.quota = SubscriptionQuota(self.limits.subscriptions_per_token)
+        self._answers: SingleFlight[Hashable, ExecutionResponse] = SingleFlight(
             KEPT_ANSWERS, KEPT_SECONDS, worth_keeping=lambda answer: not answer.errors
         )
         # They keep nothing, so all subscriptions may have the same: what is told at the same time is loaded together.
@@ -100,23 +100,25 @@ class Engine:
         self._documents.close()
 
     async def operation(self, text: str, name: str | None = None) -> Operation:
-        """The operation that a request means; raises Refused when it cannot be executed."""
+        """The operation that a request means; raises RequestRefused when it cannot be executed."""
         return await self._documents.operation(text, name)
 
-    async def execute(self, operation: Operation, variables: Mapping[str, Any] | None, context: Context) -> Answer:
+    async def execute(
+        self, operation: Operation, variables: Mapping[str, Any] | None, context: Context
+    ) -> ExecutionResponse:
         """Execute a query or a mutation, for a token that still is valid."""
         try:
             await _reauthenticate(context)
             result = execute_root_selection_set(self._executor(operation, variables, context))
             if not isinstance(result, ExecutionResult):
                 result = await result
-        except Refused as refused:
-            return refusal(*refused.errors)
+        except RequestRefused as refused:
+            return error_response(*refused.errors)
         return _answer(result)
 
     async def subscribe(
         self, operation: Operation, variables: Mapping[str, Any] | None, context: Context
-    ) -> AsyncGenerator[Answer, None]:
+    ) -> AsyncGenerator[ExecutionResponse, None]:
         """Execute a subscription: an answer for each thing that happens.
 
         One that cannot begin, or cannot go on, ends with a refusal. An answer may be others' too: it is not to be
@@ -133,24 +135,24 @@ class Engine:
                             answer = await outcome(told)
                             await _reauthenticate(context)
                             yield answer
-        except Refused as refused:
-            yield refusal(*refused.errors)
+        except RequestRefused as refused:
+            yield error_response(*refused.errors)
 
-    def _told(self, happened: Any, executor: QuickExecutor, words: Hashable) -> list[asyncio.Future[Answer]]:
+    def _told(self, happened: Any, executor: FastExecutor, words: Hashable) -> list[asyncio.Future[ExecutionResponse]]:
         """The answers to what happened, all begun; to a burst once for all who are told of it in the same words."""
-        if not isinstance(happened, Burst):
+        if not isinstance(happened, EventBatch):
             return [asyncio.ensure_future(_tell(executor, happened))]
         return [
             self._answers.ask((one, words), partial(_tell, executor, one, happened.show)) for one in happened.happened
         ]
 
-    def _executor(self, operation: Operation, variables: Mapping[str, Any] | None, context: Context) -> QuickExecutor:
-        """The executor of one request; raises Refused for variables that do not fit, and for the cost."""
+    def _executor(self, operation: Operation, variables: Mapping[str, Any] | None, context: Context) -> FastExecutor:
+        """The executor of one request; raises RequestRefused for variables that do not fit, and for the cost."""
         try:
             check_variables(self._schema, operation.node, variables)
         except GraphQLError as error:
-            raise Refused(error) from error
-        executor = QuickExecutor.build(
+            raise RequestRefused(error) from error
+        executor = FastExecutor.build(
             self._schema,
             operation.document,
             None,
@@ -160,15 +162,15 @@ class Engine:
             max_coercion_errors=MAX_COERCION_ERRORS,
         )
         if isinstance(executor, list):
-            raise Refused(*(masked(error) for error in executor))
-        assert isinstance(executor, QuickExecutor)
+            raise RequestRefused(*(mask_error(error) for error in executor))
+        assert isinstance(executor, FastExecutor)
         if operation.kept is not None:
             executor.keep_selections(operation.kept)
         allowed = self.limits.cost
         cost = operation.cost.of(executor.variable_values.coerced)
         if cost > allowed:
             message = f"The operation may read {cost:,} objects; {allowed:,} are allowed: ask for smaller pages."
-            raise Refused(exceeded("cost", allowed, message))
+            raise RequestRefused(limit_exceeded("cost", allowed, message))
         return executor
 
 
@@ -176,7 +178,7 @@ async def _reauthenticate(context: Context) -> None:
     try:
         await context.reauthenticate()
     except ApiError as error:
-        raise Refused(error) from error
+        raise RequestRefused(error) from error
 
 
 def _words(operation: Operation, variables: Mapping[str, Any] | None, context: Context) -> Hashable:
@@ -185,33 +187,33 @@ def _words(operation: Operation, variables: Mapping[str, Any] | None, context: C
     return operation, json.dumps(used, sort_keys=True), context.viewer.role
 
 
-async def _source(executor: QuickExecutor, operation: Operation) -> AsyncGenerator[Any, None]:
-    """What the root field's resolver tells; raises Refused when it cannot begin, or go on."""
+async def _source(executor: FastExecutor, operation: Operation) -> AsyncGenerator[Any, None]:
+    """What the root field's resolver tells; raises RequestRefused when it cannot begin, or go on."""
     stream = create_source_event_stream(executor)
     if executor.is_awaitable(stream):
         stream = await stream
     if isinstance(stream, ExecutionResult):
-        raise Refused(*(masked(error) for error in stream.errors or ()))
+        raise RequestRefused(*(mask_error(error) for error in stream.errors or ()))
     async with aclosing(cast(AsyncGenerator[Any, None], stream)) as happenings:
         try:
             async for happened in happenings:
                 yield happened
         except Exception as error:
-            raise Refused(masked(_located(error, operation))) from error
+            raise RequestRefused(mask_error(_located(error, operation))) from error
 
 
-async def _tell(executor: QuickExecutor, happened: Any, show: Callable[[Any], Any] | None = None) -> Answer:
+async def _tell(executor: FastExecutor, happened: Any, show: Callable[[Any], Any] | None = None) -> ExecutionResponse:
     """The answer to one thing that happened."""
     try:
         shown = happened if show is None else show(happened)
         result = execute_subscription_event(executor.build_per_event_executor(shown))
         return _answer(result if isinstance(result, ExecutionResult) else await result)
     except Exception as error:  # not of a field: the next one may go well
-        return Answer(None, (presentable(error),))
+        return ExecutionResponse(None, (to_graphql_error(error),))
 
 
-def _answer(result: ExecutionResult) -> Answer:
-    return Answer(result.data, tuple(masked(error) for error in result.errors or ()))
+def _answer(result: ExecutionResult) -> ExecutionResponse:
+    return ExecutionResponse(result.data, tuple(mask_error(error) for error in result.errors or ()))
 
 
 def _located(error: Exception, operation: Operation) -> GraphQLError:

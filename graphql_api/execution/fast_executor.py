@@ -16,7 +16,7 @@ from ringback.graphql_api.context.request_context import Context
 from ringback.graphql_api.execution.selections import Kept, Selection, Selections
 
 
-class QuickExecutor(Executor[Context]):
+class FastExecutor(Executor[Context]):
     """Executes one operation, or all that happens in one subscription."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

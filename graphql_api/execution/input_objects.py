@@ -28,7 +28,7 @@ from ringback.graphql_api.fields.core_schema import core_schema
 Convert: TypeAlias = Callable[[Any, InputContext], Any] | None
 
 
-def quicken(schema: strawberry.Schema) -> None:
+def speed_up_input_objects(schema: strawberry.Schema) -> None:
     """Have the schema's input objects made this way."""
     for kind in core_schema(schema).type_map.values():
         definition = kind.extensions.get("strawberry-definition")

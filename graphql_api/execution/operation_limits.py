@@ -8,7 +8,7 @@ from ringback.models.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class OperationLimits:
     """The operator's limits; see the settings RINGBACK_API_MAX_…."""
 
     body_bytes: int = 1_048_576
@@ -26,11 +26,13 @@ class Limits:
         return cls(**{field.name: getattr(settings, f"api_max_{field.name}") for field in fields(cls)})
 
 
-def exceeded(limit: str, allowed: int, message: str) -> ApiError:
+def limit_exceeded(limit: str, allowed: int, message: str) -> ApiError:
     """The refusal of what is over a limit; `limit` names it for programs."""
     return ApiError("LIMIT_EXCEEDED", message, limit=limit, allowed=allowed)
 
 
-def too_deep(limits: Limits) -> ApiError:
+def too_deep(limits: OperationLimits) -> ApiError:
     """The refusal of a document that cannot even be measured."""
-    return exceeded("depth", limits.depth, f"The document is nested too deeply; {limits.depth:,} levels are allowed.")
+    return limit_exceeded(
+        "depth", limits.depth, f"The document is nested too deeply; {limits.depth:,} levels are allowed."
+    )

@@ -74,7 +74,7 @@ class Cost:
         return cost
 
 
-class Costs:
+class CostEstimator:
     """Adds up the cost of the operations of a valid document; a fragment is added up once for all of them."""
 
     def __init__(self, schema: GraphQLSchema, document: DocumentNode) -> None:

@@ -18,7 +18,7 @@ from graphql import (
     SelectionSetNode,
 )
 
-from ringback.graphql_api.execution.operation_limits import Limits, exceeded, too_deep
+from ringback.graphql_api.execution.operation_limits import OperationLimits, limit_exceeded, too_deep
 
 #: Levels of selection sets, fragments included: what walks them does so by recursion.
 MAX_NESTING = 200
@@ -41,7 +41,7 @@ class _Shape:
     introspection: int = 0
 
 
-def check_shape(document: DocumentNode, limits: Limits) -> None:
+def check_shape(document: DocumentNode, limits: OperationLimits) -> None:
     """Raises ApiError (LIMIT_EXCEEDED) when an operation is too deep, or has too many aliases or root fields.
 
     Fragments that spread themselves are left to the validation.
@@ -61,7 +61,7 @@ def check_shape(document: DocumentNode, limits: Limits) -> None:
 def _check(limit: str, found: int, allowed: int, what: str) -> None:
     if found > allowed:
         counted = f"{found:,}" if found < 10**9 else "over a thousand million"
-        raise exceeded(limit, allowed, f"The document has {counted} {what}; {allowed:,} are allowed.")
+        raise limit_exceeded(limit, allowed, f"The document has {counted} {what}; {allowed:,} are allowed.")
 
 
 def _check_introspection(cost: int) -> None:
@@ -70,13 +70,13 @@ def _check_introspection(cost: int) -> None:
             f"The introspection costs {cost:,}; {MAX_INTROSPECTION_COST} is allowed. "
             "__schema costs 10 and __type 1, and each alias inside as much again."
         )
-        raise exceeded("introspection", MAX_INTROSPECTION_COST, message)
+        raise limit_exceeded("introspection", MAX_INTROSPECTION_COST, message)
 
 
 class _Shapes:
     """Measures selection sets; a fragment is measured once."""
 
-    def __init__(self, fragments: Mapping[str, FragmentDefinitionNode], limits: Limits) -> None:
+    def __init__(self, fragments: Mapping[str, FragmentDefinitionNode], limits: OperationLimits) -> None:
         self._fragments = fragments
         self._limits = limits
         self._known: dict[str, _Shape] = {}

@@ -16,9 +16,9 @@ from graphql.execution.collect_fields import CollectedFields, FieldDetailsList
 from strawberry.types.field import StrawberryField
 
 from ringback.graphql_api.context.dataloaders import Load, Loaders
-from ringback.graphql_api.execution.value_completion import Read, reader
+from ringback.graphql_api.execution.value_completion import Read, make_reader
 from ringback.graphql_api.fields.attribute_field import attribute_of
-from ringback.graphql_api.fields.loaded_field import Edge, edge_of
+from ringback.graphql_api.fields.loaded_field import LoadedField, loaded_field_of
 
 #: graphql-core's memory of which fields are selected of a type below a field.
 Collect: TypeAlias = Callable[[GraphQLObjectType, FieldDetailsList], CollectedFields]
@@ -32,7 +32,7 @@ class Field:
     """
 
     name: str
-    edge: Edge | None
+    edge: LoadedField | None
     below: "Selection | None"
     get: Read
     read: Read | None
@@ -52,7 +52,7 @@ class Selection:
 
         It is kept in the objects, where readers look for it.
         """
-        edges_by_load: dict[Load, dict[str, Edge]] = {}
+        edges_by_load: dict[Load, dict[str, LoadedField]] = {}
         for field in self.fields:
             if field.edge is not None:
                 edges_by_load.setdefault(field.edge.load, {})[field.name] = field.edge
@@ -139,7 +139,7 @@ class Selections:
         field = definition.extensions.get("strawberry-definition")
         if not isinstance(field, StrawberryField):
             return None
-        edge, get = edge_of(field), attribute_of(field)
+        edge, get = loaded_field_of(field), attribute_of(field)
         if edge is not None:
             get = _fetched(field.python_name)
         elif get is None and field.is_basic_field:
@@ -148,7 +148,7 @@ class Selections:
             return None
         object_type = _object_type(definition)
         below = self.below(object_type, selected) if object_type is not None else None
-        read = reader(get, definition.type, below.read if below is not None else None)
+        read = make_reader(get, definition.type, below.read if below is not None else None)
         return Field(field.python_name, edge, below, get, read)
 
 

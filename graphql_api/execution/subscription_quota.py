@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
-from ringback.graphql_api.execution.documents import Refused
-from ringback.graphql_api.execution.operation_limits import exceeded
+from ringback.graphql_api.execution.documents import RequestRefused
+from ringback.graphql_api.execution.operation_limits import limit_exceeded
 
 
-class Quota:
+class SubscriptionQuota:
     """Counts the subscriptions of each token in this process."""
 
     def __init__(self, allowed: int) -> None:
@@ -22,7 +22,7 @@ class Quota:
         """A subscription runs while the block does; raises Refused (LIMIT_EXCEEDED) for one too many."""
         if self.running[token] >= self._allowed:
             message = f"This token has {self._allowed:,} subscriptions running, which is the limit: end one first."
-            raise Refused(exceeded("subscriptionsPerToken", self._allowed, message))
+            raise RequestRefused(limit_exceeded("subscriptionsPerToken", self._allowed, message))
         self.running[token] += 1
         try:
             yield

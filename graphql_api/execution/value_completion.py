@@ -21,7 +21,7 @@ class Unfit(Exception):
     """A value is not as its type says."""
 
 
-def reader(get: Read, kind: Any, below: Read | None) -> Read | None:
+def make_reader(get: Read, kind: Any, below: Read | None) -> Read | None:
     """What reads a field of an object: `get` its value, and complete it as one of a type.
 
     `below` reads an object that the type names; None, where it cannot, and then this is None too.
@@ -60,7 +60,7 @@ def _plain_reader(get: Read, kind: type, *, nullable: bool) -> Read:
 def _completion(kind: Any, below: Read | None) -> Read | None:
     """What completes a value that is not null, of a type that may be."""
     if is_list_type(kind):
-        item = reader(_itself, kind.of_type, below)
+        item = make_reader(_itself, kind.of_type, below)
         return None if item is None else _list_completion(item)
     if isinstance(kind, GraphQLEnumType):
         return _enum_completion(kind)

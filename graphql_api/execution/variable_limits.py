@@ -12,7 +12,7 @@ from graphql import (
     type_from_ast,
 )
 
-from ringback.graphql_api.execution.operation_limits import exceeded
+from ringback.graphql_api.execution.operation_limits import limit_exceeded
 
 #: List entries and input fields in the variables of one request: more than any argument takes.
 MAX_ENTRIES = 10_000
@@ -46,5 +46,5 @@ def check_variables(
             continue
         if count > MAX_ENTRIES:
             message = f"The variables hold over {MAX_ENTRIES:,} list entries and fields. Send fewer in one request."
-            raise exceeded("listEntries", MAX_ENTRIES, message)
+            raise limit_exceeded("listEntries", MAX_ENTRIES, message)
         values += inner

@@ -28,7 +28,7 @@ def variables_below_root(schema: GraphQLSchema, subscription: DocumentNode) -> f
     return frozenset(used.names)
 
 
-def varies(document: DocumentNode) -> bool:
+def depends_on_variables(document: DocumentNode) -> bool:
     """Whether a variable decides what a valid document selects, by a directive."""
     used = _OfDirectives()
     visit(document, used)

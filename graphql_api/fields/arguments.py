@@ -10,7 +10,7 @@ import strawberry
 from strawberry import UNSET
 
 from ringback.graphql_api.errors import bad_user_input
-from ringback.graphql_api.fields.descriptions import optional
+from ringback.graphql_api.fields.descriptions import optional_field
 from ringback.models import ids
 from ringback.models.database.sql import is_storable
 
@@ -26,12 +26,12 @@ class Update:
     """Changes to a stored object; a field that is left out stays UNSET."""
 
     id: strawberry.ID
-    expected_updated_at: dt.datetime | None = optional(
+    expected_updated_at: dt.datetime | None = optional_field(
         "The `updatedAt` that you have seen; a CONFLICT when it was changed since.", UNSET
     )
 
 
-def given(value: Any) -> dict[str, Any]:
+def given_fields(value: Any) -> dict[str, Any]:
     """The fields of an input object that the client sent, null included, but for those that say which object."""
     fields = ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
     return {name: v for name, v in fields if v is not UNSET and name not in ("id", "expected_updated_at")}
@@ -42,7 +42,7 @@ def or_none(value: Any) -> Any:
     return None if value is UNSET else value
 
 
-def query_key(prefix: str, text: str, argument: str = "id") -> UUID:
+def parse_query_id(prefix: str, text: str, argument: str = "id") -> UUID:
     """The key in an id that a query was given; raises a BAD_USER_INPUT error when it is malformed."""
     try:
         return ids.decode(prefix, text)
@@ -50,15 +50,15 @@ def query_key(prefix: str, text: str, argument: str = "id") -> UUID:
         raise bad_user_input(f"{argument}: {error}") from error
 
 
-def query_keys(prefix: str, texts: list[Any] | None, argument: str) -> frozenset[UUID] | None:
+def parse_query_ids(prefix: str, texts: list[Any] | None, argument: str) -> frozenset[UUID] | None:
     """The keys in a filter's list of ids; raises a BAD_USER_INPUT error for malformed ones and for too many."""
     if texts is None:
         return None
     _check_length(texts, argument)
-    return frozenset(query_key(prefix, text, f"{argument}[{index}]") for index, text in enumerate(texts))
+    return frozenset(parse_query_id(prefix, text, f"{argument}[{index}]") for index, text in enumerate(texts))
 
 
-def query_text(text: str, argument: str, longest: int = MAX_TEXT) -> str:
+def check_query_text(text: str, argument: str, longest: int = MAX_TEXT) -> str:
     """A text in a filter; raises a BAD_USER_INPUT error for one that nothing stored can hold."""
     if len(text) > longest:
         raise bad_user_input(f"{argument}: has {len(text):,} characters; {longest:,} are allowed")
@@ -67,12 +67,12 @@ def query_text(text: str, argument: str, longest: int = MAX_TEXT) -> str:
     return text
 
 
-def query_models(names: list[str] | None) -> frozenset[str] | None:
-    """A filter's list of model names; raises a BAD_USER_INPUT error as `query_text` does, and for too many."""
+def check_query_models(names: list[str] | None) -> frozenset[str] | None:
+    """A filter's list of model names; raises a BAD_USER_INPUT error as `check_query_text` does, and for too many."""
     if names is None:
         return None
     _check_length(names, "filter.models")
-    return frozenset(query_text(name, f"filter.models[{index}]", MAX_MODEL) for index, name in enumerate(names))
+    return frozenset(check_query_text(name, f"filter.models[{index}]", MAX_MODEL) for index, name in enumerate(names))
 
 
 def _check_length(values: Sequence[Any], argument: str) -> None:

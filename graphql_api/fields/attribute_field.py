@@ -18,7 +18,7 @@ _KEY = "ringback.attribute"
 
 
 @dataclass(kw_only=True)
-class Stored:
+class RowObject:
     """An object of the schema that is read off a row."""
 
     row: strawberry.Private[Any]
@@ -39,7 +39,7 @@ def attribute(read: str | Callable[[Any], Any], description: str) -> Any:
     return strawberry.field(resolver=resolve, description=description, metadata={_KEY: get})
 
 
-def own_id(prefix: str, description: str) -> Any:
+def id_attribute(prefix: str, description: str) -> Any:
     """The field `id` of an object whose row has a key."""
     return attribute(lambda node: encode(prefix, node.row.id), description)
 

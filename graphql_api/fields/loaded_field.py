@@ -15,13 +15,13 @@ from strawberry.types.field import StrawberryField
 
 from ringback.graphql_api.context.dataloaders import Load, Loaders
 from ringback.graphql_api.context.request_context import Info
-from ringback.graphql_api.fields.attribute_field import Stored
+from ringback.graphql_api.fields.attribute_field import RowObject
 
 _KEY = "ringback.edge"
 
 
 @dataclass(frozen=True, slots=True)
-class Edge:
+class LoadedField:
     """What a field needs. What was fetched is kept in the object's `__dict__`, under the field's name."""
 
     load: Load
@@ -38,13 +38,13 @@ def _itself(source: Any, found: Any) -> Any:
     return found
 
 
-def edge(load: Load, key: str, description: str, make: Callable[[Any, Any], Any] = _itself) -> Any:
+def loaded_field(load: Load, key: str, description: str, make: Callable[[Any, Any], Any] = _itself) -> Any:
     """Make a field of what `load` finds for an object's key.
 
     `key` holds a path such as "row.event_id", or several with spaces between them for a key of several parts. `make`
     returns the field's value, from the object and what was found; that is None if the key is None.
     """
-    found = Edge(load, attrgetter(*key.split()), make)
+    found = LoadedField(load, attrgetter(*key.split()), make)
 
     async def resolve(self: Any, info: Info):  # type: ignore[no-untyped-def]  # as for an attribute
         kept = vars(self)
@@ -54,7 +54,7 @@ def edge(load: Load, key: str, description: str, make: Callable[[Any, Any], Any]
     return strawberry.field(resolver=resolve, description=description, metadata={_KEY: found})
 
 
-def node(kind: Callable[[], type[Stored]]) -> Callable[[Any, Any], Any]:
+def node(kind: Callable[[], type[RowObject]]) -> Callable[[Any, Any], Any]:
     """Return an edge's `make` for objects of the schema: one of a row, a list of them of a list of rows.
 
     `kind` returns their class, which may stand further down in its module.
@@ -68,6 +68,6 @@ def node(kind: Callable[[], type[Stored]]) -> Callable[[Any, Any], Any]:
     return make
 
 
-def edge_of(field: StrawberryField) -> Edge | None:
+def loaded_field_of(field: StrawberryField) -> LoadedField | None:
     """The edge that a field is, if it is one."""
     return field.metadata.get(_KEY)

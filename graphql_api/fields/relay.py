@@ -14,8 +14,8 @@ import strawberry
 from tortoise.queryset import QuerySet
 
 from ringback.graphql_api.errors import bad_user_input
-from ringback.graphql_api.fields.attribute_field import Stored
-from ringback.models.database.keyset import Found
+from ringback.graphql_api.fields.attribute_field import RowObject
+from ringback.models.database.keyset import Page
 from ringback.models.database.row_decoding import read
 
 N = TypeVar("N", bound="Node")
@@ -30,7 +30,7 @@ After = Annotated[
 
 
 @strawberry.interface(description="What has an id of its own, and can be asked for again by it: `node(id:)`.")
-class Node(Stored):
+class Node(RowObject):
     """The Relay specification's Node (Global Object Identification)."""
 
     id: strawberry.ID = strawberry.field(description="Its id, unique among all objects.")
@@ -68,14 +68,14 @@ class Connection(Generic[N]):
 async def page(rows: QuerySet[Row], first: int, after: str | None, node: Callable[[Row], N]) -> Connection[N]:
     """The page of `rows` behind a cursor; raises a BAD_USER_INPUT error for a bad size or cursor."""
 
-    async def newest(limit: int, below: UUID | None) -> Found[Row]:
-        return Found(await read((rows if below is None else rows.filter(id__lt=below)).order_by("-id").limit(limit)))
+    async def newest(limit: int, below: UUID | None) -> Page[Row]:
+        return Page(await read((rows if below is None else rows.filter(id__lt=below)).order_by("-id").limit(limit)))
 
     return await page_of([newest], first, after, node)
 
 
 async def page_of(
-    parts: Sequence[Callable[[int, UUID | None], Awaitable[Found[Row]]]],
+    parts: Sequence[Callable[[int, UUID | None], Awaitable[Page[Row]]]],
     first: int,
     after: str | None,
     node: Callable[[Row], N],
@@ -89,7 +89,7 @@ async def page_of(
     below = None if after is None else _key(after)
     parts_found = [await newest(first + 1, below) for newest in parts]
     found = [row for part in parts_found for row in part.rows]
-    looked_to = max((part.looked_to for part in parts_found if part.looked_to is not None), default=None)
+    looked_to = max((part.scanned_to for part in parts_found if part.scanned_to is not None), default=None)
     if len(parts) > 1:
         found.sort(key=lambda row: row.id, reverse=True)
     if looked_to is not None:

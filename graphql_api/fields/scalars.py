@@ -18,7 +18,7 @@ from strawberry.scalars import JSON
 from strawberry.types.scalar import ScalarDefinition
 
 from ringback.models.database.sql import is_storable
-from ringback.models.timestamps import timestamp
+from ringback.models.timestamps import format_timestamp
 
 #: How deep objects and lists may be nested in a JSON value: encoders have a limit too, and an answer nests it further.
 MAX_DEPTH = 64
@@ -82,7 +82,7 @@ SCALARS: dict[object, ScalarDefinition] = {
         name="DateTime",
         description="A moment in UTC as RFC 3339 writes it, with microseconds: 2026-01-31T12:00:00.000000Z.",
         specified_by_url="https://datatracker.ietf.org/doc/html/rfc3339",
-        serialize=timestamp,
+        serialize=format_timestamp,
         parse_value=_parse_datetime,
     ),
     Decimal: strawberry.scalar(

@@ -7,9 +7,9 @@ import strawberry
 from strawberry import ID
 
 from ringback.graphql_api.context.request_context import Info
-from ringback.graphql_api.fields.attribute_field import attribute, own_id
+from ringback.graphql_api.fields.attribute_field import attribute, id_attribute
 from ringback.graphql_api.fields.core_schema import core_schema
-from ringback.graphql_api.fields.descriptions import SUFFIX, like, optional
+from ringback.graphql_api.fields.descriptions import SUFFIX, id_description, optional_field
 from ringback.graphql_api.fields.enums import Role
 from ringback.graphql_api.fields.input_errors import InputError
 from ringback.graphql_api.fields.relay import After, Connection, First, Node, page
@@ -23,7 +23,7 @@ from ringback.models.services import api_tokens as token_service
 class ApiToken(Node):
     """A stored token."""
 
-    id: ID = own_id(Prefix.TOKEN, like("tok"))
+    id: ID = id_attribute(Prefix.TOKEN, id_description("tok"))
     name: str = attribute("row.name", "Who or what it is for.")
     role: Role = attribute("row.role", "What it may do.")
     webhook_ids: list[ID] | None = attribute(lambda _: None, "The webhooks it is limited to; null means all.")
@@ -52,18 +52,20 @@ class CreateApiTokenInput:
 
     name: str = strawberry.field(description="Who or what it is for.")
     role: Role = strawberry.field(description="What it may do.")
-    webhook_ids: list[ID] | None = optional(
+    webhook_ids: list[ID] | None = optional_field(
         f'Webhooks to limit it to, such as `["whk_{SUFFIX}"]`; not for ADMIN tokens.'
     )
-    expires_at: dt.datetime | None = optional("When it expires, such as `2027-01-01T00:00:00Z`; null means never.")
+    expires_at: dt.datetime | None = optional_field(
+        "When it expires, such as `2027-01-01T00:00:00Z`; null means never."
+    )
 
 
 @strawberry.type(description="The answer to createApiToken.")
 class CreateApiTokenPayload:
     """The new token, or errors."""
 
-    secret: str | None = optional("What to send as Bearer. It is shown this once.")
-    token: ApiToken | None = optional("The new token.")
+    secret: str | None = optional_field("What to send as Bearer. It is shown this once.")
+    token: ApiToken | None = optional_field("The new token.")
     errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
 
 
@@ -71,7 +73,7 @@ class CreateApiTokenPayload:
 class RevokeApiTokenPayload:
     """The revoked token's id, or errors."""
 
-    revoked_id: ID | None = optional("The id of the token that was revoked.")
+    revoked_id: ID | None = optional_field("The id of the token that was revoked.")
     errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
 
 
@@ -136,7 +138,7 @@ class AccessMutation:
         """,
     )
     async def revoke_api_token(
-        self, info: Info, id: Annotated[ID, strawberry.argument(description=like("tok"))]
+        self, info: Info, id: Annotated[ID, strawberry.argument(description=id_description("tok"))]
     ) -> RevokeApiTokenPayload | None:
         """Revoke."""
         await token_service.revoke_token(id)

@@ -6,7 +6,7 @@ import strawberry
 from graphql import is_named_type
 from strawberry.schema.config import StrawberryConfig
 
-from ringback.graphql_api.execution.input_objects import quicken
+from ringback.graphql_api.execution.input_objects import speed_up_input_objects
 from ringback.graphql_api.fields.core_schema import core_schema
 from ringback.graphql_api.fields.scalars import SCALARS
 from ringback.graphql_api.schema.api_tokens import AccessMutation, AccessQuery
@@ -48,7 +48,7 @@ class Subscription(LogSubscription, InboxSubscription):
 
 
 schema = strawberry.Schema(Query, Mutation, Subscription, config=StrawberryConfig(scalar_map=SCALARS))
-quicken(schema)
+speed_up_input_objects(schema)
 
 
 def _answer_is_one_of_for_all_types() -> None:

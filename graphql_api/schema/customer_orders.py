@@ -8,12 +8,12 @@ import strawberry
 from strawberry import ID, UNSET
 
 from ringback.graphql_api.context import dataloaders
-from ringback.graphql_api.fields.arguments import Update, given, or_none, query_key
-from ringback.graphql_api.fields.attribute_field import attribute, own_id
-from ringback.graphql_api.fields.descriptions import like, optional
+from ringback.graphql_api.fields.arguments import Update, given_fields, or_none, parse_query_id
+from ringback.graphql_api.fields.attribute_field import attribute, id_attribute
+from ringback.graphql_api.fields.descriptions import id_description, optional_field
 from ringback.graphql_api.fields.enums import OrderStatus
 from ringback.graphql_api.fields.input_errors import InputError
-from ringback.graphql_api.fields.loaded_field import edge
+from ringback.graphql_api.fields.loaded_field import loaded_field
 from ringback.graphql_api.fields.relay import After, Connection, First, Node, page
 from ringback.graphql_api.fields.root_fields import mutation, query
 from ringback.models import customer_order as rows
@@ -50,15 +50,15 @@ def _total(_: Any, items: list[rows.OrderItem]) -> Decimal:
 class CustomerOrder(Node):
     """A stored order."""
 
-    id: ID = own_id(Prefix.ORDER, like("ord"))
+    id: ID = id_attribute(Prefix.ORDER, id_description("ord"))
     number: str = attribute("row.number", "The order's number as the shop writes it.")
     status: OrderStatus = attribute("row.status", "How far it has come.")
     comment: str | None = attribute("row.comment", "A remark on the order.")
     created_at: dt.datetime = attribute("row.created_at", "When it was placed.")
     updated_at: dt.datetime = attribute("row.updated_at", "When it was last changed; give it as expectedUpdatedAt.")
-    customer: Customer | None = edge(dataloaders.customer_of_order, "row.id", "Who placed it.")
-    items: list[OrderItem] = edge(dataloaders.items_of_order, "row.id", "Its lines, in order.")
-    total: Decimal = edge(dataloaders.items_of_order, "row.id", "The sum of its lines.", _total)
+    customer: Customer | None = loaded_field(dataloaders.customer_of_order, "row.id", "Who placed it.")
+    items: list[OrderItem] = loaded_field(dataloaders.items_of_order, "row.id", "Its lines, in order.")
+    total: Decimal = loaded_field(dataloaders.items_of_order, "row.id", "The sum of its lines.", _total)
 
 
 @strawberry.input(description="Who places the order.")
@@ -66,8 +66,8 @@ class CustomerInput:
     """A customer."""
 
     name: str = strawberry.field(description="The customer's name.")
-    phone: str | None = optional("The customer's phone number, if known.")
-    email: str | None = optional("The customer's e-mail address, if known.")
+    phone: str | None = optional_field("The customer's phone number, if known.")
+    email: str | None = optional_field("The customer's e-mail address, if known.")
 
 
 @strawberry.input(description="A line of an order.")
@@ -88,7 +88,7 @@ class CreateCustomerOrderInput:
     number: str = strawberry.field(description="The order's number as the shop writes it.")
     customer: CustomerInput = strawberry.field(description="Who places it.")
     items: list[OrderItemInput] = strawberry.field(description="Its lines, in order.")
-    comment: str | None = optional("A remark on the order.")
+    comment: str | None = optional_field("A remark on the order.")
     status: OrderStatus = strawberry.field(default=OrderStatus.NEW, description="How far it has come.")
 
 
@@ -96,19 +96,19 @@ class CreateCustomerOrderInput:
 class UpdateCustomerOrderInput(Update):
     """What may be changed."""
 
-    id: ID = strawberry.field(description=like("ord"))
-    number: str | None = optional("The order's number.", UNSET)
-    customer: CustomerInput | None = optional("The customer, replaced as a whole.", UNSET)
-    items: list[OrderItemInput] | None = optional("The lines, replaced as a whole.", UNSET)
-    comment: str | None = optional("A remark on the order. Null clears it.", UNSET)
-    status: OrderStatus | None = optional("How far it has come.", UNSET)
+    id: ID = strawberry.field(description=id_description("ord"))
+    number: str | None = optional_field("The order's number.", UNSET)
+    customer: CustomerInput | None = optional_field("The customer, replaced as a whole.", UNSET)
+    items: list[OrderItemInput] | None = optional_field("The lines, replaced as a whole.", UNSET)
+    comment: str | None = optional_field("A remark on the order. Null clears it.", UNSET)
+    status: OrderStatus | None = optional_field("How far it has come.", UNSET)
 
 
 @strawberry.type(description="The answer to createCustomerOrder.")
 class CreateCustomerOrderPayload:
     """The new order, or errors."""
 
-    order: CustomerOrder | None = optional("The new order.")
+    order: CustomerOrder | None = optional_field("The new order.")
     errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
 
 
@@ -116,7 +116,7 @@ class CreateCustomerOrderPayload:
 class UpdateCustomerOrderPayload:
     """The order, or errors."""
 
-    order: CustomerOrder | None = optional("The order as it is now.")
+    order: CustomerOrder | None = optional_field("The order as it is now.")
     errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
 
 
@@ -124,11 +124,11 @@ class UpdateCustomerOrderPayload:
 class DeleteCustomerOrderPayload:
     """The deleted order's id, or errors."""
 
-    deleted_id: ID | None = optional("The id of the order that was deleted.")
+    deleted_id: ID | None = optional_field("The id of the order that was deleted.")
     errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
 
 
-OrderId = Annotated[ID, strawberry.argument(description=like("ord"))]
+OrderId = Annotated[ID, strawberry.argument(description=id_description("ord"))]
 
 
 @strawberry.type
@@ -145,7 +145,7 @@ class OrderQuery:
     )
     async def customer_order(self, id: OrderId) -> CustomerOrder | None:
         """One order."""
-        row = await rows.CustomerOrder.get_or_none(id=query_key(Prefix.ORDER, id))
+        row = await rows.CustomerOrder.get_or_none(id=parse_query_id(Prefix.ORDER, id))
         return CustomerOrder.of(row) if row else None
 
     @query(
@@ -222,11 +222,11 @@ class OrderMutation:
 
 
 def _values(input: CreateCustomerOrderInput | UpdateCustomerOrderInput) -> dict[str, Any]:
-    values = given(input)
+    values = given_fields(input)
     if values.get("customer") is not None:
-        values["customer"] = order_service.Customer(**given(values["customer"]))
+        values["customer"] = order_service.Customer(**given_fields(values["customer"]))
     if values.get("items") is not None:
-        values["items"] = [order_service.Item(**given(item)) for item in values["items"]]
+        values["items"] = [order_service.Item(**given_fields(item)) for item in values["items"]]
     return values
 
 

@@ -11,13 +11,13 @@ from strawberry import ID
 from ringback.graphql_api.context import dataloaders
 from ringback.graphql_api.context.live_log import SubscriberBehind, Tailed
 from ringback.graphql_api.context.request_context import Info
-from ringback.graphql_api.context.single_flight import Burst
+from ringback.graphql_api.context.single_flight import EventBatch
 from ringback.graphql_api.errors import ApiError, cursor_error
-from ringback.graphql_api.fields.arguments import query_keys, query_models
-from ringback.graphql_api.fields.attribute_field import Stored, attribute
-from ringback.graphql_api.fields.descriptions import SUFFIX, optional
+from ringback.graphql_api.fields.arguments import check_query_models, parse_query_ids
+from ringback.graphql_api.fields.attribute_field import RowObject, attribute
+from ringback.graphql_api.fields.descriptions import SUFFIX, optional_field
 from ringback.graphql_api.fields.enums import LogKind
-from ringback.graphql_api.fields.loaded_field import edge, node
+from ringback.graphql_api.fields.loaded_field import loaded_field, node
 from ringback.graphql_api.fields.root_fields import subscription
 from ringback.graphql_api.schema.delivery_types import Attempt, Event, Webhook
 from ringback.models.delivery_log import LogFilter, Position
@@ -29,23 +29,23 @@ from ringback.models.ids import Prefix
 class DeliveryLogFilter:
     """Conditions on log entries."""
 
-    webhook_ids: list[ID] | None = optional(f'Of these webhooks, such as `["whk_{SUFFIX}"]`.')
-    event_ids: list[ID] | None = optional(f'Of these events, such as `["evt_{SUFFIX}"]`.')
-    models: list[str] | None = optional('Of these models, such as `["lead"]`.')
-    kinds: list[LogKind] | None = optional("Of these kinds, such as `[EVENT_FAILED]`.")
+    webhook_ids: list[ID] | None = optional_field(f'Of these webhooks, such as `["whk_{SUFFIX}"]`.')
+    event_ids: list[ID] | None = optional_field(f'Of these events, such as `["evt_{SUFFIX}"]`.')
+    models: list[str] | None = optional_field('Of these models, such as `["lead"]`.')
+    kinds: list[LogKind] | None = optional_field("Of these kinds, such as `[EVENT_FAILED]`.")
 
     def wanted(self) -> LogFilter:
         """The domain's filter; raises a BAD_USER_INPUT error for malformed ids."""
         return LogFilter(
-            webhook_ids=query_keys(Prefix.WEBHOOK, self.webhook_ids, "filter.webhookIds"),
-            event_ids=query_keys(Prefix.EVENT, self.event_ids, "filter.eventIds"),
-            models=query_models(self.models),
+            webhook_ids=parse_query_ids(Prefix.WEBHOOK, self.webhook_ids, "filter.webhookIds"),
+            event_ids=parse_query_ids(Prefix.EVENT, self.event_ids, "filter.eventIds"),
+            models=check_query_models(self.models),
             kinds=None if self.kinds is None else frozenset(self.kinds),
         )
 
 
 @strawberry.type(description="One transition of one event.")
-class LogEntry(Stored):
+class LogEntry(RowObject):
     """A log row; `row` is a Tailed."""
 
     cursor: str = attribute(
@@ -55,9 +55,13 @@ class LogEntry(Stored):
     at: dt.datetime = attribute("row.entry.at", "When it happened.")
     kind: LogKind = attribute("row.entry.kind", "What happened.")
     message: str = attribute("row.entry.message", "One readable line.")
-    webhook: Webhook | None = edge(dataloaders.webhook, "row.entry.webhook_id", "The webhook.", node(lambda: Webhook))
-    event: Event | None = edge(dataloaders.event, "row.entry.event_id", "The event, as it is now.", node(lambda: Event))
-    attempt: Attempt | None = edge(
+    webhook: Webhook | None = loaded_field(
+        dataloaders.webhook, "row.entry.webhook_id", "The webhook.", node(lambda: Webhook)
+    )
+    event: Event | None = loaded_field(
+        dataloaders.event, "row.entry.event_id", "The event, as it is now.", node(lambda: Event)
+    )
+    attempt: Attempt | None = loaded_field(
         dataloaders.attempt,
         "row.entry.attempt_id",
         "The attempt that it tells of; null where it tells of none.",
@@ -94,14 +98,14 @@ class LogSubscription:
         after: Annotated[
             str | None, strawberry.argument(description="The `cursor` of the last entry that you have seen.")
         ] = None,
-    ) -> AsyncGenerator[Burst[Tailed], None]:
+    ) -> AsyncGenerator[EventBatch[Tailed], None]:
         """Follow the log."""
         wanted = (filter or DeliveryLogFilter()).wanted()
         try:
             position = Position.parse(after) if after is not None else None
             async with aclosing(info.context.services.tailer.follow(wanted, position)) as bursts:
                 async for entries in bursts:
-                    yield Burst(entries, LogEntry.of)
+                    yield EventBatch(entries, LogEntry.of)
         except CursorInvalid as error:
             raise cursor_error(error) from error
         except SubscriberBehind as error:

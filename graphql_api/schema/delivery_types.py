@@ -15,8 +15,8 @@ from strawberry import ID
 from strawberry.scalars import JSON
 
 from ringback.graphql_api.context import dataloaders
-from ringback.graphql_api.fields.attribute_field import attribute, own_id
-from ringback.graphql_api.fields.descriptions import like
+from ringback.graphql_api.fields.attribute_field import attribute, id_attribute
+from ringback.graphql_api.fields.descriptions import id_description
 from ringback.graphql_api.fields.enums import (
     Action,
     EventStatus,
@@ -25,7 +25,7 @@ from ringback.graphql_api.fields.enums import (
     SignatureCheck,
     SuccessPolicy,
 )
-from ringback.graphql_api.fields.loaded_field import edge, node
+from ringback.graphql_api.fields.loaded_field import loaded_field, node
 from ringback.graphql_api.fields.relay import Node
 from ringback.graphql_api.schema.webhook_models import WebhookModel
 from ringback.models import event as rows
@@ -92,7 +92,7 @@ class Header:
 class Webhook(Node):
     """A stored webhook."""
 
-    id: ID = own_id(Prefix.WEBHOOK, like("whk"))
+    id: ID = id_attribute(Prefix.WEBHOOK, id_description("whk"))
     name: str | None = attribute("row.name", ABOUT["name"])
     model: WebhookModel | None = attribute(_model, "The model whose objects it watches.")
     actions: list[Action] = attribute("row.actions", ABOUT["actions"])
@@ -112,7 +112,7 @@ class Webhook(Node):
     created_at: dt.datetime = attribute("row.created_at", "When it was created.")
     updated_at: dt.datetime = attribute("row.updated_at", "When it was last changed; give it as expectedUpdatedAt.")
     deleted_at: dt.datetime | None = attribute("row.deleted_at", "When it was deleted; null while it lives.")
-    last_attempt: "Attempt | None" = edge(
+    last_attempt: "Attempt | None" = loaded_field(
         dataloaders.last_attempt_of_webhook,
         "row.id",
         "The newest attempt to deliver one of its events; null while there is none.",
@@ -124,14 +124,14 @@ class Webhook(Node):
 class Change(Node):
     """A stored change."""
 
-    id: ID = own_id(Prefix.CHANGE, like("chg"))
+    id: ID = id_attribute(Prefix.CHANGE, id_description("chg"))
     model: WebhookModel | None = attribute(_model, "The object's model.")
     action: Action = attribute("row.action", "What happened to the object.")
     object_id: str = attribute("row.object_id", "The object's id.")
     item: JSON = attribute("row.item", "The object as of the commit, children included.")
     updated_fields: list[str] = attribute("row.changed_fields", "What an update changed; empty otherwise.")
     created_at: dt.datetime = attribute("row.created_at", "When it was committed.")
-    events: list["Event"] = edge(
+    events: list["Event"] = loaded_field(
         dataloaders.events_of_change,
         "row.id",
         "The events of this change: one for each webhook that it fired, oldest first.",
@@ -143,7 +143,7 @@ class Change(Node):
 class Event(Node):
     """A stored event."""
 
-    id: ID = own_id(Prefix.EVENT, like("evt", "; PS-WEBHOOK_EVENT-ID and webhook-id in every attempt"))
+    id: ID = id_attribute(Prefix.EVENT, id_description("evt", "; PS-WEBHOOK_EVENT-ID and webhook-id in every attempt"))
     model: WebhookModel | None = attribute(_model, "The object's model.")
     action: Action = attribute("row.action", "What happened to the object.")
     object_id: str | None = attribute("row.object_id", "The object's id (item.id); null in a test whose item has none.")
@@ -156,22 +156,22 @@ class Event(Node):
     created_at: dt.datetime = attribute("row.created_at", "When it was recorded.")
     finished_at: dt.datetime | None = attribute("row.finished_at", "When it ended; null while it has not.")
     is_test: bool = attribute("row.is_test", "Whether a test-fire made it.")
-    webhook: Webhook | None = edge(
+    webhook: Webhook | None = loaded_field(
         dataloaders.webhook, "row.webhook_id", "The webhook that fired.", node(lambda: Webhook)
     )
-    change: Change | None = edge(
+    change: Change | None = loaded_field(
         dataloaders.change,
         "row.change_id",
         "The change that fired it, shared with other webhooks' events; null for a test.",
         node(lambda: Change),
     )
-    item: JSON | None = edge(
+    item: JSON | None = loaded_field(
         dataloaders.change, "row.change_id", "The object as of the commit of its change, children included.", _item
     )
-    changed_fields: list[str] = edge(
+    changed_fields: list[str] = loaded_field(
         dataloaders.change, "row.change_id", "What an update changed; empty otherwise.", _changed_fields
     )
-    attempts: list["Attempt"] = edge(
+    attempts: list["Attempt"] = loaded_field(
         dataloaders.attempts_of_event, "row.id", "Its attempts, by number.", node(lambda: Attempt)
     )
 
@@ -201,7 +201,7 @@ class AttemptResponse:
 class Attempt(Node):
     """A stored attempt."""
 
-    id: ID = own_id(Prefix.ATTEMPT, like("att"))
+    id: ID = id_attribute(Prefix.ATTEMPT, id_description("att"))
     number: int = attribute("row.number", "From 1; the numbers of an event have no gap.")
     started_at: dt.datetime = attribute("row.started_at", "When it began.")
     duration_ms: int | None = attribute("row.duration_ms", "How long it took, in milliseconds; null when ABANDONED.")
@@ -210,10 +210,10 @@ class Attempt(Node):
     status_code: int | None = attribute("row.status_code", "The answer's status; null when there was none.")
     request: AttemptRequest | None = attribute("row.request", "What was sent; null when nothing was.")
     response: AttemptResponse | None = attribute("row.response", "What was answered; null when nothing was.")
-    event: Event | None = edge(
+    event: Event | None = loaded_field(
         dataloaders.event, "row.event_id", "The event that it tried to deliver.", node(lambda: Event)
     )
-    inbox_request: "InboxRequest | None" = edge(
+    inbox_request: "InboxRequest | None" = loaded_field(
         dataloaders.request_of_attempt,
         "row.event_id row.number",
         "The request that an inbox of this server received for it; null when it went elsewhere, and when the inbox was "
@@ -226,7 +226,7 @@ class Attempt(Node):
 class InboxRequest(Node):
     """A stored request."""
 
-    id: ID = own_id(Prefix.REQUEST, like("req"))
+    id: ID = id_attribute(Prefix.REQUEST, id_description("req"))
     received_at: dt.datetime = attribute("row.received_at", "When it arrived.")
     method: str = attribute("row.method", "The HTTP method.")
     url: str = attribute("row.url", "Path and query as received.")
@@ -236,7 +236,7 @@ class InboxRequest(Node):
     remote_address: str | None = attribute("row.remote_address", "Where it came from.")
     response_status_code: int = attribute("row.response_status_code", "The status that the inbox answered.")
     signature: SignatureCheck = attribute("row.signature", "Whether the request verifies.")
-    event: Event | None = edge(
+    event: Event | None = loaded_field(
         dataloaders.event,
         "row.event_id",
         "The event that its PS-WEBHOOK_EVENT-ID names, when it is one of this server's.",

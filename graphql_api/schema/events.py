@@ -10,22 +10,22 @@ from strawberry.scalars import JSON
 
 from ringback.graphql_api.fields.arguments import (
     MAX_OBJECT_ID,
+    check_query_models,
+    check_query_text,
     check_range,
     or_none,
-    query_key,
-    query_keys,
-    query_models,
-    query_text,
+    parse_query_id,
+    parse_query_ids,
 )
-from ringback.graphql_api.fields.descriptions import SUFFIX, like, optional
+from ringback.graphql_api.fields.descriptions import SUFFIX, id_description, optional_field
 from ringback.graphql_api.fields.enums import Action, EventStatus, OutcomeName
 from ringback.graphql_api.fields.input_errors import InputError
 from ringback.graphql_api.fields.relay import After, Connection, First, page_of
 from ringback.graphql_api.fields.root_fields import mutation, query
 from ringback.graphql_api.schema.delivery_types import Attempt, Event
 from ringback.models import event as rows
-from ringback.models.database.keyset import Rows
-from ringback.models.database.keyset_sql import Lead
+from ringback.models.database.keyset import KeysetScan
+from ringback.models.database.keyset_sql import IndexPrefix
 from ringback.models.ids import Prefix, least_key_at
 from ringback.models.services import events as event_service
 
@@ -37,19 +37,26 @@ SHORT_PAGES = (
     "one: go on with `endCursor`."
 )
 #: The indexes that find events and attempts, the best first.
-EVENT_LEADS = (Lead(("object_id",)), Lead(("webhook_id", "status")), Lead(("status",)), Lead(("model",)))
-TEST_LEADS = (Lead(where="is_test"),)
-ATTEMPT_LEADS = (Lead(("webhook_id", "outcome")), Lead(("outcome",)))
+EVENT_INDEXES = (
+    IndexPrefix(("object_id",)),
+    IndexPrefix(("webhook_id", "status")),
+    IndexPrefix(("status",)),
+    IndexPrefix(("model",)),
+)
+TEST_EVENT_INDEXES = (IndexPrefix(where="is_test"),)
+ATTEMPT_INDEXES = (IndexPrefix(("webhook_id", "outcome")), IndexPrefix(("outcome",)))
 #: The status that nearly all answers have; the indexes of what is rare do without it.
 FREQUENT_STATUS_CODE = 200
 ODD = f"status_code = {FREQUENT_STATUS_CODE} AND outcome <> '{OutcomeName.DELIVERED}'"
-ODD_LEADS = (Lead(("status_code",), ODD),)
+ODD_INDEXES = (IndexPrefix(("status_code",), ODD),)
 OTHER_STATUS_CODE = f"status_code <> {FREQUENT_STATUS_CODE}"
-OTHER_STATUS_CODE_LEADS = (
-    Lead(("webhook_id", "status_code"), OTHER_STATUS_CODE), Lead(("status_code",), OTHER_STATUS_CODE), *ATTEMPT_LEADS,
-)  # fmt: skip
+OTHER_STATUS_CODE_INDEXES = (
+    IndexPrefix(("webhook_id", "status_code"), OTHER_STATUS_CODE),
+    IndexPrefix(("status_code",), OTHER_STATUS_CODE),
+    *ATTEMPT_INDEXES,
+)
 #: An event has few attempts.
-LEADS_OF_EVENTS = (Lead(("event_id",), few=True),)
+INDEXES_OF_EVENTS = (IndexPrefix(("event_id",), few=True),)
 
 
 def _given(lists: Mapping[str, Collection[Any] | None]) -> dict[str, Collection[Any]]:
@@ -73,55 +80,55 @@ def _span(column: str, after: dt.datetime | None, before: dt.datetime | None) ->
 class EventFilter:
     """Conditions on events."""
 
-    webhook_ids: list[ID] | None = optional(f'Of these webhooks, such as `["whk_{SUFFIX}"]`.')
-    models: list[str] | None = optional('Of these models, such as `["lead"]`.')
-    actions: list[Action] | None = optional("Of these actions, such as `[CREATED, UPDATED]`.")
-    statuses: list[EventStatus] | None = optional("In these states, such as `[PENDING, RETRYING]`.")
-    object_id: str | None = optional(f"Of the object with this id, such as `lead_{SUFFIX}`.")
-    created_after: dt.datetime | None = optional("Recorded after this moment, such as `2026-01-31T12:00:00Z`.")
-    created_before: dt.datetime | None = optional("Recorded before this moment, such as `2026-01-31T13:00:00Z`.")
-    is_test: bool | None = optional("Test events (`true`), or real ones (`false`).")
+    webhook_ids: list[ID] | None = optional_field(f'Of these webhooks, such as `["whk_{SUFFIX}"]`.')
+    models: list[str] | None = optional_field('Of these models, such as `["lead"]`.')
+    actions: list[Action] | None = optional_field("Of these actions, such as `[CREATED, UPDATED]`.")
+    statuses: list[EventStatus] | None = optional_field("In these states, such as `[PENDING, RETRYING]`.")
+    object_id: str | None = optional_field(f"Of the object with this id, such as `lead_{SUFFIX}`.")
+    created_after: dt.datetime | None = optional_field("Recorded after this moment, such as `2026-01-31T12:00:00Z`.")
+    created_before: dt.datetime | None = optional_field("Recorded before this moment, such as `2026-01-31T13:00:00Z`.")
+    is_test: bool | None = optional_field("Test events (`true`), or real ones (`false`).")
 
-    def rows(self) -> list[Rows[rows.Event]]:
+    def rows(self) -> list[KeysetScan[rows.Event]]:
         """The events that meet all conditions, in parts; raises a BAD_USER_INPUT error for malformed ids and ranges."""
         check_range(self.created_after, self.created_before, "filter.created")
         lists: dict[str, Collection[Any] | None] = {
-            "webhook_id": query_keys(Prefix.WEBHOOK, self.webhook_ids, "filter.webhookIds"),
-            "model": query_models(self.models),
+            "webhook_id": parse_query_ids(Prefix.WEBHOOK, self.webhook_ids, "filter.webhookIds"),
+            "model": check_query_models(self.models),
             "action": self.actions,
             "status": self.statuses,
         }
         if self.statuses is None and self.webhook_ids is not None:  # which are in no index by themselves
             lists["status"] = set(EventStatus)
         if self.object_id is not None:
-            lists["object_id"] = [query_text(self.object_id, "filter.objectId", MAX_OBJECT_ID)]
+            lists["object_id"] = [check_query_text(self.object_id, "filter.objectId", MAX_OBJECT_ID)]
         span = _span("created_at", self.created_after, self.created_before)
-        leads: Sequence[Lead] = EVENT_LEADS
+        leads: Sequence[IndexPrefix] = EVENT_INDEXES
         if self.is_test:
-            leads = TEST_LEADS
+            leads = TEST_EVENT_INDEXES
         elif self.is_test is False:
             span["more"].append(("NOT is_test", None))
-        return [Rows(rows.Event, _given(lists), leads=leads, **span)]
+        return [KeysetScan(rows.Event, _given(lists), leads=leads, **span)]
 
 
 @strawberry.input(description="Which attempts to list; conditions are combined with AND.")
 class AttemptFilter:
     """Conditions on attempts."""
 
-    webhook_ids: list[ID] | None = optional(f'For these webhooks, such as `["whk_{SUFFIX}"]`.')
-    event_ids: list[ID] | None = optional(f'Of these events, such as `["evt_{SUFFIX}"]`.')
-    outcomes: list[OutcomeName] | None = optional("That ended like this, such as `[TIMED_OUT]`.")
-    status_code: int | None = optional("Whose answer had this status, such as `500`.")
-    started_after: dt.datetime | None = optional("Begun after this moment, such as `2026-01-31T12:00:00Z`.")
-    started_before: dt.datetime | None = optional("Begun before this moment, such as `2026-01-31T13:00:00Z`.")
+    webhook_ids: list[ID] | None = optional_field(f'For these webhooks, such as `["whk_{SUFFIX}"]`.')
+    event_ids: list[ID] | None = optional_field(f'Of these events, such as `["evt_{SUFFIX}"]`.')
+    outcomes: list[OutcomeName] | None = optional_field("That ended like this, such as `[TIMED_OUT]`.")
+    status_code: int | None = optional_field("Whose answer had this status, such as `500`.")
+    started_after: dt.datetime | None = optional_field("Begun after this moment, such as `2026-01-31T12:00:00Z`.")
+    started_before: dt.datetime | None = optional_field("Begun before this moment, such as `2026-01-31T13:00:00Z`.")
 
-    def rows(self) -> list[Rows[rows.Attempt]]:
+    def rows(self) -> list[KeysetScan[rows.Attempt]]:
         """The attempts that meet all conditions, in parts; raises BAD_USER_INPUT for malformed ids and ranges."""
         check_range(self.started_after, self.started_before, "filter.started")
         lists = _given(
             {
-                "webhook_id": query_keys(Prefix.WEBHOOK, self.webhook_ids, "filter.webhookIds"),
-                "event_id": query_keys(Prefix.EVENT, self.event_ids, "filter.eventIds"),
+                "webhook_id": parse_query_ids(Prefix.WEBHOOK, self.webhook_ids, "filter.webhookIds"),
+                "event_id": parse_query_ids(Prefix.EVENT, self.event_ids, "filter.eventIds"),
                 "outcome": self.outcomes,
             }
         )
@@ -131,32 +138,38 @@ class AttemptFilter:
         if self.status_code is not None:
             lists["status_code"] = [self.status_code]
         if self.event_ids is not None:
-            return [Rows(rows.Attempt, lists, leads=LEADS_OF_EVENTS, **span)]
+            return [KeysetScan(rows.Attempt, lists, leads=INDEXES_OF_EVENTS, **span)]
         if self.status_code == FREQUENT_STATUS_CODE:
             # Nearly all of them are those that were delivered; the others have an index of their own.
             outcomes = set(self.outcomes) if self.outcomes is not None else set(OutcomeName)
-            parts = (({OutcomeName.DELIVERED}, ATTEMPT_LEADS), (set(OutcomeName) - {OutcomeName.DELIVERED}, ODD_LEADS))
+            parts = (
+                ({OutcomeName.DELIVERED}, ATTEMPT_INDEXES),
+                (set(OutcomeName) - {OutcomeName.DELIVERED}, ODD_INDEXES),
+            )
             return [
-                Rows(rows.Attempt, {**lists, "outcome": outcomes & part}, leads=leads, **span) for part, leads in parts
+                KeysetScan(rows.Attempt, {**lists, "outcome": outcomes & part}, leads=leads, **span)
+                for part, leads in parts
             ]
-        leads = ATTEMPT_LEADS if self.status_code is None else OTHER_STATUS_CODE_LEADS
-        return [Rows(rows.Attempt, lists, leads=leads, **span)]
+        leads = ATTEMPT_INDEXES if self.status_code is None else OTHER_STATUS_CODE_INDEXES
+        return [KeysetScan(rows.Attempt, lists, leads=leads, **span)]
 
 
 @strawberry.input(description="A test of a webhook.")
 class TestFireWebhookInput:
     """What to fire."""
 
-    webhook_id: ID = strawberry.field(description=like("whk", "; active or not"))
+    webhook_id: ID = strawberry.field(description=id_description("whk", "; active or not"))
     action: Action = strawberry.field(default=Action.CREATED, description="The action to simulate.")
-    item: JSON | None = optional('The object to send, such as `{name: "Ada"}`; without it, the model\'s sample.', UNSET)
+    item: JSON | None = optional_field(
+        'The object to send, such as `{name: "Ada"}`; without it, the model\'s sample.', UNSET
+    )
 
 
 @strawberry.type(description="The answer to a mutation of one event.")
 class EventPayload:
     """An event, or errors."""
 
-    event: Event | None = optional("The event as it is now.")
+    event: Event | None = optional_field("The event as it is now.")
     errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
 
 
@@ -175,7 +188,7 @@ class CancelEventPayload(EventPayload):
     """The event, or errors."""
 
 
-EventId = Annotated[ID, strawberry.argument(description=like("evt", ", as in PS-WEBHOOK_EVENT-ID"))]
+EventId = Annotated[ID, strawberry.argument(description=id_description("evt", ", as in PS-WEBHOOK_EVENT-ID"))]
 
 
 @strawberry.type
@@ -192,7 +205,7 @@ class EventQuery:
     )
     async def event(self, id: EventId) -> Event | None:
         """One event."""
-        row = await rows.Event.get_or_none(id=query_key(Prefix.EVENT, id))
+        row = await rows.Event.get_or_none(id=parse_query_id(Prefix.EVENT, id))
         return Event.of(row) if row else None
 
     @query(
@@ -223,9 +236,11 @@ class EventQuery:
         }
         """,
     )
-    async def attempt(self, id: Annotated[ID, strawberry.argument(description=like("att"))]) -> Attempt | None:
+    async def attempt(
+        self, id: Annotated[ID, strawberry.argument(description=id_description("att"))]
+    ) -> Attempt | None:
         """One attempt."""
-        row = await rows.Attempt.get_or_none(id=query_key(Prefix.ATTEMPT, id))
+        row = await rows.Attempt.get_or_none(id=parse_query_id(Prefix.ATTEMPT, id))
         return Attempt.of(row) if row else None
 
     @query(

@@ -14,7 +14,7 @@ from tortoise.models import Model
 from ringback.graphql_api.context import dataloaders
 from ringback.graphql_api.context.request_context import Info
 from ringback.graphql_api.errors import bad_user_input
-from ringback.graphql_api.fields.arguments import query_key
+from ringback.graphql_api.fields.arguments import parse_query_id
 from ringback.graphql_api.fields.relay import Node
 from ringback.graphql_api.fields.root_fields import query
 from ringback.graphql_api.schema.api_tokens import ApiToken
@@ -80,7 +80,7 @@ class NodeQuery:
             return WebhookModel.of(watchable)
         if "_" in id and prefix in KINDS:
             model, make_node = KINDS[Prefix(prefix)]
-            row = await info.context.loaders[dataloaders.row].load((model, query_key(prefix, id)))
+            row = await info.context.loaders[dataloaders.row].load((model, parse_query_id(prefix, id)))
             return None if row is None else make_node(row, info)
         if NAME.fullmatch(id):
             return None

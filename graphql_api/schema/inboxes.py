@@ -9,15 +9,15 @@ from strawberry import ID
 
 from ringback.graphql_api.context.request_context import Info
 from ringback.graphql_api.errors import bad_user_input
-from ringback.graphql_api.fields.arguments import query_key
-from ringback.graphql_api.fields.attribute_field import attribute, own_id
-from ringback.graphql_api.fields.descriptions import like, optional
+from ringback.graphql_api.fields.arguments import parse_query_id
+from ringback.graphql_api.fields.attribute_field import attribute, id_attribute
+from ringback.graphql_api.fields.descriptions import id_description, optional_field
 from ringback.graphql_api.fields.input_errors import InputError
 from ringback.graphql_api.fields.relay import After, Connection, First, Node, page
 from ringback.graphql_api.fields.root_fields import mutation, query, subscription
 from ringback.graphql_api.schema.delivery_types import InboxRequest
 from ringback.models import inbox as rows
-from ringback.models.database.notifications import Topic, wakeups
+from ringback.models.database.notifications import Topic, notifier
 from ringback.models.ids import Prefix
 from ringback.models.services.inboxes import InboxResponse as Response
 
@@ -40,7 +40,7 @@ class InboxResponse:
 class Inbox(Node):
     """A stored inbox."""
 
-    id: ID = own_id(Prefix.INBOX, like("inb"))
+    id: ID = id_attribute(Prefix.INBOX, id_description("inb"))
     name: str | None = attribute("row.name", "A name for people.")
     url: str = strawberry.field(
         description="Absolute, unguessable URL. Accepts HTTP and WebDAV methods, such as GET, POST and PROPFIND. "
@@ -78,12 +78,12 @@ class InboxResponseInput:
 class CreateInboxInput:
     """All that an inbox is."""
 
-    name: str | None = optional("A name for people.")
+    name: str | None = optional_field("A name for people.")
     responses: list[InboxResponseInput] = strawberry.field(
         default_factory=lambda: [InboxResponseInput()],
         description="Its answers: the n-th request gets the n-th, and the last one repeats.",
     )
-    signing_secret: str | None = optional(
+    signing_secret: str | None = optional_field(
         "A secret to verify requests with: `whsec_` and 24 to 64 bytes in base64. Without it, that of the "
         "event's webhook is taken."
     )
@@ -93,7 +93,7 @@ class CreateInboxInput:
 class CreateInboxPayload:
     """The new inbox, or errors."""
 
-    inbox: Inbox | None = optional("The new inbox.")
+    inbox: Inbox | None = optional_field("The new inbox.")
     errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
 
 
@@ -101,7 +101,7 @@ class CreateInboxPayload:
 class ClearInboxPayload:
     """How much was forgotten, or errors."""
 
-    deleted_count: int | None = optional("How many requests were deleted.")
+    deleted_count: int | None = optional_field("How many requests were deleted.")
     errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
 
 
@@ -109,11 +109,11 @@ class ClearInboxPayload:
 class DeleteInboxPayload:
     """The deleted inbox's id, or errors."""
 
-    deleted_id: ID | None = optional("The id of the inbox that was deleted.")
+    deleted_id: ID | None = optional_field("The id of the inbox that was deleted.")
     errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
 
 
-InboxId = Annotated[ID, strawberry.argument(description=like("inb"))]
+InboxId = Annotated[ID, strawberry.argument(description=id_description("inb"))]
 
 
 @strawberry.type
@@ -133,7 +133,7 @@ class InboxQuery:
     )
     async def inbox(self, info: Info, id: InboxId) -> Inbox | None:
         """One inbox."""
-        row = await rows.Inbox.get_or_none(id=query_key(Prefix.INBOX, id))
+        row = await rows.Inbox.get_or_none(id=parse_query_id(Prefix.INBOX, id))
         return Inbox.at(row, info) if row else None
 
     @query(
@@ -212,12 +212,12 @@ class InboxSubscription:
     )
     async def inbox_request(self, info: Info, inbox_id: InboxId) -> AsyncGenerator[InboxRequest | None, None]:
         """Follow an inbox."""
-        key = query_key(Prefix.INBOX, inbox_id, "inboxId")
+        key = parse_query_id(Prefix.INBOX, inbox_id, "inboxId")
         inbox = await rows.Inbox.get_or_none(id=key)
         if inbox is None:
             raise bad_user_input(f"inboxId: there is no inbox with the id {inbox_id}")
         last = inbox.received
-        listener = wakeups.listen(Topic.RECEIVED)
+        listener = notifier.listen(Topic.RECEIVED)
         while (found := await info.context.services.inboxes.received_after(key, last, PAGE)) is not None:
             for row in found:
                 last = row.number

@@ -6,9 +6,9 @@ from typing import Annotated
 import strawberry
 from strawberry import ID, UNSET
 
-from ringback.graphql_api.fields.arguments import Update, given, or_none, query_key
-from ringback.graphql_api.fields.attribute_field import attribute, own_id
-from ringback.graphql_api.fields.descriptions import like, optional
+from ringback.graphql_api.fields.arguments import Update, given_fields, or_none, parse_query_id
+from ringback.graphql_api.fields.attribute_field import attribute, id_attribute
+from ringback.graphql_api.fields.descriptions import id_description, optional_field
 from ringback.graphql_api.fields.enums import LeadStatus
 from ringback.graphql_api.fields.input_errors import InputError
 from ringback.graphql_api.fields.relay import After, Connection, First, Node, page
@@ -22,7 +22,7 @@ from ringback.models.services import leads
 class Lead(Node):
     """A stored lead."""
 
-    id: ID = own_id(Prefix.LEAD, like("lead"))
+    id: ID = id_attribute(Prefix.LEAD, id_description("lead"))
     name: str = attribute("row.name", "Name as entered in the form.")
     phone: str = attribute("row.phone", "Phone number as entered in the form.")
     status: LeadStatus = attribute("row.status", "How far it has come.")
@@ -43,11 +43,11 @@ class RequestCallbackInput:
 class UpdateLeadInput(Update):
     """What may be changed."""
 
-    id: ID = strawberry.field(description=like("lead"))
-    name: str | None = optional("The name.", UNSET)
-    phone: str | None = optional("The phone number.", UNSET)
-    status: LeadStatus | None = optional("How far it has come.", UNSET)
-    comment: str | None = optional("A remark. Null clears it.", UNSET)
+    id: ID = strawberry.field(description=id_description("lead"))
+    name: str | None = optional_field("The name.", UNSET)
+    phone: str | None = optional_field("The phone number.", UNSET)
+    status: LeadStatus | None = optional_field("How far it has come.", UNSET)
+    comment: str | None = optional_field("A remark. Null clears it.", UNSET)
 
 
 @strawberry.type(description="The answer to requestCallback.")
@@ -57,7 +57,7 @@ class RequestCallbackPayload:
     accepted: bool = strawberry.field(
         default=False, description="Whether the form was filled in; it is always answered."
     )
-    lead: Lead | None = optional("The new lead; null while trackLeads is off.")
+    lead: Lead | None = optional_field("The new lead; null while trackLeads is off.")
     errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
 
 
@@ -65,7 +65,7 @@ class RequestCallbackPayload:
 class UpdateLeadPayload:
     """The lead, or errors."""
 
-    lead: Lead | None = optional("The lead as it is now.")
+    lead: Lead | None = optional_field("The lead as it is now.")
     errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
 
 
@@ -73,11 +73,11 @@ class UpdateLeadPayload:
 class DeleteLeadPayload:
     """The deleted lead's id, or errors."""
 
-    deleted_id: ID | None = optional("The id of the lead that was deleted.")
+    deleted_id: ID | None = optional_field("The id of the lead that was deleted.")
     errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
 
 
-LeadId = Annotated[ID, strawberry.argument(description=like("lead"))]
+LeadId = Annotated[ID, strawberry.argument(description=id_description("lead"))]
 
 
 @strawberry.type
@@ -94,7 +94,7 @@ class LeadQuery:
     )
     async def lead(self, id: LeadId) -> Lead | None:
         """One lead."""
-        row = await rows.Lead.get_or_none(id=query_key(Prefix.LEAD, id))
+        row = await rows.Lead.get_or_none(id=parse_query_id(Prefix.LEAD, id))
         return Lead.of(row) if row else None
 
     @query(
@@ -148,7 +148,7 @@ class LeadMutation:
         self, input: Annotated[UpdateLeadInput, strawberry.argument(description="What to change.")]
     ) -> UpdateLeadPayload | None:
         """Update."""
-        row = await leads.update_lead(input.id, given(input), or_none(input.expected_updated_at))
+        row = await leads.update_lead(input.id, given_fields(input), or_none(input.expected_updated_at))
         return UpdateLeadPayload(lead=Lead.of(row))
 
     @mutation(

@@ -6,9 +6,9 @@ from typing import Annotated
 import strawberry
 from strawberry import ID, UNSET
 
-from ringback.graphql_api.fields.arguments import given
+from ringback.graphql_api.fields.arguments import given_fields
 from ringback.graphql_api.fields.attribute_field import attribute
-from ringback.graphql_api.fields.descriptions import optional
+from ringback.graphql_api.fields.descriptions import optional_field
 from ringback.graphql_api.fields.input_errors import InputError
 from ringback.graphql_api.fields.relay import Node
 from ringback.graphql_api.fields.root_fields import mutation, query
@@ -32,14 +32,14 @@ class SiteSettings(Node):
 class UpdateSiteSettingsInput:
     """What may be changed."""
 
-    track_leads: bool | None = optional("Whether callback requests become leads.", UNSET)
+    track_leads: bool | None = optional_field("Whether callback requests become leads.", UNSET)
 
 
 @strawberry.type(description="The answer to updateSiteSettings.")
 class UpdateSiteSettingsPayload:
     """The settings, or errors."""
 
-    site_settings: SiteSettings | None = optional("The settings as they are now.")
+    site_settings: SiteSettings | None = optional_field("The settings as they are now.")
     errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
 
 
@@ -77,5 +77,5 @@ class SiteSettingsMutation:
     ) -> UpdateSiteSettingsPayload | None:
         """Update."""
         return UpdateSiteSettingsPayload(
-            site_settings=SiteSettings.of(await settings_service.update_site_settings(given(input)))
+            site_settings=SiteSettings.of(await settings_service.update_site_settings(given_fields(input)))
         )

@@ -12,8 +12,8 @@ from strawberry.scalars import JSON
 
 from ringback.graphql_api.context import dataloaders
 from ringback.graphql_api.context.request_context import Info
-from ringback.graphql_api.fields.attribute_field import Stored, attribute
-from ringback.graphql_api.fields.descriptions import like, optional
+from ringback.graphql_api.fields.attribute_field import RowObject, attribute
+from ringback.graphql_api.fields.descriptions import id_description, optional_field
 from ringback.graphql_api.fields.enums import Action
 from ringback.graphql_api.fields.input_errors import InputError
 from ringback.graphql_api.fields.relay import Node
@@ -22,7 +22,7 @@ from ringback.models.ids import Prefix, encode
 from ringback.models.services import webhook_models as model_service
 from ringback.models.services.declared_models import declare_model
 from ringback.models.services.publishing import Publication, publish_changes
-from ringback.models.services.webhook_models import Watchable
+from ringback.models.services.webhook_models import WatchableModel
 
 NO_LONGER_TRACKED = "This model is no longer tracked."
 
@@ -50,7 +50,7 @@ class WebhookModel(Node):
     name: str = strawberry.field(description="What webhooks name it by, such as `customer_order`.")
 
     @classmethod
-    def of(cls, row: Watchable) -> Self:
+    def of(cls, row: WatchableModel) -> Self:
         """The GraphQL object of a model that is at hand."""
         return cls(row=row, name=row.name)
 
@@ -84,10 +84,10 @@ class WebhookModel(Node):
         """The sample, as JSON."""
         return JSON((await self._watchable(info)).sample)
 
-    async def _watchable(self, info: Info) -> Watchable:
-        known: Watchable | None = self.row or model_service.tracked(self.name)
+    async def _watchable(self, info: Info) -> WatchableModel:
+        known: WatchableModel | None = self.row or model_service.list_tracked(self.name)
         found = known or await info.context.loaders[dataloaders.declared_model].load(self.name)
-        return found or Watchable(self.name, {"en": self.name}, NO_LONGER_TRACKED, fields=(), sample={})
+        return found or WatchableModel(self.name, {"en": self.name}, NO_LONGER_TRACKED, fields=(), sample={})
 
 
 @strawberry.input(description="A model whose objects live in another program. Declaring it again updates it.")
@@ -99,7 +99,7 @@ class DeclareModelInput:
         "letter first. Models that are tracked in code cannot be declared."
     )
     label: str = strawberry.field(description='Its name for people, such as "Spare part".')
-    description: str | None = optional("What it is.")
+    description: str | None = optional_field("What it is.")
     json_schema: JSON = strawberry.field(
         description='The JSON Schema (draft 2020-12) of its objects, of `"type": "object"`: '
         '`{"type": "object", "properties": {"price": {"type": "number"}}, "required": ["price"]}`. It gives the '
@@ -129,10 +129,10 @@ class ChangeInput:
         description='The object as it is now (as it was, when it is DELETED), such as `{"price": 350.5}`. It must fit '
         "the model's schema and have at most 256 KiB; templates get what was sent."
     )
-    changed_fields: list[str] | None = optional(
+    changed_fields: list[str] | None = optional_field(
         'Which fields of the item an update changed, such as `["price"]`; for UPDATED only.'
     )
-    idempotency_key: str | None = optional(
+    idempotency_key: str | None = optional_field(
         "A text of yours that tells this change from every other one of its model, such as an id in your "
         "own log; at most 255 characters. Within 24 hours, the same change under the same key is recorded once."
     )
@@ -149,13 +149,14 @@ class PublishChangesInput:
 
 
 @strawberry.type(description="What became of one published change.")
-class PublishedChange(Stored):
+class PublishedChange(RowObject):
     """One answer of publishChanges; `row` is a Published."""
 
     object_id: str = attribute("row.object_id", "The object's id, as it was sent.")
     event_ids: list[ID] = attribute(
         lambda change: [encode(Prefix.EVENT, key) for key in change.row.event_ids],
-        "The events of the change: one for each webhook that it fired, and none where none matched. " + like("evt"),
+        "The events of the change: one for each webhook that it fired, and none where none matched. "
+        + id_description("evt"),
     )
     duplicate: bool = attribute(
         "row.duplicate",
@@ -167,7 +168,7 @@ class PublishedChange(Stored):
 class DeclareModelPayload:
     """The declared model, or errors."""
 
-    model: WebhookModel | None = optional("The model as it is now.")
+    model: WebhookModel | None = optional_field("The model as it is now.")
     errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
 
 
@@ -175,7 +176,7 @@ class DeclareModelPayload:
 class PublishChangesPayload:
     """What became of the changes, or errors."""
 
-    changes: list[PublishedChange] | None = optional("What became of each change, in the order of the input.")
+    changes: list[PublishedChange] | None = optional_field("What became of each change, in the order of the input.")
     errors: list[InputError] = strawberry.field(
         default_factory=list, description="What to mend, at most 100; empty on success."
     )
@@ -223,7 +224,7 @@ class CatalogMutation:
     ) -> DeclareModelPayload | None:
         """Declare."""
         row = await declare_model(**vars(input))
-        return DeclareModelPayload(model=WebhookModel.of(model_service.declared(row)))
+        return DeclareModelPayload(model=WebhookModel.of(model_service.list_declared(row)))
 
     @mutation(
         "Publish changes of declared models: all are recorded, in one transaction, or none is.",

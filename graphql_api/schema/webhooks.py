@@ -8,8 +8,15 @@ from tortoise.expressions import Q
 from tortoise.queryset import QuerySet
 
 from ringback.graphql_api.context.request_context import Info
-from ringback.graphql_api.fields.arguments import Update, given, or_none, query_key, query_models, query_text
-from ringback.graphql_api.fields.descriptions import like, optional
+from ringback.graphql_api.fields.arguments import (
+    Update,
+    check_query_models,
+    check_query_text,
+    given_fields,
+    or_none,
+    parse_query_id,
+)
+from ringback.graphql_api.fields.descriptions import id_description, optional_field
 from ringback.graphql_api.fields.enums import Action, HttpMethod, SuccessPolicy
 from ringback.graphql_api.fields.input_errors import InputError
 from ringback.graphql_api.fields.relay import After, Connection, First, page
@@ -38,14 +45,14 @@ class CreateWebhookInput:
     model: str = strawberry.field(description="The name of the model to watch, such as `lead`; see webhookModels.")
     actions: list[Action] = strawberry.field(description=ABOUT["actions"])
     url: str = strawberry.field(description=ABOUT["url"])
-    name: str | None = optional(ABOUT["name"])
+    name: str | None = optional_field(ABOUT["name"])
     method: HttpMethod = strawberry.field(default=HttpMethod.POST, description=ABOUT["method"])
     is_active: bool = strawberry.field(default=True, description=ABOUT["is_active"])
     send_json: bool = strawberry.field(default=False, description=ABOUT["send_json"])
     body_template: str = strawberry.field(default="", description=ABOUT["body_template"])
-    content_type: str | None = optional(ABOUT["content_type"])
+    content_type: str | None = optional_field(ABOUT["content_type"])
     headers: list[HeaderInput] = strawberry.field(default_factory=list, description=ABOUT["headers"])
-    condition: str | None = optional(ABOUT["condition"])
+    condition: str | None = optional_field(ABOUT["condition"])
     retry_delays_seconds: list[int] = strawberry.field(
         default_factory=default_retry_delays, description=ABOUT["retry_delays_seconds"]
     )
@@ -53,39 +60,41 @@ class CreateWebhookInput:
     success_policy: SuccessPolicy = strawberry.field(
         default=SuccessPolicy.STATUS_200, description=ABOUT["success_policy"]
     )
-    max_concurrency: int | None = optional(ABOUT["max_concurrency"])
-    rate_limit_per_second: float | None = optional(ABOUT["rate_limit_per_second"])
+    max_concurrency: int | None = optional_field(ABOUT["max_concurrency"])
+    rate_limit_per_second: float | None = optional_field(ABOUT["rate_limit_per_second"])
 
 
 @strawberry.input(description="Changes to a webhook; what is left out stays as it is, lists replace the whole.")
 class UpdateWebhookInput(Update):
     """What may be changed."""
 
-    id: ID = strawberry.field(description=like("whk"))
-    actions: list[Action] | None = optional(ABOUT["actions"], UNSET)
-    url: str | None = optional(ABOUT["url"], UNSET)
-    name: str | None = optional(ABOUT["name"] + NULL_CLEARS, UNSET)
-    method: HttpMethod | None = optional(ABOUT["method"], UNSET)
-    is_active: bool | None = optional(ABOUT["is_active"] + " Deactivating it cancels the events that wait.", UNSET)
-    send_json: bool | None = optional(ABOUT["send_json"], UNSET)
-    body_template: str | None = optional(ABOUT["body_template"], UNSET)
-    content_type: str | None = optional(ABOUT["content_type"] + NULL_CLEARS, UNSET)
-    headers: list[HeaderInput] | None = optional(ABOUT["headers"], UNSET)
-    condition: str | None = optional(ABOUT["condition"] + NULL_CLEARS, UNSET)
-    retry_delays_seconds: list[int] | None = optional(ABOUT["retry_delays_seconds"], UNSET)
-    timeout_seconds: float | None = optional(ABOUT["timeout_seconds"], UNSET)
-    success_policy: SuccessPolicy | None = optional(ABOUT["success_policy"], UNSET)
-    max_concurrency: int | None = optional(ABOUT["max_concurrency"], UNSET)
-    rate_limit_per_second: float | None = optional(ABOUT["rate_limit_per_second"], UNSET)
+    id: ID = strawberry.field(description=id_description("whk"))
+    actions: list[Action] | None = optional_field(ABOUT["actions"], UNSET)
+    url: str | None = optional_field(ABOUT["url"], UNSET)
+    name: str | None = optional_field(ABOUT["name"] + NULL_CLEARS, UNSET)
+    method: HttpMethod | None = optional_field(ABOUT["method"], UNSET)
+    is_active: bool | None = optional_field(
+        ABOUT["is_active"] + " Deactivating it cancels the events that wait.", UNSET
+    )
+    send_json: bool | None = optional_field(ABOUT["send_json"], UNSET)
+    body_template: str | None = optional_field(ABOUT["body_template"], UNSET)
+    content_type: str | None = optional_field(ABOUT["content_type"] + NULL_CLEARS, UNSET)
+    headers: list[HeaderInput] | None = optional_field(ABOUT["headers"], UNSET)
+    condition: str | None = optional_field(ABOUT["condition"] + NULL_CLEARS, UNSET)
+    retry_delays_seconds: list[int] | None = optional_field(ABOUT["retry_delays_seconds"], UNSET)
+    timeout_seconds: float | None = optional_field(ABOUT["timeout_seconds"], UNSET)
+    success_policy: SuccessPolicy | None = optional_field(ABOUT["success_policy"], UNSET)
+    max_concurrency: int | None = optional_field(ABOUT["max_concurrency"], UNSET)
+    rate_limit_per_second: float | None = optional_field(ABOUT["rate_limit_per_second"], UNSET)
 
 
 @strawberry.input(description="Which webhooks to list; conditions are combined with AND.")
 class WebhookFilter:
     """Conditions on webhooks."""
 
-    models: list[str] | None = optional('Of these models, such as `["lead"]`.')
-    is_active: bool | None = optional("Active ones (`true`), or inactive ones (`false`).")
-    search: str | None = optional("Whose name or URL contains this text, such as `crm`; case is ignored.")
+    models: list[str] | None = optional_field('Of these models, such as `["lead"]`.')
+    is_active: bool | None = optional_field("Active ones (`true`), or inactive ones (`false`).")
+    search: str | None = optional_field("Whose name or URL contains this text, such as `crm`; case is ignored.")
     include_deleted: bool | None = strawberry.field(default=False, description="Deleted ones too (`true`).")
 
 
@@ -93,8 +102,10 @@ class WebhookFilter:
 class CreateWebhookPayload:
     """A new webhook, or errors."""
 
-    webhook: Webhook | None = optional("The new webhook.")
-    signing_secret: str | None = optional("whsec_…, with which the receiver verifies requests. It is shown this once.")
+    webhook: Webhook | None = optional_field("The new webhook.")
+    signing_secret: str | None = optional_field(
+        "whsec_…, with which the receiver verifies requests. It is shown this once."
+    )
     errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
 
 
@@ -102,7 +113,7 @@ class CreateWebhookPayload:
 class UpdateWebhookPayload:
     """The changed webhook, or errors."""
 
-    webhook: Webhook | None = optional("The webhook as it is now.")
+    webhook: Webhook | None = optional_field("The webhook as it is now.")
     errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
 
 
@@ -110,11 +121,11 @@ class UpdateWebhookPayload:
 class DeleteWebhookPayload:
     """The deleted webhook's id, or errors."""
 
-    deleted_id: ID | None = optional("The id of the webhook that was deleted.")
+    deleted_id: ID | None = optional_field("The id of the webhook that was deleted.")
     errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
 
 
-WebhookId = Annotated[ID, strawberry.argument(description=like("whk"))]
+WebhookId = Annotated[ID, strawberry.argument(description=id_description("whk"))]
 
 
 @strawberry.type
@@ -131,7 +142,7 @@ class WebhookQuery:
     )
     async def webhook(self, id: WebhookId) -> Webhook | None:
         """One webhook."""
-        row = await WebhookRow.get_or_none(id=query_key(Prefix.WEBHOOK, id))
+        row = await WebhookRow.get_or_none(id=parse_query_id(Prefix.WEBHOOK, id))
         return Webhook.of(row) if row else None
 
     @query(
@@ -160,13 +171,13 @@ def _filtered(filter: WebhookFilter) -> QuerySet[WebhookRow]:
     rows = WebhookRow.all()
     if not filter.include_deleted:
         rows = rows.filter(deleted_at=None)
-    models = query_models(filter.models)
+    models = check_query_models(filter.models)
     if models is not None:
         rows = rows.filter(model__in=models)
     if filter.is_active is not None:
         rows = rows.filter(is_active=filter.is_active)
     if filter.search:
-        text = query_text(filter.search, "filter.search")
+        text = check_query_text(filter.search, "filter.search")
         rows = rows.filter(Q(name__icontains=text) | Q(url__icontains=text))
     return rows
 
@@ -236,7 +247,7 @@ class WebhookMutation:
 
 def _values(input: CreateWebhookInput | UpdateWebhookInput) -> dict[str, Any]:
     """The given fields as the domain's WebhookSpec names and types them."""
-    values = given(input)
+    values = given_fields(input)
     for name in ("actions", "retry_delays_seconds"):
         if values.get(name) is not None:
             values[name] = tuple(values[name])

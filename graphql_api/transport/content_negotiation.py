@@ -60,7 +60,7 @@ class Accepted:
 
 
 @lru_cache(256)
-def accepted(accept: bytes | None) -> Accepted:
+def negotiate(accept: bytes | None) -> Accepted:
     """What the client takes, by its `Accept`; one that sends none, or an empty one, takes anything."""
     ranges = _ranges(accept or b"*/*")
     return Accepted(

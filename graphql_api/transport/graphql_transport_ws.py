@@ -125,7 +125,7 @@ def pong(payload: Payload) -> str:
     return orjson.dumps(message).decode()
 
 
-class Frames:
+class MessageWriter:
     """The frames about one operation, with what is the same in all of them written once."""
 
     def __init__(self, op: str) -> None:

@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from ringback.graphql_api.transport.request_body import TooLarge, limited_body
+from ringback.graphql_api.transport.request_body import TooLarge, read_limited_body
 from ringback.models.services.inboxes import Inboxes, Received
 
 HEADERS = {"Content-Security-Policy": "sandbox", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
@@ -33,7 +33,7 @@ class InboxEndpoint:
     async def _answer(self, request: Request) -> Response:
         try:
             declared = request.headers.get("content-length")
-            body = await limited_body(request.receive, declared.encode() if declared else None, MAX_BODY_BYTES)
+            body = await read_limited_body(request.receive, declared.encode() if declared else None, MAX_BODY_BYTES)
         except TooLarge:
             return PlainTextResponse(f"The body is over {MAX_BODY_BYTES:,} bytes.\n", 413, HEADERS)
         except ClientDisconnect:

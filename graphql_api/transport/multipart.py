@@ -4,13 +4,13 @@ Each answer is a part, under the key `payload`. An answer that ends the subscrip
 Clients read a part when they see the boundary after it, so that goes out with the part.
 """
 
-from ringback.graphql_api.execution.engine import Answer
+from ringback.graphql_api.execution.engine import ExecutionResponse
 from ringback.graphql_api.transport.streaming import Framing
 
 _PART = b"\r\nContent-Type: application/json\r\n\r\n%b\r\n--graphql"
 
 
-def _part(answer: Answer) -> bytes:
+def _part(answer: ExecutionResponse) -> bytes:
     if answer.executed:
         return _PART % (b'{"payload":%b}' % answer.json)
     return _PART % (b'{"payload":null,%b' % answer.json.removeprefix(b"{"))

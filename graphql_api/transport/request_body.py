@@ -12,7 +12,7 @@ class TooLarge(Exception):
     """The body is over the limit."""
 
 
-async def limited_body(receive: Receive, content_length: bytes | None, limit: int) -> bytes:
+async def read_limited_body(receive: Receive, content_length: bytes | None, limit: int) -> bytes:
     """The whole body; raises TooLarge when it is over `limit` bytes, ClientDisconnect when it ends early."""
     if content_length is not None and content_length.isdigit() and int(content_length[:20]) > DISCARDED * limit:
         raise TooLarge

@@ -16,7 +16,7 @@ Header = tuple[bytes, bytes]
 _EXAMPLE = 'such as {"query": "{ viewer { token { name } } }"}'
 
 
-class Malformed(Exception):
+class MalformedRequest(Exception):
     """A request that is none of GraphQL's; `status`, an error and headers go out."""
 
     def __init__(self, status: int, error: ApiError, *headers: Header) -> None:
@@ -26,9 +26,9 @@ class Malformed(Exception):
         self.headers = headers
 
 
-def malformed(status: int, message: str, *headers: Header, code: Code = "BAD_REQUEST") -> Malformed:
+def malformed_request(status: int, message: str, *headers: Header, code: Code = "BAD_REQUEST") -> MalformedRequest:
     """The refusal of a request; `message` says what to do instead."""
-    return Malformed(status, ApiError(code, message), *headers)
+    return MalformedRequest(status, ApiError(code, message), *headers)
 
 
 class Parameters(NamedTuple):
@@ -44,13 +44,13 @@ def of_json(body: bytes) -> Parameters:
     try:
         request = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise malformed(400, f"The body is no JSON: {error}") from error
+        raise malformed_request(400, f"The body is no JSON: {error}") from error
     if isinstance(request, list):
-        raise malformed(
+        raise malformed_request(
             400, f"Send each operation in a request of its own: the body must be a JSON object, {_EXAMPLE}."
         )
     if not isinstance(request, dict):
-        raise malformed(400, f"The body must be a JSON object, {_EXAMPLE}.")
+        raise malformed_request(400, f"The body must be a JSON object, {_EXAMPLE}.")
     return _checked(request)
 
 
@@ -59,11 +59,11 @@ def of_address(query_string: bytes) -> Parameters:
     try:
         pairs = parse_qsl(query_string.decode(), keep_blank_values=True, errors="strict")
     except ValueError as error:
-        raise malformed(400, "The address must hold its parameters as UTF-8.") from error
+        raise malformed_request(400, "The address must hold its parameters as UTF-8.") from error
     request: dict[str, Any] = {}
     for name, value in pairs:
         if name in request:
-            raise malformed(400, f"{_shown(name)} must not stand in the address twice.")
+            raise malformed_request(400, f"{_shown(name)} must not stand in the address twice.")
         request[name] = _from_json(name, value) if name in ("variables", "extensions") else value
     return _checked(request)
 
@@ -77,20 +77,20 @@ def _from_json(name: str, value: str) -> Any:
     try:
         return orjson.loads(value)
     except orjson.JSONDecodeError as error:
-        raise malformed(400, f"{name} must be JSON: {error}") from error
+        raise malformed_request(400, f"{name} must be JSON: {error}") from error
 
 
 def _checked(request: dict[str, Any]) -> Parameters:
     query, variables, name = request.get("query"), request.get("variables"), request.get("operationName")
     if not isinstance(query, str) or not query.strip():
-        raise malformed(400, "query must be a GraphQL document as a string.")
+        raise malformed_request(400, "query must be a GraphQL document as a string.")
     if variables is not None and not isinstance(variables, dict):
-        raise malformed(400, "variables must be a JSON object.")
+        raise malformed_request(400, "variables must be a JSON object.")
     if name is not None and not isinstance(name, str):
-        raise malformed(400, "operationName must be a string.")
+        raise malformed_request(400, "operationName must be a string.")
     extensions = request.get("extensions")
     if extensions is not None and not isinstance(extensions, dict):
-        raise malformed(400, "extensions must be a JSON object.")
+        raise malformed_request(400, "extensions must be a JSON object.")
     return Parameters(query, variables, name or None)
 
 

@@ -10,7 +10,7 @@ import orjson
 from graphql import GraphQLError
 from starlette.types import Receive, Send
 
-from ringback.graphql_api.execution.engine import Answer
+from ringback.graphql_api.execution.engine import ExecutionResponse
 from ringback.graphql_api.transport.content_negotiation import Format
 from ringback.graphql_api.transport.requests import Header
 
@@ -42,11 +42,11 @@ class Reply(NamedTuple):
         await send({"type": "http.response.body", "body": self.body})
 
 
-def answered(answer: Answer, format: Format) -> Reply:
+def graphql_response(answer: ExecutionResponse, format: Format) -> Reply:
     """The reply to a well-formed request."""
     return Reply(400 if format is Format.RESPONSE and not answer.executed else 200, answer.json, format)
 
 
-def refused(status: int, error: GraphQLError, format: Format, *headers: Header) -> Reply:
+def error_reply(status: int, error: GraphQLError, format: Format, *headers: Header) -> Reply:
     """The reply to a request that is none of GraphQL's, or that could not be looked at."""
     return Reply(status, orjson.dumps({"errors": [error.formatted]}), format, headers)

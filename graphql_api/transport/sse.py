@@ -4,11 +4,11 @@ Each operation has a connection of its own: a `next` event for each answer, then
 for errors; what is refused is told by a `next`, too.
 """
 
-from ringback.graphql_api.execution.engine import Answer
+from ringback.graphql_api.execution.engine import ExecutionResponse
 from ringback.graphql_api.transport.streaming import Framing
 
 
-def _next(answer: Answer) -> bytes:
+def _next(answer: ExecutionResponse) -> bytes:
     return b"event: next\ndata: " + answer.json + b"\n\n"
 
 

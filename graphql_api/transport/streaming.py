@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from starlette.types import Receive, Send
 
-from ringback.graphql_api.errors import presentable
-from ringback.graphql_api.execution.engine import Answer, refusal
+from ringback.graphql_api.errors import to_graphql_error
+from ringback.graphql_api.execution.engine import ExecutionResponse, error_response
 from ringback.graphql_api.transport.responses import SHARED
 
 #: Between two signs of life, in seconds: proxies cut off what is silent for longer. The token is looked at then, too.
@@ -21,7 +21,7 @@ HEARTBEAT_SECONDS = 12.0
 #: nginx keeps what it proxies until there is more of it, unless told otherwise.
 _UNBUFFERED = ((b"x-accel-buffering", b"no"),)
 
-Answers = AsyncGenerator[Answer, None]
+Answers = AsyncGenerator[ExecutionResponse, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Framing:
     """How answers become the bytes of a stream."""
 
     content_type: bytes
-    frame: Callable[[Answer], bytes]
+    frame: Callable[[ExecutionResponse], bytes]
     opening: bytes
     heartbeat: bytes
     closing: bytes
@@ -75,7 +75,7 @@ class Stream:
         sending = asyncio.create_task(self._send_answers(send))
         gone = asyncio.create_task(_gone(receive))
         self.streams.add(sending)
-        last: Answer | None = None
+        last: ExecutionResponse | None = None
         try:
             last = await self._watch(sending, gone, send)
         finally:
@@ -86,7 +86,9 @@ class Stream:
             await _write(send, self.framing.frame(last) + self.framing.closing)
         await send({"type": "http.response.body"})
 
-    async def _watch(self, sending: "asyncio.Task[None]", gone: "asyncio.Task[None]", send: Send) -> Answer | None:
+    async def _watch(
+        self, sending: "asyncio.Task[None]", gone: "asyncio.Task[None]", send: Send
+    ) -> ExecutionResponse | None:
         """Give signs of life until there is nothing more to send; an answer that ends the stream before its time."""
         while True:
             done, _ = await asyncio.wait(
@@ -97,7 +99,7 @@ class Stream:
             try:
                 await self.reauthenticate()
             except Exception as error:
-                return refusal(presentable(error))
+                return error_response(to_graphql_error(error))
             if not self._sending:
                 await _write(send, self.framing.heartbeat)
 
@@ -107,7 +109,7 @@ class Stream:
                 async for answer in answers:
                     await self._send_frame(send, self.framing.frame(answer))
         except Exception as error:
-            await self._send_frame(send, self.framing.frame(refusal(presentable(error))))
+            await self._send_frame(send, self.framing.frame(error_response(to_graphql_error(error))))
         await self._send_frame(send, self.framing.closing)
 
     async def _send_frame(self, send: Send, frame: bytes) -> None:

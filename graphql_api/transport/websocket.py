@@ -14,16 +14,22 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from ringback.graphql_api.context.request_context import Context, Services
-from ringback.graphql_api.errors import presentable
-from ringback.graphql_api.execution.engine import Answer, Engine, OperationType, Refused, refusal
-from ringback.graphql_api.execution.operation_limits import exceeded
+from ringback.graphql_api.errors import to_graphql_error
+from ringback.graphql_api.execution.engine import (
+    Engine,
+    ExecutionResponse,
+    OperationType,
+    RequestRefused,
+    error_response,
+)
+from ringback.graphql_api.execution.operation_limits import limit_exceeded
 from ringback.graphql_api.transport.graphql_transport_ws import (
     ACK,
     PROTOCOL,
     Complete,
     ConnectionInit,
-    Frames,
     InvalidMessage,
+    MessageWriter,
     Ping,
     Pong,
     Subscribe,
@@ -165,8 +171,8 @@ class _Connection:
         allowed = self._engine.limits.subscriptions_per_connection
         if len(self._operations) >= allowed:
             sentence = f"{allowed:,} operations run over this connection, which is the limit: complete one first."
-            error = exceeded("subscriptionsPerConnection", allowed, sentence)
-            await self._send_text(Frames(message.id).error([error]))
+            error = limit_exceeded("subscriptionsPerConnection", allowed, sentence)
+            await self._send_text(MessageWriter(message.id).error([error]))
             return
         while len(self._tasks) >= allowed:
             stopped = self._tasks.difference(self._operations.values())
@@ -183,7 +189,7 @@ class _Connection:
             task.cancel()
 
     async def _run(self, message: Subscribe, context: Context) -> None:
-        frames = Frames(message.id)
+        frames = MessageWriter(message.id)
         try:
             with suppress(_Gone):
                 await self._send_text(await self._answered(message, context, frames))
@@ -192,7 +198,7 @@ class _Connection:
             if self._operations.get(message.id) is asyncio.current_task():
                 del self._operations[message.id]
 
-    async def _answered(self, message: Subscribe, context: Context, frames: Frames) -> str:
+    async def _answered(self, message: Subscribe, context: Context, frames: MessageWriter) -> str:
         """Send the results of an operation; returns the frame that ends it."""
         sent = 0
         async with aclosing(self._answers(message, context)) as answers:
@@ -205,7 +211,7 @@ class _Connection:
                     await asyncio.sleep(0)
         return frames.complete()
 
-    async def _answers(self, message: Subscribe, context: Context) -> AsyncGenerator[Answer, None]:
+    async def _answers(self, message: Subscribe, context: Context) -> AsyncGenerator[ExecutionResponse, None]:
         """What answers an operation of any kind, whatever goes wrong."""
         try:
             operation = await self._engine.operation(message.query, message.operation_name)
@@ -215,7 +221,7 @@ class _Connection:
                         yield answer
             else:
                 yield await self._engine.execute(operation, message.variables, context)
-        except Refused as refused:
-            yield refusal(*refused.errors)
+        except RequestRefused as refused:
+            yield error_response(*refused.errors)
         except Exception as error:
-            yield refusal(presentable(error))
+            yield error_response(to_graphql_error(error))

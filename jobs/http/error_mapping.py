@@ -9,7 +9,16 @@ from aiohttp import http_exceptions
 from yarl import URL
 
 from ringback.jobs.http.connection import BadAnswer
-from ringback.jobs.outcomes import Answer, BadResponse, Blocked, Outcome, RenderFailed, TimedOut, TlsFailed, Unreachable
+from ringback.jobs.outcomes import (
+    BadResponse,
+    Blocked,
+    HttpResponse,
+    Outcome,
+    RenderFailed,
+    TimedOut,
+    TlsFailed,
+    Unreachable,
+)
 from ringback.models.errors import AddressBlocked
 
 
@@ -20,7 +29,7 @@ class LookupFailed(OSError):
 class _Failure(NamedTuple):
     error: BaseException
     url: URL
-    answer: Answer | None
+    answer: HttpResponse | None
 
     @property
     def peer(self) -> str:
@@ -86,7 +95,7 @@ _OUTCOMES: tuple[tuple[tuple[type[BaseException], ...], Callable[[_Failure], Out
 EXPECTED: tuple[type[BaseException], ...] = tuple(kind for kinds, _ in _OUTCOMES for kind in kinds)
 
 
-def outcome_of(error: BaseException, url: URL, answer: Answer | None = None) -> Outcome:
+def outcome_of(error: BaseException, url: URL, answer: HttpResponse | None = None) -> Outcome:
     """Return the outcome that an error of aiohttp or the system means; `answer` is what had arrived before it.
 
     An error that is none of theirs is raised: it is a defect here.

@@ -34,7 +34,7 @@ SETTLE_SECONDS = 0.01
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
 
 
-class Refused(AddressBlocked, OSError):
+class ConnectRefused(AddressBlocked, OSError):
     """The guard's refusal inside aiohttp, which takes errors of sockets and resolvers only as OSError."""
 
 
@@ -202,7 +202,7 @@ class GuardedResolver(AbstractResolver):
             raise LookupFailed(f"The name {host} does not resolve.")
         refusals = [self._policy and self._policy.refusal(ip_address(address), host) for address in addresses]
         if all(refusals):
-            raise Refused(refusals[0])
+            raise ConnectRefused(refusals[0])
         return [
             ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=socket.AI_NUMERICHOST)
             for address, refusal in zip(addresses, refusals, strict=True)
@@ -213,7 +213,7 @@ class GuardedResolver(AbstractResolver):
         """Leave the lookup to the Sender, whose two pools share it."""
 
 
-def trusted_tls(system: ssl.DefaultVerifyPaths | None = None) -> ssl.SSLContext:
+def make_tls_context(system: ssl.DefaultVerifyPaths | None = None) -> ssl.SSLContext:
     """Return a TLS context that trusts the system's authorities and, besides them, those in SSL_CERT_FILE.
 
     To OpenSSL that variable (like SSL_CERT_DIR) replaces the system's store, which would cut off every public endpoint;

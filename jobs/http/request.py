@@ -24,7 +24,7 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 
-class Frame:
+class RequestTemplate:
     """Method, URL and headers of requests that differ in the values of their last headers, `names`, and in their body.
 
     `before` are the headers that go out before those: the automatic ones, and the caller's whose values are the same
@@ -59,43 +59,43 @@ class Frame:
 
 
 @lru_cache(1_024)
-def frame(method: str, url: URL, names: tuple[str, ...]) -> Frame:
-    """The frame of requests none of whose headers need have the same value each time."""
-    return Frame(method, url, (), names)
+def make_request_template(method: str, url: URL, names: tuple[str, ...]) -> RequestTemplate:
+    """The template of requests none of whose headers need have the same value each time."""
+    return RequestTemplate(method, url, (), names)
 
 
 class OutgoingRequest(NamedTuple):
-    """A request that is ready to be sent: a frame, the values of its headers, and the body.
+    """A request that is ready to be sent: a template, the values of its headers, and the body.
 
     `body` None sends none (and no Content-Type unless the headers have one).
     """
 
-    frame: Frame
+    template: RequestTemplate
     values: tuple[str, ...] = ()
     body: bytes | None = None
 
     @property
     def headers(self) -> Headers:
         """The headers that the caller gave it."""
-        return (*self.frame.same, *zip(self.frame.names, self.values, strict=True))
+        return (*self.template.same, *zip(self.template.names, self.values, strict=True))
 
     @property
     def length(self) -> str | None:
         """What its Content-Length says, which tells too that there is no body where one would be expected."""
         if self.body is not None:
             return str(len(self.body))
-        return None if self.frame.method in _BODILESS else "0"
+        return None if self.template.method in _BODILESS else "0"
 
     @property
     def sent_headers(self) -> Headers:
         """All headers that go out."""
-        return self.frame.headers(self.values, self.length)
+        return self.template.headers(self.values, self.length)
 
     @property
     def fault(self) -> str | None:
         """Why it cannot be sent, or None."""
-        if self.frame.fault is not None:
-            return self.frame.fault
+        if self.template.fault is not None:
+            return self.template.fault
         # Nearly all are printable, and seen to be so together.
         return None if "".join(self.values).isprintable() else value_fault(self.headers)
 

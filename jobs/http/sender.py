@@ -29,9 +29,9 @@ from yarl import URL
 from ringback.jobs.http.connection import MAX_RESPONSE_BYTES, MAX_RESPONSE_HEADER_BYTES, DeadlinePassed, Exchange
 from ringback.jobs.http.dns import Lookup, default_lookup
 from ringback.jobs.http.error_mapping import EXPECTED, outcome_of
-from ringback.jobs.http.pool import GuardedResolver, Pool, Refused, trusted_tls
+from ringback.jobs.http.pool import ConnectRefused, GuardedResolver, Pool, make_tls_context
 from ringback.jobs.http.request import Headers, OutgoingRequest
-from ringback.jobs.outcomes import Answer, BadResponse, Blocked, Outcome, RenderFailed, TimedOut, judge
+from ringback.jobs.outcomes import BadResponse, Blocked, HttpResponse, Outcome, RenderFailed, TimedOut, judge
 from ringback.models.security.address_policy import AddressPolicy
 
 
@@ -50,8 +50,8 @@ class Sent(NamedTuple):
 class Sender:
     """Sends requests over kept-alive connections; an async context manager, to be entered on the loop that it serves.
 
-    `lookup` (closed at the end) and `tls` default to `default_lookup()` and `trusted_tls()`. Leave it when no send is
-    under way any more: closing breaks it off.
+    `lookup` (closed at the end) and `tls` default to `default_lookup()` and `make_tls_context()`. Leave it when no send
+    is under way any more: closing breaks it off.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Sender:
         #: The hosts of a few webhooks, over and over.
         self._refusal_for_host = lru_cache(4_096)(policy.refusal_for_host)
         self._lookup = lookup
-        self._tls = tls or trusted_tls()
+        self._tls = tls or make_tls_context()
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -96,17 +96,17 @@ class Sender:
         if outcome is not None:
             return Sent(outcome, None, _milliseconds_since(started))
         pool = self._unguarded if unguarded else self._guarded
-        frame, values, body = request
+        template, values, body = request
         exchange: Exchange | None = None
         sent: OutgoingRequest | None = None
         deadline = self._loop.time() + timeout_seconds
         try:
-            exchange = pool.idle(frame.url)
+            exchange = pool.idle(template.url)
             if exchange is None:
-                exchange = await _connect(pool, frame.url, deadline)
+                exchange = await _connect(pool, template.url, deadline)
             if not may_send():
                 raise SendWithheld
-            answer = exchange.ask(frame.head(values, request.length), body, deadline)
+            answer = exchange.ask(template.head(values, request.length), body, deadline)
             sent = request
             await answer
             outcome = _outcome(exchange, accepts)
@@ -115,7 +115,7 @@ class Sender:
             outcome = TimedOut(f"No complete answer within {timeout_seconds:g} s.", partial)
         except EXPECTED as error:
             partial = _answer(exchange, whole=False) if exchange is not None and exchange.status else None
-            outcome = outcome_of(error, frame.url, partial)
+            outcome = outcome_of(error, template.url, partial)
         finally:
             if exchange is not None:
                 pool.give_back(exchange)
@@ -126,14 +126,14 @@ class Sender:
         fault = request.fault
         if fault is not None:
             return RenderFailed(fault)
-        refused = None if unguarded else self._refusal_for_host(request.frame.host)
+        refused = None if unguarded else self._refusal_for_host(request.template.host)
         return Blocked(refused) if refused is not None else None
 
     def _guarded_socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
         family, kind, protocol, _, address = info
         refusal = self._policy.refusal(ip_address(address[0]))
         if refusal is not None:
-            raise Refused(refusal)
+            raise ConnectRefused(refusal)
         return socket.socket(family, kind, protocol)
 
 
@@ -165,7 +165,7 @@ def _outcome(exchange: Exchange, accepts: Callable[[int], bool]) -> Outcome:
     return judge(answer, accepts)
 
 
-def _answer(exchange: Exchange, *, whole: bool) -> Answer:
+def _answer(exchange: Exchange, *, whole: bool) -> HttpResponse:
     """What has arrived as an Answer; its body is cut to MAX_RESPONSE_BYTES and decoded."""
     body = exchange.body
     headers = tuple(exchange.headers)
@@ -173,7 +173,7 @@ def _answer(exchange: Exchange, *, whole: bool) -> Answer:
     decoded_whole = True
     if body:
         body, decoded_whole = _decoded(body[:MAX_RESPONSE_BYTES], _content_encoding(headers))
-    return Answer(exchange.status, headers, body, body_truncated=cut or not whole or not decoded_whole)
+    return HttpResponse(exchange.status, headers, body, body_truncated=cut or not whole or not decoded_whole)
 
 
 def _content_encoding(headers: Headers) -> str:

@@ -117,9 +117,9 @@ class PostgresDatabase:
         """
         import asyncpg  # noqa: PLC0415 - a driver that only those have who need it
 
-        from ringback.models.database.postgres import CONNECT_SECONDS, translated  # noqa: PLC0415
+        from ringback.models.database.postgres import CONNECT_SECONDS, translate_errors  # noqa: PLC0415
 
-        async with translated():
+        async with translate_errors():
             session = await asyncpg.connect(self.url, timeout=CONNECT_SECONDS)
         try:
             try:

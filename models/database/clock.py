@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.exceptions import BaseORMException
 
-from ringback.models.database.sql import fetch, on_postgres
+from ringback.models.database.sql import fetch, is_postgres
 from ringback.models.database.transactions import RecordingTransaction
 from ringback.models.site_settings import SiteSettings
 
@@ -56,13 +56,13 @@ _readings: WeakKeyDictionary[BaseDBAsyncClient, _Reading] = WeakKeyDictionary()
 
 async def now(db: BaseDBAsyncClient | None = None) -> dt.datetime:
     """Return the time of the database behind `db`, or, without it, of the one that holds Ringback's own tables."""
-    return (await running(db)).now()
+    return (await read_clock(db)).now()
 
 
-async def running(db: BaseDBAsyncClient | None = None) -> Clock:
+async def read_clock(db: BaseDBAsyncClient | None = None) -> Clock:
     """The clock of that database, for who needs the moment often within the next seconds, and does not want to wait."""
     db = db or SiteSettings._meta.db
-    if not on_postgres(db):
+    if not is_postgres(db):
         return Clock()
     client = db.client if isinstance(db, RecordingTransaction) else db
     reading = _readings.get(client)

@@ -20,7 +20,7 @@ MOST = 100
 AT_ONCE = 2
 
 
-class Gathering(Generic[T, R]):
+class GroupCommit(Generic[T, R]):
     """Requests of one kind on one event loop.
 
     `work` does some of them in a transaction of its own, all or nothing, and returns their results in order.

@@ -16,9 +16,9 @@ from uuid import UUID
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.models import Model
 
-from ringback.models.database.keyset_sql import Lead, Statement
+from ringback.models.database.keyset_sql import IndexPrefix, KeysetQuery
 from ringback.models.database.row_decoding import load
-from ringback.models.database.sql import fetch, key_of, on_postgres
+from ringback.models.database.sql import as_uuid, fetch, is_postgres
 
 M = TypeVar("M", bound=Model)
 
@@ -31,15 +31,15 @@ MAX_BRANCHES, MAX_BRANCHES_ON_SQLITE = 10_000, 250
 
 
 @dataclass(frozen=True, slots=True)
-class Found(Generic[M]):
-    """Rows, newest first; below the id `looked_to` there may be more, which were not looked for."""
+class Page(Generic[M]):
+    """Rows, newest first; below the id `scanned_to` there may be more, which were not looked for."""
 
     rows: list[M]
-    looked_to: UUID | None = None
+    scanned_to: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Rows(Generic[M]):
+class KeysetScan(Generic[M]):
     """Rows with ids from `least` to `below`, for which each of these columns holds one of some values.
 
     `more` are conditions in SQL, each with the value that stands for `{}` in it, if any. `leads` are the indexes that
@@ -51,17 +51,17 @@ class Rows(Generic[M]):
     more: Sequence[tuple[str, Any]] = ()
     least: UUID | None = None
     below: UUID | None = None
-    leads: Sequence[Lead] = ()
+    leads: Sequence[IndexPrefix] = ()
 
-    async def newest(self, limit: int, below: UUID | None = None) -> Found[M]:
+    async def newest(self, limit: int, below: UUID | None = None) -> Page[M]:
         """At most so many of them, those with the greatest ids (and below one of them) first."""
         if not all(self.among.values()):
-            return Found([])
+            return Page([])
         db = self.model._meta.db
         highest = min((key for key in (below, self.below) if key is not None), default=None)
         lead, few = await self._lead(db, highest)
         if few or not (self.more or self.among.keys() - set(lead.columns)):
-            return Found(await self._between(lead, limit, COUNTED, self._statement(db, self.least, highest)))
+            return Page(await self._between(lead, limit, COUNTED, self._statement(db, self.least, highest)))
         found: list[M] = []
         for stretch in STRETCHES:
             of_each = max(stretch // lead.branches(self.among), 1)
@@ -69,13 +69,13 @@ class Rows(Generic[M]):
             statement = self._statement(db, end or self.least, highest)
             found += await self._between(lead, limit - len(found), of_each, statement)
             if end is None or len(found) == limit:
-                return Found(found)
+                return Page(found)
             highest = end
-        return Found(found, highest)
+        return Page(found, highest)
 
-    async def _lead(self, db: BaseDBAsyncClient, below: UUID | None) -> tuple[Lead, bool]:
+    async def _lead(self, db: BaseDBAsyncClient, below: UUID | None) -> tuple[IndexPrefix, bool]:
         """The index to use, and whether it is known to lead to few rows."""
-        most = MAX_BRANCHES if on_postgres(db) else MAX_BRANCHES_ON_SQLITE
+        most = MAX_BRANCHES if is_postgres(db) else MAX_BRANCHES_ON_SQLITE
         possible = [
             lead
             for lead in self.leads
@@ -83,8 +83,8 @@ class Rows(Generic[M]):
         ]
         possible = [lead for lead in possible if not any(set(lead.columns) < set(other.columns) for other in possible)]
         if not possible:
-            return Lead(), False
-        if len(possible) == 1 or possible[0].few or not on_postgres(db):  # SQLite would count by reading all
+            return IndexPrefix(), False
+        if len(possible) == 1 or possible[0].few or not is_postgres(db):  # SQLite would count by reading all
             return possible[0], possible[0].few
         statement = self._statement(db, self.least, below)
         counts = [
@@ -96,16 +96,16 @@ class Rows(Generic[M]):
         best = min(range(len(possible)), key=lambda number: row[f"n{number}"])
         return possible[best], row[f"n{best}"] < COUNTED
 
-    async def _behind(self, db: BaseDBAsyncClient, lead: Lead, below: UUID | None, of_each: int) -> UUID | None:
+    async def _behind(self, db: BaseDBAsyncClient, lead: IndexPrefix, below: UUID | None, of_each: int) -> UUID | None:
         """The id down to which no branch has more than so many rows; None when all have fewer."""
         statement = self._statement(db, self.least, below)
         each = statement.keys(lead, f"LIMIT 1 OFFSET {of_each - 1}")
         found = await fetch(db, f"SELECT id FROM {each} ORDER BY id DESC LIMIT 1", *statement.values)
-        return key_of(found[0]["id"]) if found else None
+        return as_uuid(found[0]["id"]) if found else None
 
-    async def _between(self, lead: Lead, limit: int, looked_at: int, statement: Statement) -> list[M]:
+    async def _between(self, lead: IndexPrefix, limit: int, looked_at: int, statement: KeysetQuery) -> list[M]:
         which = statement.newest(lead, self.more, limit, looked_at)
         return await load(statement.db, self.model, which, *statement.values)
 
-    def _statement(self, db: BaseDBAsyncClient, least: UUID | None, below: UUID | None) -> Statement:
-        return Statement(db, self.model, self.among, least, below)
+    def _statement(self, db: BaseDBAsyncClient, least: UUID | None, below: UUID | None) -> KeysetQuery:
+        return KeysetQuery(db, self.model, self.among, least, below)

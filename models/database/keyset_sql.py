@@ -15,13 +15,13 @@ from tortoise import fields
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.models import Model
 
-from ringback.models.database.sql import among, many, on_postgres
+from ringback.models.database.sql import array_parameter, column_in, is_postgres
 
 _LEAST, _GREATEST = UUID(int=0), UUID(int=2**128 - 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Lead:
+class IndexPrefix:
     """An index that has these columns and then the id, of the rows for which `where` (SQL) holds.
 
     With `few`, the id need not follow: to each value there are so few rows that they can be sorted.
@@ -37,10 +37,10 @@ class Lead:
 
 
 @dataclass(slots=True)
-class Statement:
+class KeysetQuery:
     """Texts of one statement, and the values of its parameters in `values`.
 
-    The rows have ids from `least` to `below`, and in each column of `among` one of some values.
+    The rows have ids from `least` to `below`, and in each column of `column_in` one of some values.
     """
 
     db: BaseDBAsyncClient
@@ -50,7 +50,7 @@ class Statement:
     below: UUID | None
     values: list[Any] = field(default_factory=list)
 
-    def newest(self, lead: Lead, more: Sequence[tuple[str, Any]], limit: int, looked_at: int) -> str:
+    def newest(self, lead: IndexPrefix, more: Sequence[tuple[str, Any]], limit: int, looked_at: int) -> str:
         """What follows WHERE to select the newest rows that meet all conditions, and order them.
 
         No more rows of each branch than `looked_at` are compared with what the index does not have.
@@ -75,21 +75,21 @@ class Statement:
 
         return f"id IN (SELECT id FROM {self._each(lead, branch)} ORDER BY id DESC LIMIT {limit}) ORDER BY id DESC"
 
-    def keys(self, lead: Lead, limit: str) -> str:
+    def keys(self, lead: IndexPrefix, limit: str) -> str:
         """What follows FROM to select the newest ids of each branch, as many as `limit` says."""
         table = self.model._meta.db_table
         return self._each(
             lead, lambda of_lead: f"SELECT id FROM {table} WHERE {self._bounds(lead, of_lead)} {_order(lead)} {limit}"
         )
 
-    def _each(self, lead: Lead, branch: Callable[[Sequence[str]], str]) -> str:
+    def _each(self, lead: IndexPrefix, branch: Callable[[Sequence[str]], str]) -> str:
         """What follows FROM to select what each branch does, which is told the values of the index's columns.
 
         Postgres does not know these values when it plans: by them it would believe a comparison of a row that begins
         with the first or the last of all values to lead to next to nothing, and go any other way.
         """
         combinations = self._combinations(lead)
-        if lead.columns and on_postgres(self.db):
+        if lead.columns and is_postgres(self.db):
             given = [f"of_{name}" for name in lead.columns]
             arrays = [
                 f"{self._parameter(list(values))}::{self._kind(name)}[]"
@@ -102,7 +102,7 @@ class Statement:
         ]
         return f"({' UNION ALL '.join(texts)}) branches"
 
-    def _bounds(self, lead: Lead, of_lead: Sequence[str], alone: bool = False) -> str:
+    def _bounds(self, lead: IndexPrefix, of_lead: Sequence[str], alone: bool = False) -> str:
         """The rows of a branch; the index's last column is compared together with the id, all columns if it is alone.
 
         For whole rows that are compared there is no other index. But where many of them are read, Postgres believes
@@ -118,7 +118,7 @@ class Statement:
             terms.append(f"{columns} {sign} ({', '.join([*of_lead[first:], self._parameter(key)])})")
         return " AND ".join(terms)
 
-    def _combinations(self, lead: Lead) -> list[tuple[Any, ...]]:
+    def _combinations(self, lead: IndexPrefix) -> list[tuple[Any, ...]]:
         return list(itertools.product(*(self.among[name] for name in lead.columns)))
 
     def _range(self) -> list[str]:
@@ -132,8 +132,8 @@ class Statement:
             if len(wanted) == 1:
                 terms.append(f"{name} = {self._parameter(*wanted)}")
             else:
-                terms.append(among(self.db, name, len(self.values) + 1, self._kind(name)))
-                self.values.append(many(self.db, wanted))
+                terms.append(column_in(self.db, name, len(self.values) + 1, self._kind(name)))
+                self.values.append(array_parameter(self.db, wanted))
         return terms
 
     def _more(self, conditions: Sequence[tuple[str, Any]]) -> list[str]:
@@ -148,5 +148,5 @@ class Statement:
         return f"${len(self.values)}"
 
 
-def _order(lead: Lead) -> str:
+def _order(lead: IndexPrefix) -> str:
     return f"ORDER BY {', '.join(f'{column} DESC' for column in (*lead.columns, 'id'))}"

@@ -48,7 +48,7 @@ class Listener:
         return True
 
 
-class WakeUps:
+class Notifier:
     """The wake-ups of one process."""
 
     def __init__(self) -> None:
@@ -89,4 +89,4 @@ class WakeUps:
 
 
 #: The wake-ups of this process.
-wakeups = WakeUps()
+notifier = Notifier()

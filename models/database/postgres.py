@@ -65,7 +65,7 @@ class _Translating:
     """All of Tortoise's statements go through this."""
 
     async def _translate_exceptions(self, func: Any, *args: Any, **kwargs: Any) -> Any:
-        async with translated():
+        async with translate_errors():
             return await func(self, *args, **kwargs)
 
 
@@ -77,13 +77,13 @@ class PostgresTransaction(_Translating, RecordingTransaction, tortoise_asyncpg.T
 
     async def acquire(self) -> None:
         """Take a connection of the pool."""
-        async with translated():
+        async with translate_errors():
             await super().acquire()
 
     async def release(self) -> None:
         """Give it back."""
         if cast(PostgresClient, self.client)._pool is not None:
-            async with translated():
+            async with translate_errors():
                 await super().release()
 
     async def rollback(self) -> None:
@@ -94,7 +94,7 @@ class PostgresTransaction(_Translating, RecordingTransaction, tortoise_asyncpg.T
             self._finalized = True
 
     async def _step(self, statement: str) -> None:
-        async with translated():
+        async with translate_errors():
             status = await self._connection.execute(statement)
         if statement == "COMMIT" and status != "COMMIT":
             self._finalized = True
@@ -129,7 +129,7 @@ class PostgresClient(_Translating, RecordingClient, tortoise_asyncpg.AsyncpgDBCl
         return await asyncpg.create_pool(self.dsn, **{"init": _for_pages, **given})
 
 
-class translated:  # noqa: N801 - used as a function; a generator would cost each statement five times as much
+class translate_errors:  # noqa: N801 - used as a function; a generator would cost each statement five times as much
     """The driver's errors as Tortoise's, around a block."""
 
     async def __aenter__(self) -> None:

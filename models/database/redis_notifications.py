@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from ringback.models.background_tasks import end_tasks
-from ringback.models.database.notifications import Topic, WakeUps
+from ringback.models.database.notifications import Notifier, Topic
 
 logger = structlog.get_logger("ringback.wakeups")
 
@@ -34,7 +34,7 @@ GATHER_SECONDS, REST_SECONDS = 0.005, 0.005
 
 
 @contextlib.asynccontextmanager
-async def relayed(wakeups: WakeUps, url: str, channel: str) -> AsyncIterator[None]:
+async def relay_over_redis(wakeups: Notifier, url: str, channel: str) -> AsyncIterator[None]:
     """Share wake-ups with all processes on the same channel of a Redis while the block runs."""
     relay = _Relay(wakeups, url, channel)
     tasks = [asyncio.create_task(relay.keep_at(work)) for work in (relay.publish, relay.receive)]
@@ -48,7 +48,7 @@ async def relayed(wakeups: WakeUps, url: str, channel: str) -> AsyncIterator[Non
 class _Relay:
     """Publishes this process's wake-ups, as one where they come faster than Redis takes them, and wakes by others'."""
 
-    def __init__(self, wakeups: WakeUps, url: str, channel: str) -> None:
+    def __init__(self, wakeups: Notifier, url: str, channel: str) -> None:
         self._wakeups = wakeups
         self._url = url
         self._channel = channel

@@ -20,7 +20,7 @@ from tortoise.fields.data import CharEnumFieldInstance
 from tortoise.models import Model
 from tortoise.queryset import QuerySet
 
-from ringback.models.database.sql import among, fetch_rows, key_of, many, on_postgres
+from ringback.models.database.sql import array_parameter, as_uuid, column_in, fetch_rows, is_postgres
 
 M = TypeVar("M", bound=Model)
 Row = TypeVar("Row", bound=NamedTuple)
@@ -39,7 +39,7 @@ async def load_by_id(db: BaseDBAsyncClient, model: type[M], keys: Sequence[UUID]
     """The rows with these ids."""
     if not keys:
         return {}
-    return {row.pk: row for row in await load(db, model, among(db, "id", 1), many(db, keys))}
+    return {row.pk: row for row in await load(db, model, column_in(db, "id", 1), array_parameter(db, keys))}
 
 
 async def read(rows: QuerySet[M]) -> list[M]:
@@ -55,7 +55,7 @@ async def read(rows: QuerySet[M]) -> list[M]:
 
 def _instances(db: BaseDBAsyncClient, model: type[M], names: tuple[str, ...], rows: Iterable[Iterable[Any]]) -> list[M]:
     """Return instances as Tortoise's `_init_from_db` would make them. A column that is missing sets no attribute."""
-    known = _columns(model, on_postgres(db))
+    known = _columns(model, is_postgres(db))
     attributes = [known[name][0] for name in names]
     decoders = [(attribute, decode) for attribute, decode in map(known.__getitem__, names) if decode is not None]
     has_own_key = model._meta.db_pk_column not in model._meta.generated_db_fields
@@ -103,7 +103,7 @@ def _columns(model: type[Model], postgres: bool) -> dict[str, tuple[str, Decode 
 
 def _decoder(field: Any, postgres: bool) -> Decode | None:
     if isinstance(field, fields.UUIDField):
-        return None if postgres else key_of
+        return None if postgres else as_uuid
     if isinstance(field, fields.DatetimeField):
         return None if postgres else _moment
     if isinstance(field, fields.JSONField):

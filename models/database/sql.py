@@ -16,12 +16,12 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.models import Model
 from tortoise.queryset import QuerySet
 
-from ringback.models.timestamps import moment_text
+from ringback.models.timestamps import sqlite_timestamp
 
 M = TypeVar("M", bound=Model)
 
 
-def on_postgres(db: BaseDBAsyncClient) -> bool:
+def is_postgres(db: BaseDBAsyncClient) -> bool:
     """Whether a connection is one to Postgres."""
     return db.capabilities.dialect == "postgres"
 
@@ -46,27 +46,27 @@ async def fetch_rows(db: BaseDBAsyncClient, statement: str, *values: Any) -> Seq
 async def copy(db: BaseDBAsyncClient, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Insert rows by Postgres's COPY."""
     # Only with Postgres is there the driver that it needs.
-    from ringback.models.database.postgres import translated  # noqa: PLC0415
+    from ringback.models.database.postgres import translate_errors  # noqa: PLC0415
 
-    async with translated(), db.acquire_connection() as connection:
+    async with translate_errors(), db.acquire_connection() as connection:
         db.log.debug("COPY %s", table)
         await connection.copy_records_to_table(table, records=rows, columns=columns)
 
 
-def among(db: BaseDBAsyncClient, column: str, number: int, kind: str = "uuid") -> str:
-    """The condition that a column holds one of the ids (or texts) which `many` made parameter `number`."""
-    if on_postgres(db):
+def column_in(db: BaseDBAsyncClient, column: str, number: int, kind: str = "uuid") -> str:
+    """The condition that a column holds one of the ids (or texts) which `array_parameter` made parameter `number`."""
+    if is_postgres(db):
         return f"{column} = ANY(${number}::{kind}[])"
     return f"{column} IN (SELECT value FROM json_each(${number}))"
 
 
-def many(db: BaseDBAsyncClient, keys: Collection[UUID | str]) -> Any:
+def array_parameter(db: BaseDBAsyncClient, keys: Collection[UUID | str]) -> Any:
     """Any number of ids or texts as one parameter."""
-    values = [plain(key) for key in keys]
-    return values if on_postgres(db) else orjson.dumps(values).decode()
+    values = [enum_value(key) for key in keys]
+    return values if is_postgres(db) else orjson.dumps(values).decode()
 
 
-def key_of(value: Any) -> UUID:
+def as_uuid(value: Any) -> UUID:
     """An id as a statement gives it on either kind of database."""
     return value if isinstance(value, UUID) else _key(value)
 
@@ -75,46 +75,46 @@ def key_of(value: Any) -> UUID:
 _key = lru_cache(8_192)(UUID)
 
 
-def key_text(key: UUID) -> str:
+def uuid_text(key: UUID) -> str:
     """An id as SQLite keeps it; orjson writes the standard library's ids in a third of their own time."""
     return orjson.dumps(key)[1:-1].decode() if type(key) is UUID else str(key)
 
 
-def locked(query: QuerySet[M]) -> QuerySet[M]:
+def for_update(query: QuerySet[M]) -> QuerySet[M]:
     """The query, whose rows stay as they are until the transaction ends; on SQLite every transaction is alone anyway.
 
     In the order of their keys, so that two transactions wait for each other in one direction only.
     """
-    return query.order_by(query.model._meta.pk_attr).select_for_update() if on_postgres(query._db) else query
+    return query.order_by(query.model._meta.pk_attr).select_for_update() if is_postgres(query._db) else query
 
 
 async def lock(db: BaseDBAsyncClient, model: type[M], **conditions: Any) -> M | None:
     """A row that nobody else changes until the transaction ends, as it is now; None when there is none."""
-    return await locked(model.filter(**conditions).using_db(db)).first()
+    return await for_update(model.filter(**conditions).using_db(db)).first()
 
 
 async def lock_all(db: BaseDBAsyncClient, model: type[Model], keys: Sequence[Any]) -> None:
     """Have nobody else change these rows until the transaction ends."""
-    if on_postgres(db):
-        await locked(QuerySet(model).using_db(db).filter(pk__in=keys).only(model._meta.pk_attr))
+    if is_postgres(db):
+        await for_update(QuerySet(model).using_db(db).filter(pk__in=keys).only(model._meta.pk_attr))
 
 
-def plain(value: Any) -> Any:
+def enum_value(value: Any) -> Any:
     """Return a member of an enum as its value, and everything else as it is."""
     return value.value if isinstance(value, Enum) else value
 
 
 def _for(db: BaseDBAsyncClient, statement: str, values: Sequence[Any]) -> tuple[str, list[Any]]:
-    if on_postgres(db):
-        return statement, [plain(value) for value in values]
+    if is_postgres(db):
+        return statement, [enum_value(value) for value in values]
     texts = [_text(value) for value in values]
     return statement.replace("$", "?"), texts
 
 
 def _text(value: Any) -> Any:
     if isinstance(value, UUID):
-        return key_text(value)
-    return moment_text(value) if isinstance(value, dt.datetime) else plain(value)
+        return uuid_text(value)
+    return sqlite_timestamp(value) if isinstance(value, dt.datetime) else enum_value(value)
 
 
 #: What no stored text may hold: NUL ends a text in some databases, and lone surrogates are no Unicode text.

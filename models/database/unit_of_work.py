@@ -60,7 +60,7 @@ def unit_of(db: BaseDBAsyncClient) -> UnitOfWork | None:
     return getattr(db, "unit", None)
 
 
-def our_unit(db: BaseDBAsyncClient) -> UnitOfWork:
+def require_unit(db: BaseDBAsyncClient) -> UnitOfWork:
     """The unit of work of a transaction on Ringback's own database."""
     unit = unit_of(db)
     assert unit is not None, "in_transaction() of Ringback's own client"

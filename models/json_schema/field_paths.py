@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ringback.models.json_schema.findings import JSON_TYPES
-from ringback.models.json_schema.subschemas import Graph, Node
+from ringback.models.json_schema.subschemas import Node, SubschemaGraph
 from ringback.models.templates.field_info import FieldInfo
 from ringback.models.templates.formatting import path_text
 
@@ -37,7 +37,7 @@ class _Place:
     parts: "list[_Place]" = field(default_factory=list)
 
 
-def fields_of(graph: Graph) -> list[FieldInfo]:
+def fields_of(graph: SubschemaGraph) -> list[FieldInfo]:
     """Every path that a template may use, parents before their parts."""
     root = _Place("item", graph.together(graph.root))
     waiting, count = deque([root]), 0
@@ -53,7 +53,7 @@ def fields_of(graph: Graph) -> list[FieldInfo]:
     return list(_told(root, is_root=True))
 
 
-def _expand(graph: Graph, place: _Place, key: frozenset[int]) -> None:
+def _expand(graph: SubschemaGraph, place: _Place, key: frozenset[int]) -> None:
     above = (*place.above, key)
     named: dict[str, list[Node]] = {}
     for node in place.nodes:

@@ -67,7 +67,7 @@ class Finding:
     is_limit: bool = False
 
 
-def written(path: Path) -> str:
+def quote_path(path: Path) -> str:
     """A path as it goes on from the name of a JSON value: `.lines[2]["unit price"]`."""
     return path_text(["", *path])[:_MAX_PATH]
 

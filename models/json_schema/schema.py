@@ -15,7 +15,7 @@ from jsonschema_rs import Draft202012Validator, RegexOptions, ValidationError
 
 from ringback.models.json_schema.field_paths import fields_of
 from ringback.models.json_schema.findings import Finding, findings_of
-from ringback.models.json_schema.subschemas import DRAFT, Graph, SchemaFault
+from ringback.models.json_schema.subschemas import DRAFT, SchemaFault, SubschemaGraph
 from ringback.models.json_schema.validation_cost import looks_by_depth
 
 MAX_SCHEMA_BYTES = 256 * 1024
@@ -25,7 +25,7 @@ MAX_FINDINGS = 100
 #: Looks at values for which an item is still checked: about a quarter of a second.
 MAX_LOOKS = 5_000_000
 #: Looks for which, in one call, it is told where items do not fit: it takes a hundred times as long as to see that.
-MAX_PATIENCE = 50_000
+MAX_CHECK_BUDGET = 50_000
 #: Memory of all patterns of a schema together, and of one of them at most, in bytes.
 _PATTERNS_BYTES, _PATTERN_BYTES = 128 * 2**20, 6 * 2**20
 #: Source text of the schemas that the cache holds, in characters. An entry counts as its text and 100 characters more.
@@ -34,11 +34,11 @@ _CACHE_CHARACTERS, _ENTRY_CHARACTERS = 4 * 2**20, 100
 _METASCHEMA = Draft202012Validator({"$ref": DRAFT}, offline=True)
 
 
-class Patience:
+class CheckBudget:
     """How much may still be spent, within one call, on telling where items do not fit."""
 
     def __init__(self) -> None:
-        self._left = MAX_PATIENCE
+        self._left = MAX_CHECK_BUDGET
 
     def spend(self, looks: int) -> bool:
         """Take so much of it; False when there is not enough left."""
@@ -50,7 +50,7 @@ class JsonSchema:
     """A schema that Ringback has accepted, compiled; raises SchemaFault for any other."""
 
     def __init__(self, schema: dict[str, Any], characters: int = 0) -> None:
-        graph = Graph(schema)
+        graph = SubschemaGraph(schema)
         #: Length of the stored text.
         self.characters = characters
         self._looks = looks_by_depth(graph)
@@ -67,7 +67,7 @@ class JsonSchema:
         #: Whether an item may have others.
         self.is_open = any(one.path == "item.*" for one in self.fields)
 
-    def check(self, item: Any, size: int, patience: Patience) -> list[Finding]:
+    def check(self, item: Any, size: int, patience: CheckBudget) -> list[Finding]:
         """Where an item does not fit, empty when it does; `size` is that of its JSON, in bytes."""
         # No value takes less than two bytes of JSON. Most schemas are so plain that this settles it.
         if size // 2 * self._looks[-1] > MAX_LOOKS and self._looks_at(item) > MAX_LOOKS:
@@ -107,7 +107,7 @@ def check_schema(schema: Any) -> JsonSchema:
 
 
 def _against_metaschema(schema: Any) -> Iterator[Finding]:
-    if _extent(schema)[0] <= MAX_PATIENCE // 10:
+    if _extent(schema)[0] <= MAX_CHECK_BUDGET // 10:
         yield from _bounded(_METASCHEMA.iter_errors(schema))
         return
     try:
@@ -116,7 +116,7 @@ def _against_metaschema(schema: Any) -> Iterator[Finding]:
         yield from findings_of(error)
 
 
-def _validator(graph: Graph) -> Draft202012Validator:
+def _validator(graph: SubschemaGraph) -> Draft202012Validator:
     patterns = set(
         chain.from_iterable([*node.get("patternProperties", ()), node.get("pattern")] for node in graph.nodes)
     )

@@ -45,7 +45,7 @@ class SchemaFault(Exception):
         self.findings = findings
 
 
-class Graph:
+class SubschemaGraph:
     """The subschemas of a schema that the metaschema allows; raises SchemaFault when Ringback does not."""
 
     def __init__(self, schema: Node) -> None:

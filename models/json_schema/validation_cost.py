@@ -10,7 +10,7 @@ from itertools import chain
 from typing import TypeAlias
 
 from ringback.models.json_schema.findings import Finding
-from ringback.models.json_schema.subschemas import BELOW, Graph, Node, SchemaFault
+from ringback.models.json_schema.subschemas import BELOW, Node, SchemaFault, SubschemaGraph
 
 #: The subschemas, by id(), that say something of what one value holds.
 _Holders: TypeAlias = tuple[int, ...]
@@ -23,7 +23,7 @@ CAP = 10**8
 MAX_STEPS = 30_000
 
 
-def looks_by_depth(graph: Graph) -> list[int]:
+def looks_by_depth(graph: SubschemaGraph) -> list[int]:
     """The most looks at one value of an item nested `index` deep; the last entry holds for all that are deeper.
 
     Raises SchemaFault when the schema is too entangled to tell.
@@ -45,12 +45,12 @@ def looks_by_depth(graph: Graph) -> list[int]:
     return most
 
 
-def _holders(graph: Graph, node: Node) -> _Holders:
+def _holders(graph: SubschemaGraph, node: Node) -> _Holders:
     """What, of all that applies together with `node`, says something of what the value holds; often it is the same."""
     return tuple(id(one) for one in graph.together(node) if one.keys() & BELOW)
 
 
-def _steps(graph: Graph, wanted: set[_Holders]) -> dict[_Holders, list[list[int]]]:
+def _steps(graph: SubschemaGraph, wanted: set[_Holders]) -> dict[_Holders, list[list[int]]]:
     """For each thing that a value may hold, which subschemas apply to that."""
     by_id = {id(node): node for node in graph.nodes}
     found: dict[_Holders, list[list[int]]] = {}

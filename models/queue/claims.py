@@ -21,12 +21,12 @@ from tortoise.transactions import in_transaction
 
 from ringback.models.database import clock
 from ringback.models.database.row_decoding import row_maker
-from ringback.models.database.sql import among, fetch_rows, key_of, key_text, many, on_postgres
+from ringback.models.database.sql import array_parameter, as_uuid, column_in, fetch_rows, is_postgres, uuid_text
 from ringback.models.enums import Action, EventStatus
 from ringback.models.event import Event
 from ringback.models.queue.grants import AHEAD, FIRST_WEBHOOK, Candidate, ClaimRequest, grant, take_turns
 from ringback.models.queue.webhook_limits import LockedWebhook, read_limits, save_slots
-from ringback.models.timestamps import moment_of, moment_text
+from ringback.models.timestamps import parse_timestamp, sqlite_timestamp
 
 #: Events of one claim, at most.
 MAX_CLAIM = 500
@@ -150,9 +150,9 @@ async def claim(worker_id: UUID, request: ClaimRequest) -> ClaimedBatch:
 async def next_due(on_hold: Collection[UUID], after: dt.datetime) -> dt.datetime | None:
     """Return when the first event after `after` is due, or None. Webhooks on hold are ignored."""
     db = Event._meta.db
-    statement = _NEXT_DUE.format(on_hold=among(db, "webhook_id", 2))
-    rows = await fetch_rows(db, statement, after, many(db, on_hold))
-    moments = [moment for (value,) in rows if (moment := moment_of(value)) is not None]
+    statement = _NEXT_DUE.format(on_hold=column_in(db, "webhook_id", 2))
+    rows = await fetch_rows(db, statement, after, array_parameter(db, on_hold))
+    moments = [moment for (value,) in rows if (moment := parse_timestamp(value)) is not None]
     return min(moments, default=None)
 
 
@@ -160,13 +160,13 @@ async def _look(db: BaseDBAsyncClient, request: ClaimRequest, until: dt.datetime
     """Find what is due by `until`, at most as many events of each kind as the worker has slots, and lock webhooks."""
     most = min(request.free_slots, MAX_CLAIM)
     most_retries = min(most, max(request.retry_slots, 0))
-    values: list[Any] = [until, most, most_retries, many(db, request.on_hold), request.may_take_suspect]
+    values: list[Any] = [until, most, most_retries, array_parameter(db, request.on_hold), request.may_take_suspect]
     by_webhook = request.after_webhook is not None
     if by_webhook:
         webhooks_at_limit = len(request.on_hold) + 1
         each = max(min(most // webhooks_at_limit, MAX_EACH), 1)
         values += [each, request.after_webhook]
-    rows = await fetch_rows(db, _due_statement(on_postgres(db), by_webhook), *values)
+    rows = await fetch_rows(db, _due_statement(is_postgres(db), by_webhook), *values)
     due = sorted(map(_candidate, rows), key=lambda candidate: candidate.due_at)
     firsts = [candidate for candidate in due if not candidate.is_retry]
     retries = [candidate for candidate in due if candidate.is_retry]
@@ -175,7 +175,7 @@ async def _look(db: BaseDBAsyncClient, request: ClaimRequest, until: dt.datetime
     return _Look(
         firsts=firsts,
         retries=retries,
-        webhooks={key_of(webhook_id): LockedWebhook(*row[6:]) for webhook_id, row in locked.items()},
+        webhooks={as_uuid(webhook_id): LockedWebhook(*row[6:]) for webhook_id, row in locked.items()},
         more_due=more_due,
         after_webhook=max(candidate.webhook_id for candidate in due) if more_due else FIRST_WEBHOOK,
     )
@@ -183,11 +183,11 @@ async def _look(db: BaseDBAsyncClient, request: ClaimRequest, until: dt.datetime
 
 def _candidate(row: Sequence[Any]) -> Candidate:
     event_id, webhook_id, due_at, abandoned_in_a_row, status, *_ = row
-    moment = moment_of(due_at)
+    moment = parse_timestamp(due_at)
     assert moment is not None, "the statement asks for events that have one"
     return Candidate(
-        event_id=key_of(event_id),
-        webhook_id=key_of(webhook_id),
+        event_id=as_uuid(event_id),
+        webhook_id=as_uuid(webhook_id),
         due_at=moment,
         is_suspect=abandoned_in_a_row >= SUSPECT_AFTER,
         is_retry=status == EventStatus.RETRYING,
@@ -200,17 +200,17 @@ async def _start_attempts(
     """Write the worker into events that still wait; returns them with what their delivery needs."""
     if not starts:
         return []
-    postgres = on_postgres(db)
+    postgres = is_postgres(db)
     if postgres:
         values: list[Any] = [list(starts), list(starts.values())]
     else:
-        values = [orjson.dumps({key_text(key): moment_text(moment) for key, moment in starts.items()}).decode()]
+        values = [orjson.dumps({uuid_text(key): sqlite_timestamp(moment) for key, moment in starts.items()}).decode()]
     rows = await fetch_rows(db, _start(postgres), *values, worker_id, now)
     make_event = row_maker(Event, ClaimedEvent, postgres=postgres)
     deliveries = []
     for *event, item, changed_fields, updated_at in rows:
         change = None if item is None else ClaimedChange(item, changed_fields)
-        webhook_updated_at = moment_of(updated_at)
+        webhook_updated_at = parse_timestamp(updated_at)
         assert webhook_updated_at is not None, "the column has no nulls"
         deliveries.append(Delivery(make_event(event), change, webhook_updated_at))
     deliveries.sort(key=lambda delivery: (delivery.event.next_attempt_at, delivery.event.id))

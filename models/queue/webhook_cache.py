@@ -13,7 +13,7 @@ from ringback.models.webhook import Webhook
 MOST, PAGE_CHARACTERS = 20_000, 2_048
 
 
-class CurrentWebhooks:
+class WebhookCache:
     """Keeps the webhooks last asked for. Every change of one moves its `updated_at`, which tells whether it is kept."""
 
     def __init__(self, most: int = MOST) -> None:

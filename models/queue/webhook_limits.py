@@ -11,9 +11,9 @@ from uuid import UUID
 
 from tortoise.backends.base.client import BaseDBAsyncClient
 
-from ringback.models.database.sql import among, fetch_rows, key_of, key_text, many, on_postgres
+from ringback.models.database.sql import array_parameter, as_uuid, column_in, fetch_rows, is_postgres, uuid_text
 from ringback.models.queue.grants import ClaimRequest, WebhookLimit
-from ringback.models.timestamps import moment_of, moment_text
+from ringback.models.timestamps import parse_timestamp, sqlite_timestamp
 
 
 class LockedWebhook(NamedTuple):
@@ -30,14 +30,16 @@ async def read_limits(
     """Count what is in flight of locked webhooks and return what their limits still allow."""
     if not webhooks:
         return {}
-    statement = _UNDER_WAY.format(of_webhooks=among(db, "webhook_id", 1), unrecorded=among(db, "id", 3))
-    counts = await fetch_rows(db, statement, many(db, webhooks), worker_id, many(db, request.unrecorded))
-    under_way = {key_of(key): count for key, count in counts}
+    statement = _UNDER_WAY.format(of_webhooks=column_in(db, "webhook_id", 1), unrecorded=column_in(db, "id", 3))
+    counts = await fetch_rows(
+        db, statement, array_parameter(db, webhooks), worker_id, array_parameter(db, request.unrecorded)
+    )
+    under_way = {as_uuid(key): count for key, count in counts}
     limits = {}
     for key, (bound, rate, last_slot_at) in webhooks.items():
         most = request.max_concurrency if bound is None else bound
         interval = None if rate is None else dt.timedelta(seconds=1 / rate)
-        limits[key] = WebhookLimit(most - under_way.get(key, 0), interval, moment_of(last_slot_at))
+        limits[key] = WebhookLimit(most - under_way.get(key, 0), interval, parse_timestamp(last_slot_at))
     return limits
 
 
@@ -45,11 +47,11 @@ async def save_slots(db: BaseDBAsyncClient, slots: Mapping[UUID, dt.datetime]) -
     """Store the last slot of each of these webhooks."""
     if not slots:
         return
-    if on_postgres(db):
+    if is_postgres(db):
         rows = [[slot, key] for key, slot in slots.items()]
         await db.execute_many("UPDATE ringback_webhook SET last_slot_at = $1 WHERE id = $2", rows)
     else:
-        texts = [[moment_text(slot), key_text(key)] for key, slot in slots.items()]
+        texts = [[sqlite_timestamp(slot), uuid_text(key)] for key, slot in slots.items()]
         await db.execute_many("UPDATE ringback_webhook SET last_slot_at = ? WHERE id = ?", texts)
 
 

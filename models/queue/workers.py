@@ -17,9 +17,9 @@ from typing import NamedTuple
 from uuid import UUID, uuid4
 
 from ringback.models.database import clock
-from ringback.models.database.sql import among, execute, fetch_rows, key_of, many, on_postgres
+from ringback.models.database.sql import array_parameter, as_uuid, column_in, execute, fetch_rows, is_postgres
 from ringback.models.event import Event
-from ringback.models.timestamps import moment_of
+from ringback.models.timestamps import parse_timestamp
 
 #: Linux has a clock that goes on while the machine is suspended.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
@@ -60,7 +60,7 @@ async def register_worker(lease_seconds: float) -> WorkerLease:
     asked_at = uptime()
     now = await clock.now()
     worker_id, host = uuid4(), socket.gethostname()[:255]
-    if on_postgres(db):
+    if is_postgres(db):
         alive_until, ends_at = now + dt.timedelta(seconds=lease_seconds), asked_at + lease_seconds
     else:
         await execute(db, "DELETE FROM ringback_worker")
@@ -100,14 +100,16 @@ async def find_orphans(limit: int) -> list[Orphan]:
     """Return events that name a worker without a row."""
     rows = await fetch_rows(Event._meta.db, _ORPHANS, limit)
     now = await clock.now()
-    return [Orphan(key_of(event), key_of(worker), count, moment_of(at) or now) for event, worker, count, at in rows]
+    return [
+        Orphan(as_uuid(event), as_uuid(worker), count, parse_timestamp(at) or now) for event, worker, count, at in rows
+    ]
 
 
 async def release(lease: WorkerLease, event_ids: Sequence[UUID]) -> None:
     """Give up claimed events for which nothing was sent: they are due again, or stay cancelled."""
     db = Event._meta.db
-    statement = f"{_RELEASE} AND {among(db, 'id', 2)}"
-    await execute(db, statement, lease.worker_id, many(db, event_ids))
+    statement = f"{_RELEASE} AND {column_in(db, 'id', 2)}"
+    await execute(db, statement, lease.worker_id, array_parameter(db, event_ids))
 
 
 async def release_all_but(lease: WorkerLease, event_ids: Collection[UUID]) -> int:
@@ -116,8 +118,8 @@ async def release_all_but(lease: WorkerLease, event_ids: Collection[UUID]) -> in
     The worker does not know of such events: the answer to the COMMIT of a claim, or of a release, was lost.
     """
     db = Event._meta.db
-    statement = f"{_RELEASE} AND NOT {among(db, 'id', 2)}"
-    return await execute(db, statement, lease.worker_id, many(db, event_ids))
+    statement = f"{_RELEASE} AND NOT {column_in(db, 'id', 2)}"
+    return await execute(db, statement, lease.worker_id, array_parameter(db, event_ids))
 
 
 _REGISTER = "INSERT INTO ringback_worker (id, host, pid, started_at, alive_until) VALUES ($1, $2, $3, $4, $5)"

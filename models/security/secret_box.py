@@ -44,14 +44,14 @@ class SecretBox:
             ) from error
 
 
-def secret_box(settings: Settings) -> SecretBox:
+def load_secret_box(settings: Settings) -> SecretBox:
     """Encryption with the operator's key, or with one that is made once and kept in the data directory."""
     if settings.secret_key is not None:
         return SecretBox(settings.secret_key.get_secret_value())
-    return SecretBox(kept_secret(settings.data_dir / KEY_FILE))
+    return SecretBox(load_or_create_secret(settings.data_dir / KEY_FILE))
 
 
-def kept_secret(path: Path, make: str | None = None) -> str:
+def load_or_create_secret(path: Path, make: str | None = None) -> str:
     """The secret kept in a file that only its owner can read; made at the first call, by one process alone.
 
     Raises ConfigurationError when the file cannot be read or made, or is empty.
@@ -82,6 +82,6 @@ def _keep(path: Path, secret: str) -> None:
         draft.unlink()
 
 
-def token_hash(token: str) -> str:
+def hash_token(token: str) -> str:
     """What is kept of a bearer token. Tokens are random and long, so one round of SHA-256 is enough."""
     return hashlib.sha256(token.encode()).hexdigest()

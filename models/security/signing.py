@@ -28,7 +28,7 @@ SIGNATURE_HEADER = "webhook-signature"
 _TIMESTAMP = re.compile(r"[0-9]{1,12}")
 
 
-def new_secret() -> str:
+def new_signing_secret() -> str:
     """Return a fresh signing secret: `whsec_` and 32 random bytes in base64."""
     return SECRET_PREFIX + base64.b64encode(randomness.token_bytes(NEW_SECRET_BYTES)).decode()
 
@@ -42,7 +42,7 @@ def check_secret(secret: str) -> str | None:
     return None
 
 
-def signature(event_id: str, timestamp: str, body: bytes, secret: str) -> str:
+def compute_signature(event_id: str, timestamp: str, body: bytes, secret: str) -> str:
     """Return the value of the header that signs an attempt; raises ValueError where `check_secret` refuses."""
     mac = _mac(secret, event_id, timestamp, body)
     return f"v1,{b2a_base64(mac, newline=False).decode()}"

@@ -13,8 +13,8 @@ from ringback.models.api_token import ApiToken
 from ringback.models.database import clock
 from ringback.models.enums import Role
 from ringback.models.ids import Prefix
-from ringback.models.security.secret_box import token_hash
-from ringback.models.services.validation import Problems, key_of, not_found
+from ringback.models.security.secret_box import hash_token
+from ringback.models.services.validation import Problems, not_found, parse_id
 
 logger = structlog.get_logger("ringback.api")
 
@@ -25,7 +25,7 @@ TOKEN_PREFIX = "rbk_"
 LAST_USED_SECONDS = 60
 
 
-def new_secret() -> str:
+def new_bearer_token() -> str:
     """A new bearer token with 256 random bits."""
     return TOKEN_PREFIX + randomness.token_urlsafe(32)
 
@@ -43,16 +43,16 @@ async def create_token(
         if expires_at is not None and expires_at <= now:
             problems.add("expires_at", "must be in the future")
         problems.refuse_if_any()
-        secret = new_secret()
+        secret = new_bearer_token()
         token = await ApiToken.create(
-            name=name, role=role, token_hash=token_hash(secret), created_at=now, expires_at=expires_at, using_db=db
+            name=name, role=role, token_hash=hash_token(secret), created_at=now, expires_at=expires_at, using_db=db
         )
     return token, secret
 
 
 async def revoke_token(token_id: str) -> None:
     """Revoke a token; requests that bear it are refused from now on. Raises InputRejected."""
-    key = key_of(Prefix.TOKEN, token_id)
+    key = parse_id(Prefix.TOKEN, token_id)
     async with in_transaction() as db:
         now = await clock.now(db)
         if not await ApiToken.filter(id=key, revoked_at=None).using_db(db).update(revoked_at=now):
@@ -61,7 +61,7 @@ async def revoke_token(token_id: str) -> None:
 
 async def authenticate(secret: str) -> ApiToken | None:
     """The token of a bearer's secret; None when it is unknown, revoked or has expired."""
-    token = await ApiToken.get_or_none(token_hash=token_hash(secret), revoked_at=None)
+    token = await ApiToken.get_or_none(token_hash=hash_token(secret), revoked_at=None)
     if token is None:
         return None
     now = await clock.now()
@@ -90,7 +90,7 @@ async def ensure_admin(secret: str, name: str) -> None:
 
     The operator has one token of that name: a former one, which was replaced, is revoked.
     """
-    mine = token_hash(secret)
+    mine = hash_token(secret)
     async with in_transaction() as db:
         now = await clock.now(db)
         former = ApiToken.filter(name=name, revoked_at=None).exclude(token_hash=mine).using_db(db)

@@ -15,7 +15,7 @@ from ringback.models.database.sql import lock
 from ringback.models.enums import OrderStatus
 from ringback.models.errors import ProblemCode
 from ringback.models.ids import Prefix
-from ringback.models.services.validation import Problems, check_unchanged, found, key_of
+from ringback.models.services.validation import Problems, check_unchanged, parse_id, require_found
 
 #: Longest texts, in characters, and the longest order, in lines.
 MAX_NUMBER, MAX_NAME, MAX_ITEM_NAME, MAX_PHONE, MAX_EMAIL, MAX_COMMENT = 64, 200, 500, 64, 254, 10_000
@@ -61,10 +61,10 @@ async def update_order(
     order_id: str, changes: Mapping[str, Any], expected_updated_at: dt.datetime | None = None
 ) -> CustomerOrder:
     """Change the given fields of an order; `customer` and `items` replace the whole. Raises InputRejected."""
-    key = key_of(Prefix.ORDER, order_id)
+    key = parse_id(Prefix.ORDER, order_id)
     values = _checked(changes)
     async with in_transaction() as db:
-        order = found(await lock(db, CustomerOrder, id=key), "order", order_id)
+        order = require_found(await lock(db, CustomerOrder, id=key), "order", order_id)
         check_unchanged(order.updated_at, expected_updated_at)
         # An order that other code made may have no customer.
         customer = await lock(db, OrderCustomer, order_id=key) or OrderCustomer(order_id=key)
@@ -85,9 +85,9 @@ async def update_order(
 
 async def delete_order(order_id: str) -> None:
     """Delete an order with its customer and items; raises InputRejected."""
-    key = key_of(Prefix.ORDER, order_id)
+    key = parse_id(Prefix.ORDER, order_id)
     async with in_transaction() as db:
-        order = found(await lock(db, CustomerOrder, id=key), "order", order_id)
+        order = require_found(await lock(db, CustomerOrder, id=key), "order", order_id)
         await order.delete(using_db=db)
 
 

@@ -12,13 +12,13 @@ from ringback.models.database.sql import lock
 from ringback.models.declared_model import DeclaredModel
 from ringback.models.errors import ProblemCode
 from ringback.models.ids import Prefix, encode, is_id
-from ringback.models.json_schema.findings import Finding, written
-from ringback.models.json_schema.schema import MAX_ITEM_BYTES, JsonSchema, Patience, check_schema
+from ringback.models.json_schema.findings import Finding, quote_path
+from ringback.models.json_schema.schema import MAX_ITEM_BYTES, CheckBudget, JsonSchema, check_schema
 from ringback.models.json_schema.subschemas import SchemaFault
 from ringback.models.services import webhook_models
 from ringback.models.services.validation import Problems
 from ringback.models.templates.validation import unknown_paths
-from ringback.models.tracking.cooperative import Stretch
+from ringback.models.tracking.cooperative import LoopYielder
 from ringback.models.tracking.registry import NAME, registry
 from ringback.models.webhook import Webhook
 
@@ -54,7 +54,7 @@ async def declare_model(
         "sample": sample,
     }
     async with in_transaction() as db:
-        await advisory_locks.hold(db, [webhook_models.lock_of(name)])
+        await advisory_locks.hold(db, [webhook_models.lock_name(name)])
         row = await lock(db, DeclaredModel, name=name)
         now = await clock.now(db)
         if row is None:
@@ -76,7 +76,7 @@ def add_findings(problems: Problems, field: str, findings: Iterable[Finding]) ->
     """Note what is wrong within a JSON value."""
     for finding in findings:
         code = ProblemCode.TOO_LARGE if finding.is_limit else ProblemCode.INVALID
-        problems.add(field, finding.message, code, within=written(finding.path))
+        problems.add(field, finding.message, code, within=quote_path(finding.path))
 
 
 def _check_name(problems: Problems, name: str) -> None:
@@ -100,7 +100,7 @@ def _schema(problems: Problems, json_schema: Any, sample: Any) -> JsonSchema | N
     if size > MAX_ITEM_BYTES:
         problems.add("sample", f"has {size:,} bytes; {MAX_ITEM_BYTES:,} are allowed", _TOO_LARGE)
     else:
-        add_findings(problems, "sample", schema.check(sample, size, Patience()))
+        add_findings(problems, "sample", schema.check(sample, size, CheckBudget()))
     return schema
 
 
@@ -109,7 +109,7 @@ async def _check_webhooks(problems: Problems, db: BaseDBAsyncClient, row: Declar
     had, has = webhook_models.paths_of(row.schema.fields), webhook_models.paths_of(schema.fields)
     if set(had) <= set(has):
         return
-    stretch = Stretch()
+    stretch = LoopYielder()
     for webhook in await Webhook.filter(model=row.name, deleted_at=None).using_db(db).order_by("id"):
         lost: set[str] = set()
         for source, is_condition in _templates(webhook):

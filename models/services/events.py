@@ -8,9 +8,9 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
 from ringback.models.database import clock
-from ringback.models.database.notifications import Topic, wakeups
-from ringback.models.database.sql import execute, lock, on_postgres
-from ringback.models.database.unit_of_work import our_unit
+from ringback.models.database.notifications import Topic, notifier
+from ringback.models.database.sql import execute, is_postgres, lock
+from ringback.models.database.unit_of_work import require_unit
 from ringback.models.delivery_log import LogEntry
 from ringback.models.enums import Action, EventStatus, LogKind
 from ringback.models.errors import InputRejected, Problem, ProblemCode
@@ -18,8 +18,8 @@ from ringback.models.event import Event
 from ringback.models.ids import Prefix, new_key
 from ringback.models.queue.claims import WAITING
 from ringback.models.services import webhook_models
-from ringback.models.services.validation import found, key_of
-from ringback.models.timestamps import timestamp
+from ringback.models.services.validation import parse_id, require_found
+from ringback.models.timestamps import format_timestamp
 from ringback.models.tracking import outbox
 from ringback.models.tracking.outbox import NewEvent
 from ringback.models.webhook import Webhook
@@ -30,11 +30,11 @@ async def test_fire(webhook_id: str, action: Action, item: Any) -> Event:
 
     `item` is any JSON value as a client sent it; None sends the model's sample. Raises InputRejected.
     """
-    key = key_of(Prefix.WEBHOOK, webhook_id, "webhook_id")
+    key = parse_id(Prefix.WEBHOOK, webhook_id, "webhook_id")
     if item is not None and not isinstance(item, Mapping):
         raise InputRejected(Problem('must be a JSON object, such as {"name": "Maria"}', "item"))
     async with in_transaction() as db:
-        webhook = found(await lock(db, Webhook, id=key, deleted_at=None), "webhook", webhook_id, "webhook_id")
+        webhook = require_found(await lock(db, Webhook, id=key, deleted_at=None), "webhook", webhook_id, "webhook_id")
         if item is None:
             model = await webhook_models.find(webhook.model, db)
             item = model.sample if model else {}
@@ -74,9 +74,9 @@ async def redeliver(event_id: str) -> Event:
             event.finished_at = None
         event.next_attempt_at = due
         await event.save(using_db=db)
-        message = f"Redelivery asked for; attempt {event.attempt_count + 1} due at {timestamp(due)}"
+        message = f"Redelivery asked for; attempt {event.attempt_count + 1} due at {format_timestamp(due)}"
         await _log(db, event, LogKind.RETRY_SCHEDULED, message, now)
-        our_unit(db).on_commit(lambda: wakeups.notify_if_due_soon([due], now))
+        require_unit(db).on_commit(lambda: notifier.notify_if_due_soon([due], now))
     return event
 
 
@@ -104,7 +104,7 @@ async def cancel_waiting(db: BaseDBAsyncClient, webhook: Webhook, why: str, now:
     waiting = f"webhook_id = $1 AND status IN ('{EventStatus.PENDING}', '{EventStatus.RETRYING}')"
     if not tests:
         waiting += " AND NOT is_test"
-    if on_postgres(db):
+    if is_postgres(db):
         await execute(db, f"SELECT FROM ringback_event WHERE {waiting} ORDER BY id FOR UPDATE", webhook.id)
     log_entries = (
         "INSERT INTO ringback_log (at, kind, message, webhook_id, event_id, model) "
@@ -113,7 +113,7 @@ async def cancel_waiting(db: BaseDBAsyncClient, webhook: Webhook, why: str, now:
     await execute(db, log_entries, webhook.id, now, LogKind.EVENT_CANCELLED, why)
     cancelled = f"UPDATE ringback_event SET status = $2, next_attempt_at = NULL, finished_at = $3 WHERE {waiting}"
     await execute(db, cancelled, webhook.id, EventStatus.CANCELLED, now)
-    our_unit(db).on_commit(lambda: wakeups.notify(Topic.LOGGED))
+    require_unit(db).on_commit(lambda: notifier.notify(Topic.LOGGED))
 
 
 def _check_redeliverable(event: Event, webhook: Webhook) -> None:
@@ -128,17 +128,17 @@ def _check_redeliverable(event: Event, webhook: Webhook) -> None:
 
 
 async def _event(db: BaseDBAsyncClient, event_id: str) -> tuple[Event, Webhook]:
-    key = key_of(Prefix.EVENT, event_id)
-    unlocked = found(await Event.get_or_none(id=key, using_db=db), "event", event_id)
+    key = parse_id(Prefix.EVENT, event_id)
+    unlocked = require_found(await Event.get_or_none(id=key, using_db=db), "event", event_id)
     # The webhook first, as those do who deactivate one.
-    webhook = found(await lock(db, Webhook, id=unlocked.webhook_id), "event", event_id)
-    return found(await lock(db, Event, id=key), "event", event_id), webhook
+    webhook = require_found(await lock(db, Webhook, id=unlocked.webhook_id), "event", event_id)
+    return require_found(await lock(db, Event, id=key), "event", event_id), webhook
 
 
 async def _log(db: BaseDBAsyncClient, event: Event, kind: LogKind, message: str, now: dt.datetime) -> None:
     about = {"webhook_id": event.webhook_id, "event_id": event.id, "model": event.model}
     await LogEntry.create(at=now, kind=kind, message=message, **about, using_db=db)
-    our_unit(db).on_commit(lambda: wakeups.notify(Topic.LOGGED))
+    require_unit(db).on_commit(lambda: notifier.notify(Topic.LOGGED))
 
 
 def _conflict(message: str) -> InputRejected:

@@ -12,7 +12,7 @@ from tortoise.transactions import in_transaction
 
 from ringback.models import ids
 from ringback.models.database import clock
-from ringback.models.database.notifications import Topic, wakeups
+from ringback.models.database.notifications import Topic, notifier
 from ringback.models.enums import SignatureCheck
 from ringback.models.errors import ConfigurationError, ProblemCode
 from ringback.models.event import Event
@@ -21,7 +21,7 @@ from ringback.models.inbox import Inbox, InboxRequest
 from ringback.models.security.inbox_addresses import _TOKEN
 from ringback.models.security.secret_box import SecretBox
 from ringback.models.security.signing import SIGNATURE_HEADER, check_secret, verify
-from ringback.models.services.validation import Problems, key_of, not_found
+from ringback.models.services.validation import Problems, not_found, parse_id
 from ringback.models.webhook import Webhook
 
 logger = structlog.get_logger("ringback.inbox")
@@ -87,7 +87,7 @@ class Inboxes:
 
     async def clear(self, inbox_id: str) -> int:
         """Forget the requests of an inbox, whose responses begin anew; returns how many there were."""
-        key = key_of(Prefix.INBOX, inbox_id)
+        key = parse_id(Prefix.INBOX, inbox_id)
         async with in_transaction() as db:
             if not await Inbox.filter(id=key).using_db(db).update(request_count=0):
                 raise not_found("inbox", inbox_id)
@@ -95,7 +95,7 @@ class Inboxes:
 
     async def delete(self, inbox_id: str) -> None:
         """Delete an inbox with its requests; its address answers 404 from now on."""
-        key = key_of(Prefix.INBOX, inbox_id)
+        key = parse_id(Prefix.INBOX, inbox_id)
         async with in_transaction() as db:
             if not await Inbox.filter(id=key).using_db(db).delete():
                 raise not_found("inbox", inbox_id)
@@ -125,7 +125,7 @@ class Inboxes:
                 attempt_number=_attempt_number(request) if event else None,
                 using_db=db,
             )
-        wakeups.notify(Topic.RECEIVED)
+        notifier.notify(Topic.RECEIVED)
         return response
 
     async def received_after(self, inbox_id: UUID, number: int, limit: int) -> list[InboxRequest] | None:

@@ -9,13 +9,13 @@ from weakref import WeakKeyDictionary
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
-from ringback.models.database.group_commit import Gathering
+from ringback.models.database.group_commit import GroupCommit
 from ringback.models.database.sql import lock
 from ringback.models.database.unit_of_work import unit_of
 from ringback.models.ids import Prefix
 from ringback.models.lead import Lead
 from ringback.models.services.site_settings import tracks_leads
-from ringback.models.services.validation import Problems, check_unchanged, found, key_of
+from ringback.models.services.validation import Problems, check_unchanged, parse_id, require_found
 from ringback.models.tracking import outbox
 
 #: Longest texts, in characters.
@@ -35,11 +35,11 @@ async def request_callback(name: str, phone: str) -> Lead | None:
     if unit_of(db) is not None:  # in which more may happen to the lead
         async with in_transaction() as tx:
             return await Lead.create(name=name, phone=phone, using_db=tx) if await tracks_leads(tx) else None
-    return await _gatherings.setdefault(db, Gathering(_take)).do((name, phone))
+    return await _gatherings.setdefault(db, GroupCommit(_take)).do((name, phone))
 
 
 #: The callback requests of this process, by the database that takes them.
-_gatherings: WeakKeyDictionary[BaseDBAsyncClient, Gathering[tuple[str, str], Lead | None]] = WeakKeyDictionary()
+_gatherings: WeakKeyDictionary[BaseDBAsyncClient, GroupCommit[tuple[str, str], Lead | None]] = WeakKeyDictionary()
 
 
 async def _take(requests: Sequence[tuple[str, str]]) -> list[Lead | None]:
@@ -49,7 +49,7 @@ async def _take(requests: Sequence[tuple[str, str]]) -> list[Lead | None]:
             return [None] * len(requests)
         now = dt.datetime.now(dt.UTC)
         leads = [Lead(name=name, phone=phone, created_at=now, updated_at=now) for name, phone in requests]
-        await outbox.create(db, Lead, _COLUMNS, [_values(lead) for lead in leads])
+        await outbox.insert_with_events(db, Lead, _COLUMNS, [_values(lead) for lead in leads])
     for lead in leads:
         lead._saved_in_db = True
     return list(leads)
@@ -63,7 +63,7 @@ _values = attrgetter(*_COLUMNS)
 
 async def update_lead(lead_id: str, changes: Mapping[str, Any], expected_updated_at: dt.datetime | None = None) -> Lead:
     """Change the given fields of a lead; raises InputRejected."""
-    key = key_of(Prefix.LEAD, lead_id)
+    key = parse_id(Prefix.LEAD, lead_id)
     problems = Problems()
     values = dict(changes)
     problems.no_nulls(values, clearable={"comment"})
@@ -75,7 +75,7 @@ async def update_lead(lead_id: str, changes: Mapping[str, Any], expected_updated
         values["comment"] = problems.text("comment", values["comment"], longest=MAX_COMMENT)
     problems.refuse_if_any()
     async with in_transaction() as db:
-        lead = found(await lock(db, Lead, id=key), "lead", lead_id)
+        lead = require_found(await lock(db, Lead, id=key), "lead", lead_id)
         check_unchanged(lead.updated_at, expected_updated_at)
         if any(getattr(lead, name) != value for name, value in values.items()):
             await lead.update_from_dict(values).save(using_db=db)
@@ -84,7 +84,7 @@ async def update_lead(lead_id: str, changes: Mapping[str, Any], expected_updated
 
 async def delete_lead(lead_id: str) -> None:
     """Delete a lead; raises InputRejected."""
-    key = key_of(Prefix.LEAD, lead_id)
+    key = parse_id(Prefix.LEAD, lead_id)
     async with in_transaction() as db:
-        lead = found(await lock(db, Lead, id=key), "lead", lead_id)
+        lead = require_found(await lock(db, Lead, id=key), "lead", lead_id)
         await lead.delete(using_db=db)

@@ -21,12 +21,12 @@ from ringback.models.declared_model import MAX_KEY, DeclaredModel, IdempotencyKe
 from ringback.models.enums import Action
 from ringback.models.errors import InputRejected, Problem, ProblemCode
 from ringback.models.ids import new_key
-from ringback.models.json_schema.schema import MAX_ITEM_BYTES, JsonSchema, Patience
+from ringback.models.json_schema.schema import MAX_ITEM_BYTES, CheckBudget, JsonSchema
 from ringback.models.services import idempotency, webhook_models
 from ringback.models.services.declared_models import add_findings
 from ringback.models.services.validation import Problems, did_you_mean
 from ringback.models.tracking import outbox
-from ringback.models.tracking.cooperative import Stretch
+from ringback.models.tracking.cooperative import LoopYielder
 from ringback.models.tracking.outbox import NewChange
 from ringback.models.tracking.registry import NAME, registry
 
@@ -83,7 +83,7 @@ async def publish_changes(changes: Sequence[Publication]) -> list[Published]:
         await _lock(db, changes)
         now = await clock.now(db)
         checks = await _Checks.of(db, problems, changes)
-        known = await idempotency.known(db, {pair for change in changes if (pair := _pair(change))}, now)
+        known = await idempotency.find_used_keys(db, {pair for change in changes if (pair := _pair(change))}, now)
         under_key = {pair: _Recording(row.digest, tuple(map(UUID, row.event_ids))) for pair, row in known.items()}
         new: list[tuple[Publication, _Recording]] = []
         answers: list[tuple[_Recording, bool]] = []
@@ -111,14 +111,14 @@ async def publish_changes(changes: Sequence[Publication]) -> list[Published]:
 async def _lock(db: BaseDBAsyncClient, changes: Sequence[Publication]) -> None:
     """Let no model be declared anew meanwhile, and nobody else look for keys of these models."""
     known = [change for change in changes if NAME.fullmatch(change.model)]
-    await advisory_locks.hold(db, (webhook_models.lock_of(change.model) for change in known), shared=True)
-    await advisory_locks.hold(db, (idempotency.lock_of(change.model) for change in known if _pair(change)))
+    await advisory_locks.hold(db, (webhook_models.lock_name(change.model) for change in known), shared=True)
+    await advisory_locks.hold(db, (idempotency.lock_name(change.model) for change in known if _pair(change)))
 
 
 async def _record(db: BaseDBAsyncClient, new: Sequence[tuple[Publication, _Recording]], now: dt.datetime) -> None:
     if not new:
         return
-    watching = await outbox.watching_webhooks(db, {change.model for change, _ in new})
+    watching = await outbox.find_watching_webhooks(db, {change.model for change, _ in new})
     fired = await outbox.save_changes(db, [_row(change, now) for change, _ in new], watching)
     for (_, recording), events in zip(new, fired, strict=True):
         recording.event_ids = tuple(event.id for event in events)
@@ -182,8 +182,8 @@ class _Checks:
         self._problems = problems
         self._models = models
         self._names = names
-        self._patience = Patience()
-        self.stretch = Stretch()
+        self._patience = CheckBudget()
+        self.stretch = LoopYielder()
 
     @classmethod
     async def of(cls, db: BaseDBAsyncClient, problems: Problems, changes: Sequence[Publication]) -> Self:
@@ -191,7 +191,11 @@ class _Checks:
         wanted = {change.model for change in changes if NAME.fullmatch(change.model)}
         models = {row.name: row for row in await DeclaredModel.filter(name__in=wanted).using_db(db)} if wanted else {}
         # Only to say which name was meant.
-        names = [] if models.keys() >= {change.model for change in changes} else await webhook_models.declared_names(db)
+        names = (
+            []
+            if models.keys() >= {change.model for change in changes}
+            else await webhook_models.find_declared_names(db)
+        )
         return cls(problems, models, names)
 
     def check(self, field: str, change: Publication, size: int) -> None:

@@ -12,7 +12,7 @@ from tortoise.models import Model
 from ringback.models import ids
 from ringback.models.database.sql import _UNSTORABLE, is_storable
 from ringback.models.errors import InputRejected, Problem, ProblemCode
-from ringback.models.timestamps import timestamp
+from ringback.models.timestamps import format_timestamp
 
 M = TypeVar("M", bound=Model)
 
@@ -91,7 +91,7 @@ class Problems:
         return text
 
 
-def key_of(prefix: str, text: str, field: str = "id") -> UUID:
+def parse_id(prefix: str, text: str, field: str = "id") -> UUID:
     """The key in an id that a person gave; raises InputRejected."""
     try:
         return ids.decode(prefix, text)
@@ -104,7 +104,7 @@ def not_found(what: str, text: str, field: str = "id") -> InputRejected:
     return InputRejected(Problem(f"There is no {what} with the id {text}.", field, ProblemCode.NOT_FOUND))
 
 
-def found(row: M | None, what: str, text: str, field: str = "id") -> M:
+def require_found(row: M | None, what: str, text: str, field: str = "id") -> M:
     """The row that an id names; raises InputRejected when there is none."""
     if row is None:
         raise not_found(what, text, field)
@@ -114,7 +114,9 @@ def found(row: M | None, what: str, text: str, field: str = "id") -> M:
 def check_unchanged(stored: dt.datetime, expected: dt.datetime | None) -> None:
     """Raises InputRejected (CONFLICT) when somebody else has updated the object since it was read."""
     if expected is not None and stored != expected:
-        message = f"It was updated at {timestamp(stored)}, after the state that you have seen: read it again first."
+        message = (
+            f"It was updated at {format_timestamp(stored)}, after the state that you have seen: read it again first."
+        )
         raise InputRejected(Problem(message, "expected_updated_at", ProblemCode.CONFLICT))
 
 

@@ -20,7 +20,7 @@ from ringback.models.tracking.registry import NAME, registry, tracking_of
 
 
 @dataclass(frozen=True, slots=True)
-class Watchable:
+class WatchableModel:
     """A model that webhooks may watch; `labels` are its names for people by language, "en" always among them."""
 
     name: str
@@ -40,55 +40,55 @@ def paths_of(fields: Collection[FieldInfo]) -> list[str]:
     return [f"{i.path}.*" if i.type == "json" else i.path for i in fields]
 
 
-def tracked(name: str) -> Watchable | None:
+def list_tracked(name: str) -> WatchableModel | None:
     """The model of that name that this process tracks in code; it asks no database."""
     model = registry.get(name)
     return _tracked(model) if model else None
 
 
 @lru_cache(maxsize=1_000)
-def _tracked(model: type[Model]) -> Watchable:
+def _tracked(model: type[Model]) -> WatchableModel:
     told = tracking_of(model)
-    return Watchable(
+    return WatchableModel(
         told.name, told.labels, told.description, tuple(snapshot.field_infos(model)), snapshot.sample(model)
     )
 
 
-def declared(row: DeclaredModel) -> Watchable:
+def list_declared(row: DeclaredModel) -> WatchableModel:
     """A declared model's row as what may be watched."""
-    return Watchable(row.name, {"en": row.label}, row.description, row.schema.fields, row.sample)
+    return WatchableModel(row.name, {"en": row.label}, row.description, row.schema.fields, row.sample)
 
 
-async def find(name: str, db: BaseDBAsyncClient | None = None) -> Watchable | None:
+async def find(name: str, db: BaseDBAsyncClient | None = None) -> WatchableModel | None:
     """The model of that name, or None; one statement for a declared one, none for one in code."""
-    return tracked(name) or (await find_declared([name], db)).get(name)
+    return list_tracked(name) or (await find_declared([name], db)).get(name)
 
 
-async def find_declared(names: Collection[str], db: BaseDBAsyncClient | None = None) -> dict[str, Watchable]:
+async def find_declared(names: Collection[str], db: BaseDBAsyncClient | None = None) -> dict[str, WatchableModel]:
     """Those of these names that were declared and are not tracked in code; at most one statement."""
     wanted = {name for name in names if registry.get(name) is None and NAME.fullmatch(name)}
     if not wanted:
         return {}
-    return {row.name: declared(row) for row in await DeclaredModel.filter(name__in=wanted).using_db(db)}
+    return {row.name: list_declared(row) for row in await DeclaredModel.filter(name__in=wanted).using_db(db)}
 
 
-async def all_models() -> list[Watchable]:
+async def all_models() -> list[WatchableModel]:
     """Every model that may be watched, by name."""
-    found = {row.name: declared(row) for row in await DeclaredModel.all()}
-    found |= {name: watchable for name in registry.names() if (watchable := tracked(name))}
+    found = {row.name: list_declared(row) for row in await DeclaredModel.all()}
+    found |= {name: watchable for name in registry.names() if (watchable := list_tracked(name))}
     return [found[name] for name in sorted(found)]
 
 
-def lock_of(name: str) -> str:
+def lock_name(name: str) -> str:
     """The lock of whoever declares a model, shared by those who rely on what it is."""
     return f"declaration of {name}"
 
 
-async def declared_names(db: BaseDBAsyncClient | None = None) -> list[str]:
+async def find_declared_names(db: BaseDBAsyncClient | None = None) -> list[str]:
     """The names of the declared models."""
     return [str(name) for name in await DeclaredModel.all().using_db(db).values_list("name", flat=True)]
 
 
-async def near(name: str) -> str:
+async def suggest_names(name: str) -> str:
     """A hint such as ": did you mean lead?"; empty when no model's name is near."""
-    return did_you_mean(name, {*registry.names(), *await declared_names()})
+    return did_you_mean(name, {*registry.names(), *await find_declared_names()})

@@ -16,11 +16,11 @@ from ringback.models.ids import Prefix
 from ringback.models.security.address_policy import AddressPolicy
 from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.security.secret_box import SecretBox
-from ringback.models.security.signing import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, new_secret
+from ringback.models.security.signing import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, new_signing_secret
 from ringback.models.security.url_rules import MAX_URL_CHARS, check_url_template, header_value_fault, static_host
 from ringback.models.services import events, webhook_models
-from ringback.models.services.validation import TOKEN, Problems, check_unchanged, found, key_of
-from ringback.models.services.webhook_models import Watchable
+from ringback.models.services.validation import TOKEN, Problems, check_unchanged, parse_id, require_found
+from ringback.models.services.webhook_models import WatchableModel
 from ringback.models.settings import MAX_CONCURRENCY, MAX_TIMEOUT_SECONDS
 from ringback.models.templates.budget import MAX_SOURCE_BYTES
 from ringback.models.templates.validation import check_condition, check_template
@@ -91,7 +91,7 @@ class Webhooks:
     async def create(self, spec: WebhookSpec) -> tuple[Webhook, str]:
         """Create a webhook; returns it with its signing secret, which is shown this once. Raises InputRejected."""
         spec, model = await self._checked(spec, _NAMES)
-        secret = new_secret()
+        secret = new_signing_secret()
         async with in_transaction() as db:
             await _check_unchanged_model(db, spec.model, model)
             now = await clock.now(db)
@@ -108,11 +108,11 @@ class Webhooks:
         problems = Problems()
         problems.no_nulls(changes, clearable=CLEARABLE)
         problems.refuse_if_any()
-        key = key_of(Prefix.WEBHOOK, webhook_id)
-        stored = found(await Webhook.get_or_none(id=key, deleted_at=None), "webhook", webhook_id)
+        key = parse_id(Prefix.WEBHOOK, webhook_id)
+        stored = require_found(await Webhook.get_or_none(id=key, deleted_at=None), "webhook", webhook_id)
         spec, model = await self._checked(replace(_spec(stored), **changes), frozenset(changes))
         async with in_transaction() as db:
-            webhook = found(await lock(db, Webhook, id=key, deleted_at=None), "webhook", webhook_id)
+            webhook = require_found(await lock(db, Webhook, id=key, deleted_at=None), "webhook", webhook_id)
             check_unchanged(webhook.updated_at, expected_updated_at)
             if changes.keys() & _OF_THE_MODEL:
                 await _check_unchanged_model(db, spec.model, model)
@@ -130,22 +130,22 @@ class Webhooks:
 
     async def delete(self, webhook_id: str) -> None:
         """Delete a webhook softly and cancel its waiting events; its history stays. Raises InputRejected."""
-        key = key_of(Prefix.WEBHOOK, webhook_id)
+        key = parse_id(Prefix.WEBHOOK, webhook_id)
         async with in_transaction() as db:
-            webhook = found(await lock(db, Webhook, id=key, deleted_at=None), "webhook", webhook_id)
+            webhook = require_found(await lock(db, Webhook, id=key, deleted_at=None), "webhook", webhook_id)
             now = await clock.now(db)
             webhook.deleted_at = webhook.updated_at = now
             webhook.is_active = False
             await webhook.save(using_db=db)
             await events.cancel_waiting(db, webhook, "Cancelled: the webhook was deleted", now, tests=True)
 
-    async def _checked(self, spec: WebhookSpec, names: frozenset[str]) -> tuple[WebhookSpec, Watchable | None]:
+    async def _checked(self, spec: WebhookSpec, names: frozenset[str]) -> tuple[WebhookSpec, WatchableModel | None]:
         """The spec, tidied up, and its model; raises InputRejected with all that is wrong in the fields named."""
         problems = Problems()
         model = await webhook_models.find(spec.model)
         # A webhook whose model is tracked no more can still be renamed or switched off.
         if model is None and names & _OF_THE_MODEL:
-            hint = await webhook_models.near(spec.model)
+            hint = await webhook_models.suggest_names(spec.model)
             problems.add("model", f"There is no model {spec.model!r:.100}{hint}", ProblemCode.NOT_FOUND)
         if "name" in names:
             spec = replace(spec, name=problems.line("name", spec.name, longest=MAX_NAME, required=False))
@@ -220,10 +220,10 @@ def _apply(webhook: Webhook, spec: WebhookSpec) -> None:
     webhook.retry_delays = list(spec.retry_delays_seconds)
 
 
-async def _check_unchanged_model(db: BaseDBAsyncClient, name: str, checked: Watchable | None) -> None:
+async def _check_unchanged_model(db: BaseDBAsyncClient, name: str, checked: WatchableModel | None) -> None:
     """Raises InputRejected when the model that the templates were checked against was declared anew meanwhile."""
-    if webhook_models.tracked(name) is None:
-        await advisory_locks.hold(db, [webhook_models.lock_of(name)], shared=True)
+    if webhook_models.list_tracked(name) is None:
+        await advisory_locks.hold(db, [webhook_models.lock_name(name)], shared=True)
     if await webhook_models.find(name, db) != checked:
         message = f"The model {name} was declared anew at this moment: try again."
         raise InputRejected(Problem(message, "model", ProblemCode.CONFLICT))
@@ -261,7 +261,7 @@ def _check_headers(problems: Problems, headers: tuple[tuple[str, str], ...]) -> 
             problems.add(f"headers[{index}].value", fault)
 
 
-def _check_templates(problems: Problems, spec: WebhookSpec, names: frozenset[str], model: Watchable) -> None:
+def _check_templates(problems: Problems, spec: WebhookSpec, names: frozenset[str], model: WatchableModel) -> None:
     paths = webhook_models.paths_of(model.fields)
     sources: list[tuple[str, str]] = []
     if "body_template" in names:

@@ -16,7 +16,7 @@ from liquid.token import TOKEN_CONTENT, TOKEN_OUTPUT
 from ringback.models.templates.fast_path import LoopNode
 from ringback.models.templates.formatting import text_of
 from ringback.models.templates.lexer import REFUSED_TAGS
-from ringback.models.templates.render_context import Context
+from ringback.models.templates.render_context import TemplateContext
 
 
 class TextNode(content.ContentNode):
@@ -34,7 +34,7 @@ class PrintNode(output.OutputNode):
 
     __slots__ = ()
 
-    def render_to_output(self, context: Context, buffer: TextIO) -> int:  # type: ignore[override]  # there is no other
+    def render_to_output(self, context: TemplateContext, buffer: TextIO) -> int:  # type: ignore[override]  # there is no other
         """Write the value."""
         expression = self.expression
         if type(expression) is FilteredExpression:

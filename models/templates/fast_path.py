@@ -16,7 +16,7 @@ from liquid.exceptions import BreakLoop, ContinueLoop
 from ringback.models.templates.budget import BadArgument, Refusal
 from ringback.models.templates.errors import unknown
 from ringback.models.templates.filters import FILTERS
-from ringback.models.templates.render_context import Context
+from ringback.models.templates.render_context import TemplateContext
 
 
 class PlainPath(Path):
@@ -32,7 +32,7 @@ class PlainPath(Path):
     def __str__(self) -> str:
         return self._text  # loops ask for it each time they begin
 
-    def evaluate(self, context: Context) -> object:  # type: ignore[override]  # there is no other one
+    def evaluate(self, context: TemplateContext) -> object:  # type: ignore[override]  # there is no other one
         """Return what the path leads to."""
         context.token = self.token
         root = self._root
@@ -65,7 +65,7 @@ class BoundFilter(FilterCall):
         #: What is wrong with the number or the names of the arguments, or None.
         self.misuse = self._filter.misuse(placed, named) if self._filter else None
 
-    def evaluate(self, left: object, context: Context) -> object:  # type: ignore[override]  # there is no other one
+    def evaluate(self, left: object, context: TemplateContext) -> object:  # type: ignore[override]  # there is no other one
         """Return the filtered value; raises Refusal, or UndefinedError for an unknown name."""
         context.token = self.token
         if self._filter is None:
@@ -92,7 +92,7 @@ class LoopNode(ForNode):
         #: python-liquid's name of the loop.
         self._key = f"{expression.identifier}-{expression.iterable}"
 
-    def render_to_output(self, context: Context, buffer: TextIO) -> int:  # type: ignore[override]  # no other one
+    def render_to_output(self, context: TemplateContext, buffer: TextIO) -> int:  # type: ignore[override]  # no other one
         """Write the block for each round."""
         rounds, length = self._rounds(context)
         if not length:
@@ -124,7 +124,7 @@ class LoopNode(ForNode):
 
     render = render_to_output  # type: ignore[assignment]  # no tags are disabled anywhere
 
-    def _rounds(self, context: Context) -> tuple[Iterator[object], int]:
+    def _rounds(self, context: TemplateContext) -> tuple[Iterator[object], int]:
         """Return what the loop goes over, and how many rounds there are."""
         if not self._is_whole:
             return self.expression.evaluate(context)
@@ -137,7 +137,7 @@ class LoopNode(ForNode):
         return rounds, length
 
 
-def straighten(expression: Expression) -> None:
+def use_fast_expressions(expression: Expression) -> None:
     """Put our expressions into one of python-liquid's."""
     if isinstance(expression, FilteredExpression):
         expression.left = _plain(expression.left)

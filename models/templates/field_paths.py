@@ -20,11 +20,11 @@ _STEP = re.compile(r'\.?(?P<name>[^.*"\[\]]+)|\[(?P<quoted>"(?:[^"\\]|\\.)*")\]|
 
 
 @dataclass(slots=True, eq=False)
-class Shape:
+class FieldShape:
     """What is known of one value: its fields, or its elements, or nothing (`open`)."""
 
-    names: "dict[str, Shape]" = field(default_factory=dict)
-    element: "Shape | None" = None
+    names: "dict[str, FieldShape]" = field(default_factory=dict)
+    element: "FieldShape | None" = None
     open: bool = False
 
     def add(self, path: str) -> None:
@@ -34,30 +34,30 @@ class Shape:
             if step["open"]:
                 shape.open = True
             elif step["element"]:
-                shape.element = shape = shape.element or Shape()
+                shape.element = shape = shape.element or FieldShape()
             else:
-                shape = shape.names.setdefault(step["name"] or json.loads(step["quoted"]), Shape())
+                shape = shape.names.setdefault(step["name"] or json.loads(step["quoted"]), FieldShape())
 
 
 #: A value of which nothing is known.
-OPEN = Shape(open=True)
+OPEN = FieldShape(open=True)
 
 #: What a loop knows of itself.
-FORLOOP = Shape(
-    names={name: Shape() for name in ("first", "index", "index0", "last", "length", "name", "rindex", "rindex0")}
+FORLOOP = FieldShape(
+    names={name: FieldShape() for name in ("first", "index", "index0", "last", "length", "name", "rindex", "rindex0")}
     | {"parentloop": OPEN}
 )
 
 
-def root_of(paths: Collection[str]) -> Shape:
+def root_of(paths: Collection[str]) -> FieldShape:
     """Return the tree of all root names: `item` with the declared paths, and `event`."""
-    root = Shape()
+    root = FieldShape()
     for path in ("item", "event.changed_fields[]", *(f"event.{name}" for name in EventFacts._fields), *paths):
         root.add(path)
     return root
 
 
-def follow(root: Shape, path: list[object]) -> tuple[Shape, int | None]:
+def follow(root: FieldShape, path: list[object]) -> tuple[FieldShape, int | None]:
     """Return what a path leads to, and None; or where it certainly ends, and the place of the name not known there."""
     shape = root
     for place, segment in enumerate(path):
@@ -77,7 +77,7 @@ def follow(root: Shape, path: list[object]) -> tuple[Shape, int | None]:
     return shape, None
 
 
-def complaint(root: Shape, shape: Shape, path: list[object], place: int) -> str:
+def complaint(root: FieldShape, shape: FieldShape, path: list[object], place: int) -> str:
     """Say that a name of `path` does not exist in `shape`, and what was meant if something is near."""
     written, segment = quote(path_text(path)), str(path[place])
     near: list[object] | None = None

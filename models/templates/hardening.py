@@ -14,8 +14,8 @@ from liquid.token import TOKEN_TAG
 
 from ringback.models.templates.budget import MAX_EXPRESSION_DEPTH, MAX_ITEMS, LimitReached
 from ringback.models.templates.environment import STATIC
-from ringback.models.templates.fast_path import straighten
-from ringback.models.templates.render_context import Context
+from ringback.models.templates.fast_path import use_fast_expressions
+from ringback.models.templates.render_context import TemplateContext
 
 
 class Checkpoint(Node):
@@ -25,7 +25,7 @@ class Checkpoint(Node):
 
     def render_to_output(self, context: RenderContext, buffer: TextIO) -> int:
         """Count the block and print nothing."""
-        ours = cast(Context, context)  # there is no other way to render than ours
+        ours = cast(TemplateContext, context)  # there is no other way to render than ours
         ours.token = self.token
         ours.meter.step()
         return 0
@@ -69,7 +69,7 @@ def harden(nodes: Iterable[Node], tag: Token | None = None) -> None:
 
 def harden_expression(expression: Expression, depth: int = 0) -> None:
     """Bound the ranges in an expression; raises LimitReached for one that is too deep, or a range that is too long."""
-    straighten(expression)
+    use_fast_expressions(expression)
     try:
         if depth > MAX_EXPRESSION_DEPTH:
             raise LimitReached("this expression is nested too deeply")

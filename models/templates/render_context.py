@@ -76,7 +76,7 @@ class Names(ReadOnlyChainMap):
         raise KeyError(key)
 
 
-class Context(RenderContext):
+class TemplateContext(RenderContext):
     """The state of one render: its names, its meter, and the token it stands at."""
 
     __slots__ = ("meter", "token")

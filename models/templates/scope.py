@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from ringback.models.ids import Prefix, encode
-from ringback.models.timestamps import timestamp
+from ringback.models.timestamps import format_timestamp
 
 
 class EventLike(Protocol):
@@ -60,5 +60,5 @@ def event_facts(event: EventLike, change: ChangeLike | None) -> EventFacts:
         model=event.model,
         action=event.action.lower(),
         changed_fields=tuple(change.changed_fields) if change else (),
-        created_at=timestamp(event.created_at),
+        created_at=format_timestamp(event.created_at),
     )

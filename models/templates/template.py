@@ -16,7 +16,7 @@ from liquid.template import BoundTemplate
 from ringback.models.templates.environment import NOTHING
 from ringback.models.templates.errors import render_problem
 from ringback.models.templates.parser import parse_condition, parse_template
-from ringback.models.templates.render_context import Buffer, Context
+from ringback.models.templates.render_context import Buffer, TemplateContext
 
 #: Source text that each cache holds, in characters. The syntax trees take up to 150 times as much memory, and the
 #: garbage collector has to walk all of it. An entry counts as its text and 100 characters more.
@@ -38,7 +38,7 @@ class Template:
         """Return the text for these root names; raises TemplateError for an unknown name, a limit, any failure."""
         if self.text is not None:
             return self.text
-        context = Context(self._bound, scope)
+        context = TemplateContext(self._bound, scope)
         buffer = Buffer(context.meter)
         output = cast(TextIO, buffer)
         try:
@@ -61,7 +61,7 @@ class Condition:
 
     def holds(self, scope: Mapping[str, object]) -> bool:
         """Return whether it is true for these root names; an unknown name is false. Raises TemplateError."""
-        context = Context(NOTHING, scope)
+        context = TemplateContext(NOTHING, scope)
         try:
             return self._expression.evaluate(context)
         except Exception as error:

@@ -16,7 +16,7 @@ from ringback.models.templates.budget import LimitReached
 from ringback.models.templates.environment import STATIC
 from ringback.models.templates.errors import problem, unknown
 from ringback.models.templates.fast_path import BoundFilter
-from ringback.models.templates.field_paths import FORLOOP, OPEN, Shape, complaint, follow, root_of
+from ringback.models.templates.field_paths import FORLOOP, OPEN, FieldShape, complaint, follow, root_of
 from ringback.models.templates.filters import FILTERS
 from ringback.models.templates.formatting import path_text
 from ringback.models.templates.parser import parse_condition, parse_template
@@ -107,7 +107,7 @@ class _Walk:
     def __init__(self, found: _Findings) -> None:
         self._found = found
 
-    def nodes(self, nodes: Iterable[Node], root: Shape) -> None:
+    def nodes(self, nodes: Iterable[Node], root: FieldShape) -> None:
         for node in nodes:
             for expression in node.expressions():
                 self.expression(expression, root)
@@ -117,16 +117,16 @@ class _Walk:
             else:
                 self.nodes(node.children(STATIC), root)
 
-    def inside(self, node: ForNode, root: Shape) -> Shape:
+    def inside(self, node: ForNode, root: FieldShape) -> FieldShape:
         """Return the names inside a loop: those outside, `forloop`, and one element of what is looped over."""
         iterable = node.expression.iterable
         element = OPEN
         if isinstance(iterable, Path):
             shape, unknown_at = follow(root, _segments(iterable))
             element = OPEN if unknown_at is not None else shape.element or OPEN
-        return Shape(names=root.names | {"forloop": FORLOOP, str(node.expression.identifier): element})
+        return FieldShape(names=root.names | {"forloop": FORLOOP, str(node.expression.identifier): element})
 
-    def expression(self, expression: Expression, root: Shape) -> None:
+    def expression(self, expression: Expression, root: FieldShape) -> None:
         if isinstance(expression, Path):
             self.path(expression, root)
         if isinstance(expression, FilteredExpression):
@@ -136,7 +136,7 @@ class _Walk:
         for child in expression.children():
             self.expression(child, root)
 
-    def path(self, path: Path, root: Shape) -> None:
+    def path(self, path: Path, root: FieldShape) -> None:
         segments = _segments(path)
         shape, place = follow(root, segments)
         if place is not None:

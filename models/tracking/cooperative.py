@@ -4,10 +4,10 @@ import asyncio
 from time import monotonic
 
 #: How long the loop may be kept waiting, in seconds.
-STRETCH_SECONDS = 0.005
+YIELD_AFTER_SECONDS = 0.005
 
 
-class Stretch:
+class LoopYielder:
     """Counts from its making, or from the last pause that it made."""
 
     def __init__(self) -> None:
@@ -15,6 +15,6 @@ class Stretch:
 
     async def pause(self) -> None:
         """Let the loop run when the stretch has been long enough."""
-        if monotonic() - self._begun >= STRETCH_SECONDS:
+        if monotonic() - self._begun >= YIELD_AFTER_SECONDS:
             await asyncio.sleep(0)
             self._begun = monotonic()

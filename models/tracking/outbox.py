@@ -16,9 +16,9 @@ from tortoise.models import Model
 
 from ringback.models.database import clock
 from ringback.models.database.bulk_write import NewRows, insert_together
-from ringback.models.database.notifications import Topic, wakeups
-from ringback.models.database.sql import fetch_rows, key_of, many, on_postgres
-from ringback.models.database.unit_of_work import our_unit
+from ringback.models.database.notifications import Topic, notifier
+from ringback.models.database.sql import array_parameter, as_uuid, fetch_rows, is_postgres
+from ringback.models.database.unit_of_work import require_unit
 from ringback.models.delivery_log import LogEntry
 from ringback.models.enums import Action, EventStatus, LogKind
 from ringback.models.errors import TemplateError
@@ -26,9 +26,9 @@ from ringback.models.event import Change, Event
 from ringback.models.ids import new_key
 from ringback.models.templates.scope import event_facts, scope
 from ringback.models.templates.template import compile_condition
-from ringback.models.timestamps import timestamp
+from ringback.models.timestamps import format_timestamp
 from ringback.models.tracking import snapshot
-from ringback.models.tracking.cooperative import Stretch
+from ringback.models.tracking.cooperative import LoopYielder
 from ringback.models.tracking.registry import tracking_of
 from ringback.models.tracking.snapshot import Stored
 
@@ -38,7 +38,7 @@ async def record(db: BaseDBAsyncClient, before: Mapping[tuple[type[Model], Any],
 
     With no webhook that matches, nothing is written.
     """
-    watching = await watching_webhooks(db, {tracking_of(model).name for model, _ in before})
+    watching = await find_watching_webhooks(db, {tracking_of(model).name for model, _ in before})
     if not watching:
         return
     keys: dict[type[Model], list[Any]] = {}
@@ -55,7 +55,7 @@ async def record(db: BaseDBAsyncClient, before: Mapping[tuple[type[Model], Any],
     await save_changes(db, [change for change in happened if change is not None], watching)
 
 
-async def create(
+async def insert_with_events(
     db: BaseDBAsyncClient, model: type[Model], names: tuple[str, ...], rows: Sequence[Sequence[Any]]
 ) -> None:
     """Insert new objects, with their changes and events, in a transaction that does nothing else to them.
@@ -64,7 +64,7 @@ async def create(
     The model must have no children.
     """
     objects = NewRows(model, names, rows)
-    watching = await watching_webhooks(db, {tracking_of(model).name})
+    watching = await find_watching_webhooks(db, {tracking_of(model).name})
     if not watching:
         await insert_together(db, objects)
         return
@@ -79,7 +79,7 @@ async def create(
 
 
 @dataclass(frozen=True, slots=True)
-class Watching:
+class WatchingWebhook:
     """What the outbox must know of an active webhook."""
 
     id: UUID
@@ -88,12 +88,14 @@ class Watching:
     retry_delays: Sequence[int]
 
 
-async def watching_webhooks(db: BaseDBAsyncClient, models: Collection[str]) -> dict[str, list[Watching]]:
+async def find_watching_webhooks(db: BaseDBAsyncClient, models: Collection[str]) -> dict[str, list[WatchingWebhook]]:
     """The active webhooks of these models, by model; they stay active until the transaction ends."""
-    found: dict[str, list[Watching]] = {}
-    statement = _WATCHING if on_postgres(db) else _WATCHING_ON_SQLITE
-    for model, key, actions, condition, retry_delays in await fetch_rows(db, statement, many(db, models)):
-        watching = Watching(key_of(key), frozenset(orjson.loads(actions)), condition, orjson.loads(retry_delays))
+    found: dict[str, list[WatchingWebhook]] = {}
+    statement = _WATCHING if is_postgres(db) else _WATCHING_ON_SQLITE
+    for model, key, actions, condition, retry_delays in await fetch_rows(db, statement, array_parameter(db, models)):
+        watching = WatchingWebhook(
+            as_uuid(key), frozenset(orjson.loads(actions)), condition, orjson.loads(retry_delays)
+        )
         found.setdefault(model, []).append(watching)
     return found
 
@@ -154,13 +156,16 @@ class _Logged(NamedTuple):
 
 
 async def save_changes(
-    db: BaseDBAsyncClient, changes: Sequence[NewChange], watching: Mapping[str, list[Watching]], *objects: NewRows
+    db: BaseDBAsyncClient,
+    changes: Sequence[NewChange],
+    watching: Mapping[str, list[WatchingWebhook]],
+    *objects: NewRows,
 ) -> list[list[NewEvent]]:
     """Write the changes that fire a webhook, with their events; returns the events of each change, in order.
 
     `objects` are written first, whether a webhook fires or not.
     """
-    stretch = Stretch()
+    stretch = LoopYielder()
     fired = []
     for change in changes:
         await stretch.pause()
@@ -186,12 +191,12 @@ async def save_events(
     )
     due = [event.next_attempt_at for event in events]
     recorded_at = events[0].created_at
-    unit = our_unit(db)
-    unit.on_commit(lambda: wakeups.notify_if_due_soon(due, recorded_at))
-    unit.on_commit(lambda: wakeups.notify(Topic.LOGGED))
+    unit = require_unit(db)
+    unit.on_commit(lambda: notifier.notify_if_due_soon(due, recorded_at))
+    unit.on_commit(lambda: notifier.notify(Topic.LOGGED))
 
 
-def new_event(webhook: Watching, change: NewChange) -> NewEvent:
+def new_event(webhook: WatchingWebhook, change: NewChange) -> NewEvent:
     """The event of a webhook for a change: its first attempt is due after the first delay of the schedule."""
     due = change.created_at + dt.timedelta(seconds=webhook.retry_delays[0])
     return NewEvent(
@@ -236,7 +241,7 @@ def _change(
     )
 
 
-def _fire(change: NewChange, webhooks: list[Watching]) -> list[NewEvent]:
+def _fire(change: NewChange, webhooks: list[WatchingWebhook]) -> list[NewEvent]:
     events = []
     for webhook in webhooks:
         if change.action in webhook.actions:
@@ -263,6 +268,6 @@ def _recorded(event: NewEvent) -> _Logged:
     about = f"{subject} of {event.object_id}" if event.object_id else subject
     message = (
         f"{'Test event' if event.is_test else 'Event'} recorded for {about}; "
-        f"first attempt due at {timestamp(event.next_attempt_at)}"
+        f"first attempt due at {format_timestamp(event.next_attempt_at)}"
     )
     return _Logged(event.created_at, LogKind.EVENT_RECORDED, message, event.webhook_id, event.id, event.model)

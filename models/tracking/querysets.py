@@ -15,17 +15,17 @@ from tortoise.queryset import AwaitableQuery, QuerySet
 
 from ringback.models.errors import TrackingError
 from ringback.models.tracking.registry import registry
-from ringback.models.tracking.touched_rows import Notes, Row, recording
+from ringback.models.tracking.touched_rows import Row, TouchedRows, track_touched_rows
 
 MODEL = TypeVar("MODEL", bound=Model)
 #: Notes what a write is about to touch, within its transaction.
-NoteTouched = Callable[[Notes, BaseDBAsyncClient], Awaitable[None]]
+NoteTouched = Callable[[TouchedRows, BaseDBAsyncClient], Awaitable[None]]
 
 #: How many conflicting rows one statement looks for.
 CONFLICTS_PER_STATEMENT = 100
 
 
-class RecordedWrite(Generic[MODEL]):
+class TrackedWrite(Generic[MODEL]):
     """A bulk write that notes what it is about to touch, then runs, in one transaction; `inserted` did not exist."""
 
     def __init__(
@@ -40,7 +40,7 @@ class RecordedWrite(Generic[MODEL]):
         return self._run().__await__()
 
     async def _run(self) -> Any:
-        async with recording(self._model, self._query._db) as (tx, notes):
+        async with track_touched_rows(self._model, self._query._db) as (tx, notes):
             await self._note(notes, tx)
             self._query._db = tx
             result = await cast(Awaitable[Any], self._query)
@@ -53,36 +53,36 @@ class RecordedWrite(Generic[MODEL]):
         return self._query.sql(params_inline)
 
 
-class RecordedQuerySet(QuerySet[MODEL]):
+class TrackedQuerySet(QuerySet[MODEL]):
     """Tortoise's query set, whose bulk writes are recorded."""
 
-    def update(self, **kwargs: Any) -> RecordedWrite[MODEL]:  # type: ignore[override]  # awaited in the same way
+    def update(self, **kwargs: Any) -> TrackedWrite[MODEL]:  # type: ignore[override]  # awaited in the same way
         """Update all matching rows."""
         parents = _new_parents(self.model, kwargs)
 
-        async def note(notes: Notes, tx: BaseDBAsyncClient) -> None:
+        async def note(notes: TouchedRows, tx: BaseDBAsyncClient) -> None:
             await notes.touch(self.model, await self._keys(tx), parents=parents)
 
-        return RecordedWrite(self.model, super().update(**kwargs), note)
+        return TrackedWrite(self.model, super().update(**kwargs), note)
 
-    def delete(self) -> RecordedWrite[MODEL]:  # type: ignore[override]  # awaited in the same way
+    def delete(self) -> TrackedWrite[MODEL]:  # type: ignore[override]  # awaited in the same way
         """Delete all matching rows, and what cascades from them."""
 
-        async def note(notes: Notes, tx: BaseDBAsyncClient) -> None:
+        async def note(notes: TouchedRows, tx: BaseDBAsyncClient) -> None:
             await notes.touch_deleted(self.model, await self._keys(tx))
 
-        return RecordedWrite(self.model, super().delete(), note)
+        return TrackedWrite(self.model, super().delete(), note)
 
     def bulk_update(  # type: ignore[override]  # awaited in the same way
         self, objects: Iterable[MODEL], fields: Iterable[str], batch_size: int | None = None
-    ) -> RecordedWrite[MODEL]:
+    ) -> TrackedWrite[MODEL]:
         """Update the named fields of the objects."""
         objects = list(objects)
 
-        async def note(notes: Notes, tx: BaseDBAsyncClient) -> None:
+        async def note(notes: TouchedRows, tx: BaseDBAsyncClient) -> None:
             await notes.touch(self.model, [o.pk for o in objects], parents=parents_of(objects))
 
-        return RecordedWrite(self.model, super().bulk_update(objects, list(fields), batch_size), note)
+        return TrackedWrite(self.model, super().bulk_update(objects, list(fields), batch_size), note)
 
     def bulk_create(  # type: ignore[override]  # awaited in the same way
         self,
@@ -91,7 +91,7 @@ class RecordedQuerySet(QuerySet[MODEL]):
         ignore_conflicts: bool = False,
         update_fields: Iterable[str] | None = None,
         on_conflict: Iterable[str] | None = None,
-    ) -> RecordedWrite[MODEL]:
+    ) -> TrackedWrite[MODEL]:
         """Insert the objects; raises TrackingError where the database would make the keys of watched objects."""
         objects, conflict = list(objects), list(on_conflict or ())
         if registry.is_root(self.model) and any(o.pk is None for o in objects):
@@ -102,14 +102,14 @@ class RecordedQuerySet(QuerySet[MODEL]):
 
         inserted = [] if ignore_conflicts or update_fields or conflict else objects
 
-        async def note(notes: Notes, tx: BaseDBAsyncClient) -> None:
+        async def note(notes: TouchedRows, tx: BaseDBAsyncClient) -> None:
             keys = [] if inserted else [o.pk for o in objects if o.pk is not None]
             await notes.touch(
                 self.model, keys + await self._conflicting(tx, objects, conflict), parents=parents_of(objects)
             )
 
         query = super().bulk_create(objects, batch_size, ignore_conflicts, update_fields, conflict or None)
-        return RecordedWrite(self.model, query, note, inserted)
+        return TrackedWrite(self.model, query, note, inserted)
 
     async def _keys(self, tx: BaseDBAsyncClient) -> list[Any]:
         """The keys that match. A limit is dropped: not every database heeds it in a write, and too many do no harm."""
@@ -129,12 +129,12 @@ class RecordedQuerySet(QuerySet[MODEL]):
         return keys
 
 
-class RecordedManager(Manager):
+class TrackedManager(Manager):
     """The manager of recorded models; derive your own managers from it, and your query sets from RecordedQuerySet."""
 
-    def get_queryset(self) -> RecordedQuerySet[Any]:
+    def get_queryset(self) -> TrackedQuerySet[Any]:
         """A query set whose bulk writes are recorded."""
-        return RecordedQuerySet(self._model)
+        return TrackedQuerySet(self._model)
 
 
 def parents_of(objects: list[Any]) -> list[Row]:

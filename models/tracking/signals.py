@@ -14,7 +14,7 @@ from tortoise.signals import Signals
 from ringback.models.database.unit_of_work import unit_of
 from ringback.models.errors import TrackingError
 from ringback.models.tracking.querysets import parents_of
-from ringback.models.tracking.touched_rows import Notes, notes_of
+from ringback.models.tracking.touched_rows import TouchedRows, touched_rows_of
 
 
 def register_listeners(model: type[Model]) -> None:
@@ -56,10 +56,10 @@ async def before_delete(sender: type[Model], instance: Model, using_db: BaseDBAs
     await _notes(using_db).touch_deleted(sender, [instance.pk])
 
 
-def _notes(db: BaseDBAsyncClient) -> Notes:
+def _notes(db: BaseDBAsyncClient) -> TouchedRows:
     unit = unit_of(db)
     if unit is None:
         raise TrackingError(
             "a tracked object was written outside of a transaction: call save() or delete() of its class"
         )
-    return notes_of(db, unit)
+    return touched_rows_of(db, unit)

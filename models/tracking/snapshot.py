@@ -22,10 +22,10 @@ from tortoise.fields.base import Field
 from tortoise.models import Model
 from tortoise.queryset import QuerySet
 
-from ringback.models.database.sql import fetch_rows, on_postgres
+from ringback.models.database.sql import fetch_rows, is_postgres
 from ringback.models.errors import TrackingError
 from ringback.models.templates.field_info import FieldInfo
-from ringback.models.timestamps import timestamp
+from ringback.models.timestamps import format_timestamp
 from ringback.models.tracking.registry import Child, Tracking, tracking_of
 
 #: Keys per statement: SQLite allows 32,766 parameters.
@@ -194,7 +194,7 @@ async def _rows(
     """The rows that have one of these values in a column, as Tortoise's `values()` gives them."""
     found: list[dict[str, Any]] = []
     for part in parts(values):
-        if on_postgres(db):
+        if is_postgres(db):
             found += await _rows_on_postgres(db, model, name, part, tuple(order))
         else:
             query = QuerySet(model).using_db(db).filter(**{f"{name}__in": part}).order_by(*order)
@@ -273,7 +273,7 @@ def _plain(value: Any, field: Field[Any]) -> Any:
         places = getattr(field, "decimal_places", None)
         return str(value) if places is None else f"{value:.{places}f}"
     if isinstance(value, dt.datetime):
-        return timestamp(value)
+        return format_timestamp(value)
     if isinstance(value, (dt.date, dt.time)):
         return value.isoformat()
     if isinstance(value, dt.timedelta):

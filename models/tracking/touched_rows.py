@@ -16,7 +16,7 @@ from tortoise.queryset import QuerySet
 
 from ringback.models.database.sql import lock_all
 from ringback.models.database.transactions import ENDED, check_recording
-from ringback.models.database.unit_of_work import UnitOfWork, our_unit, unit_of
+from ringback.models.database.unit_of_work import UnitOfWork, require_unit, unit_of
 from ringback.models.errors import TrackingError
 from ringback.models.tracking import outbox, snapshot
 from ringback.models.tracking.registry import registry
@@ -26,7 +26,7 @@ from ringback.models.tracking.snapshot import Stored, parts
 Row = tuple[type[Model], Any]
 
 
-class Notes:
+class TouchedRows:
     """The touched objects of one transaction: their state before it, None where they did not exist."""
 
     def __init__(self, db: BaseDBAsyncClient) -> None:
@@ -127,9 +127,9 @@ class Notes:
 
 
 @asynccontextmanager
-async def recording(
+async def track_touched_rows(
     model: type[Model], using_db: BaseDBAsyncClient | None = None
-) -> AsyncIterator[tuple[BaseDBAsyncClient, Notes]]:
+) -> AsyncIterator[tuple[BaseDBAsyncClient, TouchedRows]]:
     """The open transaction of a recorded model's database, or one around the block, with its notes.
 
     Raises TrackingError when the model's writes cannot be recorded, and TransactionManagementError when `using_db` is a
@@ -141,23 +141,23 @@ async def recording(
     unit = unit_of(db)
     if unit is None:
         async with db._in_transaction() as tx:
-            yield tx, notes_of(tx, our_unit(tx))
+            yield tx, touched_rows_of(tx, require_unit(tx))
     elif getattr(db, "_finalized", False):
         raise TransactionManagementError(ENDED)
     else:
-        yield db, notes_of(db, unit)
+        yield db, touched_rows_of(db, unit)
 
 
-def notes_of(db: BaseDBAsyncClient, unit: UnitOfWork) -> Notes:
+def touched_rows_of(db: BaseDBAsyncClient, unit: UnitOfWork) -> TouchedRows:
     """The notes of a transaction; at the first call the outbox is asked to write the events before the COMMIT."""
-    notes: Notes | None = unit.belongings.get(Notes)
+    notes: TouchedRows | None = unit.belongings.get(TouchedRows)
     if notes is None:
         outermost = _outermost(db)
-        notes = unit.belongings[Notes] = Notes(outermost)
+        notes = unit.belongings[TouchedRows] = TouchedRows(outermost)
 
         async def record() -> None:
             # What a later step writes is noted anew.
-            del unit.belongings[Notes]
+            del unit.belongings[TouchedRows]
             await outbox.record(outermost, notes.before)
 
         unit.before_commit(record)

@@ -1,9 +1,9 @@
 """The base classes of everything whose writes are recorded.
 
-Derive what webhooks can watch from `Tracked`; derive its children, and whatever a cascading delete may start from,
-from `Recorded`. `connect()` takes all models of the open database into the registry and listens to their signals;
+Derive what webhooks can watch from `Tracked`; derive its children, and whatever a cascading delete may start from, from
+`TrackedChild`. `start_tracking()` takes all models of the open database into the registry and listens to their signals;
 until then recorded models refuse to be written. All of Tortoise's ways to write them are seen; for SQL of your own
-there is `writing()`.
+there is `track_sql()`.
 """
 
 import re
@@ -20,10 +20,10 @@ from tortoise.timezone import get_use_tz
 
 from ringback.models.database.transactions import check_recording
 from ringback.models.errors import TrackingError
-from ringback.models.tracking.querysets import RecordedManager, RecordedQuerySet
+from ringback.models.tracking.querysets import TrackedManager, TrackedQuerySet
 from ringback.models.tracking.registry import Tracking, registry
 from ringback.models.tracking.signals import register_listeners
-from ringback.models.tracking.touched_rows import recording
+from ringback.models.tracking.touched_rows import track_touched_rows
 from ringback.models.webhook import Webhook
 
 #: SQL that reads; behind the common table expressions of a WITH, which end in a bracket, may stand a write.
@@ -35,7 +35,7 @@ def _managers(model: type[Model]) -> list[Manager]:
     return [model._meta.manager, *(value for value in vars(model).values() if isinstance(value, Manager))]
 
 
-class Recorded(Model):
+class TrackedChild(Model):
     """A model whose every write, single or in bulk, is noted by the open transaction."""
 
     class Meta:
@@ -44,13 +44,13 @@ class Recorded(Model):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         for manager in _managers(cls):
-            if type(manager) is not Manager and not isinstance(manager, RecordedManager):
+            if type(manager) is not Manager and not isinstance(manager, TrackedManager):
                 raise TrackingError(
                     f"{cls.__name__}: the manager {type(manager).__name__} would write in bulk unseen: "
                     "derive it from ringback.models.RecordedManager"
                 )
         if type(cls._meta.manager) is Manager:
-            cls._meta.manager = RecordedManager()
+            cls._meta.manager = TrackedManager()
 
     async def save(
         self,
@@ -61,13 +61,13 @@ class Recorded(Model):
     ) -> None:
         """Save in the open transaction, or in one of its own: the object and its events are one write."""
         inserts = force_create or not (force_update or self._saved_in_db or update_fields)
-        async with recording(type(self), using_db) as (tx, notes):
+        async with track_touched_rows(type(self), using_db) as (tx, notes):
             with notes.inserting(self) if inserts else nullcontext():
                 await super().save(tx, update_fields, force_create, force_update)
 
     async def delete(self, using_db: BaseDBAsyncClient | None = None) -> None:
         """Delete in the open transaction, or in one of its own."""
-        async with recording(type(self), using_db) as (tx, _):
+        async with track_touched_rows(type(self), using_db) as (tx, _):
             await super().delete(tx)
 
     @classmethod
@@ -81,7 +81,7 @@ class Recorded(Model):
         return super().raw(sql, using_db)
 
 
-class Tracked(Recorded):
+class Tracked(TrackedChild):
     """A model that webhooks can watch; its subclass sets `tracking`."""
 
     tracking: ClassVar[Tracking]
@@ -90,7 +90,7 @@ class Tracked(Recorded):
         abstract = True
 
 
-def connect() -> None:
+def start_tracking() -> None:
     """Build the registry from the models of the open database and listen to their signals.
 
     Call it after each `Tortoise.init()`, which must hold `tortoise_apps()` among its apps. Raises TrackingError when a
@@ -102,17 +102,17 @@ def connect() -> None:
     if not get_use_tz():
         raise TrackingError("the Tortoise configuration says use_tz=False: Ringback needs use_tz=True")
     models = [model for app in apps.values() for model in app.values()]
-    recorded = [model for model in models if issubclass(model, Recorded)]
+    recorded = [model for model in models if issubclass(model, TrackedChild)]
     for model in recorded:
         _check_database(model)
-    registry.build(models, tracked=Tracked, recorded=Recorded)
+    registry.build(models, tracked=Tracked, recorded=TrackedChild)
     for model in recorded:
         register_listeners(model)
 
 
 @asynccontextmanager
-async def writing(
-    model: type[Recorded], *keys: Any, using_db: BaseDBAsyncClient | None = None
+async def track_sql(
+    model: type[TrackedChild], *keys: Any, using_db: BaseDBAsyncClient | None = None
 ) -> AsyncIterator[BaseDBAsyncClient]:
     """Record what SQL of your own does to these rows, cascades included.
 
@@ -122,7 +122,7 @@ async def writing(
         async with writing(Car, 1, 2) as db:
             await db.execute_query("UPDATE car SET mileage = mileage + 1 WHERE id IN (1, 2)")
     """
-    async with recording(model, using_db) as (tx, notes):
+    async with track_touched_rows(model, using_db) as (tx, notes):
         await notes.touch_deleted(model, keys)
         yield tx
 
@@ -138,7 +138,7 @@ def _check_database(model: type[Model]) -> None:
     check_recording(model, model._meta.db)
     for manager in _managers(model):
         query_set = manager.get_queryset()
-        if not isinstance(query_set, RecordedQuerySet):
+        if not isinstance(query_set, TrackedQuerySet):
             raise TrackingError(
                 f"{model.__name__}: the query sets of {type(manager).__name__} would write in bulk unseen: derive "
                 f"{type(query_set).__name__} from ringback.models.RecordedQuerySet"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ringback.graphql_api.supervisor import Processes
+from ringback.graphql_api.supervisor import ProcessSupervisor
 from ringback.models.errors import ConfigurationError
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.program import SUPERVISED
@@ -27,7 +27,7 @@ def test_several_processes_need_another_database(tmp_path: Path) -> None:
 
 async def test_a_process_that_dies_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RINGBACK_DATA_DIR", str(tmp_path))
-    processes = Processes(1, *SUPERVISED)
+    processes = ProcessSupervisor(1, *SUPERVISED)
     running = asyncio.create_task(processes.run())
     first = await started(processes, None)
     os.kill(first, signal.SIGKILL)
@@ -38,7 +38,7 @@ async def test_a_process_that_dies_is_started_again(tmp_path: Path, monkeypatch:
         os.kill(second, 0)
 
 
-async def started(processes: Processes, other_than: int | None) -> int:
+async def started(processes: ProcessSupervisor, other_than: int | None) -> int:
     """The id of the process, as soon as one that is not that one runs."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
@@ -55,7 +55,7 @@ async def test_what_the_operator_must_mend_ends_all(
     monkeypatch.setenv("RINGBACK_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("RINGBACK_DATABASE_URL", "nonsense://")
     with pytest.raises(ConfigurationError, match="worker process 1 cannot run; its line above says why"):
-        await asyncio.wait_for(Processes(1, *SUPERVISED).run(), PATIENCE_SECONDS)
+        await asyncio.wait_for(ProcessSupervisor(1, *SUPERVISED).run(), PATIENCE_SECONDS)
     assert "ringback: RINGBACK_DATABASE_URL: " in capfd.readouterr().err
 
 

@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from ringback.graphql_api.app import Application
 from ringback.graphql_api.context import authentication, live_log, request_context
-from ringback.graphql_api.context.authentication import Bearers
+from ringback.graphql_api.context.authentication import Authenticator
 from ringback.graphql_api.context.live_log import Tailer
 from ringback.graphql_api.context.request_context import Services
 from ringback.graphql_api.execution import engine as engine_module
@@ -51,7 +51,7 @@ async def api(database: object) -> AsyncIterator[Api]:
         inboxes=Inboxes(BOX),
         inbox_addresses=addresses,
         tailer=Tailer(await delivery_log.epoch()),
-        bearers=Bearers(),
+        bearers=Authenticator(),
     )
     engine = Engine(schema)
     token, _ = await api_tokens.create_token("tests", Role.ADMIN)

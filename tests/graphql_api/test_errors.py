@@ -23,7 +23,7 @@ from tortoise.exceptions import DBConnectionError, OperationalError
 
 from ringback.graphql_api import errors
 from ringback.graphql_api.errors import ApiError
-from ringback.graphql_api.execution.engine import Answer, Engine
+from ringback.graphql_api.execution.engine import Engine, ExecutionResponse
 from ringback.graphql_api.fields.scalars import SCALARS
 from tests.support.api import Api
 from tests.support.patience import PATIENCE_SECONDS
@@ -146,7 +146,7 @@ def logged() -> Iterator[list[Any]]:
         yield lines
 
 
-def check_masked(answer: Answer, logged: list[Any], path: list[str]) -> None:
+def check_masked(answer: ExecutionResponse, logged: list[Any], path: list[str]) -> None:
     """Check that the only error says nothing but an id, which the log's only line has too, beside the exception."""
     (error,) = answer.errors
     formatted = error.formatted
@@ -290,7 +290,7 @@ def codes_in(call: ast.Call) -> set[str]:
 
 
 def test_a_database_that_is_away_is_named() -> None:
-    formatted = errors.presentable(DBConnectionError("could not connect to db.internal:5432")).formatted
+    formatted = errors.to_graphql_error(DBConnectionError("could not connect to db.internal:5432")).formatted
     error_id = formatted["extensions"]["id"]
     assert formatted["extensions"]["code"] == "INTERNAL"
     assert formatted["message"] == (

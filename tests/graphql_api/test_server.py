@@ -8,7 +8,7 @@ from typing import Any
 from structlog.testing import capture_logs
 from tortoise.exceptions import OperationalError
 
-from ringback.graphql_api.execution.operation_limits import Limits
+from ringback.graphql_api.execution.operation_limits import OperationLimits
 from ringback.graphql_api.transport.http import GraphQLEndpoint
 from ringback.graphql_api.transport.streaming import Streams
 from ringback.models.enums import Role
@@ -19,7 +19,7 @@ from tests.support.api import Api
 class Away:
     """Stands in for the engine while the database is away."""
 
-    limits = Limits()
+    limits = OperationLimits()
 
     async def operation(self, *_: Any) -> None:
         raise OperationalError("disk I/O error")

@@ -16,7 +16,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.asyncio.client import connect
 from websockets.frames import Frame, Opcode
 
-from ringback.graphql_api.websocket_protocol import FramesProtocol
+from ringback.graphql_api.websocket_protocol import WebSocketProtocol
 from tests.support.lag import share_of_allowed
 from tests.support.live_log import CURSORS
 from tests.support.patience import PATIENCE_SECONDS
@@ -203,20 +203,20 @@ class Chatty:
 
 
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[FramesProtocol]:
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[WebSocketProtocol]:
     """Every connection that is opened; none waits long for what its peer does not take."""
-    connections: list[FramesProtocol] = []
+    connections: list[WebSocketProtocol] = []
 
-    def connection_made(self: FramesProtocol, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self: WebSocketProtocol, transport: asyncio.BaseTransport) -> None:
         self.close_timeout = 0.2
         connections.append(self)
         WebSocketsSansIOProtocol.connection_made(self, transport)
 
-    monkeypatch.setattr(FramesProtocol, "connection_made", connection_made, raising=False)
+    monkeypatch.setattr(WebSocketProtocol, "connection_made", connection_made, raising=False)
     return connections
 
 
-async def gone(opened: list[FramesProtocol]) -> None:
+async def gone(opened: list[WebSocketProtocol]) -> None:
     """Wait until the only connection has ended, its socket included."""
     (connection,) = opened
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -230,7 +230,7 @@ async def raw_socket(port: int) -> RawSocket:
 
 
 @pytest.mark.parametrize("frame", [None, "x" * 10_000], ids=["idle", "does-not-read"])
-async def test_a_peer_that_answers_no_ping_is_let_go(opened: list[FramesProtocol], frame: str | None) -> None:
+async def test_a_peer_that_answers_no_ping_is_let_go(opened: list[WebSocketProtocol], frame: str | None) -> None:
     """Also when its socket is full, so that no close frame reaches it."""
     app = Chatty(frame)
     async with serving(app, ws_ping_interval=0.1, ws_ping_timeout=0.1) as port:
@@ -248,7 +248,7 @@ async def test_a_peer_that_answers_no_ping_is_let_go(opened: list[FramesProtocol
                 assert isinstance(await app.ended, OSError)
 
 
-async def test_a_peer_that_does_not_take_its_close_frame_is_let_go(opened: list[FramesProtocol]) -> None:
+async def test_a_peer_that_does_not_take_its_close_frame_is_let_go(opened: list[WebSocketProtocol]) -> None:
     """The application is through with it, and nothing would end the connection: its peer is alive."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -264,7 +264,7 @@ async def test_a_peer_that_does_not_take_its_close_frame_is_let_go(opened: list[
             await gone(opened)
 
 
-async def test_pieces_of_a_message_are_not_kept_one_by_one(opened: list[FramesProtocol]) -> None:
+async def test_pieces_of_a_message_are_not_kept_one_by_one(opened: list[WebSocketProtocol]) -> None:
     async with serving(Chatty(None)) as port:
         with await raw_socket(port) as client:
             client.send(text(b"", fin=False), *(more(b"") for _ in range(5_000)), Frame(Opcode.PING, b"seen"))
@@ -272,7 +272,7 @@ async def test_pieces_of_a_message_are_not_kept_one_by_one(opened: list[FramesPr
             assert len(opened[0].frames) == 1
 
 
-async def test_a_peer_that_answers_pings_stays(opened: list[FramesProtocol]) -> None:
+async def test_a_peer_that_answers_pings_stays(opened: list[WebSocketProtocol]) -> None:
     app = Chatty(None)
     async with serving(app, ws_ping_interval=0.01, ws_ping_timeout=PATIENCE_SECONDS) as port:
         with await raw_socket(port) as client:

@@ -13,10 +13,10 @@ from tortoise.transactions import in_transaction
 from ringback.jobs import announcer
 from ringback.jobs.actors import ACTOR, QUEUE
 from ringback.jobs.announcer import announce_due_events, announcing
-from ringback.jobs.attempt_writer import write
+from ringback.jobs.attempt_writer import write_attempts
 from ringback.jobs.broker import in_process_broker, open_broker
 from ringback.jobs.message_senders import open_sender
-from ringback.models.database.notifications import Topic, wakeups
+from ringback.models.database.notifications import Topic, notifier
 from ringback.models.enums import Action
 from ringback.models.ids import Prefix, encode
 from ringback.models.lead import Lead
@@ -118,7 +118,7 @@ async def test_a_test_fire_and_a_redelivery_send_a_message_each() -> None:
         event = await events.test_fire(encode(Prefix.WEBHOOK, webhook.id), Action.CREATED, None)
         await eventually(lambda: waiting(broker) == 1)
         lease = await builders.claim(event)
-        await write([builders.result(event, lease, ended_at=await builders.later())])
+        await write_attempts([builders.result(event, lease, ended_at=await builders.later())])
         await events.redeliver(encode(Prefix.EVENT, event.id))
         await eventually(lambda: waiting(broker) == 2)
 
@@ -128,7 +128,7 @@ async def test_commits_that_come_together_send_one_message() -> None:
 
     async with announcing(broker, ""):
         for _ in range(1_000):
-            wakeups.notify(Topic.DUE)
+            notifier.notify(Topic.DUE)
         await eventually(lambda: waiting(broker) == 1)
         await asyncio.sleep(0.05)
 
@@ -142,7 +142,7 @@ async def test_messages_of_a_process_are_at_least_5_ms_apart() -> None:
     async with announcing(broker, ""):
         began = loop.time()
         while loop.time() < began + 0.3:
-            wakeups.notify(Topic.DUE)
+            notifier.notify(Topic.DUE)
             await asyncio.sleep(0)
         seconds = loop.time() - began
 
@@ -154,7 +154,7 @@ async def test_after_the_block_no_message_is_sent() -> None:
     async with announcing(broker, ""):
         pass
 
-    wakeups.notify(Topic.DUE)
+    notifier.notify(Topic.DUE)
     await asyncio.sleep(0.05)
 
     assert waiting(broker) == 0
@@ -162,13 +162,13 @@ async def test_after_the_block_no_message_is_sent() -> None:
 
 async def test_without_a_broker_between_processes_nobody_is_told() -> None:
     async with announce_due_events(""):
-        wakeups.notify(Topic.DUE)
+        notifier.notify(Topic.DUE)
         await asyncio.sleep(0.05)
 
 
 async def notify_often(times: int) -> None:
     for _ in range(times):
-        wakeups.notify(Topic.DUE)
+        notifier.notify(Topic.DUE)
         await asyncio.sleep(0.002)
 
 
@@ -204,7 +204,7 @@ async def test_of_short_processes_without_workers_at_most_100_messages_wait(redi
         for _ in range(120):
             before = client.llen(REDIS_LIST)
             async with announce_due_events(redis.url):
-                wakeups.notify(Topic.DUE)
+                notifier.notify(Topic.DUE)
                 for _ in range(10):
                     await asyncio.sleep(0.005)
                     if client.llen(REDIS_LIST) > before:
@@ -242,7 +242,7 @@ async def test_a_broker_that_is_away_costs_messages_only(tmp_path: Path, monkeyp
     monkeypatch.setattr(announcer, "PAUSE_SECONDS", 0.01)
     with redis_server(tmp_path) as server:
         async with announce_due_events(server.url):
-            wakeups.notify(Topic.DUE)
+            notifier.notify(Topic.DUE)
             await asyncio.sleep(0.1)
             server.stop()
             await notify_often(50)
@@ -250,5 +250,5 @@ async def test_a_broker_that_is_away_costs_messages_only(tmp_path: Path, monkeyp
 
             with Redis.from_url(server.url) as client:
                 assert client.llen(REDIS_LIST) == 0
-                wakeups.notify(Topic.DUE)
+                notifier.notify(Topic.DUE)
                 await eventually(lambda: client.llen(REDIS_LIST) >= 1)

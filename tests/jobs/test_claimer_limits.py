@@ -10,7 +10,7 @@ import pytest
 from tortoise.transactions import in_transaction
 
 from ringback.jobs import claimer as claiming
-from ringback.jobs.attempt_writer import write
+from ringback.jobs.attempt_writer import write_attempts
 from ringback.models.database import clock, sql
 from ringback.models.enums import Action, EventStatus
 from ringback.models.event import Event
@@ -167,7 +167,7 @@ async def test_attempts_of_other_workers_count_under_the_limit(bench: Bench) -> 
         assert bench.endpoint.requests == []
         assert bench.waits[0] == pytest.approx(claiming.FULL_SECONDS, abs=0.05)
 
-        await write([builders.result(elsewhere, lease, builders.OK, ended_at=await clock.now())])
+        await write_attempts([builders.result(elsewhere, lease, builders.OK, ended_at=await clock.now())])
         await bench.endpoint.asked()
 
     assert bench.endpoint.event_ids == [waiting.id]

@@ -15,7 +15,7 @@ from ringback.models.enums import EventStatus
 from ringback.models.event import Event
 from ringback.models.inbox import Inbox
 from ringback.models.queue import workers
-from ringback.models.queue.webhook_cache import CurrentWebhooks
+from ringback.models.queue.webhook_cache import WebhookCache
 from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.security.secret_box import SecretBox
 from ringback.models.services import events as event_service
@@ -128,7 +128,7 @@ async def test_an_attempt_uses_the_webhook_as_it_is_when_claimed(bench: Bench) -
     await bench.start(second)
     await bench.idle()
 
-    assert [str(request.frame.url) for request in bench.endpoint.requests] == [
+    assert [str(request.template.url) for request in bench.endpoint.requests] == [
         "https://old.example/",
         "https://new.example/",
     ]
@@ -202,7 +202,7 @@ async def test_a_database_away_at_the_start_releases_all_events(bench: Bench, mo
     async def away(*_: object) -> dict[UUID, Webhook]:
         raise OperationalError("the database does not answer")
 
-    monkeypatch.setattr(CurrentWebhooks, "of", away)
+    monkeypatch.setattr(WebhookCache, "of", away)
     with pytest.raises(OperationalError):
         await bench.start(*events)
 

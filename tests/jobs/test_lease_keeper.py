@@ -7,7 +7,7 @@ import pytest
 from tortoise.exceptions import OperationalError
 
 from ringback.jobs import lease_keeper
-from ringback.jobs.attempt_writer import write
+from ringback.jobs.attempt_writer import write_attempts
 from ringback.models.database import clock
 from ringback.models.enums import EventStatus
 from ringback.models.event import Event
@@ -256,7 +256,7 @@ async def test_leaving_keeps_the_claim_of_a_result_not_recorded(
     assert stored.worker_id == bench.keeper.lease.worker_id
     assert [orphan.event_id for orphan in await workers.find_orphans(10)] == [event.id]
     bench.recorder._idle.set()  # the write above never ends, and the fixture drains
-    await write([builders.result(event, bench.keeper.lease, builders.OK, ended_at=await clock.now())])
+    await write_attempts([builders.result(event, bench.keeper.lease, builders.OK, ended_at=await clock.now())])
 
 
 async def test_a_database_away_does_not_end_the_keeper(make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,10 @@ import pytest
 
 from ringback.jobs.outcomes import (
     Abandoned,
-    Answer,
     BadResponse,
     Blocked,
     Delivered,
+    HttpResponse,
     Outcome,
     Rejected,
     RenderFailed,
@@ -20,7 +20,7 @@ from ringback.jobs.outcomes import (
     judge,
 )
 
-OK = Answer(200)
+OK = HttpResponse(200)
 
 
 def only_200(status: int) -> bool:
@@ -53,7 +53,7 @@ def any_2xx(status: int) -> bool:
     ],
 )
 def test_every_outcome_has_a_name_an_error_and_an_answer(
-    outcome: Outcome, name: str, error: str | None, answer: Answer | None
+    outcome: Outcome, name: str, error: str | None, answer: HttpResponse | None
 ) -> None:
     assert (outcome.name, outcome.error, outcome.answer) == (name, error, answer)
 
@@ -66,7 +66,7 @@ def test_the_names_are_all_different() -> None:
 
 @pytest.mark.parametrize(("status", "accepts"), [(200, only_200), (200, any_2xx), (204, any_2xx), (299, any_2xx)])
 def test_a_status_that_the_policy_accepts_is_delivered(status: int, accepts: Callable[[int], bool]) -> None:
-    answer = Answer(status, (("X", "y"),), b"body", body_truncated=True)
+    answer = HttpResponse(status, (("X", "y"),), b"body", body_truncated=True)
     assert judge(answer, accepts) == Delivered(answer)
 
 
@@ -87,7 +87,7 @@ def test_a_status_that_the_policy_accepts_is_delivered(status: int, accepts: Cal
 def test_any_other_status_is_rejected_and_the_error_says_what_would_count(
     status: int, accepts: Callable[[int], bool], error: str
 ) -> None:
-    assert judge(Answer(status), accepts) == Rejected(Answer(status), error)
+    assert judge(HttpResponse(status), accepts) == Rejected(HttpResponse(status), error)
 
 
 @pytest.mark.parametrize("kind", [Unreachable, TlsFailed, Blocked, RenderFailed])

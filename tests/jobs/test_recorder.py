@@ -14,12 +14,12 @@ from tortoise.exceptions import DBConnectionError, OperationalError, Transaction
 from yarl import URL
 
 from ringback.jobs import recorder as recording
-from ringback.jobs.attempt_writer import write
+from ringback.jobs.attempt_writer import write_attempts
 from ringback.jobs.outcomes import Blocked, RenderFailed
 from ringback.jobs.recorder import Recorder
 from ringback.jobs.result import Result, abandon
-from ringback.models.database.notifications import Topic, wakeups
-from ringback.models.database.sql import on_postgres
+from ringback.models.database.notifications import Topic, notifier
+from ringback.models.database.sql import is_postgres
 from ringback.models.delivery_log import LogEntry
 from ringback.models.enums import EventStatus
 from ringback.models.event import Attempt, Event
@@ -42,7 +42,7 @@ async def test_a_success_leaves_attempt_state_and_log_rows() -> None:
     started_at = ended_at - dt.timedelta(milliseconds=31)
     of_event = result(event, lease, OK, ended_at=ended_at, took_ms=31)
 
-    await write([of_event._replace(request=request)])
+    await write_attempts([of_event._replace(request=request)])
 
     (attempt,) = await builders.attempts(event)
     assert (attempt.number, attempt.outcome, attempt.status_code, attempt.duration_ms) == (1, "DELIVERED", 200, 31)
@@ -78,7 +78,7 @@ async def test_a_success_leaves_attempt_state_and_log_rows() -> None:
 async def test_a_refusal_schedules_the_next_attempt_from_the_end_of_this_one() -> None:
     event = await builders.event(await builders.webhook())
     ended_at = await later(-7)
-    await write([result(event, await builders.claim(event), ended_at=ended_at)])
+    await write_attempts([result(event, await builders.claim(event), ended_at=ended_at)])
     stored = await builders.stored(event)
     assert (stored.status, stored.attempt_count, stored.max_attempts) == (EventStatus.RETRYING, 1, 3)
     assert stored.next_attempt_at == ended_at + dt.timedelta(seconds=240)
@@ -95,7 +95,7 @@ async def test_three_refusals_fail_the_event_and_the_log_tells_it_in_order() -> 
     event = await builders.event(await builders.webhook())
     for _ in range(3):
         event = await builders.stored(event)
-        await write([result(event, await builders.claim(event), ended_at=await later())])
+        await write_attempts([result(event, await builders.claim(event), ended_at=await later())])
         await Event.filter(id=event.id, next_attempt_at__isnull=False).update(next_attempt_at=await later())
     assert [a.number for a in await builders.attempts(event)] == [1, 2, 3]
     assert (await builders.stored(event)).status is EventStatus.FAILED
@@ -115,7 +115,7 @@ async def test_three_refusals_fail_the_event_and_the_log_tells_it_in_order() -> 
 @pytest.mark.parametrize("outcome", [RenderFailed("The body cannot be rendered"), Blocked("127.0.0.1 is not public")])
 async def test_when_nothing_was_sent_there_is_no_request(outcome: Any) -> None:
     event = await builders.event(await builders.webhook())
-    await write([result(event, await builders.claim(event), outcome, ended_at=await later(), took_ms=0)])
+    await write_attempts([result(event, await builders.claim(event), outcome, ended_at=await later(), took_ms=0)])
     (attempt,) = await builders.attempts(event)
     assert (attempt.request, attempt.response, attempt.status_code) == (None, None, None)
     assert (attempt.outcome, attempt.error, attempt.duration_ms) == (outcome.name, outcome.error, 0)
@@ -128,9 +128,9 @@ async def test_many_results_are_written_in_one_transaction_of_few_statements(dat
     now = await later()
     with counted() as statements:
         results = (result(e, lease, OK if i % 2 else builders.REFUSED, ended_at=now) for i, e in enumerate(events))
-        await write([r._replace(event=builders.as_claimed(e)) for r, e in zip(results, events, strict=True)])
+        await write_attempts([r._replace(event=builders.as_claimed(e)) for r, e in zip(results, events, strict=True)])
     kinds = [s.strip().split(" ", 1)[0] for s in statements]
-    insert = "COPY" if on_postgres(Event._meta.db) else "INSERT"
+    insert = "COPY" if is_postgres(Event._meta.db) else "INSERT"
     assert kinds == ["SELECT", insert, "UPDATE", insert]
     assert await Attempt.all().count() == 60
     assert await Event.filter(status=EventStatus.SUCCEEDED).count() == 30
@@ -140,7 +140,7 @@ async def test_many_results_are_written_in_one_transaction_of_few_statements(dat
 
 async def test_recording_returns_after_the_commit_and_notifies_the_tailers(recorder: Recorder) -> None:
     event = await builders.event(await builders.webhook())
-    due, logged = wakeups.listen(Topic.DUE), wakeups.listen(Topic.LOGGED)
+    due, logged = notifier.listen(Topic.DUE), notifier.listen(Topic.LOGGED)
 
     await recorder.record(result(event, await builders.claim(event), OK, ended_at=await later()))
 
@@ -155,7 +155,7 @@ async def test_a_retry_is_announced_if_it_is_due_within_a_second(
     recorder: Recorder, delay: int, is_announced: bool
 ) -> None:
     event = await builders.event(await builders.webhook(retry_delays=[5, delay]))
-    due = wakeups.listen(Topic.DUE)
+    due = notifier.listen(Topic.DUE)
 
     await recorder.record(result(event, await builders.claim(event), ended_at=await later()))
 
@@ -170,7 +170,7 @@ def _quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class FailingWrite:
-    """A fake `write` that raises `error` as often as told, then writes."""
+    """A fake `write_attempts` that raises `error` as often as told, then writes."""
 
     def __init__(self, error: Exception, times: int) -> None:
         self.error = error
@@ -180,7 +180,7 @@ class FailingWrite:
         if self.failures_left:
             self.failures_left -= 1
             raise self.error
-        await write(results)
+        await write_attempts(results)
 
 
 @pytest.mark.usefixtures("_quick_pauses")
@@ -254,7 +254,7 @@ async def test_an_error_of_one_result_alone_is_found_after_a_few_tries(
     async def failing(results: Sequence[Result]) -> None:
         if any(one.event_id == bad.id and one.outcome is OK for one in results):
             raise KeyError("a bug of our own")
-        await write(results)
+        await write_attempts(results)
 
     monkeypatch.setattr(recording, "write", failing)
     both = [recorder.record(result(event, lease, OK, ended_at=now)) for event in (bad, good)]
@@ -298,7 +298,7 @@ async def test_an_event_is_unrecorded_until_all_its_results_are_written(
 
     async def write_late(results: Sequence[Result]) -> None:
         await may_write.wait()
-        await write(results)
+        await write_attempts(results)
 
     monkeypatch.setattr(recording, "write", write_late)
     recorder.put(result(event, lease, OK, ended_at=now), lambda: None)

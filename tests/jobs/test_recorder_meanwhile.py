@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tortoise.transactions import in_transaction
 
-from ringback.jobs.attempt_writer import write
+from ringback.jobs.attempt_writer import write_attempts
 from ringback.jobs.outcomes import Abandoned
 from ringback.jobs.result import abandon
 from ringback.models.database import clock
@@ -34,7 +34,7 @@ async def test_the_result_of_a_worker_that_released_the_event_is_dropped() -> No
     other = await builders.claim(released)
     now = await later()
 
-    await write([result(released, lease, OK, ended_at=now), result(kept, lease, OK, ended_at=now)])
+    await write_attempts([result(released, lease, OK, ended_at=now), result(kept, lease, OK, ended_at=now)])
 
     assert (await builders.stored(kept)).status is EventStatus.SUCCEEDED
     assert await builders.attempts(released) == []
@@ -48,7 +48,7 @@ async def test_a_late_result_of_a_dead_worker_is_stored() -> None:
     lease = await builders.claim(event)
     await builders.die(lease)
 
-    await write([result(event, lease, OK, ended_at=await later())])
+    await write_attempts([result(event, lease, OK, ended_at=await later())])
 
     assert [(a.number, a.outcome) for a in await builders.attempts(event)] == [(1, "DELIVERED")]
     assert (await builders.stored(event)).status is EventStatus.SUCCEEDED
@@ -60,10 +60,10 @@ async def test_a_late_result_of_an_abandoned_attempt_is_dropped() -> None:
     await builders.die(lease)
     (orphan,) = await workers.find_orphans(10)
     now = await later()
-    await write([abandon(orphan, now)])
+    await write_attempts([abandon(orphan, now)])
     next_lease = await builders.claim(event)
 
-    await write([result(event, lease, OK, ended_at=now)])
+    await write_attempts([result(event, lease, OK, ended_at=now)])
 
     assert [(a.number, a.outcome) for a in await builders.attempts(event)] == [(1, "ABANDONED")]
     stored = await builders.stored(event)
@@ -74,10 +74,10 @@ async def test_a_late_result_does_not_count_for_a_later_attempt() -> None:
     event = await builders.event(await builders.webhook())
     lease = await builders.claim(event)
     now = await later()
-    await write([result(event, lease, ended_at=now)])
+    await write_attempts([result(event, lease, ended_at=now)])
     await builders.claim(event, lease=lease)
 
-    await write([result(event, lease, OK, ended_at=now)])
+    await write_attempts([result(event, lease, OK, ended_at=now)])
 
     assert [(a.number, a.outcome) for a in await builders.attempts(event)] == [(1, "REJECTED")]
     stored = await builders.stored(event)
@@ -89,7 +89,7 @@ async def test_an_event_changed_during_its_attempt_is_read_again() -> None:
     lease = await builders.claim(event)
     begun = await builders.stored(event)
     await Event.filter(id=event.id).update(status=EventStatus.CANCELLED, next_attempt_at=None)
-    await write(
+    await write_attempts(
         [result(event, lease, builders.REFUSED, ended_at=await later())._replace(event=builders.as_claimed(begun))]
     )
     stored = await builders.stored(event)
@@ -100,8 +100,10 @@ async def test_the_first_of_two_results_of_one_attempt_counts() -> None:
     event = await builders.event(await builders.webhook())
     lease = await builders.claim(event)
     now = await later()
-    await write([abandon(Orphan(event.id, lease.worker_id, 0, now), now), result(event, lease, OK, ended_at=now)])
-    await write([result(event, lease, OK, ended_at=now)])
+    await write_attempts(
+        [abandon(Orphan(event.id, lease.worker_id, 0, now), now), result(event, lease, OK, ended_at=now)]
+    )
+    await write_attempts([result(event, lease, OK, ended_at=now)])
     assert [a.outcome for a in await builders.attempts(event)] == ["ABANDONED"]
     assert (await builders.stored(event)).status is EventStatus.RETRYING
 
@@ -110,7 +112,7 @@ async def test_the_result_of_an_event_that_is_gone_is_dropped() -> None:
     event = await builders.event(await builders.webhook())
     lease = await builders.claim(event)
     await Event.filter(id=event.id).delete()
-    await write([result(event, lease, OK, ended_at=await later())])
+    await write_attempts([result(event, lease, OK, ended_at=await later())])
     assert await Attempt.all().count() == 0
 
 
@@ -120,7 +122,7 @@ async def test_an_abandoned_attempt_takes_a_number_and_leaves_the_schedule() -> 
     claimed_at = (await builders.stored(event)).claimed_at
     assert claimed_at is not None
     now = await later()
-    await write([abandon(Orphan(event.id, lease.worker_id, 0, claimed_at), now)])
+    await write_attempts([abandon(Orphan(event.id, lease.worker_id, 0, claimed_at), now)])
     (attempt,) = await builders.attempts(event)
     assert (attempt.number, attempt.outcome, attempt.duration_ms) == (1, "ABANDONED", None)
     assert (attempt.started_at, attempt.error) == (claimed_at, Abandoned().error)
@@ -135,7 +137,7 @@ async def test_an_event_cancelled_in_flight_keeps_its_attempt_and_stays_cancelle
     lease = await builders.claim(event)
     await events.cancel(encode(Prefix.EVENT, event.id))
     cancelled_at = (await builders.stored(event)).finished_at
-    await write([result(event, lease, outcome, ended_at=await later())])
+    await write_attempts([result(event, lease, outcome, ended_at=await later())])
     assert [(a.number, a.outcome) for a in await builders.attempts(event)] == [(1, outcome.name)]
     stored = await builders.stored(event)
     assert (stored.status, stored.finished_at) == (EventStatus.CANCELLED, cancelled_at)
@@ -150,7 +152,7 @@ async def test_no_attempt_follows_when_the_webhook_was_stopped_in_flight(fields:
     lease = await builders.claim(refused, delivered)
     await Webhook.filter(id=webhook.id).update(**fields)
     now = await later()
-    await write([result(refused, lease, ended_at=now), result(delivered, lease, OK, ended_at=now)])
+    await write_attempts([result(refused, lease, ended_at=now), result(delivered, lease, OK, ended_at=now)])
     stored = await builders.stored(refused)
     assert (stored.status, stored.attempt_count, stored.next_attempt_at) == (EventStatus.CANCELLED, 1, None)
     assert (await builders.stored(delivered)).status is EventStatus.SUCCEEDED
@@ -182,7 +184,7 @@ async def test_a_webhook_stopped_while_a_result_waits_gets_no_attempt() -> None:
 
     stopped = asyncio.create_task(stop())
     await stopping.wait()
-    written = asyncio.create_task(write([refused]))
+    written = asyncio.create_task(write_attempts([refused]))
     await eventually_found(waits_for_a_lock)
     assert not written.done()
     go_on.set()
@@ -195,7 +197,7 @@ async def test_a_webhook_stopped_while_a_result_waits_gets_no_attempt() -> None:
 async def test_a_test_event_goes_on_when_its_webhook_is_inactive() -> None:
     webhook = await builders.webhook(is_active=False)
     event = await builders.event(webhook, is_test=True)
-    await write([result(event, await builders.claim(event), ended_at=await later())])
+    await write_attempts([result(event, await builders.claim(event), ended_at=await later())])
     assert (await builders.stored(event)).status is EventStatus.RETRYING
 
 
@@ -205,6 +207,6 @@ async def test_the_schedule_is_the_webhooks_as_it_is_now() -> None:
     lease = await builders.claim(event)
     await Webhook.filter(id=webhook.id).update(retry_delays=[1, 2])
     ended_at = await later()
-    await write([result(event, lease, ended_at=ended_at)])
+    await write_attempts([result(event, lease, ended_at=ended_at)])
     stored = await builders.stored(event)
     assert (stored.max_attempts, stored.next_attempt_at) == (2, ended_at + dt.timedelta(seconds=2))

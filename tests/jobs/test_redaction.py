@@ -2,7 +2,7 @@
 
 import pytest
 
-from ringback.jobs.redaction import MASK, masked, masked_url
+from ringback.jobs.redaction import MASK, redact, redact_url
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ from ringback.jobs.redaction import MASK, masked, masked_url
     ],
 )
 def test_the_value_of_a_header_that_names_a_secret_is_masked(name: str) -> None:
-    assert masked(((name, "s3cr3t"),)) == [(name, MASK)]
+    assert redact(((name, "s3cr3t"),)) == [(name, MASK)]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_the_value_of_a_header_that_names_a_secret_is_masked(name: str) -> None:
     ],
 )
 def test_other_values_are_kept(name: str) -> None:
-    assert masked(((name, "plain"),)) == [(name, "plain")]
+    assert redact(((name, "plain"),)) == [(name, "plain")]
 
 
 @pytest.mark.parametrize(
@@ -68,20 +68,20 @@ def test_other_values_are_kept(name: str) -> None:
     ],
 )
 def test_the_scheme_of_an_authorization_stays_readable(value: str, kept: str) -> None:
-    assert masked((("Authorization", value),)) == [("Authorization", kept)]
+    assert redact((("Authorization", value),)) == [("Authorization", kept)]
 
 
 def test_only_an_authorization_has_a_scheme() -> None:
-    assert masked((("X-Password", "correct horse"),)) == [("X-Password", MASK)]
+    assert redact((("X-Password", "correct horse"),)) == [("X-Password", MASK)]
 
 
 def test_order_and_repetitions_are_kept() -> None:
-    assert masked((("B", "1"), ("A", "2"), ("B", "3"))) == [("B", "1"), ("A", "2"), ("B", "3")]
+    assert redact((("B", "1"), ("A", "2"), ("B", "3"))) == [("B", "1"), ("A", "2"), ("B", "3")]
 
 
 @pytest.mark.parametrize("name", ["X-Signature", "X-Hub-Signature-256", "X-HMAC", "X-Bearer"])
 def test_signatures_of_others_are_masked_but_not_our_own(name: str) -> None:
-    assert masked(((name, "s3cr3t"), ("webhook-signature", "v1,abc"))) == [
+    assert redact(((name, "s3cr3t"), ("webhook-signature", "v1,abc"))) == [
         (name, MASK),
         ("webhook-signature", "v1,abc"),
     ]
@@ -98,4 +98,4 @@ def test_signatures_of_others_are_masked_but_not_our_own(name: str) -> None:
     ],
 )
 def test_query_parameters_that_are_secrets_are_masked(url: str, kept: str) -> None:
-    assert masked_url(url) == kept
+    assert redact_url(url) == kept

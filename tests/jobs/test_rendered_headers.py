@@ -6,13 +6,13 @@ from ringback.jobs.http.request import AUTOMATIC_HEADERS
 from ringback.jobs.renderer import sign
 from ringback.jobs.request_plan import USER_AGENT
 from ringback.models.enums import HttpMethod, SignatureCheck
-from ringback.models.security.signing import new_secret, verify
+from ringback.models.security.signing import new_signing_secret, verify
 from tests.support.rendered import EVENT_ID, OURS, refusal, render, rendered
 from tests.support.unsaved import change, event, webhook
 
 
 def test_every_request_carries_the_headers_of_rule_5() -> None:
-    secret = new_secret()
+    secret = new_signing_secret()
     made = rendered(body_template="a=1", headers=[["X-Name", "{{ item.name }}"]])
     request = sign(made, event(attempt_count=2), timestamp=1_772_366_400, secret=secret)
     headers = dict(request.headers)
@@ -37,7 +37,7 @@ def test_every_request_carries_the_headers_of_rule_5() -> None:
 
 
 def test_a_bodiless_request_is_signed_over_an_empty_body() -> None:
-    secret = new_secret()
+    secret = new_signing_secret()
     request = sign(rendered(method=HttpMethod.GET), event(), timestamp=1, secret=secret)
     assert request.body is None
     assert verify(dict(request.headers), b"", secret) is SignatureCheck.VALID

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from ringback.jobs import renderer as renderer_module
-from ringback.jobs.renderer import Rendered, Renderer, render
-from ringback.jobs.request_plan import Plan
+from ringback.jobs.renderer import RenderedRequest, Renderer, render
+from ringback.jobs.request_plan import RequestPlan
 from ringback.models.errors import TemplateError
 from ringback.models.queue.claims import ClaimedChange, ClaimedEvent
 from ringback.models.webhook import Webhook
@@ -36,7 +36,9 @@ class Slow:
         self.seconds = seconds
         self.threads: list[str] = []
 
-    def __call__(self, plan: Plan, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> Rendered:
+    def __call__(
+        self, plan: RequestPlan, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None
+    ) -> RenderedRequest:
         self.threads.append(threading.current_thread().name.split("_")[0])
         end = time.thread_time() + self.seconds
         while time.thread_time() < end:
@@ -63,7 +65,9 @@ async def test_a_webhook_that_renders_slowly_is_taken_to_a_thread_until_it_is_fa
 
 async def test_a_machine_that_is_busy_accuses_no_webhook(monkeypatch: pytest.MonkeyPatch) -> None:
     class Busy(Slow):
-        def __call__(self, plan: Plan, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> Rendered:
+        def __call__(
+            self, plan: RequestPlan, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None
+        ) -> RenderedRequest:
             time.sleep(STRETCH_SECONDS * 2)  # of the wall clock alone
             return super().__call__(plan, webhook, event, change)
 
@@ -96,7 +100,9 @@ async def test_rendering_many_lets_the_loop_have_its_turn(monkeypatch: pytest.Mo
 
 
 async def test_an_error_of_our_own_is_a_template_error_that_names_its_log_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(plan: Plan, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> Rendered:
+    def broken(
+        plan: RequestPlan, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None
+    ) -> RenderedRequest:
         raise KeyError("private detail")
 
     monkeypatch.setattr(renderer_module, "render", broken)

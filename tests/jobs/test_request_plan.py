@@ -4,31 +4,33 @@ import gc
 
 import pytest
 
-from ringback.jobs.request_plan import OWN_HEADERS, USER_AGENT, Plan, Plans
+from ringback.jobs.request_plan import OWN_HEADERS, USER_AGENT, RequestPlan, RequestPlans
 from tests.support.unsaved import webhook
 
 
 def test_all_that_is_the_same_each_time_is_planned() -> None:
-    plan = Plan(webhook(url=" https://hooks.example/in ", headers=[["A", " {1} "]], body_template="{{ item.id }}"))
-    assert plan.frame is not None
-    assert (plan.frame.method, str(plan.frame.url), plan.has_body) == ("POST", "https://hooks.example/in", True)
-    assert plan.frame.same == (
+    plan = RequestPlan(
+        webhook(url=" https://hooks.example/in ", headers=[["A", " {1} "]], body_template="{{ item.id }}")
+    )
+    assert plan.template is not None
+    assert (plan.template.method, str(plan.template.url), plan.has_body) == ("POST", "https://hooks.example/in", True)
+    assert plan.template.same == (
         ("User-Agent", USER_AGENT),
         ("Content-Type", "application/x-www-form-urlencoded"),
         ("A", "{1}"),
     )
-    assert plan.frame.names == OWN_HEADERS
+    assert plan.template.names == OWN_HEADERS
 
 
 @pytest.mark.parametrize("value", ["{{ item.id }}", "{% if %}", "a\nb"])
 def test_liquid_and_faults_are_left_to_each_event(value: str) -> None:
-    assert Plan(webhook(headers=[["A", value]])).frame is None
-    plan = Plan(webhook(url=f"https://hooks.example/{value}"))
-    assert (plan.url, plan.frame) == (None, None)
+    assert RequestPlan(webhook(headers=[["A", value]])).template is None
+    plan = RequestPlan(webhook(url=f"https://hooks.example/{value}"))
+    assert (plan.url, plan.template) == (None, None)
 
 
 def test_a_plan_is_made_once_and_kept_as_long_as_its_webhook() -> None:
-    plans = Plans()
+    plans = RequestPlans()
     one, other = webhook(), webhook(url="https://hooks.example/2")
     other.id = one.id
     assert plans.of(one) is plans.of(one)

@@ -16,8 +16,8 @@ import pytest
 from ringback.jobs import claimer, deliverer, lease_keeper, worker
 from ringback.jobs.http.sender import Sender
 from ringback.jobs.recorder import Recorder
-from ringback.jobs.worker import Working
-from ringback.models.database.notifications import Topic, wakeups
+from ringback.jobs.worker import RunningWorker
+from ringback.models.database.notifications import Topic, notifier
 from ringback.models.enums import Action, EventStatus
 from ringback.models.errors import ConfigurationError
 from ringback.models.event import Attempt, Event
@@ -86,9 +86,9 @@ async def endpoint() -> AsyncIterator[Endpoint]:
         await made.close()
 
 
-def at_work(settings: Settings) -> contextlib.AbstractAsyncContextManager[Working]:
+def at_work(settings: Settings) -> contextlib.AbstractAsyncContextManager[RunningWorker]:
     inboxes = InboxAddresses("http://127.0.0.1:8000")
-    return worker.working(settings, policy=LOOPBACK, secrets=builders.BOX, inboxes=inboxes)
+    return worker.run_worker(settings, policy=LOOPBACK, secrets=builders.BOX, inboxes=inboxes)
 
 
 @pytest.fixture(autouse=True)
@@ -148,7 +148,7 @@ async def time_to_deliver(webhook: Webhook) -> float:
     """Deliver an event that is due in 0.2 s; returns the seconds until its result was stored."""
     began = time.monotonic()
     event = await builders.event(webhook, due_in=0.2)
-    wakeups.notify(Topic.DUE)
+    notifier.notify(Topic.DUE)
     await eventually_found(lambda: has_ended(event))
     assert (await builders.stored(event)).status is EventStatus.SUCCEEDED
     return time.monotonic() - began
@@ -162,7 +162,7 @@ async def test_a_hanging_endpoint_does_not_delay_a_healthy_webhook(database: Set
             control = await time_to_deliver(healthy)
             for _ in range(300):
                 await builders.event(hanging, due_in=0)
-            wakeups.notify(Topic.DUE)
+            notifier.notify(Topic.DUE)
             await eventually(lambda: there.arrived.count("hang") >= 300)
 
             assert await time_to_deliver(healthy) < 1.0 + 5 * control
@@ -176,7 +176,7 @@ async def test_a_stop_awaits_answers_and_leaves_no_claim(database: Settings) -> 
         async with asyncio.timeout(2 * PATIENCE_SECONDS), at_work(database):
             sent = await builders.event(webhook)
             later = await builders.event(webhook, due_in=FOREVER)
-            wakeups.notify(Topic.DUE)
+            notifier.notify(Topic.DUE)
             await eventually(lambda: "wait" in there.arrived)
             asyncio.get_running_loop().call_later(0.3, there.released.set)  # the worker is stopping by then
 
@@ -243,7 +243,7 @@ async def test_a_stop_releases_a_claim_whose_answer_never_comes(
 async def test_a_stop_in_a_hurry_abandons_what_was_sent(database: Settings) -> None:
     async with asyncio.timeout(2 * PATIENCE_SECONDS), endpoint() as there, at_work(database) as working:
         event = await builders.event(await builders.webhook(url=there.url("hang"), timeout_seconds=FOREVER))
-        wakeups.notify(Topic.DUE)
+        notifier.notify(Topic.DUE)
         await eventually(lambda: "hang" in there.arrived)
         working.hurry()
 
@@ -320,7 +320,7 @@ async def test_two_workers_on_postgres_deliver_each_event_once(database: Setting
     async with endpoint() as there, at_work(database), at_work(database):
         webhook = await builders.webhook(url=there.url("ok"))
         events = [await builders.event(webhook) for _ in range(60)]
-        wakeups.notify(Topic.DUE)
+        notifier.notify(Topic.DUE)
         for event in events:
             await eventually_found(lambda: has_ended(event))  # noqa: B023
 

@@ -51,7 +51,7 @@ async def shop_settings(database_kind: str, tmp_path: Path, shop_template: str) 
 @pytest_asyncio.fixture
 async def shop(shop_settings: Settings) -> AsyncIterator[Settings]:
     """The copy, open, with its models tracked and nobody watching."""
-    async with bootstrap.opened(shop_settings):
+    async with bootstrap.open_database(shop_settings):
         yield shop_settings
 
 

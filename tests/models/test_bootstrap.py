@@ -20,13 +20,13 @@ from ringback.models import (
     ConfigurationError,
     Settings,
     bootstrap,
-    connect,
     load_settings,
     migrate,
     migrate_config,
-    opened,
-    opened_config,
+    open_database,
+    open_tortoise,
     sqlite_connection,
+    start_tracking,
     tortoise_apps,
 )
 from ringback.models.database import backends
@@ -60,7 +60,7 @@ async def test_from_nothing_and_again(chosen: Settings) -> None:
     before = schema(chosen.database_path)
     assert await migrate(chosen) == []
     assert schema(chosen.database_path) == before
-    async with opened(chosen):
+    async with open_database(chosen):
         assert (await SiteSettings.get()).track_leads is False
         assert (await Installation.get()).epoch.version == 7
     assert oct(chosen.data_dir.stat().st_mode & 0o777) == "0o700"
@@ -138,7 +138,7 @@ async def test_ours_are_applied_all_or_none(chosen: Settings, moment: int, monke
 
 
 async def test_the_models_agree_with_the_migrations(chosen: Settings) -> None:
-    config = bootstrap.tortoise_config(bootstrap.chosen_database(chosen))
+    config = bootstrap.tortoise_config(bootstrap.select_database(chosen))
     await migrate(chosen)
     await Tortoise.init(config=config)
     detector = MigrationAutodetector(Tortoise.apps, {"ringback": config["apps"]["ringback"]})
@@ -149,7 +149,7 @@ async def test_the_models_agree_with_the_migrations(chosen: Settings) -> None:
 async def test_no_description_cuts_a_migration_in_two(chosen: Settings) -> None:
     """Tortoise writes descriptions into its SQL and splits it at every semicolon."""
     await migrate(chosen)
-    async with opened(chosen):
+    async with open_database(chosen):
         for model in Tortoise.apps["ringback"].values():
             described = [model._meta.table_description, *(f.description for f in model._meta.fields_map.values())]
             assert [text for text in described if text and ";" in text] == [], model.__name__
@@ -186,12 +186,12 @@ async def test_tables_of_your_own_models_disturb_nothing(chosen: Settings) -> No
     assert [row for row in before if row not in schema(chosen.database_path)] == []
     tables = {"bolt", "branch", "diary", "maker", "manual", "part", "product", "product_diary"}
     assert {row[1] for row in added if row[0] == "table"} == tables == {row[2] for row in added}
-    async with opened(with_shop):
+    async with open_database(with_shop):
         await watch("branch")
         await Branch.create(town="Riga")
         assert [c[1] for c in await changes()] == ["created"]
     assert await migrate(with_shop) == []
-    async with opened(with_shop):
+    async with open_database(with_shop):
         assert await Branch.all().count() == 1
 
 
@@ -210,7 +210,7 @@ async def test_a_newer_database(chosen: Settings) -> None:
 
 
 async def enter(settings: Settings) -> None:
-    async with opened(settings):
+    async with open_database(settings):
         raise AssertionError("opened")
 
 
@@ -315,14 +315,14 @@ async def test_a_configuration_of_ones_own(tmp_path: Path) -> None:
     }
     assert await migrate_config(config) == NAMES
     assert await migrate_config(config) == []
-    async with opened_config(config):
+    async with open_tortoise(config):
         await Tortoise.generate_schemas()
         await watch("branch")
         async with in_transaction():
             await Branch.create(town="Riga")
         assert isinstance(get_connection("main"), SqliteClient)
     await Tortoise.init(config=config)
-    connect()
+    start_tracking()
     await Branch.filter(town="Riga").update(staff=2)
     assert [c[1] for c in await changes()] == ["created", "updated"]
     await Tortoise.close_connections()
@@ -341,7 +341,7 @@ async def test_configurations_that_ringback_cannot_use(tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match=sentence):
             await migrate_config(config)
         with pytest.raises(ConfigurationError, match=sentence):
-            async with opened_config(config):
+            async with open_tortoise(config):
                 raise AssertionError("opened")
     assert list(tmp_path.iterdir()) == []
 

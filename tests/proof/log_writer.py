@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tortoise.transactions import in_transaction
 
-from ringback.models.bootstrap import opened_config, tortoise_config
+from ringback.models.bootstrap import open_tortoise, tortoise_config
 from ringback.models.database import clock
 from ringback.models.database.backends import SqliteFile
 from ringback.models.delivery_log import LogEntry
@@ -24,7 +24,7 @@ WEBHOOKS = [new_key() for _ in range(3)]
 
 async def write(path: Path, writer: int, entries: int, chance: random.Random) -> None:
     """Commit so many entries, named after the writer, the transaction and the entry."""
-    async with opened_config(tortoise_config(SqliteFile(path))):
+    async with open_tortoise(tortoise_config(SqliteFile(path))):
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
         left, transaction = entries, 0

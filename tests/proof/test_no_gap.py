@@ -24,7 +24,7 @@ import aiohttp
 
 from ringback.graphql_api.context.live_log import Tailer
 from ringback.models import delivery_log
-from ringback.models.bootstrap import opened_config, tortoise_config
+from ringback.models.bootstrap import open_tortoise, tortoise_config
 from ringback.models.database.backends import SqliteFile
 from ringback.models.delivery_log import LogFilter, Position
 from tests.support.program import Program
@@ -110,7 +110,7 @@ class Subscriber:
 
 @asynccontextmanager
 async def tailing(path: Path) -> AsyncIterator[Tailer]:
-    async with opened_config(tortoise_config(SqliteFile(path))):
+    async with open_tortoise(tortoise_config(SqliteFile(path))):
         tailer = Tailer(await delivery_log.epoch())
         running = asyncio.create_task(tailer.run())
         try:

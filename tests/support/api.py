@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ringback.graphql_api.context.request_context import Context, Services
-from ringback.graphql_api.execution.engine import Answer, Engine, Refused, refusal
+from ringback.graphql_api.execution.engine import Engine, ExecutionResponse, RequestRefused, error_response
 from ringback.models.api_token import ApiToken
 from ringback.models.customer_order import CustomerOrder, OrderCustomer, OrderItem
 from ringback.models.database import clock
@@ -43,12 +43,12 @@ class Api:
     def context(self) -> Context:
         return Context(self.services, self.token)
 
-    async def execute(self, operation: str, /, **variables: Any) -> Answer:
+    async def execute(self, operation: str, /, **variables: Any) -> ExecutionResponse:
         """Return the whole answer to an operation of the contract, by name, or to any other document."""
         try:
             prepared = await self.engine.operation(operations().get(operation, operation))
-        except Refused as refused:
-            return refusal(*refused.errors)
+        except RequestRefused as refused:
+            return error_response(*refused.errors)
         return await self.engine.execute(prepared, variables, self.context())
 
     async def ask(self, operation: str, /, **variables: Any) -> Any:
@@ -84,7 +84,7 @@ class Api:
         (error,) = result.errors
         return (error.extensions or {})["code"], error.message
 
-    async def follow(self, operation: str, /, **variables: Any) -> AsyncGenerator[Answer, None]:
+    async def follow(self, operation: str, /, **variables: Any) -> AsyncGenerator[ExecutionResponse, None]:
         """Return the answers of a subscription; close it when done."""
         prepared = await self.engine.operation(operations().get(operation, operation))
         return self.engine.subscribe(prepared, variables, self.context())

@@ -3,7 +3,7 @@
 import datetime as dt
 from typing import Any
 
-from ringback.jobs.outcomes import Answer, Delivered, Outcome, Rejected
+from ringback.jobs.outcomes import Delivered, HttpResponse, Outcome, Rejected
 from ringback.jobs.result import Result
 from ringback.models.database import clock
 from ringback.models.delivery_log import LogEntry
@@ -12,15 +12,15 @@ from ringback.models.event import Attempt, Change, Event
 from ringback.models.queue.claims import ClaimedEvent
 from ringback.models.queue.workers import WorkerLease, register_worker
 from ringback.models.security.secret_box import SecretBox
-from ringback.models.security.signing import new_secret
+from ringback.models.security.signing import new_signing_secret
 from ringback.models.webhook import Webhook
 from ringback.models.worker import Worker
 
 BOX = SecretBox("a key of the tests' own")
-OK = Delivered(Answer(200, (("Content-Type", "text/plain"), ("Set-Cookie", "a=b")), b"thanks \x00\xff", False))
+OK = Delivered(HttpResponse(200, (("Content-Type", "text/plain"), ("Set-Cookie", "a=b")), b"thanks \x00\xff", False))
 #: How long workers of the tests live without a renewal, in seconds.
 LEASE_SECONDS = 60.0
-REFUSED = Rejected(Answer(500), "The endpoint answered 500; only 200 counts as success.")
+REFUSED = Rejected(HttpResponse(500), "The endpoint answered 500; only 200 counts as success.")
 
 
 async def later(seconds: float = 0.0) -> dt.datetime:
@@ -31,7 +31,7 @@ async def later(seconds: float = 0.0) -> dt.datetime:
 async def webhook(**fields: Any) -> Webhook:
     now = await clock.now()
     given = {"model": "lead", "actions": ["CREATED"], "url": "https://hooks.example/", **fields}
-    return await Webhook.create(signing_secret=BOX.seal(new_secret()), created_at=now, updated_at=now, **given)
+    return await Webhook.create(signing_secret=BOX.seal(new_signing_secret()), created_at=now, updated_at=now, **given)
 
 
 async def event(of: Webhook, *, due_in: float = 0.0, **fields: Any) -> Event:

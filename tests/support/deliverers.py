@@ -11,7 +11,7 @@ from ringback.jobs.http.request import OutgoingRequest
 from ringback.jobs.http.sender import SendWithheld, Sent
 from ringback.jobs.in_flight import InFlight
 from ringback.jobs.lease_keeper import LeaseKeeper
-from ringback.jobs.outcomes import Answer, judge
+from ringback.jobs.outcomes import HttpResponse, judge
 from ringback.jobs.recorder import Recorder
 from ringback.models.event import Change, Event
 from ringback.models.ids import Prefix, decode, encode
@@ -79,13 +79,13 @@ class Endpoint:
         self.unanswered += 1
         self.most_unanswered = max(self.most_unanswered, self.unanswered)
         try:
-            if str(request.frame.url) in self.broken:
+            if str(request.template.url) in self.broken:
                 raise KeyError("a bug of our own")
             if self._is_holding:
                 await self._held.setdefault(self.event_ids[-1], asyncio.Event()).wait()
         finally:
             self.unanswered -= 1
-        return Sent(judge(Answer(self.status), accepts), request, 20)
+        return Sent(judge(HttpResponse(self.status), accepts), request, 20)
 
 
 class Bench:

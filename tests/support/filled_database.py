@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from ringback.models import bootstrap
-from ringback.models.database.sql import on_postgres
+from ringback.models.database.sql import is_postgres
 from ringback.models.delivery_log import LogEntry
 from ringback.models.enums import EventStatus, LogKind
 from ringback.models.event import Attempt, Change, Event
@@ -35,7 +35,7 @@ class Filled:
 
 async def open_and_fill(chosen: Settings) -> list[UUID]:
     """Fill a migrated database; returns the ids of its webhooks."""
-    async with bootstrap.opened(chosen):
+    async with bootstrap.open_database(chosen):
         return await fill()
 
 
@@ -80,7 +80,7 @@ async def fill() -> list[UUID]:
     for start in range(0, EVENTS, 5_000):
         for many in (events, attempts, entries):
             await insert(client, many[start : start + 5_000])
-    await client.execute_script("VACUUM ANALYZE" if on_postgres(client) else "ANALYZE")
+    await client.execute_script("VACUUM ANALYZE" if is_postgres(client) else "ANALYZE")
     return [webhook.id for webhook in made]
 
 

@@ -8,7 +8,7 @@ from tortoise.transactions import in_transaction
 from ringback.graphql_api.context.live_log import Tailer
 from ringback.models import delivery_log
 from ringback.models.database import clock
-from ringback.models.database.notifications import Topic, wakeups
+from ringback.models.database.notifications import Topic, notifier
 from ringback.models.delivery_log import LogEntry
 from ringback.models.enums import LogKind
 from ringback.models.ids import new_key
@@ -25,7 +25,7 @@ async def write(*messages: str, **fields: Any) -> None:
     entries = [LogEntry(message=message, at=now, **given) for message in messages]
     async with in_transaction() as db:
         await LogEntry.bulk_create(entries, using_db=db)
-    wakeups.notify(Topic.LOGGED)
+    notifier.notify(Topic.LOGGED)
 
 
 async def take(stream: Any, count: int) -> list[Any]:

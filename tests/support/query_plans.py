@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tortoise.transactions import in_transaction
 
-from ringback.models.database.sql import on_postgres
+from ringback.models.database.sql import is_postgres
 from ringback.models.event import Event
 
 #: Rows of large tables that one statement may look at.
@@ -37,7 +37,7 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, list[Any]
 async def plan(query: str, values: list[Any]) -> list[str]:
     """What the statement does to large tables that it should not do."""
     db = Event._meta.db
-    if not on_postgres(db):
+    if not is_postgres(db):
         found = await db.execute_query_dict(f"EXPLAIN QUERY PLAN {query}", values)
         details = [row["detail"] for row in found]
         ordered = "ORDER BY" in query and "LIMIT" in query

@@ -6,8 +6,8 @@ import pytest
 
 from ringback.jobs import renderer
 from ringback.jobs.http.request import Headers
-from ringback.jobs.renderer import Rendered
-from ringback.jobs.request_plan import Plan
+from ringback.jobs.renderer import RenderedRequest
+from ringback.jobs.request_plan import RequestPlan
 from ringback.models.errors import TemplateError
 from ringback.models.ids import Prefix, encode
 from ringback.models.queue.claims import ClaimedChange, ClaimedEvent
@@ -19,22 +19,22 @@ EVENT_ID = encode(Prefix.EVENT, KEY)
 OURS = (("PS-WEBHOOK_EVENT-ID", EVENT_ID), ("Ringback-Event", "lead.created"))
 
 
-class Made(Rendered):
+class Made(RenderedRequest):
     """A rendered request, with what tests ask of it."""
 
     @property
     def method(self) -> str:
-        return self.frame.method
+        return self.template.method
 
     @property
     def headers(self) -> Headers:
         """The headers whose values are known before the request is signed."""
-        return (*self.frame.same, *zip(self.frame.names, self.values, strict=False))
+        return (*self.template.same, *zip(self.template.names, self.values, strict=False))
 
 
 def render(webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> Made:
     """Return the request of an event by a new plan of the webhook."""
-    return Made(*renderer.render(Plan(webhook), webhook, event, change))
+    return Made(*renderer.render(RequestPlan(webhook), webhook, event, change))
 
 
 def rendered(item: dict[str, Any] | None = None, **fields: Any) -> Made:

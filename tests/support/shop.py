@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from tortoise import fields
 from tortoise.models import Model
 
-from ringback.models import Child, Computed, Recorded, Tracked, Tracking
+from ringback.models import Child, Computed, Tracked, TrackedChild, Tracking
 
 NOON = dt.datetime(2026, 1, 31, 12, 0, 0, 1500, tzinfo=dt.timezone(dt.timedelta(hours=2)))
 CODE = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
@@ -25,7 +25,7 @@ class Grade(IntEnum):
     BAD = 2
 
 
-class Maker(Recorded):
+class Maker(TrackedChild):
     """Not watched itself, but products and branches hang on it."""
 
     id = fields.IntField(primary_key=True)
@@ -84,7 +84,7 @@ class Product(Tracked):
         app = "shop"
 
 
-class Part(Recorded):
+class Part(TrackedChild):
     """A part of a product."""
 
     id = fields.IntField(primary_key=True)
@@ -100,7 +100,7 @@ class Part(Recorded):
         ordering = ("-name",)
 
 
-class Bolt(Recorded):
+class Bolt(TrackedChild):
     """A bolt of a part; its column is not named for its relation."""
 
     id = fields.UUIDField(primary_key=True, default=uuid4)
@@ -115,7 +115,7 @@ class Bolt(Recorded):
         app = "shop"
 
 
-class Manual(Recorded):
+class Manual(TrackedChild):
     """The one manual of a product."""
 
     id = fields.IntField(primary_key=True)

@@ -15,7 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from ringback.graphql_api.websocket_protocol import FramesProtocol
+from ringback.graphql_api.websocket_protocol import WebSocketProtocol
 from tests.support.api import Api
 from tests.support.patience import PATIENCE_SECONDS
 
@@ -51,7 +51,7 @@ async def serving(app: ASGIApp, **options: Any) -> AsyncIterator[int]:
         lifespan="off",
         log_config=None,
         ws_per_message_deflate=False,
-        **{"ws": FramesProtocol, "ws_ping_interval": None, **options},
+        **{"ws": WebSocketProtocol, "ws_ping_interval": None, **options},
     )
     with socket.create_server(("127.0.0.1", 0)) as sock:
         # Its own loop would look only ten times a second whether to end.

@@ -8,7 +8,7 @@ from tortoise.transactions import in_transaction
 from ringback.graphql_api.context.live_log import BURST
 from ringback.models import delivery_log
 from ringback.models.database import clock
-from ringback.models.database.notifications import Topic, wakeups
+from ringback.models.database.notifications import Topic, notifier
 from ringback.models.delivery_log import LogEntry, Position
 from ringback.models.enums import LogKind, Role
 from ringback.models.event import Event
@@ -63,7 +63,7 @@ async def write_one_for_each(events: list[Event]) -> None:
     ]
     async with in_transaction() as db:
         await LogEntry.bulk_create(entries, using_db=db)
-    wakeups.notify(Topic.LOGGED)
+    notifier.notify(Topic.LOGGED)
 
 
 @pytest.mark.parametrize("followers", [1, 2, 50])

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ringback.graphql_api.context.single_flight import Shared, outcome
+from ringback.graphql_api.context.single_flight import SingleFlight, outcome
 
 
 class Work:
@@ -21,7 +21,7 @@ class Work:
 
 
 async def test_it_is_done_once_for_all_who_ask() -> None:
-    shared, work = Shared[str, object](10, 60), Work()
+    shared, work = SingleFlight[str, object](10, 60), Work()
     waiting = [asyncio.create_task(outcome(shared.ask("a", work))) for _ in range(3)]
     await asyncio.sleep(0)
     given = object()
@@ -34,7 +34,7 @@ async def test_it_is_done_once_for_all_who_ask() -> None:
 
 
 async def test_it_is_kept_for_a_moment_only() -> None:
-    shared, work = Shared[str, int](10, 0.05), Work()
+    shared, work = SingleFlight[str, int](10, 0.05), Work()
     work.end.set_result(1)
     await outcome(shared.ask("a", work))
     await asyncio.sleep(0.06)
@@ -46,7 +46,7 @@ async def test_it_is_kept_for_a_moment_only() -> None:
 
 
 async def test_what_is_over_the_bound_is_not_kept_and_yet_ends() -> None:
-    shared, work = Shared[int, int](2, 60), Work()
+    shared, work = SingleFlight[int, int](2, 60), Work()
     asked = [shared.ask(n, work) for n in range(5)]
     work.end.set_result(7)
     assert [await outcome(one) for one in asked] == [7] * 5
@@ -57,7 +57,7 @@ async def test_what_is_over_the_bound_is_not_kept_and_yet_ends() -> None:
 
 
 async def test_who_goes_away_takes_nobody_along() -> None:
-    shared, work = Shared[str, int](10, 60), Work()
+    shared, work = SingleFlight[str, int](10, 60), Work()
     first, second = (asyncio.create_task(outcome(shared.ask("a", work))) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()
@@ -69,7 +69,7 @@ async def test_who_goes_away_takes_nobody_along() -> None:
 
 
 async def test_a_failure_is_told_to_those_who_wait_and_forgotten() -> None:
-    shared, work = Shared[str, int](10, 60), Work()
+    shared, work = SingleFlight[str, int](10, 60), Work()
     waiting = [asyncio.create_task(outcome(shared.ask("a", work))) for _ in range(2)]
     await asyncio.sleep(0)
     work.end.set_exception(ZeroDivisionError())
@@ -80,7 +80,7 @@ async def test_a_failure_is_told_to_those_who_wait_and_forgotten() -> None:
 
 
 async def test_what_is_not_worth_keeping_is_forgotten() -> None:
-    shared, work = Shared[str, int](10, 60, worth_keeping=lambda value: value > 0), Work()
+    shared, work = SingleFlight[str, int](10, 60, worth_keeping=lambda value: value > 0), Work()
     work.end.set_result(0)
     assert [await outcome(shared.ask("a", work)) for _ in range(3)] == [0, 0, 0]
     assert work.begun == 3

@@ -11,8 +11,8 @@ from graphql import GraphQLError, parse
 
 from ringback.graphql_api.errors import MAX_MESSAGE
 from ringback.graphql_api.execution.documents import CACHED_CHARS, MAX_CACHED_CHARS, MAX_LINES
-from ringback.graphql_api.execution.engine import Engine, OperationType, Refused
-from ringback.graphql_api.execution.operation_limits import Limits
+from ringback.graphql_api.execution.engine import Engine, OperationType, RequestRefused
+from ringback.graphql_api.execution.operation_limits import OperationLimits
 from ringback.graphql_api.schema.build import schema
 from tests.support.hostile_documents import DOCUMENTS, many
 from tests.support.lag import hold_the_loop, share_of_allowed
@@ -29,7 +29,7 @@ async def refused(engine: Engine, text: str, name: str | None = None) -> tuple[G
     """Return the errors of a document; none when it is accepted."""
     try:
         await engine.operation(text, name)
-    except Refused as refusal:
+    except RequestRefused as refusal:
         return refusal.errors
     return ()
 
@@ -215,7 +215,7 @@ async def test_documents_are_checked_while_others_are_executed() -> None:
     """graphql-core and Strawberry build parts of a schema when they are first needed, in whichever thread that is."""
     for _ in range(5):
         fresh = strawberry.Schema(schema.query, schema.mutation, schema.subscription, config=schema.config)
-        engine = Engine(fresh, Limits())
+        engine = Engine(fresh, OperationLimits())
         found = await asyncio.gather(*(introspected(engine, number) for number in range(20)))
         assert found == [found[0]] * 20
         assert "Webhook" in found[0]

@@ -4,7 +4,7 @@ import orjson
 import pytest
 from graphql import GraphQLError
 
-from ringback.graphql_api.execution.engine import Answer, refusal
+from ringback.graphql_api.execution.engine import ExecutionResponse, error_response
 from ringback.models import ids
 from ringback.models.ids import Prefix
 from ringback.models.services import api_tokens
@@ -12,7 +12,7 @@ from tests.support.api import Api
 
 
 def test_an_answer_is_encoded_once() -> None:
-    answer = Answer({"a": 1})
+    answer = ExecutionResponse({"a": 1})
     assert answer.json == b'{"data":{"a":1}}'
     assert answer.json is answer.json
     assert answer.text is answer.text
@@ -21,9 +21,9 @@ def test_an_answer_is_encoded_once() -> None:
 def test_errors_come_first_and_data_only_where_something_was_executed() -> None:
     error = GraphQLError("no", extensions={"code": "INTERNAL"})
     formatted = b'{"errors":[{"message":"no","extensions":{"code":"INTERNAL"}}]'
-    assert Answer({"a": None}, (error,)).json == formatted + b',"data":{"a":null}}'
-    assert Answer(None, (error,)).json == formatted + b',"data":null}'
-    assert refusal(error).json == formatted + b"}"
+    assert ExecutionResponse({"a": None}, (error,)).json == formatted + b',"data":{"a":null}}'
+    assert ExecutionResponse(None, (error,)).json == formatted + b',"data":null}'
+    assert error_response(error).json == formatted + b"}"
 
 
 async def test_variables_that_are_not_asked_for_do_not_matter(api: Api) -> None:

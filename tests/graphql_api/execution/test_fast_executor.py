@@ -18,9 +18,9 @@ from graphql import (
 from strawberry.types.field import StrawberryField
 
 from ringback.graphql_api.context.live_log import Tailed
-from ringback.graphql_api.execution.fast_executor import QuickExecutor
+from ringback.graphql_api.execution.fast_executor import FastExecutor
 from ringback.graphql_api.fields.attribute_field import attribute_of
-from ringback.graphql_api.fields.loaded_field import edge_of
+from ringback.graphql_api.fields.loaded_field import loaded_field_of
 from ringback.graphql_api.schema.build import schema
 from ringback.graphql_api.schema.delivery_log import LogEntry
 from ringback.graphql_api.schema.delivery_types import Event
@@ -65,7 +65,7 @@ async def run(kind: type[Executor[Any]], api: Api, document: str, **variables: A
 
 async def both(api: Api, document: str, **variables: Any) -> Any:
     """Return the answer on which both executors agree."""
-    quick = await run(QuickExecutor, api, document, **variables)
+    quick = await run(FastExecutor, api, document, **variables)
     assert quick == await run(Executor, api, document, **variables)
     return quick
 
@@ -148,7 +148,7 @@ async def test_a_loader_is_asked_once_for_all_that_a_page_needs_of_it(api: Api) 
         "query ($first: Int!) { events(first: $first) { nodes { item changedFields change { id } webhook { id } } } }"
     )
     with counted() as statements:
-        await run(QuickExecutor, api, document, first=10)
+        await run(FastExecutor, api, document, first=10)
     assert [table(s) for s in statements] == ["ringback_event", "ringback_change", "ringback_webhook"]
     # One webhook, ten times.
     assert len(re.findall(r'"id" IN \((?:\?|\$1)\)', statements[-1])) == 1
@@ -185,8 +185,8 @@ async def test_a_subscription_remembers_no_more_with_each_event(api: Api) -> Non
         event_id=event.id, model="lead",
     )  # fmt: skip
     document = parse("subscription { deliveryLog { kind event { id status } webhook { model { label } } } }")
-    executor = QuickExecutor.build(schema._schema, document, None, api.context())
-    assert isinstance(executor, QuickExecutor)
+    executor = FastExecutor.build(schema._schema, document, None, api.context())
+    assert isinstance(executor, FastExecutor)
     remembered = []
     for status in (EventStatus.PENDING, EventStatus.RETRYING, EventStatus.FAILED):
         await EventRow.filter(id=event.id).update(status=status)
@@ -210,9 +210,9 @@ def fields() -> Iterator[tuple[str, Any, StrawberryField]]:
 
 def test_no_resolver_gives_a_list_of_objects_with_edges() -> None:
     """They would fetch for each of its objects; such a field must be an edge, an attribute or a connection."""
-    edged = {name.partition(".")[0] for name, _, field in fields() if edge_of(field)}
+    edged = {name.partition(".")[0] for name, _, field in fields() if loaded_field_of(field)}
     assert {"Event", "Attempt", "Change", "Webhook", "CustomerOrder", "LogEntry", "InboxRequest"} == edged
     for name, kind, field in fields():
         inner = kind.of_type if is_non_null_type(kind) else kind
         if is_list_type(inner) and get_named_type(inner).name in edged:
-            assert edge_of(field) or attribute_of(field) or field.is_basic_field, name
+            assert loaded_field_of(field) or attribute_of(field) or field.is_basic_field, name

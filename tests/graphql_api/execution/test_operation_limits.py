@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from graphql import get_introspection_query
 
-from ringback.graphql_api.execution.operation_limits import Limits
+from ringback.graphql_api.execution.operation_limits import OperationLimits
 from ringback.models.settings import Settings
 from tests.support.hostile_documents import DOCUMENTS, many
 from tests.support.program import Program
@@ -62,8 +62,10 @@ def deep(levels: int) -> str:
     return "{ __type(name: \"Query\") { " + "ofType { " * (levels - 2) + "name" + " }" * levels  # fmt: skip
 
 
-@pytest.mark.parametrize(("which", "limits"), [("ours", Limits()), ("strict", Limits(**CHOSEN))])
-def test_each_limit_is_where_it_is_said_to_be(which: str, limits: Limits, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize(("which", "limits"), [("ours", OperationLimits()), ("strict", OperationLimits(**CHOSEN))])
+def test_each_limit_is_where_it_is_said_to_be(
+    which: str, limits: OperationLimits, request: pytest.FixtureRequest
+) -> None:
     program: Program = request.getfixturevalue(which)
     for length, status in ((limits.body_bytes, 200), (limits.body_bytes + 1, 413)):
         found, answer = program.post(sized(length))
@@ -92,10 +94,10 @@ def test_the_cost_ends_where_it_is_said_to(ours: Program, strict: Program) -> No
 
 
 def test_the_defaults_are_those_of_the_settings() -> None:
-    assert Limits.of(Settings()) == Limits()
+    assert OperationLimits.of(Settings()) == OperationLimits()
     given: dict[str, Any] = {f"api_max_{name}": value for name, value in CHOSEN.items()}
     chosen = Settings(**given)
-    assert Limits.of(chosen) == Limits(**CHOSEN)
+    assert OperationLimits.of(chosen) == OperationLimits(**CHOSEN)
     assert {f"api_max_{name}" for name in CHOSEN} == {name for name in Settings.model_fields if "api_max" in name}
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from graphql import FragmentDefinitionNode, OperationDefinitionNode, parse, validate
 
-from ringback.graphql_api.execution.query_cost import LIST_SIZE, Costs
+from ringback.graphql_api.execution.query_cost import LIST_SIZE, CostEstimator
 from ringback.graphql_api.fields.relay import MAX_PAGE
 from ringback.graphql_api.schema.build import schema
 from tests.contract import served
@@ -18,7 +18,7 @@ def cost(text: str, **variables: Any) -> int:
     document = parse(text)
     assert validate(schema._schema, document) == []
     (operation,) = [d for d in document.definitions if isinstance(d, OperationDefinitionNode)]
-    return Costs(schema._schema, document).of(operation).of(variables)
+    return CostEstimator(schema._schema, document).of(operation).of(variables)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_fragments_that_double_are_added_up_once() -> None:
     document = parse(text)
     (operation, *_) = document.definitions
     assert isinstance(operation, OperationDefinitionNode)
-    assert Costs(schema._schema, document).of(operation).of({}) == 2**levels * 11
+    assert CostEstimator(schema._schema, document).of(operation).of({}) == 2**levels * 11
 
 
 def test_operations_share_the_cost_of_their_fragments() -> None:
@@ -87,7 +87,7 @@ def test_operations_share_the_cost_of_their_fragments() -> None:
     assert isinstance(a, OperationDefinitionNode)
     assert isinstance(b, OperationDefinitionNode)
     assert isinstance(fragment, FragmentDefinitionNode)
-    costs = Costs(schema._schema, document)
+    costs = CostEstimator(schema._schema, document)
     assert costs.of(a).parts[0][1] is costs.of(b).parts[0][1]
 
 
@@ -95,7 +95,7 @@ def test_operations_share_the_cost_of_their_fragments() -> None:
 def test_the_contract_is_far_below_the_limit(name: str) -> None:
     document = parse(served()[name])
     (operation,) = [d for d in document.definitions if isinstance(d, OperationDefinitionNode)]
-    assert Costs(schema._schema, document).of(operation).of({"first": 100}) <= 5_000
+    assert CostEstimator(schema._schema, document).of(operation).of({"first": 100}) <= 5_000
 
 
 async def test_what_costs_too_much_is_refused(api: Api) -> None:

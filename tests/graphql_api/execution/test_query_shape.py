@@ -6,7 +6,7 @@ import pytest
 from graphql import get_introspection_query, parse
 
 from ringback.graphql_api.errors import ApiError
-from ringback.graphql_api.execution.operation_limits import Limits
+from ringback.graphql_api.execution.operation_limits import OperationLimits
 from ringback.graphql_api.execution.query_shape import MAX_INTROSPECTION_COST, MAX_NESTING, check_shape
 from tests.support.hostile_documents import many, net
 
@@ -14,7 +14,7 @@ from tests.support.hostile_documents import many, net
 def over(text: str, **limits: int) -> tuple[str, int] | None:
     """Return the name and value of the limit that a document is over; None when it is within all."""
     try:
-        check_shape(parse(text), Limits(**limits))
+        check_shape(parse(text), OperationLimits(**limits))
     except ApiError as error:
         told = error.extensions or {}
         return told["limit"], told["allowed"]
@@ -70,7 +70,7 @@ def test_root_fields_count_in_operations_only(text: str, fields: int) -> None:
 
 def test_what_doubles_at_each_level_is_multiplied_and_not_walked() -> None:
     with pytest.raises(ApiError, match="has over a thousand million root fields; 50 are allowed"):
-        check_shape(parse(net(60, 2)), Limits())
+        check_shape(parse(net(60, 2)), OperationLimits())
 
 
 @pytest.mark.parametrize(

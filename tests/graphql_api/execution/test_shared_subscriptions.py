@@ -10,10 +10,10 @@ import pytest
 import strawberry
 
 from ringback.graphql_api.context.request_context import Context
-from ringback.graphql_api.context.single_flight import Burst
+from ringback.graphql_api.context.single_flight import EventBatch
 from ringback.graphql_api.errors import ApiError
-from ringback.graphql_api.execution.engine import Answer, Engine
-from ringback.graphql_api.execution.operation_limits import Limits
+from ringback.graphql_api.execution.engine import Engine, ExecutionResponse
+from ringback.graphql_api.execution.operation_limits import OperationLimits
 from ringback.models.api_token import ApiToken
 from ringback.models.enums import Role
 from tests.support.live_log import take
@@ -35,12 +35,12 @@ class Source:
         for listener in self.listeners:
             listener.put_nowait(things)
 
-    async def listen(self) -> AsyncGenerator[Burst[Any], None]:
+    async def listen(self) -> AsyncGenerator[EventBatch[Any], None]:
         mine: asyncio.Queue[tuple[Any, ...] | None] = asyncio.Queue()
         self.listeners.append(mine)
         try:
             while things := await mine.get():
-                yield Burst(things, shown)
+                yield EventBatch(things, shown)
         finally:
             self.closed += 1
 
@@ -95,13 +95,13 @@ TWICE = "subscription ($twice: Boolean!) { things { name again: name @include(if
 class Asking:
     """An engine on a small schema of its own, and who is subscribed to it."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: OperationLimits | None = None) -> None:
         self.source = Source()
         self.engine = Engine(strawberry.Schema(Query, subscription=Subscription), limits)
 
     async def follow(
         self, text: str, token: ApiToken = TOKEN, /, **variables: Any
-    ) -> tuple[AsyncGenerator[Answer, None], "asyncio.Task[list[Answer]]"]:
+    ) -> tuple[AsyncGenerator[ExecutionResponse, None], "asyncio.Task[list[ExecutionResponse]]"]:
         """Begin a subscription; return it, and the task that waits for its first answer."""
         operation = await self.engine.operation(text)
         stream = self.engine.subscribe(operation, variables, Context(cast(Any, self.source), token))
@@ -127,7 +127,7 @@ async def asking() -> AsyncGenerator[Asking, None]:
     asking.engine.close()
 
 
-def named(answer: Answer) -> Any:
+def named(answer: ExecutionResponse) -> Any:
     assert answer.errors == ()
     return (answer.data or {})["things"]["name"]
 
@@ -202,7 +202,7 @@ async def test_a_failure_is_not_kept_and_ends_nobody(asking: Asking) -> None:
 async def test_what_cannot_be_shown_is_masked_and_ends_nobody(asking: Asking) -> None:
     stream, waiting = await asking.follow(NAMES)
     asking.source.happen("odd", "a")
-    answers: list[Answer] = [*await waiting, *await take(stream, 1)]
+    answers: list[ExecutionResponse] = [*await waiting, *await take(stream, 1)]
     odd, well = answers
     assert [(error.extensions or {})["code"] for error in odd.errors] == ["INTERNAL"]
     assert b"secret" not in odd.json
@@ -218,7 +218,7 @@ async def test_what_only_one_is_told_is_executed_for_it_alone(asking: Asking) ->
 
 
 async def test_the_subscriptions_of_a_token_are_counted_however_they_end() -> None:
-    asking = Asking(Limits(subscriptions_per_token=2))
+    asking = Asking(OperationLimits(subscriptions_per_token=2))
     running = asking.engine.quota.running
     (stream, ending), (_, cancelled) = await asking.follow(NAMES), await asking.follow(NAMES)
     assert await asking.refused(NAMES) == {

@@ -8,7 +8,7 @@ import pytest
 from graphql import Executor, GraphQLField, GraphQLList, GraphQLNonNull, GraphQLObjectType, GraphQLSchema, parse
 from graphql.type import GraphQLBoolean, GraphQLFloat, GraphQLID, GraphQLInt, GraphQLString
 
-from ringback.graphql_api.execution.value_completion import Unfit, reader
+from ringback.graphql_api.execution.value_completion import Unfit, make_reader
 from ringback.graphql_api.schema.build import schema
 from ringback.models.enums import EventStatus
 
@@ -35,7 +35,7 @@ def by_graphql_core(kind: Any, value: Any) -> Any:
 @pytest.mark.parametrize("leaf", LEAVES, ids=str)
 def test_a_value_of_every_type_comes_out_as_from_graphql_core_or_not_at_all(leaf: Any) -> None:
     for kind in (leaf, GraphQLNonNull(leaf), GraphQLList(leaf), GraphQLNonNull(GraphQLList(GraphQLNonNull(leaf)))):
-        read = reader(lambda value: value, kind, None)
+        read = make_reader(lambda value: value, kind, None)
         assert read is not None
         for value in VALUES:
             try:
@@ -58,7 +58,7 @@ def test_a_value_of_every_type_comes_out_as_from_graphql_core_or_not_at_all(leaf
     ],
 )
 def test_what_is_as_it_should_be_takes_the_short_way(kind: Any, value: Any, completed: Any) -> None:
-    read = reader(lambda value: value, kind, None)
+    read = make_reader(lambda value: value, kind, None)
     assert read is not None
     assert read(value) == completed
 
@@ -71,12 +71,12 @@ def test_what_is_as_it_should_be_takes_the_short_way(kind: Any, value: Any, comp
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(kind: Any, value: Any) -> None:
-    read = reader(lambda value: value, kind, None)
+    read = make_reader(lambda value: value, kind, None)
     assert read is not None
     with pytest.raises(Unfit):
         read(value)
 
 
 def test_what_needs_a_resolver_below_has_no_reader() -> None:
-    assert reader(lambda value: value, GraphQLNonNull(GraphQLList(TYPES["Event"])), None) is None
-    assert reader(lambda value: value, TYPES["Node"], None) is None
+    assert make_reader(lambda value: value, GraphQLNonNull(GraphQLList(TYPES["Event"])), None) is None
+    assert make_reader(lambda value: value, TYPES["Node"], None) is None

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ringback.graphql_api.errors import MAX_MESSAGE
-from ringback.graphql_api.execution.engine import Answer
+from ringback.graphql_api.execution.engine import ExecutionResponse
 from ringback.graphql_api.execution.variable_limits import MAX_ENTRIES
 from ringback.graphql_api.schema.build import schema
 from ringback.models.services.customer_orders import MAX_ITEMS
@@ -132,7 +132,7 @@ HEAVY: dict[str, tuple[str, dict[str, Any]]] = {
 @pytest.mark.measures_cpu
 async def test_heavy_variables_hold_nothing_up(api: Api, name: str) -> None:
     text, variables = HEAVY[name]
-    answer: Answer = await api.execute(text)  # its document is known from now on
+    answer: ExecutionResponse = await api.execute(text)  # its document is known from now on
 
     async def ask() -> None:
         nonlocal answer

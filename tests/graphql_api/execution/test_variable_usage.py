@@ -4,8 +4,8 @@ import pytest
 from graphql import parse, separate_operations
 
 from ringback.graphql_api.execution.documents import Documents
-from ringback.graphql_api.execution.operation_limits import Limits
-from ringback.graphql_api.execution.variable_usage import variables_below_root, varies
+from ringback.graphql_api.execution.operation_limits import OperationLimits
+from ringback.graphql_api.execution.variable_usage import depends_on_variables, variables_below_root
 from ringback.graphql_api.schema.build import schema
 
 
@@ -36,7 +36,7 @@ def test_what_a_selection_uses(selection: str, expected: set[str]) -> None:
 
 
 async def test_an_operation_knows_them() -> None:
-    documents = Documents(schema._schema, Limits())
+    documents = Documents(schema._schema, OperationLimits())
     text = "($a: String, $x: Boolean!) { deliveryLog(after: $a) { message @include(if: $x) } }"
     assert (await documents.operation("subscription" + text, None)).told_by == {"x"}
     documents.close()
@@ -51,4 +51,4 @@ async def test_an_operation_knows_them() -> None:
     ],
 )
 def test_whether_a_variable_decides_what_is_selected(text: str, expected: bool) -> None:
-    assert varies(parse(text)) is expected
+    assert depends_on_variables(parse(text)) is expected

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from ringback.graphql_api.schema.inboxes import PAGE
-from ringback.models.database.notifications import Topic, wakeups
+from ringback.models.database.notifications import Topic, notifier
 from ringback.models.inbox import Inbox, InboxRequest
 from ringback.models.services.inboxes import Received
 from tests.support.api import Api
@@ -34,7 +34,7 @@ async def begun(stream: Any) -> "asyncio.Task[list[Any]]":
     """Return a task that waits for the first result, once the subscription listens."""
     waiting = asyncio.create_task(take(stream, 1))
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while not wakeups._listeners[Topic.RECEIVED]:
+        while not notifier._listeners[Topic.RECEIVED]:
             await asyncio.sleep(0)
     return waiting
 

@@ -25,7 +25,7 @@ from ringback.models import bootstrap as db
 from ringback.models import delivery_log, settings
 from ringback.models.database import clock
 from ringback.models.database import keyset as newest
-from ringback.models.database.sql import on_postgres
+from ringback.models.database.sql import is_postgres
 from ringback.models.delivery_log import LogEntry, LogFilter, Position
 from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, encode, new_key
@@ -77,7 +77,7 @@ async def webhooks(database_kind: str, chosen: Settings, filled: Filled) -> Asyn
         else:
             url = await stack.enter_async_context(postgres.copied_once(filled.template))
             chosen = settings.load_settings(data_dir=chosen.data_dir, database_url=url)
-        await stack.enter_async_context(db.opened(chosen))
+        await stack.enter_async_context(db.open_database(chosen))
         found = {webhook.id: webhook for webhook in await Webhook.all()}
         yield [found[webhook_id] for webhook_id in filled.webhook_ids]
 
@@ -210,7 +210,7 @@ async def test_claiming_and_recording(webhooks: list[Webhook], monkeypatch: pyte
     now = await clock.now()
     await run("the next due time", lambda: next_due({webhooks[5].id}, now))
     results = [builders.result(event, lease, ended_at=now) for event in waiting[:20]]
-    await run("record", lambda: attempt_writer.write(results))
+    await run("record", lambda: attempt_writer.write_attempts(results))
     assert await Attempt.filter(event_id__in=[event.id for event in waiting]).count() == 20
 
 
@@ -248,7 +248,7 @@ async def read_claimed_events(monkeypatch: pytest.MonkeyPatch, work: Callable[[]
     with spied(monkeypatch) as statements:
         answer = await work()
     ((query, values),) = statements
-    if on_postgres(Event._meta.db):
+    if is_postgres(Event._meta.db):
         assert await plan(query, values) == []
     else:
         steps = await Event._meta.db.execute_query_dict(f"EXPLAIN QUERY PLAN {query}", values)
@@ -285,7 +285,7 @@ async def test_a_webhook_s_events_among_many_of_others(database: object, monkeyp
     db = Event._meta.db
     for start in range(0, len(waiting), 5_000):
         await insert(db, waiting[start : start + 5_000])
-    await db.execute_script("VACUUM ANALYZE" if on_postgres(db) else "ANALYZE")
+    await db.execute_script("VACUUM ANALYZE" if is_postgres(db) else "ANALYZE")
     places = 500 // 11
     for _ in range(8):  # after some of them Postgres plans for all values at once
         batch = await check(monkeypatch, "claim webhook by webhook", lambda: claim(uuid4(), request))
@@ -312,4 +312,4 @@ async def test_what_the_tailer_and_the_outbox_do(webhooks: list[Webhook], monkey
     loaders = Loaders()
     await run("the last attempt", lambda: loaders[last_attempt_of_webhook].load(last))
     async with in_transaction() as db:
-        assert list(await outbox.watching_webhooks(db, {"lead"})) == ["lead"]
+        assert list(await outbox.find_watching_webhooks(db, {"lead"})) == ["lead"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ringback.graphql_api.transport.content_negotiation import Format, accepted, is_json
+from ringback.graphql_api.transport.content_negotiation import Format, is_json, negotiate
 from tests.support.cpu import ordinary_seconds
 
 JSON, RESPONSE, EVENTS, MULTIPART = Format.JSON, Format.RESPONSE, Format.EVENTS, Format.MULTIPART
@@ -77,7 +77,7 @@ URQL = (
     ],
 )  # fmt: skip
 def test_what_a_client_takes(accept: bytes | None, result: Format | None, stream: Format | None) -> None:
-    takes = accepted(accept)
+    takes = negotiate(accept)
     assert (takes.result, takes.stream) == (result, stream)
     assert takes.error is (result if result in (JSON, RESPONSE) else JSON)
 
@@ -98,7 +98,7 @@ def test_what_a_client_takes(accept: bytes | None, result: Format | None, stream
     ],
 )
 def test_when_a_client_means_the_page(accept: bytes | None, page: bool, page_with_query: bool) -> None:
-    takes = accepted(accept)
+    takes = negotiate(accept)
     assert (takes.page, takes.page_with_query) == (page, page_with_query)
 
 
@@ -108,7 +108,7 @@ def test_when_a_client_means_the_page(accept: bytes | None, page: bool, page_wit
 @pytest.mark.measures_cpu
 def test_a_hostile_header_takes_no_time(accept: bytes) -> None:
     def look() -> None:
-        assert accepted(accept).result is None
+        assert negotiate(accept).result is None
         assert not is_json(accept)
 
     assert ordinary_seconds(look) < 0.1

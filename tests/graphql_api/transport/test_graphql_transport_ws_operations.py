@@ -7,7 +7,7 @@ import pytest
 
 from ringback.graphql_api.app import Application
 from ringback.graphql_api.execution.engine import Engine
-from ringback.graphql_api.execution.operation_limits import Limits
+from ringback.graphql_api.execution.operation_limits import OperationLimits
 from ringback.graphql_api.schema.build import schema
 from ringback.models.services import api_tokens
 from tests.support.api import Api
@@ -135,7 +135,7 @@ async def test_complete_of_the_client_stops_at_once_and_frees_the_id(served: Ser
 
 async def test_more_operations_than_allowed_get_an_error_each(api: Api) -> None:
     await api_tokens.ensure_admin(ADMIN, "ws")
-    engine = Engine(schema, Limits(subscriptions_per_connection=3))
+    engine = Engine(schema, OperationLimits(subscriptions_per_connection=3))
     async with serving(Application(api.services, engine)) as port:
         served = Served(api, port)
         async with served.open() as connection, served.open() as another:
@@ -163,7 +163,7 @@ async def test_more_operations_than_allowed_get_an_error_each(api: Api) -> None:
 async def test_a_client_that_completes_and_begins_without_end_runs_no_more_than_allowed(api: Api) -> None:
     """Operations that were stopped count until they have ended."""
     await api_tokens.ensure_admin(ADMIN, "ws")
-    engine = Engine(schema, Limits(subscriptions_per_connection=2))
+    engine = Engine(schema, OperationLimits(subscriptions_per_connection=2))
     most = 0
     async with serving(Application(api.services, engine)) as port, Served(api, port).open() as connection:
         await init(connection)

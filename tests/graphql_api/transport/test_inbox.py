@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from ringback.models.security.signing import new_secret
+from ringback.models.security.signing import new_signing_secret
 from tests.contract import operations
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.program import Program
@@ -137,7 +137,7 @@ def test_an_unknown_address(program: Program) -> None:
 
 
 def test_the_signature_is_checked_by_the_inbox_s_secret(program: Program) -> None:
-    secret = new_secret()
+    secret = new_signing_secret()
     inbox = make_inbox(program, signingSecret=secret)
     good = signature_headers(event_id="evt_x", timestamp=1_700_000_000, body=BODY, secret=secret)
     program.request("POST", path(inbox), BODY, good)
@@ -149,7 +149,7 @@ def test_the_signature_is_checked_by_the_inbox_s_secret(program: Program) -> Non
 
 def test_without_a_secret_there_is_nothing_to_check_with(program: Program) -> None:
     inbox = make_inbox(program)
-    signed = signature_headers(event_id=EVENT_ID, timestamp=1_700_000_000, body=b"", secret=new_secret())
+    signed = signature_headers(event_id=EVENT_ID, timestamp=1_700_000_000, body=b"", secret=new_signing_secret())
     program.request("POST", path(inbox), b"", signed)
     program.request("POST", path(inbox), b"", {**signed, "PS-WEBHOOK_EVENT-ID": EVENT_ID})
     program.request("POST", path(inbox), b"", {"PS-WEBHOOK_EVENT-ID": "no id"})

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from starlette.requests import ClientDisconnect
 
-from ringback.graphql_api.transport.request_body import DISCARDED, TooLarge, limited_body
+from ringback.graphql_api.transport.request_body import DISCARDED, TooLarge, read_limited_body
 
 LIMIT = 10
 
@@ -29,21 +29,21 @@ class Sent:
 
 @pytest.mark.parametrize("chunks", [(b"",), (b"0123456789",), (b"01234", b"56789"), (b"", b"0123456789", b"")])
 async def test_a_body_within_the_limit(chunks: Sequence[bytes]) -> None:
-    assert await limited_body(Sent(*chunks).receive, None, LIMIT) == b"".join(chunks)
+    assert await read_limited_body(Sent(*chunks).receive, None, LIMIT) == b"".join(chunks)
 
 
 @pytest.mark.parametrize("chunks", [(b"0123456789a",), (b"0123456789", b"a"), (b"x" * LIMIT * DISCARDED,)])
 async def test_a_body_over_the_limit_is_read_to_its_end(chunks: Sequence[bytes]) -> None:
     sent = Sent(*chunks)
     with pytest.raises(TooLarge):
-        await limited_body(sent.receive, None, LIMIT)
+        await read_limited_body(sent.receive, None, LIMIT)
     assert sent.read == len(chunks)
 
 
 async def test_a_body_far_over_the_limit_is_not() -> None:
     sent = Sent(*[b"x" * LIMIT] * 100)
     with pytest.raises(TooLarge):
-        await limited_body(sent.receive, None, LIMIT)
+        await read_limited_body(sent.receive, None, LIMIT)
     assert sent.read == DISCARDED + 1
 
 
@@ -54,11 +54,11 @@ async def test_a_body_far_over_the_limit_is_not() -> None:
 async def test_what_is_declared_far_over_the_limit_is_not_read(declared: bytes, read: int) -> None:
     sent = Sent(b"x" * 11)
     with pytest.raises(TooLarge):
-        await limited_body(sent.receive, declared, LIMIT)
+        await read_limited_body(sent.receive, declared, LIMIT)
     assert sent.read == read
 
 
 @pytest.mark.parametrize("sent", [Sent(), Sent(b"01", unfinished=True), Sent(b"x" * 20, unfinished=True)])
 async def test_a_body_that_ends_early(sent: Sent) -> None:
     with pytest.raises(ClientDisconnect):
-        await limited_body(sent.receive, None, LIMIT)
+        await read_limited_body(sent.receive, None, LIMIT)

@@ -7,7 +7,7 @@ from typing import Any
 from structlog.testing import capture_logs
 
 from ringback.graphql_api.errors import unauthenticated
-from ringback.graphql_api.execution.engine import Answer
+from ringback.graphql_api.execution.engine import ExecutionResponse
 from ringback.graphql_api.transport.sse import EVENT_STREAM
 from ringback.graphql_api.transport.streaming import Answers, Stream, Streams
 from tests.support.patience import PATIENCE_SECONDS
@@ -55,12 +55,12 @@ class Source:
         self.given = 0
         self.begun = self.closed = False
 
-    async def answers(self) -> AsyncGenerator[Answer, None]:
+    async def answers(self) -> AsyncGenerator[ExecutionResponse, None]:
         self.begun = True
         try:
             while self.given != self.total:
                 self.given += 1
-                yield Answer({"n": self.given})
+                yield ExecutionResponse({"n": self.given})
             if self.then is not None:
                 raise self.then
             if self.total is None or self.total == 0:
@@ -185,7 +185,7 @@ async def test_a_token_that_is_valid_no_more_ends_the_stream() -> None:
     await run(connection, source.answers(), Streams(heartbeat_seconds=0.01), revoked)
     *before, last = connection.chunks
     assert before == [OPENING, HEARTBEAT, HEARTBEAT]
-    error = Answer(None, (unauthenticated(),), executed=False)
+    error = ExecutionResponse(None, (unauthenticated(),), executed=False)
     assert last == b"event: next\ndata: " + error.json + b"\n\n" + CLOSING
     assert (source.closed, connection.ended) == (True, True)
 

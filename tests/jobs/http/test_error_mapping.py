@@ -10,7 +10,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from ringback.jobs.http.error_mapping import outcome_of
-from ringback.jobs.outcomes import Answer, BadResponse, Outcome, RenderFailed, TimedOut, TlsFailed, Unreachable
+from ringback.jobs.outcomes import BadResponse, HttpResponse, Outcome, RenderFailed, TimedOut, TlsFailed, Unreachable
 
 URL_OF_NOBODY = URL("http://hooks.example:8080/in")
 
@@ -90,7 +90,7 @@ def test_maps_the_systems_errors(error: Exception, outcome: Outcome) -> None:
 
 
 def test_keeps_what_had_arrived_before_a_connection_broke() -> None:
-    answer = Answer(200, (), b"half", body_truncated=True)
+    answer = HttpResponse(200, (), b"half", body_truncated=True)
     for error in (
         aiohttp.ClientOSError(104, "reset"),
         RuntimeError("Connection closed."),

@@ -3,14 +3,14 @@
 import pytest
 from yarl import URL
 
-from ringback.jobs.http.request import Frame, Headers, OutgoingRequest
+from ringback.jobs.http.request import Headers, OutgoingRequest, RequestTemplate
 
 HERE = URL("http://hooks.example:8080/in?x=100%25")
 
 
 def test_a_head_is_what_its_headers_say() -> None:
-    frame = Frame("POST", HERE, (("X-Rate", "5%s"),), ("X-Id", "accept"))
-    assert frame.headers(("7", "a%b"), "5") == (
+    template = RequestTemplate("POST", HERE, (("X-Rate", "5%s"),), ("X-Id", "accept"))
+    assert template.headers(("7", "a%b"), "5") == (
         ("Host", "hooks.example:8080"),
         ("Accept-Encoding", "gzip, deflate"),
         ("X-Rate", "5%s"),
@@ -18,22 +18,22 @@ def test_a_head_is_what_its_headers_say() -> None:
         ("accept", "a%b"),
         ("Content-Length", "5"),
     )
-    lines = "".join(f"{name}: {value}\r\n" for name, value in frame.headers(("7", "a%b"), "5"))
-    assert frame.head(("7", "a%b"), "5") == f"POST /in?x=100%25 HTTP/1.1\r\n{lines}\r\n".encode()
+    lines = "".join(f"{name}: {value}\r\n" for name, value in template.headers(("7", "a%b"), "5"))
+    assert template.head(("7", "a%b"), "5") == f"POST /in?x=100%25 HTTP/1.1\r\n{lines}\r\n".encode()
 
 
 def test_a_head_without_length_ends_after_the_headers() -> None:
-    frame = Frame("GET", HERE, (("host", "h"), ("accept", "b"), ("accept-encoding", "c")), ())
-    assert frame.head((), None) == b"GET /in?x=100%25 HTTP/1.1\r\nhost: h\r\naccept: b\r\naccept-encoding: c\r\n\r\n"
-    assert frame.headers((), None) == (("host", "h"), ("accept", "b"), ("accept-encoding", "c"))
+    template = RequestTemplate("GET", HERE, (("host", "h"), ("accept", "b"), ("accept-encoding", "c")), ())
+    assert template.head((), None) == b"GET /in?x=100%25 HTTP/1.1\r\nhost: h\r\naccept: b\r\naccept-encoding: c\r\n\r\n"
+    assert template.headers((), None) == (("host", "h"), ("accept", "b"), ("accept-encoding", "c"))
 
 
 def test_as_many_values_as_names_are_needed() -> None:
-    request = OutgoingRequest(Frame("GET", HERE, (), ("A", "B")), ("1",))
+    request = OutgoingRequest(RequestTemplate("GET", HERE, (), ("A", "B")), ("1",))
     with pytest.raises(ValueError, match="shorter"):
         assert request.headers
     with pytest.raises(TypeError):
-        request.frame.head(request.values, None)
+        request.template.head(request.values, None)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_as_many_values_as_names_are_needed() -> None:
     [("POST", b"12345", "5"), ("POST", b"", "0"), ("POST", None, "0"), ("GET", None, None), ("GET", b"1", "1")],
 )
 def test_the_length_is_told_where_one_is_expected(method: str, body: bytes | None, length: str | None) -> None:
-    assert OutgoingRequest(Frame(method, HERE, (), ()), (), body).length == length
+    assert OutgoingRequest(RequestTemplate(method, HERE, (), ()), (), body).length == length
 
 
 @pytest.mark.parametrize(
@@ -55,18 +55,18 @@ def test_the_length_is_told_where_one_is_expected(method: str, body: bytes | Non
     ],
 )
 def test_what_is_the_same_each_time_is_checked_too(same: Headers, fault: str | None) -> None:
-    assert OutgoingRequest(Frame("POST", HERE, same, ("A",)), ("1",)).fault == fault
+    assert OutgoingRequest(RequestTemplate("POST", HERE, same, ("A",)), ("1",)).fault == fault
 
 
 def test_what_differs_is_checked_each_time() -> None:
-    frame = Frame("POST", HERE, (("X", "y"),), ("A", "B"))
-    assert OutgoingRequest(frame, ("1", "ж\t ")).fault is None
+    template = RequestTemplate("POST", HERE, (("X", "y"),), ("A", "B"))
+    assert OutgoingRequest(template, ("1", "ж\t ")).fault is None
     fault = "The value of the header B contains a line break or another control character."
-    assert OutgoingRequest(frame, ("1", "2\n")).fault == fault
+    assert OutgoingRequest(template, ("1", "2\n")).fault == fault
 
 
 def test_a_header_may_have_a_percent_sign_in_its_name() -> None:
-    made = Frame("POST", URL("http://127.0.0.1/%41"), (("X-5%", "5%"),), ("X-100%", "X-%s"))
+    made = RequestTemplate("POST", URL("http://127.0.0.1/%41"), (("X-5%", "5%"),), ("X-100%", "X-%s"))
     head = made.head(("1%", "2%s"), "0").decode()
     assert head.splitlines()[0] == "POST /A HTTP/1.1"
     assert head.endswith("X-5%: 5%\r\nX-100%: 1%\r\nX-%s: 2%s\r\nContent-Length: 0\r\n\r\n")

@@ -9,7 +9,7 @@ import pytest
 
 from ringback.jobs.http.connection import MAX_RESPONSE_BYTES
 from ringback.jobs.http.sender import Sender
-from ringback.jobs.outcomes import Answer, Delivered, Rejected
+from ringback.jobs.outcomes import Delivered, HttpResponse, Rejected
 from tests.support.http_server import Server, answering, plain
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.sending import deliver, outcome_from
@@ -19,7 +19,7 @@ from tests.support.sending import deliver, outcome_from
 async def test_200_is_delivered(sender: Sender, method: str) -> None:
     server = answering(plain("200 OK", b"ok", b"X-Id: 7"))
     assert await outcome_from(sender, server, method) == Delivered(
-        Answer(200, (("Content-Length", "2"), ("X-Id", "7")), b"ok")
+        HttpResponse(200, (("Content-Length", "2"), ("X-Id", "7")), b"ok")
     )
     assert server.requests[0].startswith(method.encode() + b" /in?x=1 ")
 
@@ -28,7 +28,7 @@ async def test_200_is_delivered(sender: Sender, method: str) -> None:
 async def test_any_other_status_is_rejected_with_its_answer(sender: Sender, status: int) -> None:
     outcome = await outcome_from(sender, answering(plain(f"{status} Whatever")))
     assert outcome == Rejected(
-        Answer(status, (("Content-Length", "0"),)), f"The endpoint answered {status}; only 200 counts as success."
+        HttpResponse(status, (("Content-Length", "0"),)), f"The endpoint answered {status}; only 200 counts as success."
     )
 
 
@@ -47,7 +47,7 @@ async def test_redirects_are_not_followed(sender: Sender, status: int) -> None:
 async def test_informational_answers_are_passed_over(sender: Sender) -> None:
     early = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
     outcome = await outcome_from(sender, answering(early, plain("200 OK", b"ok")))
-    assert outcome == Delivered(Answer(200, (("Content-Length", "2"),), b"ok"))
+    assert outcome == Delivered(HttpResponse(200, (("Content-Length", "2"),), b"ok"))
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ async def test_keeps_64_kib_of_the_body(sender: Sender, length: int, truncated: 
     body = os.urandom(length)
     outcome = await outcome_from(sender, answering(plain("200 OK", body)))
     assert outcome == Delivered(
-        Answer(200, (("Content-Length", str(length)),), body[:MAX_RESPONSE_BYTES], body_truncated=truncated)
+        HttpResponse(200, (("Content-Length", str(length)),), body[:MAX_RESPONSE_BYTES], body_truncated=truncated)
     )
 
 
@@ -94,7 +94,7 @@ async def test_a_body_without_end_is_cut_off_and_its_connection_closed(sender: S
     async with server.running():
         sent = await deliver(sender, server.url)
         await asyncio.wait_for(closed.wait(), PATIENCE_SECONDS)
-    assert sent.outcome == Delivered(Answer(200, (), b"x" * MAX_RESPONSE_BYTES, body_truncated=True))
+    assert sent.outcome == Delivered(HttpResponse(200, (), b"x" * MAX_RESPONSE_BYTES, body_truncated=True))
     assert written < 20_000_000
 
 
@@ -111,7 +111,7 @@ async def test_a_body_without_end_is_cut_off_and_its_connection_closed(sender: S
 async def test_decodes_a_compressed_body(sender: Sender, encoding: str, encoded: bytes) -> None:
     outcome = await outcome_from(sender, answering(plain("200 OK", encoded, f"Content-Encoding: {encoding}".encode())))
     assert outcome == Delivered(
-        Answer(200, (("Content-Length", str(len(encoded))), ("Content-Encoding", encoding)), b"plain text")
+        HttpResponse(200, (("Content-Length", str(len(encoded))), ("Content-Encoding", encoding)), b"plain text")
     )
 
 

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from ringback.jobs.http.sender import Sender
-from ringback.jobs.outcomes import Answer, BadResponse
+from ringback.jobs.outcomes import BadResponse, HttpResponse
 from tests.support.http_server import Server, answering
 from tests.support.sending import outcome_from
 
@@ -35,7 +35,7 @@ async def test_a_body_that_turns_out_to_be_no_http_leaves_what_came_before(sende
     server = answering(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\nzz\r\n", close=False)
     assert await outcome_from(sender, server) == BadResponse(
         NOT_HTTP.format(port=server.port) + "Invalid character in chunk size.",
-        Answer(200, (("Transfer-Encoding", "chunked"),), b"ok", body_truncated=True),
+        HttpResponse(200, (("Transfer-Encoding", "chunked"),), b"ok", body_truncated=True),
     )
 
 
@@ -57,7 +57,7 @@ async def test_101_is_a_bad_response(sender: Sender) -> None:
     outcome = await outcome_from(sender, answering(switch, close=False))
     assert outcome == BadResponse(
         "The endpoint answered 101 and switched protocols; nobody asked it to.",
-        Answer(101, (("Upgrade", "websocket"), ("Connection", "Upgrade"))),
+        HttpResponse(101, (("Upgrade", "websocket"), ("Connection", "Upgrade"))),
     )
 
 
@@ -85,7 +85,7 @@ async def test_a_body_that_ends_early_is_a_bad_response_with_what_came(
     server = answering(head + b"half")
     assert await outcome_from(sender, server) == BadResponse(
         f"127.0.0.1:{server.port} closed the connection before its answer was complete.",
-        Answer(200, (header,), b"half", body_truncated=True),
+        HttpResponse(200, (header,), b"half", body_truncated=True),
     )
 
 

@@ -14,7 +14,7 @@ from ringback.jobs.http.dns import DnsLookup, SystemLookup
 from ringback.jobs.http.error_mapping import LookupFailed
 from ringback.jobs.http.pool import SETTLE_SECONDS
 from ringback.jobs.http.sender import Sender
-from ringback.jobs.outcomes import Answer, Delivered, Rejected, Unreachable
+from ringback.jobs.outcomes import Delivered, HttpResponse, Rejected, Unreachable
 from tests.support.http_server import NO_AUTHORITIES, answering, plain
 from tests.support.outgoing import outgoing
 from tests.support.patience import PATIENCE_SECONDS
@@ -48,7 +48,7 @@ async def test_a_kept_connection_is_used_again(sender: Sender) -> None:
 async def test_an_endpoint_may_say_the_same_over_and_over(sender: Sender) -> None:
     packed = gzip.compress(b"ok")
     same = plain("200 OK", packed, b"Content-Encoding: gzip")
-    expected = Answer(200, (("Content-Length", str(len(packed))), ("Content-Encoding", "gzip")), b"ok")
+    expected = HttpResponse(200, (("Content-Length", str(len(packed))), ("Content-Encoding", "gzip")), b"ok")
     async with answering(same, again=True).running() as server:
         for _ in range(3):
             sent = await deliver(sender, server.url)

@@ -9,7 +9,7 @@ from yarl import URL
 
 from ringback.jobs.http.request import OutgoingRequest
 from ringback.jobs.http.sender import Sender
-from ringback.jobs.outcomes import Answer, Delivered, RenderFailed
+from ringback.jobs.outcomes import Delivered, HttpResponse, RenderFailed
 from tests.support.http_server import NO_AUTHORITIES, answering, plain
 from tests.support.outgoing import outgoing
 from tests.support.sending import LOOPBACK, Names, deliver
@@ -26,7 +26,7 @@ async def test_sends_the_request_as_given_and_returns_the_headers_that_went_out(
         *headers,
         ("Content-Length", "5"),
     )
-    assert sent.outcome == Delivered(Answer(200, (("Content-Length", "2"),), b"ok"))
+    assert sent.outcome == Delivered(HttpResponse(200, (("Content-Length", "2"),), b"ok"))
     assert sent.request is not None
     assert sent.request.sent_headers == expected
     lines = "".join(f"{name}: {value}\r\n" for name, value in expected)
@@ -61,7 +61,7 @@ async def test_the_body_may_be_longer_than_the_sockets_buffers(sender: Sender) -
     body = os.urandom(3_000_000)
     async with answering(plain("200 OK")).running() as server:
         sent = await deliver(sender, server.url, body=body)
-    assert sent.outcome == Delivered(Answer(200, (("Content-Length", "0"),)))
+    assert sent.outcome == Delivered(HttpResponse(200, (("Content-Length", "0"),)))
     assert server.requests[0].endswith(body)
 
 

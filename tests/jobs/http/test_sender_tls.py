@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ringback.jobs.http.pool import SETTLE_SECONDS, trusted_tls
+from ringback.jobs.http.pool import SETTLE_SECONDS, make_tls_context
 from ringback.jobs.http.sender import Sender
-from ringback.jobs.outcomes import Answer, Delivered, TlsFailed
+from ringback.jobs.outcomes import Delivered, HttpResponse, TlsFailed
 from tests.support.authority import Authority
 from tests.support.http_server import NO_AUTHORITIES, Server, answering, plain
 from tests.support.sending import LOOPBACK, deliver
@@ -29,7 +29,7 @@ async def test_delivers_over_tls_and_keeps_the_connection(authority: Authority) 
     async with Sender(LOOPBACK, tls=trusting(authority)) as sender, server.running(authority.server("127.0.0.1")):
         for _ in range(2):
             sent = await deliver(sender, server.url.with_scheme("https"))
-            assert sent.outcome == Delivered(Answer(200, (("Content-Length", "2"),), b"ok"))
+            assert sent.outcome == Delivered(HttpResponse(200, (("Content-Length", "2"),), b"ok"))
             await asyncio.sleep(SETTLE_SECONDS * 2)
     assert (len(server.requests), server.connections) == (2, 1)
 
@@ -96,12 +96,12 @@ def test_ssl_cert_file_adds_an_authority_and_removes_none(tmp_path: Path, monkey
     )
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "empty"))
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
-    assert len(trusted_tls(store).get_ca_certs()) == 1
+    assert len(make_tls_context(store).get_ca_certs()) == 1
     monkeypatch.setenv("SSL_CERT_FILE", str(added.file))
-    assert len(trusted_tls(store).get_ca_certs()) == 2
+    assert len(make_tls_context(store).get_ca_certs()) == 2
 
 
 def test_tls_checks_certificates_and_names() -> None:
-    context = trusted_tls()
+    context = make_tls_context()
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname

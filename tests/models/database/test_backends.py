@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 
-from ringback.models import ConfigurationError, Settings, bootstrap, load_settings, migrate, opened
+from ringback.models import ConfigurationError, Settings, bootstrap, load_settings, migrate, open_database
 from ringback.models.database import backends
 from ringback.models.delivery_log import Installation
 from ringback.models.site_settings import SiteSettings
@@ -42,7 +42,7 @@ async def execute(settings: Settings, statement: str) -> None:
 
 
 async def enter(settings: Settings) -> None:
-    async with opened(settings):
+    async with open_database(settings):
         raise AssertionError("opened")
 
 
@@ -51,7 +51,7 @@ async def test_from_nothing_and_again(empty: Settings) -> None:
         await enter(empty)
     assert await migrate(empty) == NAMES
     assert await migrate(empty) == []
-    async with opened(empty):
+    async with open_database(empty):
         assert (await SiteSettings.get()).track_leads is False
         assert (await Installation.get()).epoch.version == 7
 

@@ -8,7 +8,7 @@ from tortoise.exceptions import IntegrityError
 from tortoise.transactions import in_transaction
 
 from ringback.models.database import bulk_write, clock
-from ringback.models.database.sql import on_postgres
+from ringback.models.database.sql import is_postgres
 from ringback.models.enums import Action, EventStatus, OutcomeName
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.ids import new_key
@@ -136,7 +136,7 @@ async def test_what_fails_leaves_nothing_of_the_transaction() -> None:
 
 async def test_on_sqlite_each_row_that_is_updated_is_found_by_its_key() -> None:
     db = Event._meta.db
-    if not on_postgres(db):
+    if not is_postgres(db):
         statement = bulk_write._update(Event, ("id", "attempt_count"), "?")
         plan = [row["detail"] for row in await db.execute_query_dict(f"EXPLAIN QUERY PLAN {statement}", [None] * 2)]
         assert [step for step in plan if "SCAN ringback_event" in step] == []

@@ -136,7 +136,7 @@ async def test_both_of_two_updates_count(database: Settings, webhooks: Webhooks)
 
 async def test_the_clock_is_the_servers(database: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """It goes on between two readings without a statement, within a transaction too, and never far from the server."""
-    from ringback.models.database.sql import fetch, on_postgres
+    from ringback.models.database.sql import fetch, is_postgres
     from tests.support.statements import counted
 
     connection = get_connection(bootstrap.CONNECTION)
@@ -151,7 +151,7 @@ async def test_the_clock_is_the_servers(database: Settings, monkeypatch: pytest.
         after = await clock.now()
     assert statements == []
     assert before <= within <= after
-    if on_postgres(connection):
+    if is_postgres(connection):
         before = await clock.now()
         (row,) = await fetch(connection, "SELECT clock_timestamp() AS now")
         after, second = await clock.now(), dt.timedelta(seconds=1)

@@ -7,8 +7,8 @@ import pytest
 import pytest_asyncio
 
 from ringback.models.database import keyset
-from ringback.models.database.keyset import Found, Rows
-from ringback.models.database.keyset_sql import Lead
+from ringback.models.database.keyset import KeysetScan, Page
+from ringback.models.database.keyset_sql import IndexPrefix
 from ringback.models.event import Change, Event
 from ringback.models.ids import new_key_at
 from tests.support import builders
@@ -40,27 +40,27 @@ async def events(database: object, monkeypatch: pytest.MonkeyPatch) -> list[Even
     return made
 
 
-def of(action: str, **others: Any) -> Rows[Event]:
-    leads = (Lead(("status",)), Lead(("model",)))
-    return Rows(Event, {"model": ["lead"], "action": [action], **others}, leads=leads)
+def of(action: str, **others: Any) -> KeysetScan[Event]:
+    leads = (IndexPrefix(("status",)), IndexPrefix(("model",)))
+    return KeysetScan(Event, {"model": ["lead"], "action": [action], **others}, leads=leads)
 
 
 async def test_what_is_rare_is_looked_for_in_stretches(events: list[Event]) -> None:
     deleted = of("DELETED")
-    assert await deleted.newest(3) == Found([], looked_to=events[COUNT - 12].id)
-    assert await deleted.newest(3, below=events[COUNT - 12].id) == Found([], looked_to=events[COUNT - 24].id)
-    assert await deleted.newest(3, below=events[COUNT - 24].id) == Found([events[0]])
+    assert await deleted.newest(3) == Page([], scanned_to=events[COUNT - 12].id)
+    assert await deleted.newest(3, below=events[COUNT - 12].id) == Page([], scanned_to=events[COUNT - 24].id)
+    assert await deleted.newest(3, below=events[COUNT - 24].id) == Page([events[0]])
 
 
 async def test_the_values_of_a_list_share_a_stretch(events: list[Event]) -> None:
     found = await of("DELETED", status=["FAILED", "SUCCEEDED"]).newest(3)
     assert found.rows == []
-    assert found.looked_to in {event.id for event in events[COUNT - 13 : COUNT - 9]}
+    assert found.scanned_to in {event.id for event in events[COUNT - 13 : COUNT - 9]}
 
 
 async def test_as_many_as_are_asked_for_end_it(events: list[Event]) -> None:
-    assert await of("CREATED").newest(10) == Found(events[: -10 - 1 : -1])
+    assert await of("CREATED").newest(10) == Page(events[: -10 - 1 : -1])
 
 
 async def test_a_list_without_values_has_no_rows(events: list[Event]) -> None:
-    assert await of("CREATED", status=[]).newest(3) == Found([])
+    assert await of("CREATED", status=[]).newest(3) == Page([])

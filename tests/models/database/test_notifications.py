@@ -16,8 +16,8 @@ import pytest_asyncio
 import structlog
 
 from ringback.models.bootstrap import share_notifications
-from ringback.models.database.notifications import Topic, WakeUps
-from ringback.models.database.redis_notifications import GATHER_SECONDS, REST_SECONDS, relayed
+from ringback.models.database.notifications import Notifier, Topic
+from ringback.models.database.redis_notifications import GATHER_SECONDS, REST_SECONDS, relay_over_redis
 from ringback.models.errors import ConfigurationError
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.servers import RedisServer, redis_server
@@ -32,19 +32,19 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 @pytest_asyncio.fixture
-async def processes(redis: RedisServer) -> AsyncIterator[list[WakeUps]]:
+async def processes(redis: RedisServer) -> AsyncIterator[list[Notifier]]:
     """Three processes that share one Redis; the third is of another installation."""
-    found = [WakeUps() for _ in range(3)]
+    found = [Notifier() for _ in range(3)]
     async with AsyncExitStack() as stack:
         for wakeups, channel in zip(found, (CHANNEL, CHANNEL, "ringback:other"), strict=True):
             listener = wakeups.listen(Topic.LOGGED)
-            await stack.enter_async_context(relayed(wakeups, redis.url, channel))
+            await stack.enter_async_context(relay_over_redis(wakeups, redis.url, channel))
             assert await listener.wait(PATIENCE_SECONDS), "who joins is woken: something may have been missed before"
         yield found
 
 
 async def test_a_wake_up_and_none() -> None:
-    wakeups = WakeUps()
+    wakeups = Notifier()
     listener = wakeups.listen(Topic.DUE)
     assert not await listener.wait(0.001)
     assert not await listener.wait(-1)
@@ -55,7 +55,7 @@ async def test_a_wake_up_and_none() -> None:
 
 
 async def test_wake_ups_while_it_works_are_kept_as_one() -> None:
-    wakeups = WakeUps()
+    wakeups = Notifier()
     listener, other = wakeups.listen(Topic.DUE), wakeups.listen(Topic.DUE)
     for _ in range(3):
         wakeups.notify(Topic.DUE)
@@ -66,7 +66,7 @@ async def test_wake_ups_while_it_works_are_kept_as_one() -> None:
 
 
 async def test_from_another_thread() -> None:
-    wakeups = WakeUps()
+    wakeups = Notifier()
     listener = wakeups.listen(Topic.RECEIVED)
     thread = threading.Thread(target=wakeups.notify, args=(Topic.RECEIVED,))
     thread.start()
@@ -75,7 +75,7 @@ async def test_from_another_thread() -> None:
 
 
 def test_a_loop_that_is_closed() -> None:
-    wakeups = WakeUps()
+    wakeups = Notifier()
 
     async def listen() -> object:
         return wakeups.listen(Topic.DUE)
@@ -100,7 +100,7 @@ def test_a_loop_that_is_closed() -> None:
     ],
 )
 async def test_workers_are_notified_of_what_is_due_within_a_second(due_in: list[float], is_notified: bool) -> None:
-    wakeups = WakeUps()
+    wakeups = Notifier()
     listener, other = wakeups.listen(Topic.DUE), wakeups.listen(Topic.LOGGED)
     now = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 
@@ -112,7 +112,7 @@ async def test_workers_are_notified_of_what_is_due_within_a_second(due_in: list[
 
 
 def test_a_relay_is_called_while_its_block_runs() -> None:
-    wakeups = WakeUps()
+    wakeups = Notifier()
     relayed_topics: list[Topic] = []
 
     with wakeups.relayed(relayed_topics.append):
@@ -123,7 +123,7 @@ def test_a_relay_is_called_while_its_block_runs() -> None:
     assert relayed_topics == [Topic.DUE]
 
 
-async def test_they_reach_other_processes(processes: list[WakeUps]) -> None:
+async def test_they_reach_other_processes(processes: list[Notifier]) -> None:
     here, there, elsewhere = processes
     logged, received, mine = there.listen(Topic.LOGGED), there.listen(Topic.RECEIVED), here.listen(Topic.LOGGED)
     other = elsewhere.listen(Topic.LOGGED)
@@ -138,7 +138,7 @@ async def test_they_reach_other_processes(processes: list[WakeUps]) -> None:
     assert not await other.wait(0.001)
 
 
-async def test_due_events_are_not_relayed_by_redis(processes: list[WakeUps]) -> None:
+async def test_due_events_are_not_relayed_by_redis(processes: list[Notifier]) -> None:
     here, there, _ = processes
     mine, due, logged = here.listen(Topic.DUE), there.listen(Topic.DUE), there.listen(Topic.LOGGED)
 
@@ -150,7 +150,7 @@ async def test_due_events_are_not_relayed_by_redis(processes: list[WakeUps]) -> 
     assert not await due.wait(0.2)
 
 
-async def test_many_at_once_become_a_few(processes: list[WakeUps], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_at_once_become_a_few(processes: list[Notifier], monkeypatch: pytest.MonkeyPatch) -> None:
     here, there, _ = processes
     woken = 0
 
@@ -168,7 +168,7 @@ async def test_many_at_once_become_a_few(processes: list[WakeUps], monkeypatch: 
     assert woken <= 10
 
 
-async def test_those_that_follow_soon_go_together(processes: list[WakeUps], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_those_that_follow_soon_go_together(processes: list[Notifier], monkeypatch: pytest.MonkeyPatch) -> None:
     here, there, _ = processes
     woken: list[Topic] = []
     monkeypatch.setattr(there, "wake", woken.append)
@@ -187,7 +187,7 @@ async def test_those_that_follow_soon_go_together(processes: list[WakeUps], monk
     assert woken.count(Topic.RECEIVED) == 1
 
 
-async def test_what_a_newer_program_says_is_passed_over(processes: list[WakeUps], redis: RedisServer) -> None:
+async def test_what_a_newer_program_says_is_passed_over(processes: list[Notifier], redis: RedisServer) -> None:
     from redis.asyncio import Redis
 
     due, logged = processes[0].listen(Topic.DUE), processes[0].listen(Topic.LOGGED)
@@ -202,7 +202,7 @@ async def test_what_a_newer_program_says_is_passed_over(processes: list[WakeUps]
 
 
 async def test_a_redis_that_goes_is_said_once_and_all_are_woken_when_it_is_back(
-    processes: list[WakeUps], redis: RedisServer
+    processes: list[Notifier], redis: RedisServer
 ) -> None:
     here, there, _ = processes
     logged = there.listen(Topic.LOGGED)
@@ -233,9 +233,9 @@ async def test_it_ends_although_a_cancellation_is_swallowed(
         return 0
 
     monkeypatch.setattr(Redis, "publish", publish)
-    wakeups = WakeUps()
+    wakeups = Notifier()
     async with asyncio.timeout(PATIENCE_SECONDS):
-        async with relayed(wakeups, redis.url, CHANNEL):
+        async with relay_over_redis(wakeups, redis.url, CHANNEL):
             wakeups.notify(Topic.LOGGED)
             await publishing.wait()
 

@@ -11,7 +11,7 @@ from tortoise.transactions import in_transaction
 
 from ringback.models.database import clock
 from ringback.models.database.row_decoding import load, load_by_id, read, row_maker
-from ringback.models.database.sql import fetch_rows, on_postgres
+from ringback.models.database.sql import fetch_rows, is_postgres
 from ringback.models.delivery_log import LogEntry
 from ringback.models.enums import EventStatus, LogKind, OrderStatus, OutcomeName, Role, SignatureCheck
 from ringback.models.event import Attempt, Event
@@ -128,7 +128,7 @@ class Part(NamedTuple):
 async def test_rows_as_named_tuples(database: object) -> None:
     await fill()
     db = Event._meta.db
-    made = row_maker(Event, Part, postgres=on_postgres(db))
+    made = row_maker(Event, Part, postgres=is_postgres(db))
     found = [made(row) for row in await fetch_rows(db, f"SELECT {', '.join(Part._fields)} FROM ringback_event")]
     expected = [tuple(getattr(event, name) for name in Part._fields) for event in await Event.all()]
     assert sorted(found) == sorted(expected)

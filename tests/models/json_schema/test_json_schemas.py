@@ -6,8 +6,8 @@ import orjson
 import pytest
 
 from ringback.models.json_schema.field_paths import MAX_FIELDS
-from ringback.models.json_schema.findings import written
-from ringback.models.json_schema.schema import MAX_FINDINGS, MAX_LOOKS, JsonSchema, Patience, check_schema, load
+from ringback.models.json_schema.findings import quote_path
+from ringback.models.json_schema.schema import MAX_FINDINGS, MAX_LOOKS, CheckBudget, JsonSchema, check_schema, load
 from ringback.models.json_schema.subschemas import SchemaFault
 from tests.support.cpu import ordinary_seconds
 
@@ -21,12 +21,12 @@ def schema(**keywords: Any) -> dict[str, Any]:
 def faults(of: Any) -> list[tuple[str, str]]:
     with pytest.raises(SchemaFault) as refused:
         check_schema(of)
-    return [(written(f.path), f.message) for f in refused.value.findings]
+    return [(quote_path(f.path), f.message) for f in refused.value.findings]
 
 
 def found(of: dict[str, Any], item: Any) -> list[tuple[str, str]]:
-    findings = check_schema(of).check(item, len(orjson.dumps(item)), Patience())
-    return [(written(f.path), f.message) for f in findings]
+    findings = check_schema(of).check(item, len(orjson.dumps(item)), CheckBudget())
+    return [(quote_path(f.path), f.message) for f in findings]
 
 
 def fields(**keywords: Any) -> list[tuple[str, str]]:
@@ -266,8 +266,8 @@ def test_what_is_said_of_an_item(item: Any, expected: list[tuple[str, str]]) -> 
 
 
 def test_a_path_is_written_as_the_item_names_it() -> None:
-    assert written(("a_b", 2, "c d", "x-y", 'q"')) == '.a_b[2]["c d"].x-y["q\\""]'
-    assert len(written(("x" * 10_000,))) == 500
+    assert quote_path(("a_b", 2, "c d", "x-y", 'q"')) == '.a_b[2]["c d"].x-y["q\\""]'
+    assert len(quote_path(("x" * 10_000,))) == 500
 
 
 def test_every_field_name_in_brackets_is_quoted_within_bounds() -> None:
@@ -297,21 +297,21 @@ def test_a_recursive_schema_checks_what_it_can_afford() -> None:
 def test_a_pattern_cannot_hang(pattern: str) -> None:
     of = check_schema(schema(properties={"a": {"pattern": pattern}}))
     item = {"a": "xa" + "ab1" * 80_000 + "!"}
-    assert ordinary_seconds(lambda: of.check(item, 240_010, Patience())) < 2
+    assert ordinary_seconds(lambda: of.check(item, 240_010, CheckBudget())) < 2
 
 
 def test_only_so_much_time_is_spent_on_telling_where() -> None:
     of = check_schema(schema(properties={"a": {"items": TEXT}}))
     large = {"a": [1] * 60_000}
     size = len(orjson.dumps(large))
-    patience = Patience()
+    patience = CheckBudget()
     assert [f.message for f in of.check(large, size, patience)] == [
         "does not fit the schema; the input is too large to tell where"
     ]
     # What is spent is spent.
     small = {"a": [1] * 10_000}
-    assert len(of.check(small, 20_000, Patience())) == MAX_FINDINGS
-    patience = Patience()
+    assert len(of.check(small, 20_000, CheckBudget())) == MAX_FINDINGS
+    patience = CheckBudget()
     findings = [len(of.check(small, 20_000, patience)) for _ in range(6)]
     assert findings == [MAX_FINDINGS] * 4 + [1] * 2
     assert of.check({"a": ["x"] * 60_000}, 240_000, patience) == []
@@ -319,8 +319,8 @@ def test_only_so_much_time_is_spent_on_telling_where() -> None:
 
 def test_the_cost_of_an_item_is_bounded() -> None:
     wide = check_schema(schema(allOf=[{"properties": {"a": {"allOf": [{}] * 200}}}]))
-    assert wide.check({"a": "x"}, 10, Patience()) == []
-    (finding,) = wide.check({"a": ["x"] * (MAX_LOOKS // 200)}, MAX_LOOKS // 50, Patience())
+    assert wide.check({"a": "x"}, 10, CheckBudget()) == []
+    (finding,) = wide.check({"a": ["x"] * (MAX_LOOKS // 200)}, MAX_LOOKS // 50, CheckBudget())
     assert finding.is_limit
 
 

@@ -17,9 +17,9 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.connection import get_connection
 from tortoise.migrations.executor import MigrationExecutor, MigrationTarget
 
-from ringback.models import ConfigurationError, Settings, bootstrap, load_settings, migrate, opened
+from ringback.models import ConfigurationError, Settings, bootstrap, load_settings, migrate, open_database
 from ringback.models.database import clock
-from ringback.models.database.sql import execute, fetch, fetch_rows, key_of, on_postgres
+from ringback.models.database.sql import as_uuid, execute, fetch, fetch_rows, is_postgres
 from ringback.models.delivery_log import Installation, LogEntry
 from ringback.models.enums import Action, EventStatus, HttpMethod, OutcomeName, SuccessPolicy
 from ringback.models.event import Attempt, Change, Event
@@ -28,7 +28,7 @@ from ringback.models.inbox import Inbox, InboxRequest
 from ringback.models.queue.claims import claim
 from ringback.models.queue.grants import ClaimRequest
 from ringback.models.queue.workers import find_orphans, register_worker
-from ringback.models.timestamps import moment_of
+from ringback.models.timestamps import parse_timestamp
 from ringback.models.webhook import Webhook
 from ringback.models.worker import Worker
 from tests.support import postgres
@@ -113,7 +113,7 @@ async def insert_row(connection: BaseDBAsyncClient, table: str, columns: dict[st
 
 @asynccontextmanager
 async def connected(settings: Settings) -> AsyncIterator[BaseDBAsyncClient]:
-    async with bootstrap._initialised(bootstrap.tortoise_config(bootstrap.chosen_database(settings))):
+    async with bootstrap._initialised(bootstrap.tortoise_config(bootstrap.select_database(settings))):
         yield get_connection(bootstrap.CONNECTION)
 
 
@@ -160,7 +160,7 @@ async def test_what_an_earlier_commit_left(empty: Settings) -> None:
             await fill(connection, table)
     assert await migrate(empty) == ["ringback.0016_workers"]
     assert await migrate(empty) == []
-    async with opened(empty):
+    async with open_database(empty):
         webhook = await Webhook.get()
         assert (webhook.id, webhook.actions, webhook.headers, webhook.retry_delays) == (
             WEBHOOK,
@@ -232,7 +232,7 @@ async def schema(settings: Settings) -> set[tuple[Any, ...]]:
     """Return the tables, columns, constraints, indexes and functions of a database."""
     statements = SQLITE_SCHEMA if settings.is_embedded else POSTGRES_SCHEMA
     rows = set()
-    async with opened(settings):
+    async with open_database(settings):
         for statement in statements:
             rows |= {tuple(row) for row in await fetch_rows(Event._meta.db, statement)}
     return rows
@@ -246,7 +246,7 @@ async def test_a_database_that_stopped_before_0015_is_refused(empty: Settings) -
         with pytest.raises(ConfigurationError) as caught:
             await refused
         assert str(caught.value) == (
-            f"the database {bootstrap.chosen_database(empty)} is too old for this program (it lacks 0010_rare): "
+            f"the database {bootstrap.select_database(empty)} is too old for this program (it lacks 0010_rare): "
             "first run `ringback migrate` of an earlier commit that still has this migration"
         )
     async with connected(empty) as connection:
@@ -254,7 +254,7 @@ async def test_a_database_that_stopped_before_0015_is_refused(empty: Settings) -
 
 
 async def enter(settings: Settings) -> None:
-    async with opened(settings):
+    async with open_database(settings):
         raise AssertionError("opened")
 
 
@@ -304,23 +304,23 @@ async def fill_before_0016(connection: BaseDBAsyncClient) -> None:
 
 async def events_of(connection: BaseDBAsyncClient, *columns: str) -> dict[UUID, tuple[Any, ...]]:
     """Return these columns of all events, ids and times decoded, by the event's id."""
-    decoders: dict[str, Callable[[Any], Any]] = dict.fromkeys(columns, moment_of)
+    decoders: dict[str, Callable[[Any], Any]] = dict.fromkeys(columns, parse_timestamp)
     decoders |= {"lease": key_or_none, "worker_id": key_or_none, "status": str}
     rows = await fetch_rows(connection, f"SELECT id, {', '.join(columns)} FROM ringback_event")
     events = {}
     for event_id, *values in rows:
         decoded = [decoders[column](value) for column, value in zip(columns, values, strict=True)]
-        events[key_of(event_id)] = tuple(decoded)
+        events[as_uuid(event_id)] = tuple(decoded)
     return events
 
 
 def key_or_none(value: Any) -> UUID | None:
-    return None if value is None else key_of(value)
+    return None if value is None else as_uuid(value)
 
 
 async def functions(connection: BaseDBAsyncClient) -> list[str]:
     """Return the names of Ringback's own functions; SQLite has none."""
-    if not on_postgres(connection):
+    if not is_postgres(connection):
         return []
     rows = await fetch(connection, "SELECT proname FROM pg_proc WHERE proname LIKE 'ringback%' ORDER BY proname")
     return [row["proname"] for row in rows]
@@ -332,7 +332,7 @@ async def test_0016_keeps_started_attempts_and_makes_other_claims_due(empty: Set
 
     assert await migrate(empty) == ["ringback.0016_workers"]
 
-    async with opened(empty):
+    async with open_database(empty):
         assert await events_of(Event._meta.db, "status", "next_attempt_at", "worker_id", "claimed_at") == {
             WAITING: ("PENDING", AT, None, None),
             RETRYING: ("RETRYING", AT + HOUR, None, None),
@@ -351,7 +351,7 @@ async def test_after_0016_the_first_worker_finds_what_others_left(empty: Setting
         await fill_before_0016(connection)
     await migrate(empty)
 
-    async with opened(empty):
+    async with open_database(empty):
         lease = await register_worker(60)
         orphans = await find_orphans(10)
         batch = await claim(lease.worker_id, ClaimRequest(free_slots=10, retry_slots=10))
@@ -366,7 +366,7 @@ async def test_0016_can_be_undone_and_applied_again(empty: Settings, before_0016
         await fill_before_0016(connection)
         indexes_before = await event_indexes(connection)
     await migrate(empty)
-    async with opened(empty):
+    async with open_database(empty):
         indexes_after = await event_indexes(Event._meta.db)
         lease = await register_worker(60)
         await Event.filter(id=WAITING).update(worker_id=lease.worker_id, claimed_at=AT + HOUR)
@@ -390,7 +390,7 @@ async def test_0016_can_be_undone_and_applied_again(empty: Settings, before_0016
     assert indexes_down.keys() == indexes_before.keys() | CLAIM_INDEXES_OF_0015
     assert "ringback_worker" not in tables
     assert applied_again == ["ringback.0016_workers"]
-    async with opened(empty):
+    async with open_database(empty):
         assert await event_indexes(Event._meta.db) == indexes_after
         assert await functions(Event._meta.db) == []
         assert await events_of(Event._meta.db, "next_attempt_at", "worker_id", "claimed_at") == {
@@ -405,7 +405,7 @@ async def test_0016_can_be_undone_and_applied_again(empty: Settings, before_0016
 
 async def table_names(connection: BaseDBAsyncClient) -> set[str]:
     statement = "SELECT name FROM sqlite_master WHERE type = 'table'"
-    if on_postgres(connection):
+    if is_postgres(connection):
         statement = "SELECT tablename AS name FROM pg_tables"
     return {row["name"] for row in await fetch(connection, statement)}
 
@@ -444,7 +444,7 @@ async def test_the_other_indexes_of_events_are_those_of_the_model(database: Sett
 async def event_indexes(connection: BaseDBAsyncClient) -> dict[str, str]:
     """Return the definitions of the indexes of events, except those that SQLite makes itself, by name."""
     statement = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'ringback_event'"
-    if on_postgres(connection):
+    if is_postgres(connection):
         statement = "SELECT indexname AS name, indexdef AS sql FROM pg_indexes WHERE tablename = 'ringback_event'"
     rows = await fetch(connection, statement)
     return {row["name"]: " ".join(row["sql"].split()) for row in rows if row["sql"]}

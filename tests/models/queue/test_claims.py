@@ -13,7 +13,7 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
 from ringback.models.database import clock
-from ringback.models.database.sql import on_postgres
+from ringback.models.database.sql import is_postgres
 from ringback.models.enums import EventStatus
 from ringback.models.event import Change, Event
 from ringback.models.queue import claims, workers
@@ -182,11 +182,11 @@ async def test_an_event_that_ends_while_it_is_claimed_is_not_claimed(status: Eve
     async with in_transaction() as tx:
         await end_event(event, status, tx)
         claiming = asyncio.create_task(claim(), context=outside)
-        await asyncio.wait({claiming}, timeout=PATIENCE_SECONDS if on_postgres(tx) else 0.5)
-        assert claiming.done() is on_postgres(tx)
+        await asyncio.wait({claiming}, timeout=PATIENCE_SECONDS if is_postgres(tx) else 0.5)
+        assert claiming.done() is is_postgres(tx)
     batch = await claiming
 
-    assert batch == ClaimedBatch(seen=int(on_postgres(Event._meta.db)))
+    assert batch == ClaimedBatch(seen=int(is_postgres(Event._meta.db)))
     stored = await builders.stored(event)
     assert (stored.status, stored.worker_id, stored.claimed_at) == (status, None, None)
 

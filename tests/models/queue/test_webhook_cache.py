@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from ringback.models.database import clock
-from ringback.models.queue.webhook_cache import CurrentWebhooks
+from ringback.models.queue.webhook_cache import WebhookCache
 from ringback.models.webhook import Webhook
 from tests.support import builders
 
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.every_database, pytest.mark.usefixtures("database")]
 
 async def test_a_webhook_is_read_again_when_it_has_changed() -> None:
     webhook, other = await builders.webhook(), await builders.webhook()
-    current = CurrentWebhooks()
+    current = WebhookCache()
     asked = {webhook.id: webhook.updated_at, other.id: other.updated_at}
     first = await current.of(asked)
     assert {key: found.url for key, found in first.items()} == {webhook.id: webhook.url, other.id: other.url}
@@ -31,7 +31,7 @@ async def test_a_webhook_is_read_again_when_it_has_changed() -> None:
 
 async def test_those_last_used_are_kept() -> None:
     one, two, three = [await builders.webhook() for _ in range(3)]
-    current = CurrentWebhooks(most=2)
+    current = WebhookCache(most=2)
     kept: dict[UUID, Webhook] = {}
     for webhook in (one, two, one, three):
         kept |= await current.of({webhook.id: webhook.updated_at})

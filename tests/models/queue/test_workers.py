@@ -32,7 +32,7 @@ MINUTE = dt.timedelta(seconds=60)
 async def sqlite_file(chosen: Settings, migrated: Path) -> AsyncIterator[None]:
     """A migrated, open SQLite database."""
     shutil.copytree(migrated, chosen.data_dir)
-    async with bootstrap.opened(chosen):
+    async with bootstrap.open_database(chosen):
         yield
 
 

@@ -6,7 +6,7 @@ from yarl import URL
 from ringback.models.inbox import InboxRequest
 from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.security.secret_box import SecretBox
-from ringback.models.security.signing import new_secret
+from ringback.models.security.signing import new_signing_secret
 from ringback.models.services.inboxes import Inboxes, InboxResponse, Received
 
 TOKEN = "abc-DEF_123"
@@ -70,7 +70,7 @@ async def test_only_an_existing_inbox_is_exempt(database: object) -> None:
 
 
 async def test_a_request_is_kept_when_its_signature_cannot_be_checked(database: object) -> None:
-    inbox = await Inboxes(SecretBox("the key before")).create("one", [InboxResponse()], new_secret())
+    inbox = await Inboxes(SecretBox("the key before")).create("one", [InboxResponse()], new_signing_secret())
     signed = Received("POST", "/", (("webhook-signature", "v1,x"),), b"body", None)
     assert await Inboxes(SecretBox("the key now")).receive(inbox.token, signed) == InboxResponse()
     ((kept),) = await InboxRequest.all()

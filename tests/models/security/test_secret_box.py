@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ringback.models import ConfigurationError, load_settings, secret_box
-from ringback.models.security.secret_box import SecretBox, kept_secret, token_hash
+from ringback.models import ConfigurationError, load_secret_box, load_settings
+from ringback.models.security.secret_box import SecretBox, hash_token, load_or_create_secret
 
 
 def test_sealing_and_opening() -> None:
@@ -32,11 +32,11 @@ def test_another_key_or_a_spoilt_secret(spoil: Callable[[str], str]) -> None:
 
 def test_a_kept_secret(tmp_path: Path) -> None:
     path = tmp_path / "secret.key"
-    secret = kept_secret(path)
+    secret = load_or_create_secret(path)
     assert (len(secret), path.read_text()) == (43, secret + "\n")
     assert oct(path.stat().st_mode & 0o777) == "0o600"
-    assert (kept_secret(path), kept_secret(path, make="other")) == (secret, secret)
-    assert kept_secret(tmp_path / "token", make="mine") == "mine"
+    assert (load_or_create_secret(path), load_or_create_secret(path, make="other")) == (secret, secret)
+    assert load_or_create_secret(tmp_path / "token", make="mine") == "mine"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["secret.key", "token"]
 
 
@@ -54,24 +54,24 @@ def test_a_kept_secret_made_by_many_processes_at_once(tmp_path: Path) -> None:
 def test_files_that_keep_no_secret(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("\n")
     with pytest.raises(ConfigurationError, match="empty is empty: restore it, or remove it and a new secret is made$"):
-        kept_secret(tmp_path / "empty")
+        load_or_create_secret(tmp_path / "empty")
     for name in ("folder", "nowhere/key", "bytes"):
         if name == "folder":
             (tmp_path / name).mkdir()
         if name == "bytes":
             (tmp_path / name).write_bytes(b"\xff\xfe")
         with pytest.raises(ConfigurationError, match=f"^cannot keep a secret in .*{name}"):
-            kept_secret(tmp_path / name)
+            load_or_create_secret(tmp_path / name)
 
 
 def test_the_box_of_the_settings(tmp_path: Path) -> None:
-    kept = secret_box(load_settings(data_dir=tmp_path))
+    kept = load_secret_box(load_settings(data_dir=tmp_path))
     assert oct((tmp_path / "secret.key").stat().st_mode & 0o777) == "0o600"
-    assert secret_box(load_settings(data_dir=tmp_path)).open(kept.seal("x")) == "x"
-    given = secret_box(load_settings(data_dir=tmp_path / "none", secret_key="a key"))
+    assert load_secret_box(load_settings(data_dir=tmp_path)).open(kept.seal("x")) == "x"
+    given = load_secret_box(load_settings(data_dir=tmp_path / "none", secret_key="a key"))
     assert given.open(SecretBox("a key").seal("x")) == "x"
     assert not (tmp_path / "none").exists()
 
 
 def test_token_hash() -> None:
-    assert token_hash("rbk_x") == "0fa59c9362815a85093c7ed1dce64151a818a4582e356fd0f8d68b567df8aa80"
+    assert hash_token("rbk_x") == "0fa59c9362815a85093c7ed1dce64151a818a4582e356fd0f8d68b567df8aa80"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
 from ringback.models.enums import SignatureCheck
-from ringback.models.security.signing import new_secret, verify
+from ringback.models.security.signing import new_signing_secret, verify
 from tests.support.signatures import signature_headers
 from tests.support.unhurried import unhurried
 
@@ -58,7 +58,7 @@ def test_each_of_several_signatures_verifies() -> None:
     headers = one | {"webhook-signature": f"{one['webhook-signature']} {other['webhook-signature']}"}
     assert verify(headers, BODY, SECRET) is SignatureCheck.VALID
     assert verify(headers, BODY, OTHER_SECRET) is SignatureCheck.VALID
-    assert verify(headers, BODY, new_secret()) is SignatureCheck.INVALID
+    assert verify(headers, BODY, new_signing_secret()) is SignatureCheck.INVALID
 
 
 @unhurried

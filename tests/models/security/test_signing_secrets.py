@@ -5,12 +5,12 @@ import re
 
 import pytest
 
-from ringback.models.security.signing import check_secret, new_secret
+from ringback.models.security.signing import check_secret, new_signing_secret
 from tests.support.signatures import signature_headers
 
 
 def test_a_new_secret_is_32_random_bytes() -> None:
-    secrets = {new_secret() for _ in range(20)}
+    secrets = {new_signing_secret() for _ in range(20)}
     assert len(secrets) == 20
     for secret in secrets:
         assert secret.startswith("whsec_")

@@ -12,7 +12,7 @@ from ringback.models.database.sqlite import SqliteClient
 from ringback.models.enums import Role
 from ringback.models.errors import InputRejected
 from ringback.models.ids import Prefix, encode, new_key
-from ringback.models.security.secret_box import token_hash
+from ringback.models.security.secret_box import hash_token
 from ringback.models.services import api_tokens
 
 HOUR = dt.timedelta(hours=1)
@@ -22,7 +22,7 @@ async def test_a_secret_is_kept_as_a_hash_only(database: object) -> None:
     token, secret = await api_tokens.create_token(" CI ", Role.ADMIN)
     assert secret.startswith("rbk_") and len(secret) == len("rbk_") + 43
     stored = await ApiToken.filter(id=token.id).values()
-    assert stored[0]["token_hash"] == token_hash(secret)
+    assert stored[0]["token_hash"] == hash_token(secret)
     assert secret not in str(stored)
     assert (token.name, token.expires_at, token.last_used_at, token.revoked_at) == ("CI", None, None, None)
 
@@ -32,7 +32,7 @@ async def test_who_a_secret_is(database: object) -> None:
     found = await api_tokens.authenticate(secret)
     assert found is not None and found.id == token.id
     assert await api_tokens.is_valid(token.id)
-    for other in (secret[:-1], secret.upper(), secret + " ", "", token_hash(secret)):
+    for other in (secret[:-1], secret.upper(), secret + " ", "", hash_token(secret)):
         assert await api_tokens.authenticate(other) is None
     assert not await api_tokens.is_valid(new_key())
 

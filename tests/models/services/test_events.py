@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from ringback.jobs.attempt_writer import write
+from ringback.jobs.attempt_writer import write_attempts
 from ringback.models.database import clock
-from ringback.models.database.notifications import Topic, wakeups
+from ringback.models.database.notifications import Topic, notifier
 from ringback.models.delivery_log import LogEntry
 from ringback.models.enums import Action, EventStatus
 from ringback.models.errors import Problem, ProblemCode
@@ -28,7 +28,7 @@ ENDED = (EventStatus.SUCCEEDED, EventStatus.FAILED, EventStatus.CANCELLED)
 
 async def test_a_test_event_is_due_at_once_and_then_follows_the_schedule() -> None:
     webhook = await builders.webhook(retry_delays=[5, 7])
-    heard = wakeups.listen(Topic.DUE)
+    heard = notifier.listen(Topic.DUE)
     before = await clock.now()
     event = await events.test_fire(key(webhook), Action.UPDATED, {"id": 7, "name": "Ада"})
     assert await heard.wait(PATIENCE_SECONDS)
@@ -41,7 +41,7 @@ async def test_a_test_event_is_due_at_once_and_then_follows_the_schedule() -> No
     assert (stored.model, stored.action, stored.object_id) == ("lead", Action.UPDATED, "7")
     assert (stored.test_item, stored.change_id) == ({"id": 7, "name": "Ада"}, None)
     ended_at = await clock.now()
-    await write([builders.result(event, await builders.claim(stored), ended_at=ended_at)])
+    await write_attempts([builders.result(event, await builders.claim(stored), ended_at=ended_at)])
     again = await builders.stored(event)
     assert (again.status, again.next_attempt_at) == (EventStatus.RETRYING, ended_at + dt.timedelta(seconds=7))
 
@@ -92,7 +92,7 @@ async def test_a_webhook_that_is_deleted_or_unknown_cannot_be_fired() -> None:
 async def test_the_waiting_attempt_of_a_retrying_event_is_made_now() -> None:
     webhook = await builders.webhook()
     event = await builders.event(webhook, due_in=400, status=EventStatus.RETRYING, attempt_count=1)
-    heard = wakeups.listen(Topic.DUE)
+    heard = notifier.listen(Topic.DUE)
     before = await clock.now()
     await events.redeliver(public(event))
     assert await heard.wait(PATIENCE_SECONDS)
@@ -119,7 +119,7 @@ async def test_for_an_ended_event_a_new_round_begins_and_numbers_go_on(status: E
     assert stored.next_attempt_at is not None
     assert before <= stored.next_attempt_at - dt.timedelta(seconds=5) <= after
     ended_at = await clock.now()
-    await write([builders.result(event, await builders.claim(stored), ended_at=ended_at)])
+    await write_attempts([builders.result(event, await builders.claim(stored), ended_at=ended_at)])
     assert [a.number for a in await builders.attempts(event)] == [4]
     assert (await builders.stored(event)).next_attempt_at == ended_at + dt.timedelta(seconds=240)
 
@@ -157,7 +157,7 @@ async def test_a_released_event_can_be_redelivered() -> None:
 
 async def test_a_redelivery_that_is_not_due_soon_notifies_nobody() -> None:
     event = await ended(await builders.webhook(retry_delays=[5]))
-    listener = wakeups.listen(Topic.DUE)
+    listener = notifier.listen(Topic.DUE)
 
     await events.redeliver(public(event))
 

@@ -111,4 +111,4 @@ async def test_a_lock_is_held_until_the_transaction_ends(database: Settings) -> 
 
 async def test_declared_names(database: Settings) -> None:
     await declare()
-    assert await webhook_models.declared_names() == ["part"]
+    assert await webhook_models.find_declared_names() == ["part"]

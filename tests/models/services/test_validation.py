@@ -8,7 +8,14 @@ import pytest
 from ringback.models.database.sql import is_storable
 from ringback.models.errors import InputRejected, Problem, ProblemCode
 from ringback.models.ids import Prefix
-from ringback.models.services.validation import MAX_PROBLEMS, Problems, check_unchanged, did_you_mean, key_of, not_found
+from ringback.models.services.validation import (
+    MAX_PROBLEMS,
+    Problems,
+    check_unchanged,
+    did_you_mean,
+    not_found,
+    parse_id,
+)
 
 NOON = dt.datetime(2026, 1, 31, 12, tzinfo=dt.UTC)
 
@@ -104,10 +111,10 @@ def test_what_every_database_can_keep() -> None:
 
 
 def test_an_id_that_a_person_gave() -> None:
-    assert key_of(Prefix.LEAD, "lead_01h455vb4pex5vsknk084sn02q") == UUID("01890a5d-ac96-774b-bcce-b302099a8057")
+    assert parse_id(Prefix.LEAD, "lead_01h455vb4pex5vsknk084sn02q") == UUID("01890a5d-ac96-774b-bcce-b302099a8057")
     for text in ("", "lead", "lead_1", "ord_01h455vb4pex5vsknk084sn02q", "LEAD_01h455vb4pex5vsknk084sn02q", "\ud800"):
         with pytest.raises(InputRejected) as refused:
-            key_of(Prefix.LEAD, text, "lead_id")
+            parse_id(Prefix.LEAD, text, "lead_id")
         ((problem),) = refused.value.problems
         assert (problem.field, problem.code) == ("lead_id", ProblemCode.INVALID)
         assert "lead_" in problem.message

@@ -22,11 +22,11 @@ async def declare(name: str, **values: Any) -> DeclaredModel:
 
 
 async def test_labels(shop: Settings) -> None:
-    product = webhook_models.tracked("product")
+    product = webhook_models.list_tracked("product")
     assert product is not None
     assert [product.label(locale) for locale in ("en", "de")] == ["Product", "Product"]
     assert [product.label(locale) for locale in ("ru", "ru-RU", "ru_RU")] == ["Товар"] * 3
-    assert product is webhook_models.tracked("product")
+    assert product is webhook_models.list_tracked("product")
 
 
 async def test_both_kinds(shop: Settings) -> None:
@@ -61,7 +61,7 @@ async def test_code_wins_over_a_declaration(shop: Settings) -> None:
 )
 async def test_what_is_near(shop: Settings, name: str, hint: str) -> None:
     await declare("thing")
-    assert await webhook_models.near(name) == hint
+    assert await webhook_models.suggest_names(name) == hint
 
 
 def test_below_a_field_of_unknown_structure_any_path_may_be_right() -> None:

@@ -9,9 +9,10 @@ import pytest
 from liquid.template import BoundTemplate
 
 from ringback.models.errors import TemplateError
-from ringback.models.templates.environment import ENVIRONMENT, Context
+from ringback.models.templates.environment import ENVIRONMENT
 from ringback.models.templates.filters import FILTERS
 from ringback.models.templates.own_filters import PRISTINE
+from ringback.models.templates.render_context import TemplateContext
 from ringback.models.templates.scope import scope
 from ringback.models.templates.template import compile_condition, compile_template
 from tests.support.templates import EVENT, SCOPE, failure, render, said
@@ -172,7 +173,7 @@ def test_scope_holds_item_and_event_only() -> None:
     "path", ["item", "item.name", "item.meta.k", "item.customer.name", "item.tags.first", "item.name.size", "item.size"]
 )
 def test_a_plain_path_leads_where_the_context_would(path: str) -> None:
-    context = Context(BoundTemplate(ENVIRONMENT, []), SCOPE)
+    context = TemplateContext(BoundTemplate(ENVIRONMENT, []), SCOPE)
     assert json.loads(render(f"{{{{ {path} | json }}}}")) == context.get([*path.split(".")], token=None)
 
 

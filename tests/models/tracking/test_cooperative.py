@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from ringback.models.tracking import cooperative as measured
-from ringback.models.tracking.cooperative import STRETCH_SECONDS, Stretch
+from ringback.models.tracking.cooperative import YIELD_AFTER_SECONDS, LoopYielder
 
 
 class Clock:
@@ -36,18 +36,18 @@ async def test_others_have_their_turn(clock: Clock) -> None:
             await asyncio.sleep(0)
 
     task = asyncio.create_task(other())
-    stretch = Stretch()
+    stretch = LoopYielder()
     for _ in range(40):
-        clock.now += STRETCH_SECONDS / 3.5  # so that every fourth step is long enough
+        clock.now += YIELD_AFTER_SECONDS / 3.5  # so that every fourth step is long enough
         await stretch.pause()
     task.cancel()
     assert turns == 10
 
 
 async def test_a_short_one_makes_no_pause(clock: Clock) -> None:
-    stretch = Stretch()
+    stretch = LoopYielder()
     pause = stretch.pause()
-    clock.now += STRETCH_SECONDS * 0.9
+    clock.now += YIELD_AFTER_SECONDS * 0.9
     try:
         pause.send(None)
     except StopIteration:

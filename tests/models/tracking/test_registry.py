@@ -16,17 +16,17 @@ from tortoise.queryset import QuerySet
 from ringback.models import (
     Child,
     Computed,
-    Recorded,
-    RecordedManager,
-    RecordedQuerySet,
     Settings,
     Tracked,
+    TrackedChild,
+    TrackedManager,
+    TrackedQuerySet,
     Tracking,
     TrackingError,
-    connect,
     migrate,
-    opened,
+    open_database,
     sqlite_connection,
+    start_tracking,
     tortoise_apps,
 )
 from ringback.models.tracking.registry import registry
@@ -51,7 +51,7 @@ async def connecting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
         apps = {**tortoise_apps(), "odd": {"models": ["odd"], "default_connection": at}}
         whole = {"connections": connections, "apps": apps, "use_tz": True, **(config or {})}
         await Tortoise.init(config=whole)
-        connect()
+        start_tracking()
 
     yield run
     await Tortoise.close_connections()
@@ -166,7 +166,7 @@ async def test_a_child_that_points_at_no_key(connecting: Connect) -> None:
         name = fields.CharField(max_length=9, unique=True)
         tracking = tracking(children={"bits": Child()})
 
-    class Bit(Recorded):
+    class Bit(TrackedChild):
         thing: Any = fields.ForeignKeyField("odd.Thing", related_name="bits", to_field="name")
 
     with pytest.raises(
@@ -197,7 +197,7 @@ async def test_cascades_from_further_away(connecting: Connect) -> None:
     class Town(Model):
         id = fields.UUIDField(primary_key=True)
 
-    class Owner(Recorded):
+    class Owner(TrackedChild):
         id = fields.UUIDField(primary_key=True)
         town: Any = fields.ForeignKeyField("odd.Town")
 
@@ -237,18 +237,18 @@ def test_a_manager_of_ones_own_is_refused() -> None:
 
     with pytest.raises(TrackingError, match=f"^Other: {sentence}"):
 
-        class Other(Recorded):
+        class Other(TrackedChild):
             loud = Loud()
 
 
 async def test_query_sets_of_ones_own(connecting: Connect) -> None:
-    class Quiet(RecordedQuerySet[Any]):
+    class Quiet(TrackedQuerySet[Any]):
         pass
 
     class Loud(QuerySet[Any]):
         pass
 
-    class Managed(RecordedManager):
+    class Managed(TrackedManager):
         query_set: type[QuerySet[Any]] = Quiet
 
         def get_queryset(self) -> Any:
@@ -312,7 +312,7 @@ async def test_without_ringbacks_models(tmp_path: Path) -> None:
         }
     )
     with pytest.raises(TrackingError, match=r"put tortoise_apps\(\) into its apps$"):
-        connect()
+        start_tracking()
     await Tortoise.close_connections()
 
 
@@ -322,7 +322,7 @@ async def test_writes_before_connect_are_refused(chosen: Settings, connecting: C
         tracking = tracking()
 
     await migrate(chosen)
-    async with opened(chosen):
+    async with open_database(chosen):
         for write in (
             Branch(town="Riga").save(),
             Branch.filter(town="Riga").update(staff=1),

@@ -7,7 +7,7 @@ from tortoise.exceptions import IntegrityError
 from tortoise.expressions import F
 from tortoise.transactions import in_transaction
 
-from ringback.models import Settings, TrackingError, writing
+from ringback.models import Settings, TrackingError, track_sql
 from tests.support.recorded import changes, counts, forget, item, watch
 from tests.support.shop import Branch, Maker, Part, Product
 from tests.support.statements import counted
@@ -153,11 +153,11 @@ async def test_sql_of_ones_own(watched: Settings) -> None:
         await Branch.create(town=f"town {n}", maker=maker)
     await forget()
     keys = await Branch.all().order_by("town").values_list("id", flat=True)
-    async with writing(Branch, *[str(key) for key in keys]) as db:
+    async with track_sql(Branch, *[str(key) for key in keys]) as db:
         await db.execute_query("UPDATE branch SET staff = 9 WHERE town < 'town 2'")
     assert [c[1] for c in await changes()] == ["updated", "updated"]
     await forget()
-    async with writing(Maker, maker.id) as db:
+    async with track_sql(Maker, maker.id) as db:
         await db.execute_query("DELETE FROM maker")
     assert [c[1] for c in await changes()] == ["deleted"] * 3
 

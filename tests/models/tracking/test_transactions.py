@@ -9,7 +9,7 @@ from tortoise.exceptions import TransactionManagementError
 from tortoise.transactions import in_transaction
 
 from ringback.models import Settings
-from ringback.models.database.notifications import Topic, wakeups
+from ringback.models.database.notifications import Topic, notifier
 from ringback.models.database.unit_of_work import unit_of
 from ringback.models.event import Change
 from ringback.models.webhook import Webhook
@@ -254,7 +254,7 @@ async def test_what_a_step_before_the_commit_writes_is_recorded(watched: Setting
 
 async def test_wake_up_follows_the_real_commit(watched: Settings) -> None:
     await Webhook.all().update(retry_delays=[0])
-    due, logged = wakeups.listen(Topic.DUE), wakeups.listen(Topic.LOGGED)
+    due, logged = notifier.listen(Topic.DUE), notifier.listen(Topic.LOGGED)
     async with in_transaction():
         async with in_transaction():
             await Branch.create(town="Riga")
