@@ -2,7 +2,7 @@
 
 This package is also the library for applications with tracked models of their own. A model that webhooks can watch:
 
-    from ringback.models import Child, Tracked, Recorded, Tracking
+    from ringback.models import Child, Tracked, TrackedChild, Tracking
     from tortoise import fields
 
     class Car(Tracked):
@@ -11,7 +11,7 @@ This package is also the library for applications with tracked models of their o
 
         tracking = Tracking(name="car", labels={"en": "Car"}, children={"visits": Child()})
 
-    class Visit(Recorded):
+    class Visit(TrackedChild):
         car = fields.ForeignKeyField("models.Car", related_name="visits")
         note = fields.TextField()
 
@@ -26,7 +26,7 @@ or keep your own Tortoise configuration, with `sqlite_connection(path)` or `post
 connections and `**tortoise_apps()` among its apps:
 
     await migrate_config(config)
-    async with opened_config(config):
+    async with open_tortoise(config):
         ...
 
 Where something else calls `Tortoise.init()`, call `start_tracking()` after it. Events are delivered by `ringback
@@ -84,17 +84,17 @@ __all__ = [
 ]
 
 _HOMES = {
-    "security.url_rules": ("AddressPolicy",),
+    "security.address_policy": ("AddressPolicy",),
     "database.backends": ("postgres_connection", "sqlite_connection"),
     "bootstrap": ("migrate", "migrate_config", "open_database", "open_tortoise", "tortoise_apps"),
     "errors": ("ConfigurationError", "InputRejected", "RingbackError", "TrackingError"),
-    "services.inboxes": ("InboxAddresses",),
+    "security.inbox_addresses": ("InboxAddresses",),
     "tracking.querysets": ("TrackedManager", "TrackedQuerySet"),
     "tracking.registry": ("Child", "Computed", "Tracking"),
     "security.secret_box": ("load_secret_box",),
     "settings": ("Settings", "load_settings"),
     "tracking.tracked": ("TrackedChild", "Tracked", "start_tracking", "track_sql"),
-    "webhook": ("Action",),
+    "enums": ("Action",),
     "services.webhooks": ("WebhookSpec", "Webhooks"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -130,7 +130,7 @@ class TrackedQuerySet(QuerySet[MODEL]):
 
 
 class TrackedManager(Manager):
-    """The manager of recorded models; derive your own managers from it, and your query sets from RecordedQuerySet."""
+    """The manager of recorded models; derive your own managers from it, and your query sets from TrackedQuerySet."""
 
     def get_queryset(self) -> TrackedQuerySet[Any]:
         """A query set whose bulk writes are recorded."""

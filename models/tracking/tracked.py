@@ -47,7 +47,7 @@ class TrackedChild(Model):
             if type(manager) is not Manager and not isinstance(manager, TrackedManager):
                 raise TrackingError(
                     f"{cls.__name__}: the manager {type(manager).__name__} would write in bulk unseen: "
-                    "derive it from ringback.models.RecordedManager"
+                    "derive it from ringback.models.TrackedManager"
                 )
         if type(cls._meta.manager) is Manager:
             cls._meta.manager = TrackedManager()
@@ -141,5 +141,5 @@ def _check_database(model: type[Model]) -> None:
         if not isinstance(query_set, TrackedQuerySet):
             raise TrackingError(
                 f"{model.__name__}: the query sets of {type(manager).__name__} would write in bulk unseen: derive "
-                f"{type(query_set).__name__} from ringback.models.RecordedQuerySet"
+                f"{type(query_set).__name__} from ringback.models.TrackedQuerySet"
             )

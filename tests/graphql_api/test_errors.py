@@ -282,7 +282,7 @@ def test_every_code_is_one_of_the_table() -> None:
 def codes_in(call: ast.Call) -> set[str]:
     """Return the codes that a call may name: texts written like one, in a call that makes an error."""
     name = call.func.id if isinstance(call.func, ast.Name) else ""
-    if name not in ("ApiError", "_with_code", "malformed"):
+    if name not in ("ApiError", "_with_code", "malformed_request"):
         return set()
     constants = [node.value for given in (*call.args, *call.keywords) for node in ast.walk(given)
                  if isinstance(node, ast.Constant)]  # fmt: skip

@@ -90,5 +90,5 @@ async def bench(make_bench: Callable[..., Awaitable[Bench]]) -> Bench:
 async def stopped(database: object, monkeypatch: pytest.MonkeyPatch) -> StoppedClock:
     """Return the database's clock, which moves only when the test moves it."""
     made = StoppedClock(await clock.now())
-    monkeypatch.setattr(clock, "running", made)
+    monkeypatch.setattr(clock, "read_clock", made)
     return made

@@ -200,7 +200,7 @@ async def test_a_write_is_tried_until_the_database_answers(
     event = await builders.event(await builders.webhook())
     lease = await builders.claim(event)
     failing = FailingWrite(error, times=6)
-    monkeypatch.setattr(recording, "write", failing)
+    monkeypatch.setattr(recording, "write_attempts", failing)
 
     await asyncio.wait_for(recorder.record(result(event, lease, OK, ended_at=await later())), PATIENCE_SECONDS)
 
@@ -220,7 +220,7 @@ async def test_an_unknown_driver_error_while_the_database_is_away_loses_nothing(
     async def does_not_answer() -> bool:
         return False
 
-    monkeypatch.setattr(recording, "write", failing)
+    monkeypatch.setattr(recording, "write_attempts", failing)
     monkeypatch.setattr(recording, "_database_answers", does_not_answer)
     await asyncio.wait_for(recorder.record(result(event, lease, OK, ended_at=await later())), PATIENCE_SECONDS)
 
@@ -236,7 +236,7 @@ async def test_a_few_unknown_errors_while_the_database_answers_lose_nothing(
     lease = await builders.claim(event)
     failing = FailingWrite(asyncpg.InterfaceError("the connection was released"), times=recording.MAX_UNEXPLAINED - 1)
 
-    monkeypatch.setattr(recording, "write", failing)
+    monkeypatch.setattr(recording, "write_attempts", failing)
     await asyncio.wait_for(recorder.record(result(event, lease, OK, ended_at=await later())), PATIENCE_SECONDS)
 
     assert [a.outcome for a in await builders.attempts(event)] == ["DELIVERED"]
@@ -256,7 +256,7 @@ async def test_an_error_of_one_result_alone_is_found_after_a_few_tries(
             raise KeyError("a bug of our own")
         await write_attempts(results)
 
-    monkeypatch.setattr(recording, "write", failing)
+    monkeypatch.setattr(recording, "write_attempts", failing)
     both = [recorder.record(result(event, lease, OK, ended_at=now)) for event in (bad, good)]
     await asyncio.wait_for(asyncio.gather(*both), PATIENCE_SECONDS)
 
@@ -300,7 +300,7 @@ async def test_an_event_is_unrecorded_until_all_its_results_are_written(
         await may_write.wait()
         await write_attempts(results)
 
-    monkeypatch.setattr(recording, "write", write_late)
+    monkeypatch.setattr(recording, "write_attempts", write_late)
     recorder.put(result(event, lease, OK, ended_at=now), lambda: None)
     recorder.put(abandon(Orphan(event.id, lease.worker_id, 0, now), now), lambda: None)
     assert recorder.unrecorded == {event.id}
@@ -322,7 +322,7 @@ async def test_results_that_come_during_a_transaction_are_written_together_next(
         writes.append(len(results))
         await go_on.wait()
 
-    monkeypatch.setattr(recording, "write", write_late)
+    monkeypatch.setattr(recording, "write_attempts", write_late)
     event = await builders.event(await builders.webhook())
     lease = await builders.claim(event)
     recorder.put(result(event, lease, OK, ended_at=await later()), partial(recorded.append, 0))

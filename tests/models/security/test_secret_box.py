@@ -30,7 +30,7 @@ def test_another_key_or_a_spoilt_secret(spoil: Callable[[str], str]) -> None:
     )
 
 
-def test_a_kept_secret(tmp_path: Path) -> None:
+def test_a_load_or_create_secret(tmp_path: Path) -> None:
     path = tmp_path / "secret.key"
     secret = load_or_create_secret(path)
     assert (len(secret), path.read_text()) == (43, secret + "\n")
@@ -40,10 +40,10 @@ def test_a_kept_secret(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["secret.key", "token"]
 
 
-def test_a_kept_secret_made_by_many_processes_at_once(tmp_path: Path) -> None:
+def test_a_load_or_create_secret_made_by_many_processes_at_once(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from ringback.models.security.secret_box import kept_secret; "
-        "print(kept_secret(Path(sys.argv[1])))"
+        "import sys; from pathlib import Path; from ringback.models.security.secret_box import load_or_create_secret; "
+        "print(load_or_create_secret(Path(sys.argv[1])))"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "secret.key")]
     workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]

@@ -156,7 +156,7 @@ async def test_an_unrecorded_child(connecting: Connect) -> None:
     class Bit(Model):
         thing: Any = fields.ForeignKeyField("odd.Thing", related_name="bits")
 
-    with pytest.raises(TrackingError, match=r"^Bit is part of Thing: derive it from ringback\.models\.Recorded$"):
+    with pytest.raises(TrackingError, match=r"^Bit is part of Thing: derive it from ringback\.models\.TrackedChild$"):
         await connecting(Thing, Bit)
 
 
@@ -188,7 +188,7 @@ async def test_cascades_from_an_unrecorded_model(connecting: Connect, on_delete:
     with pytest.raises(
         TrackingError,
         match=r"^Thing.owner: deleting a Owner would change tracked rows unseen; derive Owner from "
-        r"ringback\.models\.Recorded, or use on_delete=RESTRICT$",
+        r"ringback\.models\.TrackedChild, or use on_delete=RESTRICT$",
     ):
         await connecting(Owner, Thing)
 
@@ -228,7 +228,7 @@ def test_a_manager_of_ones_own_is_refused() -> None:
     class Loud(Manager):
         pass
 
-    sentence = r"the manager Loud would write in bulk unseen: derive it from ringback\.models\.RecordedManager$"
+    sentence = r"the manager Loud would write in bulk unseen: derive it from ringback\.models\.TrackedManager$"
     with pytest.raises(TrackingError, match=f"^Thing: {sentence}"):
 
         class Thing(Tracked):
@@ -262,7 +262,7 @@ async def test_query_sets_of_ones_own(connecting: Connect) -> None:
     await connecting(Thing)
     await Tortoise.close_connections()
     Managed.query_set = Loud
-    with pytest.raises(TrackingError, match=r"derive Loud from ringback\.models\.RecordedQuerySet$"):
+    with pytest.raises(TrackingError, match=r"derive Loud from ringback\.models\.TrackedQuerySet$"):
         await connecting(Thing)
 
 
@@ -330,5 +330,5 @@ async def test_writes_before_connect_are_refused(chosen: Settings, connecting: C
             Branch.bulk_create([Branch(town="Riga")]),
             Thing().save(),
         ):
-            with pytest.raises(TrackingError, match=r"call ringback\.models\.connect\(\) after Tortoise\.init\(\)$"):
+            with pytest.raises(TrackingError, match=r"call ringback\.models\.start_tracking\(\) after Tortoise\.init\(\)$"):
                 await cast(Awaitable[Any], write)
