@@ -19,7 +19,7 @@ Either let Ringback open the database, whose Tortoise models are then yours to u
 
     settings = load_settings(data_dir="data", models=("shop",))
     await migrate(settings)
-    async with opened(settings):
+    async with open_database(settings):
         await Car.create(plate="KA 1")
 
 or keep your own Tortoise configuration, with `sqlite_connection(path)` or `postgres_connection(url)` among its

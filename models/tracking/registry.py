@@ -121,7 +121,8 @@ class Registry:
         """Raises TrackingError when nobody listens to writes of this model."""
         if model not in self._known:
             raise TrackingError(
-                f"{model.__name__} would be written unrecorded: call ringback.models.start_tracking() after Tortoise.init()"
+                f"{model.__name__} would be written unrecorded: "
+                "call ringback.models.start_tracking() after Tortoise.init()"
             )
 
     def names(self) -> list[str]:

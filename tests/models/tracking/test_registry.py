@@ -330,5 +330,7 @@ async def test_writes_before_connect_are_refused(chosen: Settings, connecting: C
             Branch.bulk_create([Branch(town="Riga")]),
             Thing().save(),
         ):
-            with pytest.raises(TrackingError, match=r"call ringback\.models\.start_tracking\(\) after Tortoise\.init\(\)$"):
+            with pytest.raises(
+                TrackingError, match=r"call ringback\.models\.start_tracking\(\) after Tortoise\.init\(\)$"
+            ):
                 await cast(Awaitable[Any], write)
