@@ -1,1 +1,5 @@
-"""How it is delivered: claims, rendering, sending, recording."""
+"""Delivery: claims, rendering, sending, recording; and `Ringback`, which embeds all of it in another program."""
+
+from ringback.jobs.embedded import Events, Ringback
+
+__all__ = ["Events", "Ringback"]

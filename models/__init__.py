@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ringback.models.database.backends import postgres_connection, sqlite_connection
     from ringback.models.enums import Action
     from ringback.models.errors import ConfigurationError, InputRejected, RingbackError, TrackingError
+    from ringback.models.event import Attempt, Event
     from ringback.models.security.address_policy import AddressPolicy
     from ringback.models.security.inbox_addresses import InboxAddresses
     from ringback.models.security.secret_box import load_secret_box
@@ -55,9 +56,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Action",
     "AddressPolicy",
+    "Attempt",
     "Child",
     "Computed",
     "ConfigurationError",
+    "Event",
     "InboxAddresses",
     "InputRejected",
     "RingbackError",
@@ -95,6 +98,7 @@ _HOMES = {
     "settings": ("Settings", "load_settings"),
     "tracking.tracked": ("TrackedChild", "Tracked", "start_tracking", "track_sql"),
     "enums": ("Action",),
+    "event": ("Attempt", "Event"),
     "services.webhooks": ("WebhookSpec", "Webhooks"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
