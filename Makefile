@@ -97,11 +97,11 @@ $(VENV)/.test: requirements-dev.lock $(VENV)/.run
 	$(PIP) --require-hashes -r requirements-dev.lock
 	@touch $@
 
-# Needs uv (pip install uv). The locks hold hashes and no addresses; the example's, which people read, has versions only.
+# Needs uv (pip install uv). The locks hold hashes and no addresses; those of the examples, which people read, have versions only.
 lock:
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --extra build pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --extra build --extra dev pyproject.toml -o requirements-dev.lock
-	uv pip compile --quiet --universal --no-emit-index-url --no-annotate --no-header --python-version 3.11 --constraint requirements-dev.lock examples/python-gql/requirements.in -o examples/python-gql/requirements.txt
+	for example in python-gql receiver-python; do uv pip compile --quiet --universal --no-emit-index-url --no-annotate --no-header --python-version 3.11 --constraint requirements-dev.lock examples/$$example/requirements.in -o examples/$$example/requirements.txt; done
 
 clean:
 	rm -rf .coverage $(VENV) web/node_modules tests/clients/node_modules tests/schema/node_modules bench/node_modules graphql_api/static build dist *.egg-info
