@@ -1,7 +1,7 @@
-"""uvicorn's WebSocket protocol for peers that do not read, do not answer, or flood the server with tiny frames.
+"""uvicorn's WebSocket protocol, hardened against peers that do not read, do not answer, or send floods of tiny frames.
 
-uvicorn closes a connection once the peer has taken all that was written, so a peer that reads nothing keeps its
-connection, and holds up the end of the program. Here such connections are aborted after a while.
+uvicorn closes a connection only after the peer has read everything written to it, so a peer that reads nothing keeps
+its connection open and delays the shutdown. Here such connections are aborted after a timeout.
 """
 
 import asyncio
@@ -10,30 +10,30 @@ from typing import Any
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 
-#: Bytes in one read that make the connection wait for its next turn: uvloop reads up to 32 × 256,000 bytes in a turn,
-#: which took 3 s of empty frames.
-LONG_READ = 16_384
-#: Seconds that a peer may take to read its close frame while the program stops; less than the server's grace.
+#: A read longer than this ends the connection's turn: uvloop reads up to 32 × 256,000 bytes in one turn, and handling
+#: that many empty frames took 3 s.
+LONG_READ_BYTES = 16_384
+#: Seconds that a peer has to read its close frame while the program stops; less than the server's grace period.
 SHUTDOWN_SECONDS = 1.0
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket connection, which ends in time and leaves other connections their turns."""
+    """A WebSocket connection of uvicorn that always closes in time and shares the event loop fairly."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._abort_timer: asyncio.TimerHandle | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel the abort."""
+        """Cancel the abort timer."""
         if self._abort_timer is not None:
             self._abort_timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Handle frames. Read on in the next turn of the event loop if these were many bytes."""
+        """Handle frames. After a long read, read on in the next turn of the event loop."""
         super().data_received(data)
-        if len(data) > LONG_READ and not self.transport.is_closing():
+        if len(data) > LONG_READ_BYTES and not self.transport.is_closing():
             self.transport.pause_reading()
             self.loop.call_soon(self._resume_reading)
 
@@ -42,12 +42,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.resume_reading()
 
     def handle_cont(self, event: Frame) -> None:
-        """Store a fragment. Empty ones are skipped: no size limit would end a list of them."""
+        """Store a fragment. Empty ones are skipped, because the size limit would not bound their number."""
         if event.data or event.fin:
             super().handle_cont(event)
 
     def send_receive_event_to_app(self) -> None:
-        """Pass a message on. Text that is not UTF-8 closes with 1007, without the traceback that uvicorn logs."""
+        """Pass a message on. Invalid UTF-8 closes with 1007, without the traceback that uvicorn logs."""
         try:
             if self.curr_msg_data_type == "text":
                 b"".join(self.frames).decode()
@@ -58,7 +58,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             super().send_receive_event_to_app()
 
     def keepalive_timeout(self) -> None:
-        """Close the connection of a peer that answers no pings. Clients reconnect after 1001, but not after 1011."""
+        """Close the connection of a peer that does not answer pings. Clients reconnect after 1001, not after 1011."""
         self._fail(CloseCode.GOING_AWAY, "no answer to a ping")
 
     def _fail(self, code: CloseCode, reason: str) -> None:
@@ -67,17 +67,17 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.handle_parser_exception()
 
     def handle_parser_exception(self) -> None:
-        """Close a failed connection."""
+        """Close a failed connection, and abort it if the peer does not read."""
         super().handle_parser_exception()
         self._abort_after(self.close_timeout)
 
     def shutdown(self) -> None:
-        """Close the connection because the program stops."""
+        """Close the connection because the program is stopping."""
         super().shutdown()
         self._abort_after(SHUTDOWN_SECONDS)
 
     async def run_asgi(self) -> None:
-        """Serve the connection until the application is done with it."""
+        """Run the application, then close the connection within the close timeout."""
         await super().run_asgi()
         self._abort_after(self.close_timeout)
 

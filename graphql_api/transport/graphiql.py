@@ -1,4 +1,4 @@
-"""GraphiQL at GET /graphql: the page that `web/` bundles, served with no internet and nobody else's code allowed in."""
+"""GraphiQL at GET /graphql: the page that `web/` bundles. It loads nothing from other origins."""
 
 from pathlib import Path
 
@@ -6,7 +6,8 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-STATIC = Path(__file__).parents[1] / "static"
+#: `make web` writes the page to graphql_api/static.
+STATIC = Path(__file__).parent.parent / "static"
 PREFIX = "/graphql/static"
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
@@ -19,18 +20,16 @@ HEADERS = {
 NOT_BUILT = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Ringback</title>
 <h1>GraphiQL is not built</h1>
-<p>This checkout has no GraphiQL page yet. With Node.js 18 or newer installed, run</p>
+<p>This checkout has no GraphiQL page yet. Install Node.js 18 or newer, run</p>
 <pre>make web</pre>
-<p>and load this page again. The API itself answers at this address: <code>POST /graphql</code>.</p>
+<p>and reload this page. The API itself is available at this address: <code>POST /graphql</code>.</p>
 """
-
-
-#: The same address answers programs with JSON.
+#: API clients get JSON at the same address.
 _PAGE_HEADERS = HEADERS | {"Vary": "Accept"}
 
 
-def page() -> Response:
-    """The page, or, in a checkout where it is not built, how to build it."""
+def page_response() -> Response:
+    """Return the GraphiQL page, or build instructions if this checkout has none."""
     index = STATIC / "index.html"
     if not index.is_file():
         return HTMLResponse(NOT_BUILT, headers=_PAGE_HEADERS)
@@ -38,13 +37,13 @@ def page() -> Response:
 
 
 class Assets(StaticFiles):
-    """The page's scripts and styles; files whose name holds a hash of their content may be kept for ever."""
+    """The page's scripts and styles. Files with a content hash in their name are cached forever."""
 
     def __init__(self) -> None:
         super().__init__(directory=STATIC, check_dir=False)
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """One file."""
+        """Return a file with the security headers of the page."""
         response = await super().get_response(path, scope)
         response.headers.update(HEADERS)
         if path.startswith(("chunk-", "codicon-")):

@@ -1,7 +1,7 @@
-"""The messages of graphql-transport-ws: what a client may send, and how the frames are written that it gets.
+"""Messages of graphql-transport-ws: parsing those that clients send, and writing those of the server.
 
-A message is valid when the protocol's reference implementation (graphql-ws, `validateMessage`) finds it so; fields that
-the protocol does not know are ignored there, and here. Source: PROTOCOL.md of graphql-ws.
+A message is valid if the reference implementation accepts it (graphql-ws, `validateMessage`). Unknown fields are
+ignored. Source: PROTOCOL.md of graphql-ws.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,38 +14,37 @@ from graphql import GraphQLError
 #: The name of the WebSocket subprotocol.
 PROTOCOL = "graphql-transport-ws"
 ACK = '{"type":"connection_ack"}'
-#: What only servers send.
-_OURS = ("connection_ack", "next", "error")
+_SERVER_MESSAGES = ("connection_ack", "next", "error")
 
 Payload: TypeAlias = Mapping[str, Any] | None
 
 
 class InvalidMessage(Exception):
-    """A message is not one that the protocol allows a client to send; says what is wrong with it."""
+    """A message that the protocol does not allow clients to send. Its text is the close reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionInit:
-    """The client introduces itself."""
+    """The first message of a client, with its credentials."""
 
     payload: Payload
 
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """The client asks for a pong."""
+    """A request for a pong."""
 
     payload: Payload
 
 
 @dataclass(frozen=True, slots=True)
 class Pong:
-    """The client is alive."""
+    """A sign of life, which needs no reply."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """The client asks for an operation of any kind; what answers it carries the same id."""
+    """A request to run an operation of any kind. The messages that answer it carry its id."""
 
     id: str
     query: str
@@ -55,7 +54,7 @@ class Subscribe:
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """The client has lost its interest in an operation."""
+    """A request to stop an operation."""
 
     id: str
 
@@ -64,13 +63,13 @@ Message: TypeAlias = ConnectionInit | Ping | Pong | Subscribe | Complete
 
 
 def parse(text: str) -> Message:
-    """The message in a frame; raises InvalidMessage."""
+    """Parse a client's message. Raises InvalidMessage."""
     try:
         message = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise InvalidMessage("it is not valid JSON") from error
+        raise InvalidMessage("not valid JSON") from error
     if not isinstance(message, dict):
-        raise InvalidMessage("it must be a JSON object")
+        raise InvalidMessage("not a JSON object")
     match message.get("type"):
         case "connection_init":
             return ConnectionInit(_object(message, "payload"))
@@ -80,35 +79,35 @@ def parse(text: str) -> Message:
             _object(message, "payload")
             return Pong()
         case "subscribe":
-            return _subscribe(message)
+            return _parse_subscribe(message)
         case "complete":
             return Complete(_id(message))
-        case str(kind) if kind in _OURS:
+        case str(kind) if kind in _SERVER_MESSAGES:
             raise InvalidMessage(f'only servers send "{kind}"')
         case str(kind):
-            raise InvalidMessage(f'there is no type "{kind}"')
+            raise InvalidMessage(f'unknown type "{kind}"')
     raise InvalidMessage('"type" must be a string')
 
 
-def _subscribe(message: Mapping[str, Any]) -> Subscribe:
-    op = _id(message)
+def _parse_subscribe(message: Mapping[str, Any]) -> Subscribe:
+    operation_id = _id(message)
     payload = message.get("payload")
     if not isinstance(payload, dict):
         raise InvalidMessage('"payload" must be an object')
-    query, name = payload.get("query"), payload.get("operationName")
+    query, operation_name = payload.get("query"), payload.get("operationName")
     if not isinstance(query, str):
         raise InvalidMessage('"payload.query" must be a string')
-    if not isinstance(name, str | None):
+    if not isinstance(operation_name, str | None):
         raise InvalidMessage('"payload.operationName" must be a string or null')
     variables = _object(payload, "variables", "payload.")
     _object(payload, "extensions", "payload.")
-    return Subscribe(op, query, name, variables)
+    return Subscribe(id=operation_id, query=query, operation_name=operation_name, variables=variables)
 
 
 def _id(message: Mapping[str, Any]) -> str:
     value = message.get("id")
     if not isinstance(value, str) or not value:
-        raise InvalidMessage('"id" must be a string that is not empty')
+        raise InvalidMessage('"id" must be a non-empty string')
     return value
 
 
@@ -119,28 +118,28 @@ def _object(parent: Mapping[str, Any], name: str, path: str = "") -> Payload:
     return value
 
 
-def pong(payload: Payload) -> str:
-    """The answer to a ping; it gives the payload back, when there is one."""
+def write_pong(payload: Payload) -> str:
+    """Return the reply to a ping, with the payload of the ping if it has one."""
     message = {"type": "pong"} if payload is None else {"type": "pong", "payload": payload}
     return orjson.dumps(message).decode()
 
 
 class MessageWriter:
-    """The frames about one operation, with what is the same in all of them written once."""
+    """The messages about one operation. Their common start is encoded once."""
 
-    def __init__(self, op: str) -> None:
-        self._start = f'{{"id":{orjson.dumps(op).decode()},"type":'
+    def __init__(self, operation_id: str) -> None:
+        self._start = f'{{"id":{orjson.dumps(operation_id).decode()},"type":'
         self._next = f'{self._start}"next","payload":'
 
-    def next(self, answer: str) -> str:
-        """One result; `answer` is JSON already."""
-        return f"{self._next}{answer}}}"
+    def next(self, response: str) -> str:
+        """Return a `next` message. `response` is JSON."""
+        return f"{self._next}{response}}}"
 
     def error(self, errors: Iterable[GraphQLError]) -> str:
-        """The operation was refused, or has ended in an error."""
+        """Return an `error` message: the operation was refused, or ended in an error."""
         formatted = orjson.dumps([error.formatted for error in errors]).decode()
         return f'{self._start}"error","payload":{formatted}}}'
 
     def complete(self) -> str:
-        """No more results will come."""
+        """Return a `complete` message: no more results follow."""
         return f'{self._start}"complete"}}'

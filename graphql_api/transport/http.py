@@ -1,7 +1,7 @@
-"""/graphql over HTTP: one plain ASGI callable, since a malformed request must never become a 500.
+"""/graphql over HTTP: one plain ASGI callable, because a malformed request must never become a 500.
 
-POST and GET execute operations (GraphQL over HTTP), as one answer or as a stream, by what `Accept` names; GET without a
-document, or by a browser, shows GraphiQL. What can be made once is made once: this is every request's way.
+POST and GET execute operations (GraphQL over HTTP). `Accept` decides between a single response and a stream. GET
+without a document, or from a browser, returns GraphiQL. Every request passes through here: this is a hot path.
 """
 
 from collections.abc import AsyncGenerator
@@ -17,6 +17,7 @@ from ringback.graphql_api.errors import is_database_away, to_graphql_error, unau
 from ringback.graphql_api.execution.engine import (
     Engine,
     ExecutionResponse,
+    Operation,
     OperationType,
     RequestRefused,
     error_response,
@@ -31,26 +32,26 @@ from ringback.graphql_api.transport.sse import EVENT_STREAM
 from ringback.graphql_api.transport.streaming import Framing, Stream, Streams
 
 METHODS: Final = "GET, HEAD, OPTIONS, POST"
-#: The headers that we look at.
-_LOOKED_AT: Final = frozenset({b"accept", b"authorization", b"content-encoding", b"content-length", b"content-type"})
+_USED_HEADERS: Final = frozenset({b"accept", b"authorization", b"content-encoding", b"content-length", b"content-type"})
 _FRAMINGS: Final[dict[Format, Framing]] = {Format.EVENTS: EVENT_STREAM, Format.MULTIPART: MULTIPART}
-_OTHER_METHOD: Final = (
-    "Send operations by POST; queries and subscriptions may come by GET. Each subscription has a connection of its "
-    "own: the single connection mode of graphql-sse is not offered."
+_BAD_METHOD: Final = (
+    "Method not allowed. Send operations by POST; queries and subscriptions also by GET. The single connection mode of "
+    "graphql-sse is not supported: open one connection for each subscription."
 )
-_NO_STREAM: Final = (
-    "A subscription needs a stream: a WebSocket (graphql-transport-ws) on this same address, or Accept: "
-    'text/event-stream (graphql-sse), or Accept: multipart/mixed;subscriptionSpec="1.0".'
+_NEEDS_STREAM: Final = (
+    "Subscriptions need a stream. Use a WebSocket (graphql-transport-ws) at this address, or send Accept: "
+    'text/event-stream (graphql-sse) or Accept: multipart/mixed;subscriptionSpec="1.0".'
 )
-_NO_ANSWER: Final = (
-    "Answers are sent as application/graphql-response+json, application/json or text/event-stream: name one in Accept."
+_NOT_ACCEPTABLE: Final = (
+    "Accept names no supported media type. Send Accept: application/graphql-response+json, application/json or "
+    "text/event-stream."
 )
 
 Headers = dict[bytes, bytes]
 
 
 class GraphQLEndpoint:
-    """Answers every HTTP request to /graphql."""
+    """The ASGI endpoint for every HTTP request to /graphql."""
 
     def __init__(self, engine: Engine, services: Services, streams: Streams) -> None:
         self._engine = engine
@@ -66,98 +67,116 @@ class GraphQLEndpoint:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; never raises for what a client sent."""
+        """Respond to one request. Never raises because of a client's input."""
         method = scope["method"]
         if method == "OPTIONS":
             return await self._options(scope, receive, send)
-        headers = _looked_at(scope)
-        takes = negotiate(headers.get(b"accept"))
-        if method in ("GET", "HEAD") and _wants_page(scope, takes):
-            return await graphiql.page()(scope, receive, send)
+        headers = _used_headers(scope)
+        accepted = negotiate(headers.get(b"accept"))
+        if method in ("GET", "HEAD") and _wants_page(scope, accepted):
+            return await graphiql.page_response()(scope, receive, send)
         reply: Reply | Stream
         try:
-            reply = await self._reply(scope, headers, takes, receive)
-        except MalformedRequest as wrong:
-            reply = error_reply(wrong.status, wrong.error, takes.error, *wrong.headers)
+            reply = await self._reply(scope, headers, accepted, receive)
+        except MalformedRequest as malformed:
+            reply = error_reply(malformed.status, malformed.error, accepted.error, *malformed.headers)
         except ClientDisconnect:
             return None
-        except Exception as unexpected:  # such as a database that is away: masked, and in the log with its id
-            reply = error_reply(503 if is_database_away(unexpected) else 500, to_graphql_error(unexpected), takes.error)
+        except Exception as unexpected:  # such as an unreachable database
+            status = 503 if is_database_away(unexpected) else 500
+            reply = error_reply(status, to_graphql_error(unexpected), accepted.error)
         return await reply(receive, send)
 
-    async def _reply(self, scope: Scope, headers: Headers, takes: Accepted, receive: Receive) -> Reply | Stream:
+    async def _reply(self, scope: Scope, headers: Headers, accepted: Accepted, receive: Receive) -> Reply | Stream:
         method = scope["method"]
         if method not in ("POST", "GET", "HEAD"):
-            raise _not_allowed(_OTHER_METHOD, METHODS)
-        if takes.result is None and takes.stream is None:
-            raise malformed_request(406, _NO_ANSWER)
+            raise _method_not_allowed(_BAD_METHOD, METHODS)
+        if accepted.result is None and accepted.stream is None:
+            raise malformed_request(406, _NOT_ACCEPTABLE)
         token = await self._services.bearers.bearer(headers.get(b"authorization", b"").decode("latin-1"))
         if token is None:
             raise MalformedRequest(401, unauthenticated(), (b"www-authenticate", b"Bearer"))
-        asked = await self._asked(scope, headers, receive)
+        parameters = await self._read_parameters(scope, headers, receive)
         context = Context(self._services, token)
         try:
-            operation = await self._engine.operation(asked.query, asked.operation_name)
-        except RequestRefused as wrong:
-            return self._answer(error_response(*wrong.errors), takes.result or takes.stream, context)
+            operation = await self._engine.operation(parameters.query, parameters.operation_name)
+        except RequestRefused as refused:
+            return self._single_response(error_response(*refused.errors), accepted.result or accepted.stream, context)
         if operation.kind is OperationType.SUBSCRIPTION:
-            if takes.stream is None:
-                raise malformed_request(406, _NO_STREAM)
-            if method == "HEAD":
-                raise _not_allowed("Subscriptions are opened by POST or GET.", "GET, POST")
-            answers = self._engine.subscribe(operation, asked.variables, context)
-            return Stream(_FRAMINGS[takes.stream], answers, context.reauthenticate, self._streams)
-        if operation.kind is OperationType.MUTATION and method != "POST":
-            raise _not_allowed("Mutations are sent by POST.", "POST")
-        if takes.result is None:
-            raise malformed_request(406, "Queries and mutations are answered as JSON: add application/json to Accept.")
-        answer = await self._engine.execute(operation, asked.variables, context)
-        return self._answer(answer, takes.result, context)
+            return self._subscribe(method, operation, parameters, context, accepted)
+        return await self._execute(method, operation, parameters, context, accepted)
 
-    async def _asked(self, scope: Scope, headers: Headers, receive: Receive) -> Parameters:
+    async def _read_parameters(self, scope: Scope, headers: Headers, receive: Receive) -> Parameters:
         if scope["method"] != "POST":
             if len(scope["query_string"]) > self._max_body_bytes:
-                raise malformed_request(414, f"The address is over {self._max_body_bytes:,} bytes.", code="TOO_LARGE")
-            return requests.of_address(scope["query_string"])
+                raise _too_large(414, f"The query string is longer than {self._max_body_bytes:,} bytes, the limit.")
+            return requests.parse_query_string(scope["query_string"])
         if not is_json(headers.get(b"content-type", b"")):
-            raise malformed_request(415, "Send the request as JSON in UTF-8, with Content-Type: application/json.")
+            raise malformed_request(
+                415, "Content-Type is not JSON. Send the request as JSON in UTF-8 with Content-Type: application/json."
+            )
         if headers.get(b"content-encoding", b"identity").lower() != b"identity":
             raise malformed_request(
-                415, "Send the request as it is, without Content-Encoding.", (b"accept-encoding", b"identity")
+                415,
+                "Content-Encoding is not supported. Send the body uncompressed.",
+                (b"accept-encoding", b"identity"),
             )
         try:
             body = await read_limited_body(receive, headers.get(b"content-length"), self._max_body_bytes)
         except TooLarge as error:
-            raise malformed_request(
-                413, f"The request is over {self._max_body_bytes:,} bytes.", code="TOO_LARGE"
-            ) from error
-        return requests.of_json(body)
+            message = f"The request body is longer than {self._max_body_bytes:,} bytes, the limit."
+            raise _too_large(413, message) from error
+        return requests.parse_body(body)
 
-    def _answer(self, answer: ExecutionResponse, format: Format | None, context: Context) -> Reply | Stream:
-        """One answer, as a stream where the client takes nothing else."""
-        assert format is not None, "a request that takes nothing is refused before"
+    def _subscribe(
+        self, method: str, operation: Operation, parameters: Parameters, context: Context, accepted: Accepted
+    ) -> Stream:
+        if accepted.stream is None:
+            raise malformed_request(406, _NEEDS_STREAM)
+        if method == "HEAD":
+            raise _method_not_allowed("HEAD cannot open a subscription. Use POST or GET.", "GET, POST")
+        responses = self._engine.subscribe(operation, parameters.variables, context)
+        return Stream(_FRAMINGS[accepted.stream], responses, context.reauthenticate, self._streams)
+
+    async def _execute(
+        self, method: str, operation: Operation, parameters: Parameters, context: Context, accepted: Accepted
+    ) -> Reply | Stream:
+        if operation.kind is OperationType.MUTATION and method != "POST":
+            raise _method_not_allowed("Mutations must be sent by POST.", "POST")
+        if accepted.result is None:
+            raise malformed_request(406, "Queries and mutations return JSON. Add application/json to Accept.")
+        response = await self._engine.execute(operation, parameters.variables, context)
+        return self._single_response(response, accepted.result, context)
+
+    def _single_response(self, response: ExecutionResponse, format: Format | None, context: Context) -> Reply | Stream:
+        """Return one response, as a stream if the client accepts nothing else."""
+        assert format is not None, "requests that accept no format are refused earlier"
         framing = _FRAMINGS.get(format)
         if framing is None:
-            return graphql_response(answer, format)
-        return Stream(framing, _once(answer), context.reauthenticate, self._streams)
+            return graphql_response(response, format)
+        return Stream(framing, _yield_once(response), context.reauthenticate, self._streams)
 
 
-def _looked_at(scope: Scope) -> Headers:
-    """The headers that we look at; what is sent in several lines is one list (RFC 9110, 5.3)."""
-    found: Headers = {}
+def _used_headers(scope: Scope) -> Headers:
+    """Return the headers used here. Repeated headers are joined into one list (RFC 9110, 5.3)."""
+    headers: Headers = {}
     for name, value in scope["headers"]:
-        if name in _LOOKED_AT:
-            found[name] = found[name] + b", " + value if name in found else value
-    return found
+        if name in _USED_HEADERS:
+            headers[name] = headers[name] + b", " + value if name in headers else value
+    return headers
 
 
-def _wants_page(scope: Scope, takes: Accepted) -> bool:
-    return takes.page_with_query if requests.asks(scope["query_string"]) else takes.page
+def _wants_page(scope: Scope, accepted: Accepted) -> bool:
+    return accepted.page_with_query if requests.has_document(scope["query_string"]) else accepted.page
 
 
-def _not_allowed(message: str, allowed: str) -> MalformedRequest:
+def _method_not_allowed(message: str, allowed: str) -> MalformedRequest:
     return malformed_request(405, message, (b"allow", allowed.encode()))
 
 
-async def _once(answer: ExecutionResponse) -> AsyncGenerator[ExecutionResponse, None]:
-    yield answer
+def _too_large(status: int, message: str) -> MalformedRequest:
+    return malformed_request(status, message, code="TOO_LARGE")
+
+
+async def _yield_once(response: ExecutionResponse) -> AsyncGenerator[ExecutionResponse, None]:
+    yield response

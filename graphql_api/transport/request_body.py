@@ -1,11 +1,11 @@
-"""The body of a request, of which no more is kept than a limit allows."""
+"""Reading a request body up to a limit."""
 
 from starlette.requests import Request
 from starlette.types import Receive
 
-#: A body over the limit is read to its end up to so many times the limit, and thrown away: many clients see the answer
-#: only after they have sent all.
-DISCARDED = 8
+#: A body over the limit is read and discarded up to this many times the limit: many clients read the response only
+#: after they have sent the whole body.
+DISCARD_FACTOR = 8
 
 
 class TooLarge(Exception):
@@ -13,15 +13,15 @@ class TooLarge(Exception):
 
 
 async def read_limited_body(receive: Receive, content_length: bytes | None, limit: int) -> bytes:
-    """The whole body; raises TooLarge when it is over `limit` bytes, ClientDisconnect when it ends early."""
-    if content_length is not None and content_length.isdigit() and int(content_length[:20]) > DISCARDED * limit:
+    """Return the body. Raises TooLarge if it is longer than `limit` bytes, ClientDisconnect if it ends early."""
+    if content_length is not None and content_length.isdigit() and int(content_length[:20]) > DISCARD_FACTOR * limit:
         raise TooLarge
     body, length = bytearray(), 0
     async for chunk in Request({"type": "http"}, receive).stream():
         length += len(chunk)
         if length <= limit:
             body += chunk
-        if length > DISCARDED * limit:
+        if length > DISCARD_FACTOR * limit:
             break
     if length > limit:
         raise TooLarge

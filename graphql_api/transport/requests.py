@@ -1,7 +1,6 @@
-"""What a request asks for, read from its body or its address; what is malformed is refused with a sentence.
+"""The parameters of a GraphQL request, parsed from the body or the query string.
 
-The parameters are those of GraphQL over HTTP (5.1), whose types are checked here; whether the document can be executed
-is for the engine to say.
+Their types are checked here, as in GraphQL over HTTP (5.1). The engine decides whether the document can be executed.
 """
 
 from typing import Any, NamedTuple
@@ -14,10 +13,12 @@ from ringback.graphql_api.errors import ApiError, Code
 Header = tuple[bytes, bytes]
 
 _EXAMPLE = 'such as {"query": "{ viewer { token { name } } }"}'
+#: Parameter names are shortened to this in messages.
+_MAX_NAME_CHARS = 40
 
 
 class MalformedRequest(Exception):
-    """A request that is none of GraphQL's; `status`, an error and headers go out."""
+    """Not a valid GraphQL-over-HTTP request. `status`, `error` and `headers` make up the response."""
 
     def __init__(self, status: int, error: ApiError, *headers: Header) -> None:
         super().__init__(error.message)
@@ -27,72 +28,72 @@ class MalformedRequest(Exception):
 
 
 def malformed_request(status: int, message: str, *headers: Header, code: Code = "BAD_REQUEST") -> MalformedRequest:
-    """The refusal of a request; `message` says what to do instead."""
+    """Return the exception for a request that cannot be processed."""
     return MalformedRequest(status, ApiError(code, message), *headers)
 
 
 class Parameters(NamedTuple):
-    """A well-formed request."""
+    """The parameters of a well-formed request."""
 
     query: str
     variables: dict[str, Any] | None
     operation_name: str | None
 
 
-def of_json(body: bytes) -> Parameters:
-    """The parameters of a POST; raises Malformed."""
+def parse_body(body: bytes) -> Parameters:
+    """Parse the JSON body of a POST. Raises MalformedRequest."""
     try:
         request = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise malformed_request(400, f"The body is no JSON: {error}") from error
+        raise malformed_request(400, f"The body is not valid JSON: {error}") from error
     if isinstance(request, list):
         raise malformed_request(
-            400, f"Send each operation in a request of its own: the body must be a JSON object, {_EXAMPLE}."
+            400, f"Batches are not supported. Send one operation per request, as a JSON object, {_EXAMPLE}."
         )
     if not isinstance(request, dict):
         raise malformed_request(400, f"The body must be a JSON object, {_EXAMPLE}.")
-    return _checked(request)
+    return _check_types(request)
 
 
-def of_address(query_string: bytes) -> Parameters:
-    """The parameters of a GET, which stand in its address; `variables` and `extensions` are JSON. Raises Malformed."""
+def parse_query_string(query_string: bytes) -> Parameters:
+    """Parse the query string of a GET, in which `variables` and `extensions` are JSON. Raises MalformedRequest."""
     try:
         pairs = parse_qsl(query_string.decode(), keep_blank_values=True, errors="strict")
     except ValueError as error:
-        raise malformed_request(400, "The address must hold its parameters as UTF-8.") from error
+        raise malformed_request(400, "The query string must be UTF-8.") from error
     request: dict[str, Any] = {}
     for name, value in pairs:
         if name in request:
-            raise malformed_request(400, f"{_shown(name)} must not stand in the address twice.")
-        request[name] = _from_json(name, value) if name in ("variables", "extensions") else value
-    return _checked(request)
+            raise malformed_request(400, f"{_shorten(name)} must not appear twice in the query string.")
+        request[name] = _parse_json(name, value) if name in ("variables", "extensions") else value
+    return _check_types(request)
 
 
-def asks(query_string: bytes) -> bool:
-    """Whether an address holds a document."""
+def has_document(query_string: bytes) -> bool:
+    """Return whether a query string contains a GraphQL document."""
     return query_string.startswith(b"query=") or b"&query=" in query_string
 
 
-def _from_json(name: str, value: str) -> Any:
+def _parse_json(name: str, value: str) -> Any:
     try:
         return orjson.loads(value)
     except orjson.JSONDecodeError as error:
         raise malformed_request(400, f"{name} must be JSON: {error}") from error
 
 
-def _checked(request: dict[str, Any]) -> Parameters:
-    query, variables, name = request.get("query"), request.get("variables"), request.get("operationName")
+def _check_types(request: dict[str, Any]) -> Parameters:
+    query, variables, operation_name = request.get("query"), request.get("variables"), request.get("operationName")
     if not isinstance(query, str) or not query.strip():
         raise malformed_request(400, "query must be a GraphQL document as a string.")
     if variables is not None and not isinstance(variables, dict):
         raise malformed_request(400, "variables must be a JSON object.")
-    if name is not None and not isinstance(name, str):
+    if operation_name is not None and not isinstance(operation_name, str):
         raise malformed_request(400, "operationName must be a string.")
     extensions = request.get("extensions")
     if extensions is not None and not isinstance(extensions, dict):
         raise malformed_request(400, "extensions must be a JSON object.")
-    return Parameters(query, variables, name or None)
+    return Parameters(query=query, variables=variables, operation_name=operation_name or None)
 
 
-def _shown(name: str) -> str:
-    return name if len(name) <= 40 else f"{name[:40]}…"
+def _shorten(name: str) -> str:
+    return name if len(name) <= _MAX_NAME_CHARS else f"{name[:_MAX_NAME_CHARS]}…"

@@ -1,7 +1,7 @@
-"""Answers of GraphQL over HTTP: one body of JSON, and the headers that all answers have.
+"""Single responses of GraphQL over HTTP: a JSON body and the headers that all responses share.
 
-With `application/graphql-response+json` what was refused is a 400, with `application/json` a 200: clients of that type
-cannot tell our errors from those of a proxy (GraphQL over HTTP, 6.4).
+A request that is not executed gets status 400 with `application/graphql-response+json` and 200 with `application/json`:
+clients of the latter cannot tell our errors from those of a proxy (GraphQL over HTTP, 6.4).
 """
 
 from typing import Final, NamedTuple
@@ -14,20 +14,20 @@ from ringback.graphql_api.execution.engine import ExecutionResponse
 from ringback.graphql_api.transport.content_negotiation import Format
 from ringback.graphql_api.transport.requests import Header
 
-#: Browsers on other sites may read the answers: what counts is the bearer token, which no browser sends by itself.
-SHARED: Final[tuple[Header, ...]] = (
+#: Any origin may read responses: requests are authenticated by a bearer token, which browsers never add by themselves.
+COMMON_HEADERS: Final[tuple[Header, ...]] = (
     (b"cache-control", b"no-store"),
     (b"access-control-allow-origin", b"*"),
     (b"vary", b"Accept"),
 )
 _HEADERS: Final = {
-    name: ((b"content-type", f"{name.value}; charset=utf-8".encode()), *SHARED)
-    for name in (Format.JSON, Format.RESPONSE)
+    media_type: ((b"content-type", f"{media_type.value}; charset=utf-8".encode()), *COMMON_HEADERS)
+    for media_type in (Format.JSON, Format.RESPONSE)
 }
 
 
 class Reply(NamedTuple):
-    """A whole answer."""
+    """A complete HTTP response."""
 
     status: int
     body: bytes
@@ -35,18 +35,19 @@ class Reply(NamedTuple):
     headers: tuple[Header, ...] = ()
 
     async def __call__(self, receive: Receive, send: Send) -> None:
-        """Send it."""
+        """Send head and body."""
         length = (b"content-length", b"%d" % len(self.body))
         headers = [*_HEADERS[self.format], length, *self.headers]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body})
 
 
-def graphql_response(answer: ExecutionResponse, format: Format) -> Reply:
-    """The reply to a well-formed request."""
-    return Reply(400 if format is Format.RESPONSE and not answer.executed else 200, answer.json, format)
+def graphql_response(response: ExecutionResponse, format: Format) -> Reply:
+    """Return the reply to a well-formed request."""
+    status = 400 if format is Format.RESPONSE and not response.executed else 200
+    return Reply(status, response.json, format)
 
 
 def error_reply(status: int, error: GraphQLError, format: Format, *headers: Header) -> Reply:
-    """The reply to a request that is none of GraphQL's, or that could not be looked at."""
+    """Return the reply to a malformed request, or to one that failed before its execution."""
     return Reply(status, orjson.dumps({"errors": [error.formatted]}), format, headers)

@@ -1,23 +1,23 @@
-"""Server-Sent Events, as the distinct connections mode of graphql-sse's PROTOCOL.md has them.
+"""Server-Sent Events, in the distinct connections mode of graphql-sse's PROTOCOL.md.
 
-Each operation has a connection of its own: a `next` event for each answer, then `complete`. The protocol has no event
-for errors; what is refused is told by a `next`, too.
+Each operation has its own connection: a `next` event for each response, then `complete`. The protocol has no event for
+errors, so a refused operation is a `next` event too.
 """
 
 from ringback.graphql_api.execution.engine import ExecutionResponse
 from ringback.graphql_api.transport.streaming import Framing
 
 
-def _next(answer: ExecutionResponse) -> bytes:
-    return b"event: next\ndata: " + answer.json + b"\n\n"
+def _write_next(response: ExecutionResponse) -> bytes:
+    return b"event: next\ndata: " + response.json + b"\n\n"
 
 
 EVENT_STREAM = Framing(
     content_type=b"text/event-stream; charset=utf-8",
-    frame=_next,
-    # Comments. The first makes browsers tell that the stream is open.
+    frame=_write_next,
+    # Comments. The first one makes browsers report that the stream is open.
     opening=b":\n\n",
     heartbeat=b":\n\n",
-    # Without a data field, even an empty one, browsers drop an event.
+    # Browsers drop an event that has no data field, so this one has an empty one.
     closing=b"event: complete\ndata:\n\n",
 )

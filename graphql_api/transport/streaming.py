@@ -1,8 +1,8 @@
-"""Answers without an end: one response that goes on, for clients that have no WebSocket.
+"""Streamed responses, for clients without a WebSocket.
 
-A stream takes the next answer only when the one before is with the network: who reads slowly holds up only itself, and
-what waits for it is bounded by the subscription. It ends when the subscription does, when the client goes, when its
-token is valid no more, and when the program stops; then it is cut off, so that clients subscribe again.
+A stream takes the next response only after the previous one is sent, so a slow reader delays only itself, and the
+subscription bounds how much waits for it. A stream ends when its subscription ends, the client disconnects, its token
+becomes invalid, or the program stops. In the last case it is cut off, so that clients subscribe again.
 """
 
 import asyncio
@@ -14,19 +14,19 @@ from starlette.types import Receive, Send
 
 from ringback.graphql_api.errors import to_graphql_error
 from ringback.graphql_api.execution.engine import ExecutionResponse, error_response
-from ringback.graphql_api.transport.responses import SHARED
+from ringback.graphql_api.transport.responses import COMMON_HEADERS
 
-#: Between two signs of life, in seconds: proxies cut off what is silent for longer. The token is looked at then, too.
+#: Seconds between heartbeats: proxies close connections that are silent for longer. Each also checks the token.
 HEARTBEAT_SECONDS = 12.0
-#: nginx keeps what it proxies until there is more of it, unless told otherwise.
+#: Without it, nginx buffers responses that it proxies.
 _UNBUFFERED = ((b"x-accel-buffering", b"no"),)
 
-Answers = AsyncGenerator[ExecutionResponse, None]
+Responses = AsyncGenerator[ExecutionResponse, None]
 
 
 @dataclass(frozen=True, slots=True)
 class Framing:
-    """How answers become the bytes of a stream."""
+    """The encoding of responses as the bytes of a stream."""
 
     content_type: bytes
     frame: Callable[[ExecutionResponse], bytes]
@@ -36,63 +36,65 @@ class Framing:
 
 
 class Streams:
-    """The streams under way."""
+    """The open streams of the program."""
 
     def __init__(self, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
         self.heartbeat_seconds = heartbeat_seconds
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._open: set[asyncio.Task[None]] = set()
         self._ended = False
 
     def add(self, sending: "asyncio.Task[None]") -> None:
-        """Have a stream cut off with the others."""
-        self._under_way.add(sending)
-        sending.add_done_callback(self._under_way.discard)
+        """Register the task that sends a stream, so that `end` cancels it."""
+        self._open.add(sending)
+        sending.add_done_callback(self._open.discard)
         if self._ended:
             sending.cancel()
 
     def end(self) -> None:
-        """Cut off all streams, and those that begin from now on: the program stops."""
+        """Cut off all streams, and every stream added later: the program is stopping."""
         self._ended = True
-        for sending in self._under_way:
+        for sending in self._open:
             sending.cancel()
 
 
 @dataclass(slots=True)
 class Stream:
-    """One stream; `reauthenticate` raises when its client may get no more."""
+    """A streamed response. `reauthenticate` raises once the client's token is no longer valid."""
 
     framing: Framing
-    answers: Answers
+    responses: Responses
     reauthenticate: Callable[[], Awaitable[None]]
     streams: Streams
     _sending: bool = False
 
     async def __call__(self, receive: Receive, send: Send) -> None:
-        """Send all of it."""
-        headers = [(b"content-type", self.framing.content_type), *SHARED, *_UNBUFFERED]
+        """Send the stream until it ends."""
+        headers = [(b"content-type", self.framing.content_type), *COMMON_HEADERS, *_UNBUFFERED]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await _write(send, self.framing.opening)
-        sending = asyncio.create_task(self._send_answers(send))
-        gone = asyncio.create_task(_gone(receive))
+        sending = asyncio.create_task(self._send_responses(send))
+        disconnected = asyncio.create_task(_wait_for_disconnect(receive))
         self.streams.add(sending)
-        last: ExecutionResponse | None = None
+        final_error: ExecutionResponse | None = None
         try:
-            last = await self._watch(sending, gone, send)
+            final_error = await self._watch(sending, disconnected, send)
         finally:
             sending.cancel()
-            gone.cancel()
-            await asyncio.gather(sending, gone, return_exceptions=True)
-        if last is not None:
-            await _write(send, self.framing.frame(last) + self.framing.closing)
+            disconnected.cancel()
+            await asyncio.gather(sending, disconnected, return_exceptions=True)
+        if final_error is not None:
+            await _write(send, self.framing.frame(final_error) + self.framing.closing)
         await send({"type": "http.response.body"})
 
     async def _watch(
-        self, sending: "asyncio.Task[None]", gone: "asyncio.Task[None]", send: Send
+        self, sending: "asyncio.Task[None]", disconnected: "asyncio.Task[None]", send: Send
     ) -> ExecutionResponse | None:
-        """Give signs of life until there is nothing more to send; an answer that ends the stream before its time."""
+        """Send heartbeats until the stream is over. Return an error if the token became invalid, else None."""
         while True:
             done, _ = await asyncio.wait(
-                (sending, gone), timeout=self.streams.heartbeat_seconds, return_when=asyncio.FIRST_COMPLETED
+                (sending, disconnected),
+                timeout=self.streams.heartbeat_seconds,
+                return_when=asyncio.FIRST_COMPLETED,
             )
             if done:
                 return None
@@ -103,11 +105,11 @@ class Stream:
             if not self._sending:
                 await _write(send, self.framing.heartbeat)
 
-    async def _send_answers(self, send: Send) -> None:
+    async def _send_responses(self, send: Send) -> None:
         try:
-            async with aclosing(self.answers) as answers:
-                async for answer in answers:
-                    await self._send_frame(send, self.framing.frame(answer))
+            async with aclosing(self.responses) as responses:
+                async for response in responses:
+                    await self._send_frame(send, self.framing.frame(response))
         except Exception as error:
             await self._send_frame(send, self.framing.frame(error_response(to_graphql_error(error))))
         await self._send_frame(send, self.framing.closing)
@@ -122,6 +124,6 @@ async def _write(send: Send, chunk: bytes) -> None:
     await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
 
-async def _gone(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

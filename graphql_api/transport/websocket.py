@@ -1,9 +1,9 @@
-"""GraphQL over WebSockets: graphql-transport-ws on /graphql, exactly as graphql-ws's PROTOCOL.md has it.
+"""GraphQL over WebSockets: graphql-transport-ws at /graphql, as in graphql-ws's PROTOCOL.md.
 
-Strawberry's handler ends malformed messages with 1006 and a traceback; this one closes with the code that the protocol
-gives to each. One task reads, and one task runs each operation. Every frame is written whole and only when the socket
-takes it, so frames never interleave, and what a client does not read waits in its operations and not in memory.
-`frames.py`, below this module, ends connections whose peer is gone or does not read.
+Strawberry's handler closes malformed messages with 1006 and a traceback; this one uses the close codes of the protocol.
+One task reads, and one task runs each operation. A message is written whole, once the socket accepts it: messages never
+interleave, and a client that does not read stops its operations instead of filling memory. `websocket_protocol.py`
+closes connections whose peer is gone or does not read.
 """
 
 import asyncio
@@ -34,22 +34,22 @@ from ringback.graphql_api.transport.graphql_transport_ws import (
     Pong,
     Subscribe,
     parse,
-    pong,
+    write_pong,
 )
 from ringback.models.ids import new_key
 
 logger = structlog.get_logger("ringback.api")
 
-#: How long a client may take to send connection_init, in seconds; as in graphql-ws.
+#: Seconds that a client has to send connection_init; as in graphql-ws.
 INIT_SECONDS = 3.0
-#: The longest close reason, in bytes: a control frame holds 125, two of them the code (RFC 6455, 5.5).
+#: A control frame holds 125 bytes, and the close code takes two (RFC 6455, 5.5).
 MAX_REASON_BYTES = 123
-#: After so many frames, an operation that never has to wait leaves the event loop to others.
-FRAMES_AT_A_TIME = 16
+#: An operation that never waits yields to the event loop after this many messages.
+MESSAGES_PER_TURN = 16
 
 
-class _Closed(Exception):
-    """The server ends the connection, with a code and a reason."""
+class _CloseConnection(Exception):
+    """A close by the server, with a code and a reason."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -57,20 +57,20 @@ class _Closed(Exception):
         self.reason = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
 
 
-class _Gone(Exception):
-    """The client has left, or was lost."""
+class _ClientGone(Exception):
+    """The client has closed or lost the connection."""
 
 
 async def serve_connection(engine: Engine, services: Services, scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve all operations over one connection. Any origin may connect: what counts is the token, not a cookie."""
+    """Serve one connection. Any origin may connect, because tokens and not cookies authenticate it."""
     connection = _Connection(engine, services, receive, send)
-    with suppress(_Gone):
+    with suppress(_ClientGone):
         try:
             await connection.serve(scope["subprotocols"])
-        except _Closed as closed:
+        except _CloseConnection as closed:
             await connection.send({"type": "websocket.close", "code": closed.code, "reason": closed.reason})
         finally:
-            await connection.ended()
+            await connection.wait_until_stopped()
 
 
 class _Connection:
@@ -81,37 +81,37 @@ class _Connection:
         self._send = send
         self._context: Context | None = None
         self._operations: dict[str, asyncio.Task[None]] = {}
-        #: Those that run, and those that were stopped and have not ended yet.
+        #: Running operations, and stopped ones that have not ended yet.
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self, offered: list[str]) -> None:
-        """Read until the client is gone; raises _Closed where the connection is to be closed."""
+        """Read until the client disconnects. Raises _CloseConnection to close the connection."""
         await self._receive()
         if PROTOCOL not in offered:
-            # As graphql-ws does it: a refused handshake would not tell the client why.
+            # As in graphql-ws: refusing the handshake would give the client no reason.
             await self.send({"type": "websocket.accept"})
-            raise _Closed(4406, "Subprotocol not acceptable")
+            raise _CloseConnection(4406, "Subprotocol not acceptable")
         await self.send({"type": "websocket.accept", "subprotocol": PROTOCOL})
         try:
             try:
-                async with asyncio.timeout(INIT_SECONDS) as waiting:
-                    await self._read(waiting)
+                async with asyncio.timeout(INIT_SECONDS) as init_timeout:
+                    await self._read(init_timeout)
             finally:
                 self._stop_all()
         except TimeoutError as error:
-            raise _Closed(4408, "Connection initialisation timeout") from error
+            raise _CloseConnection(4408, "Connection initialisation timeout") from error
 
-    async def ended(self) -> None:
-        """Wait until all operations have ended; nothing of theirs is sent any more."""
+    async def wait_until_stopped(self) -> None:
+        """Wait until every operation has ended."""
         if self._tasks:
             await asyncio.wait(self._tasks)
 
     async def send(self, event: dict[str, object]) -> None:
-        """Send as soon as the client takes it; raises _Gone when it is not there."""
+        """Send an ASGI message once the socket accepts it. Raises _ClientGone."""
         try:
             await self._send(event)
         except OSError as error:
-            raise _Gone from error
+            raise _ClientGone from error
 
     async def _send_text(self, text: str) -> None:
         await self.send({"type": "websocket.send", "text": text})
@@ -120,58 +120,58 @@ class _Connection:
         for task in self._tasks:
             task.cancel()
 
-    async def _read(self, waiting: asyncio.Timeout) -> None:
-        """Handle message after message; `waiting` ends when connection_init has come."""
+    async def _read(self, init_timeout: asyncio.Timeout) -> None:
+        """Handle messages until the client disconnects. connection_init cancels `init_timeout`."""
         while True:
             event = await self._receive()
             if event["type"] == "websocket.disconnect":
                 return
             text = event.get("text")
             if text is None:
-                raise _Closed(4400, "Invalid message: it is binary; send JSON as text")
+                raise _CloseConnection(4400, "Invalid message: binary. Send JSON as text.")
             try:
                 message = parse(text)
             except InvalidMessage as invalid:
-                raise _Closed(4400, f"Invalid message: {invalid}") from invalid
+                raise _CloseConnection(4400, f"Invalid message: {invalid}") from invalid
             match message:
                 case ConnectionInit():
-                    waiting.reschedule(None)
+                    init_timeout.reschedule(None)
                     await self._init(message)
                 case Ping():
-                    await self._send_text(pong(message.payload))
+                    await self._send_text(write_pong(message.payload))
                 case Pong():
                     pass
                 case Subscribe():
                     await self._subscribe(message)
                 case Complete():
                     self._complete(message)
-            # What was received at once is handled in turns with what others sent.
+            # Other connections get their turn between messages that arrived together.
             await asyncio.sleep(0)
 
     async def _init(self, message: ConnectionInit) -> None:
         if self._context is not None:
-            raise _Closed(4429, "Too many initialisation requests")
+            raise _CloseConnection(4429, "Too many initialisation requests")
         try:
             token = await self._services.bearers.of_connection(message.payload)
         except Exception as error:
             error_id = new_key().hex
             logger.exception("cannot authenticate", action="connect", error_id=error_id)
-            # 1013: clients try again, which they do not after 1011 or 4500.
-            raise _Closed(1013, f"Something went wrong (id {error_id}); try again later") from error
+            # Clients reconnect after 1013, but not after 1011 or 4500.
+            raise _CloseConnection(1013, f"Something went wrong (id {error_id}). Try again later.") from error
         if token is None:
-            raise _Closed(4403, "Forbidden")
+            raise _CloseConnection(4403, "Forbidden")
         self._context = Context(self._services, token)
         await self._send_text(ACK)
 
     async def _subscribe(self, message: Subscribe) -> None:
         if self._context is None:
-            raise _Closed(4401, "Unauthorized")
+            raise _CloseConnection(4401, "Unauthorized")
         if message.id in self._operations:
-            raise _Closed(4409, f"Subscriber for {message.id} already exists")
+            raise _CloseConnection(4409, f"Subscriber for {message.id} already exists")
         allowed = self._engine.limits.subscriptions_per_connection
         if len(self._operations) >= allowed:
-            sentence = f"{allowed:,} operations run over this connection, which is the limit: complete one first."
-            error = limit_exceeded("subscriptionsPerConnection", allowed, sentence)
+            text = f"This connection already runs {allowed:,} operations, the limit. Complete one first."
+            error = limit_exceeded("subscriptionsPerConnection", allowed, text)
             await self._send_text(MessageWriter(message.id).error([error]))
             return
         while len(self._tasks) >= allowed:
@@ -183,42 +183,42 @@ class _Connection:
         task.add_done_callback(self._tasks.discard)
 
     def _complete(self, message: Complete) -> None:
-        """Stop an operation; its id is free at once, and nothing more is sent for it. Unknown ids are ignored."""
+        """Stop an operation and free its id; nothing more is sent for it. Unknown ids are ignored."""
         task = self._operations.pop(message.id, None)
         if task is not None:
             task.cancel()
 
     async def _run(self, message: Subscribe, context: Context) -> None:
-        frames = MessageWriter(message.id)
+        writer = MessageWriter(message.id)
         try:
-            with suppress(_Gone):
-                await self._send_text(await self._answered(message, context, frames))
+            with suppress(_ClientGone):
+                await self._send_text(await self._send_results(message, context, writer))
         finally:
-            # The last frame is written without a turn of others in between: who reads it may use the id again.
+            # No other task runs between the last message and this: a client that has read it may reuse the id.
             if self._operations.get(message.id) is asyncio.current_task():
                 del self._operations[message.id]
 
-    async def _answered(self, message: Subscribe, context: Context, frames: MessageWriter) -> str:
-        """Send the results of an operation; returns the frame that ends it."""
+    async def _send_results(self, message: Subscribe, context: Context, writer: MessageWriter) -> str:
+        """Send the results of an operation. Return the message that ends it, unsent."""
         sent = 0
-        async with aclosing(self._answers(message, context)) as answers:
-            async for answer in answers:
-                if not answer.executed:
-                    return frames.error(answer.errors)
-                await self._send_text(frames.next(answer.text))
+        async with aclosing(self._responses(message, context)) as responses:
+            async for response in responses:
+                if not response.executed:
+                    return writer.error(response.errors)
+                await self._send_text(writer.next(response.text))
                 sent += 1
-                if sent % FRAMES_AT_A_TIME == 0:
+                if sent % MESSAGES_PER_TURN == 0:
                     await asyncio.sleep(0)
-        return frames.complete()
+        return writer.complete()
 
-    async def _answers(self, message: Subscribe, context: Context) -> AsyncGenerator[ExecutionResponse, None]:
-        """What answers an operation of any kind, whatever goes wrong."""
+    async def _responses(self, message: Subscribe, context: Context) -> AsyncGenerator[ExecutionResponse, None]:
+        """Execute an operation of any kind. Exceptions become error responses."""
         try:
             operation = await self._engine.operation(message.query, message.operation_name)
             if operation.kind is OperationType.SUBSCRIPTION:
-                async with aclosing(self._engine.subscribe(operation, message.variables, context)) as answers:
-                    async for answer in answers:
-                        yield answer
+                async with aclosing(self._engine.subscribe(operation, message.variables, context)) as responses:
+                    async for response in responses:
+                        yield response
             else:
                 yield await self._engine.execute(operation, message.variables, context)
         except RequestRefused as refused:

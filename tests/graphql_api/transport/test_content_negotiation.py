@@ -1,4 +1,4 @@
-"""Which media type an answer gets, by RFC 9110 (12.5.1), and which requests are JSON."""
+"""Content negotiation by RFC 9110 (12.5.1), and which requests are JSON."""
 
 import pytest
 
@@ -24,17 +24,17 @@ URQL = (
         (b"application/json", JSON, None),
         (b"application/graphql-response+json", RESPONSE, None),
         (b"APPLICATION/GraphQL-Response+JSON", RESPONSE, None),
-        # What is named goes before what a wildcard covers.
+        # A named type precedes one covered by a wildcard.
         (b"*/*, application/graphql-response+json", RESPONSE, None),
         (b"application/*, application/graphql-response+json", RESPONSE, None),
         (b"application/graphql-response+json, application/json", RESPONSE, None),
         (b"application/json, application/graphql-response+json", JSON, None),
         (b"application/graphql-response+json; charset=utf-8, application/json; charset=utf-8", RESPONSE, None),
-        # Weights go before order.
+        # Weight precedes order.
         (b"application/json;q=0.9, application/graphql-response+json", RESPONSE, None),
         (b"application/graphql-response+json;q=0.001, application/json;q=0.002", JSON, None),
         (b"application/graphql-response+json;Q=0.5,*/*;q=0.4", RESPONSE, None),
-        # The most specific range decides, whatever the others say.
+        # Only the most specific range counts.
         (b"application/json;q=0, */*", RESPONSE, None),
         (b"*/*;q=0, application/json;q=0.1", JSON, None),
         (b"application/json;q=0.1, application/json", JSON, None),
@@ -48,7 +48,7 @@ URQL = (
         (b'application/json;note="a,b;q=0", text/html', JSON, None),
         (b'application/json;note="a\\",b"', JSON, None),
         (b"application/json;", JSON, None),
-        # What is malformed counts as not said.
+        # Malformed ranges are ignored.
         (b"application/json;q=2", None, None),
         (b"application/json;q=0.1234", None, None),
         (b"application/json;q=-1, application/graphql-response+json", RESPONSE, None),
@@ -58,7 +58,7 @@ URQL = (
         (b'application/json;x="', None, None),
         (b"application/json \xff", None, None),
         (b"text/html", None, None),
-        # Streams are sent to who names them.
+        # Streams must be named.
         (b"text/event-stream", EVENTS, EVENTS),
         (b"text/event-stream;charset=utf-8", EVENTS, EVENTS),
         (b"text/*", None, None),
@@ -76,10 +76,10 @@ URQL = (
         (URQL, RESPONSE, EVENTS),
     ],
 )  # fmt: skip
-def test_what_a_client_takes(accept: bytes | None, result: Format | None, stream: Format | None) -> None:
-    takes = negotiate(accept)
-    assert (takes.result, takes.stream) == (result, stream)
-    assert takes.error is (result if result in (JSON, RESPONSE) else JSON)
+def test_accept_decides_the_formats(accept: bytes | None, result: Format | None, stream: Format | None) -> None:
+    accepted = negotiate(accept)
+    assert (accepted.result, accepted.stream) == (result, stream)
+    assert accepted.error is (result if result in (JSON, RESPONSE) else JSON)
 
 
 @pytest.mark.parametrize(
@@ -97,21 +97,21 @@ def test_what_a_client_takes(accept: bytes | None, result: Format | None, stream
         (b"text/event-stream", False, False),
     ],
 )
-def test_when_a_client_means_the_page(accept: bytes | None, page: bool, page_with_query: bool) -> None:
-    takes = negotiate(accept)
-    assert (takes.page, takes.page_with_query) == (page, page_with_query)
+def test_accept_decides_whether_the_page_is_sent(accept: bytes | None, page: bool, page_with_query: bool) -> None:
+    accepted = negotiate(accept)
+    assert (accepted.page, accepted.page_with_query) == (page, page_with_query)
 
 
 @pytest.mark.parametrize(
     "accept", [b'application/json;a="' + b"\\" * 4_000, b";" * 4_000, b" " * 4_000 + b"x", b"a/b;" + b" ;" * 2_000]
 )
 @pytest.mark.measures_cpu
-def test_a_hostile_header_takes_no_time(accept: bytes) -> None:
-    def look() -> None:
+def test_a_hostile_header_is_parsed_quickly(accept: bytes) -> None:
+    def parse() -> None:
         assert negotiate(accept).result is None
         assert not is_json(accept)
 
-    assert ordinary_seconds(look) < 0.1
+    assert ordinary_seconds(parse) < 0.1
 
 
 @pytest.mark.parametrize(
@@ -131,5 +131,5 @@ def test_a_hostile_header_takes_no_time(accept: bytes) -> None:
         (b"application/json" + b";" * 5_000, False),
     ],
 )
-def test_which_requests_are_json(content_type: bytes, means: bool) -> None:
+def test_content_type_decides_whether_a_request_is_json(content_type: bytes, means: bool) -> None:
     assert is_json(content_type) is means

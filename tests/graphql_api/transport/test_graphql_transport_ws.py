@@ -1,7 +1,6 @@
 """graphql-transport-ws: messages and close codes of PROTOCOL.md (graphql-ws) for servers, over real sockets.
 
-Each row is what a client sends and what must come back. Close codes and shapes are those of the reference
-implementation, graphql-ws 6.
+Close codes and shapes are those of the reference implementation, graphql-ws 6.
 """
 
 import asyncio
@@ -28,7 +27,7 @@ from tests.support.websocket_client import (
     subscribe,
 )
 
-ID_RULE = 'Invalid message: "id" must be a string that is not empty'
+ID_RULE = 'Invalid message: "id" must be a non-empty string'
 PAYLOAD_RULE = 'Invalid message: "payload" must be an object or null'
 OBJECT_RULE = 'Invalid message: "payload" must be an object'
 NAME_RULE = 'Invalid message: "payload.operationName" must be a string or null'
@@ -44,28 +43,28 @@ def each(*values: Any) -> tuple[Any, ...]:
 
 
 NOT_MESSAGES: list[tuple[str | bytes, str]] = [
-    ("", "Invalid message: it is not valid JSON"),
-    ("{", "Invalid message: it is not valid JSON"),
-    ("{'type': 'ping'}", "Invalid message: it is not valid JSON"),
-    ('{"type":"ping"} {"type":"ping"}', "Invalid message: it is not valid JSON"),
-    ('{"type":"ping","payload":{"x":NaN}}', "Invalid message: it is not valid JSON"),
-    ('{"type":"ping","payload":{"x":"\\ud800"}}', "Invalid message: it is not valid JSON"),
-    ('{"type":"ping","payload":' + '{"x":' * 5_000 + "1" + "}" * 5_001, "Invalid message: it is not valid JSON"),
-    ("[" * 100_000, "Invalid message: it is not valid JSON"),
-    ("null", "Invalid message: it must be a JSON object"),
-    ("42", "Invalid message: it must be a JSON object"),
-    ('"ping"', "Invalid message: it must be a JSON object"),
-    ("true", "Invalid message: it must be a JSON object"),
-    ('[{"type":"ping"}]', "Invalid message: it must be a JSON object"),
-    (b'{"type":"ping"}', "Invalid message: it is binary; send JSON as text"),
-    (b"", "Invalid message: it is binary; send JSON as text"),
+    ("", "Invalid message: not valid JSON"),
+    ("{", "Invalid message: not valid JSON"),
+    ("{'type': 'ping'}", "Invalid message: not valid JSON"),
+    ('{"type":"ping"} {"type":"ping"}', "Invalid message: not valid JSON"),
+    ('{"type":"ping","payload":{"x":NaN}}', "Invalid message: not valid JSON"),
+    ('{"type":"ping","payload":{"x":"\\ud800"}}', "Invalid message: not valid JSON"),
+    ('{"type":"ping","payload":' + '{"x":' * 5_000 + "1" + "}" * 5_001, "Invalid message: not valid JSON"),
+    ("[" * 100_000, "Invalid message: not valid JSON"),
+    ("null", "Invalid message: not a JSON object"),
+    ("42", "Invalid message: not a JSON object"),
+    ('"ping"', "Invalid message: not a JSON object"),
+    ("true", "Invalid message: not a JSON object"),
+    ('[{"type":"ping"}]', "Invalid message: not a JSON object"),
+    (b'{"type":"ping"}', "Invalid message: binary. Send JSON as text."),
+    (b"", "Invalid message: binary. Send JSON as text."),
     ("{}", 'Invalid message: "type" must be a string'),
     *((json.dumps({"type": kind}), 'Invalid message: "type" must be a string') for kind in each(None, 1, True, [], {})),
     ('{"Type":"ping"}', 'Invalid message: "type" must be a string'),
-    ('{"type":""}', 'Invalid message: there is no type ""'),
-    ('{"type":"PING"}', 'Invalid message: there is no type "PING"'),
-    ('{"type":"start","id":"1","payload":{"query":"{x}"}}', 'Invalid message: there is no type "start"'),
-    ('{"type":"stop","id":"1"}', 'Invalid message: there is no type "stop"'),
+    ('{"type":""}', 'Invalid message: unknown type ""'),
+    ('{"type":"PING"}', 'Invalid message: unknown type "PING"'),
+    ('{"type":"start","id":"1","payload":{"query":"{x}"}}', 'Invalid message: unknown type "start"'),
+    ('{"type":"stop","id":"1"}', 'Invalid message: unknown type "stop"'),
     ('{"type":"connection_ack"}', 'Invalid message: only servers send "connection_ack"'),
     ('{"type":"next","id":"1","payload":{"data":{}}}', 'Invalid message: only servers send "next"'),
     ('{"type":"error","id":"1","payload":[{"message":"x"}]}', 'Invalid message: only servers send "error"'),
@@ -106,7 +105,7 @@ NOT_MESSAGES: list[tuple[str | bytes, str]] = [
 
 
 @pytest.mark.parametrize("when", ["before-init", "after-ack"])
-async def test_4400_what_is_no_message_closes_at_once(served: Served, when: str) -> None:
+async def test_4400_an_invalid_message_closes_the_connection(served: Served, when: str) -> None:
     """All rows share a server; each has a connection of its own, before and after the acknowledgement."""
     for sent, reason in NOT_MESSAGES:
         async with served.open() as connection:
@@ -133,7 +132,7 @@ async def test_4400_a_reason_is_cut_to_123_bytes_between_characters(served: Serv
         await send(connection, type=whole)
         code, reason = await closed(connection)
     assert code == 4400
-    assert f'Invalid message: there is no type "{whole}"'.startswith(reason)
+    assert f'Invalid message: unknown type "{whole}"'.startswith(reason)
     assert 123 - len(filler.encode()) < len(reason.encode()) <= 123
 
 
@@ -184,7 +183,7 @@ async def test_4408_does_not_come_after_connection_init(served: Served) -> None:
 
 
 def pass_time(seconds: float) -> None:
-    """Put the clock of the running loop forward: timers that end within so many seconds end now."""
+    """Advance the clock of the running loop."""
     loop = asyncio.get_running_loop()
     time = loop.time
     loop.time = lambda: time() + seconds  # type: ignore[method-assign]
@@ -233,7 +232,7 @@ async def test_a_ping_is_answered_with_its_payload_at_any_time(served: Served, w
     {"type": "complete", "id": "unknown"}, {"type": "complete", "id": "unknown", "payload": 5},
     {"type": "pong", "id": 5, "of": "no interest"},
 ])  # fmt: skip
-async def test_what_needs_no_answer_gets_none(served: Served, message: dict[str, Any]) -> None:
+async def test_messages_without_a_reply_get_none(served: Served, message: dict[str, Any]) -> None:
     async with served.open() as connection:
         await send(connection, **message)
         await still_open(connection)
@@ -254,7 +253,7 @@ async def test_messages_after_the_close_are_ignored(served: Served) -> None:
         assert (await closed(connection))[0] == 4400
 
 
-async def test_a_database_that_is_away_asks_clients_to_come_again(
+async def test_1013_a_failed_authentication_lets_clients_reconnect(
     served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def away(*_: Any) -> None:
@@ -266,5 +265,5 @@ async def test_a_database_that_is_away_asks_clients_to_come_again(
         code, reason = await closed(connection)
     assert code == 1013
     assert reason.startswith("Something went wrong (id ")
-    assert reason.endswith("); try again later")
+    assert reason.endswith("). Try again later.")
     assert "hunter2" not in reason

@@ -92,7 +92,7 @@ async def test_an_error_in_a_field_is_part_of_a_result(served: Served) -> None:
         assert result["payload"]["errors"][0]["path"] == ["event"]
 
 
-async def test_results_come_in_turn_and_ids_do_not_mix(served: Served) -> None:
+async def test_results_keep_their_order_and_their_id(served: Served) -> None:
     async with served.open() as connection:
         await init(connection)
         for op in ("a", "b"):
@@ -122,7 +122,7 @@ async def test_complete_of_the_client_stops_at_once_and_frees_the_id(served: Ser
         await subscribed(served.api, 1)
         await write("again")
         assert (await received(connection))["payload"]["data"]["deliveryLog"]["message"] == "again"
-        # In one go: completed, and begun again.
+        # Completed and started again, without waiting in between.
         await send(connection, type="complete", id="1")
         await subscribe(connection, VIEWER)
         await send(connection, type="complete", id="1")
@@ -152,7 +152,7 @@ async def test_more_operations_than_allowed_get_an_error_each(api: Api) -> None:
                     "limit": "subscriptionsPerConnection",
                     "allowed": 3,
                 }
-                assert refusal["message"].startswith("3 operations run over this connection, which is the limit")
+                assert refusal["message"].startswith("This connection already runs 3 operations, the limit.")
             await send(connection, type="complete", id="b")
             assert [message["type"] for message in await run(connection, VIEWER, "d")] == ["next", "complete"]
             await init(another)
@@ -160,8 +160,7 @@ async def test_more_operations_than_allowed_get_an_error_each(api: Api) -> None:
     engine.close()
 
 
-async def test_a_client_that_completes_and_begins_without_end_runs_no_more_than_allowed(api: Api) -> None:
-    """Operations that were stopped count until they have ended."""
+async def test_stopped_operations_count_against_the_limit_until_they_end(api: Api) -> None:
     await api_tokens.ensure_admin(ADMIN, "ws")
     engine = Engine(schema, OperationLimits(subscriptions_per_connection=2))
     most = 0
@@ -178,7 +177,7 @@ async def test_a_client_that_completes_and_begins_without_end_runs_no_more_than_
     engine.close()
 
 
-async def test_a_defect_ends_its_operation_alone(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_internal_error_ends_only_its_operation(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(*_: Any) -> None:
         raise RuntimeError("the password is hunter2")
 

@@ -1,4 +1,4 @@
-"""GraphQL over HTTP on the really started program: what is malformed is refused in GraphQL's own form."""
+"""GraphQL over HTTP, on the running program: malformed requests get GraphQL errors."""
 
 import datetime as dt
 import gzip
@@ -20,11 +20,12 @@ TYPENAME = {"data": {"__typename": "Query"}}
 VIEWER = {"query": "{ viewer { token { name } } }"}
 NEW_TOKEN = "mutation ($input: CreateApiTokenInput!) { createApiToken(input: $input) { secret token { id } } }"
 SEND_A_TOKEN = "Send a valid API token: the header `Authorization: Bearer <token>`, or the same in connection_init."
+NOT_JSON = "Content-Type is not JSON. Send the request as JSON in UTF-8 with Content-Type: application/json."
 UNAUTHENTICATED = {"errors": [{"message": SEND_A_TOKEN, "extensions": {"code": "UNAUTHENTICATED"}}]}
 
 
 @pytest.mark.parametrize("value", [None, "", "Bearer", "Bearer ", "Bearer nope", "Basic x", "Bearer " + "x" * 600, "é"])
-def test_without_a_valid_token_there_is_nothing_but_the_error(program: Program, value: str | None) -> None:
+def test_without_a_valid_token_every_request_is_unauthenticated(program: Program, value: str | None) -> None:
     headers = {"Content-Type": "application/json"} | ({} if value is None else {"Authorization": value})
     for body in (json.dumps(VIEWER).encode(), b"no json", b""):
         status, answered, text = program.request("POST", "/graphql", body, headers)
@@ -32,7 +33,7 @@ def test_without_a_valid_token_there_is_nothing_but_the_error(program: Program, 
         assert answered["WWW-Authenticate"] == "Bearer"
 
 
-def test_a_revoked_or_expired_token_is_none(program: Program) -> None:
+def test_a_revoked_or_expired_token_is_invalid(program: Program) -> None:
     revoked = program.query(NEW_TOKEN, {"input": {"name": "r", "role": "ADMIN"}})["createApiToken"]
     later = (dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)).isoformat()
     expired = program.query(NEW_TOKEN, {"input": {"name": "e", "role": "ADMIN", "expiresAt": later}})["createApiToken"]
@@ -55,15 +56,15 @@ def test_a_revoked_or_expired_token_is_none(program: Program) -> None:
         (b"null", "The body must be a JSON object,"),
         (b'"x"', "The body must be a JSON object,"),
         (b"42", "The body must be a JSON object,"),
-        (b"[]", "Send each operation in a request of its own:"),
-        (b'[{"query": "{ __typename }"}]', "Send each operation in a request of its own:"),
-        (b"", "The body is no JSON: "),
-        (b"{", "The body is no JSON: "),
-        (b'{"query": "\xff"}', "The body is no JSON: "),
-        (b'{"query": "\\ud800"}', "The body is no JSON: "),
-        (b"[" * 100_000, "The body is no JSON: "),
+        (b"[]", "Batches are not supported. Send one operation per request,"),
+        (b'[{"query": "{ __typename }"}]', "Batches are not supported. Send one operation per request,"),
+        (b"", "The body is not valid JSON: "),
+        (b"{", "The body is not valid JSON: "),
+        (b'{"query": "\xff"}', "The body is not valid JSON: "),
+        (b'{"query": "\\ud800"}', "The body is not valid JSON: "),
+        (b"[" * 100_000, "The body is not valid JSON: "),
         (b'{"query": "{ viewer { token { name } } }", "variables": ' + b'{"a":' * 5_000 + b"1" + b"}" * 5_001,
-         "The body is no JSON: "),
+         "The body is not valid JSON: "),
         (b"{}", "query must be a GraphQL document as a string."),
         (b'{"query": null}', "query must be a GraphQL document as a string."),
         (b'{"query": " "}', "query must be a GraphQL document as a string."),
@@ -94,7 +95,7 @@ def test_a_malformed_request_is_refused(program: Program, body: bytes, message: 
         ("{ " + "a:viewer{token{id}} " * 4_000 + "}", None),
     ],
 )
-def test_a_document_that_cannot_be_executed(program: Program, document: str, code: str | None) -> None:
+def test_a_document_that_cannot_be_executed_is_an_error(program: Program, document: str, code: str | None) -> None:
     for accept, expected in (("application/json", 200), ("application/graphql-response+json", 400)):
         status, answer = program.post({"query": document}, {"Accept": accept})
         assert (status, list(answer)) == (expected, ["errors"])
@@ -103,7 +104,7 @@ def test_a_document_that_cannot_be_executed(program: Program, document: str, cod
         assert code is None or found == {code}
 
 
-def test_an_operation_that_the_document_lacks(program: Program) -> None:
+def test_an_unknown_operation_name_is_an_error(program: Program) -> None:
     for accept, expected in (("application/json", 200), ("application/graphql-response+json", 400)):
         status, answer = program.post({"query": "{ __typename }", "operationName": "x"}, {"Accept": accept})
         message = "operationName must name one of the document's operations."
@@ -122,44 +123,45 @@ def test_the_media_type_of_the_answer_follows_accept(program: Program) -> None:
     "text/plain", "", "application/x-www-form-urlencoded", "multipart/form-data", "application/graphql", "application",
     "application/json; charset=iso-8859-1", "application/json; charset=utf-16", "application/json, application/json",
 ])  # fmt: skip
-def test_only_json_in_utf_8_is_understood(program: Program, content_type: str) -> None:
+def test_a_content_type_other_than_utf_8_json_is_refused(program: Program, content_type: str) -> None:
     status, answer = program.post(json.dumps(VIEWER).encode(), {"Content-Type": content_type})
-    assert (status, answer) == (415, bad("Send the request as JSON in UTF-8, with Content-Type: application/json."))
+    assert (status, answer) == (415, bad(NOT_JSON))
 
 
 @pytest.mark.parametrize("content_type", [
     "application/json", "Application/JSON", "application/json;charset=UTF-8", 'application/json ; charset="utf-8"',
 ])  # fmt: skip
-def test_json_in_other_spellings(program: Program, content_type: str) -> None:
+def test_spellings_of_the_json_content_type_are_accepted(program: Program, content_type: str) -> None:
     assert program.post({"query": "{ __typename }"}, {"Content-Type": content_type}) == (200, TYPENAME)
 
 
 def test_a_compressed_body_is_refused(program: Program) -> None:
     headers = bearer(program) | {"Content-Type": "application/json", "Content-Encoding": "gzip"}
     status, answered, text = program.request("POST", "/graphql", gzip.compress(json.dumps(VIEWER).encode()), headers)
-    assert (status, json.loads(text)) == (415, bad("Send the request as it is, without Content-Encoding."))
+    assert (status, json.loads(text)) == (415, bad("Content-Encoding is not supported. Send the body uncompressed."))
     assert answered["Accept-Encoding"] == "identity"
 
 
 def test_a_request_over_one_mebibyte_is_refused(program: Program) -> None:
     exact = json.dumps(VIEWER).encode()
     assert program.post(exact + b" " * (1_048_576 - len(exact)))[0] == 200
-    expected = {"errors": [{"message": "The request is over 1,048,576 bytes.", "extensions": {"code": "TOO_LARGE"}}]}
+    message = "The request body is longer than 1,048,576 bytes, the limit."
+    expected = {"errors": [{"message": message, "extensions": {"code": "TOO_LARGE"}}]}
     assert program.post(exact + b" " * (1_048_577 - len(exact))) == (413, expected)
     assert chunked(program, exact + b" " * 1_048_577) == (413, expected)
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "QUERY", "PROPFIND"])
-def test_other_methods(program: Program, method: str) -> None:
+def test_other_methods_are_refused(program: Program, method: str) -> None:
     status, answered, text = program.request(method, "/graphql", b"{}", {"Content-Type": "application/json"})
     message = (
-        "Send operations by POST; queries and subscriptions may come by GET. Each subscription has a connection of its "
-        "own: the single connection mode of graphql-sse is not offered."
+        "Method not allowed. Send operations by POST; queries and subscriptions also by GET. The single connection "
+        "mode of graphql-sse is not supported: open one connection for each subscription."
     )
     assert (status, answered["Allow"], json.loads(text)) == (405, "GET, HEAD, OPTIONS, POST", bad(message))
 
 
-def test_a_query_by_get(program: Program) -> None:
+def test_get_executes_a_query(program: Program) -> None:
     document = "query One { __typename } query Type($name: String!) { __type(name: $name) { name } }"
     asked = {"query": document, "operationName": "Type", "variables": '{"name": "Order🏃"}', "extensions": "{}"}
     assert get(program, asked) == (200, {"data": {"__type": None}})
@@ -177,10 +179,10 @@ def test_head_is_a_get_without_its_body(program: Program) -> None:
     [
         ("query=", "query must be a GraphQL document as a string."),
         ("query=%20", "query must be a GraphQL document as a string."),
-        ("query=%ff", "The address must hold its parameters as UTF-8."),
-        ("query={__typename}&query={__typename}", "query must not stand in the address twice."),
-        ("query={__typename}&variables=1&variables=1", "variables must not stand in the address twice."),
-        (f"query=a&{'x' * 50}=1&{'x' * 50}=2", f"{'x' * 40}… must not stand in the address twice."),
+        ("query=%ff", "The query string must be UTF-8."),
+        ("query={__typename}&query={__typename}", "query must not appear twice in the query string."),
+        ("query={__typename}&variables=1&variables=1", "variables must not appear twice in the query string."),
+        (f"query=a&{'x' * 50}=1&{'x' * 50}=2", f"{'x' * 40}… must not appear twice in the query string."),
         ("query={__typename}&variables=[]", "variables must be a JSON object."),
         ("query={__typename}&variables=1", "variables must be a JSON object."),
         ("query={__typename}&extensions=1", "extensions must be a JSON object."),
@@ -192,20 +194,20 @@ def test_a_malformed_get_is_refused(program: Program, query_string: str, message
 
 
 @pytest.mark.parametrize("value", ["", "{", "[" * 20_000, "{'a': 1}"])
-def test_variables_in_an_address_are_json(program: Program, value: str) -> None:
+def test_variables_in_a_query_string_must_be_json(program: Program, value: str) -> None:
     status, answer = get(program, {"query": "{ __typename }", "variables": value})
     ((error),) = answer["errors"]
     assert (status, error["message"][:24]) == (400, "variables must be JSON: ")
 
 
-def test_the_operator_sets_the_limit(tmp_path: Path, migrated: Path) -> None:
+def test_a_setting_limits_the_length_of_requests(tmp_path: Path, migrated: Path) -> None:
     too_long = {"query": "{ __typename }" + " " * 2_048}
     with Program(tmp_path, env={"RINGBACK_API_MAX_BODY_BYTES": "2048"}, migrated=migrated) as program:
         for status, answer, what in (
-            (413, program.post(too_long), "request"),
-            (414, get(program, too_long), "address"),
+            (413, program.post(too_long), "request body"),
+            (414, get(program, too_long), "query string"),
         ):
-            message = f"The {what} is over 2,048 bytes."
+            message = f"The {what} is longer than 2,048 bytes, the limit."
             assert answer == (status, {"errors": [{"message": message, "extensions": {"code": "TOO_LARGE"}}]})
         fits = {"query": "{ __typename }" + " " * 1_000}
         assert [program.post(fits), get(program, fits)] == [(200, TYPENAME)] * 2
@@ -217,7 +219,7 @@ def test_a_mutation_by_get_is_refused(program: Program, accept: str) -> None:
     for method in ("GET", "HEAD"):
         status, answered, text = program.request(method, address, headers=bearer(program) | {"Accept": accept})
         assert (status, answered["Allow"]) == (405, "POST")
-        assert text == b"" if method == "HEAD" else json.loads(text) == bad("Mutations are sent by POST.")
+        assert text == b"" if method == "HEAD" else json.loads(text) == bad("Mutations must be sent by POST.")
     inboxes = program.query("{ inboxes(first: 100) { nodes { name } } }")["inboxes"]["nodes"]
     assert "by GET" not in [inbox["name"] for inbox in inboxes]
 
@@ -238,8 +240,8 @@ def test_a_subscription_needs_a_stream(program: Program, accept: str | None) -> 
     body = b'{"query": "subscription { deliveryLog { at } }"}'
     status, _, text = program.request("POST", "/graphql", body, headers)
     message = (
-        "A subscription needs a stream: a WebSocket (graphql-transport-ws) on this same address, or Accept: "
-        'text/event-stream (graphql-sse), or Accept: multipart/mixed;subscriptionSpec="1.0".'
+        "Subscriptions need a stream. Use a WebSocket (graphql-transport-ws) at this address, or send Accept: "
+        'text/event-stream (graphql-sse) or Accept: multipart/mixed;subscriptionSpec="1.0".'
     )
     assert (status, json.loads(text)) == (406, bad(message))
 
@@ -251,16 +253,16 @@ def test_a_subscription_by_head_is_refused(program: Program) -> None:
 
 
 @pytest.mark.parametrize("accept", ["text/html", "image/*", "application/json;q=0", "nonsense", "a" * 5_000])
-def test_a_client_that_takes_nothing_that_there_is(program: Program, accept: str) -> None:
+def test_an_accept_without_a_supported_type_is_refused(program: Program, accept: str) -> None:
     message = (
-        "Answers are sent as application/graphql-response+json, application/json or text/event-stream: "
-        "name one in Accept."
+        "Accept names no supported media type. Send Accept: application/graphql-response+json, application/json or "
+        "text/event-stream."
     )
     assert program.post(VIEWER, {"Accept": accept}) == (406, bad(message))
 
 
-def test_a_query_for_a_client_that_takes_subscriptions_only(program: Program) -> None:
-    message = "Queries and mutations are answered as JSON: add application/json to Accept."
+def test_a_query_is_refused_if_only_streams_are_accepted(program: Program) -> None:
+    message = "Queries and mutations return JSON. Add application/json to Accept."
     assert program.post(VIEWER, {"Accept": "multipart/mixed;subscriptionSpec=1.0"}) == (406, bad(message))
 
 
@@ -328,7 +330,7 @@ def test_an_unexpected_error_shows_an_id_that_the_log_has_too(program: Program) 
     assert program.token not in program.log()
 
 
-def test_every_answer_may_be_read_by_other_sites_and_kept_by_nobody(program: Program) -> None:
+def test_every_response_allows_any_origin_and_forbids_caching(program: Program) -> None:
     for body in (b'{"query": "{ __typename }"}', b"{"):
         headers = bearer(program) | {"Content-Type": "application/json", "Origin": "https://admin.example"}
         _, answered, _ = program.request("POST", "/graphql", body, headers)
@@ -337,16 +339,16 @@ def test_every_answer_may_be_read_by_other_sites_and_kept_by_nobody(program: Pro
         assert (answered["Cache-Control"], answered["Vary"]) == ("no-store", "Accept")
 
 
-def test_a_client_that_goes_early_leaves_no_trace(program: Program) -> None:
+def test_a_client_that_disconnects_early_is_not_logged(program: Program) -> None:
     where = urlsplit(program.url)
     head = f"POST /graphql HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {program.token}\r\n"
-    for beginning in (
+    for rest in (
         "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{",
         'Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{"q\r\n',
     ):
         before = program.log()
         with socket.create_connection((where.hostname or "", where.port or 0)) as connection:
-            connection.sendall((head + beginning).encode())
+            connection.sendall((head + rest).encode())
         assert program.post({"query": "{ __typename }"}) == (200, TYPENAME)
         assert program.log() == before
 
@@ -356,7 +358,7 @@ def bearer(program: Program) -> dict[str, str]:
 
 
 def bad(message: str) -> dict[str, Any]:
-    """The whole answer to a malformed request."""
+    """Return the body of the response to a malformed request."""
     return {"errors": [{"message": message, "extensions": {"code": "BAD_REQUEST"}}]}
 
 
@@ -366,7 +368,7 @@ def get(program: Program, parameters: dict[str, str]) -> tuple[int, Any]:
 
 
 def chunked(program: Program, body: bytes) -> tuple[int, Any]:
-    """POST without a declared length; the answer may come before all was sent."""
+    """POST without a Content-Length. The response may arrive before the whole body is sent."""
     where = urlsplit(program.url)
     connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=PATIENCE_SECONDS)
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {program.token}"}

@@ -1,4 +1,4 @@
-"""/graphql as an ASGI callable: whatever is sent to it, the answer is one that the specifications know."""
+"""/graphql as an ASGI callable: every request gets a response that the specifications define."""
 
 import json
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ BEARER = (b"authorization", f"Bearer {SECRET}".encode())
 async def ask(
     api: Api, method: str, *headers: tuple[bytes, bytes], query_string: bytes = b"", body: bytes = b""
 ) -> tuple[int, dict[bytes, bytes], bytes]:
-    """Return status, headers and body of the answer, for a client that goes when it has it."""
+    """Return status, headers and body of the response to a client that then disconnects."""
     sent: list[Any] = []
     inbound = iter([{"type": "http.request", "body": body, "more_body": False}])
 
@@ -40,12 +40,12 @@ async def ask(
     assert start["type"] == "http.response.start"
     if (
         chunks or dict(start["headers"])[b"content-type"] != b"text/html; charset=utf-8"
-    ):  # a file stops when its reader has gone
+    ):  # a file is not sent to a client that disconnected
         assert [chunk.get("more_body", False) for chunk in chunks] == [True] * (len(chunks) - 1) + [False]
     return start["status"], dict(start["headers"]), b"".join(chunk.get("body", b"") for chunk in chunks)
 
 
-async def test_repeated_headers(api: Api) -> None:
+async def test_repeated_headers_are_joined(api: Api) -> None:
     await api_tokens.ensure_admin(SECRET, "fuzz")
     body = b'{"query": "{ __typename }"}'
     accept = [(b"accept", b"text/html"), (b"accept", b"application/graphql-response+json")]
@@ -55,7 +55,7 @@ async def test_repeated_headers(api: Api) -> None:
     assert (await ask(api, "POST", BEARER, *JSON, *JSON, body=body))[0] == 415
 
 
-async def test_of_a_key_that_stands_twice_the_last_one_counts(api: Api) -> None:
+async def test_the_last_of_two_equal_keys_counts(api: Api) -> None:
     await api_tokens.ensure_admin(SECRET, "fuzz")
     status, _, text = await ask(api, "POST", BEARER, *JSON, body=b'{"query": "{ nope }", "query": "{ __typename }"}')
     assert (status, text) == (200, b'{"data":{"__typename":"Query"}}')
@@ -103,7 +103,7 @@ KNOWN = {200, 400, 401, 405, 406, 415}
     query_string=st.binary() | st.lists(WORDS | st.binary(max_size=3)).map(b"".join),
     body=BODIES,
 )
-async def test_whatever_is_sent_is_answered(
+async def test_every_request_gets_a_defined_response(
     api: Api,
     method: str,
     accept: bytes | None,

@@ -1,4 +1,4 @@
-"""Inboxes over HTTP on the really started program: methods, answers, harmless on GraphiQL's origin."""
+"""Inboxes over HTTP, on the running program: methods, responses, and isolation from GraphiQL's origin."""
 
 import base64
 import http.client
@@ -26,9 +26,9 @@ def make_inbox(program: Program, **given: Any) -> dict[str, Any]:
 
 
 def received(program: Program, inbox: dict[str, Any]) -> list[dict[str, Any]]:
-    """What it received, oldest first."""
-    found = program.query(operations()["InboxRequests"], {"id": inbox["id"], "first": 100})["inbox"]
-    return list(reversed(found["requests"]["nodes"]))
+    """Return the requests of an inbox, oldest first."""
+    stored = program.query(operations()["InboxRequests"], {"id": inbox["id"], "first": 100})["inbox"]
+    return list(reversed(stored["requests"]["nodes"]))
 
 
 def path(inbox: dict[str, Any]) -> str:
@@ -124,15 +124,15 @@ def test_a_body_over_one_mebibyte_is_refused_and_not_kept(program: Program) -> N
     inbox = make_inbox(program)
     assert program.request("POST", path(inbox), b"x" * 1_048_576)[0] == 200
     status, headers, text = program.request("POST", path(inbox), b"x" * 1_048_577)
-    assert (status, text) == (413, b"The body is over 1,048,576 bytes.\n")
+    assert (status, text) == (413, b"The body is longer than 1,048,576 bytes, the limit.\n")
     assert headers["Content-Security-Policy"] == "sandbox"
     assert [len(r["body"]) for r in received(program, inbox)] == [1_048_576]
 
 
-def test_an_unknown_address(program: Program) -> None:
+def test_an_unknown_address_is_not_found(program: Program) -> None:
     for unknown in ("/inbox/nope", "/inbox/%00", "/inbox/%FF", "/inbox/" + "x" * 5_000):
         status, headers, text = program.request("POST", unknown, b"")
-        assert (status, text) == (404, b"There is no such inbox.\n")
+        assert (status, text) == (404, b"There is no inbox at this address.\n")
         assert headers["Content-Security-Policy"] == "sandbox"
 
 

@@ -16,7 +16,7 @@ APOLLO = f"{MULTIPART_ONLY}, application/graphql-response+json, application/json
 
 
 async def parts(response: aiohttp.ClientResponse) -> AsyncIterator[Any]:
-    """Decode part after part up to the closing boundary; fail when the stream ends without it."""
+    """Decode parts up to the closing boundary. Fail if the stream ends without it."""
     buffer = b""
     async for chunk in response.content.iter_any():
         buffer += chunk
@@ -38,7 +38,7 @@ def post(served: Served, query: str, accept: str = APOLLO, **variables: Any) -> 
     return aiohttp.request("POST", f"http://127.0.0.1:{served.port}/graphql", json=body, headers=headers)
 
 
-async def test_a_subscription_goes_on_until_its_client_goes(served: Served) -> None:
+async def test_a_subscription_runs_until_its_client_disconnects(served: Served) -> None:
     async with post(served, CURSORS) as response:
         content_type = 'multipart/mixed;boundary="graphql";subscriptionSpec="1.0"'
         assert (response.status, response.headers["Content-Type"]) == (200, content_type)
@@ -66,7 +66,7 @@ async def test_a_heartbeat_is_an_empty_part() -> None:
         ("subscription {", MULTIPART_ONLY, "GRAPHQL_PARSE_FAILED"),
     ],
 )
-async def test_what_ends_a_subscription_stands_beside_a_payload_of_null(
+async def test_a_terminal_error_stands_beside_a_null_payload(
     served: Served, query: str, accept: str, code: str
 ) -> None:
     async with post(served, query, accept) as response:

@@ -1,4 +1,4 @@
-"""Server-Sent Events over a real server, as graphql-sse's PROTOCOL.md has them, read as the HTML standard says."""
+"""Server-Sent Events over a real server, as in graphql-sse's PROTOCOL.md, parsed as in the HTML standard."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ async def events(response: aiohttp.ClientResponse) -> AsyncIterator[Event]:
             yield fields["event"], json.loads(fields["data"] or "null")
             fields = {}
         else:
-            assert fields == {"": ""}, "what is no event is a comment"
+            assert fields == {"": ""}, "anything but an event is a comment"
             fields = {}
 
 
@@ -58,7 +58,7 @@ async def answered(response: aiohttp.ClientResponse) -> list[Event]:
     return [event async for event in events(response)]
 
 
-async def test_a_query_is_one_next(served: Served) -> None:
+async def test_a_query_sends_one_next_event(served: Served) -> None:
     async with post(served, "{ viewer { token { name } } }") as response:
         assert await answered(response) == [("next", {"data": {"viewer": {"token": {"name": "ws"}}}}), COMPLETE]
 
@@ -81,7 +81,7 @@ async def test_a_mutation_is_executed_once(served: Served) -> None:
         ("{" + "a" * 3 + "{a" * 30 + "}" * 31, "LIMIT_EXCEEDED"),
     ],
 )
-async def test_what_cannot_be_executed_is_a_next_too(served: Served, query: str, code: str) -> None:
+async def test_a_refused_operation_sends_its_errors_as_next(served: Served, query: str, code: str) -> None:
     async with post(served, query) as response:
         (name, refused), end = await answered(response)
     assert (name, list(refused), end) == ("next", ["errors"], COMPLETE)
@@ -98,7 +98,7 @@ async def test_what_cannot_be_executed_is_a_next_too(served: Served, query: str,
         (b"", {"Content-Type": "a/b"}, 415),
     ],
 )
-async def test_what_is_no_request_of_graphql_opens_no_stream(
+async def test_a_malformed_request_opens_no_stream(
     served: Served, body: bytes, headers: dict[str, str], status: int
 ) -> None:
     sent = {**HEADERS, "Content-Type": "application/json", **headers}
@@ -107,7 +107,7 @@ async def test_what_is_no_request_of_graphql_opens_no_stream(
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_a_subscription_goes_on_until_its_client_goes(served: Served, method: str) -> None:
+async def test_a_subscription_runs_until_its_client_disconnects(served: Served, method: str) -> None:
     sent = {"json": {"query": CURSORS}} if method == "POST" else {"params": {"query": CURSORS}}
     async with aiohttp.request(method, address(served), headers=HEADERS, **sent) as response:  # type: ignore[arg-type]
         following = events(response)
@@ -121,7 +121,7 @@ async def test_a_subscription_goes_on_until_its_client_goes(served: Served, meth
 
 
 async def test_a_token_that_is_revoked_ends_its_streams(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its token is trusted for five seconds and no longer, by a clock that stands still until it is set."""
+    """A token is trusted for five seconds after each check, by a clock that the test controls."""
     trusted_seconds, clock = 5.0, SimpleNamespace(now=100.0)
     monkeypatch.setattr(request_context, "TRUSTED_SECONDS", trusted_seconds)
     monkeypatch.setattr(request_context, "time", SimpleNamespace(monotonic=lambda: clock.now))
@@ -147,7 +147,7 @@ async def test_a_token_that_is_revoked_ends_its_streams(served: Served, monkeypa
 
 
 def small_socket(address: Any) -> socket.socket:
-    """Make a socket of a client whose system takes little that its program has not read."""
+    """Make a client socket with a small receive buffer."""
     family, kind, protocol, _, _ = address
     made = socket.socket(family, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
@@ -155,7 +155,7 @@ def small_socket(address: Any) -> socket.socket:
 
 
 async def test_a_client_that_does_not_read_falls_behind(served: Served) -> None:
-    """20 MB are written for a client that reads nothing: what does not fit into sockets and 200 places is not kept."""
+    """20 MB are written for a client that reads nothing: sockets and 200 slots buffer some, the rest is dropped."""
     total, slow = 5_000, Tailer(await delivery_log.epoch(), max_waiting=200)
     tailing = asyncio.create_task(slow.run())
     api = Api(replace(served.api.services, tailer=slow), served.api.token, served.api.engine)
@@ -168,9 +168,9 @@ async def test_a_client_that_does_not_read_falls_behind(served: Served) -> None:
         for start in range(0, total, 40):  # there is room for several of these
             await write(*(f"{n} {'x' * 4_000}" for n in range(start, start + 40)))
             await caught_up(slow)
-        assert slow.audience.size == 1, "it is told so only when it reads"
+        assert slow.audience.size == 1, "the error reaches the client only when it reads"
         stream = await response.read()
-    # Beside the events there may be signs of life.
+    # Heartbeats may come between the events.
     *entries, refused, complete, end = [part for part in stream.split(b"\n\n") if part != b":"]
     assert (complete, end) == (b"event: complete\ndata:", b"")
     ((error),) = json.loads(refused.removeprefix(b"event: next\ndata: "))["errors"]

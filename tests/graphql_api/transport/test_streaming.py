@@ -1,4 +1,4 @@
-"""Streams: in order, at the reader's pace, with signs of life, and gone with whatever ends them."""
+"""Streams: in order, at the reader's pace, with heartbeats, and closed by everything that ends them."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from ringback.graphql_api.errors import unauthenticated
 from ringback.graphql_api.execution.engine import ExecutionResponse
 from ringback.graphql_api.transport.sse import EVENT_STREAM
-from ringback.graphql_api.transport.streaming import Answers, Stream, Streams
+from ringback.graphql_api.transport.streaming import Responses, Stream, Streams
 from tests.support.patience import PATIENCE_SECONDS
 
 OPENING, CLOSING, HEARTBEAT = b":\n\n", b"event: complete\ndata:\n\n", b":\n\n"
@@ -20,16 +20,16 @@ def frame(number: int) -> bytes:
 
 
 class Connection:
-    """Stands in for the server's side of one request, whose client reads when it is told to."""
+    """Fake server side of one request, whose client reads while `reads` is set."""
 
     def __init__(self) -> None:
         self.reads = asyncio.Event()
         self.reads.set()
-        self.went = asyncio.Event()
+        self.disconnected = asyncio.Event()
         self.messages: list[Any] = []
 
     async def receive(self) -> Any:
-        await self.went.wait()
+        await self.disconnected.wait()
         return {"type": "http.disconnect"}
 
     async def send(self, message: Any) -> None:
@@ -39,7 +39,7 @@ class Connection:
 
     @property
     def chunks(self) -> list[bytes]:
-        """Return all bodies that were sent after the head, except the one that ends the response."""
+        """The body messages, except the one that ends the response."""
         return [message["body"] for message in self.messages[1:] if message.get("more_body")]
 
     @property
@@ -48,15 +48,15 @@ class Connection:
 
 
 class Source:
-    """Answers that count up, to an end or for ever; says how far it came and whether it was closed."""
+    """A source of responses that count up to `total`, or forever. Records its progress and whether it was closed."""
 
     def __init__(self, total: int | None = None, *, then: Exception | None = None) -> None:
         self.total, self.then = total, then
         self.given = 0
-        self.begun = self.closed = False
+        self.started = self.closed = False
 
-    async def answers(self) -> AsyncGenerator[ExecutionResponse, None]:
-        self.begun = True
+    async def responses(self) -> AsyncGenerator[ExecutionResponse, None]:
+        self.started = True
         try:
             while self.given != self.total:
                 self.given += 1
@@ -75,12 +75,12 @@ async def allowed() -> None:
 
 async def run(
     connection: Connection,
-    answers: Answers,
+    responses: Responses,
     streams: Streams | None = None,
     reauthenticate: Callable[[], Awaitable[None]] = allowed,
 ) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
-        stream = Stream(EVENT_STREAM, answers, reauthenticate, streams or Streams())
+        stream = Stream(EVENT_STREAM, responses, reauthenticate, streams or Streams())
         await stream(connection.receive, connection.send)
 
 
@@ -90,9 +90,9 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def test_all_answers_and_the_end() -> None:
+async def test_all_responses_are_sent_and_the_stream_is_closed() -> None:
     connection, source = Connection(), Source(3)
-    await run(connection, source.answers())
+    await run(connection, source.responses())
     assert connection.messages[0]["status"] == 200
     assert dict(connection.messages[0]["headers"]) == {
         b"content-type": b"text/event-stream; charset=utf-8",
@@ -106,83 +106,83 @@ async def test_all_answers_and_the_end() -> None:
     assert source.closed
 
 
-async def test_a_slow_reader_holds_up_its_own_source_only() -> None:
+async def test_a_slow_reader_delays_only_its_own_source() -> None:
     slow, quick = Connection(), Connection()
     endless, short = Source(), Source(1_000)
-    running = asyncio.create_task(run(slow, endless.answers()))
+    running = asyncio.create_task(run(slow, endless.responses()))
     await until(lambda: frame(10) in slow.chunks)
     slow.reads.clear()
     await asyncio.sleep(0)
     given = endless.given
-    await run(quick, short.answers())
+    await run(quick, short.responses())
     assert short.given == 1_000
     assert endless.given <= given + 1
     assert len(slow.chunks) <= given + 1
     slow.reads.set()
     await until(lambda: frame(given + 100) in slow.chunks)
-    slow.went.set()
+    slow.disconnected.set()
     await running
     assert slow.chunks[1 : given + 101] == [frame(number) for number in range(1, given + 101)]
 
 
-async def test_a_client_that_goes_ends_the_source_at_once() -> None:
+async def test_a_disconnect_closes_the_source_at_once() -> None:
     connection, source = Connection(), Source(0)
-    running = asyncio.create_task(run(connection, source.answers()))
-    await until(lambda: source.begun and connection.chunks == [OPENING])
+    running = asyncio.create_task(run(connection, source.responses()))
+    await until(lambda: source.started and connection.chunks == [OPENING])
     assert not source.closed
-    connection.went.set()
+    connection.disconnected.set()
     await running
     assert source.closed
     assert CLOSING not in connection.chunks
 
 
-async def test_a_client_that_goes_without_reading_ends_the_source_too() -> None:
+async def test_a_disconnect_without_reading_closes_the_source() -> None:
     connection, source = Connection(), Source()
-    running = asyncio.create_task(run(connection, source.answers()))
+    running = asyncio.create_task(run(connection, source.responses()))
     await until(lambda: frame(3) in connection.chunks)
     connection.reads.clear()
-    connection.went.set()
+    connection.disconnected.set()
     await until(lambda: source.closed)
-    # A server lets go of what waits to be sent to a client that went.
+    # A server drops messages that wait for a disconnected client.
     connection.reads.set()
     await running
 
 
-async def test_silence_is_filled_with_signs_of_life() -> None:
+async def test_heartbeats_are_sent_while_nothing_happens() -> None:
     connection, source = Connection(), Source(0)
-    running = asyncio.create_task(run(connection, source.answers(), Streams(heartbeat_seconds=0.01)))
+    running = asyncio.create_task(run(connection, source.responses(), Streams(heartbeat_seconds=0.01)))
     await until(lambda: len(connection.chunks) >= 4)
     assert set(connection.chunks) == {HEARTBEAT}
-    connection.went.set()
+    connection.disconnected.set()
     await running
 
 
-async def test_nothing_piles_up_for_a_client_that_does_not_read() -> None:
-    connection, source, looks = Connection(), Source(), list[None]()
+async def test_no_heartbeats_pile_up_for_a_client_that_does_not_read() -> None:
+    connection, source, checks = Connection(), Source(), list[None]()
 
-    async def looked() -> None:
-        looks.append(None)
+    async def count_check() -> None:
+        checks.append(None)
 
-    running = asyncio.create_task(run(connection, source.answers(), Streams(heartbeat_seconds=0.01), looked))
+    running = asyncio.create_task(run(connection, source.responses(), Streams(heartbeat_seconds=0.01), count_check))
     await until(lambda: frame(3) in connection.chunks)
     connection.reads.clear()
     sent = list(connection.chunks)
-    await until(lambda: len(looks) >= 3)
-    connection.went.set()
+    await until(lambda: len(checks) >= 3)
+    connection.disconnected.set()
     connection.reads.set()
     await running
     assert HEARTBEAT not in connection.chunks[len(sent) :]
 
 
-async def test_a_token_that_is_valid_no_more_ends_the_stream() -> None:
-    connection, source, looks = Connection(), Source(0), list[None]()
+async def test_an_invalid_token_ends_the_stream_with_an_error() -> None:
+    connection, source, checks = Connection(), Source(0), list[None]()
 
     async def revoked() -> None:
-        looks.append(None)
-        if len(looks) == 3:
+        checks.append(None)
+        if len(checks) == 3:
             raise unauthenticated()
 
-    await run(connection, source.answers(), Streams(heartbeat_seconds=0.01), revoked)
+    await run(connection, source.responses(), Streams(heartbeat_seconds=0.01), revoked)
     *before, last = connection.chunks
     assert before == [OPENING, HEARTBEAT, HEARTBEAT]
     error = ExecutionResponse(None, (unauthenticated(),), executed=False)
@@ -193,7 +193,7 @@ async def test_a_token_that_is_valid_no_more_ends_the_stream() -> None:
 async def test_an_unexpected_error_is_masked_and_ends_the_stream() -> None:
     connection = Connection()
     with capture_logs() as logged:
-        await run(connection, Source(1, then=RuntimeError("a secret")).answers())
+        await run(connection, Source(1, then=RuntimeError("a secret")).responses())
     (line,) = logged
     assert line["action"] == "execute"
     opening, first, last, closing = connection.chunks
@@ -203,24 +203,24 @@ async def test_an_unexpected_error_is_masked_and_ends_the_stream() -> None:
     assert connection.ended
 
 
-async def test_the_program_stops() -> None:
-    """What is cut off has no closing: clients take it for a lost connection, and subscribe again."""
+async def test_stopping_the_program_cuts_streams_off() -> None:
+    """Without a closing event, clients assume a lost connection and subscribe again."""
     streams, connection, late = Streams(), Connection(), Connection()
     source, never = Source(0), Source(0)
-    running = asyncio.create_task(run(connection, source.answers(), streams))
-    await until(lambda: source.begun)
+    running = asyncio.create_task(run(connection, source.responses(), streams))
+    await until(lambda: source.started)
     streams.end()
     await running
     assert (connection.chunks, connection.ended) == ([OPENING], True)
     assert source.closed
-    await run(late, never.answers(), streams)
-    assert (late.chunks, late.ended, never.begun) == ([OPENING], True, False)
+    await run(late, never.responses(), streams)
+    assert (late.chunks, late.ended, never.started) == ([OPENING], True, False)
 
 
-async def test_a_server_that_gives_up_a_request_ends_its_source() -> None:
+async def test_a_cancelled_request_closes_its_source() -> None:
     connection, source = Connection(), Source(0)
-    running = asyncio.create_task(run(connection, source.answers()))
-    await until(lambda: source.begun)
+    running = asyncio.create_task(run(connection, source.responses()))
+    await until(lambda: source.started)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert source.closed

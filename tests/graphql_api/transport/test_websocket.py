@@ -1,4 +1,4 @@
-"""GraphQL over real WebSockets: who may connect, what is answered, and what a client leaves behind."""
+"""GraphQL over real WebSockets: authentication, results, and cleanup after a client."""
 
 import asyncio
 import datetime as dt
@@ -58,7 +58,9 @@ async def expired() -> str:
     [{}, {"Authorization": "Bearer rbk_wrong"}, {"Authorization": ADMIN}, {"Authorization": 5},
      {"Authorization": "revoked"}, {"Authorization": "expired"}, {"token": ADMIN}],
 )  # fmt: skip
-async def test_without_a_valid_token_it_is_closed_before_anything_runs(served: Served, payload: dict[str, Any]) -> None:
+async def test_without_a_valid_token_the_connection_closes_before_anything_runs(
+    served: Served, payload: dict[str, Any]
+) -> None:
     if payload.get("Authorization") in ("revoked", "expired"):
         secret = await (revoked() if payload["Authorization"] == "revoked" else expired())
         payload = {"Authorization": f"Bearer {secret}"}
@@ -68,7 +70,7 @@ async def test_without_a_valid_token_it_is_closed_before_anything_runs(served: S
         assert await closed(connection) == (4403, "Forbidden")
 
 
-async def test_the_name_of_the_payload_s_key_is_as_free_as_a_header_s(served: Served) -> None:
+async def test_the_authorization_key_is_case_insensitive(served: Served) -> None:
     async with served.open() as connection:
         await send(connection, type="connection_init", payload={"authorization": f"bearer {ADMIN}"})
         assert await received(connection) == {"type": "connection_ack"}
@@ -108,7 +110,7 @@ async def test_queries_and_mutations_run_too(served: Served) -> None:
         ("query a { viewer { token { name } } } query b { viewer { token { name } } }", "BAD_REQUEST"),
     ],
 )
-async def test_a_document_that_cannot_be_executed_ends_alone(served: Served, query: str, code: str) -> None:
+async def test_a_refused_document_ends_only_its_operation(served: Served, query: str, code: str) -> None:
     async with served.open() as connection:
         await init(connection)
         await subscribe(connection, CURSORS, "log")
@@ -120,7 +122,7 @@ async def test_a_document_that_cannot_be_executed_ends_alone(served: Served, que
         assert (await received(connection))["payload"]["data"]["deliveryLog"]["message"] == "still followed"
 
 
-async def test_a_refused_subscription_says_so_with_its_code(served: Served) -> None:
+async def test_a_refused_subscription_is_an_error_message_with_its_code(served: Served) -> None:
     async with served.open() as connection:
         await init(connection)
         (answer,) = await run(connection, CURSORS, after="garbage")
