@@ -1,38 +1,39 @@
-"""The README's tables hold every setting and every code of an error."""
+"""The README's tables list every setting and every error code."""
 
 import re
-from pathlib import Path
 from typing import get_args
 
-from pydantic_core import PydanticUndefined
+import pytest
 
 from ringback.graphql_api.errors import Code
 from ringback.models.settings import Settings
+from tests.settings_table import README, insert_table
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
-
-
-def rows() -> list[str]:
-    """The table's rows as they must be, one for each setting."""
-    found = []
-    for name, field in Settings.model_fields.items():
-        assert field.default is not PydanticUndefined
-        default = "" if field.default in ("", (), None) else f"`{field.default}`"
-        found.append(f"| `RINGBACK_{name.upper()}` | {default} | {field.description} |".replace("|  |", "| |"))
-    return found
+TEXT = README.read_text()
 
 
-def test_every_setting_is_in_the_table_and_nothing_else() -> None:
-    table = [line for line in README.splitlines() if line.startswith("| `RINGBACK_")]
-    assert table == rows()
+def test_the_table_of_settings_is_up_to_date() -> None:
+    assert insert_table(TEXT) == TEXT, "run `make settings`"
+
+
+def test_a_stale_table_of_settings_is_replaced() -> None:
+    stale = TEXT.replace("| `RINGBACK_PORT` | `8000` |", "| `RINGBACK_PORT` | `8001` |")
+    assert stale != TEXT
+
+    assert insert_table(stale) == TEXT
+
+
+def test_a_readme_without_markers_is_refused() -> None:
+    with pytest.raises(AssertionError, match="the README has no markers"):
+        insert_table("# Ringback\n")
 
 
 def test_every_setting_that_the_text_names_exists() -> None:
-    named = set(re.findall(r"RINGBACK_[A-Z_]+", README))
+    named = set(re.findall(r"RINGBACK_[A-Z_]+", TEXT))
     assert named == {f"RINGBACK_{name.upper()}" for name in Settings.model_fields}
 
 
-def test_every_code_of_an_error_is_in_the_table_and_nothing_else() -> None:
-    table = README.split("## Errors")[1].split("\n## ")[0]
-    codes = re.findall(r"^\| `(\w+)` \| .+ \|$", table, re.MULTILINE)
+def test_the_table_of_error_codes_is_complete() -> None:
+    section = TEXT.split("## Errors")[1].split("\n## ")[0]
+    codes = re.findall(r"^\| `(\w+)` \| .+ \|$", section, re.MULTILINE)
     assert codes == list(get_args(Code))
