@@ -22,7 +22,7 @@ LOAD := bench/node_modules/.package-lock.json
 WEB_SOURCES := $(wildcard web/src/* web/*.mjs web/package*.json)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test proof lint types check-layers schema schema-tools web clients bench bench-api bench-live bench-page dist lock clean
+.PHONY: run test proof lint types check-layers lint-prose schema settings schema-tools web clients bench bench-api bench-live bench-page dist lock clean
 
 run: $(VENV)/.run
 	@! command -v npm >/dev/null || $(MAKE) --no-print-directory web || echo "GraphiQL was not built; going on without it." >&2
@@ -31,7 +31,7 @@ run: $(VENV)/.run
 test: $(VENV)/.test $(if $(shell command -v npm),$(WEB) $(CLIENTS) $(SCHEMA_TOOLS))
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(MAKE) --no-print-directory types check-layers
+	$(MAKE) --no-print-directory types check-layers lint-prose
 	@! command -v npm >/dev/null || (cd web && npm test --silent)
 	$(BIN)/python -m pytest tests --ignore tests/proof -n $(JOBS) --dist worksteal --cov --cov-report=term
 
@@ -46,8 +46,16 @@ types: $(VENV)/.test
 check-layers: $(VENV)/.test
 	$(BIN)/lint-imports
 
+# Fails on phrases that are banned from docstrings, comments, descriptions and pages.
+lint-prose: $(VENV)/.test
+	$(BIN)/python -m tests.lint_prose
+
 schema: $(VENV)/.run
 	$(BIN)/ringback export-schema --output schema.graphql
+
+# The table of settings in the README.
+settings: $(VENV)/.run
+	$(BIN)/python -m tests.settings_table
 
 # All figures take about an hour and 30 GB of disk. PUBLISH=1 writes what the README shows. Some need Node.js.
 bench: $(VENV)/.test $(if $(shell command -v npm),$(LOAD))
