@@ -1,11 +1,10 @@
-"""JSON Schemas (draft 2020-12) of declared models: the one place where Ringback meets jsonschema-rs.
+"""JSON Schemas (draft 2020-12) of declared models. Only this package imports jsonschema-rs.
 
-`check_schema` reads one that a person wrote, `load` one that is stored; both give a `JsonSchema`, which knows the
-fields that templates may use and tells of an item where it does not fit. Nothing is ever fetched, and neither a schema
-nor an item can hold up the program: regular expressions run in linear time, and what a check would cost is known
-beforehand.
+`check_schema` compiles a schema that a user wrote, `load` one that is stored. Both return a `JsonSchema`, which lists
+the fields that templates can use and finds what is wrong with an item. Nothing is ever fetched. Neither a schema nor an
+item can block the program: regular expressions run in linear time, and the cost of a check is computed before it runs.
 
-    subschemas       the subschemas, what their references lead to, what applies to one value
-    validation_cost  how often one value is looked at       field_paths  the paths that a template may use
-    schema           JsonSchema, its limits, its cache      findings     jsonschema-rs' errors in plain words
+    subschemas       the graph of subschemas           validation_cost  how often a check visits one value
+    schema           JsonSchema, its limits and cache  field_paths      the fields that templates can use
+    findings         jsonschema-rs' errors → messages
 """

@@ -1,8 +1,8 @@
-"""The fields of a JSON Schema, as `models.tracking.snapshot` tells those of a tracked model.
+"""The fields of a JSON Schema, as `models.tracking.snapshot` lists those of a tracked model.
 
-What is said in several places of one value (`allOf`, alternatives, references) is merged. An object has the fields that
-its `properties` name, unless it says that there are more, or names none at all: then it is open, and any path below it
-may be right. Where a schema repeats itself, or grows too large, the rest is open too.
+Everything that a schema says about one value (`allOf`, alternatives, references) is merged. An object has the fields of
+its `properties`. If it declares further fields, or names none at all, it is open: templates may use any path below it.
+Values where the schema repeats itself, or exceeds the limits, are open too.
 """
 
 from collections import deque
@@ -12,126 +12,157 @@ from dataclasses import dataclass, field
 from ringback.models.json_schema.findings import JSON_TYPES
 from ringback.models.json_schema.subschemas import Node, SubschemaGraph
 from ringback.models.templates.field_info import FieldInfo
-from ringback.models.templates.formatting import path_text
+from ringback.models.templates.formatting import format_path
 
-#: Fields that are told apart, and how deep; below, everything is open.
+#: Values that are expanded to fields. All others are open.
 MAX_FIELDS = 2_000
+#: Depth to which values are expanded.
 MAX_DEPTH = 10
-_MAX_DESCRIPTION = 500
+_MAX_DESCRIPTION_CHARS = 500
 
-#: JSON types that fields have by another name.
+#: Ringback's names of JSON types, where they differ.
 _TYPES = {"number": "float", "array": "list"}
+#: Types of strings with these formats.
 _FORMATS = {"date-time": "datetime", "date": "date", "time": "time", "uuid": "id", "decimal": "decimal"}
+#: Keywords that imply the type of a value without `type`.
+_TYPE_HINTS = {
+    "object": ("properties", "patternProperties", "additionalProperties", "required"),
+    "array": ("items", "prefixItems"),
+}
 
 
 @dataclass(eq=False, slots=True)
-class _Place:
-    """A value within an item: what applies to it, and what it holds."""
+class _Value:
+    """A value within an item: the subschemas that apply to it, and its fields and elements."""
 
     path: str
     nodes: tuple[Node, ...]
-    #: What applies to the values around it, to see when the schema repeats itself.
-    above: tuple[frozenset[int], ...] = ()
+    #: The subschemas of each enclosing value, by id(), to notice when the schema repeats itself.
+    enclosing: tuple[frozenset[int], ...] = ()
     is_element: bool = False
     is_open: bool = False
-    parts: "list[_Place]" = field(default_factory=list)
+    children: "list[_Value]" = field(default_factory=list)
 
 
-def fields_of(graph: SubschemaGraph) -> list[FieldInfo]:
-    """Every path that a template may use, parents before their parts."""
-    root = _Place("item", graph.together(graph.root))
-    waiting, count = deque([root]), 0
-    while waiting:
-        place = waiting.popleft()
-        key = frozenset(id(node) for node in place.nodes)
-        if count >= MAX_FIELDS or len(place.above) >= MAX_DEPTH or (key and key in place.above):
-            place.is_open = True
+def list_fields(graph: SubschemaGraph) -> list[FieldInfo]:
+    """Return every path that a template can use, parents before their children."""
+    root = _Value("item", graph.applied_with(graph.root))
+    pending, count = deque([root]), 0
+    while pending:
+        value = pending.popleft()
+        key = frozenset(id(node) for node in value.nodes)
+        is_recursive = bool(key) and key in value.enclosing
+        if is_recursive or count >= MAX_FIELDS or len(value.enclosing) >= MAX_DEPTH:
+            value.is_open = True
             continue
-        _expand(graph, place, key)
-        count += len(place.parts)
-        waiting.extend(place.parts)
-    return list(_told(root, is_root=True))
+        _expand(graph, value, key)
+        count += len(value.children)
+        pending.extend(value.children)
+    return list(_field_infos(root, is_root=True))
 
 
-def _expand(graph: SubschemaGraph, place: _Place, key: frozenset[int]) -> None:
-    above = (*place.above, key)
-    named: dict[str, list[Node]] = {}
-    for node in place.nodes:
+def _expand(graph: SubschemaGraph, value: _Value, key: frozenset[int]) -> None:
+    """Set the children of a value, and whether it is open."""
+    enclosing = (*value.enclosing, key)
+    fields = _collect_fields(graph, value.nodes)
+    for name, nodes in fields.items():
+        value.children.append(_Value(format_path([value.path, name]), _unique(nodes), enclosing))
+    elements = _collect_elements(graph, value.nodes)
+    if elements:
+        value.children.append(_Value(f"{value.path}[]", _unique(elements), enclosing, is_element=True))
+    has_unknown_fields = not fields and _type(value.nodes) == "object" and not any(map(_is_closed, value.nodes))
+    value.is_open = has_unknown_fields or any(map(_allows_more_fields, value.nodes))
+
+
+def _collect_fields(graph: SubschemaGraph, nodes: tuple[Node, ...]) -> dict[str, list[Node]]:
+    """Return the subschemas of each field."""
+    fields: dict[str, list[Node]] = {}
+    for node in nodes:
         for name, child in node.get("properties", {}).items():
             if child is not False:
-                named.setdefault(name, []).extend(graph.together(child))
-    place.parts = [_Place(path_text([place.path, name]), _once(nodes), above) for name, nodes in named.items()]
-    elements = [node for one in place.nodes for child in _elements(one) for node in graph.together(child)]
-    if elements:
-        place.parts.append(_Place(f"{place.path}[]", _once(elements), above, is_element=True))
-    place.is_open = _says_more(place.nodes) or (
-        not named and _type(place.nodes) == "object" and not any(_is_closed(node) for node in place.nodes)
-    )
+                fields.setdefault(name, []).extend(graph.applied_with(child))
+    return fields
 
 
-def _elements(node: Node) -> Iterator[Node | bool]:
-    yield from node.get("prefixItems", ())
-    if "items" in node:
-        yield node["items"]
+def _collect_elements(graph: SubschemaGraph, nodes: tuple[Node, ...]) -> list[Node]:
+    """Return the subschemas of all elements."""
+    elements: list[Node] = []
+    for node in nodes:
+        for child in node.get("prefixItems", ()):
+            elements += graph.applied_with(child)
+        if "items" in node:
+            elements += graph.applied_with(node["items"])
+    return elements
 
 
-def _once(nodes: list[Node]) -> tuple[Node, ...]:
+def _unique(nodes: list[Node]) -> tuple[Node, ...]:
     return tuple({id(node): node for node in nodes}.values())
 
 
-def _says_more(nodes: tuple[Node, ...]) -> bool:
-    """Whether a subschema says that there are fields besides those it names."""
-    more = ("additionalProperties", "unevaluatedProperties")
-    return any(
-        node.get("patternProperties") or any(node.get(one, False) is not False for one in more) for node in nodes
-    )
+def _allows_more_fields(node: Node) -> bool:
+    """Return whether a subschema declares fields besides those that it names."""
+    if node.get("patternProperties"):
+        return True
+    return any(node.get(keyword, False) is not False for keyword in ("additionalProperties", "unevaluatedProperties"))
 
 
 def _is_closed(node: Node) -> bool:
     return node.get("additionalProperties") is False or node.get("unevaluatedProperties") is False
 
 
-def _told(place: _Place, *, is_root: bool = False) -> Iterator[FieldInfo]:
-    kind = "object" if is_root else _type(place.nodes)
-    # Elements that are objects are told by their fields, as the children of a tracked model are.
-    if not is_root and not (place.is_element and kind == "object"):
-        yield FieldInfo(place.path, kind, _about(place.nodes))
-    for part in place.parts:
-        yield from _told(part)
-    if place.is_open and kind != "json":
-        yield FieldInfo(f"{place.path}.*", "json", "Whatever else it holds.")
+def _field_infos(value: _Value, *, is_root: bool = False) -> Iterator[FieldInfo]:
+    kind = "object" if is_root else _type(value.nodes)
+    # An element that is an object is listed by its fields only, as the children of a tracked model are.
+    if not is_root and not (value.is_element and kind == "object"):
+        yield FieldInfo(value.path, kind, _description(value.nodes))
+    for child in value.children:
+        yield from _field_infos(child)
+    if value.is_open and kind != "json":
+        yield FieldInfo(f"{value.path}.*", "json", "Any other field.")
 
 
 def _type(nodes: tuple[Node, ...]) -> str:
-    types: set[str] = set()
-    for node in nodes:
-        said = node.get("type", ())
-        types.update([said] if isinstance(said, str) else said)
-        values = [*node.get("enum", ()), *([node["const"]] if "const" in node else [])]
-        types.update(JSON_TYPES.get(type(value), "integer") for value in values)
-    if not types:
-        types = {kind for kind, keywords in _HINTS.items() if any(one in node for node in nodes for one in keywords)}
+    """Return Ringback's type of a value, or "json" if the schema allows several."""
+    types = _declared_types(nodes) or _implied_types(nodes)
     types.discard("null")
     if types == {"integer", "number"}:
-        types = {"number"}
+        return "float"
     if len(types) != 1:
         return "json"
     (kind,) = types
     if kind == "string":
-        return next((_FORMATS[f] for node in nodes if (f := node.get("format")) in _FORMATS), "string")
+        return _string_type(nodes)
     return _TYPES.get(kind, kind)
 
 
-#: What tells a type that is not said.
-_HINTS = {
-    "object": ("properties", "patternProperties", "additionalProperties", "required"),
-    "array": ("items", "prefixItems"),
-}
+def _declared_types(nodes: tuple[Node, ...]) -> set[str]:
+    """Return the JSON types of `type`, `enum` and `const`."""
+    types: set[str] = set()
+    for node in nodes:
+        declared = node.get("type", ())
+        types.update([declared] if isinstance(declared, str) else declared)
+        values = list(node.get("enum", ()))
+        if "const" in node:
+            values.append(node["const"])
+        types.update(JSON_TYPES.get(type(value), "integer") for value in values)
+    return types
 
 
-def _about(nodes: tuple[Node, ...]) -> str:
+def _implied_types(nodes: tuple[Node, ...]) -> set[str]:
+    keywords = {keyword for node in nodes for keyword in node}
+    return {kind for kind, hints in _TYPE_HINTS.items() if not keywords.isdisjoint(hints)}
+
+
+def _string_type(nodes: tuple[Node, ...]) -> str:
+    for node in nodes:
+        if node.get("format") in _FORMATS:
+            return _FORMATS[node["format"]]
+    return "string"
+
+
+def _description(nodes: tuple[Node, ...]) -> str:
     for keyword in ("description", "title"):
         for node in nodes:
             if node.get(keyword):
-                return str(node[keyword])[:_MAX_DESCRIPTION]
+                return str(node[keyword])[:_MAX_DESCRIPTION_CHARS]
     return ""

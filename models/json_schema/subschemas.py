@@ -1,153 +1,187 @@
-"""The subschemas of a JSON Schema, and which of them apply to one value.
+"""The graph of a JSON Schema's subschemas, and which of them apply to the same value.
 
-Only references within the schema exist here (`#`, `#/$defs/a`, `#anchor`), and only to subschemas that the metaschema
-has checked, so that whoever walks the graph need not distrust the shape of what it finds.
+References exist only within the schema (`#`, `#/$defs/a`, `#anchor`), and only to subschemas that the metaschema has
+checked. So code that walks the graph can rely on the types of its keywords.
 """
 
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import unquote
 
 from ringback.models.json_schema.findings import Finding, Path
 
-#: A subschema that constrains anything; true and false stand for themselves.
+#: A subschema that is an object. The schemas true and false are no nodes.
 Node: TypeAlias = dict[str, Any]
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 MAX_SUBSCHEMAS = 2_000
-#: Subschemas that apply to one value, references followed.
-MAX_TOGETHER = 256
+#: Subschemas that apply to one value, those behind references included.
+MAX_SUBSCHEMAS_PER_VALUE = 256
 
-#: Keywords whose subschemas apply to the value itself, by the form in which they hold them.
-_HERE_LISTS, _HERE, _HERE_MAPS = ("allOf", "anyOf", "oneOf"), ("if", "then", "else", "not"), ("dependentSchemas",)
-#: Keywords whose subschemas apply to what the value holds.
-_BELOW_LISTS, _BELOW_MAPS = ("prefixItems",), ("properties", "patternProperties")
-_BELOW = (
-    "additionalProperties",
-    "unevaluatedProperties",
-    "propertyNames",
-    "items",
-    "contains",
-    "unevaluatedItems",
+
+class _Keywords(NamedTuple):
+    """Keywords that hold subschemas: each a list of them, a map of them, or one."""
+
+    lists: tuple[str, ...]
+    maps: tuple[str, ...]
+    singles: tuple[str, ...]
+
+
+#: In-place applicators: their subschemas apply to the same value (JSON Schema Core, section 10.2).
+_IN_PLACE = _Keywords(
+    lists=("allOf", "anyOf", "oneOf"), maps=("dependentSchemas",), singles=("if", "then", "else", "not")
 )
-#: All keywords that say something of what a value holds.
-BELOW = frozenset((*_BELOW_LISTS, *_BELOW_MAPS, *_BELOW))
-#: Keywords that keep subschemas for references.
-_SHELVES = ("$defs", "definitions")
+#: Child applicators: their subschemas apply to the value's fields, elements and names (sections 10.3 and 11).
+_CHILD = _Keywords(
+    lists=("prefixItems",),
+    maps=("properties", "patternProperties"),
+    singles=(
+        "additionalProperties",
+        "unevaluatedProperties",
+        "propertyNames",
+        "items",
+        "contains",
+        "unevaluatedItems",
+    ),
+)
+#: All keywords with subschemas, those that only hold definitions included.
+_ALL = _Keywords(
+    lists=_IN_PLACE.lists + _CHILD.lists,
+    maps=(*_IN_PLACE.maps, *_CHILD.maps, "$defs", "definitions"),
+    singles=_IN_PLACE.singles + _CHILD.singles,
+)
+#: All keywords that constrain the fields or elements of a value.
+CHILD_KEYWORDS = frozenset(_CHILD.lists + _CHILD.maps + _CHILD.singles)
 _REFERENCES = ("$ref", "$dynamicRef")
 
 
 class SchemaFault(Exception):
-    """The schema cannot be used; carries the findings that say where and why."""
+    """A schema that cannot be used. `findings` say where and why."""
 
     def __init__(self, *findings: Finding) -> None:
-        super().__init__("; ".join(f.message for f in findings))
+        super().__init__("; ".join(finding.message for finding in findings))
         self.findings = findings
 
 
+class _Located(NamedTuple):
+    """A subschema and its path in the schema."""
+
+    path: Path
+    schema: Node | bool
+
+
 class SubschemaGraph:
-    """The subschemas of a schema that the metaschema allows; raises SchemaFault when Ringback does not."""
+    """The subschemas of a schema that satisfies the metaschema. Raises SchemaFault if Ringback does not support it."""
 
     def __init__(self, schema: Node) -> None:
         self.root = schema
         self.nodes: list[Node] = []
-        self._at: dict[str, Node | bool] = {}
-        self._anchors: dict[str, Node] = {}
-        self._together: dict[int, tuple[Node, ...]] = {}
-        faults = list(self._walk())
-        faults += [f for path, node in self._found for f in self._lost(path, node)] if not faults else []
-        if faults:
-            raise SchemaFault(*faults)
-        for path, node in self._found:
-            self._gather(path, node)
+        self._paths: list[Path] = []  # of `nodes`
+        self._by_pointer: dict[str, Node | bool] = {}
+        self._by_anchor: dict[str, Node] = {}
+        self._applied: dict[int, tuple[Node, ...]] = {}
+        findings = list(self._collect_nodes()) or list(self._find_broken_references())
+        if findings:
+            raise SchemaFault(*findings)
+        for path, node in zip(self._paths, self.nodes, strict=True):
+            self._applied[id(node)] = self._collect_applied(path, node)
 
-    def together(self, node: Node | bool) -> tuple[Node, ...]:
-        """All subschemas that apply to one value because `node` does, itself first; as often as they are reached."""
-        return self._together[id(node)] if isinstance(node, dict) else ()
+    def applied_with(self, node: Node | bool) -> tuple[Node, ...]:
+        """Return all subschemas that apply to a value to which `node` applies, `node` first.
 
-    def _walk(self) -> Iterator[Finding]:
-        self._found: list[tuple[Path, Node]] = []
-        waiting: list[tuple[Path, Node | bool]] = [((), self.root)]
-        while waiting:
-            path, node = waiting.pop()
-            self._at["/".join(["", *(_escaped(part) for part in path)])] = node
+        A subschema that is reached in several ways occurs several times.
+        """
+        return self._applied[id(node)] if isinstance(node, dict) else ()
+
+    def _collect_nodes(self) -> Iterator[Finding]:
+        """Collect the subschemas with their pointers and anchors. Yield what Ringback does not support."""
+        pending = [_Located((), self.root)]
+        while pending:
+            path, node = pending.pop()
+            self._by_pointer[_to_pointer(path)] = node
             if isinstance(node, bool):
                 continue
-            self._found.append((path, node))
             self.nodes.append(node)
+            self._paths.append(path)
             if len(self.nodes) > MAX_SUBSCHEMAS:
                 yield Finding((), f"has more than {MAX_SUBSCHEMAS:,} subschemas", is_limit=True)
                 return
-            yield from _refused(path, node)
+            yield from _find_unsupported(path, node)
             for keyword in ("$anchor", "$dynamicAnchor"):
                 if keyword in node:
-                    self._anchors.setdefault(node[keyword], node)
-            waiting += [((*path, *step), child) for step, child in _subschemas(node)][::-1]
+                    self._by_anchor.setdefault(node[keyword], node)
+            children = [_Located((*path, *step), child) for step, child in _subschemas(node, _ALL)]
+            pending += reversed(children)
 
-    def _lost(self, path: Path, node: Node) -> Iterator[Finding]:
-        for keyword in _REFERENCES:
-            if keyword in node and self._target(node[keyword]) is None:
-                yield Finding((*path, keyword), f"leads to no subschema: {node[keyword]!r:.200}")
+    def _find_broken_references(self) -> Iterator[Finding]:
+        for path, node in zip(self._paths, self.nodes, strict=True):
+            for keyword in _REFERENCES:
+                if keyword in node and self._resolve(node[keyword]) is None:
+                    message = f"refers to {node[keyword]!r:.200}, which is not a subschema of this schema"
+                    yield Finding((*path, keyword), message)
 
-    def _target(self, reference: str) -> Node | bool | None:
+    def _resolve(self, reference: str) -> Node | bool | None:
         name = unquote(reference[1:])
-        return self._at.get(name) if not name or name.startswith("/") else self._anchors.get(name)
+        if not name or name.startswith("/"):
+            return self._by_pointer.get(name)
+        return self._by_anchor.get(name)
 
-    def _gather(self, path: Path, start: Node) -> None:
-        """Note what applies together with `start`; raises SchemaFault for a circle, and for too much."""
-        found: list[Node] = []
+    def _collect_applied(self, path: Path, start: Node) -> tuple[Node, ...]:
+        """Return the value of `applied_with`. Raises SchemaFault for a cycle, and for too many subschemas."""
+        applied: list[Node] = []
 
-        def visit(node: Node | bool, above: frozenset[int]) -> None:
+        def visit(node: Node | bool, ancestors: frozenset[int]) -> None:
             if isinstance(node, bool):
                 return
-            if id(node) in above:
-                raise SchemaFault(Finding(path, "refers to itself in a circle: it would never be decided"))
-            found.append(node)
-            if len(found) > MAX_TOGETHER:
-                message = f"has more than {MAX_TOGETHER} subschemas for the same value, references followed"
+            if id(node) in ancestors:
+                message = "refers to itself for the same value. Remove the circular reference"
+                raise SchemaFault(Finding(path, message))
+            applied.append(node)
+            if len(applied) > MAX_SUBSCHEMAS_PER_VALUE:
+                message = f"applies more than {MAX_SUBSCHEMAS_PER_VALUE} subschemas to one value, references included"
                 raise SchemaFault(Finding(path, message, is_limit=True))
-            for inner in self._in_place(node):
-                visit(inner, above | {id(node)})
+            for child in self._in_place(node):
+                visit(child, ancestors | {id(node)})
 
         visit(start, frozenset())
-        self._together[id(start)] = tuple(found)
+        return tuple(applied)
 
     def _in_place(self, node: Node) -> Iterator[Node | bool]:
         for keyword in _REFERENCES:
             if keyword in node:
-                target = self._target(node[keyword])
-                assert target is not None, "all references were followed before"
+                target = self._resolve(node[keyword])
+                assert target is not None, "`_find_broken_references` has resolved all references"
                 yield target
-        yield from (child for _, child in _held(node, _HERE_LISTS, _HERE_MAPS, _HERE))
+        for _, child in _subschemas(node, _IN_PLACE):
+            yield child
 
 
-def _refused(path: Path, node: Node) -> Iterator[Finding]:
-    """What Ringback does not allow although the metaschema does."""
+def _find_unsupported(path: Path, node: Node) -> Iterator[Finding]:
+    """Yield what the metaschema allows in a subschema but Ringback does not."""
     if str(node.get("$schema", DRAFT)).removesuffix("#") != DRAFT:
         yield Finding((*path, "$schema"), f"must be {DRAFT}, or be left out")
     if "$id" in node and path:
-        yield Finding((*path, "$id"), "may stand only at the top of the schema")
+        yield Finding((*path, "$id"), "is allowed only at the top of the schema")
     for keyword in _REFERENCES:
         if keyword in node and not node[keyword].startswith("#"):
-            message = "must begin with #: nothing is fetched; put what it refers to into $defs"
+            message = "must start with #, because nothing is fetched. Copy the subschema into $defs"
             yield Finding((*path, keyword), message)
 
 
-def _subschemas(node: Node) -> Iterator[tuple[Path, Node | bool]]:
-    """All direct subschemas with their places."""
-    yield from _held(node, (*_HERE_LISTS, *_BELOW_LISTS), (*_HERE_MAPS, *_BELOW_MAPS, *_SHELVES), (*_HERE, *_BELOW))
+def _subschemas(node: Node, keywords: _Keywords) -> Iterator[_Located]:
+    """Yield the direct subschemas under these keywords, with paths relative to `node`."""
+    for keyword in keywords.lists:
+        for index, child in enumerate(node.get(keyword, ())):
+            yield _Located((keyword, index), child)
+    for keyword in keywords.maps:
+        for name, child in node.get(keyword, {}).items():
+            yield _Located((keyword, name), child)
+    for keyword in keywords.singles:
+        if keyword in node:
+            yield _Located((keyword,), node[keyword])
 
 
-def _held(
-    node: Node, lists: tuple[str, ...], maps: tuple[str, ...], ones: tuple[str, ...]
-) -> Iterator[tuple[Path, Node | bool]]:
-    for keyword in lists:
-        yield from (((keyword, index), child) for index, child in enumerate(node.get(keyword, ())))
-    for keyword in maps:
-        yield from (((keyword, name), child) for name, child in node.get(keyword, {}).items())
-    yield from (((keyword,), node[keyword]) for keyword in ones if keyword in node)
-
-
-def _escaped(part: str | int) -> str:
-    """A step of a JSON pointer (RFC 6901)."""
-    return str(part).replace("~", "~0").replace("/", "~1")
+def _to_pointer(path: Path) -> str:
+    """Return a path as a JSON pointer (RFC 6901)."""
+    steps = [str(step).replace("~", "~0").replace("/", "~1") for step in path]
+    return "/".join(["", *steps])

@@ -1,8 +1,8 @@
-"""How often a check looks at one value, at the worst: known before anything is checked.
+"""Worst-case cost of a check: how many times it visits one value of an item.
 
-Where several subschemas apply to a value and lead to several for what it holds, the looks multiply with each level; a
-recursive schema of ten lines can ask for 2^64 of them. So the worst case is counted for every depth, and whoever checks
-an item refuses those that would take too long.
+If several subschemas apply to a value, and each leads to several for the value's fields, the visits multiply with each
+level: a recursive schema of ten lines can require 2^64 of them. So the worst case is computed for each depth when the
+schema is compiled, and `JsonSchema.check` refuses items that would take too long.
 """
 
 from collections.abc import Iterator
@@ -10,66 +10,80 @@ from itertools import chain
 from typing import TypeAlias
 
 from ringback.models.json_schema.findings import Finding
-from ringback.models.json_schema.subschemas import BELOW, Node, SchemaFault, SubschemaGraph
+from ringback.models.json_schema.subschemas import CHILD_KEYWORDS, Node, SchemaFault, SubschemaGraph
 
-#: The subschemas, by id(), that say something of what one value holds.
-_Holders: TypeAlias = tuple[int, ...]
+#: The ids, by id(), of subschemas that apply to the same value and constrain its fields or elements.
+_Parents: TypeAlias = tuple[int, ...]
 
-#: As deep as JSON in the API may be nested.
+#: Depth of nested JSON that the API accepts.
 MAX_DEPTH = 64
-#: More than this is not counted apart: no item is worth it.
-CAP = 10**8
-#: Steps from a subschema to those for what its value holds, in a whole schema.
-MAX_STEPS = 30_000
+#: Visits beyond which counting stops: no item may cost as many.
+MAX_COUNTED_VISITS = 10**8
+#: Edges of the graph that one schema may have, from a subschema to those for a field or an element of its value.
+MAX_EDGES = 30_000
 
 
-def looks_by_depth(graph: SubschemaGraph) -> list[int]:
-    """The most looks at one value of an item nested `index` deep; the last entry holds for all that are deeper.
+def count_visits_by_depth(graph: SubschemaGraph) -> list[int]:
+    """Return the most visits to one value of an item, by the depth of the item.
 
-    Raises SchemaFault when the schema is too entangled to tell.
+    The last entry holds for all greater depths. Raises SchemaFault for a schema with more than MAX_EDGES edges.
     """
-    holders = {id(node): _holders(graph, node) for node in graph.nodes}
-    steps = _steps(graph, set(holders.values()))
-    now = {id(node): len(graph.together(node)) for node in graph.nodes}
-    most = [now[id(graph.root)]]
+    parents = {id(node): _find_parents(graph, node) for node in graph.nodes}
+    children = _find_children(graph, set(parents.values()))
+    visits = {id(node): len(graph.applied_with(node)) for node in graph.nodes}
+    visits_by_depth = [visits[id(graph.root)]]
     for _ in range(MAX_DEPTH):
-        below = {
-            key: min(CAP, max((sum(now[child] for child in group) for group in groups), default=0))
-            for key, groups in steps.items()
-        }
-        deeper = {key: max(now[key], below[holders[key]]) for key in now}
-        if deeper == now or most[-1] == CAP:
+        child_visits = {key: _count_child_visits(groups, visits) for key, groups in children.items()}
+        deeper_visits = {node_id: max(count, child_visits[parents[node_id]]) for node_id, count in visits.items()}
+        if deeper_visits == visits or visits_by_depth[-1] == MAX_COUNTED_VISITS:
             break
-        now = deeper
-        most.append(now[id(graph.root)])
-    return most
+        visits = deeper_visits
+        visits_by_depth.append(visits[id(graph.root)])
+    return visits_by_depth
 
 
-def _holders(graph: SubschemaGraph, node: Node) -> _Holders:
-    """What, of all that applies together with `node`, says something of what the value holds; often it is the same."""
-    return tuple(id(one) for one in graph.together(node) if one.keys() & BELOW)
+def _count_child_visits(groups: list[list[int]], visits: dict[int, int]) -> int:
+    most = 0
+    for group in groups:
+        most = max(most, sum(visits[node_id] for node_id in group))
+    return min(MAX_COUNTED_VISITS, most)
 
 
-def _steps(graph: SubschemaGraph, wanted: set[_Holders]) -> dict[_Holders, list[list[int]]]:
-    """For each thing that a value may hold, which subschemas apply to that."""
+def _find_parents(graph: SubschemaGraph, node: Node) -> _Parents:
+    """Return the subschemas applied with `node` that constrain the value's fields. Many nodes share the same ones."""
+    return tuple(id(applied) for applied in graph.applied_with(node) if applied.keys() & CHILD_KEYWORDS)
+
+
+def _find_children(graph: SubschemaGraph, keys: set[_Parents]) -> dict[_Parents, list[list[int]]]:
+    """Return the groups of subschemas that apply to one field or element, by the parents that apply to the value."""
     by_id = {id(node): node for node in graph.nodes}
-    found: dict[_Holders, list[list[int]]] = {}
-    taken = 0
-    for key in wanted:
-        together = [by_id[one] for one in key]
-        names = set(chain.from_iterable(one.get("properties", ()) for one in together))
-        places = range(max((len(one.get("prefixItems", ())) for one in together), default=0))
-        taken += len(together) * (len(names) + len(places) + 2)
-        if taken > MAX_STEPS:
-            raise SchemaFault(Finding((), "is too entangled: too many subschemas refer to one another", is_limit=True))
-        groups = [[_ids(_of_name(one, name)) for one in together] for name in (*names, None)]
-        groups += [[_ids(_of_place(one, place)) for one in together] for place in (*places, None)]
-        found[key] = [flat for group in groups if (flat := list(chain.from_iterable(group)))]
-    return found
+    children: dict[_Parents, list[list[int]]] = {}
+    edges = 0
+    for key in keys:
+        parents = [by_id[node_id] for node_id in key]
+        names = set(chain.from_iterable(parent.get("properties", ()) for parent in parents))
+        tuple_length = max((len(parent.get("prefixItems", ())) for parent in parents), default=0)
+        edges += len(parents) * (len(names) + tuple_length + 2)
+        if edges > MAX_EDGES:
+            message = "has too many subschemas that refer to one another. Simplify it"
+            raise SchemaFault(Finding((), message, is_limit=True))
+        groups = [_ids_for_field(parents, name) for name in (*names, None)]
+        groups += [_ids_for_element(parents, index) for index in (*range(tuple_length), None)]
+        children[key] = [group for group in groups if group]
+    return children
 
 
-def _of_name(node: Node, name: str | None) -> Iterator[Node | bool]:
-    """The subschemas for a property; None stands for one without a subschema of its own."""
+def _ids_for_field(parents: list[Node], name: str | None) -> list[int]:
+    """Return the ids of the subschemas for a field. None stands for a field that `properties` does not name."""
+    return _node_ids(chain.from_iterable(_subschemas_for_field(parent, name) for parent in parents))
+
+
+def _ids_for_element(parents: list[Node], index: int | None) -> list[int]:
+    """Return the ids of the subschemas for an element. None stands for an element after those of `prefixItems`."""
+    return _node_ids(chain.from_iterable(_subschemas_for_element(parent, index) for parent in parents))
+
+
+def _subschemas_for_field(node: Node, name: str | None) -> Iterator[Node | bool]:
     properties = node.get("properties", {})
     if name in properties:
         yield properties[name]
@@ -80,13 +94,15 @@ def _of_name(node: Node, name: str | None) -> Iterator[Node | bool]:
     yield node.get("propertyNames", True)
 
 
-def _of_place(node: Node, place: int | None) -> Iterator[Node | bool]:
-    """The subschemas for an element; None stands for one after all places with a subschema of their own."""
-    prefix = node.get("prefixItems", ())
-    yield prefix[place] if place is not None and place < len(prefix) else node.get("items", True)
+def _subschemas_for_element(node: Node, index: int | None) -> Iterator[Node | bool]:
+    prefix_items = node.get("prefixItems", ())
+    if index is not None and index < len(prefix_items):
+        yield prefix_items[index]
+    else:
+        yield node.get("items", True)
     yield node.get("contains", True)
     yield node.get("unevaluatedItems", True)
 
 
-def _ids(nodes: Iterator[Node | bool]) -> list[int]:
-    return [id(node) for node in nodes if isinstance(node, dict)]
+def _node_ids(schemas: Iterator[Node | bool]) -> list[int]:
+    return [id(schema) for schema in schemas if isinstance(schema, dict)]

@@ -1,15 +1,15 @@
-"""Liquid for bodies, URLs, header values and conditions of webhooks: the one place where Ringback meets python-liquid.
+"""Liquid templates for webhook bodies, URLs, header values and conditions. Only this package imports python-liquid.
 
-`compile_template` and `compile_condition` are for delivery, `check_template` and `check_condition` for the moment a
-webhook is saved, `unknown_paths` for the moment its model changes, `scope` for the names that all of them see. All
-failures are TemplateErrors, with line and column.
+Delivery uses `compile_template` and `compile_condition`. `check_template` and `check_condition` find mistakes when a
+webhook is saved, `unknown_paths` finds fields that a changed model lost, and `scope` builds the names that templates
+can use. Every failure is a TemplateError, with line and column where they are known.
 
-    lexer        text → tokens, blocks balanced        formatting   what a value prints as
-    parser       tokens → syntax tree                  filters      the filters there are, each with its caps
-    environment     tags, and the environment          own_filters  the filters that are ours
-    render_context  what a name means in a render      field_info   what is known of one field
-    hardening    checkpoints, bounded ranges           budget       the caps, and the meter of a render
-    fast_path    frequent expressions, and loops       errors       python-liquid's errors → TemplateError
-    template     Template, Condition, cache            field_paths  the names that a model has
-    scope        the root names: item and event        validation   what is certainly wrong
+    lexer           text → tokens, blocks balanced     formatting   how values become text
+    parser          tokens → syntax tree               filters      allowed filters and their limits
+    environment     tags and their nodes               own_filters  filters that replace python-liquid's
+    render_context  name look-up during a render       field_info   description of one model field
+    hardening       checkpoints, bounded ranges        budget       limits, and the meter of a render
+    fast_path       frequent expressions, and loops    errors       python-liquid's errors → TemplateError
+    template        Template, Condition, cache         field_paths  the fields that a model has
+    scope           the root names: item and event     validation   mistakes that are certain
 """

@@ -1,6 +1,6 @@
-"""python-liquid as Ringback runs it: the tags, and the environment in which templates are parsed.
+"""The python-liquid environment that parses templates: the allowed tags, and Ringback's own nodes for some of them.
 
-Tags are an allow-list, the lexer's: nothing reads files, and there is no autoescape.
+The lexer lists the allowed tags. No tag reads files, and there is no autoescape.
 """
 
 from collections.abc import Mapping
@@ -14,13 +14,13 @@ from liquid.template import BoundTemplate
 from liquid.token import TOKEN_CONTENT, TOKEN_OUTPUT
 
 from ringback.models.templates.fast_path import LoopNode
-from ringback.models.templates.formatting import text_of
+from ringback.models.templates.formatting import to_text
 from ringback.models.templates.lexer import REFUSED_TAGS
 from ringback.models.templates.render_context import TemplateContext
 
 
 class TextNode(content.ContentNode):
-    """Text between the markup; its writing takes no time that is worth looking at the clock."""
+    """Text between the markup. Writing it is too cheap to read the clock."""
 
     __slots__ = ()
 
@@ -30,38 +30,40 @@ class TextNode(content.ContentNode):
 
 
 class PrintNode(output.OutputNode):
-    """`{{ … }}` and `{% echo … %}`, with our text for values."""
+    """`{{ … }}` and `{% echo … %}`, which print values as `to_text` formats them."""
 
     __slots__ = ()
 
-    def render_to_output(self, context: TemplateContext, buffer: TextIO) -> int:  # type: ignore[override]  # there is no other
-        """Write the value."""
+    def render_to_output(self, context: TemplateContext, buffer: TextIO) -> int:  # type: ignore[override]  # always this class
+        """Write the value of the expression."""
         expression = self.expression
         if type(expression) is FilteredExpression:
             value = expression.left.evaluate(context)
-            for one in expression.filters or ():
-                value = one.evaluate(value, context)
+            for bound_filter in expression.filters or ():
+                value = bound_filter.evaluate(value, context)
         else:
             value = expression.evaluate(context)
-        if type(value) is str:  # most are, and need no time that is worth looking at the clock
+        if type(value) is str:  # the usual case, too cheap to read the clock
             return buffer.write(value)
-        written = buffer.write(text_of(value))
+        length = buffer.write(to_text(value))
         context.meter.tick()
-        return written
+        return length
 
     render = render_to_output  # type: ignore[assignment]
 
 
 class CycleNode(cycle_tag.CycleNode):
-    """`{% cycle … %}`, which remembers its place by how it is written, not by the repr of its values."""
+    """`{% cycle … %}`. An unnamed cycle is identified by its source text, not by the repr of its values."""
 
     def render_to_output(self, context: RenderContext, buffer: TextIO) -> int:
         """Write the next value."""
-        group = text_of(self.group.evaluate(context)) if self.group else str(self)
-        return buffer.write(text_of(self.args[context.cycle(group, len(self.args)) % len(self.args)].evaluate(context)))
+        group = to_text(self.group.evaluate(context)) if self.group else str(self)
+        index = context.cycle(group, len(self.args)) % len(self.args)
+        value = self.args[index].evaluate(context)
+        return buffer.write(to_text(value))
 
 
-#: The nodes of our own, by their tags.
+#: Ringback's nodes, by their tags.
 _NODES: Mapping[str, type[Node]] = {
     TOKEN_CONTENT: TextNode,
     TOKEN_OUTPUT: PrintNode,
@@ -70,14 +72,14 @@ _NODES: Mapping[str, type[Node]] = {
     "for": LoopNode,
 }
 
-#: The only environment that templates are parsed in. Filters are bound to expressions when these are parsed.
+#: The environment of all templates. It has no filters: `hardening` binds them to expressions when these are parsed.
 ENVIRONMENT = Environment(undefined=FalsyStrictUndefined)
 ENVIRONMENT.filters.clear()
 for _name in REFUSED_TAGS:
     ENVIRONMENT.tags.pop(_name, None)
 for _name, _node_class in _NODES.items():
-    ENVIRONMENT.tags[_name].node_class = _node_class  # type: ignore[attr-defined]  # each of these has one
+    ENVIRONMENT.tags[_name].node_class = _node_class  # type: ignore[attr-defined]  # all of these tags have it
 
-NOTHING = BoundTemplate(ENVIRONMENT, [])
-#: For looking at syntax trees without rendering them.
-STATIC = RenderContext(NOTHING)
+EMPTY_TEMPLATE = BoundTemplate(ENVIRONMENT, [])
+#: A context for reading syntax trees without rendering them.
+STATIC = RenderContext(EMPTY_TEMPLATE)

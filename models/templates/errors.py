@@ -1,6 +1,7 @@
-"""Every failure of python-liquid becomes a TemplateError here, with a message for the author and a place in the text.
+"""Translation of python-liquid's errors to TemplateErrors with a message for the template's author.
 
-python-liquid speaks of token kinds and Python types; its messages are not passed on.
+python-liquid's own messages name token kinds and Python types, so they are never passed on. A message here is one or
+two sentences without the last full stop, because TemplateError appends the line and column.
 """
 
 from collections.abc import Iterable
@@ -13,91 +14,112 @@ from liquid.token import TOKEN_CONTAINS, TOKEN_GT, TOKEN_ILLEGAL, TOKEN_LT
 from ringback.models.errors import TemplateError
 from ringback.models.templates.budget import Refusal
 
-#: Longest piece of the author's text that is quoted in a message, in characters.
+#: Characters of the author's text that one message quotes.
 _MAX_QUOTE = 60
 
-_TOO_DEEP = "this is nested too deeply"
+_TOO_DEEP = "The template is nested too deeply. Simplify it"
+_INCOMPLETE = "The expression is incomplete"
 
-# What python-liquid says (the start of it), and what we say.
+#: How python-liquid's syntax messages start, and the messages for the author.
 _SYNTAX = {
-    "disallowed not": "Liquid has no 'not': use '== false', '!=' or the tag 'unless'",
-    "disallowed parentheses": "Liquid has no parentheses in conditions: use nested 'if' tags",
-    "disallowed ternary": "Liquid has no inline 'if': use the tag 'if'",
-    "expected 'reversed'": "after the list, only 'limit:', 'offset:' and 'reversed' may follow",
-    "expected a comma": "arguments are separated by commas",
-    "expected an identifier, found a path": "a plain name is needed here, not a path",
-    "expected at least one argument": "at least one value is needed here",
-    "missing or unexpected path segment": "a name is missing here",
+    "disallowed not": "Liquid has no 'not'. Use '== false', '!=' or the tag 'unless'",
+    "disallowed parentheses": "Liquid has no parentheses in conditions. Use nested 'if' tags",
+    "disallowed ternary": "Liquid has no inline 'if'. Use the tag 'if'",
+    "expected 'reversed'": "Only 'limit:', 'offset:' and 'reversed' may follow the list",
+    "expected a comma": "Arguments must be separated by commas",
+    "expected an identifier, found a path": "A plain name is required here, not a path",
+    "expected at least one argument": "At least one value is required here",
+    "missing or unexpected path segment": "A name is missing here",
 }
 
-# What people write by habit from other languages, and the Liquid for it.
-_HABITS = {
-    "!": "use '!=', or '== false'",
-    "&": "use 'and'",
-    "%": "tags cannot stand inside an expression",
-    "=": "did you mean '=='?",
-    "===": "use '=='",
-    "==!": "use '!='",
-    "{": "braces cannot stand inside an expression",
-    "|": "a filter cannot stand here",
-    "||": "use 'or'",
+#: Signs from other languages, and the Liquid to use instead.
+_HINTS = {
+    "!": "Use '!=' or '== false'",
+    "&": "Use 'and'",
+    "%": "Tags cannot be used inside an expression",
+    "=": "Did you mean '=='?",
+    "===": "Use '=='",
+    "==!": "Use '!='",
+    "{": "Braces cannot be used inside an expression",
+    "|": "Filters cannot be used here",
+    "||": "Use 'or'",
 }
 
 
-def problem(message: str, source: str, index: int) -> TemplateError:
+def error_at(source: str, index: int, message: str) -> TemplateError:
     """Return a TemplateError for the character at `index` (from 0) of the author's text."""
     line = source.count("\n", 0, index) + 1
     column = index - source.rfind("\n", 0, index)
     return TemplateError(message, line, column)
 
 
-def syntax_problem(error: Exception, source: str, end: int) -> TemplateError:
-    """Translate what python-liquid raised while parsing; `end` is the place for an expression that ends too early."""
+def translate_syntax_error(error: Exception, source: str, end: int) -> TemplateError:
+    """Translate an error raised while parsing.
+
+    `end` is the index to report when the error has no token: the end of the expression that was being parsed.
+    """
+    if isinstance(error, RecursionError):
+        return error_at(source, end, _TOO_DEEP)
     if not isinstance(error, LiquidError):
-        return problem(_TOO_DEEP if isinstance(error, RecursionError) else "this cannot be read as Liquid", source, end)
+        return error_at(source, end, "This is not valid Liquid")
     token = error.token
-    known = token is not None and token.start_index >= 0
-    index = token.start_index if token is not None and known else end
-    if isinstance(error, Refusal):
-        return problem(str(error.message), source, index)
-    if isinstance(error, LiquidValueError):
-        return problem("a number has too many digits", source, index)
-    said = str(error.message)
-    for start, ours in _SYNTAX.items():
-        if said.startswith(start):
-            return problem(ours, source, index)
-    if token is None or not known:
-        return problem("the expression is not complete", source, end)
-    if token.kind == TOKEN_ILLEGAL and token.value in ("'", '"'):
-        return problem("a quote is opened here and never closed", source, index)
-    hint = _HABITS.get(token.value)
-    return problem(f"unexpected '{quote(token.value)}'" + (f": {hint}" if hint else ""), source, index)
+    if token is None or token.start_index < 0:
+        return error_at(source, end, _syntax_message(error, None))
+    return error_at(source, token.start_index, _syntax_message(error, token))
 
 
-def render_problem(error: Exception, token: Token | None) -> TemplateError:
-    """Translate what was raised while rendering; `token` is where the render stood, if the error does not know."""
+def translate_render_error(error: Exception, token: Token | None) -> TemplateError:
+    """Translate an error raised while rendering. `token` is the place to report if the error has none."""
     if isinstance(error, LiquidError) and error.token is not None and error.token.start_index >= 0:
         token = error.token
     message = _render_message(error)
-    return TemplateError(message) if token is None else problem(message, token.source, token.start_index)
+    if token is None:
+        return TemplateError(message)
+    return error_at(token.source, token.start_index, message)
 
 
-def unknown(what: str, word: str, known: Iterable[str]) -> str:
-    """Return "unknown filter 'url_encod': did you mean 'url_encode'?", or its first half when nothing is near."""
-    near = nearest(word, known)
-    return f"unknown {what} '{quote(word)}'" + (f": did you mean '{near}'?" if near else "")
+def describe_unknown(kind: str, name: str, known_names: Iterable[str]) -> str:
+    """Return a message such as "Unknown filter 'url_encod'. Did you mean 'url_encode'?"."""
+    message = f"Unknown {kind} '{quote(name)}'"
+    suggestion = find_nearest(name, known_names)
+    if suggestion is None:
+        return message
+    return f"{message}. Did you mean '{suggestion}'?"
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that `word` was probably meant to be."""
-    # difflib is quadratic, and no name in use is that long.
-    return next(iter(get_close_matches(word, known, n=1)), None) if len(word) <= _MAX_QUOTE else None
+def find_nearest(name: str, known_names: Iterable[str]) -> str | None:
+    """Return the known name that the author probably meant, or None."""
+    if len(name) > _MAX_QUOTE:  # difflib is quadratic, and no real name is that long
+        return None
+    return next(iter(get_close_matches(name, known_names, n=1)), None)
 
 
 def quote(text: str) -> str:
-    """Return `text` on one line and short enough for a message."""
+    """Return `text` on one line, cut to a length that fits a message."""
     line = " ".join(text.split())
-    return line if len(line) <= _MAX_QUOTE else line[: _MAX_QUOTE - 1] + "…"
+    if len(line) <= _MAX_QUOTE:
+        return line
+    return line[: _MAX_QUOTE - 1] + "…"
+
+
+def _syntax_message(error: LiquidError, token: Token | None) -> str:
+    if isinstance(error, Refusal):
+        return str(error.message)
+    if isinstance(error, LiquidValueError):
+        return "The number has too many digits"
+    original = str(error.message)
+    for start, message in _SYNTAX.items():
+        if original.startswith(start):
+            return message
+    if token is None:
+        return _INCOMPLETE
+    if token.kind == TOKEN_ILLEGAL and token.value in ("'", '"'):
+        return "The quote opened here is never closed"
+    unexpected = f"Unexpected '{quote(token.value)}'"
+    hint = _HINTS.get(token.value)
+    if hint is None:
+        return unexpected
+    return f"{unexpected}. {hint}"
 
 
 def _render_message(error: Exception) -> str:
@@ -106,11 +128,11 @@ def _render_message(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return _TOO_DEEP
     if isinstance(error, UnicodeError):
-        return "the text holds characters that cannot be written as UTF-8"
+        return "The text contains characters that cannot be encoded as UTF-8"
     if isinstance(error, LiquidTypeError) and error.token is not None:
         if error.token.kind in (TOKEN_LT, TOKEN_GT):
-            return "'<' and '>' compare two numbers or two texts"
+            return "'<' and '>' compare two numbers or two strings"
         if error.token.kind == TOKEN_CONTAINS:
-            return "'contains' needs a text or a list on its left"
-        return "a whole number is needed here"
-    return "this cannot be rendered with these values"
+            return "'contains' needs a string or a list on its left"
+        return "An integer is required here"
+    return "The template cannot be rendered with these values"

@@ -1,7 +1,7 @@
-"""The expressions and loops that most templates are made of, evaluated in as few steps as they need.
+"""Faster versions of the expressions and loops that most templates consist of.
 
-They mean the same as python-liquid's, which makes its own while it parses: `hardening` puts our expressions in their
-places, and `environment` registers the loop as the node of `{% for … %}`.
+They behave as python-liquid's do. `hardening` puts the expressions into the syntax tree, and `environment` registers
+the loop as the node of `{% for … %}`.
 """
 
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ from liquid.builtin.tags.for_tag import ForLoop, ForNode
 from liquid.exceptions import BreakLoop, ContinueLoop
 
 from ringback.models.templates.budget import BadArgument, Refusal
-from ringback.models.templates.errors import unknown
+from ringback.models.templates.errors import describe_unknown
 from ringback.models.templates.filters import FILTERS
 from ringback.models.templates.render_context import TemplateContext
 
 
 class PlainPath(Path):
-    """A path of names, such as `item.customer.name`; where it meets more than objects, Context knows the way."""
+    """A path of names, such as `item.customer.name`. Values other than objects are left to `TemplateContext.get`."""
 
     __slots__ = ("_names", "_root", "_text")
 
@@ -30,10 +30,10 @@ class PlainPath(Path):
         self._text = super().__str__()
 
     def __str__(self) -> str:
-        return self._text  # loops ask for it each time they begin
+        return self._text  # each loop reads it when it starts
 
-    def evaluate(self, context: TemplateContext) -> object:  # type: ignore[override]  # there is no other one
-        """Return what the path leads to."""
+    def evaluate(self, context: TemplateContext) -> object:  # type: ignore[override]  # always this class
+        """Return the value at this path."""
         context.token = self.token
         root = self._root
         try:
@@ -53,66 +53,69 @@ class PlainPath(Path):
 
 
 class BoundFilter(FilterCall):
-    """A filter that was found, and whose arguments were counted, when the template was parsed."""
+    """A filter call whose filter was looked up, and whose arguments were counted, when the template was parsed."""
 
     __slots__ = ("_filter", "misuse")
 
     def __init__(self, call: FilterCall) -> None:
         super().__init__(call.token, call.name, call.args)
         self._filter = FILTERS.get(call.name)
-        named = [one.name for one in call.args if isinstance(one, KeywordArgument)]
-        placed = len(call.args) - len(named)
-        #: What is wrong with the number or the names of the arguments, or None.
-        self.misuse = self._filter.misuse(placed, named) if self._filter else None
+        keywords = [argument.name for argument in call.args if isinstance(argument, KeywordArgument)]
+        positional_count = len(call.args) - len(keywords)
+        #: Message about a wrong number or a wrong name of arguments, or None.
+        self.misuse: str | None = None
+        if self._filter is not None:
+            self.misuse = self._filter.check_arguments(positional_count, keywords)
 
-    def evaluate(self, left: object, context: TemplateContext) -> object:  # type: ignore[override]  # there is no other one
-        """Return the filtered value; raises Refusal, or UndefinedError for an unknown name."""
+    def evaluate(self, left: object, context: TemplateContext) -> object:  # type: ignore[override]  # always this class
+        """Return the filtered value. Raises Refusal, or UndefinedError for an undefined name."""
         context.token = self.token
         if self._filter is None:
-            raise Refusal(unknown("filter", self.name, FILTERS))
+            raise Refusal(describe_unknown("filter", self.name, FILTERS))
         if self.misuse is not None:
             raise BadArgument(self.misuse)
         if not self.args:
             return self._filter(context.meter, left)
-        placed, named = self.evaluate_args(context)
-        context.token = self.token  # the arguments have moved it
-        return self._filter(context.meter, left, placed, named)
+        positional, keywords = self.evaluate_args(context)
+        context.token = self.token  # evaluating the arguments changed it
+        return self._filter(context.meter, left, positional, keywords)
 
 
 class LoopNode(ForNode):
-    """`{% for … %}` with its block, gone through without a call of python-liquid's for each round."""
+    """`{% for … %}` with its block, rendered without a call into python-liquid for each iteration."""
 
-    __slots__ = ("_is_whole", "_key")
+    __slots__ = ("_is_plain", "_key")
 
     def __init__(
         self, token: Token, expression: LoopExpression, block: BlockNode, default: BlockNode | None = None
     ) -> None:
         super().__init__(token, expression, block, default)
-        self._is_whole = expression.limit is None and expression.offset is None and not expression.reversed
-        #: python-liquid's name of the loop.
+        #: Whether the loop has no limit, no offset and no `reversed`.
+        self._is_plain = expression.limit is None and expression.offset is None and not expression.reversed
+        #: The key under which python-liquid stores where the loop stopped, for `offset: continue`.
         self._key = f"{expression.identifier}-{expression.iterable}"
 
-    def render_to_output(self, context: TemplateContext, buffer: TextIO) -> int:  # type: ignore[override]  # no other one
-        """Write the block for each round."""
-        rounds, length = self._rounds(context)
-        if not length:
+    def render_to_output(self, context: TemplateContext, buffer: TextIO) -> int:  # type: ignore[override]  # always this class
+        """Write the block for each element, or the `else` block if there are none."""
+        elements, count = self._evaluate_elements(context)
+        if not count:
             return self.default.render(context, buffer) if self.default else 0
-        forloop = ForLoop(self._key, rounds, length, context.parentloop())
+        forloop = ForLoop(self._key, elements, count, context.parentloop())
         name = self.expression.identifier
         names: dict[str, object] = {"forloop": forloop, name: None}
-        # A block of nothing but white space writes nothing.
+        # A blank block runs but writes nothing, which only `BlockNode.render` takes care of.
         nodes = [self.block] if self.block.blank else self.block.nodes
-        written = 0
-        # How deep loops are and how often they run is counted elsewhere.
+        length = 0
+        # The lexer limits the depth of loops, and the checkpoints count the iterations.
         context.loops.append(forloop)
         context.scope.push(names)
         try:
-            for one in rounds:
+            for element in elements:
                 forloop.step()
-                names[name] = one
+                names[name] = element
                 try:
                     for node in nodes:
-                        written += node.render(context, buffer)
+                        length += node.render(context, buffer)
                 except ContinueLoop:
                     continue
                 except BreakLoop:
@@ -120,34 +123,34 @@ class LoopNode(ForNode):
         finally:
             context.scope.pop()
             context.loops.pop()
-        return written
+        return length
 
-    render = render_to_output  # type: ignore[assignment]  # no tags are disabled anywhere
+    render = render_to_output  # type: ignore[assignment]  # no tag is ever disabled
 
-    def _rounds(self, context: TemplateContext) -> tuple[Iterator[object], int]:
-        """Return what the loop goes over, and how many rounds there are."""
-        if not self._is_whole:
+    def _evaluate_elements(self, context: TemplateContext) -> tuple[Iterator[object], int]:
+        """Return an iterator over the elements of the loop, and their number."""
+        if not self._is_plain:
             return self.expression.evaluate(context)
-        found = self.expression.iterable.evaluate(context)
-        if type(found) is list:
-            rounds, length = iter(found), len(found)
+        iterable = self.expression.iterable.evaluate(context)
+        if type(iterable) is list:
+            elements, count = iter(iterable), len(iterable)
         else:
-            rounds, length = self.expression._to_iter(found, context)
-        context.stopindex(self._key, length)
-        return rounds, length
+            elements, count = self.expression._to_iter(iterable, context)
+        context.stopindex(self._key, count)
+        return elements, count
 
 
 def use_fast_expressions(expression: Expression) -> None:
-    """Put our expressions into one of python-liquid's."""
+    """Replace the parts of a python-liquid expression by their faster versions."""
     if isinstance(expression, FilteredExpression):
-        expression.left = _plain(expression.left)
+        expression.left = _to_plain_path(expression.left)
         expression.filters = [BoundFilter(call) for call in expression.filters or ()]
     elif isinstance(expression, LoopExpression):
-        expression.iterable = _plain(expression.iterable)
-        expression.identifier = str(expression.identifier)  # which Python compares faster than an Identifier
+        expression.iterable = _to_plain_path(expression.iterable)
+        expression.identifier = str(expression.identifier)  # a str is faster to compare than an Identifier
 
 
-def _plain(expression: Expression) -> Expression:
-    if type(expression) is Path and all(isinstance(one, str) for one in expression.path):
+def _to_plain_path(expression: Expression) -> Expression:
+    if type(expression) is Path and all(isinstance(segment, str) for segment in expression.path):
         return PlainPath(expression)
     return expression

@@ -1,11 +1,11 @@
-"""What is known of one field of a model: its path, type and description."""
+"""Description of one field of a model: its path, type and description."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class FieldInfo:
-    """A field that a template may use; `path` as written in Liquid, list elements marked with `[]`."""
+    """A field that templates can use. `path` is its path in Liquid, with `[]` for the elements of a list."""
 
     path: str
     type: str

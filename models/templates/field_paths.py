@@ -1,94 +1,121 @@
-"""The tree of names that a template may use, made from the paths of a model, and the look-up of a path in it.
+"""The tree of names that a template may use, built from a model's field paths, and path look-up in it.
 
-A false alarm would keep a person from saving a template that is right, so wherever the tree cannot know (a field of
-unknown structure, an index that is itself a path, an assigned name), everything below is allowed.
+A false alarm would keep a user from saving a correct template. So everything is allowed below a point that the tree
+cannot resolve: a field of unknown structure, an index that is itself a path, or an assigned name.
 """
 
 import json
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from ringback.models.templates.errors import nearest, quote
-from ringback.models.templates.formatting import path_text
+from ringback.models.templates.errors import find_nearest, quote
+from ringback.models.templates.formatting import format_path
 from ringback.models.templates.scope import EventFacts
 
-#: What Liquid knows of every list, text and object besides its own names.
+#: Properties that Liquid adds to every list, string and object.
 _PROPERTIES = {"first", "last", "size"}
-#: One step of a declared path; a name that is no plain one stands in brackets, as JSON.
+#: One step of a declared path. A name that is not an identifier is written as JSON in brackets.
 _STEP = re.compile(r'\.?(?P<name>[^.*"\[\]]+)|\[(?P<quoted>"(?:[^"\\]|\\.)*")\]|(?P<element>\[\])|(?P<open>\.\*)')
 
 
 @dataclass(slots=True, eq=False)
 class FieldShape:
-    """What is known of one value: its fields, or its elements, or nothing (`open`)."""
+    """The known structure of one value: its fields and its elements. `is_open` allows any other field."""
 
     names: "dict[str, FieldShape]" = field(default_factory=dict)
     element: "FieldShape | None" = None
-    open: bool = False
+    is_open: bool = False
 
     def add(self, path: str) -> None:
-        """Add a declared path: `a.b`, `a["b c"]`, `a.rows[].b` for elements of a list, `a.json.*` for unknown ones."""
+        """Add a declared path.
+
+        Examples: `a.b`, `a["b c"]`, `a.rows[].b` for the elements of a list, `a.json.*` for unknown fields.
+        """
         shape = self
         for step in _STEP.finditer(path):
             if step["open"]:
-                shape.open = True
+                shape.is_open = True
             elif step["element"]:
                 shape.element = shape = shape.element or FieldShape()
             else:
-                shape = shape.names.setdefault(step["name"] or json.loads(step["quoted"]), FieldShape())
+                name = step["name"] or json.loads(step["quoted"])
+                shape = shape.names.setdefault(name, FieldShape())
 
 
-#: A value of which nothing is known.
-OPEN = FieldShape(open=True)
+class PathLookup(NamedTuple):
+    """The result of looking up a path.
 
-#: What a loop knows of itself.
-FORLOOP = FieldShape(
-    names={name: FieldShape() for name in ("first", "index", "index0", "last", "length", "name", "rindex", "rindex0")}
-    | {"parentloop": OPEN}
-)
+    `shape` is the structure of the last known value. `unknown_at` is the index in the path of the first name that does
+    not exist, or None if the path is valid.
+    """
+
+    shape: FieldShape
+    unknown_at: int | None = None
 
 
-def root_of(paths: Collection[str]) -> FieldShape:
+#: A value of unknown structure.
+OPEN = FieldShape(is_open=True)
+
+_FORLOOP_NAMES = ("first", "index", "index0", "last", "length", "name", "rindex", "rindex0")
+#: The variable `forloop` inside a loop.
+FORLOOP = FieldShape(names={name: FieldShape() for name in _FORLOOP_NAMES} | {"parentloop": OPEN})
+
+
+def build_root(paths: Collection[str]) -> FieldShape:
     """Return the tree of all root names: `item` with the declared paths, and `event`."""
+    event_paths = [f"event.{name}" for name in EventFacts._fields]
     root = FieldShape()
-    for path in ("item", "event.changed_fields[]", *(f"event.{name}" for name in EventFacts._fields), *paths):
+    for path in ("item", "event.changed_fields[]", *event_paths, *paths):
         root.add(path)
     return root
 
 
-def follow(root: FieldShape, path: list[object]) -> tuple[FieldShape, int | None]:
-    """Return what a path leads to, and None; or where it certainly ends, and the place of the name not known there."""
+def look_up(root: FieldShape, path: list[object]) -> PathLookup:
+    """Look up a path, given as names and indexes."""
     shape = root
-    for place, segment in enumerate(path):
-        if shape.open:
-            return OPEN, None
+    for index, segment in enumerate(path):
+        if shape.is_open:
+            return PathLookup(OPEN)
         if isinstance(segment, str):
-            known = shape.names.get(segment)
-            if known is None and place > 0 and segment in _PROPERTIES:
-                known = shape.element if segment != "size" and shape.element else OPEN
-            if known is None:
-                return shape, place
-            shape = known
+            child = shape.names.get(segment)
+            if child is None and index > 0 and segment in _PROPERTIES:
+                child = _property_of(shape, segment)
+            if child is None:
+                return PathLookup(shape, unknown_at=index)
+            shape = child
         elif isinstance(segment, int) and shape.element:
             shape = shape.element
         else:
-            return OPEN, None
-    return shape, None
+            return PathLookup(OPEN)
+    return PathLookup(shape)
 
 
-def complaint(root: FieldShape, shape: FieldShape, path: list[object], place: int) -> str:
-    """Say that a name of `path` does not exist in `shape`, and what was meant if something is near."""
-    written, segment = quote(path_text(path)), str(path[place])
-    near: list[object] | None = None
-    if name := nearest(segment, shape.names):
-        near = [*path[:place], name]
-    elif place == 0 and segment in root.names["item"].names:
-        near = ["item", segment]
-    elif shape.element and segment in shape.element.names:
-        near = [*path[:place], 0, segment]
-    if near:
-        return f"unknown field {written}: did you mean {quote(path_text([*near, *path[place + 1 :]]))}?"
-    if place == 0:
-        return f"unknown name {written}: templates know item and event"
-    return f"unknown field {written}"
+def describe_unknown_field(root: FieldShape, shape: FieldShape, path: list[object], index: int) -> str:
+    """Return the message that the name at `index` of `path` does not exist in `shape`, with the nearest valid path."""
+    written, name = quote(format_path(path)), str(path[index])
+    suggestion = _suggest(root, shape, path[:index], name)
+    if suggestion is not None:
+        return f"Unknown field {written}. Did you mean {quote(format_path([*suggestion, *path[index + 1 :]]))}?"
+    if index == 0:
+        return f"Unknown name {written}. Templates can use item and event"
+    return f"Unknown field {written}"
+
+
+def _property_of(shape: FieldShape, name: str) -> FieldShape:
+    if name == "size" or shape.element is None:
+        return OPEN
+    return shape.element
+
+
+def _suggest(root: FieldShape, shape: FieldShape, parent: list[object], name: str) -> list[object] | None:
+    """Return the path that was probably meant by `name` below `parent`, or None."""
+    nearest_name = find_nearest(name, shape.names)
+    if nearest_name is not None:
+        return [*parent, nearest_name]
+    if not parent and name in root.names["item"].names:
+        return ["item", name]
+    if shape.element and name in shape.element.names:
+        return [*parent, 0, name]
+    return None

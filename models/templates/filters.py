@@ -1,8 +1,8 @@
-"""The filters that a template may use: an allow-list, each with a cap on what goes in and what comes out.
+"""The filters that templates may use: an allow-list, with limits on the input and the output of each filter.
 
-Most are python-liquid's own, a few are ours (`functions`). Around all of them stands the same guard: it counts the
-arguments, turns values into text the way output does (so that `{{ true | append: "" }}` is "true"), counts the work,
-and lets no Python error through.
+Most filters are python-liquid's; `own_filters` holds Ringback's. All of them run through `Filter`, which checks the
+number of arguments, converts values to text as output does (`{{ true | append: "" }}` is "true"), counts the work, and
+turns Python errors into messages.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,175 +25,213 @@ from ringback.models.templates.budget import (
     Refusal,
 )
 from ringback.models.templates.errors import quote
-from ringback.models.templates.formatting import json_of, text_of, weight
+from ringback.models.templates.formatting import estimate_length, to_json, to_text
 
-Run = Callable[..., object]
-#: Returns how much a filter reads of a value and its arguments; raises Refusal for those it does not take.
-Reading = Callable[[Any, Sequence[Any]], int]
-_NONE: Mapping[str, object] = {}
+FilterFunction = Callable[..., object]
+#: Returns the characters that a filter reads of its input and arguments. Raises Refusal for values it does not accept.
+ReadCost = Callable[[Any, Sequence[Any]], int]
+_NO_KEYWORDS: Mapping[str, object] = {}
 
 
 class Filter:
-    """One filter, callable with the meter of the render, the value on its left, and its arguments."""
+    """One filter, called with the meter of the render, the value on its left, and its arguments.
 
-    __slots__ = ("_least", "_most", "_named", "_neutral", "_reading", "_run", "name")
+    `neutral_input` is a value that the filter accepts, for trying out arguments.
+    """
 
-    def __init__(self, name: str, run: Run, reading: Reading, neutral: object) -> None:
-        parameters = signature(run).parameters.values()
-        places = [p for p in parameters if p.kind is Parameter.POSITIONAL_OR_KEYWORD][1:]
+    __slots__ = (
+        "_function",
+        "_keywords",
+        "_max_arguments",
+        "_min_arguments",
+        "_neutral_input",
+        "_read_cost",
+        "_takes_text",
+        "name",
+    )
+
+    def __init__(self, name: str, function: FilterFunction, read_cost: ReadCost, neutral_input: object) -> None:
+        parameters = signature(function).parameters.values()
+        positional = [p for p in parameters if p.kind is Parameter.POSITIONAL_OR_KEYWORD][1:]
+        keywords = {p.name for p in parameters if p.kind is Parameter.KEYWORD_ONLY}
         self.name = name
-        self._run = run
-        self._reading = reading
-        self._neutral = neutral
-        self._least = sum(p.default is Parameter.empty for p in places)
-        self._most = len(places)
-        self._named = {p.name for p in parameters if p.kind is Parameter.KEYWORD_ONLY} - {"environment"}
+        self._function = function
+        self._read_cost = read_cost
+        self._takes_text = read_cost is _cost_of_text
+        self._neutral_input = neutral_input
+        self._min_arguments = sum(p.default is Parameter.empty for p in positional)
+        self._max_arguments = len(positional)
+        self._keywords = keywords - {"environment"}
 
     def __call__(
-        self, meter: Meter, value: object, arguments: Sequence[object] = (), named: Mapping[str, object] = _NONE
+        self,
+        meter: Meter,
+        value: object,
+        arguments: Sequence[object] = (),
+        keywords: Mapping[str, object] = _NO_KEYWORDS,
     ) -> object:
-        """Return the filtered value for arguments that are no misuse; raises Refusal, UndefinedError."""
-        is_text = self._reading is _reading_texts
-        if type(value) is str and not arguments and is_text and len(value) <= MAX_TEXT:
-            meter.work(len(value))  # as it is nearly always
+        """Return the filtered value. Raises Refusal and UndefinedError; `check_arguments` must have passed."""
+        takes_text = self._takes_text
+        if type(value) is str and not arguments and takes_text and len(value) <= MAX_TEXT:
+            meter.add_work(len(value))  # the usual case
         else:
             if self.name != "default":
-                for one in (value, *arguments):
-                    if type(one) is FalsyStrictUndefined:  # isinstance would ask an abstract class
-                        raise UndefinedError(one.hint, token=one.token)
-            if is_text:
-                value, arguments = text_of(value), [text_of(one) for one in arguments]
-            meter.work(self._reading(value, arguments))
-        try:
-            result = self._run(value, *arguments, **named) if arguments or named else self._run(value)
-        except (Refusal, UndefinedError):
-            raise
-        except FilterArgumentError as error:
-            given = quote(", ".join(text_of(one) for one in arguments)) or "this value"
-            raise BadArgument(f"'{self.name}' does not accept {given}") from error
-        except Exception as error:
-            raise Refusal(f"'{self.name}' cannot work with this value") from error
-        meter.work(len(result) if type(result) is str and len(result) <= MAX_TEXT else _cost(self.name, result))
+                _refuse_undefined((value, *arguments))
+            if takes_text:
+                value, arguments = to_text(value), [to_text(argument) for argument in arguments]
+            meter.add_work(self._read_cost(value, arguments))
+        result = self._run(value, arguments, keywords)
+        if type(result) is str and len(result) <= MAX_TEXT:
+            meter.add_work(len(result))
+        else:
+            meter.add_work(_cost_of_result(self.name, result))
         meter.tick()
         return result
 
-    def misuse(self, count: int, named: Iterable[str]) -> str | None:
-        """Return what is wrong with the number or the names of the arguments, or None."""
-        for name in named:
-            if name not in self._named:
-                return f"'{self.name}' has no argument named '{quote(name)}'"
-        if self._least <= count <= self._most:
+    def check_arguments(self, count: int, keywords: Iterable[str]) -> str | None:
+        """Return a message about a wrong number or a wrong name of arguments, or None if they are right."""
+        for keyword in keywords:
+            if keyword not in self._keywords:
+                return f"'{self.name}' has no argument named '{quote(keyword)}'. Remove it"
+        if self._min_arguments <= count <= self._max_arguments:
             return None
-        takes = "no argument" if self._most == 0 else f"{self._least} argument" + "s" * (self._least != 1)
-        if 0 < self._most != self._least:
-            takes = f"{self._least} to {self._most} arguments"
-        return f"'{self.name}' takes {takes}, not {count}"
+        return f"'{self.name}' takes {self._describe_arity()}; {count} given"
 
-    def refusal(self, arguments: Sequence[object], named: Mapping[str, object]) -> str | None:
-        """Return why these arguments can never work, whatever stands on the left, or None."""
+    def find_bad_argument(self, arguments: Sequence[object], keywords: Mapping[str, object]) -> str | None:
+        """Return why the filter refuses these arguments whatever its input is, or None."""
         try:
-            self(Meter(), self._neutral, arguments, named)
+            self(Meter(), self._neutral_input, arguments, keywords)
         except BadArgument as error:
             return str(error.message)
         except Refusal:
             return None
         return None
 
+    def _run(self, value: object, arguments: Sequence[object], keywords: Mapping[str, object]) -> object:
+        try:
+            if arguments or keywords:
+                return self._function(value, *arguments, **keywords)
+            return self._function(value)
+        except (Refusal, UndefinedError):
+            raise
+        except FilterArgumentError as error:
+            refused = quote(", ".join(to_text(argument) for argument in arguments)) or "this value"
+            raise BadArgument(f"'{self.name}' does not accept {refused}") from error
+        except Exception as error:
+            raise Refusal(f"'{self.name}' cannot be applied to this value") from error
 
-def _cost(name: str, result: object) -> int:
-    """Refuse a result that is too large, and return how much was made."""
+    def _describe_arity(self) -> str:
+        least, most = self._min_arguments, self._max_arguments
+        if most == 0:
+            return "no arguments"
+        if least != most:
+            return f"{least} to {most} arguments"
+        if most == 1:
+            return "1 argument"
+        return f"{most} arguments"
+
+
+def _refuse_undefined(values: Iterable[object]) -> None:
+    for value in values:
+        if type(value) is FalsyStrictUndefined:  # isinstance would call an abstract class's check
+            raise UndefinedError(value.hint, token=value.token)
+
+
+def _cost_of_result(name: str, result: object) -> int:
+    """Return the characters that a result counts for. Raises LimitReached for one that is too large."""
     if isinstance(result, str):
         if len(result) > MAX_TEXT:
-            raise LimitReached(f"'{name}' makes more than {MAX_TEXT} characters")
+            raise LimitReached(f"The result of '{name}' has more than {MAX_TEXT:,} characters")
         return len(result)
     if isinstance(result, list):
         if len(result) > MAX_ITEMS:
-            raise LimitReached(f"'{name}' makes more than {MAX_ITEMS} elements")
+            raise LimitReached(f"The result of '{name}' has more than {MAX_ITEMS:,} elements")
         return 16 * len(result)
     if isinstance(result, float) and not isfinite(result):
-        raise LimitReached(f"'{name}' makes a number that is too large")
+        raise LimitReached(f"The number that '{name}' returns is too large")
     if isinstance(result, int) and result.bit_length() > MAX_INTEGER_BITS:
-        raise LimitReached(f"'{name}' makes a number that is too large")
+        raise LimitReached(f"The number that '{name}' returns is too large")
     return 0
 
 
-def _reading_texts(value: str, arguments: Sequence[str]) -> int:
-    """Everything is text, on both sides."""
-    reading = len(value) + sum(map(len, arguments))
-    if reading > MAX_TEXT:
-        raise LimitReached(f"a filter takes at most {MAX_TEXT} characters")
-    return reading
+def _cost_of_text(value: str, arguments: Sequence[str]) -> int:
+    """Return the cost of a filter whose input and arguments are text."""
+    length = len(value) + sum(map(len, arguments))
+    if length > MAX_TEXT:
+        raise LimitReached(f"The input of this filter has more than {MAX_TEXT:,} characters")
+    return length
 
 
-def _reading_list(value: object, arguments: Sequence[object]) -> int:
-    """Only the elements themselves are looked at, or one field of each, which may be compared with an argument."""
-    if any(isinstance(one, dict | list | tuple | range) for one in arguments):
-        raise BadArgument("the arguments of this filter must be texts, numbers, true, false or nil")
-    compared = sum(len(one) for one in arguments if isinstance(one, str))
-    return _elements(value) * (8 + compared // 8)
+def _cost_of_elements(value: object, arguments: Sequence[object]) -> int:
+    """Return the cost of a filter that reads each element, or one field of it, and may compare it with an argument."""
+    if any(isinstance(argument, dict | list | tuple | range) for argument in arguments):
+        raise BadArgument("The arguments of this filter must be strings, numbers, true, false or nil")
+    compared_length = sum(len(argument) for argument in arguments if isinstance(argument, str))
+    return _count_elements(value) * (8 + compared_length // 8)
 
 
-def _reading_lists(value: object, arguments: Sequence[object]) -> int:
-    """The arguments are lists as well."""
-    return 8 * _elements([value, *arguments])
+def _cost_of_lists(value: object, arguments: Sequence[object]) -> int:
+    """Return the cost of a filter whose arguments are lists too."""
+    return 8 * _count_elements([value, *arguments])
 
 
-def _reading_deep(value: object, arguments: Sequence[object]) -> int:
-    """Each element is looked at with all that it holds."""
-    return _reading_list(value, arguments) + _weight([value, *arguments])
+def _cost_of_contents(value: object, arguments: Sequence[object]) -> int:
+    """Return the cost of a filter that reads each element with all of its contents."""
+    return _cost_of_elements(value, arguments) + _bounded_length([value, *arguments])
 
 
-def _reading_keyed(value: object, arguments: Sequence[object]) -> int:
-    """With a key, one field of each element is looked at with all that it holds; without, each element."""
-    reading = _reading_list(value, arguments)
+def _cost_of_keyed_contents(value: object, arguments: Sequence[object]) -> int:
+    """Return the cost of a filter that reads each element, or its field named by the key, with all of its contents."""
+    cost = _cost_of_elements(value, arguments)
     if arguments and isinstance(value, list):
-        key = text_of(arguments[0])
-        value = [one.get(key) if isinstance(one, dict) else one for one in value]
-    return reading + _weight(value)
+        key = to_text(arguments[0])
+        value = [element.get(key) if isinstance(element, dict) else element for element in value]
+    return cost + _bounded_length(value)
 
 
-def _reading_surface(value: object, arguments: Sequence[object]) -> int:
-    """The filter looks at the surface of the value only."""
+def _cost_of_top_level(value: object, arguments: Sequence[object]) -> int:
+    """Return the cost of a filter that does not look inside its input."""
     if isinstance(value, range):
-        _elements(value)
+        _count_elements(value)
     return 0
 
 
-def _weight(value: object) -> int:
-    if (characters := weight(value)) > MAX_TEXT:
-        raise LimitReached(f"a filter takes at most {MAX_TEXT} characters")
-    return characters
+def _bounded_length(value: object) -> int:
+    length = estimate_length(value)
+    if length > MAX_TEXT:
+        raise LimitReached(f"The input of this filter has more than {MAX_TEXT:,} characters")
+    return length
 
 
-def _elements(value: object) -> int:
-    """Return how many elements a list has once nested lists are flattened."""
-    total = 0
+def _count_elements(value: object) -> int:
+    """Return the number of elements in a list and in the lists nested in it. Raises LimitReached."""
+    count = 0
     pending = [value]
     while pending:
-        one = pending.pop()
-        if isinstance(one, list | tuple | range):
-            total += len(one)
-            if total > MAX_ITEMS:
-                raise LimitReached(f"a filter takes at most {MAX_ITEMS} elements")
-            if not isinstance(one, range):
-                pending.extend(inner for inner in one if isinstance(inner, list | tuple))
-    return total
+        current = pending.pop()
+        if isinstance(current, list | tuple | range):
+            count += len(current)
+            if count > MAX_ITEMS:
+                raise LimitReached(f"The input of this filter has more than {MAX_ITEMS:,} elements")
+            if not isinstance(current, range):
+                pending.extend(element for element in current if isinstance(element, list | tuple))
+    return count
 
 
-_TEXT = """
+_TEXT_FILTERS = """
     append base64_decode base64_encode base64_url_safe_decode base64_url_safe_encode capitalize downcase escape
     escape_once escapejs lstrip newline_to_br prepend remove remove_first remove_last replace replace_first replace_last
     rstrip split squish strip strip_html strip_newlines truncate truncatewords upcase url_decode url_encode
 """
-_NUMBERS = "abs at_least at_most ceil divided_by floor minus modulo plus round times"
-_LISTS = "compact find find_index has map reject reverse where"
-_KEYED_LISTS = "sort sort_natural sum uniq"
-_OTHERS = "date default first json last size slice"
+_NUMBER_FILTERS = "abs at_least at_most ceil divided_by floor minus modulo plus round times"
+_LIST_FILTERS = "compact find find_index has map reject reverse where"
+_KEYED_LIST_FILTERS = "sort sort_natural sum uniq"
+_OTHER_FILTERS = "date default first json last size slice"
 
-_OURS: dict[str, Run] = {
+_OWN_FUNCTIONS: dict[str, FilterFunction] = {
     "date": own_filters.date,
     "join": own_filters.join,
-    "json": json_of,
+    "json": to_json,
     "map": own_filters.map_,
     "replace": own_filters.replace,
     "slice": own_filters.slice_,
@@ -204,23 +242,23 @@ _OURS: dict[str, Run] = {
 }
 
 
-def _filters(names: str, reading: Reading, neutral: object) -> dict[str, Filter]:
-    made = {}
+def _build_filters(names: str, read_cost: ReadCost, neutral_input: object) -> dict[str, Filter]:
+    filters = {}
     for name in names.split():
-        run = _OURS.get(name) or own_filters.PRISTINE.filters[name]
-        if getattr(run, "with_environment", False):
-            run = partial(run, environment=own_filters.PRISTINE)
-        made[name] = Filter(name, run, reading, neutral)
-    return made
+        function = _OWN_FUNCTIONS.get(name) or own_filters.PRISTINE.filters[name]
+        if getattr(function, "with_environment", False):
+            function = partial(function, environment=own_filters.PRISTINE)
+        filters[name] = Filter(name, function, read_cost, neutral_input)
+    return filters
 
 
-#: Every filter there is, by the name that templates use.
+#: All filters, by the names that templates use.
 FILTERS: Mapping[str, Filter] = {
-    **_filters(_TEXT, _reading_texts, ""),
-    **_filters(_NUMBERS, _reading_surface, 0),
-    **_filters(_LISTS, _reading_list, []),
-    **_filters(_KEYED_LISTS, _reading_keyed, []),
-    **_filters("join", _reading_deep, []),
-    **_filters("concat", _reading_lists, []),
-    **_filters(_OTHERS, _reading_surface, ""),
+    **_build_filters(_TEXT_FILTERS, _cost_of_text, ""),
+    **_build_filters(_NUMBER_FILTERS, _cost_of_top_level, 0),
+    **_build_filters(_LIST_FILTERS, _cost_of_elements, []),
+    **_build_filters(_KEYED_LIST_FILTERS, _cost_of_keyed_contents, []),
+    **_build_filters("join", _cost_of_contents, []),
+    **_build_filters("concat", _cost_of_lists, []),
+    **_build_filters(_OTHER_FILTERS, _cost_of_top_level, ""),
 }

@@ -1,7 +1,7 @@
-"""How values become text, in one place for output, captures and filters.
+"""How values become text in output, captures and filters.
 
-As in Liquid: None is empty, booleans are true and false, a range prints as `1..3`. Unlike Liquid and unlike
-python-liquid (which would print Python's repr), an object or a list prints as compact JSON.
+As in Liquid, None is empty, booleans are true and false, and a range prints as `1..3`. Objects and lists print as
+compact JSON; python-liquid would print Python's repr.
 """
 
 import json
@@ -11,8 +11,11 @@ from liquid import Undefined
 from ringback.models.templates.budget import MAX_TEXT, LimitReached, Refusal
 
 
-def text_of(value: object) -> str:
-    """Return what `{{ value }}` prints; raises UndefinedError for an unknown name, Refusal for a huge structure."""
+def to_text(value: object) -> str:
+    """Return the text that `{{ value }}` prints.
+
+    Raises UndefinedError for an undefined name, and Refusal for a structure that is too large or not JSON.
+    """
     if isinstance(value, str):
         return value
     if value is None:
@@ -20,50 +23,50 @@ def text_of(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, dict | list | tuple):
-        return json_of(value)
+        return to_json(value)
     if isinstance(value, range):
         return f"{value.start}..{value.stop - 1}"
     return str(value)
 
 
-def json_of(value: object) -> str:
-    """Return compact JSON, non-ASCII characters as they are; raises Refusal for what JSON cannot hold."""
-    if weight(value) > MAX_TEXT:
-        raise LimitReached(f"this value has more than {MAX_TEXT} characters")
+def to_json(value: object) -> str:
+    """Return compact JSON with non-ASCII characters unescaped. Raises Refusal for values that JSON cannot represent."""
+    if estimate_length(value) > MAX_TEXT:
+        raise LimitReached(f"The value has more than {MAX_TEXT:,} characters")
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_plain)
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_to_json_type)
     except (TypeError, ValueError) as error:
-        raise Refusal("this value cannot be written as JSON") from error
+        raise Refusal("The value cannot be written as JSON") from error
 
 
-def weight(value: object) -> int:
-    """Return about how many characters `value` has as text; the count stops soon after MAX_TEXT.
+def estimate_length(value: object) -> int:
+    """Return about how many characters `value` has as text, stopping soon after MAX_TEXT.
 
-    Something that is referred to twice counts twice: a template can make a short list of one long text many times over.
+    A value that is referenced twice counts twice, because a template can put one long text into a list many times.
     """
-    total = 0
+    length = 0
     pending = [value]
-    while pending and total <= MAX_TEXT:
-        one = pending.pop()
-        total += 1
-        if isinstance(one, str):
-            total += len(one)
-        elif isinstance(one, dict):
-            total += sum(len(key) for key in one if isinstance(key, str))
-            pending.extend(one.values())
-        elif isinstance(one, list | tuple):
-            pending.extend(one)
-        elif isinstance(one, int):
-            total += one.bit_length() // 3
-    return total
+    while pending and length <= MAX_TEXT:
+        current = pending.pop()
+        length += 1
+        if isinstance(current, str):
+            length += len(current)
+        elif isinstance(current, dict):
+            length += sum(len(key) for key in current if isinstance(key, str))
+            pending.extend(current.values())
+        elif isinstance(current, list | tuple):
+            pending.extend(current)
+        elif isinstance(current, int):
+            length += current.bit_length() // 3
+    return length
 
 
-def path_text(path: list[object]) -> str:
-    """Return a path as it would be written in Liquid, such as `item.items[0].name`."""
+def format_path(path: list[object]) -> str:
+    """Return a path as it is written in Liquid, such as `item.items[0].name`."""
     text = str(path[0])
     for segment in path[1:]:
         if isinstance(segment, list):
-            text += f"[{path_text(segment)}]"
+            text += f"[{format_path(segment)}]"
         elif isinstance(segment, str) and segment.replace("-", "_").isidentifier():
             text += f".{segment}"
         elif isinstance(segment, str | int):
@@ -73,10 +76,10 @@ def path_text(path: list[object]) -> str:
     return text
 
 
-def _plain(value: object) -> object:
-    """Turn what Liquid adds to JSON's types into one of them."""
+def _to_json_type(value: object) -> object:
+    """Convert the types that Liquid adds to those of JSON. Raises UndefinedError and TypeError."""
     if isinstance(value, range):
         return list(value)
     if isinstance(value, Undefined):
-        return str(value)  # raises, naming the path
+        return str(value)  # raises UndefinedError with the path
     raise TypeError

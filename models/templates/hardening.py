@@ -1,7 +1,7 @@
-"""Closes in a parsed template what python-liquid leaves open.
+"""Changes to a parsed template that enforce the limits which python-liquid leaves open.
 
-Its nodes and expressions are fixed at parse time by static methods that cannot be replaced, so the tree is changed
-afterwards: every block begins with a checkpoint, and every range gets an end that is checked when it is evaluated.
+python-liquid creates its nodes and expressions in static methods that cannot be overridden. So the tree is changed
+after parsing: every block starts with a checkpoint, and every range checks its length when it is evaluated.
 """
 
 from collections.abc import Iterable
@@ -19,22 +19,22 @@ from ringback.models.templates.render_context import TemplateContext
 
 
 class Checkpoint(Node):
-    """Stands first in every block, so that no loop and no branch runs uncounted."""
+    """The first node of every block, which counts the block as a step."""
 
     __slots__ = ()
 
     def render_to_output(self, context: RenderContext, buffer: TextIO) -> int:
         """Count the block and print nothing."""
-        ours = cast(TemplateContext, context)  # there is no other way to render than ours
-        ours.token = self.token
-        ours.meter.step()
+        template_context = cast(TemplateContext, context)  # every render uses this class
+        template_context.token = self.token
+        template_context.meter.add_step()
         return 0
 
-    render = render_to_output  # no tags are disabled anywhere
+    render = render_to_output  # no tag is ever disabled
 
 
 class _RangeEnd(Expression):
-    """The end of a range, which must not be far from its start; loops, filters and `contains` all walk along ranges."""
+    """The end of a range, bounded because loops, filters and `contains` iterate over ranges."""
 
     __slots__ = ("start", "stop")
 
@@ -47,9 +47,9 @@ class _RangeEnd(Expression):
         return str(self.stop)
 
     def evaluate(self, context: RenderContext) -> int:
-        stop = _whole(self.stop.evaluate(context))
-        if stop - _whole(self.start.evaluate(context)) >= MAX_ITEMS:
-            raise LimitReached(f"a range has at most {MAX_ITEMS} elements")
+        stop = _to_bound(self.stop.evaluate(context))
+        if stop - _to_bound(self.start.evaluate(context)) >= MAX_ITEMS:
+            raise LimitReached(f"The range has more than {MAX_ITEMS:,} elements. Use a shorter one")
         return stop
 
     def children(self) -> list[Expression]:
@@ -57,22 +57,30 @@ class _RangeEnd(Expression):
 
 
 def harden(nodes: Iterable[Node], tag: Token | None = None) -> None:
-    """Put the checkpoints into a parsed template and bound its ranges; raises LimitReached for what cannot pass."""
+    """Insert the checkpoints and harden all expressions.
+
+    `tag` is the token of the enclosing tag. Raises LimitReached for an expression that cannot stay within the limits.
+    """
     for node in nodes:
-        inner = node.token if node.token.kind == TOKEN_TAG else tag
+        inner_tag = node.token if node.token.kind == TOKEN_TAG else tag
         for expression in node.expressions():
             harden_expression(expression)
         if isinstance(node, BlockNode):
             node.nodes.insert(0, Checkpoint(tag or node.token))
-        harden(node.children(STATIC), inner)
+        harden(node.children(STATIC), inner_tag)
 
 
 def harden_expression(expression: Expression, depth: int = 0) -> None:
-    """Bound the ranges in an expression; raises LimitReached for one that is too deep, or a range that is too long."""
+    """Bind the filters of an expression and bound its ranges.
+
+    Raises LimitReached for an expression that is nested too deeply, and for a literal range that is too long.
+    """
     use_fast_expressions(expression)
     try:
         if depth > MAX_EXPRESSION_DEPTH:
-            raise LimitReached("this expression is nested too deeply")
+            raise LimitReached(
+                f"The expression has more than {MAX_EXPRESSION_DEPTH} nested operators. Split it into several tags"
+            )
         if isinstance(expression, RangeLiteral):
             start, stop = expression.start, expression.stop
             expression.stop = _RangeEnd(start, stop)
@@ -85,8 +93,8 @@ def harden_expression(expression: Expression, depth: int = 0) -> None:
         harden_expression(child, depth + 1)
 
 
-def _whole(value: object) -> int:
-    """Read an end of a range as python-liquid does."""
+def _to_bound(value: object) -> int:
+    """Convert one end of a range to an integer as python-liquid does."""
     try:
         return to_int(value)
     except (TypeError, ValueError):

@@ -1,8 +1,8 @@
-"""Cuts a template into python-liquid's tokens, in one pass, and checks how its blocks fit together.
+"""The lexer: cuts a template into python-liquid's tokens in one pass, and checks that its blocks are balanced.
 
-python-liquid has a lexer of its own, whose regular expressions need quadratic time and worse on hostile text: 32 KB of
-`{{`, or of spaces inside `{{ }}`, keep it busy for minutes. This one only searches forward. It sees the blocks
-before they are parsed, so it can name the tag that was never closed. Comments and `raw` are dealt with here.
+python-liquid's own lexer uses regular expressions that take quadratic time or worse on hostile text: 32 KB of `{{`, or
+of spaces inside `{{ }}`, keep it busy for minutes. This one only searches forward. Because it sees the blocks before
+they are parsed, it can name the tag that was never closed. It also handles comments and `raw`.
 """
 
 import re
@@ -14,7 +14,7 @@ from liquid.token import TOKEN_CONTENT, TOKEN_EXPRESSION, TOKEN_OUTPUT, TOKEN_TA
 
 from ringback.models.errors import TemplateError
 from ringback.models.templates.budget import MAX_BRACKETS, MAX_NESTING, MAX_PARTS
-from ringback.models.templates.errors import problem, unknown
+from ringback.models.templates.errors import describe_unknown, error_at
 
 #: Tags that need a closing `end…`, with the tags that divide them.
 _BLOCKS: dict[str, tuple[str, ...]] = {
@@ -27,12 +27,26 @@ _BLOCKS: dict[str, tuple[str, ...]] = {
 }
 _DIVIDERS = {"else", "elsif", "when"}
 _ENDS = {f"end{name}": name for name in _BLOCKS}
-#: Tags that cannot do without an expression, and those that cannot have one.
-_WITH = {"assign", "capture", "case", "cycle", "decrement", "echo", "elsif", "for", "if", "increment", "unless", "when"}
-_WITHOUT = {"break", "continue", "else", "ifchanged", *_ENDS}
-_TAGS = _WITH | _WITHOUT
+#: Tags that require an expression.
+_WITH_EXPRESSION = {
+    "assign",
+    "capture",
+    "case",
+    "cycle",
+    "decrement",
+    "echo",
+    "elsif",
+    "for",
+    "if",
+    "increment",
+    "unless",
+    "when",
+}
+#: Tags that allow no expression.
+_WITHOUT_EXPRESSION = {"break", "continue", "else", "ifchanged", *_ENDS}
+_TAGS = _WITH_EXPRESSION | _WITHOUT_EXPRESSION
 _VERBATIM = {"comment", "raw"}
-#: Tags of Liquid that are left out: they load files, or add nothing to a webhook but ways to go wrong.
+#: Liquid tags that are not supported: they load files, or a webhook has no use for them.
 REFUSED_TAGS = {"doc", "include", "layout", "liquid", "render", "tablerow"}
 
 _OPENING = re.compile(r"(?:\{\{|\{%)-?")
@@ -41,32 +55,38 @@ _END_RAW = re.compile(r"\{%-?\s*(?P<end>end)raw\s*(?P<trim>-?)%\}")
 _COMMENT = re.compile(r"\{%-?\s*(?P<end>end)?comment\s*(?P<trim>-?)%\}")
 _PART = re.compile(r"""\"[^\"]*\"|'[^']*'|\w+|[^\w\s]""")
 
+_TOO_MUCH_MARKUP = f"The template has more than {MAX_PARTS:,} names, literals and signs in its markup. Shorten it"
+
 
 def scan(source: str) -> list[Token]:
-    """Return the tokens of a template; raises TemplateError for markup or blocks that do not fit together."""
+    """Return the tokens of a template. Raises TemplateError for broken markup and unbalanced blocks."""
     return _Scanner(source).run()
 
 
 def count_parts(source: str, start: int, end: int) -> int:
-    """Return how many names, literals and signs stand between two places; too many of them raise TemplateError."""
+    """Return the number of names, literals and signs in `source[start:end]`.
+
+    Raises TemplateError for more than MAX_PARTS, or for more than MAX_BRACKETS opening brackets.
+    """
     brackets = parts = 0
     for part in _PART.finditer(source, start, end):
         parts += 1
         brackets += part[0] in "(["
         if brackets > MAX_BRACKETS:
-            raise problem(f"more than {MAX_BRACKETS} brackets in one expression", source, part.start())
+            message = f"The expression has more than {MAX_BRACKETS} opening brackets. Split it with 'assign'"
+            raise error_at(source, part.start(), message)
         if parts > MAX_PARTS:
-            raise problem("the template has too much markup", source, part.start())
+            raise error_at(source, part.start(), _TOO_MUCH_MARKUP)
     return parts
 
 
 @dataclass(slots=True)
 class _Block:
-    """A block that is still open; `last` once its `else` has been seen."""
+    """An open block. `has_else` is set once its `else` has been read."""
 
     name: str
     index: int
-    last: bool = False
+    has_else: bool = False
 
 
 class _Scanner:
@@ -77,118 +97,134 @@ class _Scanner:
         self.tokens: list[Token] = []
         self.blocks: list[_Block] = []
         self.parts = 0
-        self.trim = False  # the markup before ended in "-"
+        self.trims_next = False  # the markup before ended in "-"
 
     def run(self) -> list[Token]:
-        at = 0
-        while opening := _OPENING.search(self.source, at):
-            self.content(at, opening.start(), trim=opening[0].endswith("-"))
-            self.count(2, opening.start())
-            at = self.markup(opening)
-        self.content(at, len(self.source), trim=False)
+        position = 0
+        while opening := _OPENING.search(self.source, position):
+            self.scan_content(position, opening.start(), trims_end=opening[0].endswith("-"))
+            self.add_parts(2, opening.start())
+            position = self.scan_markup(opening)
+        self.scan_content(position, len(self.source), trims_end=False)
         if self.blocks:
-            block = self.blocks[-1]
-            raise self.problem(f"'{block.name}' is never closed: '{{% end{block.name} %}}' is missing", block.index)
+            raise self.unclosed_error(self.blocks[-1].name, self.blocks[-1].index)
         return self.tokens
 
-    def content(self, start: int, end: int, *, trim: bool) -> None:
+    def scan_content(self, start: int, end: int, *, trims_end: bool) -> None:
         text = self.source[start:end]
-        if self.trim:
+        if self.trims_next:
             text = text.lstrip()
-        if trim:
+        if trims_end:
             text = text.rstrip()
         if text:
-            self.count(1, start)
+            self.add_parts(1, start)
             self.emit(TOKEN_CONTENT, text, start)
 
-    def markup(self, opening: re.Match[str]) -> int:
-        """Emit one output or tag, and return where the text goes on."""
+    def scan_markup(self, opening: re.Match[str]) -> int:
+        """Emit one output or tag, and return the index after it."""
         start = opening.end()
-        closing = "}}" if opening[0].startswith("{{") else "%}"
-        found = self.source.find(closing, start)
-        if found < 0:
-            raise self.problem(f"'{opening[0]}' is never closed: '{closing}' is missing", opening.start())
-        self.trim = found > start and self.source[found - 1] == "-"
-        end = found - self.trim
-        if closing == "}}":
-            self.emit(TOKEN_OUTPUT, self.source[opening.start() : found + 2], opening.start())
-            self.expression(start, end, needed_by="{{ }}")
-            return found + 2
-        return self.tag(start, end, found + 2)
+        is_output = opening[0].startswith("{{")
+        closing = "}}" if is_output else "%}"
+        closing_at = self.source.find(closing, start)
+        if closing_at < 0:
+            raise self.error(f"'{opening[0]}' is never closed. Add '{closing}'", opening.start())
+        after = closing_at + len(closing)
+        self.trims_next = closing_at > start and self.source[closing_at - 1] == "-"
+        end = closing_at - self.trims_next
+        if not is_output:
+            return self.scan_tag(start, end, after)
+        self.emit(TOKEN_OUTPUT, self.source[opening.start() : after], opening.start())
+        self.scan_expression(start, end, owner="{{ }}")
+        return after
 
-    def tag(self, start: int, end: int, after: int) -> int:
-        named = cast("re.Match[str]", _NAME.match(self.source, start, end))  # every part of it may be empty
-        name, index = named[1], named.start(1)
+    def scan_tag(self, start: int, end: int, after: int) -> int:
+        head = cast("re.Match[str]", _NAME.match(self.source, start, end))  # the pattern matches the empty string too
+        name, index = head[1], head.start(1)
         if name in _VERBATIM:
-            return self.verbatim(name, index, after)
+            return self.scan_verbatim(name, index, after)
         if name == "#":
             return after
         if name in REFUSED_TAGS:
-            raise self.problem(f"the tag '{name}' is not available here", index)
+            raise self.error(f"The tag '{name}' is not supported. Remove it", index)
+        if not name:
+            raise self.error("The tag has no name. Write one after '{%'", index)
         if name not in _TAGS:
-            raise self.problem(unknown("tag", name, _TAGS | _VERBATIM) if name else "the tag has no name", index)
-        self.fit(name, index)
+            raise self.error(describe_unknown("tag", name, _TAGS | _VERBATIM), index)
+        self.track_block(name, index)
         self.emit(TOKEN_TAG, name, index)
-        if name in _WITH:
-            self.expression(named.end(), end, needed_by=name)
-        elif self.source[named.end() : end].strip():
-            raise self.problem(f"'{name}' takes nothing after its name", named.end())
+        if name in _WITH_EXPRESSION:
+            self.scan_expression(head.end(), end, owner=name)
+        elif self.source[head.end() : end].strip():
+            raise self.error(f"'{name}' takes no expression. Remove the text after it", head.end())
         return after
 
-    def expression(self, start: int, end: int, *, needed_by: str) -> None:
+    def scan_expression(self, start: int, end: int, *, owner: str) -> None:
         text = self.source[start:end]
         value = text.strip()
         if not value:
-            raise self.problem(f"'{needed_by}' needs an expression", start)
-        self.count(count_parts(self.source, start, end), start)
+            raise self.error(f"'{owner}' needs an expression", start)
+        self.add_parts(count_parts(self.source, start, end), start)
         self.emit(TOKEN_EXPRESSION, value, start + len(text) - len(text.lstrip()))
 
-    def verbatim(self, name: str, index: int, after: int) -> int:
-        """Pass over a comment, or take the inside of `raw` as it is; return where the text goes on."""
+    def scan_verbatim(self, name: str, index: int, after: int) -> int:
+        """Skip a comment, or emit the content of `raw` unchanged. Return the index after it."""
+        marks = _END_RAW if name == "raw" else _COMMENT
         depth = 1
-        for mark in (_END_RAW if name == "raw" else _COMMENT).finditer(self.source, after):
+        for mark in marks.finditer(self.source, after):
             depth += -1 if mark["end"] else 1
             if depth == 0:
-                self.trim = bool(mark["trim"])
+                self.trims_next = bool(mark["trim"])
                 if name == "raw" and mark.start() > after:
                     self.emit(TOKEN_CONTENT, self.source[after : mark.start()], after)
                 return mark.end()
-        raise self.problem(f"'{name}' is never closed: '{{% end{name} %}}' is missing", index)
+        raise self.unclosed_error(name, index)
 
-    def fit(self, name: str, index: int) -> None:
-        """Keep account of the open blocks, and refuse a tag that has no business in the innermost one."""
-        block = self.blocks[-1] if self.blocks else None
+    def track_block(self, name: str, index: int) -> None:
+        """Update the stack of open blocks. Raises TemplateError for a tag that is not allowed in the innermost one."""
         if name in _BLOCKS:
             if len(self.blocks) == MAX_NESTING:
-                raise self.problem(f"more than {MAX_NESTING} blocks inside each other", index)
+                raise self.error(f"More than {MAX_NESTING} blocks are nested. Reduce the nesting", index)
             self.blocks.append(_Block(name, index))
         elif name in _ENDS:
-            if block is None or block.name != _ENDS[name]:
-                raise self.misplaced(name, index, block)
-            self.blocks.pop()
+            self.close_block(name, index)
         elif name in _DIVIDERS:
-            if block is None or name not in _BLOCKS[block.name] or (block.last and block.name != "case"):
-                raise self.misplaced(name, index, block)
-            block.last = name == "else"
-        elif name in ("break", "continue") and not any(outer.name == "for" for outer in self.blocks):
-            raise self.problem(f"'{name}' stands outside of a loop", index)
+            self.divide_block(name, index)
+        elif name in ("break", "continue") and not any(block.name == "for" for block in self.blocks):
+            raise self.error(f"'{name}' is outside a loop. Move it between 'for' and 'endfor', or remove it", index)
 
-    def misplaced(self, name: str, index: int, block: _Block | None) -> TemplateError:
-        if block is None:
-            return self.problem(f"'{name}' has no open block that it belongs to", index)
+    def close_block(self, name: str, index: int) -> None:
+        if not self.blocks or self.blocks[-1].name != _ENDS[name]:
+            raise self.misplaced_error(name, index)
+        self.blocks.pop()
+
+    def divide_block(self, name: str, index: int) -> None:
+        block = self.blocks[-1] if self.blocks else None
+        if block is None or name not in _BLOCKS[block.name]:
+            raise self.misplaced_error(name, index)
+        if block.has_else and block.name != "case":
+            raise self.misplaced_error(name, index)
+        block.has_else = name == "else"
+
+    def misplaced_error(self, name: str, index: int) -> TemplateError:
+        if not self.blocks:
+            return self.error(f"'{name}' is outside any block. Open its block before it, or remove it", index)
+        block = self.blocks[-1]
         line = self.source.count("\n", 0, block.index) + 1
-        opened = f"the '{block.name}' opened in line {line}"
+        opened = f"the '{block.name}' opened on line {line}"
         if name in _BLOCKS[block.name]:
-            return self.problem(f"'{name}' comes after the 'else' of {opened}", index)
-        return self.problem(f"'{name}' does not belong into {opened}", index)
+            return self.error(f"'{name}' comes after the 'else' of {opened}. Move it before the 'else'", index)
+        return self.error(f"'{name}' is not allowed in {opened}. Add '{{% end{block.name} %}}' first", index)
 
-    def count(self, parts: int, index: int) -> None:
-        self.parts += parts
+    def unclosed_error(self, name: str, index: int) -> TemplateError:
+        return self.error(f"'{name}' is never closed. Add '{{% end{name} %}}'", index)
+
+    def error(self, message: str, index: int) -> TemplateError:
+        return error_at(self.source, index, message)
+
+    def add_parts(self, count: int, index: int) -> None:
+        self.parts += count
         if self.parts > MAX_PARTS:
-            raise self.problem("the template has too much markup", index)
+            raise self.error(_TOO_MUCH_MARKUP, index)
 
     def emit(self, kind: str, value: str, index: int) -> None:
         self.tokens.append(Token(kind, value, index, self.source))
-
-    def problem(self, message: str, index: int) -> TemplateError:
-        return problem(message, self.source, index)

@@ -1,7 +1,7 @@
-"""The state of one render: what a name means, and where output is counted.
+"""The state of one render: how names are looked up, and where output is counted.
 
-A name that does not exist may be tested (`if`, `default`) but not printed. Steps through null, and elements past the
-end of a list, are null, as in Liquid: data that is missing today must not fail a webhook that is right.
+An undefined name may be tested (`if`, `default`) but not printed. As in Liquid, a path through null is null, and so is
+an element past the end of a list: a value that is missing today must not fail a correct webhook.
 """
 
 from collections import deque
@@ -15,95 +15,97 @@ from liquid.utils import ReadOnlyChainMap
 
 from ringback.models.templates.budget import MAX_OUTPUT_BYTES, LimitReached, Meter
 from ringback.models.templates.errors import quote
-from ringback.models.templates.formatting import path_text
+from ringback.models.templates.formatting import format_path
 
-_DISABLED: list[str] = []
-_NO_LOOP = FalsyStrictUndefined("parentloop", token=None)
+_DISABLED_TAGS: list[str] = []
+_NO_LOOP = FalsyStrictUndefined(
+    "parentloop", hint="forloop.parentloop is not defined. This loop is not inside another loop", token=None
+)
 
 
-class Buffer:
-    """Rendered text up to MAX_OUTPUT_BYTES; of TextIO it has what python-liquid's nodes use."""
+class OutputBuffer:
+    """Rendered text of up to MAX_OUTPUT_BYTES. It has the methods of TextIO that python-liquid's nodes call."""
 
-    __slots__ = ("_meter", "_pieces", "_room")
+    __slots__ = ("_bytes_left", "_meter", "_pieces")
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
         self._pieces: list[str] = []
-        self._room = MAX_OUTPUT_BYTES
+        self._bytes_left = MAX_OUTPUT_BYTES
 
     def write(self, text: str, /) -> int:
-        """Append `text`; raises LimitReached when it does not fit."""
+        """Append `text`, and return its length. Raises LimitReached if it does not fit."""
         length = len(text)
-        self._room -= length if text.isascii() else len(text.encode())
-        if self._room < 0:
-            raise LimitReached(f"the text is larger than {MAX_OUTPUT_BYTES} bytes")
+        self._bytes_left -= length if text.isascii() else len(text.encode())
+        if self._bytes_left < 0:
+            raise LimitReached(f"The rendered text has more than {MAX_OUTPUT_BYTES:,} bytes. Print less")
         self._pieces.append(text)
         return length
 
     def getvalue(self) -> str:
-        """All that was written, which is counted as work now that it is whole; raises LimitReached."""
+        """Return the whole text, and count it as work. Raises LimitReached."""
         text = "".join(self._pieces)
-        self._meter.work(len(text))
+        self._meter.add_work(len(text))
         return text
 
 
-class Captured(Buffer):
-    """What `capture` holds; it may be left by a `break`, so each piece is counted as it comes."""
+class CaptureBuffer(OutputBuffer):
+    """The text inside `capture`. A `break` may leave it at any time, so each piece counts as work when written."""
 
     __slots__ = ()
 
     def write(self, text: str, /) -> int:
-        """Append `text`; raises LimitReached when it does not fit, or is too much work."""
+        """Append `text`, count it as work, and return its length. Raises LimitReached."""
         length = super().write(text)
-        self._meter.work(length)
+        self._meter.add_work(length)
         return length
 
     def getvalue(self) -> str:
-        """All that was written."""
+        """Return the whole text."""
         return "".join(self._pieces)
 
 
 class Names(ReadOnlyChainMap):
-    """The names of a render, innermost first in `maps`."""
+    """The names of a render. `maps` holds the innermost scope first."""
 
     def __init__(self, *maps: Mapping[str, object]) -> None:
         self.maps = self._maps = deque(maps)
 
     def __getitem__(self, key: str) -> object:
         for names in self.maps:
-            if key in names:  # most are not in the first one, and an exception costs more than looking twice
+            if key in names:  # most keys are not in the first map, and an exception costs more than a second look-up
                 return names[key]
         raise KeyError(key)
 
 
 class TemplateContext(RenderContext):
-    """The state of one render: its names, its meter, and the token it stands at."""
+    """The state of one render: its names, its meter, and the token that is being rendered."""
 
     __slots__ = ("meter", "token")
     scope: Names
 
     def __init__(self, template: BoundTemplate, scope: Mapping[str, object]) -> None:
-        # Not by python-liquid's own, which makes what only tags need that are not available here.
+        # Does not call python-liquid's __init__, which also prepares tags that are not allowed here.
         self.env = template.env
         self.template = template
         self.locals = {}
         self.globals = scope
         self.counters = {}
-        # Without python-liquid's `now` and `today`, which no check of a template would know.
+        # Leaves out python-liquid's `now` and `today`, which `validation` would report as unknown.
         self.scope = Names(self.locals, scope, self.counters)
         self.tag_namespace = {"cycles": {}, "ifchanged": "", "stopindex": {}}
         self.loops = []
-        self.disabled_tags = _DISABLED
+        self.disabled_tags = _DISABLED_TAGS
         self.autoescape = False
         self.meter = Meter()
         self.token: Token | None = None
 
     def get(self, path: list[object], *, token: Token | None, default: object = UNDEFINED) -> object:
-        """Return what a path leads to: null past null, an Undefined for a name that does not exist."""
+        """Return the value at `path`: null past null, and `default` or an Undefined for an undefined name."""
         self.token = token
         self.meter.tick()
         try:
-            value = self.scope[path[0]]  # type: ignore[index]  # a root that is no text is not found
+            value = self.scope[path[0]]  # type: ignore[index]  # a root that is not a string raises KeyError
             for segment in path[1:]:
                 if value is None or type(value) is FalsyStrictUndefined:
                     return value
@@ -113,14 +115,14 @@ class TemplateContext(RenderContext):
         except (KeyError, TypeError):
             if default is not UNDEFINED:
                 return default
-            name = quote(path_text(path))
+            name = quote(format_path(path))
             return self.env.undefined(name, hint=f"{name} is not defined", token=token)
         return value
 
     def parentloop(self) -> object:
-        """Return the loop around the one that begins."""
+        """Return the innermost running loop, which is the parent of the loop about to start."""
         return self.loops[-1] if self.loops else _NO_LOOP
 
-    def get_buffer(self, buf: TextIO | None = None) -> Buffer:  # type: ignore[override]
+    def get_buffer(self, buf: TextIO | None = None) -> CaptureBuffer:  # type: ignore[override]
         """Return a buffer for `capture`."""
-        return Captured(self.meter)
+        return CaptureBuffer(self.meter)

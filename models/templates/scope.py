@@ -1,4 +1,4 @@
-"""The names that every template and condition can use."""
+"""The names that every template and condition can use: `item` and `event`."""
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from ringback.models.timestamps import format_timestamp
 
 
 class EventLike(Protocol):
-    """What `event_facts` reads of an event, whether it is a row, one to be written, or one that was claimed."""
+    """The attributes of a stored, claimed or unwritten event that `event_facts` reads."""
 
     @property
     def id(self) -> UUID: ...  # noqa: D102
@@ -23,14 +23,14 @@ class EventLike(Protocol):
 
 
 class ChangeLike(Protocol):
-    """What `event_facts` reads of a change."""
+    """The attributes of a change that `event_facts` reads."""
 
     @property
     def changed_fields(self) -> Sequence[str]: ...  # noqa: D102
 
 
 class EventFacts(NamedTuple):
-    """What a template sees as `event`; `created_at` is ISO 8601 in UTC."""
+    """The fields of `event` in templates. `created_at` is ISO 8601 in UTC."""
 
     id: str
     model: str
@@ -40,7 +40,7 @@ class EventFacts(NamedTuple):
 
 
 def scope(item: Mapping[str, object], event: EventFacts) -> dict[str, object]:
-    """Return the root names `item` (the snapshot of the object) and `event`."""
+    """Return the root names: `item`, the object's snapshot, and `event`."""
     return {
         "item": item if type(item) is dict else dict(item),
         "event": {
@@ -54,7 +54,7 @@ def scope(item: Mapping[str, object], event: EventFacts) -> dict[str, object]:
 
 
 def event_facts(event: EventLike, change: ChangeLike | None) -> EventFacts:
-    """Return what templates see as `event`; a test event without a change has no changed fields."""
+    """Return the fields of `event` in templates. A test event without a change has no changed fields."""
     return EventFacts(
         id=encode(Prefix.EVENT, event.id),
         model=event.model,

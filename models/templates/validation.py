@@ -1,10 +1,11 @@
-"""What can be said about a template when a webhook is saved, before any event fails because of it.
+"""Validation of templates and conditions when a webhook is saved.
 
-Only what is certain is reported: text that cannot be read, filters that do not exist or are given arguments they never
-take, names that the model does not have, and limits that a sample object already reaches. The rest depends on data.
+Only certain mistakes are reported: syntax errors, filters that do not exist or never accept their arguments, names that
+the model does not have, and limits that a sample object already exceeds. Everything else depends on the data.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 
 from liquid import Expression, Node, Token
 from liquid.builtin.expressions import FilteredExpression, Literal, Nil, Path
@@ -14,19 +15,19 @@ from liquid.template import BoundTemplate
 from ringback.models.errors import TemplateError
 from ringback.models.templates.budget import LimitReached
 from ringback.models.templates.environment import STATIC
-from ringback.models.templates.errors import problem, unknown
+from ringback.models.templates.errors import describe_unknown, error_at
 from ringback.models.templates.fast_path import BoundFilter
-from ringback.models.templates.field_paths import FORLOOP, OPEN, FieldShape, complaint, follow, root_of
+from ringback.models.templates.field_paths import FORLOOP, OPEN, FieldShape, build_root, describe_unknown_field, look_up
 from ringback.models.templates.filters import FILTERS
-from ringback.models.templates.formatting import path_text
+from ringback.models.templates.formatting import format_path
 from ringback.models.templates.parser import parse_condition, parse_template
 from ringback.models.templates.scope import EventFacts, scope
 from ringback.models.templates.template import Template
 
-#: Most problems reported for one text: who has more starts again anyway.
+#: Problems reported for one text. An author with more of them fixes these first.
 MAX_PROBLEMS = 20
 
-_EVENT = EventFacts(
+_SAMPLE_EVENT = EventFacts(
     id="evt_00000000000000000000000000",
     model="Sample",
     action="updated",
@@ -36,133 +37,166 @@ _EVENT = EventFacts(
 
 
 def check_template(source: str, *, fields: Collection[str], sample: Mapping[str, object]) -> list[TemplateError]:
-    """Return what is wrong with a template, in the order of the text; empty when it can be saved.
+    """Return the mistakes in a template, in the order of the text.
 
-    `fields` are the paths of the model as Liquid writes them, with `[]` for the elements of a list and a last `.*` for
-    unknown structure: "item.phone", "item.items[].price", "item.meta.*". `sample` is a plausible `item`. Pure.
+    `fields` are the model's field paths as in Liquid, with `[]` for the elements of a list and a final `.*` for unknown
+    structure: "item.phone", "item.items[].price", "item.meta.*". `sample` is a plausible `item`.
     """
     try:
-        bound, found = _walked(source, fields)
+        bound = parse_template(source)
     except TemplateError as error:
         return [error]
-    return found.in_order() or _reached_limit(Template(bound, source), sample)
+    problems = _find_template_problems(bound, source, fields).in_order()
+    if problems:
+        return problems
+    return _render_sample(Template(bound, source), sample)
 
 
 def check_condition(expression: str, *, fields: Collection[str]) -> list[TemplateError]:
-    """Return what is wrong with a condition, as `check_template` does."""
+    """Return the mistakes in a condition, as `check_template` does."""
     try:
-        return _walked_condition(expression, fields).in_order()
+        return _find_condition_problems(expression, fields).in_order()
     except TemplateError as error:
         return [error]
 
 
 def unknown_paths(source: str, *, fields: Collection[str], is_condition: bool = False) -> set[str]:
-    """Return the paths in a template (or a condition) that the model does not have, such as "item.phone"."""
+    """Return the paths in a template or condition that the model does not have, such as "item.phone".
+
+    A text that cannot be parsed has none.
+    """
     try:
-        found = _walked_condition(source, fields) if is_condition else _walked(source, fields)[1]
+        if is_condition:
+            return _find_condition_problems(source, fields).paths
+        return _find_template_problems(parse_template(source), source, fields).paths
     except TemplateError:
         return set()
-    return found.paths()
 
 
-def _walked(source: str, fields: Collection[str]) -> "tuple[BoundTemplate, _Findings]":
-    bound = parse_template(source)
-    found = _Findings(source)
-    root = root_of(fields)
-    # Nobody knows in which order loops and branches run, so a name that is assigned anywhere is known everywhere.
-    root.names.update(dict.fromkeys(bound.analyze().locals, OPEN))
-    _Walk(found).nodes(bound.nodes, root)
-    return bound, found
+@dataclass(frozen=True, order=True, slots=True)
+class _Problem:
+    """A mistake at a character index of the source; sorts by its place."""
+
+    index: int
+    message: str
 
 
-def _walked_condition(expression: str, fields: Collection[str]) -> "_Findings":
-    parsed = parse_condition(expression)
-    found = _Findings(expression)
-    _Walk(found).expression(parsed, root_of(fields))
-    return found
+class _Problems:
+    """Up to MAX_PROBLEMS mistakes in one source, each reported once for its key.
 
-
-class _Findings:
-    """Problems in the order of the text, each thing once."""
+    `paths` are the paths that the model does not have.
+    """
 
     def __init__(self, source: str) -> None:
+        self.paths: set[str] = set()
         self._source = source
-        self._found: dict[str, tuple[int, str]] = {}
+        self._problems: dict[str, _Problem] = {}
 
-    def add(self, thing: str, token: Token, describe: Callable[[], str]) -> None:
-        """Add a problem if it is news; describing it takes time, since it looks for names that are near."""
-        if thing not in self._found and len(self._found) < MAX_PROBLEMS:
-            self._found[thing] = (token.start_index, describe())
+    def accepts(self, key: str) -> bool:
+        """Return whether to add a problem. Its message may be slow to write, so callers ask first."""
+        return key not in self._problems and len(self._problems) < MAX_PROBLEMS
 
-    def paths(self) -> set[str]:
-        return {thing for thing in self._found if not thing.startswith("|")}
+    def add(self, key: str, token: Token, message: str) -> None:
+        self._problems[key] = _Problem(index=token.start_index, message=message)
 
     def in_order(self) -> list[TemplateError]:
-        return [problem(message, self._source, index) for index, message in sorted(self._found.values())]
+        problems = sorted(self._problems.values())
+        return [error_at(self._source, problem.index, problem.message) for problem in problems]
 
 
-class _Walk:
-    """Goes through a syntax tree with the names that are known at each place."""
+def _find_template_problems(bound: BoundTemplate, source: str, fields: Collection[str]) -> _Problems:
+    problems = _Problems(source)
+    root = build_root(fields)
+    # The order in which loops and branches run is unknown, so a name assigned anywhere is allowed everywhere.
+    root.names.update(dict.fromkeys(bound.analyze().locals, OPEN))
+    _TreeWalk(problems).visit_nodes(bound.nodes, root)
+    return problems
 
-    def __init__(self, found: _Findings) -> None:
-        self._found = found
 
-    def nodes(self, nodes: Iterable[Node], root: FieldShape) -> None:
+def _find_condition_problems(expression: str, fields: Collection[str]) -> _Problems:
+    parsed = parse_condition(expression)
+    problems = _Problems(expression)
+    _TreeWalk(problems).visit_expression(parsed, build_root(fields))
+    return problems
+
+
+class _TreeWalk:
+    """A walk through a syntax tree that reports problems. `root` holds the names that are valid at each node."""
+
+    def __init__(self, problems: _Problems) -> None:
+        self._problems = problems
+
+    def visit_nodes(self, nodes: Iterable[Node], root: FieldShape) -> None:
         for node in nodes:
             for expression in node.expressions():
-                self.expression(expression, root)
+                self.visit_expression(expression, root)
             if isinstance(node, ForNode):
-                self.nodes([node.block], self.inside(node, root))
-                self.nodes([node.default] if node.default else [], root)
+                self.visit_nodes([node.block], _names_inside_loop(node, root))
+                self.visit_nodes([node.default] if node.default else [], root)
             else:
-                self.nodes(node.children(STATIC), root)
+                self.visit_nodes(node.children(STATIC), root)
 
-    def inside(self, node: ForNode, root: FieldShape) -> FieldShape:
-        """Return the names inside a loop: those outside, `forloop`, and one element of what is looped over."""
-        iterable = node.expression.iterable
-        element = OPEN
-        if isinstance(iterable, Path):
-            shape, unknown_at = follow(root, _segments(iterable))
-            element = OPEN if unknown_at is not None else shape.element or OPEN
-        return FieldShape(names=root.names | {"forloop": FORLOOP, str(node.expression.identifier): element})
-
-    def expression(self, expression: Expression, root: FieldShape) -> None:
+    def visit_expression(self, expression: Expression, root: FieldShape) -> None:
         if isinstance(expression, Path):
-            self.path(expression, root)
+            self.check_path(expression, root)
         if isinstance(expression, FilteredExpression):
             for call in expression.filters or ():
-                assert isinstance(call, BoundFilter), "parsing puts them there"
-                self.filter(call)
+                assert isinstance(call, BoundFilter), "`hardening` binds all filters"
+                self.check_filter(call)
         for child in expression.children():
-            self.expression(child, root)
+            self.visit_expression(child, root)
 
-    def path(self, path: Path, root: FieldShape) -> None:
-        segments = _segments(path)
-        shape, place = follow(root, segments)
-        if place is not None:
-            self._found.add(path_text(segments), path.token, lambda: complaint(root, shape, segments, place))
+    def check_path(self, path: Path, root: FieldShape) -> None:
+        segments = _to_segments(path)
+        shape, unknown_at = look_up(root, segments)
+        if unknown_at is None:
+            return
+        key = format_path(segments)
+        if self._problems.accepts(key):
+            self._problems.paths.add(key)
+            self._problems.add(key, path.token, describe_unknown_field(root, shape, segments, unknown_at))
 
-    def filter(self, call: BoundFilter) -> None:
+    def check_filter(self, call: BoundFilter) -> None:
         if call.name not in FILTERS:
-            self._found.add(f"| {call.name}", call.token, lambda: unknown("filter", call.name, FILTERS))
-        elif fault := self.fault(call):
-            self._found.add(f"| {fault}", call.token, lambda: fault)
-
-    def fault(self, call: BoundFilter) -> str | None:
-        """Return why the arguments of a known filter can never work, or None."""
-        if call.misuse or not all(isinstance(one.value, Literal | Nil) for one in call.args):
-            return call.misuse
-        return FILTERS[call.name].refusal(*call.evaluate_args(STATIC))
+            key = f"| {call.name}"
+            if self._problems.accepts(key):
+                self._problems.add(key, call.token, describe_unknown("filter", call.name, FILTERS))
+            return
+        misuse = _find_misuse(call)
+        if misuse is not None and self._problems.accepts(f"| {misuse}"):
+            self._problems.add(f"| {misuse}", call.token, misuse)
 
 
-def _segments(path: Path) -> list[object]:
-    """Return a path as names and indexes; a path in brackets becomes a list, so that it prints as it was written."""
-    return [_segments(one) if isinstance(one, Path) else one for one in path.path]
+def _names_inside_loop(node: ForNode, root: FieldShape) -> FieldShape:
+    """Return the names that are valid inside a loop: the outer ones, `forloop`, and the loop variable."""
+    iterable = node.expression.iterable
+    element = OPEN
+    if isinstance(iterable, Path):
+        shape, unknown_at = look_up(root, _to_segments(iterable))
+        if unknown_at is None and shape.element is not None:
+            element = shape.element
+    return FieldShape(names=root.names | {"forloop": FORLOOP, str(node.expression.identifier): element})
 
 
-def _reached_limit(template: Template, sample: Mapping[str, object]) -> list[TemplateError]:
+def _find_misuse(call: BoundFilter) -> str | None:
+    """Return why a known filter never accepts its arguments, or None."""
+    if call.misuse is not None:
+        return call.misuse
+    if not all(isinstance(argument.value, Literal | Nil) for argument in call.args):
+        return None
+    return FILTERS[call.name].find_bad_argument(*call.evaluate_args(STATIC))
+
+
+def _to_segments(path: Path) -> list[object]:
+    """Return a path as names and indexes. A path in brackets becomes a nested list, as `format_path` expects."""
+    return [_to_segments(segment) if isinstance(segment, Path) else segment for segment in path.path]
+
+
+def _render_sample(template: Template, sample: Mapping[str, object]) -> list[TemplateError]:
+    """Render a sample object. Return the error if it exceeds a limit; other failures depend on the data."""
     try:
-        template.render(scope(sample, _EVENT))
+        template.render(scope(sample, _SAMPLE_EVENT))
     except TemplateError as error:
-        return [error] if isinstance(error.__cause__, LimitReached) else []
+        if isinstance(error.__cause__, LimitReached):
+            return [error]
     return []

@@ -104,7 +104,7 @@ def test_a_test_event_sends_its_own_item() -> None:
 
 def test_text_that_cannot_be_written_is_refused() -> None:
     test = event(is_test=True, test_item={"name": "a\ud800b"})
-    with pytest.raises(TemplateError, match="^The body cannot be rendered: the text holds characters that cannot be"):
+    with pytest.raises(TemplateError, match="^The body cannot be rendered: The text contains characters that"):
         render(webhook(body_template="{{ item.name }}"), test, None)
 
 

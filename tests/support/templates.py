@@ -1,4 +1,4 @@
-"""An item, its event and its fields for templates, and short ways to render and to fail."""
+"""An item, its event and its fields for templates, and helpers to render and to catch errors."""
 
 from collections.abc import Callable
 
@@ -42,25 +42,27 @@ FIELDS = [
 
 
 def render(source: str) -> str:
-    """Return what a template prints of `SCOPE`."""
+    """Render a template with `SCOPE`."""
     return compile_template(source).render(SCOPE)
 
 
-def failure(act: Callable[[], object]) -> TemplateError:
-    """Return the error that `act` raises."""
+def catch_error(action: Callable[[], object]) -> TemplateError:
+    """Return the error that `action` raises."""
     with pytest.raises(TemplateError) as caught:
-        act()
+        action()
     return caught.value
 
 
-def said(error: TemplateError) -> tuple[str, int | None, int | None]:
-    """Return the message of an error, its line and its column."""
+def catch_message(action: Callable[[], object]) -> tuple[str, int | None, int | None]:
+    """Return the message, line and column of the error that `action` raises."""
+    return located_message(catch_error(action))
+
+
+def located_message(error: TemplateError) -> tuple[str, int | None, int | None]:
+    """Return the message of an error without its place, then line and column."""
     return str(error).split(" (line ")[0], error.line, error.column
 
 
-ROUNDS = "{% for i in (1..9000) %}"
-
-
-def each(markup: str) -> str:
-    """Return a loop of 9,000 rounds around `markup`."""
-    return ROUNDS + markup + "{% endfor %}"
+def loop_around(markup: str) -> str:
+    """Return a loop of 9,000 iterations around `markup`."""
+    return "{% for i in (1..9000) %}" + markup + "{% endfor %}"

@@ -1,4 +1,4 @@
-"""JSON Schemas of declared models: which are refused and where, what fields they have, and what items get told."""
+"""JSON Schemas of declared models: refused schemas, the fields that templates can use, and the findings of items."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 
 from ringback.models.json_schema.field_paths import MAX_FIELDS
 from ringback.models.json_schema.findings import quote_path
-from ringback.models.json_schema.schema import MAX_FINDINGS, MAX_LOOKS, CheckBudget, JsonSchema, check_schema, load
+from ringback.models.json_schema.schema import MAX_FINDINGS, MAX_VISITS, CheckBudget, JsonSchema, check_schema, load
 from ringback.models.json_schema.subschemas import SchemaFault
 from tests.support.cpu import ordinary_seconds
 
@@ -18,50 +18,55 @@ def schema(**keywords: Any) -> dict[str, Any]:
     return {"type": "object", **keywords}
 
 
-def faults(of: Any) -> list[tuple[str, str]]:
-    with pytest.raises(SchemaFault) as refused:
-        check_schema(of)
-    return [(quote_path(f.path), f.message) for f in refused.value.findings]
+def schema_findings(json_schema: Any) -> list[tuple[str, str]]:
+    with pytest.raises(SchemaFault) as caught:
+        check_schema(json_schema)
+    return [(quote_path(finding.path), finding.message) for finding in caught.value.findings]
 
 
-def found(of: dict[str, Any], item: Any) -> list[tuple[str, str]]:
-    findings = check_schema(of).check(item, len(orjson.dumps(item)), CheckBudget())
-    return [(quote_path(f.path), f.message) for f in findings]
+def item_findings(json_schema: dict[str, Any], item: Any) -> list[tuple[str, str]]:
+    findings = check_schema(json_schema).check(item, len(orjson.dumps(item)), CheckBudget())
+    return [(quote_path(finding.path), finding.message) for finding in findings]
 
 
-def fields(**keywords: Any) -> list[tuple[str, str]]:
+def listed_fields(**keywords: Any) -> list[tuple[str, str]]:
     return [(f.path, f.type) for f in check_schema(schema(**keywords)).fields]
 
 
-def chain(length: int, leaf: Any, link: Any) -> dict[str, Any]:
-    """A schema whose definitions lead one to the next."""
+def reference_chain(length: int, leaf: Any, link: Any) -> dict[str, Any]:
+    """Return a schema with `length` definitions, each of which refers to the next through `link`."""
     defs = {f"d{n}": link({"$ref": f"#/$defs/d{n + 1}"}) for n in range(length)}
     return schema(**{"$ref": "#/$defs/d0", "$defs": {**defs, f"d{length}": leaf}})
 
 
-def nested(depth: int, leaf: Any) -> Any:
+def nest(depth: int, leaf: Any) -> Any:
     for _ in range(depth):
         leaf = {"a": leaf}
     return leaf
 
 
 TYPES = '"array", "boolean", "integer", "null", "number", "object", "string"'
-LOCAL = "must begin with #: nothing is fetched; put what it refers to into $defs"
-PATTERN = "no pattern that can be used: neither look-around nor back-references, and no huge repetitions"
+LOCAL = "must start with #, because nothing is fetched. Copy the subschema into $defs"
+PATTERN = (
+    "is not a supported pattern. Check its syntax, and use no look-around, no back-references "
+    "and no very large repetitions"
+)
+CIRCLE = "refers to itself for the same value. Remove the circular reference"
 
 
 @pytest.mark.parametrize(
-    ("of", "expected"),
+    ("json_schema", "expected"),
     [
         (True, [("", 'must be an object, such as {"type": "object", "properties": {…}}')]),
         ([], [("", 'must be an object, such as {"type": "object", "properties": {…}}')]),
-        ({}, [(".type", 'must be "object": what is published are objects')]),
-        ({"type": "array"}, [(".type", 'must be "object": what is published are objects')]),
-        ({"type": ["object", "null"]}, [(".type", 'must be "object": what is published are objects')]),
+        ({}, [(".type", 'must be "object", because published items are objects')]),
+        ({"type": "array"}, [(".type", 'must be "object", because published items are objects')]),
+        ({"type": ["object", "null"]}, [(".type", 'must be "object", because published items are objects')]),
         ({"type": "objekt"}, [(".type", f"must be one of {TYPES}")]),
-        (schema(properties={"a": 5}), [(".properties.a", "not a boolean or an object, but a number")]),
+        (schema(properties={"a": 5}), [(".properties.a", "must be a boolean or an object, not a number")]),
         (schema(properties={"a": {"minimum": "x"}}, required="a"),
-         [(".properties.a.minimum", "not a number, but a string"), (".required", "not a list, but a string")]),
+         [(".properties.a.minimum", "must be a number, not a string"),
+          (".required", "must be an array, not a string")]),
         (schema(**{"$schema": "http://json-schema.org/draft-07/schema#"}),
          [('["$schema"]', "must be https://json-schema.org/draft/2020-12/schema, or be left out")]),
         (schema(**{"$schema": "http://127.0.0.1:9/of-my-own", "$vocabulary": {"http://127.0.0.1:9/v": True}}),
@@ -72,53 +77,56 @@ PATTERN = "no pattern that can be used: neither look-around nor back-references,
         (schema(properties={"a": {"$dynamicRef": "http://127.0.0.1:9/#x"}}), [('.properties.a["$dynamicRef"]', LOCAL)]),
         (schema(**{"$defs": {"a": {"not": {"items": {"$ref": "urn:x"}}}}}), [('["$defs"].a.not.items["$ref"]', LOCAL)]),
         (schema(properties={"a": {"$id": "http://127.0.0.1:9/y", "$ref": "#"}}),
-         [('.properties.a["$id"]', "may stand only at the top of the schema")]),
+         [('.properties.a["$id"]', "is allowed only at the top of the schema")]),
         (schema(properties={"a": {"$ref": "#/$defs/no"}}),
-         [('.properties.a["$ref"]', "leads to no subschema: '#/$defs/no'")]),
-        (schema(properties={"a": {"$ref": "#no"}}), [('.properties.a["$ref"]', "leads to no subschema: '#no'")]),
+         [('.properties.a["$ref"]', "refers to '#/$defs/no', which is not a subschema of this schema")]),
+        (schema(properties={"a": {"$ref": "#no"}}),
+         [('.properties.a["$ref"]', "refers to '#no', which is not a subschema of this schema")]),
         (schema(properties={"a": {"$ref": "#/required"}}, required=["a"]),
-         [('.properties.a["$ref"]', "leads to no subschema: '#/required'")]),
-        (schema(**{"$ref": "#"}), [("", "refers to itself in a circle: it would never be decided")]),
+         [('.properties.a["$ref"]', "refers to '#/required', which is not a subschema of this schema")]),
+        (schema(**{"$ref": "#"}), [("", CIRCLE)]),
         (schema(properties={"x": {"allOf": [{"$ref": "#/$defs/a"}]}},
                 **{"$defs": {"a": {"anyOf": [{"$ref": "#/$defs/b"}]}, "b": {"$ref": "#/$defs/a"}}}),
-         [(".properties.x", "refers to itself in a circle: it would never be decided")]),
+         [(".properties.x", CIRCLE)]),
         (schema(properties={"a": {"pattern": "(?=x)y"}}), [(".properties.a.pattern", PATTERN)]),
         (schema(properties={"a": {"pattern": r"(a)\1"}}), [(".properties.a.pattern", PATTERN)]),
         (schema(properties={"a": {"pattern": "("}}), [(".properties.a.pattern", PATTERN)]),
         (schema(properties={"a": {"pattern": "((a{100}){100}){100}"}}), [(".properties.a.pattern", PATTERN)]),
         (schema(description="x" * 262_144), [("", "has 262,178 bytes; 262,144 are allowed")]),
         (schema(properties={f"p{n}": {} for n in range(2_000)}), [("", "has more than 2,000 subschemas")]),
-        (nested(400, {}), [("", "is nested too deeply")]),
-        (chain(300, TEXT, lambda ref: ref),
-         [("", "has more than 256 subschemas for the same value, references followed")]),
-        (chain(12, TEXT, lambda ref: {"allOf": [ref, ref]}),
-         [("", "has more than 256 subschemas for the same value, references followed")]),
+        (nest(400, {}), [("", "is nested too deeply")]),
+        (reference_chain(300, TEXT, lambda ref: ref),
+         [("", "applies more than 256 subschemas to one value, references included")]),
+        (reference_chain(12, TEXT, lambda ref: {"allOf": [ref, ref]}),
+         [("", "applies more than 256 subschemas to one value, references included")]),
     ],
 )  # fmt: skip
 @pytest.mark.measures_cpu
-def test_a_schema_that_is_refused(of: Any, expected: list[tuple[str, str]]) -> None:
-    assert faults(of) == expected
-    assert ordinary_seconds(lambda: faults(of)) < 5
+def test_a_schema_that_is_refused(json_schema: Any, expected: list[tuple[str, str]]) -> None:
+    assert schema_findings(json_schema) == expected
+    assert ordinary_seconds(lambda: schema_findings(json_schema)) < 5
 
 
-def test_a_schema_of_nothing_but_mistakes_is_refused_quickly() -> None:
-    assert len(faults(schema(properties={f"p{n}": n for n in range(15_000)}))) == 1
-    assert len(faults(schema(properties={f"p{n}": n for n in range(500)}))) == MAX_FINDINGS
+def test_a_schema_full_of_mistakes_is_refused_quickly() -> None:
+    assert len(schema_findings(schema(properties={f"p{n}": n for n in range(15_000)}))) == 1
+    assert len(schema_findings(schema(properties={f"p{n}": n for n in range(500)}))) == MAX_FINDINGS
 
 
-def test_an_entangled_schema_is_refused() -> None:
+def test_a_schema_with_too_many_edges_is_refused() -> None:
     parts: list[dict[str, Any]] = [{"properties": {f"p{part}.{n}": {} for n in range(19)}} for part in range(90)]
-    assert faults(schema(allOf=parts)) == [("", "is too entangled: too many subschemas refer to one another")]
+    assert schema_findings(schema(allOf=parts)) == [
+        ("", "has too many subschemas that refer to one another. Simplify it")
+    ]
 
 
 @pytest.mark.measures_cpu
-def test_many_models_that_refer_to_one_another_are_accepted_quickly() -> None:
-    every = {f"d{n}": {"properties": {f"p{m}": {"$ref": f"#/$defs/d{m}"} for m in range(40)}} for n in range(40)}
-    assert ordinary_seconds(lambda: check_schema(schema(**{"$ref": "#/$defs/d0", "$defs": every}))) < 5
+def test_definitions_that_refer_to_one_another_compile_quickly() -> None:
+    definitions = {f"d{n}": {"properties": {f"p{m}": {"$ref": f"#/$defs/d{m}"} for m in range(40)}} for n in range(40)}
+    assert ordinary_seconds(lambda: check_schema(schema(**{"$ref": "#/$defs/d0", "$defs": definitions}))) < 5
 
 
 @pytest.mark.parametrize(
-    "of",
+    "json_schema",
     [
         schema(**{"$schema": "https://json-schema.org/draft/2020-12/schema#", "$id": "https://part.example/schema"}),
         schema(**{"$vocabulary": {"http://127.0.0.1:9/v": True}}),
@@ -128,8 +136,8 @@ def test_many_models_that_refer_to_one_another_are_accepted_quickly() -> None:
         schema(properties={"a": {"$ref": "#/definitions/x~1y%20z"}}, definitions={"x/y z": TEXT}),
     ],
 )  # fmt: skip
-def test_a_schema_that_is_accepted(of: dict[str, Any]) -> None:
-    assert found(of, {}) == []
+def test_a_schema_that_is_accepted(json_schema: dict[str, Any]) -> None:
+    assert item_findings(json_schema, {}) == []
 
 
 @pytest.mark.parametrize(
@@ -180,36 +188,38 @@ def test_a_schema_that_is_accepted(of: dict[str, Any]) -> None:
     ],
 )  # fmt: skip
 def test_fields(keywords: dict[str, Any], expected: list[tuple[str, str]]) -> None:
-    assert fields(**keywords) == expected
+    assert listed_fields(**keywords) == expected
 
 
 def test_fields_are_described() -> None:
-    of = check_schema(schema(properties={"a": {"title": "T", "allOf": [{"description": "D"}]}, "b": {"title": "T"}}))
-    assert [f.description for f in of.fields] == ["D", "T"]
+    compiled = check_schema(
+        schema(properties={"a": {"title": "T", "allOf": [{"description": "D"}]}, "b": {"title": "T"}})
+    )
+    assert [f.description for f in compiled.fields] == ["D", "T"]
 
 
-def test_fields_without_end_end() -> None:
-    """Two ways at each of sixty levels."""
-    of = check_schema(chain(60, TEXT, lambda ref: schema(properties={"a": ref, "b": ref})))
-    assert MAX_FIELDS <= len(of.fields) < 3 * MAX_FIELDS
-    assert {f.path for f in of.fields} >= {"item.a", "item.b", "item.a.a"}
-    deep = check_schema(schema(properties=nested(40, {"properties": {}})))
+def test_the_fields_of_a_huge_schema_are_bounded() -> None:
+    """Two fields at each of sixty levels."""
+    compiled = check_schema(reference_chain(60, TEXT, lambda ref: schema(properties={"a": ref, "b": ref})))
+    assert MAX_FIELDS <= len(compiled.fields) < 3 * MAX_FIELDS
+    assert {f.path for f in compiled.fields} >= {"item.a", "item.b", "item.a.a"}
+    deep = check_schema(schema(properties=nest(40, {"properties": {}})))
     assert max(len(f.path.split(".")) for f in deep.fields) < 15
 
 
-def test_names() -> None:
-    of = check_schema(schema(properties={"a": TEXT, "b": False}, allOf=[{"properties": {"c": TEXT}}]))
-    assert (set(of.names), of.is_open) == ({"a", "c"}, False)
+def test_top_level_names() -> None:
+    compiled = check_schema(schema(properties={"a": TEXT, "b": False}, allOf=[{"properties": {"c": TEXT}}]))
+    assert (set(compiled.names), compiled.is_open) == ({"a", "c"}, False)
     assert check_schema(schema()).is_open
 
 
-WORDS = schema(
+ONE_RULE_A_FIELD = schema(
     properties={
         "enum": {"enum": ["a", "b"]}, "const": {"const": 1}, "many": {"multipleOf": 3}, "pattern": {"pattern": "^a$"},
         "mail": {"format": "email"}, "unique": {"uniqueItems": True}, "contains": {"contains": TEXT},
         "not": {"not": TEXT}, "few": {"minItems": 2}, "long": {"maxLength": 2}, "short": {"minLength": 2},
         "less": {"exclusiveMaximum": 2}, "big": {"exclusiveMinimum": 2}, "full": {"maxProperties": 1},
-        "never": False,
+        "never": False, "whole": {"type": "integer"},
         "names": {"propertyNames": {"maxLength": 1}},
         "closed": {"properties": {"a": {}}, "additionalProperties": False},
         "strict": {"unevaluatedProperties": False}, "either": {"oneOf": [{"minimum": 1}, {"maximum": 5}]},
@@ -231,63 +241,65 @@ WORDS = schema(
         ({"const": 2}, [(".const", "must be 1")]),
         ({"many": 2}, [(".many", "must be a multiple of 3")]),
         ({"pattern": "b"}, [(".pattern", "must match the pattern ^a$")]),
-        ({"mail": "b"}, [(".mail", "not a valid email")]),
-        ({"unique": [1, 1]}, [(".unique", "must not hold the same element twice")]),
-        ({"contains": [1]}, [(".contains", "must have as many elements as the schema's `contains` asks for")]),
-        ({"not": ""}, [(".not", "not what the schema's `not` allows")]),
+        ({"mail": "b"}, [(".mail", "must be a valid email")]),
+        ({"unique": [1, 1]}, [(".unique", "must not contain the same element twice")]),
+        ({"contains": [1]}, [(".contains", "has too few or too many elements that match the schema's `contains`")]),
+        ({"not": ""}, [(".not", "is not allowed by the schema's `not`")]),
         ({"few": [1]}, [(".few", "must have at least 2 elements")]),
         ({"long": "abc"}, [(".long", "must have at most 2 characters")]),
         ({"short": "a"}, [(".short", "must have at least 2 characters")]),
         ({"less": 2}, [(".less", "must be less than 2")]),
         ({"big": 2}, [(".big", "must be more than 2")]),
         ({"full": {"a": 1, "b": 2}}, [(".full", "must have at most 1 fields")]),
-        ({"never": 1}, [(".never", "not a field of this model")]),
+        ({"never": 1}, [(".never", "is not a field of this model")]),
         ({"names": {"ab": 1}},
-         [(".names", "has a field whose name is not allowed: the name must have at most 1 characters")]),
+         [(".names", "has a field with an invalid name: the name must have at most 1 characters")]),
         ({"closed": {"a": 1, "b": 2, "c d": 3}},
-         [(".closed.b", "not a field of this model"), ('.closed["c d"]', "not a field of this model")]),
+         [(".closed.b", "is not a field of this model"), ('.closed["c d"]', "is not a field of this model")]),
         ({"empty": {"a": 1}}, [(".empty", "must have no fields")]),
-        ({"row": [1, 2]}, [(".row[1]", "not allowed by the schema")]),
-        ({"tail": [1, 2]}, [(".tail", "not what the schema's `unevaluatedItems` allows")]),
-        ({"strict": {"a": 1}}, [(".strict.a", "not a field of this model")]),
+        ({"row": [1, 2]}, [(".row[1]", "is not allowed by the schema")]),
+        ({"tail": [1, 2]}, [(".tail", "is not allowed by the schema's `unevaluatedItems`")]),
+        ({"strict": {"a": 1}}, [(".strict.a", "is not a field of this model")]),
         ({"strict": {f"a{n}": 1 for n in range(12)}},
-         [*((f".strict.a{n}", "not a field of this model") for n in range(10)),
-          (".strict", "2 more are no fields of this model")]),
-        ({"either": 3}, [(".either", "fits more than one of the alternatives of which the schema allows one")]),
-        ({"any": 1}, [(".any", "not a string or null, but a number")]),
-        ({"maybe": {"x": 1}}, [(".maybe.x", "not a string, but a number")]),
-        ({"two": {}}, [(".two", "fits none of the 2 alternatives that the schema allows")]),
-        ({"two": 5}, [(".two", "not an object, but a number")]),
-        ([], [("", "not an object, but a list")]),
+         [*((f".strict.a{n}", "is not a field of this model") for n in range(10)),
+          (".strict", "has 2 more fields that this model does not have")]),
+        ({"either": 3},
+         [(".either", "matches more than one alternative of the schema's `oneOf`, but must match exactly one")]),
+        ({"any": 1}, [(".any", "must be a string or null, not a number")]),
+        ({"maybe": {"x": 1}}, [(".maybe.x", "must be a string, not a number")]),
+        ({"two": {}}, [(".two", "matches none of the schema's 2 alternatives")]),
+        ({"whole": 1.5}, [(".whole", "must be an integer, not a decimal number")]),
+        ({"two": 5}, [(".two", "must be an object, not a number")]),
+        ([], [("", "must be an object, not an array")]),
     ],
 )  # fmt: skip
-def test_what_is_said_of_an_item(item: Any, expected: list[tuple[str, str]]) -> None:
-    assert found(WORDS, item) == expected
+def test_findings_of_an_item(item: Any, expected: list[tuple[str, str]]) -> None:
+    assert item_findings(ONE_RULE_A_FIELD, item) == expected
 
 
-def test_a_path_is_written_as_the_item_names_it() -> None:
+def test_a_path_is_written_as_in_liquid() -> None:
     assert quote_path(("a_b", 2, "c d", "x-y", 'q"')) == '.a_b[2]["c d"].x-y["q\\""]'
     assert len(quote_path(("x" * 10_000,))) == 500
 
 
-def test_every_field_name_in_brackets_is_quoted_within_bounds() -> None:
-    ((path, _),) = found(schema(properties={"a": {}}, additionalProperties=False), {"x y" * 50_000: 1})
+def test_a_long_field_name_is_cut() -> None:
+    ((path, _),) = item_findings(schema(properties={"a": {}}, additionalProperties=False), {"x y" * 50_000: 1})
     assert path == '["' + "x y" * 166
 
 
 @pytest.mark.measures_cpu
-def test_a_recursive_schema_checks_what_it_can_afford() -> None:
-    """Two branches for each value: every level doubles the looks."""
-    of = schema(anyOf=[{"properties": {"a": {"$ref": "#"}}, "required": ["y"]},
+def test_a_costly_item_is_refused_by_its_depth() -> None:
+    """Two branches for each value: every level doubles the visits."""
+    recursive = schema(anyOf=[{"properties": {"a": {"$ref": "#"}}, "required": ["y"]},
                        {"properties": {"a": {"$ref": "#"}}}])  # fmt: skip
-    assert found(of, nested(8, {})) == []
-    ((path, message),) = found(of, nested(60, {}))
-    assert (path, message) == ("", "is too large, or nested too deeply, to be checked by its schema")
-    assert ordinary_seconds(lambda: found(of, nested(60, {}))) < 1
-    # One way for each value costs the same at any depth.
+    assert item_findings(recursive, nest(8, {})) == []
+    ((path, message),) = item_findings(recursive, nest(60, {}))
+    assert (path, message) == ("", "is too large or nested too deeply to be checked against its schema")
+    assert ordinary_seconds(lambda: item_findings(recursive, nest(60, {}))) < 1
+    # With one branch for each value the cost of a value does not depend on the depth.
     plain = schema(properties={"a": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}})
-    assert found(plain, nested(60, None)) == []
-    assert found(plain, nested(60, 5)) == [(".a" * 60, "not an object or null, but a number")]
+    assert item_findings(plain, nest(60, None)) == []
+    assert item_findings(plain, nest(60, 5)) == [(".a" * 60, "must be an object or null, not a number")]
 
 
 @pytest.mark.parametrize(
@@ -295,32 +307,31 @@ def test_a_recursive_schema_checks_what_it_can_afford() -> None:
 )
 @pytest.mark.measures_cpu
 def test_a_pattern_cannot_hang(pattern: str) -> None:
-    of = check_schema(schema(properties={"a": {"pattern": pattern}}))
+    compiled = check_schema(schema(properties={"a": {"pattern": pattern}}))
     item = {"a": "xa" + "ab1" * 80_000 + "!"}
-    assert ordinary_seconds(lambda: of.check(item, 240_010, CheckBudget())) < 2
+    assert ordinary_seconds(lambda: compiled.check(item, 240_010, CheckBudget())) < 2
 
 
-def test_only_so_much_time_is_spent_on_telling_where() -> None:
-    of = check_schema(schema(properties={"a": {"items": TEXT}}))
+def test_listing_findings_is_limited_by_the_budget() -> None:
+    compiled = check_schema(schema(properties={"a": {"items": TEXT}}))
     large = {"a": [1] * 60_000}
     size = len(orjson.dumps(large))
-    patience = CheckBudget()
-    assert [f.message for f in of.check(large, size, patience)] == [
-        "does not fit the schema; the input is too large to tell where"
+    budget = CheckBudget()
+    assert [f.message for f in compiled.check(large, size, budget)] == [
+        "does not match the schema. The input is too large to list the errors"
     ]
-    # What is spent is spent.
     small = {"a": [1] * 10_000}
-    assert len(of.check(small, 20_000, CheckBudget())) == MAX_FINDINGS
-    patience = CheckBudget()
-    findings = [len(of.check(small, 20_000, patience)) for _ in range(6)]
+    assert len(compiled.check(small, 20_000, CheckBudget())) == MAX_FINDINGS
+    budget = CheckBudget()
+    findings = [len(compiled.check(small, 20_000, budget)) for _ in range(6)]
     assert findings == [MAX_FINDINGS] * 4 + [1] * 2
-    assert of.check({"a": ["x"] * 60_000}, 240_000, patience) == []
+    assert compiled.check({"a": ["x"] * 60_000}, 240_000, budget) == []
 
 
-def test_the_cost_of_an_item_is_bounded() -> None:
+def test_a_costly_item_is_refused_by_its_size() -> None:
     wide = check_schema(schema(allOf=[{"properties": {"a": {"allOf": [{}] * 200}}}]))
     assert wide.check({"a": "x"}, 10, CheckBudget()) == []
-    (finding,) = wide.check({"a": ["x"] * (MAX_LOOKS // 200)}, MAX_LOOKS // 50, CheckBudget())
+    (finding,) = wide.check({"a": ["x"] * (MAX_VISITS // 200)}, MAX_VISITS // 50, CheckBudget())
     assert finding.is_limit
 
 

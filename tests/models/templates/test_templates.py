@@ -1,4 +1,4 @@
-"""What templates print, and which conditions hold."""
+"""Output of templates, results of conditions, and the compile caches."""
 
 import json
 import time
@@ -15,7 +15,7 @@ from ringback.models.templates.own_filters import PRISTINE
 from ringback.models.templates.render_context import TemplateContext
 from ringback.models.templates.scope import scope
 from ringback.models.templates.template import compile_condition, compile_template
-from tests.support.templates import EVENT, SCOPE, failure, render, said
+from tests.support.templates import EVENT, SCOPE, catch_error, catch_message, located_message, render
 
 
 @pytest.mark.parametrize(
@@ -56,12 +56,12 @@ from tests.support.templates import EVENT, SCOPE, failure, render, said
         ("", ""),
     ],
 )
-def test_prints(source: str, text: str) -> None:
+def test_output(source: str, text: str) -> None:
     assert render(source) == text
 
 
 @pytest.mark.parametrize("value", [{"a": [1, 'x\u2028"\\\n']}, [], {}, "é\t", 0, -1.5, True, False, None])
-def test_json_is_valid_and_the_same_value(value: object) -> None:
+def test_json_round_trips(value: object) -> None:
     printed = compile_template("{{ value | json }}").render({"value": value})
     assert json.loads(printed) == value
     assert "\\u00" not in printed
@@ -94,13 +94,13 @@ def test_filters(source: str, text: str) -> None:
     assert render(source) == text
 
 
-def test_now_is_the_present_in_utc() -> None:
+def test_now_is_the_current_time() -> None:
     before, printed, after = int(time.time()), int(render("{{ 'now' | date: '%s' }}")), int(time.time())
     assert before <= printed <= after
 
 
 @pytest.mark.parametrize("name", sorted(FILTERS))
-def test_no_filter_lets_a_python_error_through(name: str) -> None:
+def test_filters_raise_template_errors_only(name: str) -> None:
     values = ["", "x", 5, -1.5, True, None, [1, "a", None], {"a": 1}, [[1], {"b": 2}], "9" * 5000, "1e400", "\ud800"]
     for arguments in ("", ": a", ": a, b"):
         template = compile_template(f"{{{{ v | {name}{arguments} }}}}")
@@ -108,23 +108,23 @@ def test_no_filter_lets_a_python_error_through(name: str) -> None:
             for other in values:
                 try:
                     assert isinstance(template.render({"v": value, "a": other, "b": value}), str)
-                except TemplateError as error:  # either outcome is right, but no other
+                except TemplateError as error:  # both outcomes are correct
                     assert error.line == 1  # noqa: PT017
 
 
-def test_unknown_names_may_be_tested_but_not_used() -> None:
+def test_undefined_names_may_be_tested_but_not_printed() -> None:
     assert render("{% if item.fone %}a{% else %}b{% endif %}{{ item.fone | default: 'c' }}") == "bc"
     assert render("{% if item.fone.x > 3 or item.fone contains 'a' %}a{% endif %}") == ""
     assert render("{% assign x = item.fone %}{% if x.y %}{% else %}b{% endif %}") == "b"
     for source in ("\n {{ item.fone.x[0] }}", "\n {{ item.fone.x[0] | upcase }}", "\n {{ 1 | plus: item.fone.x[0] }}"):
-        assert said(failure(partial(render, source))) == ("item.fone.x[0] is not defined", 2, source.index("item"))
+        assert catch_message(partial(render, source)) == ("item.fone.x[0] is not defined", 2, source.index("item"))
     assert render("{% if item[none] or item[item] or item['a b'] %}a{% endif %}") == ""
-    assert said(failure(lambda: render("{{ item[item]['a b'] }}"))) == ('item[…]["a b"] is not defined', 1, 4)
-    assert said(failure(lambda: render("{% for i in item.fone %}{% endfor %}"))) == ("item.fone is not defined", 1, 13)
-    assert said(failure(lambda: render("{{ now }}"))) == ("now is not defined", 1, 4)
+    assert catch_message(lambda: render("{{ item[item]['a b'] }}")) == ('item[…]["a b"] is not defined', 1, 4)
+    assert catch_message(lambda: render("{% for i in item.fone %}{% endfor %}")) == ("item.fone is not defined", 1, 13)
+    assert catch_message(lambda: render("{{ now }}")) == ("now is not defined", 1, 4)
 
 
-def test_steps_through_null_and_past_the_end_are_null() -> None:
+def test_paths_through_null_and_past_the_end_are_null() -> None:
     assert render("{{ item.customer.name.first }}{{ item.items[9].price }}{{ item.meta.k[1].x }}") == ""
     assert render("{% for i in item.customer %}x{% else %}none{% endfor %}") == "none"
 
@@ -150,10 +150,10 @@ def test_conditions(expression: str, holds: bool) -> None:
     assert compile_condition(expression).holds(SCOPE) is holds
 
 
-def test_a_width_of_a_date_is_what_a_date_can_fill() -> None:
+def test_a_date_format_allows_widths_of_two_digits() -> None:
     assert render("{{ '2026-03-01' | date: '%10d|%-d|%03j|100%%100' }}").split("|")[1:] == ["1", "060", "100%100"]
-    error = failure(lambda: render("{{ 'now' | date: '%_100d' }}"))
-    assert said(error)[0] == "a width in a date format has at most two digits"
+    error = catch_error(lambda: render("{{ 'now' | date: '%_100d' }}"))
+    assert located_message(error)[0] == "The date format contains a width of more than two digits. Use at most two"
 
 
 def test_scope_holds_item_and_event_only() -> None:
@@ -172,12 +172,12 @@ def test_scope_holds_item_and_event_only() -> None:
 @pytest.mark.parametrize(
     "path", ["item", "item.name", "item.meta.k", "item.customer.name", "item.tags.first", "item.name.size", "item.size"]
 )
-def test_a_plain_path_leads_where_the_context_would(path: str) -> None:
+def test_a_plain_path_has_the_value_that_the_context_finds(path: str) -> None:
     context = TemplateContext(BoundTemplate(ENVIRONMENT, []), SCOPE)
     assert json.loads(render(f"{{{{ {path} | json }}}}")) == context.get([*path.split(".")], token=None)
 
 
-def test_url_encode_is_that_of_forms() -> None:
+def test_url_encode_equals_quote_plus() -> None:
     for text in (
         "".join(map(chr, range(128))),
         *map(chr, range(0x250)),
@@ -190,11 +190,12 @@ def test_url_encode_is_that_of_forms() -> None:
         assert compile_template("{{ v | url_encode }}").render({"v": text}) == quote_plus(text)
 
 
-def test_a_loop_knows_the_one_around_it() -> None:
+def test_a_loop_has_a_parent_loop() -> None:
     loops = "{% for a in item.tags %}{% for b in item.items %}{{ forloop.parentloop.index }}{% endfor %}{% endfor %}"
     assert render(loops) == "112233"
     outermost = "{% for a in item.tags %}{{ forloop.parentloop }}{% endfor %}"
-    assert said(failure(lambda: render(outermost)))[0] == "'parentloop' is undefined"
+    message, _, _ = catch_message(lambda: render(outermost))
+    assert message == "forloop.parentloop is not defined. This loop is not inside another loop"
 
 
 @pytest.mark.parametrize(
@@ -221,9 +222,10 @@ def test_the_cache_holds_a_bounded_length_of_text() -> None:
     sources = [f"{number:2} {{{{ item.a }}}}" + "x" * 9_885 for number in range(40)]
     compiled = [compile_template(source) for source in sources]
 
-    cached = [compile_template(source) is one for source, one in reversed([*zip(sources, compiled, strict=True)])]
+    pairs = reversed([*zip(sources, compiled, strict=True)])
+    are_cached = [compile_template(source) is template for source, template in pairs]
 
-    assert cached == [True] * 26 + [False] * 14
+    assert are_cached == [True] * 26 + [False] * 14
 
 
 def test_a_condition_is_compiled_once() -> None:

@@ -1,17 +1,17 @@
-"""Checks of templates before they are used: they find unknown names and certain failures, and raise no false alarm."""
+"""Validation of templates: unknown names and certain failures are found, and correct templates pass."""
 
 import pytest
 
 from ringback.models.templates import budget
 from ringback.models.templates.validation import check_condition, check_template, unknown_paths
-from tests.support.templates import FIELDS, each, said
+from tests.support.templates import FIELDS, located_message, loop_around
 
 SAMPLE: dict[str, object] = {"id": 1, "name": "n", "phone": "p", "customer": None, "items": [], "tags": [], "meta": {}}
 
 
 @pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a render take as long as this machine needs: a slow one must not fail by time before it fails by counts."""
+def unlimited_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lift the time limit, so that a slow machine reaches the counted limits first."""
     monkeypatch.setattr(budget, "RENDER_BUDGET_MS", 60_000)
 
 
@@ -38,85 +38,92 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
         "{{ item.customer.name }}{{ item.meta.none }}",
     ],
 )
-def test_check_raises_no_false_alarm(source: str) -> None:
+def test_a_correct_template_passes(source: str) -> None:
     assert check_template(source, fields=FIELDS, sample=SAMPLE) == []
 
 
 @pytest.mark.parametrize(
     ("source", "message", "line", "column"),
     [
-        ("a\n {% if item.fone %}{% endif %}", "unknown field item.fone: did you mean item.phone?", 2, 8),
-        ("{{ item.fone | default: '' }}", "unknown field item.fone: did you mean item.phone?", 1, 4),
+        ("a\n {% if item.fone %}{% endif %}", "Unknown field item.fone. Did you mean item.phone?", 2, 8),
+        ("{{ item.fone | default: '' }}", "Unknown field item.fone. Did you mean item.phone?", 1, 4),
         (
             "{{ item.custmer.name.size }}",
-            "unknown field item.custmer.name.size: did you mean item.customer.name.size?",
+            "Unknown field item.custmer.name.size. Did you mean item.customer.name.size?",
             1,
             4,
         ),
-        ("{% for i in item.items %}{{ i.prise }}{% endfor %}", "unknown field i.prise: did you mean i.price?", 1, 29),
+        ("{% for i in item.items %}{{ i.prise }}{% endfor %}", "Unknown field i.prise. Did you mean i.price?", 1, 29),
         (
             "{% for i in item.items %}{% for p in i.parts %}{{ p.sk }}{% endfor %}{% endfor %}",
-            "unknown field p.sk: did you mean p.sku?",
+            "Unknown field p.sk. Did you mean p.sku?",
             1,
             51,
         ),
-        ("{{ item.items[0].prise }}", "unknown field item.items[0].prise: did you mean item.items[0].price?", 1, 4),
-        ("{% for i in item.items.x %}{{ i.y }}{% endfor %}", "unknown field item.items.x", 1, 13),
-        ("{{ item.items.price }}", "unknown field item.items.price: did you mean item.items[0].price?", 1, 4),
-        ("{{ item.phone.zip }}", "unknown field item.phone.zip", 1, 4),
-        ("{{ itm.phone }}", "unknown field itm.phone: did you mean item.phone?", 1, 4),
-        ("{{ phone }}", "unknown field phone: did you mean item.phone?", 1, 4),
-        ("{{ now }}", "unknown name now: templates know item and event", 1, 4),
-        ("{{ event.idd }}", "unknown field event.idd: did you mean event.id?", 1, 4),
+        ("{{ item.items[0].prise }}", "Unknown field item.items[0].prise. Did you mean item.items[0].price?", 1, 4),
+        ("{% for i in item.items.x %}{{ i.y }}{% endfor %}", "Unknown field item.items.x", 1, 13),
+        ("{{ item.items.price }}", "Unknown field item.items.price. Did you mean item.items[0].price?", 1, 4),
+        ("{{ item.phone.zip }}", "Unknown field item.phone.zip", 1, 4),
+        ("{{ itm.phone }}", "Unknown field itm.phone. Did you mean item.phone?", 1, 4),
+        ("{{ phone }}", "Unknown field phone. Did you mean item.phone?", 1, 4),
+        ("{{ now }}", "Unknown name now. Templates can use item and event", 1, 4),
+        ("{{ event.idd }}", "Unknown field event.idd. Did you mean event.id?", 1, 4),
         (
             "{% for i in item.tags %}{{ forloop.indx }}{% endfor %}",
-            "unknown field forloop.indx: did you mean forloop.index?",
+            "Unknown field forloop.indx. Did you mean forloop.index?",
             1,
             28,
         ),
-        ("{{ item.tags[item.idd] }}", "unknown field item.idd: did you mean item.id?", 1, 14),
-        ("{{ item.name | append: item.nme }}", "unknown field item.nme: did you mean item.name?", 1, 24),
-        ("{% case 1 %}{% when item.nme %}{% endcase %}", "unknown field item.nme: did you mean item.name?", 1, 21),
+        ("{{ item.tags[item.idd] }}", "Unknown field item.idd. Did you mean item.id?", 1, 14),
+        ("{{ item.name | append: item.nme }}", "Unknown field item.nme. Did you mean item.name?", 1, 24),
+        ("{% case 1 %}{% when item.nme %}{% endcase %}", "Unknown field item.nme. Did you mean item.name?", 1, 21),
         (
             "{% if false %}{{ 1 | url_encod }}{% endif %}",
-            "unknown filter 'url_encod': did you mean 'url_encode'?",
+            "Unknown filter 'url_encod'. Did you mean 'url_encode'?",
             1,
             22,
         ),
-        ("{% if false %}{{ 1 | append }}{% endif %}", "'append' takes 1 argument, not 0", 1, 22),
+        ("{% if false %}{{ 1 | append }}{% endif %}", "'append' takes 1 argument; 0 given", 1, 22),
         ("{% if false %}{{ item.id | divided_by: 0 }}{% endif %}", "'divided_by' does not accept 0", 1, 28),
         ("{{ item.tags | concat: 'x' }}", "'concat' does not accept x", 1, 16),
-        ("{% if a %}", "'if' is never closed: '{% endif %}' is missing", 1, 4),
-        (each(each("")), "the template runs through more than 20000 loop rounds and blocks", 1, 28),
+        ("{% if a %}", "'if' is never closed. Add '{% endif %}'", 1, 4),
+        (
+            loop_around(loop_around("")),
+            "The template runs more than 20,000 loop iterations and blocks. Loop over fewer elements",
+            1,
+            28,
+        ),
     ],
 )
-@pytest.mark.usefixtures("patient")
-def test_check_finds(source: str, message: str, line: int, column: int) -> None:
-    assert [said(error) for error in check_template(source, fields=FIELDS, sample=SAMPLE)] == [(message, line, column)]
+@pytest.mark.usefixtures("unlimited_time")
+def test_a_mistake_is_found(source: str, message: str, line: int, column: int) -> None:
+    assert [located_message(error) for error in check_template(source, fields=FIELDS, sample=SAMPLE)] == [
+        (message, line, column)
+    ]
 
 
-def test_check_reports_each_thing_once_in_order_and_not_without_end() -> None:
+def test_each_mistake_is_reported_once_in_order_up_to_twenty() -> None:
     source = "{{ item.a | no }}\n{{ item.a | no }}\n{{ i }}{% for i in item.tags %}{{ i }}{% endfor %}"
-    assert [said(error) for error in check_template(source, fields=FIELDS, sample=SAMPLE)] == [
-        ("unknown field item.a", 1, 4),
-        ("unknown filter 'no'", 1, 13),
-        ("unknown name i: templates know item and event", 3, 4),
+    assert [located_message(error) for error in check_template(source, fields=FIELDS, sample=SAMPLE)] == [
+        ("Unknown field item.a", 1, 4),
+        ("Unknown filter 'no'", 1, 13),
+        ("Unknown name i. Templates can use item and event", 3, 4),
     ]
     many = "".join(f"{{{{ item.x{i} }}}}" for i in range(30))
     assert len(check_template(many, fields=FIELDS, sample=SAMPLE)) == 20
 
 
-def test_check_of_conditions() -> None:
+def test_mistakes_in_conditions() -> None:
     assert check_condition("item.phone and event.changed_fields contains 'x' or item.meta.a", fields=FIELDS) == []
-    found = check_condition("item.phone\n== item.fone", fields=FIELDS)
-    assert [said(error) for error in found] == [("unknown field item.fone: did you mean item.phone?", 2, 4)]
-    assert [said(error) for error in check_condition("a ==", fields=FIELDS)] == [
-        ("the expression is not complete", 1, 5)
+    errors = check_condition("item.phone\n== item.fone", fields=FIELDS)
+    assert [located_message(error) for error in errors] == [("Unknown field item.fone. Did you mean item.phone?", 2, 4)]
+    assert [located_message(error) for error in check_condition("a ==", fields=FIELDS)] == [
+        ("The expression is incomplete", 1, 5)
     ]
 
 
 @pytest.mark.parametrize(
-    ("path", "asked"),
+    ("path", "used_path"),
     [
         ('item["unit price"]', 'item["unit price"]'),
         ('item["a.b"]["c"]', 'item["a.b"].c'),
@@ -125,12 +132,12 @@ def test_check_of_conditions() -> None:
         ("item.größe", "item.größe"),
     ],
 )
-def test_a_field_whose_name_is_no_plain_one_stands_in_brackets(path: str, asked: str) -> None:
-    assert check_template(f"{{{{ {asked} }}}}", fields=[path], sample={}) == []
-    assert check_template(f"{{{{ {asked} }}}}", fields=["item.id"], sample={}) != []
+def test_a_field_name_with_special_characters_is_written_in_brackets(path: str, used_path: str) -> None:
+    assert check_template(f"{{{{ {used_path} }}}}", fields=[path], sample={}) == []
+    assert check_template(f"{{{{ {used_path} }}}}", fields=["item.id"], sample={}) != []
 
 
-def test_unknown_names_next_to_bracketed_ones_are_found() -> None:
+def test_unknown_paths_with_bracketed_names() -> None:
     fields = ['item["a.b"]["c"]', 'item["x y"][].z']
     assert unknown_paths('{{ item["a.b"].d }}{{ item["x y"][0].z }}{{ item.a }}', fields=fields) == {
         'item["a.b"].d',
