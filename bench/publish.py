@@ -10,7 +10,7 @@ from bench.figures import Result
 from bench.report import as_json, markdown
 
 ROOT = Path(__file__).parent.parent
-README = ROOT / "README.md"
+PAGE = ROOT / "docs/benchmarks.md"
 #: What the README shows was made of.
 PUBLISHED = ROOT / "bench/results"
 TITLE = "What is promised of Ringback's speed, and what was measured"
@@ -27,11 +27,11 @@ def write(folder: Path, results: Sequence[Result], about: dict[str, Any]) -> Non
 def with_table(readme: str, results: Sequence[Result], about: dict[str, Any]) -> str:
     """The README with the figures between its marks."""
     told = f"Measured on {about['date']} with Ringback {about['version']} on {about['machine']}"
-    picture = f"![{TITLE}]({(PUBLISHED / 'figures.svg').relative_to(ROOT)})"
+    picture = f"![{TITLE}](../{(PUBLISHED / 'figures.svg').relative_to(ROOT)})"
     return _TABLE.sub(lambda _: f"{picture}\n\n{told}:\n\n{markdown(results)}\n", readme)
 
 
 def publish(results: Sequence[Result], about: dict[str, Any]) -> None:
     """Put the results into the repository: for the README, and in it."""
     write(PUBLISHED, results, about)
-    README.write_text(with_table(README.read_text(), results, about))
+    PAGE.write_text(with_table(PAGE.read_text(), results, about))

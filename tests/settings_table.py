@@ -1,4 +1,4 @@
-"""The settings table of the README, generated from `Settings`. `python -m tests.settings_table` writes it."""
+"""The settings table of docs/settings.md, generated from `Settings`. `python -m tests.settings_table` writes it."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ from pydantic_core import PydanticUndefined
 
 from ringback.models.settings import Settings
 
-README = Path(__file__).parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
 _HEADER = ["| variable | default | meaning |", "| --- | --- | --- |"]
 #: Read by OpenSSL, so it is no field of `Settings`.
 _CERTIFICATES = "| `SSL_CERT_FILE` | | File with CA certificates to trust in addition to those of the system. |"
@@ -24,11 +24,11 @@ def settings_table() -> str:
     return "\n".join([*_HEADER, *rows, _CERTIFICATES]) + "\n"
 
 
-def insert_table(readme: str) -> str:
-    """Return the README with the table between its markers."""
-    assert _TABLE.search(readme), "the README has no markers <!-- settings --> and <!-- /settings -->"
-    return _TABLE.sub(lambda _: settings_table(), readme)
+def insert_table(page: str) -> str:
+    """Return the page with the table between its markers."""
+    assert _TABLE.search(page), "the page has no markers <!-- settings --> and <!-- /settings -->"
+    return _TABLE.sub(lambda _: settings_table(), page)
 
 
 if __name__ == "__main__":
-    README.write_text(insert_table(README.read_text()))
+    PAGE.write_text(insert_table(PAGE.read_text()))

@@ -1,4 +1,4 @@
-"""Objects of other programs on the really started program, with the README's own operations: declared to delivered."""
+"""Objects of other programs on the started program, with the operations of docs/models.md: declared to delivered."""
 
 import re
 from pathlib import Path
@@ -7,8 +7,8 @@ from urllib.parse import parse_qsl
 from tests.support.deliveries import create_inbox, create_webhook, ended
 from tests.support.program import Program
 
-README = (Path(__file__).parent.parent.parent / "README.md").read_text()
-SECTION = README.split("## Objects of other programs")[1].split("\n## ")[0]
+PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+SECTION = PAGE.split("## Objects of other programs")[1].split("\n## ")[0]
 DECLARE, PUBLISH = re.findall(r"```graphql\n(.*?)```", SECTION, re.DOTALL)
 
 

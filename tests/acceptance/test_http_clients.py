@@ -24,7 +24,7 @@ from tests.support.patience import PATIENCE_SECONDS
 from tests.support.program import Program
 
 CLIENTS = Path(__file__).parent.parent / "clients"
-README = (Path(__file__).parent.parent.parent / "README.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "clients.md").read_text()
 
 
 @contextmanager
@@ -114,15 +114,15 @@ def test_apollo_client_follows_over_multipart_and_is_told_why_not(program: Progr
 
 
 def curls(program: Program) -> list[str]:
-    """The README's examples with curl of each transport, for this program."""
+    """The examples with curl in docs/clients.md of each transport, for this program."""
     if shutil.which("curl") is None:
         pytest.skip("curl is missing: apt-get install curl")
-    section = README.split("<!-- transports -->")[1].split("<!-- /transports -->")[0]
+    section = PAGE.split("<!-- transports -->")[1].split("<!-- /transports -->")[0]
     here = section.replace("http://127.0.0.1:8000", program.url).replace("$(cat .ringback/admin-token)", program.token)
     return re.findall(r"```sh\n(curl .*?)```", here, re.DOTALL)
 
 
-def test_the_readme_shows_curl(program: Program) -> None:
+def test_the_page_shows_curl(program: Program) -> None:
     query, subscription = curls(program)
     webhook_id = webhook_to_inbox(program)
     answer = subprocess.run(["bash", "-c", query], capture_output=True, check=True, timeout=PATIENCE_SECONDS).stdout

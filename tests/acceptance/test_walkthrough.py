@@ -1,4 +1,4 @@
-"""The README's walkthrough, taken from its text and run against the really started program."""
+"""The README's walkthrough, and the one of docs/templates.md, run as written against the started program."""
 
 import asyncio
 import json
@@ -19,19 +19,21 @@ from graphql import OperationDefinitionNode, parse
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.program import Program
 
-README = (Path(__file__).parent.parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+WALKTHROUGH = README.split("<!-- walkthrough -->")[1].split("<!-- /walkthrough -->")[0]
+TEMPLATES = (ROOT / "docs" / "templates.md").read_text()
 
 
 def blocks() -> dict[str, str]:
-    """The walkthrough's operations by name."""
-    section = README.split("<!-- walkthrough -->")[1].split("<!-- /walkthrough -->")[0]
-    found = {}
-    for text in re.findall(r"```graphql\n(.*?)```", section, re.DOTALL):
+    """The operations of both texts by name."""
+    operations = {}
+    for text in re.findall(r"```graphql\n(.*?)```", WALKTHROUGH + TEMPLATES, re.DOTALL):
         operation = parse(text).definitions[0]
         assert isinstance(operation, OperationDefinitionNode)
         assert operation.name
-        found[operation.name.value] = text
-    return found
+        operations[operation.name.value] = text
+    return operations
 
 
 class Reader:
@@ -49,10 +51,10 @@ class Reader:
         return text
 
     def run(self, name: str) -> Any:
-        data = self.program.query(self.text(name))
-        (answer,) = data.values()
-        assert answer.get("errors", []) == [], answer
-        return answer
+        answers = self.program.query(self.text(name)).values()
+        for answer in answers:
+            assert answer.get("errors", []) == [], answer
+        return list(answers)[-1]
 
     def newest_request(self) -> Any:
         return self.run("InboxRequests")["requests"]["nodes"]
@@ -87,12 +89,12 @@ async def test_walkthrough(program: Program) -> None:
     reader = Reader(program)
     inbox = reader.run("CreateInbox")["inbox"]
     reader.known |= {"INBOX_ID": inbox["id"], "INBOX_URL": inbox["url"]}
-    assert re.fullmatch(r"whsec_\S+", reader.run("CreateLeadWebhook")["signingSecret"])
-    assert reader.run("TrackLeads")["siteSettings"] == {"trackLeads": True}
+    created = reader.run("CreateWebhook")
+    assert re.fullmatch(r"whsec_\S+", created["signingSecret"])
+    reader.known["WEBHOOK_ID"] = created["webhook"]["id"]
 
     async with live_log(program, reader.text("DeliveryLog")) as entries:
         answer = await asyncio.to_thread(reader.run, "RequestCallback")
-        assert answer["accepted"] is True
         assert answer["lead"]["name"] == "Мария Иванова"
         async with asyncio.timeout(PATIENCE_SECONDS):
             recorded, attempted = await entries.get(), await entries.get()
@@ -122,7 +124,28 @@ async def test_walkthrough(program: Program) -> None:
     (attempt,) = event["attempts"]
     assert (attempt["number"], attempt["outcome"], attempt["statusCode"]) == (1, "DELIVERED", 200)
     assert attempt["request"] == {"url": inbox["url"], "body": request["body"]}
-    assert attempt["response"] == {"body": "thank you"}
+    assert attempt["response"] == {"body": ""}
+    await asyncio.to_thread(check_the_rest, reader)
+
+
+def check_the_rest(reader: Reader) -> None:
+    """Run the walkthrough from the list of webhooks to the deletion."""
+    (webhook,) = reader.run("Webhooks")["nodes"]
+    assert (webhook["name"], webhook["model"]["name"], webhook["isActive"]) == ("New leads", "lead", True)
+    assert webhook["lastAttempt"]["outcome"] == "DELIVERED"
+    assert [event["id"] for event in reader.run("WebhookLog")["events"]["nodes"]] == [reader.known["EVENT_ID"]]
+    assert reader.run("UpdateWebhook")["webhook"] == {"sendJson": True}
+    fired = reader.run("TestFireWebhook")["event"]["id"]
+
+    def newest_body() -> str | None:
+        (request,) = reader.newest_request()
+        return str(request["body"]) if request["event"]["id"] == fired else None
+
+    body = json.loads(reader.program.wait_until(newest_body, "the test event"))
+    assert body["name"] == "Мария Иванова"
+    assert reader.run("RedeliverEvent")["event"]["status"] == "RETRYING"
+    assert reader.run("DeleteWebhook")["deletedId"] == reader.known["WEBHOOK_ID"]
+    assert reader.run("Webhooks")["nodes"] == []
 
 
 def test_walkthrough_with_json(program: Program) -> None:
@@ -166,8 +189,10 @@ def test_with_track_leads_off_the_form_is_accepted_and_nothing_else(program: Pro
     reader = Reader(program)
     inbox = reader.run("CreateInbox")["inbox"]
     reader.known |= {"INBOX_ID": inbox["id"], "INBOX_URL": inbox["url"]}
-    reader.run("CreateLeadWebhook")
-    assert reader.run("RequestCallback") == {"accepted": True, "lead": None, "errors": []}
+    reader.run("CreateWebhook")
+    form = '{name: "Ada", phone: "+1 555 0100"}'
+    answer = program.query(f"mutation {{ requestCallback(input: {form}) {{ accepted lead {{ id }} }} }}")
+    assert answer["requestCallback"] == {"accepted": True, "lead": None}
     assert program.query("{ leads { nodes { id } } events { nodes { id } } }") == {
         "leads": {"nodes": []},
         "events": {"nodes": []},
@@ -177,8 +202,7 @@ def test_with_track_leads_off_the_form_is_accepted_and_nothing_else(program: Pro
 def test_the_curl_example(program: Program) -> None:
     if shutil.which("curl") is None:
         pytest.skip("curl is missing: apt-get install curl")
-    section = README.split("<!-- walkthrough -->")[1].split("<!-- /walkthrough -->")[0]
-    (command,) = re.findall(r"```sh\n(curl .*?)```", section, re.DOTALL)
+    (command,) = re.findall(r"```sh\n(curl .*?)```", WALKTHROUGH, re.DOTALL)
     command = command.replace("http://127.0.0.1:8000", program.url).replace(
         "$(cat .ringback/admin-token)", program.token
     )

@@ -8,7 +8,7 @@ import pytest
 
 from bench.chart import chart, share
 from bench.figures import Figure, Measured, Result, Scale, compared, counted, pairs, percentile
-from bench.publish import PUBLISHED, README, TITLE, with_table
+from bench.publish import PAGE, PUBLISHED, TITLE, with_table
 from bench.report import as_json, from_json, markdown, table
 
 RATE = Figure("first", "delivery", "× bare loop", 0.5, 0.7)
@@ -92,20 +92,20 @@ def test_the_chart_draws_each_figure_by_its_promise() -> None:
     assert drawn.findtext(f"{svg}title") == "how & why"
 
 
-def test_the_readme_has_what_was_measured_and_nothing_by_hand() -> None:
-    readme = README.read_text()
+def test_the_page_has_what_was_measured_and_nothing_by_hand() -> None:
+    page = PAGE.read_text()
     path = PUBLISHED / "figures.json"
     if not path.exists():
-        assert "<!-- figures -->\n<!-- /figures -->" in readme
+        assert "<!-- figures -->\n<!-- /figures -->" in page
         return
     results, about = from_json(path.read_text()), json.loads(path.read_text())
-    assert with_table(readme, results, about) == readme
+    assert with_table(page, results, about) == page
     assert (PUBLISHED / "figures.svg").read_text() == chart(results, TITLE)
 
 
 def test_figures_take_the_place_of_former_ones() -> None:
-    readme = "before\n<!-- figures -->\nformer\n<!-- /figures -->\nafter\n"
-    once = with_table(readme, [KEPT], ABOUT)
+    page = "before\n<!-- figures -->\nformer\n<!-- /figures -->\nafter\n"
+    once = with_table(page, [KEPT], ABOUT)
     assert once.startswith("before\n<!-- figures -->\n![")
     assert "former" not in once
     assert markdown([KEPT]) in once
