@@ -1,15 +1,15 @@
-"""Ends background tasks for certain."""
+"""Reliable cancellation of background tasks."""
 
 import asyncio
 from typing import Any
 
-#: Seconds after which a task that goes on is cancelled again. Before Python 3.12, `asyncio.wait_for` swallows a
-#: cancellation that comes together with what it waits for (python/cpython#86296); redis-py uses it.
+#: Seconds after which a running task is cancelled again: before Python 3.12 `asyncio.wait_for`, which redis-py uses,
+#: swallows a cancellation that arrives together with its result (python/cpython#86296).
 CANCEL_SECONDS = 0.1
 
 
 async def end_tasks(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel tasks until they have ended; what they raise is dropped."""
+    """Cancel tasks until they have ended. Their errors are dropped."""
     pending = set(tasks)
     while pending:
         for task in pending:

@@ -1,9 +1,9 @@
-"""Opening the database: its Tortoise configuration, its migrations, and the registry of tracked models.
+"""Opens and migrates the database: the Tortoise configuration, the migrations, and the start of tracking.
 
-An application that lets Ringback open its database names its modules in the settings and uses `migrate()` and
-`open_database()`. One that has a Tortoise configuration of its own puts `tortoise_apps()` and `sqlite_connection()` or
-`postgres_connection()` into it, and uses `migrate_config()` and `open_tortoise()`, or calls `start_tracking()` after
-its own `Tortoise.init()`.
+If Ringback opens the database, name the modules of your models in the settings, and use `migrate()` and
+`open_database()`. If your application has a Tortoise configuration, add `tortoise_apps()` and `sqlite_connection()` or
+`postgres_connection()` to it, and use `migrate_config()` and `open_tortoise()`, or call `start_tracking()` after your
+own `Tortoise.init()`.
 """
 
 import contextlib
@@ -24,22 +24,22 @@ from tortoise.models import Model
 from tortoise.transactions import in_transaction
 
 from ringback.models import delivery_log
-from ringback.models.database.backends import Database, PostgresDatabase, SqliteFile, database_of
+from ringback.models.database.backends import Database, PostgresDatabase, SqliteFile, find_database
 from ringback.models.database.notifications import notifier
 from ringback.models.errors import ConfigurationError
 from ringback.models.settings import Settings
 from ringback.models.tracking.tracked import start_tracking
 
 CONNECTION = "default"
-#: The app of Ringback's own models, and the one of yours unless their `Meta.app` says otherwise.
-APP, OWN_APP = "ringback", "models"
-#: The modules that hold Ringback's own tables.
+#: The Tortoise app of Ringback's models.
+APP = "ringback"
+#: The default Tortoise app of the application's models.
+DEFAULT_APP = "models"
+#: The modules of Ringback's models.
 MODULES = (
     "ringback.models.api_token",
     "ringback.models.declared_model",
     "ringback.models.event",
-    "ringback.models.services.idempotency",
-    "ringback.models.services.idempotency",
     "ringback.models.inbox",
     "ringback.models.lead",
     "ringback.models.delivery_log",
@@ -52,66 +52,71 @@ MIGRATIONS = "ringback.models.migrations"
 
 
 def tortoise_apps(modules: Iterable[str] = (), *, connection: str = CONNECTION) -> dict[str, dict[str, Any]]:
-    """The apps of a Tortoise configuration: `ringback`, and those of your own modules.
+    """Return the apps of a Tortoise configuration: `ringback`, and those of your own modules.
 
-    The app of a model of yours is what its `Meta.app` says, else "models"; a module's migrations are looked for in its
-    submodule `migrations`. Raises ConfigurationError when a module has no models.
+    Your models belong to the app of their `Meta.app`, by default "models". A module's migrations are in its submodule
+    `migrations`. Raises ConfigurationError if a module defines no models, or if two modules of an app have migrations.
     """
     apps: dict[str, dict[str, Any]] = {
         APP: {"models": list(MODULES), "default_connection": connection, "migrations": MIGRATIONS}
     }
     for module in modules:
-        for label in _labels(module):
+        for label in _find_app_labels(module):
             app = apps.setdefault(label, {"models": [], "default_connection": connection})
             app["models"].append(module)
             migrations = f"{module}.migrations"
-            if not _exists(migrations):
+            if not _module_exists(migrations):
                 continue
             other = app.setdefault("migrations", migrations)
             if other != migrations:
                 raise ConfigurationError(
-                    f"{other} and {migrations} are both of the app {label!r}: set Meta.app in the models of one"
+                    f"{other} and {migrations} both belong to the app {label!r}: set Meta.app in the models of one"
                 )
     return apps
 
 
 def select_database(settings: Settings) -> Database:
-    """The database that the settings name."""
+    """Return the database of the settings."""
     if settings.is_embedded:
         return SqliteFile(settings.database_path)
     return PostgresDatabase(settings.database_url, settings.database_pool_size)
 
 
 def tortoise_config(database: Database, modules: Iterable[str] = ()) -> dict[str, Any]:
-    """The whole Tortoise configuration for a database."""
+    """Return the complete Tortoise configuration for a database, with the models of your own modules."""
     connections = {CONNECTION: database.connection()}
     return {"connections": connections, "apps": tortoise_apps(modules), "use_tz": True, "timezone": "UTC"}
 
 
 def prepare_data_dir(settings: Settings) -> None:
-    """Make the data directory; raises ConfigurationError when it, or the database in it, cannot be written."""
+    """Create the data directory. Raises ConfigurationError if it, or the database file, is not writable."""
     database = select_database(settings)
-    folders = {settings.data_dir, *([database.path.parent] if isinstance(database, SqliteFile) else [])}
+    folders = {settings.data_dir}
+    if isinstance(database, SqliteFile):
+        folders.add(database.path.parent)
     for folder in folders:
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            probe = folder / f".probe-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise ConfigurationError(
-                f"cannot write to {folder} ({error.strerror}): make it writable, "
-                "or set RINGBACK_DATA_DIR to another folder"
-            ) from error
+        _create_writable_folder(folder)
     if isinstance(database, SqliteFile):
         database.check_writable()
 
 
+def _create_writable_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot write to {folder} ({error.strerror}): make it writable, or set RINGBACK_DATA_DIR to another folder"
+        ) from error
+
+
 @contextlib.asynccontextmanager
 async def open_database(settings: Settings) -> AsyncIterator[None]:
-    """The database of the settings, open for this event loop, with its models tracked.
+    """Open the database of the settings for this event loop and track its models, while the block runs.
 
-    Raises ConfigurationError when it cannot be opened, is older than this program and not migrated yet, or is newer.
+    Raises ConfigurationError if the database cannot be opened, lacks migrations, or is newer than this program.
     """
     settings.load_models()
     async with open_tortoise(tortoise_config(select_database(settings), settings.models)):
@@ -120,15 +125,15 @@ async def open_database(settings: Settings) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def open_tortoise(config: Mapping[str, Any]) -> AsyncIterator[None]:
-    """The databases of a Tortoise configuration of your own, open for this event loop, with their models tracked.
+    """Open the databases of your Tortoise configuration for this event loop and track their models.
 
-    It is `Tortoise.init()`, `start_tracking()` and `Tortoise.close_connections()`, with the same checks as
-    `open_database()`. Where a framework opens Tortoise for you, let it, with `_enable_global_fallback=True`: deliveries
-    run in tasks of their own.
+    Equals `Tortoise.init()`, `start_tracking()` and `Tortoise.close_connections()`, with the checks and errors of
+    `open_database()`. If a framework opens Tortoise for you, use that with `_enable_global_fallback=True`, because
+    deliveries run in tasks of their own.
     """
-    database, connection = _database(config)
-    async with _initialised(config, everywhere=True):
-        missing = set(known_migrations()) - await _applied(database, connection)
+    database, connection = _find_ringback_database(config)
+    async with _init_tortoise(config, global_fallback=True):
+        missing = set(known_migrations()) - await _read_applied(database, connection)
         if missing:
             raise ConfigurationError(
                 f"the database {database} is older than this program (it lacks {min(missing)}): run `ringback migrate`"
@@ -139,105 +144,121 @@ async def open_tortoise(config: Mapping[str, Any]) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def share_notifications(redis_url: str) -> AsyncIterator[None]:
-    """Share this process's wake-ups, while the block runs, with all that use the same (open) database and this Redis.
+    """Share notifications with the other processes of this database over Redis, while the block runs.
 
-    An empty address shares none. Raises ConfigurationError when the driver is not installed.
+    The database must be open. Does nothing if the URL is empty. Raises ConfigurationError if the driver is missing.
     """
     if not redis_url:
         yield
         return
     try:
-        from ringback.models.database.redis_notifications import relay_over_redis  # noqa: PLC0415 - an optional driver
+        from ringback.models.database.redis_notifications import relay_over_redis  # noqa: PLC0415 - imports an optional dependency
     except ImportError as error:
         raise ConfigurationError(
-            'Redis carries the wake-ups, but its driver is missing: pip install "ringback[redis]"'
+            'RINGBACK_REDIS_URL is set, but the Redis driver is missing: pip install "ringback[redis]"'
         ) from error
-    async with relay_over_redis(notifier, redis_url, f"ringback:{(await delivery_log.epoch()).hex}"):
+    epoch = await delivery_log.epoch()
+    async with relay_over_redis(notifier, redis_url, channel=f"ringback:{epoch.hex}"):
         yield
 
 
 async def migrate(settings: Settings) -> list[str]:
-    """Bring the database up to date, under a lock; returns the names of the migrations that were applied.
+    """Migrate the database of the settings under a lock. Return the names of the applied migrations.
 
-    Your own models get their migrations too, or, where their module has none, the tables that are missing. Raises
-    ConfigurationError when the database cannot be opened, or is newer than this program.
+    Runs the migrations of your own models too. Modules without migrations get their missing tables. Raises
+    ConfigurationError if the database cannot be opened, or is newer than this program.
     """
     settings.load_models()
     prepare_data_dir(settings)
     database = select_database(settings)
     config = tortoise_config(database, settings.models)
-    async with _initialised(config):
-        await database.reachable(CONNECTION, settings.start_timeout_seconds)
+    async with _init_tortoise(config):
+        await database.wait_until_reachable(CONNECTION, settings.start_timeout_seconds)
     applied = await migrate_config(config)
     if any("migrations" not in app for app in config["apps"].values()):
-        async with database.locked(), _initialised(config):
+        async with database.lock_migrations(), _init_tortoise(config):
             await Tortoise.generate_schemas(safe=True)
     return applied
 
 
 async def migrate_config(config: Mapping[str, Any]) -> list[str]:
-    """Run the migrations of all apps of a Tortoise configuration that have some, Ringback's first, under a lock.
+    """Run the migrations of all apps of a Tortoise configuration under a lock, Ringback's first.
 
-    Returns the names of the migrations that were applied; Ringback's are applied all or none. Raises
-    ConfigurationError when the database cannot be opened, or is newer than this program.
+    Ringback's migrations are applied all or none. Returns the names of the applied migrations. Raises
+    ConfigurationError if the database cannot be opened, or is newer than this program.
     """
     config = dict(config)
     apps: dict[str, Any] = config["apps"]
-    database, connection = _database(config)
-    own = {label: app for label, app in apps.items() if "migrations" in app and label != APP}
-    async with database.locked(), _initialised(config):
-        await _applied(database, connection)
+    database, connection = _find_ringback_database(config)
+    ringback_app = {APP: apps[APP]}
+    apps_by_connection: dict[str, dict[str, Any]] = {}
+    for label, app in apps.items():
+        if "migrations" in app and label != APP:
+            apps_by_connection.setdefault(app["default_connection"], {})[label] = app
+    if connection in apps_by_connection:
+        apps_by_connection[connection] |= ringback_app  # the migrations of other apps may depend on Ringback's
+    async with database.lock_migrations(), _init_tortoise(config):
+        await _read_applied(database, connection)
         async with in_transaction(connection) as db:
-            applied = await _run(db, {APP: apps[APP]})
-        for name in sorted({app["default_connection"] for app in own.values()}):
-            there = {label: app for label, app in own.items() if app["default_connection"] == name}
-            applied += await _run(get_connection(name), {**there, APP: apps[APP]} if name == connection else there)
+            applied = await _run_migrations(db, ringback_app)
+        for name, other_apps in sorted(apps_by_connection.items()):
+            applied += await _run_migrations(get_connection(name), other_apps)
         await delivery_log.recognise()
         return applied
 
 
-async def _run(db: BaseDBAsyncClient, apps: dict[str, Any]) -> list[str]:
+async def _run_migrations(db: BaseDBAsyncClient, apps: dict[str, Any]) -> list[str]:
     executor = MigrationExecutor(db, apps)
-    # Looking for what is applied must not fail: on Postgres that would be the end of the transaction.
+    # Create the table of applied migrations first: on Postgres, a failed SELECT from it would end the transaction.
     await executor.recorder.ensure_schema(executor._schema_editor(atomic=False))
-    steps = [f"{s.migration.app_label}.{s.migration.name}" for s in await executor.plan()]
-    if steps:
+    names = [f"{step.migration.app_label}.{step.migration.name}" for step in await executor.plan()]
+    if names:
         await executor.migrate(direction="forward")
-    return steps
+    return names
 
 
-def _database(config: Mapping[str, Any]) -> tuple[Database, str]:
-    """The database that holds Ringback's tables, and the name of its connection."""
+def _find_ringback_database(config: Mapping[str, Any]) -> tuple[Database, str]:
+    """Return the database that holds Ringback's tables, and the name of its connection."""
     if APP not in config["apps"]:
         raise ConfigurationError(
             "the Tortoise configuration lacks Ringback's models: put tortoise_apps() into its apps"
         )
     connection = config["apps"][APP]["default_connection"]
-    return database_of(connection, config), connection
+    return find_database(connection, config), connection
 
 
 @contextlib.asynccontextmanager
-async def _initialised(config: Mapping[str, Any], *, everywhere: bool = False) -> AsyncIterator[None]:
-    await Tortoise.init(config=dict(config), _enable_global_fallback=everywhere)
+async def _init_tortoise(config: Mapping[str, Any], *, global_fallback: bool = False) -> AsyncIterator[None]:
+    """Initialize Tortoise for the block. With `global_fallback`, other tasks can use its connections too."""
+    await Tortoise.init(config=dict(config), _enable_global_fallback=global_fallback)
     try:
         yield
     finally:
         await Tortoise.close_connections()
 
 
-async def _applied(database: Database, connection: str) -> set[str]:
-    """Return the migrations that the database has seen.
+async def _read_applied(database: Database, connection: str) -> set[str]:
+    """Return the names of Ringback's applied migrations.
 
-    Raises ConfigurationError when it cannot be read, this program does not know all of them, or an earlier commit
-    applied only some of those that `0001_initial` replaces.
+    Raises ConfigurationError if the database cannot be read, or if `_check_applied` does.
     """
     query = f"SELECT name FROM tortoise_migrations WHERE app = '{APP}'"
     try:
-        applied = {row["name"] for row in await get_connection(connection).execute_query_dict(query)}
+        rows = await get_connection(connection).execute_query_dict(query)
     except BaseORMException as error:
-        if not isinstance(error, OperationalError) or not database.is_empty(error):
-            raise database.cannot_open(error) from error
-        applied = set()
+        if not isinstance(error, OperationalError) or not database.is_missing_table(error):
+            raise database.build_open_error(error) from error
+        rows = []  # a new database
+    applied = {row["name"] for row in rows}
+    _check_applied(database, applied)
+    return applied
+
+
+def _check_applied(database: Database, applied: set[str]) -> None:
+    """Raise ConfigurationError for a database that this program can neither use nor migrate.
+
+    Such a database has a migration that this program does not know, or only some of those that `0001_initial` replaces.
+    """
     initial = importlib.import_module(f"{MIGRATIONS}.0001_initial")
     replaced = {name for _, name in initial.Migration.replaces}
     missing = replaced - applied
@@ -252,26 +273,29 @@ async def _applied(database: Database, connection: str) -> set[str]:
             f"the database {database} is newer than this program (it has {unknown[-1]}): "
             "upgrade Ringback, or use another database"
         )
-    return applied
 
 
 def known_migrations() -> list[str]:
-    """The names of all migrations that this program knows."""
+    """Return the names of all migrations of this program, in their order."""
     package = importlib.import_module(MIGRATIONS)
-    return sorted(f.stem for f in Path(package.__path__[0]).glob("[0-9]*.py"))
+    return sorted(file.stem for file in Path(package.__path__[0]).glob("[0-9]*.py"))
 
 
-def _labels(module: str) -> list[str]:
-    """The apps of the models that a module defines, itself or in its submodules."""
-    found = importlib.import_module(module)
-    models = [v for v in vars(found).values() if isclass(v) and issubclass(v, Model) and not v._meta.abstract]
-    own = [m for m in models if f"{m.__module__}.".startswith(f"{module}.")]
-    if not own:
-        raise ConfigurationError(f"the module {module} defines no Tortoise models: import them there, or name another")
-    return sorted({m._meta.app or OWN_APP for m in own})
+def _find_app_labels(module: str) -> list[str]:
+    """Return the apps of the models that a module contains and defines, itself or in its submodules."""
+    labels = set()
+    for value in vars(importlib.import_module(module)).values():
+        is_model = isclass(value) and issubclass(value, Model) and not value._meta.abstract
+        if is_model and f"{value.__module__}.".startswith(f"{module}."):
+            labels.add(value._meta.app or DEFAULT_APP)
+    if not labels:
+        raise ConfigurationError(
+            f"the module {module} defines no Tortoise models: import them there, or name another module"
+        )
+    return sorted(labels)
 
 
-def _exists(module: str) -> bool:
+def _module_exists(module: str) -> bool:
     try:
         return find_spec(module) is not None
     except ModuleNotFoundError:

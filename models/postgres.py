@@ -1,4 +1,4 @@
-"""The Tortoise engine `ringback.models.postgres`, as a Tortoise configuration names it."""
+"""The Tortoise engine `ringback.models.postgres`: an import under the name that configurations use."""
 
 from ringback.models.database.postgres import client_class
 

@@ -1,4 +1,4 @@
-"""The Tortoise engine `ringback.models.sqlite`, as a Tortoise configuration names it."""
+"""The Tortoise engine `ringback.models.sqlite`: an import under the name that configurations use."""
 
 from ringback.models.database.sqlite import client_class
 

@@ -5,18 +5,20 @@ from functools import lru_cache
 from typing import Any
 
 
-def format_timestamp(moment: dt.datetime) -> str:
-    """RFC 3339 in UTC with Z and microseconds."""
-    return moment.astimezone(dt.UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+def format_timestamp(timestamp: dt.datetime) -> str:
+    """Return a timestamp as RFC 3339 text, in UTC with microseconds. Example: 2026-01-31T12:00:00.000000Z."""
+    return timestamp.astimezone(dt.UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 @lru_cache(4_096)
-def sqlite_timestamp(moment: dt.datetime) -> str:
-    """A moment as SQLite keeps it: texts are compared, so all are of one zone."""
-    return str(moment.astimezone(dt.UTC))
+def sqlite_timestamp(timestamp: dt.datetime) -> str:
+    """Return a timestamp as SQLite stores it. Always in UTC, because SQLite compares the texts."""
+    return str(timestamp.astimezone(dt.UTC))
 
 
 def parse_timestamp(value: Any) -> dt.datetime | None:
-    """A moment, or NULL, as a statement gives it on either kind of database."""
-    moment = dt.datetime.fromisoformat(value) if isinstance(value, str) else value
-    return None if moment is None else moment.astimezone(dt.UTC)
+    """Return a timestamp from a row of either database in UTC, or None for NULL."""
+    timestamp = dt.datetime.fromisoformat(value) if isinstance(value, str) else value
+    if timestamp is None:
+        return None
+    return timestamp.astimezone(dt.UTC)

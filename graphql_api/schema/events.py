@@ -108,7 +108,7 @@ class EventFilter:
             leads = TEST_EVENT_INDEXES
         elif self.is_test is False:
             span["more"].append(("NOT is_test", None))
-        return [KeysetScan(rows.Event, _given(lists), leads=leads, **span)]
+        return [KeysetScan(rows.Event, _given(lists), indexes=leads, **span)]
 
 
 @strawberry.input(description="Which attempts to list; conditions are combined with AND.")
@@ -138,7 +138,7 @@ class AttemptFilter:
         if self.status_code is not None:
             lists["status_code"] = [self.status_code]
         if self.event_ids is not None:
-            return [KeysetScan(rows.Attempt, lists, leads=INDEXES_OF_EVENTS, **span)]
+            return [KeysetScan(rows.Attempt, lists, indexes=INDEXES_OF_EVENTS, **span)]
         if self.status_code == FREQUENT_STATUS_CODE:
             # Nearly all of them are those that were delivered; the others have an index of their own.
             outcomes = set(self.outcomes) if self.outcomes is not None else set(OutcomeName)
@@ -147,11 +147,11 @@ class AttemptFilter:
                 (set(OutcomeName) - {OutcomeName.DELIVERED}, ODD_INDEXES),
             )
             return [
-                KeysetScan(rows.Attempt, {**lists, "outcome": outcomes & part}, leads=leads, **span)
+                KeysetScan(rows.Attempt, {**lists, "outcome": outcomes & part}, indexes=leads, **span)
                 for part, leads in parts
             ]
         leads = ATTEMPT_INDEXES if self.status_code is None else OTHER_STATUS_CODE_INDEXES
-        return [KeysetScan(rows.Attempt, lists, leads=leads, **span)]
+        return [KeysetScan(rows.Attempt, lists, indexes=leads, **span)]
 
 
 @strawberry.input(description="A test of a webhook.")

@@ -1,7 +1,7 @@
-"""Locks by name that last as long as a transaction, for what no row stands for yet.
+"""Named locks that last until the end of a transaction, for rules about rows that do not exist yet.
 
-On SQLite transactions come one after another anyway. On Postgres these are advisory locks, taken in the order of their
-keys, so that two transactions do not wait for each other.
+On Postgres these are advisory locks, acquired in the order of their keys so that transactions cannot deadlock. SQLite
+needs none, because it runs one writing transaction at a time.
 """
 
 from collections.abc import Iterable
@@ -9,13 +9,22 @@ from hashlib import blake2b
 
 from tortoise.backends.base.client import BaseDBAsyncClient
 
+_LOCK = "SELECT pg_advisory_xact_lock(key) FROM (SELECT unnest($1::bigint[]) AS key ORDER BY key) AS locks"
+_LOCK_SHARED = (
+    "SELECT pg_advisory_xact_lock_shared(key) FROM (SELECT unnest($1::bigint[]) AS key ORDER BY key) AS locks"
+)
+
 
 async def hold(db: BaseDBAsyncClient, names: Iterable[str], *, shared: bool = False) -> None:
-    """Wait for these locks and hold them until the transaction ends; those who share one do not wait for each other."""
+    """Acquire these locks until the transaction ends. Transactions that share a lock do not wait for each other."""
     if db.capabilities.dialect == "sqlite":
         return
-    keys = sorted({int.from_bytes(blake2b(n.encode(), digest_size=8).digest(), signed=True) for n in names})
+    keys = sorted({_lock_key(name) for name in names})
     if keys:
-        lock = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
-        query = f"SELECT {lock}(k) FROM (SELECT unnest($1::bigint[]) AS k ORDER BY k) AS locks"
-        await db.execute_query(query, [keys])
+        statement = _LOCK_SHARED if shared else _LOCK
+        await db.execute_query(statement, [keys])
+
+
+def _lock_key(name: str) -> int:
+    """Return a hash of the name, as a signed 64-bit integer."""
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), signed=True)

@@ -1,4 +1,4 @@
-"""The two kinds of database, as far as opening and migrating them differs: a SQLite file and a Postgres server."""
+"""The supported databases, a SQLite file or a Postgres database: how to open, await and lock each for migration."""
 
 import asyncio
 import contextlib
@@ -19,30 +19,32 @@ from ringback.models.errors import ConfigurationError
 
 logger = structlog.get_logger("ringback.database")
 
-#: How long a migration run by another process is waited for, in seconds.
+#: Seconds to wait for a migration that another process runs.
 MIGRATION_LOCK_SECONDS = 120.0
-#: How often a database that is away is asked again at the start, in seconds.
-AGAIN_SECONDS = 2.0
-#: The advisory lock under which a Postgres database is migrated: "ringback", as a number.
+#: Seconds between two attempts to reach the database at the start.
+RETRY_SECONDS = 2.0
+#: Key of the advisory lock for migrations on Postgres: "ringback" as a number.
 _LOCK_KEY = int.from_bytes(b"ringback", "big", signed=True)
+#: Postgres's SQLSTATE for a table that does not exist.
+_UNDEFINED_TABLE = "42P01"
 
 
 def sqlite_connection(path: Path | str) -> dict[str, Any]:
-    """The connection of a Tortoise configuration: a database file, opened with Ringback's own client."""
+    """Return a connection for a Tortoise configuration: a SQLite file, opened with Ringback's client."""
     return {"engine": "ringback.models.sqlite", "credentials": {"file_path": str(path)}}
 
 
 def postgres_connection(url: str, **options: Any) -> dict[str, Any]:
-    """The connection of a Tortoise configuration: a Postgres database, opened with Ringback's own client.
+    """Return a connection for a Tortoise configuration: a Postgres database, opened with Ringback's client.
 
-    Options are `pool_size`, and whatever asyncpg's `create_pool()` takes.
+    Options are `pool_size` and the arguments of asyncpg's `create_pool()`.
     """
     return {"engine": "ringback.models.postgres", "credentials": {"dsn": url, **options}}
 
 
 @dataclass(frozen=True, slots=True)
 class SqliteFile:
-    """A database in a file."""
+    """A SQLite database. Its text form is the path."""
 
     path: Path
 
@@ -50,20 +52,20 @@ class SqliteFile:
         return str(self.path)
 
     def connection(self) -> dict[str, Any]:
-        """The connection of a Tortoise configuration."""
+        """Return the connection for a Tortoise configuration."""
         return sqlite_connection(self.path)
 
     @contextlib.asynccontextmanager
-    async def locked(self) -> AsyncIterator[None]:
-        """Let nobody else migrate it during the block, by a lock file beside it.
+    async def lock_migrations(self) -> AsyncIterator[None]:
+        """Keep other processes from migrating during the block, with a lock file beside the database.
 
-        Raises ConfigurationError when somebody does so for too long.
+        Raises ConfigurationError if another process migrates for more than MIGRATION_LOCK_SECONDS.
         """
         lock = AsyncFileLock(f"{self.path}.migrate.lock", timeout=MIGRATION_LOCK_SECONDS)
         try:
             await lock.acquire()
         except Timeout as error:
-            raise _locked_too_long(self) from error
+            raise _build_lock_timeout_error(self) from error
         except OSError as error:
             raise ConfigurationError(
                 f"cannot write to {self.path.parent} ({error.strerror}): make it writable"
@@ -73,21 +75,21 @@ class SqliteFile:
         finally:
             await lock.release()
 
-    async def reachable(self, connection: str, seconds: float) -> None:
-        """It is there, or will be made."""
+    async def wait_until_reachable(self, connection: str, timeout_seconds: float) -> None:
+        """Return at once: a file needs no server, and a missing one is created."""
 
-    def is_empty(self, error: OperationalError) -> bool:
-        """Whether this is the error of a database without tables, by SQLite's words: it has no codes."""
+    def is_missing_table(self, error: OperationalError) -> bool:
+        """Return whether a statement failed because its table does not exist. SQLite has no code for that."""
         return "no such table" in str(error)
 
-    def cannot_open(self, error: Exception) -> ConfigurationError:
-        """The error that says what to do."""
+    def build_open_error(self, error: Exception) -> ConfigurationError:
+        """Return the error for a database that cannot be opened, with the reason and what to do."""
         return ConfigurationError(
             f"cannot open the database {self} ({error}): set RINGBACK_DATABASE_URL to another file, or restore this one"
         )
 
     def check_writable(self) -> None:
-        """Raises ConfigurationError when the file is there and cannot be written."""
+        """Raise ConfigurationError if the file exists and is not writable."""
         if self.path.exists() and not os.access(self.path, os.W_OK):
             raise ConfigurationError(
                 f"cannot write to {self.path}: make it writable, or set RINGBACK_DATABASE_URL to another file"
@@ -96,7 +98,7 @@ class SqliteFile:
 
 @dataclass(frozen=True, slots=True)
 class PostgresDatabase:
-    """A database of a Postgres server; its text form may be shown, and holds no password."""
+    """A database on a Postgres server. Its text form is the URL without user and password."""
 
     url: str
     pool_size: int | None = None
@@ -106,16 +108,17 @@ class PostgresDatabase:
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     def connection(self) -> dict[str, Any]:
-        """The connection of a Tortoise configuration."""
-        return postgres_connection(self.url, **({"pool_size": self.pool_size} if self.pool_size else {}))
+        """Return the connection for a Tortoise configuration."""
+        options = {"pool_size": self.pool_size} if self.pool_size else {}
+        return postgres_connection(self.url, **options)
 
     @contextlib.asynccontextmanager
-    async def locked(self) -> AsyncIterator[None]:
-        """Let nobody else migrate it during the block, by an advisory lock of a session, which ends with it.
+    async def lock_migrations(self) -> AsyncIterator[None]:
+        """Keep other processes from migrating during the block, with an advisory lock on a session of its own.
 
-        Raises ConfigurationError when somebody does so for too long.
+        Raises ConfigurationError if another process migrates for more than MIGRATION_LOCK_SECONDS.
         """
-        import asyncpg  # noqa: PLC0415 - a driver that only those have who need it
+        import asyncpg  # noqa: PLC0415 - an optional dependency
 
         from ringback.models.database.postgres import CONNECT_SECONDS, translate_errors  # noqa: PLC0415
 
@@ -126,39 +129,39 @@ class PostgresDatabase:
                 await session.execute(f"SET lock_timeout = {int(MIGRATION_LOCK_SECONDS * 1000)}")
                 await session.execute(f"SELECT pg_advisory_lock({_LOCK_KEY})", timeout=2 * MIGRATION_LOCK_SECONDS)
             except asyncpg.LockNotAvailableError as error:
-                raise _locked_too_long(self) from error
+                raise _build_lock_timeout_error(self) from error
             yield
         finally:
             session.terminate()
 
-    async def reachable(self, connection: str, seconds: float) -> None:
-        """Ask until it answers, at most so long, with a line in the log each time that it does not.
+    async def wait_until_reachable(self, connection: str, timeout_seconds: float) -> None:
+        """Retry until the database answers, and log each failure.
 
-        Raises ConfigurationError when the time is up, or when the server refuses this URL: waiting does not help.
+        Raises ConfigurationError after the timeout, or at once if the server rejects the URL's user or database.
         """
-        from ringback.models.database.postgres import REFUSED  # noqa: PLC0415 - needs a driver that only those have who use it
+        from ringback.models.database.postgres import REFUSED  # noqa: PLC0415 - imports an optional dependency
 
-        until = time.monotonic() + seconds
+        deadline = time.monotonic() + timeout_seconds
         while True:
             try:
                 await get_connection(connection).execute_query("SELECT 1")
                 return
             except DBConnectionError as error:
-                left = until - time.monotonic()
-                if left <= 0 or isinstance(error.__cause__, REFUSED):
-                    raise self.cannot_open(error) from error
+                remaining_seconds = deadline - time.monotonic()
+                if remaining_seconds <= 0 or isinstance(error.__cause__, REFUSED):
+                    raise self.build_open_error(error) from error
                 logger.warning(
-                    "the database does not answer", action="start", database=str(self), reason=str(error),
-                    again_in_seconds=AGAIN_SECONDS, for_seconds=round(left),
+                    "cannot reach the database, retrying", action="start", database=str(self), reason=str(error),
+                    again_in_seconds=RETRY_SECONDS, for_seconds=round(remaining_seconds),
                 )  # fmt: skip
-                await asyncio.sleep(min(AGAIN_SECONDS, left))
+                await asyncio.sleep(min(RETRY_SECONDS, remaining_seconds))
 
-    def is_empty(self, error: OperationalError) -> bool:
-        """Whether this is the error of a database without tables, by Postgres's code for a table that is missing."""
-        return getattr(error.__cause__, "sqlstate", None) == "42P01"
+    def is_missing_table(self, error: OperationalError) -> bool:
+        """Return whether a statement failed because its table does not exist."""
+        return getattr(error.__cause__, "sqlstate", None) == _UNDEFINED_TABLE
 
-    def cannot_open(self, error: Exception) -> ConfigurationError:
-        """The error that says what to do."""
+    def build_open_error(self, error: Exception) -> ConfigurationError:
+        """Return the error for a database that cannot be opened, with the reason and what to do."""
         return ConfigurationError(
             f"cannot open the database {self} ({error}): start it, or set RINGBACK_DATABASE_URL to the right one"
         )
@@ -167,21 +170,24 @@ class PostgresDatabase:
 Database: TypeAlias = SqliteFile | PostgresDatabase
 
 
-def database_of(connection: str, config: Mapping[str, Any]) -> Database:
-    """The database of a Tortoise configuration's connection; raises ConfigurationError when it is none of ours."""
-    found = config["connections"][connection]
-    credentials = found.get("credentials", {}) if isinstance(found, Mapping) else {}
+def find_database(connection: str, config: Mapping[str, Any]) -> Database:
+    """Return the database of a connection in a Tortoise configuration.
+
+    Raises ConfigurationError if the connection does not use Ringback's client.
+    """
+    options = config["connections"][connection]
+    credentials = options.get("credentials", {}) if isinstance(options, Mapping) else {}
     if "dsn" in credentials:
         return PostgresDatabase(credentials["dsn"])
     if "file_path" in credentials:
         return SqliteFile(Path(credentials["file_path"]))
     raise ConfigurationError(
-        f"the connection {connection!r} is none of Ringback's: write it with sqlite_connection(path) or "
-        "postgres_connection(url)"
+        f"the connection {connection!r} does not use Ringback's client: "
+        "build it with sqlite_connection(path) or postgres_connection(url)"
     )
 
 
-def _locked_too_long(database: Database) -> ConfigurationError:
+def _build_lock_timeout_error(database: Database) -> ConfigurationError:
     return ConfigurationError(
-        f"another process has been migrating {database} for {MIGRATION_LOCK_SECONDS:g} s: wait for it, or end it"
+        f"another process has been migrating {database} for {MIGRATION_LOCK_SECONDS:g} s: wait for it, or stop it"
     )

@@ -1,10 +1,11 @@
-"""The database's clock, the only one that schedules and leases go by.
+"""The database clock, which all schedules and leases use.
 
-SQLite has no server: its clock is this machine's, read here with microseconds, which SQLite's own functions lack.
+SQLite runs in this process, so its clock is the system clock, read here because SQLite's own functions lack
+microseconds.
 
-Postgres's is asked once in a while, and in between this machine's monotonic clock tells how it went on: asking takes a
-round trip, deliveries need the moment several times each, and leases have margins of seconds where the reading is at
-most half a round trip off. This machine's own idea of the time, which may be wrong by hours, does not count.
+The clock of Postgres is read every few seconds and continued with the local monotonic clock in between, because a
+delivery needs the time several times and each reading costs a round trip. A reading is off by at most half a round
+trip, far below the margins of leases. The local system clock, which may be hours off, is never used.
 """
 
 import datetime as dt
@@ -19,35 +20,34 @@ from ringback.models.database.sql import fetch, is_postgres
 from ringback.models.database.transactions import RecordingTransaction
 from ringback.models.site_settings import SiteSettings
 
-#: How old a reading of the server's clock may grow, in seconds.
+#: Seconds between two readings of the server's clock.
 READING_SECONDS = 5.0
-#: How far two clocks drift apart at most, in seconds per second: a reading that was disturbed does not replace one
-#: that is better although older.
+#: Assumed drift of two clocks, in seconds per second. A slow reading does not replace an older but more exact one.
 DRIFT = 0.001
 
 
 class Clock:
-    """A clock that goes on by itself: this machine's."""
+    """The system clock, and the base of clocks that continue without I/O."""
 
     def now(self) -> dt.datetime:
-        """The present time."""
+        """Return the current time in UTC."""
         return dt.datetime.now(dt.UTC)
 
 
 @dataclass(slots=True)
 class _Reading(Clock):
-    """The clock of a server, which said `server` when the monotonic clock stood at `local`, give or take `error` s.
+    """A server's clock: it showed `server` at the monotonic time `local`, give or take `error` seconds.
 
-    `asked_at` is when the server was last asked, by the monotonic clock.
+    `read_at` is the monotonic time of the last attempt to read it.
     """
 
     server: dt.datetime
     local: float
     error: float
-    asked_at: float
+    read_at: float
 
     def now(self) -> dt.datetime:
-        """The server's time now."""
+        """Return the server's current time in UTC."""
         return self.server + dt.timedelta(seconds=time.monotonic() - self.local)
 
 
@@ -55,12 +55,12 @@ _readings: WeakKeyDictionary[BaseDBAsyncClient, _Reading] = WeakKeyDictionary()
 
 
 async def now(db: BaseDBAsyncClient | None = None) -> dt.datetime:
-    """Return the time of the database behind `db`, or, without it, of the one that holds Ringback's own tables."""
+    """Return the current time of the database of `db`, by default the one that holds Ringback's tables."""
     return (await read_clock(db)).now()
 
 
 async def read_clock(db: BaseDBAsyncClient | None = None) -> Clock:
-    """The clock of that database, for who needs the moment often within the next seconds, and does not want to wait."""
+    """Return the database clock. Within a few seconds, reading the time from it costs no round trip."""
     db = db or SiteSettings._meta.db
     if not is_postgres(db):
         return Clock()
@@ -68,19 +68,20 @@ async def read_clock(db: BaseDBAsyncClient | None = None) -> Clock:
     reading = _readings.get(client)
     if reading is None:
         reading = _readings[client] = await _read(db)
-    elif time.monotonic() - reading.asked_at > READING_SECONDS:
-        reading = await _read_again(client, db, reading)
+    elif time.monotonic() - reading.read_at > READING_SECONDS:
+        reading = await _refresh(client, db, reading)
     return reading
 
 
-async def _read_again(client: BaseDBAsyncClient, db: BaseDBAsyncClient, former: _Reading) -> _Reading:
-    former.asked_at = time.monotonic()  # first of all, so that one caller asks and no other waits
+async def _refresh(client: BaseDBAsyncClient, db: BaseDBAsyncClient, previous: _Reading) -> _Reading:
+    previous.read_at = time.monotonic()  # before the read, so that only one caller reads and no other waits
     try:
-        found = await _read(db)
-    except BaseORMException:  # the database is away: the former reading goes on being right
-        return former
-    if found.error <= former.error + (found.local - former.local) * DRIFT:
-        _readings[client] = found
+        reading = await _read(db)
+    except BaseORMException:  # the database is unreachable: the previous reading stays valid
+        return previous
+    previous_error = previous.error + (reading.local - previous.local) * DRIFT
+    if reading.error <= previous_error:
+        _readings[client] = reading
     return _readings[client]
 
 
@@ -89,4 +90,9 @@ async def _read(db: BaseDBAsyncClient) -> _Reading:
     rows = await fetch(db, "SELECT clock_timestamp() AS now")
     after = time.monotonic()
     server: dt.datetime = rows[0]["now"]
-    return _Reading(server.astimezone(dt.UTC), (before + after) / 2, (after - before) / 2, before)
+    return _Reading(
+        server=server.astimezone(dt.UTC),
+        local=(before + after) / 2,
+        error=(after - before) / 2,
+        read_at=before,
+    )

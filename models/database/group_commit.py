@@ -1,12 +1,13 @@
-"""Group commit: what several ask for at the same time is done in one transaction.
+"""Group commit: requests that arrive at the same time share one transaction.
 
-A transaction costs its round trips and its flush to the disk whether it writes one row or a hundred. So while one is
-under way the next requests gather, and the next transaction does all of them; who comes alone waits for nobody.
+A transaction costs its round trips and its flush to disk, whether it writes one row or a hundred. So requests that
+arrive while transactions are open wait and share the next one. A request that arrives alone starts at once.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from tortoise.exceptions import DBConnectionError
@@ -14,70 +15,86 @@ from tortoise.exceptions import DBConnectionError
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: How many requests one transaction does at most.
-MOST = 100
-#: Transactions under way at the same time: while one waits for the database, the next one's requests are taken in.
-AT_ONCE = 2
+#: Requests in one transaction.
+MAX_BATCH_REQUESTS = 100
+#: Transactions open at the same time: while one waits for the database, the other can use this process.
+MAX_CONCURRENT_BATCHES = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pending(Generic[T, R]):
+    """A request and the future of its result."""
+
+    request: T
+    result: asyncio.Future[R]
 
 
 class GroupCommit(Generic[T, R]):
-    """Requests of one kind on one event loop.
+    """A queue that handles requests of one kind in batches, on one event loop.
 
-    `work` does some of them in a transaction of its own, all or nothing, and returns their results in order.
+    `work` handles a batch in one transaction, all or nothing, and returns the results in the order of the requests.
     """
 
     def __init__(self, work: Callable[[Sequence[T]], Awaitable[Sequence[R]]]) -> None:
         self._work = work
-        self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
+        self._waiting: deque[_Pending[T, R]] = deque()
         self._running: set[asyncio.Task[None]] = set()
 
     async def do(self, request: T) -> R:
-        """The result of one request, together with those of others; no transaction may be open here.
+        """Handle a request in a batch with others and return its result. No transaction may be open here.
 
-        An error is that of this request, unless the database went away. Cancelling takes back what has not begun.
+        Raises the error of this request alone, or DBConnectionError, which fails the whole batch. If the caller is
+        cancelled before the batch starts, the request is dropped.
         """
-        done: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._waiting.append((request, done))
-        self._begin()
-        return await done
+        result: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Pending(request, result))
+        self._start_batch()
+        return await result
 
-    def _begin(self) -> None:
-        if self._waiting and len(self._running) < AT_ONCE:
-            task = asyncio.create_task(self._run())
+    def _start_batch(self) -> None:
+        if self._waiting and len(self._running) < MAX_CONCURRENT_BATCHES:
+            task = asyncio.create_task(self._run_batch())
             self._running.add(task)
-            task.add_done_callback(self._ended)
+            task.add_done_callback(self._on_batch_done)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _on_batch_done(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        self._begin()
+        self._start_batch()
 
-    async def _run(self) -> None:
-        batch: list[tuple[T, asyncio.Future[R]]] = []
-        while self._waiting and len(batch) < MOST:
-            request, done = self._waiting.popleft()
-            if not done.done():
-                batch.append((request, done))
+    async def _run_batch(self) -> None:
+        batch: list[_Pending[T, R]] = []
+        while self._waiting and len(batch) < MAX_BATCH_REQUESTS:
+            pending = self._waiting.popleft()
+            if not pending.result.done():
+                batch.append(pending)
         try:
-            await self._together(batch)
+            if batch:
+                await self._handle(batch)
         finally:
-            for _, done in batch:
-                done.cancel()  # what has a result keeps it
+            for pending in batch:
+                pending.result.cancel()  # without effect on those that have a result
 
-    async def _together(self, batch: Sequence[tuple[T, asyncio.Future[R]]]) -> None:
-        if not batch:
-            return
+    async def _handle(self, batch: Sequence[_Pending[T, R]]) -> None:
         try:
-            results = await self._work([request for request, _ in batch])
+            results = await self._work([pending.request for pending in batch])
+        except (
+            DBConnectionError
+        ) as error:  # no retry, because the COMMIT may have succeeded before the connection broke
+            _fail(batch, error)
         except Exception as error:
-            if len(batch) > 1 and not isinstance(error, DBConnectionError):
-                # One of them is to blame, and all were rolled back. A lost COMMIT, though, may have been one.
-                for one in batch:
-                    await self._together([one])
+            if len(batch) == 1:
+                _fail(batch, error)
                 return
-            for _, done in batch:
-                if not done.done():
-                    done.set_exception(error)
-            return
-        for (_, done), result in zip(batch, results, strict=True):
-            if not done.done():
-                done.set_result(result)
+            # One of the requests failed and all were rolled back, so each is retried alone.
+            for pending in batch:
+                await self._handle([pending])
+        else:
+            for pending, result in zip(batch, results, strict=True):
+                if not pending.result.done():
+                    pending.result.set_result(result)
+
+
+def _fail(batch: Sequence[_Pending[T, R]], error: Exception) -> None:
+    for pending in batch:
+        if not pending.result.done():
+            pending.result.set_exception(error)

@@ -1,14 +1,14 @@
-"""SQL that reads the newest rows along an index, with a branch for each combination of values that is asked for.
+"""SQL that reads the newest rows along an index.
 
-A branch bounds and orders its rows by all columns of the index, one value each: so no other index will do, whatever the
-database believes of what is frequent.
+A statement has one branch for each combination of the requested column values. A branch restricts and orders its rows
+by all columns of the index, so the planner cannot prefer another index, whatever it estimates.
 """
 
 import itertools
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from tortoise import fields
@@ -17,30 +17,33 @@ from tortoise.models import Model
 
 from ringback.models.database.sql import array_parameter, column_in, is_postgres
 
-_LEAST, _GREATEST = UUID(int=0), UUID(int=2**128 - 1)
+_MIN_ID, _MAX_ID = UUID(int=0), UUID(int=2**128 - 1)
+
+#: Builds the SELECT of one branch from the SQL expressions of the index's columns.
+_BuildBranch: TypeAlias = Callable[[Sequence[str]], str]
 
 
 @dataclass(frozen=True, slots=True)
 class IndexPrefix:
-    """An index that has these columns and then the id, of the rows for which `where` (SQL) holds.
+    """An index on these columns followed by the id, over the rows that satisfy `where` (SQL).
 
-    With `few`, the id need not follow: to each value there are so few rows that they can be sorted.
+    With `few`, the id need not follow: each value has so few rows that they can be sorted.
     """
 
     columns: tuple[str, ...] = ()
     where: str = ""
     few: bool = False
 
-    def branches(self, among: Mapping[str, Collection[Any]]) -> int:
-        """How many combinations of the columns' values are asked for."""
+    def count_branches(self, among: Mapping[str, Collection[Any]]) -> int:
+        """Return how many combinations of the columns' values are requested."""
         return math.prod(len(among[name]) for name in self.columns)
 
 
 @dataclass(slots=True)
 class KeysetQuery:
-    """Texts of one statement, and the values of its parameters in `values`.
+    """A builder of one statement, which collects the parameters in `values`.
 
-    The rows have ids from `least` to `below`, and in each column of `column_in` one of some values.
+    Selects the rows with `least` <= id < `below` that have one of the values of `among` in each of its columns.
     """
 
     db: BaseDBAsyncClient
@@ -50,103 +53,144 @@ class KeysetQuery:
     below: UUID | None
     values: list[Any] = field(default_factory=list)
 
-    def newest(self, lead: IndexPrefix, more: Sequence[tuple[str, Any]], limit: int, looked_at: int) -> str:
-        """What follows WHERE to select the newest rows that meet all conditions, and order them.
+    def select_newest_rows(
+        self, index: IndexPrefix, more: Sequence[tuple[str, Any]], limit: int, max_scanned: int
+    ) -> str:
+        """Return the text after WHERE that selects the newest matching rows and orders them.
 
-        No more rows of each branch than `looked_at` are compared with what the index does not have.
+        Each branch compares at most `max_scanned` rows with the conditions that the index does not cover.
         """
+        uncovered_columns = [name for name in self.among if name not in index.columns]
+        filters = [*self._match_columns(uncovered_columns), *self._format_conditions(more)]
+        if index.few:
+            return self._select_few(index, filters, limit)
+        if index.count_branches(self.among) == 1 and not filters:
+            return self._select_one_branch(index, limit)
+        return self._select_many_branches(index, filters, limit, max_scanned)
+
+    def select_newest_ids(self, index: IndexPrefix, limit: str) -> str:
+        """Return the text after FROM that selects the newest ids of each branch, cut off by `limit` (SQL)."""
         table = self.model._meta.db_table
-        others = [*self._among([name for name in self.among if name not in lead.columns]), *self._more(more)]
-        if lead.few:
-            few = f"SELECT * FROM {table} WHERE {' AND '.join(self._among(lead.columns))}"
-            which = " AND ".join([*self._range(), *others]) or "TRUE"
-            ids = f"SELECT id FROM few WHERE {which} ORDER BY id DESC LIMIT {limit}"
-            return f"id IN (WITH few AS MATERIALIZED ({few}) {ids}) ORDER BY id DESC"
-        if lead.branches(self.among) == 1 and not others:
-            (only,) = self._combinations(lead)
-            of_lead = [self._parameter(value) for value in only]
-            return f"{self._bounds(lead, of_lead, alone=True)} {_order(lead)} LIMIT {limit}"
 
-        def branch(of_lead: Sequence[str]) -> str:
-            if not others:
-                return f"SELECT id FROM {table} WHERE {self._bounds(lead, of_lead)} {_order(lead)} LIMIT {limit}"
-            looked = f"SELECT * FROM {table} WHERE {self._bounds(lead, of_lead)} {_order(lead)} LIMIT {looked_at}"
-            return f"SELECT id FROM ({looked}) looked WHERE {' AND '.join(others)} {_order(lead)} LIMIT {limit}"
+        def build_branch(column_values: Sequence[str]) -> str:
+            bounds = self._build_bounds(index, column_values)
+            return f"SELECT id FROM {table} WHERE {bounds} {_build_order(index)} {limit}"
 
-        return f"id IN (SELECT id FROM {self._each(lead, branch)} ORDER BY id DESC LIMIT {limit}) ORDER BY id DESC"
+        return self._build_branches(index, build_branch)
 
-    def keys(self, lead: IndexPrefix, limit: str) -> str:
-        """What follows FROM to select the newest ids of each branch, as many as `limit` says."""
+    def _select_few(self, index: IndexPrefix, filters: Sequence[str], limit: int) -> str:
+        matching = " AND ".join(self._match_columns(index.columns))
+        few = f"SELECT * FROM {self.model._meta.db_table} WHERE {matching}"
+        condition = " AND ".join([*self._limit_ids(), *filters]) or "TRUE"
+        ids = f"SELECT id FROM few WHERE {condition} ORDER BY id DESC LIMIT {limit}"
+        return f"id IN (WITH few AS MATERIALIZED ({few}) {ids}) ORDER BY id DESC"
+
+    def _select_one_branch(self, index: IndexPrefix, limit: int) -> str:
+        (combination,) = self._list_combinations(index)
+        column_values = [self._add_parameter(value) for value in combination]
+        return f"{self._build_bounds(index, column_values, whole_row=True)} {_build_order(index)} LIMIT {limit}"
+
+    def _select_many_branches(self, index: IndexPrefix, filters: Sequence[str], limit: int, max_scanned: int) -> str:
         table = self.model._meta.db_table
-        return self._each(
-            lead, lambda of_lead: f"SELECT id FROM {table} WHERE {self._bounds(lead, of_lead)} {_order(lead)} {limit}"
-        )
+        condition = " AND ".join(filters)
 
-    def _each(self, lead: IndexPrefix, branch: Callable[[Sequence[str]], str]) -> str:
-        """What follows FROM to select what each branch does, which is told the values of the index's columns.
+        def build_branch(column_values: Sequence[str]) -> str:
+            bounds = self._build_bounds(index, column_values)
+            if not filters:
+                return f"SELECT id FROM {table} WHERE {bounds} {_build_order(index)} LIMIT {limit}"
+            scanned = f"SELECT * FROM {table} WHERE {bounds} {_build_order(index)} LIMIT {max_scanned}"
+            return f"SELECT id FROM ({scanned}) scanned WHERE {condition} {_build_order(index)} LIMIT {limit}"
 
-        Postgres does not know these values when it plans: by them it would believe a comparison of a row that begins
-        with the first or the last of all values to lead to next to nothing, and go any other way.
+        branches = self._build_branches(index, build_branch)
+        return f"id IN (SELECT id FROM {branches} ORDER BY id DESC LIMIT {limit}) ORDER BY id DESC"
+
+    def _build_branches(self, index: IndexPrefix, build_branch: _BuildBranch) -> str:
+        """Return the text after FROM that selects the rows of all branches."""
+        combinations = self._list_combinations(index)
+        if index.columns and is_postgres(self.db):
+            return self._build_lateral_branches(index, combinations, build_branch)
+        selects = []
+        for combination in combinations:
+            column_values = [self._add_parameter(value) for value in combination]
+            selects.append(f"SELECT id FROM ({build_branch(column_values)}) branch")
+        return f"({' UNION ALL '.join(selects)}) branches"
+
+    def _build_lateral_branches(
+        self, index: IndexPrefix, combinations: Sequence[tuple[Any, ...]], build_branch: _BuildBranch
+    ) -> str:
+        """Return the branches for Postgres, with the column values in arrays to hide them from the planner.
+
+        It estimates a row comparison that starts with the smallest or greatest value of a column at next to no rows,
+        and would choose another plan.
         """
-        combinations = self._combinations(lead)
-        if lead.columns and is_postgres(self.db):
-            given = [f"of_{name}" for name in lead.columns]
-            arrays = [
-                f"{self._parameter(list(values))}::{self._kind(name)}[]"
-                for name, values in zip(lead.columns, zip(*combinations, strict=True), strict=True)
-            ]
-            text = branch([f"given.{name}" for name in given])
-            return f"unnest({', '.join(arrays)}) given({', '.join(given)}) CROSS JOIN LATERAL ({text}) branch"
-        texts = [
-            f"SELECT id FROM ({branch([self._parameter(value) for value in values])}) branch" for values in combinations
-        ]
-        return f"({' UNION ALL '.join(texts)}) branches"
+        arrays = []
+        for name, column_values in zip(index.columns, zip(*combinations, strict=True), strict=True):
+            arrays.append(f"{self._add_parameter(list(column_values))}::{self._find_sql_type(name)}[]")
+        aliases = [f"of_{name}" for name in index.columns]
+        branch = build_branch([f"given.{alias}" for alias in aliases])
+        return f"unnest({', '.join(arrays)}) given({', '.join(aliases)}) CROSS JOIN LATERAL ({branch}) branch"
 
-    def _bounds(self, lead: IndexPrefix, of_lead: Sequence[str], alone: bool = False) -> str:
-        """The rows of a branch; the index's last column is compared together with the id, all columns if it is alone.
+    def _build_bounds(self, index: IndexPrefix, column_values: Sequence[str], *, whole_row: bool = False) -> str:
+        """Return the condition for the rows of one branch.
 
-        For whole rows that are compared there is no other index. But where many of them are read, Postgres believes
-        that a comparison of the first column leads to fewer, and sorts what it does not have to.
+        The id is compared together with the last column, or with all columns if `whole_row`. No other index serves a
+        comparison of all columns. With several branches, though, Postgres takes a comparison of the first column alone
+        to be more selective, and sorts rows that it need not sort.
         """
-        terms = [lead.where] if lead.where else []
-        if not lead.columns:
-            return " AND ".join([*terms, *self._range()]) or "TRUE"
-        first = 0 if alone else len(lead.columns) - 1
-        terms += [f"{column} = {value}" for column, value in zip(lead.columns[:first], of_lead, strict=False)]
-        columns = f"({', '.join(lead.columns[first:])}, id)"
-        for sign, key in ((">=", self.least or _LEAST), ("<", self.below or _GREATEST)):
-            terms.append(f"{columns} {sign} ({', '.join([*of_lead[first:], self._parameter(key)])})")
+        terms = [index.where] if index.where else []
+        if not index.columns:
+            return " AND ".join([*terms, *self._limit_ids()]) or "TRUE"
+        first_compared = 0 if whole_row else len(index.columns) - 1
+        for column, value in zip(index.columns[:first_compared], column_values, strict=False):
+            terms.append(f"{column} = {value}")
+        compared_columns = ", ".join([*index.columns[first_compared:], "id"])
+        for operator, key in ((">=", self.least or _MIN_ID), ("<", self.below or _MAX_ID)):
+            compared_values = ", ".join([*column_values[first_compared:], self._add_parameter(key)])
+            terms.append(f"({compared_columns}) {operator} ({compared_values})")
         return " AND ".join(terms)
 
-    def _combinations(self, lead: IndexPrefix) -> list[tuple[Any, ...]]:
-        return list(itertools.product(*(self.among[name] for name in lead.columns)))
+    def _list_combinations(self, index: IndexPrefix) -> list[tuple[Any, ...]]:
+        return list(itertools.product(*(self.among[name] for name in index.columns)))
 
-    def _range(self) -> list[str]:
-        ends = ((">=", self.least), ("<", self.below))
-        return [f"id {sign} {self._parameter(key)}" for sign, key in ends if key is not None]
+    def _limit_ids(self) -> list[str]:
+        limits = ((">=", self.least), ("<", self.below))
+        return [f"id {operator} {self._add_parameter(key)}" for operator, key in limits if key is not None]
 
-    def _among(self, names: Collection[str]) -> list[str]:
+    def _match_columns(self, names: Collection[str]) -> list[str]:
+        """Return a condition for each column: that it holds one of its values in `among`."""
         terms = []
         for name in names:
-            wanted = self.among[name]
-            if len(wanted) == 1:
-                terms.append(f"{name} = {self._parameter(*wanted)}")
+            values = self.among[name]
+            if len(values) == 1:
+                terms.append(f"{name} = {self._add_parameter(*values)}")
             else:
-                terms.append(column_in(self.db, name, len(self.values) + 1, self._kind(name)))
-                self.values.append(array_parameter(self.db, wanted))
+                terms.append(column_in(self.db, name, len(self.values) + 1, self._find_sql_type(name)))
+                self.values.append(array_parameter(self.db, values))
         return terms
 
-    def _more(self, conditions: Sequence[tuple[str, Any]]) -> list[str]:
-        return [sql.format(self._parameter(value)) if "{}" in sql else sql for sql, value in conditions]
+    def _format_conditions(self, conditions: Sequence[tuple[str, Any]]) -> list[str]:
+        terms = []
+        for condition, value in conditions:
+            if "{}" in condition:
+                terms.append(condition.format(self._add_parameter(value)))
+            else:
+                terms.append(condition)
+        return terms
 
-    def _kind(self, name: str) -> str:
-        kept = self.model._meta.fields_map[name]
-        return "uuid" if isinstance(kept, fields.UUIDField) else "int" if isinstance(kept, fields.IntField) else "text"
+    def _find_sql_type(self, name: str) -> str:
+        column = self.model._meta.fields_map[name]
+        if isinstance(column, fields.UUIDField):
+            return "uuid"
+        if isinstance(column, fields.IntField):
+            return "int"
+        return "text"
 
-    def _parameter(self, value: Any) -> str:
+    def _add_parameter(self, value: Any) -> str:
+        """Add a parameter and return its placeholder."""
         self.values.append(value)
         return f"${len(self.values)}"
 
 
-def _order(lead: IndexPrefix) -> str:
-    return f"ORDER BY {', '.join(f'{column} DESC' for column in (*lead.columns, 'id'))}"
+def _build_order(index: IndexPrefix) -> str:
+    descending = [f"{column} DESC" for column in (*index.columns, "id")]
+    return f"ORDER BY {', '.join(descending)}"

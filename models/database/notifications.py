@@ -1,8 +1,8 @@
-"""Wake-ups: "something was committed", from whoever commits to the loops that wait for it.
+"""Notifications from commits to the loops that wait for them, within one process.
 
-A wake-up carries nothing and may be lost; behind each waiting loop stands a poll of at most a second. These reach the
-loops of their own process, and those of others through a relay such as models.database.redis_notifications. That events
-are due goes to the workers as a Dramatiq message instead (ringback.jobs.announcer).
+A notification carries no data and may be lost, because each waiting loop also polls at least once a second. A relay,
+such as models.database.redis_notifications, forwards notifications to other processes. Due events reach other processes
+as a Dramatiq message instead (ringback.jobs.announcer).
 """
 
 import asyncio
@@ -12,32 +12,32 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 
-#: What is due later than this is found by each worker's own poll and timer, without a wake-up.
+#: Events due later than this need no notification, because each worker's own poll and timer finds them.
 DUE_SOON = dt.timedelta(seconds=1)
 
 
 class Topic(StrEnum):
-    """What may have happened."""
+    """The kinds of notifications."""
 
     DUE = "due"  # an event is due within DUE_SOON
-    LOGGED = "logged"  # the log grew
-    RECEIVED = "received"  # an inbox got a request
+    LOGGED = "logged"  # the delivery log has new entries
+    RECEIVED = "received"  # an inbox has received a request
 
 
 class Listener:
-    """One waiting loop; wake-ups that come while it works are kept, as one."""
+    """A waiting loop. Notifications that arrive between two waits count as one."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._event = asyncio.Event()
 
     def wake(self) -> None:
-        """Wake the loop, from whatever thread."""
+        """Wake the loop. May be called from any thread."""
         with contextlib.suppress(RuntimeError):  # its loop is closed
             self._loop.call_soon_threadsafe(self._event.set)
 
     async def wait(self, timeout_seconds: float | None = None) -> bool:
-        """Wait for a wake-up, at most so long; returns False if none came."""
+        """Wait for a notification. Return False if none arrives before the timeout."""
         try:
             async with asyncio.timeout(timeout_seconds and max(timeout_seconds, 0)):
                 await self._event.wait()
@@ -49,38 +49,38 @@ class Listener:
 
 
 class Notifier:
-    """The wake-ups of one process."""
+    """The listeners and relays of one process."""
 
     def __init__(self) -> None:
         self._listeners: dict[Topic, weakref.WeakSet[Listener]] = {topic: weakref.WeakSet() for topic in Topic}
         self._relays: list[Callable[[Topic], None]] = []
 
     def listen(self, topic: Topic) -> Listener:
-        """A listener for the running loop; it is forgotten when its owner is."""
+        """Return a new listener for the running loop. Keep a reference to it: only weak ones are held here."""
         listener = Listener()
         self._listeners[topic].add(listener)
         return listener
 
     def notify(self, topic: Topic) -> None:
-        """Wake all that listen to the topic, here and, through the relays, elsewhere."""
+        """Wake all listeners of the topic, in this process and, through the relays, in others."""
         self.wake(topic)
         for relay in self._relays:
             relay(topic)
 
-    def notify_if_due_soon(self, moments: Iterable[dt.datetime], now: dt.datetime) -> None:
-        """Notify that events are due if one of these moments is within DUE_SOON."""
+    def notify_if_due_soon(self, due_times: Iterable[dt.datetime], now: dt.datetime) -> None:
+        """Notify of due events if one of these times is within DUE_SOON."""
         soon = now + DUE_SOON
-        if any(moment <= soon for moment in moments):
+        if any(due_time <= soon for due_time in due_times):
             self.notify(Topic.DUE)
 
     def wake(self, topic: Topic) -> None:
-        """Wake all that listen to the topic in this process."""
+        """Wake all listeners of the topic in this process."""
         for listener in list(self._listeners[topic]):
             listener.wake()
 
     @contextlib.contextmanager
-    def relayed(self, relay: Callable[[Topic], None]) -> Iterator[None]:
-        """Tell `relay` of each wake-up while the block runs; it must return at once, whatever thread calls it."""
+    def relay_to(self, relay: Callable[[Topic], None]) -> Iterator[None]:
+        """Call `relay` for each notification while the block runs. It must not block, and any thread may call it."""
         self._relays.append(relay)
         try:
             yield
@@ -88,5 +88,5 @@ class Notifier:
             self._relays.remove(relay)
 
 
-#: The wake-ups of this process.
+#: The notifier of this process.
 notifier = Notifier()

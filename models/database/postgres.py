@@ -1,14 +1,14 @@
-"""Tortoise's asyncpg client, made fit for many processes.
+"""A Postgres client for Tortoise, on asyncpg, that supports many processes.
 
-What differs from Tortoise's own, and why:
+Differences from Tortoise's client:
 
-- Transactions are those of `models.database.transactions`: entering and leaving them survives cancellation, so no
-  connection of the pool is lost, and a COMMIT of what Postgres has rolled back already is an error, not a silence.
-- Every error of the driver becomes one of Tortoise's, and all that says "the database is away" a DBConnectionError, so
-  that whoever tries again knows when.
-- Postgres is kept from compiling statements and from sorting in steps: all of them read a few rows along an index.
-- The pool opens nothing before it is asked to, so a database that is away is an error of the statement, not of the
-  program's start, and a connection goes back to the pool without a statement of its own.
+- Transactions are those of `models.database.transactions`. Starting and ending one survives cancellation, so the pool
+  loses no connections, and committing a transaction that Postgres has rolled back is an error.
+- Every error of the driver becomes one of Tortoise's. An unreachable database is always a DBConnectionError, so that
+  callers know when to retry.
+- JIT compilation and incremental sorting are off: all statements read a few rows along an index.
+- The pool connects on first use, so an unreachable database fails the statement, not the start of the program.
+- A connection returns to the pool without a reset statement.
 
 Use it as a Tortoise engine: `{"engine": "ringback.models.postgres", "credentials": {"dsn": "postgres://…"}}`.
 """
@@ -24,11 +24,11 @@ from ringback.models.database.transactions import RecordingClient, RecordingTran
 
 #: Connections of one process.
 POOL_SIZE = 10
-#: How long a new connection may take, and any statement, in seconds; then the database is taken to be away.
+#: Seconds after which a connection attempt, or a statement, counts as an unreachable database.
 CONNECT_SECONDS, STATEMENT_SECONDS = 5.0, 60.0
 
-#: What a server that is away, starting, stopping or full says, and what the driver says of a lost connection.
-_AWAY = (
+#: Errors of a server that is unreachable, starting, stopping or full, and of a lost connection.
+_UNREACHABLE = (
     asyncpg.PostgresConnectionError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
@@ -39,7 +39,7 @@ _AWAY = (
     OSError,
     TimeoutError,
 )
-#: What the operator must mend: nothing gets better by trying again.
+#: Errors that only the operator can fix, so a retry fails again.
 REFUSED = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
@@ -49,45 +49,45 @@ REFUSED = (
 
 
 class _PooledConnection(asyncpg.Connection):
-    """A connection that nothing of a session is left on: transactions end before it is given back."""
+    """A connection that needs no reset: transactions end before it returns to the pool."""
 
     def get_reset_query(self) -> str:
-        """Nothing; the usual one would be a round trip after each statement."""
+        """Return no statement. The default one costs a round trip after each statement."""
         return ""
 
 
-async def _for_pages(connection: Any) -> None:
-    """Keep Postgres from what is only good for statements that read much: compiling, and sorting parts of an index."""
+async def _tune_for_short_reads(connection: Any) -> None:
+    """Turn off optimizations that only pay for statements that read many rows."""
     await connection.execute("SET jit = off; SET enable_incremental_sort = off")
 
 
-class _Translating:
-    """All of Tortoise's statements go through this."""
+class _ErrorTranslation:
+    """A mixin that translates the errors of all statements of Tortoise's wrappers."""
 
     async def _translate_exceptions(self, func: Any, *args: Any, **kwargs: Any) -> Any:
         async with translate_errors():
             return await func(self, *args, **kwargs)
 
 
-class PostgresTransaction(_Translating, RecordingTransaction, tortoise_asyncpg.TransactionWrapper):
+class PostgresTransaction(_ErrorTranslation, RecordingTransaction, tortoise_asyncpg.TransactionWrapper):
     """The connection inside a transaction or savepoint."""
 
-    GIVEN_UP_ERROR = DBConnectionError
-    GIVEN_UP = "the connection to the database was lost inside this transaction, which is so rolled back"
+    LOST_ERROR = DBConnectionError
+    LOST_MESSAGE = "the connection to the database was lost, which rolled this transaction back: retry it"
 
     async def acquire(self) -> None:
-        """Take a connection of the pool."""
+        """Take a connection from the pool."""
         async with translate_errors():
             await super().acquire()
 
     async def release(self) -> None:
-        """Give it back."""
+        """Return the connection to the pool."""
         if cast(PostgresClient, self.client)._pool is not None:
             async with translate_errors():
                 await super().release()
 
     async def rollback(self) -> None:
-        """Undo everything since BEGIN, or since the savepoint; a lost connection has done so."""
+        """Roll back to BEGIN, or to the savepoint. A lost connection has rolled back already."""
         try:
             await super().rollback()
         except DBConnectionError:
@@ -99,19 +99,19 @@ class PostgresTransaction(_Translating, RecordingTransaction, tortoise_asyncpg.T
         if statement == "COMMIT" and status != "COMMIT":
             self._finalized = True
             raise TransactionManagementError(
-                "a statement of this transaction had failed, so Postgres rolled all of it back: "
-                "put what may fail into an in_transaction() of its own"
+                "a statement of this transaction failed, so Postgres rolled all of it back: "
+                "run statements that may fail in a nested in_transaction()"
             )
 
     def _is_open(self) -> bool:
         connection = self._connection
         try:
             return not connection.is_closed() and connection.is_in_transaction()
-        except asyncpg.InterfaceError:  # the connection was lost, and the pool took it back
+        except asyncpg.InterfaceError:  # the connection was lost, and the pool has released it
             return False
 
 
-class PostgresClient(_Translating, RecordingClient, tortoise_asyncpg.AsyncpgDBClient):
+class PostgresClient(_ErrorTranslation, RecordingClient, tortoise_asyncpg.AsyncpgDBClient):
     """A pool of connections to one database."""
 
     transaction_class = PostgresTransaction
@@ -123,28 +123,27 @@ class PostgresClient(_Translating, RecordingClient, tortoise_asyncpg.AsyncpgDBCl
         self.dsn = dsn
 
     async def create_pool(self, **kwargs: Any) -> Any:
-        """A pool by the URL, which says host, port, user, password, database and more."""
-        named = ("host", "port", "user", "password", "database")
-        given = {k: v for k, v in kwargs.items() if k not in named}
-        return await asyncpg.create_pool(self.dsn, **{"init": _for_pages, **given})
+        """Create the pool from the URL, which replaces Tortoise's separate connection arguments."""
+        in_url = ("host", "port", "user", "password", "database")
+        options = {name: value for name, value in kwargs.items() if name not in in_url}
+        return await asyncpg.create_pool(self.dsn, **{"init": _tune_for_short_reads, **options})
 
 
 class translate_errors:  # noqa: N801 - used as a function; a generator would cost each statement five times as much
-    """The driver's errors as Tortoise's, around a block."""
+    """A context manager that raises the driver's errors as Tortoise's."""
 
     async def __aenter__(self) -> None:
-        """Nothing is to be done before."""
+        pass
 
     async def __aexit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        """Raise what the error is to Tortoise, if it is one of the driver's."""
         if error is not None:
-            told = _translation(error)
-            if told is not None:
-                raise told from error
+            translated = _translate(error)
+            if translated is not None:
+                raise translated from error
 
 
-def _translation(error: BaseException) -> Exception | None:
-    """Tortoise's error for one of the driver's; None for every other."""
+def _translate(error: BaseException) -> Exception | None:
+    """Return Tortoise's error for one of the driver's, or None for any other error."""
     if isinstance(error, (TransactionManagementError, OperationalError, IntegrityError, DBConnectionError)):
         return None
     if isinstance(error, asyncpg.IntegrityConstraintViolationError):
@@ -153,14 +152,16 @@ def _translation(error: BaseException) -> Exception | None:
         return TransactionManagementError(error)
     if isinstance(error, REFUSED):
         return DBConnectionError(error)
-    if isinstance(error, _AWAY):
-        if isinstance(error, ValueError):  # the driver's own: a value that no such column can hold
+    if isinstance(error, _UNREACHABLE):
+        if isinstance(error, ValueError):  # the driver cannot encode the value for its column
             return Unstorable(error)
         return DBConnectionError(str(error) or "no answer in time")
     if isinstance(error, asyncpg.DataError):
         return Unstorable(error)
-    return OperationalError(error) if isinstance(error, asyncpg.PostgresError) else None
+    if isinstance(error, asyncpg.PostgresError):
+        return OperationalError(error)
+    return None
 
 
-#: By this name Tortoise finds the client of an engine.
+#: The name under which Tortoise looks up an engine's client.
 client_class = PostgresClient

@@ -1,18 +1,18 @@
-"""Tortoise's SQLite client, made fit for many writers.
+"""A SQLite client for Tortoise that supports many concurrent writers.
 
-What differs from Tortoise's own, and why:
+Differences from Tortoise's client:
 
-- Transactions BEGIN IMMEDIATE: a deferred one that reads, then writes, fails with "database is locked" as soon as a
-  second process does the same.
-- Writers queue in one FIFO gate instead of meeting on SQLite's busy timeout, which is unfair and slow.
-- Reads outside of transactions have a connection of their own, so that in WAL mode they wait for no writer.
-- Transactions are those of `models.database.transactions`; one that SQLite gave up by itself refuses to work too.
-- Scripts inside a transaction stay inside it; Python's `executescript()` commits first.
-- Comparisons that ignore case (`icontains` and its like are UPPER(…) LIKE UPPER(…)) know all letters, not ASCII alone.
-- `synchronous=FULL`: what was acknowledged survives a power cut.
+- Transactions BEGIN IMMEDIATE. A deferred transaction that reads and then writes fails with "database is locked" as
+  soon as a second process does the same.
+- Writers of a process queue for one FIFO lock. SQLite's busy timeout alone is unfair and slow.
+- Reads outside of transactions use a second connection, so in WAL mode they never wait for a writer.
+- Transactions are those of `models.database.transactions`. If SQLite rolls one back by itself, it refuses statements.
+- Scripts run inside the open transaction. Python's `executescript()` would commit it first.
+- Case-insensitive filters (`icontains` and the like compile to UPPER(…) LIKE UPPER(…)) cover Unicode, not only ASCII.
+- `synchronous=FULL`: acknowledged writes survive a power cut.
 
 Use it as a Tortoise engine: `{"engine": "ringback.models.sqlite", "credentials": {"file_path": "…"}}`. It needs a
-file; a database in memory cannot be read by a second connection.
+file, because a second connection cannot read a database in memory.
 """
 
 import sqlite3
@@ -30,7 +30,7 @@ from tortoise.exceptions import (
 )
 
 from ringback.models.database.transactions import (
-    Counted,
+    QueryResult,
     RecordingClient,
     RecordingTransaction,
     Rows,
@@ -38,42 +38,42 @@ from ringback.models.database.transactions import (
     is_select,
 )
 
-#: How long a writer of another process is waited for, in milliseconds.
+#: Milliseconds to wait for a writer of another process.
 BUSY_TIMEOUT_MS = 10_000
 
 
 class _OneConnection(tortoise_sqlite.SqliteClient):
-    """One connection to a file."""
+    """A client with one connection to the file."""
 
     async def create_connection(self, with_db: bool) -> None:
-        """Open the connection, unless it is open."""
+        """Open the connection if it is not open yet."""
         if self._connection is None:
             await finish(self._open())
 
     async def _open(self) -> None:
-        # Within the step that survives cancellation: a connection that nobody knew would keep its thread for ever.
-        self._connection = await _connected(self.filename, self.pragmas)
+        # Run inside finish(): an unreferenced connection would keep its thread running forever.
+        self._connection = await _open_connection(self.filename, self.pragmas)
         await self._post_connect()
 
     def acquire_connection(self) -> ConnectionWrapper[Any]:
-        """The connection for one statement, behind the gate."""
-        return _Connection(self._lock, self)
+        """Return the connection for one statement, guarded by the lock."""
+        return _LockedConnection(self._lock, self)
 
 
 class SqliteTransaction(RecordingTransaction, tortoise_sqlite.SqliteTransactionWrapper):
     """The connection inside a transaction or savepoint."""
 
     BEGIN = "BEGIN IMMEDIATE"
-    GIVEN_UP = "SQLite has rolled this transaction back by itself, after an error such as a full disk"
+    LOST_MESSAGE = "SQLite has rolled this transaction back by itself, after an error such as a full disk: retry it"
 
     async def execute_script(self, query: str) -> None:
         """Run the statements of a script one by one, inside the transaction."""
-        for statement in _statements(query):
+        for statement in _split_statements(query):
             await self.execute_query(statement)
 
     async def begin(self) -> None:
-        """Take SQLite's write lock at once."""
-        if self._connection.in_transaction:  # a rollback must have failed
+        """Start the transaction and take SQLite's write lock at once."""
+        if self._connection.in_transaction:  # left open by hand, or by a rollback that failed
             await self._connection.rollback()
         try:
             await super().begin()
@@ -89,16 +89,16 @@ class SqliteTransaction(RecordingTransaction, tortoise_sqlite.SqliteTransactionW
 
 
 class SqliteClient(RecordingClient, _OneConnection):
-    """One database file: a writing connection behind the gate, and a reading one."""
+    """A database file with a writing connection, guarded by the FIFO lock, and a reading one."""
 
     transaction_class = SqliteTransaction
 
     def __init__(self, file_path: str, **kwargs: Any) -> None:
         if file_path in ("", ":memory:"):
             raise ConfigurationError(
-                "ringback.models.database.sqlite needs a file; :memory: cannot be shared by two connections"
+                f"file_path is {file_path!r}, but Ringback needs a file: two connections cannot share :memory:"
             )
-        # First of all: setting the others may have to wait for another process already.
+        # busy_timeout comes first, because the other pragmas may have to wait for another process.
         kwargs = {"busy_timeout": BUSY_TIMEOUT_MS, "synchronous": "FULL", **kwargs}
         super().__init__(file_path, **kwargs)
         self._reader = _Reader(self)
@@ -110,29 +110,29 @@ class SqliteClient(RecordingClient, _OneConnection):
         finally:
             await super().close()
 
-    async def execute_query(self, query: str, values: list[Any] | None = None) -> Counted:
-        """Run one statement; a SELECT goes to the reading connection."""
+    async def execute_query(self, query: str, values: list[Any] | None = None) -> QueryResult:
+        """Run one statement. A SELECT uses the reading connection."""
         if is_select(query):
-            return cast(Counted, await self._reader.execute_query(query, values))
+            return cast(QueryResult, await self._reader.execute_query(query, values))
         return await super().execute_query(query, values)
 
     async def execute_query_dict(self, query: str, values: list[Any] | None = None) -> Rows:
-        """Run one statement; a SELECT goes to the reading connection."""
+        """Run one statement. A SELECT uses the reading connection."""
         if is_select(query):
             return cast(Rows, await self._reader.execute_query_dict(query, values))
         return await super().execute_query_dict(query, values)
 
 
 class _Reader(_OneConnection):
-    """The reading connection: always the last committed state."""
+    """The reading connection, which sees the last committed state."""
 
     def __init__(self, client: SqliteClient) -> None:
         super().__init__(client.filename, connection_name=client.connection_name)
         self.pragmas = {**client.pragmas, "query_only": "ON"}
 
 
-class _Connection(ConnectionWrapper[Any]):
-    """A connection for one statement; one that cannot be opened keeps no lock."""
+class _LockedConnection(ConnectionWrapper[Any]):
+    """The connection for one statement. Releases the lock if it cannot be opened."""
 
     async def __aenter__(self) -> Any:
         await self._lock.acquire()
@@ -144,8 +144,8 @@ class _Connection(ConnectionWrapper[Any]):
         return self.client._connection
 
 
-async def _connected(path: str, pragmas: dict[str, Any]) -> aiosqlite.Connection:
-    """An open connection; raises DBConnectionError when the file cannot be opened or is no database."""
+async def _open_connection(path: str, pragmas: dict[str, Any]) -> aiosqlite.Connection:
+    """Open a connection. Raises DBConnectionError if the file cannot be opened or is not a database."""
     connection: aiosqlite.Connection | None = None
     try:
         connection = await aiosqlite.connect(path, isolation_level=None)
@@ -162,7 +162,7 @@ async def _connected(path: str, pragmas: dict[str, Any]) -> aiosqlite.Connection
     return connection
 
 
-def _statements(script: str) -> Iterator[str]:
+def _split_statements(script: str) -> Iterator[str]:
     statement = ""
     for part in script.split(";"):
         statement += f"{part};"
@@ -178,5 +178,5 @@ def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
-#: By this name Tortoise finds the client of an engine.
+#: The name under which Tortoise looks up an engine's client.
 client_class = SqliteClient

@@ -1,9 +1,9 @@
-"""What every database client of Ringback adds to Tortoise's transactions, whoever opens them.
+"""Transactions with commit hooks that survive cancellation, common to both database clients.
 
-Tortoise has no hook before or after a commit, and entering or leaving one of its transactions does not survive
-cancellation. `RecordingTransaction` is the connection of a transaction that mends that: it carries a `UnitOfWork`, is
-rolled back by every error that leaves its block, and refuses to work when it has ended (a task started inside a
-transaction inherits its connection). `models.database.sqlite` and `models.database.postgres` build on it.
+Tortoise has no hook before or after a commit, and a cancellation while a transaction starts or ends leaves it half
+done. `RecordingTransaction` is a transaction's connection without these gaps: it carries a `UnitOfWork`, every error
+that leaves its block rolls it back, and it refuses statements once it has ended, because a task started inside a
+transaction inherits its connection. `models.database.sqlite` and `models.database.postgres` build on it.
 """
 
 import asyncio
@@ -29,18 +29,18 @@ from ringback.models.errors import TrackingError
 
 T = TypeVar("T")
 Rows = list[dict[str, Any]]
-#: How many rows a statement touched, and the rows it gave.
-Counted = tuple[int, list[dict[str, Any]]]
+#: The number of rows a statement affected or returned, and the returned rows.
+QueryResult = tuple[int, list[dict[str, Any]]]
 
-ENDED = "this transaction has ended; a task that outlives a transaction must not be started inside it"
+ENDED = "this transaction has ended: start tasks that outlive a transaction outside of it"
 
 logger = structlog.get_logger("ringback.transactions")
 
 
 async def finish(step: Coroutine[Any, Any, T]) -> T:
-    """Run `step` to its end even when the caller is cancelled meanwhile; the cancellation is raised afterwards.
+    """Run `step` to its end even if the caller is cancelled, then raise the cancellation.
 
-    A BEGIN, COMMIT or ROLLBACK that is abandoned half-way leaves a lock held or a connection dirty.
+    An interrupted BEGIN, COMMIT or ROLLBACK would leave a lock held or a transaction open.
     """
     task = asyncio.ensure_future(step)
     cancelled: asyncio.CancelledError | None = None
@@ -58,12 +58,12 @@ async def finish(step: Coroutine[Any, Any, T]) -> T:
 
 
 def is_select(query: str) -> bool:
-    """Whether a statement reads and nothing else."""
+    """Return whether a statement is a SELECT."""
     return query.lstrip()[:6].upper() == "SELECT"
 
 
 class Unstorable(OperationalError):
-    """A value that the database cannot hold; trying again does not help."""
+    """A value that the database cannot store. A retry fails again."""
 
 
 class RecordingClient(BaseDBAsyncClient):
@@ -75,28 +75,28 @@ class RecordingClient(BaseDBAsyncClient):
         self._check_outside()
         return _Outermost(self.transaction_class(self))
 
-    async def execute_query(self, query: str, values: list[Any] | None = None) -> Counted:
-        """Run one statement; a write is refused beside an open transaction."""
+    async def execute_query(self, query: str, values: list[Any] | None = None) -> QueryResult:
+        """Run one statement. Raises TransactionManagementError for a write while a transaction is open."""
         self._check_statement(query)
-        return cast(Counted, await super().execute_query(query, values))
+        return cast(QueryResult, await super().execute_query(query, values))
 
     async def execute_query_dict(self, query: str, values: list[Any] | None = None) -> Rows:
-        """Run one statement; a write is refused beside an open transaction."""
+        """Run one statement. Raises TransactionManagementError for a write while a transaction is open."""
         self._check_statement(query)
         return await super().execute_query_dict(query, values)
 
     async def execute_many(self, query: str, values: list[list[Any]]) -> None:
-        """Run one statement for many rows, all or nothing."""
+        """Run one statement for many rows in a transaction of its own."""
         async with self._in_transaction() as tx:
             await tx.execute_many(query, values)
 
     async def execute_insert(self, query: str, values: list[Any]) -> Any:
-        """Insert one row, which is refused beside an open transaction."""
+        """Insert one row. Raises TransactionManagementError while a transaction is open."""
         self._check_outside()
         return await super().execute_insert(query, values)
 
     async def execute_script(self, query: str) -> None:
-        """Run statements, which are refused beside an open transaction."""
+        """Run several statements. Raises TransactionManagementError while a transaction is open."""
         self._check_outside()
         await super().execute_script(query)
 
@@ -105,25 +105,29 @@ class RecordingClient(BaseDBAsyncClient):
             self._check_outside()
 
     def _check_outside(self) -> None:
-        """Refuse to work beside the caller's own open transaction: it may hold what would be waited for, for ever."""
+        """Raise TransactionManagementError if the caller has a transaction open on this database.
+
+        A second connection could wait forever for a lock that the transaction holds.
+        """
         context = get_current_context()
-        inner = context and context.connections._get_storage().get(self.connection_name)
-        if isinstance(inner, RecordingTransaction) and inner.client is self and not inner._finalized:
+        current = context and context.connections._get_storage().get(self.connection_name)
+        if isinstance(current, RecordingTransaction) and current.client is self and not current._finalized:
             raise TransactionManagementError(
-                "a transaction is open here; use its connection, not one that was taken before it"
+                "a transaction is open here: use its connection instead of one obtained before it"
             )
 
 
 class RecordingTransaction(TransactionalDBClient):
-    """The connection inside a transaction or savepoint; `unit` is shared by all of its levels, `outer` is the next.
+    """The connection inside a transaction or savepoint.
 
-    Mixed into the driver's own wrapper, which works on `_connection`.
+    All levels share one `unit`; `outer` is the enclosing level. This is a mixin for the transaction wrapper of the
+    driver, which uses `_connection`.
     """
 
-    #: How a transaction begins, and what is raised, with which message, when the database ended it by itself.
     BEGIN: ClassVar[str] = "BEGIN"
-    GIVEN_UP_ERROR: ClassVar[type[Exception]] = TransactionManagementError
-    GIVEN_UP: ClassVar[str]
+    #: Error and message for a transaction that the database has ended by itself.
+    LOST_ERROR: ClassVar[type[Exception]] = TransactionManagementError
+    LOST_MESSAGE: ClassVar[str]
 
     client: RecordingClient
     outer: "RecordingTransaction | None"
@@ -131,39 +135,43 @@ class RecordingTransaction(TransactionalDBClient):
     _savepoint: str | None
 
     def __init__(self, parent: "RecordingClient | RecordingTransaction") -> None:
-        super().__init__(parent)  # type: ignore[arg-type]  # that of the driver's own wrapper
+        super().__init__(parent)  # type: ignore[arg-type]  # the driver's wrapper takes its own client
         self._savepoint = None
         if isinstance(parent, RecordingTransaction):
-            self.client, self.outer, self.unit = parent.client, parent, parent.unit
+            self.client = parent.client
+            self.outer = parent
+            self.unit = parent.unit
         else:
-            self.client, self.outer, self.unit = parent, None, UnitOfWork()
+            self.client = parent
+            self.outer = None
+            self.unit = UnitOfWork()
 
     def acquire_connection(self) -> ConnectionWrapper[Any]:
-        """The connection for one statement; refused when the transaction has ended."""
+        """Return the connection for one statement. Raises as `check_open` does."""
         self.check_open()
         return cast(ConnectionWrapper[Any], super().acquire_connection())
 
     async def acquire(self) -> None:
-        """Wait for what a transaction needs for itself: the write gate, a connection of the pool."""
+        """Wait for the connection: the write lock on SQLite, a pooled connection on Postgres."""
         self._acquired = self.client.acquire_connection()
         self._connection = await self._acquired.__aenter__()
 
     async def release(self) -> None:
-        """Give it back."""
+        """Release the connection."""
         await self._acquired.__aexit__(None, None, None)
 
     @abstractmethod
     async def _step(self, statement: str) -> None:
-        """Run a statement that begins or ends a level, with the driver's errors as Tortoise's."""
+        """Run a statement that starts or ends a level, and raise the driver's errors as Tortoise's."""
 
     @abstractmethod
     def _is_open(self) -> bool:
-        """Whether the database has a transaction open on this connection."""
+        """Return whether the database has a transaction open on this connection."""
 
     def check_open(self) -> None:
-        """Raise TransactionManagementError when the transaction has ended, on whatever level and by whomever.
+        """Raise TransactionManagementError if the transaction, or an enclosing level, has ended.
 
-        If it ended because the connection was lost, the error is a DBConnectionError, after which callers try again.
+        Raises DBConnectionError, after which callers retry, if the connection was lost.
         """
         level: RecordingTransaction | None = self
         while level is not None:
@@ -171,17 +179,14 @@ class RecordingTransaction(TransactionalDBClient):
                 raise TransactionManagementError(ENDED)
             level = level.outer
         if not self._is_open():
-            raise self.GIVEN_UP_ERROR(self.GIVEN_UP)
+            raise self.LOST_ERROR(self.LOST_MESSAGE)
 
     async def begin(self) -> None:
-        """Begin; raises TransactionManagementError when the database cannot."""
+        """Start the transaction. Raises TransactionManagementError if the database cannot."""
         await finish(self._step(self.BEGIN))
 
     async def commit(self) -> None:
-        """Run the steps before the commit, COMMIT, then run the steps after it.
-
-        A savepoint is released instead: only the outermost COMMIT is real.
-        """
+        """Run the steps before the commit, COMMIT, then run the steps after it. A savepoint is only released."""
         self.check_open()
         if self.outer is not None:
             await self.release_savepoint()
@@ -195,7 +200,7 @@ class RecordingTransaction(TransactionalDBClient):
                 self.unit.run_on_commit()
 
     async def rollback(self) -> None:
-        """Undo everything since BEGIN, or since the savepoint."""
+        """Roll back to BEGIN, or to the savepoint."""
         if self.outer is not None:
             await self.savepoint_rollback()
             return
@@ -206,23 +211,23 @@ class RecordingTransaction(TransactionalDBClient):
         self._finalized = True
 
     async def savepoint(self) -> None:
-        """Begin a savepoint."""
+        """Create a savepoint with a name of its own."""
         self.check_open()
         self._savepoint = f"ringback_{id(self):x}"
         await finish(self._step(f"SAVEPOINT {self._savepoint}"))
 
     async def release_savepoint(self) -> None:
-        """Keep what was written since the savepoint, as far as the outermost transaction is."""
+        """Merge the savepoint's writes into the enclosing level."""
         self.check_open()
         await finish(self._end(f"RELEASE {self._savepoint}"))
 
     async def savepoint_rollback(self) -> None:
-        """Undo everything since the savepoint."""
+        """Roll back to the savepoint."""
         self.check_open()
         await finish(self._end(f"ROLLBACK TO {self._savepoint}"))
 
     async def _end(self, statement: str) -> None:
-        # Within the step that survives cancellation: what has ended is known to have ended.
+        # Run inside finish(), so that a cancellation cannot separate the two.
         await self._step(statement)
         self._finalized = True
 
@@ -232,7 +237,7 @@ class RecordingTransaction(TransactionalDBClient):
 
 
 class _Outermost(TransactionContext):
-    """Acquire, BEGIN, the block, COMMIT or ROLLBACK, release: whatever is cancelled when."""
+    """The outermost transaction: acquire, BEGIN, the block, COMMIT or ROLLBACK, release. Survives cancellation."""
 
     _token: ConnectionToken
 
@@ -242,7 +247,7 @@ class _Outermost(TransactionContext):
 
     async def __aenter__(self) -> TransactionalDBClient:
         tx = self._tx
-        connections = get_connections()  # raises without a Tortoise context, when there is nothing to undo yet
+        connections = get_connections()  # raises without a Tortoise context, so call it before acquiring
         await tx.acquire()
         try:
             await tx.begin()
@@ -269,7 +274,7 @@ class _Outermost(TransactionContext):
 
 
 class _Savepoint(NestedTransactionContext):
-    """A transaction within a transaction; a failed one is always rolled back to where it began."""
+    """A nested transaction, rolled back to its savepoint by every error."""
 
     async def __aexit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
         level = cast(RecordingTransaction, self.client)
@@ -282,7 +287,7 @@ class _Savepoint(NestedTransactionContext):
 
 
 def check_recording(model: type[Model], db: BaseDBAsyncClient) -> None:
-    """Raises TrackingError when the model's database was not opened with a client that can record changes."""
+    """Raise TrackingError if the model's database was not opened with Ringback's client."""
     if unit_of(db) is None and not isinstance(db, RecordingClient):
         raise TrackingError(
             f"{model.__name__} is tracked, but its database was opened with the engine {type(db).__module__}; "

@@ -1,43 +1,47 @@
-"""The hooks of a transaction: what runs before and after its COMMIT."""
+"""Hooks that run before and after the COMMIT of a transaction."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
-from tortoise.backends.base.client import (
-    BaseDBAsyncClient,
-)
+from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.exceptions import TransactionManagementError
 
 logger = structlog.get_logger("ringback.transactions")
 
 
 class UnitOfWork:
-    """The hooks of one outermost transaction; its savepoints share them.
+    """The hooks of one outermost transaction, shared by its savepoints.
 
-    Savepoints cannot be told apart by Tortoise's connection variable, so what hangs here must bear a level that was
-    rolled back: work before the commit compares stored rows, and a needless wake-up does no harm.
+    Tortoise's connection variable does not tell savepoints apart, so a hook runs even if the savepoint that added it
+    was rolled back. Hooks must allow for that: those before the commit compare stored rows, and a needless notification
+    is harmless.
     """
 
     def __init__(self) -> None:
         self._before_commit: list[Callable[[], Awaitable[None]]] = []
         self._on_commit: list[Callable[[], None]] = []
         self._failed = False
-        #: Room for what belongs to this transaction, by the type that owns it.
+        #: State that others attach to this transaction, keyed by its own type.
         self.belongings: dict[type, Any] = {}
 
     def before_commit(self, step: Callable[[], Awaitable[None]]) -> None:
-        """Await `step` inside the transaction, just before its COMMIT; an error rolls everything back."""
+        """Await `step` inside the transaction, just before its COMMIT. An error rolls everything back."""
         self._before_commit.append(step)
 
     def on_commit(self, step: Callable[[], None]) -> None:
-        """Call `step` after the real COMMIT; never after a rollback. What it raises is logged: it is too late."""
+        """Call `step` after the outermost COMMIT, and never after a rollback. Its errors are logged, not raised."""
         self._on_commit.append(step)
 
     async def run_before_commit(self) -> None:
-        """Run the steps, also those which a step adds; when one has failed, there will be no commit."""
+        """Run the steps in order, including those that steps add.
+
+        Raises TransactionManagementError if a step failed in an earlier call: the transaction must roll back.
+        """
         if self._failed:
-            raise TransactionManagementError("a step before the commit has failed; this transaction can only roll back")
+            raise TransactionManagementError(
+                "a step before the commit has failed, so this transaction can only roll back"
+            )
         try:
             while self._before_commit:
                 await self._before_commit.pop(0)()
@@ -46,7 +50,7 @@ class UnitOfWork:
             raise
 
     def run_on_commit(self) -> None:
-        """Run the steps once."""
+        """Run each step once."""
         steps, self._on_commit = self._on_commit, []
         for step in steps:
             try:
@@ -56,12 +60,12 @@ class UnitOfWork:
 
 
 def unit_of(db: BaseDBAsyncClient) -> UnitOfWork | None:
-    """The unit of work that a connection belongs to; None when it is outside of any transaction of ours."""
+    """Return the unit of work of a connection, or None outside of a transaction of Ringback's clients."""
     return getattr(db, "unit", None)
 
 
 def require_unit(db: BaseDBAsyncClient) -> UnitOfWork:
-    """The unit of work of a transaction on Ringback's own database."""
+    """Return the unit of work of the open transaction."""
     unit = unit_of(db)
-    assert unit is not None, "in_transaction() of Ringback's own client"
+    assert unit is not None, "no transaction is open: use in_transaction() of Ringback's own client"
     return unit

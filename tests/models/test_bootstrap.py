@@ -1,4 +1,4 @@
-"""Opening and migrating: from nothing, again, by several at once, and every file that is none of ours."""
+"""Tests of opening and migrating SQLite databases: new, current, older, newer and broken files."""
 
 import asyncio
 import os
@@ -42,7 +42,7 @@ SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT LIK
 
 
 @contextmanager
-def sql(path: Path) -> Iterator[sqlite3.Connection]:
+def open_sqlite(path: Path) -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         yield connection
@@ -50,16 +50,16 @@ def sql(path: Path) -> Iterator[sqlite3.Connection]:
         connection.close()
 
 
-def schema(path: Path) -> list[Any]:
-    with sql(path) as connection:
+def read_schema(path: Path) -> list[Any]:
+    with open_sqlite(path) as connection:
         return connection.execute(SCHEMA).fetchall()
 
 
-async def test_from_nothing_and_again(chosen: Settings) -> None:
+async def test_an_empty_database_is_migrated_once(chosen: Settings) -> None:
     assert await migrate(chosen) == NAMES
-    before = schema(chosen.database_path)
+    before = read_schema(chosen.database_path)
     assert await migrate(chosen) == []
-    assert schema(chosen.database_path) == before
+    assert read_schema(chosen.database_path) == before
     async with open_database(chosen):
         assert (await SiteSettings.get()).track_leads is False
         assert (await Installation.get()).epoch.version == 7
@@ -73,38 +73,40 @@ print(*asyncio.run(migrate(load_settings(data_dir=sys.argv[1], models=("tests.su
 """
 
 
-async def test_by_three_processes_at_once(tmp_path: Path) -> None:
+async def test_three_processes_migrate_at_once(tmp_path: Path) -> None:
     command = (sys.executable, "-c", MIGRATE, str(tmp_path))
     workers = [
         await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(3)
     ]
-    answers = []
+    applied_by_worker = []
     for worker in workers:
         printed, errors = await worker.communicate()
         assert (worker.returncode, errors) == (0, b"")
-        answers.append(printed.decode().split())
-    assert sorted(answers) == [[], [], NAMES]
-    with sql(tmp_path / "ringback.db") as connection:
+        applied_by_worker.append(printed.decode().split())
+    assert sorted(applied_by_worker) == [[], [], NAMES]
+    with open_sqlite(tmp_path / "ringback.db") as connection:
         assert connection.execute("SELECT COUNT(*) FROM ringback_installation").fetchall() == [(1,)]
 
 
-async def test_by_two_tasks_at_once(chosen: Settings) -> None:
-    done = await asyncio.gather(migrate(chosen), migrate(chosen))
-    assert sorted(done) == [[], NAMES]
+async def test_two_tasks_migrate_at_once(chosen: Settings) -> None:
+    applied = await asyncio.gather(migrate(chosen), migrate(chosen))
+    assert sorted(applied) == [[], NAMES]
 
 
-async def test_the_lock_is_given_back_after_a_failure(chosen: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_lock_is_released_after_a_failure(chosen: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(*args: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(bootstrap, "_run", fail)
+    monkeypatch.setattr(bootstrap, "_run_migrations", fail)
     with pytest.raises(ZeroDivisionError):
         await migrate(chosen)
     monkeypatch.undo()
     assert await migrate(chosen) == NAMES
 
 
-async def test_another_process_that_never_ends(chosen: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_migration_of_another_process_that_does_not_end(
+    chosen: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from filelock import FileLock
 
     monkeypatch.setattr(backends, "MIGRATION_LOCK_SECONDS", 0.1)
@@ -115,17 +117,20 @@ async def test_another_process_that_never_ends(chosen: Settings, monkeypatch: py
     assert not chosen.database_path.exists()
 
 
-@pytest.mark.parametrize("moment", range(6))
-async def test_ours_are_applied_all_or_none(chosen: Settings, moment: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A crash at any of these moments leaves a database that the next start brings up to date."""
+@pytest.mark.parametrize("failing_statement", range(0, 24, 4))
+async def test_migrations_are_applied_all_or_none(
+    chosen: Settings, failing_statement: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash at any of these statements leaves a database that the next start can migrate."""
     from ringback.models.database.sqlite import SqliteTransaction
 
     original = SqliteTransaction.execute_query
-    left = [moment * 4]
+    statements_before_crash = failing_statement
 
     async def crash(self: Any, query: str, values: Any = None) -> Any:
-        left[0] -= 1
-        if left[0] < 0:
+        nonlocal statements_before_crash
+        statements_before_crash -= 1
+        if statements_before_crash < 0:
             raise ZeroDivisionError
         return await original(self, query, values)
 
@@ -133,11 +138,11 @@ async def test_ours_are_applied_all_or_none(chosen: Settings, moment: int, monke
     with pytest.raises(ZeroDivisionError):
         await migrate(chosen)
     monkeypatch.undo()
-    assert schema(chosen.database_path) == []
+    assert read_schema(chosen.database_path) == []
     assert await migrate(chosen) == NAMES
 
 
-async def test_the_models_agree_with_the_migrations(chosen: Settings) -> None:
+async def test_the_migrations_match_the_models(chosen: Settings) -> None:
     config = bootstrap.tortoise_config(bootstrap.select_database(chosen))
     await migrate(chosen)
     await Tortoise.init(config=config)
@@ -146,25 +151,27 @@ async def test_the_models_agree_with_the_migrations(chosen: Settings) -> None:
     await Tortoise.close_connections()
 
 
-async def test_no_description_cuts_a_migration_in_two(chosen: Settings) -> None:
-    """Tortoise writes descriptions into its SQL and splits it at every semicolon."""
+async def test_no_description_holds_a_semicolon(chosen: Settings) -> None:
+    """Tortoise writes descriptions into the SQL of a migration, which it splits at semicolons."""
     await migrate(chosen)
     async with open_database(chosen):
         for model in Tortoise.apps["ringback"].values():
-            described = [model._meta.table_description, *(f.description for f in model._meta.fields_map.values())]
-            assert [text for text in described if text and ";" in text] == [], model.__name__
+            descriptions = [model._meta.table_description, *(f.description for f in model._meta.fields_map.values())]
+            assert [text for text in descriptions if text and ";" in text] == [], model.__name__
 
 
-async def test_migrating_makes_the_same_tables_as_generating(chosen: Settings, tmp_path: Path) -> None:
+async def test_migrating_creates_the_same_tables_as_generating(chosen: Settings, tmp_path: Path) -> None:
     await migrate(chosen)
     config = bootstrap.tortoise_config(SqliteFile(tmp_path / "generated.db"))
     await Tortoise.init(config=config)
     await Tortoise.generate_schemas()
     await Tortoise.close_connections()
 
-    def columns(path: Path) -> dict[str, Any]:
-        with sql(path) as connection:
-            tables = [name for kind, name, _, _ in schema(path) if kind == "table" and name != "tortoise_migrations"]
+    def read_columns(path: Path) -> dict[str, Any]:
+        with open_sqlite(path) as connection:
+            tables = [
+                name for kind, name, _, _ in read_schema(path) if kind == "table" and name != "tortoise_migrations"
+            ]
             return {
                 f"{pragma} {table}": sorted(
                     row[1:] if pragma == "table_info" else row[2:]
@@ -174,16 +181,16 @@ async def test_migrating_makes_the_same_tables_as_generating(chosen: Settings, t
                 for pragma in ("table_info", "foreign_key_list")
             }
 
-    assert columns(chosen.database_path) == columns(tmp_path / "generated.db")
+    assert read_columns(chosen.database_path) == read_columns(tmp_path / "generated.db")
 
 
-async def test_tables_of_your_own_models_disturb_nothing(chosen: Settings) -> None:
+async def test_tables_of_other_models_are_added_beside_ringbacks(chosen: Settings) -> None:
     await migrate(chosen)
-    before = schema(chosen.database_path)
+    before = read_schema(chosen.database_path)
     with_shop = load_settings(data_dir=chosen.data_dir, models=MODELS)
     assert await migrate(with_shop) == []
-    added = [row for row in schema(chosen.database_path) if row not in before]
-    assert [row for row in before if row not in schema(chosen.database_path)] == []
+    added = [row for row in read_schema(chosen.database_path) if row not in before]
+    assert [row for row in before if row not in read_schema(chosen.database_path)] == []
     tables = {"bolt", "branch", "diary", "maker", "manual", "part", "product", "product_diary"}
     assert {row[1] for row in added if row[0] == "table"} == tables == {row[2] for row in added}
     async with open_database(with_shop):
@@ -195,40 +202,40 @@ async def test_tables_of_your_own_models_disturb_nothing(chosen: Settings) -> No
         assert await Branch.all().count() == 1
 
 
-async def test_a_newer_database(chosen: Settings) -> None:
+async def test_a_newer_database_is_refused(chosen: Settings) -> None:
     await migrate(chosen)
-    with sql(chosen.database_path) as connection:
+    with open_sqlite(chosen.database_path) as connection:
         connection.execute("INSERT INTO tortoise_migrations (app, name, applied_at) VALUES ('ringback', '0099_later', 'x')")  # fmt: skip  # noqa: E501
     sentence = (
         f"the database {chosen.database_path} is newer than this program (it has 0099_later): "
         "upgrade Ringback, or use another database"
     )
-    for attempt in (migrate(chosen), enter(chosen)):
+    for attempt in (migrate(chosen), open_and_fail(chosen)):
         with pytest.raises(ConfigurationError) as caught:
             await attempt
         assert str(caught.value) == sentence
 
 
-async def enter(settings: Settings) -> None:
+async def open_and_fail(settings: Settings) -> None:
     async with open_database(settings):
         raise AssertionError("opened")
 
 
-async def test_an_older_database_is_not_opened(chosen: Settings) -> None:
+async def test_an_older_database_is_refused(chosen: Settings) -> None:
     chosen.data_dir.mkdir()
     with pytest.raises(ConfigurationError, match=r"is older than this program \(it lacks 0001_initial\): run `ringback migrate`$"):  # fmt: skip  # noqa: E501
-        await enter(chosen)
+        await open_and_fail(chosen)
     await migrate(chosen)
-    with sql(chosen.database_path) as connection:
+    with open_sqlite(chosen.database_path) as connection:
         connection.execute("DELETE FROM tortoise_migrations WHERE name = '0016_workers'")
     with pytest.raises(ConfigurationError, match=r"\(it lacks 0016_workers\)"):
-        await enter(chosen)
+        await open_and_fail(chosen)
 
 
-async def test_a_file_that_is_no_database(chosen: Settings) -> None:
+async def test_a_file_that_is_not_a_database(chosen: Settings) -> None:
     chosen.data_dir.mkdir()
     chosen.database_path.write_text("dear diary, " * 1000)
-    for attempt in (migrate(chosen), enter(chosen)):
+    for attempt in (migrate(chosen), open_and_fail(chosen)):
         with pytest.raises(ConfigurationError) as caught:
             await attempt
         assert str(caught.value).startswith(f"cannot open the database {chosen.database_path} (")
@@ -241,6 +248,7 @@ async def test_a_data_dir_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
     with pytest.raises(ConfigurationError) as caught:
         await migrate(load_settings(data_dir=tmp_path / "data"))
+
     assert str(caught.value) == (
         f"cannot write to {tmp_path / 'data'} (File exists): make it writable, "
         "or set RINGBACK_DATA_DIR to another folder"
@@ -266,7 +274,7 @@ except ConfigurationError as error:
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that other users can reach, which pytest's own temporary folders are not."""
+    """Yield a folder that other users can reach, unlike pytest's temporary folders."""
     import tempfile
 
     with tempfile.TemporaryDirectory() as name:
@@ -274,18 +282,18 @@ def open_folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def unprivileged(data_dir: Path) -> str:
-    """What an ordinary user is told; root may write everywhere, so it steps down first."""
-    done = subprocess.run([sys.executable, "-c", UNPRIVILEGED, str(data_dir)], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout.strip()
+def migrate_unprivileged(data_dir: Path) -> str:
+    """Migrate as an ordinary user, even if the tests run as root. Return the printed error."""
+    process = subprocess.run([sys.executable, "-c", UNPRIVILEGED, str(data_dir)], capture_output=True, text=True)
+    assert (process.returncode, process.stderr) == (0, "")
+    return process.stdout.strip()
 
 
 def test_a_data_dir_that_cannot_be_written(open_folder: Path) -> None:
     data = open_folder / "data"
     data.mkdir(mode=0o555)
     for folder in (data, data / "inner"):
-        assert unprivileged(folder) == (
+        assert migrate_unprivileged(folder) == (
             f"cannot write to {folder} (Permission denied): make it writable, "
             "or set RINGBACK_DATA_DIR to another folder"
         )
@@ -298,13 +306,14 @@ def test_a_database_that_cannot_be_written(open_folder: Path) -> None:
     data.mkdir(mode=0o777)
     data.chmod(0o777)
     (data / "ringback.db").touch(mode=0o444)
-    assert unprivileged(data) == (
+
+    assert migrate_unprivileged(data) == (
         f"cannot write to {data / 'ringback.db'}: make it writable, or set RINGBACK_DATABASE_URL to another file"
     )
 
 
-async def test_a_configuration_of_ones_own(tmp_path: Path) -> None:
-    """What an application writes that has its own Tortoise configuration, its own label and its own connection name."""
+async def test_an_application_with_its_own_tortoise_configuration(tmp_path: Path) -> None:
+    """The application uses an app label and a connection name of its own."""
     config = {
         "connections": {"main": sqlite_connection(tmp_path / "app.db")},
         "apps": {
@@ -331,11 +340,12 @@ async def test_a_configuration_of_ones_own(tmp_path: Path) -> None:
 async def test_configurations_that_ringback_cannot_use(tmp_path: Path) -> None:
     shop = {"shop": {"models": ["tests.support.shop"], "default_connection": "default"}}
     url = {"default": f"sqlite://{tmp_path}/x.db"}
+
     for config, sentence in [
         ({"connections": url, "apps": shop}, r"put tortoise_apps\(\) into its apps$"),
         (
             {"connections": url, "apps": {**tortoise_apps(), **shop}},
-            r"^the connection 'default' is none of Ringback's: write it with sqlite_connection\(path\) or ",
+            r"^the connection 'default' does not use Ringback's client: build it with sqlite_connection\(path\) or ",
         ),
     ]:
         with pytest.raises(ConfigurationError, match=sentence):
@@ -343,21 +353,24 @@ async def test_configurations_that_ringback_cannot_use(tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match=sentence):
             async with open_tortoise(config):
                 raise AssertionError("opened")
+
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_apps_of_your_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    thing = "from tortoise import fields\nfrom tortoise.models import Model\nclass {0}(Model):\n    id = fields.IntField(primary_key=True)\n"  # fmt: skip  # noqa: E501
-    for name, text in {
-        "rb_plain": thing.format("A"),
-        "rb_labelled": thing.format("B") + "    class Meta:\n        app = 'garage'\n",
+    model_source = "from tortoise import fields\nfrom tortoise.models import Model\nclass {0}(Model):\n    id = fields.IntField(primary_key=True)\n"  # fmt: skip  # noqa: E501
+    for name, source in {
+        "rb_plain": model_source.format("A"),
+        "rb_labelled": model_source.format("B") + "    class Meta:\n        app = 'garage'\n",
         "rb_package": "from rb_package.inner import C\nfrom rb_plain import A\n",
-        "rb_second": thing.format("D"),
+        "rb_second": model_source.format("D"),
         "rb_empty": "from rb_plain import A\n",
     }.items():
         (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").write_text(text)
-    (tmp_path / "rb_package" / "inner.py").write_text(thing.format("C") + "    class Meta:\n        app = 'pack'\n")
+        (tmp_path / name / "__init__.py").write_text(source)
+    (tmp_path / "rb_package" / "inner.py").write_text(
+        model_source.format("C") + "    class Meta:\n        app = 'pack'\n"
+    )
     for name in ("rb_labelled", "rb_plain", "rb_second"):
         (tmp_path / name / "migrations").mkdir()
         (tmp_path / name / "migrations" / "__init__.py").write_text("")
@@ -369,7 +382,7 @@ def test_the_apps_of_your_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "garage": {"models": ["rb_labelled"], "default_connection": "default", "migrations": "rb_labelled.migrations"},
         "pack": {"models": ["rb_package"], "default_connection": "default"},
     }
-    with pytest.raises(ConfigurationError, match="^rb_plain.migrations and rb_second.migrations are both of the app 'models': set Meta.app"):  # fmt: skip  # noqa: E501
+    with pytest.raises(ConfigurationError, match="^rb_plain.migrations and rb_second.migrations both belong to the app 'models': set Meta.app"):  # fmt: skip  # noqa: E501
         tortoise_apps(["rb_plain", "rb_second"])
     with pytest.raises(ConfigurationError, match="^the module rb_empty defines no Tortoise models"):
         tortoise_apps(["rb_empty"])

@@ -26,8 +26,8 @@ pytestmark = pytest.mark.every_database
 def looks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let pages end early, where enough rows were looked at; the list goes on from there."""
     if request.param == "in many looks":
-        monkeypatch.setattr(keyset, "STRETCHES", (5, 20))
-        monkeypatch.setattr(keyset, "COUNTED", 10)
+        monkeypatch.setattr(keyset, "SCAN_STEP_ROWS", (5, 20))
+        monkeypatch.setattr(keyset, "MAX_COUNTED_ROWS", 10)
 
 
 EVENTS, FILTERS = 400, 150

@@ -115,8 +115,8 @@ async def test_lists_of_events(webhooks: list[Webhook], monkeypatch: pytest.Monk
 
 
 async def test_lists_of_events_by_what_no_index_has(webhooks: list[Webhook], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(newest, "COUNTED", 50)
-    monkeypatch.setattr(newest, "STRETCHES", (50, 200))
+    monkeypatch.setattr(newest, "MAX_COUNTED_ROWS", 50)
+    monkeypatch.setattr(newest, "SCAN_STEP_ROWS", (50, 200))
     first, second, *others = _ids(webhooks)
     unknown = [encode(Prefix.WEBHOOK, new_key()) for _ in range(200)]
     rare, often = [EventStatus.CANCELLED, EventStatus.PENDING], [EventStatus.SUCCEEDED, EventStatus.FAILED]
@@ -155,8 +155,8 @@ async def test_lists_of_attempts(webhooks: list[Webhook], monkeypatch: pytest.Mo
 
 
 async def test_lists_of_attempts_by_what_no_index_has(webhooks: list[Webhook], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(newest, "COUNTED", 50)
-    monkeypatch.setattr(newest, "STRETCHES", (50, 200))
+    monkeypatch.setattr(newest, "MAX_COUNTED_ROWS", 50)
+    monkeypatch.setattr(newest, "SCAN_STEP_ROWS", (50, 200))
     first, second, *others = _ids(webhooks)
     unknown = [encode(Prefix.WEBHOOK, new_key()) for _ in range(200)]
     events = [encode(Prefix.EVENT, row.id) for row in await Event.all().order_by("-id").limit(100)]

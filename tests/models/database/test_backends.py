@@ -1,4 +1,4 @@
-"""Postgres as a database: migrating it, waiting for it at the start, and what the operator must mend."""
+"""Tests of Postgres databases: migrations, waiting at the start, and errors that the operator must fix."""
 
 import asyncio
 import time
@@ -29,7 +29,7 @@ def _other_statements() -> Iterator[None]:
 
 @pytest_asyncio.fixture
 async def empty(postgres_server: str, tmp_path: Path) -> AsyncIterator[Settings]:
-    """Settings with a new database of a server."""
+    """Yield settings with a new, empty database."""
     url = await postgres.create(postgres_server)
     yield load_settings(database_url=url, data_dir=tmp_path / "data", start_timeout_seconds=0)
     await postgres.drop(postgres_server, url)
@@ -41,14 +41,14 @@ async def execute(settings: Settings, statement: str) -> None:
     await connection.close()
 
 
-async def enter(settings: Settings) -> None:
+async def open_and_fail(settings: Settings) -> None:
     async with open_database(settings):
         raise AssertionError("opened")
 
 
-async def test_from_nothing_and_again(empty: Settings) -> None:
+async def test_an_empty_database_is_migrated_once(empty: Settings) -> None:
     with pytest.raises(ConfigurationError, match=r"is older than this program \(it lacks 0001_initial\)"):
-        await enter(empty)
+        await open_and_fail(empty)
     assert await migrate(empty) == NAMES
     assert await migrate(empty) == []
     async with open_database(empty):
@@ -56,36 +56,39 @@ async def test_from_nothing_and_again(empty: Settings) -> None:
         assert (await Installation.get()).epoch.version == 7
 
 
-async def test_by_two_at_once(empty: Settings) -> None:
-    done = await asyncio.gather(migrate(empty), migrate(empty))
-    assert sorted(done) == [[], NAMES]
+async def test_two_tasks_migrate_at_once(empty: Settings) -> None:
+    applied = await asyncio.gather(migrate(empty), migrate(empty))
+    assert sorted(applied) == [[], NAMES]
 
 
-async def test_another_process_that_never_ends(empty: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_migration_of_another_process_that_does_not_end(
+    empty: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(backends, "MIGRATION_LOCK_SECONDS", 0.1)
     holder = await asyncpg.connect(empty.database_url)
     await holder.execute(f"SELECT pg_advisory_lock({backends._LOCK_KEY})")
     with pytest.raises(ConfigurationError, match=r"^another process has been migrating .* for 0\.1 s: wait for it"):
         await migrate(empty)
     await holder.close()
+
     assert await migrate(empty) == NAMES
 
 
-async def test_a_lock_that_a_migration_does_not_get_is_no_other_migration(empty: Settings) -> None:
+async def test_a_lock_timeout_within_a_migration_is_not_translated(empty: Settings) -> None:
     with pytest.raises(asyncpg.LockNotAvailableError):
-        async with backends.PostgresDatabase(empty.database_url).locked():
+        async with backends.PostgresDatabase(empty.database_url).lock_migrations():
             raise asyncpg.LockNotAvailableError("could not obtain lock on relation shop_car")
 
 
-async def test_a_newer_database(empty: Settings) -> None:
+async def test_a_newer_database_is_refused(empty: Settings) -> None:
     await migrate(empty)
     await execute(empty, "INSERT INTO tortoise_migrations (app, name, applied_at) VALUES ('ringback', '0099_later', now())")  # fmt: skip  # noqa: E501
-    for attempt in (migrate(empty), enter(empty)):
+    for attempt in (migrate(empty), open_and_fail(empty)):
         with pytest.raises(ConfigurationError, match=r"is newer than this program \(it has 0099_later\)"):
             await attempt
 
 
-async def test_a_failure_leaves_nothing(empty: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_migration_leaves_no_tables(empty: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     from tortoise.migrations.recorder import MigrationRecorder
 
     async def fail(self: object, app: str, name: str) -> None:
@@ -98,18 +101,22 @@ async def test_a_failure_leaves_nothing(empty: Settings, monkeypatch: pytest.Mon
     assert await migrate(empty) == NAMES
 
 
-async def test_a_server_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line each time, then one sentence without the password."""
-    monkeypatch.setattr(backends, "AGAIN_SECONDS", 0.1)
+async def test_an_unreachable_server_is_an_error_after_the_timeout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each failure is logged, and neither the log nor the error shows the password."""
+    monkeypatch.setattr(backends, "RETRY_SECONDS", 0.1)
     port = free_port()
     url = f"postgres://me:hidden@127.0.0.1:{port}/rb"
     settings = load_settings(database_url=url, data_dir=tmp_path, start_timeout_seconds=1.5)
-    began = time.monotonic()
+    started = time.monotonic()
+
     with capture_logs() as lines, pytest.raises(ConfigurationError) as caught:
         await migrate(settings)
-    assert time.monotonic() - began >= 1.5
+
+    assert time.monotonic() - started >= 1.5
     assert [(line["event"], line["database"]) for line in lines] == [
-        ("the database does not answer", f"postgres://127.0.0.1:{port}/rb")
+        ("cannot reach the database, retrying", f"postgres://127.0.0.1:{port}/rb")
     ] * len(lines)
     assert len(lines) >= 2
     assert str(caught.value).startswith(f"cannot open the database postgres://127.0.0.1:{port}/rb (")
@@ -117,8 +124,10 @@ async def test_a_server_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "hidden" not in f"{caught.value}{lines}"
 
 
-async def test_a_server_that_comes_while_it_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "AGAIN_SECONDS", 0.1)
+async def test_a_server_that_starts_within_the_timeout_is_migrated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backends, "RETRY_SECONDS", 0.1)
     with postgres.own() as server:
         server.stop()
         settings = load_settings(database_url=server.url, data_dir=tmp_path, start_timeout_seconds=PATIENCE_SECONDS)
@@ -129,22 +138,23 @@ async def test_a_server_that_comes_while_it_is_waited_for(tmp_path: Path, monkey
         assert await migrating == NAMES
 
 
-async def test_what_waiting_does_not_mend_is_said_at_once(empty: Settings) -> None:
-    nowhere = empty.model_copy(
+async def test_a_database_that_does_not_exist_is_an_error_at_once(empty: Settings) -> None:
+    missing = empty.model_copy(
         update={
             "database_url": postgres.named(empty.database_url, "rb_nowhere"),
             "start_timeout_seconds": 10 * PATIENCE_SECONDS,
         }
     )
     with capture_logs() as lines, pytest.raises(ConfigurationError, match='database "rb_nowhere" does not exist'):
-        await asyncio.wait_for(migrate(nowhere), PATIENCE_SECONDS)
+        await asyncio.wait_for(migrate(missing), PATIENCE_SECONDS)
+
     assert lines == []
 
 
-def test_no_password_is_shown() -> None:
-    shown = {
+def test_the_text_form_has_no_password() -> None:
+    text_forms = {
         "postgres://me:hidden@db.example:5433/rb?sslmode=require": "postgres://db.example:5433/rb",
         "postgresql:///rb?host=/run/postgresql&password=hidden": "postgresql:///rb",
         "postgres://me:hid%40den@[::1]/rb": "postgres://[::1]/rb",
     }
-    assert {url: str(backends.PostgresDatabase(url)) for url in shown} == shown
+    assert {url: str(backends.PostgresDatabase(url)) for url in text_forms} == text_forms

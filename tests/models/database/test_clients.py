@@ -1,8 +1,9 @@
-"""What both database clients promise of transactions, and that no cancellation leaves anything open."""
+"""Tests of transactions on both database clients: hooks, rollbacks, and cancellation at any time."""
 
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from contextvars import copy_context
 from pathlib import Path
 from typing import Any, cast
@@ -25,48 +26,46 @@ pytestmark = pytest.mark.every_database
 
 @pytest.fixture
 def server(database_kind: str, request: pytest.FixtureRequest) -> str:
-    """The Postgres server, where the test needs one."""
+    """Return the URL of the Postgres server, or "" on SQLite."""
     return str(request.getfixturevalue("postgres_server")) if database_kind == "postgres" else ""
 
 
 @pytest_asyncio.fixture
 async def client(server: str, tmp_path: Path) -> AsyncIterator[RecordingClient]:
-    """A client on a database with the table t(id, value)."""
+    """Yield a client on a database with the table t(id, value)."""
     if not server:
-        async with opened(sqlite_connection(tmp_path / "t.db")) as found:
-            yield found
+        async with open_client(sqlite_connection(tmp_path / "t.db")) as sqlite_client:
+            yield sqlite_client
         return
     url = await postgres.create(server)
-    async with opened(postgres_connection(url, pool_size=3)) as found:
-        yield found
+    async with open_client(postgres_connection(url, pool_size=3)) as postgres_client:
+        yield postgres_client
     await postgres.drop(server, url)
 
 
-class opened:  # noqa: N801
-    def __init__(self, connection: dict[str, Any]) -> None:
-        apps = {"ringback": {"models": ["ringback.models.api_token"], "default_connection": "default"}}
-        self.config = {"connections": {"default": connection}, "apps": apps}
-
-    async def __aenter__(self) -> RecordingClient:
-        await Tortoise.init(config=self.config, _enable_global_fallback=True)
-        found = cast(RecordingClient, connections.get("default"))
-        await found.execute_script("CREATE TABLE t (id INTEGER PRIMARY KEY, value INTEGER)")
-        return found
-
-    async def __aexit__(self, *error: object) -> None:
+@asynccontextmanager
+async def open_client(connection: dict[str, Any]) -> AsyncIterator[RecordingClient]:
+    apps = {"ringback": {"models": ["ringback.models.api_token"], "default_connection": "default"}}
+    config = {"connections": {"default": connection}, "apps": apps}
+    await Tortoise.init(config=config, _enable_global_fallback=True)
+    try:
+        client = cast(RecordingClient, connections.get("default"))
+        await client.execute_script("CREATE TABLE t (id INTEGER PRIMARY KEY, value INTEGER)")
+        yield client
+    finally:
         await Tortoise.close_connections()
 
 
-async def ids(db: Any) -> list[int]:
+async def read_ids(db: Any) -> list[int]:
     return [row["id"] for row in await db.execute_query_dict("SELECT id FROM t ORDER BY id")]
 
 
-async def put(db: Any, key: int, value: int = 0) -> None:
+async def insert_row(db: Any, key: int, value: int = 0) -> None:
     await db.execute_query(f"INSERT INTO t VALUES ({key}, {value})")
 
 
-async def free(client: RecordingClient) -> None:
-    """No gate is held, no connection of the pool is lost, no transaction is open, and the next ones work at once."""
+async def assert_idle(client: RecordingClient) -> None:
+    """Assert that no lock is held, the pool is complete, no transaction is open, and a new one works at once."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         if isinstance(client, SqliteClient):
             assert not client._lock.locked()
@@ -74,36 +73,36 @@ async def free(client: RecordingClient) -> None:
             assert not client._connection.in_transaction
         else:
             pool = cast(Any, client)._pool
-            held = [await pool.acquire() for _ in range(pool.get_max_size())]
-            assert [connection.is_in_transaction() for connection in held] == [False] * 3
-            for connection in held:
+            pooled = [await pool.acquire() for _ in range(pool.get_max_size())]
+            assert [connection.is_in_transaction() for connection in pooled] == [False] * 3
+            for connection in pooled:
                 await pool.release(connection)
         async with in_transaction() as tx:
             assert await tx.execute_query_dict("SELECT 1 AS one") == [{"one": 1}]
 
 
 async def test_hooks_belong_to_the_outermost_transaction(client: RecordingClient) -> None:
-    seen: list[Any] = []
+    calls: list[Any] = []
     async with in_transaction() as tx:
         unit = unit_of(tx)
         assert unit is not None
 
         async def before() -> None:
-            await put(tx, 3)
-            seen.append(("before", await ids(tx), await ids(client)))
+            await insert_row(tx, 3)
+            calls.append(("before", await read_ids(tx), await read_ids(client)))
 
         async with in_transaction() as inner:
             assert unit_of(inner) is unit
             unit.before_commit(before)
-            unit.on_commit(lambda: seen.append("after"))
-            await put(inner, 1)
-        assert seen == []
+            unit.on_commit(lambda: calls.append("after"))
+            await insert_row(inner, 1)
+        assert calls == []
         with pytest.raises(ZeroDivisionError):
             async with in_transaction() as inner:
-                await put(inner, 2)
+                await insert_row(inner, 2)
                 raise ZeroDivisionError
-    assert seen == [("before", [1, 3], []), "after"]
-    assert await ids(client) == [1, 3]
+    assert calls == [("before", [1, 3], []), "after"]
+    assert await read_ids(client) == [1, 3]
 
 
 async def test_no_hook_after_a_rollback(client: RecordingClient) -> None:
@@ -113,18 +112,18 @@ async def test_no_hook_after_a_rollback(client: RecordingClient) -> None:
             assert unit is not None
             unit.on_commit(lambda: pytest.fail("there was no commit"))
             raise ZeroDivisionError
-    await free(client)
+    await assert_idle(client)
 
 
-async def test_400_cancellations(client: RecordingClient) -> None:
-    """Clients that disconnect at every moment of a transaction: each is whole or not there, nothing stays open."""
+async def test_400_cancellations_at_random_times(client: RecordingClient) -> None:
+    """A transaction cancelled at a random time is committed whole or not at all, and leaves nothing open."""
     committed: set[int] = set()
 
     async def write(number: int) -> None:
         async with in_transaction() as tx:
-            await put(tx, 2 * number)
+            await insert_row(tx, 2 * number)
             async with in_transaction() as inner:
-                await put(inner, 2 * number + 1)
+                await insert_row(inner, 2 * number + 1)
             unit = unit_of(tx)
             assert unit is not None
             unit.on_commit(lambda: committed.add(number))
@@ -132,28 +131,30 @@ async def test_400_cancellations(client: RecordingClient) -> None:
                 raise ZeroDivisionError
 
     randomly = random.Random(7)
-    ended = {"done": 0, "cancelled": 0, "failed": 0}
+    counts = {"done": 0, "cancelled": 0, "failed": 0}
     for first in range(0, 400, 4):
         tasks = [asyncio.create_task(write(number)) for number in range(first, first + 4)]
         for task in tasks:
             asyncio.get_running_loop().call_later(randomly.random() * 0.006, task.cancel)
         for result in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(result, asyncio.CancelledError):
-                ended["cancelled"] += 1
+                counts["cancelled"] += 1
             elif isinstance(result, ZeroDivisionError):
-                ended["failed"] += 1
+                counts["failed"] += 1
             else:
                 assert result is None
-                ended["done"] += 1
-    await free(client)
-    assert await ids(client) == sorted(key for number in committed for key in (2 * number, 2 * number + 1))
-    assert ended["cancelled"] > 20, ended
-    assert sum(ended.values()) == 400
+                counts["done"] += 1
+    await assert_idle(client)
+    assert await read_ids(client) == sorted(key for number in committed for key in (2 * number, 2 * number + 1))
+    assert counts["cancelled"] > 20, counts
+    assert sum(counts.values()) == 400
 
 
 @pytest.mark.parametrize("step", ["BEGIN", "SAVEPOINT", "RELEASE", "ROLLBACK TO", "COMMIT", "ROLLBACK"])
-async def test_cancelled_within_a_step(client: RecordingClient, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cancellation arrives while the database works on exactly this step."""
+async def test_a_cancellation_waits_for_the_step_to_end(
+    client: RecordingClient, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cancellation arrives while the database executes exactly this statement."""
     owner = client.transaction_class
     reached, go = asyncio.Event(), asyncio.Event()
     original = owner._step
@@ -168,10 +169,10 @@ async def test_cancelled_within_a_step(client: RecordingClient, step: str, monke
 
     async def write() -> None:
         async with in_transaction() as tx:
-            await put(tx, 1)
+            await insert_row(tx, 1)
             try:
                 async with in_transaction() as inner:
-                    await put(inner, 2)
+                    await insert_row(inner, 2)
                     if step == "ROLLBACK TO":
                         raise ZeroDivisionError
             except ZeroDivisionError:
@@ -183,77 +184,77 @@ async def test_cancelled_within_a_step(client: RecordingClient, step: str, monke
     await asyncio.wait_for(reached.wait(), PATIENCE_SECONDS)
     task.cancel()
     await asyncio.sleep(0.01)
-    task.cancel()  # an impatient one
+    task.cancel()
     await asyncio.sleep(0)
     assert not task.done()
     go.set()
     with pytest.raises(asyncio.CancelledError):
         await task
     monkeypatch.undo()
-    await free(client)
-    assert await ids(client) == ([1, 2] if step == "COMMIT" else [])
+    await assert_idle(client)
+    assert await read_ids(client) == ([1, 2] if step == "COMMIT" else [])
 
 
 async def test_any_error_that_leaves_the_block_rolls_back(client: RecordingClient) -> None:
     for error in (TransactionManagementError("x"), ZeroDivisionError(), KeyboardInterrupt()):
         with pytest.raises(type(error)):
             async with in_transaction() as tx:
-                await put(tx, 1)
+                await insert_row(tx, 1)
                 raise error
-        assert await ids(client) == []
-    await free(client)
+        assert await read_ids(client) == []
+    await assert_idle(client)
 
 
-async def test_a_failed_savepoint_rolls_back_whatever_the_error(client: RecordingClient) -> None:
+async def test_any_error_rolls_a_savepoint_back(client: RecordingClient) -> None:
     async with in_transaction() as tx:
-        await put(tx, 1)
+        await insert_row(tx, 1)
         for error in (TransactionManagementError("x"), ZeroDivisionError()):
             with pytest.raises(type(error)):
                 async with in_transaction() as inner:
-                    await put(inner, 2)
+                    await insert_row(inner, 2)
                     raise error
         with pytest.raises(IntegrityError):
             async with in_transaction() as inner:
-                await put(inner, 1)
-    assert await ids(client) == [1]
+                await insert_row(inner, 1)
+    assert await read_ids(client) == [1]
 
 
-async def test_a_commit_that_the_database_refuses(client: RecordingClient) -> None:
+async def test_a_refused_commit_calls_no_hook(client: RecordingClient) -> None:
     await client.execute_script("CREATE TABLE child (t INTEGER REFERENCES t DEFERRABLE INITIALLY DEFERRED)")
-    woken: list[int] = []
+    after_commit: list[int] = []
     with pytest.raises(IntegrityError, match="(?i)foreign key"):
         async with in_transaction() as tx:
-            await put(tx, 1)
+            await insert_row(tx, 1)
             await tx.execute_query("INSERT INTO child VALUES (99)")
             unit = unit_of(tx)
             assert unit is not None
-            unit.on_commit(lambda: woken.append(1))
-    assert (await ids(client), woken) == ([], [])
-    await free(client)
+            unit.on_commit(lambda: after_commit.append(1))
+    assert (await read_ids(client), after_commit) == ([], [])
+    await assert_idle(client)
 
 
 async def test_execute_many_is_all_or_nothing(client: RecordingClient) -> None:
-    marks = "?, ?" if isinstance(client, SqliteClient) else "$1, $2"
+    placeholders = "?, ?" if isinstance(client, SqliteClient) else "$1, $2"
     with pytest.raises(IntegrityError):
-        await client.execute_many(f"INSERT INTO t VALUES ({marks})", [[1, 0], [2, 0], [1, 0]])
-    assert await ids(client) == []
-    await client.execute_many(f"INSERT INTO t VALUES ({marks})", [[1, 0], [2, 0]])
-    assert await ids(client) == [1, 2]
+        await client.execute_many(f"INSERT INTO t VALUES ({placeholders})", [[1, 0], [2, 0], [1, 0]])
+    assert await read_ids(client) == []
+    await client.execute_many(f"INSERT INTO t VALUES ({placeholders})", [[1, 0], [2, 0]])
+    assert await read_ids(client) == [1, 2]
     async with in_transaction() as tx:
         with pytest.raises(IntegrityError):
-            await tx.execute_many(f"INSERT INTO t VALUES ({marks})", [[3, 0], [3, 0]])
+            await tx.execute_many(f"INSERT INTO t VALUES ({placeholders})", [[3, 0], [3, 0]])
         await tx.rollback()
-    assert await ids(client) == [1, 2]
-    await free(client)
+    assert await read_ids(client) == [1, 2]
+    await assert_idle(client)
 
 
-async def test_a_task_that_outlives_its_transaction(client: RecordingClient) -> None:
-    """It inherits the connection, which by then belongs to somebody else."""
+async def test_a_task_that_outlives_its_transaction_is_refused(client: RecordingClient) -> None:
+    """The task inherits the connection, which another transaction may use by then."""
     go = asyncio.Event()
 
     async def late(db: Any) -> None:
         await go.wait()
-        await put(db, 9)
+        await insert_row(db, 9)
 
     async def late_transaction() -> None:
         await go.wait()
@@ -265,51 +266,51 @@ async def test_a_task_that_outlives_its_transaction(client: RecordingClient) -> 
         async with in_transaction() as inner:
             tasks.append(asyncio.create_task(late(inner)))
         with pytest.raises(TransactionManagementError, match="this transaction has ended"):
-            await put(inner, 9)
+            await insert_row(inner, 9)
     go.set()
     for result in await asyncio.gather(*tasks, return_exceptions=True):
         assert isinstance(result, TransactionManagementError)
         assert str(result).startswith("this transaction has ended")
-    assert await ids(client) == []
-    await free(client)
+    assert await read_ids(client) == []
+    await assert_idle(client)
 
 
-async def test_a_connection_taken_before_the_transaction(client: RecordingClient) -> None:
+async def test_a_connection_obtained_before_the_transaction_is_refused(client: RecordingClient) -> None:
     async with in_transaction():
         with pytest.raises(TransactionManagementError, match="a transaction is open here"):
             async with client._in_transaction():
                 pytest.fail("entered")
-    await free(client)
+    await assert_idle(client)
 
 
-async def test_statements_cancelled_outside_of_transactions(client: RecordingClient) -> None:
+async def test_cancelled_statements_outside_of_transactions_leave_nothing_open(client: RecordingClient) -> None:
     async def write(number: int) -> None:
-        await put(client, number)
-        await ids(client)
+        await insert_row(client, number)
+        await read_ids(client)
 
     for number in range(100):
         task = asyncio.create_task(write(number))
         await asyncio.sleep(random.random() / 1000)
         task.cancel()
         await asyncio.wait([task])
-    await free(client)
+    await assert_idle(client)
 
 
-async def test_errors_are_those_of_tortoise(client: RecordingClient) -> None:
-    await put(client, 1)
+async def test_errors_are_tortoise_errors(client: RecordingClient) -> None:
+    await insert_row(client, 1)
     with pytest.raises(IntegrityError):
-        await put(client, 1)
+        await insert_row(client, 1)
     for statement in ("SELECT * FROM nowhere", "SELECT FROM WHERE"):
         with pytest.raises(OperationalError):
             await client.execute_query(statement)
-    await free(client)
+    await assert_idle(client)
 
 
-async def test_transactions_of_many_tasks(client: RecordingClient) -> None:
+async def test_transactions_of_many_tasks_all_commit(client: RecordingClient) -> None:
     async def write(number: int) -> None:
         async with in_transaction() as tx:
-            await put(tx, number)
+            await insert_row(tx, number)
 
     await asyncio.gather(*(asyncio.create_task(write(n), context=copy_context()) for n in range(40)))
-    assert await ids(client) == list(range(40))
-    await free(client)
+    assert await read_ids(client) == list(range(40))
+    await assert_idle(client)

@@ -1,4 +1,4 @@
-"""What SQLite's one writer keeps in order by itself, Postgres must keep in order too: many transactions at a time."""
+"""Tests of concurrent transactions: Postgres must keep the order that SQLite gets from its single writer."""
 
 import asyncio
 import datetime as dt
@@ -32,8 +32,8 @@ from tests.support.shop import Branch
 pytestmark = pytest.mark.every_database
 
 
-def apart(work: Any) -> asyncio.Task[Any]:
-    """A task that shares no transaction with anybody."""
+def start_apart(work: Any) -> asyncio.Task[Any]:
+    """Start a task that inherits no transaction."""
     return asyncio.create_task(work, context=copy_context())
 
 
@@ -42,33 +42,33 @@ def webhooks() -> Webhooks:
     return Webhooks(AddressPolicy(()), InboxAddresses("http://127.0.0.1:8000"), builders.BOX)
 
 
-async def test_no_event_waits_for_a_webhook_that_was_deactivated_meanwhile(shop: Settings, webhooks: Webhooks) -> None:
-    """Rule 9, whoever commits first."""
+async def test_no_event_of_a_webhook_waits_after_its_deactivation(shop: Settings, webhooks: Webhooks) -> None:
+    """Rule 9 in docs/architecture.md holds in whichever order the transactions commit."""
     for turn in range(8):
         webhook = await watch("branch", actions=("CREATED",))
-        some = asyncio.Event()
+        has_some = asyncio.Event()
 
-        async def create(number: int, turn: int = turn, some: asyncio.Event = some) -> None:
+        async def create(number: int, turn: int = turn, has_some: asyncio.Event = has_some) -> None:
             await asyncio.sleep(number / 2000)
             await Branch.create(town=f"{turn}.{number}")
-            some.set()
+            has_some.set()
 
-        async def deactivate(webhook: Webhook = webhook, turn: int = turn, some: asyncio.Event = some) -> None:
+        async def deactivate(webhook: Webhook = webhook, turn: int = turn, has_some: asyncio.Event = has_some) -> None:
             await asyncio.sleep(turn / 1000)
             if turn == 7:
-                await some.wait()
+                await has_some.wait()
             await webhooks.update(encode(Prefix.WEBHOOK, webhook.id), {"is_active": False})
 
-        await asyncio.gather(*(apart(create(number)) for number in range(10)), apart(deactivate()))
-        left = await Event.filter(webhook_id=webhook.id).values_list("status", flat=True)
-        assert set(left) <= {EventStatus.CANCELLED}, turn
+        await asyncio.gather(*(start_apart(create(number)) for number in range(10)), start_apart(deactivate()))
+        statuses = await Event.filter(webhook_id=webhook.id).values_list("status", flat=True)
+        assert set(statuses) <= {EventStatus.CANCELLED}, turn
         await Branch.create(town=f"{turn}.later")
-        assert await Event.filter(webhook_id=webhook.id).count() == len(left)
-    assert await Change.all().count() > 0, "some came first"
+        assert await Event.filter(webhook_id=webhook.id).count() == len(statuses)
+    assert await Change.all().count() > 0, "some changes came before the deactivation"
 
 
 async def test_two_writers_of_one_object_record_what_each_changed(shop: Settings) -> None:
-    """Neither tells of what the other one did, and the later snapshot holds both."""
+    """Each change names only its own fields, and the later snapshot holds both."""
     await watch("branch", actions=("UPDATED",))
     for turn in range(10):
         branch = await Branch.create(town=str(turn), staff=0)
@@ -80,14 +80,14 @@ async def test_two_writers_of_one_object_record_what_each_changed(shop: Settings
         async def hire(branch: Branch = branch) -> None:
             await Branch.filter(id=branch.id).update(staff=7)
 
-        await asyncio.gather(apart(rename()), apart(hire()))
+        await asyncio.gather(start_apart(rename()), start_apart(hire()))
         first, second = (await Change.all().order_by("id"))[before:]
         assert sorted([first.changed_fields, second.changed_fields]) == [["staff"], ["town"]]
         last = max((first, second), key=lambda change: (change.item["staff"] == 7) + ("renamed" in change.item["town"]))
         assert (last.item["staff"], last.item["town"]) == (7, f"{turn} renamed")
 
 
-async def test_claimers_at_the_same_time_get_disjoint_events(database: Settings) -> None:
+async def test_concurrent_claims_get_disjoint_events(database: Settings) -> None:
     webhook = await builders.webhook()
     events = [await builders.event(webhook) for _ in range(60)]
 
@@ -99,12 +99,12 @@ async def test_claimers_at_the_same_time_get_disjoint_events(database: Settings)
         assert await Event.filter(worker_id=worker_id).count() == len(claimed)
         return claimed
 
-    claims = await asyncio.gather(*(apart(claim_until_nothing_is_due()) for _ in range(6)))
+    claims = await asyncio.gather(*(start_apart(claim_until_nothing_is_due()) for _ in range(6)))
 
     assert Counter(key for claimed in claims for key in claimed) == Counter(event.id for event in events)
 
 
-async def test_an_event_is_redelivered_once_by_many_at_once(database: Settings) -> None:
+async def test_concurrent_redeliveries_start_one_round(database: Settings) -> None:
     webhook = await builders.webhook()
     failed = await builders.event(webhook, status=EventStatus.FAILED, attempt_count=3, due_in=0)
     await Event.filter(id=failed.id).update(next_attempt_at=None)
@@ -116,32 +116,33 @@ async def test_an_event_is_redelivered_once_by_many_at_once(database: Settings) 
             return str(rejected)
         return "done"
 
-    answers = Counter(await asyncio.gather(*(apart(redeliver()) for _ in range(5))))
+    results = Counter(await asyncio.gather(*(start_apart(redeliver()) for _ in range(5))))
     stored = await builders.stored(failed)
-    assert answers == {"done": 5}
+    assert results == {"done": 5}
     assert (stored.status, stored.max_attempts) == (EventStatus.RETRYING, 3 + len(webhook.retry_delays))
     assert await LogEntry.filter(event_id=failed.id).count() == 5
 
 
-async def test_both_of_two_updates_count(database: Settings, webhooks: Webhooks) -> None:
+async def test_concurrent_updates_of_different_fields_both_apply(database: Settings, webhooks: Webhooks) -> None:
     for turn in range(10):
         webhook = await builders.webhook(name="before")
         key = encode(Prefix.WEBHOOK, webhook.id)
         await asyncio.gather(
-            apart(webhooks.update(key, {"name": f"name {turn}"})), apart(webhooks.update(key, {"send_json": True}))
+            start_apart(webhooks.update(key, {"name": f"name {turn}"})),
+            start_apart(webhooks.update(key, {"send_json": True})),
         )
         stored = await Webhook.get(id=webhook.id)
         assert (stored.name, stored.send_json) == (f"name {turn}", True)
 
 
-async def test_the_clock_is_the_servers(database: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It goes on between two readings without a statement, within a transaction too, and never far from the server."""
+async def test_the_clock_follows_the_server(database: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock advances without statements between two readings, also in a transaction, and stays near the server."""
     from ringback.models.database.sql import fetch, is_postgres
     from tests.support.statements import counted
 
     connection = get_connection(bootstrap.CONNECTION)
     monkeypatch.setattr(clock, "READING_SECONDS", 0.0)
-    for _ in range(5):  # the best of these readings counts, however busy the machine is
+    for _ in range(5):  # the most exact reading is used, so a busy machine does no harm
         await clock.now()
     monkeypatch.setattr(clock, "READING_SECONDS", 3_600.0)
     with counted() as statements:

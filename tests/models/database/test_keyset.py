@@ -1,4 +1,4 @@
-"""The newest rows that meet conditions: how far is looked for what is rare, and where that goes on."""
+"""Keyset pagination: how far a scan for rare rows goes, and where the next page continues."""
 
 import datetime as dt
 from typing import Any
@@ -17,17 +17,17 @@ from tests.support.inserting import insert
 pytestmark = pytest.mark.every_database
 
 START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-#: From the oldest to the newest; the oldest one is of a rare action.
+#: Events, oldest first; only the oldest has the rare action DELETED.
 COUNT = 30
 
 
 @pytest_asyncio.fixture
 async def events(database: object, monkeypatch: pytest.MonkeyPatch) -> list[Event]:
-    monkeypatch.setattr(keyset, "STRETCHES", (4, 8))
-    monkeypatch.setattr(keyset, "COUNTED", 2)
+    monkeypatch.setattr(keyset, "SCAN_STEP_ROWS", (4, 8))
+    monkeypatch.setattr(keyset, "MAX_COUNTED_ROWS", 2)
     webhook = await builders.webhook()
     change = Change(model="lead", action="CREATED", object_id="1", item={}, created_at=START)
-    made = [
+    events = [
         Event(
             id=new_key_at(START + dt.timedelta(minutes=number)), webhook_id=webhook.id, change_id=change.id,
             model="lead", object_id="1", action="CREATED" if number else "DELETED", max_attempts=3, created_at=START,
@@ -35,32 +35,34 @@ async def events(database: object, monkeypatch: pytest.MonkeyPatch) -> list[Even
         )
         for number in range(COUNT)
     ]  # fmt: skip
-    for written in ([change], made):
-        await insert(Event._meta.db, written)
-    return made
+    for rows in ([change], events):
+        await insert(Event._meta.db, rows)
+    return events
 
 
-def of(action: str, **others: Any) -> KeysetScan[Event]:
-    leads = (IndexPrefix(("status",)), IndexPrefix(("model",)))
-    return KeysetScan(Event, {"model": ["lead"], "action": [action], **others}, leads=leads)
+def scan(action: str, **columns: Any) -> KeysetScan[Event]:
+    indexes = (IndexPrefix(("status",)), IndexPrefix(("model",)))
+    return KeysetScan(Event, {"model": ["lead"], "action": [action], **columns}, indexes=indexes)
 
 
-async def test_what_is_rare_is_looked_for_in_stretches(events: list[Event]) -> None:
-    deleted = of("DELETED")
+async def test_each_page_scans_a_limited_number_of_rows(events: list[Event]) -> None:
+    deleted = scan("DELETED")
+
     assert await deleted.newest(3) == Page([], scanned_to=events[COUNT - 12].id)
     assert await deleted.newest(3, below=events[COUNT - 12].id) == Page([], scanned_to=events[COUNT - 24].id)
     assert await deleted.newest(3, below=events[COUNT - 24].id) == Page([events[0]])
 
 
-async def test_the_values_of_a_list_share_a_stretch(events: list[Event]) -> None:
-    found = await of("DELETED", status=["FAILED", "SUCCEEDED"]).newest(3)
-    assert found.rows == []
-    assert found.scanned_to in {event.id for event in events[COUNT - 13 : COUNT - 9]}
+async def test_the_branches_of_a_list_share_the_limit(events: list[Event]) -> None:
+    page = await scan("DELETED", status=["FAILED", "SUCCEEDED"]).newest(3)
+
+    assert page.rows == []
+    assert page.scanned_to in {event.id for event in events[COUNT - 13 : COUNT - 9]}
 
 
-async def test_as_many_as_are_asked_for_end_it(events: list[Event]) -> None:
-    assert await of("CREATED").newest(10) == Page(events[: -10 - 1 : -1])
+async def test_a_scan_ends_when_the_page_is_full(events: list[Event]) -> None:
+    assert await scan("CREATED").newest(10) == Page(events[: -10 - 1 : -1])
 
 
-async def test_a_list_without_values_has_no_rows(events: list[Event]) -> None:
-    assert await of("CREATED", status=[]).newest(3) == Page([])
+async def test_an_empty_list_matches_no_rows(events: list[Event]) -> None:
+    assert await scan("CREATED", status=[]).newest(3) == Page([])

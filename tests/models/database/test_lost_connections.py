@@ -1,4 +1,4 @@
-"""Tests of connections that Postgres ends: every error is one after which workers try again, and no event is lost."""
+"""Tests of connections that Postgres ends: workers retry after every error, and no event is lost."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,12 +23,12 @@ from tests.support.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.on_postgres
 
-#: The errors after which the recorder and the claimer try again.
+#: The errors after which the recorder and the claimer retry.
 RETRIED = (DBConnectionError, OperationalError, TransactionManagementError)
 
 
-async def end_session_of(db: Any, settings: Settings) -> None:
-    """End the session of a transaction, and wait until its pool has taken the connection back."""
+async def end_session(db: Any, settings: Settings) -> None:
+    """End the session of a transaction, and wait until the pool has released its connection."""
     (row,) = await db.execute_query_dict("SELECT pg_backend_pid() AS pid")
     outside = await asyncpg.connect(settings.database_url)
     try:
@@ -43,14 +43,14 @@ async def end_session_of(db: Any, settings: Settings) -> None:
 async def test_a_transaction_that_lost_its_connection_cannot_be_committed(database: Settings) -> None:
     with pytest.raises(DBConnectionError):
         async with in_transaction() as db:
-            await end_session_of(db, database)
+            await end_session(db, database)
     assert await Lead.all().count() == 0
 
 
 async def test_a_statement_after_the_connection_was_lost(database: Settings) -> None:
     with pytest.raises(DBConnectionError):
         async with in_transaction() as db:
-            await end_session_of(db, database)
+            await end_session(db, database)
             await Lead.all().using_db(db).count()
     assert await Lead.all().count() == 0
 
@@ -58,21 +58,21 @@ async def test_a_statement_after_the_connection_was_lost(database: Settings) -> 
 async def test_a_savepoint_after_the_connection_was_lost(database: Settings) -> None:
     with pytest.raises(DBConnectionError):
         async with in_transaction() as db, in_transaction():
-            await end_session_of(db, database)
+            await end_session(db, database)
     assert await Lead.all().count() == 0
 
 
 async def test_an_error_of_the_block_is_not_hidden_by_the_lost_connection(database: Settings) -> None:
     with pytest.raises(ZeroDivisionError):
         async with in_transaction() as db:
-            await end_session_of(db, database)
+            await end_session(db, database)
             raise ZeroDivisionError
     assert await Lead.all().count() == 0
 
 
 @asynccontextmanager
-async def sessions_ended(settings: Settings) -> AsyncIterator[None]:
-    """End all sessions that execute a statement or are in a transaction, every few milliseconds."""
+async def ending_sessions(settings: Settings) -> AsyncIterator[None]:
+    """End all active sessions every 10 ms while the block runs."""
     outside = await asyncpg.connect(settings.database_url)
 
     async def end_sessions() -> None:
@@ -83,13 +83,13 @@ async def sessions_ended(settings: Settings) -> AsyncIterator[None]:
             )
             await asyncio.sleep(0.01)
 
-    ending = asyncio.create_task(end_sessions())
+    task = asyncio.create_task(end_sessions())
     try:
         yield
     finally:
-        ending.cancel()
+        task.cancel()
         with suppress(asyncio.CancelledError):
-            await ending
+            await task
         await outside.close()
 
 
@@ -101,7 +101,7 @@ async def test_no_event_is_lost_or_claimed_twice_while_sessions_end(database: Se
     claimed: list[UUID] = []
     errors = 0
 
-    async with sessions_ended(database), asyncio.timeout(PATIENCE_SECONDS):
+    async with ending_sessions(database), asyncio.timeout(PATIENCE_SECONDS):
         while errors < 5 and len(claimed) < len(events):
             try:
                 claimed += [delivery.event.id for delivery in (await claim(lease.worker_id, request)).deliveries]
@@ -123,7 +123,7 @@ async def test_a_lease_is_renewed_again_after_its_session_was_ended(database: Se
     ends_at = lease.ends_at
     renewals = errors = 0
 
-    async with sessions_ended(database), asyncio.timeout(PATIENCE_SECONDS):
+    async with ending_sessions(database), asyncio.timeout(PATIENCE_SECONDS):
         while errors < 3:
             try:
                 renewals += await workers.renew(lease, 60)

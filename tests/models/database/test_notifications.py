@@ -1,4 +1,4 @@
-"""Wake-ups: they reach the loops that wait, from any thread and process, and harm nobody."""
+"""Tests of notifications: they wake waiting loops from any thread and process."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ import structlog
 
 from ringback.models.bootstrap import share_notifications
 from ringback.models.database.notifications import Notifier, Topic
-from ringback.models.database.redis_notifications import GATHER_SECONDS, REST_SECONDS, relay_over_redis
+from ringback.models.database.redis_notifications import BATCH_SECONDS, PAUSE_SECONDS, relay_over_redis
 from ringback.models.errors import ConfigurationError
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.servers import RedisServer, redis_server
@@ -33,59 +33,60 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest_asyncio.fixture
 async def processes(redis: RedisServer) -> AsyncIterator[list[Notifier]]:
-    """Three processes that share one Redis; the third is of another installation."""
-    found = [Notifier() for _ in range(3)]
+    """Yield the notifiers of three processes that share one Redis, the third with a channel of its own."""
+    notifiers = [Notifier() for _ in range(3)]
     async with AsyncExitStack() as stack:
-        for wakeups, channel in zip(found, (CHANNEL, CHANNEL, "ringback:other"), strict=True):
-            listener = wakeups.listen(Topic.LOGGED)
-            await stack.enter_async_context(relay_over_redis(wakeups, redis.url, channel))
-            assert await listener.wait(PATIENCE_SECONDS), "who joins is woken: something may have been missed before"
-        yield found
+        for notifier, channel in zip(notifiers, (CHANNEL, CHANNEL, "ringback:other"), strict=True):
+            listener = notifier.listen(Topic.LOGGED)
+            await stack.enter_async_context(relay_over_redis(notifier, redis.url, channel))
+            assert await listener.wait(PATIENCE_SECONDS), "a new subscriber is woken, since it may have missed messages"
+        yield notifiers
 
 
-async def test_a_wake_up_and_none() -> None:
-    wakeups = Notifier()
-    listener = wakeups.listen(Topic.DUE)
+async def test_a_listener_waits_for_its_topic_only() -> None:
+    notifier = Notifier()
+    listener = notifier.listen(Topic.DUE)
     assert not await listener.wait(0.001)
     assert not await listener.wait(-1)
-    wakeups.notify(Topic.LOGGED)
+    notifier.notify(Topic.LOGGED)
     assert not await listener.wait(0.005)
-    wakeups.notify(Topic.DUE)
+    notifier.notify(Topic.DUE)
     assert await listener.wait(PATIENCE_SECONDS)
 
 
-async def test_wake_ups_while_it_works_are_kept_as_one() -> None:
-    wakeups = Notifier()
-    listener, other = wakeups.listen(Topic.DUE), wakeups.listen(Topic.DUE)
+async def test_notifications_between_two_waits_count_as_one() -> None:
+    notifier = Notifier()
+    listener, other = notifier.listen(Topic.DUE), notifier.listen(Topic.DUE)
     for _ in range(3):
-        wakeups.notify(Topic.DUE)
+        notifier.notify(Topic.DUE)
     await asyncio.sleep(0)
+
     assert await listener.wait(PATIENCE_SECONDS)
     assert not await listener.wait(0.001)
     assert await other.wait(PATIENCE_SECONDS)
 
 
-async def test_from_another_thread() -> None:
-    wakeups = Notifier()
-    listener = wakeups.listen(Topic.RECEIVED)
-    thread = threading.Thread(target=wakeups.notify, args=(Topic.RECEIVED,))
+async def test_a_notification_from_another_thread() -> None:
+    notifier = Notifier()
+    listener = notifier.listen(Topic.RECEIVED)
+    thread = threading.Thread(target=notifier.notify, args=(Topic.RECEIVED,))
     thread.start()
     assert await listener.wait(PATIENCE_SECONDS)
     thread.join()
 
 
-def test_a_loop_that_is_closed() -> None:
-    wakeups = Notifier()
+def test_a_listener_with_a_closed_loop_is_ignored_and_then_forgotten() -> None:
+    notifier = Notifier()
 
     async def listen() -> object:
-        return wakeups.listen(Topic.DUE)
+        return notifier.listen(Topic.DUE)
 
-    kept = asyncio.run(listen())
-    wakeups.notify(Topic.DUE)
-    assert len(wakeups._listeners[Topic.DUE]) == 1
-    del kept
+    listener = asyncio.run(listen())
+    notifier.notify(Topic.DUE)
+    assert len(notifier._listeners[Topic.DUE]) == 1
+    del listener
     gc.collect()
-    assert len(wakeups._listeners[Topic.DUE]) == 0
+    assert len(notifier._listeners[Topic.DUE]) == 0
 
 
 @pytest.mark.parametrize(
@@ -99,12 +100,12 @@ def test_a_loop_that_is_closed() -> None:
         ([], False),
     ],
 )
-async def test_workers_are_notified_of_what_is_due_within_a_second(due_in: list[float], is_notified: bool) -> None:
-    wakeups = Notifier()
-    listener, other = wakeups.listen(Topic.DUE), wakeups.listen(Topic.LOGGED)
+async def test_workers_are_notified_of_events_due_within_a_second(due_in: list[float], is_notified: bool) -> None:
+    notifier = Notifier()
+    listener, other = notifier.listen(Topic.DUE), notifier.listen(Topic.LOGGED)
     now = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 
-    wakeups.notify_if_due_soon([now + dt.timedelta(seconds=seconds) for seconds in due_in], now)
+    notifier.notify_if_due_soon([now + dt.timedelta(seconds=seconds) for seconds in due_in], now)
 
     await asyncio.sleep(0)
     assert await listener.wait(0.001) is is_notified
@@ -112,18 +113,18 @@ async def test_workers_are_notified_of_what_is_due_within_a_second(due_in: list[
 
 
 def test_a_relay_is_called_while_its_block_runs() -> None:
-    wakeups = Notifier()
+    notifier = Notifier()
     relayed_topics: list[Topic] = []
 
-    with wakeups.relayed(relayed_topics.append):
-        wakeups.notify(Topic.DUE)
-        wakeups.wake(Topic.LOGGED)
-    wakeups.notify(Topic.RECEIVED)
+    with notifier.relay_to(relayed_topics.append):
+        notifier.notify(Topic.DUE)
+        notifier.wake(Topic.LOGGED)
+    notifier.notify(Topic.RECEIVED)
 
     assert relayed_topics == [Topic.DUE]
 
 
-async def test_they_reach_other_processes(processes: list[Notifier]) -> None:
+async def test_notifications_reach_other_processes_of_the_installation(processes: list[Notifier]) -> None:
     here, there, elsewhere = processes
     logged, received, mine = there.listen(Topic.LOGGED), there.listen(Topic.RECEIVED), here.listen(Topic.LOGGED)
     other = elsewhere.listen(Topic.LOGGED)
@@ -132,7 +133,7 @@ async def test_they_reach_other_processes(processes: list[Notifier]) -> None:
     assert await logged.wait(PATIENCE_SECONDS)
     assert await mine.wait(PATIENCE_SECONDS)
     thread.join()
-    # Its own come back from Redis too, and wake nobody a second time.
+    # The sender's own message comes back from Redis too, and must not wake it a second time.
     assert not await mine.wait(0.2)
     assert not await received.wait(0.001)
     assert not await other.wait(0.001)
@@ -150,44 +151,49 @@ async def test_due_events_are_not_relayed_by_redis(processes: list[Notifier]) ->
     assert not await due.wait(0.2)
 
 
-async def test_many_at_once_become_a_few(processes: list[Notifier], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_notifications_at_once_become_a_few_messages(
+    processes: list[Notifier], monkeypatch: pytest.MonkeyPatch
+) -> None:
     here, there, _ = processes
-    woken = 0
+    wake_count = 0
 
-    def counted(topic: Topic) -> None:
-        nonlocal woken
-        woken += 1
+    def count_wake(topic: Topic) -> None:
+        nonlocal wake_count
+        wake_count += 1
 
-    monkeypatch.setattr(there, "wake", counted)
+    monkeypatch.setattr(there, "wake", count_wake)
     for _ in range(1_000):
         here.notify(Topic.LOGGED)
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while woken == 0:
+        while wake_count == 0:
             await asyncio.sleep(0.01)
     await asyncio.sleep(0.3)
-    assert woken <= 10
+    assert wake_count <= 10
 
 
-async def test_those_that_follow_soon_go_together(processes: list[Notifier], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_notifications_in_quick_succession_share_messages(
+    processes: list[Notifier], monkeypatch: pytest.MonkeyPatch
+) -> None:
     here, there, _ = processes
-    woken: list[Topic] = []
-    monkeypatch.setattr(there, "wake", woken.append)
+    woken_topics: list[Topic] = []
+    monkeypatch.setattr(there, "wake", woken_topics.append)
     await asyncio.sleep(0.05)
-    began = time.monotonic()
+    started = time.monotonic()
     for _ in range(300):
         here.notify(Topic.LOGGED)
         await asyncio.sleep(0)
     here.notify(Topic.RECEIVED)
-    messages = 2 + (time.monotonic() - began) / (GATHER_SECONDS + REST_SECONDS)
+    max_messages = 2 + (time.monotonic() - started) / (BATCH_SECONDS + PAUSE_SECONDS)
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while Topic.RECEIVED not in woken:
+        while Topic.RECEIVED not in woken_topics:
             await asyncio.sleep(0.01)
     await asyncio.sleep(0.3)
-    assert 1 <= woken.count(Topic.LOGGED) <= messages
-    assert woken.count(Topic.RECEIVED) == 1
+
+    assert 1 <= woken_topics.count(Topic.LOGGED) <= max_messages
+    assert woken_topics.count(Topic.RECEIVED) == 1
 
 
-async def test_what_a_newer_program_says_is_passed_over(processes: list[Notifier], redis: RedisServer) -> None:
+async def test_unknown_topics_of_a_newer_version_are_ignored(processes: list[Notifier], redis: RedisServer) -> None:
     from redis.asyncio import Redis
 
     due, logged = processes[0].listen(Topic.DUE), processes[0].listen(Topic.LOGGED)
@@ -201,7 +207,7 @@ async def test_what_a_newer_program_says_is_passed_over(processes: list[Notifier
     assert not await due.wait(0.001)
 
 
-async def test_a_redis_that_goes_is_said_once_and_all_are_woken_when_it_is_back(
+async def test_an_outage_of_redis_is_logged_once_and_all_listeners_wake_after_it(
     processes: list[Notifier], redis: RedisServer
 ) -> None:
     here, there, _ = processes
@@ -215,11 +221,12 @@ async def test_a_redis_that_goes_is_said_once_and_all_are_woken_when_it_is_back(
         assert await logged.wait(PATIENCE_SECONDS)
         here.notify(Topic.LOGGED)
         assert await logged.wait(PATIENCE_SECONDS)
-    said = [entry["event"] for entry in logs if entry["log_level"] == "warning"]
-    assert said == ["Redis is away; wake-ups wait for the next poll"] * 3, "once in each process"
+    warnings = [entry["event"] for entry in logs if entry["log_level"] == "warning"]
+    sentence = "Redis does not answer, so other processes notice changes at their next poll"
+    assert warnings == [sentence] * 3, "once in each process"
 
 
-async def test_it_ends_although_a_cancellation_is_swallowed(
+async def test_the_relay_ends_even_if_a_cancellation_is_swallowed(
     redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from redis.asyncio import Redis
@@ -233,14 +240,14 @@ async def test_it_ends_although_a_cancellation_is_swallowed(
         return 0
 
     monkeypatch.setattr(Redis, "publish", publish)
-    wakeups = Notifier()
+    notifier = Notifier()
     async with asyncio.timeout(PATIENCE_SECONDS):
-        async with relay_over_redis(wakeups, redis.url, CHANNEL):
-            wakeups.notify(Topic.LOGGED)
+        async with relay_over_redis(notifier, redis.url, CHANNEL):
+            notifier.notify(Topic.LOGGED)
             await publishing.wait()
 
 
-async def test_without_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_driver_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ringback.models.database.redis_notifications", None)
     with pytest.raises(ConfigurationError, match=r'pip install "ringback\[redis\]"'):
         async with share_notifications("redis://127.0.0.1:1"):

@@ -1,4 +1,4 @@
-"""Rows are read as Tortoise reads them, attribute by attribute, whatever they hold."""
+"""Tests of row decoding: every attribute equals the one that Tortoise reads."""
 
 import datetime as dt
 from decimal import Decimal
@@ -10,7 +10,7 @@ from tortoise.models import Model
 from tortoise.transactions import in_transaction
 
 from ringback.models.database import clock
-from ringback.models.database.row_decoding import load, load_by_id, read, row_maker
+from ringback.models.database.row_decoding import load_by_id, load_where, read, row_maker
 from ringback.models.database.sql import fetch_rows, is_postgres
 from ringback.models.delivery_log import LogEntry
 from ringback.models.enums import EventStatus, LogKind, OrderStatus, OutcomeName, Role, SignatureCheck
@@ -24,8 +24,8 @@ from ringback.models.webhook import Webhook
 from tests.support import builders
 
 
-async def fill() -> None:
-    """Rows of every kind, with and without what may be null."""
+async def insert_all_kinds() -> None:
+    """Insert rows of every model, with and without values in nullable columns."""
     now = await clock.now()
     webhook = await builders.webhook(
         headers=[["X-Shop", "ё"]], timeout_seconds=0.5, condition="item.name", deleted_at=now
@@ -36,10 +36,10 @@ async def fill() -> None:
     )
     attempt: dict[str, Any] = {"event_id": event.id, "webhook_id": webhook.id, "started_at": now}
     await Attempt.create(**attempt, number=1, outcome=OutcomeName.ABANDONED)
-    kept = {"headers": [["a", "b"]], "body": "ё"}
+    message = {"headers": [["a", "b"]], "body": "ё"}
     await Attempt.create(
-        **attempt, number=2, outcome=OutcomeName.REJECTED, status_code=500, duration_ms=0, error="no", response=kept,
-        request=kept,
+        **attempt, number=2, outcome=OutcomeName.REJECTED, status_code=500, duration_ms=0, error="no", response=message,
+        request=message,
     )  # fmt: skip
     inbox = await Inbox.create(token="t", responses=[{"status_code": 200}], created_at=now)
     await InboxRequest.create(
@@ -55,19 +55,19 @@ async def fill() -> None:
     await create_order("1", Customer("Ada"), [pads], status=OrderStatus.NEW)
 
 
-def state(row: Model) -> dict[str, tuple[type, Any]]:
+def describe(row: Model) -> dict[str, tuple[type, Any]]:
     return {name: (type(value), value) for name, value in vars(row).items()}
 
 
 async def test_every_model_is_read_as_tortoise_reads_it(database: object) -> None:
-    await fill()
+    await insert_all_kinds()
     assert Tortoise.apps is not None
     models = Tortoise.apps["ringback"]
     read_models = set()
     for model in models.values():
         expected = await model.all().order_by(model._meta.pk_attr)
-        found = await read(model.all().order_by(model._meta.pk_attr))
-        assert [state(row) for row in found] == [state(row) for row in expected], model.__name__
+        rows = await read(model.all().order_by(model._meta.pk_attr))
+        assert [describe(row) for row in rows] == [describe(row) for row in expected], model.__name__
         if expected:
             read_models.add(model.__name__)
     assert read_models >= {
@@ -76,47 +76,54 @@ async def test_every_model_is_read_as_tortoise_reads_it(database: object) -> Non
     }  # fmt: skip
 
 
-async def test_conditions_orders_and_limits_hold(database: object) -> None:
+async def test_conditions_orders_and_limits_apply(database: object) -> None:
     events = [await builders.event(await builders.webhook()) for _ in range(3)]
     ids = [event.id for event in events]
+
     newest = await read(Event.filter(id__in=ids[:2], model="lead").order_by("-id").limit(1))
+
     assert [event.id for event in newest] == [ids[1]]
     assert await read(Event.filter(model="it's; --")) == []
 
 
-async def test_what_was_read_can_be_saved(database: object) -> None:
+async def test_an_instance_that_was_read_can_be_saved(database: object) -> None:
     await builders.event(await builders.webhook())
     (event,) = await read(Event.all())
     event.status = EventStatus.CANCELLED
+
     await event.save()
+
     assert (await Event.get(id=event.id)).status is EventStatus.CANCELLED
 
 
-async def test_a_transaction_reads_what_it_wrote(database: object) -> None:
+async def test_a_transaction_reads_its_own_writes(database: object) -> None:
     webhook = await builders.webhook()
     async with in_transaction() as db:
         await Webhook.filter(id=webhook.id).using_db(db).update(name="within")
         (within,) = await read(Webhook.filter(id=webhook.id).using_db(db))
         (outside,) = await read(Webhook.filter(id=webhook.id))
+
     assert (within.name, outside.name) == ("within", "within")
 
 
-async def test_rows_that_sql_of_our_own_selects(database: object) -> None:
+async def test_load_where_selects_rows_with_an_sql_condition(database: object) -> None:
     webhook = await builders.webhook()
     first, second = [await builders.event(webhook) for _ in range(2)]
-    found = await load(Event._meta.db, Event, "webhook_id = $1 ORDER BY id DESC LIMIT 5", webhook.id)
-    assert [vars(row) for row in found] == [vars(await builders.stored(event)) for event in (second, first)]
+
+    rows = await load_where(Event._meta.db, Event, "webhook_id = $1 ORDER BY id DESC LIMIT 5", webhook.id)
+
+    assert [vars(row) for row in rows] == [vars(await builders.stored(event)) for event in (second, first)]
 
 
-async def test_rows_by_their_ids(database: object) -> None:
+async def test_load_by_id_leaves_out_unknown_ids(database: object) -> None:
     event = await builders.event(await builders.webhook())
     assert await load_by_id(Event._meta.db, Event, []) == {}
-    found = await load_by_id(Event._meta.db, Event, [new_key(), event.id])
-    assert {key: vars(row) for key, row in found.items()} == {event.id: vars(await builders.stored(event))}
+    rows = await load_by_id(Event._meta.db, Event, [new_key(), event.id])
+    assert {key: vars(row) for key, row in rows.items()} == {event.id: vars(await builders.stored(event))}
 
 
-class Part(NamedTuple):
-    """Some columns of `Event`, in an order of their own."""
+class EventPart(NamedTuple):
+    """Some columns of `Event`, not in the order of the table."""
 
     status: EventStatus
     id: UUID
@@ -126,11 +133,14 @@ class Part(NamedTuple):
 
 
 async def test_rows_as_named_tuples(database: object) -> None:
-    await fill()
+    await insert_all_kinds()
     db = Event._meta.db
-    made = row_maker(Event, Part, postgres=is_postgres(db))
-    found = [made(row) for row in await fetch_rows(db, f"SELECT {', '.join(Part._fields)} FROM ringback_event")]
-    expected = [tuple(getattr(event, name) for name in Part._fields) for event in await Event.all()]
-    assert sorted(found) == sorted(expected)
-    assert {type(part.status) for part in found} == {EventStatus}
-    assert {type(part.is_test) for part in found} == {bool}
+    make_row = row_maker(Event, EventPart, postgres=is_postgres(db))
+
+    rows = await fetch_rows(db, f"SELECT {', '.join(EventPart._fields)} FROM ringback_event")
+    parts = [make_row(row) for row in rows]
+
+    expected = [tuple(getattr(event, name) for name in EventPart._fields) for event in await Event.all()]
+    assert sorted(parts) == sorted(expected)
+    assert {type(part.status) for part in parts} == {EventStatus}
+    assert {type(part.is_test) for part in parts} == {bool}

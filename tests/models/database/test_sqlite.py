@@ -1,4 +1,4 @@
-"""The SQLite client: many writers, many processes, cancellation at every moment, and files that cannot be opened."""
+"""Tests of the SQLite client: many writers and processes, cancellation at any time, files that cannot be opened."""
 
 import asyncio
 import random
@@ -23,7 +23,7 @@ from tortoise.exceptions import (
 )
 from tortoise.transactions import in_transaction
 
-from ringback.models.database.sqlite import SqliteClient, _statements
+from ringback.models.database.sqlite import SqliteClient, _split_statements
 from tests.support.patience import PATIENCE_SECONDS
 
 COUNT = "SELECT COUNT(*) AS n FROM t"
@@ -35,22 +35,22 @@ async def client(tmp_path: Path) -> AsyncIterator[SqliteClient]:
     connection = {"engine": "ringback.models.sqlite", "credentials": {"file_path": str(tmp_path / "t.db")}}
     apps = {"ringback": {"models": ["ringback.models.api_token"], "default_connection": "default"}}
     await Tortoise.init(config={"connections": {"default": connection}, "apps": apps}, _enable_global_fallback=True)
-    found = cast(SqliteClient, connections.get("default"))
-    await found.execute_script("CREATE TABLE t (id INTEGER PRIMARY KEY, value INTEGER)")
-    yield found
+    opened_client = cast(SqliteClient, connections.get("default"))
+    await opened_client.execute_script("CREATE TABLE t (id INTEGER PRIMARY KEY, value INTEGER)")
+    yield opened_client
     await Tortoise.close_connections()
 
 
-async def count(db: Any) -> int:
+async def count_rows(db: Any) -> int:
     return int((await db.execute_query_dict(COUNT))[0]["n"])
 
 
-async def put(db: Any, key: int, value: int = 0) -> None:
+async def insert_row(db: Any, key: int, value: int = 0) -> None:
     await db.execute_query("INSERT INTO t VALUES (?, ?)", [key, value])
 
 
-async def free(client: SqliteClient) -> None:
-    """Nobody holds the gate, no transaction is open, and the next one works at once."""
+async def assert_idle(client: SqliteClient) -> None:
+    """Assert that the lock is free, no transaction is open, and a new one works at once."""
     assert not client._lock.locked()
     assert client._connection is not None
     assert not client._connection.in_transaction
@@ -64,23 +64,23 @@ async def free(client: SqliteClient) -> None:
 
 
 def test_memory_is_refused() -> None:
-    for name in ("", ":memory:"):
-        with pytest.raises(ConfigurationError, match="needs a file"):
-            SqliteClient(name, connection_name="default")
+    for path in ("", ":memory:"):
+        with pytest.raises(ConfigurationError, match=rf"^file_path is '{path}', but Ringback needs a file: "):
+            SqliteClient(path, connection_name="default")
 
 
 async def test_pragmas_of_both_connections(client: SqliteClient) -> None:
-    wanted = {"synchronous": 2, "journal_mode": "wal", "foreign_keys": 1, "busy_timeout": 10_000}
+    expected = {"synchronous": 2, "journal_mode": "wal", "foreign_keys": 1, "busy_timeout": 10_000}
     for db, query_only in ((client, 0), (client._reader, 1)):
         await db.execute_query("SELECT 1")
-        for name, value in {**wanted, "query_only": query_only}.items():
+        for name, value in {**expected, "query_only": query_only}.items():
             async with db.acquire_connection() as connection:
                 rows = await connection.execute_fetchall(f"PRAGMA {name}")
             assert tuple(rows[0]) == (value,), name
     assert next(iter(client.pragmas)) == "busy_timeout"
 
 
-async def test_pragmas_of_ones_own(tmp_path: Path) -> None:
+async def test_custom_pragmas_replace_the_defaults(tmp_path: Path) -> None:
     client = SqliteClient(str(tmp_path / "x.db"), connection_name="x", synchronous="NORMAL", busy_timeout=5)
     assert (client.pragmas["synchronous"], client.pragmas["busy_timeout"]) == ("NORMAL", 5)
 
@@ -90,15 +90,15 @@ async def test_writing_through_the_reader_fails(client: SqliteClient) -> None:
         await client._reader.execute_query("DELETE FROM t")
 
 
-async def test_readers_wait_for_no_writer(client: SqliteClient) -> None:
+async def test_readers_do_not_wait_for_a_writer(client: SqliteClient) -> None:
     async with in_transaction() as tx:
-        await put(tx, 1)
+        await insert_row(tx, 1)
         async with asyncio.timeout(PATIENCE_SECONDS):
-            assert (await count(client), await count(tx)) == (0, 1)
-    assert await count(client) == 1
+            assert (await count_rows(client), await count_rows(tx)) == (0, 1)
+    assert await count_rows(client) == 1
 
 
-async def test_the_gate_is_first_come_first_served(client: SqliteClient) -> None:
+async def test_writers_are_served_in_the_order_they_came(client: SqliteClient) -> None:
     order: list[int] = []
 
     async def write(number: int) -> None:
@@ -133,22 +133,22 @@ async def open_a_new_file():
         await tx.execute_query("CREATE TABLE IF NOT EXISTS x (y)")
         await tx.execute_query_dict("SELECT * FROM x")
 
-async def main(path, what):
-    # More patient than the program is: a busy machine may stop a process in the middle of its transaction.
+async def main(path, function):
+    # Longer than in production: a busy machine may suspend a process in the middle of its transaction.
     credentials = {"file_path": path, "busy_timeout": 60_000}
     connection = {"engine": "ringback.models.sqlite", "credentials": credentials}
     apps = {"ringback": {"models": ["ringback.models.api_token"], "default_connection": "default"}}
     await Tortoise.init(config={"connections": {"default": connection}, "apps": apps}, _enable_global_fallback=True)
-    await globals()[what]()
+    await globals()[function]()
     await Tortoise.close_connections()
 
 asyncio.run(main(*sys.argv[1:]))
 """
 
 
-async def in_processes(number: int, path: str, what: str) -> None:
-    """Run a function of the script above in so many processes at once; all must end without a word."""
-    command = (sys.executable, "-c", OTHER_PROCESS, path, what)
+async def run_in_processes(number: int, path: str, function: str) -> None:
+    """Run a function of the script above in several processes at once. Each must exit with 0 and print no errors."""
+    command = (sys.executable, "-c", OTHER_PROCESS, path, function)
     workers = [await asyncio.create_subprocess_exec(*command, stderr=subprocess.PIPE) for _ in range(number)]
     for worker in workers:
         _, errors = await worker.communicate()
@@ -156,28 +156,30 @@ async def in_processes(number: int, path: str, what: str) -> None:
 
 
 async def test_two_processes_read_then_write(client: SqliteClient) -> None:
-    await put(client, 1)
-    await in_processes(2, client.filename, "read_then_write")
+    await insert_row(client, 1)
+    await run_in_processes(2, client.filename, "read_then_write")
+
     assert await client.execute_query_dict("SELECT value FROM t") == [{"value": 300}]
 
 
 async def test_many_processes_open_a_new_file(tmp_path: Path) -> None:
-    await in_processes(4, str(tmp_path / "new.db"), "open_a_new_file")
+    await run_in_processes(4, str(tmp_path / "new.db"), "open_a_new_file")
 
 
-async def test_a_writer_of_another_process_is_waited_for(client: SqliteClient) -> None:
+async def test_a_writer_waits_for_one_of_another_process(client: SqliteClient) -> None:
     other = sqlite3.connect(client.filename, isolation_level=None, check_same_thread=False)
     other.execute("BEGIN IMMEDIATE")
     timer = threading.Timer(0.3, lambda: other.execute("COMMIT"))
     timer.start()
     async with in_transaction() as tx:
-        await put(tx, 1)
+        await insert_row(tx, 1)
     timer.join()
     other.close()
-    assert await count(client) == 1
+
+    assert await count_rows(client) == 1
 
 
-async def test_a_writer_that_stays_too_long(client: SqliteClient) -> None:
+async def test_a_writer_that_holds_the_lock_too_long_is_an_error(client: SqliteClient) -> None:
     await client.execute_query("PRAGMA busy_timeout = 50")
     other = sqlite3.connect(client.filename, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -186,44 +188,45 @@ async def test_a_writer_that_stays_too_long(client: SqliteClient) -> None:
             async with in_transaction():
                 pass
         with pytest.raises(OperationalError, match="database is locked"):
-            await put(client, 1)
+            await insert_row(client, 1)
         assert not client._lock.locked()
     other.execute("COMMIT")
     other.close()
-    await free(client)
+    await assert_idle(client)
 
 
-async def test_without_a_tortoise_context_nothing_begins(tmp_path: Path) -> None:
+async def test_without_a_tortoise_context_no_transaction_starts(tmp_path: Path) -> None:
     client = SqliteClient(str(tmp_path / "x.db"), connection_name="x")
     with pytest.raises(RuntimeError, match="No TortoiseContext"):
         await client._in_transaction().__aenter__()
+
     assert (client._lock.locked(), client._connection) == (False, None)
 
 
-async def test_a_transaction_that_sqlite_gave_up(client: SqliteClient) -> None:
-    """After some errors SQLite rolls back by itself; what follows must not be written one by one."""
-    await put(client, 1)
+async def test_a_transaction_that_sqlite_rolled_back_refuses_statements(client: SqliteClient) -> None:
+    """After some errors SQLite rolls back by itself. Later statements must not be committed one by one."""
+    await insert_row(client, 1)
     with pytest.raises(TransactionManagementError, match="rolled this transaction back by itself"):
         async with in_transaction() as tx:
-            await put(tx, 2)
+            await insert_row(tx, 2)
             with pytest.raises(IntegrityError):
                 await tx.execute_query("INSERT OR ROLLBACK INTO t VALUES (1, 1)")
             with pytest.raises(TransactionManagementError, match="rolled this transaction back by itself"):
-                await put(tx, 3)
-    assert await count(client) == 1
+                await insert_row(tx, 3)
+    assert await count_rows(client) == 1
     with pytest.raises(IntegrityError):
         async with in_transaction(), in_transaction() as inner:
             await inner.execute_query("INSERT OR ROLLBACK INTO t VALUES (1, 1)")
-    await free(client)
+    await assert_idle(client)
 
 
-async def test_a_transaction_left_open_by_hand(client: SqliteClient) -> None:
+async def test_a_transaction_left_open_by_hand_is_rolled_back(client: SqliteClient) -> None:
     await client.execute_query("BEGIN")
-    await put(client, 1)
+    await insert_row(client, 1)
     async with in_transaction() as tx:
-        await put(tx, 2)
+        await insert_row(tx, 2)
     assert await client.execute_query_dict("SELECT id FROM t") == [{"id": 2}]
-    await free(client)
+    await assert_idle(client)
 
 
 async def test_a_script_inside_a_transaction_stays_inside(client: SqliteClient) -> None:
@@ -238,23 +241,23 @@ async def test_a_script_inside_a_transaction_stays_inside(client: SqliteClient) 
             await tx.execute_script(script)
             assert await tx.execute_query_dict("SELECT text FROM note") == [{"text": "a;b"}]
             raise ZeroDivisionError
-    assert await count(client) == 0
+    assert await count_rows(client) == 0
     async with in_transaction() as tx:
         await tx.execute_script(script)
     assert await client.execute_query_dict("SELECT name FROM sqlite_master WHERE name IN ('note', 'tr')") != []
 
 
 def test_statements_of_a_script() -> None:
-    assert list(_statements("a; b ;; \n;")) == ["a;", " b ;"]
-    assert list(_statements("SELECT ';'")) == ["SELECT ';';"]
-    assert list(_statements("")) == []
+    assert list(_split_statements("a; b ;; \n;")) == ["a;", " b ;"]
+    assert list(_split_statements("SELECT ';'")) == ["SELECT ';';"]
+    assert list(_split_statements("")) == []
 
 
-@pytest.mark.parametrize("kind", ["no database", "a folder", "no folder", "cut off"])
+@pytest.mark.parametrize("kind", ["not a database", "a folder", "no folder", "truncated"])
 async def test_files_that_cannot_be_opened(client: SqliteClient, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "x.db"
-    if kind == "no database":
-        path.write_bytes(b"hello, I am no database" * 100)
+    if kind == "not a database":
+        path.write_bytes(b"This is not a database." * 100)
     elif kind == "a folder":
         path.mkdir()
     elif kind == "no folder":
@@ -262,7 +265,7 @@ async def test_files_that_cannot_be_opened(client: SqliteClient, tmp_path: Path,
     else:
         path.write_bytes(b"SQLite format 3\x00" + b"\xff" * 500)
     broken = SqliteClient(str(path), connection_name="x")
-    before = threads()
+    before = blocking_threads()
     for _ in range(3):
         async with asyncio.timeout(PATIENCE_SECONDS):
             with pytest.raises(DBConnectionError, match="^cannot open "):
@@ -274,33 +277,31 @@ async def test_files_that_cannot_be_opened(client: SqliteClient, tmp_path: Path,
                     pass
         assert not broken._lock.locked()
     await broken.close()
-    await threads_ended(before)
+    await wait_for_threads(before)
 
 
-def threads() -> set[threading.Thread]:
-    """The threads that keep a program from ending."""
+def blocking_threads() -> set[threading.Thread]:
+    """Return the threads that keep the process from ending."""
     return {thread for thread in threading.enumerate() if not thread.daemon}
 
 
-async def threads_ended(before: set[threading.Thread]) -> None:
-    """Wait until no more threads than before are left."""
+async def wait_for_threads(before: set[threading.Thread]) -> None:
+    """Wait until all threads that started since have ended."""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while threads() - before:
+        while blocking_threads() - before:
             await asyncio.sleep(0.01)
 
 
-async def test_cancelled_while_a_connection_opens(client: SqliteClient, tmp_path: Path) -> None:
-    before = threads()
+async def test_cancelling_while_a_connection_opens_leaves_no_thread(client: SqliteClient, tmp_path: Path) -> None:
+    before = blocking_threads()
     for number in range(30):
         other = SqliteClient(str(tmp_path / "other.db"), connection_name="other")
-        step = (
-            other.execute_query("SELECT 1") if number % 2 else other.execute_query("CREATE TABLE IF NOT EXISTS x (y)")
-        )
-        task = asyncio.create_task(step)
+        statement = "SELECT 1" if number % 2 else "CREATE TABLE IF NOT EXISTS x (y)"
+        task = asyncio.create_task(other.execute_query(statement))
         await asyncio.sleep(number / 10_000)
         task.cancel()
         await asyncio.wait([task])
         assert not other._lock.locked()
         assert not other._reader._lock.locked()
         await other.close()
-    await threads_ended(before)
+    await wait_for_threads(before)

@@ -1,4 +1,4 @@
-"""Steps around a commit, apart from any database."""
+"""Tests of commit hooks and of `finish`, without a database."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from ringback.models.database.transactions import finish
 from ringback.models.database.unit_of_work import UnitOfWork
 
 
-async def test_steps_before_the_commit_in_order_with_those_they_add() -> None:
+async def test_steps_before_the_commit_run_in_order_with_those_they_add() -> None:
     unit, done = UnitOfWork(), list[str]()
 
     async def step(name: str) -> None:
@@ -24,7 +24,7 @@ async def test_steps_before_the_commit_in_order_with_those_they_add() -> None:
     assert done == ["first", "second", "added"]
 
 
-async def test_a_failed_step_forbids_the_commit_for_good() -> None:
+async def test_a_failed_step_forbids_every_later_commit() -> None:
     unit = UnitOfWork()
 
     async def fail() -> None:
@@ -37,13 +37,15 @@ async def test_a_failed_step_forbids_the_commit_for_good() -> None:
         await unit.run_before_commit()
 
 
-def test_steps_after_the_commit_run_once_and_hold_up_nobody() -> None:
+def test_a_failed_step_after_the_commit_does_not_stop_the_others() -> None:
     unit, done = UnitOfWork(), list[int]()
     unit.on_commit(lambda: done.append(1))
     unit.on_commit(lambda: done.append(1 // 0))
     unit.on_commit(lambda: done.append(3))
+
     unit.run_on_commit()
     unit.run_on_commit()
+
     assert done == [1, 3]
 
 

@@ -113,7 +113,7 @@ async def insert_row(connection: BaseDBAsyncClient, table: str, columns: dict[st
 
 @asynccontextmanager
 async def connected(settings: Settings) -> AsyncIterator[BaseDBAsyncClient]:
-    async with bootstrap._initialised(bootstrap.tortoise_config(bootstrap.select_database(settings))):
+    async with bootstrap._init_tortoise(bootstrap.tortoise_config(bootstrap.select_database(settings))):
         yield get_connection(bootstrap.CONNECTION)
 
 
