@@ -1,1 +1,1 @@
-"""How it is reached: the GraphQL surface, the inbox and the command line."""
+"""The program: command line, server process, GraphQL API and inbox endpoint."""

@@ -1,4 +1,4 @@
-"""The composition root of the API: services, tailer and routes."""
+"""The ASGI application: its services, engine, live log and routes."""
 
 import asyncio
 import contextlib
@@ -35,40 +35,40 @@ PATH = "/graphql"
 
 
 class Application:
-    """The ASGI application: the API at once, everything else through Starlette's router."""
+    """The ASGI application. GraphQL requests are dispatched here, all others by Starlette's router."""
 
     def __init__(self, services: Services, engine: Engine) -> None:
         self._streams = Streams()
         self._graphql = GraphQLEndpoint(engine, services, self._streams)
         self._websockets = partial(serve_connection, engine, services)
-        self._others = Starlette(
+        self._router = Starlette(
             routes=[
-                Route(PATH, self._graphql),  # what /graphql/ is redirected to
+                Route(PATH, self._graphql),  # so that Starlette redirects /graphql/
                 Mount(graphiql.PREFIX, graphiql.Assets()),
                 Route("/inbox/{token}", InboxEndpoint(services.inboxes)),
-                Route("/healthz", _healthz, methods=["GET"]),
-                Route("/readyz", _readyz, methods=["GET"]),
+                Route("/healthz", _report_health, methods=["GET"]),
+                Route("/readyz", _report_readiness, methods=["GET"]),
             ],
-            exception_handlers={404: _not_found},
+            exception_handlers={404: _answer_not_found},
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or serve a WebSocket."""
+        """Answer an HTTP request, or serve a WebSocket connection."""
         if scope["path"] != PATH:
-            await self._others(scope, receive, send)
+            await self._router(scope, receive, send)
         elif scope["type"] == "websocket":
             await self._websockets(scope, receive, send)
         else:
             await self._graphql(scope, receive, send)
 
     def end_streams(self) -> None:
-        """Cut off what has no end of its own, so that the server can stop."""
+        """End the open streams, which have no end of their own, so that the server can stop."""
         self._streams.end()
 
 
 @contextlib.asynccontextmanager
 async def open_application(settings: Settings, *, public_url: str, secrets: SecretBox) -> AsyncIterator[Application]:
-    """The ASGI application on an open database and the running loop."""
+    """Make the application on an open database, and run its tailer in the running loop while the block runs."""
     addresses = InboxAddresses(public_url)
     policy = AddressPolicy(settings.dangerous_allow_networks)
     services = Services(
@@ -79,20 +79,20 @@ async def open_application(settings: Settings, *, public_url: str, secrets: Secr
         bearers=Authenticator(),
     )
     async with contextlib.AsyncExitStack() as stack:
-        tailing = asyncio.create_task(services.tailer.run())
-        stack.push_async_callback(_stop, tailing)
+        tailer_task = asyncio.create_task(services.tailer.run())
+        stack.push_async_callback(_cancel, tailer_task)
         engine = Engine(schema, OperationLimits.of(settings))
         stack.callback(engine.close)
         yield Application(services, engine)
 
 
-async def _healthz(request: Request) -> Response:
-    """The process is alive."""
+async def _report_health(request: Request) -> Response:
+    """Answer 200: the process is alive."""
     return PlainTextResponse("ok\n")
 
 
-async def _readyz(request: Request) -> Response:
-    """The process can serve: its database answers."""
+async def _report_readiness(request: Request) -> Response:
+    """Answer 200 if the database answers, else 503."""
     try:
         await delivery_log.epoch()
     except BaseORMException as error:
@@ -100,11 +100,11 @@ async def _readyz(request: Request) -> Response:
     return JSONResponse({"ready": True})
 
 
-async def _not_found(request: Request, error: Exception) -> Response:
-    return PlainTextResponse("Nothing is here. The API and GraphiQL are at /graphql.\n", 404)
+async def _answer_not_found(request: Request, error: Exception) -> Response:
+    return PlainTextResponse("Not found. The GraphQL API and GraphiQL are at /graphql.\n", 404)
 
 
-async def _stop(task: asyncio.Task[None]) -> None:
+async def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task

@@ -10,7 +10,7 @@ import typer
 from tortoise.exceptions import BaseORMException
 
 from ringback.graphql_api import server
-from ringback.graphql_api.logging import configure
+from ringback.graphql_api.logging import configure_logging
 from ringback.graphql_api.schema.build import sdl
 from ringback.models import bootstrap, settings
 from ringback.models.enums import Role
@@ -30,42 +30,57 @@ Host = Annotated[str | None, typer.Option(help="Address to listen on (RINGBACK_H
 Port = Annotated[int | None, typer.Option(help="Port to listen on (RINGBACK_PORT).", show_default=False)]
 
 
+def main() -> NoReturn:
+    """Run the command line. An error that the operator can fix is printed as one line, with exit code 1."""
+    try:
+        app()
+    except (ConfigurationError, TrackingError) as error:
+        print(f"ringback: {error}", file=sys.stderr)
+    except (BaseORMException, OSError) as error:
+        print(f"ringback: cannot use the database or a file: {error}", file=sys.stderr)
+    except InputRejected as error:
+        for problem in error.problems:
+            print(f"ringback: {problem.field or 'input'}: {problem.message}", file=sys.stderr)
+    raise SystemExit(1)
+
+
 @app.command()
 def serve(host: Host = None, port: Port = None) -> None:
     """Run everything in one process: API, GraphiQL, inbox and deliveries."""
-    server.run(server.serve(_settings(host=host, port=port), deliver=True))
+    server.run(server.serve(_load_settings(host=host, port=port), deliver=True))
 
 
 @app.command()
 def api(host: Host = None, port: Port = None) -> None:
-    """Run the API, GraphiQL and the inbox, without delivering; `ringback worker` does that."""
-    server.run(server.serve(_settings(host=host, port=port), deliver=False))
+    """Run the API, GraphiQL and the inbox without deliveries, which `ringback worker` makes."""
+    server.run(server.serve(_load_settings(host=host, port=port), deliver=False))
 
 
 @app.command()
 def worker(
-    processes: Annotated[
-        int, typer.Option(min=1, max=256, help="How many processes deliver; more than one needs Postgres.")
-    ] = 1,
+    processes: Annotated[int, typer.Option(min=1, max=256, help="Worker processes. Several need Postgres.")] = 1,
     supervised: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Deliver events, without serving the API."""
-    chosen = _settings()
+    loaded = _load_settings()
     if processes == 1:
-        server.run(server.work(chosen, supervised=supervised))
-    elif chosen.is_embedded:
-        raise ConfigurationError("SQLite serves one worker process: leave --processes out, or use another database")
+        server.run(server.work(loaded, supervised=supervised))
+    elif loaded.is_embedded:
+        raise ConfigurationError(
+            f"--processes is {processes}, but SQLite allows one worker process. "
+            "Omit --processes, or set RINGBACK_DATABASE_URL to a Postgres database."
+        )
     else:
         server.run(server.work_in_processes(processes))
 
 
 @app.command()
 def migrate() -> None:
-    """Bring the database up to date and say what was done. The other commands do so by themselves."""
-    applied = asyncio.run(bootstrap.migrate(_settings()))
-    for name in applied:
+    """Apply the database migrations that are missing, and print their names. The other commands migrate too."""
+    names = asyncio.run(bootstrap.migrate(_load_settings()))
+    for name in names:
         print(f"applied {name}")
-    if not applied:
+    if not names:
         print("the database is up to date")
 
 
@@ -84,40 +99,27 @@ def export_schema(
 
 @token_app.command("create")
 def create_token(
-    name: Annotated[str, typer.Argument(help="Who or what the token is for.")],
-    role: Annotated[Role, typer.Option(help="What it may do.", case_sensitive=False)] = Role.ADMIN,
+    name: Annotated[str, typer.Argument(help="Name of the token's user or purpose.")],
+    role: Annotated[Role, typer.Option(help="Role that decides its permissions.", case_sensitive=False)] = Role.ADMIN,
     expires_in_days: Annotated[
-        int | None, typer.Option(min=1, max=36_500, help="When it expires; never without this.", show_default=False)
+        int | None, typer.Option(min=1, max=36_500, help="Days until it expires. Default: never.", show_default=False)
     ] = None,
 ) -> None:
-    """Create an API token and print it; it cannot be shown again."""
-    expires = dt.timedelta(days=expires_in_days) if expires_in_days is not None else None
-    print(asyncio.run(_create_token(_settings(), name, role, expires)))
+    """Create an API token and print it. It is not shown again."""
+    print(asyncio.run(_create_token(_load_settings(), name, role, expires_in_days)))
 
 
-async def _create_token(chosen: settings.Settings, name: str, role: Role, expires_in: dt.timedelta | None) -> str:
-    await bootstrap.migrate(chosen)
-    expires_at = dt.datetime.now(dt.UTC) + expires_in if expires_in is not None else None
-    async with bootstrap.open_database(chosen):
+async def _create_token(loaded: settings.Settings, name: str, role: Role, expires_in_days: int | None) -> str:
+    await bootstrap.migrate(loaded)
+    expires_at: dt.datetime | None = None
+    if expires_in_days is not None:
+        expires_at = dt.datetime.now(dt.UTC) + dt.timedelta(days=expires_in_days)
+    async with bootstrap.open_database(loaded):
         _, secret = await api_tokens.create_token(name, role, expires_at=expires_at)
     return secret
 
 
-def _settings(**overrides: Any) -> settings.Settings:
-    chosen = settings.load_settings(**overrides)
-    configure(chosen.log_level)
-    return chosen
-
-
-def main() -> NoReturn:
-    """Run the command line; what the operator must mend is one line and exit code 1."""
-    try:
-        app()
-    except (ConfigurationError, TrackingError) as error:
-        print(f"ringback: {error}", file=sys.stderr)
-    except (BaseORMException, OSError) as error:
-        print(f"ringback: the database or a file cannot be used: {error}", file=sys.stderr)
-    except InputRejected as error:
-        for problem in error.problems:
-            print(f"ringback: {problem.field or 'input'}: {problem.message}", file=sys.stderr)
-    raise SystemExit(1)
+def _load_settings(**overrides: Any) -> settings.Settings:
+    loaded = settings.load_settings(**overrides)
+    configure_logging(loaded.log_level)
+    return loaded

@@ -1,9 +1,9 @@
-"""Errors as clients see them: InputErrors within payloads, declared top-level errors, and everything else masked.
+"""Errors as clients see them.
 
-InputError            in a mutation's payload: what a person can mend; nothing was written
-ApiError              a top-level error on purpose, with `extensions.code`
-GRAPHQL_… errors      a document that does not parse or validate; the specification's own messages
-INTERNAL              anything else: the client sees an id, the program's log has the same id and the traceback
+InputError            in the payload of a mutation: a mistake in the input that the caller can fix; nothing was written
+ApiError              a declared top-level error, with its code in `extensions.code`
+GRAPHQL_… codes       a document that does not parse or validate, with the message of graphql-core
+INTERNAL              any other error: the client gets an id; the server's log has the same id and the traceback
 """
 
 from typing import Any, Literal
@@ -29,24 +29,24 @@ Code = Literal[
     "TOO_LARGE",
     "UNAUTHENTICATED",
 ]
-#: The longest message about a document or its variables, in characters.
+#: Characters of a message, at most: messages of graphql-core quote the document and its variables.
 MAX_MESSAGE = 1_000
 
 
 class ApiError(GraphQLError):
-    """A declared top-level error; `code` becomes `extensions.code`."""
+    """A declared top-level error. `code` becomes `extensions.code`."""
 
     def __init__(self, code: Code, message: str, **extensions: Any) -> None:
         super().__init__(message, extensions={"code": code, **extensions})
 
 
 def bad_user_input(message: str) -> ApiError:
-    """A malformed id, page size, cursor or range in a query."""
+    """Return the error for a malformed id, page size, cursor or range in a query."""
     return ApiError("BAD_USER_INPUT", message)
 
 
 def unauthenticated() -> ApiError:
-    """No valid token."""
+    """Return the error for a missing or invalid token."""
     return ApiError(
         "UNAUTHENTICATED",
         "Send a valid API token: the header `Authorization: Bearer <token>`, or the same in connection_init.",
@@ -54,36 +54,32 @@ def unauthenticated() -> ApiError:
 
 
 def cursor_error(error: CursorInvalid) -> ApiError:
-    """What a reader of the live log is told about its cursor."""
+    """Return the error for an invalid or expired cursor of the live log."""
     if isinstance(error, CursorExpired):
-        return ApiError(
-            "CURSOR_EXPIRED", f"{error}: resume from oldestCursor, or without a cursor.", oldestCursor=error.oldest
-        )
+        message = f"after: {error}. Subscribe again with `after` set to `extensions.oldestCursor`, or without `after`."
+        return ApiError("CURSOR_EXPIRED", message, oldestCursor=error.oldest)
     return bad_user_input(f"after: {error}")
 
 
 def mask_error(error: GraphQLError, *, executing: bool = True) -> GraphQLError:
-    """The error as a client may see it: declared ones as they are, everything else as INTERNAL with an id.
+    """Return an error that is safe to send: declared and GraphQL errors as they are, any other as INTERNAL with an id.
 
-    `executing` tells that the document was valid, so that an error without a path lies in its variables.
+    `executing` means that the document is valid, so an error without a path is one of its variables.
     """
-    declared = _declared(error)
+    declared = _find_declared(error)
     if declared is not None:
         return GraphQLError(declared.message, error.nodes, path=error.path, extensions=declared.extensions)
     if isinstance(error, GraphQLSyntaxError):
         return _with_code(error, "GRAPHQL_PARSE_FAILED")
-    cause = _cause(error)
-    if cause is None or (error.path is None and _refused_by_a_type(error, cause)):
-        return _with_code(error, "BAD_USER_INPUT" if executing else "GRAPHQL_VALIDATION_FAILED")
+    cause = _find_internal_cause(error)
+    if cause is None or (error.path is None and _is_scalar_refusal(error, cause)):
+        if executing:
+            return _with_code(error, "BAD_USER_INPUT")
+        return _with_code(error, "GRAPHQL_VALIDATION_FAILED")
     error_id = new_key().hex
     logger.error("internal error", action="execute", error_id=error_id, path=error.path, exc_info=cause)
-    what = (
-        "The server's database does not answer, so try again"
-        if is_database_away(cause)
-        else "Something went wrong on the server"
-    )
     return GraphQLError(
-        f"{what}; its log has the details under the id {error_id}.",
+        _internal_message(cause, error_id),
         error.nodes,
         path=error.path,
         extensions={"code": "INTERNAL", "id": error_id},
@@ -91,44 +87,57 @@ def mask_error(error: GraphQLError, *, executing: bool = True) -> GraphQLError:
 
 
 def is_database_away(error: BaseException) -> bool:
-    """Whether it is the database that is away; everything is as it should be when it is back."""
+    """Return whether an error means that the database cannot be reached, so that a later try may succeed."""
     return isinstance(error, DBConnectionError)
 
 
 def to_graphql_error(error: Exception) -> GraphQLError:
-    """Any exception as a client may see it."""
-    return mask_error(error if isinstance(error, GraphQLError) else GraphQLError(str(error), original_error=error))
+    """Return any exception as an error that is safe to send."""
+    if not isinstance(error, GraphQLError):
+        error = GraphQLError(str(error), original_error=error)
+    return mask_error(error)
 
 
-def _declared(error: GraphQLError) -> ApiError | None:
-    found: BaseException | None = error
-    while isinstance(found, GraphQLError):
-        if isinstance(found, ApiError):
-            return found
-        found = found.original_error
+def _find_declared(error: GraphQLError) -> ApiError | None:
+    original: BaseException | None = error
+    while isinstance(original, GraphQLError):
+        if isinstance(original, ApiError):
+            return original
+        original = original.original_error
     return None
 
 
-def _cause(error: GraphQLError) -> BaseException | None:
-    """The exception that the server is to blame for; None when the error is the client's own doing."""
-    found: BaseException = error
-    while isinstance(found, GraphQLError) and found.original_error is not None:
-        found = found.original_error
-    if not isinstance(found, GraphQLError):
-        return found
-    # One within the answer that points at no place of the document is no argument's: a resolver raised it, or gave what
-    # its field's type cannot represent.
-    return found if error.path is not None and found.nodes is None else None
+def _find_internal_cause(error: GraphQLError) -> BaseException | None:
+    """Return the exception for which the server is to blame, or None if the client is."""
+    original: BaseException = error
+    while isinstance(original, GraphQLError) and original.original_error is not None:
+        original = original.original_error
+    if not isinstance(original, GraphQLError):
+        return original
+    # A GraphQLError with a path but no nodes comes from a resolver, or from a value that does not fit the field's type.
+    # Errors of arguments have nodes.
+    if error.path is not None and original.nodes is None:
+        return original
+    return None
 
 
-def _refused_by_a_type(error: GraphQLError, cause: BaseException) -> bool:
-    """Whether a scalar of ours refused a literal or a variable: its sentence is part of the message."""
+def _is_scalar_refusal(error: GraphQLError, cause: BaseException) -> bool:
+    """Return whether one of our scalars refused a literal or a variable. Then its message is part of the error's."""
     return isinstance(cause, ValueError) and str(cause) in error.message
 
 
+def _internal_message(cause: BaseException, error_id: str) -> str:
+    if is_database_away(cause):
+        return (
+            f"The server's database does not answer. Try again. The server's log has the details under id {error_id}."
+        )
+    return f"Something went wrong on the server. Its log has the details under id {error_id}."
+
+
 def _with_code(error: GraphQLError, code: Code) -> GraphQLError:
-    if len(error.message) > MAX_MESSAGE:  # it quotes what was sent
+    if len(error.message) > MAX_MESSAGE:
         error.message = f"{error.message[:MAX_MESSAGE]}…"
-    if "code" not in (error.extensions or {}):
-        error.extensions = {**(error.extensions or {}), "code": code}
+    extensions = error.extensions or {}
+    if "code" not in extensions:
+        error.extensions = {**extensions, "code": code}
     return error

@@ -1,4 +1,4 @@
-"""The program's own log: one line an event, readable on a terminal, JSON elsewhere; every line carries an `action`."""
+"""The program's log: one line per event, readable on a terminal, JSON elsewhere. Every line has an `action`."""
 
 import io
 import json
@@ -10,50 +10,48 @@ from typing import TextIO, cast
 import orjson
 import structlog
 
-#: Processors of every line.
-_STAMPS: tuple[structlog.typing.Processor, ...] = (
+_SHARED_PROCESSORS: tuple[structlog.typing.Processor, ...] = (
     structlog.processors.add_log_level,
     structlog.processors.TimeStamper("iso"),
 )
 
 
 class _StandardError(io.TextIOBase):
-    """Standard error, without the lines that cannot be written: a full disk or a closed pipe must not end a worker."""
+    """Standard error that drops lines it cannot write: a full disk or a closed pipe must not end a worker."""
 
     def write(self, text: str) -> int:
-        """Write text, whose end of line sends it off."""
+        """Write text. Standard error is line-buffered, so the end of a line flushes it."""
         with suppress(OSError, ValueError):
             sys.stderr.write(text)
         return len(text)
 
 
-def configure(level: str) -> None:
-    """Send structlog's lines, and those of the libraries from WARNING up, to standard error."""
-    log = cast(TextIO, _StandardError())
-    renderer: structlog.typing.Processor = _json
+def configure_logging(level: str) -> None:
+    """Send the log to standard error: structlog's lines from `level` up, and those of libraries from WARNING up."""
+    minimum = logging.getLevelNamesMapping()[level]
+    stream = cast(TextIO, _StandardError())
+    renderer: structlog.typing.Processor = _render_json
     if sys.stderr.isatty():
-        # The default formatter shows local variables, and tokens with them.
+        # The default formatter shows local variables, which may hold tokens.
         renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(
-        processors=[*_STAMPS, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.WriteLoggerFactory(log),
+        processors=[*_SHARED_PROCESSORS, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(minimum),
+        logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(log)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*_STAMPS, _library_action],
+            foreign_pre_chain=[*_SHARED_PROCESSORS, _add_library_action],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
-    logging.basicConfig(
-        level=max(logging.WARNING, logging.getLevelNamesMapping()[level]), handlers=[handler], force=True
-    )
+    logging.basicConfig(level=max(logging.WARNING, minimum), handlers=[handler], force=True)
 
 
-def _json(logger: object, level: str, event: structlog.typing.EventDict) -> str:
-    """A line must never cost what it tells of: what orjson refuses (lone surrogates, huge numbers) is escaped."""
+def _render_json(logger: object, level: str, event: structlog.typing.EventDict) -> str:
+    """Return a line of JSON. Values that orjson refuses, such as lone surrogates and huge integers, are escaped."""
     if "exc_info" in event:
         event = structlog.processors.format_exc_info(logger, level, event)
     try:
@@ -62,6 +60,6 @@ def _json(logger: object, level: str, event: structlog.typing.EventDict) -> str:
         return json.dumps(event, default=repr)
 
 
-def _library_action(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+def _add_library_action(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     event.setdefault("action", "library")
     return event

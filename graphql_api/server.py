@@ -1,4 +1,4 @@
-"""Running the program: sockets, signals, and the order in which things start and stop."""
+"""The server process: its socket, signals, and the order in which its parts start and stop."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -30,77 +30,88 @@ from ringback.models.settings import Settings
 if sys.platform != "win32":
     import resource
 
-#: How long requests under way may take to end when the program stops, in seconds.
+#: Seconds that running requests get to end when the program stops.
 GRACE_SECONDS = 3
-#: Objects made and not freed after which garbage is looked for, and after how many times among older ones too.
+#: New objects after which garbage is collected, then collections after which older generations are too. With Python's
+#: own thresholds, collection took a third of the time of publishing log entries and a fifth of that of delivering.
 GC_THRESHOLDS = (50_000, 10, 10)
-#: Connections that wait to be accepted.
+#: Connections that wait to be accepted, at most.
 BACKLOG = 2048
+#: Open files that the process asks for, at most.
+MAX_OPEN_FILES = 65_536
 TOKEN_FILE = "admin-token"
 
 
 async def serve(settings: Settings, *, deliver: bool) -> None:
-    """Serve the API until a signal comes; `deliver` makes this process a worker too.
+    """Serve the API until a signal arrives. With `deliver`, this process is a worker too.
 
-    The worker stops first: inboxes answer, and the log is followed, until the last delivery has ended.
+    The worker stops first, so inboxes and the live log keep working until the last delivery has ended.
     """
-    stopping = _Stopping()
+    stop = _StopSignals()
     await bootstrap.migrate(settings)
     with _listen(settings) as sock:
         public_url = settings.address(sock.getsockname()[1])
         async with bootstrap.open_database(settings), bootstrap.share_notifications(settings.wakeups_url):
-            made = await _ensure_admin(settings)
+            admin_token = await _ensure_admin_token(settings)
             secrets = load_secret_box(settings)
             async with (
                 open_application(settings, public_url=public_url, secrets=secrets) as app,
-                _served(app, sock, settings.api_max_body_bytes) as server,
+                _run_http_server(app, sock, settings.api_max_body_bytes) as http_server,
             ):
-                stopping.on_second(server.hurry)
+                stop.on_repeated_interrupt(http_server.hurry)
                 async with contextlib.AsyncExitStack() as stack:
                     if deliver:
-                        worker = await stack.enter_async_context(_working(settings, secrets, public_url))
-                        stopping.on_second(worker.hurry)
+                        worker = await stack.enter_async_context(_run_worker(settings, secrets, public_url))
+                        stop.on_repeated_interrupt(worker.hurry)
                     else:
                         await stack.enter_async_context(announce_due_events(settings.broker_url))
-                    _settle()
-                    _announce(settings, public_url, made)
-                    await stopping.wait()
+                    _tune_garbage_collection()
+                    _print_start(settings, public_url, admin_token)
+                    await stop.wait()
 
 
 async def work(settings: Settings, *, supervised: bool = False) -> None:
-    """Deliver until a signal comes, without serving the API; `supervised`, also until standard input ends."""
-    stopping = _Stopping()
+    """Deliver until a signal arrives, without serving the API. With `supervised`, also until standard input ends."""
+    stop = _StopSignals()
     if supervised:
-        call_when_input_ends(stopping.ask)
+        call_when_input_ends(stop.request)
     await bootstrap.migrate(settings)
     async with (
         bootstrap.open_database(settings),
         bootstrap.share_notifications(settings.wakeups_url),
-        # Inbox URLs in webhooks are those that the api processes gave out.
-        _working(settings, load_secret_box(settings), settings.address()) as worker,
+        # The API processes made the inbox URLs in webhooks from the same settings.
+        _run_worker(settings, load_secret_box(settings), settings.address()) as worker,
     ):
-        stopping.on_second(worker.hurry)
-        _settle()
+        stop.on_repeated_interrupt(worker.hurry)
+        _tune_garbage_collection()
         print(f"Ringback {version('ringback')} is delivering. Stop it with Ctrl+C.", flush=True)
-        await stopping.wait()
+        await stop.wait()
 
 
 async def work_in_processes(count: int) -> None:
-    """Deliver in so many processes until a signal comes."""
-    stopping = _Stopping()
-    processes = ProcessSupervisor(count, "worker", "--supervised")
-    running = asyncio.create_task(processes.run())
-    stopping.on_second(lambda: processes.stop(signal.SIGINT))
-    await asyncio.wait([running, asyncio.create_task(stopping.wait())], return_when=asyncio.FIRST_COMPLETED)
-    processes.stop(signal.SIGTERM)
+    """Deliver in `count` worker processes until a signal arrives."""
+    stop = _StopSignals()
+    supervisor = ProcessSupervisor(count, "worker", "--supervised")
+    running = asyncio.create_task(supervisor.run())
+    stop.on_repeated_interrupt(lambda: supervisor.stop(signal.SIGINT))
+    await asyncio.wait([running, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
+    supervisor.stop(signal.SIGTERM)
     await running
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run a program's main coroutine on uvloop where there is one."""
-    _allow_many_connections()
+    """Run a main coroutine, on uvloop except on Windows."""
+    _raise_open_files_limit()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(main)
+
+
+def _raise_open_files_limit() -> None:
+    """Raise the soft limit of open files up to the hard one: the usual 1,024 is less than deliveries may need."""
+    if sys.platform != "win32":
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        soft = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -111,123 +122,36 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def _settle() -> None:
-    """Exempt what was made at the start from garbage collection: walking all of it holds every request for 0.1 s.
+class _StopSignals:
+    """The stop signals. The first SIGINT or SIGTERM requests a stop; a later SIGINT (Ctrl+C) hurries it.
 
-    What an entry leaves with each of thousands of subscribers until the next one comes, and what a thousand attempts
-    under way keep, is no sign of garbage: by Python's own thresholds, looking for some took a third of the time of
-    telling subscribers, and a fifth of that of delivering.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
-
-
-def _allow_many_connections() -> None:
-    """Raise the soft limit of open files to the hard one: the usual 1,024 is less than deliveries may need."""
-    if sys.platform != "win32":
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-class _Stopping:
-    """The first SIGINT or SIGTERM ends the program in order; another SIGINT (Ctrl+C), in a hurry.
-
-    Another SIGTERM changes nothing: whoever signals a whole group, or gets impatient, loses no delivery by it.
+    A later SIGTERM changes nothing, so an impatient supervisor, or one that signals a whole group, loses no delivery.
     """
 
     def __init__(self) -> None:
-        self._asked = asyncio.Event()
+        self._requested = asyncio.Event()
         self._hurry: list[Callable[[], None]] = []
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._signalled, number)
+            loop.add_signal_handler(number, self._on_signal, number)
 
     async def wait(self) -> None:
-        """Wait for the first signal."""
-        await self._asked.wait()
+        """Wait until a stop is requested."""
+        await self._requested.wait()
 
-    def on_second(self, hurry: Callable[[], None]) -> None:
-        """Call `hurry` when SIGINT comes after another signal."""
+    def request(self) -> None:
+        """Request a stop."""
+        self._requested.set()
+
+    def on_repeated_interrupt(self, hurry: Callable[[], None]) -> None:
+        """Call `hurry` at each SIGINT after a stop was requested."""
         self._hurry.append(hurry)
 
-    def ask(self) -> None:
-        """End the program in order."""
-        self._asked.set()
-
-    def _signalled(self, number: signal.Signals) -> None:
-        if self._asked.is_set() and number is signal.SIGINT:
+    def _on_signal(self, number: signal.Signals) -> None:
+        if self._requested.is_set() and number is signal.SIGINT:
             for hurry in self._hurry:
                 hurry()
-        self._asked.set()
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's server as a part of a program: the program has the signals, and waits for its start."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.serving = asyncio.Event()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals to `_Stopping`."""
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then tell so."""
-        await super().startup(sockets)
-        self.serving.set()
-
-    def hurry(self) -> None:
-        """Do not wait for requests under way."""
-        self.force_exit = True
-
-
-class _Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP connection, which ends in time when its client does not read."""
-
-    def shutdown(self) -> None:
-        """Close the connection after its response. Abort it if it is a stream whose client does not read."""
-        if self.cycle is not None and self.cycle.chunked_encoding and self.flow.write_paused:
-            self.transport.abort()
-        else:
-            super().shutdown()
-
-
-@contextlib.asynccontextmanager
-async def _served(app: Application, sock: socket.socket, max_frame_bytes: int) -> AsyncIterator[_Server]:
-    """`app` answers on `sock` while the block runs; requests under way get some time to end after it."""
-    config = uvicorn.Config(
-        app,
-        lifespan="off",
-        log_config=None,
-        http=_Protocol,
-        access_log=False,
-        ws=WebSocketProtocol,
-        # Compressing one entry for each of its subscribers costs more than all else of sending it.
-        ws_per_message_deflate=False,
-        ws_max_size=max_frame_bytes,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-        server_header=False,
-    )
-    server = _Server(config)
-    running = asyncio.create_task(server.serve(sockets=[sock]))
-    try:
-        await server.serving.wait()
-        yield server
-    finally:
-        app.end_streams()
-        server.should_exit = True
-        await running
-
-
-def _working(
-    settings: Settings, secrets: SecretBox, public_url: str
-) -> contextlib.AbstractAsyncContextManager[RunningWorker]:
-    policy = AddressPolicy(settings.dangerous_allow_networks)
-    return run_worker(settings, policy=policy, secrets=secrets, inboxes=InboxAddresses(public_url))
+        self._requested.set()
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -239,40 +163,126 @@ def _listen(settings: Settings) -> socket.socket:
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
-        raise ConfigurationError(_cannot_listen(settings, error)) from error
+        raise ConfigurationError(_listen_error(settings, error)) from error
     return sock
 
 
-def _cannot_listen(settings: Settings, error: OSError) -> str:
+def _listen_error(settings: Settings, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return (
-            f"port {settings.port} on {settings.host} is in use: "
-            "stop the other program, or set RINGBACK_PORT to another port"
+            f"port {settings.port} on {settings.host} is in use. "
+            "Stop the other program, or set RINGBACK_PORT to another port."
         )
     return (
-        f"cannot listen on {settings.host}:{settings.port} ({error.strerror or error}): "
-        "set RINGBACK_HOST and RINGBACK_PORT to an address of this machine"
+        f"cannot listen on {settings.host}:{settings.port} ({error.strerror or error}). "
+        "Set RINGBACK_HOST and RINGBACK_PORT to an address of this machine."
     )
 
 
-async def _ensure_admin(settings: Settings) -> str | None:
-    """Make sure that the operator has an ADMIN token; returns one that was made just now, to be shown this once."""
+class _AdminToken(NamedTuple):
+    """The operator's ADMIN token."""
+
+    #: The setting or file in which the operator finds it.
+    source: str
+    #: The token itself if this start made it, to be printed once.
+    new_secret: str | None = None
+
+
+async def _ensure_admin_token(settings: Settings) -> _AdminToken:
+    """Store the ADMIN token of the settings, or of the token file, which is made at the first start."""
     if settings.admin_token is not None:
         await api_tokens.ensure_admin(settings.admin_token.get_secret_value(), "RINGBACK_ADMIN_TOKEN")
-        return None
+        return _AdminToken(source="RINGBACK_ADMIN_TOKEN")
     path = settings.data_dir / TOKEN_FILE
     is_new = not path.exists()
     secret = load_or_create_secret(path, make=api_tokens.new_bearer_token())
     await api_tokens.ensure_admin(secret, f"first admin token ({TOKEN_FILE})")
-    return secret if is_new else None
+    if is_new:
+        return _AdminToken(source=str(path), new_secret=secret)
+    return _AdminToken(source=str(path))
 
 
-def _announce(settings: Settings, public_url: str, made: str | None) -> None:
-    lines = [f"Ringback {version('ringback')} is running on {public_url}"]
-    if made is not None:
-        lines.append(f"GraphiQL:  {public_url}/graphql#token={made}")
-        lines.append(f"This link is shown once; the admin token is kept in {settings.data_dir / TOKEN_FILE}.")
+def _print_start(settings: Settings, public_url: str, admin_token: _AdminToken) -> None:
+    print(f"Ringback {version('ringback')} is running on {public_url}")
+    if admin_token.new_secret is not None:
+        print(f"GraphiQL:  {public_url}/graphql#token={admin_token.new_secret}")
+        print(f"This link is shown once; the admin token is kept in {admin_token.source}.", flush=True)
     else:
-        kept = "RINGBACK_ADMIN_TOKEN" if settings.admin_token is not None else str(settings.data_dir / TOKEN_FILE)
-        lines.append(f"GraphiQL:  {public_url}/graphql  (admin token: {kept})")
-    print("\n".join(lines), flush=True)
+        print(f"GraphiQL:  {public_url}/graphql  (admin token: {admin_token.source})", flush=True)
+
+
+class _HttpServer(uvicorn.Server):
+    """uvicorn's server as a part of a program, which handles the signals and waits for the server to start."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.serving = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to `_StopSignals`."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then set `serving`."""
+        await super().startup(sockets)
+        self.serving.set()
+
+    def hurry(self) -> None:
+        """Stop without waiting for running requests."""
+        self.force_exit = True
+
+
+class _HttpConnection(HttpToolsProtocol):
+    """uvicorn's HTTP connection, which does not delay a stop if its client does not read."""
+
+    def shutdown(self) -> None:
+        """Close the connection after its response. Abort it if it is a stream whose client does not read."""
+        if self.cycle is not None and self.cycle.chunked_encoding and self.flow.write_paused:
+            self.transport.abort()
+        else:
+            super().shutdown()
+
+
+@contextlib.asynccontextmanager
+async def _run_http_server(app: Application, sock: socket.socket, max_message_bytes: int) -> AsyncIterator[_HttpServer]:
+    """Serve `app` on `sock` while the block runs. After it, running requests get GRACE_SECONDS to end."""
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        log_config=None,
+        http=_HttpConnection,
+        access_log=False,
+        ws=WebSocketProtocol,
+        # Compressing an entry for each of its subscribers costs more than all else of sending it.
+        ws_per_message_deflate=False,
+        ws_max_size=max_message_bytes,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        server_header=False,
+    )
+    server = _HttpServer(config)
+    running = asyncio.create_task(server.serve(sockets=[sock]))
+    try:
+        await server.serving.wait()
+        yield server
+    finally:
+        app.end_streams()
+        server.should_exit = True
+        await running
+
+
+def _run_worker(
+    settings: Settings, secrets: SecretBox, public_url: str
+) -> contextlib.AbstractAsyncContextManager[RunningWorker]:
+    policy = AddressPolicy(settings.dangerous_allow_networks)
+    return run_worker(settings, policy=policy, secrets=secrets, inboxes=InboxAddresses(public_url))
+
+
+def _tune_garbage_collection() -> None:
+    """Exempt all objects made at the start, whose collection would block requests for 0.1 s, and collect more rarely.
+
+    Thousands of subscribers and attempts in flight keep many objects for a while, which are not garbage.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)

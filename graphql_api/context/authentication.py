@@ -5,49 +5,55 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from ringback.graphql_api.context.single_flight import SingleFlight, outcome
+from ringback.graphql_api.context.single_flight import SingleFlight, wait_for_result
 from ringback.models.api_token import ApiToken
 from ringback.models.security.secret_box import hash_token
 from ringback.models.services import api_tokens
 
-#: No token is longer; what is cannot be one.
+#: Characters of a token, at most. A longer one is refused without a look-up.
 MAX_TOKEN = 512
-#: How long a token that was found valid is trusted, in seconds.
+#: Tokens whose check is cached, at most.
+MAX_CACHED_TOKENS = 1_024
+#: Seconds for which a valid token is trusted without another look-up.
 TRUSTED_SECONDS = 1.0
 
 
 class Authenticator:
-    """Who bears which token. A token found valid is trusted for a moment, so that a busy client costs no statements.
+    """Look-ups of bearer tokens. A valid token is trusted for TRUSTED_SECONDS, so a busy client costs few statements.
 
-    Revoking it here ends that at once; in another process it does so within TRUSTED_SECONDS.
+    Revoking a token takes effect at once in this process, and within TRUSTED_SECONDS in others.
     """
 
     def __init__(self) -> None:
-        self._trusted: SingleFlight[str, ApiToken | None] = SingleFlight(
-            1_024, TRUSTED_SECONDS, worth_keeping=lambda token: token is not None
+        self._tokens: SingleFlight[str, ApiToken | None] = SingleFlight(
+            MAX_CACHED_TOKENS, TRUSTED_SECONDS, cache_if=_is_found
         )
-        self._checks: SingleFlight[UUID, bool] = SingleFlight(1_024, TRUSTED_SECONDS)
+        self._validity: SingleFlight[UUID, bool] = SingleFlight(MAX_CACHED_TOKENS, TRUSTED_SECONDS)
 
     async def bearer(self, header: Any) -> ApiToken | None:
-        """The token in an `Authorization` value; None when it is missing, malformed or not valid."""
+        """Return the token of an `Authorization` value, or None if it is missing, malformed or not valid."""
         if not isinstance(header, str):
             return None
         scheme, _, secret = header.strip().partition(" ")
         secret = secret.strip()
         if scheme.lower() != "bearer" or not 0 < len(secret) <= MAX_TOKEN:
             return None
-        return await outcome(self._trusted.ask(hash_token(secret), partial(api_tokens.authenticate, secret)))
+        return await wait_for_result(self._tokens.run(hash_token(secret), partial(api_tokens.authenticate, secret)))
 
     async def of_connection(self, params: Mapping[str, Any] | None) -> ApiToken | None:
-        """The token in a connection_init payload; the key's case does not matter, as in a header."""
+        """Return the token of a connection_init payload. Its keys are case-insensitive, like header names."""
         values = {name.lower(): value for name, value in (params or {}).items() if isinstance(name, str)}
         return await self.bearer(values.get("authorization"))
 
-    async def still_valid(self, token: ApiToken) -> bool:
-        """Whether a token that was valid once still is; asked by each of a token's subscriptions."""
-        return await outcome(self._checks.ask(token.id, partial(api_tokens.is_valid, token.id)))
+    async def is_still_valid(self, token: ApiToken) -> bool:
+        """Return whether a token is neither revoked nor expired. All subscriptions of the token share the look-up."""
+        return await wait_for_result(self._validity.run(token.id, partial(api_tokens.is_valid, token.id)))
 
     def forget(self) -> None:
-        """Trust no token without another look: one was revoked."""
-        self._trusted.forget()
-        self._checks.forget()
+        """Look up every token again, because one was revoked."""
+        self._tokens.forget()
+        self._validity.forget()
+
+
+def _is_found(token: ApiToken | None) -> bool:
+    return token is not None

@@ -1,7 +1,6 @@
-"""DataLoaders: what the nodes of a page need is read in one statement per kind, whatever the page's length.
+"""DataLoaders: the rows that a page's nodes need, read by one statement per kind of row, whatever the page size.
 
-They batch and do not cache: over a WebSocket one context serves many operations, and `event` in the live log is the
-event as it is now.
+They batch and do not cache: one WebSocket context serves many operations, and `event` in the live log must be current.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -13,7 +12,7 @@ from tortoise.models import Model
 
 from ringback.models.customer_order import OrderCustomer, OrderItem
 from ringback.models.database.row_decoding import read
-from ringback.models.database.sql import as_uuid, fetch
+from ringback.models.database.sql import array_parameter, as_uuid, fetch, is_postgres
 from ringback.models.enums import OutcomeName
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.inbox import InboxRequest
@@ -21,94 +20,108 @@ from ringback.models.services.webhook_models import WatchableModel, find_declare
 from ringback.models.webhook import Webhook
 
 M = TypeVar("M", bound=Model)
-#: What reads a batch: a value for each key, in the order of the keys.
+#: Reads a batch: a value for each key, in the order of the keys.
 Load: TypeAlias = Callable[[list[Any]], Awaitable[Sequence[Any]]]
 #: A row of any table, by its model and id.
 RowKey: TypeAlias = tuple[type[Model], UUID]
-#: An attempt as a receiver knows it: its event's id and its number.
+#: An attempt as its receiver identifies it: the event's id and the attempt number.
 AttemptKey: TypeAlias = tuple[UUID, int]
 
 
 class Loaders(dict[Load, DataLoader[Any, Any]]):
-    """The loaders of one request or connection, by what reads a batch; each is made when it is first needed."""
+    """The DataLoaders of one request or connection, by load function. Each is made at its first use."""
 
     def __missing__(self, load: Load) -> DataLoader[Any, Any]:
         loader = self[load] = DataLoader(load_fn=load, cache=False)
         return loader
 
 
-async def _rows(model: type[M], keys: Iterable[UUID], column: str = "id") -> dict[UUID, M]:
+async def _read_by_key(model: type[M], keys: Iterable[UUID], column: str = "id") -> dict[UUID, M]:
     rows = await read(model.filter(**{f"{column}__in": set(keys)}))
     return {getattr(row, column): row for row in rows}
 
 
-def _one(model: type[M], column: str = "id") -> Callable[[list[UUID]], Awaitable[list[M | None]]]:
+def _make_row_loader(model: type[M], column: str = "id") -> Callable[[list[UUID]], Awaitable[list[M | None]]]:
     async def load(keys: list[UUID]) -> list[M | None]:
-        rows = await _rows(model, keys, column)
+        rows = await _read_by_key(model, keys, column)
         return [rows.get(key) for key in keys]
 
     return load
 
 
-def _many(model: type[M], column: str, order: str) -> Callable[[list[UUID]], Awaitable[list[list[M]]]]:
+def _make_list_loader(model: type[M], column: str, order: str) -> Callable[[list[UUID]], Awaitable[list[list[M]]]]:
     async def load(keys: list[UUID]) -> list[list[M]]:
-        found: dict[UUID, list[M]] = {key: [] for key in keys}
+        rows_by_key: dict[UUID, list[M]] = {key: [] for key in keys}
         for row in await read(model.filter(**{f"{column}__in": set(keys)}).order_by(order)):
-            found[getattr(row, column)].append(row)
-        return [found[key] for key in keys]
+            rows_by_key[getattr(row, column)].append(row)
+        return [rows_by_key[key] for key in keys]
 
     return load
 
 
-webhook = _one(Webhook)
-change = _one(Change)
-event = _one(Event)
-attempt = _one(Attempt)
-attempts_of_event = _many(Attempt, "event_id", "number")
-events_of_change = _many(Event, "change_id", "id")
-customer_of_order = _one(OrderCustomer, "order_id")
-items_of_order = _many(OrderItem, "order_id", "position")
+webhook = _make_row_loader(Webhook)
+change = _make_row_loader(Change)
+event = _make_row_loader(Event)
+attempt = _make_row_loader(Attempt)
+attempts_of_event = _make_list_loader(Attempt, "event_id", "number")
+events_of_change = _make_list_loader(Event, "change_id", "id")
+customer_of_order = _make_row_loader(OrderCustomer, "order_id")
+items_of_order = _make_list_loader(OrderItem, "order_id", "position")
 
 
 async def row(keys: list[RowKey]) -> list[Any]:
-    """Any rows, one statement for each model."""
-    found: dict[RowKey, Any] = {}
-    for model in {model for model, _ in keys}:
-        wanted = [key for of, key in keys if of is model]
-        rows = await _rows(model, wanted)
-        found |= {(model, key): one for key, one in rows.items()}
-    return [found.get(key) for key in keys]
+    """Read rows of any models, by one statement per model."""
+    ids_by_model: dict[type[Model], list[UUID]] = {}
+    for model, row_id in keys:
+        ids_by_model.setdefault(model, []).append(row_id)
+    rows_by_model = {model: await _read_by_key(model, row_ids) for model, row_ids in ids_by_model.items()}
+    return [rows_by_model[model].get(row_id) for model, row_id in keys]
 
 
 async def declared_model(names: list[str]) -> list[WatchableModel | None]:
-    """The declared models of these names."""
-    found = await find_declared(names)
-    return [found.get(name) for name in names]
+    """Read declared models by name."""
+    models = await find_declared(names)
+    return [models.get(name) for name in names]
+
+
+#: The newest attempt of each webhook with each outcome: one look-up in ringback_attempt(webhook_id, outcome, id) each.
+_NEWEST_ATTEMPTS_POSTGRES = """
+SELECT webhook.id AS webhook, (
+    SELECT id FROM ringback_attempt WHERE webhook_id = webhook.id AND outcome = outcomes.name ORDER BY id DESC LIMIT 1
+) AS attempt
+FROM unnest($1::uuid[]) webhook(id) CROSS JOIN unnest($2::text[]) outcomes(name)
+"""
+#: The same on SQLite.
+_NEWEST_ATTEMPTS_SQLITE = """
+SELECT webhook.value AS webhook, (
+    SELECT id FROM ringback_attempt WHERE webhook_id = webhook.value AND outcome = outcomes.value
+    ORDER BY id DESC LIMIT 1
+) AS attempt
+FROM json_each($1) webhook CROSS JOIN json_each($2) outcomes
+"""
 
 
 async def last_attempt_of_webhook(keys: list[UUID]) -> list[Attempt | None]:
-    """The newest attempt of each webhook: for each outcome one look into the index, not a scan of all attempts."""
-    webhooks = set(keys)
-    marks = ", ".join(f"${number}" for number in range(1, len(webhooks) + 1))
-    outcomes = ", ".join(f"('{outcome}')" for outcome in OutcomeName)
-    rows = await fetch(
-        Attempt._meta.db,
-        "SELECT w.id AS webhook, (SELECT a.id FROM ringback_attempt a WHERE a.webhook_id = w.id "
-        "AND a.outcome = o.column1 ORDER BY a.id DESC LIMIT 1) AS attempt "
-        f"FROM ringback_webhook w CROSS JOIN (VALUES {outcomes}) o WHERE w.id IN ({marks})",
-        *webhooks,
-    )
-    found = sorted((as_uuid(row["attempt"]), as_uuid(row["webhook"])) for row in rows if row["attempt"])
-    newest = {webhook: attempt for attempt, webhook in found}
-    attempts = await _rows(Attempt, newest.values())
-    return [attempts.get(newest[key]) if key in newest else None for key in keys]
+    """Read the newest attempt of each webhook, without scanning the attempts."""
+    db = Attempt._meta.db
+    statement = _NEWEST_ATTEMPTS_POSTGRES if is_postgres(db) else _NEWEST_ATTEMPTS_SQLITE
+    rows = await fetch(db, statement, array_parameter(db, set(keys)), array_parameter(db, list(OutcomeName)))
+    newest: dict[UUID, UUID] = {}
+    for row in rows:
+        if row["attempt"] is not None:
+            webhook_id, attempt_id = as_uuid(row["webhook"]), as_uuid(row["attempt"])
+            newest[webhook_id] = max(attempt_id, newest.get(webhook_id, attempt_id))
+    attempts = await _read_by_key(Attempt, newest.values())
+    attempts_by_webhook = {webhook_id: attempts.get(attempt_id) for webhook_id, attempt_id in newest.items()}
+    return [attempts_by_webhook.get(key) for key in keys]
 
 
 async def request_of_attempt(keys: list[AttemptKey]) -> list[InboxRequest | None]:
-    """The first request that any inbox received for each attempt; whoever repeats one changes nothing."""
-    requests = InboxRequest.filter(event_id__in={event for event, _ in keys}, attempt_number__isnull=False)
-    found = await requests.order_by("-id").values_list("event_id", "attempt_number", "id")
-    first = {(event, number): request for event, number, request in found}
-    wanted = [first[key] for key in keys if key in first]
-    rows = await _rows(InboxRequest, wanted)
-    return [rows.get(first[key]) if key in first else None for key in keys]
+    """Read the first request that an inbox received for each attempt. Repeated requests change nothing."""
+    event_ids = {event_id for event_id, _ in keys}
+    query = InboxRequest.filter(event_id__in=event_ids, attempt_number__isnull=False).order_by("-id")
+    newest_first = await query.values_list("event_id", "attempt_number", "id")
+    request_ids = {(event_id, number): request_id for event_id, number, request_id in newest_first}
+    rows = await _read_by_key(InboxRequest, [request_ids[key] for key in request_ids.keys() & set(keys)])
+    requests = {key: rows.get(request_id) for key, request_id in request_ids.items()}
+    return [requests.get(key) for key in keys]

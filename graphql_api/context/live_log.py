@@ -1,9 +1,9 @@
-"""The tailer: one reader of the log table per process, from which all live subscribers are served.
+"""The live log: one tailer per process reads the delivery log and serves all subscribers.
 
-A subscriber first reads the entries that it missed since its cursor, page by page, up to where the tailer stood when it
-joined; from there on it gets what the tailer reads. The tailer has one position and the log has one order, so nothing
-between is missed or repeated. While it waits a subscriber holds nothing but its queue, and what waits in the queue is
-shared with all others.
+A subscriber first reads the entries that it missed since its cursor, page by page, up to the tailer's position when it
+joined. From there on it gets the entries that the tailer reads. The tailer has one position and the log has one order,
+so no entry is missed or repeated. Between entries a subscriber holds only its queue, and queued entries are shared with
+all other subscribers.
 """
 
 import asyncio
@@ -12,11 +12,12 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 from uuid import UUID
 
 import structlog
 
-from ringback.graphql_api.context.single_flight import SingleFlight, outcome
+from ringback.graphql_api.context.single_flight import SingleFlight, wait_for_result
 from ringback.models import delivery_log
 from ringback.models.database.notifications import Listener, Topic, notifier
 from ringback.models.delivery_log import LogEntry, LogFilter, Position
@@ -24,161 +25,191 @@ from ringback.models.errors import RingbackError
 
 logger = structlog.get_logger("ringback.tailer")
 
-#: Entries per read.
+#: Entries that the tailer reads by one statement.
 PAGE = 500
-#: Entries that a subscriber is handed at once, at most, and those of a page of what it missed.
+#: Entries that a subscriber gets at once, and entries in a page of missed ones, at most.
 BURST = 100
-#: Entries that wait for one subscriber, at most. One that has read them, and is as far behind again, is ended: it
-#: resumes with its cursor.
+#: Entries queued for one subscriber, at most. One that is as far behind again, after reading its queue, is ended.
 MAX_WAITING = 5_000
-#: Pages of missed entries that are kept for others who missed the same, and for how many seconds.
-KEPT_PAGES, KEPT_SECONDS = 64, 1.0
-#: The longest sleep between two reads, in seconds: what a lost wake-up costs at most.
+#: Pages of missed entries that are cached for other subscribers that missed the same.
+MAX_CACHED_PAGES = 64
+#: Seconds for which such a page is cached.
+PAGE_CACHE_SECONDS = 1.0
+#: Seconds between two reads, at most: the delay that a lost notification causes.
 POLL_SECONDS = 1.0
-#: The first sleep while entries wait for an older transaction to end, which wakes nobody, in seconds; then twice that.
-SOON_SECONDS = 0.005
-#: How long a failing database is left alone between two tries, in seconds.
-PAUSE_SECONDS = 1.0
+#: Seconds until the next read while entries wait for an older transaction, whose end sends no notification. Doubles.
+FIRST_RECHECK_SECONDS = 0.005
+#: Seconds between two tries while the database fails.
+RETRY_SECONDS = 1.0
 
 
 class SubscriberBehind(RingbackError):
-    """A subscriber could not keep up; `position` is how far it came."""
+    """A subscriber reads more slowly than the log grows. `position` is the last one that it has read."""
 
-    def __init__(self, waiting: int, position: Position) -> None:
-        super().__init__(f"{waiting:,} entries were waiting to be read")
+    def __init__(self, entries: int, position: Position) -> None:
+        super().__init__(f"{entries:,} log entries behind")
         self.position = position
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tailed:
-    """An entry with its place in the log; one object for all who are told of it."""
+    """A log entry with its position. All subscribers share one object."""
 
     entry: LogEntry
     position: Position
 
 
-#: Entries, and how far the log was searched for them.
-_Page = tuple[list[Tailed], Position]
+class _PageKey(NamedTuple):
+    """A page of missed entries: those after one position, up to another, that a filter accepts."""
+
+    after: Position
+    until: Position
+    entry_filter: LogFilter
+
+
+class _Page(NamedTuple):
+    """Missed entries, and the position up to which the log was searched for them."""
+
+    entries: list[Tailed]
+    reached: Position
+
+
+class _TailerRead(NamedTuple):
+    """The result of one read by the tailer."""
+
+    #: Whether the page was full, so that more entries can be read at once.
+    is_full: bool
+    #: Whether entries wait for an older transaction to end.
+    is_waiting: bool
 
 
 class _Subscriber:
-    """The queue of one that follows the log."""
+    """The queue of one subscriber. It overflows once; later entries have to be read from the table."""
 
-    def __init__(self, wanted: LogFilter, max_waiting: int) -> None:
-        self.wanted = wanted
+    def __init__(self, entry_filter: LogFilter, max_waiting: int) -> None:
+        self.entry_filter = entry_filter
         self._max_waiting = max_waiting
-        self._waiting: deque[Tailed] = deque()
-        self._full = False
+        self._queue: deque[Tailed] = deque()
+        self._has_overflowed = False
         self._changed = asyncio.Event()
 
     def offer(self, entries: Sequence[Tailed]) -> None:
-        """Queue these entries, and none any more once one had no place: they all are in the table."""
-        if self._full:
+        """Queue entries, as many as fit. Do nothing after an overflow."""
+        if self._has_overflowed:
             return
-        places = self._max_waiting - len(self._waiting)
-        self._full = len(entries) > places
-        self._waiting.extend(entries[:places] if self._full else entries)
+        capacity = self._max_waiting - len(self._queue)
+        if len(entries) > capacity:
+            self._has_overflowed = True
+            entries = entries[:capacity]
+        self._queue.extend(entries)
         self._changed.set()
 
-    async def burst(self) -> list[Tailed]:
-        """Wait for entries; none where one had no place, after which there will be no more."""
-        while not self._waiting and not self._full:
+    async def next_burst(self) -> list[Tailed]:
+        """Wait for entries. Return [] once the queue has overflowed and is empty."""
+        while not self._queue and not self._has_overflowed:
             self._changed.clear()
             await self._changed.wait()
-        return [self._waiting.popleft() for _ in range(min(len(self._waiting), BURST))]
+        count = min(len(self._queue), BURST)
+        return [self._queue.popleft() for _ in range(count)]
 
 
 class _Audience:
-    """All subscribers, found by what they want: one who follows one webhook costs nothing while others fire."""
+    """All subscribers, by webhook: a subscriber to one webhook costs nothing while others fire."""
 
     def __init__(self) -> None:
-        self._members: dict[UUID | None, set[_Subscriber]] = {}
+        #: Subscribers to all webhooks are under None.
+        self._subscribers: dict[UUID | None, set[_Subscriber]] = {}
         self.size = 0
 
     @contextmanager
-    def joined(self, subscriber: _Subscriber) -> Iterator[None]:
-        """The subscriber is told of what is read while the block runs."""
-        webhooks = subscriber.wanted.webhook_ids
-        keys: Sequence[UUID | None] = (None,) if webhooks is None else tuple(webhooks)
+    def join(self, subscriber: _Subscriber) -> Iterator[None]:
+        """Offer the subscriber what the tailer reads while the block runs."""
+        webhook_ids = subscriber.entry_filter.webhook_ids
+        keys: Sequence[UUID | None] = (None,) if webhook_ids is None else tuple(webhook_ids)
         for key in keys:
-            self._members.setdefault(key, set()).add(subscriber)
+            self._subscribers.setdefault(key, set()).add(subscriber)
         self.size += 1
         try:
             yield
         finally:
             self.size -= 1
             for key in keys:
-                self._members[key].discard(subscriber)
-                if not self._members[key]:
-                    del self._members[key]
+                self._subscribers[key].discard(subscriber)
+                if not self._subscribers[key]:
+                    del self._subscribers[key]
 
-    def tell(self, entries: Sequence[Tailed]) -> None:
-        """Offer the entries to those that want them; equal filters are applied once."""
-        concerned = set(self._members.get(None, ()))
+    def publish(self, entries: Sequence[Tailed]) -> None:
+        """Offer entries to the subscribers whose filters accept them. Each distinct filter is applied once."""
+        candidates = set(self._subscribers.get(None, ()))
         for webhook_id in {tailed.entry.webhook_id for tailed in entries}:
-            concerned |= self._members.get(webhook_id, set())
+            candidates |= self._subscribers.get(webhook_id, set())
         accepted: dict[LogFilter, list[Tailed]] = {}
-        for subscriber in concerned:
-            wanted = subscriber.wanted
-            if wanted not in accepted:
-                accepted[wanted] = [tailed for tailed in entries if wanted.accepts(tailed.entry)]
-            if accepted[wanted]:
-                subscriber.offer(accepted[wanted])
+        for subscriber in candidates:
+            entry_filter = subscriber.entry_filter
+            if entry_filter not in accepted:
+                accepted[entry_filter] = [tailed for tailed in entries if entry_filter.accepts(tailed.entry)]
+            if accepted[entry_filter]:
+                subscriber.offer(accepted[entry_filter])
 
 
 class Tailer:
-    """Reads the log as it grows; `run` it as a task."""
+    """The reader of the delivery log in this process. Run `run` as a task."""
 
     def __init__(self, epoch: UUID, max_waiting: int = MAX_WAITING) -> None:
         self._epoch = epoch
         self._max_waiting = max_waiting
-        #: How far it has read; None before its first read.
+        #: The position up to which the log was read; None before the first read.
         self.position: Position | None = None
         self.audience = _Audience()
-        self._pages: SingleFlight[tuple[Position, Position, LogFilter], _Page] = SingleFlight(KEPT_PAGES, KEPT_SECONDS)
+        self._pages: SingleFlight[_PageKey, _Page] = SingleFlight(MAX_CACHED_PAGES, PAGE_CACHE_SECONDS)
         self._started = asyncio.Event()
-        #: Wakes the reader that reads nothing while nobody follows.
+        #: Wakes the tailer, which reads no entries without a subscriber. Made by `run`.
         self._joined: Listener | None = None
 
     async def run(self) -> None:
-        """Read until cancelled; a database that is away is waited for."""
+        """Read until cancelled. A failing database is retried every RETRY_SECONDS."""
         listener = notifier.listen(Topic.LOGGED)
         self._joined = Listener()
-        soon = SOON_SECONDS
+        recheck_seconds = FIRST_RECHECK_SECONDS
         while True:
             try:
-                more, waiting = await self._read()
+                read = await self._read()
             except Exception:
-                logger.exception("cannot read the log", action="tail", again_in_seconds=PAUSE_SECONDS)
-                await asyncio.sleep(PAUSE_SECONDS)
+                logger.exception("cannot read the delivery log", action="tail", again_in_seconds=RETRY_SECONDS)
+                await asyncio.sleep(RETRY_SECONDS)
                 continue
+            pause = POLL_SECONDS
+            if read.is_waiting:
+                pause = recheck_seconds
+                recheck_seconds = min(recheck_seconds * 2, POLL_SECONDS)
+            else:
+                recheck_seconds = FIRST_RECHECK_SECONDS
             if not self.audience.size:
                 await self._joined.wait(POLL_SECONDS)
-            elif not more:
-                await listener.wait(soon if waiting else POLL_SECONDS)
-            soon = min(soon * 2, POLL_SECONDS) if waiting else SOON_SECONDS
+            elif not read.is_full:
+                await listener.wait(pause)
 
-    async def _read(self) -> tuple[bool, bool]:
-        """Read a page; returns whether there are more to be read now, and whether some are waiting."""
+    async def _read(self) -> _TailerRead:
+        """Read a page of entries and publish it. Without subscribers, only move to the end of the log."""
         if self.position is None:
             self.position = await delivery_log.newest(self._epoch)
             self._started.set()
         elif not self.audience.size:
             newest = await delivery_log.newest(self._epoch)
-            if not self.audience.size:  # a subscriber that joined meanwhile gets what came since
+            if not self.audience.size:  # a subscriber that joined meanwhile gets the entries since `position`
                 self.position = newest
-                return False, False
-        found, waiting = await delivery_log.tail(self.position, PAGE)
-        entries = self._tailed(found)
+                return _TailerRead(is_full=False, is_waiting=False)
+        rows, is_waiting = await delivery_log.tail(self.position, PAGE)
+        entries = self._with_positions(rows)
         if entries:
             self.position = entries[-1].position
-            self.audience.tell(entries)
-        return len(entries) == PAGE, waiting
+            self.audience.publish(entries)
+        return _TailerRead(is_full=len(entries) == PAGE, is_waiting=is_waiting)
 
-    async def follow(self, wanted: LogFilter, after: Position | None) -> AsyncGenerator[list[Tailed], None]:
-        """The wanted entries after a position, or from now on, for ever; those that are there at once, together.
+    async def follow(self, entry_filter: LogFilter, after: Position | None) -> AsyncGenerator[list[Tailed], None]:
+        """Yield the entries that a filter accepts, after a position or from now on, in bursts, without an end.
 
-        Raises CursorExpired when entries after the position are gone, SubscriberBehind when the reader is too slow.
+        Raises CursorExpired if entries after the position were deleted, SubscriberBehind if the reader is too slow.
         """
         await self._started.wait()
         if after is None:
@@ -188,25 +219,24 @@ class Tailer:
             position = after
         behind = self._rows_after(position)
         while True:
-            subscriber = _Subscriber(wanted, self._max_waiting)
-            with self.audience.joined(subscriber):
+            subscriber = _Subscriber(entry_filter, self._max_waiting)
+            with self.audience.join(subscriber):
                 if self._joined is not None:
                     self._joined.wake()
-                joined = self._read_to
-                while position < joined:
-                    # Others who missed the same read the same page.
-                    page = (position, joined, wanted)
-                    missed, position = await outcome(self._pages.ask(page, partial(self._read_page, *page)))
-                    if missed:
-                        yield missed
-                while entries := await subscriber.burst():
-                    # One that began from the log's end may be told again of what was read before it joined.
+                joined_at = self._read_to
+                while position < joined_at:
+                    page = await self._read_missed(_PageKey(position, joined_at, entry_filter))
+                    position = page.reached
+                    if page.entries:
+                        yield page.entries
+                while entries := await subscriber.next_burst():
+                    # The end of the log, where it started, may be ahead of the tailer's position.
                     if fresh := [tailed for tailed in entries if tailed.position > position]:
                         position = fresh[-1].position
                         yield fresh
-            # It goes on from the table, as long as that brings it closer to the end of the log.
-            before, behind = behind, self._rows_after(position)
-            if behind > max(before, self._max_waiting):
+            # The queue overflowed. Go on from the table, unless it is now further behind than before.
+            behind_before, behind = behind, self._rows_after(position)
+            if behind > max(behind_before, self._max_waiting):
                 raise SubscriberBehind(behind, position)
 
     @property
@@ -217,10 +247,13 @@ class Tailer:
     def _rows_after(self, position: Position) -> int:
         return self._read_to.row - position.row
 
-    async def _read_page(self, position: Position, until: Position, wanted: LogFilter) -> _Page:
-        """Read a page of the wanted entries after one position up to another, and how far it reaches."""
-        entries, reached = await delivery_log.between(position, until, wanted, BURST)
-        return self._tailed(entries), reached
+    async def _read_missed(self, key: _PageKey) -> _Page:
+        """Read a page of missed entries, together with other subscribers that missed the same."""
+        return await wait_for_result(self._pages.run(key, partial(self._read_page, key)))
 
-    def _tailed(self, entries: Sequence[LogEntry]) -> list[Tailed]:
-        return [Tailed(entry, delivery_log.place(entry, self._epoch)) for entry in entries]
+    async def _read_page(self, key: _PageKey) -> _Page:
+        rows, reached = await delivery_log.between(key.after, key.until, key.entry_filter, BURST)
+        return _Page(self._with_positions(rows), reached)
+
+    def _with_positions(self, rows: Sequence[LogEntry]) -> list[Tailed]:
+        return [Tailed(row, delivery_log.place(row, self._epoch)) for row in rows]

@@ -1,4 +1,4 @@
-"""What resolvers work with: who asks, the services of the program, and the loaders of this request."""
+"""The context that resolvers get: the caller's token, the program's services, and the DataLoaders of the request."""
 
 import time
 from dataclasses import dataclass, field
@@ -15,9 +15,12 @@ from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.services.inboxes import Inboxes
 from ringback.models.services.webhooks import Webhooks
 
-#: How long a token that was found valid is trusted without another look, in seconds: what a revocation takes at most to
-#: end what runs over a connection that was opened before it.
+#: Seconds between two checks of a connection's token: a revoked token's open streams end within this time.
 TRUSTED_SECONDS = 5.0
+
+
+def _trust_until() -> float:
+    return time.monotonic() + TRUSTED_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +36,21 @@ class Services:
 
 @dataclass(slots=True)
 class Context:
-    """The context of one request, or of all operations of one WebSocket connection; `viewer` is who asks."""
+    """The context of one request, or of all operations of one WebSocket connection. `viewer` is the caller's token."""
 
     services: Services
     viewer: ApiToken
-    trusted_until: float = field(default_factory=lambda: time.monotonic() + TRUSTED_SECONDS)
+    #: When the token must be checked again, by the monotonic clock.
+    trusted_until: float = field(default_factory=_trust_until)
     loaders: Loaders = field(default_factory=Loaders)
 
     async def reauthenticate(self) -> None:
-        """Raises UNAUTHENTICATED when the token was revoked, or has expired, since it was looked at last."""
+        """Raise ApiError (UNAUTHENTICATED) if the token was revoked or has expired since its last check."""
         if time.monotonic() < self.trusted_until:
             return
-        if not await self.services.bearers.still_valid(self.viewer):
+        if not await self.services.bearers.is_still_valid(self.viewer):
             raise unauthenticated()
-        self.trusted_until = time.monotonic() + TRUSTED_SECONDS
+        self.trusted_until = _trust_until()
 
 
 Info: TypeAlias = strawberry.Info[Context, None]

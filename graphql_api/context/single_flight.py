@@ -1,8 +1,8 @@
-"""Sharing: work that several wait for is done once, and what came out is kept for a moment.
+"""Single flight: concurrent calls with one key share one run of the work, and its result is cached for a short time.
 
-Two thousand people who follow the log with the same selection cost one execution for each entry, and two thousand
-clients that come back after a restart read the same page of it once. What is kept is bounded in number and in time:
-who asks later wants to know how things are then.
+With 2,000 subscribers to the live log that select the same fields, each log entry is executed once. When 2,000 clients
+reconnect after a restart, each page of missed entries is read once. The cache is limited in size and in time, so that
+results stay current.
 """
 
 import asyncio
@@ -17,45 +17,50 @@ V = TypeVar("V")
 
 
 class SingleFlight(Generic[K, V]):
-    """Work by what it depends on; at most `most` outcomes are kept, each for `seconds` from when its work began.
+    """Shared runs of work by key. At most `max_size` results are cached, each for `seconds` from the start of its run.
 
-    A failure is told to those that wait for it, and forgotten; so is an outcome that is not worth keeping.
+    A failed run raises in all callers that wait for it and is not cached. Nor is a result that `cache_if` rejects.
     """
 
-    def __init__(self, most: int, seconds: float, *, worth_keeping: Callable[[V], bool] = lambda outcome: True) -> None:
-        self._kept: TTLCache[K, asyncio.Future[V]] = TTLCache(most, seconds)
-        self._worth_keeping = worth_keeping
+    def __init__(self, max_size: int, seconds: float, *, cache_if: Callable[[V], bool] | None = None) -> None:
+        self._runs: TTLCache[K, asyncio.Future[V]] = TTLCache(max_size, seconds)
+        self._cache_if = cache_if
 
-    def ask(self, key: K, work: Callable[[], Coroutine[Any, Any, V]]) -> "asyncio.Future[V]":
-        """The work of this key, which begins now unless it has a moment ago; wait for it with `outcome`."""
-        future = self._kept.get(key)
+    def run(self, key: K, work: Callable[[], Coroutine[Any, Any, V]]) -> "asyncio.Future[V]":
+        """Return the cached or running work of this key, or start it. Await the future with `wait_for_result`."""
+        future = self._runs.get(key)
         if future is None:
-            future = self._kept[key] = asyncio.ensure_future(work())
-            future.add_done_callback(lambda done: self._ended(key, done))
+            future = self._runs[key] = asyncio.ensure_future(work())
+            future.add_done_callback(lambda done: self._on_done(key, done))
         return future
 
     def forget(self) -> None:
-        """Keep nothing of what was asked for until now."""
-        self._kept.clear()
+        """Clear the cache. Work that runs goes on, but later calls do not join it."""
+        self._runs.clear()
 
-    def _ended(self, key: K, done: "asyncio.Future[V]") -> None:
-        failed = done.cancelled() or done.exception() is not None
-        if (failed or not self._worth_keeping(done.result())) and self._kept.get(key) is done:
-            del self._kept[key]
+    def _on_done(self, key: K, done: "asyncio.Future[V]") -> None:
+        if not self._is_cacheable(done) and self._runs.get(key) is done:
+            del self._runs[key]
+
+    def _is_cacheable(self, done: "asyncio.Future[V]") -> bool:
+        if done.cancelled() or done.exception() is not None:
+            return False
+        return self._cache_if is None or self._cache_if(done.result())
 
 
-async def outcome(future: "asyncio.Future[V]") -> V:
-    """What came out of shared work; who is cancelled while it waits does not take the work along."""
-    return future.result() if future.done() else await asyncio.shield(future)
+async def wait_for_result(future: "asyncio.Future[V]") -> V:
+    """Return the result of shared work. Cancelling one caller does not cancel the work."""
+    if future.done():
+        return future.result()
+    return await asyncio.shield(future)
 
 
 @dataclass(frozen=True, slots=True)
 class EventBatch(Generic[K]):
-    """Things that happened, as the source of a subscription tells them: all that it has now, in order.
+    """Items that a subscription's source yields together, in order, so that their rows are loaded together.
 
-    They are told in one go, so that what they need is loaded together. Others may be told of the same things: each is
-    known by its identity or value. `show` makes the object of the schema whose fields are asked for.
+    Subscribers may share items; equal items are executed once. `to_object` converts an item to its schema object.
     """
 
-    happened: Sequence[K]
-    show: Callable[[K], Any]
+    items: Sequence[K]
+    to_object: Callable[[K], Any]

@@ -1,8 +1,8 @@
-"""The engine: executes operations for every transport, on graphql-core and Strawberry's schema.
+"""The engine: executes operations for every transport, with graphql-core on Strawberry's schema.
 
-Strawberry's own `execute` builds its extensions anew for each request; what the limits and the cache need is made once
-here. A transport asks for the operation of a request, looks at its kind, and executes or subscribes. What it gets is an
-`ExecutionResponse`, encoded once however many clients get it.
+Strawberry's own `execute` builds its extensions for each request; the engine makes the caches and limits once. A
+transport gets the operation of a request, looks at its kind, and calls `execute` or `subscribe`. It receives
+`ExecutionResponse`s, each encoded once for all its clients.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from strawberry.execution import optimized_is_awaitable
 
 from ringback.graphql_api.context.dataloaders import Loaders
 from ringback.graphql_api.context.request_context import Context
-from ringback.graphql_api.context.single_flight import EventBatch, SingleFlight, outcome
+from ringback.graphql_api.context.single_flight import EventBatch, SingleFlight, wait_for_result
 from ringback.graphql_api.errors import ApiError, mask_error, to_graphql_error
 from ringback.graphql_api.execution.documents import Documents, Operation, RequestRefused
 from ringback.graphql_api.execution.fast_executor import FastExecutor
@@ -38,12 +38,20 @@ from ringback.graphql_api.fields.core_schema import core_schema
 __all__ = ["Engine", "ExecutionResponse", "Operation", "OperationType", "RequestRefused"]
 
 
+#: Errors after which graphql-core stops coercing the variables of a request.
+MAX_COERCION_ERRORS = 20
+#: Responses to subscriptions that are cached for other subscribers to the same event.
+MAX_CACHED_RESPONSES = 4_096
+#: Seconds for which such a response is cached.
+RESPONSE_CACHE_SECONDS = 1.0
+
+
 @dataclass(slots=False)
 class ExecutionResponse:
-    """What an operation gives: data, errors, or both; every error is fit for a client.
+    """The response to an operation: data, errors, or both. Every error is safe to send to a client.
 
-    `executed` is False where the request itself was refused, before or instead of its execution (GraphQL
-    specification, 7.1.1: "request error result"): there is no data then, and a subscription has ended.
+    `executed` is False for a request error (GraphQL specification, 7.1.1): the response has no data then, and a
+    subscription has ended.
     """
 
     data: dict[str, Any] | None = None
@@ -52,7 +60,7 @@ class ExecutionResponse:
 
     @cached_property
     def json(self) -> bytes:
-        """The response as JSON; errors come first, as the specification suggests, for people who read it."""
+        """The response as JSON. Errors come first, as the specification suggests for readability."""
         response: dict[str, Any] = {}
         if self.errors:
             response["errors"] = [error.formatted for error in self.errors]
@@ -60,25 +68,19 @@ class ExecutionResponse:
             response["data"] = self.data
         try:
             return orjson.dumps(response)
-        except TypeError as error:  # such as a text that is no Unicode, from a resolver of ours
-            # orjson's own message names the type and nothing of the value.
+        except TypeError as error:  # such as a lone surrogate in a string from one of our resolvers
+            # orjson's own message names the type and does not quote the value.
             return orjson.dumps({"errors": [to_graphql_error(error).formatted], "data": None})
 
     @cached_property
     def text(self) -> str:
-        """The same, for transports that carry text."""
+        """The response as JSON text, for transports that carry text."""
         return self.json.decode()
 
 
 def error_response(*errors: GraphQLError) -> ExecutionResponse:
-    """The answer to a request that is not executed."""
+    """Return the response to a request that is not executed."""
     return ExecutionResponse(None, errors, executed=False)
-
-
-#: Variables are looked at until so many of their values are wrong.
-MAX_COERCION_ERRORS = 20
-#: Answers of subscriptions that are kept for others who are told the same, and for how many seconds at most.
-KEPT_ANSWERS, KEPT_SECONDS = 4_096, 1.0
 
 
 class Engine:
@@ -89,65 +91,70 @@ class Engine:
         self._schema: GraphQLSchema = core_schema(schema)
         self._documents = Documents(self._schema, self.limits)
         self.quota = SubscriptionQuota(self.limits.subscriptions_per_token)
-        self._answers: SingleFlight[Hashable, ExecutionResponse] = SingleFlight(
-            KEPT_ANSWERS, KEPT_SECONDS, worth_keeping=lambda answer: not answer.errors
+        self._responses: SingleFlight[Hashable, ExecutionResponse] = SingleFlight(
+            MAX_CACHED_RESPONSES, RESPONSE_CACHE_SECONDS, cache_if=_has_no_errors
         )
-        # They keep nothing, so all subscriptions may have the same: what is told at the same time is loaded together.
+        # Loaders do not cache, so all subscriptions can share them: concurrent events are loaded together.
         self._loaders = Loaders()
 
     def close(self) -> None:
-        """End what runs beside the event loop."""
+        """Stop the thread that checks documents."""
         self._documents.close()
 
     async def operation(self, text: str, name: str | None = None) -> Operation:
-        """The operation that a request means; raises RequestRefused when it cannot be executed."""
+        """Return the operation of a document, by its name if it has several. Raises RequestRefused if it is invalid."""
         return await self._documents.operation(text, name)
 
     async def execute(
         self, operation: Operation, variables: Mapping[str, Any] | None, context: Context
     ) -> ExecutionResponse:
-        """Execute a query or a mutation, for a token that still is valid."""
+        """Execute a query or a mutation, if the token is still valid."""
         try:
             await _reauthenticate(context)
-            result = execute_root_selection_set(self._executor(operation, variables, context))
+            result = execute_root_selection_set(self._make_executor(operation, variables, context))
             if not isinstance(result, ExecutionResult):
                 result = await result
         except RequestRefused as refused:
             return error_response(*refused.errors)
-        return _answer(result)
+        return _make_response(result)
 
     async def subscribe(
         self, operation: Operation, variables: Mapping[str, Any] | None, context: Context
     ) -> AsyncGenerator[ExecutionResponse, None]:
-        """Execute a subscription: an answer for each thing that happens.
+        """Execute a subscription and yield a response for each event.
 
-        One that cannot begin, or cannot go on, ends with a refusal. An answer may be others' too: it is not to be
-        changed. Close the generator when its reader goes.
+        A subscription that cannot start or go on ends with a response that was not executed. Subscribers share
+        responses, so do not change them. Close the generator when its reader disconnects.
         """
         try:
             await _reauthenticate(context)
-            executor = self._executor(operation, variables, replace(context, loaders=self._loaders))
-            words = _words(operation, variables, context)
-            with self.quota.one_more(context.viewer.id):
-                async with aclosing(_source(executor, operation)) as source:
-                    async for happened in source:
-                        for told in self._told(happened, executor, words):
-                            answer = await outcome(told)
+            executor = self._make_executor(operation, variables, replace(context, loaders=self._loaders))
+            response_key = _response_key(operation, variables, context)
+            with self.quota.reserve(context.viewer.id):
+                async with aclosing(_source_events(executor, operation)) as events:
+                    async for event in events:
+                        for future in self._start_responses(event, executor, response_key):
+                            response = await wait_for_result(future)
                             await _reauthenticate(context)
-                            yield answer
+                            yield response
         except RequestRefused as refused:
             yield error_response(*refused.errors)
 
-    def _told(self, happened: Any, executor: FastExecutor, words: Hashable) -> list[asyncio.Future[ExecutionResponse]]:
-        """The answers to what happened, all begun; to a burst once for all who are told of it in the same words."""
-        if not isinstance(happened, EventBatch):
-            return [asyncio.ensure_future(_tell(executor, happened))]
+    def _start_responses(
+        self, event: Any, executor: FastExecutor, response_key: Hashable
+    ) -> list[asyncio.Future[ExecutionResponse]]:
+        """Start executing an event, or all items of a batch. Subscribers with equal keys share the responses."""
+        if not isinstance(event, EventBatch):
+            return [asyncio.ensure_future(_execute_event(executor, event))]
         return [
-            self._answers.ask((one, words), partial(_tell, executor, one, happened.show)) for one in happened.happened
+            self._responses.run((item, response_key), partial(_execute_item, executor, item, event.to_object))
+            for item in event.items
         ]
 
-    def _executor(self, operation: Operation, variables: Mapping[str, Any] | None, context: Context) -> FastExecutor:
-        """The executor of one request; raises RequestRefused for variables that do not fit, and for the cost."""
+    def _make_executor(
+        self, operation: Operation, variables: Mapping[str, Any] | None, context: Context
+    ) -> FastExecutor:
+        """Return the executor of a request. Raises RequestRefused for invalid variables or too high a cost."""
         try:
             check_variables(self._schema, operation.node, variables)
         except GraphQLError as error:
@@ -162,16 +169,22 @@ class Engine:
             max_coercion_errors=MAX_COERCION_ERRORS,
         )
         if isinstance(executor, list):
-            raise RequestRefused(*(mask_error(error) for error in executor))
+            raise RequestRefused(*map(mask_error, executor))
         assert isinstance(executor, FastExecutor)
-        if operation.kept is not None:
-            executor.keep_selections(operation.kept)
-        allowed = self.limits.cost
-        cost = operation.cost.of(executor.variable_values.coerced)
-        if cost > allowed:
-            message = f"The operation may read {cost:,} objects; {allowed:,} are allowed: ask for smaller pages."
-            raise RequestRefused(limit_exceeded("cost", allowed, message))
+        if operation.selection_cache is not None:
+            executor.use_selection_cache(operation.selection_cache)
+        self._check_cost(operation.cost.total(executor.variable_values.coerced))
         return executor
+
+    def _check_cost(self, cost: int) -> None:
+        allowed = self.limits.cost
+        if cost > allowed:
+            message = f"The operation may read {cost:,} objects; {allowed:,} are allowed. Ask for smaller pages."
+            raise RequestRefused(limit_exceeded("cost", allowed, message))
+
+
+def _has_no_errors(response: ExecutionResponse) -> bool:
+    return not response.errors
 
 
 async def _reauthenticate(context: Context) -> None:
@@ -181,43 +194,52 @@ async def _reauthenticate(context: Context) -> None:
         raise RequestRefused(error) from error
 
 
-def _words(operation: Operation, variables: Mapping[str, Any] | None, context: Context) -> Hashable:
-    """What an answer depends on besides what happened: subscribers with equal words and roles share it."""
-    used = {name: value for name, value in (variables or {}).items() if name in operation.told_by}
+def _response_key(operation: Operation, variables: Mapping[str, Any] | None, context: Context) -> Hashable:
+    """Return all that a response depends on besides the event."""
+    used = {name: value for name, value in (variables or {}).items() if name in operation.response_variables}
     return operation, json.dumps(used, sort_keys=True), context.viewer.role
 
 
-async def _source(executor: FastExecutor, operation: Operation) -> AsyncGenerator[Any, None]:
-    """What the root field's resolver tells; raises RequestRefused when it cannot begin, or go on."""
+async def _source_events(executor: FastExecutor, operation: Operation) -> AsyncGenerator[Any, None]:
+    """Yield the events of the root field's resolver. Raises RequestRefused if it cannot start or go on."""
     stream = create_source_event_stream(executor)
     if executor.is_awaitable(stream):
         stream = await stream
     if isinstance(stream, ExecutionResult):
-        raise RequestRefused(*(mask_error(error) for error in stream.errors or ()))
-    async with aclosing(cast(AsyncGenerator[Any, None], stream)) as happenings:
+        raise RequestRefused(*map(mask_error, stream.errors or ()))
+    async with aclosing(cast(AsyncGenerator[Any, None], stream)) as events:
         try:
-            async for happened in happenings:
-                yield happened
+            async for event in events:
+                yield event
         except Exception as error:
-            raise RequestRefused(mask_error(_located(error, operation))) from error
+            raise RequestRefused(mask_error(_locate_at_root_field(error, operation))) from error
 
 
-async def _tell(executor: FastExecutor, happened: Any, show: Callable[[Any], Any] | None = None) -> ExecutionResponse:
-    """The answer to one thing that happened."""
+async def _execute_item(executor: FastExecutor, item: Any, to_object: Callable[[Any], Any]) -> ExecutionResponse:
     try:
-        shown = happened if show is None else show(happened)
-        result = execute_subscription_event(executor.build_per_event_executor(shown))
-        return _answer(result if isinstance(result, ExecutionResult) else await result)
-    except Exception as error:  # not of a field: the next one may go well
+        event = to_object(item)
+    except Exception as error:
+        return ExecutionResponse(None, (to_graphql_error(error),))
+    return await _execute_event(executor, event)
+
+
+async def _execute_event(executor: FastExecutor, event: Any) -> ExecutionResponse:
+    """Return the response to one event. An unexpected error becomes a response too: the next event may succeed."""
+    try:
+        result = execute_subscription_event(executor.build_per_event_executor(event))
+        if not isinstance(result, ExecutionResult):
+            result = await result
+        return _make_response(result)
+    except Exception as error:
         return ExecutionResponse(None, (to_graphql_error(error),))
 
 
-def _answer(result: ExecutionResult) -> ExecutionResponse:
-    return ExecutionResponse(result.data, tuple(mask_error(error) for error in result.errors or ()))
+def _make_response(result: ExecutionResult) -> ExecutionResponse:
+    return ExecutionResponse(result.data, tuple(map(mask_error, result.errors or ())))
 
 
-def _located(error: Exception, operation: Operation) -> GraphQLError:
-    """An error of a subscription's source, at the subscription's field."""
+def _locate_at_root_field(error: Exception, operation: Operation) -> GraphQLError:
+    """Return an error of a subscription's source, with the location and path of the subscription's root field."""
     fields = [node for node in operation.node.selection_set.selections if hasattr(node, "name")]
     names = [(getattr(node, "alias", None) or node.name).value for node in fields]
     return located_error(error, fields, names[:1])

@@ -1,8 +1,8 @@
-"""The executor: graphql-core's own, with a shorter way for what is only looked up (graphql_api.execution.selections).
+"""The executor: graphql-core's, with a fast path for fields without resolvers (graphql_api.execution.selections).
 
-What lies behind edges is fetched for all objects of a page before they are read, and an object is read at once where no
-resolver is needed below it. Everything else takes graphql-core's way, and so does whatever is not as it should be: the
-shorter way knows no errors, and where it meets one, graphql-core goes over the same ground and reports it.
+The fast path loads the rows behind a page's loaded fields in one batch per loader, then reads each object by one
+function if no field below it needs a resolver. It reports no errors: if it raises, graphql-core executes the same
+fields and reports them.
 """
 
 from contextlib import suppress
@@ -13,28 +13,28 @@ from graphql.execution.collect_fields import FieldDetailsList
 from graphql.pyutils import Path
 
 from ringback.graphql_api.context.request_context import Context
-from ringback.graphql_api.execution.selections import Kept, Selection, Selections
+from ringback.graphql_api.execution.selections import Selection, SelectionCache, Selections
 
 
 class FastExecutor(Executor[Context]):
-    """Executes one operation, or all that happens in one subscription."""
+    """Executes one operation, or all events of one subscription."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Shared by the copies that execute a subscription's events. So is graphql-core's memory of what is selected,
-        # which would grow with each event if it were not asked about the same root fields every time.
+        # Shared by the copies that execute a subscription's events, as is graphql-core's cache of collected fields.
+        # That cache is keyed by identity and would grow with each event, so all events use the first root fields.
         self._selections = Selections(self.collect_subfields)
-        self._roots: list[Any] = []
+        self._root_fields: list[Any] = []
 
-    def keep_selections(self, kept: Kept) -> None:
-        """Use what former executions of the same operation made, where no variable decides what is selected."""
-        self._selections.kept = kept
+    def use_selection_cache(self, cache: SelectionCache) -> None:
+        """Share compiled selections with other executions of an operation whose selections no variable decides."""
+        self._selections.cache = cache
 
     def execute_collected_root_fields(self, root_type: Any, root_value: Any, grouped_field_set: Any, *rest: Any) -> Any:
-        """Go on with the root fields as they were collected first."""
-        if not self._roots:
-            self._roots.append(grouped_field_set)
-        return super().execute_collected_root_fields(root_type, root_value, self._roots[0], *rest)
+        """Execute the root fields as collected for the first event."""
+        if not self._root_fields:
+            self._root_fields.append(grouped_field_set)
+        return super().execute_collected_root_fields(root_type, root_value, self._root_fields[0], *rest)
 
     def execute_fields_serially(
         self,
@@ -44,7 +44,7 @@ class FastExecutor(Executor[Context]):
         grouped_field_set: Any,
         position_context: Any,
     ) -> Any:
-        """A mutation of one field, as most are, waits for nothing but that."""
+        """Execute a mutation. One with a single field, as most are, needs no serial execution."""
         if len(grouped_field_set) == 1 and self.abort_signal is None:
             return self.execute_fields(parent_type, source_value, path, grouped_field_set, position_context)
         return super().execute_fields_serially(parent_type, source_value, path, grouped_field_set, position_context)
@@ -56,26 +56,28 @@ class FastExecutor(Executor[Context]):
         info: GraphQLResolveInfo[Context],
         *rest: Any,
     ) -> Any:
-        """Fetch first what lies behind the edges of an object that a resolver returned, and of what it leads to.
+        """Complete an object, after loading its loaded fields if a resolver returned it.
 
-        For an object that was only looked up, that was done with the one it belongs to.
+        The loaded fields of other objects were loaded with their parent's.
         """
         selection = self._selections.below(return_type, field_details_list)
-        if selection.fetches and self._selections.field(info.parent_type, field_details_list) is None:
-            return self._fetch_and_complete(selection, return_type, field_details_list, info, *rest)
+        if selection.has_loaded_fields and self._selections.field(info.parent_type, field_details_list) is None:
+            return self._load_and_complete(selection, return_type, field_details_list, info, *rest)
         return super().complete_object_value(return_type, field_details_list, info, *rest)
 
-    async def _fetch_and_complete(self, selection: Selection, *arguments: Any) -> Any:
-        _, _, _, _, found, _ = arguments
-        with suppress(Exception):  # each field fetches for itself then, and fails for itself
-            await selection.fetch([found], self.context_value.loaders)
+    async def _load_and_complete(self, selection: Selection, *arguments: Any) -> Any:
+        _, _, _, _, result, _ = arguments
+        with suppress(Exception):  # then each field loads its own value and reports its own error
+            await selection.load([result], self.context_value.loaders)
         completed = super().complete_object_value(*arguments)
-        return await completed if self.is_awaitable(completed) else completed
+        if self.is_awaitable(completed):
+            return await completed
+        return completed
 
     def collect_and_execute_subfields(
         self, return_type: GraphQLObjectType, field_details_list: FieldDetailsList, path: Path, result: Any, *rest: Any
     ) -> Any:
-        """Read an object at once."""
+        """Read an object by its reader, if it has one that succeeds."""
         read = self._selections.below(return_type, field_details_list).read
         if read is not None:
             with suppress(Exception):
@@ -85,7 +87,7 @@ class FastExecutor(Executor[Context]):
     def execute_field(
         self, parent_type: GraphQLObjectType, source: Any, field_details_list: FieldDetailsList, *rest: Any
     ) -> Any:
-        """Read a field at once."""
+        """Read a field by its reader, if it has one that succeeds."""
         field = self._selections.field(parent_type, field_details_list)
         if field is not None and field.read is not None:
             with suppress(Exception):

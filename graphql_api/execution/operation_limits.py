@@ -1,6 +1,6 @@
-"""The operator's limits on what one request may ask for, and how a client is told that one is reached."""
+"""The operator's limits on operations, and the errors for exceeding them."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Self
 
 from ringback.graphql_api.errors import ApiError
@@ -9,7 +9,10 @@ from ringback.models.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class OperationLimits:
-    """The operator's limits; see the settings RINGBACK_API_MAX_…."""
+    """The limits from the settings RINGBACK_API_MAX_….
+
+    `body_bytes` and `tokens` limit a request and its document, `depth` levels of fields, `cost` objects read.
+    """
 
     body_bytes: int = 1_048_576
     tokens: int = 5_000
@@ -22,17 +25,25 @@ class OperationLimits:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """The limits that the settings say."""
-        return cls(**{field.name: getattr(settings, f"api_max_{field.name}") for field in fields(cls)})
+        """Return the limits that the settings give."""
+        return cls(
+            body_bytes=settings.api_max_body_bytes,
+            tokens=settings.api_max_tokens,
+            depth=settings.api_max_depth,
+            aliases=settings.api_max_aliases,
+            root_fields=settings.api_max_root_fields,
+            cost=settings.api_max_cost,
+            subscriptions_per_connection=settings.api_max_subscriptions_per_connection,
+            subscriptions_per_token=settings.api_max_subscriptions_per_token,
+        )
 
 
 def limit_exceeded(limit: str, allowed: int, message: str) -> ApiError:
-    """The refusal of what is over a limit; `limit` names it for programs."""
+    """Return the error for exceeding a limit. `limit` is its name for programs, `extensions.limit`."""
     return ApiError("LIMIT_EXCEEDED", message, limit=limit, allowed=allowed)
 
 
 def too_deep(limits: OperationLimits) -> ApiError:
-    """The refusal of a document that cannot even be measured."""
-    return limit_exceeded(
-        "depth", limits.depth, f"The document is nested too deeply; {limits.depth:,} levels are allowed."
-    )
+    """Return the error for a document that is nested too deeply to be measured."""
+    message = f"The document is nested too deeply; {limits.depth:,} levels are allowed."
+    return limit_exceeded("depth", limits.depth, message)

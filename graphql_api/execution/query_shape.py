@@ -1,8 +1,7 @@
-"""Limits on the shape of a document: depth, aliases, root fields and introspection, with its fragments spread out.
+"""Limits on the shape of a document: depth, aliases, root fields and introspection, with its fragments spread.
 
-It needs no schema, so it comes before the validation, whose costly rules then see small documents only. What has no
-limit in the text, such as fragments that spread others twice, is measured once per fragment and multiplied, never
-walked again.
+The check needs no schema and runs before validation, whose expensive rules then see small documents only. Each fragment
+is measured once and its shape reused, since fragments that spread others twice double the document at each level.
 """
 
 from collections.abc import Mapping
@@ -20,48 +19,51 @@ from graphql import (
 
 from ringback.graphql_api.execution.operation_limits import OperationLimits, limit_exceeded, too_deep
 
-#: Levels of selection sets, fragments included: what walks them does so by recursion.
+#: Levels of selection sets, fragments included, at most: graphql-core walks them recursively.
 MAX_NESTING = 200
 #: Fixed cost of an introspection field, whatever it selects. graphql-core's MaxIntrospectionDepthRule limits the lists
 #: in it, so __schema takes 0.2 s at most. An alias inside can repeat all of it and costs as much again.
 INTROSPECTION_COST = {"__schema": 10, "__type": 1}
 MAX_INTROSPECTION_COST = 20
+#: The count from which on an error message rounds: fragments can make numbers of any length.
+HUGE_COUNT = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """Shape of a selection set, fragments spread out.
+    """The shape of a selection set, with fragments spread."""
 
-    Levels of fields, aliases at all levels, fields at the first level, and the cost of introspection.
-    """
-
+    #: Levels of fields.
     depth: int = 0
+    #: Aliases at all levels.
     aliases: int = 0
+    #: Fields at the first level.
     fields: int = 0
+    #: Cost of introspection.
     introspection: int = 0
 
 
 def check_shape(document: DocumentNode, limits: OperationLimits) -> None:
-    """Raises ApiError (LIMIT_EXCEEDED) when an operation is too deep, or has too many aliases or root fields.
+    """Raise ApiError (LIMIT_EXCEEDED) if an operation is too deep, or has too many aliases or root fields.
 
-    Fragments that spread themselves are left to the validation.
+    Validation refuses fragments that spread themselves.
     """
     fragments = {d.name.value: d for d in document.definitions if isinstance(d, FragmentDefinitionNode)}
-    shapes = _Shapes(fragments, limits)
+    measurer = _ShapeMeasurer(fragments, limits)
     for definition in document.definitions:
         if isinstance(definition, OperationDefinitionNode | FragmentDefinitionNode):
-            shape = shapes.of(definition.selection_set)
-            _check("depth", shape.depth, limits.depth, "levels of fields")
-            _check("aliases", shape.aliases, limits.aliases, "aliases")
+            shape = measurer.measure(definition.selection_set)
+            _check_count("depth", shape.depth, limits.depth, "levels of fields")
+            _check_count("aliases", shape.aliases, limits.aliases, "aliases")
             if isinstance(definition, OperationDefinitionNode):
-                _check("rootFields", shape.fields, limits.root_fields, "root fields")
+                _check_count("rootFields", shape.fields, limits.root_fields, "root fields")
                 _check_introspection(shape.introspection)
 
 
-def _check(limit: str, found: int, allowed: int, what: str) -> None:
-    if found > allowed:
-        counted = f"{found:,}" if found < 10**9 else "over a thousand million"
-        raise limit_exceeded(limit, allowed, f"The document has {counted} {what}; {allowed:,} are allowed.")
+def _check_count(limit: str, count: int, allowed: int, things: str) -> None:
+    if count > allowed:
+        quoted = f"{count:,}" if count < HUGE_COUNT else f"at least {HUGE_COUNT:,}"
+        raise limit_exceeded(limit, allowed, f"The document has {quoted} {things}; {allowed:,} are allowed.")
 
 
 def _check_introspection(cost: int) -> None:
@@ -73,35 +75,37 @@ def _check_introspection(cost: int) -> None:
         raise limit_exceeded("introspection", MAX_INTROSPECTION_COST, message)
 
 
-class _Shapes:
-    """Measures selection sets; a fragment is measured once."""
+class _ShapeMeasurer:
+    """Measures selection sets, each fragment once."""
 
     def __init__(self, fragments: Mapping[str, FragmentDefinitionNode], limits: OperationLimits) -> None:
         self._fragments = fragments
         self._limits = limits
-        self._known: dict[str, _Shape] = {}
+        self._fragment_shapes: dict[str, _Shape] = {}
 
-    def of(self, selections: SelectionSetNode | None, level: int = 0) -> _Shape:
-        """The shape of a selection set that is `level` levels within a definition."""
+    def measure(self, selections: SelectionSetNode | None, level: int = 0) -> _Shape:
+        """Return the shape of a selection set at a nesting level of its definition. Raises ApiError if too deep."""
         if level > MAX_NESTING:
             raise too_deep(self._limits)
+        if selections is None:
+            return _Shape()
         depth = aliases = fields = introspection = 0
-        for selection in selections.selections if selections else ():
+        for selection in selections.selections:
             if isinstance(selection, FieldNode):
-                part = self._of_field(selection, level)
+                part = self._measure_field(selection, level)
             elif isinstance(selection, FragmentSpreadNode):
-                part = self._of_fragment(selection, level)
+                part = self._measure_fragment(selection, level)
             else:
                 assert isinstance(selection, InlineFragmentNode)
-                part = self.of(selection.selection_set, level + 1)
+                part = self.measure(selection.selection_set, level + 1)
             depth = max(depth, part.depth)
             aliases += part.aliases
             fields += part.fields
             introspection += part.introspection
-        return _Shape(depth, aliases, fields, introspection)
+        return _Shape(depth=depth, aliases=aliases, fields=fields, introspection=introspection)
 
-    def _of_field(self, field: FieldNode, level: int) -> _Shape:
-        below = self.of(field.selection_set, level + 1)
+    def _measure_field(self, field: FieldNode, level: int) -> _Shape:
+        below = self.measure(field.selection_set, level + 1)
         introspection = below.introspection
         if field.name.value in INTROSPECTION_COST:
             introspection = INTROSPECTION_COST[field.name.value] * (1 + below.aliases)
@@ -112,10 +116,12 @@ class _Shapes:
             introspection=introspection,
         )
 
-    def _of_fragment(self, spread: FragmentSpreadNode, level: int) -> _Shape:
+    def _measure_fragment(self, spread: FragmentSpreadNode, level: int) -> _Shape:
         name = spread.name.value
-        if name not in self._known:
-            self._known[name] = _Shape()  # what it is worth to itself
+        if name not in self._fragment_shapes:
+            # Found by a fragment that spreads itself.
+            self._fragment_shapes[name] = _Shape()
             fragment = self._fragments.get(name)
-            self._known[name] = self.of(fragment.selection_set, level + 1) if fragment else _Shape()
-        return self._known[name]
+            if fragment is not None:
+                self._fragment_shapes[name] = self.measure(fragment.selection_set, level + 1)
+        return self._fragment_shapes[name]

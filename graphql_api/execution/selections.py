@@ -1,166 +1,191 @@
-"""Selections: what an operation selects of the objects of a type, made into one function that reads it from an object.
+"""Selections: the fields that an operation selects of a type, compiled into one function that reads an object.
 
-graphql-core takes some 5 µs for each field of each object, and a page of 100 events has 2,000 of them. Most fields are
-attributes that need no resolver, or edges that were fetched before: reading one takes a tenth of that.
-Nothing is lost when a reader raises (graphql_api.execution.value_completion) and graphql-core has to read it all again:
-reading has no effects.
+graphql-core takes about 5 µs per field and object, and a page of 100 events has 2,000 of them. Most are attributes or
+loaded fields, which need no resolver once their rows are loaded; a reader takes a tenth of that time. Readers have no
+side effects, so if one raises (graphql_api.execution.value_completion), graphql-core simply executes the fields again.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
-from graphql import GraphQLField, GraphQLObjectType, get_named_type
+from graphql import GraphQLObjectType, get_named_type
 from graphql.execution.collect_fields import CollectedFields, FieldDetailsList
 from strawberry.types.field import StrawberryField
 
 from ringback.graphql_api.context.dataloaders import Load, Loaders
-from ringback.graphql_api.execution.value_completion import Read, make_reader
+from ringback.graphql_api.execution.value_completion import Reader, make_reader
 from ringback.graphql_api.fields.attribute_field import attribute_of
 from ringback.graphql_api.fields.loaded_field import LoadedField, loaded_field_of
 
-#: graphql-core's memory of which fields are selected of a type below a field.
+#: Collects the fields selected of a type below a field: graphql-core's cached method.
 Collect: TypeAlias = Callable[[GraphQLObjectType, FieldDetailsList], CollectedFields]
+#: Selections of one operation that are cached, at most: fragments can make many from a short document.
+MAX_CACHED_SELECTIONS = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A selected field that is only looked up: an attribute or an edge.
+    """A selected field that needs no resolver: an attribute or a loaded field.
 
-    `get` takes its value from an object, `read` its completed value; `read` is None where a resolver is needed below.
+    `get` returns its value from an object, `read` its completed value. `read` is None if a field below
+    needs a resolver.
     """
 
     name: str
-    edge: LoadedField | None
+    loaded: LoadedField | None
     below: "Selection | None"
-    get: Read
-    read: Read | None
+    get: Reader
+    read: Reader | None
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is selected of one type: its fields that are only looked up, and a reader if these are all."""
+    """The fields selected of one type that need no resolver, and a reader of the object if these are all fields."""
 
     fields: tuple[Field, ...]
-    read: Read | None
-    #: Whether there are edges in it, at any depth that looking up leads to.
-    fetches: bool
+    read: Reader | None
+    #: Whether there are loaded fields in it, or below its fields.
+    has_loaded_fields: bool
 
-    async def fetch(self, objects: list[Any], loaders: Loaders) -> None:
-        """Fetch what lies behind the edges of these objects, and of what is found there: a statement for each loader.
+    async def load(self, objects: list[Any], loaders: Loaders) -> None:
+        """Load the values of loaded fields into the objects, and into the objects below them.
 
-        It is kept in the objects, where readers look for it.
+        Each loader is asked once for all objects of a level. The values go to `__dict__`, where readers find them.
         """
-        edges_by_load: dict[Load, dict[str, LoadedField]] = {}
+        fields_by_load: dict[Load, dict[str, LoadedField]] = {}
         for field in self.fields:
-            if field.edge is not None:
-                edges_by_load.setdefault(field.edge.load, {})[field.name] = field.edge
-        for load, edges in edges_by_load.items():
-            keys = list({key for edge in edges.values() for source in objects if (key := edge.key(source)) is not None})
-            rows = dict(zip(keys, await loaders[load].load_many(keys), strict=True)) if keys else {}
-            for name, edge in edges.items():
+            if field.loaded is not None:
+                fields_by_load.setdefault(field.loaded.load, {})[field.name] = field.loaded
+        for load, loaded_fields in fields_by_load.items():
+            key_set = {loaded.key(source) for loaded in loaded_fields.values() for source in objects}
+            keys = [key for key in key_set if key is not None]
+            rows: dict[Hashable, Any] = {}
+            if keys:
+                rows = dict(zip(keys, await loaders[load].load_many(keys), strict=True))
+            for name, loaded in loaded_fields.items():
                 for source in objects:
-                    source.__dict__[name] = edge.make(source, rows.get(edge.key(source)))
+                    source.__dict__[name] = loaded.make(source, rows.get(loaded.key(source)))
         for field in self.fields:
-            if field.below is not None and field.below.fetches:
-                found = list(_objects(field.get(source) for source in objects))
-                if found:
-                    await field.below.fetch(found, loaders)
+            if field.below is not None and field.below.has_loaded_fields:
+                objects_below = list(_flatten(field.get(source) for source in objects))
+                if objects_below:
+                    await field.below.load(objects_below, loaders)
 
 
-def _objects(values: Iterable[Any]) -> Iterable[Any]:
-    """The objects in values that are lists of such, objects or None."""
+def _flatten(values: Iterable[Any]) -> Iterator[Any]:
+    """Yield the objects in values that are objects, None, or nested lists of them."""
     for value in values:
         if isinstance(value, list):
-            yield from _objects(value)
+            yield from _flatten(value)
         elif value is not None:
             yield value
 
 
-#: Selections by type and by the fields' nodes, whose document must be kept as long.
-Kept: TypeAlias = dict[tuple[GraphQLObjectType, tuple[int, ...]], Selection]
-#: How many selections are kept of one operation: fragments can make many of a short document.
-MAX_KEPT = 500
+#: Selections by type and by the ids of the fields' nodes. It must not outlive the document.
+SelectionCache: TypeAlias = dict[tuple[GraphQLObjectType, tuple[int, ...]], Selection]
 
 
 class Selections:
-    """The selections of one operation, each made once; those that are `kept` serve its next executions too."""
+    """The selections of one execution, each compiled once, and taken from `cache` if the operation has one."""
 
     def __init__(self, collect: Collect) -> None:
         self._collect = collect
-        self.kept: Kept | None = None
-        # By the identity of lists that graphql-core keeps alive as long as these.
+        self.cache: SelectionCache | None = None
+        # Keyed by the id of lists that graphql-core keeps alive for as long as this object.
         self._selections: dict[tuple[GraphQLObjectType, int], Selection] = {}
         self._fields: dict[tuple[GraphQLObjectType, int], Field | None] = {}
 
-    def below(self, kind: GraphQLObjectType, selected: FieldDetailsList) -> Selection:
-        """What is selected of the objects of a type that a field leads to."""
-        key = (kind, id(selected))
-        found = self._selections.get(key)
-        if found is None:
-            found = self._selections[key] = self._kept_or_made(kind, selected)
-        return found
-
-    def _kept_or_made(self, kind: GraphQLObjectType, selected: FieldDetailsList) -> Selection:
-        if self.kept is None:
-            return self._selection(kind, selected)
-        key = (kind, tuple(id(details.node) for details in selected))
-        found = self.kept.get(key)
-        if found is None:
-            found = self._selection(kind, selected)
-            if len(self.kept) < MAX_KEPT:
-                self.kept[key] = found
-        return found
+    def below(self, object_type: GraphQLObjectType, selected: FieldDetailsList) -> Selection:
+        """Return the selection below a field, for objects of a type."""
+        key = (object_type, id(selected))
+        selection = self._selections.get(key)
+        if selection is None:
+            selection = self._selections[key] = self._get_or_compile(object_type, selected)
+        return selection
 
     def field(self, parent: GraphQLObjectType, selected: FieldDetailsList) -> Field | None:
-        """A field of a type, if it is only looked up."""
+        """Return a field of a type, or None if it needs a resolver."""
         key = (parent, id(selected))
         if key not in self._fields:
-            self._fields[key] = self._field(parent, selected)
+            self._fields[key] = self._compile_field(parent, selected)
         return self._fields[key]
 
-    def _selection(self, kind: GraphQLObjectType, selected: FieldDetailsList) -> Selection:
-        grouped = self._collect(kind, selected).grouped_field_set
-        fields = {response_name: self.field(kind, details) for response_name, details in grouped.items()}
-        looked_up = tuple(field for field in fields.values() if field is not None)
-        readers = {response_name: field.read if field is not None else None for response_name, field in fields.items()}
-        read = None if None in readers.values() else _object_reader(cast(dict[str, Read], readers))
-        fetches = any(f.edge is not None or (f.below is not None and f.below.fetches) for f in looked_up)
-        return Selection(looked_up, read, fetches)
+    def _get_or_compile(self, object_type: GraphQLObjectType, selected: FieldDetailsList) -> Selection:
+        if self.cache is None:
+            return self._compile(object_type, selected)
+        key = (object_type, tuple(id(details.node) for details in selected))
+        selection = self.cache.get(key)
+        if selection is None:
+            selection = self._compile(object_type, selected)
+            if len(self.cache) < MAX_CACHED_SELECTIONS:
+                self.cache[key] = selection
+        return selection
 
-    def _field(self, parent: GraphQLObjectType, selected: FieldDetailsList) -> Field | None:
+    def _compile(self, object_type: GraphQLObjectType, selected: FieldDetailsList) -> Selection:
+        fields: list[Field] = []
+        readers: dict[str, Reader] = {}
+        has_loaded_fields = False
+        grouped = self._collect(object_type, selected).grouped_field_set
+        for response_name, details in grouped.items():
+            field = self.field(object_type, details)
+            if field is None:
+                continue
+            fields.append(field)
+            if field.read is not None:
+                readers[response_name] = field.read
+            if field.loaded is not None or (field.below is not None and field.below.has_loaded_fields):
+                has_loaded_fields = True
+        read = _make_object_reader(readers) if len(readers) == len(grouped) else None
+        return Selection(tuple(fields), read, has_loaded_fields)
+
+    def _compile_field(self, parent: GraphQLObjectType, selected: FieldDetailsList) -> Field | None:
         name = selected[0].node.name.value
         if name == "__typename":
-            return Field(name, None, None, lambda _: parent.name, lambda _: parent.name)
+            return _make_typename_field(parent)
         definition = parent.fields.get(name)
-        if definition is None:  # __schema or __type, which the query's root has besides its fields
+        if definition is None:  # __schema or __type, which the root of a query has besides its fields
             return None
         field = definition.extensions.get("strawberry-definition")
         if not isinstance(field, StrawberryField):
             return None
-        edge, get = loaded_field_of(field), attribute_of(field)
-        if edge is not None:
-            get = _fetched(field.python_name)
-        elif get is None and field.is_basic_field:
-            get = attrgetter(field.python_name)
+        get = _make_getter(field)
         if get is None:
             return None
-        object_type = _object_type(definition)
-        below = self.below(object_type, selected) if object_type is not None else None
-        read = make_reader(get, definition.type, below.read if below is not None else None)
-        return Field(field.python_name, edge, below, get, read)
+        below: Selection | None = None
+        read_below: Reader | None = None
+        object_type = get_named_type(definition.type)
+        if isinstance(object_type, GraphQLObjectType):
+            below = self.below(object_type, selected)
+            read_below = below.read
+        return Field(
+            name=field.python_name,
+            loaded=loaded_field_of(field),
+            below=below,
+            get=get,
+            read=make_reader(get, definition.type, read_below),
+        )
 
 
-def _object_type(definition: GraphQLField) -> GraphQLObjectType | None:
-    kind = get_named_type(definition.type)
-    return kind if isinstance(kind, GraphQLObjectType) else None
+def _make_typename_field(parent: GraphQLObjectType) -> Field:
+    def get(_: Any) -> str:
+        return parent.name
+
+    return Field(name="__typename", loaded=None, below=None, get=get, read=get)
 
 
-def _fetched(name: str) -> Read:
-    return lambda source: source.__dict__[name]
+def _make_getter(field: StrawberryField) -> Reader | None:
+    """Return a function that gets the field's value from an object, or None if the field needs a resolver."""
+    name = field.python_name
+    if loaded_field_of(field) is not None:
+        return lambda source: source.__dict__[name]
+    get = attribute_of(field)
+    if get is None and field.is_basic_field:
+        get = attrgetter(name)
+    return get
 
 
-def _object_reader(readers: dict[str, Read]) -> Read:
+def _make_object_reader(readers: dict[str, Reader]) -> Reader:
     pairs = tuple(readers.items())
     return lambda source: {name: read(source) for name, read in pairs}

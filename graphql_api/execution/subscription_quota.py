@@ -1,4 +1,4 @@
-"""How many subscriptions run with one token at the same time, whatever transports they came by."""
+"""The limit on concurrent subscriptions of one token, over all transports."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -10,23 +10,23 @@ from ringback.graphql_api.execution.operation_limits import limit_exceeded
 
 
 class SubscriptionQuota:
-    """Counts the subscriptions of each token in this process."""
+    """The number of running subscriptions of each token in this process."""
 
     def __init__(self, allowed: int) -> None:
         self._allowed = allowed
-        #: How many run with each token now.
+        #: Running subscriptions by token id.
         self.running: Counter[UUID] = Counter()
 
     @contextmanager
-    def one_more(self, token: UUID) -> Iterator[None]:
-        """A subscription runs while the block does; raises Refused (LIMIT_EXCEEDED) for one too many."""
-        if self.running[token] >= self._allowed:
-            message = f"This token has {self._allowed:,} subscriptions running, which is the limit: end one first."
+    def reserve(self, token_id: UUID) -> Iterator[None]:
+        """Count a subscription while the block runs. Raises RequestRefused (LIMIT_EXCEEDED) at the limit."""
+        if self.running[token_id] >= self._allowed:
+            message = f"This token has {self._allowed:,} subscriptions running, which is the limit. End one first."
             raise RequestRefused(limit_exceeded("subscriptionsPerToken", self._allowed, message))
-        self.running[token] += 1
+        self.running[token_id] += 1
         try:
             yield
         finally:
-            self.running[token] -= 1
-            if not self.running[token]:
-                del self.running[token]
+            self.running[token_id] -= 1
+            if not self.running[token_id]:
+                del self.running[token_id]

@@ -1,7 +1,7 @@
-"""Completions: what makes a value fit for the answer, as its type says, made into one function for each type.
+"""Value completion: one function per type that turns a resolved value into its response value.
 
-They do what graphql-core does for each value of each field ("Value Completion" in the specification, 6.4.3), and know
-no errors: what does not fit raises `Unfit`, and graphql-core finds the words for it.
+The functions do for valid values what graphql-core does for each value of each field (GraphQL specification, 6.4.3).
+For any other value they raise, usually `InvalidValue`; then graphql-core completes the value and reports the error.
 """
 
 from collections.abc import Callable
@@ -11,26 +11,26 @@ from typing import Any, TypeAlias
 from graphql import GraphQLEnumType, Undefined
 from graphql.type import GraphQLBoolean, GraphQLID, GraphQLString, is_leaf_type, is_list_type, is_non_null_type
 
-Read: TypeAlias = Callable[[Any], Any]
+Reader: TypeAlias = Callable[[Any], Any]
 
-#: Leaves that are answered as they are.
-_PLAIN = {GraphQLString: str, GraphQLID: str, GraphQLBoolean: bool}
-
-
-class Unfit(Exception):
-    """A value is not as its type says."""
+#: Scalars whose valid values are their response values, with the Python type of those.
+_UNCONVERTED = {GraphQLString: str, GraphQLID: str, GraphQLBoolean: bool}
 
 
-def make_reader(get: Read, kind: Any, below: Read | None) -> Read | None:
-    """What reads a field of an object: `get` its value, and complete it as one of a type.
+class InvalidValue(Exception):
+    """A value that its GraphQL type does not allow."""
 
-    `below` reads an object that the type names; None, where it cannot, and then this is None too.
+
+def make_reader(get: Reader, type_: Any, read_object: Reader | None) -> Reader | None:
+    """Return a function that gets a field's value from an object and completes it.
+
+    `read_object` reads objects of the type that `type_` names. Return None if there is none and one is needed.
     """
-    nullable = not is_non_null_type(kind)
-    inner = kind if nullable else kind.of_type
-    if inner in _PLAIN:
-        return _plain_reader(get, _PLAIN[inner], nullable=nullable)
-    complete = _completion(inner, below)
+    nullable = not is_non_null_type(type_)
+    inner = type_ if nullable else type_.of_type
+    if inner in _UNCONVERTED:
+        return _make_unconverted_reader(get, _UNCONVERTED[inner], nullable=nullable)
+    complete = _make_completion(inner, read_object)
     if complete is None:
         return None
 
@@ -39,66 +39,68 @@ def make_reader(get: Read, kind: Any, below: Read | None) -> Read | None:
         if value is None:
             if nullable:
                 return None
-            raise Unfit
+            raise InvalidValue
         return complete(value)
 
     return read
 
 
-def _plain_reader(get: Read, kind: type, *, nullable: bool) -> Read:
-    fit = (kind, type(None)) if nullable else (kind,)
+def _make_unconverted_reader(get: Reader, type_: type, *, nullable: bool) -> Reader:
+    allowed = (type_, type(None)) if nullable else (type_,)
 
     def read(source: Any) -> Any:
         value = get(source)
-        if type(value) in fit:
+        if type(value) in allowed:
             return value
-        raise Unfit
+        raise InvalidValue
 
     return read
 
 
-def _completion(kind: Any, below: Read | None) -> Read | None:
-    """What completes a value that is not null, of a type that may be."""
-    if is_list_type(kind):
-        item = make_reader(_itself, kind.of_type, below)
-        return None if item is None else _list_completion(item)
-    if isinstance(kind, GraphQLEnumType):
-        return _enum_completion(kind)
-    return _scalar_completion(kind) if is_leaf_type(kind) else below
+def _make_completion(type_: Any, read_object: Reader | None) -> Reader | None:
+    """Return a function that completes values other than None of a type without its non-null wrapper."""
+    if is_list_type(type_):
+        complete_entry = make_reader(_return_value, type_.of_type, read_object)
+        return None if complete_entry is None else _make_list_completion(complete_entry)
+    if isinstance(type_, GraphQLEnumType):
+        return _make_enum_completion(type_)
+    if is_leaf_type(type_):
+        return _make_scalar_completion(type_)
+    return read_object
 
 
-def _itself(value: Any) -> Any:
+def _return_value(value: Any) -> Any:
     return value
 
 
-def _list_completion(item: Read) -> Read:
+def _make_list_completion(complete_entry: Reader) -> Reader:
     def complete(values: Any) -> list[Any]:
         if not isinstance(values, list):
-            raise Unfit
-        return [item(value) for value in values]
+            raise InvalidValue
+        return [complete_entry(value) for value in values]
 
     return complete
 
 
-def _enum_completion(kind: GraphQLEnumType) -> Read:
+def _make_enum_completion(type_: GraphQLEnumType) -> Reader:
     names: dict[Enum, str] = {}
 
     def complete(value: Any) -> str:
         name = names.get(value)
         if name is None:
-            name = names[value] = kind.coerce_output_value(value)
+            name = names[value] = type_.coerce_output_value(value)
         return name
 
     return complete
 
 
-def _scalar_completion(kind: Any) -> Read:
-    coerce = kind.coerce_output_value
+def _make_scalar_completion(type_: Any) -> Reader:
+    coerce = type_.coerce_output_value
 
     def complete(value: Any) -> Any:
         coerced = coerce(value)
         if coerced is None or coerced is Undefined:
-            raise Unfit
+            raise InvalidValue
         return coerced
 
     return complete

@@ -1,6 +1,7 @@
-"""Which variables the answers of a subscription depend on: those below its root field, and those of directives.
+"""The variables on which a subscription's responses depend: those below its root field, and those of directives.
 
-The root field's own arguments, such as the live log's filter and cursor, say what a subscriber is told of, and not how.
+The root field's own arguments, such as the live log's filter and cursor, select events; they do not change the
+responses.
 """
 
 from typing import Any
@@ -21,33 +22,22 @@ from graphql import (
 
 
 def variables_below_root(schema: GraphQLSchema, subscription: DocumentNode) -> frozenset[str]:
-    """Return the variables of a valid subscription with its fragments, but for those of its root field's arguments."""
+    """Return the variables of a valid subscription and its fragments, except those of its root field's arguments."""
     types = TypeInfo(schema)
-    used = _Used(types, schema.subscription_type)
-    visit(subscription, TypeInfoVisitor(types, used))
-    return frozenset(used.names)
+    collector = _BelowRootCollector(types, schema.subscription_type)
+    visit(subscription, TypeInfoVisitor(types, collector))
+    return frozenset(collector.names)
 
 
 def depends_on_variables(document: DocumentNode) -> bool:
-    """Whether a variable decides what a valid document selects, by a directive."""
-    used = _OfDirectives()
-    visit(document, used)
-    return bool(used.names)
+    """Return whether a variable of a directive decides which fields a valid document selects."""
+    collector = _DirectiveCollector()
+    visit(document, collector)
+    return bool(collector.names)
 
 
-class _OfDirectives(Visitor):
-    """Collects the variables in directives."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: set[str] = set()
-
-    def enter_directive(self, node: DirectiveNode, *_: Any) -> None:
-        self.names |= {a.value.name.value for a in node.arguments or () if isinstance(a.value, VariableNode)}
-
-
-class _Used(Visitor):
-    """Collects variables."""
+class _BelowRootCollector(Visitor):
+    """Collects the variables outside the root field's arguments."""
 
     def __init__(self, types: TypeInfo, root: GraphQLObjectType | None) -> None:
         super().__init__()
@@ -60,8 +50,22 @@ class _Used(Visitor):
 
     def enter_argument(self, *_: Any) -> VisitorAction:
         is_of_directive = self._types.get_directive() is not None
-        is_of_root_field = not is_of_directive and self._types.get_parent_type() is self._root
-        return SKIP if is_of_root_field else None
+        if self._types.get_parent_type() is self._root and not is_of_directive:
+            return SKIP
+        return None
 
     def enter_variable(self, node: VariableNode, *_: Any) -> None:
         self.names.add(node.name.value)
+
+
+class _DirectiveCollector(Visitor):
+    """Collects the variables in directives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def enter_directive(self, node: DirectiveNode, *_: Any) -> None:
+        for argument in node.arguments or ():
+            if isinstance(argument.value, VariableNode):
+                self.names.add(argument.value.name.value)

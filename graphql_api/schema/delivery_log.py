@@ -109,5 +109,5 @@ class LogSubscription:
         except CursorInvalid as error:
             raise cursor_error(error) from error
         except SubscriberBehind as error:
-            message = f"You fell behind: {error}. Resume with your last cursor."
+            message = f"The subscriber is {error}. Subscribe again with `after` set to `extensions.cursor`."
             raise ApiError("CURSOR_BEHIND", message, cursor=error.position.cursor()) from error

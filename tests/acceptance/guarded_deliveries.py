@@ -1,4 +1,4 @@
-"""What `test_guard` runs in a network namespace: deliveries to private addresses, which are loopback's own there."""
+"""The program that `test_guard` runs in a network namespace, where private addresses belong to the loopback device."""
 
 import json
 import socket
@@ -13,7 +13,7 @@ from tests.support.program import Program
 
 SETTING = "RINGBACK_DANGEROUS_ALLOW_NETWORKS"
 ADDRESSES = ("10.0.0.5", "172.16.0.1", "192.168.1.1", "100.64.0.1", "169.254.169.254", "169.254.1.1")
-#: How a URL writes an address, and how the refusal names it.
+#: Hosts of URLs, with the address that the refusal names.
 LITERALS = {
     "127.0.0.2": "127.0.0.2",
     "0.0.0.0": "0.0.0.0",
@@ -43,7 +43,7 @@ class Listener:
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 
 
-def _fired(program: Program, webhook: str, host: str) -> dict[str, Any]:
+def _fire_and_wait(program: Program, webhook: str, host: str) -> dict[str, Any]:
     return ended(program, test_fire(program, webhook, name=host))
 
 
@@ -51,21 +51,21 @@ def rebinding_name(address: str) -> str:
     return f"rebinding-{address.replace('.', '-')}.example"
 
 
-def _rebound(program: Program, names: namespace.Names) -> dict[str, Any]:
-    """Test events whose hosts are public when they are saved and first tried, and something else at the second try."""
-    fired = {}
+def _fire_at_rebinding_hosts(program: Program, names: namespace.Names) -> dict[str, Any]:
+    """Return ended test events whose hosts resolve to a public address first, and to another at the second attempt."""
+    event_ids = {}
     for address in REBOUND:
         names.names[rebinding_name(address)] = PUBLIC
         url = f"http://{rebinding_name(address)}:{PORT}/"
         webhook = create_webhook(program, url, retryDelaysSeconds=[0, 3_600], timeoutSeconds=0.5)
-        fired[address] = test_fire(program, webhook)
-    for address, event_id in fired.items():
+        event_ids[address] = test_fire(program, webhook)
+    for address, event_id in event_ids.items():
         program.wait_until(lambda event_id=event_id: event(program, event_id)["attempts"], "the first attempt")
         names.names[rebinding_name(address)] = address
-    program.stop()  # it caches a DNS answer for ten seconds, and no longer than it runs
+    program.stop()  # a restart clears its DNS cache, which lasts ten seconds
     program.start()
-    make_due(program, list(fired.values()))
-    return {address: ended(program, event_id) for address, event_id in fired.items()}
+    make_due(program, list(event_ids.values()))
+    return {address: ended(program, event_id) for address, event_id in event_ids.items()}
 
 
 def main(folder: Path) -> None:
@@ -74,16 +74,16 @@ def main(folder: Path) -> None:
     seen: dict[str, Any] = {"saved": {}, "literals": {}, "names": {}}
     with Program(folder) as program:
         for literal in LITERALS:
-            given = {"model": "lead", "actions": ["CREATED"], "url": f"http://{literal}:{PORT}/"}
-            seen["saved"][literal] = program.query(CREATE_WEBHOOK, {"input": given})["createWebhook"]["errors"]
+            fields = {"model": "lead", "actions": ["CREATED"], "url": f"http://{literal}:{PORT}/"}
+            seen["saved"][literal] = program.query(CREATE_WEBHOOK, {"input": fields})["createWebhook"]["errors"]
         liquid = create_webhook(program, f"http://{{{{ item.name }}}}:{PORT}/", retryDelaysSeconds=[0])
-        seen["literals"] = {literal: _fired(program, liquid, literal) for literal in LITERALS}
-        seen["names"] = _rebound(program, names)
+        seen["literals"] = {literal: _fire_and_wait(program, liquid, literal) for literal in LITERALS}
+        seen["names"] = _fire_at_rebinding_hosts(program, names)
         seen["asked"] = {address: names.asked.count(rebinding_name(address)) for address in REBOUND}
-        seen["inbox"] = _fired(program, create_webhook(program, create_inbox(program)), "x")
+        seen["inbox"] = _fire_and_wait(program, create_webhook(program, create_inbox(program)), "x")
         seen["connections"] = listener.connections
     with Program(folder, env={SETTING: "127.0.0.0/8,10.0.0.0/8"}) as program:
-        seen["opened"] = _fired(program, liquid, "10.0.0.5")
+        seen["opened"] = _fire_and_wait(program, liquid, "10.0.0.5")
         seen["opened_connections"] = listener.connections
     json.dump(seen, sys.stdout)
 

@@ -1,4 +1,4 @@
-"""GraphiQL in headless Chromium with the network cut, against the really started program."""
+"""GraphiQL of the started program, in headless Chromium without a network."""
 
 import re
 import shutil
@@ -15,7 +15,7 @@ from tests.support.patience import PATIENCE_SECONDS
 from tests.support.program import Program
 
 PATIENCE_MS = PATIENCE_SECONDS * 1000
-#: No name resolves but the server's address, and the browser asks for nothing by itself.
+#: Only the server's address resolves, and the browser sends no requests of its own.
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -39,7 +39,7 @@ TABS = [
 
 @dataclass
 class Watched:
-    """A page, and all that it said and asked for."""
+    """A page, with its console messages, requests and WebSockets."""
 
     page: Page
     complaints: list[str] = field(default_factory=list)
@@ -47,13 +47,13 @@ class Watched:
     sockets: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.page.on("console", lambda said: self._heard(said.type, said.text))
-        self.page.on("pageerror", lambda error: self._heard("error", str(error)))
-        self.page.on("requestfailed", lambda request: self._heard("error", f"{request.url}: {request.failure}"))
+        self.page.on("console", lambda message: self._on_message(message.type, message.text))
+        self.page.on("pageerror", lambda error: self._on_message("error", str(error)))
+        self.page.on("requestfailed", lambda request: self._on_message("error", f"{request.url}: {request.failure}"))
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.on("websocket", lambda socket: self.sockets.append(socket.url))
 
-    def _heard(self, kind: str, text: str) -> None:
+    def _on_message(self, kind: str, text: str) -> None:
         if kind in ("error", "warning", "assert"):
             self.complaints.append(f"{kind}: {text}")
 
@@ -74,24 +74,24 @@ def watched() -> Iterator[Watched]:
 
 
 def run(page: Page) -> Locator:
-    """Run the open tab's operation; where its result appears."""
+    """Run the open tab's operation and return the element of its result."""
     page.get_by_role("button", name=re.compile("^Execute query")).click()
     return page.locator(".result-window")
 
 
 def words(text: str) -> re.Pattern[str]:
-    """The text as an editor shows it: its lines are elements, and its spaces may be hard ones."""
+    """Return a pattern for a text in an editor, whose lines are elements and whose spaces may be non-breaking."""
     return re.compile(r"\s*".join(map(re.escape, text.split())))
 
 
-def test_graphiql_with_the_network_cut(program: Program, watched: Watched, tmp_path: Path) -> None:
+def test_graphiql_without_a_network(program: Program, watched: Watched, tmp_path: Path) -> None:
     expect.set_options(timeout=PATIENCE_MS)
     page = watched.page
     page.goto(f"{program.url}/graphql#token={program.token}")
 
-    # It renders, with its ready tabs, and the token leaves the address bar.
+    # It renders with its default tabs, and removes the token from the address bar.
     tabs = page.get_by_role("tab")
-    expect(tabs).to_have_text([f"{name}close icon" for name in TABS])  # an icon's title is text too
+    expect(tabs).to_have_text([f"{name}close icon" for name in TABS])  # the title of an icon counts as text
     expect(page).to_have_url(f"{program.url}/graphql")
     expect(page.locator(".graphiql-query-editor")).to_contain_text(words("mutation CreateInbox"))
 
@@ -99,10 +99,10 @@ def test_graphiql_with_the_network_cut(program: Program, watched: Watched, tmp_p
     result = run(page)
     expect(result).to_contain_text(words('"name": "My first inbox"'))
     expect(result).to_contain_text(words('"errors": []'))
-    made = program.query("{ inboxes { nodes { name } } }")["inboxes"]["nodes"]
-    assert made == [{"name": "My first inbox"}]
+    inboxes = program.query("{ inboxes { nodes { name } } }")["inboxes"]["nodes"]
+    assert inboxes == [{"name": "My first inbox"}]
 
-    # A subscription streams the live log while a test-fire happens.
+    # A subscription streams the live log during a test-fire.
     webhook_id = webhook_to_inbox(program)
     tabs.filter(has_text="DeliveryLog").click()
     expect(page.locator(".graphiql-query-editor")).to_contain_text(words("subscription DeliveryLog"))
@@ -116,7 +116,7 @@ def test_graphiql_with_the_network_cut(program: Program, watched: Watched, tmp_p
     page.get_by_role("button", name=re.compile("^Stop query")).click()
     expect(result).to_contain_text(words("Stopped"))
 
-    # It came from the server alone, and the token was in no address.
+    # All requests went to the server, and no URL contained the token.
     assert watched.complaints == []
     assert watched.sockets == [program.url.replace("http", "ws", 1) + "/graphql"]
     assert [url for url in watched.requests if not url.startswith((f"{program.url}/", "data:", "blob:"))] == []
@@ -124,13 +124,13 @@ def test_graphiql_with_the_network_cut(program: Program, watched: Watched, tmp_p
     assert program.token not in program.log()
 
 
-def test_the_network_is_cut(watched: Watched) -> None:
-    """Else the test above would prove nothing."""
+def test_there_is_no_network(watched: Watched) -> None:
+    """Check the premise of the test above."""
     with pytest.raises(Exception, match="ERR_NAME_NOT_RESOLVED"):
         watched.page.goto("http://localhost/")
 
 
-def test_a_wrong_token_leads_to_the_form_and_the_right_one_in(program: Program, watched: Watched) -> None:
+def test_a_wrong_token_leads_to_the_token_form(program: Program, watched: Watched) -> None:
     expect.set_options(timeout=PATIENCE_MS)
     page = watched.page
     page.goto(f"{program.url}/graphql#token=rbk_wrong")

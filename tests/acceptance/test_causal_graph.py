@@ -1,12 +1,12 @@
-"""Delivery and reception in one graph, on the really started program: each attempt leads to what its inbox received."""
+"""Attempts and the inbox requests that they caused, in one graph of the started program."""
 
 import json
 
 from tests.support.deliveries import create_inbox, create_webhook, ended, test_fire
 from tests.support.program import Program
 
-#: A test event has no change, so the contract's CausalGraph begins below it here.
-MINE = """
+#: The part of the contract's CausalGraph below the event: a test event has no change.
+ATTEMPTS_AND_REQUESTS = """
 query ($id: ID!) { event(id: $id) { attempts {
   number statusCode request { headers { name value } }
   inboxRequest { id body responseStatusCode headers { name value } event { id } }
@@ -15,20 +15,20 @@ query ($id: ID!) { event(id: $id) { attempts {
 
 
 def test_each_attempt_leads_to_the_request_that_the_inbox_received(program: Program) -> None:
-    # The second answer comes too late: the inbox has the request although the attempt has no answer.
+    # The second response is too late, so its attempt has none, but the inbox has the request.
     inbox = create_inbox(program, {"statusCode": 500}, {"delayMs": 10_000}, {"statusCode": 200})
     webhook_id = create_webhook(
         program, inbox, sendJson=True, retryDelaysSeconds=[0, 0, 0], timeoutSeconds=5, actions=["CREATED"]
     )
-    fired = [test_fire(program, webhook_id, name="Ada")]
-    first = ended(program, fired[0])
+    event_ids = [test_fire(program, webhook_id, name="Ada")]
+    first = ended(program, event_ids[0])
     assert [a["outcome"] for a in first["attempts"]] == ["REJECTED", "TIMED_OUT", "DELIVERED"]
-    # Two events at a time: their requests arrive mixed.
-    fired += [test_fire(program, webhook_id, name=name) for name in ("Bob", "Eve")]
+    # Two concurrent events, whose requests arrive interleaved.
+    event_ids += [test_fire(program, webhook_id, name=name) for name in ("Bob", "Eve")]
     seen = set()
-    for event_id, name in zip(fired, ("Ada", "Bob", "Eve"), strict=True):
+    for event_id, name in zip(event_ids, ("Ada", "Bob", "Eve"), strict=True):
         count = len(ended(program, event_id)["attempts"])
-        graph = program.query(MINE, {"id": event_id})["event"]
+        graph = program.query(ATTEMPTS_AND_REQUESTS, {"id": event_id})["event"]
         requests = [attempt["inboxRequest"] for attempt in graph["attempts"]]
         assert len(requests) == count
         assert [r["event"]["id"] for r in requests] == [event_id] * count

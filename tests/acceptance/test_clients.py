@@ -1,4 +1,4 @@
-"""Clients that other people wrote, against the really started program: Python's `gql` and npm's `graphql-ws`."""
+"""Third-party clients of the started program: Python's `gql` and npm's `graphql-ws`."""
 
 import asyncio
 import json
@@ -63,22 +63,22 @@ def socket_url(program: Program) -> str:
     return program.url.replace("http", "ws", 1) + "/graphql"
 
 
-def following(session: Any, after: str | None = None) -> Any:
-    """A subscription to the live log."""
+def follow(session: Any, after: str | None = None) -> Any:
+    """Subscribe to the live log."""
     document = gql(LOG)
     document.variable_values = {"after": after}
     return session.subscribe(document)
 
 
 async def first(stream: Any, count: int) -> list[Any]:
-    """The next entries of a subscription."""
+    """Return the next `count` entries of a subscription."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         return [(await anext(stream))["deliveryLog"] for _ in range(count)]
 
 
 async def test_gql_over_http(program: Program) -> None:
     webhook_id = await asyncio.to_thread(webhook_to_inbox, program)
-    # The schema is fetched by introspection first: the client checks every document against it.
+    # The client first fetches the schema by introspection, and validates each document with it.
     async with over_http(program) as session:
         assert await session.execute(gql(VIEWER)) == {"viewer": {"token": OPERATOR}}
         document = gql(FIRE)
@@ -107,17 +107,17 @@ async def test_gql_over_http_with_a_wrong_token(program: Program) -> None:
 
 async def test_gql_over_websocket(program: Program) -> None:
     webhook_id = await asyncio.to_thread(webhook_to_inbox, program)
-    # From a cursor on: nobody can tell when a subscription without one has begun.
-    beginning = await asyncio.to_thread(oldest_cursor, program)
+    # Start from a cursor: a client cannot tell when a subscription without one has started.
+    start = await asyncio.to_thread(oldest_cursor, program)
     async with over_websocket(program) as session:
-        stream = following(session, beginning)
+        stream = follow(session, start)
         waiting = asyncio.ensure_future(first(stream, len(KINDS)))
         assert await session.execute(gql(VIEWER)) == {"viewer": {"token": OPERATOR}}
         event_id = await asyncio.to_thread(fire, program, webhook_id)
         live = await waiting
         check_a_test_fire(live, event_id)
 
-        # The first subscription goes on while a mutation runs beside it.
+        # The subscription goes on during a mutation on the same connection.
         document = gql(FIRE)
         document.variable_values = {"id": webhook_id}
         second = (await session.execute(document))["testFireWebhook"]["event"]["id"]
@@ -127,14 +127,14 @@ async def test_gql_over_websocket(program: Program) -> None:
 
 async def test_gql_resumes_without_gap_or_repetition(program: Program) -> None:
     webhook_id = await asyncio.to_thread(webhook_to_inbox, program)
-    beginning = await asyncio.to_thread(oldest_cursor, program)
+    start = await asyncio.to_thread(oldest_cursor, program)
     async with over_websocket(program) as session:
-        stream = following(session, beginning)
+        stream = follow(session, start)
         waiting = asyncio.ensure_future(first(stream, 1))
         seen_event = await asyncio.to_thread(fire, program, webhook_id)
         seen = await waiting
         await stream.aclose()
-    # The connection is closed; what happens now is missed.
+    # The connection is closed, so the next entries are missed.
     missed_event = await asyncio.to_thread(fire, program, webhook_id)
     await asyncio.to_thread(
         program.wait_until,
@@ -145,7 +145,7 @@ async def test_gql_resumes_without_gap_or_repetition(program: Program) -> None:
         "both deliveries",
     )
     async with over_websocket(program) as session:
-        stream = following(session, seen[-1]["cursor"])
+        stream = follow(session, seen[-1]["cursor"])
         rest = await first(stream, 2 * len(KINDS) - 1)
         live_event = await asyncio.to_thread(fire, program, webhook_id)
         check_a_test_fire(await first(stream, len(KINDS)), live_event)
@@ -158,8 +158,8 @@ async def test_gql_resumes_without_gap_or_repetition(program: Program) -> None:
 async def test_gql_gets_the_code_of_a_refused_cursor(program: Program, after: str) -> None:
     async with over_websocket(program) as session:
         with pytest.raises(TransportQueryError) as refused:
-            await first(following(session, after), 1)
-        assert await session.execute(gql(VIEWER)) == {"viewer": {"token": OPERATOR}}, "the connection lives on"
+            await first(follow(session, after), 1)
+        assert await session.execute(gql(VIEWER)) == {"viewer": {"token": OPERATOR}}, "the connection stays open"
         assert refused.value.errors is not None
         (error,) = refused.value.errors
         if after == "garbage":
@@ -168,10 +168,10 @@ async def test_gql_gets_the_code_of_a_refused_cursor(program: Program, after: st
         oldest = error["extensions"].pop("oldestCursor")
         assert error["extensions"] == {"code": "CURSOR_EXPIRED"}
 
-        # The client can do what the error says: go on from oldestCursor.
+        # The client can resume from the error's oldestCursor.
         webhook_id = await asyncio.to_thread(webhook_to_inbox, program)
         event_id = await asyncio.to_thread(fire, program, webhook_id)
-        stream = following(session, oldest)
+        stream = follow(session, oldest)
         check_a_test_fire(await first(stream, len(KINDS)), event_id)
         await stream.aclose()
 
@@ -191,7 +191,7 @@ async def test_gql_over_websocket_without_a_valid_token(program: Program, payloa
 def graphql_ws(
     program: Program, count: int, after: str | None = None, token: str | None = None
 ) -> Iterator[subprocess.Popen[str]]:
-    """live_log.mjs under node, with its printed lines on stdout."""
+    """Run live_log.mjs under node while the block runs. It prints lines to stdout."""
     node = shutil.which("node")
     if node is None:
         pytest.skip("Node.js is missing: apt-get install nodejs npm")
@@ -208,8 +208,8 @@ def graphql_ws(
             process.kill()
 
 
-def printed(process: subprocess.Popen[str]) -> list[Any]:
-    """Everything else that it prints, up to its end."""
+def remaining_lines(process: subprocess.Popen[str]) -> list[Any]:
+    """Return all lines that the process still prints, once it has ended."""
     output, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0
     return [json.loads(line) for line in output.splitlines()]
@@ -221,20 +221,20 @@ def test_graphql_ws_follows_and_resumes(program: Program) -> None:
         assert process.stdout is not None
         assert json.loads(process.stdout.readline()) == {"listening": OPERATOR}
         seen_event = fire(program, webhook_id)
-        (seen,) = printed(process)
+        (seen,) = remaining_lines(process)
     missed_event = fire(program, webhook_id)
     with graphql_ws(program, 2 * len(KINDS) - 1, seen["entry"]["cursor"], program.token) as process:
-        rest = [line["entry"] for line in printed(process) if "entry" in line]
+        rest = [line["entry"] for line in remaining_lines(process) if "entry" in line]
     check_a_test_fire([seen["entry"], *(entry for entry in rest if entry["event"]["id"] == seen_event)], seen_event)
     check_a_test_fire([entry for entry in rest if entry["event"]["id"] == missed_event], missed_event)
 
 
 def test_graphql_ws_gets_the_code_of_a_refused_cursor(own_program: Program) -> None:
     with graphql_ws(own_program, 1, "garbage", own_program.token) as process:
-        (malformed,) = [line["errors"] for line in printed(process) if "listening" not in line]
+        (malformed,) = [line["errors"] for line in remaining_lines(process) if "listening" not in line]
     assert [error["extensions"] for error in malformed] == [{"code": "BAD_USER_INPUT"}]
     with graphql_ws(own_program, 1, of_another_database(), own_program.token) as process:
-        (expired,) = [line["errors"] for line in printed(process) if "listening" not in line]
+        (expired,) = [line["errors"] for line in remaining_lines(process) if "listening" not in line]
     (extensions,) = [error["extensions"] for error in expired]
     assert extensions["code"] == "CURSOR_EXPIRED"
     assert Position.parse(extensions["oldestCursor"]).row == 0
@@ -243,4 +243,4 @@ def test_graphql_ws_gets_the_code_of_a_refused_cursor(own_program: Program) -> N
 @pytest.mark.parametrize("token", [None, "rbk_wrong"], ids=["none", "wrong"])
 def test_graphql_ws_without_a_valid_token(program: Program, token: str | None) -> None:
     with graphql_ws(program, 1, token=token) as process:
-        assert printed(process) == [{"closed": {"code": 4403, "reason": "Forbidden"}}]
+        assert remaining_lines(process) == [{"closed": {"code": 4403, "reason": "Forbidden"}}]

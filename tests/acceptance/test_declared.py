@@ -21,8 +21,10 @@ def test_a_published_change_is_delivered(program: Program) -> None:
     ]
     template = "sku={{ item.sku | url_encode }}&price={{ item.price }}&changed={{ event.changed_fields | join: ',' }}"
     form, json = (
-        create_webhook(program, create_inbox(program), model="part", actions=["UPDATED"], retryDelaysSeconds=[0], **how)
-        for how in ({"bodyTemplate": template, "condition": "item.price < 350"}, {"sendJson": True})
+        create_webhook(
+            program, create_inbox(program), model="part", actions=["UPDATED"], retryDelaysSeconds=[0], **fields
+        )
+        for fields in ({"bodyTemplate": template, "condition": "item.price < 350"}, {"sendJson": True})
     )
     published = program.query(PUBLISH)["publishChanges"]
     assert published["errors"] == []
@@ -30,16 +32,16 @@ def test_a_published_change_is_delivered(program: Program) -> None:
     assert (change["objectId"], change["duplicate"], len(change["eventIds"])) == ("4711", False, 2)
     events = [ended(program, event_id) for event_id in change["eventIds"]]
     assert [event["status"] for event in events] == ["SUCCEEDED"] * 2
-    bodies = {webhook: body for webhook in (form, json) for body in received(program, webhook)}
+    bodies = {webhook: body for webhook in (form, json) for body in bodies_of(program, webhook)}
     assert dict(parse_qsl(bodies[form])) == {"sku": "0 986 494 524", "price": "349", "changed": "price"}
     assert bodies[json] == '{"sku":"0 986 494 524","price":349}'
-    # Asked again, as after a lost answer.
+    # Publish again, as after a lost response.
     assert program.query(PUBLISH)["publishChanges"]["changes"] == [{**change, "duplicate": True}]
-    assert [len(received(program, webhook)) for webhook in (form, json)] == [1, 1]
+    assert [len(bodies_of(program, webhook)) for webhook in (form, json)] == [1, 1]
 
 
-def received(program: Program, webhook_id: str) -> list[str]:
-    """The bodies of all attempts of a webhook."""
+def bodies_of(program: Program, webhook_id: str) -> list[str]:
+    """Return the request bodies of all attempts of a webhook."""
     document = "query ($id: [ID!]) { attempts(first: 9, filter: {webhookIds: $id}) { nodes { request { body } } } }"
     nodes = program.query(document, {"id": [webhook_id]})["attempts"]["nodes"]
     return [node["request"]["body"] for node in nodes]

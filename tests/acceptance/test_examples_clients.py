@@ -1,4 +1,4 @@
-"""The examples of clients, run as their READMEs say against the really started program."""
+"""The client examples, run on the started program as their READMEs say."""
 
 import asyncio
 import importlib.util
@@ -18,9 +18,9 @@ from tests.support.patience import PATIENCE_SECONDS
 from tests.support.program import Program
 
 ROOT = Path(__file__).parent.parent.parent
-#: How long generating types and compiling may take, in seconds.
+#: Seconds that generating types and compiling may take.
 BUILD_SECONDS = 120.0
-#: What each example does: an endpoint that is busy at first, and its second answer.
+#: The log of each example's event, whose endpoint is busy at the first attempt.
 LOG = ["EVENT_RECORDED", "ATTEMPT_FINISHED", "RETRY_SCHEDULED", "ATTEMPT_FINISHED", "EVENT_SUCCEEDED"]
 STORED = """
 {
@@ -36,22 +36,22 @@ STORED = """
 def run(
     command: list[str], folder: Path, program: Program | None = None, timeout: float = PATIENCE_SECONDS
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command as a user would, with the two variables that every README names."""
+    """Run a command as a user would, with the two environment variables that every README names."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("RINGBACK_", "npm_"))}
     if program is not None:
         env |= {"RINGBACK_URL": program.url, "RINGBACK_TOKEN": program.token}
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=timeout)
 
 
-def printed(command: list[str], folder: Path, program: Program) -> list[str]:
-    """The lines that an example prints; it must end well and without a word of complaint."""
+def run_example(command: list[str], folder: Path, program: Program) -> list[str]:
+    """Return the lines that an example prints. It must succeed and print nothing to stderr."""
     done = run(command, folder, program)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     return done.stdout.splitlines()
 
 
-def copied(name: str, to: Path) -> Path:
-    """A copy of an example in TypeScript beside the schema, with its packages."""
+def copy_example(name: str, to: Path) -> Path:
+    """Copy a TypeScript example with its packages, and the schema. Return the example's folder."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("Node.js is missing: apt-get install nodejs npm")
     source = ROOT / "examples" / name
@@ -65,27 +65,27 @@ def copied(name: str, to: Path) -> Path:
 
 
 def build(folder: Path) -> subprocess.CompletedProcess[str]:
-    """Make types from the schema and compile."""
+    """Generate types from the schema and compile."""
     return run(["npm", "run", "--silent", "build"], folder, timeout=BUILD_SECONDS)
 
 
-def built(name: str, to: Path) -> Path:
-    """A copy of an example in TypeScript, compiled against the schema as it is."""
-    folder = copied(name, to)
+def build_example(name: str, to: Path) -> Path:
+    """Copy a TypeScript example and compile it with the current schema."""
+    folder = copy_example(name, to)
     done = build(folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
 
 def ids(lines: list[str]) -> dict[str, str]:
-    """What the first lines name: the inbox, the webhook and the event."""
-    found = dict(line.split(" ", 1) for line in lines[:3])
-    assert list(found) == ["inbox", "webhook", "event"]
-    return found
+    """Return the ids in the first three lines: of the inbox, the webhook and the event."""
+    named = dict(line.split(" ", 1) for line in lines[:3])
+    assert list(named) == ["inbox", "webhook", "event"]
+    return named
 
 
 def check_stored(program: Program, named: dict[str, str]) -> None:
-    """One event, delivered at the second attempt, and both requests in the inbox; nothing else was made."""
+    """Check that there is one event only, delivered at its second attempt, and that the inbox has both requests."""
     check_delivered(program.query(STORED), named)
 
 
@@ -111,14 +111,14 @@ def check_delivered(stored: dict[str, Any], named: dict[str, str]) -> None:
 
 
 def check_followed(lines: list[str]) -> None:
-    """Each entry of the log once and in order, although the connection was cut after the first."""
+    """Check that each log entry was printed once and in order, although the connection was cut after the first."""
     assert [line.partition(": ")[0] for line in lines[3:8]] == LOG
     assert re.fullmatch(r"ATTEMPT_FINISHED: Attempt 1 of 2: REJECTED \(503\) in \d+ ms\..*", lines[4])
     assert lines[7] == "EVENT_SUCCEEDED: Succeeded after 2 attempts"
 
 
 def check_attempts(lines: list[str]) -> None:
-    """The event with its attempts, bodies included."""
+    """Check the printed event and its attempts, with their bodies."""
     assert lines[0] == "SUCCEEDED after 2 attempts"
     assert re.fullmatch(r'1\. POST \{"id":"lead_\w+",.*\} -> REJECTED 503 busy', lines[1])
     assert re.fullmatch(r'2\. POST \{"id":"lead_\w+",.*\} -> DELIVERED 200 thank you', lines[2])
@@ -126,21 +126,21 @@ def check_attempts(lines: list[str]) -> None:
 
 
 def test_typescript_with_urql(tmp_path: Path, program: Program) -> None:
-    folder = built("typescript-urql", tmp_path)
-    lines = printed(["npm", "run", "--silent", "start"], folder, program)
+    folder = build_example("typescript-urql", tmp_path)
+    lines = run_example(["npm", "run", "--silent", "start"], folder, program)
     check_stored(program, ids(lines))
     check_followed(lines)
     check_attempts(lines[8:])
 
 
 def test_typescript_with_apollo(tmp_path: Path, program: Program) -> None:
-    folder = built("typescript-apollo", tmp_path)
-    lines = printed(["npm", "run", "--silent", "start"], folder, program)
+    folder = build_example("typescript-apollo", tmp_path)
+    lines = run_example(["npm", "run", "--silent", "start"], folder, program)
     check_followed(lines)
-    # What it prints of the attempts comes from the cache, to which no operation gave the whole.
+    # The printed attempts come from the cache, which several operations have filled.
     check_attempts(lines[8:11])
     assert lines[11:] == ["2 events in the list"]
-    # The second event was fired for the list only.
+    # The second event is only for the list.
     stored = program.query(STORED)
     (second,) = [event for event in stored["events"]["nodes"] if event["id"] != ids(lines)["event"]]
     assert second["webhook"] == {"id": ids(lines)["webhook"]}
@@ -151,13 +151,13 @@ def test_typescript_with_apollo(tmp_path: Path, program: Program) -> None:
 
 
 def test_python_with_gql(program: Program) -> None:
-    lines = printed([sys.executable, "-W", "error", "main.py"], ROOT / "examples/python-gql", program)
+    lines = run_example([sys.executable, "-W", "error", "main.py"], ROOT / "examples/python-gql", program)
     check_stored(program, ids(lines))
     check_followed(lines)
     check_attempts(lines[8:])
 
 
-def test_the_packages_of_python_with_gql_are_those_that_are_tested() -> None:
+def test_the_python_example_pins_the_tested_packages() -> None:
     tested = set(re.findall(r"^[\w-]+==[\w.]+", (ROOT / "requirements-dev.lock").read_text(), re.MULTILINE))
     pinned = set(
         re.findall(r"^[\w-]+==[\w.]+", (ROOT / "examples/python-gql/requirements.txt").read_text(), re.MULTILINE)
@@ -166,7 +166,7 @@ def test_the_packages_of_python_with_gql_are_those_that_are_tested() -> None:
     assert pinned <= tested
 
 
-async def test_python_with_gql_follows_over_a_restart(own_program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_python_with_gql_follows_across_a_restart(own_program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RINGBACK_URL", own_program.url)
     monkeypatch.setenv("RINGBACK_TOKEN", own_program.token)
     spec = importlib.util.spec_from_file_location("python_gql", ROOT / "examples/python-gql/main.py")
@@ -178,22 +178,22 @@ async def test_python_with_gql_follows_over_a_restart(own_program: Program, monk
     webhook_id = await asyncio.to_thread(webhook_to_inbox, own_program)
     cursors: list[str] = []
 
-    async def three(log: Any) -> None:
+    async def read_three(log: Any) -> None:
         async with asyncio.timeout(PATIENCE_SECONDS):
             entries = [await anext(log) for _ in kinds]
         assert [entry["kind"] for entry in entries] == kinds
         cursors.extend(entry["cursor"] for entry in entries)
 
     async with example.over_websocket() as socket, aclosing(example.entries(socket, webhook_id, None)) as log:
-        waiting = asyncio.ensure_future(three(log))
+        waiting = asyncio.ensure_future(read_three(log))
         await asyncio.sleep(0)
         await example.mutate(socket, example.TEST_FIRE, {"webhookId": webhook_id})
         await waiting
     async with aclosing(example.follow(webhook_id, cursors[-1])) as log:
-        waiting = asyncio.ensure_future(three(log))
+        waiting = asyncio.ensure_future(read_three(log))
         await asyncio.to_thread(fire, own_program, webhook_id)
         await waiting
-        waiting = asyncio.ensure_future(three(log))
+        waiting = asyncio.ensure_future(read_three(log))
         await asyncio.to_thread(own_program.stop)
         await asyncio.to_thread(own_program.start)
         await asyncio.to_thread(fire, own_program, webhook_id)
@@ -205,7 +205,7 @@ def test_curl(program: Program) -> None:
     missing = [tool for tool in ("bash", "curl", "jq", "openssl") if shutil.which(tool) is None]
     if missing:
         pytest.skip(f"{', '.join(missing)} missing: apt-get install {' '.join(missing)}")
-    lines = printed(["./deliver.sh"], ROOT / "examples/curl", program)
+    lines = run_example(["./deliver.sh"], ROOT / "examples/curl", program)
     check_stored(program, ids(lines))
     check_followed(lines)
     check_attempts(lines[8:11])
@@ -213,18 +213,18 @@ def test_curl(program: Program) -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "complaint"),
+    ("before", "after", "expected"),
     [
         ("  EVENT_SUCCEEDED\n", "  EVENT_ENDED_WELL\n", "src/main.ts"),
         ('  cursor: String!\n\n  """When it happened.', '  place: String!\n\n  """When it happened.', "cursor"),
     ],
     ids=["a-value-renamed", "a-field-renamed"],
 )
-def test_a_break_of_the_schema_is_seen(tmp_path: Path, before: str, after: str, complaint: str) -> None:
-    folder = copied("typescript-urql", tmp_path)
+def test_a_breaking_schema_change_fails_the_build(tmp_path: Path, before: str, after: str, expected: str) -> None:
+    folder = copy_example("typescript-urql", tmp_path)
     schema = (tmp_path / "schema.graphql").read_text()
     assert schema.count(before) == 1
     (tmp_path / "schema.graphql").write_text(schema.replace(before, after))
     done = build(folder)
     assert done.returncode != 0
-    assert complaint in done.stdout + done.stderr
+    assert expected in done.stdout + done.stderr

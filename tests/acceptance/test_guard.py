@@ -1,7 +1,7 @@
-"""The guard on the really started program: with no network opened nothing but its own inbox is reached.
+"""The address guard of the started program: without allowed networks it reaches only its own inbox.
 
-It all happens in a network namespace, where private, link-local and metadata addresses are loopback's own and have a
-listener.
+The test runs in a network namespace, where private, link-local and metadata addresses belong to the loopback device and
+have a listener.
 """
 
 import json
@@ -23,15 +23,15 @@ def test_nothing_but_the_inbox_is_reached(tmp_path: Path) -> None:
         assert LITERALS[literal] in problem["message"]
 
     assert set(seen["literals"]) == set(LITERALS)
-    for literal, found in seen["literals"].items():
-        assert found["status"] == "FAILED", literal
-        (attempt,) = found["attempts"]
+    for literal, event in seen["literals"].items():
+        assert event["status"] == "FAILED", literal
+        (attempt,) = event["attempts"]
         _check_blocked(attempt, LITERALS[literal])
 
     assert set(seen["names"]) == set(REBOUND)
-    for address, found in seen["names"].items():
-        first, second = found["attempts"]
-        # When the webhook was saved, and at the first attempt, the name was public; there is no way out of here.
+    for address, event in seen["names"].items():
+        first, second = event["attempts"]
+        # The address was public at the first attempt, but the namespace has no route to it.
         assert first["outcome"] in ("UNREACHABLE", "TIMED_OUT")
         _check_blocked(second, address)
         assert rebinding_name(address) in second["error"]
@@ -39,7 +39,7 @@ def test_nothing_but_the_inbox_is_reached(tmp_path: Path) -> None:
     assert min(seen["asked"].values()) >= 2
     assert seen["connections"] == 0
     assert (seen["inbox"]["status"], seen["inbox"]["attempts"][0]["outcome"]) == ("SUCCEEDED", "DELIVERED")
-    # The listener is there to be reached: with loopback's networks opened the same webhook arrives.
+    # The listener works: with the networks allowed, the same webhook arrives.
     assert seen["opened"]["status"] == "SUCCEEDED"
     assert seen["opened_connections"] == 1
 

@@ -1,6 +1,6 @@
-"""npm's own tools for GraphQL over HTTP against the really started program.
+"""npm's tools for GraphQL over HTTP with the started program.
 
-They are the audits of graphql-http, the client graphql-sse, and Apollo Client with its multipart subscriptions.
+They are the audits of graphql-http, the client graphql-sse, and Apollo Client with multipart subscriptions.
 """
 
 import json
@@ -28,10 +28,10 @@ PAGE = (Path(__file__).parents[2] / "docs" / "clients.md").read_text()
 
 
 @contextmanager
-def started(
+def run_script(
     program: Program, script: str, *arguments: str, token: str | None = None
 ) -> Iterator["subprocess.Popen[str]"]:
-    """A script of tests/clients under node, on /graphql with the operator's token."""
+    """Run a script of tests/clients under node while the block runs, on /graphql with the operator's token."""
     node = shutil.which("node")
     if node is None:
         pytest.skip("Node.js is missing: apt-get install nodejs npm")
@@ -46,69 +46,71 @@ def started(
             process.kill()
 
 
-def rest(process: "subprocess.Popen[str]") -> list[Any]:
-    """What it prints from now on, up to its end."""
+def remaining_lines(process: "subprocess.Popen[str]") -> list[Any]:
+    """Return all lines that the process still prints, once it has ended."""
     output, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0
     return [json.loads(line) for line in output.splitlines()]
 
 
-def line(process: "subprocess.Popen[str]") -> Any:
+def next_line(process: "subprocess.Popen[str]") -> Any:
     assert process.stdout is not None
     return json.loads(process.stdout.readline())
 
 
-def test_every_audit_of_graphql_http(program: Program) -> None:
-    with started(program, "graphql_http_audit.mjs") as process:
-        audits = rest(process)
+def test_all_audits_of_graphql_http_pass(program: Program) -> None:
+    with run_script(program, "graphql_http_audit.mjs") as process:
+        audits = remaining_lines(process)
     assert [audit for audit in audits if audit["status"] != "ok"] == []
     assert Counter(audit["name"].split()[0] for audit in audits) == {"MUST": 13, "SHOULD": 23, "MAY": 25}
 
 
 def test_graphql_sse_follows_and_resumes(program: Program) -> None:
     webhook_id = webhook_to_inbox(program)
-    with started(program, "live_log_sse.mjs", "1", oldest_cursor(program)) as process:
-        assert line(process) == {"answered": {"viewer": {"token": {"name": "RINGBACK_ADMIN_TOKEN", "role": "ADMIN"}}}}
-        assert line(process) == {"connected": True}
+    with run_script(program, "live_log_sse.mjs", "1", oldest_cursor(program)) as process:
+        assert next_line(process) == {
+            "answered": {"viewer": {"token": {"name": "RINGBACK_ADMIN_TOKEN", "role": "ADMIN"}}}
+        }
+        assert next_line(process) == {"connected": True}
         seen_event = fire(program, webhook_id)
-        (seen,) = rest(process)
+        (seen,) = remaining_lines(process)
     missed_event = fire(program, webhook_id)
-    with started(program, "live_log_sse.mjs", str(2 * len(KINDS) - 1), seen["entry"]["cursor"]) as process:
-        entries = [seen["entry"], *(printed["entry"] for printed in rest(process) if "entry" in printed)]
+    with run_script(program, "live_log_sse.mjs", str(2 * len(KINDS) - 1), seen["entry"]["cursor"]) as process:
+        entries = [seen["entry"], *(printed["entry"] for printed in remaining_lines(process) if "entry" in printed)]
     for event in (seen_event, missed_event):
         check_a_test_fire([entry for entry in entries if entry["event"]["id"] == event], event)
 
 
-def test_graphql_sse_is_told_why_a_subscription_cannot_begin(program: Program) -> None:
+def test_graphql_sse_gets_the_code_of_a_refused_cursor(program: Program) -> None:
     for after, code in (("garbage", "BAD_USER_INPUT"), (of_another_database(), "CURSOR_EXPIRED")):
-        with started(program, "live_log_sse.mjs", "1", after) as process:
-            *_, refused, completed = rest(process)
+        with run_script(program, "live_log_sse.mjs", "1", after) as process:
+            *_, refused, completed = remaining_lines(process)
         ((error),) = refused["errors"]
         assert (error["extensions"]["code"], error["path"]) == (code, ["deliveryLog"])
         assert completed == {"completed": True}
 
 
 def test_graphql_sse_without_a_valid_token(program: Program) -> None:
-    with started(program, "live_log_sse.mjs", "1", token="rbk_wrong") as process:
-        assert rest(process) == [{"failed": 401}, {"failed": 401}]
+    with run_script(program, "live_log_sse.mjs", "1", token="rbk_wrong") as process:
+        assert remaining_lines(process) == [{"failed": 401}, {"failed": 401}]
 
 
 def without_typenames(value: Any) -> Any:
-    """Apollo Client asks for `__typename` everywhere."""
+    """Remove the `__typename` fields, which Apollo Client requests everywhere."""
     if isinstance(value, dict):
         return {key: without_typenames(inner) for key, inner in value.items() if key != "__typename"}
     return value
 
 
-def test_apollo_client_follows_over_multipart_and_is_told_why_not(program: Program) -> None:
+def test_apollo_client_follows_over_multipart_and_gets_refusals(program: Program) -> None:
     webhook_id = webhook_to_inbox(program)
     event = fire(program, webhook_id)
-    with started(program, "live_log_multipart.mjs", str(len(KINDS)), oldest_cursor(program)) as process:
-        answered, *entries = rest(process)
+    with run_script(program, "live_log_multipart.mjs", str(len(KINDS)), oldest_cursor(program)) as process:
+        answered, *entries = remaining_lines(process)
     assert answered["answered"]["viewer"]["token"]["name"] == "RINGBACK_ADMIN_TOKEN"
     check_a_test_fire([without_typenames(printed["entry"]) for printed in entries], event)
-    with started(program, "live_log_multipart.mjs", "1", "garbage") as process:
-        _, refused = rest(process)
+    with run_script(program, "live_log_multipart.mjs", "1", "garbage") as process:
+        _, refused = remaining_lines(process)
     ((error),) = refused["protocolErrors"]
     assert (error["extensions"]["code"], error["path"]) == ("BAD_USER_INPUT", ["deliveryLog"])
 
@@ -132,41 +134,41 @@ def test_the_page_shows_curl(program: Program) -> None:
         try:
             assert process.stdout is not None
             assert [process.stdout.readline() for _ in range(2)] == [":\n", "\n"]
-            fired = [fire(program, webhook_id)]
-            # The first line says that the stream is open, and not that the subscription has begun.
+            event_ids = [fire(program, webhook_id)]
+            # The first line means that the stream is open, not that the subscription has started.
             while not select.select([process.stdout], [], [], 5.0)[0]:
-                fired.append(fire(program, webhook_id))
+                event_ids.append(fire(program, webhook_id))
             name, data = process.stdout.readline(), process.stdout.readline()
         finally:
             process.kill()
     assert name == "event: next\n"
     entry = json.loads(data.removeprefix("data: "))["data"]["deliveryLog"]
     assert entry["kind"] in KINDS
-    assert entry["event"]["id"] in fired
+    assert entry["event"]["id"] in event_ids
 
 
-def test_a_program_that_stops_lets_clients_subscribe_again(own_program: Program) -> None:
-    """The stream ends without a `complete`: graphql-sse takes that for a network error, after which it retries."""
-    with started(own_program, "live_log_sse.mjs", "1") as process:
-        assert [list(line(process)) for _ in range(2)] == [["answered"], ["connected"]]
+def test_clients_retry_streams_that_a_stop_ended(own_program: Program) -> None:
+    """Streams end without `complete`, which graphql-sse treats as a network error and retries."""
+    with run_script(own_program, "live_log_sse.mjs", "1") as process:
+        assert [list(next_line(process)) for _ in range(2)] == [["answered"], ["connected"]]
         assert own_program.stop() == 0
-        assert rest(process) == [{"failed": "Connection closed while having active streams"}]
+        assert remaining_lines(process) == [{"failed": "Connection closed while having active streams"}]
     own_program.start()
     fire(own_program, webhook_to_inbox(own_program))
-    with started(own_program, "live_log_multipart.mjs", "99", oldest_cursor(own_program)) as process:
-        assert [list(line(process)) for _ in range(2)] == [["answered"], ["entry"]]
+    with run_script(own_program, "live_log_multipart.mjs", "99", oldest_cursor(own_program)) as process:
+        assert [list(next_line(process)) for _ in range(2)] == [["answered"], ["entry"]]
         assert own_program.stop() == 0
-        assert rest(process)[-1] == {"failed": "premature end of multipart body"}
+        assert remaining_lines(process)[-1] == {"failed": "premature end of multipart body"}
     assert "Traceback" not in own_program.log()
     assert "Exception" not in own_program.log()
 
 
-def test_a_client_that_does_not_read_holds_up_no_stop(own_program: Program) -> None:
-    """Some 15 MB wait for it: more than sockets take."""
+def test_a_client_that_does_not_read_does_not_delay_a_stop(own_program: Program) -> None:
+    """Some 15 MB wait for the client, more than the sockets' buffers hold."""
     webhook_id = webhook_to_inbox(own_program)
     lengthen = "mutation ($input: UpdateWebhookInput!) { updateWebhook(input: $input) { errors { message } } }"
-    changed = own_program.query(lengthen, {"input": {"id": webhook_id, "bodyTemplate": "x" * 16_000}})
-    assert changed == {"updateWebhook": {"errors": []}}
+    updated = own_program.query(lengthen, {"input": {"id": webhook_id, "bodyTemplate": "x" * 16_000}})
+    assert updated == {"updateWebhook": {"errors": []}}
     copies = " ".join(f"copy{number}: bodyTemplate" for number in range(32))
     document = f"subscription {{ deliveryLog {{ webhook {{ {copies} }} }} }}"
     where = urlsplit(own_program.url)
@@ -183,7 +185,7 @@ def test_a_client_that_does_not_read_holds_up_no_stop(own_program: Program) -> N
         events = "{ events { nodes { status } } }"
         own_program.wait_until(
             lambda: {event["status"] for event in own_program.query(events)["events"]["nodes"]} == {"SUCCEEDED"},
-            "deliveries",
+            "the deliveries",
         )
         assert own_program.stop() == 0
     assert [line for line in own_program.log().splitlines() if '"level": "error"' in line] == []

@@ -1,4 +1,4 @@
-"""How the program starts, and the one line with which it refuses to: what is wrong and what to do."""
+"""The one line with which the program refuses to start: what is wrong and what to do."""
 
 import os
 import socket
@@ -11,8 +11,8 @@ from tests.support.patience import PATIENCE_SECONDS
 from tests.support.program import ADMIN_TOKEN, Program
 
 
-def refused(data_dir: Path, command: str = "serve", **env: str) -> str:
-    """Run the program, which must end with exit code 1; returns its one line on stderr."""
+def run_and_fail(data_dir: Path, command: str = "serve", **env: str) -> str:
+    """Run the program, which must end with exit code 1. Return its only line on stderr."""
     done = subprocess.run(
         [sys.executable, "-m", "ringback.graphql_api", command],
         env={**os.environ, "RINGBACK_DATA_DIR": str(data_dir), "RINGBACK_PORT": "0", **env},
@@ -29,22 +29,22 @@ def refused(data_dir: Path, command: str = "serve", **env: str) -> str:
 def test_a_port_in_use(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        line = refused(tmp_path, RINGBACK_PORT=port)
+        line = run_and_fail(tmp_path, RINGBACK_PORT=port)
     assert line == (
-        f"ringback: port {port} on 127.0.0.1 is in use: stop the other program, or set RINGBACK_PORT to another port"
+        f"ringback: port {port} on 127.0.0.1 is in use. Stop the other program, or set RINGBACK_PORT to another port."
     )
 
 
 def test_an_address_of_another_machine(tmp_path: Path) -> None:
-    line = refused(tmp_path, RINGBACK_HOST="192.0.2.1")
+    line = run_and_fail(tmp_path, RINGBACK_HOST="192.0.2.1")
     assert line.startswith("ringback: cannot listen on 192.0.2.1:0 (")
-    assert line.endswith("set RINGBACK_HOST and RINGBACK_PORT to an address of this machine")
+    assert line.endswith("Set RINGBACK_HOST and RINGBACK_PORT to an address of this machine.")
 
 
 def test_a_data_directory_that_cannot_be_written(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("no directory")
-    line = refused(blocked / "data")
+    line = run_and_fail(blocked / "data")
     assert line == (
         f"ringback: cannot write to {blocked / 'data'} (Not a directory): "
         "make it writable, or set RINGBACK_DATA_DIR to another folder"
@@ -54,9 +54,9 @@ def test_a_data_directory_that_cannot_be_written(tmp_path: Path) -> None:
 def test_a_data_directory_without_permission(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o500)
-    if os.geteuid() == 0:  # who may write anywhere, but not there
+    if os.geteuid() == 0:  # root may write anywhere except in /proc
         closed = Path("/proc/closed")
-    line = refused(closed / "data")
+    line = run_and_fail(closed / "data")
     assert line.startswith(f"ringback: cannot write to {closed / 'data'} (")
     assert line.endswith("make it writable, or set RINGBACK_DATA_DIR to another folder")
 
@@ -69,7 +69,7 @@ def test_a_database_that_is_newer_than_the_program(tmp_path: Path, migrated: Pat
     connection.execute(f"INSERT INTO {table} (app, name, applied_at) VALUES ('ringback', '9999_future', '2030-01-01')")
     connection.commit()
     connection.close()
-    line = refused(tmp_path)
+    line = run_and_fail(tmp_path)
     assert line == (
         f"ringback: the database {path} is newer than this program (it has 9999_future): "
         "upgrade Ringback, or use another database"
@@ -78,7 +78,7 @@ def test_a_database_that_is_newer_than_the_program(tmp_path: Path, migrated: Pat
 
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "ringback.db").write_text("hello " * 1000)
-    line = refused(tmp_path)
+    line = run_and_fail(tmp_path)
     assert line.startswith(f"ringback: cannot open the database {tmp_path / 'ringback.db'} (")
     assert line.endswith("file is not a database): set RINGBACK_DATABASE_URL to another file, or restore this one")
 
@@ -88,6 +88,6 @@ def test_a_second_program_on_the_same_data(program: Program) -> None:
         f"ringback: another worker is running on {program.data_dir / 'ringback.db'}: "
         "end it, or use another RINGBACK_DATA_DIR"
     )
-    assert refused(program.data_dir, RINGBACK_ADMIN_TOKEN=ADMIN_TOKEN) == expected
-    assert refused(program.data_dir, "worker") == expected
+    assert run_and_fail(program.data_dir, RINGBACK_ADMIN_TOKEN=ADMIN_TOKEN) == expected
+    assert run_and_fail(program.data_dir, "worker") == expected
     assert program.request("GET", "/readyz")[0] == 200

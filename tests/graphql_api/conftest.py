@@ -31,12 +31,12 @@ from tests.support.websocket_client import ADMIN, Served, serving
 
 @pytest.fixture(autouse=True)
 def _no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep shared answers and trusted tokens for longer than any test takes, so that no result depends on the load.
+    """Cache shared responses and trusted tokens for longer than any test takes, so that no result depends on the load.
 
     Clients may also be slow to send connection_init.
     """
-    monkeypatch.setattr(engine_module, "KEPT_SECONDS", PATIENCE_SECONDS)
-    monkeypatch.setattr(live_log, "KEPT_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(engine_module, "RESPONSE_CACHE_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(live_log, "PAGE_CACHE_SECONDS", PATIENCE_SECONDS)
     monkeypatch.setattr(authentication, "TRUSTED_SECONDS", PATIENCE_SECONDS)
     monkeypatch.setattr(request_context, "TRUSTED_SECONDS", PATIENCE_SECONDS)
     monkeypatch.setattr(websocket, "INIT_SECONDS", PATIENCE_SECONDS)

@@ -1,4 +1,4 @@
-"""Only declared errors reach a client; everything else is masked with an id that the log has too."""
+"""Only declared errors reach clients. Any other error is masked, with an id that is also in the log."""
 
 import ast
 import asyncio
@@ -38,7 +38,7 @@ class Colour(Enum):
 
 
 class Bug(Exception):
-    """What nobody expected."""
+    """An unexpected error."""
 
 
 FAILURES: dict[str, Any] = {
@@ -147,14 +147,12 @@ def logged() -> Iterator[list[Any]]:
 
 
 def check_masked(answer: ExecutionResponse, logged: list[Any], path: list[str]) -> None:
-    """Check that the only error says nothing but an id, which the log's only line has too, beside the exception."""
+    """Check that the only error reveals nothing but an id, and that the log has one line with it and the exception."""
     (error,) = answer.errors
     formatted = error.formatted
     error_id = formatted["extensions"]["id"]
     assert re.fullmatch(r"[0-9a-f]{32}", error_id)
-    assert (
-        formatted["message"] == f"Something went wrong on the server; its log has the details under the id {error_id}."
-    )
+    assert formatted["message"] == f"Something went wrong on the server. Its log has the details under id {error_id}."
     assert formatted["extensions"] == {"code": "INTERNAL", "id": error_id}
     assert formatted["path"] == path
     for text in (SECRET.encode(), b"Traceback", b".py", b"Bug", b"Error", b"site-packages"):
@@ -184,7 +182,7 @@ async def test_a_value_that_its_type_cannot_represent_is_masked(failing: Api, lo
 
 
 @pytest.mark.parametrize("field", ["json", "surrogate"])
-async def test_an_answer_that_is_no_json_is_masked(failing: Api, logged: list[Any], field: str) -> None:
+async def test_a_value_that_json_cannot_hold_is_masked(failing: Api, logged: list[Any], field: str) -> None:
     answer = await failing.execute(f"{{ {field} }}")
     assert answer.errors == ()
     sent = orjson.loads(answer.json)
@@ -201,7 +199,7 @@ async def test_a_subscription_that_fails_is_masked_and_ends(failing: Api, logged
     check_masked(answers[1], logged, ["source"])
 
 
-async def test_a_value_that_fails_in_a_subscription_is_masked_and_the_next_one_comes(
+async def test_a_failing_value_in_a_subscription_is_masked_and_the_next_one_comes(
     failing: Api, logged: list[Any]
 ) -> None:
     first, wrong, last = [answer async for answer in await failing.follow("subscription { values }")]
@@ -209,7 +207,7 @@ async def test_a_value_that_fails_in_a_subscription_is_masked_and_the_next_one_c
     check_masked(wrong, logged, ["values"])
 
 
-async def test_a_declared_error_is_told_as_it_is(failing: Api, logged: list[Any]) -> None:
+async def test_a_declared_error_is_sent_unchanged(failing: Api, logged: list[Any]) -> None:
     answer = await failing.execute("{ declared }")
     (error,) = orjson.loads(answer.json)["errors"]
     assert error == {
@@ -234,7 +232,7 @@ async def test_a_declared_error_is_told_as_it_is(failing: Api, logged: list[Any]
         ("query($n: Boolean = true) { text @skip(if: $n) }", {"n": None}, "BAD_USER_INPUT"),
     ],
 )
-async def test_what_a_client_did_is_no_internal_error(
+async def test_client_errors_are_not_internal_errors(
     failing: Api, logged: list[Any], document: str, variables: dict[str, Any], code: str
 ) -> None:
     answer = await failing.execute(document, **variables)
@@ -242,8 +240,8 @@ async def test_what_a_client_did_is_no_internal_error(
     assert logged == []
 
 
-def test_a_database_that_is_away_is_masked_over_http(own_program: Program) -> None:
-    def away(table: str) -> None:
+def test_missing_tables_are_masked_over_http(own_program: Program) -> None:
+    def rename(table: str) -> None:
         with closing(sqlite3.connect(own_program.data_dir / "ringback.db", timeout=PATIENCE_SECONDS)) as db, db:
             db.execute(f"ALTER TABLE {table} RENAME TO gone_{table}")
 
@@ -257,42 +255,42 @@ def test_a_database_that_is_away_is_masked_over_http(own_program: Program) -> No
         assert [line["event"] for line in lines] == ["internal error"]
         assert "no such table" in lines[0]["exception"]
 
-    away("ringback_webhook")
+    rename("ringback_webhook")
     status, answer = own_program.post({"query": "{ webhooks { nodes { id } } }"})
     assert (status, answer["data"]) == (200, {"webhooks": None})
     check(answer)
-    away("ringback_api_token")
-    time.sleep(1.1)  # how long a token that was found valid is trusted
+    rename("ringback_api_token")
+    time.sleep(1.1)  # until valid tokens are looked up again
     status, answer = own_program.post({"query": "{ __typename }"})
     assert status == 500
     assert "data" not in answer
     check(answer)
 
 
-def test_every_code_is_one_of_the_table() -> None:
+def test_the_codes_in_use_are_those_of_the_table() -> None:
     folder = Path(errors.__file__).parent
-    found = set()
+    used = set()
     for path in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
-                found |= codes_in(node)
-    assert found == set(get_args(errors.Code)) - {"INTERNAL"}
+                used |= codes_in(node)
+    assert used == set(get_args(errors.Code)) - {"INTERNAL"}
 
 
 def codes_in(call: ast.Call) -> set[str]:
-    """Return the codes that a call may name: texts written like one, in a call that makes an error."""
+    """Return the codes among the arguments of a call that makes an error."""
     name = call.func.id if isinstance(call.func, ast.Name) else ""
     if name not in ("ApiError", "_with_code", "malformed_request"):
         return set()
-    constants = [node.value for given in (*call.args, *call.keywords) for node in ast.walk(given)
+    constants = [node.value for argument in (*call.args, *call.keywords) for node in ast.walk(argument)
                  if isinstance(node, ast.Constant)]  # fmt: skip
     return {text for text in constants if isinstance(text, str) and re.fullmatch(r"[A-Z]+(_[A-Z]+)*", text)}
 
 
-def test_a_database_that_is_away_is_named() -> None:
+def test_an_unreachable_database_is_named_in_the_message() -> None:
     formatted = errors.to_graphql_error(DBConnectionError("could not connect to db.internal:5432")).formatted
     error_id = formatted["extensions"]["id"]
     assert formatted["extensions"]["code"] == "INTERNAL"
     assert formatted["message"] == (
-        f"The server's database does not answer, so try again; its log has the details under the id {error_id}."
+        f"The server's database does not answer. Try again. The server's log has the details under id {error_id}."
     )

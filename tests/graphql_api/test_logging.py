@@ -1,4 +1,4 @@
-"""The program's own log: what is written of bad input must be a line, and no error."""
+"""The program's log: every event is one line, whatever its values, and logging never fails."""
 
 import datetime as dt
 import json
@@ -9,24 +9,24 @@ import pytest
 
 _PROGRAM = """
 import structlog
-from ringback.graphql_api.logging import configure
-configure("INFO")
+from ringback.graphql_api.logging import configure_logging
+configure_logging("INFO")
 structlog.get_logger("test").warning("refused", action="test", path="/\\udcff\\ud800", number=2**70, other=object)
 """
 
 
-def test_what_no_json_can_hold_is_written_all_the_same() -> None:
+def test_values_that_json_cannot_hold_are_escaped() -> None:
     done = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True, check=True)
     (line,) = done.stderr.splitlines()
-    told = json.loads(line)
-    assert (told["event"], told["level"], told["action"]) == ("refused", "warning", "test")
-    assert (told["path"], told["number"], told["other"]) == ("/\udcff\ud800", 2**70, "<class 'object'>")
+    entry = json.loads(line)
+    assert (entry["event"], entry["level"], entry["action"]) == ("refused", "warning", "test")
+    assert (entry["path"], entry["number"], entry["other"]) == ("/\udcff\ud800", 2**70, "<class 'object'>")
 
 
 _LINES = """
 import structlog
-from ringback.graphql_api.logging import configure
-configure("INFO")
+from ringback.graphql_api.logging import configure_logging
+configure_logging("INFO")
 log = structlog.get_logger("test").bind(action="test")
 try:
     1 / 0
@@ -36,27 +36,27 @@ log.debug("unseen")
 """
 
 
-def test_a_line_tells_its_level_its_moment_and_what_was_raised() -> None:
+def test_a_line_has_level_timestamp_and_exception() -> None:
     before = dt.datetime.now(dt.UTC)
     done = subprocess.run([sys.executable, "-c", _LINES], capture_output=True, text=True, check=True)
     (line,) = done.stderr.splitlines()
-    told = json.loads(line)
-    assert told["timestamp"].endswith("Z")
-    assert before <= dt.datetime.fromisoformat(told["timestamp"]) <= dt.datetime.now(dt.UTC)
-    assert told.pop("exception").endswith("ZeroDivisionError: division by zero")
-    assert list(told.items()) == [
+    entry = json.loads(line)
+    assert entry["timestamp"].endswith("Z")
+    assert before <= dt.datetime.fromisoformat(entry["timestamp"]) <= dt.datetime.now(dt.UTC)
+    assert entry.pop("exception").endswith("ZeroDivisionError: division by zero")
+    assert list(entry.items()) == [
         ("action", "test"),
         ("number", 1),
         ("event", "failed"),
         ("level", "error"),
-        ("timestamp", told["timestamp"]),
+        ("timestamp", entry["timestamp"]),
     ]
 
 
 _LIBRARY = """
 import logging
-from ringback.graphql_api.logging import configure
-configure("INFO")
+from ringback.graphql_api.logging import configure_logging
+configure_logging("INFO")
 try:
     1 / 0
 except ZeroDivisionError:
@@ -65,20 +65,20 @@ logging.getLogger("library").info("unseen")
 """
 
 
-def test_lines_of_libraries_are_like_our_own() -> None:
+def test_lines_of_libraries_have_the_same_format() -> None:
     done = subprocess.run([sys.executable, "-c", _LIBRARY], capture_output=True, text=True, check=True)
     (line,) = done.stderr.splitlines()
-    told = json.loads(line)
-    assert told.pop("exception").endswith("ZeroDivisionError: division by zero")
-    assert told.pop("timestamp").endswith("Z")
-    assert told == {"event": "failed here", "level": "error", "action": "library"}
+    entry = json.loads(line)
+    assert entry.pop("exception").endswith("ZeroDivisionError: division by zero")
+    assert entry.pop("timestamp").endswith("Z")
+    assert entry == {"event": "failed here", "level": "error", "action": "library"}
 
 
 _UNWRITABLE = """
 import logging, os, sys
 import structlog
-from ringback.graphql_api.logging import configure
-configure("INFO")
+from ringback.graphql_api.logging import configure_logging
+configure_logging("INFO")
 way = sys.argv[1]
 if way == "closed file":
     sys.stderr.close()
@@ -96,7 +96,7 @@ os._exit(0)
 
 
 @pytest.mark.parametrize("way", ["full disk", "closed pipe", "closed file"])
-def test_a_line_that_cannot_be_written_ends_nothing(way: str) -> None:
+def test_a_line_that_cannot_be_written_is_dropped(way: str) -> None:
     done = subprocess.run([sys.executable, "-c", _UNWRITABLE, way], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "still running")
 
@@ -104,8 +104,8 @@ def test_a_line_that_cannot_be_written_ends_nothing(way: str) -> None:
 _THREADS = """
 import logging, threading
 import structlog
-from ringback.graphql_api.logging import configure
-configure("INFO")
+from ringback.graphql_api.logging import configure_logging
+configure_logging("INFO")
 def write(number):
     for _ in range(200):
         structlog.get_logger("test").info("x" * 3_000, action="test", number=number)
@@ -118,7 +118,7 @@ for thread in threads:
 """
 
 
-def test_lines_of_several_threads_are_whole() -> None:
+def test_lines_of_several_threads_do_not_mix() -> None:
     done = subprocess.run([sys.executable, "-c", _THREADS], capture_output=True, text=True, check=True)
     events = [json.loads(line)["event"][0] for line in done.stderr.splitlines()]
     assert sorted(events) == ["x"] * 800 + ["y"] * 800

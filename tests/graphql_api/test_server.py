@@ -1,4 +1,4 @@
-"""What surrounds the API in a process."""
+"""The server process: errors outside of operations, and its limit of open files."""
 
 import json
 import subprocess
@@ -16,8 +16,8 @@ from ringback.models.services import api_tokens
 from tests.support.api import Api
 
 
-class Away:
-    """Stands in for the engine while the database is away."""
+class FailingEngine:
+    """An engine whose database fails."""
 
     limits = OperationLimits()
 
@@ -25,7 +25,7 @@ class Away:
         raise OperationalError("disk I/O error")
 
 
-async def test_a_database_that_is_away_is_a_masked_error_and_no_traceback(api: Api) -> None:
+async def test_a_failing_database_is_a_masked_error(api: Api) -> None:
     _, secret = await api_tokens.create_token("CI", Role.ADMIN)
 
     async def receive() -> dict[str, Any]:
@@ -38,7 +38,7 @@ async def test_a_database_that_is_away_is_a_masked_error_and_no_traceback(api: A
 
     headers = [(b"authorization", f"Bearer {secret}".encode()), (b"content-type", b"application/json")]
     scope = {"type": "http", "method": "POST", "path": "/graphql", "query_string": b"", "headers": headers}
-    endpoint = GraphQLEndpoint(Away(), api.services, Streams())  # type: ignore[arg-type]
+    endpoint = GraphQLEndpoint(FailingEngine(), api.services, Streams())  # type: ignore[arg-type]
     with capture_logs() as logged:
         await endpoint(scope, receive, send)
     start, body = sent
@@ -56,8 +56,8 @@ from ringback.graphql_api.server import run
 _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
 async def main():
-    wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
-    print(resource.getrlimit(resource.RLIMIT_NOFILE)[0] == wanted)
+    expected = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+    print(resource.getrlimit(resource.RLIMIT_NOFILE)[0] == expected)
 run(main())
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

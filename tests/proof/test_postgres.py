@@ -73,7 +73,7 @@ def test_a_postgres_that_goes_and_comes_back(server: Server, tmp_path: Path) -> 
         )
         assert status in (200, 503)
         assert refused["errors"][0]["extensions"]["code"] == "INTERNAL"
-        assert refused["errors"][0]["message"].startswith("The server's database does not answer, so try again")
+        assert refused["errors"][0]["message"].startswith("The server's database does not answer. Try again.")
         assert program.request("GET", "/healthz")[0] == 200
         time.sleep(3)
         server.start()

@@ -1,4 +1,4 @@
-"""The live log in this process: without a gap, without a repetition, bounded, and gone when its reader goes."""
+"""The live log in one process: no entry missed or repeated, limited queues, and no trace of readers that left."""
 
 import asyncio
 import random
@@ -39,27 +39,26 @@ async def committed() -> list[str]:
 
 async def test_2000_entries_by_four_writers_while_readers_drop_and_resume(api: Api) -> None:
     total, writers = 2_000, 4
-    await write("first")  # of all: from then on the beginning is known
+    await write("first")  # so that a cursor at the start of the log is valid
 
     async def writer(name: int) -> None:
-        chance, left = random.Random(name), [f"{name}.{n}" for n in range(total // writers)]
-        while left:
+        chance, remaining = random.Random(name), [f"{name}.{n}" for n in range(total // writers)]
+        while remaining:
             size = chance.randint(1, 40)
-            part, left = left[:size], left[size:]
-            await write(*part)
+            batch, remaining = remaining[:size], remaining[size:]
+            await write(*batch)
             if chance.random() < 0.3:
                 await asyncio.sleep(chance.random() * 0.01)
 
     async def reader(name: int) -> list[str]:
-        chance, seen, cursor = (
-            random.Random(100 + name),
-            list[str](),
-            Position(await delivery_log.epoch(), 0, 0).cursor(),
-        )
+        chance = random.Random(100 + name)
+        seen: list[str] = []
+        cursor = Position(await delivery_log.epoch(), 0, 0).cursor()
         while len(seen) < total + 1:
             stream = await api.follow(CURSORS, after=cursor)
             async with aclosing(stream):
-                for _ in range(min(chance.choice([1, 7, 90, 400, 700]), total + 1 - len(seen))):
+                count = min(chance.choice([1, 7, 90, 400, 700]), total + 1 - len(seen))
+                for _ in range(count):
                     (entry,) = entries_of([await anext(stream)])
                     seen.append(entry["message"])
                     cursor = entry["cursor"]
@@ -73,12 +72,12 @@ async def test_2000_entries_by_four_writers_while_readers_drop_and_resume(api: A
             group.create_task(writer(name))
     expected = await committed()
     assert len(expected) == total + 1
-    for done in readers:
-        assert done.result() == expected
+    for task in readers:
+        assert task.result() == expected
     assert api.services.tailer.audience.size == 0
 
 
-async def test_without_a_cursor_it_begins_now(api: Api) -> None:
+async def test_without_a_cursor_it_starts_now(api: Api) -> None:
     await write("before")
     await caught_up(api.services.tailer)
     stream = await api.follow(CURSORS, after=None)
@@ -89,7 +88,7 @@ async def test_without_a_cursor_it_begins_now(api: Api) -> None:
     await stream.aclose()
 
 
-async def test_what_was_missed_comes_first_however_much_it_is(api: Api) -> None:
+async def test_all_missed_entries_come_first(api: Api) -> None:
     count = 2 * PAGE + 7
     await write(*(str(n) for n in range(count)))
     stream = await api.follow(CURSORS, after=(await place(3)).cursor())
@@ -108,7 +107,7 @@ EVENT = encode(Prefix.EVENT, KEYS[2])
 
 @pytest.mark.parametrize("missed", [True, False], ids=["missed", "live"])
 @pytest.mark.parametrize(
-    ("wanted", "expected"),
+    ("entry_filter", "expected"),
     [
         ({}, ["a", "b", "c"]),
         ({"webhookIds": None, "eventIds": None, "models": None, "kinds": None}, ["a", "b", "c"]),
@@ -120,21 +119,21 @@ EVENT = encode(Prefix.EVENT, KEYS[2])
         ({"webhookIds": [WEBHOOK], "eventIds": [EVENT]}, []),
     ],
 )
-async def test_filters(api: Api, missed: bool, wanted: dict[str, Any], expected: list[str]) -> None:
+async def test_filters(api: Api, missed: bool, entry_filter: dict[str, Any], expected: list[str]) -> None:
     document = """
-    subscription ($wanted: DeliveryLogFilter, $after: String) {
-      deliveryLog(filter: $wanted, after: $after) { message }
+    subscription ($filter: DeliveryLogFilter, $after: String) {
+      deliveryLog(filter: $filter, after: $after) { message }
     }
     """
-    beginning = Position(await delivery_log.epoch(), 0, 0).cursor()
+    start = Position(await delivery_log.epoch(), 0, 0).cursor()
     if missed:
         await write_three()
-    stream = await api.follow(document, wanted=wanted, after=beginning if missed else None)
+    stream = await api.follow(document, filter=entry_filter, after=start if missed else None)
     waiting = asyncio.create_task(take(stream, len(expected) + 1))
     if not missed:
         await subscribed(api, 1)
         await write_three()
-    # All of these filters let this one through, so it ends what there is to see.
+    # All of these filters accept this one, so it comes last.
     await write("end", webhook_id=KEYS[1], event_id=KEYS[2], kind=LogKind.EVENT_FAILED)
     assert [entry["message"] for entry in entries_of(await waiting)] == [*expected, "end"]
     await stream.aclose()
@@ -147,7 +146,7 @@ async def write_three() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "where"),
+    ("entry_filter", "message"),
     [
         ({"webhookIds": ["whk_x"]}, "filter.webhookIds[0]: 'whk_x' is not an id"),
         ({"eventIds": [EVENT, WEBHOOK]}, "filter.eventIds[1]: "),
@@ -155,15 +154,15 @@ async def write_three() -> None:
         ({"models": ["lead"] * 1_001}, "filter.models: "),
     ],
 )
-async def test_a_filter_that_cannot_be(api: Api, wanted: dict[str, Any], where: str) -> None:
-    stream = await api.follow("DeliveryLog", filter=wanted)
+async def test_an_invalid_filter_is_refused(api: Api, entry_filter: dict[str, Any], message: str) -> None:
+    stream = await api.follow("DeliveryLog", filter=entry_filter)
     ((result),) = [result async for result in stream]
     ((error),) = result.errors or ()
-    assert error.message.startswith(where)
+    assert error.message.startswith(message)
     assert error.extensions == {"code": "BAD_USER_INPUT"}
 
 
-async def test_an_entry_shows_its_event_as_it_is_now(api: Api) -> None:
+async def test_the_event_of_an_entry_is_current(api: Api) -> None:
     webhook = await builders.webhook(name="Leads")
     event = await builders.event(webhook)
     await write("recorded", webhook_id=webhook.id, event_id=event.id)
@@ -181,7 +180,7 @@ async def test_an_entry_shows_its_event_as_it_is_now(api: Api) -> None:
 
 
 async def refusal(api: Api, after: str) -> dict[str, Any]:
-    """Return the only error of a subscription that is refused; nothing else comes."""
+    """Return the message and extensions of the only error, which is all that the refused subscription yields."""
     stream = await api.follow(CURSORS, after=after)
     results = [result async for result in stream]
     ((result),) = results
@@ -191,17 +190,17 @@ async def refusal(api: Api, after: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("cursor", ["", " ", "garbage", "é", "\x00", "\ud800", "AAAA", "x" * 100_000, "MTIz", "Li4u"])
-async def test_what_is_no_cursor(api: Api, cursor: str) -> None:
+async def test_a_malformed_cursor_is_refused(api: Api, cursor: str) -> None:
     refused = await refusal(api, cursor)
     assert refused.pop("message").startswith("after: ")
     assert refused == {"code": "BAD_USER_INPUT"}
 
 
-async def test_a_cursor_that_is_too_old_says_where_to_go_on(api: Api) -> None:
+async def test_the_error_for_an_expired_cursor_has_one_to_resume_from(api: Api) -> None:
     await write("1", "2", "3", "4")
-    beginning = Position(await delivery_log.epoch(), 0, 0).cursor()
+    start = Position(await delivery_log.epoch(), 0, 0).cursor()
     await LogEntry.filter(message__in=["1", "2"]).delete()
-    refused = await refusal(api, beginning)
+    refused = await refusal(api, start)
     assert refused["code"] == "CURSOR_EXPIRED"
     stream = await api.follow(CURSORS, after=refused["oldestCursor"])
     assert [entry["message"] for entry in entries_of(await take(stream, 2))] == ["3", "4"]
@@ -209,7 +208,7 @@ async def test_a_cursor_that_is_too_old_says_where_to_go_on(api: Api) -> None:
 
 
 @pytest.mark.parametrize("foreign", [True, False], ids=["another database", "a later state"])
-async def test_a_cursor_that_was_never_given_out_here(api: Api, foreign: bool) -> None:
+async def test_a_cursor_of_another_database_or_a_later_state_has_expired(api: Api, foreign: bool) -> None:
     await write("1")
     ahead = await delivery_log.newest(await delivery_log.epoch())
     cursor = Position(new_key(), 0, 1) if foreign else replace(ahead, transaction=ahead.transaction * 2, row=10)
@@ -228,13 +227,13 @@ async def small(database: object) -> AsyncIterator[Tailer]:
 
 
 async def behind(stream: Any) -> SubscriberBehind:
-    """Return the error that ends a subscriber which could not keep up; it comes at once."""
-    with pytest.raises(SubscriberBehind) as ended:
+    """Return the SubscriberBehind error that the next read raises at once."""
+    with pytest.raises(SubscriberBehind) as raised:
         await take(stream, 1)
-    return ended.value
+    return raised.value
 
 
-async def test_who_cannot_keep_up_is_ended_and_loses_nothing(small: Tailer) -> None:
+async def test_a_slow_subscriber_is_ended_and_resumes_without_loss(small: Tailer) -> None:
     following = small.follow(ALL, None)
     waiting = asyncio.create_task(take(following, 1))
     await joined(small, 1)
@@ -243,14 +242,14 @@ async def test_who_cannot_keep_up_is_ended_and_loses_nothing(small: Tailer) -> N
     await write(*numbered(1, 101))
     await caught_up(small)
     assert messages(last := await take(following, 1)) == numbered(1, 11)
-    ended = await behind(following)
-    assert (ended.position, str(ended)) == (last[0][-1].position, "90 entries were waiting to be read")
+    error = await behind(following)
+    assert (error.position, str(error)) == (last[0][-1].position, "90 log entries behind")
     assert small.audience.size == 0
-    async with aclosing(small.follow(ALL, ended.position)) as resumed:
+    async with aclosing(small.follow(ALL, error.position)) as resumed:
         assert messages(await take(resumed, 1)) == numbered(11, 101)
 
 
-async def test_who_was_slow_for_a_while_goes_on_from_the_table(small: Tailer) -> None:
+async def test_a_subscriber_that_was_slow_for_a_while_goes_on_from_the_table(small: Tailer) -> None:
     following = small.follow(ALL, None)
     waiting = asyncio.create_task(take(following, 1))
     await joined(small, 1)
@@ -264,7 +263,7 @@ async def test_who_was_slow_for_a_while_goes_on_from_the_table(small: Tailer) ->
     await following.aclose()
 
 
-async def test_as_many_as_may_wait_do(small: Tailer) -> None:
+async def test_a_full_queue_has_not_overflowed(small: Tailer) -> None:
     following = small.follow(ALL, None)
     waiting = asyncio.create_task(take(following, 1))
     await joined(small, 1)
@@ -278,7 +277,7 @@ async def test_as_many_as_may_wait_do(small: Tailer) -> None:
     await following.aclose()
 
 
-async def test_who_reads_a_long_past_is_not_ended_for_what_happens_meanwhile(small: Tailer) -> None:
+async def test_reading_many_missed_entries_is_not_ended_by_new_ones(small: Tailer) -> None:
     await write(*numbered(0, 5 * BURST))
     await caught_up(small)
     following = small.follow(ALL, Position(await delivery_log.epoch(), 0, 0))
@@ -290,7 +289,7 @@ async def test_who_reads_a_long_past_is_not_ended_for_what_happens_meanwhile(sma
     await following.aclose()
 
 
-async def test_who_reads_less_than_is_written_is_ended(small: Tailer) -> None:
+async def test_a_subscriber_that_falls_further_behind_is_ended(small: Tailer) -> None:
     await write(*numbered(0, 20))
     await caught_up(small)
     following = small.follow(ALL, Position(await delivery_log.epoch(), 0, 0))
@@ -301,7 +300,7 @@ async def test_who_reads_less_than_is_written_is_ended(small: Tailer) -> None:
     assert (await behind(following)).position.row == 30
 
 
-async def test_who_wants_little_is_not_behind_however_much_is_written(small: Tailer) -> None:
+async def test_entries_that_the_filter_rejects_do_not_fill_the_queue(small: Tailer) -> None:
     following = small.follow(LogFilter(kinds=frozenset({LogKind.EVENT_FAILED})), None)
     waiting = asyncio.create_task(take(following, 1))
     await joined(small, 1)
@@ -319,7 +318,7 @@ def messages(bursts: list[list[Tailed]]) -> list[str]:
     return [tailed.entry.message for burst in bursts for tailed in burst]
 
 
-async def test_a_slow_subscriber_is_told_so(api: Api, small: Tailer) -> None:
+async def test_a_slow_subscriber_gets_cursor_behind(api: Api, small: Tailer) -> None:
     object.__setattr__(api.services, "tailer", small)
     stream = await api.follow(CURSORS, after=None)
     waiting = asyncio.create_task(take(stream, 1))
@@ -333,7 +332,8 @@ async def test_a_slow_subscriber_is_told_so(api: Api, small: Tailer) -> None:
     assert orjson.loads(result.json) == {
         "errors": [
             {
-                "message": "You fell behind: 40 entries were waiting to be read. Resume with your last cursor.",
+                "message": "The subscriber is 40 log entries behind. "
+                "Subscribe again with `after` set to `extensions.cursor`.",
                 "locations": [{"line": 1, "column": 33}],
                 "path": ["deliveryLog"],
                 "extensions": {"code": "CURSOR_BEHIND", "cursor": seen[-1]["cursor"]},
@@ -345,7 +345,7 @@ async def test_a_slow_subscriber_is_told_so(api: Api, small: Tailer) -> None:
     await stream.aclose()
 
 
-async def test_one_slow_subscriber_does_not_hold_up_the_others(small: Tailer) -> None:
+async def test_a_slow_subscriber_does_not_delay_the_others(small: Tailer) -> None:
     slow, quick = small.follow(ALL, None), small.follow(ALL, None)
     both = [asyncio.create_task(take(stream, 1)) for stream in (slow, quick)]
     await joined(small, 2)
@@ -359,7 +359,7 @@ async def test_one_slow_subscriber_does_not_hold_up_the_others(small: Tailer) ->
 
 
 @pytest.mark.parametrize("waiting", [True, False], ids=["while it waits", "between two entries"])
-async def test_who_leaves_is_forgotten(api: Api, waiting: bool) -> None:
+async def test_a_subscriber_that_leaves_is_removed(api: Api, waiting: bool) -> None:
     stream = await api.follow(CURSORS, after=None)
     task = asyncio.create_task(take(stream, 1))
     await subscribed(api, 1)

@@ -1,4 +1,4 @@
-"""What the live log costs the database: the same however many follow it, and little for a burst."""
+"""The live log's SQL statements: as many for one subscriber as for many, and few for a burst."""
 
 import asyncio
 
@@ -19,12 +19,12 @@ from tests.support.api import Api
 from tests.support.live_log import caught_up, entries_of, subscribed, take
 from tests.support.statements import counted
 
-#: The tables from which a burst of EVENT_RECORDED needs rows: one statement each.
+#: The tables that a burst of EVENT_RECORDED entries is read from, by one statement each.
 PER_BURST = ('FROM "ringback_webhook"', 'FROM "ringback_event"')
 
 
-async def told(api: Api, followers: int, entries: int) -> list[str]:
-    """Return the statements that tell so many followers of so many entries.
+async def publish(api: Api, followers: int, entries: int) -> list[str]:
+    """Write log entries and return the SELECT statements that send them to the followers, except those on the log.
 
     Each follower has a filter or a cursor of its own.
     """
@@ -39,10 +39,10 @@ async def told(api: Api, followers: int, entries: int) -> list[str]:
     await subscribed(api, followers)
     with counted(everywhere=True) as statements:
         await write_one_for_each(events)
-        results = [entries_of(await one) for one in waiting]
+        results = [entries_of(await task) for task in waiting]
     assert [entry["event"]["id"] for entry in results[0]] == [encode(Prefix.EVENT, event.id) for event in events]
     assert {entry["webhook"]["name"] for entry in results[0]} == {"Leads"}
-    assert all(one == results[0] for one in results)
+    assert all(entries_seen == results[0] for entries_seen in results)
     for stream in streams:
         await stream.aclose()
     return [s for s in statements if s.startswith("SELECT") and 'FROM "ringback_log"' not in s]
@@ -67,34 +67,35 @@ async def write_one_for_each(events: list[Event]) -> None:
 
 
 @pytest.mark.parametrize("followers", [1, 2, 50])
-async def test_an_entry_costs_the_same_however_many_follow(api: Api, followers: int) -> None:
-    statements = await told(api, followers, 1)
+async def test_an_entry_takes_as_many_statements_for_many_followers_as_for_one(api: Api, followers: int) -> None:
+    statements = await publish(api, followers, 1)
     assert len(statements) == len(PER_BURST), statements
     assert all(any(table in s for s in statements) for table in PER_BURST)
 
 
 @pytest.mark.parametrize("followers", [1, 20])
 async def test_a_burst_is_loaded_together(api: Api, followers: int) -> None:
-    statements = await told(api, followers, 3 * BURST)
+    statements = await publish(api, followers, 3 * BURST)
     assert len(statements) == 3 * len(PER_BURST), statements
 
 
-async def test_who_comes_back_after_the_same_entry_reads_what_others_read(api: Api) -> None:
+async def test_subscribers_that_resume_at_the_same_cursor_share_pages(api: Api) -> None:
     webhook = await builders.webhook()
     await write_one_for_each([await builders.event(webhook) for _ in range(BURST)])
-    beginning = Position(await delivery_log.epoch(), 0, 0).cursor()
+    start = Position(await delivery_log.epoch(), 0, 0).cursor()
     await caught_up(api.services.tailer)
     with counted(everywhere=True) as statements:
-        streams = [await api.follow("DeliveryLog", after=beginning) for _ in range(10)]
+        streams = [await api.follow("DeliveryLog", after=start) for _ in range(10)]
         results = await asyncio.gather(*(take(stream, BURST) for stream in streams))
-    assert all(one is first for all_of_it in results for one, first in zip(all_of_it, results[0], strict=True))
+    for answers in results:
+        assert all(answer is first for answer, first in zip(answers, results[0], strict=True))
     assert len([s for s in statements if 'FROM "ringback_log" WHERE "id">? AND "id"<=?' in s]) == 1
     assert len([s for s in statements if any(table in s for table in PER_BURST)]) == len(PER_BURST)
     for stream in streams:
         await stream.aclose()
 
 
-async def test_a_token_is_looked_at_once_for_all_its_subscriptions(api: Api) -> None:
+async def test_the_subscriptions_of_a_token_share_its_check(api: Api) -> None:
     contexts = [api.context() for _ in range(20)]
     for context in contexts:
         context.trusted_until = 0.0
@@ -103,12 +104,12 @@ async def test_a_token_is_looked_at_once_for_all_its_subscriptions(api: Api) -> 
     assert len([s for s in statements if "ringback_api_token" in s]) == 1
 
 
-async def test_a_bearer_is_looked_up_once_for_all_its_requests(api: Api) -> None:
+async def test_the_requests_of_a_token_share_its_look_up(api: Api) -> None:
     token, secret = await api_tokens.create_token("busy", Role.ADMIN)
     with counted() as statements:
-        found = await asyncio.gather(*(api.services.bearers.bearer(f"Bearer {secret}") for _ in range(20)))
-        others = await asyncio.gather(*(api.services.bearers.bearer("Bearer nobody's") for _ in range(2)))
-    assert [row and row.id for row in (*found, *others)] == [token.id] * 20 + [None] * 2
+        tokens = await asyncio.gather(*(api.services.bearers.bearer(f"Bearer {secret}") for _ in range(20)))
+        unknown = await asyncio.gather(*(api.services.bearers.bearer("Bearer nobody's") for _ in range(2)))
+    assert [row and row.id for row in (*tokens, *unknown)] == [token.id] * 20 + [None] * 2
     assert len([s for s in statements if 'FROM "ringback_api_token"' in s]) == 2
     api.services.bearers.forget()
     with counted() as statements:
@@ -116,7 +117,7 @@ async def test_a_bearer_is_looked_up_once_for_all_its_requests(api: Api) -> None
     assert len([s for s in statements if 'FROM "ringback_api_token"' in s]) == 1
 
 
-async def test_while_nobody_follows_the_log_is_not_read(api: Api) -> None:
+async def test_without_followers_the_log_is_not_read(api: Api) -> None:
     webhook = await builders.webhook()
     events = [await builders.event(webhook) for _ in range(3)]
     await caught_up(api.services.tailer)

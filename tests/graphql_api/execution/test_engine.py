@@ -1,4 +1,4 @@
-"""The engine: answers are encoded once, variables are checked, and a token that was revoked executes nothing."""
+"""The engine: responses are encoded once, variables are checked, and a revoked token executes nothing."""
 
 import orjson
 import pytest
@@ -11,14 +11,14 @@ from ringback.models.services import api_tokens
 from tests.support.api import Api
 
 
-def test_an_answer_is_encoded_once() -> None:
-    answer = ExecutionResponse({"a": 1})
-    assert answer.json == b'{"data":{"a":1}}'
-    assert answer.json is answer.json
-    assert answer.text is answer.text
+def test_a_response_is_encoded_once() -> None:
+    response = ExecutionResponse({"a": 1})
+    assert response.json == b'{"data":{"a":1}}'
+    assert response.json is response.json
+    assert response.text is response.text
 
 
-def test_errors_come_first_and_data_only_where_something_was_executed() -> None:
+def test_errors_come_first_and_a_request_error_has_no_data() -> None:
     error = GraphQLError("no", extensions={"code": "INTERNAL"})
     formatted = b'{"errors":[{"message":"no","extensions":{"code":"INTERNAL"}}]'
     assert ExecutionResponse({"a": None}, (error,)).json == formatted + b',"data":{"a":null}}'
@@ -26,7 +26,7 @@ def test_errors_come_first_and_data_only_where_something_was_executed() -> None:
     assert error_response(error).json == formatted + b"}"
 
 
-async def test_variables_that_are_not_asked_for_do_not_matter(api: Api) -> None:
+async def test_undeclared_variables_are_ignored(api: Api) -> None:
     assert await api.ask("query($n: Int = 1) { webhooks(first: $n) { nodes { id } } }", m=[], x={"y": 1}) == {
         "nodes": []
     }

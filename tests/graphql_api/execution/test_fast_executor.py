@@ -1,4 +1,4 @@
-"""The executor answers as graphql-core's own does, errors included; it is only quicker, and remembers less."""
+"""The fast executor gives the same results as graphql-core's, errors included."""
 
 import re
 from collections.abc import Iterator
@@ -52,25 +52,25 @@ fragment Hook on Webhook { id actions headers { name } retryDelaysSeconds timeou
 
 
 async def run(kind: type[Executor[Any]], api: Api, document: str, **variables: Any) -> Any:
-    """Return the data and the errors of a document, by one executor or another."""
+    """Return the data and errors of a document, executed by an executor class."""
     executor = kind.build(schema._schema, parse(document), None, api.context(), variables)
     assert isinstance(executor, Executor)
     result = executor.execute_operation()
     if executor.is_awaitable(result):
         result = await result
     assert not hasattr(result, "subsequent_results")
-    found: Any = result
-    return found.data, [error.formatted for error in found.errors or ()]
+    executed: Any = result
+    return executed.data, [error.formatted for error in executed.errors or ()]
 
 
 async def both(api: Api, document: str, **variables: Any) -> Any:
-    """Return the answer on which both executors agree."""
-    quick = await run(FastExecutor, api, document, **variables)
-    assert quick == await run(Executor, api, document, **variables)
-    return quick
+    """Return the result of both executors, which must be equal."""
+    fast = await run(FastExecutor, api, document, **variables)
+    assert fast == await run(Executor, api, document, **variables)
+    return fast
 
 
-async def test_it_answers_what_graphql_core_answers(api: Api) -> None:
+async def test_results_equal_those_of_graphql_core(api: Api) -> None:
     ids = await one_of_each(api)
     await builders.event(await builders.webhook(name="other"))
     data, errors = await both(api, EVERYTHING, first=10)
@@ -89,7 +89,7 @@ async def test_it_answers_what_graphql_core_answers(api: Api) -> None:
         assert None not in data.values(), name
 
 
-async def test_it_answers_introspection(api: Api) -> None:
+async def test_introspection_equals_that_of_graphql_core(api: Api) -> None:
     data, errors = await both(api, get_introspection_query())
     assert errors == []
     assert {kind["name"] for kind in data["__schema"]["types"]} == set(schema._schema.type_map)
@@ -101,14 +101,14 @@ async def test_it_answers_introspection(api: Api) -> None:
     }
 
 
-async def test_a_null_where_none_may_be_is_reported_with_its_path(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_null_of_a_non_null_field_is_reported_with_its_path(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     await builders.event(await builders.webhook())
     of = Event.of.__func__  # type: ignore[attr-defined]
 
     def broken(cls: Any, row: Any) -> Event:
         row.created_at = None
-        made: Event = of(cls, row)
-        return made
+        event: Event = of(cls, row)
+        return event
 
     monkeypatch.setattr(Event, "of", classmethod(broken))
     document = "query ($first: Int!) { events(first: $first) { nodes { id createdAt } } leads { nodes { id } } }"
@@ -118,7 +118,7 @@ async def test_a_null_where_none_may_be_is_reported_with_its_path(api: Api, monk
     assert error["path"] == ["events", "nodes", 0, "createdAt"]
 
 
-async def test_what_a_loader_raises_nulls_the_fields_that_need_it(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failing_loader_nulls_the_fields_that_need_it(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     event = await builders.event(await builders.webhook())
     unbroken = Change.filter
 
@@ -140,7 +140,7 @@ async def test_what_a_loader_raises_nulls_the_fields_that_need_it(api: Api, monk
     ]  # fmt: skip
 
 
-async def test_a_loader_is_asked_once_for_all_that_a_page_needs_of_it(api: Api) -> None:
+async def test_a_page_takes_one_statement_for_each_loader(api: Api) -> None:
     webhook = await builders.webhook()
     for _ in range(10):
         await attempt(await builders.event(webhook))
@@ -150,11 +150,11 @@ async def test_a_loader_is_asked_once_for_all_that_a_page_needs_of_it(api: Api) 
     with counted() as statements:
         await run(FastExecutor, api, document, first=10)
     assert [table(s) for s in statements] == ["ringback_event", "ringback_change", "ringback_webhook"]
-    # One webhook, ten times.
+    # All ten events have the same webhook.
     assert len(re.findall(r'"id" IN \((?:\?|\$1)\)', statements[-1])) == 1
 
 
-async def test_what_was_selected_once_serves_again_unless_a_variable_decides(api: Api) -> None:
+async def test_executions_share_selections_unless_a_variable_decides_them(api: Api) -> None:
     await builders.event(await builders.webhook(name="Leads"))
 
     async def ask(text: str, **variables: Any) -> Any:
@@ -162,15 +162,15 @@ async def test_what_was_selected_once_serves_again_unless_a_variable_decides(api
         answer = await api.engine.execute(operation, variables, api.context())
         assert not answer.errors
         (event,) = answer.data["events"]["nodes"]  # type: ignore[index]
-        return event, operation.kept
+        return event, operation.selection_cache
 
     text = "query ($n: Int!) { events(first: $n) { nodes { ...E webhook { name } } } } fragment E on Event { status }"
-    first, kept = await ask(text, n=1)
-    made = dict(kept)
-    again, kept = await ask(text, n=2)
+    first, cache = await ask(text, n=1)
+    compiled = dict(cache)
+    again, cache = await ask(text, n=2)
     assert first == again == {"status": "PENDING", "webhook": {"name": "Leads"}}
-    assert made
-    assert {key: id(value) for key, value in kept.items()} == {key: id(value) for key, value in made.items()}
+    assert compiled
+    assert {key: id(value) for key, value in cache.items()} == {key: id(value) for key, value in compiled.items()}
     text = "query ($x: Boolean!) { events(first: 1) { nodes { status @include(if: $x) webhook { name } } } }"
     assert [await ask(text, x=True), await ask(text, x=False)] == [
         (first, None),
@@ -178,7 +178,7 @@ async def test_what_was_selected_once_serves_again_unless_a_variable_decides(api
     ]
 
 
-async def test_a_subscription_remembers_no_more_with_each_event(api: Api) -> None:
+async def test_the_caches_of_a_subscription_do_not_grow(api: Api) -> None:
     event = await builders.event(await builders.webhook())
     stored = delivery_log.LogEntry(
         kind=LogKind.EVENT_RECORDED, message="recorded", at=event.created_at, webhook_id=event.webhook_id,
@@ -187,7 +187,7 @@ async def test_a_subscription_remembers_no_more_with_each_event(api: Api) -> Non
     document = parse("subscription { deliveryLog { kind event { id status } webhook { model { label } } } }")
     executor = FastExecutor.build(schema._schema, document, None, api.context())
     assert isinstance(executor, FastExecutor)
-    remembered = []
+    sizes = []
     for status in (EventStatus.PENDING, EventStatus.RETRYING, EventStatus.FAILED):
         await EventRow.filter(id=event.id).update(status=status)
         entry = LogEntry.of(Tailed(stored, Position(uuid4(), 1, 1)))
@@ -197,8 +197,8 @@ async def test_a_subscription_remembers_no_more_with_each_event(api: Api) -> Non
             "kind": "EVENT_RECORDED", "event": {"id": encode(Prefix.EVENT, event.id), "status": status.value},
             "webhook": {"model": {"label": "Lead: callback request"}},
         }  # fmt: skip
-        remembered.append((len(executor._relevant_sub_fields), len(executor._selections._selections)))
-    assert remembered[0] == remembered[2]
+        sizes.append((len(executor._relevant_sub_fields), len(executor._selections._selections)))
+    assert sizes[0] == sizes[2]
 
 
 def fields() -> Iterator[tuple[str, Any, StrawberryField]]:
@@ -208,11 +208,11 @@ def fields() -> Iterator[tuple[str, Any, StrawberryField]]:
                 yield f"{kind.name}.{name}", field.type, field.extensions["strawberry-definition"]
 
 
-def test_no_resolver_gives_a_list_of_objects_with_edges() -> None:
-    """They would fetch for each of its objects; such a field must be an edge, an attribute or a connection."""
-    edged = {name.partition(".")[0] for name, _, field in fields() if loaded_field_of(field)}
-    assert {"Event", "Attempt", "Change", "Webhook", "CustomerOrder", "LogEntry", "InboxRequest"} == edged
+def test_no_resolver_returns_a_list_of_objects_with_loaded_fields() -> None:
+    """Each object would load for itself; such a field must be a loaded field, an attribute or a connection."""
+    with_loaded_fields = {name.partition(".")[0] for name, _, field in fields() if loaded_field_of(field)}
+    assert {"Event", "Attempt", "Change", "Webhook", "CustomerOrder", "LogEntry", "InboxRequest"} == with_loaded_fields
     for name, kind, field in fields():
         inner = kind.of_type if is_non_null_type(kind) else kind
-        if is_list_type(inner) and get_named_type(inner).name in edged:
+        if is_list_type(inner) and get_named_type(inner).name in with_loaded_fields:
             assert loaded_field_of(field) or attribute_of(field) or field.is_basic_field, name

@@ -1,4 +1,4 @@
-"""Input objects are the same whichever way they are made."""
+"""Input objects equal those that Strawberry constructs."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ INPUTS = [kind for kind in schema._schema.type_map.values() if isinstance(kind, 
 
 
 def sample(kind: Any, *, nulls: bool) -> Any:
-    """A value of an input type as a client sends it: with nulls where they may be, or without any."""
+    """Return a value of an input type as a client sends it, with null for every nullable type or with no null."""
     if nulls and get_nullable_type(kind) is kind:
         return None
     kind = get_nullable_type(kind)
@@ -33,34 +33,34 @@ def sample(kind: Any, *, nulls: bool) -> Any:
     return samples.get(kind.name, "text")
 
 
-def made(kind: GraphQLInputObjectType, value: Any) -> Any:
+def construct(kind: GraphQLInputObjectType, value: Any) -> Any:
     definition = kind.extensions["strawberry-definition"]
     registry = schema.schema_converter.scalar_registry
     return convert_argument(value, definition.origin, registry, schema.config)
 
 
 @pytest.mark.parametrize("kind", INPUTS, ids=[kind.name for kind in INPUTS])
-def test_they_are_those_of_strawberry(kind: GraphQLInputObjectType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_input_objects_equal_those_of_strawberry(kind: GraphQLInputObjectType, monkeypatch: pytest.MonkeyPatch) -> None:
     required = {name: f.type for name, f in kind.fields.items() if get_nullable_type(f.type) is not f.type}
     sent = (
         sample(kind, nulls=False),
         {name: sample(field.type, nulls=True) for name, field in kind.fields.items()},
         {name: sample(type_, nulls=False) for name, type_ in required.items()},
     )
-    values = [coerce_input_value(one, kind) for one in sent]
-    quick = [made(kind, value) for value in values]
+    values = [coerce_input_value(value, kind) for value in sent]
+    fast = [construct(kind, value) for value in values]
     for other in INPUTS:
         monkeypatch.setattr(other.extensions["strawberry-definition"], "from_input", None)
-    assert quick == [made(kind, value) for value in values]
+    assert fast == [construct(kind, value) for value in values]
 
 
 def test_a_default_list_is_not_shared() -> None:
     (kind,) = (kind for kind in INPUTS if kind.name == "CreateWebhookInput")
     actions = ["CREATED"]
     value = {"model": "lead", "actions": actions, "url": "https://example.com"}
-    assert made(kind, value).actions == actions
-    assert made(kind, value).actions is not actions
+    assert construct(kind, value).actions == actions
+    assert construct(kind, value).actions is not actions
 
 
-def test_all_are_made_quickly() -> None:
+def test_every_input_type_has_a_fast_constructor() -> None:
     assert all(kind.extensions["strawberry-definition"].from_input is not None for kind in INPUTS)

@@ -1,4 +1,4 @@
-"""What operations cost: objects, multiplied by the pages and lists that they are in."""
+"""The cost of operations: objects, multiplied by the sizes of their pages and lists."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def cost(text: str, **variables: Any) -> int:
     document = parse(text)
     assert validate(schema._schema, document) == []
     (operation,) = [d for d in document.definitions if isinstance(d, OperationDefinitionNode)]
-    return CostEstimator(schema._schema, document).of(operation).of(variables)
+    return CostEstimator(schema._schema, document).estimate(operation).total(variables)
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def cost(text: str, **variables: Any) -> int:
     [
         ("{ __typename }", 0),
         ("{ viewer { token { id name } } }", 2),
-        # The connection, and each object in it; what a page says of itself is taken for an object of each node.
+        # The connection and each object in it. pageInfo counts as an object of each node.
         ("{ webhooks(first: 10) { nodes { id } } }", 1 + 10),
         ("{ webhooks(first: 10) { pageInfo { hasNextPage } } }", 1 + 10),
         ("{ webhooks { nodes { id } } }", 1 + 20),
@@ -44,7 +44,7 @@ def cost(text: str, **variables: Any) -> int:
         ("mutation { deleteWebhook(id: \"x\") { errors { message } } }", 2),
     ],
 )  # fmt: skip
-def test_a_cost(text: str, expected: int) -> None:
+def test_costs(text: str, expected: int) -> None:
     assert cost(text) == expected
 
 
@@ -58,7 +58,7 @@ PAGE = "webhooks(first: $n) { nodes { id } }"
         (f"query($n: Int! = 40) {{ {PAGE} }}", {"n": 40}, 1 + 40),
         (f"query($n: Int = 40) {{ {PAGE} }}", {}, 1 + 20),
         (f"query($n: Int = 40) {{ {PAGE} }}", {"n": None}, 1 + 1),
-        # What is out of range is refused by the page itself.
+        # The connection itself refuses page sizes out of range.
         (f"query($n: Int!) {{ {PAGE} }}", {"n": 10**9}, 1 + MAX_PAGE),
         (f"query($n: Int!) {{ {PAGE} }}", {"n": -5}, 1 + 1),
         ("{ webhooks(first: 1000000000) { nodes { id } } }", {}, 1 + MAX_PAGE),
@@ -67,41 +67,41 @@ PAGE = "webhooks(first: $n) { nodes { id } }"
          1 + 10 * (1 + 1 + 10)),
     ],
 )  # fmt: skip
-def test_a_page_size_that_is_a_variable(text: str, variables: dict[str, Any], expected: int) -> None:
+def test_a_page_size_in_a_variable(text: str, variables: dict[str, Any], expected: int) -> None:
     assert cost(text, **variables) == expected
 
 
-def test_fragments_that_double_are_added_up_once() -> None:
+def test_each_fragment_is_estimated_once() -> None:
     levels = 100
     parts = [f"fragment F{n} on Query {{ ...F{n + 1} ...F{n + 1} }}" for n in range(levels)]
     text = f"{{ ...F0 }} {' '.join(parts)} fragment F{levels} on Query {{ webhooks(first: 10) {{ nodes {{ id }} }} }}"
     document = parse(text)
     (operation, *_) = document.definitions
     assert isinstance(operation, OperationDefinitionNode)
-    assert CostEstimator(schema._schema, document).of(operation).of({}) == 2**levels * 11
+    assert CostEstimator(schema._schema, document).estimate(operation).total({}) == 2**levels * 11
 
 
-def test_operations_share_the_cost_of_their_fragments() -> None:
+def test_operations_share_the_costs_of_fragments() -> None:
     document = parse("query A { ...F } query B { ...F } fragment F on Query { webhooks(first: $n) { nodes { id } } }")
     a, b, fragment = document.definitions
     assert isinstance(a, OperationDefinitionNode)
     assert isinstance(b, OperationDefinitionNode)
     assert isinstance(fragment, FragmentDefinitionNode)
     costs = CostEstimator(schema._schema, document)
-    assert costs.of(a).parts[0][1] is costs.of(b).parts[0][1]
+    assert costs.estimate(a).parts[0].cost is costs.estimate(b).parts[0].cost
 
 
 @pytest.mark.parametrize("name", served())
 def test_the_contract_is_far_below_the_limit(name: str) -> None:
     document = parse(served()[name])
     (operation,) = [d for d in document.definitions if isinstance(d, OperationDefinitionNode)]
-    assert CostEstimator(schema._schema, document).of(operation).of({"first": 100}) <= 5_000
+    assert CostEstimator(schema._schema, document).estimate(operation).total({"first": 100}) <= 5_000
 
 
-async def test_what_costs_too_much_is_refused(api: Api) -> None:
+async def test_an_operation_over_the_cost_limit_is_refused(api: Api) -> None:
     text = "query($n: Int!) { inboxes(first: 100) { nodes { requests(first: $n) { nodes { id } } } } }"
     assert await api.ask(text, n=97) == {"nodes": []}
     assert await api.error(text, n=98) == (
         "LIMIT_EXCEEDED",
-        "The operation may read 10,001 objects; 10,000 are allowed: ask for smaller pages.",
+        "The operation may read 10,001 objects; 10,000 are allowed. Ask for smaller pages.",
     )

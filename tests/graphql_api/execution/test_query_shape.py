@@ -1,4 +1,4 @@
-"""The shape of documents: what is counted, with fragments spread out, and where it ends."""
+"""The shape of documents, with fragments spread, and its limits."""
 
 import itertools
 
@@ -12,12 +12,12 @@ from tests.support.hostile_documents import many, net
 
 
 def over(text: str, **limits: int) -> tuple[str, int] | None:
-    """Return the name and value of the limit that a document is over; None when it is within all."""
+    """Return the name and value of the limit that a document exceeds, or None."""
     try:
         check_shape(parse(text), OperationLimits(**limits))
     except ApiError as error:
-        told = error.extensions or {}
-        return told["limit"], told["allowed"]
+        extensions = error.extensions or {}
+        return extensions["limit"], extensions["allowed"]
     return None
 
 
@@ -68,24 +68,24 @@ def test_root_fields_count_in_operations_only(text: str, fields: int) -> None:
     assert over(text, root_fields=fields - 1) == ("rootFields", fields - 1)
 
 
-def test_what_doubles_at_each_level_is_multiplied_and_not_walked() -> None:
-    with pytest.raises(ApiError, match="has over a thousand million root fields; 50 are allowed"):
+def test_fragments_that_double_at_each_level_are_multiplied() -> None:
+    with pytest.raises(ApiError, match="has at least 1,000,000,000 root fields; 50 are allowed"):
         check_shape(parse(net(60, 2)), OperationLimits())
 
 
 @pytest.mark.parametrize(
     "text", ["{ ...F } fragment F on T { ...F }", "{ ...A } fragment A on T { ...B } fragment B on T { ...A }"]
 )
-def test_a_ring_of_fragments_is_left_to_the_validation(text: str) -> None:
+def test_cycles_of_fragments_are_left_to_validation(text: str) -> None:
     assert over(text) is None
 
 
-def test_unknown_fragments_are_left_to_the_validation() -> None:
+def test_unknown_fragments_are_left_to_validation() -> None:
     assert over("{ ...Nowhere }") is None
 
 
-def test_nesting_has_an_end_even_where_no_field_is() -> None:
-    # The operation, each fragment, and the field in the last one.
+def test_nesting_is_limited_without_fields_too() -> None:
+    # The operation, each fragment, and the field in the last one are a level each.
     assert over(net(MAX_NESTING - 2, 1)) is None
     assert over(net(MAX_NESTING - 1, 1)) == ("depth", 20)
 
@@ -94,8 +94,8 @@ OPTIONS = ("specified_by_url", "directive_is_repeatable", "schema_description", 
 
 
 @pytest.mark.parametrize("on", list(itertools.product([False, True], repeat=2)))
-def test_the_introspection_of_clients_passes_at_the_least_depth_that_can_be_set(on: tuple[bool, bool]) -> None:
-    """GraphiQL, Apollo, graphql-codegen and Insomnia send this query of graphql-js, with one or another option."""
+def test_the_introspection_of_clients_passes_at_the_lowest_depth_setting(on: tuple[bool, bool]) -> None:
+    """GraphiQL, Apollo, graphql-codegen and Insomnia send this query of graphql-js, with various options."""
     descriptions, others = on
     text = get_introspection_query(descriptions, **dict.fromkeys(OPTIONS, others), type_depth=9)
     assert over(text, depth=15, aliases=0, root_fields=1) is None

@@ -1,4 +1,4 @@
-"""A value is completed as graphql-core completes it, or refused; nothing else comes out."""
+"""Completed values equal those of graphql-core. Other values raise."""
 
 import datetime as dt
 from decimal import Decimal
@@ -8,7 +8,7 @@ import pytest
 from graphql import Executor, GraphQLField, GraphQLList, GraphQLNonNull, GraphQLObjectType, GraphQLSchema, parse
 from graphql.type import GraphQLBoolean, GraphQLFloat, GraphQLID, GraphQLInt, GraphQLString
 
-from ringback.graphql_api.execution.value_completion import Unfit, make_reader
+from ringback.graphql_api.execution.value_completion import InvalidValue, make_reader
 from ringback.graphql_api.schema.build import schema
 from ringback.models.enums import EventStatus
 
@@ -23,8 +23,8 @@ VALUES = [
 ]  # fmt: skip
 
 
-def by_graphql_core(kind: Any, value: Any) -> Any:
-    """(the completed value,), or None when there is an error."""
+def complete_by_graphql_core(kind: Any, value: Any) -> Any:
+    """Return (the completed value,), or None if there is an error."""
     query = GraphQLObjectType("Query", {"it": GraphQLField(kind)})
     executor = Executor.build(GraphQLSchema(query), parse("{ it }"), {"it": value})
     assert isinstance(executor, Executor)
@@ -33,17 +33,17 @@ def by_graphql_core(kind: Any, value: Any) -> Any:
 
 
 @pytest.mark.parametrize("leaf", LEAVES, ids=str)
-def test_a_value_of_every_type_comes_out_as_from_graphql_core_or_not_at_all(leaf: Any) -> None:
+def test_values_of_every_type_complete_as_in_graphql_core_or_raise(leaf: Any) -> None:
     for kind in (leaf, GraphQLNonNull(leaf), GraphQLList(leaf), GraphQLNonNull(GraphQLList(GraphQLNonNull(leaf)))):
         read = make_reader(lambda value: value, kind, None)
         assert read is not None
         for value in VALUES:
             try:
-                found = (read(value),)
+                completed = (read(value),)
             except Exception:
-                continue  # graphql-core is asked then
-            assert found == by_graphql_core(kind, value), (kind, value)
-            assert type(found[0]) is type(by_graphql_core(kind, value)[0])
+                continue  # then graphql-core completes the value
+            assert completed == complete_by_graphql_core(kind, value), (kind, value)
+            assert type(completed[0]) is type(complete_by_graphql_core(kind, value)[0])
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_value_of_every_type_comes_out_as_from_graphql_core_or_not_at_all(leaf
         (GraphQLNonNull(GraphQLList(GraphQLInt)), [1, None], [1, None]),
     ],
 )
-def test_what_is_as_it_should_be_takes_the_short_way(kind: Any, value: Any, completed: Any) -> None:
+def test_valid_values_are_completed(kind: Any, value: Any, completed: Any) -> None:
     read = make_reader(lambda value: value, kind, None)
     assert read is not None
     assert read(value) == completed
@@ -70,13 +70,13 @@ def test_what_is_as_it_should_be_takes_the_short_way(kind: Any, value: Any, comp
         (GraphQLList(GraphQLNonNull(GraphQLInt)), [None]), (GraphQLList(GraphQLInt), (1,)),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_refused(kind: Any, value: Any) -> None:
+def test_invalid_values_raise(kind: Any, value: Any) -> None:
     read = make_reader(lambda value: value, kind, None)
     assert read is not None
-    with pytest.raises(Unfit):
+    with pytest.raises(InvalidValue):
         read(value)
 
 
-def test_what_needs_a_resolver_below_has_no_reader() -> None:
+def test_a_type_whose_objects_have_no_reader_has_none() -> None:
     assert make_reader(lambda value: value, GraphQLNonNull(GraphQLList(TYPES["Event"])), None) is None
     assert make_reader(lambda value: value, TYPES["Node"], None) is None

@@ -1,4 +1,4 @@
-"""Which variables the answers of a subscription depend on."""
+"""The variables on which a subscription's responses depend."""
 
 import pytest
 from graphql import parse, separate_operations
@@ -25,7 +25,7 @@ from ringback.graphql_api.schema.build import schema
         ("__typename", set()),
     ],
 )  # fmt: skip
-def test_what_a_selection_uses(selection: str, expected: set[str]) -> None:
+def test_variables_below_the_root_field(selection: str, expected: set[str]) -> None:
     document = parse(
         "subscription { " + selection + " }\n"
         "fragment Root on Subscription { deliveryLog(after: $a) { cursor @skip(if: $z) } }\n"
@@ -35,10 +35,10 @@ def test_what_a_selection_uses(selection: str, expected: set[str]) -> None:
     assert variables_below_root(schema._schema, separate_operations(document)[""]) == expected
 
 
-async def test_an_operation_knows_them() -> None:
+async def test_an_operation_has_its_response_variables() -> None:
     documents = Documents(schema._schema, OperationLimits())
     text = "($a: String, $x: Boolean!) { deliveryLog(after: $a) { message @include(if: $x) } }"
-    assert (await documents.operation("subscription" + text, None)).told_by == {"x"}
+    assert (await documents.operation("subscription" + text, None)).response_variables == {"x"}
     documents.close()
 
 
@@ -50,5 +50,5 @@ async def test_an_operation_knows_them() -> None:
         ("query ($x: Int!) { webhooks(first: $x) { nodes { id @skip(if: true) } } }", False),
     ],
 )
-def test_whether_a_variable_decides_what_is_selected(text: str, expected: bool) -> None:
+def test_variables_of_directives_decide_what_is_selected(text: str, expected: bool) -> None:
     assert depends_on_variables(parse(text)) is expected

@@ -323,7 +323,7 @@ def test_an_unexpected_error_shows_an_id_that_the_log_has_too(program: Program) 
     error_id = error["extensions"]["id"]
     assert error["extensions"] == {"code": "INTERNAL", "id": error_id}
     assert error["path"] == ["inbox"]
-    assert error["message"] == f"Something went wrong on the server; its log has the details under the id {error_id}."
+    assert error["message"] == f"Something went wrong on the server. Its log has the details under id {error_id}."
     logged = [json.loads(line) for line in program.log().splitlines() if error_id in line]
     assert [(line["event"], line["action"]) for line in logged] == [("internal error", "execute")]
     assert "nope" in logged[0]["exception"]
