@@ -4,10 +4,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
+from inspect import getmembers, isclass
 from pathlib import Path
 from typing import get_args
 
 import pytest
+from tortoise.models import Model
 
 from ringback.graphql_api.errors import Code
 from ringback.graphql_api.schema.build import schema
@@ -85,12 +88,7 @@ def test_the_glossary_names_tables_and_types_that_exist() -> None:
         assert type_name.strip(" `") in sdl
 
 
-def own_models() -> list[type]:
-    from importlib import import_module
-    from inspect import getmembers, isclass
-
-    from tortoise.models import Model
-
+def own_models() -> list[type[Model]]:
     modules = [import_module(name) for name in bootstrap.MODULES]
     members = [value for module in modules for _, value in getmembers(module, isclass)]
     return [member for member in members if issubclass(member, Model)]
