@@ -1,1 +1,1 @@
-"""Measures what is promised of Ringback's speed, against the really started program."""
+"""Benchmarks of Ringback's promised performance, against the running program."""

@@ -1,7 +1,7 @@
-"""The limit of all deliveries: the bare loop of the HTTP client, aiohttp on uvloop, without anything around it.
+"""The upper limit of all deliveries: the bare loop of the HTTP client, aiohttp on uvloop.
 
-Kept-alive connections, 100 requests in flight, each with the headers of a delivery and a signed body, no storage and no
-templates: `python -m bench.bare URL REQUESTS BODY_BYTES` prints the rate as JSON.
+100 requests in flight on kept-alive connections, each with the headers of a delivery and a signed body, without storage
+or templates. `python -m bench.bare URL REQUESTS BODY_BYTES` prints the rate as JSON.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ IN_FLIGHT = 100
 
 
 async def main(url: str, requests: int, body_bytes: int) -> None:
-    """Send so many requests with bodies of this size."""
+    """Send `requests` requests and print the rate."""
     secret = new_signing_secret()
     body = b'{"id":"%s"}' % (b"x" * (body_bytes - 9))
     events = (f"evt_{number:026d}" for number in range(requests))

@@ -1,27 +1,27 @@
-"""Another commit of this repository, installed beside it: a worktree and a virtual environment of its own."""
+"""Another commit of this repository, installed in its own worktree and virtual environment."""
 
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.load import Wrong
+from bench.load import WrongResult
 
 ROOT = Path(__file__).parent.parent
-#: Where checkouts are kept, so that a commit is installed once.
+#: Checkouts stay here, so that each commit is installed once.
 FOLDER = ROOT / "build/against"
 
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """An installed commit: its full name, and the Python of its environment."""
+    """An installed commit: its full hash, and the Python of its environment."""
 
     commit: str
     python: str
 
 
 def install(commit: str) -> Checkout:
-    """Install a commit unless it is there. Raises Wrong if git does not know it, or if the installation fails."""
+    """Install a commit, if it is not installed. Raises WrongResult if it is unknown or the installation fails."""
     name = resolve(commit)
     folder = FOLDER / name
     python = str(folder / ".venv/bin/python")
@@ -41,7 +41,7 @@ def install(commit: str) -> Checkout:
 
 
 def resolve(commit: str) -> str:
-    """Return a commit's full name. Raises Wrong if git does not know it."""
+    """Return the full hash of a commit. Raises WrongResult if it is unknown."""
     done = subprocess.run(
         ["git", "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"],
         cwd=ROOT,
@@ -50,11 +50,11 @@ def resolve(commit: str) -> str:
         check=False,
     )
     if done.returncode:
-        raise Wrong(f"git does not know the commit {commit}. Give a commit, tag or branch of this repository.")
+        raise WrongResult(f"Unknown commit {commit}. Name a commit, tag or branch of this repository.")
     return done.stdout.strip()
 
 
 def _run(*command: str) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise Wrong(f"{' '.join(command)} failed ({done.returncode}): {done.stderr.strip()[-1_000:]}")
+        raise WrongResult(f"{' '.join(command)} failed ({done.returncode}): {done.stderr.strip()[-1_000:]}")

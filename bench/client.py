@@ -1,4 +1,4 @@
-"""One client of the API on one kept-alive connection, as an application has it: what it waits for is the server."""
+"""A client of the API with one kept-alive connection. It is fast, so that the server is measured."""
 
 import http.client
 import json
@@ -7,17 +7,17 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from bench.load import Wrong
+from bench.load import WrongResult
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.program import Program
 
 
 class Client:
-    """`with Client(program) as client:` connects; `query` asks."""
+    """A connection to a program's API: `with Client(program) as client:`."""
 
     def __init__(self, program: Program) -> None:
-        where = urlsplit(program.url)
-        self._connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=PATIENCE_SECONDS)
+        url = urlsplit(program.url)
+        self._connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=PATIENCE_SECONDS)
         self._headers = {"Content-Type": "application/json", "Authorization": f"Bearer {program.token}"}
 
     def __enter__(self) -> Self:
@@ -29,14 +29,14 @@ class Client:
         self._connection.close()
 
     def query(self, document: str, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The data of an operation; raises Wrong when there are errors, its payloads' included."""
+        """Return the data of an operation. Raises WrongResult on any error, those of payloads included."""
         body = json.dumps({"query": document, "variables": variables or {}})
         self._connection.request("POST", "/graphql", body, self._headers)
         answer = json.loads(self._connection.getresponse().read())
         if "errors" in answer:
-            raise Wrong(f"{answer['errors']}")
+            raise WrongResult(f"{answer['errors']}")
         data: dict[str, Any] = answer["data"]
         for payload in data.values():
             if payload.get("errors"):
-                raise Wrong(f"{payload['errors']}")
+                raise WrongResult(f"{payload['errors']}")
         return data

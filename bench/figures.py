@@ -1,15 +1,14 @@
-"""A figure: what is promised, how it is measured, and what came of it.
+"""Figures: their promises, groups of measurements, and results.
 
-What is compared takes turns (A B, B A, …) in one run, so that a machine that others use too slows both alike; what
-counts is the median of the pairs' ratios, and their spread is told. A figure that has no other side (a time, a
-memory) is measured as often.
+The sides of a comparison take turns (A B, B A, …) in one run, so that a shared machine slows both alike. The result is
+the median of the pairs' ratios, with their range. A figure without a second side (a time, memory) is measured as often.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from bench.installation import Bench
 
@@ -18,7 +17,7 @@ Run = TypeVar("Run")
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One row of the table: its promise is a least, or with `at_most` a greatest, in `unit`."""
+    """A row of the table. `promised` is a minimum, or with `at_most` a maximum, in `unit`."""
 
     name: str
     title: str
@@ -27,29 +26,26 @@ class Figure:
     aim: float | None = None
     at_most: bool = False
 
-    def kept(self, value: float) -> bool:
-        """Whether a value keeps the promise."""
+    def is_kept_by(self, value: float) -> bool:
+        """Return whether a value keeps the promise."""
         return value <= self.promised if self.at_most else value >= self.promised
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much is measured: `factor` of the sizes that the promises name, `rounds` times each."""
+    """The size of a run: `factor` of the sizes that the promises name, `rounds` times each."""
 
     factor: float = 1.0
     rounds: int = 5
 
     def of(self, full: int, least: int = 1) -> int:
-        """So many at this scale."""
+        """Return a number at this scale, at least `least`."""
         return max(least, round(full * self.factor))
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What came of measuring: each figure's values, one for each round, and how much was measured.
-
-    `parts` are what the values were made of, for whoever wants to know more.
-    """
+    """The values of a group: one per figure and round. `size` says how much was measured, `parts` are the details."""
 
     size: str
     values: Mapping[str, Sequence[float]]
@@ -58,7 +54,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Figures that are measured together; `name` is what `--only` knows them by."""
+    """Figures that are measured together. `name` is the argument of `--only`."""
 
     name: str
     figures: Sequence[Figure]
@@ -67,7 +63,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A figure with its values; `wrong` says why there are none."""
+    """A figure with its values. `wrong` says why there are none."""
 
     figure: Figure
     size: str = ""
@@ -76,44 +72,54 @@ class Result:
 
     @property
     def value(self) -> float:
-        """The one that counts."""
+        """The median of the values."""
         return median(self.values)
 
     @property
-    def kept(self) -> bool:
+    def is_kept(self) -> bool:
         """Whether the promise was kept."""
-        return bool(self.values) and not self.wrong and self.figure.kept(self.value)
+        return bool(self.values) and not self.wrong and self.figure.is_kept_by(self.value)
 
 
-def pairs(rounds: int, first: Callable[[], Run], second: Callable[[], Run]) -> list[tuple[Run, Run]]:
-    """The results of both, in turns: each goes first in every other pair."""
-    found = []
+def run_pairs(rounds: int, first: Callable[[], Run], second: Callable[[], Run]) -> list[tuple[Run, Run]]:
+    """Run both sides once per round, and return their results. They alternate in going first."""
+    results = []
     for number in range(rounds):
         if number % 2 == 0:
-            one = first()
-            other = second()
+            first_result = first()
+            second_result = second()
         else:
-            other = second()
-            one = first()
-        found.append((one, other))
-    return found
+            second_result = second()
+            first_result = first()
+        results.append((first_result, second_result))
+    return results
 
 
-def compared(
-    name: str, size: str, rounds: int, limit: tuple[str, Callable[[], float]], ours: tuple[str, Callable[[], float]]
-) -> Measured:
-    """How many times its limit something is; both are named by what `parts` will call them."""
-    found = pairs(rounds, limit[1], ours[1])
-    ratios = [value / at for at, value in found]
-    parts = {limit[0]: [at for at, _ in found], ours[0]: [value for _, value in found]}
-    return Measured(f"{size}, {counted(rounds, 'pair')}", {name: ratios}, parts)
+class Side(NamedTuple):
+    """A side of a comparison. `name` is its key in `Measured.parts`."""
+
+    name: str
+    measure: Callable[[], float]
 
 
-def counted(number: int, noun: str) -> str:
-    """How many of something, for people."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def compare_pairs(name: str, size: str, rounds: int, base: Side, ours: Side) -> Measured:
+    """Measure both sides in pairs. The values of the figure `name` are the ratios of ours to the base."""
+    results = run_pairs(rounds, base.measure, ours.measure)
+    base_values, our_values = [value for value, _ in results], [value for _, value in results]
+    ratios = [our_value / base_value for base_value, our_value in results]
+    return Measured(
+        size=f"{size}, {format_count(rounds, 'pair')}",
+        values={name: ratios},
+        parts={base.name: base_values, ours.name: our_values},
+    )
+
+
+def format_count(number: int, noun: str) -> str:
+    """Return a number with its noun, such as "2,000 pairs"."""
+    plural = "" if number == 1 else "s"
+    return f"{number:,} {noun}{plural}"
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value that `share` percent of the values do not exceed (nearest rank)."""
+    """Return the value that `share` percent of the values do not exceed (nearest rank)."""
     return sorted(values)[max(0, math.ceil(len(values) * share / 100) - 1)]

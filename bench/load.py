@@ -1,4 +1,4 @@
-"""Load from outside, by autocannon: one process of its own, pinned by bench/package-lock.json."""
+"""HTTP load from autocannon, in a separate process. bench/package-lock.json pins its version."""
 
 import json
 import os
@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 AUTOCANNON = Path(__file__).parent / "node_modules/autocannon/autocannon.js"
-#: Requests under way at the same time; each has a connection of its own.
+#: Requests in flight, each on its own connection.
 CONNECTIONS = 32
-#: What autocannon replaces in each request by an id that was never there before.
+#: autocannon replaces this with a unique id in each request.
 UNIQUE = "[<id>]"
 
 
-class Wrong(Exception):
-    """An answer was not the one that was expected, or there was none."""
+class WrongResult(Exception):
+    """A wrong or missing result, which invalidates a figure."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is sent again and again, and the one right answer; without one, look at what the requests did."""
+    """A repeated request and its expected response. None: the caller checks what the requests did."""
 
     url: str
     document: str
@@ -33,7 +33,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What came of a few seconds of load: answers in a second, milliseconds, and the server's CPU time for one."""
+    """The result of a load: responses per second, latency in milliseconds, and the server's CPU time per response."""
 
     rate: float
     p50: float
@@ -43,39 +43,44 @@ class Measured:
 
 
 def load(request: Request, seconds: float, process: int, connections: int = CONNECTIONS) -> Measured:
-    """Send the request for some seconds to the server `process`; raises Wrong unless each answer is right."""
+    """Send the request for `seconds` to the server `process`. Raises WrongResult unless every response is right."""
     if not AUTOCANNON.exists():
-        raise Wrong("autocannon is missing: `make bench` and `make bench-api` install it where there is Node.js")
+        raise WrongResult(
+            "autocannon is missing. Install Node.js and run `make bench` or `make bench-api`, which install it."
+        )
     headers = ["-H", "Content-Type=application/json"]
     if request.token is not None:
         headers += ["-H", f"Authorization=Bearer {request.token}"]
+    command = ["node", str(AUTOCANNON), "--json", "--no-progress", "--idReplacement", "--method", "POST"]
+    command += ["--connections", str(connections), "--duration", f"{seconds:g}", *headers]
+    if request.answer:
+        command += ["--expectBody", json.dumps(request.answer, separators=(",", ":"))]
+    body = json.dumps({"query": request.document, "variables": request.variables})
+    command += ["--body", body, request.url]
     before = cpu_seconds(process)
-    done = subprocess.run(
-        [
-            *("node", str(AUTOCANNON), "--json", "--no-progress", "--idReplacement", "--method", "POST"),
-            *("--connections", str(connections), "--duration", f"{seconds:g}", *headers),
-            *(("--expectBody", json.dumps(request.answer, separators=(",", ":"))) if request.answer else ()),
-            *("--body", json.dumps({"query": request.document, "variables": request.variables}), request.url),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=seconds + 60,
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds + 60)
     if done.returncode:
-        raise Wrong(f"autocannon ended with {done.returncode}: {done.stderr.strip()[-500:]}")
+        raise WrongResult(f"autocannon ended with {done.returncode}: {done.stderr.strip()[-500:]}")
     after = cpu_seconds(process)
-    found = json.loads(done.stdout)
-    wrong = {name: found[name] for name in ("errors", "timeouts", "mismatches", "non2xx") if found[name]}
-    answers = found["2xx"]
+    report = json.loads(done.stdout)
+    wrong = {name: report[name] for name in ("errors", "timeouts", "mismatches", "non2xx") if report[name]}
+    answers = report["2xx"]
     if wrong or not answers:
-        raise Wrong(f"{request.url}: {answers} answers of status 2xx, but {wrong or 'nothing else'}")
-    cpu = (after - before) / answers * 1e6 if before is not None and after is not None else None
-    return Measured(answers / found["duration"], found["latency"]["p50"], found["latency"]["p99"], cpu, answers)
+        raise WrongResult(f"{request.url}: {answers} responses of status 2xx, wrong: {wrong}")
+    cpu = None
+    if before is not None and after is not None:
+        cpu = (after - before) / answers * 1e6
+    return Measured(
+        rate=answers / report["duration"],
+        p50=report["latency"]["p50"],
+        p99=report["latency"]["p99"],
+        cpu_microseconds=cpu,
+        answers=answers,
+    )
 
 
 def cpu_seconds(process: int) -> float | None:
-    """CPU time that a process has used, from proc(5); None where there is no such file."""
+    """Return the CPU time of a process in seconds, from proc(5), or None on other systems than Linux."""
     if sys.platform != "linux":
         return None
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()

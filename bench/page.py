@@ -1,7 +1,7 @@
-"""How long a page of 100 takes that selects everything the contract does: `make bench-page`.
+"""`make bench-page`: measures pages of 100 with everything that the contract selects.
 
-The pages are executed and encoded in this process as every transport has them executed, on a database of this
-program's own; only the network is left out. Times are of the wall clock, of a warm program: the median of many runs.
+The pages are executed and encoded in this process, as for every transport but without a network, on a new SQLite
+database. Times are of the wall clock, after a warm-up: the median of many runs.
 """
 
 import argparse
@@ -44,7 +44,7 @@ query Events($first: Int!) {
   events(first: $first) { nodes { ...EventRow attempts { ...AttemptRow } } pageInfo { hasNextPage endCursor } }
 }
 """
-#: The contract's operations; the second asks of each event what its `Event` does.
+#: The contract's operations. The second selects for each event what the operation `Event` does.
 PAGES = {
     "Events": operations()["Events"],
     "Events with 3 attempts each": WITH_ATTEMPTS + EVENT[EVENT.index("fragment") :],
@@ -58,7 +58,7 @@ ITEM: dict[str, Any] = {
 
 
 class Page:
-    """A page that can be asked for again and again."""
+    """A page that can be read repeatedly."""
 
     def __init__(self, engine: Engine, context: Context, document: str) -> None:
         self._engine = engine
@@ -66,20 +66,21 @@ class Page:
         self._document = document
 
     async def read(self) -> bytes:
-        """Ask for it once."""
+        """Execute the operation and return the encoded response."""
         context = Context(self._context.services, self._context.viewer)
-        answer = await self._engine.execute(await self._engine.operation(self._document), {"first": EVENTS}, context)
-        assert answer.errors == (), answer.errors
-        return answer.json
+        operation = await self._engine.operation(self._document)
+        response = await self._engine.execute(operation, {"first": EVENTS}, context)
+        assert response.errors == (), response.errors
+        return response.json
 
     async def times(self, runs: int) -> list[float]:
-        """How long each of `runs` takes, in milliseconds."""
-        taken = []
+        """Return the time of each of `runs` reads, in milliseconds."""
+        times = []
         for _ in range(WARM_UP + runs):
             started = time.perf_counter()
             await self.read()
-            taken.append((time.perf_counter() - started) * 1000)
-        return taken[WARM_UP:]
+            times.append((time.perf_counter() - started) * 1000)
+        return times[WARM_UP:]
 
     async def profile(self, runs: int) -> None:
         """Print where the time goes."""
@@ -90,11 +91,11 @@ class Page:
 
 
 @asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[Context]:
-    """A fresh database, filled, and what resolvers work with."""
-    chosen = settings.load_settings(data_dir=folder)
-    await bootstrap.migrate(chosen)
-    async with bootstrap.open_database(chosen):
+async def open_filled_database(folder: Path) -> AsyncIterator[Context]:
+    """Create and fill a database. Yields the context for resolvers."""
+    own_settings = settings.load_settings(data_dir=folder)
+    await bootstrap.migrate(own_settings)
+    async with bootstrap.open_database(own_settings):
         await fill()
         box, addresses = SecretBox("bench"), InboxAddresses("http://127.0.0.1:8000")
         services = Services(
@@ -109,7 +110,7 @@ async def opened(folder: Path) -> AsyncIterator[Context]:
 
 
 async def fill() -> None:
-    """Write events of orders, each with its attempts."""
+    """Write events of orders, with their attempts."""
     now = await clock.now()
     webhooks = [
         await Webhook.create(
@@ -119,18 +120,18 @@ async def fill() -> None:
         for n in range(WEBHOOKS)
     ]  # fmt: skip
     for n in range(EVENTS):
-        what = {"model": "customer_order", "action": Action.UPDATED, "object_id": ITEM["id"], "created_at": now}
-        change = await Change.create(item=ITEM, changed_fields=["status"], **what)
+        common = {"model": "customer_order", "action": Action.UPDATED, "object_id": ITEM["id"], "created_at": now}
+        change = await Change.create(item=ITEM, changed_fields=["status"], **common)
         event = await Event.create(
             webhook_id=webhooks[n % WEBHOOKS].id, change_id=change.id, status=EventStatus.FAILED,
-            attempt_count=ATTEMPTS, max_attempts=ATTEMPTS, finished_at=now, **what,
+            attempt_count=ATTEMPTS, max_attempts=ATTEMPTS, finished_at=now, **common,
         )  # fmt: skip
         for number in range(1, ATTEMPTS + 1):
-            await Attempt.create(**attempt(event, number))
+            await Attempt.create(**rejected_attempt(event, number))
 
 
-def attempt(event: Event, number: int) -> dict[str, Any]:
-    """An attempt that was refused, as it is stored."""
+def rejected_attempt(event: Event, number: int) -> dict[str, Any]:
+    """Return the columns of a rejected attempt."""
     headers = [[f"x-header-{n}", f"value {n}"] for n in range(8)]
     return {
         "event_id": event.id, "webhook_id": event.webhook_id, "number": number, "duration_ms": 12,
@@ -142,17 +143,17 @@ def attempt(event: Event, number: int) -> dict[str, Any]:
 
 
 async def main(runs: int, *, profile: bool) -> None:
-    """Measure every page and print what came out."""
+    """Measure every page and print the results."""
     engine = Engine(schema)
     with tempfile.TemporaryDirectory() as folder:
-        async with opened(Path(folder)) as context:
+        async with open_filled_database(Path(folder)) as context:
             for name, document in PAGES.items():
                 page = Page(engine, context, document)
                 with counted() as statements:
                     size = len(await page.read())
-                taken = await page.times(runs)
+                times = await page.times(runs)
                 print(
-                    f"{name:28} median {statistics.median(taken):5.1f} ms, best {min(taken):5.1f} ms, "
+                    f"{name:28} median {statistics.median(times):5.1f} ms, best {min(times):5.1f} ms, "
                     f"{len(statements)} statements, {size:,} bytes"
                 )
                 if profile:
@@ -164,5 +165,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--profile", action="store_true", help="print where the time goes")
-    given = parser.parse_args()
-    asyncio.run(main(given.runs, profile=given.profile))
+    options = parser.parse_args()
+    asyncio.run(main(options.runs, profile=options.profile))

@@ -1,9 +1,9 @@
-"""How long the newest page of events and of attempts takes, by each filter, on a database with a past.
+"""The time of the newest page of events and of attempts, for each filter, on a filled database.
 
-Pages are asked for over HTTP, one after the other, with all that the contract selects, and each node must meet its
-filter. Every filter is asked with many values, and what counts is the slowest filter's 95th percentile. Then every
-other combination of the contract's conditions is asked, with values that are frequent, rare, or exclude each other: the
-slowest of them counts.
+Pages are requested over HTTP, one after the other, with all fields that the contract selects, and each node must match
+its filter. Every filter is measured with many values; the result is the 95th percentile of the slowest filter. Then
+every other combination of the contract's conditions is measured, with values that are frequent, rare, or exclude each
+other; the result is the slowest.
 """
 
 import datetime as dt
@@ -13,107 +13,113 @@ import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from bench import history
 from bench.client import Client
-from bench.figures import Figure, Group, Measured, Scale, counted, percentile
+from bench.figures import Figure, Group, Measured, Scale, format_count, percentile
 from bench.installation import Bench, Installation
-from bench.load import Wrong
+from bench.load import WrongResult
 from ringback.models.ids import Prefix, encode
 from tests.contract import operations
 
-#: Values that each filter is asked with in a round, and before, so that the program is warm. Of few values the 95th
-#: percentile would be the slowest: so few are asked only where no figure is meant.
-VALUES, FEW_VALUES, WARM_UP = 40, 10, 3
-#: The scale from which on a figure is meant.
-MEANT = 0.1
-#: So many of the slowest combinations are told, in each round.
+#: Values per filter and round. With much fewer, the 95th percentile would be the maximum.
+VALUES = 40
+#: Values per filter on scales below MIN_SCALE, which only test the benchmark.
+FEW_VALUES = 10
+MIN_SCALE = 0.1
+#: Values that warm the program up and do not count.
+WARM_UP = 3
+#: Slowest combinations reported per round.
 SLOWEST = 3
 
 Filter = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What can be asked for: webhooks from the busiest to the quietest, objects, events that were tried three times."""
+class FilterValues:
+    """Values to filter by: webhooks from the busiest to the quietest, objects, and events with three attempts."""
 
     webhooks: Sequence[str]
     objects: Sequence[str]
     events: Sequence[str]
-    begin: dt.datetime
-    end: dt.datetime
+    first_created_at: dt.datetime
+    last_created_at: dt.datetime
 
-    def moment(self, share: float) -> str:
-        """A moment between the first event and the last one."""
-        return (self.begin + (self.end - self.begin) * share).isoformat()
+    def timestamp(self, share: float) -> str:
+        """Return a time between the first event (0) and the last one (1)."""
+        return (self.first_created_at + (self.last_created_at - self.first_created_at) * share).isoformat()
 
 
-def known(installation: Installation) -> Known:
-    """Look into the database."""
+def read_filter_values(installation: Installation) -> FilterValues:
+    """Read values to filter by from the database."""
     busiest = "SELECT webhook_id FROM ringback_event GROUP BY 1 ORDER BY count(*) DESC"
     objects = "SELECT DISTINCT object_id FROM ringback_event WHERE next_attempt_at IS NULL LIMIT 200"
     events = "SELECT event_id FROM ringback_attempt WHERE number = 3 LIMIT 200"
-    ((begin, end),) = installation.fetch("SELECT min(created_at), max(created_at) FROM ringback_event")
-    return Known(
-        [encode(Prefix.WEBHOOK, row[0]) for row in installation.fetch(busiest)],
-        [row[0] for row in installation.fetch(objects)],
-        [encode(Prefix.EVENT, row[0]) for row in installation.fetch(events)],
-        begin,
-        end,
+    ((first, last),) = installation.fetch("SELECT min(created_at), max(created_at) FROM ringback_event")
+    return FilterValues(
+        webhooks=[encode(Prefix.WEBHOOK, row[0]) for row in installation.fetch(busiest)],
+        objects=[row[0] for row in installation.fetch(objects)],
+        events=[encode(Prefix.EVENT, row[0]) for row in installation.fetch(events)],
+        first_created_at=first,
+        last_created_at=last,
     )
 
 
-def event_filters(of: Known, lot: random.Random) -> dict[str, Filter]:
-    """Each filter that is promised to be quick, with a value by lot."""
-    webhook, status = lot.choice(of.webhooks), lot.choice(["PENDING", "RETRYING", "SUCCEEDED", "FAILED", "CANCELLED"])
-    after, before = sorted(lot.sample(range(1_000), 2))
-    period = {"createdAfter": of.moment(after / 1_000), "createdBefore": of.moment(before / 1_000)}
+def event_filters(values: FilterValues, choices: random.Random) -> dict[str, Filter]:
+    """Return the filters of the promise for events, with random values."""
+    webhook, status = (
+        choices.choice(values.webhooks),
+        choices.choice(["PENDING", "RETRYING", "SUCCEEDED", "FAILED", "CANCELLED"]),
+    )
+    after, before = sorted(choices.sample(range(1_000), 2))
+    period = {"createdAfter": values.timestamp(after / 1_000), "createdBefore": values.timestamp(before / 1_000)}
     return {
         "all": {},
         "webhook": {"webhookIds": [webhook]},
         "status": {"statuses": [status]},
-        "object": {"objectId": lot.choice(of.objects)},
+        "object": {"objectId": choices.choice(values.objects)},
         "time": period,
         "webhook, status, time": {"webhookIds": [webhook], "statuses": [status], **period},
     }
 
 
-def attempt_filters(of: Known, lot: random.Random) -> dict[str, Filter]:
-    """The same of attempts; an answer's status is one of theirs, and an event is their object."""
-    webhook, code = lot.choice(of.webhooks), lot.choice([200, 410, 500])
-    outcome = lot.choice(["DELIVERED", "REJECTED", "TIMED_OUT", "UNREACHABLE", "BLOCKED"])
-    after, before = sorted(lot.sample(range(1_000), 2))
-    period = {"startedAfter": of.moment(after / 1_000), "startedBefore": of.moment(before / 1_000)}
+def attempt_filters(values: FilterValues, choices: random.Random) -> dict[str, Filter]:
+    """Return the filters of the promise for attempts, with random values."""
+    webhook, code = choices.choice(values.webhooks), choices.choice([200, 410, 500])
+    outcome = choices.choice(["DELIVERED", "REJECTED", "TIMED_OUT", "UNREACHABLE", "BLOCKED"])
+    after, before = sorted(choices.sample(range(1_000), 2))
+    period = {"startedAfter": values.timestamp(after / 1_000), "startedBefore": values.timestamp(before / 1_000)}
     return {
         "all": {},
         "webhook": {"webhookIds": [webhook]},
         "status": {"statusCode": code},
         "outcome": {"outcomes": [outcome]},
-        "object": {"eventIds": [lot.choice(of.events)]},
+        "object": {"eventIds": [choices.choice(values.events)]},
         "time": period,
         "webhook, status, time": {"webhookIds": [webhook], "statusCode": code, **period},
         "webhook, outcome, time": {"webhookIds": [webhook], "outcomes": [outcome], **period},
     }
 
 
-def all_conditions(of: Known) -> dict[str, Sequence[Filter]]:
-    """Every condition of the contract, in its frequent and in its rare form."""
-    busy, quiet, early, late = of.webhooks[0], of.webhooks[-1], of.moment(0.001), of.moment(0.9)
+def all_conditions(values: FilterValues) -> dict[str, Sequence[Filter]]:
+    """Return every condition of the contract, each with a frequent and a rare value."""
+    busy, quiet, early, late = values.webhooks[0], values.webhooks[-1], values.timestamp(0.001), values.timestamp(0.9)
     return {
         "events": [
             {"webhookIds": ([busy], [quiet])},
             {"models": (["lead"], ["customer_order"])},
             {"actions": (["UPDATED"], ["DELETED"])},
             {"statuses": (["SUCCEEDED"], ["CANCELLED"])},
-            {"objectId": (of.objects[0], "lead_unknown")},
+            {"objectId": (values.objects[0], "lead_unknown")},
             {"createdAfter": (early, late)},
             {"createdBefore": (late, early)},
             {"isTest": (False, True)},
         ],
         "attempts": [
             {"webhookIds": ([busy], [quiet])},
-            {"eventIds": (list(of.events[:100]), [of.events[0]])},
+            {"eventIds": (list(values.events[:100]), [values.events[0]])},
             {"outcomes": (["DELIVERED"], ["BLOCKED"])},
             {"statusCode": (200, 410)},
             {"startedAfter": (early, late)},
@@ -123,19 +129,22 @@ def all_conditions(of: Known) -> dict[str, Sequence[Filter]]:
 
 
 def combinations(conditions: Sequence[Filter]) -> Iterator[Filter]:
-    """Every combination of conditions, frequent, rare, and both in turns, but for periods that have no length."""
-    for chosen in itertools.product((False, True), repeat=len(conditions)):
-        parts = [condition for condition, wanted in zip(conditions, chosen, strict=True) if wanted]
-        for forms in ({0}, {1}, {0, 1}):
-            found = {
-                name: values[(number if len(forms) == 2 else min(forms)) % 2]
-                for number, part in enumerate(parts)
-                for name, values in part.items()
-            }
-            begin = next((found[name] for name in ("createdAfter", "startedAfter") if name in found), "")
-            end = next((found[name] for name in ("createdBefore", "startedBefore") if name in found), "~")
-            if begin < end:
-                yield found
+    """Yield every combination of conditions with frequent, rare, and alternating values. Empty periods are skipped."""
+    for selectors in itertools.product((False, True), repeat=len(conditions)):
+        selected = list(itertools.compress(conditions, selectors))
+        for forms in ((0, 0), (1, 1), (0, 1)):
+            combination = {}
+            for number, condition in enumerate(selected):
+                ((name, values),) = condition.items()
+                combination[name] = values[forms[number % 2]]
+            if not _is_empty_period(combination):
+                yield combination
+
+
+def _is_empty_period(combination: Filter) -> bool:
+    after = combination.get("createdAfter", combination.get("startedAfter", ""))
+    before = combination.get("createdBefore", combination.get("startedBefore", "~"))
+    return bool(after >= before)
 
 
 FIELDS = {
@@ -148,55 +157,76 @@ FIELDS = {
 
 
 def meets(node: Mapping[str, Any], filter: Filter) -> bool:
-    """Whether a node of the answer is one that was asked for."""
+    """Return whether a node matches a filter."""
     at = node.get("createdAt") or node.get("startedAt") or ""
-    for name, wanted in filter.items():
-        if name.endswith(("After", "Before")):
-            moment = wanted.replace("+00:00", "")
-            if not (at > moment if name.endswith("After") else at < moment):
-                return False
+    for name, expected in filter.items():
+        if name.endswith("After"):
+            matches = at > expected.replace("+00:00", "")
+        elif name.endswith("Before"):
+            matches = at < expected.replace("+00:00", "")
         elif name == "webhookIds" and "webhook" not in node:
-            continue  # an attempt tells its event only
-        elif FIELDS[name](node) not in (wanted if isinstance(wanted, list) else [wanted]):
+            matches = True  # attempts are selected without their webhook
+        else:
+            allowed = expected if isinstance(expected, list) else [expected]
+            matches = FIELDS[name](node) in allowed
+        if not matches:
             return False
     return True
 
 
-def taken(client: Client, what: str, filter: Filter) -> float:
-    """Milliseconds for a page; raises Wrong when a node is not one that was asked for."""
-    document = operations()[what.capitalize()]
-    began = time.perf_counter()
-    answer = client.query(document, {"filter": filter})
-    milliseconds = (time.perf_counter() - began) * 1000
-    for node in answer[what]["nodes"]:
+def measure_page(client: Client, field: str, filter: Filter) -> float:
+    """Return the time of a page in milliseconds. Raises WrongResult if a node does not match the filter."""
+    document = operations()[field.capitalize()]
+    started_at = time.perf_counter()
+    data = client.query(document, {"filter": filter})
+    milliseconds = (time.perf_counter() - started_at) * 1000
+    for node in data[field]["nodes"]:
         if not meets(node, filter):
-            raise Wrong(f"{what} by {filter}: {node}")
+            raise WrongResult(f"{field} filtered by {filter} returned {node}")
     return milliseconds
 
 
 def _pages(bench: Bench, scale: Scale) -> Measured:
-    filled = history.filled(bench, scale)
-    values: dict[str, list[float]] = {"events": [], "attempts": [], "combinations": []}
+    filled = history.open_filled(bench, scale)
+    results: dict[str, list[float]] = {"events": [], "attempts": [], "combinations": []}
     parts: dict[str, list[float]] = {}
-    of, asks = known(filled), VALUES if scale.factor >= MEANT else FEW_VALUES
+    values = read_filter_values(filled)
+    values_per_filter = VALUES if scale.factor >= MIN_SCALE else FEW_VALUES
     with filled.api() as api, Client(api) as client:
         for number in range(scale.rounds):
-            lot = random.Random(number)  # noqa: S311 - what is asked for is no secret
-            for what, filters in (("events", event_filters), ("attempts", attempt_filters)):
-                asked = [filters(of, lot) for _ in range(WARM_UP + asks)]
-                for name in asked[0]:
-                    times = [taken(client, what, one[name]) for one in asked][WARM_UP:]
-                    parts.setdefault(f"{what} by {name}, p95 ms", []).append(percentile(times, 95))
-                values[what].append(max(p95[-1] for name, p95 in parts.items() if name.startswith(what)))
-            others = {
-                f"{what} by {json.dumps(combination)}, s": taken(client, what, combination) / 1000
-                for what, conditions in all_conditions(of).items()
-                for combination in combinations(conditions)
-            }
-            values["combinations"].append(max(others.values()))
-            for name in sorted(others, key=lambda name: others[name])[-SLOWEST:]:
-                parts.setdefault(name, []).append(others[name])
-    return Measured(f"{history.size(scale)}, {asks} values each, {counted(scale.rounds, 'time')}", values, parts)
+            choices = random.Random(number)  # noqa: S311 - filter values are not secret
+            for field, random_filters in (("events", event_filters), ("attempts", attempt_filters)):
+                filters = [random_filters(values, choices) for _ in range(WARM_UP + values_per_filter)]
+                p95_by_filter = _measure_filters(client, field, filters)
+                for name, p95 in p95_by_filter.items():
+                    parts.setdefault(f"{field} by {name}, p95 ms", []).append(p95)
+                results[field].append(max(p95_by_filter.values()))
+            seconds_by_combination = _measure_combinations(client, values)
+            results["combinations"].append(max(seconds_by_combination.values()))
+            slowest = sorted(seconds_by_combination.items(), key=itemgetter(1))[-SLOWEST:]
+            for name, seconds in slowest:
+                parts.setdefault(name, []).append(seconds)
+    size = f"{history.describe_size(scale)}, {values_per_filter} values each, {format_count(scale.rounds, 'time')}"
+    return Measured(size, results, parts)
+
+
+def _measure_filters(client: Client, field: str, filters: Sequence[Mapping[str, Filter]]) -> dict[str, float]:
+    """Return the 95th percentile in milliseconds for each filter, by its name."""
+    p95_by_filter = {}
+    for name in filters[0]:
+        times = [measure_page(client, field, by_name[name]) for by_name in filters]
+        p95_by_filter[name] = percentile(times[WARM_UP:], 95)
+    return p95_by_filter
+
+
+def _measure_combinations(client: Client, values: FilterValues) -> dict[str, float]:
+    """Return the time in seconds of every combination of conditions, by its description."""
+    seconds = {}
+    for field, conditions in all_conditions(values).items():
+        for combination in combinations(conditions):
+            name = f"{field} by {json.dumps(combination)}, s"
+            seconds[name] = measure_page(client, field, combination) / 1000
+    return seconds
 
 
 GROUPS = (

@@ -1,6 +1,6 @@
-"""What the API is compared with: Strawberry as it comes, and Starlette answering JSON with nothing behind it.
+"""The applications that the API is compared with: plain Strawberry, and Starlette with a fixed JSON response.
 
-`python -m bench.plain strawberry|starlette` serves one of them on a free port, as Ringback serves itself: one uvicorn
+`python -m bench.plain strawberry|starlette` serves one of them on a free port, in the same way as Ringback: one uvicorn
 process on uvloop, with httptools and without an access log.
 """
 
@@ -22,11 +22,11 @@ from strawberry.asgi import GraphQL
 
 @strawberry.type
 class Query:
-    """Strawberry's own first example."""
+    """The first example of Strawberry's documentation."""
 
     @strawberry.field
     def hello(self) -> str:
-        """What is compared."""
+        """Return the string of the benchmark."""
         return "world"
 
 
@@ -42,7 +42,7 @@ APPS: dict[str, Callable[[], Any]] = {
 
 
 def main(name: str) -> None:
-    """Serve until a signal comes; the first line that is printed says where."""
+    """Serve until a signal. The first printed line contains the URL."""
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as sock:
         print(f"running on http://127.0.0.1:{sock.getsockname()[1]}", flush=True)
         config = uvicorn.Config(

@@ -1,4 +1,4 @@
-"""What was measured, for people (a table, also in Markdown) and for programs (JSON)."""
+"""The results as a table for terminals, as Markdown, and as JSON."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,53 +10,60 @@ HEADINGS = ("figure", "promised", "aim", "measured", "spread", "kept", "measured
 
 
 def amount(figure: Figure, value: float | None) -> str:
-    """A value in the figure's unit."""
+    """Return a value with about three digits and the figure's unit."""
     if value is None:
         return ""
-    digits = 2 if value < 10 else 1 if value < 100 else 0
-    text = f"{value:,.{digits}f}"
-    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} {figure.unit}"
+    if value < 10:
+        number = f"{value:.2f}".rstrip("0").rstrip(".")
+    elif value < 100:
+        number = f"{value:.1f}".rstrip("0").rstrip(".")
+    else:
+        number = f"{value:,.0f}"
+    return f"{number} {figure.unit}"
 
 
 def promise(figure: Figure) -> str:
-    """What is promised."""
-    return f"{'at most' if figure.at_most else 'at least'} {amount(figure, figure.promised)}"
+    """Return the promise in words."""
+    limit = "at most" if figure.at_most else "at least"
+    return f"{limit} {amount(figure, figure.promised)}"
 
 
 def row(result: Result) -> tuple[str, ...]:
-    """A figure's cells."""
+    """Return the cells of a figure, in the order of HEADINGS."""
     figure = result.figure
-    told = (figure.title, promise(figure), amount(figure, figure.aim))
+    promised = (figure.title, promise(figure), amount(figure, figure.aim))
     if result.wrong:
-        return (*told, "", "", "no", f"wrong: {result.wrong}")
-    low, high = (amount(figure, value).removesuffix(f" {figure.unit}") for value in spread(result))
-    measured = (amount(figure, result.value), f"{low} to {high}", "yes" if result.kept else "no")
-    return (*told, *measured, result.size)
-
-
-def spread(result: Result) -> tuple[float, float]:
-    """The least and the greatest value."""
-    return min(result.values), max(result.values)
+        return (*promised, "", "", "no", f"wrong: {result.wrong}")
+    unit = f" {figure.unit}"
+    low = amount(figure, min(result.values)).removesuffix(unit)
+    high = amount(figure, max(result.values)).removesuffix(unit)
+    verdict = "yes" if result.is_kept else "no"
+    return (*promised, amount(figure, result.value), f"{low} to {high}", verdict, result.size)
 
 
 def table(results: Sequence[Result]) -> str:
-    """The results for a terminal."""
+    """Return the results for a terminal."""
     rows = [HEADINGS, *(row(result) for result in results)]
     widths = [max(len(cells[at]) for cells in rows) for at in range(len(HEADINGS) - 1)]
-    return "\n".join(
-        "  ".join([*(cell.ljust(width) for cell, width in zip(cells, widths, strict=False)), cells[-1]])
-        for cells in rows
-    )
+    lines = []
+    for cells in rows:
+        padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=False)]
+        lines.append("  ".join([*padded, cells[-1]]))
+    return "\n".join(lines)
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """The results for the README."""
-    lines = [HEADINGS, tuple("---" for _ in HEADINGS), *(row(result) for result in results)]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '¦') for cell in cells)} |" for cells in lines)
+    """Return the results as a Markdown table."""
+    rows = [HEADINGS, ("---",) * len(HEADINGS), *(row(result) for result in results)]
+    lines = []
+    for cells in rows:
+        escaped = [cell.replace("|", "¦") for cell in cells]
+        lines.append(f"| {' | '.join(escaped)} |")
+    return "\n".join(lines)
 
 
 def as_json(results: Sequence[Result], about: Mapping[str, Any]) -> str:
-    """All that was measured; `about` says on what, and what the values were made of."""
+    """Return the results as JSON. `about` has facts about the run, and the details of its values."""
     figures = [
         {
             "name": result.figure.name,
@@ -75,13 +82,16 @@ def as_json(results: Sequence[Result], about: Mapping[str, Any]) -> str:
 
 
 def from_json(text: str) -> list[Result]:
-    """The results that `as_json` wrote."""
-    return [
-        Result(
-            Figure(one["name"], one["title"], one["unit"], one["promised"], one["aim"], one["at_most"]),
-            one["size"],
-            one["values"],
-            one["wrong"],
+    """Return the results that `as_json` wrote."""
+    results = []
+    for stored in json.loads(text)["figures"]:
+        figure = Figure(
+            name=stored["name"],
+            title=stored["title"],
+            unit=stored["unit"],
+            promised=stored["promised"],
+            aim=stored["aim"],
+            at_most=stored["at_most"],
         )
-        for one in json.loads(text)["figures"]
-    ]
+        results.append(Result(figure, size=stored["size"], values=stored["values"], wrong=stored["wrong"]))
+    return results

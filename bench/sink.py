@@ -1,12 +1,12 @@
-"""The endpoint of the benchmarks, in a process of its own: it reads requests, answers, and counts.
+"""The endpoint of the benchmarks, in its own process: it reads, answers and counts requests.
 
-It answers as real endpoints do: with the date, a request id, and a JSON body that differs each time. Besides, it is as
-lean as Python allows, so that it is never what is measured: it looks for the end of a request and for nothing else.
+Responses resemble those of real endpoints: a date, a request id, and a JSON body that differs each time. Otherwise it
+does as little as possible, so that it is never the bottleneck: it only looks for the end of each request.
 
-Paths that begin with `/wait/MS/` are answered after so long, with `/hang/` never, all others at once; of those
-that begin with `/timed/` the moment of each event's arrival is kept. Those that hang are counted apart.
+Requests to `/wait/MS/…` are answered after that time, to `/hang/…` never (and counted apart), to all other paths at
+once. For `/timed/…` the arrival of each event is stored.
 
-`GET /until/N` is answered as soon as N requests have come. `GET /report` tells what came, and begins to count anew.
+`GET /until/N` is answered once N requests have arrived. `GET /report` returns the counts and resets them.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ from typing import cast
 import uvloop
 
 
-class Counted:
-    """What came since the last report. Moments are of the monotonic clock, which all processes share."""
+class Counts:
+    """Counts since the last report. Times are of the monotonic clock, which all processes share."""
 
     def __init__(self) -> None:
         self.requests = 0
@@ -28,44 +28,44 @@ class Counted:
         self.body_bytes = 0
         self.first = 0.0
         self.last = 0.0
-        #: Of each event, by the clock of the wall, as Postgres tells its commits.
+        #: Wall-clock times by event id, as Postgres has them for commits.
         self.arrivals: dict[str, float] = {}
         self._cpu = time.process_time()
 
     def report(self) -> dict[str, object]:
-        """It as JSON has it; `cpu` is what counting and answering took, in seconds of a core."""
-        told = {name: value for name, value in vars(self).items() if not name.startswith("_")}
-        return {**told, "cpu": time.process_time() - self._cpu}
+        """Return the counts, with the CPU time of the sink in seconds."""
+        counts = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        return {**counts, "cpu": time.process_time() - self._cpu}
 
 
 class Sink:
-    """What all connections share."""
+    """The state that all connections share."""
 
     def __init__(self) -> None:
-        self.counted = Counted()
-        self._awaited: list[tuple[int, asyncio.Transport]] = []
+        self.counts = Counts()
+        self._waiting: list[tuple[int, asyncio.Transport]] = []
         self._answers = 0
         self._date = b""
         self._date_until = 0.0
 
-    def taken(self, head: bytes, path: bytes, length: int) -> None:
+    def count(self, head: bytes, path: bytes, length: int) -> None:
         """Count a request."""
-        counted = self.counted
+        counts = self.counts
         if path.startswith(b"/hang/"):
-            counted.hung += 1
+            counts.hung += 1
             return
-        counted.last = time.monotonic()
-        counted.first = counted.first or counted.last
-        counted.requests += 1
-        counted.body_bytes += length
+        counts.last = time.monotonic()
+        counts.first = counts.first or counts.last
+        counts.requests += 1
+        counts.body_bytes += length
         if path.startswith(b"/timed/"):
             event = head.split(b"ps-webhook_event-id: ", 1)[1].split(b"\r\n", 1)[0].decode()
-            counted.arrivals.setdefault(event, time.time())
-        if self._awaited:
-            self._tell()
+            counts.arrivals.setdefault(event, time.time())
+        if self._waiting:
+            self._answer_waiting()
 
     def answer(self) -> bytes:
-        """Return the next answer. No two are the same."""
+        """Return the next response. Each is different."""
         now = time.time()
         if now >= self._date_until:
             self._date = formatdate(now, usegmt=True).encode()
@@ -79,30 +79,30 @@ class Sink:
         )
 
     def send_answer(self, transport: asyncio.Transport) -> None:
-        """Answer a request, unless its client has gone."""
+        """Send a response, unless the client has disconnected."""
         if not transport.is_closing():
             transport.write(self.answer())
 
     def until(self, requests: int, transport: asyncio.Transport) -> None:
-        """Answer when so many have come."""
-        self._awaited.append((requests, transport))
-        self._tell()
+        """Send a response once `requests` requests have arrived."""
+        self._waiting.append((requests, transport))
+        self._answer_waiting()
 
     def report(self) -> bytes:
-        """What came, as an answer; from now on it is counted anew."""
-        body = json.dumps(self.counted.report()).encode()
-        self.counted = Counted()
+        """Return the response with the counts, and reset them."""
+        body = json.dumps(self.counts.report()).encode()
+        self.counts = Counts()
         return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
 
-    def _tell(self) -> None:
-        for requests, transport in self._awaited:
-            if self.counted.requests >= requests:
+    def _answer_waiting(self) -> None:
+        for requests, transport in self._waiting:
+            if self.counts.requests >= requests:
                 self.send_answer(transport)
-        self._awaited = [(number, to) for number, to in self._awaited if self.counted.requests < number]
+        self._waiting = [(number, to) for number, to in self._waiting if self.counts.requests < number]
 
 
 class Connection(asyncio.Protocol):
-    """One client."""
+    """A connection of a client."""
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
@@ -110,11 +110,11 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Somebody connected."""
+        """Store the transport."""
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of a request, or of several."""
+        """Answer each complete request in the received bytes."""
         self._buffer += data
         while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
             head = self._buffer[:end].lower()
@@ -133,7 +133,7 @@ class Connection(asyncio.Protocol):
         if path.startswith(b"/until/"):
             self._sink.until(int(path[7:]), self._transport)
             return
-        self._sink.taken(head, path, length)
+        self._sink.count(head, path, length)
         if path.startswith(b"/wait/"):
             seconds = int(path.split(b"/")[2]) / 1000
             asyncio.get_running_loop().call_later(seconds, self._sink.send_answer, self._transport)
@@ -142,7 +142,7 @@ class Connection(asyncio.Protocol):
 
 
 async def main() -> None:
-    """Listen on a free port, say which, and serve until the process is ended."""
+    """Listen on a free port, print the URL, and serve until the process is stopped."""
     sink = Sink()
     server = await asyncio.get_running_loop().create_server(lambda: Connection(sink), "127.0.0.1", 0, backlog=4_096)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)

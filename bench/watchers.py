@@ -1,9 +1,9 @@
-"""Clients that follow the live log, in a process of their own: many, and lean.
+"""Many lightweight clients that follow the live log, in their own process.
 
-Each connection is a plain protocol of asyncio that does the handshake and reads the server's frames itself; a client
-library would take more of the processor than the server that is measured. The process says "ready" when all are
-connected, and prints what it noted as JSON when its standard input is closed: for each entry when it was written, how
-many got it, and when the first and the last of them did. All clocks are this machine's.
+Each connection is an asyncio protocol that does the handshake and parses the server's frames itself: a client library
+would use more CPU than the measured server. The process prints "ready" when all are connected. When its standard input
+is closed it prints a report as JSON: for each entry when it was written, how many clients got it, and when the first
+and the last did. All times are of this machine.
 """
 
 import argparse
@@ -26,13 +26,13 @@ QUERY = """subscription DeliveryLog {
 }"""
 _MASK = bytes(4)
 _CURSOR = b'"cursor":"'
-#: Connections that are opened at the same time.
-AT_A_TIME = 50
+#: Connections that are opened concurrently.
+MAX_CONNECTING = 50
 
 
 @dataclass(slots=True)
-class Got:
-    """One entry, as the first got it, and who else did."""
+class Receipts:
+    """The arrivals of one entry at all clients."""
 
     message: bytes
     first: float
@@ -40,15 +40,15 @@ class Got:
     count: int = 0
 
 
-class Notes:
-    """What came over all connections."""
+class Report:
+    """The messages of all connections."""
 
     def __init__(self) -> None:
-        self._got: dict[bytes, Got] = {}
+        self._receipts: dict[bytes, Receipts] = {}
         self.others: list[str] = []
 
-    def message(self, text: bytes) -> None:
-        """A message of the server."""
+    def add_message(self, text: bytes) -> None:
+        """Count a message of the server."""
         now = time.time()
         start = text.find(_CURSOR)
         if start < 0:
@@ -56,27 +56,29 @@ class Notes:
             return
         start += len(_CURSOR)
         cursor = text[start : text.index(b'"', start)]
-        got = self._got.get(cursor)
-        if got is None:
-            got = self._got[cursor] = Got(text, now)
-        got.last = now
-        got.count += 1
+        receipts = self._receipts.get(cursor)
+        if receipts is None:
+            receipts = self._receipts[cursor] = Receipts(text, now)
+        receipts.last = now
+        receipts.count += 1
 
     def entries(self) -> list[dict[str, float]]:
-        """The entries in their order; when each was written is what it says itself."""
+        """Return the entries by the time at which they were written."""
         entries = []
-        for got in self._got.values():
-            at = json.loads(got.message)["payload"]["data"]["deliveryLog"]["at"]
+        for receipts in self._receipts.values():
+            at = json.loads(receipts.message)["payload"]["data"]["deliveryLog"]["at"]
             written = dt.datetime.fromisoformat(at).timestamp()
-            entries.append({"written": written, "first": got.first, "last": got.last, "count": got.count})
+            entries.append(
+                {"written": written, "first": receipts.first, "last": receipts.last, "count": receipts.count}
+            )
         return sorted(entries, key=lambda entry: entry["written"])
 
 
 class Watcher(asyncio.Protocol):
-    """One connection with some subscriptions."""
+    """A connection with several subscriptions."""
 
-    def __init__(self, notes: Notes, host: str, token: str, subscriptions: int) -> None:
-        self._notes = notes
+    def __init__(self, report: Report, host: str, token: str, subscriptions: int) -> None:
+        self._report = report
         self._host = host
         self._token = token
         self._subscriptions = subscriptions
@@ -85,8 +87,8 @@ class Watcher(asyncio.Protocol):
         self.subscribed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Shake hands."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
+        """Send the handshake."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's class is not a subclass
         self._transport.write(
             f"GET /graphql HTTP/1.1\r\nHost: {self._host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\nSec-WebSocket-Version: 13\r\n"
@@ -94,7 +96,7 @@ class Watcher(asyncio.Protocol):
         )
 
     def data_received(self, data: bytes) -> None:
-        """Read what is whole."""
+        """Handle complete frames, and buffer the rest."""
         received = self._received + data if self._received else data
         at = 0
         if not self._open:
@@ -120,12 +122,12 @@ class Watcher(asyncio.Protocol):
         self._received = received[at:]
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Note it: none is to be lost."""
+        """Report the loss of a connection."""
         if not self._closing:
-            self._notes.others.append(f"connection lost: {error}")
+            self._report.others.append(f"connection lost: {error}")
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._closing = True
         self._transport.abort()
 
@@ -133,14 +135,14 @@ class Watcher(asyncio.Protocol):
         if first == 0x89:
             self._send(0x8A, payload)
         elif first != 0x81:
-            self._notes.others.append(f"frame {first:#x}: {payload!r}")
+            self._report.others.append(f"frame {first:#x}: {payload!r}")
         elif payload.startswith(b'{"type":"connection_ack"'):
             for number in range(self._subscriptions):
                 message = {"id": str(number), "type": "subscribe", "payload": {"query": QUERY}}
                 self._send(0x81, json.dumps(message).encode())
             self.subscribed.set_result(None)
         else:
-            self._notes.message(payload)
+            self._report.add_message(payload)
 
     def _send(self, first: int, payload: bytes) -> None:
         size = len(payload)
@@ -149,14 +151,14 @@ class Watcher(asyncio.Protocol):
 
 
 async def watch(host: str, port: int, token: str, connections: int, subscriptions: int) -> None:
-    """Follow until standard input ends."""
-    loop, notes = asyncio.get_running_loop(), Notes()
-    free = asyncio.Semaphore(AT_A_TIME)
+    """Follow the log until standard input is closed, then print the report."""
+    loop, report = asyncio.get_running_loop(), Report()
+    connecting = asyncio.Semaphore(MAX_CONNECTING)
 
     async def follow() -> Watcher:
-        async with free:
+        async with connecting:
             _, watcher = await loop.create_connection(
-                lambda: Watcher(notes, f"{host}:{port}", token, subscriptions), host, port
+                lambda: Watcher(report, f"{host}:{port}", token, subscriptions), host, port
             )
             await watcher.subscribed
             return watcher
@@ -164,13 +166,13 @@ async def watch(host: str, port: int, token: str, connections: int, subscription
     watchers = await asyncio.gather(*(follow() for _ in range(connections)))
     print("ready", flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
-    print(json.dumps({"entries": notes.entries(), "others": notes.others}), flush=True)
+    print(json.dumps({"entries": report.entries(), "others": report.others}), flush=True)
     for watcher in watchers:
         watcher.close()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Follow as the arguments say."""
+    """Parse the arguments and follow the log."""
     parser = argparse.ArgumentParser(prog="bench.watchers")
     parser.add_argument("host")
     parser.add_argument("port", type=int)
@@ -179,13 +181,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("subscriptions", type=int, help="on each connection")
     options = parser.parse_args(arguments)
     try:
-        import uvloop  # noqa: PLC0415 - there is none for Windows
+        import uvloop  # noqa: PLC0415 - not available on Windows
     except ImportError:
         factory = None
     else:
         factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as running:
-        running.run(watch(**vars(options)))
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(watch(**vars(options)))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""How many changes a second the API takes in, on Postgres, in one process and with a webhook that matches each."""
+"""Changes that the API records per second, on Postgres, in one process, with one matching webhook."""
 
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.due import item
-from bench.figures import Figure, Group, Measured, Scale, compared, counted
+from bench.figures import Figure, Group, Measured, Scale, Side, compare_pairs, format_count
 from bench.installation import Bench, Installation
-from bench.load import CONNECTIONS, Request, Wrong, load
+from bench.load import CONNECTIONS, Request, WrongResult, load
 from tests.support.deliveries import TRACK_LEADS, create_webhook
 from tests.support.program import Program
 
@@ -21,13 +21,13 @@ mutation ($input: PublishChangesInput!) {
 CALLBACK = """
 mutation { requestCallback(input: {name: "Ada", phone: "+1 555 0100"}) { accepted lead { id } errors { message } } }
 """
-#: Changes in a call of publishChanges.
+#: Changes per call of publishChanges.
 CHANGES = 100
-#: Calls of publishChanges under way at the same time.
+#: Calls of publishChanges in flight.
 PUBLISHERS = 4
-#: How long nothing must have happened until nothing is under way, in seconds.
+#: Requests have ended once the numbers of rows are unchanged for this long.
 SETTLE_SECONDS = 0.3
-#: How long each of a pair is measured, in seconds.
+#: Duration of each measurement.
 SECONDS = 4.0
 SCHEMA = {
     "type": "object",
@@ -39,23 +39,34 @@ SCHEMA = {
 def _publishing(bench: Bench, scale: Scale) -> Measured:
     seconds = max(SECONDS * scale.factor, 1.0)
     with bench.on_postgres() as installation, installation.api() as api:
-        declared = {"name": "part", "label": "Part", "jsonSchema": SCHEMA, "sample": item("part_0000001")}
-        answer = api.query(DECLARE, {"input": declared})["declareModel"]
-        if answer["errors"]:
-            raise Wrong(f"{answer['errors']}")
+        model = {"name": "part", "label": "Part", "jsonSchema": SCHEMA, "sample": item("part_0000001")}
+        payload = api.query(DECLARE, {"input": model})["declareModel"]
+        if payload["errors"]:
+            raise WrongResult(f"{payload['errors']}")
         create_webhook(api, bench.sink.url, model="part", actions=["UPDATED"], sendJson=True)
         changes = [_change(f"part_{number:07}") for number in range(CHANGES)]
         request = Request(f"{api.url}/graphql", PUBLISH, None, api.token, {"input": {"changes": changes}})
-        how = {"connections": PUBLISHERS, "changes": CHANGES}
-        loaded(installation, api, request, 1.0, **how)
-        rates = [loaded(installation, api, request, seconds, **how) * CHANGES for _ in range(scale.rounds)]
-    size = f"{seconds:g} s of {CHANGES} a call, {PUBLISHERS} in flight, {counted(scale.rounds, 'time')}"
+
+        def measure(seconds: float) -> float:
+            calls = measure_writes(
+                installation, api, request, seconds, connections=PUBLISHERS, changes_per_request=CHANGES
+            )
+            return calls * CHANGES
+
+        measure(1.0)
+        rates = [measure(seconds) for _ in range(scale.rounds)]
+    size = f"{seconds:g} s of {CHANGES} a call, {PUBLISHERS} in flight, {format_count(scale.rounds, 'time')}"
     return Measured(size, {"publish": rates})
 
 
 def _change(object_id: str) -> dict[str, Any]:
-    what = {"model": "part", "action": "UPDATED", "objectId": object_id}
-    return {**what, "item": item(object_id), "changedFields": ["name"]}
+    return {
+        "model": "part",
+        "action": "UPDATED",
+        "objectId": object_id,
+        "item": item(object_id),
+        "changedFields": ["name"],
+    }
 
 
 def _callbacks(bench: Bench, scale: Scale) -> Measured:
@@ -67,49 +78,72 @@ def _callbacks(bench: Bench, scale: Scale) -> Measured:
         trivial = Request(url, "{ __typename }", {"data": {"__typename": "Query"}}, api.token)
         callback = Request(url, CALLBACK, None, api.token)
 
-        def trivially(seconds: float = seconds) -> float:
-            return load(trivial, seconds, process_of(api)).rate
+        def measure_trivial(seconds: float = seconds) -> float:
+            return load(trivial, seconds, _process_id(api)).rate
 
-        def callbacks(seconds: float = seconds) -> float:
-            return loaded(installation, api, callback, seconds, connections=CONNECTIONS, changes=1)
+        def measure_callbacks(seconds: float = seconds) -> float:
+            return measure_writes(installation, api, callback, seconds, connections=CONNECTIONS, changes_per_request=1)
 
-        trivially(1.0)
-        callbacks(1.0)
-        return compared(
-            "callback", f"{seconds:g} s each, {CONNECTIONS} in flight", scale.rounds,
-            ("{ __typename }, requests/s", trivially), ("requestCallback, requests/s", callbacks),
-        )  # fmt: skip
+        measure_trivial(1.0)
+        measure_callbacks(1.0)
+        return compare_pairs(
+            "callback",
+            f"{seconds:g} s each, {CONNECTIONS} in flight",
+            scale.rounds,
+            Side("{ __typename }, requests/s", measure_trivial),
+            Side("requestCallback, requests/s", measure_callbacks),
+        )
 
 
-def loaded(
-    installation: Installation, api: Program, request: Request, seconds: float, *, connections: int, changes: int
+def measure_writes(
+    installation: Installation,
+    api: Program,
+    request: Request,
+    seconds: float,
+    *,
+    connections: int,
+    changes_per_request: int,
 ) -> float:
-    """Requests a second; raises Wrong unless each made so many changes, and each of them an event."""
-    before = recorded(installation)
-    measured = load(request, seconds, process_of(api), connections)
-    made, events = (now - then for now, then in zip(recorded(installation), before, strict=True))
-    # Those under way at the end were taken, too, and their answers not waited for.
-    if made != events or not 0 <= made - measured.answers * changes <= connections * changes:
-        raise Wrong(
-            f"{measured.answers} answers tell of {made} changes and {events} events, {changes} an answer expected"
+    """Return the requests per second. Raises WrongResult unless every change of every request made one event."""
+    before = count_rows(installation)
+    measured = load(request, seconds, _process_id(api), connections)
+    after = count_rows(installation)
+    changes, events = after.changes - before.changes, after.events - before.events
+    # Requests in flight at the end are recorded too, but autocannon does not wait for their responses.
+    unanswered = changes - measured.answers * changes_per_request
+    if changes != events or not 0 <= unanswered <= connections * changes_per_request:
+        raise WrongResult(
+            f"{measured.answers} responses for {changes} changes and {events} events, "
+            f"expected {changes_per_request} per response"
         )
     return measured.rate
 
 
-def process_of(program: Program) -> int:
-    """Its id."""
+class RowCounts(NamedTuple):
+    """The numbers of recorded changes and events."""
+
+    changes: int
+    events: int
+
+
+def count_rows(installation: Installation) -> RowCounts:
+    """Return the numbers of changes and events, once they no longer grow."""
+    counts, previous = _read_counts(installation), None
+    while counts != previous:
+        time.sleep(SETTLE_SECONDS)
+        counts, previous = _read_counts(installation), counts
+    return counts
+
+
+def _read_counts(installation: Installation) -> RowCounts:
+    query = "SELECT (SELECT count(*) FROM ringback_change), (SELECT count(*) FROM ringback_event)"
+    ((changes, events),) = installation.fetch(query)
+    return RowCounts(changes, events)
+
+
+def _process_id(program: Program) -> int:
     assert program.process is not None
     return program.process.pid
-
-
-def recorded(installation: Installation) -> tuple[int, int]:
-    """How many changes and events there are, once nothing is under way any more."""
-    query = "SELECT (SELECT count(*) FROM ringback_change), (SELECT count(*) FROM ringback_event)"
-    found, before = installation.fetch(query), None
-    while found != before:
-        time.sleep(SETTLE_SECONDS)
-        found, before = installation.fetch(query), found
-    return found[0][0], found[0][1]
 
 
 GROUPS = (

@@ -1,4 +1,4 @@
-"""What a comparison of two commits makes of its runs."""
+"""The results of a comparison of two commits."""
 
 from bench.against import Ratios, table
 

@@ -1,4 +1,4 @@
-"""What the benchmark of the API makes of its measurements."""
+"""The results of the API benchmark."""
 
 from bench import api
 from bench.load import Measured

@@ -1,4 +1,4 @@
-"""The events that the benchmark fills in."""
+"""The events that the benchmark writes."""
 
 import json
 

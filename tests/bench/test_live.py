@@ -1,21 +1,21 @@
-"""What the benchmark of the live log makes of its notes: everyone must have got each entry once."""
+"""The results of the live log benchmark: every subscriber must have got each entry once."""
 
 from typing import Any
 
 import pytest
 
 from bench.live import Measured, check, table
-from bench.load import Wrong
+from bench.load import WrongResult
 
 
 def entries(*counts: int) -> dict[str, Any]:
     return {"entries": [{"count": count} for count in counts], "others": []}
 
 
-def test_everyone_must_get_each_entry_once() -> None:
+def test_every_subscriber_must_get_each_entry_once() -> None:
     check(entries(5, 5), 2, 5)
     for wrong in (entries(5, 4), entries(5, 6), entries(5), entries(5, 5, 5), {**entries(5, 5), "others": ["lost"]}):
-        with pytest.raises(Wrong):
+        with pytest.raises(WrongResult):
             check(wrong, 2, 5)
 
 

@@ -1,4 +1,4 @@
-"""The comparison of two commits runs: this tree beside itself."""
+"""The comparison of two commits runs: this tree against itself."""
 
 import json
 import sys
@@ -23,10 +23,10 @@ def test_two_commits_are_compared_in_pairs(tmp_path: Path, capsys: pytest.Captur
     assert (about["old"], about["pairs"]) == (ITSELF.commit, 2)
     expected = [
         ("first", "events/s"),
-        ("first", "worker CPU, µs an event"),
-        ("first", "Postgres CPU, µs an event"),
+        ("first", "worker CPU, µs per event"),
+        ("first", "Postgres CPU, µs per event"),
         ("embedded", "events/s"),
-        ("embedded", "worker CPU, µs an event"),
+        ("embedded", "worker CPU, µs per event"),
         ("commit", "commit to received, p50 ms"),
         ("commit", "commit to received, p99 ms"),
         ("commit", "request to received, p50 ms"),
@@ -41,5 +41,5 @@ def test_two_commits_are_compared_in_pairs(tmp_path: Path, capsys: pytest.Captur
 
 def test_an_unknown_commit_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench.main(["--against", "nonsense"]) == 1
-    expected = "bench: git does not know the commit nonsense. Give a commit, tag or branch of this repository.\n"
+    expected = "bench: Unknown commit nonsense. Name a commit, tag or branch of this repository.\n"
     assert capsys.readouterr().err == expected

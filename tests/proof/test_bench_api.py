@@ -1,4 +1,4 @@
-"""The benchmark of the API runs, and counts right answers only."""
+"""The benchmark of the API runs, and counts only right responses."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench import api
-from bench.load import AUTOCANNON, Request, Wrong, load
+from bench.load import AUTOCANNON, Request, WrongResult, load
 
 
 @pytest.fixture(autouse=True)
@@ -16,27 +16,27 @@ def needs_the_load_tool() -> None:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
 
 
-def test_right_answers_are_counted() -> None:
-    with api.plain("starlette") as (url, process):
+def test_right_responses_are_counted() -> None:
+    with api.run_plain("starlette") as (url, process):
         measured = load(Request(url, "{ hello }", api.HELLO), 1, process)
     assert measured.rate > 0
     assert measured.cpu_microseconds is None or measured.cpu_microseconds > 0
 
 
 @pytest.mark.parametrize(("path", "answer"), [("", {"data": {"hello": "x"}}), ("nowhere", api.HELLO)])
-def test_a_wrong_answer_is_no_measurement(path: str, answer: object) -> None:
-    with api.plain("starlette") as (url, process), pytest.raises(Wrong):
+def test_a_wrong_response_is_no_result(path: str, answer: object) -> None:
+    with api.run_plain("starlette") as (url, process), pytest.raises(WrongResult):
         load(Request(url + path, "{ hello }", answer), 1, process)
 
 
-def test_a_server_that_is_away_is_no_measurement() -> None:
-    with api.plain("starlette") as (url, _):
+def test_an_unreachable_server_is_no_result() -> None:
+    with api.run_plain("starlette") as (url, _):
         pass
-    with pytest.raises(Wrong):
+    with pytest.raises(WrongResult):
         load(Request(url, "{ hello }", api.HELLO), 1, os.getpid())
 
 
-def test_all_that_is_compared_answers_right_and_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_target_responds_correctly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = api.main(["--rounds", "1", "--seconds", "1", "--json", str(tmp_path / "out.json")])
     printed = capsys.readouterr().out
     assert code == (1 if "NOT KEPT" in printed else 0)

@@ -1,4 +1,4 @@
-"""The measurement of pages of 100 works and says what it found; how long they take is for people to judge."""
+"""The benchmark of pages of 100 runs and prints its results. The times themselves are not checked."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""The benchmark runs: tiny, but against the really started program, and it notices what is wrong."""
+"""The benchmark runs on a tiny scale against the running program, and detects wrong results."""
 
 import datetime as dt
 import json
@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from bench import __main__ as bench
-from bench.due import Batch, Webhooks, fill, recorded
+from bench.due import Batch, Webhooks, deliver_batch, fill
 from bench.figures import Figure, Group, Measured, Result, Scale
-from bench.installation import Bench, SinkProcess, started
-from bench.load import Wrong
+from bench.installation import Bench, SinkProcess, start_module
+from bench.load import WrongResult
 from tests.support import postgres
 from tests.support.patience import PATIENCE_SECONDS
 
@@ -26,7 +26,7 @@ RATE = Figure("rate", "a rate", "events/s", 1)
 
 @pytest.fixture(scope="module")
 def sink() -> Iterator[SinkProcess]:
-    with started(["bench.sink"], {}) as (_, url):
+    with start_module(["bench.sink"], {}) as (_, url):
         yield SinkProcess(url)
 
 
@@ -50,7 +50,7 @@ def test_the_sink_counts(sink: SinkProcess) -> None:
     assert sink.report().requests == 0
 
 
-def test_the_sink_never_gives_the_same_answer(sink: SinkProcess) -> None:
+def test_the_sink_never_repeats_a_response(sink: SinkProcess) -> None:
     (first_headers, first), (second_headers, second) = (post(f"{sink.url}/at-once/1") for _ in range(2))
     assert json.loads(first)["received"] + 1 == json.loads(second)["received"]
     assert first_headers["X-Request-Id"] != second_headers["X-Request-Id"]
@@ -59,34 +59,36 @@ def test_the_sink_never_gives_the_same_answer(sink: SinkProcess) -> None:
     sink.report()
 
 
-def test_the_sink_takes_its_time_or_hangs(sink: SinkProcess) -> None:
+def test_the_sink_waits_or_hangs(sink: SinkProcess) -> None:
     began = time.monotonic()
     post(f"{sink.url}/wait/50/1")
     assert time.monotonic() - began >= 0.05
     with pytest.raises(TimeoutError):
         urllib.request.urlopen(f"{sink.url}/hang/1", timeout=0.2)
-    with pytest.raises(Wrong, match=r"1 of 2 requests came in 0\.2 s"):
+    with pytest.raises(WrongResult, match=r"1 of 2 requests arrived in 0\.2 s"):
         sink.until(2, 0.2)
     post(f"{sink.url}/at-once/1")
-    post(f"{sink.url}/at-once/1")  # whoever waited has gone, and that is no harm
+    post(f"{sink.url}/at-once/1")  # the waiting client has disconnected, which does no harm
     assert sink.report().requests == 2
 
 
-def test_an_event_that_was_never_delivered_makes_a_figure_worthless(sink: SinkProcess) -> None:
+def test_a_missing_event_is_a_wrong_result(sink: SinkProcess) -> None:
     with Bench() as made, made.embedded() as installation:
         batch = fill(installation, sink.url, 4, Webhooks(2))
         assert (batch.count, len(batch.webhooks)) == (4, 2)
         sink.report()
         more = Batch(batch.first, 5, batch.webhooks)
-        with pytest.raises(Wrong, match="of 5 events 4 succeeded at once; 4 of 4 attempts delivered"):
-            recorded(installation, more, installation.serve(), lambda: sink.until(4, 30))
+        with pytest.raises(
+            WrongResult, match="of 5 events 4 succeeded at the first attempt; 4 of 4 attempts delivered"
+        ):
+            deliver_batch(installation, more, installation.serve(), lambda: sink.until(4, 30))
         assert sink.report().requests == 4
         assert len(made.peaks) == 1
 
 
-def test_what_is_wrong_is_told() -> None:
+def test_a_wrong_result_is_reported() -> None:
     def fails(bench: Bench, scale: Scale) -> Measured:
-        raise Wrong("two events\ncame twice")
+        raise WrongResult("two events\ncame twice")
 
     with Bench() as made:
         found, measured = bench.measure(Group("rate", [RATE], fails), made, Scale())
@@ -111,6 +113,6 @@ def test_figures_of_every_kind_are_measured(tmp_path: Path, capsys: pytest.Captu
     assert 30 < found["memory"]["values"][0] < 1_000
     assert found["events"]["size"] == "1,000 waiting, 5,000 attempts, 10 values each, 1 time"
     assert {name: len(parts) for name, parts in about["parts"].items()} == {"first": 4, "commit": 0, "pages": 17}
-    assert about["parts"]["first"]["worker CPU, µs an event"][0] > 0
+    assert about["parts"]["first"]["worker CPU, µs per event"][0] > 0
     assert (tmp_path / "figures.svg").read_text().startswith("<svg ")
     assert code == (1 if "  no  " in printed else 0)
