@@ -1,8 +1,8 @@
 // Bundles the GraphiQL page into graphql_api/static, which Ringback serves under /graphql/static/.
 //
-// Two bundles, because a page and a worker start differently: the page is a module split into chunks
-// (the editor is loaded on demand), each worker is one self-contained script. The output names nothing
-// outside its own folder, so the page works with no internet and under a strict Content-Security-Policy.
+// There are two bundles: the page is a module split into chunks (the editor is loaded on demand), and each
+// worker is one self-contained script. The output refers only to files in its own folder, so the page works
+// without internet and under a strict Content-Security-Policy.
 
 import { build } from "esbuild";
 import { cp, mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
@@ -15,14 +15,14 @@ const target = path.join(here, "..", "graphql_api", "static");
 
 const common = {
   absWorkingDir: here,
-  // GraphiQL asks for these two by their old names, which are CommonJS: esbuild would give it no named exports.
+  // GraphiQL imports these by their old names, which are CommonJS: esbuild would provide no named exports.
   alias: {
     "prettier/parser-babel": "prettier/plugins/babel",
     "prettier/parser-graphql": "prettier/plugins/graphql",
   },
   bundle: true,
   define: { "process.env.NODE_ENV": '"production"', "process.env.USE_IMPORT": '"true"' },
-  legalComments: "none", // LICENSES.txt has every licence in full
+  legalComments: "none", // LICENSES.txt contains all licences
   logLevel: "warning",
   metafile: true,
   minify: true,
@@ -44,7 +44,7 @@ const [page, workers] = await Promise.all([
     assetNames: "[name]-[hash]",
     loader: { ".ttf": "file" },
     jsx: "automatic",
-    keepNames: true, // GraphiQL makes its icons' titles of its functions' names
+    keepNames: true, // GraphiQL derives the titles of its icons from function names
   }),
   build({
     ...common,
@@ -57,8 +57,8 @@ const [page, workers] = await Promise.all([
   }),
 ]);
 
-// main.css has the style of everything that can be loaded; esbuild writes it a second time beside each
-// chunk, for pages that load chunks as entry points of their own.
+// main.css contains all styles. esbuild also writes them beside each chunk, for pages that load chunks as
+// entry points.
 for (const file of await readdir(target)) {
   if (/^chunk-.*\.css$/.test(file)) await rm(path.join(target, file));
 }
@@ -68,7 +68,7 @@ for (const file of ["index.html", "icon.svg"]) {
 await writeFile(path.join(target, "LICENSES.txt"), await licenses([page, workers]));
 await report();
 
-// The notices of every package that has code in a bundle, as their licences ask for.
+// The licences of all packages with code in a bundle, as those licences require.
 async function licenses(results) {
   const folders = new Set();
   for (const { metafile } of results) {
@@ -102,5 +102,5 @@ async function report() {
     total += size;
     console.log(`${(size / 1024).toFixed(1).padStart(9)} KiB  ${file}`);
   }
-  console.log(`${(total / 1024).toFixed(1).padStart(9)} KiB  in all, in ${path.relative(process.cwd(), target)}`);
+  console.log(`${(total / 1024).toFixed(1).padStart(9)} KiB  in total, in ${path.relative(process.cwd(), target)}`);
 }

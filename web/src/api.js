@@ -1,17 +1,17 @@
-// How the page talks to Ringback: queries and mutations over HTTP, subscriptions over a WebSocket,
-// both on one path and both with the token of this tab.
+// Requests to Ringback: queries and mutations over HTTP, subscriptions over a WebSocket, all at one path and
+// with the token of this tab.
 
 import { getOperationAST, parse } from "graphql";
 import { follow } from "./live.js";
 
 const PATH = "/graphql";
 const UNAUTHENTICATED = "UNAUTHENTICATED";
-const CAN_BE_SENT = /^[!-~]+$/; // what a header may carry; a mangled paste is no network error
+const CAN_BE_SENT = /^[!-~]+$/; // characters allowed in a header; without this check a bad paste would look like a network error
 
 /**
  * A GraphiQL fetcher for one token.
  *
- * `onRefused` is called whenever the server says that it does not know the token.
+ * Calls `onRefused` whenever the server rejects the token.
  */
 export function createFetcher(token, onRefused) {
   return (asked) => {
@@ -23,7 +23,7 @@ export function createFetcher(token, onRefused) {
   };
 }
 
-/** Asks whose token this is; null when the server did not say (it may be down, or refuse the token). */
+/** Returns the name of the token, or null if the server is unreachable or rejects the token. */
 export async function whoAmI(token, onRefused) {
   if (!CAN_BE_SENT.test(token)) {
     onRefused();
@@ -33,18 +33,18 @@ export async function whoAmI(token, onRefused) {
     const answer = await post({ query: "{ viewer { token { name role } } }" }, token, onRefused);
     return answer.data?.viewer?.token ?? null;
   } catch {
-    return null; // not a matter of the token: the explorer shows what is wrong
+    return null; // not caused by the token; the explorer shows the error
   }
 }
 
-// GraphiQL looks for operations 100 ms after the text changed. A quick Run, just after a change of tab, still comes
-// with the name from the text before, so the name counts only if this text has it.
+// GraphiQL parses the text 100 ms after a change. A Run shortly after a change of tab still has the operation name
+// of the previous text, so the name is used only if this text contains it.
 function current(params) {
   let document;
   try {
     document = parse(params.query);
   } catch {
-    return { params, operation: null }; // the server says where the mistake is
+    return { params, operation: null }; // the server reports the position of the error
   }
   const named = getOperationAST(document, params.operationName);
   if (named) return { params, operation: named };

@@ -1,5 +1,5 @@
-// GraphiQL as Ringback serves it: with ready tabs, our name, and no way to keep a token by accident
-// (no header editor, so nothing of it in GraphiQL's storage or history).
+// GraphiQL with ready tabs and Ringback's name. It has no header editor, so no token can end up in its storage
+// or history by accident.
 
 import { GraphiQL } from "graphiql";
 import { useGraphiQL, useGraphiQLActions } from "@graphiql/react";
@@ -14,17 +14,17 @@ import "@graphiql/plugin-doc-explorer/style.css";
 import "@graphiql/plugin-history/style.css";
 import "graphiql/graphiql.css";
 
-// What the variables editor accepts for a scalar that it does not know.
+// JSON schemas that the variables editor uses for custom scalars.
 const SCALARS = { JSON: { type: ["object", "array", "string", "number", "boolean"] } };
 
-// The editor reports what it was still computing when it is taken down; that is no error.
+// The editor reports cancelled computations when it is unmounted; they are not errors.
 addEventListener("unhandledrejection", (event) => {
   if (event.reason?.name === "Canceled") event.preventDefault();
 });
 
 export default function Explorer({ token, owner, onRefused, onLeave }) {
   const fetcher = useMemo(() => createFetcher(token, onRefused), [token, onRefused]);
-  // Left alone, GraphiQL forgets the variables of a tab that was never edited.
+  // Without this, GraphiQL loses the variables of tabs that were never edited.
   const first = useMemo(() => lastTab() ?? tabs[0], []);
 
   return (
@@ -57,7 +57,7 @@ export default function Explorer({ token, owner, onRefused, onLeave }) {
   );
 }
 
-// The page's colours follow the system by CSS; the editor's are set by GraphiQL at start only.
+// CSS adapts the page's colours to the system; GraphiQL sets those of the editor only at its start.
 function FollowSystemTheme() {
   const { setTheme } = useGraphiQLActions();
   const theme = useGraphiQL((state) => state.theme);
@@ -80,7 +80,7 @@ function WrapLines() {
   return null;
 }
 
-// A running subscription belongs to the token it was started with.
+// A running subscription keeps the token with which it was started.
 function StopOnLeave() {
   const { stop } = useGraphiQLActions();
   useEffect(() => stop, [stop]);

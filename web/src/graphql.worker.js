@@ -1,6 +1,6 @@
-// The GraphQL language worker, with one correction: `field: Boolean! = false` may be left out, and so
-// may a variable with a default, though monaco-graphql 1.9 marks both as missing. Half the fields of
-// Ringback's inputs have a default.
+// The GraphQL language worker, with one correction: monaco-graphql 1.9 marks fields such as
+// `field: Boolean! = false`, and variables with a default, as missing, although they are optional. Half of
+// Ringback's input fields have a default.
 
 import { parse } from "graphql";
 import { initialize } from "monaco-editor/esm/vs/editor/editor.worker.js";
@@ -28,7 +28,7 @@ function variablesWithDefault(text) {
         .map((variable) => variable.variable.name.value),
     );
   } catch {
-    return new Set(); // half-written
+    return new Set(); // incomplete text
   }
 }
 

@@ -1,10 +1,10 @@
 // One running subscription, shown as a list.
 //
-// GraphiQL shows one result at a time, so of two log lines in the same millisecond one would never be
-// seen. Here the messages are gathered, newest first, and handed to GraphiQL as one growing result;
-// a busy stream redraws at most ten times a second. When the connection breaks, the subscription goes
-// on by itself: behind the last `cursor` if the operation has a variable `$after`, so that nothing
-// between is missed, else from now, and the list says so.
+// GraphiQL shows one result at a time, so one of two log entries in the same millisecond would never be
+// seen. Here messages are collected, newest first, and passed to GraphiQL as one growing result, redrawn
+// at most ten times a second. When the connection breaks, the subscription resumes by itself: after the
+// last `cursor` if the operation has a variable `$after`, so that no entry is missed; otherwise from now,
+// and the list says so.
 
 import { createClient } from "graphql-ws";
 
@@ -12,12 +12,12 @@ const KEPT = 100; // messages
 const REDRAW_MS = 100;
 const CATCH_UP_MS = 500;
 const LONGEST_WAIT_MS = 15_000;
-const PING_MS = 10_000; // finds out that a connection died while the laptop slept
+const PING_MS = 10_000; // detects connections that died while the machine was suspended
 const REFUSED = [4401, 4403];
 const LISTENING = "Listening";
 const CURSOR_BEHIND = "CURSOR_BEHIND";
 
-/** The messages of one subscription, as a value that GraphiQL can show. */
+/** The messages of one subscription, as a result for GraphiQL. */
 export class MessageList {
   #messages = [];
   #received = 0;
@@ -36,7 +36,7 @@ export class MessageList {
     this.#cursor = Object.values(message.data ?? {})[0]?.cursor ?? this.#cursor;
   }
 
-  /** Where a new subscription goes on: a cursor, or null for "from now". */
+  /** The cursor to resume after, or null for "from now". */
   get after() {
     return this.#resumable ? this.#cursor : null;
   }
@@ -54,7 +54,7 @@ export class MessageList {
   }
 }
 
-/** An observable of the growing list; GraphiQL subscribes to it at Run and unsubscribes at Stop. */
+/** An observable of the growing list. GraphiQL subscribes on Run and unsubscribes on Stop. */
 export function follow({ url, token, params, operation, onRefused }) {
   return {
     subscribe(sink) {
@@ -65,7 +65,7 @@ export function follow({ url, token, params, operation, onRefused }) {
         connectionParams: { Authorization: `Bearer ${token}` },
         keepAlive: PING_MS,
         retryAttempts: Infinity,
-        // A server that is away is an Event, a closed connection a CloseEvent; an Error is a fault of ours.
+        // An unreachable server is an Event, a closed connection a CloseEvent; an Error is a bug of this page.
         shouldRetry: (problem) => !(problem instanceof Error) && !REFUSED.includes(problem.code),
         retryWait: (attempt) => pause(Math.min(1000 * 2 ** attempt, LONGEST_WAIT_MS) + 500 * Math.random()),
         on: {
@@ -80,7 +80,7 @@ export function follow({ url, token, params, operation, onRefused }) {
         },
       });
       let stop;
-      let behind = false; // the server cut us off because we were too slow, and we can go on
+      let behind = false; // the server ended the subscription because we read too slowly, and it can resume
 
       const take = (message) => {
         behind = list.after !== null && message.errors?.some((error) => error.extensions?.code === CURSOR_BEHIND);
@@ -121,7 +121,7 @@ export function follow({ url, token, params, operation, onRefused }) {
   };
 }
 
-// The request, whose `after` is read anew at each connection: graphql-ws reconnects by itself.
+// The request. `after` is read again for each connection, because graphql-ws reconnects by itself.
 function resuming(params, list) {
   return {
     ...params,

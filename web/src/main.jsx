@@ -1,4 +1,4 @@
-// The page: the explorer when there is a token, else a field to paste one in.
+// The page: the explorer if there is a token, otherwise a form to enter one.
 
 import { lazy, Suspense, useCallback, useEffect, useState } from "react";
 import { createRoot } from "react-dom/client";
@@ -7,7 +7,7 @@ import { currentToken, forgetToken, keepToken, takeTokenFromAddress } from "./to
 import { TokenForm } from "./token-form.jsx";
 import "./page.css";
 
-takeTokenFromAddress(); // before anything else can look at the address
+takeTokenFromAddress(); // before other code can read the address
 
 const loadExplorer = () => import("./explorer.jsx").catch(() => ({ default: NotLoaded }));
 const Explorer = lazy(loadExplorer);
@@ -15,7 +15,7 @@ const REFUSED = "Ringback does not know this token. It may have been revoked, or
 
 function Page() {
   const [token, setToken] = useState(currentToken);
-  const [owner, setOwner] = useState(undefined); // undefined until the server has been asked
+  const [owner, setOwner] = useState(undefined); // undefined until the server has responded
   const [problem, setProblem] = useState(null);
 
   const enter = useCallback((next) => {
@@ -29,10 +29,10 @@ function Page() {
     setToken(null);
   }, []);
   const refuse = useCallback(() => {
-    if (currentToken() === token) leave(REFUSED); // else: a late answer to an earlier token
+    if (currentToken() === token) leave(REFUSED); // otherwise a late response for a previous token
   }, [token, leave]);
 
-  // A link opened in a tab that shows this page already changes nothing but the fragment.
+  // Opening a link in a tab that already shows this page changes only the fragment.
   useEffect(() => {
     const look = () => takeTokenFromAddress() && enter(currentToken());
     addEventListener("hashchange", look);
@@ -42,7 +42,7 @@ function Page() {
   useEffect(() => {
     if (!token) return undefined;
     let current = true;
-    loadExplorer(); // while the server looks at the token
+    loadExplorer(); // while the server checks the token
     whoAmI(token, refuse).then((answer) => current && setOwner(answer));
     return () => {
       current = false;

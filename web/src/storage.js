@@ -1,5 +1,5 @@
-// Where GraphiQL keeps its tabs, history and theme: localStorage, under names of our own, because other
-// programs on the same host and port (a development machine has many) bring a GraphiQL of theirs.
+// Storage for GraphiQL's tabs, history and theme: localStorage with its own key prefix, because other programs
+// on the same host and port may have their own GraphiQL, as on development machines.
 
 const PREFIX = "ringback:";
 
@@ -13,7 +13,7 @@ export const storage = {
   },
 };
 
-/** The tab that was open last, or null at a first visit. */
+/** Returns the tab that was open last, or null on a first visit. */
 export function lastTab() {
   try {
     const { tabs, activeTabIndex } = JSON.parse(storage.getItem("graphiql:tabState"));

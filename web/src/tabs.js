@@ -1,8 +1,8 @@
-// The tabs that the explorer opens with: a walk from a test address to a redelivery.
+// The initial tabs of the explorer: from a test address to a redelivery.
 //
-// Plain data, so that a test can check every document against the schema: each `query` and each
+// Plain data, so that a test can validate every document against the schema: each `query` and each
 // `variables` is one template literal without `${…}`, backquote or backslash, and `variables` is JSON
-// with `//` comments on lines of their own. The operations are parts of those in the public contract.
+// with `//` comments on separate lines. The operations are subsets of those in the public contract.
 // A tab's title is the name of its operation.
 
 export const tabs = [

@@ -1,4 +1,4 @@
-// Asks for an API token, when the page has none or the server refused it.
+// The form for an API token, shown if the page has none or the server rejected it.
 
 import { Wordmark } from "./wordmark.jsx";
 

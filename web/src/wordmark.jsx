@@ -1,4 +1,4 @@
-// The product's name, as it stands in the page.
+// The product's name, as shown on the page.
 
 export function Wordmark() {
   return (

@@ -1,4 +1,4 @@
-// The editor's workers: one for each language and one for the editor itself, each a file of ours.
+// The editor's workers: one for each language and one for the editor itself, all served by Ringback.
 
 const FILES = { graphql: "graphql.worker.js", json: "json.worker.js" };
 

@@ -1,4 +1,4 @@
-// HTTP: what is sent, and which answers mean that the token is refused.
+// HTTP: the requests, and which responses mean that the token is rejected.
 
 import assert from "node:assert/strict";
 import test, { afterEach } from "node:test";
@@ -64,7 +64,7 @@ for (const [what, query, operationName, expected] of [
   });
 }
 
-test("a subscription is followed, even under the name of another text, and not sent by HTTP", () => {
+test("a subscription uses the WebSocket, even with the operation name of another text", () => {
   answer({ data: {} });
   globalThis.location = { protocol: "http:", host: "127.0.0.1:8000" };
   const followed = createFetcher("secret", assert.fail)({ query: "subscription S { s }", operationName: "A" });
@@ -72,7 +72,7 @@ test("a subscription is followed, even under the name of another text, and not s
   assert.deepEqual(sent, []);
 });
 
-test("an answer that is not JSON is shown as an error", async () => {
+test("a response that is not JSON is shown as an error", async () => {
   const { result } = await ask("<h1>Bad Gateway</h1>", 502);
   assert.deepEqual(result, { errors: [{ message: "HTTP 502: <h1>Bad Gateway</h1>" }] });
 });
@@ -82,14 +82,14 @@ test("whoAmI names the token's owner", async () => {
   assert.deepEqual(await whoAmI("secret", assert.fail), { name: "first", role: "ADMIN" });
 });
 
-test("a server that is away is not a refusal", async () => {
+test("an unreachable server does not reject the token", async () => {
   globalThis.fetch = async () => {
     throw new TypeError("Failed to fetch");
   };
   assert.equal(await whoAmI("secret", assert.fail), null);
 });
 
-test("a token that no header can carry is refused without being sent", async () => {
+test("a token with characters that headers do not allow is rejected without being sent", async () => {
   answer({ data: {} });
   let refusals = 0;
   assert.equal(await whoAmI("whk_…", () => (refusals += 1)), null);

@@ -1,4 +1,4 @@
-// Running subscriptions, against a scripted server at the WebSocket's place.
+// Running subscriptions, with a scripted server in place of the WebSocket.
 
 import assert from "node:assert/strict";
 import test, { beforeEach } from "node:test";
@@ -9,10 +9,10 @@ const RESUMABLE = "subscription S($after: String) { log(after: $after) { cursor 
 const PLAIN = "subscription S { log { id } }";
 const entry = (cursor) => ({ data: { log: { cursor } } });
 
-// Each connection is given to `serve`, which answers by `say` and `close`.
+// `serve` gets each connection, and responds with `say` and `close`.
 let serve;
 let connections;
-let away; // the numbers of the connections that find no server
+let away; // the numbers of the connections that fail
 
 class ScriptedSocket {
   static CONNECTING = 0;
@@ -27,7 +27,7 @@ class ScriptedSocket {
     connections.push(this);
     setTimeout(() => {
       if (away.delete(connections.length)) {
-        this.onerror?.({ type: "error" }); // as browsers do: first this, then the close
+        this.onerror?.({ type: "error" }); // like browsers: error first, then close
         this.close(1006);
         return;
       }
@@ -90,7 +90,7 @@ function run(query, until, onRefused = () => assert.fail("refused")) {
   });
 }
 
-test("messages are gathered, newest first, and the newest hundred are kept", () => {
+test("the newest hundred messages are shown, newest first", () => {
   const list = new MessageList(parse(PLAIN).definitions[0]);
   for (let n = 1; n <= 150; n += 1) list.add(entry(String(n)));
   const { live, messages } = list.picture();
@@ -99,7 +99,7 @@ test("messages are gathered, newest first, and the newest hundred are kept", () 
   assert.match(live, /^150 received, newest first/);
 });
 
-test("the token travels in connection_init, and all messages are seen", async () => {
+test("the token is sent in connection_init, and all messages are shown", async () => {
   serve = (socket, { id }) => {
     for (const n of ["1", "2", "3"]) socket.say({ id, type: "next", payload: entry(n) });
     socket.say({ id, type: "complete" });
@@ -115,7 +115,7 @@ test("the token travels in connection_init, and all messages are seen", async ()
   assert.equal(completed, 1);
 });
 
-test("a lost connection is made again behind the last cursor, when the server is back", async () => {
+test("a lost connection resumes after the last cursor, once the server is back", async () => {
   away.add(2);
   serve = (socket, { id }, nth) => {
     socket.say({ id, type: "next", payload: entry(String(nth)) });
@@ -128,7 +128,7 @@ test("a lost connection is made again behind the last cursor, when the server is
   assert.equal(pictures.at(-2).live, "2 received, newest first");
 });
 
-test("what cannot be resumed says that something is missing", async () => {
+test("a subscription that cannot resume says that entries may be missing", async () => {
   serve = (socket, { id }, nth) => {
     socket.say({ id, type: "next", payload: entry(String(nth)) });
     if (nth === 1) socket.close(1006);
@@ -139,7 +139,7 @@ test("what cannot be resumed says that something is missing", async () => {
   assert.equal(pictures.at(-2).live, "2 received, newest first. What happened while the connection was lost is not here");
 });
 
-test("a subscriber that was too slow goes on behind its last cursor", async () => {
+test("a subscriber that was too slow resumes after its last cursor", async () => {
   let times = 0;
   serve = (socket, { id }) => {
     times += 1;
@@ -155,7 +155,7 @@ test("a subscriber that was too slow goes on behind its last cursor", async () =
   assert.equal(completed, 0);
 });
 
-test("any other error ends the list and stands on top of it", async () => {
+test("any other error ends the list and is shown at its top", async () => {
   const errors = [{ message: "Too old.", extensions: { code: "CURSOR_EXPIRED" } }];
   serve = (socket, { id }) => {
     socket.say({ id, type: "next", payload: entry("1") });
@@ -169,7 +169,7 @@ test("any other error ends the list and stands on top of it", async () => {
 });
 
 for (const code of [4401, 4403]) {
-  test(`a token that is refused (${code}) is reported once and not tried again`, async () => {
+  test(`a rejected token (${code}) is reported once and not tried again`, async () => {
     let refusals = 0;
     serve = (socket) => socket.close(code, "Forbidden");
     const { pictures } = await run(RESUMABLE, null, () => (refusals += 1));
@@ -179,7 +179,7 @@ for (const code of [4401, 4403]) {
   });
 }
 
-test("Stop tells the server, closes the socket and shows nothing more", async () => {
+test("Stop completes the operation, closes the socket and shows nothing more", async () => {
   serve = (socket, { id }) => socket.say({ id, type: "next", payload: entry("1") });
   const { pictures, subscription } = await run(PLAIN, ({ messages }) => messages.length === 1);
   subscription.unsubscribe();

@@ -1,4 +1,4 @@
-// The ready tabs: well-formed, and in the plain form that other readers of the file rely on.
+// The ready tabs: well-formed, and in the plain form that other programs parse.
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";

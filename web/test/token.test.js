@@ -1,4 +1,4 @@
-// The token: out of the address bar, into the session, and nowhere else.
+// The token moves from the address bar into the session, and nowhere else.
 
 import assert from "node:assert/strict";
 import test, { beforeEach } from "node:test";
@@ -35,7 +35,7 @@ test("a token in the fragment moves to the session", () => {
   assert.equal(localStorage.values.size, 0);
 });
 
-test("an empty token leaves the address, and the session's token stays", () => {
+test("an empty token is removed from the address, and the session's token stays", () => {
   keepToken("before");
   open("/graphql#token=");
   assert.equal(takeTokenFromAddress(), false);
@@ -43,20 +43,20 @@ test("an empty token leaves the address, and the session's token stays", () => {
   assert.equal(currentToken(), "before");
 });
 
-test("another fragment is left alone", () => {
+test("another fragment is unchanged", () => {
   open("/graphql#elsewhere");
   assert.equal(takeTokenFromAddress(), false);
   assert.equal(history.shown, "/graphql#elsewhere");
 });
 
-test("a forgotten token is gone", () => {
+test("a deleted token is gone", () => {
   keepToken("secret");
   forgetToken();
   assert.equal(currentToken(), null);
   assert.equal(sessionStorage.values.size, 0);
 });
 
-test("where storage is refused the token lives in memory", () => {
+test("if storage is refused the token stays in memory", () => {
   const refuse = () => {
     throw new Error("SecurityError");
   };
