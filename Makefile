@@ -1,17 +1,18 @@
 # make run   everything in one process on the embedded default
 # make test  all checks and tests, in a few minutes; one test: .venv/bin/pytest tests/jobs/test_retry.py -k schedule
 # make proof  the long proofs: kills, lost brokers and databases, fairness, timing, fuzzing, a small benchmark
-# make bench  what is promised of the speed, measured; with ONLY="first pages" SCALE=0.1 ROUNDS=1 some of it, quickly,
-#             with AGAINST=COMMIT beside another commit, in pairs
-# make bench-api  the API's speed against plain Strawberry's
-# make bench-live how soon the last of 2,000 subscribers has an entry
-# make bench-page  the time of a page of 100
-# Each does all of its own set-up in .venv (and node_modules), and is quick the second time.
+# make bench  measures the promised performance; ONLY="first pages" SCALE=0.1 ROUNDS=1 selects a quick part,
+#             AGAINST=COMMIT compares with another commit, in pairs
+# make bench-api  compares the API with plain Strawberry
+# make bench-live measures when the last of 2,000 subscribers gets an entry
+# make bench-page  measures a page of 100
+# make settings  writes the README's table of settings
+# Each target does its own set-up in .venv (and node_modules), which is quick the second time.
 
 PYTHON ?= python3
-# Let Python cache bytecode; otherwise each program that a test starts compiles all modules again.
+# Let Python cache bytecode. Otherwise each program that a test starts compiles all modules again.
 unexport PYTHONDONTWRITEBYTECODE
-# How many processes run the tests. Many tests wait for a started program, so more than there are cores.
+# Number of test processes. Many tests wait for a program to start, so more than the number of cores.
 JOBS ?= 4
 VENV := .venv
 BIN := $(VENV)/bin
@@ -34,7 +35,7 @@ endif
 .PHONY: run test proof lint types check-layers lint-prose docs schema settings schema-tools web clients bench bench-api bench-live bench-page dist lock clean
 
 run: $(VENV)/.run
-	@$(MAKE) --no-print-directory web || echo "GraphiQL was not built; going on without it." >&2
+	@$(MAKE) --no-print-directory web || echo "GraphiQL could not be built. Starting without it." >&2
 	@exec $(BIN)/ringback serve
 
 test: $(VENV)/.test $(WEB) $(CLIENTS) $(SCHEMA_TOOLS)
@@ -44,7 +45,7 @@ test: $(VENV)/.test $(WEB) $(CLIENTS) $(SCHEMA_TOOLS)
 	cd web && npm test --silent
 	$(BIN)/python -m pytest tests --ignore tests/proof -n $(JOBS) --dist worksteal --cov --cov-report=term
 
-# One process, because the proofs measure what others would disturb.
+# One process, because parallel tests would disturb the measurements.
 proof: $(VENV)/.test $(WEB) $(LOAD)
 	$(BIN)/python -m pytest tests/proof
 
@@ -70,15 +71,15 @@ docs: $(VENV)/.test
 settings: $(VENV)/.run
 	$(BIN)/python -m tests.settings_table
 
-# All figures take about an hour and 30 GB of disk. PUBLISH=1 writes what the README shows. Some need Node.js.
+# All figures take about an hour and 30 GB of disk. PUBLISH=1 updates docs/benchmarks.md. Some figures need Node.js.
 bench: $(VENV)/.test $(LOAD)
 	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY)) $(if $(SCALE),--scale $(SCALE)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(PUBLISH),--publish) $(if $(AGAINST),--against $(AGAINST))
 
-# A page of 100 with everything that the contract selects. BENCH="--profile" says where the time goes.
+# A page of 100 with everything that the contract selects. BENCH="--profile" prints a profile.
 bench-page: $(VENV)/.test
 	@$(BIN)/python -m bench.page $(BENCH)
 
-# 2,000 subscribers of the live log. BENCH="--seconds 120" and the like say how.
+# 2,000 subscribers of the live log. BENCH passes options, such as BENCH="--seconds 120".
 bench-live: $(VENV)/.test
 	@$(BIN)/python -m bench.live $(BENCH)
 
@@ -88,15 +89,15 @@ clients: $(CLIENTS)
 
 schema-tools: $(SCHEMA_TOOLS)
 
-# Needs Node.js: the load comes from autocannon. BENCH="--rounds 11 --json FILE" and the like say how.
+# Needs Node.js for autocannon. BENCH passes options, such as BENCH="--rounds 11 --json FILE".
 bench-api: $(VENV)/.test $(LOAD)
 	@$(BIN)/python -m bench.api $(BENCH)
 
-# A wheel with the GraphiQL page in it.
+# A wheel that includes the GraphiQL page.
 dist: $(VENV)/.run $(WEB)
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
-# What the tests need from npm, the clients and the tools that check the schema, and the load tool.
+# npm packages for the tests: clients, tools that check the schema, and the load tool.
 $(CLIENTS) $(SCHEMA_TOOLS) $(LOAD): %/node_modules/.package-lock.json: %/package.json %/package-lock.json | $(NODE)
 	cd $* && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
@@ -130,7 +131,7 @@ $(VENV)/.test: requirements-dev.lock $(VENV)/.run
 	@$(PIP) --require-hashes -r requirements-dev.lock
 	@touch $@
 
-# Needs uv (pip install uv). The locks hold hashes and no addresses; those of the examples, which people read, have versions only.
+# Needs uv (pip install uv). The locks have hashes but no URLs; those of the examples have only versions.
 lock:
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --extra build pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --extra build --extra dev pyproject.toml -o requirements-dev.lock
