@@ -93,12 +93,12 @@ def table(results: Sequence[Ratios]) -> str:
     return "\n".join(lines)
 
 
-def _delivery(
+def _delivery_run(
     kind: Webhooks, *, embedded: bool = False, processes: int = 1, settings: Mapping[str, str] | None = None
 ) -> Callable[[Bench, Scale, str], Figures]:
     def run(bench: Bench, scale: Scale, python: str) -> Figures:
-        sized = kind.scaled(scale)
-        opened = bench.embedded(python) if embedded else bench.on_postgres(settings, python)
+        sized = kind.at_scale(scale)
+        opened = bench.open_embedded(python) if embedded else bench.open_on_postgres(settings, python)
         with opened as installation:
             events = publish_backlog(installation, bench.sink.url, scale.of(EVENTS, 200), sized)
             bench.sink.report()
@@ -122,7 +122,7 @@ def _delivery(
     return run
 
 
-def _latency(bench: Bench, scale: Scale, python: str) -> Figures:
+def _measure_latency(bench: Bench, scale: Scale, python: str) -> Figures:
     # The same pauses on both sides.
     pauses = random.Random(0)  # noqa: S311 - pauses are not secret
     commit, request = times_to_arrive(bench, scale.of(COMMITS, 20), pauses, python)
@@ -135,14 +135,16 @@ def _latency(bench: Bench, scale: Scale, python: str) -> Figures:
 
 
 COMPARISONS = (
-    Comparison("first", "delivery, Postgres and Redis, sendJson", _delivery(Webhooks())),
-    Comparison("liquid", "delivery, a Liquid body", _delivery(Webhooks(template=LIQUID))),
-    Comparison("embedded", "delivery on the embedded default", _delivery(Webhooks(), embedded=True)),
-    Comparison("many", "delivery to 10,000 webhooks", _delivery(Webhooks(10_000))),
-    Comparison("commit", "commit and request to received, light load", _latency),
+    Comparison("first", "delivery, Postgres and Redis, sendJson", _delivery_run(Webhooks())),
+    Comparison("liquid", "delivery, a Liquid body", _delivery_run(Webhooks(template=LIQUID))),
+    Comparison("embedded", "delivery on the embedded default", _delivery_run(Webhooks(), embedded=True)),
+    Comparison("many", "delivery to 10,000 webhooks", _delivery_run(Webhooks(10_000))),
+    Comparison("commit", "commit and request to received, light load", _measure_latency),
     Comparison(
         "processes",
         "2 worker processes, answers after 50 ms",
-        _delivery(Webhooks(path="/wait/50/"), processes=2, settings={"RINGBACK_WORKER_CONCURRENCY": str(CONCURRENCY)}),
+        _delivery_run(
+            Webhooks(path="/wait/50/"), processes=2, settings={"RINGBACK_WORKER_CONCURRENCY": str(CONCURRENCY)}
+        ),
     ),
 )

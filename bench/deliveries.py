@@ -60,8 +60,8 @@ def measure_fresh(
 
 def _compare_with_bare_loop(figure: Figure, webhooks: Webhooks, *, embedded: bool = False) -> Group:
     def measure(bench: Bench, scale: Scale) -> Measured:
-        events, kind = scale.of(EVENTS, 200), webhooks.scaled(scale)
-        open_fresh = bench.embedded if embedded else bench.on_postgres
+        events, kind = scale.of(EVENTS, 200), webhooks.at_scale(scale)
+        open_fresh = bench.open_embedded if embedded else bench.open_on_postgres
         return compare_pairs(
             figure.name,
             f"{events:,} events, {kind.count:,} webhooks",
@@ -73,7 +73,7 @@ def _compare_with_bare_loop(figure: Figure, webhooks: Webhooks, *, embedded: boo
     return Group(figure.name, [figure], measure)
 
 
-def _old(bench: Bench, scale: Scale) -> Measured:
+def _measure_beside_old(bench: Bench, scale: Scale) -> Measured:
     events, kind = scale.of(EVENTS, 200), Webhooks()
     filled = history.open_filled(bench, scale)
 
@@ -84,17 +84,17 @@ def _old(bench: Bench, scale: Scale) -> Measured:
         "old",
         f"{events:,} events, {history.describe_size(scale)}",
         scale.rounds,
-        Side("empty database, events/s", lambda: measure_fresh(bench, bench.on_postgres, events, kind)),
+        Side("empty database, events/s", lambda: measure_fresh(bench, bench.open_on_postgres, events, kind)),
         Side("filled database, events/s", measure_filled),
     )
 
 
-def _hanging(bench: Bench, scale: Scale) -> Measured:
+def _measure_healthy(bench: Bench, scale: Scale) -> Measured:
     healthy, hanging = Webhooks(16), Webhooks(4, path="/hang/")
     events = scale.of(2 * EVENTS, 320)
 
     def measure_beside_hanging() -> float:
-        with bench.on_postgres() as installation:
+        with bench.open_on_postgres() as installation:
             batch = fill(installation, bench.sink.url, events * 5 // 4, healthy, hanging)
             return measure_batch(bench, installation, batch)
 
@@ -102,7 +102,7 @@ def _hanging(bench: Bench, scale: Scale) -> Measured:
         "hanging",
         f"{events:,} events of 16 healthy webhooks",
         scale.rounds,
-        Side("none hangs, healthy events/s", lambda: measure_fresh(bench, bench.on_postgres, events, healthy)),
+        Side("none hangs, healthy events/s", lambda: measure_fresh(bench, bench.open_on_postgres, events, healthy)),
         Side("4 of 20 hang, healthy events/s", measure_beside_hanging),
     )
 
@@ -111,11 +111,11 @@ def _hanging(bench: Bench, scale: Scale) -> Measured:
 CONCURRENCY = 25
 
 
-def _processes(bench: Bench, scale: Scale) -> Measured:
+def _measure_two_processes(bench: Bench, scale: Scale) -> Measured:
     events, kind = scale.of(EVENTS, 400), Webhooks(path="/wait/50/")
 
     def measure_processes(number: int) -> float:
-        with bench.on_postgres({"RINGBACK_WORKER_CONCURRENCY": str(CONCURRENCY)}) as installation:
+        with bench.open_on_postgres({"RINGBACK_WORKER_CONCURRENCY": str(CONCURRENCY)}) as installation:
             batch = fill(installation, bench.sink.url, events, kind)
             return measure_batch(bench, installation, batch, number)
 
@@ -140,14 +140,20 @@ GROUPS = (
     _compare_with_bare_loop(
         Figure("many", "delivery to 10,000 webhooks of 2 events each", UNIT, 0.35, 0.5), Webhooks(10_000)
     ),
-    Group("hanging", [Figure("hanging", "healthy webhooks while 4 of 20 hang", "× none hanging", 0.9, 1)], _hanging),
     Group(
-        "processes", [Figure("processes", "2 worker processes, answers after 50 ms", "× 1 process", 1.8, 2)], _processes
+        "hanging",
+        [Figure("hanging", "healthy webhooks while 4 of 20 hang", "× none hanging", 0.9, 1)],
+        _measure_healthy,
+    ),
+    Group(
+        "processes",
+        [Figure("processes", "2 worker processes, answers after 50 ms", "× 1 process", 1.8, 2)],
+        _measure_two_processes,
     ),
 )
 #: Runs on the filled database.
 OLD = Group(
     "old",
     [Figure("old", "delivery beside 1,000,000 waiting retries and 5,000,000 old attempts", "× empty", 0.9, 1)],
-    _old,
+    _measure_beside_old,
 )

@@ -66,7 +66,7 @@ class Webhooks:
     path: str = "/at-once/"
     template: str = ""
 
-    def scaled(self, scale: Scale) -> Self:
+    def at_scale(self, scale: Scale) -> Self:
         """Return fewer webhooks on a smaller scale, if there are 100 or more."""
         return self if self.count < 100 else replace(self, count=scale.of(self.count, 100))
 

@@ -126,7 +126,7 @@ def open_filled(bench: Bench, scale: Scale) -> Installation:
     @contextmanager
     def create() -> Iterator[Installation]:
         waiting, attempts = _row_counts(scale)
-        with bench.on_postgres() as installation:
+        with bench.open_on_postgres() as installation:
             with postgres.other_statements():
                 asyncio.run(_fill(installation, waiting, attempts))
             yield installation
@@ -153,7 +153,7 @@ async def _fill(installation: Installation, waiting: int, attempts: int) -> None
         secret = load_secret_box(settings).seal(new_signing_secret())
         webhooks = [
             Webhook(
-                name=f"webhook {number}", model="lead" if number <= LEADS else "customer_order",
+                name=f"webhook {number}", model=_watched_model(number),
                 actions=[Action.CREATED], url="https://hooks.example/", send_json=True, signing_secret=secret,
                 created_at=now, updated_at=now,
             )
@@ -186,3 +186,7 @@ async def _fill(installation: Installation, waiting: int, attempts: int) -> None
         await connection.execute("CHECKPOINT")
     finally:
         await connection.close()
+
+
+def _watched_model(webhook_number: int) -> str:
+    return "lead" if webhook_number <= LEADS else "customer_order"

@@ -210,7 +210,7 @@ class Bench:
         return self._shared
 
     @contextmanager
-    def on_postgres(
+    def open_on_postgres(
         self, settings: Mapping[str, str] | None = None, python: str = sys.executable
     ) -> Iterator[Installation]:
         """Open an installation on a new, empty Postgres database, with its own Redis.
@@ -228,7 +228,7 @@ class Bench:
             yield self._installation(folder, env, python)
 
     @contextmanager
-    def embedded(self, python: str = sys.executable) -> Iterator[Installation]:
+    def open_embedded(self, python: str = sys.executable) -> Iterator[Installation]:
         """Open an installation on the embedded default: SQLite, one process, no other server."""
         with tempfile.TemporaryDirectory() as folder:
             yield self._installation(Path(folder), {}, python)

@@ -43,7 +43,7 @@ FROM ringback_event event JOIN ringback_change change ON change.id = event.chang
 _DUE = "SELECT id AS event, extract(epoch FROM next_attempt_at)::float8 AS at FROM ringback_event"
 
 
-def _from_commit(bench: Bench, scale: Scale) -> Measured:
+def _measure_from_commit(bench: Bench, scale: Scale) -> Measured:
     commits = scale.of(COMMITS, 20)
     p50, p99 = [], []
     for number in range(scale.rounds):
@@ -60,7 +60,7 @@ def times_to_arrive(
 ) -> tuple[list[float], list[float]]:
     """Return the times from commit to arrival, and from request to arrival, in milliseconds."""
     requested_by_lead: dict[str, float] = {}
-    with bench.on_postgres(python=python) as installation, installation.api() as api, installation.worker():
+    with bench.open_on_postgres(python=python) as installation, installation.api() as api, installation.worker():
         api.query(TRACK_LEADS)
         create_webhook(api, f"{bench.sink.url}/timed/", sendJson=True, retryDelaysSeconds=[0])
         with Client(api) as client:
@@ -82,7 +82,7 @@ def times_to_arrive(
     )
 
 
-def _lateness(bench: Bench, scale: Scale) -> Measured:
+def _measure_lateness(bench: Bench, scale: Scale) -> Measured:
     seconds = scale.of(SECONDS, 1)
     p50, p99 = [], []
     for _ in range(scale.rounds):
@@ -95,7 +95,7 @@ def _lateness(bench: Bench, scale: Scale) -> Measured:
 
 def _first_attempt_delays(bench: Bench, seconds: int) -> list[float]:
     events = seconds * RATE
-    with bench.on_postgres() as installation:
+    with bench.open_on_postgres() as installation:
         batch = fill(installation, bench.sink.url, events, Webhooks(path="/timed/"), over_seconds=seconds)
         due = _event_times(installation, _DUE)
         bench.sink.report()
@@ -131,11 +131,11 @@ GROUPS = (
             Figure("commit-p50", "commit to received, schedule [0], light load, p50", "ms", 20, 5, at_most=True),
             Figure("commit-p99", "the same, p99", "ms", 100, 20, at_most=True),
         ],
-        _from_commit,
+        _measure_from_commit,
     ),
     Group(
         "lateness",
         [Figure("lateness", "first attempt's lateness at 1,000 events/s, p99", "ms", 100, 20, at_most=True)],
-        _lateness,
+        _measure_lateness,
     ),
 )

@@ -186,7 +186,7 @@ def measure_page(client: Client, field: str, filter: Filter) -> float:
     return milliseconds
 
 
-def _pages(bench: Bench, scale: Scale) -> Measured:
+def _measure_pages(bench: Bench, scale: Scale) -> Measured:
     filled = history.open_filled(bench, scale)
     results: dict[str, list[float]] = {"events": [], "attempts": [], "combinations": []}
     parts: dict[str, list[float]] = {}
@@ -237,6 +237,6 @@ GROUPS = (
             Figure("attempts", "newest page of attempts by the slowest filter, p95", "ms", 20, 5, at_most=True),
             Figure("combinations", "the slowest other combination of filters", "s", 1, at_most=True),
         ],
-        _pages,
+        _measure_pages,
     ),
 )

@@ -36,9 +36,9 @@ SCHEMA = {
 }
 
 
-def _publishing(bench: Bench, scale: Scale) -> Measured:
+def _measure_publishing(bench: Bench, scale: Scale) -> Measured:
     seconds = max(SECONDS * scale.factor, 1.0)
-    with bench.on_postgres() as installation, installation.api() as api:
+    with bench.open_on_postgres() as installation, installation.api() as api:
         model = {"name": "part", "label": "Part", "jsonSchema": SCHEMA, "sample": item("part_0000001")}
         payload = api.query(DECLARE, {"input": model})["declareModel"]
         if payload["errors"]:
@@ -69,9 +69,9 @@ def _change(object_id: str) -> dict[str, Any]:
     }
 
 
-def _callbacks(bench: Bench, scale: Scale) -> Measured:
+def _measure_callbacks(bench: Bench, scale: Scale) -> Measured:
     seconds = max(SECONDS * scale.factor, 1.0)
-    with bench.on_postgres() as installation, installation.api() as api:
+    with bench.open_on_postgres() as installation, installation.api() as api:
         api.query(TRACK_LEADS)
         create_webhook(api, bench.sink.url, sendJson=True)
         url = f"{api.url}/graphql"
@@ -150,11 +150,11 @@ GROUPS = (
     Group(
         "publish",
         [Figure("publish", "publishChanges, 100 a call, one api process", "changes/s", 4_000, 8_000)],
-        _publishing,
+        _measure_publishing,
     ),
     Group(
         "callback",
         [Figure("callback", "requestCallback with one matching webhook, 32 in flight", "× { __typename }", 0.25, 0.5)],
-        _callbacks,
+        _measure_callbacks,
     ),
 )

@@ -51,12 +51,13 @@ def _received_request(request: Request, body: bytes) -> Received:
     url = request.scope.get("raw_path") or request.scope["path"].encode()
     if request.scope["query_string"]:
         url += b"?" + request.scope["query_string"]
+    remote_address = request.client.host if request.client else None
     return Received(
         method=request.method,
         url=url.decode("latin-1"),
         headers=tuple((name.decode("latin-1"), _header_text(value)) for name, value in request.scope["headers"]),
         body=body,
-        remote_address=request.client.host if request.client else None,
+        remote_address=remote_address,
     )
 
 

@@ -73,7 +73,7 @@ def test_the_sink_waits_or_hangs(sink: SinkProcess) -> None:
 
 
 def test_a_missing_event_is_a_wrong_result(sink: SinkProcess) -> None:
-    with Bench() as made, made.embedded() as installation:
+    with Bench() as made, made.open_embedded() as installation:
         batch = fill(installation, sink.url, 4, Webhooks(2))
         assert (batch.count, len(batch.webhooks)) == (4, 2)
         sink.report()
