@@ -16,12 +16,12 @@ from ringback.models import Child, Computed, Tracked, TrackedChild, Tracking
 
 
 def spent(car: Mapping[str, Any]) -> str:
-    """What all visits of a car came to; a computed value gets the snapshot, in which decimals are strings."""
+    """Return the total price of a car's visits. The argument is the snapshot, in which decimals are strings."""
     return f"{sum((Decimal(visit['price']) for visit in car['visits']), Decimal(0)):.2f}"
 
 
 class Car(Tracked):
-    """A car that we look after."""
+    """A car that the garage maintains."""
 
     id = fields.IntField(primary_key=True)
     plate = fields.CharField(max_length=16, unique=True, description="The number plate.")

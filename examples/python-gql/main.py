@@ -55,13 +55,13 @@ def over_http() -> Client:
 
 
 def over_websocket() -> Client:
-    """For subscriptions, and whatever is to be done on the same connection."""
+    """Return a client for subscriptions, and for other operations on the same connection."""
     url = URL.replace("http", "ws", 1)
     return Client(transport=WebsocketsTransport(url, init_payload=AUTHORIZATION))
 
 
 async def mutate(session: AsyncClientSession, document: GraphQLRequest, given: dict[str, Any]) -> dict[str, Any]:
-    """The payload of a mutation; raises what is to be mended in its input."""
+    """Return the payload of a mutation. Raises ValueError with the errors of its input."""
     (payload,) = (await session.execute(GraphQLRequest(document, variable_values={"input": given}))).values()
     if payload["errors"]:
         raise ValueError(payload["errors"])
@@ -69,7 +69,7 @@ async def mutate(session: AsyncClientSession, document: GraphQLRequest, given: d
 
 
 async def entries(session: AsyncClientSession, webhook_id: str, after: str | None) -> AsyncGenerator[dict[str, Any]]:
-    """The entries of a webhook's log, for as long as this connection lasts."""
+    """Yield the log entries of a webhook until this connection ends."""
     variables = {"filter": {"webhookIds": [webhook_id]}, "after": after}
     async with aclosing(session.subscribe(GraphQLRequest(DELIVERY_LOG, variable_values=variables))) as answers:
         async for answer in answers:
@@ -77,7 +77,7 @@ async def entries(session: AsyncClientSession, webhook_id: str, after: str | Non
 
 
 async def follow(webhook_id: str, after: str | None) -> AsyncGenerator[dict[str, Any]]:
-    """A webhook's log without a gap or a repetition: cut short, it goes on behind the last cursor."""
+    """Yield the log entries of a webhook, each once. After a lost connection, resume after the last cursor."""
     while True:
         try:
             async with over_websocket() as session, aclosing(entries(session, webhook_id, after)) as log:
@@ -87,10 +87,10 @@ async def follow(webhook_id: str, after: str | None) -> AsyncGenerator[dict[str,
         except TransportConnectionFailed as lost:
             closed = lost.__cause__
             if isinstance(closed, ConnectionClosed) and closed.rcvd and 4400 <= closed.rcvd.code < 4500:
-                raise  # the server will not have us, such as 4403 for a wrong token
+                raise  # the server refuses this client, such as 4403 for an invalid token
         except TransportQueryError as refused:
             if [error["extensions"]["code"] for error in refused.errors or []] != ["CURSOR_BEHIND"]:
-                raise  # CURSOR_BEHIND: we were too slow, so the server let go of us
+                raise  # CURSOR_BEHIND: this client read too slowly, so the server ended the subscription
         await asyncio.sleep(0.5)
 
 
