@@ -1,4 +1,4 @@
-"""WebSocket connections below the messages: bad frames, many frames, and peers that do not read or are gone."""
+"""WebSocket frames: malformed frames, floods of frames, and peers that do not read or are gone."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ LIMIT = 65_536
 
 @pytest.fixture(scope="module")
 def program(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    """One program for all of these tests: nothing that they do may harm it."""
+    """Yield one program for all tests of this module. None of them may harm it."""
     env = {"RINGBACK_API_MAX_BODY_BYTES": str(LIMIT)}
     with Program(tmp_path_factory.mktemp("program"), env=env, migrated=migrated) as started:
         yield started
@@ -80,7 +80,7 @@ def test_fragments_that_are_too_long_together_end_the_connection(program: Progra
     assert program.log() == ""
 
 
-def test_pieces_of_any_number_and_size_make_one_message(program: Program) -> None:
+def test_fragments_of_any_number_and_size_make_one_message(program: Program) -> None:
     with RawSocket(program.url) as client:
         client.send(text(b"", fin=False), *(more(b"") for _ in range(10_000)))
         client.send(*(piece for byte in PING for piece in (more(bytes([byte])), Frame(Opcode.PING, b"between"))))
@@ -103,7 +103,7 @@ def test_text_that_is_not_utf8_ends_the_connection(program: Program, frames: lis
     assert program.log() == ""
 
 
-def test_a_flood_of_messages_is_answered_in_order_and_leaves_others_their_turns(program: Program) -> None:
+def test_a_flood_of_messages_is_answered_in_order(program: Program) -> None:
     count = 20_000
     pings = [text(b'{"type":"ping","payload":{"n":%d}}' % number) for number in range(count)]
     with RawSocket(program.url) as client, ThreadPoolExecutor(1) as thread:
@@ -115,8 +115,8 @@ def test_a_flood_of_messages_is_answered_in_order_and_leaves_others_their_turns(
 
 @pytest.mark.parametrize("frame", [Frame(Opcode.PING, b""), more(b"")], ids=["pings", "fragments"])
 @pytest.mark.measures_cpu
-def test_a_flood_of_tiny_frames_does_not_hold_the_loop(frame: Frame) -> None:
-    """It holds stock uvicorn for seconds, since uvloop reads up to 8 MB in a turn. Half a second is allowed here."""
+def test_a_flood_of_tiny_frames_does_not_block_the_loop(frame: Frame) -> None:
+    """The flood blocks stock uvicorn for seconds, since uvloop reads up to 8 MB per turn."""
     start, end = text(b"", fin=False), Frame(Opcode.PING, b"end")
     tiny = frame.serialize(mask=True) * 400_000
     flood = start.serialize(mask=True) + tiny + end.serialize(mask=True)
@@ -137,7 +137,7 @@ def test_a_flood_of_tiny_frames_does_not_hold_the_loop(frame: Frame) -> None:
         assert runner.run(share_of_allowed(send_flood, limit=10)) < 10
 
 
-def test_a_character_may_be_cut_by_pieces(program: Program) -> None:
+def test_a_character_may_be_split_between_fragments(program: Program) -> None:
     ping = json.dumps({"type": "ping", "payload": {"x": "é"}}, ensure_ascii=False).encode()
     cut = ping.index("é".encode()) + 1
     with RawSocket(program.url) as client:
@@ -156,7 +156,7 @@ def test_malformed_frames_end_the_connection(program: Program, data: bytes) -> N
 
 
 async def test_stopping_the_program_closes_with_1012(tmp_path: Path, migrated: Path) -> None:
-    """Clients of graphql-ws connect again after 1012, as they do not after many other codes."""
+    """Clients of graphql-ws reconnect after 1012, but not after many other codes."""
     program = Program(tmp_path, migrated=migrated)
     await asyncio.to_thread(program.start)
     async with connect(program.url.replace("http", "ws", 1) + "/graphql", subprotocols=[PROTOCOL]) as connection:
@@ -173,18 +173,18 @@ async def test_stopping_the_program_closes_with_1012(tmp_path: Path, migrated: P
     assert program.log() == ""
 
 
-def test_a_peer_that_does_not_read_does_not_hold_up_the_end(tmp_path: Path, migrated: Path) -> None:
+def test_a_peer_that_does_not_read_does_not_delay_the_shutdown(tmp_path: Path, migrated: Path) -> None:
     ping = text(json.dumps({"type": "ping", "payload": {"x": "x" * 900_000}}).encode())
     with Program(tmp_path, migrated=migrated) as program, RawSocket(program.url, 4_096) as client:
         client.socket.settimeout(0.5)
-        with pytest.raises(TimeoutError):  # the program has stopped reading, since its answers are not read
+        with pytest.raises(TimeoutError):  # the program stops reading while its responses are not read
             client.send(*[ping] * 20)
         assert program.stop() == 0
         assert program.log() == ""
 
 
 class Chatty:
-    """An application that sends as much as is taken, or nothing, and notes how the connection ended."""
+    """An application that sends `frame` as fast as possible, or nothing. `ended` gets the end of the connection."""
 
     def __init__(self, frame: str | None) -> None:
         self.frame = frame
@@ -204,7 +204,7 @@ class Chatty:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[WebSocketProtocol]:
-    """Every connection that is opened; none waits long for what its peer does not take."""
+    """Return the list of opened connections, with a short close timeout."""
     connections: list[WebSocketProtocol] = []
 
     def connection_made(self: WebSocketProtocol, transport: asyncio.BaseTransport) -> None:
@@ -216,8 +216,8 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[WebSocketProtocol]:
     return connections
 
 
-async def gone(opened: list[WebSocketProtocol]) -> None:
-    """Wait until the only connection has ended, its socket included."""
+async def wait_until_closed(opened: list[WebSocketProtocol]) -> None:
+    """Wait until the only connection and its socket are closed."""
     (connection,) = opened
     async with asyncio.timeout(PATIENCE_SECONDS):
         while connection in connection.connections:
@@ -225,17 +225,19 @@ async def gone(opened: list[WebSocketProtocol]) -> None:
 
 
 async def raw_socket(port: int) -> RawSocket:
-    """A client with a small buffer, so that little is on its way to it."""
+    """Open a client with a small receive buffer."""
     return await asyncio.to_thread(RawSocket, f"http://127.0.0.1:{port}", 4_096)
 
 
 @pytest.mark.parametrize("frame", [None, "x" * 10_000], ids=["idle", "does-not-read"])
-async def test_a_peer_that_answers_no_ping_is_let_go(opened: list[WebSocketProtocol], frame: str | None) -> None:
-    """Also when its socket is full, so that no close frame reaches it."""
+async def test_a_peer_that_does_not_answer_pings_is_disconnected(
+    opened: list[WebSocketProtocol], frame: str | None
+) -> None:
+    """Also if its socket is full, so that no close frame reaches it."""
     app = Chatty(frame)
     async with serving(app, ws_ping_interval=0.1, ws_ping_timeout=0.1) as port:
         with await raw_socket(port) as client:
-            await gone(opened)
+            await wait_until_closed(opened)
             if frame is None:
                 assert client.frame()[0] is Opcode.PING
                 assert client.closed() == (1001, "no answer to a ping")
@@ -248,8 +250,8 @@ async def test_a_peer_that_answers_no_ping_is_let_go(opened: list[WebSocketProto
                 assert isinstance(await app.ended, OSError)
 
 
-async def test_a_peer_that_does_not_take_its_close_frame_is_let_go(opened: list[WebSocketProtocol]) -> None:
-    """The application is through with it, and nothing would end the connection: its peer is alive."""
+async def test_a_peer_that_does_not_read_its_close_frame_is_disconnected(opened: list[WebSocketProtocol]) -> None:
+    """The application has finished and the peer is alive, so nothing else would close the connection."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
@@ -261,10 +263,10 @@ async def test_a_peer_that_does_not_take_its_close_frame_is_let_go(opened: list[
 
     async with serving(app, ws_ping_interval=None) as port:
         with await raw_socket(port):
-            await gone(opened)
+            await wait_until_closed(opened)
 
 
-async def test_pieces_of_a_message_are_not_kept_one_by_one(opened: list[WebSocketProtocol]) -> None:
+async def test_empty_fragments_are_not_stored(opened: list[WebSocketProtocol]) -> None:
     async with serving(Chatty(None)) as port:
         with await raw_socket(port) as client:
             client.send(text(b"", fin=False), *(more(b"") for _ in range(5_000)), Frame(Opcode.PING, b"seen"))
@@ -272,7 +274,7 @@ async def test_pieces_of_a_message_are_not_kept_one_by_one(opened: list[WebSocke
             assert len(opened[0].frames) == 1
 
 
-async def test_a_peer_that_answers_pings_stays(opened: list[WebSocketProtocol]) -> None:
+async def test_a_peer_that_answers_pings_stays_connected(opened: list[WebSocketProtocol]) -> None:
     app = Chatty(None)
     async with serving(app, ws_ping_interval=0.01, ws_ping_timeout=PATIENCE_SECONDS) as port:
         with await raw_socket(port) as client:

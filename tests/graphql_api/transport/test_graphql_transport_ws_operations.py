@@ -1,4 +1,4 @@
-"""graphql-transport-ws: operations over one connection, as PROTOCOL.md (graphql-ws) has them, over real sockets."""
+"""graphql-transport-ws: operations over one connection, as in PROTOCOL.md (graphql-ws), over real sockets."""
 
 import json
 from typing import Any
@@ -76,8 +76,8 @@ async def test_a_refused_operation_is_one_error_and_nothing_else(
         await init(connection)
         (error,) = await run(connection, query, **variables)
         assert error["type"] == "error"
-        assert {one["extensions"]["code"] for one in error["payload"]} == {code}
-        assert all(one.keys() <= {"message", "locations", "path", "extensions"} for one in error["payload"])
+        assert {detail["extensions"]["code"] for detail in error["payload"]} == {code}
+        assert all(detail.keys() <= {"message", "locations", "path", "extensions"} for detail in error["payload"])
         await still_open(connection)
         # The id is free again.
         assert [message["type"] for message in await run(connection, VIEWER)] == ["next", "complete"]

@@ -107,8 +107,8 @@ def test_it_waits_before_it_answers(program: Program) -> None:
 def test_answers_without_a_body(program: Program, status: int) -> None:
     inbox = make_inbox(program, responses=[{"statusCode": status, "body": "not sent"}])
     for _ in range(2):
-        found, headers, text = program.request("GET", path(inbox))
-        assert (found, text, headers["Content-Security-Policy"]) == (status, b"", "sandbox")
+        received_status, headers, text = program.request("GET", path(inbox))
+        assert (received_status, text, headers["Content-Security-Policy"]) == (status, b"", "sandbox")
 
 
 def test_bytes_that_are_no_text(program: Program) -> None:
@@ -153,8 +153,8 @@ def test_without_a_secret_there_is_nothing_to_check_with(program: Program) -> No
     program.request("POST", path(inbox), b"", signed)
     program.request("POST", path(inbox), b"", {**signed, "PS-WEBHOOK_EVENT-ID": EVENT_ID})
     program.request("POST", path(inbox), b"", {"PS-WEBHOOK_EVENT-ID": "no id"})
-    found = [(r["signature"], r["event"]) for r in received(program, inbox)]
-    assert found == [("NOT_CHECKED", None), ("NOT_CHECKED", None), ("ABSENT", None)]
+    signatures = [(request["signature"], request["event"]) for request in received(program, inbox)]
+    assert signatures == [("NOT_CHECKED", None), ("NOT_CHECKED", None), ("ABSENT", None)]
 
 
 def test_a_delivery_of_ours_verifies_and_leads_to_its_event(program: Program) -> None:

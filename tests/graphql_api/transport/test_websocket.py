@@ -117,7 +117,7 @@ async def test_a_refused_document_ends_only_its_operation(served: Served, query:
         await subscribed(served.api, 1)
         (error,) = await run(connection, query)
         assert error["type"] == "error"
-        assert {one["extensions"]["code"] for one in error["payload"]} == {code}
+        assert {item["extensions"]["code"] for item in error["payload"]} == {code}
         await write("still followed")
         assert (await received(connection))["payload"]["data"]["deliveryLog"]["message"] == "still followed"
 
@@ -167,7 +167,7 @@ async def test_a_subscription_ends_with_its_client(served: Served, how: str) -> 
 
 
 async def test_a_client_that_does_not_read_falls_behind_and_resumes(served: Served) -> None:
-    """20 MB are written for a client that reads nothing: what does not fit into sockets and 200 places is not kept."""
+    """20 MB are written for a client that reads nothing: sockets and 200 slots buffer some, the rest is dropped."""
     total, slow = 5_000, Tailer(await delivery_log.epoch(), max_waiting=200)
     tailing = asyncio.create_task(slow.run())
     api = Api(replace(served.api.services, tailer=slow), served.api.token, served.api.engine)
@@ -183,27 +183,27 @@ async def test_a_client_that_does_not_read_falls_behind_and_resumes(served: Serv
             for start in range(0, total, 40):  # there is room for several of these
                 await write(*(f"{n} {'x' * 4_000}" for n in range(start, start + 40)))
                 await caught_up(slow)
-            assert slow.audience.size == 1, "it is told so only when it reads"
-            seen, answer = [], await received(connection)
-            while answer["type"] == "next":
-                seen.append(answer["payload"]["data"]["deliveryLog"])
-                answer = await received(connection)
-            assert answer["type"] == "error"
-            (error,) = answer["payload"]
-            assert error["extensions"] == {"code": "CURSOR_BEHIND", "cursor": seen[-1]["cursor"]}
-            assert 200 <= len(seen) < total
+            assert slow.audience.size == 1, "the error reaches the client only when it reads"
+            entries, message = [], await received(connection)
+            while message["type"] == "next":
+                entries.append(message["payload"]["data"]["deliveryLog"])
+                message = await received(connection)
+            assert message["type"] == "error"
+            (error,) = message["payload"]
+            assert error["extensions"] == {"code": "CURSOR_BEHIND", "cursor": entries[-1]["cursor"]}
+            assert 200 <= len(entries) < total
             assert slow.audience.size == 0
-            await subscribe(connection, CURSORS, "2", after=seen[-1]["cursor"])
-            while len(seen) < total:
-                seen.append((await received(connection))["payload"]["data"]["deliveryLog"])
-        assert [int(entry["message"].split()[0]) for entry in seen] == list(range(total))
+            await subscribe(connection, CURSORS, "2", after=entries[-1]["cursor"])
+            while len(entries) < total:
+                entries.append((await received(connection))["payload"]["data"]["deliveryLog"])
+        assert [int(entry["message"].split()[0]) for entry in entries] == list(range(total))
     tailing.cancel()
 
 
-async def test_a_token_that_is_revoked_ends_what_it_started(api: Api) -> None:
+async def test_a_revoked_token_ends_its_subscriptions(api: Api) -> None:
     refusal = {"message": unauthenticated().message, "extensions": {"code": "UNAUTHENTICATED"}}
     token, _ = await api_tokens.create_token("soon revoked", Role.ADMIN)
-    # A connection whose token was looked at long ago.
+    # A connection whose token was checked long ago.
     context = Context(api.services, token, trusted_until=0.0)
     beginning = Position(await delivery_log.epoch(), 0, 0).cursor()
     inbox = (await api.do("CreateInbox", input={}))["inbox"]["id"]
@@ -223,7 +223,7 @@ async def test_a_token_that_is_revoked_ends_what_it_started(api: Api) -> None:
     for document, given in ((VIEWER, {}), (operations()["InboxTail"], {"id": inbox}), (CURSORS, {})):
         operation = await api.engine.operation(document)
         if operation.kind is OperationType.SUBSCRIPTION:
-            (answer,) = [one async for one in api.engine.subscribe(operation, given, context)]
+            (answer,) = [response async for response in api.engine.subscribe(operation, given, context)]
         else:
             answer = await api.engine.execute(operation, given, context)
         assert not answer.executed
@@ -246,7 +246,7 @@ async def test_a_revoked_token_ends_what_runs_over_its_connection(
         await write("secret")
         error = await received(connection)
         assert (error["id"], error["type"]) == ("log", "error")
-        assert [one["extensions"] for one in error["payload"]] == [refusal["extensions"]]
+        assert [detail["extensions"] for detail in error["payload"]] == [refusal["extensions"]]
         assert await run(connection, VIEWER) == [{"type": "error", "payload": [refusal]}]
         await subscribed(served.api, 1)
         assert (await received(another))["payload"]["data"]["deliveryLog"]["message"] == "secret"
