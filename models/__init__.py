@@ -1,6 +1,6 @@
-"""What exists: the Tortoise models and the rules that belong to them.
+"""Tortoise models and the rules for them, and the library for applications with tracked models of their own.
 
-This package is also the library for applications with tracked models of their own. A model that webhooks can watch:
+A model that webhooks can watch, with a child model:
 
     from ringback.models import Child, Tracked, TrackedChild, Tracking
     from tortoise import fields
@@ -15,7 +15,7 @@ This package is also the library for applications with tracked models of their o
         car = fields.ForeignKeyField("models.Car", related_name="visits")
         note = fields.TextField()
 
-Either let Ringback open the database, whose Tortoise models are then yours to use as ever:
+Either let Ringback open the database, and use the Tortoise models as usual:
 
     settings = load_settings(data_dir="data", models=("shop",))
     await migrate(settings)
@@ -29,10 +29,10 @@ connections and `**tortoise_apps()` among its apps:
     async with open_tortoise(config):
         ...
 
-Where something else calls `Tortoise.init()`, call `start_tracking()` after it. Events are delivered by `ringback
-worker` or `ringback serve` on the same database, or in your own process by `ringback.jobs.worker.run_worker`.
+If a framework calls `Tortoise.init()`, call `start_tracking()` after it. Events are delivered by `ringback worker` or
+`ringback serve` on the same database, or in your own process by `ringback.jobs.worker.run_worker`.
 
-The names are imported when they are first used, so that a part of the package costs no more than itself.
+Each name is imported when it is first used, so that importing one module does not import all the others.
 """
 
 from importlib import import_module
@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from ringback.models.security.address_policy import AddressPolicy
     from ringback.models.security.inbox_addresses import InboxAddresses
     from ringback.models.security.secret_box import load_secret_box
-    from ringback.models.services.webhooks import Webhooks, WebhookSpec
+    from ringback.models.services.webhook_spec import WebhookSpec
+    from ringback.models.services.webhooks import Webhooks
     from ringback.models.settings import Settings, load_settings
     from ringback.models.tracking.querysets import TrackedManager, TrackedQuerySet
     from ringback.models.tracking.registry import Child, Computed, Tracking
@@ -86,27 +87,29 @@ __all__ = [
     "track_sql",
 ]
 
-_HOMES = {
-    "security.address_policy": ("AddressPolicy",),
-    "database.backends": ("postgres_connection", "sqlite_connection"),
+#: The names of each module.
+_NAMES_BY_MODULE = {
     "bootstrap": ("migrate", "migrate_config", "open_database", "open_tortoise", "tortoise_apps"),
+    "database.backends": ("postgres_connection", "sqlite_connection"),
+    "enums": ("Action",),
     "errors": ("ConfigurationError", "InputRejected", "RingbackError", "TrackingError"),
+    "event": ("Attempt", "Event"),
+    "security.address_policy": ("AddressPolicy",),
     "security.inbox_addresses": ("InboxAddresses",),
+    "security.secret_box": ("load_secret_box",),
+    "services.webhook_spec": ("WebhookSpec",),
+    "services.webhooks": ("Webhooks",),
+    "settings": ("Settings", "load_settings"),
     "tracking.querysets": ("TrackedManager", "TrackedQuerySet"),
     "tracking.registry": ("Child", "Computed", "Tracking"),
-    "security.secret_box": ("load_secret_box",),
-    "settings": ("Settings", "load_settings"),
-    "tracking.tracked": ("TrackedChild", "Tracked", "start_tracking", "track_sql"),
-    "enums": ("Action",),
-    "event": ("Attempt", "Event"),
-    "services.webhooks": ("WebhookSpec", "Webhooks"),
+    "tracking.tracked": ("Tracked", "TrackedChild", "start_tracking", "track_sql"),
 }
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
+_MODULES = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     globals()[name] = value
     return value

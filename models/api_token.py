@@ -1,4 +1,4 @@
-"""Who may use the API: bearer tokens, kept as hashes."""
+"""API tokens: bearer tokens, stored as hashes."""
 
 from tortoise import fields
 from tortoise.models import Model
@@ -8,7 +8,7 @@ from ringback.models.ids import new_key
 
 
 class ApiToken(Model):
-    """A bearer token, its secret is shown once and kept as a SHA-256 hash."""
+    """A bearer token, stored as the SHA-256 hash of its secret."""
 
     id = fields.UUIDField(primary_key=True, default=new_key)
     name = fields.CharField(max_length=200)

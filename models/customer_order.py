@@ -1,4 +1,4 @@
-"""Customer orders with their customer and items; the three are one object to those who watch."""
+"""Customer orders. An order, its customer and its items are tracked as one object."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -12,30 +12,32 @@ from ringback.models.ids import Prefix, new_key
 from ringback.models.tracking.registry import Child, Computed, Tracking
 from ringback.models.tracking.tracked import Tracked, TrackedChild
 
-#: Prices have two decimal places, and up to ten digits before them.
+#: Digits of a price in total, and after the decimal point.
 PRICE_DIGITS, PRICE_PLACES = 12, 2
 
 
 def item_total(item: Mapping[str, Any]) -> str:
-    """The price of an item's whole quantity."""
-    return f"{Decimal(item['price']) * item['quantity']:.{PRICE_PLACES}f}"
+    """Return the price of an item times its quantity."""
+    total = Decimal(item["price"]) * item["quantity"]
+    return f"{total:.{PRICE_PLACES}f}"
 
 
 def order_total(order: Mapping[str, Any]) -> str:
-    """The sum of an order's items, whose totals have been computed before."""
-    return f"{sum((Decimal(item['total']) for item in order['items']), Decimal(0)):.{PRICE_PLACES}f}"
+    """Return the sum of the items' totals, which must have been computed."""
+    total = sum((Decimal(item["total"]) for item in order["items"]), Decimal(0))
+    return f"{total:.{PRICE_PLACES}f}"
 
 
 class CustomerOrder(Tracked):
     """A customer's order."""
 
     id = fields.UUIDField(primary_key=True, default=new_key, description="The order's id, ord_….")
-    number = fields.CharField(max_length=64, description="The order's number as the shop writes it.")
+    number = fields.CharField(max_length=64, description="The order's number in the shop.")
     status = fields.CharEnumField(
         OrderStatus, max_length=16, default=OrderStatus.NEW, description="NEW, IN_PROGRESS, DONE or CANCELLED."
     )
-    comment = fields.TextField(null=True, description="A remark on the order, null while there is none.")
-    created_at = fields.DatetimeField(auto_now_add=True, description="When the order was placed.")
+    comment = fields.TextField(null=True, description="Comment on the order, null if there is none.")
+    created_at = fields.DatetimeField(auto_now_add=True, description="When the order was created.")
     updated_at = fields.DatetimeField(auto_now=True, description="When the order itself was last saved.")
 
     customer: fields.BackwardOneToOneRelation["OrderCustomer"]
@@ -53,7 +55,7 @@ class CustomerOrder(Tracked):
                 computed={"total": Computed(item_total, "decimal", "Price times quantity.")},
             ),
         },
-        computed={"total": Computed(order_total, "decimal", "The sum of the items.")},
+        computed={"total": Computed(order_total, "decimal", "Sum of the items' totals.")},
         sample={
             "id": "ord_01h455vb4pex5vsknk084sn02q",
             "number": "1001",
@@ -82,7 +84,7 @@ class CustomerOrder(Tracked):
 
 
 class OrderCustomer(TrackedChild):
-    """Who placed the order."""
+    """The customer of an order."""
 
     id = fields.UUIDField(primary_key=True, default=new_key)
     order: fields.OneToOneRelation[CustomerOrder] = fields.OneToOneField(
@@ -100,20 +102,18 @@ class OrderCustomer(TrackedChild):
 
 
 class OrderItem(TrackedChild):
-    """What was ordered, line by line."""
+    """One line of an order."""
 
     id = fields.UUIDField(primary_key=True, default=new_key)
     order: fields.ForeignKeyRelation[CustomerOrder] = fields.ForeignKeyField(
         "ringback.CustomerOrder", related_name="items", on_delete=fields.CASCADE
     )
-    position = fields.IntField(description="The line's place in the order, from 0.")
+    position = fields.IntField(description="Position of the line in the order, starting at 0.")
     brand = fields.CharField(max_length=200, description="The part's brand.")
     article = fields.CharField(max_length=200, description="The part's article number.")
     name = fields.CharField(max_length=500, description="The part's name.")
-    quantity = fields.IntField(description="How many pieces.")
-    price = fields.DecimalField(
-        max_digits=PRICE_DIGITS, decimal_places=PRICE_PLACES, description="The price of one piece."
-    )
+    quantity = fields.IntField(description="Number of pieces.")
+    price = fields.DecimalField(max_digits=PRICE_DIGITS, decimal_places=PRICE_PLACES, description="Price of one piece.")
 
     order_id: UUID
 

@@ -1,4 +1,4 @@
-"""Declared models: those whose objects live in another program, which publishes their changes."""
+"""Declared models: the objects live in another program, which publishes their changes."""
 
 from typing import Any
 
@@ -9,15 +9,18 @@ from tortoise.models import Model
 from ringback.models.ids import new_key
 from ringback.models.json_schema.schema import JsonSchema, load
 
+#: Characters of an idempotency key.
+MAX_KEY_CHARS = 255
+
 
 class DeclaredModel(Model):
-    """A model as it was declared last."""
+    """The current declaration of a model."""
 
     name = fields.CharField(primary_key=True, max_length=100)
-    #: Its name for people.
+    #: Name for people.
     label = fields.CharField(max_length=200)
     description = fields.TextField()
-    #: JSON text, so that the compiled schema is found by it.
+    #: JSON text, which is the key of the cache of compiled schemas.
     json_schema = fields.TextField()
     sample: dict[str, Any] = fields.JSONField()
     created_at = fields.DatetimeField()
@@ -29,22 +32,19 @@ class DeclaredModel(Model):
 
     @property
     def schema(self) -> JsonSchema:
-        """The schema, compiled."""
+        """Return the compiled schema, from a cache."""
         return load(self.json_schema)
 
 
-MAX_KEY = 255
-
-
 class IdempotencyKey(Model):
-    """A key, and what was done under it."""
+    """An idempotency key, with the events of the change that was published under it."""
 
     id = fields.UUIDField(primary_key=True, default=new_key)
     model = fields.CharField(max_length=100)
-    key = fields.CharField(max_length=MAX_KEY)
+    key = fields.CharField(max_length=MAX_KEY_CHARS)
     #: SHA-256 of the change, in hexadecimal.
     digest = fields.CharField(max_length=64)
-    #: The keys of its events, in order.
+    #: Keys of the change's events, in order.
     event_ids: list[str] = fields.JSONField()
     created_at = fields.DatetimeField()
 

@@ -1,10 +1,10 @@
-"""Enumerations that tables store, apart from their tables, so that pure code can use them."""
+"""Enumerations that tables store. They are apart from the tables, so that pure code can import them."""
 
 from enum import StrEnum
 
 
 class EventStatus(StrEnum):
-    """Where an event stands: no attempt yet, another one to come, or ended in one of three ways."""
+    """State of an event: before its first attempt, before a further attempt, or ended in one of three ways."""
 
     PENDING = "PENDING"
     RETRYING = "RETRYING"
@@ -14,7 +14,7 @@ class EventStatus(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether no attempt will follow unless somebody asks for it."""
+        """Whether no attempt follows unless the event is redelivered."""
         return self in _ENDED
 
 
@@ -22,7 +22,7 @@ _ENDED = (EventStatus.SUCCEEDED, EventStatus.FAILED, EventStatus.CANCELLED)
 
 
 class OutcomeName(StrEnum):
-    """How an attempt ended."""
+    """Outcome of an attempt."""
 
     DELIVERED = "DELIVERED"
     REJECTED = "REJECTED"
@@ -36,7 +36,7 @@ class OutcomeName(StrEnum):
 
 
 class LogKind(StrEnum):
-    """What happened to an event."""
+    """Kind of an entry in the delivery log."""
 
     EVENT_RECORDED = "EVENT_RECORDED"
     ATTEMPT_FINISHED = "ATTEMPT_FINISHED"
@@ -47,7 +47,7 @@ class LogKind(StrEnum):
 
 
 class LeadStatus(StrEnum):
-    """How far a lead has come."""
+    """State of a lead."""
 
     NEW = "NEW"
     IN_PROGRESS = "IN_PROGRESS"
@@ -55,7 +55,7 @@ class LeadStatus(StrEnum):
 
 
 class OrderStatus(StrEnum):
-    """How far an order has come."""
+    """State of a customer order."""
 
     NEW = "NEW"
     IN_PROGRESS = "IN_PROGRESS"
@@ -64,13 +64,13 @@ class OrderStatus(StrEnum):
 
 
 class Role(StrEnum):
-    """What a token may do."""
+    """Permissions of an API token."""
 
     ADMIN = "ADMIN"
 
 
 class Action(StrEnum):
-    """What happened to an object."""
+    """Kind of a change of an object."""
 
     CREATED = "CREATED"
     UPDATED = "UPDATED"
@@ -78,7 +78,7 @@ class Action(StrEnum):
 
 
 class HttpMethod(StrEnum):
-    """The methods that a webhook may use."""
+    """HTTP method of a webhook."""
 
     GET = "GET"
     POST = "POST"
@@ -88,18 +88,20 @@ class HttpMethod(StrEnum):
 
 
 class SuccessPolicy(StrEnum):
-    """Which answers count as success (rule 4 of the design)."""
+    """Response statuses that count as success: 200 alone, or any from 200 to 299."""
 
     STATUS_200 = "STATUS_200"
     ANY_2XX = "ANY_2XX"
 
     def accepts(self, status: int) -> bool:
-        """Whether an answer with this status is a success."""
-        return status == 200 if self is SuccessPolicy.STATUS_200 else 200 <= status <= 299
+        """Return whether a response with this status is a success."""
+        if self is SuccessPolicy.STATUS_200:
+            return status == 200
+        return 200 <= status <= 299
 
 
 class SignatureCheck(StrEnum):
-    """Whether a received request verifies (Standard Webhooks)."""
+    """Result of verifying the Standard Webhooks signature of a received request."""
 
     VALID = "VALID"
     INVALID = "INVALID"

@@ -1,15 +1,15 @@
-"""One tree of errors; each class says in a sentence what went wrong and who can mend it.
+"""The errors that Ringback raises on purpose, in one tree.
 
     RingbackError
     ├─ ConfigurationError      the operator must change a setting, a file or the machine; exit code 1
     ├─ TrackingError           the developer's code uses a tracked model in a way that cannot be recorded
-    ├─ InputRejected           a person's input is refused; carries one Problem for each thing to mend
-    ├─ TemplateError           a Liquid template cannot be parsed, or could not be rendered
-    ├─ AddressBlocked          the address guard refused to connect
-    └─ CursorInvalid           a position in the live log is not one that was handed out here
-       └─ CursorExpired        it was, but the entries after it are gone
+    ├─ InputRejected           the client's input is invalid; carries one Problem for each thing to fix
+    ├─ TemplateError           a Liquid template cannot be parsed or rendered
+    ├─ AddressBlocked          the address policy refuses a target
+    └─ CursorInvalid           a cursor of the live log was not issued by this database
+       └─ CursorExpired        it was, but entries after it have been deleted
 
-Only `InputRejected`, `CursorInvalid` and their like reach an API client; everything else is masked there.
+API clients see `InputRejected` and `CursorInvalid`. Any other error is replaced by an id that is also in the log.
 """
 
 from dataclasses import dataclass
@@ -17,19 +17,19 @@ from enum import StrEnum
 
 
 class RingbackError(Exception):
-    """The root of every error that Ringback raises on purpose."""
+    """Base class of the errors that Ringback raises on purpose."""
 
 
 class ConfigurationError(RingbackError):
-    """A setting, a file or the machine must be changed by the operator; the message is one line that says how."""
+    """A problem that the operator must fix in a setting, a file or the machine. The message is one line."""
 
 
 class TrackingError(RingbackError):
-    """A tracked model is declared or written in a way that cannot be recorded; the message names a way that can."""
+    """A declaration or write of a tracked model that cannot be recorded. The message names one that can."""
 
 
 class ProblemCode(StrEnum):
-    """What kind of mistake a Problem is (contract: InputErrorCode)."""
+    """Kind of a Problem."""
 
     INVALID = "INVALID"
     NOT_FOUND = "NOT_FOUND"
@@ -39,10 +39,11 @@ class ProblemCode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing in an input that a person can mend.
+    """One thing to fix in an input.
 
-    `field` is a path below the input, such as "url" or "headers[2].value"; None when no single field is to blame.
-    `within` goes on from there inside a JSON value, in names of the client's own: ".unit_price", "[2]".
+    `message` is one or more complete sentences. `field` is a path in snake_case, such as "url" or "headers[2].value",
+    or None if the problem concerns no single field. `within` is the rest of the path inside a JSON value, such as
+    ".unit_price" or "[2]", with the client's own names.
     """
 
     message: str
@@ -52,33 +53,33 @@ class Problem:
 
 
 class InputRejected(RingbackError):
-    """An input was refused and nothing was written; `problems` says all that is wrong with it."""
+    """An invalid input. Nothing was written; `problems` is everything that is wrong with it."""
 
     def __init__(self, *problems: Problem) -> None:
-        super().__init__("; ".join(p.message for p in problems))
+        super().__init__(" ".join(problem.message for problem in problems))
         self.problems = problems
 
 
 class TemplateError(RingbackError):
-    """A Liquid template cannot be parsed or rendered; `line` and `column` count from 1, None when unknown."""
+    """A Liquid template that cannot be parsed or rendered. `line` and `column` start at 1, and are None if unknown."""
 
     def __init__(self, message: str, line: int | None = None, column: int | None = None) -> None:
-        where = f" (line {line}, column {column})" if line is not None else ""
-        super().__init__(message + where)
+        position = f" (line {line}, column {column})" if line is not None else ""
+        super().__init__(message + position)
         self.line = line
         self.column = column
 
 
 class AddressBlocked(RingbackError):
-    """The address guard refused a target; the message names the address and the setting that would open it."""
+    """A target that the address policy refuses. The message names the address, and the setting that allows it."""
 
 
 class CursorInvalid(RingbackError):
-    """A position in the live log that this database never handed out."""
+    """A cursor of the live log that this database did not issue."""
 
 
 class CursorExpired(CursorInvalid):
-    """A position whose following entries are gone; `oldest` is the cursor from which all is still there."""
+    """A cursor after which entries have been deleted. `oldest` is the first cursor that can still be resumed from."""
 
     def __init__(self, message: str, oldest: str) -> None:
         super().__init__(message)

@@ -1,7 +1,7 @@
-"""Changes, events and attempts: what happened, whom it is told, and each try to tell them.
+"""Changes, events and attempts.
 
-A change is one committed create, update or delete of one object. Each matching webhook gets one event for it. Each try
-to deliver an event is an attempt.
+A change is one committed create, update or delete of one object. Each matching webhook gets one event for it. An
+attempt is one request to deliver an event.
 """
 
 from typing import Any
@@ -33,7 +33,7 @@ class Change(Model):
 
 
 class Event(Model):
-    """One firing of one webhook, its id is the PS-WEBHOOK_EVENT-ID that the receiver sees."""
+    """One delivery of one change to one webhook, its id is sent as PS-WEBHOOK_EVENT-ID."""
 
     id = fields.UUIDField(primary_key=True, default=new_key)
     webhook: fields.ForeignKeyRelation[Webhook] = fields.ForeignKeyField(
@@ -46,21 +46,21 @@ class Event(Model):
     action = fields.CharEnumField(Action, max_length=8)
     object_id = fields.CharField(max_length=255, null=True)
     is_test = fields.BooleanField(default=False)
-    #: What a test-fire sends, a real event has its change's snapshot.
+    #: Item of a test event, other events send the item of their change.
     test_item: dict[str, Any] | None = fields.JSONField(null=True)
     status = fields.CharEnumField(EventStatus, max_length=12, default=EventStatus.PENDING)
-    #: The number of the last attempt on record.
+    #: Number of the last recorded attempt.
     attempt_count = fields.IntField(default=0)
-    #: Attempts that the present round of the schedule does not count: earlier rounds, and abandoned ones.
+    #: Attempts that the current round does not count: earlier rounds and abandoned attempts.
     attempts_before_round = fields.IntField(default=0)
-    #: Attempts in a row that died between sending and recording, five end the event (rule 6).
+    #: Attempts in a row that were abandoned, five end the event.
     abandoned_in_a_row = fields.IntField(default=0)
     max_attempts = fields.IntField()
-    #: When the next attempt is due, or the attempt in flight was, null when the event has ended.
+    #: Due time of the next attempt, or of the attempt in flight, null if the event has ended.
     next_attempt_at = fields.DatetimeField(null=True)
-    #: The worker that has claimed the event, null while it waits. No foreign key: the row of a dead worker is deleted.
+    #: Worker that has claimed the event, else null. No foreign key: dead workers' rows are deleted.
     worker_id = fields.UUIDField(null=True)
-    #: When that worker claimed it.
+    #: Time of the claim.
     claimed_at = fields.DatetimeField(null=True)
     created_at = fields.DatetimeField()
     finished_at = fields.DatetimeField(null=True)
@@ -81,13 +81,13 @@ class Event(Model):
 
 
 class Attempt(Model):
-    """One try to deliver an event: what was sent, what came back, how long it took."""
+    """One attempt to deliver an event: request, response, outcome and duration."""
 
     id = fields.UUIDField(primary_key=True, default=new_key)
     event: fields.ForeignKeyRelation[Event] = fields.ForeignKeyField(
         "ringback.Event", related_name="attempts", on_delete=fields.RESTRICT
     )
-    #: The event's webhook, so that a webhook's attempts are listed without a join.
+    #: Webhook of the event, so that a webhook's attempts are listed without a join.
     webhook_id = fields.UUIDField()
     number = fields.IntField()
     started_at = fields.DatetimeField()
@@ -95,9 +95,9 @@ class Attempt(Model):
     outcome = fields.CharEnumField(OutcomeName, max_length=16)
     error = fields.TextField(null=True)
     status_code = fields.IntField(null=True)
-    #: {method, url, headers: [[name, value]], body}, secrets masked, null when nothing was sent.
+    #: {method, url, headers: [[name, value]], body}, secrets redacted, null if nothing was sent.
     request: dict[str, Any] | None = fields.JSONField(null=True)
-    #: {headers: [[name, value]], body, body_truncated}, null when there was no answer.
+    #: {headers: [[name, value]], body, body_truncated}, null if there was no response.
     response: dict[str, Any] | None = fields.JSONField(null=True)
 
     event_id: UUID

@@ -1,7 +1,7 @@
 """Ids: TypeIDs (github.com/jetify-com/typeid, spec 0.3) over UUIDv7.
 
-A key is a UUID in the database and a TypeID (`evt_01h455vb4pex5vsknk084sn02q`) everywhere a person or a receiver sees
-it. UUIDv7 (RFC 9562) grows with time, so the newest row has the greatest key and lists are paged by it.
+The database stores a UUID. People and receivers see a TypeID such as `evt_01h455vb4pex5vsknk084sn02q`. UUIDv7 (RFC
+9562) grows with time, so the newest row has the greatest key, and lists are paged by it.
 """
 
 import datetime as dt
@@ -19,7 +19,7 @@ from typeid.errors import TypeIDException
 
 
 class Prefix(StrEnum):
-    """The prefixes of the contract."""
+    """Prefix of an id, by kind of object."""
 
     WEBHOOK = "whk"
     CHANGE = "chg"
@@ -31,55 +31,56 @@ class Prefix(StrEnum):
     REQUEST = "req"
     TOKEN = "tok"
 
-    # Enum's own is written in Python, and ids are looked up by their prefix.
+    # The hash of Enum is written in Python and slow, and `encode` looks prefixes up in its cache.
     __hash__ = str.__hash__
 
 
-#: What a TypeID is made of besides its prefix: 128 bits in Crockford's base 32.
+#: A prefix, an underscore, and 128 bits in Crockford's base 32.
 _TYPEID = re.compile(rf"({'|'.join(Prefix)})_[0-7][0-9a-hjkmnp-tv-z]{{25}}")
 
 
 def new_key() -> UUID:
-    """A new UUIDv7; greater than every one this process made before."""
+    """Return a new UUIDv7, greater than all that this process has made before."""
     return uuid_utils.compat.uuid7()
 
 
-def new_key_at(moment: dt.datetime) -> UUID:
-    """A new UUIDv7 of this moment, for a row that belongs where it happened among those that were written before.
+def new_key_at(time: dt.datetime) -> UUID:
+    """Return a new UUIDv7 for a past time, so that the row is listed where it belongs.
 
-    Microseconds order those of one millisecond (RFC 9562, 6.2, method 3). The rest is random and nobody's secret, so
-    the system is asked for the generator's seed alone (once in each process), and not for every key.
+    Microseconds order the keys of one millisecond (RFC 9562, section 6.2, method 3). The other bits are not secret, so
+    they come from `random`, which needs no system call for each key.
     """
-    milliseconds, micros = divmod(round(moment.timestamp() * 1_000_000), 1_000)
-    rest = random.getrandbits(62)
-    return UUID(int=milliseconds << 80 | 0x7 << 76 | micros << 66 | 0b10 << 62 | rest)
+    milliseconds, microseconds = divmod(round(time.timestamp() * 1_000_000), 1_000)
+    random_bits = random.getrandbits(62)
+    return UUID(int=milliseconds << 80 | 0x7 << 76 | microseconds << 66 | 0b10 << 62 | random_bits)
 
 
-def least_key_at(moment: dt.datetime, seconds: float = 0) -> UUID:
-    """The least UUIDv7 that can be made so many seconds after a moment: a bound for the keys that are made then."""
-    milliseconds = math.floor((moment.timestamp() + seconds) * 1000)
-    return UUID(int=min(max(milliseconds, 0), 2**48 - 1) << 80)
+def least_key_at(time: dt.datetime, seconds: float = 0) -> UUID:
+    """Return the lower bound of all UUIDv7 keys made `seconds` after a time or later."""
+    milliseconds = math.floor((time.timestamp() + seconds) * 1000)
+    clamped = min(max(milliseconds, 0), 2**48 - 1)
+    return UUID(int=clamped << 80)
 
 
 @lru_cache(4_096)
 def encode(prefix: str, key: UUID) -> str:
-    """The TypeID of a key."""
+    """Return the TypeID of a key."""
     return f"{prefix}_{base32.encode(key.bytes)}"
 
 
 def is_id(text: str) -> bool:
-    """Whether the text is an id of any kind, whether there is such an object or not."""
+    """Return whether a text is a TypeID of any kind, even if no such object exists."""
     return _TYPEID.fullmatch(text) is not None
 
 
 def decode(prefix: str, text: str) -> UUID:
-    """The key in a TypeID; raises ValueError with a sentence when it is malformed or of another kind."""
+    """Return the key of a TypeID. Raises ValueError with a sentence if it is malformed or has another prefix."""
     try:
         typeid = TypeID.from_string(text)
     except (TypeIDException, ValueError, TypeError) as error:
         raise ValueError(
-            f"{text!r:.80} is not an id; one of this kind looks like {prefix}_01h455vb4pex5vsknk084sn02q"
+            f"{text!r:.80} is not an id. Expected an id such as {prefix}_01h455vb4pex5vsknk084sn02q."
         ) from error
     if typeid.prefix != prefix:
-        raise ValueError(f"{text!r:.80} is not an id of this kind; expected one that begins with {prefix}_")
+        raise ValueError(f"{text!r:.80} is not an id of this kind. Expected one that starts with {prefix}_.")
     return UUID(bytes=typeid.uuid_bytes)

@@ -1,4 +1,4 @@
-"""Inboxes: built-in test addresses that keep every request and answer as told."""
+"""Inboxes: built-in test addresses that store every request and answer with prepared responses."""
 
 from typing import Any
 from uuid import UUID
@@ -12,18 +12,18 @@ from ringback.models.ids import new_key
 
 
 class Inbox(Model):
-    """A test address."""
+    """A test address that stores requests and answers with prepared responses."""
 
     id = fields.UUIDField(primary_key=True, default=new_key)
     token = fields.CharField(max_length=64, unique=True)
     name = fields.CharField(max_length=200, null=True)
-    #: {status_code, body, content_type, delay_ms}, the n-th for the n-th request, the last one repeats.
+    #: {status_code, body, content_type, delay_ms}, one for each request, the last one repeats.
     responses: list[dict[str, Any]] = fields.JSONField()
-    #: Encrypted (models.security.secret_box), null when the inbox has none of its own.
+    #: Encrypted (models.security.secret_box), null if the inbox has no secret of its own.
     signing_secret = fields.TextField(null=True)
-    #: Requests received since the inbox was made or cleared.
+    #: Requests received since the inbox was created or cleared.
     request_count = fields.IntField(default=0)
-    #: Requests received since the inbox was made, whether it was cleared or not, by which they are numbered.
+    #: Requests received since the inbox was created, the number of the latest request.
     received = fields.BigIntField(default=0, db_default=0)
     created_at = fields.DatetimeField()
 
@@ -39,7 +39,7 @@ class InboxRequest(Model):
     inbox: fields.ForeignKeyRelation[Inbox] = fields.ForeignKeyField(
         "ringback.Inbox", related_name="requests", on_delete=fields.CASCADE
     )
-    #: Which of its inbox's requests it is, in the order of their commits, 0 when it is older than the numbering.
+    #: Number of the request in its inbox, in commit order, 0 for requests older than this column.
     number = fields.BigIntField(default=0, db_default=0)
     received_at = fields.DatetimeField()
     method = fields.CharField(max_length=32)
@@ -50,9 +50,9 @@ class InboxRequest(Model):
     remote_address = fields.CharField(max_length=64, null=True)
     response_status_code = fields.IntField()
     signature = fields.CharEnumField(SignatureCheck, max_length=16)
-    #: The event that PS-WEBHOOK_EVENT-ID names, when it is one of ours.
+    #: Event of this database that PS-WEBHOOK_EVENT-ID names, else null.
     event_id = fields.UUIDField(null=True)
-    #: The number of the attempt of that event that sent it, as Ringback-Attempt says.
+    #: Number of that event's attempt, from Ringback-Attempt.
     attempt_number = fields.IntField(null=True)
 
     inbox_id: UUID

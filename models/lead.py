@@ -1,4 +1,4 @@
-"""Leads: people who asked to be called back."""
+"""Leads: callback requests from the site's form."""
 
 from tortoise import fields
 
@@ -17,14 +17,14 @@ class Lead(Tracked):
     status = fields.CharEnumField(
         LeadStatus, max_length=16, default=LeadStatus.NEW, description="NEW, IN_PROGRESS or DONE."
     )
-    comment = fields.TextField(null=True, description="What the manager noted, null while there is nothing.")
+    comment = fields.TextField(null=True, description="Note of the manager, null if there is none.")
     created_at = fields.DatetimeField(auto_now_add=True, description="When the callback was requested.")
     updated_at = fields.DatetimeField(auto_now=True, description="When the lead was last saved.")
 
     tracking = Tracking(
         name="lead",
         labels={"en": "Lead: callback request", "ru": "Лид: заказ обратного звонка"},
-        description="Somebody asked to be called back. Leads are kept while the site setting trackLeads is on.",
+        description="A request to be called back. Requests are stored while the site setting trackLeads is on.",
         id_prefix=Prefix.LEAD,
         sample={
             "id": "lead_01h455vb4pex5vsknk084sn02q",

@@ -1,4 +1,4 @@
-"""The worker: one row per worker process, which the process renews while it lives."""
+"""Worker processes and their leases."""
 
 from tortoise import fields
 from tortoise.models import Model
@@ -11,7 +11,7 @@ class Worker(Model):
     host = fields.CharField(max_length=255)
     pid = fields.IntField()
     started_at = fields.DatetimeField()
-    #: End of the lease by the database's clock, null for the only worker of a SQLite file, whose lease has no end.
+    #: End of the lease by the database clock, null for a lease without end (SQLite).
     alive_until = fields.DatetimeField(null=True)
 
     class Meta:

@@ -23,7 +23,7 @@ from ringback.graphql_api.fields.relay import After, Connection, First, page
 from ringback.graphql_api.fields.root_fields import mutation, query
 from ringback.graphql_api.schema.delivery_types import ABOUT, Webhook
 from ringback.models.ids import Prefix
-from ringback.models.services.webhooks import WebhookSpec
+from ringback.models.services.webhook_spec import WebhookSpec
 from ringback.models.webhook import DEFAULT_TIMEOUT_SECONDS, default_retry_delays
 from ringback.models.webhook import Webhook as WebhookRow
 

@@ -1,6 +1,6 @@
-"""The schema before 0016, in place of the migrations 0001 to 0015 of earlier commits.
+"""The schema before 0016. It replaces the migrations 0001 to 0015 of earlier commits.
 
-It does not create what 0016 drops: the indexes by which events were claimed, and the function that claimed on Postgres.
+It does not create what 0016 drops: the indexes for claiming events, and the function `ringback_claim` on Postgres.
 """
 
 import datetime as dt
@@ -24,7 +24,7 @@ def table(
     unique_together: Columns = (),
     **columns: fields.Field[Any],
 ) -> ops.CreateModel:
-    """Return the operation that creates the table of a model."""
+    """Return the operation that creates a model's table."""
     options = {
         "table": name,
         "app": "ringback",
@@ -45,7 +45,7 @@ _TABLES = [
     table(
         "ApiToken",
         "ringback_api_token",
-        "A bearer token, its secret is shown once and kept as a SHA-256 hash.",
+        "A bearer token, stored as the SHA-256 hash of its secret.",
         id=fields.UUIDField(primary_key=True),
         name=fields.CharField(max_length=200),
         role=choice(16, "ADMIN"),
@@ -72,22 +72,22 @@ _TABLES = [
         "customer_order",
         "A customer's order.",
         id=fields.UUIDField(primary_key=True, description="The order's id, ord_…."),
-        number=fields.CharField(max_length=64, description="The order's number as the shop writes it."),
+        number=fields.CharField(max_length=64, description="The order's number in the shop."),
         status=choice(
             16, "NEW", "IN_PROGRESS", "DONE", "CANCELLED", description="NEW, IN_PROGRESS, DONE or CANCELLED."
         ),
-        comment=fields.TextField(null=True, description="A remark on the order, null while there is none."),
-        created_at=fields.DatetimeField(auto_now_add=True, description="When the order was placed."),
+        comment=fields.TextField(null=True, description="Comment on the order, null if there is none."),
+        created_at=fields.DatetimeField(auto_now_add=True, description="When the order was created."),
         updated_at=fields.DatetimeField(auto_now=True, description="When the order itself was last saved."),
     ),
     table(
         "DeclaredModel",
         "ringback_declared_model",
-        "A model as it was declared last.",
+        "The current declaration of a model.",
         name=fields.CharField(primary_key=True, max_length=100),
-        label=fields.CharField(max_length=200, description="Its name for people."),
+        label=fields.CharField(max_length=200, description="Name for people."),
         description=fields.TextField(),
-        json_schema=fields.TextField(description="JSON text, so that the compiled schema is found by it."),
+        json_schema=fields.TextField(description="JSON text, which is the key of the cache of compiled schemas."),
         sample=fields.JSONField(),
         created_at=fields.DatetimeField(),
         updated_at=fields.DatetimeField(),
@@ -95,12 +95,12 @@ _TABLES = [
     table(
         "IdempotencyKey",
         "ringback_idempotency_key",
-        "A key, and what was done under it.",
+        "An idempotency key, with the events of the change that was published under it.",
         id=fields.UUIDField(primary_key=True),
         model=fields.CharField(max_length=100),
         key=fields.CharField(max_length=255),
         digest=fields.CharField(max_length=64, description="SHA-256 of the change, in hexadecimal."),
-        event_ids=fields.JSONField(description="The keys of its events, in order."),
+        event_ids=fields.JSONField(description="Keys of the change's events, in order."),
         created_at=fields.DatetimeField(),
         indexes=[("created_at",)],
         unique_together=[("model", "key")],
@@ -108,22 +108,20 @@ _TABLES = [
     table(
         "Inbox",
         "ringback_inbox",
-        "A test address.",
+        "A test address that stores requests and answers with prepared responses.",
         id=fields.UUIDField(primary_key=True),
         token=fields.CharField(max_length=64, unique=True),
         name=fields.CharField(max_length=200, null=True),
         responses=fields.JSONField(
-            description="{status_code, body, content_type, delay_ms}, the n-th for the n-th request, the last one "
-            "repeats."
+            description="{status_code, body, content_type, delay_ms}, one for each request, the last one repeats."
         ),
         signing_secret=fields.TextField(
-            null=True, description="Encrypted (models.security.secret_box), null when the inbox has none of its own."
+            null=True, description="Encrypted (models.security.secret_box), null if the inbox has no secret of its own."
         ),
-        request_count=fields.IntField(description="Requests received since the inbox was made or cleared."),
+        request_count=fields.IntField(description="Requests received since the inbox was created or cleared."),
         received=fields.BigIntField(
             db_default=0,
-            description="Requests received since the inbox was made, whether it was cleared or not, by which they are "
-            "numbered.",
+            description="Requests received since the inbox was created, the number of the latest request.",
         ),
         created_at=fields.DatetimeField(),
     ),
@@ -137,8 +135,7 @@ _TABLES = [
         ),
         number=fields.BigIntField(
             db_default=0,
-            description="Which of its inbox's requests it is, in the order of their commits, 0 when it is older than "
-            "the numbering.",
+            description="Number of the request in its inbox, in commit order, 0 for requests older than this column.",
         ),
         received_at=fields.DatetimeField(),
         method=fields.CharField(max_length=32),
@@ -149,11 +146,9 @@ _TABLES = [
         response_status_code=fields.IntField(),
         signature=choice(16, "VALID", "INVALID", "ABSENT", "NOT_CHECKED"),
         event_id=fields.UUIDField(
-            null=True, description="The event that PS-WEBHOOK_EVENT-ID names, when it is one of ours."
+            null=True, description="Event of this database that PS-WEBHOOK_EVENT-ID names, else null."
         ),
-        attempt_number=fields.IntField(
-            null=True, description="The number of the attempt of that event that sent it, as Ringback-Attempt says."
-        ),
+        attempt_number=fields.IntField(null=True, description="Number of that event's attempt, from Ringback-Attempt."),
         indexes=[("event_id",), ("inbox_id", "id"), ("inbox_id", "number")],
     ),
     table(
@@ -177,7 +172,7 @@ _TABLES = [
         name=fields.CharField(max_length=200, description="Name as entered in the form."),
         phone=fields.CharField(max_length=64, description="Phone number as entered in the form."),
         status=choice(16, "NEW", "IN_PROGRESS", "DONE", description="NEW, IN_PROGRESS or DONE."),
-        comment=fields.TextField(null=True, description="What the manager noted, null while there is nothing."),
+        comment=fields.TextField(null=True, description="Note of the manager, null if there is none."),
         created_at=fields.DatetimeField(auto_now_add=True, description="When the callback was requested."),
         updated_at=fields.DatetimeField(auto_now=True, description="When the lead was last saved."),
     ),
@@ -211,7 +206,7 @@ _TABLES = [
     table(
         "OrderCustomer",
         "customer_order_customer",
-        "Who placed the order.",
+        "The customer of an order.",
         id=fields.UUIDField(primary_key=True),
         order=fields.OneToOneField(
             "ringback.CustomerOrder", source_field="order_id", related_name="customer", on_delete=fields.CASCADE
@@ -223,30 +218,30 @@ _TABLES = [
     table(
         "OrderItem",
         "customer_order_item",
-        "What was ordered, line by line.",
+        "One line of an order.",
         id=fields.UUIDField(primary_key=True),
         order=fields.ForeignKeyField(
             "ringback.CustomerOrder", source_field="order_id", related_name="items", on_delete=fields.CASCADE
         ),
-        position=fields.IntField(description="The line's place in the order, from 0."),
+        position=fields.IntField(description="Position of the line in the order, starting at 0."),
         brand=fields.CharField(max_length=200, description="The part's brand."),
         article=fields.CharField(max_length=200, description="The part's article number."),
         name=fields.CharField(max_length=500, description="The part's name."),
-        quantity=fields.IntField(description="How many pieces."),
-        price=fields.DecimalField(max_digits=12, decimal_places=2, description="The price of one piece."),
+        quantity=fields.IntField(description="Number of pieces."),
+        price=fields.DecimalField(max_digits=12, decimal_places=2, description="Price of one piece."),
     ),
     table(
         "SiteSettings",
         "site_settings",
-        "What an administrator decides for the whole site.",
+        "Settings for the whole site.",
         id=fields.IntField(primary_key=True, generated=False),
-        track_leads=fields.BooleanField(description="Whether callback requests become leads (rule 10 of the design)."),
+        track_leads=fields.BooleanField(description="Whether callback requests are stored as leads."),
         updated_at=fields.DatetimeField(),
     ),
     table(
         "Webhook",
         "ringback_webhook",
-        "A webhook as an administrator configured it.",
+        "The configuration of a webhook.",
         id=fields.UUIDField(primary_key=True),
         name=fields.CharField(max_length=200, null=True),
         model=fields.CharField(max_length=100),
@@ -257,20 +252,20 @@ _TABLES = [
         send_json=fields.BooleanField(),
         body_template=fields.TextField(),
         content_type=fields.CharField(max_length=200, null=True),
-        headers=fields.JSONField(description="Pairs of name and value, in the order given."),
+        headers=fields.JSONField(description="Pairs of name and value, in the order in which they are sent."),
         condition=fields.TextField(null=True),
-        retry_delays=fields.JSONField(description="Seconds, one entry an attempt."),
+        retry_delays=fields.JSONField(description="Seconds before each attempt, one entry per attempt."),
         timeout_seconds=fields.FloatField(),
         success_policy=choice(16, "STATUS_200", "ANY_2XX"),
         max_concurrency=fields.IntField(
             null=True,
-            description="Attempts under way at the same time, in all workers together, null for the setting's bound.",
+            description="Attempts in flight at the same time in all workers, null for the default of the settings.",
         ),
         rate_limit_per_second=fields.FloatField(
-            null=True, description="Attempts per second, in all workers together, null for no limit."
+            null=True, description="Attempts per second in all workers, null for no limit."
         ),
         last_slot_at=fields.DatetimeField(
-            null=True, description="The moment given to the last attempt that the rate let go."
+            null=True, description="Time of the last rate slot that was granted to an attempt."
         ),
         signing_secret=fields.TextField(description="Encrypted (models.security.secret_box)."),
         created_at=fields.DatetimeField(),
@@ -278,11 +273,11 @@ _TABLES = [
         deleted_at=fields.DatetimeField(null=True),
         indexes=[("model", "is_active")],
     ),
-    # The columns that 0016 renames are described as they are afterwards.
+    # Columns that 0016 renames have the descriptions of the new names.
     table(
         "Event",
         "ringback_event",
-        "One firing of one webhook, its id is the PS-WEBHOOK_EVENT-ID that the receiver sees.",
+        "One delivery of one change to one webhook, its id is sent as PS-WEBHOOK_EVENT-ID.",
         id=fields.UUIDField(primary_key=True),
         webhook=fields.ForeignKeyField(
             "ringback.Webhook", source_field="webhook_id", related_name="events", on_delete=fields.RESTRICT
@@ -295,29 +290,25 @@ _TABLES = [
         object_id=fields.CharField(max_length=255, null=True),
         is_test=fields.BooleanField(),
         test_item=fields.JSONField(
-            null=True, description="What a test-fire sends, a real event has its change's snapshot."
+            null=True, description="Item of a test event, other events send the item of their change."
         ),
         status=choice(12, "PENDING", "RETRYING", "SUCCEEDED", "FAILED", "CANCELLED"),
-        attempt_count=fields.IntField(description="The number of the last attempt on record."),
+        attempt_count=fields.IntField(description="Number of the last recorded attempt."),
         attempts_before_round=fields.IntField(
-            description="Attempts that the present round of the schedule does not count: earlier rounds, and "
-            "abandoned ones."
+            description="Attempts that the current round does not count: earlier rounds and abandoned attempts."
         ),
-        abandoned_in_a_row=fields.IntField(
-            description="Attempts in a row that died between sending and recording, five end the event (rule 6)."
-        ),
+        abandoned_in_a_row=fields.IntField(description="Attempts in a row that were abandoned, five end the event."),
         max_attempts=fields.IntField(),
         next_attempt_at=fields.DatetimeField(
             null=True,
-            description="When the next attempt is due, or the attempt in flight was, null when the event has ended.",
+            description="Due time of the next attempt, or of the attempt in flight, null if the event has ended.",
         ),
         due_at=fields.DatetimeField(null=True),
         lease=fields.UUIDField(
             null=True,
-            description="The worker that has claimed the event, null while it waits. No foreign key: the row of a "
-            "dead worker is deleted.",
+            description="Worker that has claimed the event, else null. No foreign key: dead workers' rows are deleted.",
         ),
-        lease_begun_at=fields.DatetimeField(null=True, description="When that worker claimed it."),
+        lease_begun_at=fields.DatetimeField(null=True, description="Time of the claim."),
         created_at=fields.DatetimeField(),
         finished_at=fields.DatetimeField(null=True),
         indexes=[
@@ -331,13 +322,13 @@ _TABLES = [
     table(
         "Attempt",
         "ringback_attempt",
-        "One try to deliver an event: what was sent, what came back, how long it took.",
+        "One attempt to deliver an event: request, response, outcome and duration.",
         id=fields.UUIDField(primary_key=True),
         event=fields.ForeignKeyField(
             "ringback.Event", source_field="event_id", related_name="attempts", on_delete=fields.RESTRICT
         ),
         webhook_id=fields.UUIDField(
-            description="The event's webhook, so that a webhook's attempts are listed without a join."
+            description="Webhook of the event, so that a webhook's attempts are listed without a join."
         ),
         number=fields.IntField(),
         started_at=fields.DatetimeField(),
@@ -358,11 +349,11 @@ _TABLES = [
         status_code=fields.IntField(null=True),
         request=fields.JSONField(
             null=True,
-            description="{method, url, headers: [[name, value]], body}, secrets masked, null when nothing was sent.",
+            description="{method, url, headers: [[name, value]], body}, secrets redacted, null if nothing was sent.",
         ),
         response=fields.JSONField(
             null=True,
-            description="{headers: [[name, value]], body, body_truncated}, null when there was no answer.",
+            description="{headers: [[name, value]], body, body_truncated}, null if there was no response.",
         ),
         indexes=[("outcome", "id"), ("webhook_id", "outcome", "id")],
         unique_together=[("event_id", "number")],
@@ -376,7 +367,7 @@ CREATE INDEX ringback_attempt_odd ON ringback_attempt (status_code, id)
     WHERE status_code = 200 AND outcome <> 'DELIVERED';
 CREATE INDEX ringback_attempt_status ON ringback_attempt (status_code, id) WHERE status_code <> 200;
 """
-#: The log in commit order, and room in each page of events for the next version of its rows.
+#: Indexes for reading the log in commit order, and free space for updated rows in each page of events.
 _POSTGRES_ONLY = """
 ALTER TABLE ringback_log ALTER COLUMN transaction SET DEFAULT pg_current_xact_id()::text::bigint;
 DROP INDEX idx_ringback_lo_webhook_d10e71;
@@ -387,9 +378,9 @@ ALTER TABLE ringback_event SET (fillfactor = 70);
 
 
 async def adapt_to_postgres(apps: Any, schema_editor: Any) -> None:
-    """Store JSON as it was written, and read the log in commit order.
+    """Change JSON columns to the type `json`, and create what only Postgres has.
 
-    `json`, unlike `jsonb`, keeps the order of an object's members, and every text that JSON can hold.
+    Unlike `jsonb`, `json` keeps the order of an object's members, and can store every string of JSON.
     """
     db = schema_editor.client
     if db.capabilities.dialect != "postgres":
@@ -403,10 +394,10 @@ async def adapt_to_postgres(apps: Any, schema_editor: Any) -> None:
 
 
 async def insert_first_rows(apps: Any, schema_editor: Any) -> None:
-    """Insert the row that tells this database from others, and the site's settings.
+    """Insert the row that identifies this database, and the settings of the site.
 
-    In SQL: Tortoise caches the columns of a table for the whole process, and so would insert those of later migrations
-    where a database was open before.
+    This is SQL because Tortoise caches the columns of a table per process: if another database was open before, it
+    would insert columns that later migrations add.
     """
     now = dt.datetime.now(dt.UTC).isoformat(sep=" ", timespec="microseconds")
     await schema_editor.client.execute_script(f"""
@@ -417,7 +408,7 @@ async def insert_first_rows(apps: Any, schema_editor: Any) -> None:
 
 class Migration(migrations.Migration):
     initial = True
-    #: A database of an earlier commit has all of these; `models/bootstrap.py` refuses one that has only some.
+    #: Databases of earlier commits have all of these. `models/bootstrap.py` refuses a database with only some.
     replaces = [
         ("ringback", "0002_first_rows"),
         ("ringback", "0003_inbox_attempts"),

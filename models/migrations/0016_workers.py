@@ -1,9 +1,9 @@
-"""Workers with one lease each: an event names its worker, and `next_attempt_at` alone says when it is due.
+"""Workers with one lease each. An event names its worker, and is due at `next_attempt_at`.
 
-Stop old workers first. Events that they had claimed and not begun become due again; those that they had begun name a
-worker that does not exist, so the first new worker records them as ABANDONED.
+Stop old workers before this migration. Events that they had claimed without starting an attempt become due again.
+Events with a started attempt name a worker that does not exist, so the first new worker records ABANDONED attempts.
 
-Undoing it does not restore `ringback_claim`, the function by which earlier commits claimed on Postgres.
+Undoing this migration does not restore `ringback_claim`, the function of earlier commits for claiming on Postgres.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from tortoise import fields, migrations
 from tortoise.migrations import operations as ops
 
-#: A new database has none of these indexes.
+#: New databases do not have these indexes.
 _BEFORE = """
 DROP INDEX IF EXISTS ringback_event_waiting;
 DROP INDEX IF EXISTS ringback_event_waiting_of;
@@ -19,7 +19,7 @@ DROP INDEX IF EXISTS ringback_event_leased;
 DROP INDEX IF EXISTS ringback_event_under_way;
 UPDATE ringback_event SET lease = NULL WHERE lease IS NOT NULL AND lease_begun_at IS NULL;
 """
-#: An event that a worker has in flight gets a lease that has ended.
+#: Events in flight get an expired lease.
 _UNDO_BEFORE = """
 UPDATE ringback_event SET due_at = CASE WHEN lease IS NULL THEN next_attempt_at ELSE lease_begun_at END
 WHERE next_attempt_at IS NOT NULL OR lease IS NOT NULL;
@@ -44,15 +44,15 @@ DROP INDEX ringback_event_claimed;
 
 
 class DropDueAt(ops.RemoveField):
-    """Drops the column in place: on SQLite, Tortoise would copy the table, and lose what refers to it."""
+    """Removal of a column in place. On SQLite, Tortoise would copy the table and lose references to it."""
 
     async def database_forward(self, app_label: str, old_state: Any, new_state: Any, state_editor: Any = None) -> None:
-        """Drop it."""
+        """Drop the column `due_at`."""
         await state_editor.client.execute_script("ALTER TABLE ringback_event DROP COLUMN due_at")
 
 
 async def drop_claim_function(apps: Any, schema_editor: Any) -> None:
-    """Drop the function that claims, which only databases of earlier commits have."""
+    """Drop the function for claiming, which only databases of earlier commits have."""
     if schema_editor.client.capabilities.dialect == "postgres":
         await schema_editor.client.execute_script("DROP FUNCTION IF EXISTS ringback_claim")
 
@@ -76,8 +76,7 @@ class Migration(migrations.Migration):
                     "alive_until",
                     fields.DatetimeField(
                         null=True,
-                        description="End of the lease by the database's clock, null for the only worker of a SQLite "
-                        "file, whose lease has no end.",
+                        description="End of the lease by the database clock, null for a lease without end (SQLite).",
                     ),
                 ),
             ],

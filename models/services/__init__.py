@@ -1,1 +1,1 @@
-"""Use cases behind the API, one module per kind of object, each with all of its rules."""
+"""The operations behind the API, one module per kind of object, each with all of its rules."""

@@ -1,4 +1,4 @@
-"""What administrators do with API tokens, and who a bearer token is."""
+"""Create, revoke and authenticate API tokens."""
 
 import datetime as dt
 import secrets as randomness
@@ -18,31 +18,31 @@ from ringback.models.services.validation import Problems, not_found, parse_id
 
 logger = structlog.get_logger("ringback.api")
 
-MAX_NAME = 200
-#: What a bearer token begins with, so that people and scanners recognise one.
+MAX_NAME_CHARS = 200
+#: Start of every bearer token, by which secret scanners recognise one.
 TOKEN_PREFIX = "rbk_"
-#: How exactly the last use of a token is kept, in seconds: a write on every request would be a waste.
+#: Resolution of `last_used_at` in seconds, so that few requests need a write.
 LAST_USED_SECONDS = 60
 
 
 def new_bearer_token() -> str:
-    """A new bearer token with 256 random bits."""
+    """Return a new bearer token with 256 random bits."""
     return TOKEN_PREFIX + randomness.token_urlsafe(32)
 
 
 async def create_token(
     name: str, role: Role, *, webhook_ids: Sequence[str] | None = None, expires_at: dt.datetime | None = None
 ) -> tuple[ApiToken, str]:
-    """Create a token; returns it with its secret, which is shown this once. Raises InputRejected."""
+    """Create a token. Return it with its secret, which cannot be read again. Raises InputRejected."""
     problems = Problems()
-    name = problems.line("name", name, longest=MAX_NAME) or ""
+    name = problems.check_line("name", name, max_chars=MAX_NAME_CHARS) or ""
     if webhook_ids is not None:
-        problems.add("webhook_ids", f"An {role} token reaches every webhook; leave webhookIds out")
+        problems.add("webhook_ids", f"{role} tokens reach all webhooks. Leave webhookIds out.")
     async with in_transaction() as db:
         now = await clock.now(db)
         if expires_at is not None and expires_at <= now:
-            problems.add("expires_at", "must be in the future")
-        problems.refuse_if_any()
+            problems.add("expires_at", "expiresAt is in the past. Enter a time in the future.")
+        problems.raise_if_any()
         secret = new_bearer_token()
         token = await ApiToken.create(
             name=name, role=role, token_hash=hash_token(secret), created_at=now, expires_at=expires_at, using_db=db
@@ -51,7 +51,7 @@ async def create_token(
 
 
 async def revoke_token(token_id: str) -> None:
-    """Revoke a token; requests that bear it are refused from now on. Raises InputRejected."""
+    """Revoke a token, so that further requests with it are refused. Raises InputRejected."""
     key = parse_id(Prefix.TOKEN, token_id)
     async with in_transaction() as db:
         now = await clock.now(db)
@@ -60,40 +60,45 @@ async def revoke_token(token_id: str) -> None:
 
 
 async def authenticate(secret: str) -> ApiToken | None:
-    """The token of a bearer's secret; None when it is unknown, revoked or has expired."""
+    """Return the token with this secret. None if it is unknown, revoked or expired."""
     token = await ApiToken.get_or_none(token_hash=hash_token(secret), revoked_at=None)
     if token is None:
         return None
     now = await clock.now()
-    if _expired(token, now):
+    if _is_expired(token, now):
         return None
-    if token.last_used_at is None or (now - token.last_used_at).total_seconds() >= LAST_USED_SECONDS:
+    if _is_last_use_stale(token, now):
         try:
             await ApiToken.filter(id=token.id).update(last_used_at=now)
-        except BaseORMException as error:  # a reader must not fail because the database cannot be written now
-            logger.warning("cannot keep when a token was used", action="authenticate", reason=str(error))
+        except BaseORMException as error:
+            # A query must succeed even if the database cannot be written.
+            logger.warning("cannot store the last use of a token", action="authenticate", reason=str(error))
     return token
 
 
 async def is_valid(token_id: UUID) -> bool:
-    """Whether a token that was authenticated before still is: neither revoked nor expired."""
+    """Return whether a token exists and is neither revoked nor expired."""
     token = await ApiToken.get_or_none(id=token_id, revoked_at=None)
-    return token is not None and not _expired(token, await clock.now())
-
-
-def _expired(token: ApiToken, now: dt.datetime) -> bool:
-    return token.expires_at is not None and token.expires_at <= now
+    return token is not None and not _is_expired(token, await clock.now())
 
 
 async def ensure_admin(secret: str, name: str) -> None:
-    """Make sure that this secret is an ADMIN token, for the operator's own one.
+    """Create an ADMIN token with this secret unless there is one, and revoke other tokens of this name.
 
-    The operator has one token of that name: a former one, which was replaced, is revoked.
+    A token that was revoked stays revoked.
     """
-    mine = hash_token(secret)
+    token_hash = hash_token(secret)
     async with in_transaction() as db:
         now = await clock.now(db)
-        former = ApiToken.filter(name=name, revoked_at=None).exclude(token_hash=mine).using_db(db)
-        await former.update(revoked_at=now)
-        if not await ApiToken.exists(token_hash=mine, using_db=db):
-            await ApiToken.create(name=name, role=Role.ADMIN, token_hash=mine, created_at=now, using_db=db)
+        replaced = ApiToken.filter(name=name, revoked_at=None).exclude(token_hash=token_hash).using_db(db)
+        await replaced.update(revoked_at=now)
+        if not await ApiToken.exists(token_hash=token_hash, using_db=db):
+            await ApiToken.create(name=name, role=Role.ADMIN, token_hash=token_hash, created_at=now, using_db=db)
+
+
+def _is_expired(token: ApiToken, now: dt.datetime) -> bool:
+    return token.expires_at is not None and token.expires_at <= now
+
+
+def _is_last_use_stale(token: ApiToken, now: dt.datetime) -> bool:
+    return token.last_used_at is None or (now - token.last_used_at).total_seconds() >= LAST_USED_SECONDS

@@ -1,4 +1,4 @@
-"""What people do with customer orders: place, change, delete."""
+"""Create, update and delete customer orders."""
 
 import datetime as dt
 import re
@@ -13,20 +13,26 @@ from tortoise.transactions import in_transaction
 from ringback.models.customer_order import PRICE_DIGITS, PRICE_PLACES, CustomerOrder, OrderCustomer, OrderItem
 from ringback.models.database.sql import lock
 from ringback.models.enums import OrderStatus
-from ringback.models.errors import ProblemCode
 from ringback.models.ids import Prefix
 from ringback.models.services.validation import Problems, check_unchanged, parse_id, require_found
 
-#: Longest texts, in characters, and the longest order, in lines.
-MAX_NUMBER, MAX_NAME, MAX_ITEM_NAME, MAX_PHONE, MAX_EMAIL, MAX_COMMENT = 64, 200, 500, 64, 254, 10_000
+MAX_NUMBER_CHARS = 64
+MAX_COMMENT_CHARS = 10_000
+MAX_NAME_CHARS = 200
+MAX_PHONE_CHARS = 64
+MAX_EMAIL_CHARS = 254
+MAX_ITEM_NAME_CHARS = 500
 MAX_ITEMS = 1_000
 MAX_QUANTITY = 1_000_000
+#: The least price that the column cannot hold.
+_PRICE_LIMIT = Decimal(10) ** (PRICE_DIGITS - PRICE_PLACES)
+_PRICE_STEP = Decimal(1).scaleb(-PRICE_PLACES)
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """Who orders."""
+    """The customer of an order."""
 
     name: str
     phone: str | None = None
@@ -47,8 +53,10 @@ class Item:
 async def create_order(
     number: str, customer: Customer, items: Sequence[Item], *, comment: str | None = None, status: OrderStatus
 ) -> CustomerOrder:
-    """Place an order; raises InputRejected."""
-    values = _checked({"number": number, "customer": customer, "items": items, "comment": comment, "status": status})
+    """Create an order. Raises InputRejected."""
+    values = _check_changes(
+        {"number": number, "customer": customer, "items": items, "comment": comment, "status": status}
+    )
     customer, items = values.pop("customer"), values.pop("items")
     async with in_transaction() as db:
         order = await CustomerOrder.create(**values, using_db=db)
@@ -60,35 +68,53 @@ async def create_order(
 async def update_order(
     order_id: str, changes: Mapping[str, Any], expected_updated_at: dt.datetime | None = None
 ) -> CustomerOrder:
-    """Change the given fields of an order; `customer` and `items` replace the whole. Raises InputRejected."""
+    """Change the given fields of an order. `customer` and `items` are replaced as a whole. Raises InputRejected."""
     key = parse_id(Prefix.ORDER, order_id)
-    values = _checked(changes)
+    values = _check_changes(changes)
+    customer, items = values.pop("customer", None), values.pop("items", None)
     async with in_transaction() as db:
         order = require_found(await lock(db, CustomerOrder, id=key), "order", order_id)
         check_unchanged(order.updated_at, expected_updated_at)
-        # An order that other code made may have no customer.
-        customer = await lock(db, OrderCustomer, order_id=key) or OrderCustomer(order_id=key)
-        items = await OrderItem.filter(order_id=key).using_db(db)
-        new_customer, new_items = values.pop("customer", None), values.pop("items", None)
-        touched = any(getattr(order, name) != value for name, value in values.items())
-        if new_customer is not None and new_customer != _customer(customer):
-            await customer.update_from_dict(asdict(new_customer)).save(using_db=db)
-            touched = True
-        if new_items is not None and new_items != [_item(i) for i in items]:
-            await OrderItem.filter(order_id=key).using_db(db).delete()
-            await _add_items(db, order, new_items)
-            touched = True
-        if touched:
+        is_changed = any(getattr(order, name) != value for name, value in values.items())
+        if await _replace_customer(db, order, customer):
+            is_changed = True
+        if await _replace_items(db, order, items):
+            is_changed = True
+        if is_changed:
             await order.update_from_dict(values).save(using_db=db)
         return order
 
 
 async def delete_order(order_id: str) -> None:
-    """Delete an order with its customer and items; raises InputRejected."""
+    """Delete an order with its customer and items. Raises InputRejected."""
     key = parse_id(Prefix.ORDER, order_id)
     async with in_transaction() as db:
         order = require_found(await lock(db, CustomerOrder, id=key), "order", order_id)
         await order.delete(using_db=db)
+
+
+async def _replace_customer(db: BaseDBAsyncClient, order: CustomerOrder, customer: Customer | None) -> bool:
+    """Store the customer of an order unless it is None. Return whether it has changed."""
+    if customer is None:
+        return False
+    # Orders that other code created may have no customer.
+    row = await lock(db, OrderCustomer, order_id=order.id) or OrderCustomer(order_id=order.id)
+    if customer == Customer(name=row.name, phone=row.phone, email=row.email):
+        return False
+    await row.update_from_dict(asdict(customer)).save(using_db=db)
+    return True
+
+
+async def _replace_items(db: BaseDBAsyncClient, order: CustomerOrder, items: Sequence[Item] | None) -> bool:
+    """Store the items of an order unless they are None. Return whether they have changed."""
+    if items is None:
+        return False
+    rows = await OrderItem.filter(order_id=order.id).using_db(db)
+    if items == [_item_of(row) for row in rows]:
+        return False
+    await OrderItem.filter(order_id=order.id).using_db(db).delete()
+    await _add_items(db, order, items)
+    return True
 
 
 async def _add_items(db: BaseDBAsyncClient, order: CustomerOrder, items: Sequence[Item]) -> None:
@@ -97,63 +123,64 @@ async def _add_items(db: BaseDBAsyncClient, order: CustomerOrder, items: Sequenc
         await OrderItem.bulk_create(rows, using_db=db)
 
 
-def _customer(row: OrderCustomer) -> Customer:
-    return Customer(row.name, row.phone, row.email)
+def _item_of(row: OrderItem) -> Item:
+    return Item(brand=row.brand, article=row.article, name=row.name, quantity=row.quantity, price=row.price)
 
 
-def _item(row: OrderItem) -> Item:
-    return Item(row.brand, row.article, row.name, row.quantity, row.price)
-
-
-def _checked(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The values, tidied up; raises InputRejected with all that is wrong."""
+def _check_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values with their texts stripped. Raises InputRejected with all problems."""
     problems = Problems()
     values = dict(changes)
-    problems.no_nulls(values, clearable={"comment"})
+    problems.check_nulls(values, clearable={"comment"})
     if values.get("number") is not None:
-        values["number"] = problems.line("number", values["number"], longest=MAX_NUMBER)
+        values["number"] = problems.check_line("number", values["number"], max_chars=MAX_NUMBER_CHARS)
     if "comment" in values:
-        values["comment"] = problems.text("comment", values["comment"], longest=MAX_COMMENT)
+        values["comment"] = problems.check_text("comment", values["comment"], max_chars=MAX_COMMENT_CHARS)
     if values.get("customer") is not None:
-        values["customer"] = _checked_customer(problems, values["customer"])
+        values["customer"] = _check_customer(problems, values["customer"])
     if values.get("items") is not None:
-        values["items"] = _checked_items(problems, values["items"])
-    problems.refuse_if_any()
+        values["items"] = _check_items(problems, values["items"])
+    problems.raise_if_any()
     return values
 
 
-def _checked_customer(problems: Problems, customer: Customer) -> Customer:
-    email = problems.line("customer.email", customer.email, longest=MAX_EMAIL, required=False)
+def _check_customer(problems: Problems, customer: Customer) -> Customer:
+    email = problems.check_line("customer.email", customer.email, max_chars=MAX_EMAIL_CHARS, required=False)
     if email is not None and not _EMAIL.fullmatch(email):
-        problems.add("customer.email", "must be an e-mail address, such as maria@example.com")
+        message = f"customer.email is {email!r:.80}. Enter an e-mail address, such as maria@example.com."
+        problems.add("customer.email", message)
     return Customer(
-        name=problems.line("customer.name", customer.name, longest=MAX_NAME) or "",
-        phone=problems.line("customer.phone", customer.phone, longest=MAX_PHONE, required=False),
+        name=problems.check_line("customer.name", customer.name, max_chars=MAX_NAME_CHARS) or "",
+        phone=problems.check_line("customer.phone", customer.phone, max_chars=MAX_PHONE_CHARS, required=False),
         email=email,
     )
 
 
-def _checked_items(problems: Problems, items: Sequence[Item]) -> list[Item]:
+def _check_items(problems: Problems, items: Sequence[Item]) -> list[Item]:
     if len(items) > MAX_ITEMS:
-        problems.add("items", f"has {len(items):,} entries; {MAX_ITEMS:,} are allowed", ProblemCode.TOO_LARGE)
-    return [_checked_item(problems, f"items[{index}]", item) for index, item in enumerate(items[:MAX_ITEMS])]
+        problems.add_too_large("items", len(items), "entries", MAX_ITEMS)
+    return [_check_item(problems, f"items[{index}]", item) for index, item in enumerate(items[:MAX_ITEMS])]
 
 
-def _checked_item(problems: Problems, field: str, item: Item) -> Item:
+def _check_item(problems: Problems, field: str, item: Item) -> Item:
     if not 1 <= item.quantity <= MAX_QUANTITY:
-        problems.add(f"{field}.quantity", f"must be from 1 to {MAX_QUANTITY:,}")
-    price = item.price
-    limit = Decimal(10) ** (PRICE_DIGITS - PRICE_PLACES)
-    if not price.is_finite() or not 0 <= price < limit:
-        problems.add(f"{field}.price", f"must be a price from 0 to less than {limit:,}")
-    elif price != (rounded := price.quantize(Decimal(1).scaleb(-PRICE_PLACES))):
-        problems.add(f"{field}.price", f"may have at most {PRICE_PLACES} decimal places")
-    else:
-        price = abs(rounded)  # there is a negative zero
+        problems.add(f"{field}.quantity", f"{field}.quantity is {item.quantity}. Enter 1 to {MAX_QUANTITY:,}.")
     return Item(
-        brand=problems.line(f"{field}.brand", item.brand, longest=MAX_NAME) or "",
-        article=problems.line(f"{field}.article", item.article, longest=MAX_NAME) or "",
-        name=problems.line(f"{field}.name", item.name, longest=MAX_ITEM_NAME) or "",
+        price=_check_price(problems, f"{field}.price", item.price),
+        brand=problems.check_line(f"{field}.brand", item.brand, max_chars=MAX_NAME_CHARS) or "",
+        article=problems.check_line(f"{field}.article", item.article, max_chars=MAX_NAME_CHARS) or "",
+        name=problems.check_line(f"{field}.name", item.name, max_chars=MAX_ITEM_NAME_CHARS) or "",
         quantity=item.quantity,
-        price=price,
     )
+
+
+def _check_price(problems: Problems, field: str, price: Decimal) -> Decimal:
+    """Check a price and return it with all its decimal places, and zero without a sign."""
+    if not price.is_finite() or not 0 <= price < _PRICE_LIMIT:
+        problems.add(field, f"{field} is {price!s:.40}. Enter a price from 0 to less than {_PRICE_LIMIT:,}.")
+        return price
+    rounded = price.quantize(_PRICE_STEP)
+    if price != rounded:
+        problems.add(field, f"{field} is {price!s:.40}. Enter at most {PRICE_PLACES} decimal places.")
+        return price
+    return abs(rounded)

@@ -1,7 +1,7 @@
-"""Declaring a model whose objects live in another program: its schema, and what must not break when it changes."""
+"""Declare models whose objects live in another program."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from tortoise.backends.base.client import BaseDBAsyncClient
@@ -16,37 +16,36 @@ from ringback.models.json_schema.findings import Finding, quote_path
 from ringback.models.json_schema.schema import MAX_ITEM_BYTES, CheckBudget, JsonSchema, check_schema
 from ringback.models.json_schema.subschemas import SchemaFault
 from ringback.models.services import webhook_models
-from ringback.models.services.validation import Problems
+from ringback.models.services.validation import Problems, api_name
 from ringback.models.templates.validation import unknown_paths
 from ringback.models.tracking.cooperative import LoopYielder
 from ringback.models.tracking.registry import NAME, registry
 from ringback.models.webhook import Webhook
 
-MAX_LABEL, MAX_DESCRIPTION = 200, 10_000
-#: `webhookModels` lists all of them.
+MAX_LABEL_CHARS, MAX_DESCRIPTION_CHARS = 200, 10_000
+#: `webhookModels` lists all of them in one answer.
 MAX_MODELS = 1_000
-#: Ids of single objects: a model's id is its name.
-_NAMES_OF_OTHERS = {"site_settings"}
-_TOO_LARGE = ProblemCode.TOO_LARGE
-#: Fields that are named, of a webhook that would lose them.
-_MAX_NAMED = 10
+#: Ids of single objects, which are not TypeIDs. A model's id is its name, so the two must differ.
+_RESERVED_NAMES = {"site_settings"}
+#: Fields that the problem of one webhook names.
+_MAX_NAMED_PATHS = 10
 
 
 async def declare_model(
     name: str, label: str, description: str | None, json_schema: Any, sample: Any, *, force: bool = False
 ) -> DeclaredModel:
-    """Declare a model, or declare it anew; raises InputRejected.
+    """Declare a model, or replace its declaration. Raises InputRejected.
 
-    A schema that takes away fields which webhooks use is refused, unless it is forced. Declarations come one after
-    another: each sees what the one before it left.
+    A schema that lacks fields which webhooks use is refused unless `force` is set. Declarations of one model run one
+    after another.
     """
     problems = Problems()
     _check_name(problems, name)
-    label = problems.line("label", label, longest=MAX_LABEL) or ""
-    description = problems.text("description", description, longest=MAX_DESCRIPTION) or ""
-    schema = _schema(problems, json_schema, sample)
-    problems.refuse_if_any()
-    assert schema is not None, "refused otherwise"
+    label = problems.check_line("label", label, max_chars=MAX_LABEL_CHARS) or ""
+    description = problems.check_text("description", description, max_chars=MAX_DESCRIPTION_CHARS) or ""
+    schema = _check_schema(problems, json_schema, sample)
+    problems.raise_if_any()
+    assert schema is not None, "raise_if_any raises if the schema was refused"
     values = {
         "label": label,
         "description": description,
@@ -58,39 +57,40 @@ async def declare_model(
         row = await lock(db, DeclaredModel, name=name)
         now = await clock.now(db)
         if row is None:
-            if await DeclaredModel.all().using_db(db).count() >= MAX_MODELS:
-                problems.add("name", f"There are {MAX_MODELS:,} declared models, as many as are allowed", _TOO_LARGE)
-            problems.refuse_if_any()
+            await _check_model_count(problems, db)
+            problems.raise_if_any()
             return await DeclaredModel.create(name=name, **values, created_at=now, updated_at=now, using_db=db)
         if all(getattr(row, column) == value for column, value in values.items()):
             return row
         if not force:
             await _check_webhooks(problems, db, row, schema)
-            problems.refuse_if_any()
+            problems.raise_if_any()
         row.update_from_dict({**values, "updated_at": now})
         await row.save(using_db=db)
         return row
 
 
 def add_findings(problems: Problems, field: str, findings: Iterable[Finding]) -> None:
-    """Note what is wrong within a JSON value."""
+    """Add a problem for each finding in the JSON value of a field."""
     for finding in findings:
         code = ProblemCode.TOO_LARGE if finding.is_limit else ProblemCode.INVALID
-        problems.add(field, finding.message, code, within=quote_path(finding.path))
+        path = quote_path(finding.path)
+        problems.add(field, f"{api_name(field)}{path} {finding.message}.", code, within=path)
 
 
 def _check_name(problems: Problems, name: str) -> None:
     if not NAME.fullmatch(name):
-        problems.add("name", "must be written like spare_part: at most 100 of a-z, 0-9 and _, a letter first")
-    elif is_id(name) or name in _NAMES_OF_OTHERS:
-        problems.add("name", "must not be the id of something else: choose another name")
+        message = f"name is {name!r:.120}. Enter at most 100 of a-z, 0-9 and _, a letter first, such as spare_part."
+        problems.add("name", message)
+    elif is_id(name) or name in _RESERVED_NAMES:
+        problems.add("name", f"name is {name}, which is an id of another object. Choose another name.")
     elif registry.get(name) is not None:
-        message = f"The model {name} is tracked in code and cannot be declared: choose another name"
+        message = f"The model {name} is tracked in code and cannot be declared. Choose another name."
         problems.add("name", message, ProblemCode.CONFLICT)
 
 
-def _schema(problems: Problems, json_schema: Any, sample: Any) -> JsonSchema | None:
-    """The schema with which the sample was checked; None when one of them was refused."""
+def _check_schema(problems: Problems, json_schema: Any, sample: Any) -> JsonSchema | None:
+    """Check a schema, and the sample against it. Return the compiled schema, or None if it was refused."""
     try:
         schema = check_schema(json_schema)
     except SchemaFault as fault:
@@ -98,40 +98,63 @@ def _schema(problems: Problems, json_schema: Any, sample: Any) -> JsonSchema | N
         return None
     size = len(orjson.dumps(sample))
     if size > MAX_ITEM_BYTES:
-        problems.add("sample", f"has {size:,} bytes; {MAX_ITEM_BYTES:,} are allowed", _TOO_LARGE)
+        problems.add_too_large("sample", size, "bytes", MAX_ITEM_BYTES)
     else:
         add_findings(problems, "sample", schema.check(sample, size, CheckBudget()))
     return schema
 
 
+async def _check_model_count(problems: Problems, db: BaseDBAsyncClient) -> None:
+    if await DeclaredModel.all().using_db(db).count() >= MAX_MODELS:
+        message = f"The limit of {MAX_MODELS:,} declared models is reached. Redeclare an existing model instead."
+        problems.add("name", message, ProblemCode.TOO_LARGE)
+
+
 async def _check_webhooks(problems: Problems, db: BaseDBAsyncClient, row: DeclaredModel, schema: JsonSchema) -> None:
-    """Note each webhook that uses what the new schema takes away."""
-    had, has = webhook_models.paths_of(row.schema.fields), webhook_models.paths_of(schema.fields)
-    if set(had) <= set(has):
+    """Add a problem for each webhook that uses fields which the new schema lacks."""
+    old_paths = webhook_models.template_paths(row.schema.fields)
+    new_paths = webhook_models.template_paths(schema.fields)
+    if set(old_paths) <= set(new_paths):
         return
-    stretch = LoopYielder()
+    yielder = LoopYielder()
     for webhook in await Webhook.filter(model=row.name, deleted_at=None).using_db(db).order_by("id"):
         lost: set[str] = set()
-        for source, is_condition in _templates(webhook):
-            await stretch.pause()
-            unknown = unknown_paths(source, fields=has, is_condition=is_condition)
-            lost |= unknown - unknown_paths(source, fields=had, is_condition=is_condition) if unknown else set()
+        for template in _templates_of(webhook):
+            await yielder.pause()
+            lost |= _lost_paths(template, old_paths, new_paths)
         if lost:
-            named = ", ".join(sorted(lost)[:_MAX_NAMED])
-            more = f" and {len(lost) - _MAX_NAMED} more" if len(lost) > _MAX_NAMED else ""
-            who = f'The webhook "{webhook.name}"' if webhook.name else "The webhook"
-            message = (
-                f"{who} ({encode(Prefix.WEBHOOK, webhook.id)}) uses {named}{more}, which this schema does not have: "
-                "change the webhook first, or declare with force: true"
-            )
-            problems.add("json_schema", message, ProblemCode.CONFLICT)
+            problems.add("json_schema", _lost_paths_message(webhook, sorted(lost)), ProblemCode.CONFLICT)
 
 
-def _templates(webhook: Webhook) -> Iterator[tuple[str, bool]]:
-    """The texts that a webhook renders, and whether each is a condition."""
-    yield webhook.url, False
-    yield from ((value, False) for _, value in webhook.headers)
+class _TemplateSource(NamedTuple):
+    text: str
+    is_condition: bool
+
+
+def _templates_of(webhook: Webhook) -> Iterator[_TemplateSource]:
+    yield _TemplateSource(webhook.url, is_condition=False)
+    for _, value in webhook.headers:
+        yield _TemplateSource(value, is_condition=False)
     if not webhook.send_json:
-        yield webhook.body_template, False
+        yield _TemplateSource(webhook.body_template, is_condition=False)
     if webhook.condition is not None:
-        yield webhook.condition, True
+        yield _TemplateSource(webhook.condition, is_condition=True)
+
+
+def _lost_paths(template: _TemplateSource, old_paths: list[str], new_paths: list[str]) -> set[str]:
+    unknown = unknown_paths(template.text, fields=new_paths, is_condition=template.is_condition)
+    if not unknown:
+        return set()
+    return unknown - unknown_paths(template.text, fields=old_paths, is_condition=template.is_condition)
+
+
+def _lost_paths_message(webhook: Webhook, paths: list[str]) -> str:
+    webhook_id = encode(Prefix.WEBHOOK, webhook.id)
+    named_webhook = f'The webhook "{webhook.name}"' if webhook.name else "The webhook"
+    named_paths = ", ".join(paths[:_MAX_NAMED_PATHS])
+    if len(paths) > _MAX_NAMED_PATHS:
+        named_paths += f" and {len(paths) - _MAX_NAMED_PATHS} more"
+    return (
+        f"{named_webhook} ({webhook_id}) uses {named_paths}, which this schema does not have. "
+        "Change the webhook first, or declare the model with force: true."
+    )

@@ -1,4 +1,4 @@
-"""What people do to events: fire a test, redeliver, cancel (rules 9, 11 and 12 of the design)."""
+"""Fire test events, and redeliver and cancel events (rules 9, 11 and 12 in docs/architecture.md)."""
 
 import datetime as dt
 from collections.abc import Mapping
@@ -24,29 +24,54 @@ from ringback.models.tracking import outbox
 from ringback.models.tracking.outbox import NewEvent
 from ringback.models.webhook import Webhook
 
+# The three statements below use the index ringback_event(webhook_id, status, id). Parameter $1 is the webhook, $2
+# whether its test events are included.
+
+# Lock the waiting events on Postgres, in the order of their ids, so that two transactions cannot deadlock.
+_LOCK_WAITING = """
+SELECT FROM ringback_event
+WHERE webhook_id = $1 AND status IN ('PENDING', 'RETRYING') AND (NOT is_test OR $2)
+ORDER BY id
+FOR UPDATE
+"""
+# Write a log entry for each waiting event, before the statement that cancels them.
+_LOG_WAITING = """
+INSERT INTO ringback_log (at, kind, message, webhook_id, event_id, model)
+SELECT $3, $4, $5, webhook_id, id, model
+FROM ringback_event
+WHERE webhook_id = $1 AND status IN ('PENDING', 'RETRYING') AND (NOT is_test OR $2)
+ORDER BY id
+"""
+# Cancel the waiting events. Events in flight keep their worker, so that the running attempt is recorded.
+_CANCEL_WAITING = """
+UPDATE ringback_event
+SET status = 'CANCELLED', next_attempt_at = NULL, finished_at = $3
+WHERE webhook_id = $1 AND status IN ('PENDING', 'RETRYING') AND (NOT is_test OR $2)
+"""
+_MAX_OBJECT_ID_CHARS = 255
+
 
 async def test_fire(webhook_id: str, action: Action, item: Any) -> Event:
-    """Record a test event of a webhook, due at once, whatever its condition and activity say.
+    """Record a test event that is due at once, even if the webhook is inactive or its condition is false.
 
-    `item` is any JSON value as a client sent it; None sends the model's sample. Raises InputRejected.
+    `item` is a JSON value from the client; None stands for the model's sample. Raises InputRejected.
     """
     key = parse_id(Prefix.WEBHOOK, webhook_id, "webhook_id")
     if item is not None and not isinstance(item, Mapping):
-        raise InputRejected(Problem('must be a JSON object, such as {"name": "Maria"}', "item"))
+        raise InputRejected(Problem('item is not a JSON object. Send an object, such as {"name": "Maria"}.', "item"))
     async with in_transaction() as db:
         webhook = require_found(await lock(db, Webhook, id=key, deleted_at=None), "webhook", webhook_id, "webhook_id")
         if item is None:
             model = await webhook_models.find(webhook.model, db)
             item = model.sample if model else {}
         now = await clock.now(db)
-        object_id = item.get("id")
         event = NewEvent(
             id=new_key(),
             webhook_id=webhook.id,
             change_id=None,
             model=webhook.model,
             action=action,
-            object_id=None if object_id is None else str(object_id)[:255],
+            object_id=_test_object_id(item),
             is_test=True,
             test_item=dict(item),
             max_attempts=len(webhook.retry_delays),
@@ -58,34 +83,29 @@ async def test_fire(webhook_id: str, action: Action, item: Any) -> Event:
 
 
 async def redeliver(event_id: str) -> Event:
-    """Make the waiting attempt of a retrying event now, or begin a new round of an ended one; raises InputRejected."""
+    """Make the next attempt of a retrying event due now, or start a new round of an ended one. Raises InputRejected."""
     async with in_transaction() as db:
-        event, webhook = await _event(db, event_id)
+        event, webhook = await _lock_event(db, event_id)
         _check_redeliverable(event, webhook)
         now = await clock.now(db)
-        if event.status is EventStatus.RETRYING:
-            due = now
-        else:
+        due = now
+        if event.status is not EventStatus.RETRYING:
             due = now + dt.timedelta(seconds=webhook.retry_delays[0])
-            event.status = EventStatus.RETRYING if event.attempt_count else EventStatus.PENDING
-            event.attempts_before_round = event.attempt_count
-            event.abandoned_in_a_row = 0
-            event.max_attempts = event.attempt_count + len(webhook.retry_delays)
-            event.finished_at = None
+            _start_new_round(event, webhook)
         event.next_attempt_at = due
         await event.save(using_db=db)
-        message = f"Redelivery asked for; attempt {event.attempt_count + 1} due at {format_timestamp(due)}"
+        message = f"Redelivery requested; attempt {event.attempt_count + 1} due at {format_timestamp(due)}"
         await _log(db, event, LogKind.RETRY_SCHEDULED, message, now)
         require_unit(db).on_commit(lambda: notifier.notify_if_due_soon([due], now))
     return event
 
 
 async def cancel(event_id: str) -> Event:
-    """Cancel an event that still waits; an attempt in flight ends and is kept. Raises InputRejected."""
+    """Cancel a waiting event. An attempt in flight is finished and recorded. Raises InputRejected."""
     async with in_transaction() as db:
-        event, _ = await _event(db, event_id)
+        event, _ = await _lock_event(db, event_id)
         if event.status not in WAITING:
-            raise _conflict(f"The event has already ended ({event.status}); there is nothing to cancel.")
+            raise _conflict(f"The event has already ended ({event.status}), so it cannot be cancelled.")
         now = await clock.now(db)
         event.status = EventStatus.CANCELLED
         event.next_attempt_at = None
@@ -95,49 +115,64 @@ async def cancel(event_id: str) -> Event:
     return event
 
 
-async def cancel_waiting(db: BaseDBAsyncClient, webhook: Webhook, why: str, now: dt.datetime, *, tests: bool) -> None:
-    """Cancel, within the caller's transaction, the waiting events of a webhook that fires no more.
+async def cancel_waiting(
+    db: BaseDBAsyncClient, webhook: Webhook, reason: str, now: dt.datetime, *, tests: bool
+) -> None:
+    """Cancel the waiting events of a webhook within the caller's transaction; of its test events only if `tests`.
 
-    `tests` says whether test events go with them: they outlive a deactivation (rule 11), not a deletion. It takes two
-    statements, however many there are. Events in flight keep their worker, so that the attempt is recorded.
+    `reason` is the message of the log entries. The number of statements does not depend on the number of events.
     """
-    waiting = f"webhook_id = $1 AND status IN ('{EventStatus.PENDING}', '{EventStatus.RETRYING}')"
-    if not tests:
-        waiting += " AND NOT is_test"
     if is_postgres(db):
-        await execute(db, f"SELECT FROM ringback_event WHERE {waiting} ORDER BY id FOR UPDATE", webhook.id)
-    log_entries = (
-        "INSERT INTO ringback_log (at, kind, message, webhook_id, event_id, model) "
-        f"SELECT $2, $3, $4, webhook_id, id, model FROM ringback_event WHERE {waiting} ORDER BY id"
-    )
-    await execute(db, log_entries, webhook.id, now, LogKind.EVENT_CANCELLED, why)
-    cancelled = f"UPDATE ringback_event SET status = $2, next_attempt_at = NULL, finished_at = $3 WHERE {waiting}"
-    await execute(db, cancelled, webhook.id, EventStatus.CANCELLED, now)
+        await execute(db, _LOCK_WAITING, webhook.id, tests)
+    await execute(db, _LOG_WAITING, webhook.id, tests, now, LogKind.EVENT_CANCELLED, reason)
+    await execute(db, _CANCEL_WAITING, webhook.id, tests, now)
     require_unit(db).on_commit(lambda: notifier.notify(Topic.LOGGED))
+
+
+def _test_object_id(item: Mapping[str, Any]) -> str | None:
+    object_id = item.get("id")
+    return None if object_id is None else str(object_id)[:_MAX_OBJECT_ID_CHARS]
+
+
+async def _lock_event(db: BaseDBAsyncClient, event_id: str) -> tuple[Event, Webhook]:
+    key = parse_id(Prefix.EVENT, event_id)
+    unlocked = require_found(await Event.get_or_none(id=key, using_db=db), "event", event_id)
+    # Lock the webhook first, as deactivating it does, so that the two cannot deadlock.
+    webhook = require_found(await lock(db, Webhook, id=unlocked.webhook_id), "event", event_id)
+    event = require_found(await lock(db, Event, id=key), "event", event_id)
+    return event, webhook
 
 
 def _check_redeliverable(event: Event, webhook: Webhook) -> None:
     if event.status is EventStatus.PENDING:
-        raise _conflict("The event has not had its first attempt yet; there is nothing to redeliver.")
+        raise _conflict("The event has not had its first attempt yet. Redeliver it after that attempt.")
     if webhook.deleted_at is not None:
-        raise _conflict("The event's webhook was deleted; nothing can be delivered for it.")
+        raise _conflict("The event's webhook was deleted, so the event cannot be redelivered.")
     if not webhook.is_active and not event.is_test:
-        raise _conflict("The event's webhook is not active: activate it first.")
+        raise _conflict("The event's webhook is inactive. Activate it first.")
     if event.worker_id is not None:
-        raise _conflict("An attempt is still under way: redeliver when it has ended.")
+        raise _conflict("An attempt is in flight. Redeliver the event when the attempt has ended.")
 
 
-async def _event(db: BaseDBAsyncClient, event_id: str) -> tuple[Event, Webhook]:
-    key = parse_id(Prefix.EVENT, event_id)
-    unlocked = require_found(await Event.get_or_none(id=key, using_db=db), "event", event_id)
-    # The webhook first, as those do who deactivate one.
-    webhook = require_found(await lock(db, Webhook, id=unlocked.webhook_id), "event", event_id)
-    return require_found(await lock(db, Event, id=key), "event", event_id), webhook
+def _start_new_round(event: Event, webhook: Webhook) -> None:
+    """Start the schedule again. Attempt numbers continue, and `max_attempts` grows by one round."""
+    event.status = EventStatus.RETRYING if event.attempt_count else EventStatus.PENDING
+    event.attempts_before_round = event.attempt_count
+    event.abandoned_in_a_row = 0
+    event.max_attempts = event.attempt_count + len(webhook.retry_delays)
+    event.finished_at = None
 
 
 async def _log(db: BaseDBAsyncClient, event: Event, kind: LogKind, message: str, now: dt.datetime) -> None:
-    about = {"webhook_id": event.webhook_id, "event_id": event.id, "model": event.model}
-    await LogEntry.create(at=now, kind=kind, message=message, **about, using_db=db)
+    await LogEntry.create(
+        at=now,
+        kind=kind,
+        message=message,
+        webhook_id=event.webhook_id,
+        event_id=event.id,
+        model=event.model,
+        using_db=db,
+    )
     require_unit(db).on_commit(lambda: notifier.notify(Topic.LOGGED))
 
 

@@ -1,40 +1,59 @@
-"""Idempotency keys: a change that was published twice under one key is recorded once.
+"""Idempotency keys: a change that is published twice under one key is recorded once.
 
-A key belongs to a model: two programs that publish changes of different models cannot meet. It is kept for 24 hours
-with a digest of its change, so that the same key with another change is noticed, and with the events of the change.
+A key belongs to one model, so programs that publish different models cannot clash. It is stored for 24 hours, with the
+events of its change and with a digest of it, which reveals that the key was used again for another change.
 """
 
 import datetime as dt
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
+from typing import NamedTuple
+from uuid import UUID
 
 from tortoise.backends.base.client import BaseDBAsyncClient
 
 from ringback.models.declared_model import IdempotencyKey
 
 KEY_LIFETIME = dt.timedelta(hours=24)
-#: Expired keys that one call removes: more than one call adds, so that they cannot pile up.
-MAX_REMOVED = 1_000
+#: Expired keys deleted by one call. More than one call can add, so that expired keys cannot pile up.
+MAX_DELETED = 1_000
+
+
+class ModelKey(NamedTuple):
+    """An idempotency key and the model that it belongs to."""
+
+    model: str
+    key: str
 
 
 def lock_name(model: str) -> str:
-    """The lock of whoever looks for keys of a model in order to add some."""
+    """Return the name of the lock to hold while looking up and adding keys of a model."""
     return f"idempotency keys of {model}"
 
 
 async def find_used_keys(
-    db: BaseDBAsyncClient, wanted: Collection[tuple[str, str]], now: dt.datetime
-) -> dict[tuple[str, str], IdempotencyKey]:
-    """Which of these pairs of model and key are still kept; the expired ones make room. Three statements at most."""
-    found: Sequence[IdempotencyKey] = []
-    if wanted:
-        rows = IdempotencyKey.filter(key__in={key for _, key in wanted}, model__in={model for model, _ in wanted})
-        found = [row for row in await rows.using_db(db) if (row.model, row.key) in wanted]
-    expired = (
-        IdempotencyKey.filter(created_at__lt=now - KEY_LIFETIME).using_db(db).order_by("created_at").limit(MAX_REMOVED)
-    )
-    gone = {row.id for row in found if row.created_at < now - KEY_LIFETIME} | set(
-        await expired.values_list("id", flat=True)
-    )
-    if gone:
-        await IdempotencyKey.filter(id__in=gone).using_db(db).delete()
-    return {(row.model, row.key): row for row in found if row.id not in gone}
+    db: BaseDBAsyncClient, model_keys: Collection[ModelKey], now: dt.datetime
+) -> dict[ModelKey, IdempotencyKey]:
+    """Return the stored keys among the given ones, and delete expired keys. Runs at most three statements."""
+    stored = await _find_stored_keys(db, model_keys)
+    oldest = now - KEY_LIFETIME
+    expired_ids = {row.id for row in stored.values() if row.created_at < oldest}
+    expired_ids |= await _find_expired_ids(db, oldest)
+    if expired_ids:
+        await IdempotencyKey.filter(id__in=expired_ids).using_db(db).delete()
+    return {model_key: row for model_key, row in stored.items() if row.id not in expired_ids}
+
+
+async def _find_stored_keys(db: BaseDBAsyncClient, model_keys: Collection[ModelKey]) -> dict[ModelKey, IdempotencyKey]:
+    if not model_keys:
+        return {}
+    models = {model_key.model for model_key in model_keys}
+    keys = {model_key.key for model_key in model_keys}
+    rows = await IdempotencyKey.filter(key__in=keys, model__in=models).using_db(db)
+    stored = {ModelKey(row.model, row.key): row for row in rows}
+    # The query also returns a key of one of these models that was given for another model.
+    return {model_key: stored[model_key] for model_key in model_keys if model_key in stored}
+
+
+async def _find_expired_ids(db: BaseDBAsyncClient, oldest: dt.datetime) -> set[UUID]:
+    expired = IdempotencyKey.filter(created_at__lt=oldest).using_db(db).order_by("created_at").limit(MAX_DELETED)
+    return {row.id for row in await expired.only("id")}

@@ -1,9 +1,9 @@
-"""Leads and callback requests: request, update, delete."""
+"""Request a callback, and update and delete leads."""
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from tortoise.backends.base.client import BaseDBAsyncClient
@@ -18,62 +18,38 @@ from ringback.models.services.site_settings import tracks_leads
 from ringback.models.services.validation import Problems, check_unchanged, parse_id, require_found
 from ringback.models.tracking import outbox
 
-#: Longest texts, in characters.
-MAX_NAME, MAX_PHONE, MAX_COMMENT = 200, 64, 10_000
+MAX_NAME_CHARS, MAX_PHONE_CHARS, MAX_COMMENT_CHARS = 200, 64, 10_000
+
+_COLUMNS = tuple(Lead._meta.fields_db_projection)
+_column_values = attrgetter(*_COLUMNS)
+
+
+class _CallbackRequest(NamedTuple):
+    name: str
+    phone: str
 
 
 async def request_callback(name: str, phone: str) -> Lead | None:
-    """Take a callback request; it becomes a lead while the site setting trackLeads is on (rule 10).
+    """Store a callback request as a lead. Return None, and store nothing, if the site setting trackLeads is off.
 
-    Raises InputRejected when the form is not filled in.
+    Raises InputRejected, whether trackLeads is on or off.
     """
     problems = Problems()
-    name = problems.line("name", name, longest=MAX_NAME) or ""
-    phone = problems.line("phone", phone, longest=MAX_PHONE) or ""
-    problems.refuse_if_any()
+    name = problems.check_line("name", name, max_chars=MAX_NAME_CHARS) or ""
+    phone = problems.check_line("phone", phone, max_chars=MAX_PHONE_CHARS) or ""
+    problems.raise_if_any()
     db = Lead._choose_db(True)
-    if unit_of(db) is not None:  # in which more may happen to the lead
-        async with in_transaction() as tx:
-            return await Lead.create(name=name, phone=phone, using_db=tx) if await tracks_leads(tx) else None
-    return await _gatherings.setdefault(db, GroupCommit(_take)).do((name, phone))
-
-
-#: The callback requests of this process, by the database that takes them.
-_gatherings: WeakKeyDictionary[BaseDBAsyncClient, GroupCommit[tuple[str, str], Lead | None]] = WeakKeyDictionary()
-
-
-async def _take(requests: Sequence[tuple[str, str]]) -> list[Lead | None]:
-    """Take requests of these names and phone numbers in one transaction, which does nothing else."""
-    async with in_transaction() as db:
-        if not await tracks_leads(db):
-            return [None] * len(requests)
-        now = dt.datetime.now(dt.UTC)
-        leads = [Lead(name=name, phone=phone, created_at=now, updated_at=now) for name, phone in requests]
-        await outbox.insert_with_events(db, Lead, _COLUMNS, [_values(lead) for lead in leads])
-    for lead in leads:
-        lead._saved_in_db = True
-    return list(leads)
-
-
-_COLUMNS = tuple(Lead._meta.fields_db_projection)
-
-
-_values = attrgetter(*_COLUMNS)
+    if unit_of(db) is not None:
+        # The caller's transaction may change the lead further, so the signals must record it.
+        return await _create_lead(name, phone)
+    group_commit = _group_commits.setdefault(db, GroupCommit(_create_leads))
+    return await group_commit.do(_CallbackRequest(name, phone))
 
 
 async def update_lead(lead_id: str, changes: Mapping[str, Any], expected_updated_at: dt.datetime | None = None) -> Lead:
-    """Change the given fields of a lead; raises InputRejected."""
+    """Change the given fields of a lead. Raises InputRejected."""
     key = parse_id(Prefix.LEAD, lead_id)
-    problems = Problems()
-    values = dict(changes)
-    problems.no_nulls(values, clearable={"comment"})
-    if values.get("name") is not None:
-        values["name"] = problems.line("name", values["name"], longest=MAX_NAME)
-    if values.get("phone") is not None:
-        values["phone"] = problems.line("phone", values["phone"], longest=MAX_PHONE)
-    if "comment" in values:
-        values["comment"] = problems.text("comment", values["comment"], longest=MAX_COMMENT)
-    problems.refuse_if_any()
+    values = _check_changes(changes)
     async with in_transaction() as db:
         lead = require_found(await lock(db, Lead, id=key), "lead", lead_id)
         check_unchanged(lead.updated_at, expected_updated_at)
@@ -83,8 +59,47 @@ async def update_lead(lead_id: str, changes: Mapping[str, Any], expected_updated
 
 
 async def delete_lead(lead_id: str) -> None:
-    """Delete a lead; raises InputRejected."""
+    """Delete a lead. Raises InputRejected."""
     key = parse_id(Prefix.LEAD, lead_id)
     async with in_transaction() as db:
         lead = require_found(await lock(db, Lead, id=key), "lead", lead_id)
         await lead.delete(using_db=db)
+
+
+async def _create_lead(name: str, phone: str) -> Lead | None:
+    async with in_transaction() as db:
+        if not await tracks_leads(db):
+            return None
+        return await Lead.create(name=name, phone=phone, using_db=db)
+
+
+async def _create_leads(requests: Sequence[_CallbackRequest]) -> list[Lead | None]:
+    """Store callback requests in a transaction of their own, bypassing the signals."""
+    async with in_transaction() as db:
+        if not await tracks_leads(db):
+            return [None] * len(requests)
+        now = dt.datetime.now(dt.UTC)
+        leads = [Lead(name=name, phone=phone, created_at=now, updated_at=now) for name, phone in requests]
+        await outbox.insert_with_events(db, Lead, _COLUMNS, [_column_values(lead) for lead in leads])
+    for lead in leads:
+        lead._saved_in_db = True
+    return list(leads)
+
+
+#: Callback requests that wait for a transaction, by database.
+_group_commits: WeakKeyDictionary[BaseDBAsyncClient, GroupCommit[_CallbackRequest, Lead | None]] = WeakKeyDictionary()
+
+
+def _check_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the changes with texts stripped. Raises InputRejected."""
+    problems = Problems()
+    values = dict(changes)
+    problems.check_nulls(values, clearable={"comment"})
+    if values.get("name") is not None:
+        values["name"] = problems.check_line("name", values["name"], max_chars=MAX_NAME_CHARS)
+    if values.get("phone") is not None:
+        values["phone"] = problems.check_line("phone", values["phone"], max_chars=MAX_PHONE_CHARS)
+    if "comment" in values:
+        values["comment"] = problems.check_text("comment", values["comment"], max_chars=MAX_COMMENT_CHARS)
+    problems.raise_if_any()
+    return values

@@ -1,15 +1,14 @@
-"""Changes of declared models, as other programs publish them: many at once, all or nothing, each at most once.
+"""Publish changes of declared models: many in one call, all or none, each recorded at most once.
 
-A published change goes the way of every other one: the webhooks that watch its model are judged by
-`models.tracking.outbox`, and with none that matches nothing is recorded. Several changes of one object are several
-changes: each was published.
+Published changes are recorded as all others are: by `models.tracking.outbox`, and only if a webhook matches. Several
+changes of one object stay several changes.
 """
 
 import datetime as dt
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, TypeAlias
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -17,29 +16,30 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
 from ringback.models.database import advisory_locks, clock
-from ringback.models.declared_model import MAX_KEY, DeclaredModel, IdempotencyKey
+from ringback.models.declared_model import MAX_KEY_CHARS, DeclaredModel, IdempotencyKey
 from ringback.models.enums import Action
 from ringback.models.errors import InputRejected, Problem, ProblemCode
 from ringback.models.ids import new_key
 from ringback.models.json_schema.schema import MAX_ITEM_BYTES, CheckBudget, JsonSchema
 from ringback.models.services import idempotency, webhook_models
 from ringback.models.services.declared_models import add_findings
-from ringback.models.services.validation import Problems, did_you_mean
+from ringback.models.services.idempotency import ModelKey
+from ringback.models.services.validation import Problems, api_name, did_you_mean
 from ringback.models.tracking import outbox
 from ringback.models.tracking.cooperative import LoopYielder
 from ringback.models.tracking.outbox import NewChange
 from ringback.models.tracking.registry import NAME, registry
 
 MAX_CHANGES = 500
-MAX_OBJECT_ID = 255
-#: Names in changedFields that are looked at, and how much of one is told.
+MAX_OBJECT_ID_CHARS = 255
 MAX_CHANGED_FIELDS = 1_000
-_MAX_NAME_TOLD = 100
+#: Characters of an unknown field's name that a message quotes.
+_MAX_QUOTED_CHARS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """A change as a program publishes it; `item` is any JSON value as it was sent."""
+    """A change as a program publishes it. `item` is any JSON value."""
 
     model: str
     action: Action
@@ -51,7 +51,7 @@ class Publication:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What became of a publication; `duplicate` tells that it was recorded before, under the same key."""
+    """The result of a publication. `duplicate` means that it had been recorded before under its idempotency key."""
 
     object_id: str
     event_ids: tuple[UUID, ...]
@@ -60,74 +60,94 @@ class Published:
 
 @dataclass(slots=True)
 class _Recording:
-    """What is recorded for one publication, now or before; its events are known once they are written."""
+    """A change recorded by this call, or before under the same key. New ones get their events when written."""
 
     digest: str
     event_ids: tuple[UUID, ...] = ()
 
 
-#: A model and a key.
-_Pair: TypeAlias = tuple[str, str]
+class _NewRecording(NamedTuple):
+    change: Publication
+    recording: _Recording
+
+
+class _Result(NamedTuple):
+    recording: _Recording
+    duplicate: bool
 
 
 async def publish_changes(changes: Sequence[Publication]) -> list[Published]:
-    """Record changes of declared models in one transaction; answers in their order. Raises InputRejected.
+    """Record changes of declared models in one transaction. Return the results in the order of the changes.
 
-    It takes a constant number of statements, however many changes there are.
+    The number of statements does not depend on the number of changes. Raises InputRejected.
     """
     if len(changes) > MAX_CHANGES:
-        message = f"has {len(changes):,} entries; {MAX_CHANGES:,} are allowed in one call"
+        message = f"changes has {len(changes):,} entries. Send at most {MAX_CHANGES:,} in one call."
         raise InputRejected(Problem(message, "changes", ProblemCode.TOO_LARGE))
     problems = Problems()
+    yielder = LoopYielder()
+    new: list[_NewRecording] = []
+    results: list[_Result] = []
     async with in_transaction() as db:
-        await _lock(db, changes)
+        await _lock_models(db, changes)
         now = await clock.now(db)
-        checks = await _Checks.of(db, problems, changes)
-        known = await idempotency.find_used_keys(db, {pair for change in changes if (pair := _pair(change))}, now)
-        under_key = {pair: _Recording(row.digest, tuple(map(UUID, row.event_ids))) for pair, row in known.items()}
-        new: list[tuple[Publication, _Recording]] = []
-        answers: list[tuple[_Recording, bool]] = []
+        checker = await _load_checker(db, problems, changes)
+        recordings = await _find_recordings(db, changes, now)
         for index, change in enumerate(changes):
-            await checks.stretch.pause()
-            json = orjson.dumps(change.item, option=orjson.OPT_SORT_KEYS)
-            pair = _pair(change)
-            recording = _Recording(_digest(change, json) if pair else "")
-            before = under_key.setdefault(pair, recording) if pair else recording
-            if before is recording:
-                checks.check(f"changes[{index}]", change, len(json))
-                new.append((change, recording))
-            elif before.digest != recording.digest:
-                message = "must not be used again for another change of this model: take a key of its own"
-                problems.add(f"changes[{index}].idempotency_key", message, ProblemCode.CONFLICT)
-            answers.append((before, before is not recording))
-        problems.refuse_if_any()
+            await yielder.pause()
+            item_json = orjson.dumps(change.item, option=orjson.OPT_SORT_KEYS)
+            key = _model_key(change)
+            earlier = recordings.get(key) if key is not None else None
+            if earlier is None:
+                recording = _Recording(digest="")
+                if key is not None:
+                    recording.digest = _digest(change, item_json)
+                    recordings[key] = recording
+                checker.check(f"changes[{index}]", change, len(item_json))
+                new.append(_NewRecording(change, recording))
+                results.append(_Result(recording, duplicate=False))
+            else:
+                if earlier.digest != _digest(change, item_json):
+                    _add_reused_key(problems, f"changes[{index}].idempotency_key", change)
+                results.append(_Result(earlier, duplicate=True))
+        problems.raise_if_any()
         await _record(db, new, now)
     return [
-        Published(change.object_id, recording.event_ids, duplicate)
-        for change, (recording, duplicate) in zip(changes, answers, strict=True)
+        Published(object_id=change.object_id, event_ids=result.recording.event_ids, duplicate=result.duplicate)
+        for change, result in zip(changes, results, strict=True)
     ]
 
 
-async def _lock(db: BaseDBAsyncClient, changes: Sequence[Publication]) -> None:
-    """Let no model be declared anew meanwhile, and nobody else look for keys of these models."""
-    known = [change for change in changes if NAME.fullmatch(change.model)]
-    await advisory_locks.hold(db, (webhook_models.lock_name(change.model) for change in known), shared=True)
-    await advisory_locks.hold(db, (idempotency.lock_name(change.model) for change in known if _pair(change)))
+async def _lock_models(db: BaseDBAsyncClient, changes: Sequence[Publication]) -> None:
+    """Lock the models against redeclaration, and their idempotency keys against other calls."""
+    valid = [change for change in changes if NAME.fullmatch(change.model)]
+    await advisory_locks.hold(db, (webhook_models.lock_name(change.model) for change in valid), shared=True)
+    await advisory_locks.hold(db, (idempotency.lock_name(change.model) for change in valid if _model_key(change)))
 
 
-async def _record(db: BaseDBAsyncClient, new: Sequence[tuple[Publication, _Recording]], now: dt.datetime) -> None:
+async def _find_recordings(
+    db: BaseDBAsyncClient, changes: Sequence[Publication], now: dt.datetime
+) -> dict[ModelKey, _Recording]:
+    """Return what was recorded before under the keys of these changes."""
+    model_keys = {key for change in changes if (key := _model_key(change)) is not None}
+    rows = await idempotency.find_used_keys(db, model_keys, now)
+    return {key: _Recording(row.digest, tuple(map(UUID, row.event_ids))) for key, row in rows.items()}
+
+
+async def _record(db: BaseDBAsyncClient, new: Sequence[_NewRecording], now: dt.datetime) -> None:
+    """Write the changes with their events and idempotency keys, and set the events of the recordings."""
     if not new:
         return
     watching = await outbox.find_watching_webhooks(db, {change.model for change, _ in new})
-    fired = await outbox.save_changes(db, [_row(change, now) for change, _ in new], watching)
-    for (_, recording), events in zip(new, fired, strict=True):
+    events_by_change = await outbox.save_changes(db, [_new_change(change, now) for change, _ in new], watching)
+    for (_, recording), events in zip(new, events_by_change, strict=True):
         recording.event_ids = tuple(event.id for event in events)
     keys = [
         IdempotencyKey(
             model=change.model,
             key=change.idempotency_key,
             digest=recording.digest,
-            event_ids=[str(key) for key in recording.event_ids],
+            event_ids=[str(event_id) for event_id in recording.event_ids],
             created_at=now,
         )
         for change, recording in new
@@ -137,7 +157,7 @@ async def _record(db: BaseDBAsyncClient, new: Sequence[tuple[Publication, _Recor
         await IdempotencyKey.bulk_create(keys, using_db=db)
 
 
-def _row(change: Publication, now: dt.datetime) -> NewChange:
+def _new_change(change: Publication, now: dt.datetime) -> NewChange:
     return NewChange(
         id=new_key(),
         model=change.model,
@@ -149,96 +169,106 @@ def _row(change: Publication, now: dt.datetime) -> NewChange:
     )
 
 
-def _digest(change: Publication, json: bytes) -> str:
-    """What tells a change from another one: everything but its key."""
-    rest = (change.model, change.action.value, change.object_id, *(change.changed_fields or ()))
-    return hashlib.sha256(ascii(rest).encode() + json).hexdigest()
+def _digest(change: Publication, item_json: bytes) -> str:
+    """Return the SHA-256 of everything in a change except for its key."""
+    others = (change.model, change.action.value, change.object_id, *(change.changed_fields or ()))
+    return hashlib.sha256(ascii(others).encode() + item_json).hexdigest()
 
 
-def _pair(change: Publication) -> _Pair | None:
-    """What the change is looked up by; None for one without a key, and for what cannot be stored anyway."""
+def _model_key(change: Publication) -> ModelKey | None:
+    """Return the key to look up. None for a change without one, or with one that the checks will refuse."""
     key = change.idempotency_key
-    if key is None or _fault_of_id(key, MAX_KEY) or not NAME.fullmatch(change.model):
+    if key is None or not NAME.fullmatch(change.model):
         return None
-    return change.model, key
+    if not key or len(key) > MAX_KEY_CHARS or not _is_clean_line(key):
+        return None
+    return ModelKey(change.model, key)
 
 
-def _fault_of_id(text: str, longest: int) -> tuple[str, ProblemCode] | None:
-    """What is wrong with an id of another program's making; it is kept to the letter."""
-    if not text:
-        return "must not be empty", ProblemCode.INVALID
-    if len(text) > longest:
-        return f"has {len(text):,} characters; {longest:,} are allowed", ProblemCode.TOO_LARGE
-    if not text.isprintable() or text != text.strip():
-        message = "must be one line of Unicode text without control characters, and no blanks at its ends"
-        return message, ProblemCode.INVALID
-    return None
+def _add_reused_key(problems: Problems, field: str, change: Publication) -> None:
+    message = f"{api_name(field)} was used before for another change of {change.model}. Use a new key for each change."
+    problems.add(field, message, ProblemCode.CONFLICT)
 
 
-class _Checks:
-    """What is wrong with the changes of one call."""
+def _is_clean_line(text: str) -> bool:
+    """Return whether a text is printable Unicode on one line, without surrounding white space."""
+    return text.isprintable() and text == text.strip()
 
-    def __init__(self, problems: Problems, models: Mapping[str, DeclaredModel], names: Sequence[str]) -> None:
+
+async def _load_checker(db: BaseDBAsyncClient, problems: Problems, changes: Sequence[Publication]) -> "_ChangeChecker":
+    """Load the declared models that the changes name."""
+    names = {change.model for change in changes}
+    valid_names = {name for name in names if NAME.fullmatch(name)}
+    models: dict[str, DeclaredModel] = {}
+    if valid_names:
+        models = {row.name: row for row in await DeclaredModel.filter(name__in=valid_names).using_db(db)}
+    suggestions: list[str] = []
+    if not models.keys() >= names:
+        suggestions = await webhook_models.find_declared_names(db)
+    return _ChangeChecker(problems, models, suggestions)
+
+
+class _ChangeChecker:
+    """The checks of one call's changes. `suggestions` are names to suggest in place of an unknown model's."""
+
+    def __init__(self, problems: Problems, models: Mapping[str, DeclaredModel], suggestions: Sequence[str]) -> None:
         self._problems = problems
         self._models = models
-        self._names = names
-        self._patience = CheckBudget()
-        self.stretch = LoopYielder()
+        self._suggestions = suggestions
+        self._budget = CheckBudget()
 
-    @classmethod
-    async def of(cls, db: BaseDBAsyncClient, problems: Problems, changes: Sequence[Publication]) -> Self:
-        """Checks that know the models of these changes."""
-        wanted = {change.model for change in changes if NAME.fullmatch(change.model)}
-        models = {row.name: row for row in await DeclaredModel.filter(name__in=wanted).using_db(db)} if wanted else {}
-        # Only to say which name was meant.
-        names = (
-            []
-            if models.keys() >= {change.model for change in changes}
-            else await webhook_models.find_declared_names(db)
-        )
-        return cls(problems, models, names)
-
-    def check(self, field: str, change: Publication, size: int) -> None:
-        """Note what is wrong with one change; `size` is that of its item's JSON, in bytes."""
-        if self._problems.are_many:
+    def check(self, field: str, change: Publication, item_bytes: int) -> None:
+        """Add the problems of one change, whose item takes `item_bytes` as JSON."""
+        if self._problems.is_full:
             return
-        ids = [("object_id", change.object_id, MAX_OBJECT_ID)]
+        self._check_foreign_id(f"{field}.object_id", change.object_id, MAX_OBJECT_ID_CHARS)
         if change.idempotency_key is not None:
-            ids.append(("idempotency_key", change.idempotency_key, MAX_KEY))
-        for name, text, longest in ids:
-            if fault := _fault_of_id(text, longest):
-                self._problems.add(f"{field}.{name}", *fault)
+            self._check_foreign_id(f"{field}.idempotency_key", change.idempotency_key, MAX_KEY_CHARS)
         if change.changed_fields and change.action is not Action.UPDATED:
-            self._problems.add(f"{field}.changed_fields", "may be given only for an UPDATED object")
-        model = self._model(f"{field}.model", change.model)
-        if size > MAX_ITEM_BYTES:
-            message = f"has {size:,} bytes; {MAX_ITEM_BYTES:,} are allowed"
-            self._problems.add(f"{field}.item", message, ProblemCode.TOO_LARGE)
+            path = f"{field}.changed_fields"
+            self._problems.add(
+                path, f"{api_name(path)} is set for a {change.action} object. Leave it out, or send action UPDATED."
+            )
+        model = self._check_model(f"{field}.model", change.model)
+        path = f"{field}.item"
+        if item_bytes > MAX_ITEM_BYTES:
+            self._problems.add_too_large(path, item_bytes, "bytes", MAX_ITEM_BYTES)
         elif not isinstance(change.item, dict):
-            self._problems.add(f"{field}.item", "must be a JSON object")
+            self._problems.add(path, f'{path} is not a JSON object. Send an object, such as {{"price": 350.5}}.')
         elif model is not None:
-            add_findings(self._problems, f"{field}.item", model.schema.check(change.item, size, self._patience))
+            add_findings(self._problems, path, model.schema.check(change.item, item_bytes, self._budget))
             self._check_changed_fields(f"{field}.changed_fields", change, model.schema)
 
-    def _model(self, field: str, name: str) -> DeclaredModel | None:
+    def _check_foreign_id(self, field: str, text: str, max_chars: int) -> None:
+        """Check an id that another program made. It is stored unchanged."""
+        if not text:
+            self._problems.add(field, f"{api_name(field)} is empty. Enter a value.")
+        elif len(text) > max_chars:
+            self._problems.add_too_large(field, len(text), "characters", max_chars)
+        elif not _is_clean_line(text):
+            fault = "contains unprintable characters or surrounding white space"
+            self._problems.add(field, f"{api_name(field)} {fault}. Remove them.")
+
+    def _check_model(self, field: str, name: str) -> DeclaredModel | None:
         if registry.get(name) is not None:
-            message = f"The model {name} is tracked in code: its changes are recorded there, and cannot be published"
+            message = f"The model {name} is tracked in code, which records its changes. They cannot be published."
             self._problems.add(field, message, ProblemCode.CONFLICT)
             return None
-        if name not in self._models:
-            hint = did_you_mean(name, self._names)
-            self._problems.add(field, f"There is no declared model {name!r:.100}{hint}", ProblemCode.NOT_FOUND)
-        return self._models.get(name)
+        model = self._models.get(name)
+        if model is None:
+            hint = did_you_mean(name, self._suggestions)
+            self._problems.add(field, f"There is no declared model {name!r:.100}.{hint}", ProblemCode.NOT_FOUND)
+        return model
 
     def _check_changed_fields(self, field: str, change: Publication, schema: JsonSchema) -> None:
         names = change.changed_fields or ()
         if len(names) > MAX_CHANGED_FIELDS:
-            message = f"has {len(names):,} entries; {MAX_CHANGED_FIELDS:,} are allowed"
-            self._problems.add(field, message, ProblemCode.TOO_LARGE)
+            self._problems.add_too_large(field, len(names), "entries", MAX_CHANGED_FIELDS)
         for index, name in enumerate(names[:MAX_CHANGED_FIELDS]):
             if name in schema.names or name in change.item or schema.is_open:
                 continue
-            if self._problems.are_many:
+            if self._problems.is_full:
                 return
             hint = did_you_mean(name, schema.names)
-            self._problems.add(f"{field}[{index}]", f"no field of {change.model}: {name!r:.{_MAX_NAME_TOLD}}{hint}")
+            message = f"The model {change.model} has no field {name!r:.{_MAX_QUOTED_CHARS}}.{hint}"
+            self._problems.add(f"{field}[{index}]", message)

@@ -1,4 +1,4 @@
-"""Settings of the site: read and change them."""
+"""Read and change the settings of the site."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,21 +11,24 @@ from ringback.models.database.sql import fetch_rows, lock
 from ringback.models.services.validation import Problems
 from ringback.models.site_settings import SiteSettings
 
+#: Reads the only row, by its primary key.
+_TRACKS_LEADS = "SELECT track_leads FROM site_settings WHERE id = 1"
+
 
 async def tracks_leads(db: BaseDBAsyncClient) -> bool:
-    """Whether callback requests become leads now."""
-    ((tracks,),) = await fetch_rows(db, "SELECT track_leads FROM site_settings WHERE id = 1")
-    return bool(tracks)
+    """Return whether callback requests become leads."""
+    rows = await fetch_rows(db, _TRACKS_LEADS)
+    return bool(rows[0][0])
 
 
 async def update_site_settings(changes: Mapping[str, Any]) -> SiteSettings:
-    """Change the given settings; raises InputRejected."""
+    """Change the given settings. Raises InputRejected."""
     problems = Problems()
-    problems.no_nulls(changes, clearable=frozenset())
-    problems.refuse_if_any()
+    problems.check_nulls(changes, clearable=frozenset())
+    problems.raise_if_any()
     async with in_transaction() as db:
         settings = await lock(db, SiteSettings, id=1)
-        assert settings is not None, "a migration made it"
+        assert settings is not None, "the first migration inserts this row"
         if any(getattr(settings, name) != value for name, value in changes.items()):
             settings.update_from_dict({**changes, "updated_at": await clock.now(db)})
             await settings.save(using_db=db)

@@ -1,4 +1,4 @@
-"""Checks that many inputs share: texts, ids, and the guard against lost updates."""
+"""Checks that the services share: texts, ids, and the guard against lost updates."""
 
 import datetime as dt
 import difflib
@@ -10,117 +10,133 @@ from uuid import UUID
 from tortoise.models import Model
 
 from ringback.models import ids
-from ringback.models.database.sql import _UNSTORABLE, is_storable
+from ringback.models.database.sql import is_storable
 from ringback.models.errors import InputRejected, Problem, ProblemCode
 from ringback.models.timestamps import format_timestamp
 
 M = TypeVar("M", bound=Model)
 
-#: Most problems told of one input: who has more mends these first.
+#: Problems reported for one input. Further ones are dropped to bound the size of the answer.
 MAX_PROBLEMS = 100
-#: Control characters that no text of one line may hold.
+#: Control characters, which a text of one line must not contain.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-#: RFC 9110, 5.6.2.
+#: `token` of RFC 9110, section 5.6.2.
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-#: RFC 9110, 8.3.1: type/subtype and parameters.
+#: `media-type` of RFC 9110, section 8.3.1: type/subtype and parameters.
 _MEDIA_TYPE = re.compile(rf"{TOKEN.pattern}/{TOKEN.pattern}([ \t]*;[ \t]*[\x20-\x7e]+)?")
+_AFTER_UNDERSCORE = re.compile(r"_([a-z0-9])")
 
 
 class Problems:
-    """Collects all that is wrong with an input, then refuses it as a whole."""
+    """Collector of everything that is wrong with one input.
+
+    The `check_…` methods return the value to store, or None if it is empty or was refused. Fields are paths in
+    snake_case, such as "retry_delays_seconds[0]"; messages name them as the API does.
+    """
 
     def __init__(self) -> None:
-        self._found: list[Problem] = []
+        self._problems: list[Problem] = []
 
     def add(
         self, field: str | None, message: str, code: ProblemCode = ProblemCode.INVALID, *, within: str = ""
     ) -> None:
-        """Note one problem, as long as there are fewer than MAX_PROBLEMS."""
-        if not self.are_many:
-            self._found.append(Problem(message, field, code, within))
+        """Add a problem, unless there are MAX_PROBLEMS already. The message is one or more complete sentences."""
+        if not self.is_full:
+            self._problems.append(Problem(message, field, code, within))
+
+    def add_too_large(self, field: str, size: int, unit: str, limit: int) -> None:
+        """Add the problem that a value has more characters, bytes or entries (`unit`) than `limit`."""
+        self.add(field, f"{api_name(field)} has {size:,} {unit}. Enter at most {limit:,}.", ProblemCode.TOO_LARGE)
 
     @property
-    def are_many(self) -> bool:
-        """Whether there are so many that no more are noted."""
-        return len(self._found) >= MAX_PROBLEMS
+    def is_full(self) -> bool:
+        """Whether further problems are dropped."""
+        return len(self._problems) >= MAX_PROBLEMS
 
-    def refuse_if_any(self) -> None:
-        """Raises InputRejected when there are problems."""
-        if self._found:
-            raise InputRejected(*self._found)
+    def raise_if_any(self) -> None:
+        """Raise InputRejected with all problems, if there are any."""
+        if self._problems:
+            raise InputRejected(*self._problems)
 
-    def no_nulls(self, values: Mapping[str, Any], *, clearable: Set[str]) -> None:
-        """Note each null in an update that cannot be cleared."""
-        for name, value in values.items():
-            if value is None and name not in clearable:
-                self.add(name, "cannot be null; leave it out to keep it")
+    def check_nulls(self, values: Mapping[str, Any], *, clearable: Set[str]) -> None:
+        """Add a problem for each null in an update, except for the clearable fields."""
+        for field, value in values.items():
+            if value is None and field not in clearable:
+                self.add(field, f"{api_name(field)} is null. Leave it out to keep the stored value.")
 
-    def line(self, field: str, value: str | None, *, longest: int, required: bool = True) -> str | None:
-        """A text of one line, without blanks around it; None when it is empty or was refused."""
-        text = (value or "").strip()
-        if not text:
+    def check_line(self, field: str, value: str | None, *, max_chars: int, required: bool = True) -> str | None:
+        """Check a text of one line and return it without surrounding white space."""
+        line = (value or "").strip()
+        if not line:
             if required:
-                self.add(field, "must not be empty")
+                self.add(field, f"{api_name(field)} is empty. Enter a value.")
             return None
-        if _CONTROL.search(text) or _UNSTORABLE.search(text):
-            self.add(field, "must be one line of Unicode text, without control characters")
-        elif len(text) > longest:
-            self.add(field, f"has {len(text):,} characters; {longest:,} are allowed", ProblemCode.TOO_LARGE)
-        else:
-            return text
-        return None
+        if _CONTROL.search(line) or not is_storable(line):
+            self.add(
+                field, f"{api_name(field)} contains a control or lone surrogate character. Enter one line of text."
+            )
+            return None
+        if len(line) > max_chars:
+            self.add_too_large(field, len(line), "characters", max_chars)
+            return None
+        return line
 
-    def text(self, field: str, value: str | None, *, longest: int) -> str | None:
-        """A text of any number of lines; None when it is blank or was refused."""
+    def check_text(self, field: str, value: str | None, *, max_chars: int) -> str | None:
+        """Check a text of any number of lines and return it unchanged."""
         if value is None:
             return None
-        if len(value) > longest:
-            self.add(field, f"has {len(value):,} characters; {longest:,} are allowed", ProblemCode.TOO_LARGE)
-        elif not is_storable(value):
-            self.add(field, "must not hold NUL or lone surrogate characters")
-        elif value.strip():
-            return value
-        return None
-
-    def media_type(self, field: str, value: str | None, *, longest: int, required: bool = True) -> str | None:
-        """A media type such as `text/plain; charset=utf-8`; None when it is empty or was refused."""
-        text = self.line(field, value, longest=longest, required=required)
-        if text is not None and not _MEDIA_TYPE.fullmatch(text):
-            self.add(field, "must be a media type such as application/json")
+        if len(value) > max_chars:
+            self.add_too_large(field, len(value), "characters", max_chars)
             return None
-        return text
+        if not is_storable(value):
+            self.add(field, f"{api_name(field)} contains a NUL or lone surrogate character. Remove it.")
+            return None
+        return value if value.strip() else None
+
+    def check_media_type(self, field: str, value: str | None, *, max_chars: int, required: bool = True) -> str | None:
+        """Check a media type such as `text/plain; charset=utf-8` and return it without surrounding white space."""
+        media_type = self.check_line(field, value, max_chars=max_chars, required=required)
+        if media_type is not None and not _MEDIA_TYPE.fullmatch(media_type):
+            message = f"{api_name(field)} is {media_type!r:.80}. Enter a media type, such as application/json."
+            self.add(field, message)
+            return None
+        return media_type
+
+
+def api_name(field: str) -> str:
+    """Return a field path as the API spells it: "retryDelaysSeconds[0]" for "retry_delays_seconds[0]"."""
+    return _AFTER_UNDERSCORE.sub(lambda match: match[1].upper(), field)
 
 
 def parse_id(prefix: str, text: str, field: str = "id") -> UUID:
-    """The key in an id that a person gave; raises InputRejected."""
+    """Return the key of an id with this prefix. Raises InputRejected."""
     try:
         return ids.decode(prefix, text)
     except ValueError as error:
         raise InputRejected(Problem(str(error), field)) from error
 
 
-def not_found(what: str, text: str, field: str = "id") -> InputRejected:
-    """The refusal of an id that names nothing."""
-    return InputRejected(Problem(f"There is no {what} with the id {text}.", field, ProblemCode.NOT_FOUND))
+def not_found(kind: str, text: str, field: str = "id") -> InputRejected:
+    """Return the error for an id of an object that does not exist. `kind` is a noun such as "webhook"."""
+    return InputRejected(Problem(f"There is no {kind} with the id {text}.", field, ProblemCode.NOT_FOUND))
 
 
-def require_found(row: M | None, what: str, text: str, field: str = "id") -> M:
-    """The row that an id names; raises InputRejected when there is none."""
+def require_found(row: M | None, kind: str, text: str, field: str = "id") -> M:
+    """Return the row that was found by an id. Raises InputRejected if it is None."""
     if row is None:
-        raise not_found(what, text, field)
+        raise not_found(kind, text, field)
     return row
 
 
 def check_unchanged(stored: dt.datetime, expected: dt.datetime | None) -> None:
-    """Raises InputRejected (CONFLICT) when somebody else has updated the object since it was read."""
-    if expected is not None and stored != expected:
-        message = (
-            f"It was updated at {format_timestamp(stored)}, after the state that you have seen: read it again first."
-        )
-        raise InputRejected(Problem(message, "expected_updated_at", ProblemCode.CONFLICT))
+    """Raise InputRejected (CONFLICT) if an object was updated after the `updatedAt` that the client has read."""
+    if expected is None or stored == expected:
+        return
+    message = f"The object was updated at {format_timestamp(stored)}, after you read it. Read it again and retry."
+    raise InputRejected(Problem(message, "expected_updated_at", ProblemCode.CONFLICT))
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A hint such as ": did you mean item.phone?"; empty when nothing is near."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f": did you mean {near[0]}?" if near else ""
+def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    """Return a hint such as " Did you mean item.phone?", or "" if no candidate is similar."""
+    matches = difflib.get_close_matches(name, list(candidates), n=1)
+    return f" Did you mean {matches[0]}?" if matches else ""

@@ -1,7 +1,7 @@
-"""What may be watched: models that are tracked in code, and models that were declared. One answer for both kinds.
+"""The models that webhooks can watch: models tracked in code, and models declared by other programs.
 
-The code of this process knows the first, the database the second, so a declared model is seen by all processes at once.
-Where code tracks a model under a name that was declared before, the code wins.
+Tracked models are known to the code of this process, declared models to the database, so all processes see a declared
+model at once. If code tracks a model whose name was declared before, the tracked model is used.
 """
 
 from collections.abc import Collection, Mapping
@@ -21,7 +21,7 @@ from ringback.models.tracking.registry import NAME, registry, tracking_of
 
 @dataclass(frozen=True, slots=True)
 class WatchableModel:
-    """A model that webhooks may watch; `labels` are its names for people by language, "en" always among them."""
+    """A model that webhooks can watch. `labels` maps languages to names for people, and always has "en"."""
 
     name: str
     labels: Mapping[str, str]
@@ -30,65 +30,83 @@ class WatchableModel:
     sample: Mapping[str, Any] = field(compare=False)
 
     def label(self, locale: str = "en") -> str:
-        """The label in a language such as "ru" or "ru-RU"; English where there is none."""
+        """Return the label for a locale such as "ru" or "ru-RU", or the English label if there is none."""
         language = locale.replace("_", "-").split("-")[0]
         return self.labels.get(locale) or self.labels.get(language) or self.labels["en"]
 
 
-def paths_of(fields: Collection[FieldInfo]) -> list[str]:
-    """Fields as checks of templates want them: what a JSON field holds is not known, so any path below it may be."""
-    return [f"{i.path}.*" if i.type == "json" else i.path for i in fields]
-
-
-def list_tracked(name: str) -> WatchableModel | None:
-    """The model of that name that this process tracks in code; it asks no database."""
-    model = registry.get(name)
-    return _tracked(model) if model else None
-
-
-@lru_cache(maxsize=1_000)
-def _tracked(model: type[Model]) -> WatchableModel:
-    told = tracking_of(model)
-    return WatchableModel(
-        told.name, told.labels, told.description, tuple(snapshot.field_infos(model)), snapshot.sample(model)
-    )
-
-
-def list_declared(row: DeclaredModel) -> WatchableModel:
-    """A declared model's row as what may be watched."""
-    return WatchableModel(row.name, {"en": row.label}, row.description, row.schema.fields, row.sample)
-
-
 async def find(name: str, db: BaseDBAsyncClient | None = None) -> WatchableModel | None:
-    """The model of that name, or None; one statement for a declared one, none for one in code."""
+    """Return the model of this name, or None. Reads the database only if no tracked model has the name."""
     return list_tracked(name) or (await find_declared([name], db)).get(name)
 
 
+def list_tracked(name: str) -> WatchableModel | None:
+    """Return the tracked model of this name, or None."""
+    model = registry.get(name)
+    return _watchable_of(model) if model else None
+
+
 async def find_declared(names: Collection[str], db: BaseDBAsyncClient | None = None) -> dict[str, WatchableModel]:
-    """Those of these names that were declared and are not tracked in code; at most one statement."""
-    wanted = {name for name in names if registry.get(name) is None and NAME.fullmatch(name)}
-    if not wanted:
+    """Return the declared models of these names, except for names that code tracks. Runs at most one statement."""
+    untracked = {name for name in names if registry.get(name) is None and NAME.fullmatch(name)}
+    if not untracked:
         return {}
-    return {row.name: list_declared(row) for row in await DeclaredModel.filter(name__in=wanted).using_db(db)}
+    rows = await DeclaredModel.filter(name__in=untracked).using_db(db)
+    return {row.name: list_declared(row) for row in rows}
 
 
 async def all_models() -> list[WatchableModel]:
-    """Every model that may be watched, by name."""
-    found = {row.name: list_declared(row) for row in await DeclaredModel.all()}
-    found |= {name: watchable for name in registry.names() if (watchable := list_tracked(name))}
-    return [found[name] for name in sorted(found)]
-
-
-def lock_name(name: str) -> str:
-    """The lock of whoever declares a model, shared by those who rely on what it is."""
-    return f"declaration of {name}"
-
-
-async def find_declared_names(db: BaseDBAsyncClient | None = None) -> list[str]:
-    """The names of the declared models."""
-    return [str(name) for name in await DeclaredModel.all().using_db(db).values_list("name", flat=True)]
+    """Return all models that webhooks can watch, sorted by name."""
+    models = {row.name: list_declared(row) for row in await DeclaredModel.all()}
+    for name in registry.names():
+        tracked = list_tracked(name)
+        if tracked is not None:
+            models[name] = tracked
+    return [models[name] for name in sorted(models)]
 
 
 async def suggest_names(name: str) -> str:
-    """A hint such as ": did you mean lead?"; empty when no model's name is near."""
+    """Return a hint such as " Did you mean lead?", or "" if no model has a similar name."""
     return did_you_mean(name, {*registry.names(), *await find_declared_names()})
+
+
+async def find_declared_names(db: BaseDBAsyncClient | None = None) -> list[str]:
+    """Return the names of all declared models."""
+    return [str(name) for name in await DeclaredModel.all().using_db(db).values_list("name", flat=True)]
+
+
+def list_declared(row: DeclaredModel) -> WatchableModel:
+    """Return a declared model as a watchable one."""
+    return WatchableModel(
+        name=row.name,
+        labels={"en": row.label},
+        description=row.description,
+        fields=row.schema.fields,
+        sample=row.sample,
+    )
+
+
+def template_paths(fields: Collection[FieldInfo]) -> list[str]:
+    """Return the paths of fields for the template checks. Any path below a JSON field is valid, hence its `.*`."""
+    return [_template_path(info) for info in fields]
+
+
+def lock_name(name: str) -> str:
+    """Return the name of the lock for a model's declaration: exclusive to declare it, shared to rely on it."""
+    return f"declaration of {name}"
+
+
+@lru_cache(maxsize=1_000)
+def _watchable_of(model: type[Model]) -> WatchableModel:
+    tracking = tracking_of(model)
+    return WatchableModel(
+        name=tracking.name,
+        labels=tracking.labels,
+        description=tracking.description,
+        fields=tuple(snapshot.field_infos(model)),
+        sample=snapshot.sample(model),
+    )
+
+
+def _template_path(info: FieldInfo) -> str:
+    return f"{info.path}.*" if info.type == "json" else info.path

@@ -1,4 +1,4 @@
-"""A database with the models of `tests.support.shop`, made once and copied, and a look at what was recorded."""
+"""Databases with the models of `tests.support.shop`: migrated once, then copied for each test."""
 
 import asyncio
 import shutil
@@ -15,7 +15,7 @@ from tests.support.recorded import MODELS, watch
 
 @pytest.fixture(scope="session")
 def shop_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated database, closed."""
+    """Return the file of a migrated database that is not open."""
     folder = tmp_path_factory.mktemp("shop")
     asyncio.run(bootstrap.migrate(load_settings(data_dir=folder, models=MODELS)))
     return folder / "ringback.db"
@@ -23,7 +23,7 @@ def shop_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def shop_postgres(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a migrated database, closed."""
+    """Yield the URL of a migrated database that is not open."""
     url = postgres.migrated(postgres_server, tmp_path_factory.mktemp("shop"), models=MODELS)
     yield url
     asyncio.run(postgres.drop_copies(url))
@@ -32,13 +32,13 @@ def shop_postgres(postgres_server: str, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture
 def shop_template(database_kind: str, request: pytest.FixtureRequest) -> str:
-    """What the test's database is a copy of: a file, or the URL of a Postgres database."""
+    """Return the file or URL of the database to copy for each test."""
     return str(request.getfixturevalue("shop_file" if database_kind == "sqlite" else "shop_postgres"))
 
 
 @pytest_asyncio.fixture
 async def shop_settings(database_kind: str, tmp_path: Path, shop_template: str) -> AsyncIterator[Settings]:
-    """A copy of it, for this test alone."""
+    """Yield the settings for this test's copy of the database."""
     (tmp_path / "data").mkdir()
     if database_kind == "sqlite":
         shutil.copy(shop_template, tmp_path / "data" / "ringback.db")
@@ -50,14 +50,14 @@ async def shop_settings(database_kind: str, tmp_path: Path, shop_template: str) 
 
 @pytest_asyncio.fixture
 async def shop(shop_settings: Settings) -> AsyncIterator[Settings]:
-    """The copy, open, with its models tracked and nobody watching."""
+    """Open the copy, without webhooks."""
     async with bootstrap.open_database(shop_settings):
         yield shop_settings
 
 
 @pytest_asyncio.fixture
 async def watched(shop: Settings) -> Settings:
-    """The same, with a webhook on every action of products and branches."""
+    """Open the copy, with webhooks on every action of products and branches."""
     await watch("product")
     await watch("branch")
     return shop

@@ -1,4 +1,4 @@
-"""Settings: every mistake is one line that names the variable and what it must be."""
+"""Settings: every invalid value is reported in one line with its variable and what the value must be."""
 
 import sys
 from ipaddress import ip_network
@@ -10,9 +10,9 @@ from pydantic import SecretStr, ValidationError
 
 from ringback.models import ConfigurationError, Settings, load_settings, settings
 
-NO_DRIVER = "must begin with postgres:// or sqlite://; there is no driver for any other database"
-NO_NAME = "name the database: postgres://USER:PASSWORD@HOST:PORT/NAME"
-BEGINS = "must be an address that begins with one of"
+UNSUPPORTED = "must start with postgres:// or sqlite://; other databases are not supported"
+NO_NAME = "the name of the database is missing: postgres://USER:PASSWORD@HOST:PORT/NAME"
+SCHEMES = "must be a URL that starts with one of"
 
 
 @pytest.mark.parametrize(
@@ -21,53 +21,61 @@ BEGINS = "must be an address that begins with one of"
         ("PORT", "http", "RINGBACK_PORT: Input should be a valid integer, unable to parse string as an integer"),
         ("PORT", "65536", "RINGBACK_PORT: Input should be less than or equal to 65535"),
         ("PORT", "-1", "RINGBACK_PORT: Input should be greater than or equal to 0"),
-        *(("DATABASE_URL", url, f"RINGBACK_DATABASE_URL: {NO_DRIVER}") for url in ("mysql://db/x", "postgres:")),
+        *(("DATABASE_URL", url, f"RINGBACK_DATABASE_URL: {UNSUPPORTED}") for url in ("mysql://db/x", "postgres:")),
         *(
             ("DATABASE_URL", url, f"RINGBACK_DATABASE_URL: {NO_NAME}")
             for url in ("postgres://u:p@db", "postgresql://db/")
         ),
         ("DATABASE_POOL_SIZE", "1", "RINGBACK_DATABASE_POOL_SIZE: Input should be greater than or equal to 2"),
-        ("DATABASE_URL", "sqlite://", "RINGBACK_DATABASE_URL: name a file after sqlite:// and nothing else"),
-        ("DATABASE_URL", "sqlite://:memory:", "RINGBACK_DATABASE_URL: name a file after sqlite:// and nothing else"),
+        (
+            "DATABASE_URL",
+            "sqlite://",
+            "RINGBACK_DATABASE_URL: must be sqlite:// followed by the path of a file, without options",
+        ),
+        (
+            "DATABASE_URL",
+            "sqlite://:memory:",
+            "RINGBACK_DATABASE_URL: must be sqlite:// followed by the path of a file, without options",
+        ),
         (
             "DATABASE_URL",
             "sqlite://x.db?mode=ro",
-            "RINGBACK_DATABASE_URL: name a file after sqlite:// and nothing else",
+            "RINGBACK_DATABASE_URL: must be sqlite:// followed by the path of a file, without options",
         ),
         *(
-            ("BROKER_URL", url, f"RINGBACK_BROKER_URL: {BEGINS} redis://, rediss://, amqp://, amqps://")
+            ("BROKER_URL", url, f"RINGBACK_BROKER_URL: {SCHEMES} redis://, rediss://, amqp://, amqps://")
             for url in ("kafka://host", "redis", "redis://", "amqp:/host")
         ),
-        *(("REDIS_URL", url, f"RINGBACK_REDIS_URL: {BEGINS} redis://, rediss://") for url in ("amqp://host", "x")),
-        ("ADMIN_TOKEN", "short", "RINGBACK_ADMIN_TOKEN: must have at least 16 characters"),
+        *(("REDIS_URL", url, f"RINGBACK_REDIS_URL: {SCHEMES} redis://, rediss://") for url in ("amqp://host", "x")),
+        ("ADMIN_TOKEN", "short", "RINGBACK_ADMIN_TOKEN: must be 16 to 512 ASCII characters without spaces"),
         (
             "PUBLIC_URL",
             "ftp://x",
-            "RINGBACK_PUBLIC_URL: ftp://x is not an http(s) address such as https://hooks.example",
+            "RINGBACK_PUBLIC_URL: ftp://x is not an http(s) URL such as https://hooks.example",
         ),
         (
             "PUBLIC_URL",
             "https://x/?y=1",
-            "RINGBACK_PUBLIC_URL: https://x/?y=1 is not an http(s) address such as https://hooks.example",
+            "RINGBACK_PUBLIC_URL: https://x/?y=1 is not an http(s) URL such as https://hooks.example",
         ),
         (
             "PUBLIC_URL",
             "https://x:99999",
             "RINGBACK_PUBLIC_URL: Port out of range 0-65535",
         ),
-        ("PUBLIC_URL", "https://me:pw@x", "RINGBACK_PUBLIC_URL: must not hold credentials"),
-        ("PUBLIC_URL", "hooks", "RINGBACK_PUBLIC_URL: hooks is not an http(s) address such as https://hooks.example"),
+        ("PUBLIC_URL", "https://me:pw@x", "RINGBACK_PUBLIC_URL: must not contain credentials"),
+        ("PUBLIC_URL", "hooks", "RINGBACK_PUBLIC_URL: hooks is not an http(s) URL such as https://hooks.example"),
         (
             "DANGEROUS_ALLOW_NETWORKS",
             "10.0.0.0/8,nine",
             "RINGBACK_DANGEROUS_ALLOW_NETWORKS: nine is not a network "
-            "('nine' does not appear to be an IPv4 or IPv6 network); write it like 10.0.0.0/8",
+            "('nine' does not appear to be an IPv4 or IPv6 network); write it as in 10.0.0.0/8",
         ),
         (
             "DANGEROUS_ALLOW_NETWORKS",
             "10.0.0.1/8",
             "RINGBACK_DANGEROUS_ALLOW_NETWORKS: 10.0.0.1/8 is not a network "
-            "(10.0.0.1/8 has host bits set); write it like 10.0.0.0/8",
+            "(10.0.0.1/8 has host bits set); write it as in 10.0.0.0/8",
         ),
         ("LEASE_SECONDS", "2.9", "RINGBACK_LEASE_SECONDS: Input should be greater than or equal to 3"),
         ("LEASE_SECONDS", "inf", "RINGBACK_LEASE_SECONDS: Input should be a finite number"),
@@ -76,14 +84,14 @@ BEGINS = "must be an address that begins with one of"
         ("LOG_LEVEL", "LOUD", "RINGBACK_LOG_LEVEL: String should match pattern '^(DEBUG|INFO|WARNING|ERROR)$'"),
     ],
 )
-def test_each_mistake(monkeypatch: pytest.MonkeyPatch, name: str, value: str, sentence: str) -> None:
+def test_an_invalid_value_is_reported(monkeypatch: pytest.MonkeyPatch, name: str, value: str, sentence: str) -> None:
     monkeypatch.setenv(f"RINGBACK_{name}", value)
     with pytest.raises(ConfigurationError) as caught:
         load_settings()
     assert str(caught.value) == sentence
 
 
-def test_several_mistakes_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_invalid_values_are_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RINGBACK_PORT", "x")
     monkeypatch.setenv("RINGBACK_ADMIN_TOKEN", "hunter2")
     with pytest.raises(ConfigurationError) as caught:
@@ -93,14 +101,14 @@ def test_several_mistakes_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hunter2" not in str(caught.value)
 
 
-def test_the_defaults() -> None:
-    chosen = load_settings()
-    assert chosen.database_path == Path(".ringback/ringback.db")
-    assert (chosen.host, chosen.port, chosen.dangerous_allow_networks, chosen.models) == ("127.0.0.1", 8000, (), ())
-    assert chosen.lease_seconds == 15.0
+def test_defaults() -> None:
+    loaded = load_settings()
+    assert loaded.database_path == Path(".ringback/ringback.db")
+    assert (loaded.host, loaded.port, loaded.dangerous_allow_networks, loaded.models) == ("127.0.0.1", 8000, (), ())
+    assert loaded.lease_seconds == 15.0
 
 
-def test_a_lease_of_three_seconds_is_the_shortest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shortest_lease_is_three_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RINGBACK_LEASE_SECONDS", "3")
 
     assert load_settings().lease_seconds == 3.0
@@ -112,7 +120,7 @@ def test_there_is_no_setting_for_worker_threads(monkeypatch: pytest.MonkeyPatch)
     assert not hasattr(load_settings(), "worker_threads")
 
 
-def test_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
         "DATA_DIR": "/srv/x",
         "DATABASE_URL": "sqlite:///var/lib/rb.db",
@@ -124,17 +132,17 @@ def test_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
         "UNKNOWN": "ignored",
     }.items():
         monkeypatch.setenv(f"RINGBACK_{name}", value)
-    chosen = load_settings()
-    assert chosen.data_dir == Path("/srv/x")
-    assert chosen.database_path == Path("/var/lib/rb.db")
-    assert chosen.dangerous_allow_networks == (ip_network("10.0.0.0/8"), ip_network("::1"))
-    assert (chosen.models, chosen.public_url) == (("garage", "shop"), "https://hooks.example/x")
-    assert chosen.secret_key is None
-    assert chosen.admin_token == SecretStr("0123456789abcdef")
-    assert "0123456789abcdef" not in repr(chosen)
+    loaded = load_settings()
+    assert loaded.data_dir == Path("/srv/x")
+    assert loaded.database_path == Path("/var/lib/rb.db")
+    assert loaded.dangerous_allow_networks == (ip_network("10.0.0.0/8"), ip_network("::1"))
+    assert (loaded.models, loaded.public_url) == (("garage", "shop"), "https://hooks.example/x")
+    assert loaded.secret_key is None
+    assert loaded.admin_token == SecretStr("0123456789abcdef")
+    assert "0123456789abcdef" not in repr(loaded)
 
 
-def test_overrides_win_and_none_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overrides_replace_the_environment_unless_they_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RINGBACK_PORT", "1234")
     assert (load_settings(port=None).port, load_settings(port=99).port) == (1234, 99)
 
@@ -149,37 +157,37 @@ def test_overrides_win_and_none_does_not(monkeypatch: pytest.MonkeyPatch) -> Non
         ("hooks.example", "http://hooks.example:8000"),
     ],
 )
-def test_the_address_for_others(host: str, address: str) -> None:
+def test_address(host: str, address: str) -> None:
     assert load_settings(host=host).address() == address
     assert load_settings(host=host).address(81) == address.replace(":8000", ":81")
     assert load_settings(host=host, public_url="https://x.example/rb/").address(81) == "https://x.example/rb"
 
 
 def test_settings_are_frozen() -> None:
-    chosen: Any = load_settings()
+    loaded: Any = load_settings()
     with pytest.raises(ValidationError, match="frozen"):
-        chosen.port = 1
+        loaded.port = 1
 
 
-def test_every_setting_is_described() -> None:
+def test_every_setting_has_a_description() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
 
 
-def test_modules_that_cannot_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_that_cannot_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError) as caught:
         load_settings(models=("no_such_garage",)).load_models()
     assert str(caught.value) == (
         "RINGBACK_MODELS: the module no_such_garage cannot be imported (No module named 'no_such_garage'); "
-        "install it, or put its folder into PYTHONPATH"
+        "install it, or add its directory to PYTHONPATH"
     )
     (tmp_path / "rb_wrong.py").write_text("1 / 0")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(ZeroDivisionError):  # a mistake in the module keeps its traceback
+    with pytest.raises(ZeroDivisionError):  # an error inside the module keeps its traceback
         load_settings(models=("rb_wrong",)).load_models()
     assert "rb_wrong" not in sys.modules
 
 
-def test_a_driver_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_driver_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RINGBACK_DATABASE_URL", "postgres://db/x")
     monkeypatch.setattr("ringback.models.settings.find_spec", lambda name: None)
     with pytest.raises(ConfigurationError) as caught:

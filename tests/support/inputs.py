@@ -4,5 +4,5 @@ from typing import Any
 
 LONE, NUL = "\ud800", "\0"
 WEBHOOK: dict[str, Any] = {"model": "lead", "actions": ["CREATED"], "url": "https://hooks.example/"}
-NOT_STORABLE = "must not hold NUL or lone surrogate characters."
-NOT_A_LINE = "must be one line of Unicode text, without control characters."
+NOT_STORABLE = "contains a NUL or lone surrogate character. Remove it."
+NOT_A_LINE = "contains a control or lone surrogate character. Enter one line of text."

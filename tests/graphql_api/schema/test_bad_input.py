@@ -11,7 +11,7 @@ from tests.support.inputs import LONE, NOT_A_LINE, NOT_STORABLE, NUL, WEBHOOK
 UNKNOWN = "01h455vb4pex5vsknk084sn02q"
 ITEM = {"brand": "Bosch", "article": "0 986", "name": "Pad", "quantity": 1, "price": "1.00"}
 ORDER: dict[str, Any] = {"number": "A-1", "customer": {"name": "Ada"}, "items": [ITEM]}
-NO_ID = "'x' is not an id; one of this kind looks like"
+NO_ID = "'x' is not an id. Expected an id such as"
 ID_MUTATIONS = [
     ("UpdateWebhook", "whk", "webhook", {"name": "x"}, "input.id"),
     ("DeleteWebhook", "whk", "webhook", None, "id"),
@@ -39,11 +39,11 @@ async def test_an_id_that_names_nothing_or_is_malformed(
     there_is_none = [("NOT_FOUND", field, f"There is no {what} with the id {unknown}.")]
     assert await api.refusals(operation, **variables(unknown)) == there_is_none
     for text in ("nope", "", LONE, "x" * 100_000):
-        looks = f"{text!r:.80} is not an id; one of this kind looks like {prefix}_{UNKNOWN}."
-        assert await api.refusals(operation, **variables(text)) == [("INVALID", field, looks)]
+        malformed = f"{text!r:.80} is not an id. Expected an id such as {prefix}_{UNKNOWN}."
+        assert await api.refusals(operation, **variables(text)) == [("INVALID", field, malformed)]
     other = f"req_{UNKNOWN}"
-    kind = f"'{other}' is not an id of this kind; expected one that begins with {prefix}_."
-    assert await api.refusals(operation, **variables(other)) == [("INVALID", field, kind)]
+    wrong_prefix = f"'{other}' is not an id of this kind. Expected one that starts with {prefix}_."
+    assert await api.refusals(operation, **variables(other)) == [("INVALID", field, wrong_prefix)]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ async def test_null_in_an_update_of_the_site(api: Api, operation: str, strict: l
     key = await an_order(api) if operation == "UpdateCustomerOrder" else await a_lead(api)
     found = await api.refusals(operation, input={"id": key, **dict.fromkeys(strict)})
     assert sorted(found) == sorted(
-        ("INVALID", f"input.{name}", f"{name} cannot be null; leave it out to keep it.") for name in strict
+        ("INVALID", f"input.{name}", f"{name} is null. Leave it out to keep the stored value.") for name in strict
     )
     (card,) = (v for k, v in (await api.do(operation, input={"id": key, "comment": None})).items() if k != "errors")
     assert card["comment"] is None
@@ -62,7 +62,7 @@ async def test_null_in_an_update_of_the_site(api: Api, operation: str, strict: l
 
 async def test_null_for_a_site_setting(api: Api) -> None:
     assert await api.refusals("UpdateSiteSettings", input={"trackLeads": None}) == [
-        ("INVALID", "input.trackLeads", "trackLeads cannot be null; leave it out to keep it.")
+        ("INVALID", "input.trackLeads", "trackLeads is null. Leave it out to keep the stored value.")
     ]
 
 
@@ -79,8 +79,8 @@ async def test_a_lost_update_is_a_conflict(api: Api) -> None:
             operation, input={"id": key, "expectedUpdatedAt": stale, **change}
         )
         assert (code, field) == ("CONFLICT", "input.expectedUpdatedAt")
-        assert message.startswith("It was updated at 20")
-        assert message.endswith("Z, after the state that you have seen: read it again first.")
+        assert message.startswith("The object was updated at 20")
+        assert message.endswith("Z, after you read it. Read it again and retry.")
     seen = {"id": webhook["id"], "expectedUpdatedAt": webhook["updatedAt"], "name": "x"}
     assert (await api.do("UpdateWebhook", input=seen))["webhook"]["name"] == "x"
 
@@ -88,15 +88,19 @@ async def test_a_lost_update_is_a_conflict(api: Api) -> None:
 @pytest.mark.parametrize(
     ("given", "field", "message"),
     [
-        ({"price": "1.001"}, "price", "items[0].price may have at most 2 decimal places."),
-        ({"price": "1e-400"}, "price", "items[0].price may have at most 2 decimal places."),
-        ({"price": "-0.01"}, "price", "items[0].price must be a price from 0 to less than 10,000,000,000."),
-        ({"price": "1e400"}, "price", "items[0].price must be a price from 0 to less than 10,000,000,000."),
-        ({"price": "10000000000"}, "price", "items[0].price must be a price from 0 to less than 10,000,000,000."),
-        ({"quantity": 0}, "quantity", "items[0].quantity must be from 1 to 1,000,000."),
-        ({"quantity": -1}, "quantity", "items[0].quantity must be from 1 to 1,000,000."),
-        ({"quantity": 1_000_001}, "quantity", "items[0].quantity must be from 1 to 1,000,000."),
-        ({"brand": " "}, "brand", "items[0].brand must not be empty."),
+        ({"price": "1.001"}, "price", "items[0].price is 1.001. Enter at most 2 decimal places."),
+        ({"price": "1e-400"}, "price", "items[0].price is 1E-400. Enter at most 2 decimal places."),
+        ({"price": "-0.01"}, "price", "items[0].price is -0.01. Enter a price from 0 to less than 10,000,000,000."),
+        ({"price": "1e400"}, "price", "items[0].price is 1E+400. Enter a price from 0 to less than 10,000,000,000."),
+        (
+            {"price": "10000000000"},
+            "price",
+            "items[0].price is 10000000000. Enter a price from 0 to less than 10,000,000,000.",
+        ),
+        ({"quantity": 0}, "quantity", "items[0].quantity is 0. Enter 1 to 1,000,000."),
+        ({"quantity": -1}, "quantity", "items[0].quantity is -1. Enter 1 to 1,000,000."),
+        ({"quantity": 1_000_001}, "quantity", "items[0].quantity is 1000001. Enter 1 to 1,000,000."),
+        ({"brand": " "}, "brand", "items[0].brand is empty. Enter a value."),
         ({"article": LONE}, "article", f"items[0].article {NOT_A_LINE}"),
     ],
 )
@@ -121,27 +125,36 @@ async def test_an_order_is_refused_for_all_that_is_wrong(api: Api) -> None:
     given = {"number": "", "customer": {"name": "", "phone": NUL, "email": "x"}, "items": [], "comment": LONE}
     assert sorted(await api.refusals("CreateCustomerOrder", input=given)) == [
         ("INVALID", "input.comment", f"comment {NOT_STORABLE}"),
-        ("INVALID", "input.customer.email", "customer.email must be an e-mail address, such as maria@example.com."),
-        ("INVALID", "input.customer.name", "customer.name must not be empty."),
+        (
+            "INVALID",
+            "input.customer.email",
+            "customer.email is 'x'. Enter an e-mail address, such as maria@example.com.",
+        ),
+        ("INVALID", "input.customer.name", "customer.name is empty. Enter a value."),
         ("INVALID", "input.customer.phone", f"customer.phone {NOT_A_LINE}"),
-        ("INVALID", "input.number", "number must not be empty."),
+        ("INVALID", "input.number", "number is empty. Enter a value."),
     ]
 
 
 async def test_an_empty_callback_form_is_refused(api: Api) -> None:
     assert await api.refusals("RequestCallback", input={"name": " ", "phone": "x" * 65}) == [
-        ("INVALID", "input.name", "name must not be empty."),
-        ("TOO_LARGE", "input.phone", "phone has 65 characters; 64 are allowed."),
+        ("INVALID", "input.name", "name is empty. Enter a value."),
+        ("TOO_LARGE", "input.phone", "phone has 65 characters. Enter at most 64."),
     ]
 
 
 @pytest.mark.parametrize(
     ("given", "code", "field", "message"),
     [
-        ({"webhookIds": []}, "INVALID", "webhookIds", "An ADMIN token reaches every webhook; leave webhookIds out."),
-        ({"expiresAt": "2020-01-01T00:00:00Z"}, "INVALID", "expiresAt", "expiresAt must be in the future."),
-        ({"name": ""}, "INVALID", "name", "name must not be empty."),
-        ({"name": "x" * 201}, "TOO_LARGE", "name", "name has 201 characters; 200 are allowed."),
+        ({"webhookIds": []}, "INVALID", "webhookIds", "ADMIN tokens reach all webhooks. Leave webhookIds out."),
+        (
+            {"expiresAt": "2020-01-01T00:00:00Z"},
+            "INVALID",
+            "expiresAt",
+            "expiresAt is in the past. Enter a time in the future.",
+        ),
+        ({"name": ""}, "INVALID", "name", "name is empty. Enter a value."),
+        ({"name": "x" * 201}, "TOO_LARGE", "name", "name has 201 characters. Enter at most 200."),
     ],
 )
 async def test_a_token_is_refused(api: Api, given: dict[str, Any], code: str, field: str, message: str) -> None:
@@ -152,23 +165,23 @@ async def test_a_token_is_refused(api: Api, given: dict[str, Any], code: str, fi
 @pytest.mark.parametrize(
     ("given", "code", "field", "message"),
     [
-        ({"responses": []}, "INVALID", "responses", "responses must have at least one entry."),
-        ({"responses": [{}] * 101}, "TOO_LARGE", "responses", "responses has 101 entries; 100 are allowed."),
+        ({"responses": []}, "INVALID", "responses", "responses is empty. Enter at least one response."),
+        ({"responses": [{}] * 101}, "TOO_LARGE", "responses", "responses has 101 entries. Enter at most 100."),
         ({"responses": [{"statusCode": 99}]}, "INVALID", "responses[0].statusCode",
-         "responses[0].statusCode must be from 200 to 599."),
+         "responses[0].statusCode is 99. Enter 200 to 599."),
         ({"responses": [{}, {"statusCode": 600}]}, "INVALID", "responses[1].statusCode",
-         "responses[1].statusCode must be from 200 to 599."),
+         "responses[1].statusCode is 600. Enter 200 to 599."),
         ({"responses": [{"statusCode": 101}]}, "INVALID", "responses[0].statusCode",
-         "responses[0].statusCode must be from 200 to 599."),
+         "responses[0].statusCode is 101. Enter 200 to 599."),
         ({"responses": [{"delayMs": 60_001}]}, "INVALID", "responses[0].delayMs",
-         "responses[0].delayMs must be from 0 to 60,000 milliseconds."),
+         "responses[0].delayMs is 60001. Enter 0 to 60,000 milliseconds."),
         ({"responses": [{"delayMs": -1}]}, "INVALID", "responses[0].delayMs",
-         "responses[0].delayMs must be from 0 to 60,000 milliseconds."),
+         "responses[0].delayMs is -1. Enter 0 to 60,000 milliseconds."),
         ({"responses": [{"body": " " * 65_537}]}, "TOO_LARGE", "responses[0].body",
-         "responses[0].body has 65,537 characters; 65,536 are allowed."),
+         "responses[0].body has 65,537 characters. Enter at most 65,536."),
         ({"responses": [{"body": LONE}]}, "INVALID", "responses[0].body", f"responses[0].body {NOT_STORABLE}"),
         ({"responses": [{"contentType": "x y"}]}, "INVALID", "responses[0].contentType",
-         "responses[0].contentType must be a media type such as application/json."),
+         "responses[0].contentType is 'x y'. Enter a media type, such as application/json."),
         ({"responses": [{"contentType": "a/b\r\nX: y"}]}, "INVALID", "responses[0].contentType",
          f"responses[0].contentType {NOT_A_LINE}"),
         ({"name": LONE}, "INVALID", "name", f"name {NOT_A_LINE}"),
@@ -207,10 +220,10 @@ async def test_a_moment_that_does_not_exist(api: Api, moment: str) -> None:
 )
 async def test_an_id_in_a_query(api: Api, operation: str, prefix: str) -> None:
     assert await api.ask(operation, id=f"{prefix}_{UNKNOWN}") is None
-    looks = f"id: 'x' is not an id; one of this kind looks like {prefix}_{UNKNOWN}"
-    assert await api.error(operation, id="x") == ("BAD_USER_INPUT", looks)
-    kind = f"id: 'req_{UNKNOWN}' is not an id of this kind; expected one that begins with {prefix}_"
-    assert await api.error(operation, id=f"req_{UNKNOWN}") == ("BAD_USER_INPUT", kind)
+    malformed = f"id: {NO_ID} {prefix}_{UNKNOWN}."
+    assert await api.error(operation, id="x") == ("BAD_USER_INPUT", malformed)
+    wrong_prefix = f"id: 'req_{UNKNOWN}' is not an id of this kind. Expected one that starts with {prefix}_."
+    assert await api.error(operation, id=f"req_{UNKNOWN}") == ("BAD_USER_INPUT", wrong_prefix)
 
 
 @pytest.mark.parametrize(
@@ -231,10 +244,10 @@ async def test_a_page_that_cannot_be(api: Api, operation: str) -> None:
 @pytest.mark.parametrize(
     ("operation", "filter", "message"),
     [
-        ("Events", {"webhookIds": ["x"]}, f"filter.webhookIds[0]: {NO_ID} whk_{UNKNOWN}"),
+        ("Events", {"webhookIds": ["x"]}, f"filter.webhookIds[0]: {NO_ID} whk_{UNKNOWN}."),
         ("Attempts", {"webhookIds": [f"whk_{UNKNOWN}", "x"]},
-         f"filter.webhookIds[1]: {NO_ID} whk_{UNKNOWN}"),
-        ("Attempts", {"eventIds": ["x"]}, f"filter.eventIds[0]: {NO_ID} evt_{UNKNOWN}"),
+         f"filter.webhookIds[1]: {NO_ID} whk_{UNKNOWN}."),
+        ("Attempts", {"eventIds": ["x"]}, f"filter.eventIds[0]: {NO_ID} evt_{UNKNOWN}."),
         ("Events", {"webhookIds": [f"whk_{UNKNOWN}"] * 1_001},
          "filter.webhookIds: has 1,001 entries; 1,000 are allowed"),
         ("Events", {"models": ["a"] * 1_001}, "filter.models: has 1,001 entries; 1,000 are allowed"),

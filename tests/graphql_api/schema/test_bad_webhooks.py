@@ -18,10 +18,11 @@ LOOPBACK = (
 @pytest.mark.parametrize(
     ("given", "code", "field", "message"),
     [
-        ({"model": "leed"}, "NOT_FOUND", "model", "There is no model 'leed': did you mean lead?"),
+        ({"model": "leed"}, "NOT_FOUND", "model", "There is no model 'leed'. Did you mean lead?"),
         ({"model": "zzz"}, "NOT_FOUND", "model", "There is no model 'zzz'."),
         ({"model": LONE}, "NOT_FOUND", "model", "There is no model '\\ud800'."),
-        ({"actions": []}, "INVALID", "actions", "Name at least one of CREATED, UPDATED, DELETED."),
+        ({"actions": []}, "INVALID", "actions",
+         "actions is empty. Enter at least one of CREATED, UPDATED and DELETED."),
         ({"url": "ftp://x/"}, "INVALID", "url",
          "The URL begins with ftp:, but only https:// and http:// can be delivered to."),
         ({"url": "x"}, "INVALID", "url", "The URL must begin with https:// or http://."),
@@ -37,9 +38,9 @@ LOOPBACK = (
          "10.0.0.1 is a private address; deliveries reach public addresses only. "
          "To allow it, add its network to RINGBACK_DANGEROUS_ALLOW_NETWORKS."),
         ({"url": "https://hooks.example/" + "a" * 2_027}, "TOO_LARGE", "url",
-         "url has 2,049 characters; 2,048 are allowed."),
+         "url has 2,049 characters. Enter at most 2,048."),
         ({"url": "https://hooks.example/{{ item.id }}" + "a" * 8_158}, "TOO_LARGE", "url",
-         "url has 8,193 characters; 8,192 are allowed."),
+         "url has 8,193 characters. Enter at most 8,192."),
         ({"url": "https://hooks.example/{{ item.fone }}"}, "INVALID", "url",
          "Unknown field item.fone. Did you mean item.phone? (line 1, column 26)."),
         ({"bodyTemplate": "a\n{{ item.phone"}, "INVALID", "bodyTemplate",
@@ -49,9 +50,9 @@ LOOPBACK = (
         ({"bodyTemplate": "{{ item.fone }}"}, "INVALID", "bodyTemplate",
          "Unknown field item.fone. Did you mean item.phone? (line 1, column 4)."),
         ({"bodyTemplate": "x" * 65_537}, "TOO_LARGE", "bodyTemplate",
-         "bodyTemplate has 65,537 bytes; 65,536 are allowed."),
+         "bodyTemplate has 65,537 bytes. Enter at most 65,536."),
         ({"bodyTemplate": "я" * 32_769}, "TOO_LARGE", "bodyTemplate",
-         "bodyTemplate has 65,538 bytes; 65,536 are allowed."),
+         "bodyTemplate has 65,538 bytes. Enter at most 65,536."),
         ({"bodyTemplate": NUL}, "INVALID", "bodyTemplate", f"bodyTemplate {NOT_STORABLE}"),
         ({"bodyTemplate": LONE}, "INVALID", "bodyTemplate", f"bodyTemplate {NOT_STORABLE}"),
         ({"condition": "item.fone == 1"}, "INVALID", "condition",
@@ -59,10 +60,11 @@ LOOPBACK = (
         ({"condition": "=="}, "INVALID", "condition", "Unexpected '==' (line 1, column 1)."),
         ({"condition": f'item.name == "{LONE}"'}, "INVALID", "condition", f"condition {NOT_STORABLE}"),
         ({"condition": f'item.name == "{NUL}"'}, "INVALID", "condition", f"condition {NOT_STORABLE}"),
-        ({"condition": "x" * 8_193}, "TOO_LARGE", "condition", "condition has 8,193 characters; 8,192 are allowed."),
+        ({"condition": "x" * 8_193}, "TOO_LARGE", "condition", "condition has 8,193 characters. Enter at most 8,192."),
         ({"headers": [{"name": "A B", "value": "x"}]}, "INVALID", "headers[0].name",
-         "'A B' is not a legal header name."),
-        ({"headers": [{"name": "", "value": "x"}]}, "INVALID", "headers[0].name", "'' is not a legal header name."),
+         "'A B' is not a valid header name. Enter a name such as X-Shop."),
+        ({"headers": [{"name": "", "value": "x"}]}, "INVALID", "headers[0].name",
+         "'' is not a valid header name. Enter a name such as X-Shop."),
         ({"headers": [{"name": "X", "value": "x\r\nY: z"}]}, "INVALID", "headers[0].value",
          "headers[0].value must not hold control characters."),
         ({"headers": [{"name": "X", "value": LONE}]}, "INVALID", "headers[0].value",
@@ -72,42 +74,42 @@ LOOPBACK = (
         ({"headers": [{"name": "X", "value": "{{ item.fone }}"}]}, "INVALID", "headers[0].value",
          "Unknown field item.fone. Did you mean item.phone? (line 1, column 4)."),
         ({"headers": [{"name": "Host", "value": "x"}]}, "INVALID", "headers[0].name",
-         "Host cannot be set here: it follows from the URL."),
+         "The header Host cannot be set here. It follows from the URL."),
         ({"headers": [{"name": "PS-WEBHOOK_EVENT-ID", "value": "x"}]}, "INVALID", "headers[0].name",
-         "PS-WEBHOOK_EVENT-ID cannot be set here: Ringback sets it."),
+         "The header PS-WEBHOOK_EVENT-ID cannot be set here. Ringback sets it."),
         ({"headers": [{"name": "X", "value": ""}] * 51}, "TOO_LARGE", "headers",
-         "headers has 51 entries; 50 are allowed."),
+         "headers has 51 entries. Enter at most 50."),
         ({"retryDelaysSeconds": []}, "INVALID", "retryDelaysSeconds",
-         "retryDelaysSeconds must have at least one entry: each is one attempt."),
+         "retryDelaysSeconds is empty. Enter at least one delay: each is one attempt."),
         ({"retryDelaysSeconds": [1] * 21}, "INVALID", "retryDelaysSeconds",
-         "retryDelaysSeconds has 21 entries; at most 20 attempts are allowed."),
+         "retryDelaysSeconds has 21 entries. Enter at most 20: each is one attempt."),
         ({"retryDelaysSeconds": [-1]}, "INVALID", "retryDelaysSeconds[0]",
-         "retryDelaysSeconds[0] must be from 0 to 604,800 seconds (7 days)."),
+         "retryDelaysSeconds[0] is -1. Enter 0 to 604,800 seconds (7 days)."),
         ({"retryDelaysSeconds": [0, 604_801]}, "INVALID", "retryDelaysSeconds[1]",
-         "retryDelaysSeconds[1] must be from 0 to 604,800 seconds (7 days)."),
-        ({"timeoutSeconds": 0.09}, "INVALID", "timeoutSeconds", "timeoutSeconds must be from 0.1 to 30 seconds."),
-        ({"timeoutSeconds": 30.1}, "INVALID", "timeoutSeconds", "timeoutSeconds must be from 0.1 to 30 seconds."),
+         "retryDelaysSeconds[1] is 604801. Enter 0 to 604,800 seconds (7 days)."),
+        ({"timeoutSeconds": 0.09}, "INVALID", "timeoutSeconds", "timeoutSeconds is 0.09. Enter 0.1 to 30 seconds."),
+        ({"timeoutSeconds": 30.1}, "INVALID", "timeoutSeconds", "timeoutSeconds is 30.1. Enter 0.1 to 30 seconds."),
         ({"maxConcurrency": 0}, "INVALID", "maxConcurrency",
-         "maxConcurrency must be from 1 to 1,000, or null for the setting's bound."),
+         "maxConcurrency is 0. Enter 1 to 1,000, or null for the server's default."),
         ({"maxConcurrency": -1}, "INVALID", "maxConcurrency",
-         "maxConcurrency must be from 1 to 1,000, or null for the setting's bound."),
+         "maxConcurrency is -1. Enter 1 to 1,000, or null for the server's default."),
         ({"maxConcurrency": 1_001}, "INVALID", "maxConcurrency",
-         "maxConcurrency must be from 1 to 1,000, or null for the setting's bound."),
+         "maxConcurrency is 1001. Enter 1 to 1,000, or null for the server's default."),
         ({"rateLimitPerSecond": 0}, "INVALID", "rateLimitPerSecond",
-         "rateLimitPerSecond must be from 0.01 to 10,000 attempts a second, or null for no limit."),
+         "rateLimitPerSecond is 0.0. Enter 0.01 to 10,000 attempts per second, or null for no limit."),
         ({"rateLimitPerSecond": -2.5}, "INVALID", "rateLimitPerSecond",
-         "rateLimitPerSecond must be from 0.01 to 10,000 attempts a second, or null for no limit."),
+         "rateLimitPerSecond is -2.5. Enter 0.01 to 10,000 attempts per second, or null for no limit."),
         ({"rateLimitPerSecond": 1e308}, "INVALID", "rateLimitPerSecond",
-         "rateLimitPerSecond must be from 0.01 to 10,000 attempts a second, or null for no limit."),
+         "rateLimitPerSecond is 1e+308. Enter 0.01 to 10,000 attempts per second, or null for no limit."),
         ({"rateLimitPerSecond": 0.009}, "INVALID", "rateLimitPerSecond",
-         "rateLimitPerSecond must be from 0.01 to 10,000 attempts a second, or null for no limit."),
+         "rateLimitPerSecond is 0.009. Enter 0.01 to 10,000 attempts per second, or null for no limit."),
         ({"rateLimitPerSecond": 10_000.1}, "INVALID", "rateLimitPerSecond",
-         "rateLimitPerSecond must be from 0.01 to 10,000 attempts a second, or null for no limit."),
+         "rateLimitPerSecond is 10000.1. Enter 0.01 to 10,000 attempts per second, or null for no limit."),
         ({"name": f"a{NUL}"}, "INVALID", "name", f"name {NOT_A_LINE}"),
         ({"name": LONE}, "INVALID", "name", f"name {NOT_A_LINE}"),
-        ({"name": "x" * 201}, "TOO_LARGE", "name", "name has 201 characters; 200 are allowed."),
+        ({"name": "x" * 201}, "TOO_LARGE", "name", "name has 201 characters. Enter at most 200."),
         ({"contentType": "nonsense"}, "INVALID", "contentType",
-         "contentType must be a media type such as application/json."),
+         "contentType is 'nonsense'. Enter a media type, such as application/json."),
         ({"contentType": "text/plain\r\nX: y"}, "INVALID", "contentType", f"contentType {NOT_A_LINE}"),
     ],
 )  # fmt: skip
@@ -169,7 +171,7 @@ async def test_null_clears_what_can_be_cleared_and_is_refused_elsewhere(api: Api
     ]  # fmt: skip
     found = await api.refusals("UpdateWebhook", input={"id": key, **dict.fromkeys(strict)})
     assert sorted(found) == sorted(
-        ("INVALID", f"input.{name}", f"{name} cannot be null; leave it out to keep it.") for name in strict
+        ("INVALID", f"input.{name}", f"{name} is null. Leave it out to keep the stored value.") for name in strict
     )
     cleared = await api.do("UpdateWebhook", input={"id": key, "name": None, "condition": None, "contentType": None})
     assert {cleared["webhook"][name] for name in ("name", "condition", "contentType")} == {None}
@@ -179,7 +181,7 @@ async def test_null_clears_what_can_be_cleared_and_is_refused_elsewhere(api: Api
 async def test_a_test_fire_takes_a_json_object_only(api: Api, item: object) -> None:
     key = (await api.do("CreateWebhook", input=WEBHOOK))["webhook"]["id"]
     assert await api.refusals("TestFireWebhook", input={"webhookId": key, "item": item}) == [
-        ("INVALID", "input.item", 'item must be a JSON object, such as {"name": "Maria"}.')
+        ("INVALID", "input.item", 'item is not a JSON object. Send an object, such as {"name": "Maria"}.')
     ]
 
 

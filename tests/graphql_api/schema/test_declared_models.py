@@ -61,10 +61,10 @@ async def test_a_webhook_is_checked_against_the_declared_fields(api: Api) -> Non
     assert await create() == [("NOT_FOUND", "input.model", "There is no model 'part'.")]
     await api.do("DeclareModel", input=PART)
     assert await api.refusals("CreateWebhook", input={**HOOK, "model": "prt"}) == [
-        ("NOT_FOUND", "input.model", "There is no model 'prt': did you mean part?")
+        ("NOT_FOUND", "input.model", "There is no model 'prt'. Did you mean part?")
     ]
     assert await create(bodyTemplate="{{ item.prise }}") == [
-        ("INVALID", "input.bodyTemplate", "Unknown field item.prise. Did you mean item.price? (line 1, column 4).")
+        ("INVALID", "input.bodyTemplate", "Unknown field item.prise: did you mean item.price? (line 1, column 4).")
     ]
     assert await create(condition="item.lines[0].colour == 1") == [
         ("INVALID", "input.condition", "Unknown field item.lines[0].colour (line 1, column 1).")
@@ -95,7 +95,7 @@ async def test_taking_away_a_field_that_a_webhook_uses(api: Api) -> None:
     gone = (await api.do("CreateWebhook", input={**HOOK, "bodyTemplate": "{{ item.price }}"}))["webhook"]["id"]
     await api.do("DeleteWebhook", id=gone)
     less = {**PART, "jsonSchema": {"type": "object", "properties": {"id": {"type": "string"}}}, "sample": {}}
-    after = "which this schema does not have: change the webhook first, or declare with force: true."
+    after = "which this schema does not have. Change the webhook first, or declare the model with force: true."
     assert await api.refusals("DeclareModel", input=less) == [
         ("CONFLICT", "input.jsonSchema",
          f'The webhook "Price list" ({first}) uses item.lines[0].sku, item.price, item.tags, item.unit_price, {after}'),
@@ -147,45 +147,46 @@ async def test_a_test_fire_sends_the_declared_sample(api: Api) -> None:
     assert (await api.ask("Event", id=fired["event"]["id"]))["item"] == SAMPLE
 
 
-WHERE_NAMES = "must be written like spare_part: at most 100 of a-z, 0-9 and _, a letter first."
+VALID_NAMES = "Enter at most 100 of a-z, 0-9 and _, a letter first, such as spare_part."
 UNDECLARABLE: list[tuple[dict[str, Any], list[tuple[str, str, str]]]] = [
-    ({"name": ""}, [("INVALID", "name", f"name {WHERE_NAMES}")]),
-    ({"name": "Part"}, [("INVALID", "name", f"name {WHERE_NAMES}")]),
-    ({"name": "x" * 101}, [("INVALID", "name", f"name {WHERE_NAMES}")]),
-    ({"name": "part\n"}, [("INVALID", "name", f"name {WHERE_NAMES}")]),
+    ({"name": ""}, [("INVALID", "name", f"name is ''. {VALID_NAMES}")]),
+    ({"name": "Part"}, [("INVALID", "name", f"name is 'Part'. {VALID_NAMES}")]),
+    ({"name": "x" * 101}, [("INVALID", "name", f"name is '{'x' * 101}'. {VALID_NAMES}")]),
+    ({"name": "part\n"}, [("INVALID", "name", f"name is 'part\\n'. {VALID_NAMES}")]),
     ({"name": "lead"},
-     [("CONFLICT", "name", "The model lead is tracked in code and cannot be declared: choose another name.")]),
+     [("CONFLICT", "name", "The model lead is tracked in code and cannot be declared. Choose another name.")]),
     ({"name": "evt_01h455vb4pex5vsknk084sn02q"},
-     [("INVALID", "name", "name must not be the id of something else: choose another name.")]),
+     [("INVALID", "name",
+       "name is evt_01h455vb4pex5vsknk084sn02q, which is an id of another object. Choose another name.")]),
     ({"name": "site_settings"},
-     [("INVALID", "name", "name must not be the id of something else: choose another name.")]),
-    ({"label": " "}, [("INVALID", "label", "label must not be empty.")]),
-    ({"label": "x" * 201}, [("TOO_LARGE", "label", "label has 201 characters; 200 are allowed.")]),
+     [("INVALID", "name", "name is site_settings, which is an id of another object. Choose another name.")]),
+    ({"label": " "}, [("INVALID", "label", "label is empty. Enter a value.")]),
+    ({"label": "x" * 201}, [("TOO_LARGE", "label", "label has 201 characters. Enter at most 200.")]),
     ({"label": "a\nb"}, [("INVALID", "label",
-     "label must be one line of Unicode text, without control characters.")]),
+     "label contains a control or lone surrogate character. Enter one line of text.")]),
     ({"description": "x" * 10_001}, [("TOO_LARGE", "description",
-     "description has 10,001 characters; 10,000 are allowed.")]),
+     "description has 10,001 characters. Enter at most 10,000.")]),
     ({"description": "\0"}, [("INVALID", "description",
-     "description must not hold NUL or lone surrogate characters.")]),
+     "description contains a NUL or lone surrogate character. Remove it.")]),
     ({"jsonSchema": True}, [("INVALID", "jsonSchema",
      'jsonSchema must be an object, such as {"type": "object", "properties": {…}}.')]),
     ({"jsonSchema": {"type": "string"}}, [("INVALID", "jsonSchema.type",
-     'jsonSchema.type must be "object", because published items are objects.')]),
+     'jsonSchema.type must be "object": what is published are objects.')]),
     ({"jsonSchema": {"type": "object", "properties": {"unit_price": {"$ref": "http://127.0.0.1:9/x"}}}},
      [("INVALID", 'jsonSchema.properties.unit_price["$ref"]',
-       'jsonSchema.properties.unit_price["$ref"] must start with #, because nothing is fetched. Copy the '
-       "subschema into $defs.")]),
+       'jsonSchema.properties.unit_price["$ref"] must begin with #: nothing is fetched; put what it refers to into '
+       "$defs.")]),
     ({"jsonSchema": {"type": "object", "description": "x" * 262_144}}, [("TOO_LARGE", "jsonSchema",
      "jsonSchema has 262,178 bytes; 262,144 are allowed.")]),
     ({"sample": {"id": 1, "lines": [{"sku": "a", "colour": 1}]}},
      [("INVALID", "sample.price", "sample.price is missing."),
-      ("INVALID", "sample.id", "sample.id must be a string, not a number."),
-      ("INVALID", "sample.lines[0].colour", "sample.lines[0].colour is not a field of this model.")]),
-    ({"sample": "x"}, [("INVALID", "sample", "sample must be an object, not a string.")]),
+      ("INVALID", "sample.id", "Not a string, but a number."),
+      ("INVALID", "sample.lines[0].colour", "Not a field of this model.")]),
+    ({"sample": "x"}, [("INVALID", "sample", "Not an object, but a string.")]),
     ({"sample": {"id": "x" * 262_144, "price": 1}},
-     [("TOO_LARGE", "sample", "sample has 262,163 bytes; 262,144 are allowed.")]),
+     [("TOO_LARGE", "sample", "sample has 262,163 bytes. Enter at most 262,144.")]),
     ({"name": "", "label": "", "jsonSchema": {}},
-     [("INVALID", "name", f"name {WHERE_NAMES}"), ("INVALID", "label", "label must not be empty."),
+     [("INVALID", "name", f"name is ''. {VALID_NAMES}"), ("INVALID", "label", "label is empty. Enter a value."),
       ("INVALID", "jsonSchema.type", 'jsonSchema.type must be "object", because published items are objects.')]),
 ]  # fmt: skip
 
@@ -203,7 +204,7 @@ async def test_there_are_only_so_many_models(api: Api, monkeypatch: pytest.Monke
     await api.do("DeclareModel", input=PART)
     await api.do("DeclareModel", input={**PART, "label": "Again"})
     assert await api.refusals("DeclareModel", input={**PART, "name": "other"}) == [
-        ("TOO_LARGE", "input.name", "There are 1 declared models, as many as are allowed.")
+        ("TOO_LARGE", "input.name", "The limit of 1 declared models is reached. Redeclare an existing model instead.")
     ]
 
 

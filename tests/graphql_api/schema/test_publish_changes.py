@@ -76,7 +76,7 @@ async def test_an_idempotency_key(api: Api) -> None:
     turned = change(idempotencyKey="k", item={"price": 1, "id": "1"}, changedFields=[])
     assert await publish(api, turned) == [again]
     assert await recorded() == (1, 1, 1, 2)
-    conflict = "must not be used again for another change of this model: take a key of its own."
+    conflict = "was used before for another change of part. Use a new key for each change."
     path = "changes[1].idempotencyKey"
     for given in ({"item": {"id": "1", "price": 2}}, {"action": "UPDATED"}, {"objectId": "2"}):
         assert await refused(api, change(7), change(idempotencyKey="k", **given)) == [
@@ -135,30 +135,31 @@ async def test_a_call_costs_a_constant_number_of_statements(api: Api) -> None:
 
 
 INVALID: list[tuple[dict[str, Any], str, str, str]] = [
-    ({"model": "prt"}, "NOT_FOUND", "model", "There is no declared model 'prt': did you mean part?"),
+    ({"model": "prt"}, "NOT_FOUND", "model", "There is no declared model 'prt'. Did you mean part?"),
     ({"model": "\ud800"}, "NOT_FOUND", "model", "There is no declared model '\\ud800'."),
     ({"model": "lead"}, "CONFLICT", "model",
-     "The model lead is tracked in code: its changes are recorded there, and cannot be published."),
-    ({"objectId": ""}, "INVALID", "objectId", "changes[1].objectId must not be empty."),
-    ({"objectId": "x" * 256}, "TOO_LARGE", "objectId", "changes[1].objectId has 256 characters; 255 are allowed."),
+     "The model lead is tracked in code, which records its changes. They cannot be published."),
+    ({"objectId": ""}, "INVALID", "objectId", "changes[1].objectId is empty. Enter a value."),
+    ({"objectId": "x" * 256}, "TOO_LARGE", "objectId", "changes[1].objectId has 256 characters. Enter at most 255."),
     ({"objectId": " x"}, "INVALID", "objectId",
-     "changes[1].objectId must be one line of Unicode text without control characters, and no blanks at its ends."),
+     "changes[1].objectId contains unprintable characters or surrounding white space. Remove them."),
     ({"objectId": "a\0b"}, "INVALID", "objectId",
-     "changes[1].objectId must be one line of Unicode text without control characters, and no blanks at its ends."),
-    ({"idempotencyKey": ""}, "INVALID", "idempotencyKey", "changes[1].idempotencyKey must not be empty."),
+     "changes[1].objectId contains unprintable characters or surrounding white space. Remove them."),
+    ({"idempotencyKey": ""}, "INVALID", "idempotencyKey", "changes[1].idempotencyKey is empty. Enter a value."),
     ({"idempotencyKey": "k" * 256}, "TOO_LARGE", "idempotencyKey",
-     "changes[1].idempotencyKey has 256 characters; 255 are allowed."),
+     "changes[1].idempotencyKey has 256 characters. Enter at most 255."),
     ({"idempotencyKey": "\ud800"}, "INVALID", "idempotencyKey",
-     "changes[1].idempotencyKey must be one line of Unicode text without control characters, and no blanks at its "
-     "ends."),
+     "changes[1].idempotencyKey contains unprintable characters or surrounding white space. Remove them."),
     ({"changedFields": ["price"]}, "INVALID", "changedFields",
-     "changes[1].changedFields may be given only for an UPDATED object."),
+     "changes[1].changedFields is set for a CREATED object. Leave it out, or send action UPDATED."),
     ({"action": "UPDATED", "changedFields": ["price", "prize"]}, "INVALID", "changedFields[1]",
-     "No field of part: 'prize': did you mean price?"),
+     "The model part has no field 'prize'. Did you mean price?"),
     ({"action": "UPDATED", "changedFields": ["id"] * 1_001}, "TOO_LARGE", "changedFields",
-     "changes[1].changedFields has 1,001 entries; 1,000 are allowed."),
-    ({"item": "x"}, "INVALID", "item", "changes[1].item must be a JSON object."),
-    ({"item": []}, "INVALID", "item", "changes[1].item must be a JSON object."),
+     "changes[1].changedFields has 1,001 entries. Enter at most 1,000."),
+    ({"item": "x"}, "INVALID", "item",
+     'changes[1].item is not a JSON object. Send an object, such as {"price": 350.5}.'),
+    ({"item": []}, "INVALID", "item",
+     'changes[1].item is not a JSON object. Send an object, such as {"price": 350.5}.'),
     ({"item": {"id": "1", "price": "x"}}, "INVALID", "item.price",
      "changes[1].item.price must be a number, not a string."),
     ({"item": {"id": "1", "price": True}}, "INVALID", "item.price",
@@ -166,17 +167,15 @@ INVALID: list[tuple[dict[str, Any], str, str, str]] = [
     ({"item": {"id": "1", "price": -1}}, "INVALID", "item.price", "changes[1].item.price must be at least 0."),
     ({"item": {"id": "1"}}, "INVALID", "item.price", "changes[1].item.price is missing."),
     ({"item": {"id": "1", "price": 1, "unit_price": "x"}}, "INVALID", "item.unit_price",
-     "changes[1].item.unit_price must be a number or null, not a string."),
-    ({"item": {"id": "1", "price": 1, "tags": ["a", 2]}}, "INVALID", "item.tags[1]",
-     "changes[1].item.tags[1] must be a string, not a number."),
-    ({"item": {"id": "1", "price": 1, "added_at": "now"}}, "INVALID", "item.added_at",
-     "changes[1].item.added_at must be a valid date-time."),
+     "Not a number or null, but a string."),
+    ({"item": {"id": "1", "price": 1, "tags": ["a", 2]}}, "INVALID", "item.tags[1]", "Not a string, but a number."),
+    ({"item": {"id": "1", "price": 1, "added_at": "now"}}, "INVALID", "item.added_at", "Not a valid date-time."),
     ({"item": {"id": "1", "price": 1, "lines": [{}, {"quantity": 1.5}]}}, "INVALID", "item.lines[1].quantity",
-     "changes[1].item.lines[1].quantity must be an integer, not a decimal number."),
+     "Not a whole number, but a number."),
     ({"item": {"id": "1", "price": 1, "lines": [{"unit price": 1}]}}, "INVALID", 'item.lines[0]["unit price"]',
-     'changes[1].item.lines[0]["unit price"] is not a field of this model.'),
+     "Not a field of this model."),
     ({"item": {"id": "x" * 262_145, "price": 1}}, "TOO_LARGE", "item",
-     "changes[1].item has 262,164 bytes; 262,144 are allowed."),
+     "changes[1].item has 262,164 bytes. Enter at most 262,144."),
 ]  # fmt: skip
 
 
@@ -204,7 +203,7 @@ async def test_everything_that_is_wrong_is_told_at_once_up_to_a_hundred(api: Api
     assert len(found) == 100
     assert found[-1][1] == "input.changes[0].item.tags[99]"
     assert await refused(api, *[change()] * 501) == [
-        ("TOO_LARGE", "input.changes", "changes has 501 entries; 500 are allowed in one call.")
+        ("TOO_LARGE", "input.changes", "changes has 501 entries. Send at most 500 in one call.")
     ]
 
 

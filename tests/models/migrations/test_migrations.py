@@ -1,4 +1,4 @@
-"""Migrations on databases that are in use: what an earlier commit left must be there afterwards, on both kinds."""
+"""Migrations of databases of earlier commits, on SQLite and Postgres: no row is lost."""
 
 import asyncio
 import json
@@ -112,15 +112,15 @@ async def insert_row(connection: BaseDBAsyncClient, table: str, columns: dict[st
 
 
 @asynccontextmanager
-async def connected(settings: Settings) -> AsyncIterator[BaseDBAsyncClient]:
+async def connect(settings: Settings) -> AsyncIterator[BaseDBAsyncClient]:
     async with bootstrap._init_tortoise(bootstrap.tortoise_config(bootstrap.select_database(settings))):
         yield get_connection(bootstrap.CONNECTION)
 
 
 @asynccontextmanager
-async def migrated_to_0001(settings: Settings) -> AsyncIterator[BaseDBAsyncClient]:
+async def migrate_to_0001(settings: Settings) -> AsyncIterator[BaseDBAsyncClient]:
     """Migrate a database up or down to 0001 and yield a connection to it."""
-    async with connected(settings) as connection:
+    async with connect(settings) as connection:
         executor = MigrationExecutor(connection, bootstrap.tortoise_apps())
         await executor.recorder.ensure_schema(executor._schema_editor(atomic=False))
         await executor.migrate([MigrationTarget("ringback", "0001_initial")])
@@ -128,8 +128,8 @@ async def migrated_to_0001(settings: Settings) -> AsyncIterator[BaseDBAsyncClien
 
 
 @asynccontextmanager
-async def made_by_an_earlier_commit(settings: Settings) -> AsyncIterator[BaseDBAsyncClient]:
-    """Make a database as an earlier commit left it at its migration 0015 and yield a connection to it."""
+async def create_as_earlier_commit(settings: Settings) -> AsyncIterator[BaseDBAsyncClient]:
+    """Create a database with the schema of migration 0015 of an earlier commit and yield a connection to it."""
     kind = "sqlite" if settings.is_embedded else "postgres"
     script = Path(__file__).with_name(f"database_0015.{kind}.sql").read_text()
     if settings.is_embedded:
@@ -140,22 +140,22 @@ async def made_by_an_earlier_commit(settings: Settings) -> AsyncIterator[BaseDBA
         session = await asyncpg.connect(settings.database_url)
         await session.execute(script)
         await session.close()
-    async with connected(settings) as connection:
+    async with connect(settings) as connection:
         yield connection
 
 
 Before0016 = Callable[[Settings], AbstractAsyncContextManager[BaseDBAsyncClient]]
 
 
-@pytest.fixture(params=[migrated_to_0001, made_by_an_earlier_commit])
+@pytest.fixture(params=[migrate_to_0001, create_as_earlier_commit])
 def before_0016(request: pytest.FixtureRequest) -> Before0016:
-    """What makes a database that lacks migration 0016 alone."""
-    make: Before0016 = request.param
-    return make
+    """Return a function that creates a database which lacks only migration 0016."""
+    create: Before0016 = request.param
+    return create
 
 
-async def test_what_an_earlier_commit_left(empty: Settings) -> None:
-    async with made_by_an_earlier_commit(empty) as connection:
+async def test_rows_of_an_earlier_commit_are_migrated(empty: Settings) -> None:
+    async with create_as_earlier_commit(empty) as connection:
         for table in ROWS:
             await fill(connection, table)
     assert await migrate(empty) == ["ringback.0016_workers"]
@@ -192,7 +192,7 @@ async def test_what_an_earlier_commit_left(empty: Settings) -> None:
 async def test_a_database_of_an_earlier_commit_gets_the_schema_of_a_new_one(
     empty: Settings, server: str, tmp_path: Path
 ) -> None:
-    async with made_by_an_earlier_commit(empty):
+    async with create_as_earlier_commit(empty):
         pass
     await migrate(empty)
     async with empty_database(server, tmp_path / "new") as new:
@@ -239,7 +239,7 @@ async def schema(settings: Settings) -> set[tuple[Any, ...]]:
 
 
 async def test_a_database_that_stopped_before_0015_is_refused(empty: Settings) -> None:
-    async with made_by_an_earlier_commit(empty) as connection:
+    async with create_as_earlier_commit(empty) as connection:
         await execute(connection, "DELETE FROM tortoise_migrations WHERE name > '0009_leases'")
 
     for refused in (migrate(empty), enter(empty)):
@@ -249,7 +249,7 @@ async def test_a_database_that_stopped_before_0015_is_refused(empty: Settings) -
             f"the database {bootstrap.select_database(empty)} is too old for this program (it lacks 0010_rare): "
             "first run `ringback migrate` of an earlier commit that still has this migration"
         )
-    async with connected(empty) as connection:
+    async with connect(empty) as connection:
         assert "ringback_worker" not in await table_names(connection)
 
 
@@ -371,7 +371,7 @@ async def test_0016_can_be_undone_and_applied_again(empty: Settings, before_0016
         lease = await register_worker(60)
         await Event.filter(id=WAITING).update(worker_id=lease.worker_id, claimed_at=AT + HOUR)
 
-    async with migrated_to_0001(empty) as connection:
+    async with migrate_to_0001(empty) as connection:
         down = await events_of(connection, "status", "next_attempt_at", "due_at", "lease", "lease_begun_at")
         indexes_down = await event_indexes(connection)
         tables = await table_names(connection)
@@ -411,7 +411,7 @@ async def table_names(connection: BaseDBAsyncClient) -> set[str]:
 
 
 @pytest.mark.on_postgres
-async def test_json_is_kept_as_it_was_written(database: Settings) -> None:
+async def test_json_is_stored_as_it_was_written(database: Settings) -> None:
     """Members stay in their order, and every text that JSON can hold is held."""
     item: dict[str, Any] = {"zone": 1, "a": "\x00", "Z": {"y": 1.0, "b": 12345678901234567890, "aa": "😀"}, "": []}
     await Change.create(model="lead", action=Action.CREATED, object_id="1", item=item, created_at=AT)
@@ -421,7 +421,7 @@ async def test_json_is_kept_as_it_was_written(database: Settings) -> None:
     assert list(stored["Z"]) == list(item["Z"])
 
 
-async def test_indexes_that_only_some_rows_need(database: Settings) -> None:
+async def test_partial_indexes(database: Settings) -> None:
     indexes = await event_indexes(Event._meta.db)
 
     partial = {name for name, definition in indexes.items() if "WHERE" in definition}
@@ -457,7 +457,7 @@ async def test_a_webhooks_log_entries_have_one_index(database: Settings) -> None
     assert [index.partition("USING ")[2] for index in by_webhook] == ["btree (webhook_id, transaction, id)"]
 
 
-async def test_a_database_is_made_after_another_one_was_used(database: Settings, tmp_path: Path) -> None:
+async def test_a_database_can_be_created_after_another_one_was_open(database: Settings, tmp_path: Path) -> None:
     await Installation.create(id=2, epoch=new_key(), created_at=await clock.now())
     fresh = load_settings(data_dir=tmp_path / "fresh")
     # In a thread: a program has one database open at a time.

@@ -1,4 +1,4 @@
-"""Cancelling events, one by one and by stopping their webhook."""
+"""Cancelling events one by one, or by deactivating or deleting their webhook."""
 
 from uuid import UUID
 
@@ -35,7 +35,7 @@ async def test_a_waiting_event_is_cancelled(status: EventStatus) -> None:
     assert (entry.kind, entry.message) == ("EVENT_CANCELLED", "Cancelled by request")
 
 
-async def test_a_cancelled_event_is_neither_claimed_nor_next() -> None:
+async def test_a_cancelled_event_is_not_claimed() -> None:
     webhook = await builders.webhook()
     due, later = await builders.event(webhook), await builders.event(webhook, due_in=60)
 
@@ -71,40 +71,39 @@ async def test_an_event_cancelled_in_flight_is_not_claimed_after_its_release() -
 @pytest.mark.parametrize("status", ENDED)
 async def test_an_ended_event_cannot_be_cancelled(status: EventStatus) -> None:
     problem = await refused(event_service.cancel(public(await ended(await builders.webhook(), status))))
-    assert problem.message == f"The event has already ended ({status}); there is nothing to cancel."
+    assert problem.message == f"The event has already ended ({status}), so it cannot be cancelled."
 
 
-async def waiting(webhook: Webhook) -> dict[str, Event]:
-    """Events of every kind that a webhook may have when it is stopped."""
-    found = {
+async def create_events(webhook: Webhook) -> dict[str, Event]:
+    """Create one event in each state."""
+    events = {
         "pending": await builders.event(webhook, due_in=5),
         "retrying": await builders.event(webhook, due_in=240, status=EventStatus.RETRYING, attempt_count=1),
         "in flight": await builders.event(webhook),
         "test": await builders.event(webhook, is_test=True),
         "ended": await ended(webhook),
     }
-    await builders.claim(found["in flight"])
-    return found
+    await builders.claim(events["in flight"])
+    return events
 
 
 async def states(events: dict[str, Event]) -> dict[str, tuple[EventStatus, bool, bool]]:
     """Return the status of each event, whether an attempt follows, and whether a worker has claimed it."""
-    found = {name: await builders.stored(event) for name, event in events.items()}
-    return {name: (e.status, e.next_attempt_at is not None, e.worker_id is not None) for name, e in found.items()}
+    stored = {name: await builders.stored(event) for name, event in events.items()}
+    return {name: (e.status, e.next_attempt_at is not None, e.worker_id is not None) for name, e in stored.items()}
 
 
-GONE = (EventStatus.CANCELLED, False, False)
-
+CANCELLED = (EventStatus.CANCELLED, False, False)
 IN_FLIGHT = (EventStatus.CANCELLED, False, True)
 
 
-async def test_deactivating_a_webhook_cancels_its_waiting_events_but_tests() -> None:
+async def test_deactivating_a_webhook_cancels_its_waiting_events_except_tests() -> None:
     webhook, other = await builders.webhook(), await builders.webhook()
-    events, untouched = await waiting(webhook), await builders.event(other, due_in=5)
+    events, untouched = await create_events(webhook), await builders.event(other, due_in=5)
     await webhooks().update(key(webhook), {"is_active": False})
     assert await states(events) == {
-        "pending": GONE,
-        "retrying": GONE,
+        "pending": CANCELLED,
+        "retrying": CANCELLED,
         "in flight": IN_FLIGHT,
         "test": (EventStatus.PENDING, True, False),
         "ended": (EventStatus.FAILED, False, False),
@@ -114,28 +113,28 @@ async def test_deactivating_a_webhook_cancels_its_waiting_events_but_tests() -> 
     entries = await LogEntry.all().order_by("id")
     assert [e.event_id for e in entries] == sorted(e.id for e in cancelled)
     assert {(e.kind, e.message) for e in entries} == {("EVENT_CANCELLED", "Cancelled: the webhook was deactivated")}
-    stopped = await Webhook.get(id=webhook.id)
+    deactivated = await Webhook.get(id=webhook.id)
     for event in cancelled:
         stored = await builders.stored(event)
-        assert (stored.finished_at, stored.next_attempt_at) == (stopped.updated_at, None)
+        assert (stored.finished_at, stored.next_attempt_at) == (deactivated.updated_at, None)
 
 
-async def test_deleting_a_webhook_cancels_tests_too_and_keeps_the_history() -> None:
+async def test_deleting_a_webhook_cancels_its_tests_too_and_keeps_the_history() -> None:
     webhook = await builders.webhook()
-    events = await waiting(webhook)
+    events = await create_events(webhook)
     await webhooks().delete(key(webhook))
     assert await states(events) == {
-        "pending": GONE,
-        "retrying": GONE,
+        "pending": CANCELLED,
+        "retrying": CANCELLED,
         "in flight": IN_FLIGHT,
-        "test": GONE,
+        "test": CANCELLED,
         "ended": (EventStatus.FAILED, False, False),
     }
     assert await Event.all().count() == 5
     assert (await Webhook.get(id=webhook.id)).deleted_at is not None
 
 
-async def test_activating_again_brings_nothing_back() -> None:
+async def test_activating_a_webhook_again_restores_no_event() -> None:
     webhook = await builders.webhook()
     event = await builders.event(webhook, due_in=5)
     await webhooks().update(key(webhook), {"is_active": False})

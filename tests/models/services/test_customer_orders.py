@@ -1,4 +1,4 @@
-"""Orders: each use case is one change to those who watch, with customer and items."""
+"""Orders: each operation is recorded as one change, with customer and items."""
 
 from decimal import Decimal
 from typing import Any
@@ -19,8 +19,8 @@ PADS = Item("BOSCH", "0 986", "Brake pads", 2, Decimal("350.50"))
 OIL = Item("MOBIL", "1", "Oil", 1, Decimal("0.10"))
 
 
-async def placed(items: tuple[Item, ...] = (PADS,)) -> CustomerOrder:
-    """An order that is watched from now on."""
+async def create_watched_order(items: tuple[Item, ...] = (PADS,)) -> CustomerOrder:
+    """Create an order, and before it a webhook that watches orders."""
     await builders.webhook(model="customer_order", actions=["CREATED", "UPDATED", "DELETED"])
     return await customer_orders.create_order("1001", ADA, items, status=OrderStatus.NEW)
 
@@ -37,8 +37,8 @@ async def last_item() -> dict[str, Any]:
     return (await Change.all().order_by("-id").limit(1))[0].item
 
 
-async def test_a_new_order_is_one_change_with_all_its_parts(database: object) -> None:
-    order = await placed((PADS, OIL))
+async def test_a_new_order_is_one_change_with_customer_and_items(database: object) -> None:
+    order = await create_watched_order((PADS, OIL))
     assert await changes() == [("CREATED", [])]
     item = await last_item()
     assert (item["id"], item["number"], item["total"]) == (id_of(order), "1001", "701.10")
@@ -66,21 +66,21 @@ async def test_a_new_order_is_one_change_with_all_its_parts(database: object) ->
 async def test_an_update_is_one_change_or_none(
     database: object, given: dict[str, Any], changed: list[str] | None
 ) -> None:
-    order = await placed()
+    order = await create_watched_order()
     updated = await customer_orders.update_order(id_of(order), given)
     expected = [] if changed is None else [("UPDATED", changed)]
     assert [(action, sorted(names)) for action, names in (await changes())[1:]] == expected
     assert (updated.updated_at > order.updated_at) is bool(expected)
 
 
-async def test_lines_keep_their_order(database: object) -> None:
-    order = await placed((PADS, OIL))
+async def test_items_keep_their_order(database: object) -> None:
+    order = await create_watched_order((PADS, OIL))
     await customer_orders.update_order(id_of(order), {"items": [OIL, PADS]})
     assert [line["name"] for line in (await last_item())["items"]] == ["Oil", "Brake pads"]
     assert await OrderItem.all().count() == 2
 
 
-async def test_an_order_that_other_code_made_without_a_customer(database: object) -> None:
+async def test_an_order_without_a_customer_can_be_updated(database: object) -> None:
     order = await CustomerOrder.create(number="7")
     await customer_orders.update_order(id_of(order), {"comment": "x"})
     assert await OrderCustomer.all().count() == 0
@@ -88,8 +88,8 @@ async def test_an_order_that_other_code_made_without_a_customer(database: object
     assert (await OrderCustomer.get(order_id=order.id)).name == "Ада"
 
 
-async def test_deleting_an_order_takes_its_parts_along(database: object) -> None:
-    order = await placed()
+async def test_deleting_an_order_deletes_its_customer_and_items(database: object) -> None:
+    order = await create_watched_order()
     await customer_orders.delete_order(id_of(order))
     assert await changes() == [("CREATED", []), ("DELETED", [])]
     assert (await last_item())["items"][0]["name"] == "Brake pads"
@@ -98,8 +98,8 @@ async def test_deleting_an_order_takes_its_parts_along(database: object) -> None
         await customer_orders.delete_order(id_of(order))
 
 
-async def test_minus_nothing_is_nothing(database: object) -> None:
-    order = await placed((Item("a", "b", "c", 1, Decimal("-0")),))
+async def test_a_negative_zero_price_is_stored_as_zero(database: object) -> None:
+    order = await create_watched_order((Item("a", "b", "c", 1, Decimal("-0")),))
     assert (await last_item())["items"][0]["price"] == "0.00"
     assert (
         await customer_orders.update_order(id_of(order), {"items": [Item("a", "b", "c", 1, Decimal("0E+2"))]})

@@ -1,4 +1,4 @@
-"""Firing a test and redelivering: what is sent, when, and what is refused."""
+"""Test events and redelivery: items, due times, and refusals."""
 
 import datetime as dt
 from typing import Any
@@ -28,10 +28,10 @@ ENDED = (EventStatus.SUCCEEDED, EventStatus.FAILED, EventStatus.CANCELLED)
 
 async def test_a_test_event_is_due_at_once_and_then_follows_the_schedule() -> None:
     webhook = await builders.webhook(retry_delays=[5, 7])
-    heard = notifier.listen(Topic.DUE)
+    listener = notifier.listen(Topic.DUE)
     before = await clock.now()
     event = await events.test_fire(key(webhook), Action.UPDATED, {"id": 7, "name": "Ада"})
-    assert await heard.wait(PATIENCE_SECONDS)
+    assert await listener.wait(PATIENCE_SECONDS)
     stored = await builders.stored(event)
     assert stored.next_attempt_at is not None
     assert before <= stored.next_attempt_at <= await clock.now()
@@ -58,13 +58,13 @@ async def test_an_item_may_be_empty_or_without_an_id() -> None:
         assert (event.test_item, event.object_id) == (item, None)
 
 
-async def test_condition_and_inactivity_are_ignored() -> None:
+async def test_a_test_ignores_the_condition_and_inactivity() -> None:
     webhook = await builders.webhook(is_active=False, condition="item.name == 'never'", actions=["DELETED"])
     event = await events.test_fire(key(webhook), Action.CREATED, {"name": "Ада"})
     assert (await builders.stored(event)).status is EventStatus.PENDING
 
 
-async def test_nothing_but_the_test_event_is_written() -> None:
+async def test_a_test_writes_nothing_but_its_event() -> None:
     webhook = await builders.webhook()
     await builders.webhook()
     before = await Webhook.all().order_by("id").values()
@@ -82,20 +82,20 @@ async def test_an_item_must_be_an_object(item: Any) -> None:
     assert (problem.field, problem.code) == ("item", ProblemCode.INVALID)
 
 
-async def test_a_webhook_that_is_deleted_or_unknown_cannot_be_fired() -> None:
+async def test_a_deleted_or_unknown_webhook_cannot_be_tested() -> None:
     gone = await builders.webhook(deleted_at=await clock.now())
     for name in (key(gone), "whk_01h455vb4pex5vsknk084sn02q"):
         problem = await refused(events.test_fire(name, Action.CREATED, None))
         assert problem.field == "webhook_id"
 
 
-async def test_the_waiting_attempt_of_a_retrying_event_is_made_now() -> None:
+async def test_redelivering_a_retrying_event_makes_its_attempt_due_now() -> None:
     webhook = await builders.webhook()
     event = await builders.event(webhook, due_in=400, status=EventStatus.RETRYING, attempt_count=1)
-    heard = notifier.listen(Topic.DUE)
+    listener = notifier.listen(Topic.DUE)
     before = await clock.now()
     await events.redeliver(public(event))
-    assert await heard.wait(PATIENCE_SECONDS)
+    assert await listener.wait(PATIENCE_SECONDS)
     stored = await builders.stored(event)
     assert stored.next_attempt_at is not None
     assert before <= stored.next_attempt_at <= await clock.now()
@@ -103,11 +103,11 @@ async def test_the_waiting_attempt_of_a_retrying_event_is_made_now() -> None:
     assert stored.attempts_before_round == 0
     (entry,) = await LogEntry.filter(event_id=event.id)
     assert entry.kind == "RETRY_SCHEDULED"
-    assert entry.message.startswith("Redelivery asked for; attempt 2 due at 20")
+    assert entry.message.startswith("Redelivery requested; attempt 2 due at 20")
 
 
 @pytest.mark.parametrize("status", ENDED)
-async def test_for_an_ended_event_a_new_round_begins_and_numbers_go_on(status: EventStatus) -> None:
+async def test_redelivering_an_ended_event_starts_a_new_round_with_further_numbers(status: EventStatus) -> None:
     webhook = await builders.webhook(retry_delays=[5, 240])
     event = await ended(webhook, status, abandoned_in_a_row=5)
     before = await clock.now()
@@ -131,13 +131,13 @@ async def test_an_event_cancelled_before_its_first_attempt_is_pending_again() ->
     assert (stored.status, stored.max_attempts, stored.attempts_before_round) == (EventStatus.PENDING, 3, 0)
 
 
-async def test_a_claimed_event_cannot_be_redelivered_before_its_time_either() -> None:
+async def test_an_event_claimed_before_its_due_time_cannot_be_redelivered() -> None:
     event = await builders.event(await builders.webhook(), due_in=0.04, status=EventStatus.RETRYING, attempt_count=1)
     lease = await builders.claim(event)
 
     problem = await refused(events.redeliver(public(event)))
 
-    assert problem.message == "An attempt is still under way: redeliver when it has ended."
+    assert problem.message == "An attempt is in flight. Redeliver the event when the attempt has ended."
     assert (await builders.stored(event)).worker_id == lease.worker_id
 
 
@@ -155,7 +155,7 @@ async def test_a_released_event_can_be_redelivered() -> None:
     assert stored.worker_id is None
 
 
-async def test_a_redelivery_that_is_not_due_soon_notifies_nobody() -> None:
+async def test_a_redelivery_that_is_not_due_soon_sends_no_notification() -> None:
     event = await ended(await builders.webhook(retry_delays=[5]))
     listener = notifier.listen(Topic.DUE)
 
@@ -164,7 +164,7 @@ async def test_a_redelivery_that_is_not_due_soon_notifies_nobody() -> None:
     assert not await listener.wait(0.05)
 
 
-async def test_what_cannot_be_redelivered_is_refused_with_a_reason() -> None:
+async def test_a_refused_redelivery_gives_the_reason() -> None:
     webhook = await builders.webhook()
     inactive, deleted = await builders.webhook(is_active=False), await builders.webhook(deleted_at=await clock.now())
     in_flight = await builders.event(webhook, status=EventStatus.RETRYING, attempt_count=1)
@@ -173,15 +173,15 @@ async def test_what_cannot_be_redelivered_is_refused_with_a_reason() -> None:
     await builders.claim(cancelled_in_flight)
     await events.cancel(public(cancelled_in_flight))
     reasons = {
-        "The event has not had its first attempt yet; there is nothing to redeliver.": await builders.event(webhook),
-        "The event's webhook was deleted; nothing can be delivered for it.": await ended(deleted),
-        "The event's webhook is not active: activate it first.": await ended(inactive),
-        "An attempt is still under way: redeliver when it has ended.": in_flight,
+        "The event has not had its first attempt yet. Redeliver it after that attempt.": await builders.event(webhook),
+        "The event's webhook was deleted, so the event cannot be redelivered.": await ended(deleted),
+        "The event's webhook is inactive. Activate it first.": await ended(inactive),
+        "An attempt is in flight. Redeliver the event when the attempt has ended.": in_flight,
     }
     for reason, event in reasons.items():
         assert await refused(events.redeliver(public(event))) == Problem(reason, "id", ProblemCode.CONFLICT)
     problem = await refused(events.redeliver(public(cancelled_in_flight)))
-    assert problem.message == "An attempt is still under way: redeliver when it has ended."
+    assert problem.message == "An attempt is in flight. Redeliver the event when the attempt has ended."
 
 
 async def test_a_test_event_of_an_inactive_webhook_can_be_redelivered() -> None:

@@ -1,4 +1,4 @@
-"""Publishing and declaring on every database, many at once: what comes first counts, and nothing is recorded twice."""
+"""Publishing and declaring at the same time, on every database: nothing is recorded twice."""
 
 import asyncio
 from typing import Any
@@ -29,33 +29,34 @@ async def declare(schema: Any = WITH_PRICE, **given: Any) -> DeclaredModel:
 
 
 def change(number: int = 1, key: str | None = None) -> Publication:
-    return Publication("part", Action.CREATED, str(number), {"id": str(number), "price": number}, None, key)
+    item = {"id": str(number), "price": number}
+    return Publication(model="part", action=Action.CREATED, object_id=str(number), item=item, idempotency_key=key)
 
 
-async def test_two_calls_at_once_with_one_key(database: Settings) -> None:
+async def test_a_change_is_recorded_once_by_calls_at_the_same_time_with_one_key(database: Settings) -> None:
     await declare()
     await watch("part")
     calls = [publish_changes([change(1, "a"), change(2, "b"), change(3)]) for _ in range(6)]
     calls += [publish_changes([change(2, "b"), change(1, "a"), change(3)]) for _ in range(6)]
     answers = await asyncio.gather(*calls)
-    told: dict[str, set[tuple[Any, ...]]] = {"1": set(), "2": set(), "3": set()}
+    event_ids: dict[str, set[tuple[Any, ...]]] = {"1": set(), "2": set(), "3": set()}
     new = 0
     for answer in answers:
         new += sum(not published.duplicate for published in answer)
         for published in answer:
-            told[published.object_id].add(published.event_ids)
-    assert {name: len(ids) for name, ids in told.items()} == {"1": 1, "2": 1, "3": 12}
+            event_ids[published.object_id].add(published.event_ids)
+    assert {name: len(ids) for name, ids in event_ids.items()} == {"1": 1, "2": 1, "3": 12}
     assert new == await Change.all().count() == await Event.all().count() == 14
     assert await IdempotencyKey.all().count() == 2
 
 
-async def test_declarations_at_once(database: Settings) -> None:
+async def test_declarations_at_the_same_time(database: Settings) -> None:
     rows = await asyncio.gather(*(declare(label=f"Part {n}") for n in range(8)))
     assert [row.label for row in rows] == [f"Part {n}" for n in range(8)]
     assert (await DeclaredModel.get()).label in {row.label for row in rows}
 
 
-async def test_a_change_is_judged_by_the_schema_that_is_there_when_it_is_recorded(database: Settings) -> None:
+async def test_a_change_is_checked_against_the_schema_at_its_commit(database: Settings) -> None:
     await declare()
     await watch("part")
 
@@ -72,7 +73,7 @@ async def test_a_change_is_judged_by_the_schema_that_is_there_when_it_is_recorde
     assert [c for c in await Change.all() if c.created_at > declared_at] == []
 
 
-async def test_it_takes_as_many_statements_for_many_as_for_few(
+async def test_the_number_of_statements_does_not_depend_on_the_number_of_changes(
     database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A slow run must not need another look at the server's clock.

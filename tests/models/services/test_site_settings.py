@@ -1,4 +1,4 @@
-"""The site's settings: one row, written when something changes."""
+"""Settings of the site: one row, written only if a value changes."""
 
 import pytest
 
@@ -7,12 +7,12 @@ from ringback.models.services.site_settings import update_site_settings
 from ringback.models.site_settings import SiteSettings
 
 
-async def test_leads_are_not_tracked_unless_asked_for(database: object) -> None:
+async def test_leads_are_not_tracked_by_default(database: object) -> None:
     assert (await SiteSettings.get(id=1)).track_leads is False
     assert await SiteSettings.all().count() == 1
 
 
-async def test_what_does_not_change_is_not_written(database: object) -> None:
+async def test_an_update_without_changes_writes_nothing(database: object) -> None:
     on = await update_site_settings({"track_leads": True})
     assert on.track_leads is True
     for given in ({"track_leads": True}, {}):
@@ -23,5 +23,5 @@ async def test_what_does_not_change_is_not_written(database: object) -> None:
 
 
 async def test_null_is_refused(database: object) -> None:
-    with pytest.raises(InputRejected, match="cannot be null"):
+    with pytest.raises(InputRejected, match="trackLeads is null"):
         await update_site_settings({"track_leads": None})

@@ -1,4 +1,4 @@
-"""The checks that many inputs share."""
+"""Checks that the services share."""
 
 import datetime as dt
 from uuid import UUID
@@ -11,6 +11,7 @@ from ringback.models.ids import Prefix
 from ringback.models.services.validation import (
     MAX_PROBLEMS,
     Problems,
+    api_name,
     check_unchanged,
     did_you_mean,
     not_found,
@@ -20,25 +21,25 @@ from ringback.models.services.validation import (
 NOON = dt.datetime(2026, 1, 31, 12, tzinfo=dt.UTC)
 
 
-def found(problems: Problems) -> list[tuple[str | None, str, ProblemCode]]:
+def reported(problems: Problems) -> list[tuple[str | None, str, ProblemCode]]:
     with pytest.raises(InputRejected) as refused:
-        problems.refuse_if_any()
+        problems.raise_if_any()
     return [(p.field, p.message, p.code) for p in refused.value.problems]
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     problems = Problems()
-    problems.refuse_if_any()
-    problems.add("a", "must be b")
-    problems.no_nulls({"c": None, "d": None, "e": 0, "f": ""}, clearable={"d"})
-    assert found(problems) == [
-        ("a", "must be b", ProblemCode.INVALID),
-        ("c", "cannot be null; leave it out to keep it", ProblemCode.INVALID),
+    problems.raise_if_any()
+    problems.add("a", "a must be b.")
+    problems.check_nulls({"c_d": None, "d": None, "e": 0, "f": ""}, clearable={"d"})
+    assert reported(problems) == [
+        ("a", "a must be b.", ProblemCode.INVALID),
+        ("c_d", "cD is null. Leave it out to keep the stored value.", ProblemCode.INVALID),
     ]
 
 
 @pytest.mark.parametrize(
-    ("value", "kept"),
+    ("value", "line"),
     [
         ("Ада", "Ада"),
         ("  a b\u00a0", "a b"),
@@ -49,42 +50,42 @@ def test_all_problems_are_told_at_once() -> None:
         (None, None),
     ],
 )
-def test_a_line_is_stripped_and_may_be_left_empty(value: str | None, kept: str | None) -> None:
+def test_a_line_is_stripped_and_may_be_left_empty(value: str | None, line: str | None) -> None:
     problems = Problems()
-    assert problems.line("f", value, longest=5, required=False) == kept
-    problems.refuse_if_any()
+    assert problems.check_line("first_name", value, max_chars=5, required=False) == line
+    problems.raise_if_any()
 
 
 @pytest.mark.parametrize(
     ("value", "message", "code"),
     [
-        ("", "must not be empty", ProblemCode.INVALID),
-        (None, "must not be empty", ProblemCode.INVALID),
-        ("\t\n", "must not be empty", ProblemCode.INVALID),
-        ("a\nb", "must be one line of Unicode text, without control characters", ProblemCode.INVALID),
-        ("a\x00", "must be one line of Unicode text, without control characters", ProblemCode.INVALID),
-        ("a\x7f", "must be one line of Unicode text, without control characters", ProblemCode.INVALID),
-        ("\udfff", "must be one line of Unicode text, without control characters", ProblemCode.INVALID),
-        ("x" * 6, "has 6 characters; 5 are allowed", ProblemCode.TOO_LARGE),
+        ("", "is empty. Enter a value.", ProblemCode.INVALID),
+        (None, "is empty. Enter a value.", ProblemCode.INVALID),
+        ("\t\n", "is empty. Enter a value.", ProblemCode.INVALID),
+        ("a\nb", "contains a control or lone surrogate character. Enter one line of text.", ProblemCode.INVALID),
+        ("a\x00", "contains a control or lone surrogate character. Enter one line of text.", ProblemCode.INVALID),
+        ("a\x7f", "contains a control or lone surrogate character. Enter one line of text.", ProblemCode.INVALID),
+        ("\udfff", "contains a control or lone surrogate character. Enter one line of text.", ProblemCode.INVALID),
+        ("x" * 6, "has 6 characters. Enter at most 5.", ProblemCode.TOO_LARGE),
     ],
 )
 def test_a_line_is_refused(value: str | None, message: str, code: ProblemCode) -> None:
     problems = Problems()
-    assert problems.line("f", value, longest=5) is None
-    assert found(problems) == [("f", message, code)]
+    assert problems.check_line("first_name", value, max_chars=5) is None
+    assert reported(problems) == [("first_name", f"firstName {message}", code)]
 
 
 def test_a_text_keeps_its_lines_and_blanks() -> None:
     problems = Problems()
-    assert problems.text("f", " a\r\n\tb ", longest=7) == " a\r\n\tb "
-    assert problems.text("f", " \n ", longest=7) is None
-    assert problems.text("f", None, longest=7) is None
-    problems.refuse_if_any()
-    assert problems.text("f", "\ud800", longest=7) is None
-    assert problems.text("f", " " * 8, longest=7) is None
-    assert [message for _, message, _ in found(problems)] == [
-        "must not hold NUL or lone surrogate characters",
-        "has 8 characters; 7 are allowed",
+    assert problems.check_text("f", " a\r\n\tb ", max_chars=7) == " a\r\n\tb "
+    assert problems.check_text("f", " \n ", max_chars=7) is None
+    assert problems.check_text("f", None, max_chars=7) is None
+    problems.raise_if_any()
+    assert problems.check_text("f", "\ud800", max_chars=7) is None
+    assert problems.check_text("f", " " * 8, max_chars=7) is None
+    assert [message for _, message, _ in reported(problems)] == [
+        "f contains a NUL or lone surrogate character. Remove it.",
+        "f has 8 characters. Enter at most 7.",
     ]
 
 
@@ -93,24 +94,26 @@ def test_a_text_keeps_its_lines_and_blanks() -> None:
 )
 def test_a_media_type(value: str) -> None:
     problems = Problems()
-    assert problems.media_type("f", value, longest=50) == value
-    problems.refuse_if_any()
+    assert problems.check_media_type("f", value, max_chars=50) == value
+    problems.raise_if_any()
 
 
 @pytest.mark.parametrize("value", ["json", "a/", "/b", "a/b c", "a/b; ", "a b/c", "é/a", "a/b;é", "a/b\u2028c"])
-def test_what_is_no_media_type(value: str) -> None:
+def test_an_invalid_media_type(value: str) -> None:
     problems = Problems()
-    assert problems.media_type("f", value, longest=50) is None
-    assert found(problems) == [("f", "must be a media type such as application/json", ProblemCode.INVALID)]
+    assert problems.check_media_type("f", value, max_chars=50) is None
+    assert reported(problems) == [
+        ("f", f"f is {value.strip()!r}. Enter a media type, such as application/json.", ProblemCode.INVALID)
+    ]
 
 
-def test_what_every_database_can_keep() -> None:
+def test_texts_that_every_database_can_store() -> None:
     assert [is_storable(text) for text in ("", "Ада\n", "🔔", "\x00", "\ud800", "a\udfffb")] == [
         True, True, True, False, False, False,
     ]  # fmt: skip
 
 
-def test_an_id_that_a_person_gave() -> None:
+def test_parsing_an_id() -> None:
     assert parse_id(Prefix.LEAD, "lead_01h455vb4pex5vsknk084sn02q") == UUID("01890a5d-ac96-774b-bcce-b302099a8057")
     for text in ("", "lead", "lead_1", "ord_01h455vb4pex5vsknk084sn02q", "LEAD_01h455vb4pex5vsknk084sn02q", "\ud800"):
         with pytest.raises(InputRejected) as refused:
@@ -130,20 +133,32 @@ def test_a_lost_update() -> None:
         check_unchanged(NOON, NOON - dt.timedelta(microseconds=1))
     ((problem),) = refused.value.problems
     assert (problem.field, problem.code) == ("expected_updated_at", ProblemCode.CONFLICT)
-    assert problem.message.startswith("It was updated at 2026-01-31T12:00:00.000000Z, after the state")
+    assert problem.message.startswith("The object was updated at 2026-01-31T12:00:00.000000Z, after you read it.")
+
+
+@pytest.mark.parametrize(
+    ("field", "name"),
+    [
+        ("url", "url"),
+        ("retry_delays_seconds[0]", "retryDelaysSeconds[0]"),
+        ("changes[12].idempotency_key", "changes[12].idempotencyKey"),
+    ],
+)
+def test_the_name_of_a_field_in_the_api(field: str, name: str) -> None:
+    assert api_name(field) == name
 
 
 def test_a_hint() -> None:
-    assert did_you_mean("leed", ["lead", "customer_order"]) == ": did you mean lead?"
+    assert did_you_mean("leed", ["lead", "customer_order"]) == " Did you mean lead?"
     assert did_you_mean("x", ["lead"]) == ""
 
 
-def test_so_many_problems_are_enough() -> None:
+def test_the_number_of_problems_is_limited() -> None:
     problems = Problems()
     for number in range(MAX_PROBLEMS + 5):
-        assert problems.are_many == (number >= MAX_PROBLEMS)
-        problems.add("a", "must be b", within=f".c_d[{number}]")
+        assert problems.is_full == (number >= MAX_PROBLEMS)
+        problems.add("a", "a must be b.", within=f".c_d[{number}]")
     with pytest.raises(InputRejected) as refused:
-        problems.refuse_if_any()
+        problems.raise_if_any()
     assert len(refused.value.problems) == MAX_PROBLEMS
     assert refused.value.problems[-1].within == ".c_d[99]"

@@ -1,4 +1,4 @@
-"""What may be watched: models in code and declared ones, behind one answer."""
+"""Models that webhooks can watch: tracked in code, and declared."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from ringback.models import Settings
 from ringback.models.database import clock
 from ringback.models.declared_model import DeclaredModel
 from ringback.models.services import webhook_models
-from ringback.models.services.webhook_models import paths_of
+from ringback.models.services.webhook_models import template_paths
 from ringback.models.templates.field_info import FieldInfo
 from tests.support.statements import counted
 
@@ -29,9 +29,9 @@ async def test_labels(shop: Settings) -> None:
     assert product is webhook_models.list_tracked("product")
 
 
-async def test_both_kinds(shop: Settings) -> None:
+async def test_tracked_and_declared_models_are_listed_and_found(shop: Settings) -> None:
     await declare("thing")
-    assert [one.name for one in await webhook_models.all_models()] == [
+    assert [model.name for model in await webhook_models.all_models()] == [
         "branch",
         "customer_order",
         "lead",
@@ -43,26 +43,29 @@ async def test_both_kinds(shop: Settings) -> None:
     assert len(statements) == 1
     assert branch is not None and thing is not None and nothing is None
     assert (branch.description, thing.label("ru"), thing.sample) == ("", "Thing", {"a": "x"})
-    assert webhook_models.paths_of(thing.fields) == ["item.a"]
+    assert webhook_models.template_paths(thing.fields) == ["item.a"]
     assert list(await webhook_models.find_declared(["thing", "branch", "x" * 200])) == ["thing"]
 
 
-async def test_code_wins_over_a_declaration(shop: Settings) -> None:
+async def test_a_tracked_model_replaces_a_declared_one_of_its_name(shop: Settings) -> None:
     await declare("branch")
-    assert [one.name for one in await webhook_models.all_models()].count("branch") == 1
+    assert [model.name for model in await webhook_models.all_models()].count("branch") == 1
     branch = await webhook_models.find("branch")
     assert branch is not None
-    assert "item.town" in webhook_models.paths_of(branch.fields)
+    assert "item.town" in webhook_models.template_paths(branch.fields)
     assert await webhook_models.find_declared(["branch"]) == {}
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("brnch", ": did you mean branch?"), ("thin", ": did you mean thing?"), ("zzz", "")]
+    ("name", "hint"), [("brnch", " Did you mean branch?"), ("thin", " Did you mean thing?"), ("zzz", "")]
 )
-async def test_what_is_near(shop: Settings, name: str, hint: str) -> None:
+async def test_similar_names_are_suggested(shop: Settings, name: str, hint: str) -> None:
     await declare("thing")
     assert await webhook_models.suggest_names(name) == hint
 
 
-def test_below_a_field_of_unknown_structure_any_path_may_be_right() -> None:
-    assert paths_of([FieldInfo("item.a", "string", ""), FieldInfo("item.b", "json", "")]) == ["item.a", "item.b.*"]
+def test_any_path_below_a_json_field_is_valid() -> None:
+    assert template_paths([FieldInfo("item.a", "string", ""), FieldInfo("item.b", "json", "")]) == [
+        "item.a",
+        "item.b.*",
+    ]

@@ -1,4 +1,4 @@
-"""Webhooks: what is kept of one, how changes meet, and what becomes of its waiting events."""
+"""Webhooks: stored fields, concurrent updates, and the cancelling of waiting events."""
 
 import asyncio
 from contextlib import suppress
@@ -11,14 +11,16 @@ import pytest
 from ringback.jobs.http.request import FRAMING_HEADERS
 from ringback.models.database import clock
 from ringback.models.delivery_log import LogEntry
-from ringback.models.enums import Action
+from ringback.models.enums import Action, HttpMethod, SuccessPolicy
 from ringback.models.errors import InputRejected, ProblemCode
 from ringback.models.event import Event
 from ringback.models.ids import Prefix, encode
 from ringback.models.security.address_policy import AddressPolicy
 from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.services.inboxes import Inboxes, InboxResponse
-from ringback.models.services.webhooks import RESERVED_HEADERS, Webhooks, WebhookSpec
+from ringback.models.services.webhook_rules import RESERVED_HEADERS
+from ringback.models.services.webhook_spec import FIELD_NAMES, WebhookSpec, read_spec
+from ringback.models.services.webhooks import Webhooks
 from ringback.models.webhook import Webhook
 from tests.support import builders
 from tests.support.builders import BOX
@@ -26,6 +28,27 @@ from tests.support.lag import share_of_allowed
 
 HERE = InboxAddresses("http://127.0.0.1:8000")
 SPEC = WebhookSpec("lead", (Action.CREATED,), "https://hooks.example/")
+#: Differs from SPEC in every field.
+OTHER_SPEC = WebhookSpec(
+    model="customer_order",
+    actions=(Action.UPDATED, Action.DELETED),
+    url="https://other.example/",
+    name="Orders",
+    method=HttpMethod.PUT,
+    is_active=False,
+    send_json=True,
+    body_template="{{ item.id }}",
+    content_type="text/plain",
+    headers=(("X-Shop", "a"), ("X-Shop", "b")),
+    condition="item.id != 1",
+    retry_delays_seconds=(1, 2),
+    timeout_seconds=7.5,
+    success_policy=SuccessPolicy.ANY_2XX,
+    max_concurrency=3,
+    rate_limit_per_second=2.5,
+)
+#: Columns that administrators do not set.
+INTERNAL_COLUMNS = {"id", "events", "last_slot_at", "signing_secret", "created_at", "updated_at", "deleted_at"}
 
 
 @pytest.fixture
@@ -43,83 +66,103 @@ async def problems(work: Any) -> list[tuple[str | None, ProblemCode]]:
     return [(p.field, p.code) for p in refused.value.problems]
 
 
-async def test_the_secret_is_kept_encrypted(database: object, webhooks: Webhooks) -> None:
-    made, secret = await webhooks.create(SPEC)
-    stored = (await Webhook.filter(id=made.id).values())[0]
+@pytest.mark.parametrize("name", sorted(FIELD_NAMES))
+async def test_an_update_stores_its_field_and_keeps_all_others(database: object, webhooks: Webhooks, name: str) -> None:
+    value = getattr(SPEC, name)
+    assert value != getattr(OTHER_SPEC, name)
+    webhook, _ = await webhooks.create(OTHER_SPEC)
+
+    await webhooks.update(id_of(webhook), {name: value})
+
+    assert read_spec(await Webhook.get(id=webhook.id)) == replace(OTHER_SPEC, **{name: value})
+
+
+def test_every_column_is_internal_or_stores_a_field() -> None:
+    columns = {name.replace("retry_delays_seconds", "retry_delays") for name in FIELD_NAMES}
+    assert columns | INTERNAL_COLUMNS == set(Webhook._meta.fields_map)
+    assert columns & INTERNAL_COLUMNS == set()
+
+
+async def test_the_secret_is_stored_encrypted(database: object, webhooks: Webhooks) -> None:
+    webhook, secret = await webhooks.create(SPEC)
+    stored = (await Webhook.filter(id=webhook.id).values())[0]
     assert secret.startswith("whsec_")
     assert BOX.open(stored["signing_secret"]) == secret
     assert secret not in str(stored)
 
 
-async def test_actions_are_kept_once_and_in_order(database: object, webhooks: Webhooks) -> None:
-    made, _ = await webhooks.create(replace(SPEC, actions=(Action.DELETED, Action.CREATED, Action.DELETED)))
-    assert made.actions == ["CREATED", "DELETED"]
+async def test_actions_are_stored_once_and_in_order(database: object, webhooks: Webhooks) -> None:
+    webhook, _ = await webhooks.create(replace(SPEC, actions=(Action.DELETED, Action.CREATED, Action.DELETED)))
+    assert webhook.actions == ["CREATED", "DELETED"]
 
 
 async def test_an_update_that_changes_nothing_writes_nothing(database: object, webhooks: Webhooks) -> None:
-    made, _ = await webhooks.create(replace(SPEC, name="Leads", headers=(("X-Shop", "a"),)))
+    webhook, _ = await webhooks.create(replace(SPEC, name="Leads", headers=(("X-Shop", "a"),)))
     same = {"name": " Leads ", "headers": (("X-Shop", "a"),), "url": SPEC.url, "actions": (Action.CREATED,)}
     for given in ({}, same):
-        assert (await webhooks.update(id_of(made), given)).updated_at == made.updated_at
-    changed = await webhooks.update(id_of(made), {**same, "name": None})
-    assert (changed.name, changed.headers, changed.updated_at > made.updated_at) == (None, [["X-Shop", "a"]], True)
+        assert (await webhooks.update(id_of(webhook), given)).updated_at == webhook.updated_at
+    changed = await webhooks.update(id_of(webhook), {**same, "name": None})
+    assert (changed.name, changed.headers, changed.updated_at > webhook.updated_at) == (None, [["X-Shop", "a"]], True)
 
 
-async def test_updates_of_different_fields_at_the_same_time_both_count(database: object, webhooks: Webhooks) -> None:
-    made, _ = await webhooks.create(SPEC)
+async def test_updates_of_different_fields_at_the_same_time_are_all_stored(
+    database: object, webhooks: Webhooks
+) -> None:
+    webhook, _ = await webhooks.create(SPEC)
     await asyncio.gather(
-        webhooks.update(id_of(made), {"name": "Leads"}),
-        webhooks.update(id_of(made), {"timeout_seconds": 7.5}),
-        webhooks.update(id_of(made), {"url": "https://other.example/"}),
+        webhooks.update(id_of(webhook), {"name": "Leads"}),
+        webhooks.update(id_of(webhook), {"timeout_seconds": 7.5}),
+        webhooks.update(id_of(webhook), {"url": "https://other.example/"}),
     )
-    stored = await Webhook.get(id=made.id)
+    stored = await Webhook.get(id=webhook.id)
     assert (stored.name, stored.timeout_seconds, stored.url) == ("Leads", 7.5, "https://other.example/")
 
 
-async def test_of_two_who_have_seen_the_same_state_one_is_told(database: object, webhooks: Webhooks) -> None:
-    made, _ = await webhooks.create(SPEC)
+async def test_one_of_two_updates_of_the_same_state_is_refused(database: object, webhooks: Webhooks) -> None:
+    webhook, _ = await webhooks.create(SPEC)
     outcomes = await asyncio.gather(
-        *(webhooks.update(id_of(made), {"name": name}, made.updated_at) for name in ("a", "b")), return_exceptions=True
+        *(webhooks.update(id_of(webhook), {"name": name}, webhook.updated_at) for name in ("a", "b")),
+        return_exceptions=True,
     )
     ((refused),) = [o for o in outcomes if isinstance(o, InputRejected)]
     assert [(p.field, p.code) for p in refused.problems] == [("expected_updated_at", ProblemCode.CONFLICT)]
 
 
 @pytest.mark.parametrize(
-    ("end", "left"),
+    ("end", "statuses"),
     [("deactivate", ["CANCELLED", "PENDING", "SUCCEEDED"]), ("delete", ["CANCELLED", "CANCELLED", "SUCCEEDED"])],
 )
-async def test_a_webhook_that_fires_no_more_cancels_what_waits(
-    database: object, webhooks: Webhooks, end: str, left: list[str]
+async def test_deactivating_or_deleting_a_webhook_cancels_its_waiting_events(
+    database: object, webhooks: Webhooks, end: str, statuses: list[str]
 ) -> None:
-    made, _ = await webhooks.create(SPEC)
+    webhook, _ = await webhooks.create(SPEC)
     other, _ = await webhooks.create(SPEC)
     mine = [
-        await builders.event(made),
-        await builders.event(made, is_test=True),
-        await builders.event(made, status="SUCCEEDED"),
+        await builders.event(webhook),
+        await builders.event(webhook, is_test=True),
+        await builders.event(webhook, status="SUCCEEDED"),
     ]
     others = await builders.event(other)
     if end == "deactivate":
-        await webhooks.update(id_of(made), {"is_active": False})
+        await webhooks.update(id_of(webhook), {"is_active": False})
     else:
-        await webhooks.delete(id_of(made))
-    assert [str((await Event.get(id=e.id)).status) for e in mine] == left
+        await webhooks.delete(id_of(webhook))
+    assert [str((await Event.get(id=e.id)).status) for e in mine] == statuses
     assert (await Event.get(id=others.id)).status == "PENDING"
     logged = await LogEntry.filter(kind="EVENT_CANCELLED").order_by("id").values_list("event_id", flat=True)
-    assert list(logged) == [e.id for e, status in zip(mine, left, strict=True) if status == "CANCELLED"]
+    assert list(logged) == [e.id for e, status in zip(mine, statuses, strict=True) if status == "CANCELLED"]
 
 
-async def test_a_deleted_webhook_is_kept_and_cannot_be_changed(database: object, webhooks: Webhooks) -> None:
-    made, _ = await webhooks.create(SPEC)
-    await webhooks.delete(id_of(made))
-    stored = await Webhook.get(id=made.id)
-    assert stored.deleted_at is not None and stored.deleted_at >= made.created_at
+async def test_a_deleted_webhook_stays_stored_and_cannot_be_changed(database: object, webhooks: Webhooks) -> None:
+    webhook, _ = await webhooks.create(SPEC)
+    await webhooks.delete(id_of(webhook))
+    stored = await Webhook.get(id=webhook.id)
+    assert stored.deleted_at is not None and stored.deleted_at >= webhook.created_at
     assert stored.is_active is False
     expected = [("id", ProblemCode.NOT_FOUND)]
-    assert await problems(webhooks.delete(id_of(made))) == expected
-    assert await problems(webhooks.update(id_of(made), {"is_active": True})) == expected
-    assert await Webhook.get(id=made.id).values("deleted_at", "is_active", "updated_at") == {
+    assert await problems(webhooks.delete(id_of(webhook))) == expected
+    assert await problems(webhooks.update(id_of(webhook), {"is_active": True})) == expected
+    assert await Webhook.get(id=webhook.id).values("deleted_at", "is_active", "updated_at") == {
         "deleted_at": stored.deleted_at, "is_active": False, "updated_at": stored.deleted_at,
     }  # fmt: skip
 
@@ -136,7 +179,7 @@ async def test_a_target_that_is_not_public_is_refused_unless_its_network_is_open
     assert (await opened.create(replace(SPEC, url=url)))[0].url == url
 
 
-async def test_an_inbox_of_ours_is_a_target_and_another_place_here_is_not(database: object, webhooks: Webhooks) -> None:
+async def test_only_inbox_urls_of_this_server_are_allowed(database: object, webhooks: Webhooks) -> None:
     token = (await Inboxes(BOX).create(None, [InboxResponse()])).token
     for url in (HERE.url(token), f"http://127.0.0.1:8000/x/../inbox/{token}?a=b"):
         assert (await webhooks.create(replace(SPEC, url=url)))[0].url == url
@@ -147,38 +190,38 @@ async def test_an_inbox_of_ours_is_a_target_and_another_place_here_is_not(databa
         assert await problems(webhooks.create(replace(SPEC, url=url))) == [("url", ProblemCode.INVALID)], url
 
 
-async def test_only_what_is_given_is_checked(database: object, webhooks: Webhooks) -> None:
-    """A rule that has become stricter must not keep an old webhook from being switched off."""
-    made, _ = await webhooks.create(SPEC)
-    await Webhook.filter(id=made.id).update(
+async def test_an_update_checks_only_the_given_fields(database: object, webhooks: Webhooks) -> None:
+    """An old webhook can be deactivated even if a rule has become stricter."""
+    webhook, _ = await webhooks.create(SPEC)
+    await Webhook.filter(id=webhook.id).update(
         url="http://127.0.0.1/", body_template="{{ item.fone }}", timeout_seconds=99
     )
-    assert (await webhooks.update(id_of(made), {"is_active": False, "name": "x"})).is_active is False
-    assert await problems(webhooks.update(id_of(made), {"url": "http://127.0.0.1/", "timeout_seconds": 99.0})) == [
+    assert (await webhooks.update(id_of(webhook), {"is_active": False, "name": "x"})).is_active is False
+    assert await problems(webhooks.update(id_of(webhook), {"url": "http://127.0.0.1/", "timeout_seconds": 99.0})) == [
         ("timeout_seconds", ProblemCode.INVALID),
         ("url", ProblemCode.INVALID),
     ]
 
 
-async def test_updated_at_is_the_moment_of_the_change(database: object, webhooks: Webhooks) -> None:
-    begun_at = await clock.now()
-    made, _ = await webhooks.create(SPEC)
-    assert made.created_at == made.updated_at
-    assert begun_at <= made.created_at <= await clock.now()
-    stored = await Webhook.get(id=made.id)
-    assert (stored.created_at, stored.updated_at) == (made.created_at, made.updated_at)
+async def test_updated_at_is_the_time_of_the_change(database: object, webhooks: Webhooks) -> None:
+    started_at = await clock.now()
+    webhook, _ = await webhooks.create(SPEC)
+    assert webhook.created_at == webhook.updated_at
+    assert started_at <= webhook.created_at <= await clock.now()
+    stored = await Webhook.get(id=webhook.id)
+    assert (stored.created_at, stored.updated_at) == (webhook.created_at, webhook.updated_at)
 
 
-def test_no_header_is_accepted_that_cannot_be_sent() -> None:
+def test_headers_that_the_client_sets_are_reserved() -> None:
     assert RESERVED_HEADERS.keys() >= FRAMING_HEADERS
 
 
-#: A template that takes long to check: it renders a sample as far as the limits of templates allow.
+#: A template that is slow to check, because it renders the sample up to the limits of templates.
 COSTLY = "{% for i in (1..10000) %}{{ item.name | upcase | downcase | append: i | size }}{% endfor %}"
 
 
 @pytest.mark.measures_cpu
-async def test_costly_templates_do_not_hold_the_loop_up(database: object, webhooks: Webhooks) -> None:
+async def test_costly_templates_do_not_block_the_event_loop(database: object, webhooks: Webhooks) -> None:
     headers = tuple((f"X-{number}", COSTLY) for number in range(50))
     spec = replace(SPEC, url=f"{SPEC.url}?{COSTLY}", body_template=COSTLY, headers=headers)
 
