@@ -1,15 +1,15 @@
-"""Decides which due events a worker may claim, and when each of their attempts starts. Pure: no clock, no database.
+"""Decisions which due events a worker may claim, and when each of their attempts starts. Pure: no clock, no database.
 
 Three rules limit a claim.
 
-- **Fair shares.** A webhook may have as many events in flight in a worker as the worker has free slots. A webhook alone
-  gets half of the slots, with nine others a tenth, and one more always finds room ("dynamic thresholds", Choudhury and
-  Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). First attempts and retries take turns, and of events that may
-  be what kills the workers only one is in flight at a time.
-- **Concurrency.** A webhook has no more attempts in flight, in all workers together, than its bound.
-- **Rate.** Each attempt gets a slot of its own, one interval after the previous slot: the generic cell rate algorithm
-  (ITU-T I.371, annex A) without a burst. The webhook's row keeps the last slot and not the next one, so a changed rate
-  counts from the next slot on. A slot that nobody uses is lost.
+- **Fair shares.** A webhook may have as many events in flight in a worker as the worker has free slots. So a single
+  webhook gets half of the slots, one of ten webhooks a tenth, and some slots are always left for one more ("dynamic
+  thresholds", Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). First attempts and retries take
+  turns. Only one suspect, an event that may be what kills the workers, is in flight at a time.
+- **Concurrency.** The attempts of a webhook that are in flight in all workers together do not exceed its limit.
+- **Rate.** Each attempt gets its own slot, one interval after the previous slot: the generic cell rate algorithm
+  (ITU-T I.371, annex A) without a burst. The webhook's row stores the last slot rather than the next one, so that a
+  changed rate applies from the next slot on. Unused slots are lost.
 """
 
 import datetime as dt
@@ -20,14 +20,14 @@ from itertools import chain, zip_longest
 from typing import NamedTuple
 from uuid import UUID
 
-#: How far ahead of its start an attempt is claimed; the worker sleeps the rest, so that no claim stands in its way.
+#: Attempts are claimed this long before they start, so that the time of the claim does not delay them.
 AHEAD = dt.timedelta(seconds=0.05)
-#: Before the id of every webhook.
+#: Sorts before the id of every webhook.
 FIRST_WEBHOOK = UUID(int=0)
 
 
 class Candidate(NamedTuple):
-    """A due event. A suspect is one that may be what kills the workers."""
+    """A due event. A suspect may be what kills the workers."""
 
     event_id: UUID
     webhook_id: UUID
@@ -38,27 +38,29 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ClaimRequest:
-    """What a worker has room for. `in_flight` counts the events that it has in flight, by webhook."""
+    """The capacity of a worker, and which events it wants."""
 
-    #: Events that the worker can start now, and how many of them may be retries.
+    #: Number of events that the worker can start now.
     free_slots: int
+    #: How many of the slots may be used for retries.
     retry_slots: int
+    #: Number of events that the worker has in flight, by webhook.
     in_flight: Mapping[UUID, int] = field(default_factory=dict)
-    #: Events whose attempts have ended in the worker and whose results are not committed yet: no bound counts them.
+    #: Events whose attempts have ended in the worker but are not committed yet. They do not count against limits.
     unrecorded: Collection[UUID] = ()
     may_take_suspect: bool = True
     retries_first: bool = False
-    #: Webhooks that are known to be at a limit.
+    #: Webhooks that the worker knows to be at a limit.
     on_hold: Collection[UUID] = ()
-    #: The bound of webhooks that have none of their own.
+    #: The concurrency limit of webhooks that set none.
     max_concurrency: int = 50
-    #: Look at each webhook in turn, after this one, and not at the earliest events; None is the ordinary look.
+    #: Search webhook by webhook, starting after this one. None: search for the earliest events of all webhooks.
     after_webhook: UUID | None = None
 
 
 @dataclass(slots=True)
 class WebhookLimit:
-    """What the limits of a webhook still allow: `free` more attempts, each `interval` after the last slot."""
+    """The remaining limits of a webhook: `free` more attempts, each `interval` after the last slot."""
 
     free: int
     interval: dt.timedelta | None = None
@@ -68,20 +70,21 @@ class WebhookLimit:
         """Return when an attempt that is due at `due_at` may start."""
         if self.interval is None:
             return due_at
-        earliest = max(due_at, now)
-        return earliest if self.last_slot_at is None else max(earliest, self.last_slot_at + self.interval)
+        if self.last_slot_at is None:
+            return max(due_at, now)
+        return max(due_at, now, self.last_slot_at + self.interval)
 
 
 @dataclass(slots=True)
 class Grants:
-    """The events that may start, with their times; the webhooks that have more to send than their limits allow.
+    """The events that may start, and what remains due."""
 
-    A webhook at a limit has the time of its next slot, or None if one of its attempts must end first. `left_behind`
-    says that the worker's own slots and shares were too few, so another worker may take the rest.
-    """
-
+    #: Start times by event.
     starts: dict[UUID, dt.datetime] = field(default_factory=dict)
+    #: Webhooks with more due events than their limits allow, with the time of the next slot, or None if one of their
+    #: attempts must end first.
     at_limit: dict[UUID, dt.datetime | None] = field(default_factory=dict)
+    #: Whether events are left because the worker lacks slots or shares. Another worker may take them.
     left_behind: bool = False
     #: The new last slot of each webhook with a rate.
     slots: dict[UUID, dt.datetime] = field(default_factory=dict)
@@ -89,27 +92,31 @@ class Grants:
 
 def take_turns(firsts: Sequence[Candidate], retries: Sequence[Candidate], *, retries_first: bool) -> list[Candidate]:
     """Return first attempts and retries in turn, so that neither kind waits for all of the other."""
-    one, other = (retries, firsts) if retries_first else (firsts, retries)
-    return [candidate for candidate in chain.from_iterable(zip_longest(one, other)) if candidate is not None]
+    pairs = zip_longest(retries, firsts) if retries_first else zip_longest(firsts, retries)
+    return [candidate for candidate in chain.from_iterable(pairs) if candidate is not None]
 
 
 def grant(
     candidates: Iterable[Candidate], limits: Mapping[UUID, WebhookLimit], request: ClaimRequest, now: dt.datetime
 ) -> Grants:
-    """Decide which candidates start, in their order; `limits` are used up.
+    """Decide which candidates start, in their order, and reduce `limits` accordingly.
 
-    Events of a webhook without an entry in `limits` are left out: another worker is claiming for that webhook.
+    A webhook without an entry in `limits` is skipped, because another worker is claiming for it.
     """
     grants = Grants()
     in_flight = Counter(request.in_flight)
-    free_slots, retry_slots, may_take_suspect = request.free_slots, request.retry_slots, request.may_take_suspect
+    free_slots = request.free_slots
+    retry_slots = request.retry_slots
+    may_take_suspect = request.may_take_suspect
     for candidate in candidates:
         webhook_id = candidate.webhook_id
         limit = limits.get(webhook_id)
         if limit is None or webhook_id in grants.at_limit:
             continue
-        is_crowded = in_flight[webhook_id] >= free_slots
-        if is_crowded or (candidate.is_retry and retry_slots <= 0) or (candidate.is_suspect and not may_take_suspect):
+        lacks_share = in_flight[webhook_id] >= free_slots
+        lacks_retry_slot = candidate.is_retry and retry_slots <= 0
+        must_wait_for_suspect = candidate.is_suspect and not may_take_suspect
+        if lacks_share or lacks_retry_slot or must_wait_for_suspect:
             grants.left_behind = True
             continue
         if limit.free <= 0:

@@ -1,4 +1,4 @@
-"""Webhooks as they are now, read again only when they have changed."""
+"""A cache of webhooks, which are read again only when they have changed."""
 
 import datetime as dt
 from collections.abc import Mapping
@@ -9,29 +9,32 @@ from cachetools import LRUCache
 from ringback.models.database.row_decoding import load_by_id
 from ringback.models.webhook import Webhook
 
-#: So much is kept, the webhooks last used: each weighs one, and one more for each page of text in it.
-MOST, PAGE_CHARACTERS = 20_000, 2_048
+#: Total weight of the cached webhooks. A webhook weighs 1, and 1 more for each page of its text.
+MAX_WEIGHT = 20_000
+PAGE_CHARACTERS = 2_048
 
 
 class WebhookCache:
-    """Keeps the webhooks last asked for. Every change of one moves its `updated_at`, which tells whether it is kept."""
+    """The webhooks that were used last. Each change of a webhook moves its `updated_at`, so an old one is noticed."""
 
-    def __init__(self, most: int = MOST) -> None:
-        self._kept: LRUCache[UUID, Webhook] = LRUCache(most, _weight)
+    def __init__(self, max_weight: int = MAX_WEIGHT) -> None:
+        self._cached: LRUCache[UUID, Webhook] = LRUCache(max_weight, _weigh)
 
     async def of(self, updated_at: Mapping[UUID, dt.datetime]) -> Mapping[UUID, Webhook]:
-        """These webhooks, as they were when they had been changed at the given moments, or later."""
-        found: dict[UUID, Webhook] = {}
-        for key, moment in updated_at.items():
-            webhook = self._kept.get(key)
-            if webhook is not None and webhook.updated_at == moment:
-                found[key] = webhook
-        read = await load_by_id(Webhook._meta.db, Webhook, [key for key in updated_at if key not in found])
-        for key, webhook in read.items():
-            self._kept[key] = webhook
-        return found | read
+        """Return the webhooks with these ids, each as it was when it had this `updated_at`, or later."""
+        current: dict[UUID, Webhook] = {}
+        for webhook_id, version in updated_at.items():
+            webhook = self._cached.get(webhook_id)
+            if webhook is not None and webhook.updated_at == version:
+                current[webhook_id] = webhook
+        missing = [webhook_id for webhook_id in updated_at if webhook_id not in current]
+        loaded = await load_by_id(Webhook._meta.db, Webhook, missing)
+        for webhook_id, webhook in loaded.items():
+            self._cached[webhook_id] = webhook
+        return current | loaded
 
 
-def _weight(webhook: Webhook) -> int:
-    texts = (webhook.url, webhook.body_template, webhook.condition or "", *(value for _, value in webhook.headers))
+def _weigh(webhook: Webhook) -> int:
+    header_values = [value for _, value in webhook.headers]
+    texts = (webhook.url, webhook.body_template, webhook.condition or "", *header_values)
     return 1 + sum(map(len, texts)) // PAGE_CHARACTERS

@@ -1,45 +1,52 @@
-"""Reads the limits of webhooks, which hold in all workers together.
+"""Reading the concurrency and rate limits of webhooks, which apply to all workers together.
 
-A worker that claims events of a webhook locks its row, then counts what is in flight: two workers never share the same
-room. The count is a statement of its own, so that it sees what the worker that held the lock before has committed.
+A worker that claims events of a webhook locks the webhook's row, then counts what is in flight, so two workers never
+use the same capacity. The count is a statement of its own, so that it sees the commit of the worker that held the lock
+before.
 """
 
 import datetime as dt
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 from tortoise.backends.base.client import BaseDBAsyncClient
 
-from ringback.models.database.sql import array_parameter, as_uuid, column_in, fetch_rows, is_postgres, uuid_text
+from ringback.models.database.sql import array_parameter, as_uuid, fetch_rows, is_postgres, uuid_text
 from ringback.models.queue.grants import ClaimRequest, WebhookLimit
-from ringback.models.timestamps import parse_timestamp, sqlite_timestamp
+from ringback.models.timestamps import sqlite_timestamp
 
 
 class LockedWebhook(NamedTuple):
-    """What limits a webhook whose row this transaction has locked; the moment as the driver has it."""
+    """The limits of a webhook whose row this transaction has locked."""
 
     max_concurrency: int | None
     rate_limit_per_second: float | None
-    last_slot_at: Any
+    last_slot_at: dt.datetime | None
 
 
 async def read_limits(
     db: BaseDBAsyncClient, webhooks: Mapping[UUID, LockedWebhook], worker_id: UUID, request: ClaimRequest
 ) -> dict[UUID, WebhookLimit]:
-    """Count what is in flight of locked webhooks and return what their limits still allow."""
+    """Count the attempts of locked webhooks that are in flight, and return what the limits still allow."""
     if not webhooks:
         return {}
-    statement = _UNDER_WAY.format(of_webhooks=column_in(db, "webhook_id", 1), unrecorded=column_in(db, "id", 3))
-    counts = await fetch_rows(
+    statement = _COUNT_IN_FLIGHT if is_postgres(db) else _COUNT_IN_FLIGHT_ON_SQLITE
+    rows = await fetch_rows(
         db, statement, array_parameter(db, webhooks), worker_id, array_parameter(db, request.unrecorded)
     )
-    under_way = {as_uuid(key): count for key, count in counts}
+    in_flight = {as_uuid(webhook_id): count for webhook_id, count in rows}
     limits = {}
-    for key, (bound, rate, last_slot_at) in webhooks.items():
-        most = request.max_concurrency if bound is None else bound
-        interval = None if rate is None else dt.timedelta(seconds=1 / rate)
-        limits[key] = WebhookLimit(most - under_way.get(key, 0), interval, parse_timestamp(last_slot_at))
+    for webhook_id, webhook in webhooks.items():
+        max_concurrency = webhook.max_concurrency
+        if max_concurrency is None:
+            max_concurrency = request.max_concurrency
+        interval = None
+        if webhook.rate_limit_per_second is not None:
+            interval = dt.timedelta(seconds=1 / webhook.rate_limit_per_second)
+        limits[webhook_id] = WebhookLimit(
+            free=max_concurrency - in_flight.get(webhook_id, 0), interval=interval, last_slot_at=webhook.last_slot_at
+        )
     return limits
 
 
@@ -48,15 +55,23 @@ async def save_slots(db: BaseDBAsyncClient, slots: Mapping[UUID, dt.datetime]) -
     if not slots:
         return
     if is_postgres(db):
-        rows = [[slot, key] for key, slot in slots.items()]
-        await db.execute_many("UPDATE ringback_webhook SET last_slot_at = $1 WHERE id = $2", rows)
+        values = [[slot, webhook_id] for webhook_id, slot in slots.items()]
+        await db.execute_many("UPDATE ringback_webhook SET last_slot_at = $1 WHERE id = $2", values)
     else:
-        texts = [[sqlite_timestamp(slot), uuid_text(key)] for key, slot in slots.items()]
+        texts = [[sqlite_timestamp(slot), uuid_text(webhook_id)] for webhook_id, slot in slots.items()]
         await db.execute_many("UPDATE ringback_webhook SET last_slot_at = ? WHERE id = ?", texts)
 
 
-#: By the index ringback_event_claimed (webhook_id, worker_id).
-_UNDER_WAY = """
+#: Count the events of each webhook (`$1`) that are in flight, by the index ringback_event_claimed (webhook_id,
+#: worker_id). Events (`$3`) whose attempts have ended in this worker (`$2`) do not count.
+_COUNT_IN_FLIGHT = """
 SELECT webhook_id, count(*) FROM ringback_event
-WHERE worker_id IS NOT NULL AND {of_webhooks} AND NOT (worker_id = $2 AND {unrecorded}) GROUP BY webhook_id
+WHERE worker_id IS NOT NULL AND webhook_id = ANY($1::uuid[]) AND NOT (worker_id = $2 AND id = ANY($3::uuid[]))
+GROUP BY webhook_id
+"""
+_COUNT_IN_FLIGHT_ON_SQLITE = """
+SELECT webhook_id, count(*) FROM ringback_event
+WHERE worker_id IS NOT NULL AND webhook_id IN (SELECT value FROM json_each($1))
+AND NOT (worker_id = $2 AND id IN (SELECT value FROM json_each($3)))
+GROUP BY webhook_id
 """

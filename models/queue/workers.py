@@ -1,10 +1,10 @@
-"""Worker leases: one row per worker process, which the process renews while it lives.
+"""Worker leases: each worker process has one row, and renews its lease while it lives.
 
 A claimed event names its worker. While a worker's lease is expired, the worker starts and sends nothing. Another worker
-may then declare it dead by deleting its row. An event that names a worker without a row is an orphan: its attempt may
-lie between sending and recording, so it is recorded as ABANDONED (rule 6 of the design).
+may then declare it dead by deleting its row. An event that names a worker without a row is an orphan: its request may
+have been sent but not recorded, so its attempt is recorded as ABANDONED (rule 6 in docs/architecture.md).
 
-On SQLite the worker is alone, and its lease has no end.
+On SQLite there is only one worker, whose lease never ends.
 """
 
 import datetime as dt
@@ -17,23 +17,23 @@ from typing import NamedTuple
 from uuid import UUID, uuid4
 
 from ringback.models.database import clock
-from ringback.models.database.sql import array_parameter, as_uuid, column_in, execute, fetch_rows, is_postgres
+from ringback.models.database.sql import array_parameter, as_uuid, execute, fetch_rows, is_postgres
 from ringback.models.event import Event
 from ringback.models.timestamps import parse_timestamp
 
-#: Linux has a clock that goes on while the machine is suspended.
+#: A clock that includes time in which the machine was suspended; only Linux has it.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 def uptime() -> float:
-    """Return the seconds since some moment in the past; on Linux, time in which the machine was suspended counts."""
+    """Return the seconds of a monotonic clock. On Linux it includes time in which the machine was suspended."""
     return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)
 
 
 class WorkerLease:
-    """The id under which a worker claims, and until when it may, by this machine's `uptime`.
+    """The id under which a worker claims, and the `uptime` at which its lease ends.
 
-    That is never later than the end in the database: it counts from before the statement that renewed the lease.
+    The lease counts from before the statement that renewed it, so it never ends later here than in the database.
     """
 
     def __init__(self, worker_id: UUID, ends_at: float) -> None:
@@ -41,12 +41,12 @@ class WorkerLease:
         self.ends_at = ends_at
 
     def is_expired(self) -> bool:
-        """Tell whether the worker must not start or send anything."""
+        """Return whether the lease has ended, so that the worker must not start or send anything."""
         return uptime() >= self.ends_at
 
 
 class Orphan(NamedTuple):
-    """An event whose worker died, or was declared dead, between claiming and recording."""
+    """An event whose worker died or was declared dead after claiming it and before recording a result."""
 
     event_id: UUID
     worker_id: UUID
@@ -55,7 +55,7 @@ class Orphan(NamedTuple):
 
 
 async def register_worker(lease_seconds: float) -> WorkerLease:
-    """Insert the row of a new worker. On SQLite it is the only one: rows of former workers are deleted."""
+    """Insert the row of a new worker. On SQLite this deletes the rows of former workers."""
     db = Event._meta.db
     asked_at = uptime()
     now = await clock.now()
@@ -70,7 +70,7 @@ async def register_worker(lease_seconds: float) -> WorkerLease:
 
 
 async def renew(lease: WorkerLease, lease_seconds: float) -> bool:
-    """Extend a lease, also one that has expired; returns False if the worker was declared dead meanwhile."""
+    """Extend a lease, even an expired one. Return False if the worker was declared dead meanwhile."""
     asked_at = uptime()
     alive_until = await clock.now() + dt.timedelta(seconds=lease_seconds)
     if not await execute(Event._meta.db, _RENEW, lease.worker_id, alive_until):
@@ -80,53 +80,77 @@ async def renew(lease: WorkerLease, lease_seconds: float) -> bool:
 
 
 async def leave(lease: WorkerLease) -> None:
-    """Delete the row of a worker that stops; an event that still names the worker is an orphan at once."""
-    await execute(Event._meta.db, "DELETE FROM ringback_worker WHERE id = $1", lease.worker_id)
+    """Delete the row of a worker that stops. Events that still name the worker become orphans at once."""
+    await execute(Event._meta.db, _LEAVE, lease.worker_id)
 
 
 async def declare_dead() -> int:
-    """Delete the rows of all workers whose leases have expired; returns how many there were."""
-    return await execute(Event._meta.db, "DELETE FROM ringback_worker WHERE alive_until <= $1", await clock.now())
+    """Delete the rows of all workers whose leases have expired, and return their number."""
+    return await execute(Event._meta.db, _DECLARE_DEAD, await clock.now())
 
 
 async def has_peers(lease: WorkerLease) -> bool:
-    """Tell whether there are other workers."""
-    return bool(
-        await fetch_rows(Event._meta.db, "SELECT 1 FROM ringback_worker WHERE id <> $1 LIMIT 1", lease.worker_id)
-    )
+    """Return whether there are other workers."""
+    return bool(await fetch_rows(Event._meta.db, _FIND_PEER, lease.worker_id))
 
 
 async def find_orphans(limit: int) -> list[Orphan]:
-    """Return events that name a worker without a row."""
-    rows = await fetch_rows(Event._meta.db, _ORPHANS, limit)
+    """Return at most `limit` events that name a worker without a row."""
+    rows = await fetch_rows(Event._meta.db, _FIND_ORPHANS, limit)
     now = await clock.now()
-    return [
-        Orphan(as_uuid(event), as_uuid(worker), count, parse_timestamp(at) or now) for event, worker, count, at in rows
-    ]
+    orphans = []
+    for event_id, worker_id, attempt_count, claimed_at in rows:
+        orphans.append(
+            Orphan(
+                event_id=as_uuid(event_id),
+                worker_id=as_uuid(worker_id),
+                attempt_count=attempt_count,
+                claimed_at=parse_timestamp(claimed_at) or now,
+            )
+        )
+    return orphans
 
 
 async def release(lease: WorkerLease, event_ids: Sequence[UUID]) -> None:
-    """Give up claimed events for which nothing was sent: they are due again, or stay cancelled."""
+    """Release claimed events for which nothing was sent: they are due again, or stay cancelled."""
     db = Event._meta.db
-    statement = f"{_RELEASE} AND {column_in(db, 'id', 2)}"
+    statement = _RELEASE if is_postgres(db) else _RELEASE_ON_SQLITE
     await execute(db, statement, lease.worker_id, array_parameter(db, event_ids))
 
 
 async def release_all_but(lease: WorkerLease, event_ids: Collection[UUID]) -> int:
-    """Give up every event that names the worker, except these; returns how many there were.
+    """Release every event that names the worker, except these, and return the number of released events.
 
-    The worker does not know of such events: the answer to the COMMIT of a claim, or of a release, was lost.
+    A worker has such unknown events after it lost the connection during the COMMIT of a claim or of a release.
     """
     db = Event._meta.db
-    statement = f"{_RELEASE} AND NOT {column_in(db, 'id', 2)}"
+    statement = _RELEASE_ALL_BUT if is_postgres(db) else _RELEASE_ALL_BUT_ON_SQLITE
     return await execute(db, statement, lease.worker_id, array_parameter(db, event_ids))
 
 
 _REGISTER = "INSERT INTO ringback_worker (id, host, pid, started_at, alive_until) VALUES ($1, $2, $3, $4, $5)"
 _RENEW = "UPDATE ringback_worker SET alive_until = $2 WHERE id = $1"
-_RELEASE = "UPDATE ringback_event SET worker_id = NULL, claimed_at = NULL WHERE worker_id = $1"
-#: By the index ringback_event_claimed, which holds only what is in flight.
-_ORPHANS = """
+_LEAVE = "DELETE FROM ringback_worker WHERE id = $1"
+_DECLARE_DEAD = "DELETE FROM ringback_worker WHERE alive_until <= $1"
+_FIND_PEER = "SELECT 1 FROM ringback_worker WHERE id <> $1 LIMIT 1"
+#: Events that name a worker without a row, by the index ringback_event_claimed, which holds only events in flight.
+_FIND_ORPHANS = """
 SELECT id, worker_id, attempt_count, claimed_at FROM ringback_event
 WHERE worker_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM ringback_worker WHERE ringback_worker.id = worker_id) LIMIT $1
+"""
+#: Release some events of a worker, by their keys.
+_RELEASE = """
+UPDATE ringback_event SET worker_id = NULL, claimed_at = NULL WHERE worker_id = $1 AND id = ANY($2::uuid[])
+"""
+_RELEASE_ON_SQLITE = """
+UPDATE ringback_event SET worker_id = NULL, claimed_at = NULL
+WHERE worker_id = $1 AND id IN (SELECT value FROM json_each($2))
+"""
+#: Release all events of a worker except some, by the index ringback_event_claimed.
+_RELEASE_ALL_BUT = """
+UPDATE ringback_event SET worker_id = NULL, claimed_at = NULL WHERE worker_id = $1 AND NOT id = ANY($2::uuid[])
+"""
+_RELEASE_ALL_BUT_ON_SQLITE = """
+UPDATE ringback_event SET worker_id = NULL, claimed_at = NULL
+WHERE worker_id = $1 AND NOT id IN (SELECT value FROM json_each($2))
 """

@@ -1,10 +1,10 @@
-"""Which addresses a delivery may reach: pure policy, no DNS, no clock, no setting.
+"""The addresses that deliveries may reach: pure policy, no DNS, no clock, no setting.
 
-A webhook's URL is written by somebody who need not be trusted with the network that Ringback runs in, so a delivery
-reaches public unicast addresses only, unless the operator opens a network. The tables follow the IANA special-purpose
-registries (iana.org/assignments/iana-ipv4-special-registry and iana-ipv6-special-registry) and the IPv6 allocation
-(2000::/3 alone is global unicast). They are written out because `ipaddress.is_global` on Python 3.11 says True for
-NAT64, 6to4, site-local, multicast and more, each of which can lead to a private host.
+The authors of webhooks may not be trusted with the network in which Ringback runs, so deliveries reach only public
+unicast addresses and networks that the operator allows. The table follows the IANA special-purpose registries
+(iana.org/assignments/iana-ipv4-special-registry and iana-ipv6-special-registry) and the IPv6 allocation (only 2000::/3
+is global unicast). It is written out because `ipaddress.is_global` on Python 3.11 is True for NAT64, 6to4, site-local,
+multicast and other addresses that can lead to a private host.
 """
 
 import re
@@ -16,13 +16,17 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from urllib.parse import unquote
 
 Address = IPv4Address | IPv6Address
-
-
 Network = IPv4Network | IPv6Network
 
+#: inet_aton's grammar of one number of an IPv4 address: decimal, octal (0…) or hexadecimal (0x…).
+IPV4_NUMBER = r"(?:0[xX][0-9a-fA-F]+|[0-9]+)"
+#: inet_aton's grammar of an address: one to four numbers.
+_INET_ATON = re.compile(rf"{IPV4_NUMBER}(?:\.{IPV4_NUMBER}){{0,3}}")
 
-# The first match names the address, so a narrower network stands before the one around it. Rows of the registries that
-# are globally reachable but no ordinary hosts (anycast services, AS112) are refused too.
+_GLOBAL_UNICAST_V6 = IPv6Network("2000::/3")
+_COMPATIBLE_V4 = IPv6Network("::/96")
+#: The first match names the address, so a network precedes the larger ones that contain it. Networks of the registries
+#: that are globally reachable but hold no ordinary hosts (anycast services, AS112) are included.
 _SPECIAL: tuple[tuple[Network, str], ...] = tuple(
     (ip_network(network), kind)
     for network, kind in (
@@ -31,7 +35,7 @@ _SPECIAL: tuple[tuple[Network, str], ...] = tuple(
         ("10.0.0.0/8", "a private address"),
         ("100.64.0.0/10", "a carrier-grade NAT address"),
         ("127.0.0.0/8", "a loopback address"),
-        ("168.63.129.16/32", "a cloud platform's internal address"),  # Azure's host agent: public by number only
+        ("168.63.129.16/32", "a cloud platform's internal address"),  # Azure's host agent, reachable only inside Azure
         ("169.254.169.254/32", "the cloud metadata address"),
         ("169.254.0.0/16", "a link-local address"),
         ("172.16.0.0/12", "a private address"),
@@ -73,41 +77,39 @@ _SPECIAL: tuple[tuple[Network, str], ...] = tuple(
 )
 
 
-_GLOBAL_UNICAST_V6 = IPv6Network("2000::/3")
-
-
-_COMPATIBLE_V4 = IPv6Network("::/96")
-
-
 @dataclass(frozen=True, slots=True)
 class AddressPolicy:
-    """What deliveries may reach: public unicast addresses, and the networks in `allow`, which the operator opened."""
+    """The rule which addresses deliveries may reach: public unicast ones, and the networks in `allow`."""
 
     allow: tuple[Network, ...] = ()
 
     def refusal(self, address: Address, name: str | None = None) -> str | None:
-        """Return the sentence that refuses `address`, or None when deliveries may reach it.
+        """Return why deliveries must not reach `address`, or None if they may.
 
-        `name` is the host name that led to it.
+        `name` is the host name that resolved to it. The sentence repeats it unless it is the address itself.
         """
-        mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-        if any(address in network or (mapped is not None and mapped in network) for network in self.allow):
+        spellings: list[Address] = [address]
+        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+            spellings.append(address.ipv4_mapped)
+        if any(spelling in network for network in self.allow for spelling in spellings):
             return None
-        kind = _special_kind(address)
+        kind = _find_special_kind(address)
         if kind is None:
             return None
-        led_by = f"{name} → " if name is not None and literal_address(name) != address else ""
+        subject = _format_address(address)
+        if name is not None and parse_literal_address(name) != address:
+            subject = f"{name} → {subject}"
         return (
-            f"{led_by}{_spelled(address)} is {kind}; deliveries reach public addresses only. "
+            f"{subject} is {kind}; deliveries reach public addresses only. "
             "To allow it, add its network to RINGBACK_DANGEROUS_ALLOW_NETWORKS."
         )
 
     def refusal_for_host(self, host: str) -> str | None:
-        """Return the sentence that refuses a host of a URL, as far as it is known without DNS; None when it may do.
+        """Return why deliveries must not reach the host of a URL, or None if that is not known without DNS.
 
-        Literal addresses in any spelling are judged, and localhost with all below it (RFC 6761, section 6.3).
+        Covers literal addresses in any spelling, and localhost with its subdomains (RFC 6761, section 6.3).
         """
-        literal = literal_address(host)
+        literal = parse_literal_address(host)
         if literal is not None:
             return self.refusal(literal, host)
         name = host.rstrip(".").lower()
@@ -117,43 +119,11 @@ class AddressPolicy:
         return refusals[0] if all(refusals) else None
 
 
-def _special_kind(address: Address) -> str | None:
-    """Return what kind of special address this is, as a noun with its article; None for public unicast."""
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return _special_kind(address.ipv4_mapped)
-    for network, kind in _SPECIAL:
-        if address in network:
-            return kind
-    if isinstance(address, IPv4Address):
-        return None
-    if address in _COMPATIBLE_V4:
-        return _special_kind(_embedded_v4(address)) or "a deprecated IPv4-compatible address"
-    return None if address in _GLOBAL_UNICAST_V6 else "not a global unicast address"
-
-
-def _embedded_v4(address: IPv6Address) -> IPv4Address:
-    return IPv4Address(int(address) & 0xFFFF_FFFF)
-
-
-def _spelled(address: Address) -> str:
-    holds_v4 = isinstance(address, IPv6Address) and (
-        address.ipv4_mapped is not None or (address in _COMPATIBLE_V4 and int(address) > 1)
-    )
-    return f"{address} ({_embedded_v4(address)})" if isinstance(address, IPv6Address) and holds_v4 else str(address)
-
-
-# inet_aton's grammar: one to four numbers, each decimal, octal (0…) or hexadecimal (0x…).
-_NUMBER = r"(?:0[xX][0-9a-fA-F]+|[0-9]+)"
-
-
-_LEGACY_V4 = re.compile(rf"{_NUMBER}(?:\.{_NUMBER}){{0,3}}")
-
-
 @lru_cache(maxsize=4_096)
-def literal_address(host: str) -> Address | None:
-    """Return the IP address that `host` spells in any way that a resolver or an HTTP client understands, else None.
+def parse_literal_address(host: str) -> Address | None:
+    """Return the IP address that `host` spells in any form that a resolver or HTTP client accepts, or None.
 
-    Known are brackets, zone ids, percent-encoding, other digits and dots (NFKC, as IDNA maps them), a trailing dot, and
+    Accepts brackets, zone ids, percent-encoding, other digits and dots (NFKC, as IDNA maps them), a trailing dot, and
     inet_aton's decimal, octal, hexadecimal and short forms.
     """
     text = unicodedata.normalize("NFKC", unquote(host)).replace("\u3002", ".")
@@ -162,9 +132,37 @@ def literal_address(host: str) -> Address | None:
         return ip_address(text)
     except ValueError:
         pass
-    if not _LEGACY_V4.fullmatch(text):
+    if not _INET_ATON.fullmatch(text):
         return None
     try:
         return IPv4Address(socket.inet_aton(text))
     except OSError:
         return None
+
+
+def _find_special_kind(address: Address) -> str | None:
+    """Return the kind of a special address as a noun with its article; None for public unicast addresses."""
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return _find_special_kind(address.ipv4_mapped)
+    for network, kind in _SPECIAL:
+        if address in network:
+            return kind
+    if isinstance(address, IPv4Address):
+        return None
+    if address in _COMPATIBLE_V4:
+        return _find_special_kind(_embedded_v4(address)) or "a deprecated IPv4-compatible address"
+    return None if address in _GLOBAL_UNICAST_V6 else "not a global unicast address"
+
+
+def _embedded_v4(address: IPv6Address) -> IPv4Address:
+    return IPv4Address(int(address) & 0xFFFF_FFFF)
+
+
+def _format_address(address: Address) -> str:
+    """Return the address, followed by the IPv4 address that it embeds, if any."""
+    if isinstance(address, IPv4Address):
+        return str(address)
+    is_compatible = address in _COMPATIBLE_V4 and int(address) > 1
+    if address.ipv4_mapped is None and not is_compatible:
+        return str(address)
+    return f"{address} ({_embedded_v4(address)})"

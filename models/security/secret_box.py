@@ -1,7 +1,7 @@
-"""Secrets at rest: signing secrets are encrypted with the operator's key (Fernet), tokens are only hashed.
+"""Secrets at rest: signing secrets are encrypted with the operator's key (Fernet), bearer tokens are hashed.
 
-The key is RINGBACK_SECRET_KEY, stretched to Fernet's 32 bytes with SHA-256, or one made once and kept in the data
-directory, readable by its owner alone.
+The key is derived with SHA-256 from RINGBACK_SECRET_KEY, or from a random secret in the data directory that only its
+owner can read.
 """
 
 import base64
@@ -17,21 +17,21 @@ from cryptography.fernet import Fernet, InvalidToken
 from ringback.models.errors import ConfigurationError
 from ringback.models.settings import Settings
 
-#: The file in the data directory that keeps the key.
+#: Name of the file in the data directory that holds the random secret.
 KEY_FILE = "secret.key"
 
 
 class SecretBox:
-    """Encrypts and decrypts with one key."""
+    """Encryption of secrets with one key."""
 
     def __init__(self, key: str) -> None:
         self._fernet = Fernet(base64.urlsafe_b64encode(hashlib.sha256(key.encode()).digest()))
-        #: Opens a secret; raises ConfigurationError when it was sealed with another key. Those of the webhooks at work,
-        #: of which there may be thousands, are opened for each attempt.
+        #: Decrypt a secret. Raises ConfigurationError if it was encrypted with another key. Cached, because each
+        #: attempt needs the secret of its webhook, and thousands of webhooks may be in use.
         self.open = lru_cache(16_384)(self._open)
 
     def seal(self, secret: str) -> str:
-        """The encrypted form."""
+        """Encrypt a secret."""
         return self._fernet.encrypt(secret.encode()).decode()
 
     def _open(self, sealed: str) -> str:
@@ -45,30 +45,38 @@ class SecretBox:
 
 
 def load_secret_box(settings: Settings) -> SecretBox:
-    """Encryption with the operator's key, or with one that is made once and kept in the data directory."""
+    """Return a box with the operator's key, or with the secret in the data directory, which is created if missing."""
     if settings.secret_key is not None:
         return SecretBox(settings.secret_key.get_secret_value())
     return SecretBox(load_or_create_secret(settings.data_dir / KEY_FILE))
 
 
 def load_or_create_secret(path: Path, make: str | None = None) -> str:
-    """The secret kept in a file that only its owner can read; made at the first call, by one process alone.
+    """Return the secret in a file. If the file is missing, create it with the secret `make` or a random one.
 
-    Raises ConfigurationError when the file cannot be read or made, or is empty.
+    Only the owner can read the file, and of several processes that create it at once one succeeds. Raises
+    ConfigurationError if the file cannot be read or created, or is empty.
     """
     try:
         if not path.exists():
-            _keep(path, make or secrets.token_urlsafe(32))
+            _create_file(path, make or secrets.token_urlsafe(32))
         secret = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"cannot keep a secret in {path} ({error}): make it readable, or remove it") from error
+        raise ConfigurationError(
+            f"cannot read or create the secret in {path} ({error}): make the file readable, or remove it"
+        ) from error
     if not secret:
-        raise ConfigurationError(f"{path} is empty: restore it, or remove it and a new secret is made")
+        raise ConfigurationError(f"{path} is empty: restore it, or remove it so that a new secret is created")
     return secret
 
 
-def _keep(path: Path, secret: str) -> None:
-    """Write the whole file under another name first, so that no other process reads half of it."""
+def hash_token(token: str) -> str:
+    """Return the stored form of a bearer token. One round of SHA-256 is enough, because tokens are long and random."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _create_file(path: Path, secret: str) -> None:
+    """Write the file under another name first, so that no other process reads an incomplete secret."""
     draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -80,8 +88,3 @@ def _keep(path: Path, secret: str) -> None:
             os.link(draft, path)
     finally:
         draft.unlink()
-
-
-def hash_token(token: str) -> str:
-    """What is kept of a bearer token. Tokens are random and long, so one round of SHA-256 is enough."""
-    return hashlib.sha256(token.encode()).hexdigest()

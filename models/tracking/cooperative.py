@@ -1,20 +1,20 @@
-"""Long computations between two waits: the event loop gets its turn now and then."""
+"""Yielding to the event loop during a long computation that awaits nothing."""
 
 import asyncio
 from time import monotonic
 
-#: How long the loop may be kept waiting, in seconds.
+#: Seconds of computation before the event loop gets a turn.
 YIELD_AFTER_SECONDS = 0.005
 
 
 class LoopYielder:
-    """Counts from its making, or from the last pause that it made."""
+    """Yields to the event loop when a computation has held it for YIELD_AFTER_SECONDS."""
 
     def __init__(self) -> None:
-        self._begun = monotonic()
+        self._held_since = monotonic()
 
     async def pause(self) -> None:
-        """Let the loop run when the stretch has been long enough."""
-        if monotonic() - self._begun >= YIELD_AFTER_SECONDS:
+        """Yield if the loop has been held for long enough since the creation of this object or the last yield."""
+        if monotonic() - self._held_since >= YIELD_AFTER_SECONDS:
             await asyncio.sleep(0)
-            self._begun = monotonic()
+            self._held_since = monotonic()

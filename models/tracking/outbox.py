@@ -1,12 +1,14 @@
-"""The outbox: just before a transaction's COMMIT, what it changed becomes changes and events.
+"""The outbox: just before the COMMIT of a transaction, its writes become changes and events.
 
-They are written by the same transaction as the objects themselves, so a rolled-back change leaves nothing and a
-committed one always leaves its events (rule 2 of the design). The wake-up follows the real COMMIT.
+They are written by the same transaction as the objects, so a rollback leaves nothing and a commit always leaves the
+events (rule 2 in docs/architecture.md). Workers and readers of the delivery log are notified after the COMMIT.
 """
 
 import datetime as dt
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -33,87 +35,19 @@ from ringback.models.tracking.registry import tracking_of
 from ringback.models.tracking.snapshot import Stored
 
 
-async def record(db: BaseDBAsyncClient, before: Mapping[tuple[type[Model], Any], Stored | None]) -> None:
-    """Compare each touched object with what is stored now and write a change, with its events, where it differs.
-
-    With no webhook that matches, nothing is written.
-    """
-    watching = await find_watching_webhooks(db, {tracking_of(model).name for model, _ in before})
-    if not watching:
-        return
-    keys: dict[type[Model], list[Any]] = {}
-    for model, key in before:
-        if tracking_of(model).name in watching:
-            keys.setdefault(model, []).append(key)
-    after = {model: await snapshot.read(db, model, of_model) for model, of_model in keys.items()}
-    at = await clock.now(db)
-    happened = (
-        _change(model, key, stored, after[model].get(key), at)
-        for (model, key), stored in before.items()
-        if model in after
-    )
-    await save_changes(db, [change for change in happened if change is not None], watching)
-
-
-async def insert_with_events(
-    db: BaseDBAsyncClient, model: type[Model], names: tuple[str, ...], rows: Sequence[Sequence[Any]]
-) -> None:
-    """Insert new objects, with their changes and events, in a transaction that does nothing else to them.
-
-    A row holds the values of all columns, the key first, as the database would give them back: nothing is read again.
-    The model must have no children.
-    """
-    objects = NewRows(model, names, rows)
-    watching = await find_watching_webhooks(db, {tracking_of(model).name})
-    if not watching:
-        await insert_together(db, objects)
-        return
-    at = await clock.now(db)
-    changes = []
-    for row in rows:
-        stored = snapshot.of_row(model, dict(zip(names, row, strict=True)))
-        change = _change(model, row[0], None, stored, at)
-        assert change is not None, "it did not exist"
-        changes.append(change)
-    await save_changes(db, changes, watching, objects)
-
-
 @dataclass(frozen=True, slots=True)
 class WatchingWebhook:
-    """What the outbox must know of an active webhook."""
+    """The columns of an active webhook that decide about its events."""
 
     id: UUID
     actions: frozenset[str]
     condition: str | None
+    #: In seconds; the first is the delay from the change to the first attempt.
     retry_delays: Sequence[int]
 
 
-async def find_watching_webhooks(db: BaseDBAsyncClient, models: Collection[str]) -> dict[str, list[WatchingWebhook]]:
-    """The active webhooks of these models, by model; they stay active until the transaction ends."""
-    found: dict[str, list[WatchingWebhook]] = {}
-    statement = _WATCHING if is_postgres(db) else _WATCHING_ON_SQLITE
-    for model, key, actions, condition, retry_delays in await fetch_rows(db, statement, array_parameter(db, models)):
-        watching = WatchingWebhook(
-            as_uuid(key), frozenset(orjson.loads(actions)), condition, orjson.loads(retry_delays)
-        )
-        found.setdefault(model, []).append(watching)
-    return found
-
-
-_WATCHING_ON_SQLITE = """
-SELECT model, id, actions, condition, retry_delays FROM ringback_webhook
-WHERE model IN (SELECT value FROM json_each($1)) AND is_active AND deleted_at IS NULL ORDER BY id
-"""
-#: The lock is what an event's foreign key takes anyway, only sooner: whoever deactivates a webhook waits for the events
-#: that are being written, and finds them all; who comes later finds it deactivated.
-_WATCHING = """
-SELECT model, id, actions, condition, retry_delays FROM ringback_webhook
-WHERE model = ANY($1::text[]) AND is_active AND deleted_at IS NULL ORDER BY id FOR KEY SHARE
-"""
-
-
 class NewChange(NamedTuple):
-    """A row of `Change`: a tuple costs a hundredth of an ORM object, and there are many."""
+    """A row of `Change`. A named tuple takes a hundredth of the time of an ORM instance, and there are many."""
 
     id: UUID
     model: str
@@ -125,7 +59,7 @@ class NewChange(NamedTuple):
 
 
 class NewEvent(NamedTuple):
-    """A row of `Event` as it is recorded."""
+    """A row of `Event`, before any attempt."""
 
     id: UUID
     webhook_id: UUID
@@ -144,7 +78,7 @@ class NewEvent(NamedTuple):
     abandoned_in_a_row: int = 0
 
 
-class _Logged(NamedTuple):
+class NewLogEntry(NamedTuple):
     """A row of `LogEntry`."""
 
     at: dt.datetime
@@ -155,50 +89,149 @@ class _Logged(NamedTuple):
     model: str
 
 
+async def record(db: BaseDBAsyncClient, before: Mapping[tuple[type[Model], Any], Stored | None]) -> None:
+    """Compare touched objects with their stored state now, and write a change with its events for each that differs.
+
+    `before` holds the states before the transaction, by model and key; None for objects that did not exist. Nothing is
+    written if no webhook matches.
+    """
+    watching = await find_watching_webhooks(db, {tracking_of(model).name for model, _ in before})
+    if not watching:
+        return
+    keys_by_model: dict[type[Model], list[Any]] = {}
+    for model, key in before:
+        if tracking_of(model).name in watching:
+            keys_by_model.setdefault(model, []).append(key)
+    after = {model: await snapshot.read(db, model, keys) for model, keys in keys_by_model.items()}
+    now = await clock.now(db)
+    changes = []
+    for (model, key), stored_before in before.items():
+        if model in after:
+            change = _make_change(model, key, before=stored_before, after=after[model].get(key), at=now)
+            if change is not None:
+                changes.append(change)
+    await save_changes(db, changes, watching)
+
+
+async def insert_with_events(
+    db: BaseDBAsyncClient, model: type[Model], names: tuple[str, ...], rows: Sequence[Sequence[Any]]
+) -> None:
+    """Insert new objects, with their changes and events, in a transaction that does nothing else to them.
+
+    Each row holds the values of all columns, the key first, as the database would return them: nothing is read back.
+    The model must have no children.
+    """
+    objects = NewRows(model, names, rows)
+    watching = await find_watching_webhooks(db, {tracking_of(model).name})
+    if not watching:
+        await insert_together(db, objects)
+        return
+    now = await clock.now(db)
+    changes = []
+    for row in rows:
+        stored = snapshot.decode_row(model, dict(zip(names, row, strict=True)))
+        change = _make_change(model, row[0], before=None, after=stored, at=now)
+        assert change is not None, "the object did not exist before"
+        changes.append(change)
+    await save_changes(db, changes, watching, objects)
+
+
+async def find_watching_webhooks(db: BaseDBAsyncClient, models: Collection[str]) -> dict[str, list[WatchingWebhook]]:
+    """Return the active webhooks of these models, by model. They stay active until the transaction ends."""
+    watching: dict[str, list[WatchingWebhook]] = {}
+    statement = _WATCHING_WEBHOOKS if is_postgres(db) else _WATCHING_WEBHOOKS_ON_SQLITE
+    for model, key, actions, condition, retry_delays in await fetch_rows(db, statement, array_parameter(db, models)):
+        webhook = WatchingWebhook(
+            id=as_uuid(key),
+            actions=frozenset(orjson.loads(actions)),
+            condition=condition,
+            retry_delays=orjson.loads(retry_delays),
+        )
+        watching.setdefault(model, []).append(webhook)
+    return watching
+
+
 async def save_changes(
     db: BaseDBAsyncClient,
     changes: Sequence[NewChange],
     watching: Mapping[str, list[WatchingWebhook]],
     *objects: NewRows,
 ) -> list[list[NewEvent]]:
-    """Write the changes that fire a webhook, with their events; returns the events of each change, in order.
+    """Write the changes that match a webhook, with their events. Return the events of each change, in order.
 
-    `objects` are written first, whether a webhook fires or not.
+    `objects` are written first, whether a webhook matches or not.
     """
-    stretch = LoopYielder()
-    fired = []
+    yielder = LoopYielder()
+    events_by_change = []
     for change in changes:
-        await stretch.pause()
-        fired.append(_fire(change, watching.get(change.model, [])))
-    telling = [change for change, events in zip(changes, fired, strict=True) if events]
-    if telling:
-        await save_events(db, telling, [event for events in fired for event in events], *objects)
+        await yielder.pause()
+        events_by_change.append(_make_events(change, watching.get(change.model, [])))
+    matching = [change for change, events in zip(changes, events_by_change, strict=True) if events]
+    if matching:
+        await save_events(db, matching, list(chain.from_iterable(events_by_change)), *objects)
     else:
         await insert_together(db, *objects)
-    return fired
+    return events_by_change
 
 
 async def save_events(
     db: BaseDBAsyncClient, changes: Sequence[NewChange], events: Sequence[NewEvent], *objects: NewRows
 ) -> None:
-    """Write events with their changes and log rows, after `objects`; the wake-up follows the commit."""
+    """Write events with their changes and log entries, after `objects`. Notifications follow the COMMIT."""
     await insert_together(
         db,
         *objects,
         NewRows(Change, NewChange._fields, changes),
         NewRows(Event, NewEvent._fields, events),
-        NewRows(LogEntry, _Logged._fields, [_recorded(event) for event in events]),
+        NewRows(LogEntry, NewLogEntry._fields, [_make_log_entry(event) for event in events]),
     )
     due = [event.next_attempt_at for event in events]
-    recorded_at = events[0].created_at
     unit = require_unit(db)
-    unit.on_commit(lambda: notifier.notify_if_due_soon(due, recorded_at))
-    unit.on_commit(lambda: notifier.notify(Topic.LOGGED))
+    unit.on_commit(partial(notifier.notify_if_due_soon, due, events[0].created_at))
+    unit.on_commit(partial(notifier.notify, Topic.LOGGED))
 
 
-def new_event(webhook: WatchingWebhook, change: NewChange) -> NewEvent:
-    """The event of a webhook for a change: its first attempt is due after the first delay of the schedule."""
-    due = change.created_at + dt.timedelta(seconds=webhook.retry_delays[0])
+def _make_change(
+    model: type[Model], key: Any, *, before: Stored | None, after: Stored | None, at: dt.datetime
+) -> NewChange | None:
+    """Return the change of one object between two stored states, or None if nothing changed."""
+    last_state = after or before
+    if last_state is None:
+        return None
+    changed_fields: list[str] = []
+    if before is None:
+        action = Action.CREATED
+    elif after is None:
+        action = Action.DELETED
+    else:
+        action = Action.UPDATED
+        different = snapshot.find_differences(before, after)
+        if different is None:
+            return None
+        changed_fields = different
+    tracking = tracking_of(model)
+    return NewChange(
+        id=new_key(),
+        model=tracking.name,
+        action=action,
+        object_id=tracking.encode_id(key),
+        item=snapshot.complete(model, tracking, last_state.item),
+        changed_fields=changed_fields,
+        created_at=at,
+    )
+
+
+def _make_events(change: NewChange, webhooks: list[WatchingWebhook]) -> list[NewEvent]:
+    events = []
+    for webhook in webhooks:
+        if change.action in webhook.actions:
+            event = _make_event(webhook, change)
+            if webhook.condition is None or _passes(webhook.condition, change, event):
+                events.append(event)
+    return events
+
+
+def _make_event(webhook: WatchingWebhook, change: NewChange) -> NewEvent:
     return NewEvent(
         id=new_key(),
         webhook_id=webhook.id,
@@ -207,55 +240,16 @@ def new_event(webhook: WatchingWebhook, change: NewChange) -> NewEvent:
         action=change.action,
         object_id=change.object_id,
         max_attempts=len(webhook.retry_delays),
-        next_attempt_at=due,
+        next_attempt_at=change.created_at + dt.timedelta(seconds=webhook.retry_delays[0]),
         created_at=change.created_at,
     )
 
 
-def _change(
-    model: type[Model], key: Any, before: Stored | None, after: Stored | None, at: dt.datetime
-) -> NewChange | None:
-    """What happened to one object between two stored states; None when nothing did."""
-    tracking = tracking_of(model)
-    changed: list[str] = []
-    shown = after or before
-    if shown is None:
-        return None
-    if before is None:
-        action = Action.CREATED
-    elif after is None:
-        action = Action.DELETED
-    else:
-        different = snapshot.differences(before, after)
-        if different is None:
-            return None
-        action, changed = Action.UPDATED, different
-    return NewChange(
-        id=new_key(),
-        model=tracking.name,
-        action=action,
-        object_id=tracking.object_id(key),
-        item=snapshot.complete(model, tracking, shown.item),
-        changed_fields=changed,
-        created_at=at,
-    )
+def _passes(condition: str, change: NewChange, event: NewEvent) -> bool:
+    """Return whether a change passes a webhook's condition.
 
-
-def _fire(change: NewChange, webhooks: list[WatchingWebhook]) -> list[NewEvent]:
-    events = []
-    for webhook in webhooks:
-        if change.action in webhook.actions:
-            event = new_event(webhook, change)
-            if webhook.condition is None or _holds(webhook.condition, change, event):
-                events.append(event)
-    return events
-
-
-def _holds(condition: str, change: NewChange, event: NewEvent) -> bool:
-    """Whether a condition lets a change through.
-
-    One that fails to evaluate lets it through, so that nothing is lost: the delivery meets the same error and puts it
-    on record as RENDER_FAILED.
+    A condition that cannot be evaluated passes, so that no event is lost: its attempt fails with the same error and is
+    stored as RENDER_FAILED.
     """
     try:
         return compile_condition(condition).holds(scope(change.item, event_facts(event, change)))
@@ -263,11 +257,30 @@ def _holds(condition: str, change: NewChange, event: NewEvent) -> bool:
         return True
 
 
-def _recorded(event: NewEvent) -> _Logged:
+def _make_log_entry(event: NewEvent) -> NewLogEntry:
+    title = "Test event" if event.is_test else "Event"
     subject = f"{event.model}.{event.action.lower()}"
-    about = f"{subject} of {event.object_id}" if event.object_id else subject
-    message = (
-        f"{'Test event' if event.is_test else 'Event'} recorded for {about}; "
-        f"first attempt due at {format_timestamp(event.next_attempt_at)}"
+    if event.object_id:
+        subject = f"{subject} of {event.object_id}"
+    due = format_timestamp(event.next_attempt_at)
+    return NewLogEntry(
+        at=event.created_at,
+        kind=LogKind.EVENT_RECORDED,
+        message=f"{title} recorded for {subject}; first attempt due at {due}",
+        webhook_id=event.webhook_id,
+        event_id=event.id,
+        model=event.model,
     )
-    return _Logged(event.created_at, LogKind.EVENT_RECORDED, message, event.webhook_id, event.id, event.model)
+
+
+#: Active webhooks of some models, by the index on (model, is_active). The lock is the one that an event's foreign key
+#: takes anyway, only sooner: a transaction that deactivates a webhook waits for the events that are being written, and
+#: then cancels them all; a transaction that writes events after it finds the webhook inactive.
+_WATCHING_WEBHOOKS = """
+SELECT model, id, actions, condition, retry_delays FROM ringback_webhook
+WHERE model = ANY($1::text[]) AND is_active AND deleted_at IS NULL ORDER BY id FOR KEY SHARE
+"""
+_WATCHING_WEBHOOKS_ON_SQLITE = """
+SELECT model, id, actions, condition, retry_delays FROM ringback_webhook
+WHERE model IN (SELECT value FROM json_each($1)) AND is_active AND deleted_at IS NULL ORDER BY id
+"""

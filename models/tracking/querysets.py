@@ -1,7 +1,7 @@
-"""Bulk writes of recorded models: Tortoise fires no signal for them, so the rows they touch are noted here first.
+"""Bulk writes of tracked models. Tortoise fires no signals for them, so they touch their rows here first.
 
-`bulk_create`, `bulk_update`, `QuerySet.update` and `QuerySet.delete` do the same work as ever, in the open
-transaction or one of their own; what cannot be recorded is refused with a TrackingError that names another way.
+`bulk_create`, `bulk_update`, `QuerySet.update` and `QuerySet.delete` work as in Tortoise, in the open transaction or in
+one of their own. A bulk write that cannot be recorded raises a TrackingError that names an alternative.
 """
 
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
@@ -18,60 +18,60 @@ from ringback.models.tracking.registry import registry
 from ringback.models.tracking.touched_rows import Row, TouchedRows, track_touched_rows
 
 MODEL = TypeVar("MODEL", bound=Model)
-#: Notes what a write is about to touch, within its transaction.
-NoteTouched = Callable[[TouchedRows, BaseDBAsyncClient], Awaitable[None]]
+#: Touches the rows that a write is about to change, within the write's transaction.
+Touch = Callable[[TouchedRows, BaseDBAsyncClient], Awaitable[None]]
 
-#: How many conflicting rows one statement looks for.
+#: Objects per statement that looks for conflicting rows.
 CONFLICTS_PER_STATEMENT = 100
 
 
 class TrackedWrite(Generic[MODEL]):
-    """A bulk write that notes what it is about to touch, then runs, in one transaction; `inserted` did not exist."""
+    """A bulk write that first touches its rows, in one transaction. The rows of `inserted` did not exist before."""
 
     def __init__(
-        self, model: type[MODEL], query: AwaitableQuery[MODEL], note: NoteTouched, inserted: Sequence[MODEL] = ()
+        self, model: type[MODEL], query: AwaitableQuery[MODEL], touch: Touch, inserted: Sequence[MODEL] = ()
     ) -> None:
         self._model = model
         self._query = query
-        self._note = note
+        self._touch = touch
         self._inserted = inserted
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self._run().__await__()
 
     async def _run(self) -> Any:
-        async with track_touched_rows(self._model, self._query._db) as (tx, notes):
-            await self._note(notes, tx)
+        async with track_touched_rows(self._model, self._query._db) as (tx, touched):
+            await self._touch(touched, tx)
             self._query._db = tx
             result = await cast(Awaitable[Any], self._query)
             for instance in self._inserted:
-                notes.created(self._model, instance.pk)
+                touched.add_inserted(self._model, instance.pk)
             return result
 
     def sql(self, params_inline: bool = False) -> str:
-        """The statement's text."""
+        """Return the SQL of the write."""
         return self._query.sql(params_inline)
 
 
 class TrackedQuerySet(QuerySet[MODEL]):
-    """Tortoise's query set, whose bulk writes are recorded."""
+    """Tortoise's query set with bulk writes that are recorded."""
 
     def update(self, **kwargs: Any) -> TrackedWrite[MODEL]:  # type: ignore[override]  # awaited in the same way
-        """Update all matching rows."""
-        parents = _new_parents(self.model, kwargs)
+        """Update all matching rows. Raises TrackingError for an expression that moves rows to other parents."""
+        parents = _list_new_parents(self.model, kwargs)
 
-        async def note(notes: TouchedRows, tx: BaseDBAsyncClient) -> None:
-            await notes.touch(self.model, await self._keys(tx), parents=parents)
+        async def touch(touched: TouchedRows, tx: BaseDBAsyncClient) -> None:
+            await touched.touch(self.model, await self._fetch_keys(tx), parents=parents)
 
-        return TrackedWrite(self.model, super().update(**kwargs), note)
+        return TrackedWrite(self.model, super().update(**kwargs), touch)
 
     def delete(self) -> TrackedWrite[MODEL]:  # type: ignore[override]  # awaited in the same way
-        """Delete all matching rows, and what cascades from them."""
+        """Delete all matching rows, cascades included."""
 
-        async def note(notes: TouchedRows, tx: BaseDBAsyncClient) -> None:
-            await notes.touch_deleted(self.model, await self._keys(tx))
+        async def touch(touched: TouchedRows, tx: BaseDBAsyncClient) -> None:
+            await touched.touch_deleted(self.model, await self._fetch_keys(tx))
 
-        return TrackedWrite(self.model, super().delete(), note)
+        return TrackedWrite(self.model, super().delete(), touch)
 
     def bulk_update(  # type: ignore[override]  # awaited in the same way
         self, objects: Iterable[MODEL], fields: Iterable[str], batch_size: int | None = None
@@ -79,10 +79,11 @@ class TrackedQuerySet(QuerySet[MODEL]):
         """Update the named fields of the objects."""
         objects = list(objects)
 
-        async def note(notes: TouchedRows, tx: BaseDBAsyncClient) -> None:
-            await notes.touch(self.model, [o.pk for o in objects], parents=parents_of(objects))
+        async def touch(touched: TouchedRows, tx: BaseDBAsyncClient) -> None:
+            keys = [instance.pk for instance in objects]
+            await touched.touch(self.model, keys, parents=list_parents(objects))
 
-        return TrackedWrite(self.model, super().bulk_update(objects, list(fields), batch_size), note)
+        return TrackedWrite(self.model, super().bulk_update(objects, list(fields), batch_size), touch)
 
     def bulk_create(  # type: ignore[override]  # awaited in the same way
         self,
@@ -92,71 +93,85 @@ class TrackedQuerySet(QuerySet[MODEL]):
         update_fields: Iterable[str] | None = None,
         on_conflict: Iterable[str] | None = None,
     ) -> TrackedWrite[MODEL]:
-        """Insert the objects; raises TrackingError where the database would make the keys of watched objects."""
+        """Insert the objects. Raises TrackingError for root objects whose keys the database generates."""
         objects, conflict = list(objects), list(on_conflict or ())
-        if registry.is_root(self.model) and any(o.pk is None for o in objects):
+        if registry.is_root(self.model) and any(instance.pk is None for instance in objects):
             raise TrackingError(
-                f"bulk_create of {self.model.__name__} cannot tell which keys the database makes: save the objects one "
-                "by one inside one in_transaction(), or give the model a key that is made in Python, such as a UUID"
+                f"bulk_create of {self.model.__name__} cannot tell which keys the database generates. Save the objects "
+                "one by one inside one in_transaction(), or give the model a key made in Python, such as a UUID."
             )
 
-        inserted = [] if ignore_conflicts or update_fields or conflict else objects
+        may_conflict = bool(ignore_conflicts or update_fields or conflict)
 
-        async def note(notes: TouchedRows, tx: BaseDBAsyncClient) -> None:
-            keys = [] if inserted else [o.pk for o in objects if o.pk is not None]
-            await notes.touch(
-                self.model, keys + await self._conflicting(tx, objects, conflict), parents=parents_of(objects)
-            )
+        async def touch(touched: TouchedRows, tx: BaseDBAsyncClient) -> None:
+            keys: list[Any] = []
+            if may_conflict:
+                keys = [instance.pk for instance in objects if instance.pk is not None]
+            keys += await self._fetch_conflicting_keys(tx, objects, conflict)
+            await touched.touch(self.model, keys, parents=list_parents(objects))
 
         query = super().bulk_create(objects, batch_size, ignore_conflicts, update_fields, conflict or None)
-        return TrackedWrite(self.model, query, note, inserted)
+        inserted = [] if may_conflict else objects
+        return TrackedWrite(self.model, query, touch, inserted)
 
-    async def _keys(self, tx: BaseDBAsyncClient) -> list[Any]:
-        """The keys that match. A limit is dropped: not every database heeds it in a write, and too many do no harm."""
+    async def _fetch_keys(self, tx: BaseDBAsyncClient) -> list[Any]:
+        """Return the keys of the matching rows.
+
+        A limit is dropped, because not every database applies it to a write; touching too many rows does no harm.
+        """
         matching = self._clone().using_db(tx)
         matching._limit = matching._offset = None
         matching._orderings = []
         return list(await matching.values_list(self.model._meta.pk_attr, flat=True))
 
-    async def _conflicting(self, tx: BaseDBAsyncClient, objects: list[MODEL], columns: list[str]) -> list[Any]:
-        """The keys of stored rows that ON CONFLICT would update."""
-        same = [Q(**{name: getattr(o, name) for name in columns}) for o in objects] if columns else []
+    async def _fetch_conflicting_keys(
+        self, tx: BaseDBAsyncClient, objects: list[MODEL], columns: list[str]
+    ) -> list[Any]:
+        """Return the keys of the stored rows that ON CONFLICT would update."""
+        if not columns:
+            return []
         keys: list[Any] = []
-        for start in range(0, len(same), CONFLICTS_PER_STATEMENT):
-            any_of = Q(*same[start : start + CONFLICTS_PER_STATEMENT], join_type="OR")
-            stored = QuerySet(self.model).using_db(tx).filter(any_of)
+        for start in range(0, len(objects), CONFLICTS_PER_STATEMENT):
+            conflicts = [_equals(instance, columns) for instance in objects[start : start + CONFLICTS_PER_STATEMENT]]
+            stored = QuerySet(self.model).using_db(tx).filter(Q(*conflicts, join_type="OR"))
             keys += await stored.values_list(self.model._meta.pk_attr, flat=True)
         return keys
 
 
 class TrackedManager(Manager):
-    """The manager of recorded models; derive your own managers from it, and your query sets from TrackedQuerySet."""
+    """The manager of tracked models. Derive your own managers from it, and your query sets from TrackedQuerySet."""
 
     def get_queryset(self) -> TrackedQuerySet[Any]:
-        """A query set whose bulk writes are recorded."""
+        """Return a query set whose bulk writes are recorded."""
         return TrackedQuerySet(self._model)
 
 
-def parents_of(objects: list[Any]) -> list[Row]:
-    """The rows that these objects are about to belong to."""
-    return [
-        (link.parent, key)
-        for o in objects
-        for link in registry.links(type(o))
-        if (key := getattr(o, link.column, None)) is not None
-    ]
+def list_parents(objects: Iterable[Any]) -> list[Row]:
+    """Return the rows that these objects belong to once they are saved."""
+    parents: list[Row] = []
+    for instance in objects:
+        for link in registry.links(type(instance)):
+            key = getattr(instance, link.column, None)
+            if key is not None:
+                parents.append((link.parent, key))
+    return parents
 
 
-def _new_parents(model: type[Model], values: dict[str, Any]) -> list[Row]:
-    """The rows that an update with these values moves children to."""
-    found: list[Row] = []
+def _list_new_parents(model: type[Model], values: dict[str, Any]) -> list[Row]:
+    """Return the rows to which an update with these values moves children."""
+    parents: list[Row] = []
     for link in registry.links(model):
-        value = values.get(link.column, values.get(link.attribute))
-        if isinstance(value, Expression):
+        parent = values.get(link.column, values.get(link.attribute))
+        if isinstance(parent, Expression):
             raise TrackingError(
-                f"{model.__name__}: an expression for {link.attribute} moves rows to parents that cannot be told; move "
-                "them with save(), or with update() and a plain value"
+                f"{model.__name__}: an update sets {link.attribute} to an expression, so the new parents are unknown. "
+                "Move the rows with save(), or with update() and a plain value."
             )
-        if value is not None:
-            found.append((link.parent, value.pk if isinstance(value, Model) else value))
-    return found
+        key = parent.pk if isinstance(parent, Model) else parent
+        if key is not None:
+            parents.append((link.parent, key))
+    return parents
+
+
+def _equals(instance: Model, columns: Iterable[str]) -> Q:
+    return Q(**{name: getattr(instance, name) for name in columns})

@@ -1,7 +1,7 @@
-"""What may be watched: how a tracked model is declared, and the registry of all that are.
+"""Declarations of tracked models, and the registry of all tracked models of the process.
 
-A root (an order) says in its `Tracking` how it is called and what its snapshot holds. Its children (the order's items)
-are said there too, and every write of a child counts as an update of its root (rule 7 of the design).
+The `Tracking` of a root model (an order) holds its name and the contents of its snapshot, including its children (the
+order's items). Every write of a child counts as an update of its root (rule 7 in docs/architecture.md).
 """
 
 import re
@@ -17,17 +17,18 @@ from tortoise.models import Model
 from ringback.models import ids
 from ringback.models.errors import TrackingError
 
-#: What a database may do to a row when the row it points at is deleted, besides refusing.
+#: What a database may do to a row when the row that it references is deleted, other than refuse.
 CASCADING = (CASCADE, SET_NULL, SET_DEFAULT)
-#: Names travel in a header, `Ringback-Event: <name>.<action>`, and in a column of this length.
+#: Names are sent in a header, `Ringback-Event: <name>.<action>`, and stored in a column of 100 characters.
 NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """A value of a snapshot that is no column; `compute` gets the snapshot of its object, children included.
+    """A value of a snapshot that is not a column.
 
-    `type` is what the API shows, such as "decimal" or "string". An error that `compute` raises rolls the write back.
+    `compute` gets the snapshot of its object, children included; an error that it raises rolls the write back. `type`
+    is the type that the API shows, such as "decimal" or "string".
     """
 
     compute: Callable[[Mapping[str, Any]], Any]
@@ -37,10 +38,11 @@ class Computed:
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """Rows that belong to an object: a backward relation, shown as a list (or an object, where it is one to one).
+    """Rows that belong to an object: a backward relation, shown as a list, or as an object if it is one-to-one.
 
-    `exclude` names columns that the snapshot leaves out, though a change of them is a change; `computed` adds values
-    that are no columns, `children` the rows that belong to these in turn. Many-to-many relations are no children.
+    `exclude` names columns that the snapshot leaves out; a change of them still counts as a change. `computed` adds
+    values that are not columns, `children` the rows that belong to these rows. A many-to-many relation cannot be a
+    child.
     """
 
     exclude: frozenset[str] = frozenset()
@@ -50,11 +52,13 @@ class Child:
 
 @dataclass(frozen=True, slots=True)
 class Tracking(Child):
-    """How a root model is tracked. `name` is what webhooks name it by, such as "customer_order".
+    """The declaration of a root model.
 
-    `labels` are its names for people by language ("en" is required); `exclude` names columns that no snapshot holds
-    (secrets, personal data), though a change of them is a change; `id_prefix` writes a UUID key as a TypeID; `sample`
-    is the object that a test-fire sends, made up from the field types where it is not given.
+    - `name`: the model's name in webhooks, such as "customer_order".
+    - `labels`: its display names by language; "en" is required.
+    - `exclude`: columns that no snapshot holds, such as secrets and personal data. A change of them still counts.
+    - `id_prefix`: writes a UUID key as a TypeID with this prefix.
+    - `sample`: the object that a test-fire sends; by default it is made from the field types.
     """
 
     name: str = ""
@@ -63,14 +67,16 @@ class Tracking(Child):
     id_prefix: str | None = None
     sample: Mapping[str, Any] | None = None
 
-    def object_id(self, key: Any) -> str:
-        """The id of an object as its snapshot, its events and the API show it."""
-        return ids.encode(self.id_prefix, key) if self.id_prefix and isinstance(key, UUID) else str(key)
+    def encode_id(self, key: Any) -> str:
+        """Return the id of an object in its snapshot, its events and the API."""
+        if self.id_prefix and isinstance(key, UUID):
+            return ids.encode(self.id_prefix, key)
+        return str(key)
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A child's way up: `column` of the child holds the key of its `parent`; `attribute` is the relation's name."""
+    """A child's reference to its parent: the relation `attribute`, whose key is stored in `column`."""
 
     attribute: str
     column: str
@@ -79,7 +85,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Cascade:
-    """What the database does on its own: rows of `model` whose `column` points at a deleted row change or go."""
+    """Rows of `model` that the database deletes or changes when the row that their `column` references is deleted."""
 
     model: type[Model]
     column: str
@@ -87,155 +93,177 @@ class Cascade:
 
 
 class Registry:
-    """All tracked models of a process, and how writes of other rows reach them."""
+    """All tracked models of a process, and the ways in which writes of other rows affect them."""
 
     def __init__(self) -> None:
         self._clear()
 
     def _clear(self) -> None:
-        self._known: set[type[Model]] = set()
+        self._registered: set[type[Model]] = set()
         self._roots: dict[str, type[Model]] = {}
         self._links: dict[type[Model], list[Link]] = {}
         self._cascades: dict[type[Model], list[Cascade]] = {}
 
-    def build(self, models: Iterable[type[Model]], *, tracked: type[Model], recorded: type[Model]) -> None:
-        """Take in all models of the database; `tracked` and `recorded` are the base classes of roots and of the rest.
+    def build(self, models: Iterable[type[Model]], *, root_class: type[Model], child_class: type[Model]) -> None:
+        """Register all models of the database that derive from `child_class`; those of `root_class` are roots.
 
-        Raises TrackingError when a model cannot be tracked without missing a change; the registry is empty then.
+        Raises TrackingError when changes of a model could be missed; the registry is empty then.
         """
         self._clear()
-        known = {model for model in models if issubclass(model, recorded)}
+        tracked = {model for model in models if issubclass(model, child_class)}
         try:
-            for model in sorted(known, key=lambda m: f"{m.__module__}.{m.__qualname__}"):
-                if issubclass(model, tracked):
-                    self._add_root(model, recorded)
+            for model in sorted(tracked, key=_qualified_name):
+                if issubclass(model, root_class):
+                    self._add_root(model, child_class)
             seen: set[type[Model]] = set()
-            for watched in [*self._roots.values(), *self._links]:
-                self._add_cascades(watched, recorded, seen)
+            for model in [*self._roots.values(), *self._links]:
+                self._add_cascades(model, child_class, seen)
         except TrackingError:
             self._clear()
             raise
-        self._known = known
+        self._registered = tracked
 
-    def check_known(self, model: type[Model]) -> None:
-        """Raises TrackingError when nobody listens to writes of this model."""
-        if model not in self._known:
+    def check_registered(self, model: type[Model]) -> None:
+        """Raise TrackingError if the model is not registered, so that its writes would be missed."""
+        if model not in self._registered:
             raise TrackingError(
-                f"{model.__name__} would be written unrecorded: "
-                "call ringback.models.start_tracking() after Tortoise.init()"
+                f"{model.__name__} is not registered, so this write would not be recorded. "
+                "Call ringback.models.start_tracking() after Tortoise.init()."
             )
 
     def names(self) -> list[str]:
-        """The names of the tracked models, sorted."""
+        """Return the names of the root models, sorted."""
         return sorted(self._roots)
 
     def get(self, name: str) -> type[Model] | None:
-        """The tracked model of that name."""
+        """Return the root model with this name, or None."""
         return self._roots.get(name)
 
     def is_root(self, model: type[Model]) -> bool:
-        """Whether a model can be watched itself."""
+        """Return whether webhooks can watch the model itself."""
         return model in self._roots.values()
 
     def links(self, model: type[Model]) -> list[Link]:
-        """The ways from a child to its parents; empty for a model that is nobody's child."""
+        """Return the references of a child to its parents, [] for a model that is not a child."""
         return self._links.get(model, [])
 
     def cascades(self, model: type[Model]) -> list[Cascade]:
-        """What the database changes on its own, among watched rows, when a row of `model` is deleted."""
+        """Return the tracked rows that the database deletes or changes when a row of `model` is deleted."""
         return self._cascades.get(model, [])
 
-    def _add_root(self, model: type[Model], recorded: type[Model]) -> None:
+    def _add_root(self, model: type[Model], child_class: type[Model]) -> None:
         tracking = getattr(model, "tracking", None)
         if not isinstance(tracking, Tracking) or not tracking.name or "en" not in tracking.labels:
             raise TrackingError(f'{model.__name__}: set `tracking = Tracking(name=…, labels={{"en": …}}, …)`')
         if not NAME.fullmatch(tracking.name):
             raise TrackingError(
-                f"{model.__name__}: {tracking.name!r} is no name for a tracked model; write it like customer_order"
+                f"{model.__name__}: {tracking.name!r} is not a valid name for a tracked model. Use at most 100 "
+                "lowercase letters, digits and underscores, starting with a letter, such as customer_order."
             )
         other = self._roots.setdefault(tracking.name, model)
         if other is not model:
             raise TrackingError(
-                f"{model.__name__} and {other.__name__} are both tracked as {tracking.name!r}: rename one"
+                f"{model.__name__} and {other.__name__} are both tracked as {tracking.name!r}. Rename one."
             )
         key = model._meta.pk_attr
         if key in tracking.exclude:
-            raise TrackingError(f"{model.__name__}: the key {key} cannot be excluded, every snapshot shows it as `id`")
+            raise TrackingError(
+                f"{model.__name__}: `exclude` names the key {key}, which every snapshot shows as `id`. Remove it."
+            )
         if key != "id" and "id" in model._meta.fields_db_projection.keys() - tracking.exclude:
-            raise TrackingError(f"{model.__name__}: the column id is not its key, but a snapshot's `id` is; exclude it")
-        self._add_children(model, tracking, recorded)
+            raise TrackingError(
+                f"{model.__name__}: the column id is not the key, but the `id` of a snapshot is the key. Exclude it."
+            )
+        self._add_children(model, tracking, child_class)
 
-    def _add_children(self, parent: type[Model], spec: Child, recorded: type[Model]) -> None:
+    def _add_children(self, parent: type[Model], spec: Child, child_class: type[Model]) -> None:
         _check_names(parent, spec)
         for name, child in spec.children.items():
             relation = cast(Any, parent._meta.fields_map[name])
             model: type[Model] = relation.related_model
-            if not issubclass(model, recorded):
+            if not issubclass(model, child_class):
                 raise TrackingError(
-                    f"{model.__name__} is part of {parent.__name__}: derive it from ringback.models.{recorded.__name__}"
+                    f"{model.__name__} is a child of {parent.__name__}. "
+                    f"Derive it from ringback.models.{child_class.__name__}."
                 )
             attribute, key = next(
                 (attribute, key)
-                for attribute, key in _foreign_keys(model)
+                for attribute, key in _list_foreign_keys(model)
                 if key.source_field == relation.relation_field
             )
             if not key.to_field_instance.pk:
                 raise TrackingError(
-                    f"{model.__name__}.{attribute} points at {key.to_field_instance.model_field_name} of "
-                    f"{parent.__name__}: a child must point at the primary key of its parent"
+                    f"{model.__name__}.{attribute} references {key.to_field_instance.model_field_name} of "
+                    f"{parent.__name__}. A child must reference the primary key of its parent."
                 )
-            link = Link(attribute, str(key.source_field), parent)
+            link = Link(attribute=attribute, column=str(key.source_field), parent=parent)
             if link not in self._links.setdefault(model, []):
                 self._links[model].append(link)
-            self._add_children(model, child, recorded)
+            self._add_children(model, child, child_class)
 
-    def _add_cascades(self, model: type[Model], recorded: type[Model], seen: set[type[Model]]) -> None:
-        """Find what the deletion of other rows does to rows of `model`, and who must be recorded because of it."""
+    def _add_cascades(self, model: type[Model], child_class: type[Model], seen: set[type[Model]]) -> None:
+        """Add the cascades that end in `model`, and those that end in the models where they start.
+
+        Raises TrackingError when a cascade would change tracked rows without being recorded.
+        """
         if model in seen:
             return
         seen.add(model)
-        for name, relation in _foreign_keys(model):
+        for name, relation in _list_foreign_keys(model):
             if relation.on_delete not in CASCADING or not relation.db_constraint:
                 continue
             target = relation.related_model
-            if not issubclass(target, recorded):
+            if not issubclass(target, child_class):
                 raise TrackingError(
-                    f"{model.__name__}.{name}: deleting a {target.__name__} would change tracked rows unseen; derive "
-                    f"{target.__name__} from ringback.models.{recorded.__name__}, or use on_delete=RESTRICT"
+                    f"{model.__name__}.{name}: deleting a {target.__name__} would change tracked rows unrecorded. "
+                    f"Derive {target.__name__} from ringback.models.{child_class.__name__}, "
+                    "or use on_delete=RESTRICT."
                 )
             if not relation.to_field_instance.pk:
                 raise TrackingError(
-                    f"{model.__name__}.{name}: deleting a {target.__name__} would change tracked rows unseen; point at "
-                    "its primary key, or use on_delete=RESTRICT"
+                    f"{model.__name__}.{name}: deleting a {target.__name__} would change tracked rows unrecorded. "
+                    "Reference its primary key, or use on_delete=RESTRICT."
                 )
-            cascade = Cascade(model, str(relation.source_field), relation.on_delete == CASCADE)
+            cascade = Cascade(model=model, column=str(relation.source_field), deletes=relation.on_delete == CASCADE)
             self._cascades.setdefault(target, []).append(cascade)
-            self._add_cascades(target, recorded, seen)
-
-
-def _check_names(model: type[Model], spec: Child) -> None:
-    """Every name of a snapshot must be one thing only."""
-    columns = set(model._meta.fields_db_projection)
-    unknown = spec.exclude - columns
-    if unknown:
-        raise TrackingError(f"{model.__name__}: exclude names no such columns: {', '.join(sorted(unknown))}")
-    for name in spec.children:
-        if name not in model._meta.backward_fk_fields | model._meta.backward_o2o_fields:
-            raise TrackingError(f"{model.__name__}: {name!r} in children is no backward relation")
-    twice = spec.computed.keys() & (columns - spec.exclude | spec.children.keys() | {"id"})
-    if twice:
-        raise TrackingError(f"{model.__name__}: computed values hide other fields: {', '.join(sorted(twice))}")
-
-
-def tracking_of(model: type[Model]) -> Tracking:
-    """How a root is tracked."""
-    return cast(Tracking, model.tracking)  # type: ignore[attr-defined]  # build() has made sure
-
-
-def _foreign_keys(model: type[Model]) -> list[tuple[str, ForeignKeyFieldInstance[Any]]]:
-    names = sorted(model._meta.fk_fields | model._meta.o2o_fields)
-    return [(name, f) for name in names if isinstance(f := model._meta.fields_map[name], ForeignKeyFieldInstance)]
+            self._add_cascades(target, child_class, seen)
 
 
 #: The registry of this process.
 registry = Registry()
+
+
+def tracking_of(model: type[Model]) -> Tracking:
+    """Return the declaration of a root model."""
+    return cast(Tracking, model.tracking)  # type: ignore[attr-defined]  # build() has made sure
+
+
+def _qualified_name(model: type[Model]) -> str:
+    return f"{model.__module__}.{model.__qualname__}"
+
+
+def _check_names(model: type[Model], spec: Child) -> None:
+    """Raise TrackingError if a name does not exist, or if two values of a snapshot have the same name."""
+    columns = set(model._meta.fields_db_projection)
+    unknown = spec.exclude - columns
+    if unknown:
+        raise TrackingError(
+            f"{model.__name__}: `exclude` names columns that do not exist: {', '.join(sorted(unknown))}. Remove them."
+        )
+    for name in spec.children:
+        if name not in model._meta.backward_fk_fields | model._meta.backward_o2o_fields:
+            raise TrackingError(
+                f"{model.__name__}: {name!r} in `children` is not a backward relation. Use the related_name of a "
+                "foreign key or one-to-one field."
+            )
+    duplicates = spec.computed.keys() & (columns - spec.exclude | spec.children.keys() | {"id"})
+    if duplicates:
+        raise TrackingError(
+            f"{model.__name__}: names in `computed` are already used: {', '.join(sorted(duplicates))}. Rename them."
+        )
+
+
+def _list_foreign_keys(model: type[Model]) -> list[tuple[str, ForeignKeyFieldInstance[Any]]]:
+    names = sorted(model._meta.fk_fields | model._meta.o2o_fields)
+    relations = [(name, model._meta.fields_map[name]) for name in names]
+    return [(name, relation) for name, relation in relations if isinstance(relation, ForeignKeyFieldInstance)]

@@ -1,8 +1,8 @@
-"""Tortoise's signals of recorded models: each single write is noted by the open transaction, before it happens.
+"""Tortoise's signals of tracked models: each single write adds its row to the touched rows of the open transaction.
 
-Just before the COMMIT, the notes become changes and events (`models.tracking.outbox`); after the COMMIT, the message
-that events are due goes to the workers (`ringback.jobs.announcer`). Bulk writes fire no signals;
-`models.tracking.querysets` notes them.
+The rows are added before the write. Just before the COMMIT, `models.tracking.outbox` turns them into changes and
+events; after it, `ringback.jobs.announcer` tells the workers that events are due. Bulk writes fire no signals, see
+`models.tracking.querysets`.
 """
 
 from collections.abc import Iterable
@@ -13,12 +13,12 @@ from tortoise.signals import Signals
 
 from ringback.models.database.unit_of_work import unit_of
 from ringback.models.errors import TrackingError
-from ringback.models.tracking.querysets import parents_of
-from ringback.models.tracking.touched_rows import TouchedRows, touched_rows_of
+from ringback.models.tracking.querysets import list_parents
+from ringback.models.tracking.touched_rows import TouchedRows, get_touched_rows
 
 
 def register_listeners(model: type[Model]) -> None:
-    """Listen to the writes of a recorded model."""
+    """Listen to the writes of a tracked model."""
     model.register_listener(Signals.pre_save, before_save)
     model.register_listener(Signals.post_save, after_save)
     model.register_listener(Signals.pre_delete, before_delete)
@@ -27,10 +27,11 @@ def register_listeners(model: type[Model]) -> None:
 async def before_save(
     sender: type[Model], instance: Model, using_db: BaseDBAsyncClient, update_fields: Iterable[str] | None
 ) -> None:
-    """Note the row that is about to be written, and the parents that it is about to belong to."""
-    notes = _notes(using_db)
-    keys = [] if instance.pk is None or notes.is_inserting(instance) else [instance.pk]
-    await notes.touch(sender, keys, parents=parents_of([instance]))
+    """Touch the row that is about to be written, and the parents that it is about to belong to."""
+    touched = _require_touched_rows(using_db)
+    is_new = instance.pk is None or touched.is_inserting(instance)
+    keys = [] if is_new else [instance.pk]
+    await touched.touch(sender, keys, parents=list_parents([instance]))
 
 
 async def after_save(
@@ -40,26 +41,28 @@ async def after_save(
     using_db: BaseDBAsyncClient,
     update_fields: Iterable[str] | None,
 ) -> None:
-    """Note a row that did not exist before; raises TrackingError for a write that cannot be recorded."""
-    notes = _notes(using_db)
+    """Touch a row that was just inserted.
+
+    Raises TrackingError when another pre_save listener changed the write so that it cannot be recorded.
+    """
+    touched = _require_touched_rows(using_db)
     if created:
-        notes.created(sender, instance.pk)
-    elif notes.is_inserting(instance):
+        touched.add_inserted(sender, instance.pk)
+    elif touched.is_inserting(instance):
         raise TrackingError(
-            f"a pre_save listener made a new {sender.__name__} one that was saved before, which cannot be recorded"
+            f"a pre_save listener turned the insert of a {sender.__name__} into an update, which cannot be recorded. "
+            "Change the object before save()."
         )
-    notes.check_announced(parents_of([instance]))
+    touched.check_parents(list_parents([instance]))
 
 
 async def before_delete(sender: type[Model], instance: Model, using_db: BaseDBAsyncClient) -> None:
-    """Note the row that is about to be deleted, with all that the database deletes with it."""
-    await _notes(using_db).touch_deleted(sender, [instance.pk])
+    """Touch the row that is about to be deleted, and all rows that the database deletes or changes with it."""
+    await _require_touched_rows(using_db).touch_deleted(sender, [instance.pk])
 
 
-def _notes(db: BaseDBAsyncClient) -> TouchedRows:
+def _require_touched_rows(db: BaseDBAsyncClient) -> TouchedRows:
     unit = unit_of(db)
     if unit is None:
-        raise TrackingError(
-            "a tracked object was written outside of a transaction: call save() or delete() of its class"
-        )
-    return touched_rows_of(db, unit)
+        raise TrackingError("a tracked object was written outside of a transaction. Call its own save() or delete().")
+    return get_touched_rows(db, unit)

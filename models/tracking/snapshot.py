@@ -1,7 +1,7 @@
 """Snapshots: the stored state of an object, children included, as plain JSON values.
 
-The same walk over a model's columns gives the snapshot of an object, the field paths that a template may use and the
-sample that a test-fire sends, so the three cannot disagree.
+The snapshot of an object, the field paths that a template may use and the sample that a test-fire sends are made from
+the same columns, so they cannot disagree.
 """
 
 import base64
@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
-from functools import lru_cache
-from typing import Any, cast
+from functools import lru_cache, partial
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 from pypika_tortoise.enums import Order
@@ -30,20 +30,30 @@ from ringback.models.tracking.registry import Child, Tracking, tracking_of
 
 #: Keys per statement: SQLite allows 32,766 parameters.
 KEYS_PER_STATEMENT = 10_000
+SAMPLE_UUID = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 
-#: The types of fields as the API shows them, the most special first, with the value of a sample.
-FIELD_TYPES: tuple[tuple[type[Field[Any]], str, Any], ...] = (
-    (fields.BooleanField, "boolean", True),
-    (fields.DecimalField, "decimal", "1.00"),
-    (fields.FloatField, "float", 1.5),
-    (fields.IntField, "integer", 1),
-    (fields.DatetimeField, "datetime", "2026-01-31T12:00:00.000000Z"),
-    (fields.DateField, "date", "2026-01-31"),
-    (fields.TimeField, "time", "12:00:00"),
-    (fields.TimeDeltaField, "seconds", 60.0),
-    (fields.UUIDField, "id", "01890a5d-ac96-774b-bcce-b302099a8057"),
-    (fields.JSONField, "json", {}),
-    (fields.BinaryField, "base64", ""),
+
+class FieldType(NamedTuple):
+    """A type that the API shows for fields of one class, with a value for samples."""
+
+    field_class: type[Field[Any]]
+    name: str
+    sample: Any
+
+
+#: A field has the first type that fits. Fields of other classes are strings.
+FIELD_TYPES = (
+    FieldType(fields.BooleanField, "boolean", True),
+    FieldType(fields.DecimalField, "decimal", "1.00"),
+    FieldType(fields.FloatField, "float", 1.5),
+    FieldType(fields.IntField, "integer", 1),
+    FieldType(fields.DatetimeField, "datetime", "2026-01-31T12:00:00.000000Z"),
+    FieldType(fields.DateField, "date", "2026-01-31"),
+    FieldType(fields.TimeField, "time", "12:00:00"),
+    FieldType(fields.TimeDeltaField, "seconds", 60.0),
+    FieldType(fields.UUIDField, "id", str(SAMPLE_UUID)),
+    FieldType(fields.JSONField, "json", {}),
+    FieldType(fields.BinaryField, "base64", ""),
 )
 
 
@@ -51,9 +61,11 @@ FIELD_TYPES: tuple[tuple[type[Field[Any]], str, Any], ...] = (
 class Stored:
     """The stored state of an object, or of a row that belongs to one.
 
-    `item` is what is shown: the snapshot without its computed values. `compared` says by the same names what tells a
-    change: without the columns that every save sets (`auto_now`), so that a save which changes nothing else is no
-    change, and with the excluded columns of children. `hidden` holds the excluded columns, for the comparison alone.
+    - `item`: the snapshot without its computed values.
+    - `compared`: the values under the same names that decide whether the object changed. It lacks the columns that
+      every save sets (`auto_now`), so a save that changes nothing else is not a change. It includes the excluded
+      columns of children.
+    - `hidden`: the excluded columns, which are compared but not shown.
     """
 
     item: dict[str, Any]
@@ -62,211 +74,248 @@ class Stored:
 
 
 async def read(db: BaseDBAsyncClient, root: type[Model], keys: Iterable[Any]) -> dict[Any, Stored]:
-    """The stored states of these objects by key; objects that do not exist are left out."""
+    """Return the stored states of the objects with these keys, by key. Objects that do not exist are left out."""
     tracking = tracking_of(root)
     key_name = root._meta.pk_attr
-    found: dict[Any, Stored] = {}
-    for part in parts(list(keys)):
-        rows = await _rows(db, root, key_name, part)
+    states: dict[Any, Stored] = {}
+    for part in split_keys(list(keys)):
+        rows = await _fetch_rows(db, root, key_name, part)
         children = await _read_children(db, root, tracking, [row[key_name] for row in rows])
-        found |= {row[key_name]: _of_root(root, tracking, row, children[row[key_name]]) for row in rows}
-    return found
+        for row in rows:
+            key = row[key_name]
+            states[key] = _decode_root(root, tracking, row, children[key])
+    return states
 
 
-def of_row(root: type[Model], row: Mapping[str, Any]) -> Stored:
-    """The state of an object that has no children, by its row."""
+def decode_row(root: type[Model], row: Mapping[str, Any]) -> Stored:
+    """Return the state of an object without children from its row."""
     tracking = tracking_of(root)
     assert not tracking.children
-    return _of_root(root, tracking, row, {})
+    return _decode_root(root, tracking, row, {})
 
 
-def parts(keys: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    """The keys in portions that fit one statement."""
+def split_keys(keys: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Split keys into parts of at most KEYS_PER_STATEMENT."""
     for start in range(0, len(keys), KEYS_PER_STATEMENT):
         yield keys[start : start + KEYS_PER_STATEMENT]
 
 
-def differences(before: Stored, after: Stored) -> list[str] | None:
-    """The names of the shown fields that differ, in the snapshot's order; None when no stored value does."""
-    names = [name for name, value in after.compared.items() if _json(value) != _json(before.compared.get(name))]
-    return names if names or _json(after.hidden) != _json(before.hidden) else None
+def find_differences(before: Stored, after: Stored) -> list[str] | None:
+    """Return the names of the shown fields that differ, in the snapshot's order; None if no stored value differs."""
+    names = [name for name, value in after.compared.items() if _to_json(value) != _to_json(before.compared.get(name))]
+    if names or _to_json(after.hidden) != _to_json(before.hidden):
+        return names
+    return None
+
+
+def complete(model: type[Model], spec: Child, item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the whole snapshot: stored values, children and computed values."""
+    snapshot = dict(item)
+    for name, child in spec.children.items():
+        related = cast(Any, model._meta.fields_map[name]).related_model
+        snapshot[name] = _map_children(item[name], partial(complete, related, child))
+    return _add_computed(model, spec, snapshot)
 
 
 def field_infos(root: type[Model]) -> list[FieldInfo]:
-    """Every path that a template may use on this model, parents before their parts."""
-    tracking = tracking_of(root)
+    """Return every path that a template of this model may use, each object or list before its own fields."""
     infos = [FieldInfo("item.id", "id", "The object's id, the same as the event's objectId.")]
-    infos += [i for i in _infos(root, tracking, "item") if i.path != "item.id"]
+    infos += [info for info in _list_fields(root, tracking_of(root), "item") if info.path != "item.id"]
     return infos
 
 
 def sample(root: type[Model]) -> dict[str, Any]:
-    """The object that a test-fire sends by default."""
+    """Return the object that a test-fire sends by default."""
     tracking = tracking_of(root)
     if tracking.sample is not None:
         return dict(tracking.sample)
-    made = {"id": None, **_sample(root, tracking)}
-    has_number = isinstance(root._meta.pk, fields.IntField)
-    made["id"] = "1" if has_number else tracking.object_id(UUID("01890a5d-ac96-774b-bcce-b302099a8057"))
-    return made
+    item = {"id": None, **_make_sample(root, tracking)}
+    key = 1 if isinstance(root._meta.pk, fields.IntField) else SAMPLE_UUID
+    item["id"] = tracking.encode_id(key)
+    return item
 
 
-def _shown(model: type[Model], spec: Child, link: str | None) -> list[tuple[str, Field[Any]]]:
-    """The columns that a snapshot shows, with their fields: without the excluded, and a child's link to its parent."""
-    names = [name for name in model._meta.fields_db_projection if name not in spec.exclude and name != link]
-    return [(name, model._meta.fields_map[name]) for name in names]
-
-
-def _stored(
-    model: type[Model], spec: Child, row: Mapping[str, Any], children: Mapping[str, Any], link: str | None = None
-) -> Stored:
-    """The state of one row, whose `children` are one Stored or a list of them by the name of the relation."""
-    stored = Stored({}, {}, {})
-    for name, field, is_shown, tells, is_hidden in _parts_of_a_row(model, frozenset(spec.exclude), link):
-        value = row[name]
-        if type(value) is not str:
-            value = _plain(value, field)
-        if is_shown:
-            stored.item[name] = value
-        if tells:
-            stored.compared[name] = value
-        elif is_hidden:
-            stored.hidden[name] = value
-    for name, value in children.items():
-        stored.item[name] = _each(value, lambda part: part.item)
-        stored.compared[name] = _each(value, lambda part: [part.compared, part.hidden])
-    return stored
-
-
-@lru_cache(maxsize=1_000)
-def _parts_of_a_row(
-    model: type[Model], exclude: frozenset[str], link: str | None
-) -> list[tuple[str, Field[Any], bool, bool, bool]]:
-    """Each column, its field, and whether it is shown, is compared by its name, or is hidden (see `Stored`)."""
-    found = []
-    for name in model._meta.fields_db_projection:
-        field = model._meta.fields_map[name]
-        is_shown = name not in exclude and name != link
-        counts = not getattr(field, "auto_now", False)
-        found.append((name, field, is_shown, counts and is_shown, counts and name in exclude and not field.pk))
-    return found
-
-
-def _of_root(root: type[Model], tracking: Tracking, row: Mapping[str, Any], children: Mapping[str, Any]) -> Stored:
-    stored = _stored(root, tracking, row, children)
-    item = {"id": None, **stored.item}
-    item["id"] = tracking.object_id(row[root._meta.pk_attr])
-    return Stored(item, stored.compared, stored.hidden)
-
-
-def _each(value: Any, of: Any) -> Any:
-    if isinstance(value, list):
-        return [of(part) for part in value]
-    return None if value is None else of(value)
+# Reading and decoding rows.
 
 
 async def _read_children(
     db: BaseDBAsyncClient, model: type[Model], spec: Child, keys: Sequence[Any]
 ) -> dict[Any, dict[str, Any]]:
-    """For each key the children's stored states, by the name of the relation."""
-    found: dict[Any, dict[str, Any]] = {key: {} for key in keys}
+    """Return the children of each key, by the name of the relation: a list of states, or one state or None."""
+    children: dict[Any, dict[str, Any]] = {key: {} for key in keys}
     for name, child in spec.children.items():
         relation = cast(Any, model._meta.fields_map[name])
         related: type[Model] = relation.related_model
         link = str(relation.relation_field)
-        single = name in model._meta.backward_o2o_fields
-        rows = await _rows(db, related, link, keys, _order(related))
+        is_single = name in model._meta.backward_o2o_fields
+        rows = await _fetch_rows(db, related, link, keys, _list_order(related))
         grandchildren = await _read_children(db, related, child, [row[related._meta.pk_attr] for row in rows])
-        for values in found.values():
-            values[name] = None if single else []
+        for relations in children.values():
+            relations[name] = None if is_single else []
         for row in rows:
-            stored = _stored(related, child, row, grandchildren[row[related._meta.pk_attr]], link)
-            if single:
-                found[row[link]][name] = stored
+            state = _decode(related, child, row, grandchildren[row[related._meta.pk_attr]], link)
+            if is_single:
+                children[row[link]][name] = state
             else:
-                found[row[link]][name].append(stored)
-    return found
+                children[row[link]][name].append(state)
+    return children
 
 
-async def _rows(
+async def _fetch_rows(
     db: BaseDBAsyncClient, model: type[Model], name: str, values: Sequence[Any], order: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
-    """The rows that have one of these values in a column, as Tortoise's `values()` gives them."""
-    found: list[dict[str, Any]] = []
-    for part in parts(values):
+    """Return the rows that have one of these values in the column `name`, in the form of Tortoise's `values()`."""
+    rows: list[dict[str, Any]] = []
+    for part in split_keys(values):
         if is_postgres(db):
-            found += await _rows_on_postgres(db, model, name, part, tuple(order))
+            rows += await _fetch_rows_on_postgres(db, model, name, part, tuple(order))
         else:
             query = QuerySet(model).using_db(db).filter(**{f"{name}__in": part}).order_by(*order)
-            found += await query.values(*model._meta.fields_db_projection)
-    return found
+            rows += await query.values(*model._meta.fields_db_projection)
+    return rows
 
 
-async def _rows_on_postgres(
+async def _fetch_rows_on_postgres(
     db: BaseDBAsyncClient, model: type[Model], name: str, values: Sequence[Any], order: tuple[str, ...]
 ) -> list[dict[str, Any]]:
-    statement, readers = _statement(model, name, order)
+    query = _build_query(model, name, order)
     field = model._meta.fields_map[name]
-    rows = await fetch_rows(db, statement, [field.to_db_value(value, model) for value in values])
-    return [
-        {column: value if read is None else read(value) for (column, read), value in zip(readers, row, strict=True)}
-        for row in rows
-    ]
+    rows = await fetch_rows(db, query.sql, [field.to_db_value(value, model) for value in values])
+    decoded_rows = []
+    for row in rows:
+        decoded = dict(zip(query.names, row, strict=True))
+        for column, decode in query.decoders:
+            decoded[column] = decode(decoded[column])
+        decoded_rows.append(decoded)
+    return decoded_rows
+
+
+class _Query(NamedTuple):
+    """A SELECT with one array parameter, the names of its columns, and the decoders of those that need one."""
+
+    sql: str
+    names: list[str]
+    decoders: Sequence[tuple[str, Callable[[Any], Any]]]
 
 
 @lru_cache(maxsize=1_000)
-def _statement(
-    model: type[Model], name: str, order: tuple[str, ...]
-) -> tuple[str, list[tuple[str, Callable[[Any], Any] | None]]]:
-    """What `_rows_on_postgres` asks, the same for any number of values, and what reads each column."""
+def _build_query(model: type[Model], name: str, order: tuple[str, ...]) -> _Query:
+    """Build the SELECT of the rows that have one of any number of values in the column `name`."""
     meta = model._meta
+    columns = meta.fields_db_projection
     native = {attribute for _, attribute, _ in meta.db_native_fields}
-    readers: list[tuple[str, Callable[[Any], Any] | None]] = [
-        (n, None if n in native else meta.fields_map[n].to_python_value) for n in meta.fields_db_projection
-    ]
-    written = meta.fields_db_projection
-    table, column = meta.basetable, written[name]
-    query = meta.db.query_class.from_(table).select(*(table[c] for c in written.values())).get_sql()
+    decoders = [(each, meta.fields_map[each].to_python_value) for each in columns if each not in native]
+    table = meta.basetable
+    select = meta.db.query_class.from_(table).select(*(table[column] for column in columns.values())).get_sql()
     if name == meta.pk_attr:
-        # Each key by the index, whatever is believed of the table's size: a plan is kept while the table grows.
-        kind = str(meta.pk.get_for_dialect("postgres", "SQL_TYPE")).partition("(")[0]
-        one = f'{query} WHERE "{column}" = wanted.key OFFSET 0'
-        return f"SELECT found.* FROM unnest($1::{kind}[]) wanted (key), LATERAL ({one}) found", readers
-    by = ", ".join(f'"{written[n.lstrip("-")]}" {"DESC" if n.startswith("-") else "ASC"}' for n in order)
-    return f'{query} WHERE "{column}" = ANY($1) ORDER BY {by}', readers
+        # LATERAL looks up each key by the index. Without it a plan that Postgres caches while the table is small would
+        # scan the table after it has grown.
+        key_type = str(meta.pk.get_for_dialect("postgres", "SQL_TYPE")).partition("(")[0]
+        by_key = f'{select} WHERE "{columns[name]}" = given.key OFFSET 0'
+        sql = f"SELECT stored.* FROM unnest($1::{key_type}[]) given (key), LATERAL ({by_key}) stored"
+    else:
+        terms = []
+        for each in order:
+            direction = "DESC" if each.startswith("-") else "ASC"
+            terms.append(f'"{columns[each.lstrip("-")]}" {direction}')
+        sql = f'{select} WHERE "{columns[name]}" = ANY($1) ORDER BY {", ".join(terms)}'
+    return _Query(sql=sql, names=list(columns), decoders=decoders)
 
 
-def _order(model: type[Model]) -> list[str]:
-    """The model's own order, with its key to settle ties: the same rows must always read the same."""
-    names = [f"-{name}" if order == Order.desc else name for name, order in model._meta._default_ordering or ()]
+def _list_order(model: type[Model]) -> list[str]:
+    """Return the model's own order, then its key: the same rows must always be read in the same order."""
+    names = []
+    for name, order in model._meta._default_ordering or ():
+        sign = "-" if order == Order.desc else ""
+        names.append(f"{sign}{name}")
     return [*names, model._meta.pk_attr]
 
 
-def complete(model: type[Model], spec: Child, item: Mapping[str, Any]) -> dict[str, Any]:
-    """The whole snapshot: stored values, children, and the computed ones."""
-    made = dict(item)
-    for name, child in spec.children.items():
-        related = cast(Any, model._meta.fields_map[name]).related_model
-        made[name] = _each(item[name], lambda part, m=related, c=child: complete(m, c, part))
-    return _add_computed(model, spec, made)
+def _decode_root(root: type[Model], tracking: Tracking, row: Mapping[str, Any], children: Mapping[str, Any]) -> Stored:
+    stored = _decode(root, tracking, row, children)
+    item = {"id": None, **stored.item}
+    item["id"] = tracking.encode_id(row[root._meta.pk_attr])
+    return Stored(item=item, compared=stored.compared, hidden=stored.hidden)
 
 
-def _add_computed(model: type[Model], spec: Child, item: dict[str, Any]) -> dict[str, Any]:
-    for name, computed in spec.computed.items():
-        try:
-            item[name] = computed.compute(item)
-        except Exception as error:
-            raise TrackingError(f"{model.__name__}: the computed value {name} failed: {error!r}") from error
-    return item
+def _decode(
+    model: type[Model], spec: Child, row: Mapping[str, Any], children: Mapping[str, Any], link: str | None = None
+) -> Stored:
+    """Return the state of one row.
+
+    `children` holds the states of its children by the name of the relation; `link` is the column that references its
+    parent.
+    """
+    stored = Stored(item={}, compared={}, hidden={})
+    for column in _list_columns(model, frozenset(spec.exclude), link):
+        name = column.name
+        value = row[name]
+        if type(value) is not str:
+            value = _to_plain(value, column.field)
+        if column.is_shown:
+            stored.item[name] = value
+        if column.is_compared:
+            stored.compared[name] = value
+        elif column.is_hidden:
+            stored.hidden[name] = value
+    for name, states in children.items():
+        stored.item[name] = _map_children(states, _get_item)
+        stored.compared[name] = _map_children(states, _get_compared)
+    return stored
 
 
-def _json(value: Any) -> str:
-    """A value to compare by; unlike Python's ==, it tells true from 1 and 1 from 1.0."""
+class _Column(NamedTuple):
+    """A column and the parts of `Stored` that hold it."""
+
+    name: str
+    #: A `Field`; mypy would take an attribute of that type for a descriptor.
+    field: Any
+    is_shown: bool
+    is_compared: bool
+    is_hidden: bool
+
+
+@lru_cache(maxsize=1_000)
+def _list_columns(model: type[Model], exclude: frozenset[str], link: str | None) -> list[_Column]:
+    columns = []
+    for name in model._meta.fields_db_projection:
+        field = model._meta.fields_map[name]
+        is_shown = name not in exclude and name != link
+        can_change = not getattr(field, "auto_now", False)
+        columns.append(
+            _Column(
+                name=name,
+                field=field,
+                is_shown=is_shown,
+                is_compared=can_change and is_shown,
+                is_hidden=can_change and name in exclude and not field.pk,
+            )
+        )
+    return columns
+
+
+def _map_children(states: Any, function: Callable[[Any], Any]) -> Any:
+    """Apply a function to the children of one relation: a list, or one child or None."""
+    if isinstance(states, list):
+        return [function(state) for state in states]
+    return None if states is None else function(states)
+
+
+def _get_item(state: Stored) -> dict[str, Any]:
+    return state.item
+
+
+def _get_compared(state: Stored) -> list[dict[str, Any]]:
+    return [state.compared, state.hidden]
+
+
+def _to_json(value: Any) -> str:
+    """Encode a value for comparison. Unlike ==, this distinguishes true from 1 and 1 from 1.0."""
     return json.dumps(value, sort_keys=True, default=str)
 
 
-def _plain(value: Any, field: Field[Any]) -> Any:
-    """A column's value in JSON; Decimal as a string with the column's places."""
+def _to_plain(value: Any, field: Field[Any]) -> Any:
+    """Convert a column's value to JSON types. A Decimal becomes a string with the column's decimal places."""
     if isinstance(value, Enum):
         value = value.value
     if isinstance(value, Decimal):
@@ -284,40 +333,63 @@ def _plain(value: Any, field: Field[Any]) -> Any:
         return value
     if isinstance(field, fields.JSONField):
         return json.loads(str(field.to_db_value(value, field.model)))
-    return str(value)  # a UUID, or what a field of your own makes of its column
+    return str(value)  # a UUID, or the value of a custom field
 
 
-def _type(field: Field[Any]) -> str:
-    return next((name for kind, name, _ in FIELD_TYPES if isinstance(field, kind)), "string")
+def _add_computed(model: type[Model], spec: Child, item: dict[str, Any]) -> dict[str, Any]:
+    for name, computed in spec.computed.items():
+        try:
+            item[name] = computed.compute(item)
+        except Exception as error:
+            raise TrackingError(f"{model.__name__}: the computed value {name} failed: {error!r}") from error
+    return item
 
 
-def _infos(model: type[Model], spec: Child, prefix: str, link: str | None = None) -> list[FieldInfo]:
-    shown = _shown(model, spec, link)
-    infos = [FieldInfo(f"{prefix}.{name}", _type(field), field.description or "") for name, field in shown]
+# Field paths and samples.
+
+
+def _list_fields(model: type[Model], spec: Child, prefix: str, link: str | None = None) -> list[FieldInfo]:
+    infos = []
+    for column in _list_shown(model, spec, link):
+        field_type = _find_type(column.field)
+        type_name = "string" if field_type is None else field_type.name
+        infos.append(FieldInfo(f"{prefix}.{column.name}", type_name, column.field.description or ""))
     for name, child in spec.children.items():
         relation = cast(Any, model._meta.fields_map[name])
-        single = name in model._meta.backward_o2o_fields
-        about = relation.related_model._meta.table_description or ""
-        infos.append(FieldInfo(f"{prefix}.{name}", "object" if single else "list", about))
-        inner = f"{prefix}.{name}" if single else f"{prefix}.{name}[]"
-        infos += _infos(relation.related_model, child, inner, str(relation.relation_field))
-    infos += [FieldInfo(f"{prefix}.{name}", c.type, c.description) for name, c in spec.computed.items()]
+        related: type[Model] = relation.related_model
+        path = f"{prefix}.{name}"
+        is_single = name in model._meta.backward_o2o_fields
+        type_name, inner_prefix = ("object", path) if is_single else ("list", f"{path}[]")
+        infos.append(FieldInfo(path, type_name, related._meta.table_description or ""))
+        infos += _list_fields(related, child, inner_prefix, str(relation.relation_field))
+    for name, computed in spec.computed.items():
+        infos.append(FieldInfo(f"{prefix}.{name}", computed.type, computed.description))
     return infos
 
 
-def _sample(model: type[Model], spec: Child, link: str | None = None) -> dict[str, Any]:
-    made = {name: _sample_value(name, field) for name, field in _shown(model, spec, link)}
+def _make_sample(model: type[Model], spec: Child, link: str | None = None) -> dict[str, Any]:
+    item = {column.name: _make_sample_value(column) for column in _list_shown(model, spec, link)}
     for name, child in spec.children.items():
         relation = cast(Any, model._meta.fields_map[name])
-        part = _sample(relation.related_model, child, str(relation.relation_field))
-        made[name] = part if name in model._meta.backward_o2o_fields else [part]
-    return _add_computed(model, spec, made)
+        part = _make_sample(relation.related_model, child, str(relation.relation_field))
+        item[name] = part if name in model._meta.backward_o2o_fields else [part]
+    return _add_computed(model, spec, item)
 
 
-def _sample_value(name: str, field: Field[Any]) -> Any:
-    enum: type[Enum] | None = getattr(field, "enum_type", None)
+def _make_sample_value(column: _Column) -> Any:
+    enum: type[Enum] | None = getattr(column.field, "enum_type", None)
     if enum is not None:
         return next(iter(enum)).value
-    return next(
-        (value for kind, _, value in FIELD_TYPES if isinstance(field, kind)), name.replace("_", " ").capitalize()
-    )
+    field_type = _find_type(column.field)
+    if field_type is None:
+        return column.name.replace("_", " ").capitalize()
+    return field_type.sample
+
+
+def _list_shown(model: type[Model], spec: Child, link: str | None) -> list[_Column]:
+    """Return the columns that a snapshot shows: not the excluded ones, and not a child's reference to its parent."""
+    return [column for column in _list_columns(model, frozenset(spec.exclude), link) if column.is_shown]
+
+
+def _find_type(field: Field[Any]) -> FieldType | None:
+    return next((each for each in FIELD_TYPES if isinstance(field, each.field_class)), None)

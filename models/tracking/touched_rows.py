@@ -1,8 +1,8 @@
-"""Notes: which objects an open transaction has touched, and what was stored of them before.
+"""The objects that an open transaction has touched, each with its stored state before the first write.
 
-At the first touch of an object its stored row is read; before the COMMIT `models.tracking.outbox` reads it again, and
-the difference says created, updated, deleted or nothing. Stale instances, bulk writes, cascades and savepoints all come
-out right, because only stored rows are compared.
+The first time a transaction touches an object, its stored row is read. Before the COMMIT `models.tracking.outbox` reads
+it again; the difference decides whether the object was created, updated, deleted or not changed. Because only stored
+rows are compared, stale instances, bulk writes, cascades and savepoints are all recorded correctly.
 """
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
@@ -20,36 +20,40 @@ from ringback.models.database.unit_of_work import UnitOfWork, require_unit, unit
 from ringback.models.errors import TrackingError
 from ringback.models.tracking import outbox, snapshot
 from ringback.models.tracking.registry import registry
-from ringback.models.tracking.snapshot import Stored, parts
+from ringback.models.tracking.snapshot import Stored, split_keys
 
 #: A row by its model and key.
 Row = tuple[type[Model], Any]
 
 
 class TouchedRows:
-    """The touched objects of one transaction: their state before it, None where they did not exist."""
+    """The touched objects of one transaction."""
 
     def __init__(self, db: BaseDBAsyncClient) -> None:
         self._db = db
-        #: In the order of the first touch.
+        #: The stored state of each object before the transaction wrote it, in the order of the first touch. None: the
+        #: object did not exist.
         self.before: dict[Row, Stored | None] = {}
-        self._announced: set[Row] = set()
-        #: The instances whose INSERT is under way, by their identity.
+        self._touched: set[Row] = set()
+        #: `id()` of the instances that are being inserted.
         self._inserting: set[int] = set()
 
     async def touch(self, model: type[Model], keys: Sequence[Any], *, parents: Iterable[Row] = ()) -> None:
-        """Note that rows of `model` are about to be written, and the rows which they are about to belong to."""
-        rows = dict.fromkeys([*(_row(model, key) for key in keys), *(_row(*parent) for parent in parents)])
-        self._announced.update(rows)
-        await self._read(await self._roots(list(rows)))
+        """Touch rows that are about to be written, and the rows that they are about to belong to."""
+        written = [_make_row(model, key) for key in keys]
+        new_parents = [_make_row(*parent) for parent in parents]
+        rows = list(dict.fromkeys([*written, *new_parents]))
+        self._touched.update(rows)
+        await self._read(await self._find_roots(rows))
 
     async def touch_deleted(self, model: type[Model], keys: Sequence[Any]) -> None:
-        """Note that rows of `model` are about to be deleted, with all that the database will do on its own then."""
-        await self._touch_deleted(model, [_row(model, key)[1] for key in keys], set())
+        """Touch rows that are about to be deleted, and all rows that the database deletes or changes with them."""
+        rows = [_make_row(model, key) for key in keys]
+        await self._touch_cascade(model, [key for _, key in rows], set())
 
     @contextmanager
-    def inserting(self, instance: Model) -> Iterator[None]:
-        """Its row is inserted during the block, or nothing is: there is no state before that would have to be read."""
+    def mark_inserting(self, instance: Model) -> Iterator[None]:
+        """Mark an instance that the block inserts: it has no stored state that would have to be read."""
         self._inserting.add(id(instance))
         try:
             yield
@@ -57,24 +61,24 @@ class TouchedRows:
             self._inserting.discard(id(instance))
 
     def is_inserting(self, instance: Model) -> bool:
-        """Whether its row is just being inserted."""
+        """Return whether the instance is being inserted."""
         return id(instance) in self._inserting
 
-    def created(self, model: type[Model], key: Any) -> None:
-        """Note a row that was just inserted, and so did not exist before."""
+    def add_inserted(self, model: type[Model], key: Any) -> None:
+        """Touch a row that was just inserted, so it did not exist before."""
         if registry.is_root(model):
-            self.before.setdefault(_row(model, key), None)
+            self.before.setdefault(_make_row(model, key), None)
 
-    def check_announced(self, parents: Iterable[Row]) -> None:
-        """Raises TrackingError when a row was written into a parent that was not noted before."""
+    def check_parents(self, parents: Iterable[Row]) -> None:
+        """Raise TrackingError if a row was written into a parent that was not touched before."""
         for parent, key in parents:
-            if _row(parent, key) not in self._announced:
+            if _make_row(parent, key) not in self._touched:
                 raise TrackingError(
-                    f"a pre_save listener moved a row to another {parent.__name__}, which cannot be recorded; "
-                    "move it before save()"
+                    f"a pre_save listener moved a row to another {parent.__name__}, which cannot be recorded. "
+                    "Move it before save()."
                 )
 
-    async def _touch_deleted(self, model: type[Model], keys: Sequence[Any], seen: set[Row]) -> None:
+    async def _touch_cascade(self, model: type[Model], keys: Sequence[Any], seen: set[Row]) -> None:
         keys = [key for key in keys if (model, key) not in seen]
         if not keys:
             return
@@ -82,47 +86,45 @@ class TouchedRows:
         await self.touch(model, keys)
         for cascade in registry.cascades(model):
             related: list[Any] = []
-            for part in parts(keys):
+            for part in split_keys(keys):
                 rows = QuerySet(cascade.model).using_db(self._db).filter(**{f"{cascade.column}__in": part})
                 related += await rows.values_list(cascade.model._meta.pk_attr, flat=True)
             if cascade.deletes:
-                await self._touch_deleted(cascade.model, related, seen)
+                await self._touch_cascade(cascade.model, related, seen)
             else:
                 await self.touch(cascade.model, related)
 
-    async def _roots(self, rows: Sequence[Row]) -> list[Row]:
-        """The objects that these rows are, or are part of, as stored."""
+    async def _find_roots(self, rows: Sequence[Row]) -> list[Row]:
+        """Return the root objects that these rows are or, as stored, belong to."""
         roots: dict[Row, None] = {}
         seen: set[Row] = set()
-        while rows := [row for row in rows if row not in seen]:
-            seen.update(rows)
-            roots.update(dict.fromkeys(row for row in rows if registry.is_root(row[0])))
-            by_model: dict[type[Model], list[Any]] = {}
-            for model, key in rows:
-                by_model.setdefault(model, []).append(key)
-            rows = [parent for model, keys in by_model.items() for parent in await self._parents(model, keys)]
+        unseen = list(rows)
+        while unseen:
+            seen.update(unseen)
+            roots.update(dict.fromkeys(row for row in unseen if registry.is_root(row[0])))
+            parents: list[Row] = []
+            for model, keys in _group_by_model(unseen).items():
+                parents += await self._fetch_parents(model, keys)
+            unseen = [row for row in parents if row not in seen]
         return list(roots)
 
-    async def _parents(self, model: type[Model], keys: Sequence[Any]) -> list[Row]:
-        found: dict[Row, None] = {}
+    async def _fetch_parents(self, model: type[Model], keys: Sequence[Any]) -> list[Row]:
+        parents: dict[Row, None] = {}
         for link in registry.links(model):
-            for part in parts(keys):
-                stored = QuerySet(model).using_db(self._db).filter(pk__in=part)
-                for key in await stored.values_list(link.column, flat=True):
+            for part in split_keys(keys):
+                children = QuerySet(model).using_db(self._db).filter(pk__in=part)
+                for key in await children.values_list(link.column, flat=True):
                     if key is not None:
-                        found[link.parent, key] = None
-        return list(found)
+                        parents[link.parent, key] = None
+        return list(parents)
 
     async def _read(self, roots: Sequence[Row]) -> None:
-        missing: dict[type[Model], list[Any]] = {}
-        for model, key in roots:
-            if (model, key) not in self.before:
-                missing.setdefault(model, []).append(key)
-        for model, keys in missing.items():
+        unread = [root for root in roots if root not in self.before]
+        for model, keys in _group_by_model(unread).items():
             await lock_all(self._db, model, keys)
             stored = await snapshot.read(self._db, model, keys)
             for key in keys:
-                # Another task of this transaction may have read it meanwhile, and written it since.
+                # Meanwhile another task of this transaction may have read the object, and written it since.
                 self.before.setdefault((model, key), stored.get(key))
 
 
@@ -130,47 +132,55 @@ class TouchedRows:
 async def track_touched_rows(
     model: type[Model], using_db: BaseDBAsyncClient | None = None
 ) -> AsyncIterator[tuple[BaseDBAsyncClient, TouchedRows]]:
-    """The open transaction of a recorded model's database, or one around the block, with its notes.
+    """Yield the open transaction of a tracked model's database and its touched rows; open a transaction if none is.
 
-    Raises TrackingError when the model's writes cannot be recorded, and TransactionManagementError when `using_db` is a
-    transaction that has ended.
+    Raises TrackingError when writes of the model cannot be recorded, and TransactionManagementError when `using_db` is
+    a transaction that has ended.
     """
-    registry.check_known(model)
+    registry.check_registered(model)
     db = using_db or model._choose_db(True)
     check_recording(model, db)
     unit = unit_of(db)
     if unit is None:
         async with db._in_transaction() as tx:
-            yield tx, touched_rows_of(tx, require_unit(tx))
+            yield tx, get_touched_rows(tx, require_unit(tx))
     elif getattr(db, "_finalized", False):
         raise TransactionManagementError(ENDED)
     else:
-        yield db, touched_rows_of(db, unit)
+        yield db, get_touched_rows(db, unit)
 
 
-def touched_rows_of(db: BaseDBAsyncClient, unit: UnitOfWork) -> TouchedRows:
-    """The notes of a transaction; at the first call the outbox is asked to write the events before the COMMIT."""
-    notes: TouchedRows | None = unit.belongings.get(TouchedRows)
-    if notes is None:
-        outermost = _outermost(db)
-        notes = unit.belongings[TouchedRows] = TouchedRows(outermost)
+def get_touched_rows(db: BaseDBAsyncClient, unit: UnitOfWork) -> TouchedRows:
+    """Return the touched rows of a transaction. The first call has the outbox write the events before the COMMIT."""
+    existing: TouchedRows | None = unit.belongings.get(TouchedRows)
+    if existing is not None:
+        return existing
+    outermost = _find_outermost(db)
+    touched = unit.belongings[TouchedRows] = TouchedRows(outermost)
 
-        async def record() -> None:
-            # What a later step writes is noted anew.
-            del unit.belongings[TouchedRows]
-            await outbox.record(outermost, notes.before)
+    async def record() -> None:
+        # Objects that a later step before the COMMIT writes are compared again, from here on.
+        del unit.belongings[TouchedRows]
+        await outbox.record(outermost, touched.before)
 
-        unit.before_commit(record)
-    return notes
+    unit.before_commit(record)
+    return touched
 
 
-def _row(model: type[Model], key: Any) -> Row:
-    """The row, with its key as it is read: "3" and 3 are one."""
+def _make_row(model: type[Model], key: Any) -> Row:
+    """Return the row with its key as Python reads it, so that "3" and 3 are the same row."""
     return model, model._meta.pk.to_python_value(key)
 
 
-def _outermost(db: BaseDBAsyncClient) -> BaseDBAsyncClient:
-    """The transaction whose COMMIT is real; a savepoint's connection may have ended by then."""
+def _group_by_model(rows: Iterable[Row]) -> dict[type[Model], list[Any]]:
+    keys: dict[type[Model], list[Any]] = {}
+    for model, key in rows:
+        keys.setdefault(model, []).append(key)
+    return keys
+
+
+def _find_outermost(db: BaseDBAsyncClient) -> BaseDBAsyncClient:
+    """Return the outermost transaction, because the connection of a savepoint may have ended before the COMMIT."""
     while (outer := getattr(db, "outer", None)) is not None:
         db = outer
     return db

@@ -1,4 +1,4 @@
-"""The log on Postgres, where transactions commit in another order than their rows were made in."""
+"""Tests of the delivery log on Postgres, where transactions may commit in another order than they assign ids."""
 
 import asyncio
 import random
@@ -31,31 +31,31 @@ async def write(db: Any, message: str) -> None:
     await insert(db, [row])
 
 
-async def wrote(message: str) -> None:
+async def commit(message: str) -> None:
     async with in_transaction() as tx:
         await write(tx, message)
 
 
 async def read(position: Position) -> tuple[list[str], Position]:
-    """What follows a position, page by page."""
-    found: list[str] = []
+    """Return the messages after a position and the position of the last one, reading page by page."""
+    messages: list[str] = []
     while entries := (await delivery_log.tail(position, 7))[0]:
-        found += [entry.message for entry in entries]
+        messages += [entry.message for entry in entries]
         position = delivery_log.place(entries[-1], position.epoch)
-    return found, position
+    return messages, position
 
 
 async def test_eight_writers_that_commit_out_of_order(database: Settings) -> None:
-    """A reader that goes on from where it is misses nothing and sees all readers' one order; so do cursors later."""
+    """A reader that continues from its position misses nothing and sees the same order as a later reader."""
     epoch = await delivery_log.epoch()
-    position = beginning = Position(epoch, 0, 0)
+    position = start = Position(epoch, 0, 0)
     randomly = random.Random(11)
     written: list[str] = []
 
     async def writer(number: int) -> None:
         turns = count()
-        # On a busy machine they go on until the reader has seen enough of them at work.
-        while (turn := next(turns)) < 25 or (looks <= 10 and turn < 2_000):
+        # On a busy machine the writers continue until the reader has read often enough between their commits.
+        while (turn := next(turns)) < 25 or (reads <= 10 and turn < 2_000):
             async with in_transaction() as tx:
                 for part in range(randomly.randrange(1, 4)):
                     await write(tx, f"{number}.{turn}.{part}")
@@ -64,67 +64,67 @@ async def test_eight_writers_that_commit_out_of_order(database: Settings) -> Non
 
     writers = asyncio.gather(*(asyncio.create_task(writer(n), context=copy_context()) for n in range(8)))
     seen: list[str] = []
-    looks = 0
+    reads = 0
     while True:
         done = writers.done()
-        found, position = await read(position)
-        seen += found
-        looks += bool(found)
+        messages, position = await read(position)
+        seen += messages
+        reads += bool(messages)
         if done:
             break
         await asyncio.sleep(0.002)
     await writers
     assert sorted(seen) == sorted(written)
-    assert looks > 10
-    assert (await read(beginning))[0] == seen
+    assert reads > 10
+    assert (await read(start))[0] == seen
     assert [entry.message for entry in await LogEntry.all().order_by("id")] != seen, (
-        "the writers did commit out of order"
+        "the writers must have committed out of order"
     )
     for number in range(8):
         mine = [message for message in seen if message.startswith(f"{number}.")]
         assert mine == [message for message in written if message.startswith(f"{number}.")]
 
 
-async def test_a_transaction_that_runs_for_long(database: Settings) -> None:
-    """It holds up what is committed after it began to write; nothing is lost, and its own entries come first."""
+async def test_a_long_transaction_delays_entries_but_loses_none(database: Settings) -> None:
+    """Entries committed after its first write become readable when it ends, after its own entries."""
     position = Position(await delivery_log.epoch(), 0, 0)
-    await wrote("before")
+    await commit("before")
     release = asyncio.Event()
-    began = asyncio.Event()
+    started = asyncio.Event()
 
     async def slow() -> None:
         async with in_transaction() as tx:
             await write(tx, "slow")
-            began.set()
+            started.set()
             await release.wait()
 
     running = asyncio.create_task(slow(), context=copy_context())
-    await began.wait()
-    await wrote("after")
-    found, position = await read(position)
-    assert found == ["before"]
+    await started.wait()
+    await commit("after")
+    messages, position = await read(position)
+    assert messages == ["before"]
     assert (await delivery_log.tail(position, 10))[1]
     newest = await delivery_log.newest(position.epoch)
     assert newest >= position
     release.set()
     await running
-    found, position = await read(position)
-    assert found == ["slow", "after"]
+    messages, position = await read(position)
+    assert messages == ["slow", "after"]
     assert not (await delivery_log.tail(position, 10))[1]
     assert (await read(newest))[0] == ["slow", "after"]
 
 
-async def test_a_transaction_that_only_reads_holds_up_nothing(database: Settings) -> None:
+async def test_a_transaction_that_only_reads_delays_nothing(database: Settings) -> None:
     position = Position(await delivery_log.epoch(), 0, 0)
     other = await asyncpg.connect(database.database_url)
     async with other.transaction(isolation="repeatable_read"):
         await other.execute("SELECT count(*) FROM ringback_log")
-        await wrote("a")
+        await commit("a")
         assert (await read(position))[0] == ["a"]
     await other.close()
 
 
-async def test_filtered_reading_goes_the_same_way(database: Settings) -> None:
+async def test_entries_read_with_a_filter_are_in_the_same_order(database: Settings) -> None:
     epoch = await delivery_log.epoch()
     for name in "abcde":
         async with in_transaction() as tx:
@@ -132,18 +132,18 @@ async def test_filtered_reading_goes_the_same_way(database: Settings) -> None:
                 await write(tx, f"{name}{part}")
     end = await delivery_log.newest(epoch)
     for page in (1, 3, 100):
-        position, found = Position(epoch, 0, 0), list[str]()
+        position, messages = Position(epoch, 0, 0), list[str]()
         while position < end:
             entries, position = await delivery_log.between(
                 position, end, LogFilter(webhook_ids=frozenset({WEBHOOK})), page
             )
-            found += [entry.message for entry in entries]
-        assert found == [f"{name}{part}" for name in "abcde" for part in range(4)]
-    nothing, position = await delivery_log.between(Position(epoch, 0, 0), end, LogFilter(models=frozenset({"x"})), 5)
-    assert (nothing, position) == ([], end)
+            messages += [entry.message for entry in entries]
+        assert messages == [f"{name}{part}" for name in "abcde" for part in range(4)]
+    entries, position = await delivery_log.between(Position(epoch, 0, 0), end, LogFilter(models=frozenset({"x"})), 5)
+    assert (entries, position) == ([], end)
 
 
-async def test_a_filter_that_finds_little_is_read_in_portions(
+async def test_a_filter_with_few_matches_is_read_in_several_statements(
     database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delivery_log, "MAX_SCANNED", 3)
@@ -151,63 +151,63 @@ async def test_a_filter_that_finds_little_is_read_in_portions(
     async with in_transaction() as tx:
         for part in range(8):
             await write(tx, str(part))
-    end, position, looks = await delivery_log.newest(epoch), Position(epoch, 0, 0), 0
+    end, position, reads = await delivery_log.newest(epoch), Position(epoch, 0, 0), 0
     while position < end:
-        found, position = await delivery_log.between(position, end, LogFilter(models=frozenset({"x"})), 5)
-        assert found == []
-        looks += 1
-    assert looks == 3
+        entries, position = await delivery_log.between(position, end, LogFilter(models=frozenset({"x"})), 5)
+        assert entries == []
+        reads += 1
+    assert reads == 3
 
 
-async def test_cursors(database: Settings) -> None:
+async def test_cursors_are_checked(database: Settings) -> None:
     epoch = await delivery_log.epoch()
     await delivery_log.check_resumable(Position(epoch, 0, 0), epoch)
     for message in "abc":
-        await wrote(message)
+        await commit(message)
     with pytest.raises(ZeroDivisionError):
         async with in_transaction() as tx:
             await write(tx, "a gap between the rows")
             raise ZeroDivisionError
-    await wrote("d")
+    await commit("d")
     entries = (await delivery_log.tail(Position(epoch, 0, 0), 10))[0]
-    places = [delivery_log.place(entry, epoch) for entry in entries]
+    positions = [delivery_log.place(entry, epoch) for entry in entries]
     assert [entry.message for entry in entries] == list("abcd")
-    for position in (Position(epoch, 0, 0), *places, await delivery_log.newest(epoch)):
+    for position in (Position(epoch, 0, 0), *positions, await delivery_log.newest(epoch)):
         if position.transaction:
             await delivery_log.check_resumable(position, epoch)
-    await LogEntry.filter(id__lte=places[1].row).delete()
-    with pytest.raises(CursorExpired, match="no longer kept") as caught:
-        await delivery_log.check_resumable(places[0], epoch)
+    await LogEntry.filter(id__lte=positions[1].row).delete()
+    with pytest.raises(CursorExpired, match="have been deleted") as caught:
+        await delivery_log.check_resumable(positions[0], epoch)
     assert [e.message for e in (await delivery_log.tail(Position.parse(caught.value.oldest), 10))[0]] == ["c", "d"]
-    for position in places[2:]:
+    for position in positions[2:]:
         await delivery_log.check_resumable(position, epoch)
     with pytest.raises(CursorExpired, match="was replaced"):
-        await delivery_log.check_resumable(Position(uuid4(), places[2].transaction, 1), epoch)
+        await delivery_log.check_resumable(Position(uuid4(), positions[2].transaction, 1), epoch)
     with pytest.raises(CursorExpired, match="was restored"):
         await delivery_log.check_resumable(Position(epoch, 2**40, 1), epoch)
     await LogEntry.all().delete()
-    with pytest.raises(CursorExpired, match="no longer kept"):
-        await delivery_log.check_resumable(places[0], epoch)
+    with pytest.raises(CursorExpired, match="have been deleted"):
+        await delivery_log.check_resumable(positions[0], epoch)
     await delivery_log.check_resumable(await delivery_log.newest(epoch), epoch)
 
 
 async def test_a_database_that_moved_to_another_server(database: Settings) -> None:
-    """Its transactions are numbered anew there: old entries stand before new ones, and old cursors have expired."""
+    """The new server numbers transactions anew: old entries come before new ones, and old cursors have expired."""
     await delivery_log.recognise()
     epoch = await delivery_log.epoch()
-    await wrote("old")
+    await commit("old")
     ((old,), position) = await read(Position(epoch, 0, 0))
     await delivery_log.recognise()
     assert (await delivery_log.epoch(), old) == (epoch, "old")
     await LogEntry.all().update(transaction=2**50)
     await Installation.all().update(server="another/1")
     await delivery_log.recognise()
-    moved = await delivery_log.epoch()
-    assert moved != epoch
-    await wrote("new")
-    assert (await read(Position(moved, 0, 0)))[0] == ["old", "new"]
+    new_epoch = await delivery_log.epoch()
+    assert new_epoch != epoch
+    await commit("new")
+    assert (await read(Position(new_epoch, 0, 0)))[0] == ["old", "new"]
     with pytest.raises(CursorExpired, match="was replaced"):
-        await delivery_log.check_resumable(position, moved)
+        await delivery_log.check_resumable(position, new_epoch)
 
 
 async def test_transactions_are_numbered_by_postgres(database: Settings) -> None:

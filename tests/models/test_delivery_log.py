@@ -1,4 +1,4 @@
-"""The delivery log: positions, cursors, and what is told to a client whose place is gone."""
+"""Tests of the delivery log: positions, cursors, and the error for a cursor whose entries are gone."""
 
 import base64
 from typing import Any
@@ -27,11 +27,11 @@ async def write(number: int, kind: LogKind = LogKind.EVENT_RECORDED, model: str 
 
 
 @pytest.mark.parametrize(
-    "place", [Position(EPOCH, 0, 0), Position(EPOCH, 2**63 - 1, 2**63 - 1), Position(EPOCH, 7, 42)]
+    "position", [Position(EPOCH, 0, 0), Position(EPOCH, 2**63 - 1, 2**63 - 1), Position(EPOCH, 7, 42)]
 )
-def test_cursors_go_round(place: Position) -> None:
-    cursor = place.cursor()
-    assert Position.parse(cursor) == place
+def test_a_cursor_parses_to_its_position(position: Position) -> None:
+    cursor = position.cursor()
+    assert Position.parse(cursor) == position
     assert cursor.replace("-", "").replace("_", "").isalnum()
 
 
@@ -39,7 +39,7 @@ def test_positions_are_ordered() -> None:
     assert Position(EPOCH, 0, 9) < Position(EPOCH, 0, 10) < Position(EPOCH, 1, 0)
 
 
-def encoded(text: str) -> str:
+def encode(text: str) -> str:
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
@@ -51,20 +51,20 @@ def encoded(text: str) -> str:
         "not base64!",
         "é",
         "MQ",
-        encoded("1.2"),
-        encoded(f"{EPOCH.hex}.0.1.2"),
-        encoded(f"{EPOCH.hex}.0.-1"),
-        encoded(f"{EPOCH.hex}.-1.1"),
-        encoded(f"{EPOCH.hex}.0.{2**63:x}"),
-        encoded(f"{EPOCH.hex}.{2**63:x}.1"),
-        encoded(f"{EPOCH.hex}.0.zz"),
-        encoded(f"{EPOCH.hex[:-1]}.0.1"),
-        encoded(f"{EPOCH}.0.1"),  # Python's UUID takes it, cursor() writes none such
-        encoded(f"{EPOCH.hex}.0.0x1"),
-        encoded(f"{EPOCH.hex}.0.1_0"),
-        encoded(f"{EPOCH.hex}.0. 1"),
-        encoded(f"{EPOCH.hex}.0.01"),
-        encoded(f"{EPOCH.hex.upper()}.0.1"),
+        encode("1.2"),
+        encode(f"{EPOCH.hex}.0.1.2"),
+        encode(f"{EPOCH.hex}.0.-1"),
+        encode(f"{EPOCH.hex}.-1.1"),
+        encode(f"{EPOCH.hex}.0.{2**63:x}"),
+        encode(f"{EPOCH.hex}.{2**63:x}.1"),
+        encode(f"{EPOCH.hex}.0.zz"),
+        encode(f"{EPOCH.hex[:-1]}.0.1"),
+        encode(f"{EPOCH}.0.1"),  # Python's UUID accepts this spelling, but cursor() never writes it
+        encode(f"{EPOCH.hex}.0.0x1"),
+        encode(f"{EPOCH.hex}.0.1_0"),
+        encode(f"{EPOCH.hex}.0. 1"),
+        encode(f"{EPOCH.hex}.0.01"),
+        encode(f"{EPOCH.hex.upper()}.0.1"),
         Position(EPOCH, 0, 1).cursor() + "=",
         Position(EPOCH, 0, 1).cursor() + "\n",
         "A" * 100_000,
@@ -77,7 +77,7 @@ def test_malformed_cursors(cursor: str) -> None:
     assert len(str(caught.value)) < 200
 
 
-async def test_the_newest_place_and_what_follows(database: Settings) -> None:
+async def test_the_newest_position_and_the_entries_after_a_position(database: Settings) -> None:
     epoch = await delivery_log.epoch()
     assert await delivery_log.newest(epoch) == Position(epoch, 0, 0)
     assert (await delivery_log.tail(Position(epoch, 0, 0), 10))[0] == []
@@ -92,7 +92,7 @@ async def test_the_newest_place_and_what_follows(database: Settings) -> None:
     assert (await delivery_log.tail(Position(epoch, 0, 5), 10))[0] == []
 
 
-async def test_every_place_of_a_whole_log_is_resumable(database: Settings) -> None:
+async def test_every_position_of_a_complete_log_is_resumable(database: Settings) -> None:
     epoch = await delivery_log.epoch()
     await delivery_log.check_resumable(Position(epoch, 0, 0), epoch)
     await write(3)
@@ -100,21 +100,21 @@ async def test_every_place_of_a_whole_log_is_resumable(database: Settings) -> No
         await delivery_log.check_resumable(Position(epoch, 0, row), epoch)
 
 
-async def test_an_entry_that_is_committed_while_a_cursor_is_checked(
+async def test_an_entry_committed_during_the_check_does_not_expire_a_cursor(
     database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_order = delivery_log._in_order
 
     class CommittedAfterwards:
-        """Reads, and then another process commits the first entry of all."""
+        """A query after which another process commits the very first entry."""
 
         def __init__(self, query: QuerySet[LogEntry]) -> None:
             self._query = in_order(query)
 
         async def first(self) -> LogEntry | None:
-            found = await self._query.first()
+            entry = await self._query.first()
             await write(1)
-            return found
+            return entry
 
     monkeypatch.setattr(delivery_log, "_in_order", CommittedAfterwards)
     epoch = await delivery_log.epoch()
@@ -122,19 +122,19 @@ async def test_an_entry_that_is_committed_while_a_cursor_is_checked(
     assert await LogEntry.all().count() == 1
 
 
-async def test_a_trimmed_log(database: Settings) -> None:
+async def test_a_cursor_before_deleted_entries_has_expired(database: Settings) -> None:
     epoch = await delivery_log.epoch()
     await write(5)
     await LogEntry.filter(id__lte=3).delete()
     for row in (3, 4, 5):
         await delivery_log.check_resumable(Position(epoch, 0, row), epoch)
-    with pytest.raises(CursorExpired, match="^the entries after this cursor are no longer kept$") as caught:
+    with pytest.raises(CursorExpired, match="^the entries after this cursor have been deleted$") as caught:
         await delivery_log.check_resumable(Position(epoch, 0, 2), epoch)
     assert Position.parse(caught.value.oldest) == Position(epoch, 0, 3)
     assert [e.id for e in (await delivery_log.tail(Position.parse(caught.value.oldest), 10))[0]] == [4, 5]
 
 
-async def test_a_log_trimmed_to_nothing(database: Settings) -> None:
+async def test_a_log_whose_entries_are_all_deleted(database: Settings) -> None:
     epoch = await delivery_log.epoch()
     await write(5)
     await LogEntry.all().delete()
@@ -144,12 +144,10 @@ async def test_a_log_trimmed_to_nothing(database: Settings) -> None:
         await delivery_log.check_resumable(Position(epoch, 0, 4), epoch)
     assert Position.parse(caught.value.oldest) == Position(epoch, 0, 5)
     await write(1)
-    assert [e.id for e in (await delivery_log.tail(Position(epoch, 0, 5), 10))[0]] == [
-        6
-    ]  # numbers are never used again
+    assert [e.id for e in (await delivery_log.tail(Position(epoch, 0, 5), 10))[0]] == [6]  # ids are never reused
 
 
-async def test_another_database(database: Settings) -> None:
+async def test_a_cursor_of_another_database_has_expired(database: Settings) -> None:
     epoch = await delivery_log.epoch()
     await write(2)
     with pytest.raises(CursorExpired, match="^this cursor belongs to a database that was replaced$") as caught:
@@ -157,7 +155,7 @@ async def test_another_database(database: Settings) -> None:
     assert Position.parse(caught.value.oldest) == Position(epoch, 0, 0)
 
 
-async def test_a_database_restored_from_before(database: Settings) -> None:
+async def test_a_cursor_ahead_of_a_restored_database_has_expired(database: Settings) -> None:
     epoch = await delivery_log.epoch()
     await write(2)
     with pytest.raises(CursorExpired, match="^this cursor is ahead of a database that was restored$"):
@@ -168,7 +166,7 @@ async def test_filters(database: Settings) -> None:
     await write(1)
     await write(1, LogKind.EVENT_FAILED, "customer_order")
     first, second = await LogEntry.all().order_by("id")
-    for wanted, found in [
+    for log_filter, accepted in [
         (LogFilter(), [first, second]),
         (LogFilter(models=frozenset({"lead"})), [first]),
         (LogFilter(kinds=frozenset({LogKind.EVENT_FAILED})), [second]),
@@ -177,19 +175,19 @@ async def test_filters(database: Settings) -> None:
         (LogFilter(webhook_ids=frozenset({uuid4()})), []),
         (LogFilter(models=frozenset()), []),
     ]:
-        assert [e for e in (first, second) if wanted.accepts(e)] == found
+        assert [entry for entry in (first, second) if log_filter.accepts(entry)] == accepted
 
 
-async def test_what_is_wanted_between_two_places(database: Settings) -> None:
+async def test_matching_entries_between_two_positions(database: Settings) -> None:
     epoch = await delivery_log.epoch()
     for kind, model in [(LogKind.EVENT_RECORDED, "lead"), (LogKind.EVENT_FAILED, "customer_order")] * 5:
         await write(1, kind, model)
 
     async def between(start: int, end: int, limit: int, **wanted: Any) -> tuple[list[int], int]:
-        places = Position(epoch, 0, start), Position(epoch, 0, end)
-        found, reached = await delivery_log.between(*places, LogFilter(**wanted), limit)
+        position, until = Position(epoch, 0, start), Position(epoch, 0, end)
+        entries, reached = await delivery_log.between(position, until, LogFilter(**wanted), limit)
         assert (reached.epoch, reached.transaction) == (epoch, 0)
-        return [entry.id for entry in found], reached.row
+        return [entry.id for entry in entries], reached.row
 
     assert await between(0, 10, 100) == ([*range(1, 11)], 10)
     assert await between(3, 6, 100) == ([4, 5, 6], 6)
@@ -202,16 +200,16 @@ async def test_what_is_wanted_between_two_places(database: Settings) -> None:
     assert await between(10, 10, 2) == ([], 10)
 
 
-async def test_one_statement_looks_at_so_many_rows(database: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_call_reads_a_limited_number_of_rows(database: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery_log, "MAX_SCANNED", 3)
     epoch = await delivery_log.epoch()
     await write(10)
-    found, reached = await delivery_log.between(
+    entries, reached = await delivery_log.between(
         Position(epoch, 0, 0), Position(epoch, 0, 10), LogFilter(models=frozenset({"other"})), 5
     )
-    assert (found, reached) == ([], Position(epoch, 0, 3))
-    found, reached = await delivery_log.between(Position(epoch, 0, 8), Position(epoch, 0, 10), LogFilter(), 5)
-    assert ([entry.id for entry in found], reached) == ([9, 10], Position(epoch, 0, 10))
+    assert (entries, reached) == ([], Position(epoch, 0, 3))
+    entries, reached = await delivery_log.between(Position(epoch, 0, 8), Position(epoch, 0, 10), LogFilter(), 5)
+    assert ([entry.id for entry in entries], reached) == ([9, 10], Position(epoch, 0, 10))
 
 
 async def test_a_webhooks_entries_are_found_by_an_index(database: Settings) -> None:

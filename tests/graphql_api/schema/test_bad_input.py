@@ -188,7 +188,7 @@ async def test_a_token_is_refused(api: Api, given: dict[str, Any], code: str, fi
         ({"signingSecret": "bad"}, "INVALID", "signingSecret",
          "A signing secret begins with whsec_, followed by 24 to 64 bytes in base64."),
         ({"signingSecret": "whsec_abcd"}, "INVALID", "signingSecret",
-         "The signing secret has 3 bytes; it needs 24 to 64 (counted after base64 is decoded)."),
+         "The signing secret has 3 bytes after base64 decoding; it needs 24 to 64."),
     ],
 )  # fmt: skip
 async def test_an_inbox_is_refused(api: Api, given: dict[str, Any], code: str, field: str, message: str) -> None:

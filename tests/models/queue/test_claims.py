@@ -140,8 +140,8 @@ async def test_an_ended_event_is_not_claimed(status: EventStatus) -> None:
     assert await claim() == ClaimedBatch()
 
 
-def between_look_and_start(monkeypatch: pytest.MonkeyPatch, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Do a step outside the claim's transaction, after it has looked and before it starts attempts."""
+def run_between_look_and_start(monkeypatch: pytest.MonkeyPatch, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a step outside the claim's transaction, after it has found due events and before it starts attempts."""
     outside = copy_context()
 
     async def read(*args: Any) -> dict[UUID, WebhookLimit]:
@@ -163,7 +163,7 @@ async def test_an_event_that_ends_after_the_look_is_not_claimed(
 ) -> None:
     webhook = await builders.webhook()
     event, other = await builders.event(webhook, due_in=-2), await builders.event(webhook, due_in=-1)
-    between_look_and_start(monkeypatch, partial(end_event, event, status))
+    run_between_look_and_start(monkeypatch, partial(end_event, event, status))
 
     batch = await claim()
 
@@ -201,7 +201,7 @@ async def test_an_event_that_another_worker_claims_after_the_look_stays_with_it(
     async def claim_elsewhere() -> None:
         await builders.claim(event, lease=other)
 
-    between_look_and_start(monkeypatch, claim_elsewhere)
+    run_between_look_and_start(monkeypatch, claim_elsewhere)
 
     batch = await claim()
 

@@ -1,4 +1,4 @@
-"""Tests of which due events a claim finds, on both databases."""
+"""Tests of finding due events, on both databases."""
 
 import datetime as dt
 from typing import Any
@@ -22,7 +22,7 @@ SUSPECT: dict[str, Any] = {**RETRY, "attempt_count": 2, "abandoned_in_a_row": 2}
 
 
 async def look(free_slots: int = 100, *, retry_slots: int | None = None, **fields: Any) -> ClaimedBatch:
-    """Claim what is due, with as many slots for retries as for first attempts."""
+    """Claim due events, by default with as many slots for retries as for first attempts."""
     retries = free_slots if retry_slots is None else retry_slots
     return await claim(WORKER, ClaimRequest(free_slots=free_slots, retry_slots=retries, **fields))
 
@@ -35,9 +35,9 @@ def webhook_ids(batch: ClaimedBatch) -> set[UUID]:
     return {delivery.event.webhook_id for delivery in batch.deliveries}
 
 
-async def backlog(of: Webhook, count: int, **fields: Any) -> list[Event]:
+async def backlog(webhook: Webhook, count: int, **fields: Any) -> list[Event]:
     """Make events that have been due for hours, the earliest first."""
-    return [await builders.event(of, due_in=number - 10_000, **fields) for number in range(count)]
+    return [await builders.event(webhook, due_in=number - 10_000, **fields) for number in range(count)]
 
 
 async def test_each_kind_is_found_from_its_earliest_event_on() -> None:
@@ -102,12 +102,12 @@ async def test_webhooks_on_hold_are_neither_due_nor_next() -> None:
 
 async def test_one_suspect_is_claimed_at_a_time() -> None:
     webhook = await builders.webhook()
-    one, _ = await backlog(webhook, 2, **SUSPECT)
+    suspect, _ = await backlog(webhook, 2, **SUSPECT)
     plain = await builders.event(webhook, **RETRY)
 
     batch = await look()
 
-    assert ids(batch) == [one.id, plain.id]
+    assert ids(batch) == [suspect.id, plain.id]
     assert [delivery.event.is_suspect for delivery in batch.deliveries] == [True, False]
     assert batch.left_behind
 
@@ -189,8 +189,8 @@ async def test_webhook_by_webhook_no_backlog_hides_another_webhook() -> None:
     assert batch.after_webhook == FIRST_WEBHOOK
 
 
-async def webhooks_of_all_pages(free_slots: int) -> set[UUID]:
-    """Return the webhooks whose events are claimed until the look starts over; every page must begin further on."""
+async def webhooks_of_all_looks(free_slots: int) -> set[UUID]:
+    """Return the webhooks whose events are claimed until a look starts over; each look must start further on."""
     claimed: set[UUID] = set()
     after = FIRST_WEBHOOK
     while True:
@@ -209,7 +209,7 @@ async def test_full_looks_reach_every_webhook_in_turn() -> None:
     await backlog(two, 9, **RETRY)
     await builders.event(three)
 
-    assert await webhooks_of_all_pages(free_slots=4) == {one.id, two.id, three.id}
+    assert await webhooks_of_all_looks(free_slots=4) == {one.id, two.id, three.id}
 
 
 async def test_backlogs_of_first_attempts_hide_no_retry_of_another_webhook() -> None:
@@ -218,7 +218,7 @@ async def test_backlogs_of_first_attempts_hide_no_retry_of_another_webhook() -> 
     await backlog(two, 9)
     await backlog(three, 9)
 
-    assert await webhooks_of_all_pages(free_slots=4) == {one.id, two.id, three.id}
+    assert await webhooks_of_all_looks(free_slots=4) == {one.id, two.id, three.id}
 
 
 async def test_backlogs_of_retries_hide_no_first_attempt_of_another_webhook() -> None:
@@ -227,7 +227,7 @@ async def test_backlogs_of_retries_hide_no_first_attempt_of_another_webhook() ->
     await backlog(two, 9, **RETRY)
     await backlog(three, 9, **RETRY)
 
-    assert await webhooks_of_all_pages(free_slots=4) == {one.id, two.id, three.id}
+    assert await webhooks_of_all_looks(free_slots=4) == {one.id, two.id, three.id}
 
 
 async def test_after_the_last_webhook_a_look_starts_over() -> None:
@@ -263,7 +263,7 @@ async def test_webhook_by_webhook_only_due_events_that_wait_are_found() -> None:
     assert batch.seen == 1
 
 
-async def test_each_webhook_gets_at_least_one_place_in_a_look() -> None:
+async def test_each_webhook_gets_at_least_one_event_in_a_look() -> None:
     busy, quiet, *on_hold = await sorted_webhooks(8)
     of_busy, of_quiet = await backlog(busy, 9), await backlog(quiet, 9)
 

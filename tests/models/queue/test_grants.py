@@ -1,4 +1,4 @@
-"""Tests of what a worker may claim: fair shares, concurrency and rates."""
+"""Tests of granting events to a worker: fair shares, concurrency and rates."""
 
 import datetime as dt
 import random
@@ -24,7 +24,7 @@ def due(
     return [Candidate(uuid4(), webhook_id, at(since), is_suspect, is_retry) for _ in range(count)]
 
 
-def worker(free_slots: int = 100, *, retry_slots: int | None = None, **fields: object) -> ClaimRequest:
+def worker_with(free_slots: int = 100, *, retry_slots: int | None = None, **fields: object) -> ClaimRequest:
     return ClaimRequest(free_slots, free_slots if retry_slots is None else retry_slots, **fields)  # type: ignore[arg-type]
 
 
@@ -69,7 +69,7 @@ def test_one_kind_alone_keeps_its_order() -> None:
 
 
 def test_a_webhook_alone_gets_half_of_the_slots() -> None:
-    grants = grant(due(100), unlimited(CRM), worker(100), NOW)
+    grants = grant(due(100), unlimited(CRM), worker_with(100), NOW)
 
     assert len(grants.starts) == 50
     assert grants.left_behind
@@ -79,23 +79,23 @@ def test_a_webhook_alone_gets_half_of_the_slots() -> None:
 def test_the_earliest_events_start_first() -> None:
     events = due(10)
 
-    grants = grant(events, unlimited(CRM), worker(6), NOW)
+    grants = grant(events, unlimited(CRM), worker_with(6), NOW)
 
     assert list(grants.starts) == ids(events[:3])
 
 
-def test_a_second_webhook_finds_room_beside_a_backlog() -> None:
+def test_a_second_webhook_gets_slots_beside_a_backlog() -> None:
     first, second = due(100, CRM), due(100, SHOP)
 
-    grants = grant([*first, *second], unlimited(CRM, SHOP), worker(100), NOW)
+    grants = grant([*first, *second], unlimited(CRM, SHOP), worker_with(100), NOW)
 
     assert list(grants.starts) == ids(first[:50] + second[:25])
 
 
-def test_a_third_webhook_finds_room_in_a_later_claim() -> None:
+def test_a_third_webhook_gets_slots_in_a_later_claim() -> None:
     events = due(3, MAIL)
 
-    grants = grant(events, unlimited(MAIL), worker(25, in_flight={CRM: 50, SHOP: 25}), NOW)
+    grants = grant(events, unlimited(MAIL), worker_with(25, in_flight={CRM: 50, SHOP: 25}), NOW)
 
     assert list(grants.starts) == ids(events)
     assert not grants.left_behind
@@ -105,18 +105,18 @@ def test_a_third_webhook_finds_room_in_a_later_claim() -> None:
     ("free_slots", "in_flight", "granted"), [(50, 50, 0), (50, 46, 2), (50, 49, 1), (1, 0, 1), (0, 0, 0)]
 )
 def test_events_in_flight_count_towards_the_share(free_slots: int, in_flight: int, granted: int) -> None:
-    grants = grant(due(5), unlimited(CRM), worker(free_slots, in_flight={CRM: in_flight}), NOW)
+    grants = grant(due(5), unlimited(CRM), worker_with(free_slots, in_flight={CRM: in_flight}), NOW)
 
     assert len(grants.starts) == granted
     assert grants.left_behind
 
 
 def test_the_request_is_not_changed() -> None:
-    request = worker(10, in_flight=Counter({CRM: 1}))
+    request = worker_with(10, in_flight=Counter({CRM: 1}))
 
     grant(due(5), unlimited(CRM), request, NOW)
 
-    assert request == worker(10, in_flight=Counter({CRM: 1}))
+    assert request == worker_with(10, in_flight=Counter({CRM: 1}))
 
 
 @pytest.mark.parametrize("seed", range(50))
@@ -128,7 +128,9 @@ def test_every_grant_obeys_the_share_of_its_webhook(seed: int) -> None:
     free_slots = dice.randint(0, 100)
     retry_slots = dice.randint(0, free_slots)
 
-    grants = grant(events, unlimited(*webhook_ids), worker(free_slots, retry_slots=retry_slots, in_flight=busy), NOW)
+    grants = grant(
+        events, unlimited(*webhook_ids), worker_with(free_slots, retry_slots=retry_slots, in_flight=busy), NOW
+    )
 
     in_flight = Counter(busy)
     refused = 0
@@ -148,7 +150,7 @@ def test_every_grant_obeys_the_share_of_its_webhook(seed: int) -> None:
 def test_retries_get_no_more_than_their_slots(retry_slots: int) -> None:
     retries, firsts = due(5, CRM, is_retry=True), due(3, SHOP)
 
-    grants = grant([*retries, *firsts], unlimited(CRM, SHOP), worker(100, retry_slots=retry_slots), NOW)
+    grants = grant([*retries, *firsts], unlimited(CRM, SHOP), worker_with(100, retry_slots=retry_slots), NOW)
 
     assert list(grants.starts) == ids(retries[: max(retry_slots, 0)] + firsts)
     assert grants.left_behind
@@ -158,7 +160,7 @@ def test_only_one_suspect_starts() -> None:
     first, second = due(2, is_suspect=True)
     plain = due(2)
 
-    grants = grant([first, second, *plain], unlimited(CRM), worker(), NOW)
+    grants = grant([first, second, *plain], unlimited(CRM), worker_with(), NOW)
 
     assert list(grants.starts) == ids([first, *plain])
     assert grants.left_behind
@@ -167,7 +169,7 @@ def test_only_one_suspect_starts() -> None:
 def test_no_suspect_starts_beside_another_one() -> None:
     suspect, plain = due(1, is_suspect=True), due(1)
 
-    grants = grant([*suspect, *plain], unlimited(CRM), worker(may_take_suspect=False), NOW)
+    grants = grant([*suspect, *plain], unlimited(CRM), worker_with(may_take_suspect=False), NOW)
 
     assert list(grants.starts) == ids(plain)
     assert grants.left_behind
@@ -180,7 +182,7 @@ def test_no_more_events_start_than_the_limit_leaves() -> None:
     events = due(5)
     limits = {CRM: WebhookLimit(free=3)}
 
-    grants = grant(events, limits, worker(), NOW)
+    grants = grant(events, limits, worker_with(), NOW)
 
     assert list(grants.starts) == ids(events[:3])
     assert limits[CRM].free == 0
@@ -192,7 +194,7 @@ def test_no_more_events_start_than_the_limit_leaves() -> None:
 def test_a_full_webhook_starts_nothing_and_gets_no_slot(free: int) -> None:
     limits = {CRM: WebhookLimit(free, TENTH, at(-9))}
 
-    grants = grant(due(2), limits, worker(), NOW)
+    grants = grant(due(2), limits, worker_with(), NOW)
 
     assert grants.starts == {}
     assert grants.slots == {}
@@ -201,16 +203,16 @@ def test_a_full_webhook_starts_nothing_and_gets_no_slot(free: int) -> None:
 
 
 def test_a_webhook_that_uses_its_limit_up_is_not_at_it() -> None:
-    grants = grant(due(3), {CRM: WebhookLimit(free=3)}, worker(), NOW)
+    grants = grant(due(3), {CRM: WebhookLimit(free=3)}, worker_with(), NOW)
 
     assert len(grants.starts) == 3
     assert grants.at_limit == {}
 
 
-def test_a_full_webhook_holds_up_no_other() -> None:
+def test_a_full_webhook_does_not_delay_others() -> None:
     full, other = due(5, CRM), due(2, SHOP)
 
-    grants = grant([*full, *other], {CRM: WebhookLimit(free=0), SHOP: WebhookLimit(free=9)}, worker(), NOW)
+    grants = grant([*full, *other], {CRM: WebhookLimit(free=0), SHOP: WebhookLimit(free=9)}, worker_with(), NOW)
 
     assert list(grants.starts) == ids(other)
     assert grants.at_limit == {CRM: None}
@@ -219,7 +221,7 @@ def test_a_full_webhook_holds_up_no_other() -> None:
 def test_no_event_of_a_webhook_at_its_limit_is_left_for_other_workers() -> None:
     plain, suspect = due(1), due(1, is_suspect=True)
 
-    grants = grant([*plain, *suspect], {CRM: WebhookLimit(free=0)}, worker(may_take_suspect=False), NOW)
+    grants = grant([*plain, *suspect], {CRM: WebhookLimit(free=0)}, worker_with(may_take_suspect=False), NOW)
 
     assert grants.at_limit == {CRM: None}
     assert not grants.left_behind
@@ -228,7 +230,7 @@ def test_no_event_of_a_webhook_at_its_limit_is_left_for_other_workers() -> None:
 def test_a_webhook_that_another_worker_has_locked_is_left_out() -> None:
     locked, other = due(2, CRM), due(1, SHOP)
 
-    grants = grant([*locked, *other], unlimited(SHOP), worker(), NOW)
+    grants = grant([*locked, *other], unlimited(SHOP), worker_with(), NOW)
 
     assert list(grants.starts) == ids(other)
     assert grants.at_limit == {}
@@ -241,7 +243,7 @@ def test_a_webhook_that_another_worker_has_locked_is_left_out() -> None:
 def test_without_a_rate_each_event_starts_when_it_is_due() -> None:
     overdue, soon = due(1, since=-9), due(1, since=0.04)
 
-    grants = grant([*overdue, *soon], unlimited(CRM), worker(), NOW)
+    grants = grant([*overdue, *soon], unlimited(CRM), worker_with(), NOW)
 
     assert list(grants.starts.values()) == [at(-9), at(0.04)]
     assert grants.slots == {}
@@ -256,7 +258,7 @@ def test_a_slot_follows_the_last_one_after_an_interval(last_slot: float | None, 
     last_slot_at = None if last_slot is None else at(last_slot)
     events = due(3)
 
-    grants = grant(events, {CRM: WebhookLimit(50, TENTH, last_slot_at)}, worker(), NOW)
+    grants = grant(events, {CRM: WebhookLimit(50, TENTH, last_slot_at)}, worker_with(), NOW)
 
     assert grants.starts == {events[0].event_id: at(start)}
     assert grants.slots == {CRM: at(start)}
@@ -268,7 +270,7 @@ def test_slots_within_the_horizon_are_exactly_one_interval_apart() -> None:
     interval = dt.timedelta(milliseconds=20)
     limits = {CRM: WebhookLimit(50, interval)}
 
-    grants = grant(due(9), limits, worker(), NOW)
+    grants = grant(due(9), limits, worker_with(), NOW)
 
     assert list(grants.starts.values()) == [at(0), at(0.02), at(0.04)]
     assert grants.slots == {CRM: at(0.04)}
@@ -279,7 +281,7 @@ def test_slots_within_the_horizon_are_exactly_one_interval_apart() -> None:
 def test_a_slot_is_granted_at_most_50_ms_ahead() -> None:
     microsecond = dt.timedelta(microseconds=1)
 
-    too_early = grant(due(1), {CRM: WebhookLimit(1, TENTH, at(-0.05) + microsecond)}, worker(), NOW)
+    too_early = grant(due(1), {CRM: WebhookLimit(1, TENTH, at(-0.05) + microsecond)}, worker_with(), NOW)
 
     assert dt.timedelta(milliseconds=50) == AHEAD
     assert too_early.starts == {}
@@ -290,7 +292,7 @@ def test_a_slot_is_granted_at_most_50_ms_ahead() -> None:
 def test_an_event_never_starts_before_it_is_due() -> None:
     early, late = due(1, since=-1), due(1, since=0.045)
 
-    grants = grant([*early, *late], {CRM: WebhookLimit(50, dt.timedelta(milliseconds=10))}, worker(), NOW)
+    grants = grant([*early, *late], {CRM: WebhookLimit(50, dt.timedelta(milliseconds=10))}, worker_with(), NOW)
 
     assert list(grants.starts.values()) == [at(0), at(0.045)]
     assert grants.slots == {CRM: at(0.045)}
@@ -300,34 +302,34 @@ def test_an_event_never_starts_before_it_is_due() -> None:
 def test_a_slow_rate_grants_one_slot_at_a_time(seconds: float, starts: list[float]) -> None:
     events = due(2)
 
-    grants = grant(events, {CRM: WebhookLimit(50, dt.timedelta(seconds=100), NOW)}, worker(), at(seconds))
+    grants = grant(events, {CRM: WebhookLimit(50, dt.timedelta(seconds=100), NOW)}, worker_with(), at(seconds))
 
     assert list(grants.starts.values()) == [at(start) for start in starts]
 
 
 def test_a_raised_rate_counts_from_the_next_slot_on() -> None:
     slow = {CRM: WebhookLimit(50, dt.timedelta(seconds=100))}
-    before = grant(due(1), slow, worker(), NOW)
+    before = grant(due(1), slow, worker_with(), NOW)
 
-    after = grant(due(1), {CRM: WebhookLimit(50, TENTH, before.slots[CRM])}, worker(), at(0.06))
+    after = grant(due(1), {CRM: WebhookLimit(50, TENTH, before.slots[CRM])}, worker_with(), at(0.06))
 
     assert list(after.starts.values()) == [at(0.1)]
 
 
-def test_a_rate_holds_up_no_other_webhook() -> None:
+def test_a_rate_does_not_delay_other_webhooks() -> None:
     limited, other = due(3, CRM), due(2, SHOP)
 
-    grants = grant([*limited, *other], {CRM: WebhookLimit(50, TENTH), SHOP: WebhookLimit(50)}, worker(), NOW)
+    grants = grant([*limited, *other], {CRM: WebhookLimit(50, TENTH), SHOP: WebhookLimit(50)}, worker_with(), NOW)
 
     assert list(grants.starts) == ids([limited[0], *other])
     assert grants.slots == {CRM: NOW}
     assert grants.at_limit == {CRM: at(0.1)}
 
 
-def test_an_event_without_a_share_uses_no_slot_and_no_room() -> None:
+def test_an_event_without_a_share_uses_no_slot_and_no_limit() -> None:
     limits = {CRM: WebhookLimit(5, TENTH)}
 
-    grants = grant(due(1), limits, worker(3, in_flight={CRM: 3}), NOW)
+    grants = grant(due(1), limits, worker_with(3, in_flight={CRM: 3}), NOW)
 
     assert grants.starts == {}
     assert grants.left_behind

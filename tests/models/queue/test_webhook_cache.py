@@ -1,4 +1,4 @@
-"""Webhooks that are read again only when they have changed."""
+"""Tests of the cache of webhooks, which are read again only when they have changed."""
 
 import datetime as dt
 from uuid import UUID
@@ -15,25 +15,25 @@ pytestmark = [pytest.mark.every_database, pytest.mark.usefixtures("database")]
 
 async def test_a_webhook_is_read_again_when_it_has_changed() -> None:
     webhook, other = await builders.webhook(), await builders.webhook()
-    current = WebhookCache()
-    asked = {webhook.id: webhook.updated_at, other.id: other.updated_at}
-    first = await current.of(asked)
-    assert {key: found.url for key, found in first.items()} == {webhook.id: webhook.url, other.id: other.url}
-    again = await current.of(asked)
+    cache = WebhookCache()
+    versions = {webhook.id: webhook.updated_at, other.id: other.updated_at}
+    first = await cache.of(versions)
+    assert {key: cached.url for key, cached in first.items()} == {webhook.id: webhook.url, other.id: other.url}
+    again = await cache.of(versions)
     assert (again[webhook.id], again[other.id]) == (first[webhook.id], first[other.id])
     assert again[webhook.id] is first[webhook.id]
     changed_at = await clock.now() + dt.timedelta(seconds=1)
     await Webhook.filter(id=webhook.id).update(url="https://new.example/", updated_at=changed_at)
-    found = await current.of({webhook.id: changed_at, other.id: other.updated_at})
-    assert found[webhook.id].url == "https://new.example/"
-    assert found[other.id] is first[other.id]
+    changed = await cache.of({webhook.id: changed_at, other.id: other.updated_at})
+    assert changed[webhook.id].url == "https://new.example/"
+    assert changed[other.id] is first[other.id]
 
 
-async def test_those_last_used_are_kept() -> None:
-    one, two, three = [await builders.webhook() for _ in range(3)]
-    current = WebhookCache(most=2)
-    kept: dict[UUID, Webhook] = {}
-    for webhook in (one, two, one, three):
-        kept |= await current.of({webhook.id: webhook.updated_at})
-    assert (await current.of({one.id: one.updated_at}))[one.id] is kept[one.id]
-    assert (await current.of({two.id: two.updated_at}))[two.id] is not kept[two.id]
+async def test_the_webhooks_used_last_stay_cached() -> None:
+    used, unused, newest = [await builders.webhook() for _ in range(3)]
+    cache = WebhookCache(max_weight=2)
+    cached: dict[UUID, Webhook] = {}
+    for webhook in (used, unused, used, newest):
+        cached |= await cache.of({webhook.id: webhook.updated_at})
+    assert (await cache.of({used.id: used.updated_at}))[used.id] is cached[used.id]
+    assert (await cache.of({unused.id: unused.updated_at}))[unused.id] is not cached[unused.id]

@@ -1,4 +1,4 @@
-"""Tests of claims under the limits of webhooks, which hold in all workers together."""
+"""Tests of claims under the limits of webhooks, which apply to all workers together."""
 
 import asyncio
 import copy
@@ -30,8 +30,8 @@ pytestmark = [pytest.mark.every_database, pytest.mark.usefixtures("database")]
 INTERVAL = dt.timedelta(milliseconds=20)
 
 
-async def backlog(of: Webhook, count: int) -> list[Event]:
-    return [await builders.event(of, due_in=number / 100 - 60) for number in range(count)]
+async def backlog(webhook: Webhook, count: int) -> list[Event]:
+    return [await builders.event(webhook, due_in=number / 100 - 60) for number in range(count)]
 
 
 async def claim_all(worker_id: UUID | None = None, *, max_concurrency: int = 50, **fields: Any) -> ClaimedBatch:
@@ -48,22 +48,22 @@ def starts(batch: ClaimedBatch) -> list[dt.datetime]:
     return [delivery.event.next_attempt_at for delivery in batch.deliveries]
 
 
-async def in_flight(of: Webhook) -> int:
-    return await Event.filter(webhook_id=of.id).exclude(worker_id=None).count()
+async def count_in_flight(webhook: Webhook) -> int:
+    return await Event.filter(webhook_id=webhook.id).exclude(worker_id=None).count()
 
 
 @pytest.fixture
 def limits(monkeypatch: pytest.MonkeyPatch) -> dict[UUID, WebhookLimit]:
     """Return the limits that claims read, by webhook, before anything is granted."""
-    found: dict[UUID, WebhookLimit] = {}
+    limits_read: dict[UUID, WebhookLimit] = {}
 
     async def read(*args: Any) -> dict[UUID, WebhookLimit]:
         limits = await read_limits(*args)
-        found.update(copy.deepcopy(limits))
+        limits_read.update(copy.deepcopy(limits))
         return limits
 
     monkeypatch.setattr(claims, "read_limits", read)
-    return found
+    return limits_read
 
 
 # Concurrency.
@@ -114,7 +114,7 @@ async def test_events_of_dead_workers_count_until_they_are_recorded() -> None:
     assert (await claim_all()).deliveries == []
 
 
-async def test_recorded_and_released_events_make_room_again() -> None:
+async def test_recorded_and_released_events_free_capacity() -> None:
     webhook = await builders.webhook(max_concurrency=3)
     events = await backlog(webhook, 6)
     lease = WorkerLease(uuid4(), 0.0)
@@ -157,31 +157,31 @@ async def test_claims_at_the_same_time_keep_within_the_limit_together() -> None:
 
     claimed = [event_id for batch in batches for event_id in ids(batch)]
     assert len(claimed) == len(set(claimed)) == 8
-    assert await in_flight(webhook) == 7
-    assert await in_flight(other) == 1
+    assert await count_in_flight(webhook) == 7
+    assert await count_in_flight(other) == 1
 
 
 async def test_claims_that_race_with_releases_keep_within_the_limit() -> None:
     webhook = await builders.webhook(max_concurrency=3)
     await backlog(webhook, 12)
-    most = 0
+    highest = 0
 
     async def work() -> None:
-        nonlocal most
+        nonlocal highest
         lease = WorkerLease(uuid4(), 0.0)
         for _ in range(8):
             batch = await claim_all(lease.worker_id)
-            most = max(most, await in_flight(webhook))
+            highest = max(highest, await count_in_flight(webhook))
             await workers.release(lease, ids(batch))
 
     await asyncio.gather(*(work() for _ in range(4)))
 
-    assert 1 <= most <= 3
-    assert await in_flight(webhook) == 0
+    assert 1 <= highest <= 3
+    assert await count_in_flight(webhook) == 0
 
 
 @pytest.mark.parametrize("after_webhook", [None, FIRST_WEBHOOK])
-async def test_the_limit_that_is_left_is_read_with_the_rate(
+async def test_the_remaining_limit_is_read_with_the_rate(
     limits: dict[UUID, WebhookLimit], after_webhook: UUID | None
 ) -> None:
     webhook = await builders.webhook(max_concurrency=5, rate_limit_per_second=0.5)
@@ -221,10 +221,10 @@ async def test_a_claim_holds_its_webhooks_until_it_has_ended(
 
     async def read(*args: Any) -> dict[UUID, WebhookLimit]:
         monkeypatch.setattr(claims, "read_limits", read_limits)
-        found = await read_limits(*args)
+        limits = await read_limits(*args)
         async with asyncio.timeout(PATIENCE_SECONDS):
             others.append(await asyncio.create_task(claim_all(), context=outside))
-        return found
+        return limits
 
     monkeypatch.setattr(claims, "read_limits", read)
 
@@ -232,10 +232,10 @@ async def test_a_claim_holds_its_webhooks_until_it_has_ended(
 
     assert len(batch.deliveries) == 1
     assert [(other.seen, other.deliveries, other.contended) for other in others] == [(4, [], True)]
-    assert await in_flight(webhook) == 1
+    assert await count_in_flight(webhook) == 1
 
 
-async def test_an_attempt_that_has_ended_in_the_worker_counts_no_more() -> None:
+async def test_an_attempt_that_has_ended_in_the_worker_does_not_count() -> None:
     webhook = await builders.webhook(max_concurrency=1)
     first, second = await backlog(webhook, 2)
     worker_id = uuid4()
@@ -249,7 +249,7 @@ async def test_an_attempt_that_has_ended_in_the_worker_counts_no_more() -> None:
     assert [delivery.event.id for delivery in claimed.deliveries] == [second.id]
 
 
-async def test_no_limits_are_read_of_no_webhooks() -> None:
+async def test_without_webhooks_no_limits_are_read() -> None:
     with counted() as statements:
         async with in_transaction() as tx:
             assert await read_limits(tx, {}, uuid4(), ClaimRequest(1, 1)) == {}
@@ -299,7 +299,7 @@ async def test_another_worker_goes_on_after_the_last_slot() -> None:
     (slot,) = starts(first)
     assert second.deliveries == []
     assert second.at_limit == {webhook.id: slot + dt.timedelta(seconds=1)}
-    assert await in_flight(webhook) == 1
+    assert await count_in_flight(webhook) == 1
 
 
 async def test_a_saved_slot_does_not_change_the_version_of_the_webhook() -> None:

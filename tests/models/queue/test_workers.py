@@ -1,4 +1,4 @@
-"""Tests of worker leases: who is alive, who is declared dead, and which events a dead worker leaves behind."""
+"""Tests of worker leases: renewing them, declaring workers dead, and the events that dead workers leave behind."""
 
 import asyncio
 import datetime as dt
@@ -30,14 +30,14 @@ MINUTE = dt.timedelta(seconds=60)
 
 @pytest_asyncio.fixture
 async def sqlite_file(chosen: Settings, migrated: Path) -> AsyncIterator[None]:
-    """A migrated, open SQLite database."""
+    """Open a migrated SQLite database."""
     shutil.copytree(migrated, chosen.data_dir)
     async with bootstrap.open_database(chosen):
         yield
 
 
 async def expire(lease: WorkerLease, *, seconds_ago: float = 0.1) -> None:
-    """Have a lease ended in the database and in its worker."""
+    """End a lease in the database and in its worker."""
     ended_at = await clock.now() - dt.timedelta(seconds=seconds_ago)
     assert await Worker.filter(id=lease.worker_id).update(alive_until=ended_at) == 1
     lease.ends_at = workers.uptime() - seconds_ago

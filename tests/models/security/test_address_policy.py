@@ -1,4 +1,4 @@
-"""The address policy, by address and by host: each rule with what it must refuse and what it must let through."""
+"""Tests of the address policy, by address and by host, each rule with addresses to refuse and addresses to allow."""
 
 from ipaddress import ip_address, ip_network
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ringback.models.security.address_policy import Address, AddressPolicy, literal_address
+from ringback.models.security.address_policy import Address, AddressPolicy, parse_literal_address
 from tests.support.unhurried import unhurried
 
 STRICT = AddressPolicy()
@@ -103,12 +103,12 @@ PUBLIC = [
 
 
 @pytest.mark.parametrize(("address", "kind"), BLOCKED)
-def test_refuses_what_is_not_public_unicast_and_says_what_it_is(address: str, kind: str) -> None:
+def test_an_address_that_is_not_public_unicast_is_refused_with_its_kind(address: str, kind: str) -> None:
     assert STRICT.refusal(ip_address(address)) == f"{ip_address(address)} is {kind}; {HINT}"
 
 
 @pytest.mark.parametrize("address", PUBLIC)
-def test_lets_public_unicast_through(address: str) -> None:
+def test_public_unicast_addresses_are_allowed(address: str) -> None:
     assert STRICT.refusal(ip_address(address)) is None
 
 
@@ -121,7 +121,7 @@ def test_lets_public_unicast_through(address: str) -> None:
         ("::8.8.8.8", "::808:808 (8.8.8.8) is a deprecated IPv4-compatible address; "),
     ],
 )
-def test_judges_the_ipv4_address_inside_an_ipv6_address(address: str, sentence: str) -> None:
+def test_an_ipv4_address_inside_an_ipv6_address_is_checked(address: str, sentence: str) -> None:
     assert STRICT.refusal(ip_address(address)) == sentence + HINT
 
 
@@ -133,7 +133,7 @@ def test_a_refusal_names_the_host_that_led_to_the_address() -> None:
 
 @pytest.mark.parametrize("literal", ["10.0.0.5", "[::1]"])
 def test_a_refusal_does_not_repeat_a_host_that_is_the_address(literal: str) -> None:
-    address = literal_address(literal)
+    address = parse_literal_address(literal)
     assert address is not None
     assert STRICT.refusal(address, literal) == STRICT.refusal(address)
 
@@ -158,7 +158,7 @@ def test_an_allowed_ipv4_network_opens_the_mapped_form_only() -> None:
 
 @unhurried
 @given(st.ip_addresses())
-def test_whatever_python_calls_private_is_refused(address: Address) -> None:
+def test_every_address_that_python_calls_private_is_refused(address: Address) -> None:
     if not address.is_global or address.is_multicast:
         assert STRICT.refusal(address) is not None
 
@@ -190,15 +190,15 @@ def test_whatever_python_calls_private_is_refused(address: Address) -> None:
         ("8.8.8.8", "8.8.8.8"),
     ],
 )
-def test_reads_every_spelling_of_an_address(host: str, address: str) -> None:
-    assert literal_address(host) == ip_address(address)
+def test_every_spelling_of_an_address_is_recognized(host: str, address: str) -> None:
+    assert parse_literal_address(host) == ip_address(address)
 
 
 @pytest.mark.parametrize(
     "host", ["", "localhost", "example.com", "1.example.com", "0xzz", "1.2.3.4.5", "256.0.0.1", "4294967296", "a", "[]"]
 )
-def test_takes_no_name_for_an_address(host: str) -> None:
-    assert literal_address(host) is None
+def test_a_name_is_not_an_address(host: str) -> None:
+    assert parse_literal_address(host) is None
 
 
 @pytest.mark.parametrize(
@@ -212,16 +212,16 @@ def test_takes_no_name_for_an_address(host: str) -> None:
         ("a.b.localhost", "a.b.localhost → 127.0.0.1 is a loopback address; "),
     ],
 )
-def test_refuses_a_host_that_is_known_without_dns(host: str, sentence: str) -> None:
+def test_a_host_that_is_known_without_dns_is_refused(host: str, sentence: str) -> None:
     assert STRICT.refusal_for_host(host) == sentence + HINT
 
 
 @pytest.mark.parametrize("host", ["example.com", "localhost.example", "notlocalhost", "8.8.8.8", "[2606:4700::1111]"])
-def test_leaves_other_hosts_to_the_guard_at_send(host: str) -> None:
+def test_other_hosts_are_not_refused_before_dns(host: str) -> None:
     assert STRICT.refusal_for_host(host) is None
 
 
-def test_localhost_will_do_when_either_loopback_is_open() -> None:
+def test_localhost_is_allowed_when_either_loopback_network_is() -> None:
     assert allowing("127.0.0.0/8").refusal_for_host("localhost") is None
     assert allowing("::1/128").refusal_for_host("localhost") is None
     assert allowing("10.0.0.0/8").refusal_for_host("localhost") is not None

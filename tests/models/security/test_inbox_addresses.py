@@ -1,4 +1,4 @@
-"""Which addresses are inboxes of this server: compared as normalised URLs, never as text."""
+"""Tests of recognizing the URLs of this server's inboxes."""
 
 import pytest
 from yarl import URL
@@ -27,7 +27,7 @@ LONG = "http://shop.example:8000/inbox/" + "x" * 2_000
         ("http://[::1]:8000", "http://[::1]:8000/inbox/abc-DEF_123"),
     ],
 )
-def test_an_own_address(public_url: str, url: str) -> None:
+def test_the_url_of_an_inbox_gives_its_token(public_url: str, url: str) -> None:
     assert InboxAddresses(public_url).token(URL(url)) == TOKEN
 
 
@@ -52,26 +52,26 @@ def test_an_own_address(public_url: str, url: str) -> None:
         "http://shop.example:8000/inbox/" + "x" * 65,
     ],
 )
-def test_every_other_address(url: str) -> None:
+def test_every_other_url_gives_no_token(url: str) -> None:
     assert InboxAddresses("http://shop.example:8000").token(URL(url)) is None
 
 
-def test_the_address_that_is_given_out_is_recognised() -> None:
+def test_the_url_made_for_a_token_gives_the_token() -> None:
     for public_url in ("http://127.0.0.1:8000", "https://shop.example/", "https://shop.example/hooks/"):
         addresses = InboxAddresses(public_url)
         assert addresses.token(URL(addresses.url(TOKEN))) == TOKEN
         assert addresses.url(TOKEN).count("//") == 1
 
 
-async def test_only_an_existing_inbox_is_exempt(database: object) -> None:
+async def test_the_url_of_a_missing_inbox_is_not_own(database: object) -> None:
     addresses = InboxAddresses("http://shop.example:8000")
     for url in ("http://shop.example:8000/inbox/abc", "http://[", "", "http://shop.example:99999/inbox/abc", LONG):
         assert await addresses.is_own(url) is False
 
 
-async def test_a_request_is_kept_when_its_signature_cannot_be_checked(database: object) -> None:
+async def test_a_request_is_stored_when_its_signature_cannot_be_checked(database: object) -> None:
     inbox = await Inboxes(SecretBox("the key before")).create("one", [InboxResponse()], new_signing_secret())
     signed = Received("POST", "/", (("webhook-signature", "v1,x"),), b"body", None)
     assert await Inboxes(SecretBox("the key now")).receive(inbox.token, signed) == InboxResponse()
-    ((kept),) = await InboxRequest.all()
-    assert (kept.signature, bytes(kept.body)) == ("NOT_CHECKED", b"body")
+    (stored,) = await InboxRequest.all()
+    assert (stored.signature, bytes(stored.body)) == ("NOT_CHECKED", b"body")

@@ -1,4 +1,4 @@
-"""Signatures against the specification's own example, against the reference library, and against whatever arrives."""
+"""Tests of signatures: the specification's example, the reference library, and malformed requests."""
 
 import base64
 import datetime as dt
@@ -34,15 +34,15 @@ def published(**changes: str) -> dict[str, str]:
     return headers | {name.replace("_", "-"): value for name, value in changes.items()}
 
 
-def test_signs_as_the_specification_publishes_it() -> None:
+def test_the_signature_of_the_specifications_example() -> None:
     assert signature_headers(event_id=EVENT_ID, timestamp=TIMESTAMP, body=BODY, secret=SECRET) == published()
 
 
-def test_verifies_what_the_specification_publishes() -> None:
+def test_the_specifications_example_is_valid() -> None:
     assert verify(published(), BODY, SECRET) is SignatureCheck.VALID
 
 
-def test_signs_bytes_that_are_no_text() -> None:
+def test_a_body_that_is_not_text_is_signed_and_verified() -> None:
     body = b"\xff\x00\xfe"
     key = base64.b64decode(SECRET.removeprefix("whsec_"))
     mac = hmac.new(key, b"evt_1.1700000000." + body, hashlib.sha256).digest()
@@ -52,10 +52,11 @@ def test_signs_bytes_that_are_no_text() -> None:
 
 
 def test_each_of_several_signatures_verifies() -> None:
-    """A sender whose secret is being replaced signs with both."""
-    one = signature_headers(event_id="evt_1", timestamp=TIMESTAMP, body=BODY, secret=SECRET)
-    other = signature_headers(event_id="evt_1", timestamp=TIMESTAMP, body=BODY, secret=OTHER_SECRET)
-    headers = one | {"webhook-signature": f"{one['webhook-signature']} {other['webhook-signature']}"}
+    """A sender that is replacing its secret signs with both the old and the new one."""
+    signed = signature_headers(event_id="evt_1", timestamp=TIMESTAMP, body=BODY, secret=SECRET)
+    signed_with_other = signature_headers(event_id="evt_1", timestamp=TIMESTAMP, body=BODY, secret=OTHER_SECRET)
+    both = f"{signed['webhook-signature']} {signed_with_other['webhook-signature']}"
+    headers = signed | {"webhook-signature": both}
     assert verify(headers, BODY, SECRET) is SignatureCheck.VALID
     assert verify(headers, BODY, OTHER_SECRET) is SignatureCheck.VALID
     assert verify(headers, BODY, new_signing_secret()) is SignatureCheck.INVALID
@@ -83,7 +84,7 @@ def test_header_names_match_in_any_case() -> None:
     assert verify(headers, BODY, SECRET) is SignatureCheck.VALID
 
 
-def test_no_signature_header_is_absent() -> None:
+def test_a_request_without_a_signature_header_is_absent() -> None:
     assert verify({}, BODY, SECRET) is SignatureCheck.ABSENT
     assert verify({"webhook-id": "a", "webhook-timestamp": "1"}, BODY, SECRET) is SignatureCheck.ABSENT
 
@@ -116,25 +117,25 @@ def test_no_signature_header_is_absent() -> None:
         published(webhook_signature=SIGNATURE.removeprefix("v1,")),
     ],
 )
-def test_whatever_is_wrong_with_a_signed_request_makes_it_invalid(headers: dict[str, str]) -> None:
+def test_a_request_with_a_wrong_or_malformed_signature_is_invalid(headers: dict[str, str]) -> None:
     assert verify(headers, BODY, SECRET) is SignatureCheck.INVALID
 
 
-def test_another_body_is_invalid() -> None:
+def test_a_signature_of_another_body_is_invalid() -> None:
     assert verify(published(), BODY + b" ", SECRET) is SignatureCheck.INVALID
 
 
 @pytest.mark.parametrize("secret", ["", "plain", "whsec_", "whsec_AAAA", "whsec_not base64"])
-def test_a_secret_that_cannot_be_used_makes_a_signature_invalid(secret: str) -> None:
+def test_with_an_unusable_secret_every_signature_is_invalid(secret: str) -> None:
     assert verify(published(), BODY, secret) is SignatureCheck.INVALID
 
 
-def test_passes_over_other_versions_and_rubbish_beside_a_valid_signature() -> None:
+def test_other_versions_and_malformed_signatures_beside_a_valid_one_are_ignored() -> None:
     headers = published(webhook_signature=f"v1a,AAAA v1,%% v2 {SIGNATURE}")
     assert verify(headers, BODY, SECRET) is SignatureCheck.VALID
 
 
 @unhurried
 @given(st.dictionaries(st.sampled_from(["webhook-id", "Webhook-Timestamp", "webhook-signature"]), st.text()))
-def test_never_raises(headers: dict[str, str]) -> None:
+def test_verify_never_raises(headers: dict[str, str]) -> None:
     assert verify(headers, b"", SECRET) in (SignatureCheck.INVALID, SignatureCheck.ABSENT)

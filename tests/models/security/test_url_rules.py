@@ -1,4 +1,4 @@
-"""The checks of URLs and of URL templates: each rule with what it must refuse and what it must let through."""
+"""Tests of the rules for URLs and URL templates, each with URLs to refuse and URLs to accept."""
 
 import pytest
 from hypothesis import given
@@ -30,7 +30,7 @@ from tests.support.unhurried import unhurried
         "https://h/" + "a" * (MAX_URL_CHARS - 10),
     ],
 )
-def test_accepts_urls_that_can_be_delivered_to(url: str) -> None:
+def test_urls_that_can_be_delivered_to_are_accepted(url: str) -> None:
     assert check_url(url) == []
     assert URL(url).raw_host
 
@@ -96,11 +96,11 @@ BEGINNING = "The URL must begin with https:// or http://."
         ("https://" + "a." * 127 + "aa/", "a." * 127 + "aa is not a valid host name."),
     ],
 )
-def test_says_what_is_wrong_with_a_url(url: str, problem: str) -> None:
+def test_a_problem_of_a_url_is_reported(url: str, problem: str) -> None:
     assert problem in check_url(url)
 
 
-def test_says_all_that_is_wrong_at_once() -> None:
+def test_all_problems_of_a_url_are_reported_at_once() -> None:
     assert check_url("ftp://u@h/ x") == [
         WHITESPACE,
         "The URL begins with ftp:, but only https:// and http:// can be delivered to.",
@@ -110,7 +110,7 @@ def test_says_all_that_is_wrong_at_once() -> None:
 
 @unhurried
 @given(st.text(max_size=60) | st.text(max_size=30).map("http://".__add__))
-def test_a_url_without_problems_has_a_scheme_and_a_host_and_hides_nothing(url: str) -> None:
+def test_an_accepted_url_has_only_a_scheme_host_path_and_query(url: str) -> None:
     if not check_url(url):
         parsed = URL(url)
         assert parsed.scheme in ("http", "https")
@@ -134,7 +134,7 @@ def test_a_url_without_problems_has_a_scheme_and_a_host_and_hides_nothing(url: s
         "https://h/" + "{{ item.a_long_name_which_renders_short }}" * 60,
     ],
 )
-def test_accepts_url_templates_that_may_render_to_a_url(url: str) -> None:
+def test_templates_that_may_render_to_a_url_are_accepted(url: str) -> None:
     assert check_url_template(url) == []
 
 
@@ -158,7 +158,7 @@ def test_accepts_url_templates_that_may_render_to_a_url(url: str) -> None:
         ("", "The URL is empty."),
     ],
 )
-def test_says_what_is_wrong_with_a_url_template_before_it_is_rendered(url: str, problem: str) -> None:
+def test_a_problem_of_a_template_is_reported_before_it_is_rendered(url: str, problem: str) -> None:
     assert check_url_template(url) == [problem]
 
 
@@ -176,5 +176,5 @@ def test_says_what_is_wrong_with_a_url_template_before_it_is_rendered(url: str, 
         ("https://", None),
     ],
 )
-def test_knows_the_host_that_no_liquid_writes(url: str, host: str | None) -> None:
+def test_the_host_of_a_template_is_known_unless_liquid_writes_it(url: str, host: str | None) -> None:
     assert static_host(url) == host

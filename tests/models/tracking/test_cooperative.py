@@ -1,15 +1,15 @@
-"""A long computation lets others run."""
+"""Tests of yielding to the event loop during a long computation."""
 
 import asyncio
 
 import pytest
 
-from ringback.models.tracking import cooperative as measured
+from ringback.models.tracking import cooperative
 from ringback.models.tracking.cooperative import YIELD_AFTER_SECONDS, LoopYielder
 
 
 class Clock:
-    """Seconds that stand still until they are moved."""
+    """A clock that stands still until a test moves it."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -20,9 +20,9 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock that stretches go by."""
+    """Replace the clock of LoopYielder."""
     clock = Clock()
-    monkeypatch.setattr(measured, "monotonic", clock)
+    monkeypatch.setattr(cooperative, "monotonic", clock)
     return clock
 
 
@@ -36,17 +36,17 @@ async def test_others_have_their_turn(clock: Clock) -> None:
             await asyncio.sleep(0)
 
     task = asyncio.create_task(other())
-    stretch = LoopYielder()
+    yielder = LoopYielder()
     for _ in range(40):
         clock.now += YIELD_AFTER_SECONDS / 3.5  # so that every fourth step is long enough
-        await stretch.pause()
+        await yielder.pause()
     task.cancel()
     assert turns == 10
 
 
 async def test_a_short_one_makes_no_pause(clock: Clock) -> None:
-    stretch = LoopYielder()
-    pause = stretch.pause()
+    yielder = LoopYielder()
+    pause = yielder.pause()
     clock.now += YIELD_AFTER_SECONDS * 0.9
     try:
         pause.send(None)

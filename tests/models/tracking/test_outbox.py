@@ -1,4 +1,4 @@
-"""Which webhooks fire: one change, an event for each that matches, nothing where none does."""
+"""Tests of the outbox: one change with an event for each webhook that matches, and nothing if none does."""
 
 import datetime as dt
 from typing import Any
@@ -21,7 +21,7 @@ from tests.support.shop import Branch, Maker, Product
 pytestmark = pytest.mark.every_database
 
 
-async def test_no_webhook(shop: Settings) -> None:
+async def test_without_a_webhook_nothing_is_written(shop: Settings) -> None:
     branch = await Branch.create(town="Riga")
     await branch.delete()
     assert await counts() == (0, 0, 0)
@@ -30,14 +30,14 @@ async def test_no_webhook(shop: Settings) -> None:
 @pytest.mark.parametrize(
     "values", [{"is_active": False}, {"is_active": False, "deleted_at": "now"}, {"deleted_at": "now"}]
 )
-async def test_inactive_and_deleted_webhooks(shop: Settings, values: dict[str, Any]) -> None:
+async def test_inactive_and_deleted_webhooks_get_no_event(shop: Settings, values: dict[str, Any]) -> None:
     given: dict[str, Any] = {k: await clock.now() if v == "now" else v for k, v in values.items()}
     await watch("branch", **given)
     await Branch.create(town="Riga")
     assert await counts() == (0, 0, 0)
 
 
-async def test_a_webhook_on_another_model_or_action(shop: Settings) -> None:
+async def test_a_webhook_for_another_model_or_action_gets_no_event(shop: Settings) -> None:
     await watch("product")
     await watch("branch", ("UPDATED", "DELETED"))
     branch = await Branch.create(town="Riga")
@@ -55,18 +55,18 @@ async def test_several_webhooks_share_one_change(shop: Settings) -> None:
     assert len({e.change_id for e in events}) == 1
 
 
-async def test_conditions(shop: Settings) -> None:
-    yes = await watch("branch", condition="item.staff > 3 and event.action == 'created'")
+async def test_a_webhook_whose_condition_is_false_gets_no_event(shop: Settings) -> None:
+    matching = await watch("branch", condition="item.staff > 3 and event.action == 'created'")
     await watch("branch", condition="item.staff > 5")
     await watch("product", condition="item.name == 'x'")
     await Branch.create(town="Riga", staff=4)
     await Product.create(name="lamp")
-    assert [e.webhook_id for e in await Event.all()] == [yes.id]
+    assert [e.webhook_id for e in await Event.all()] == [matching.id]
     assert [c.model for c in await Change.all()] == ["branch"]
 
 
 @pytest.mark.parametrize("condition", ["item.town | no_such_filter", "item.town > 3"])
-async def test_a_condition_that_fails_fires(shop: Settings, condition: str) -> None:
+async def test_a_condition_that_cannot_be_evaluated_passes(shop: Settings, condition: str) -> None:
     await watch("branch", condition=condition)
     await Branch.create(town="Riga")
     assert await counts() == (1, 1, 1)
@@ -75,13 +75,13 @@ async def test_a_condition_that_fails_fires(shop: Settings, condition: str) -> N
         compile_condition(condition).holds(scope(change.item, event_facts(event, change)))
 
 
-async def test_an_event_in_full(shop: Settings) -> None:
+async def test_all_columns_of_an_event_and_its_change_and_log_entry(shop: Settings) -> None:
     hook = await watch("branch", retry_delays=[7, 8])
-    begun = await clock.now()
+    started_at = await clock.now()
     branch = await Branch.create(town="Riga")
-    ended = await clock.now()
+    ended_at = await clock.now()
     change, event, entry = await Change.get(), await Event.get(), await LogEntry.get()
-    assert begun <= event.created_at == change.created_at == entry.at <= ended
+    assert started_at <= event.created_at == change.created_at == entry.at <= ended_at
     due = event.created_at + dt.timedelta(seconds=7)
     assert (event.next_attempt_at, event.max_attempts) == (due, 2)
     assert (event.status, event.attempt_count, event.is_test) == (EventStatus.PENDING, 0, False)
@@ -101,8 +101,8 @@ async def test_an_event_in_full(shop: Settings) -> None:
         event.id,
         "branch",
     )
-    stamp = due.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    assert entry.message == f"Event recorded for branch.created of {object_id}; first attempt due at {stamp}"
+    due_text = due.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    assert entry.message == f"Event recorded for branch.created of {object_id}; first attempt due at {due_text}"
     assert encode(Prefix.EVENT, event.id).startswith("evt_")
 
 

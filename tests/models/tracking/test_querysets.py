@@ -1,4 +1,4 @@
-"""Bulk writes: the same changes as single ones, or a refusal that names the way."""
+"""Tests of bulk writes: they record the same changes as single writes, or raise an error that names an alternative."""
 
 import re
 
@@ -26,8 +26,8 @@ async def test_bulk_create_in_batches_is_one_transaction(watched: Settings) -> N
     assert (await counts(), await Branch.all().count()) == ((0, 0, 0), 0)
 
 
-async def test_bulk_create_with_keys_of_the_database_is_refused(watched: Settings) -> None:
-    with pytest.raises(TrackingError, match=r"save the objects one by one inside one in_transaction\(\)"):
+async def test_bulk_create_is_refused_when_the_database_generates_the_keys(watched: Settings) -> None:
+    with pytest.raises(TrackingError, match=r"Save the objects one by one inside one in_transaction\(\)"):
         await Product.bulk_create([Product(name="lamp")])
     assert (await counts(), await Product.all().count()) == ((0, 0, 0), 0)
     async with in_transaction():
@@ -53,7 +53,7 @@ async def test_bulk_create_of_grandchildren(watched: Settings) -> None:
     assert sorted(b["size"] for b in (await item())["parts"][0]["bolts"]) == [1, 2]
 
 
-async def test_ignore_conflicts(watched: Settings) -> None:
+async def test_bulk_create_that_ignores_conflicts(watched: Settings) -> None:
     await Branch.create(town="Riga", staff=1)
     await forget()
     await Branch.bulk_create([Branch(town="Riga", staff=2), Branch(town="Tartu")], ignore_conflicts=True)
@@ -137,12 +137,12 @@ async def test_update_moves_children(watched: Settings) -> None:
     await Part.all().update(product=two)
     await Part.all().update(product_id=one.id)
     assert sorted(await changes()) == sorted([("product", "updated", n, ["parts"]) for n in ("1", "2")] * 2)
-    with pytest.raises(TrackingError, match="an expression for product moves rows to parents that cannot be told"):
+    with pytest.raises(TrackingError, match="an update sets product to an expression, so the new parents are unknown"):
         await Part.all().update(product_id=F("id"))
     assert await Part.filter(product_id=one.id).count() == 1
 
 
-async def test_update_of_a_limited_query_set_misses_nothing(watched: Settings) -> None:
+async def test_update_of_a_limited_query_set_records_every_written_row(watched: Settings) -> None:
     await Branch.bulk_create([Branch(town=f"town {n}") for n in range(3)])
     await forget()
     written = await Branch.all().order_by("town").limit(1).update(staff=1)
@@ -172,7 +172,9 @@ async def test_delete_of_children(watched: Settings) -> None:
     assert ((await item(0))["manual"], (await item(1))["manual"]) == ({"pages": 9}, None)
 
 
-async def test_more_rows_than_one_statement_holds(watched: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_bulk_writes_of_more_rows_than_one_statement_holds(
+    watched: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("ringback.models.tracking.snapshot.KEYS_PER_STATEMENT", 7)
     await Branch.bulk_create([Branch(town=f"town {n:02}") for n in range(30)])
     product = await Product.create(name="one")
@@ -189,14 +191,14 @@ async def test_more_rows_than_one_statement_holds(watched: Settings, monkeypatch
 
 
 @pytest.mark.every_database
-async def test_many_rows_are_read_in_portions(watched: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_rows_are_read_in_several_statements(watched: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ringback.models.tracking.snapshot.KEYS_PER_STATEMENT", 7)
     branches = [Branch(town=f"town {n:02}") for n in range(15)]
 
     with counted() as statements:
         await Branch.bulk_create(branches)
 
-    reads = [one for one in statements if one.startswith("SELECT") and re.search(r'FROM "?branch', one)]
+    reads = [sql for sql in statements if sql.startswith("SELECT") and re.search(r'FROM "?branch', sql)]
     assert len(reads) == 3
 
 

@@ -1,6 +1,7 @@
-"""Snapshots, field paths and samples: the three say the same, and only what differs is a change."""
+"""Tests of snapshots, field paths and samples: they agree, and only a difference of stored values is a change."""
 
 import datetime as dt
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -28,10 +29,10 @@ async def test_every_type_as_json(watched: Settings) -> None:
     await Manual.create(product=product, pages=12)
     await forget()
     await product.delete()
-    seen = await item()
-    times = [seen.pop("changed_at"), *(p.pop("seen_at") for p in seen["parts"])]
-    assert all(dt.datetime.strptime(t, "%Y-%m-%dT%H:%M:%S.%fZ") for t in times)
-    assert seen == {
+    shown = await item()
+    times = [shown.pop("changed_at"), *(part.pop("seen_at") for part in shown["parts"])]
+    assert all(dt.datetime.strptime(time, "%Y-%m-%dT%H:%M:%S.%fZ") for time in times)
+    assert shown == {
         "id": "1",
         "name": "lamp",
         "price": "1.50",
@@ -53,15 +54,15 @@ async def test_every_type_as_json(watched: Settings) -> None:
         "manual": {"pages": 12},
         "part_count": 2,
     }
-    assert list(seen)[:3] == ["id", "name", "price"]
+    assert list(shown)[:3] == ["id", "name", "price"]
 
 
 async def test_nulls_and_other_values(watched: Settings) -> None:
     await Product.create(
         name="lamp", price=Decimal("1E+3"), state=State.OLD, grade=Grade.BAD, data=None, photo=b"", stocked=False
     )
-    seen = await item()
-    assert {name: seen[name] for name in ("price", "state", "grade", "data", "photo", "stocked", "manual")} == {
+    shown = await item()
+    assert {name: shown[name] for name in ("price", "state", "grade", "data", "photo", "stocked", "manual")} == {
         "price": "1000.00",
         "state": "old",
         "grade": 2,
@@ -72,7 +73,7 @@ async def test_nulls_and_other_values(watched: Settings) -> None:
     }
 
 
-async def test_excluded_columns_are_nowhere_but_their_change_is_one(watched: Settings) -> None:
+async def test_excluded_columns_are_never_shown_but_their_changes_count(watched: Settings) -> None:
     product = await Product.create(name="lamp")
     foot = await Part.create(product=product, name="foot")
     await forget()
@@ -91,7 +92,7 @@ async def test_excluded_columns_are_nowhere_but_their_change_is_one(watched: Set
     ("before", "after"),
     [({"a": 1}, {"a": True}), ({"a": 1}, {"a": 1.0}), ({"a": 0}, {"a": False}), ([1, 2], [2, 1]), ({}, []), (None, {})],
 )
-async def test_json_is_told_apart_strictly(watched: Settings, before: Any, after: Any) -> None:
+async def test_json_values_of_different_types_differ(watched: Settings, before: Any, after: Any) -> None:
     product = await Product.create(name="lamp", data=before)
     await forget()
     product.data = after
@@ -99,7 +100,7 @@ async def test_json_is_told_apart_strictly(watched: Settings, before: Any, after
     assert await changes() == [("product", "updated", "1", ["data"])]
 
 
-async def test_the_order_of_json_keys_is_no_difference(watched: Settings) -> None:
+async def test_the_order_of_json_keys_does_not_count(watched: Settings) -> None:
     product = await Product.create(name="lamp", data={"a": 1, "b": 2})
     await forget()
     product.data = {"b": 2, "a": 1}
@@ -107,7 +108,7 @@ async def test_the_order_of_json_keys_is_no_difference(watched: Settings) -> Non
     assert await counts() == (0, 0, 0)
 
 
-async def test_the_same_number_written_otherwise_is_no_difference(watched: Settings) -> None:
+async def test_the_scale_of_a_decimal_does_not_count(watched: Settings) -> None:
     product = await Product.create(name="lamp", price=Decimal(2))
     await forget()
     product.price = Decimal("2.00")
@@ -115,7 +116,7 @@ async def test_the_same_number_written_otherwise_is_no_difference(watched: Setti
     assert await counts() == (0, 0, 0)
 
 
-async def test_children_in_the_order_of_their_model_then_their_key(watched: Settings) -> None:
+async def test_children_are_in_the_order_of_their_model_then_their_key(watched: Settings) -> None:
     product = await Product.create(name="lamp")
     for note in ("1", "2", "3"):
         await Part.create(product=product, name="same", note=note)
@@ -127,7 +128,7 @@ async def test_children_in_the_order_of_their_model_then_their_key(watched: Sett
     assert stored.hidden == {"cost": 7}
 
 
-async def test_replaced_children_that_look_the_same_are_no_change(watched: Settings) -> None:
+async def test_replacing_a_child_by_an_equal_one_is_not_a_change(watched: Settings) -> None:
     product = await Product.create(name="lamp")
     foot = await Part.create(product=product, name="foot")
     await forget()
@@ -138,10 +139,10 @@ async def test_replaced_children_that_look_the_same_are_no_change(watched: Setti
 
 
 def test_differences_in_the_order_of_the_snapshot() -> None:
-    before = Stored({}, {"a": 1, "b": 1, "c": 1}, {"h": 1})
-    assert snapshot.differences(before, Stored({}, {"c": 2, "b": 1, "a": 2}, {"h": 1})) == ["c", "a"]
-    assert snapshot.differences(before, Stored({}, {"a": 1, "b": 1, "c": 1}, {"h": 2})) == []
-    assert snapshot.differences(before, Stored({}, {"a": 1, "b": 1, "c": 1}, {"h": 1})) is None
+    before = Stored(item={}, compared={"a": 1, "b": 1, "c": 1}, hidden={"h": 1})
+    assert snapshot.find_differences(before, replace(before, compared={"c": 2, "b": 1, "a": 2})) == ["c", "a"]
+    assert snapshot.find_differences(before, replace(before, hidden={"h": 2})) == []
+    assert snapshot.find_differences(before, replace(before)) is None
 
 
 async def test_field_infos(shop: Settings) -> None:
@@ -176,7 +177,7 @@ async def test_field_infos(shop: Settings) -> None:
     assert (about["item.name"], about["item.parts"]) == ("Its name.", "A part of a product.")
 
 
-async def test_a_made_up_sample(shop: Settings) -> None:
+async def test_a_sample_made_from_the_field_types(shop: Settings) -> None:
     sample = snapshot.sample(Product)
     assert (sample["id"], sample["state"], sample["grade"], sample["price"]) == ("1", "new", 1, "1.00")
     assert sample["parts"] == [
@@ -201,29 +202,29 @@ async def test_snapshots_samples_and_paths_agree(watched: Settings) -> None:
     await customer_orders.create_order(
         "1", ann, [customer_orders.Item("b", "a", "n", 1, Decimal(1))], status=OrderStatus.NEW
     )
-    found = {change.model: change.item for change in await Change.all().order_by("id")}
-    assert found.keys() == {"product", "lead", "customer_order"}
-    for name, seen in found.items():
+    snapshots = {change.model: change.item for change in await Change.all().order_by("id")}
+    assert snapshots.keys() == {"product", "lead", "customer_order"}
+    for name, stored in snapshots.items():
         model = registry.get(name)
         assert model is not None
-        told = {info.path for info in snapshot.field_infos(model)}
-        assert paths(seen) == told == paths(snapshot.sample(model)), name
+        documented = {info.path for info in snapshot.field_infos(model)}
+        assert list_paths(stored) == documented == list_paths(snapshot.sample(model)), name
 
 
-def paths(value: Any, prefix: str = "item") -> set[str]:
-    """All paths of a snapshot, as field_infos writes them; JSON columns are not looked into."""
-    found: set[str] = set()
+def list_paths(value: Any, prefix: str = "item") -> set[str]:
+    """Return all paths of a snapshot, as field_infos writes them. The contents of JSON columns have none."""
+    paths: set[str] = set()
     for name, inner in value.items():
         path = f"{prefix}.{name}"
-        found.add(path)
+        paths.add(path)
         if name == "data":
             continue
         if isinstance(inner, dict):
-            found |= paths(inner, path)
+            paths |= list_paths(inner, path)
         elif isinstance(inner, list):
             for part in inner:
-                found |= paths(part, f"{path}[]")
-    return found
+                paths |= list_paths(part, f"{path}[]")
+    return paths
 
 
 async def test_a_computed_value_that_fails_rolls_the_write_back(watched: Settings, monkeypatch: Any) -> None:
@@ -239,9 +240,9 @@ async def test_a_computed_value_that_fails_rolls_the_write_back(watched: Setting
 async def test_ids_with_a_prefix(watched: Settings) -> None:
     branch = await Branch.create(town="Riga")
     assert (await item())["id"].startswith("brn_")
-    assert (await changes())[0][2] == (await item())["id"] == Branch.tracking.object_id(branch.id)
+    assert (await changes())[0][2] == (await item())["id"] == Branch.tracking.encode_id(branch.id)
     assert snapshot.sample(Branch)["id"].startswith("brn_")
 
 
-def test_the_order_sample_is_the_declared_one() -> None:
+def test_a_declared_sample_is_used() -> None:
     assert snapshot.sample(CustomerOrder)["total"] == "701.00"

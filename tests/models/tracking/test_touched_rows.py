@@ -1,4 +1,4 @@
-"""What one write does to other objects: children and their roots, cascades of the database."""
+"""Tests of writes that change other objects: children and their roots, and cascades of the database."""
 
 import pytest
 from tortoise.exceptions import IntegrityError
@@ -19,7 +19,7 @@ async def test_a_child_is_created_changed_and_deleted(watched: Settings) -> None
     assert await changes() == [("product", "updated", "1", ["parts"])] * 3
 
 
-async def test_a_child_that_moves(watched: Settings) -> None:
+async def test_moving_a_child_updates_both_roots(watched: Settings) -> None:
     one, two = await Product.create(name="one"), await Product.create(name="two")
     part = await Part.create(product=one, name="foot")
     await forget()
@@ -44,7 +44,7 @@ async def test_grandchildren(watched: Settings) -> None:
     assert [(c[2], c[3]) for c in (await changes())[4:]] == [("2", ["parts"])]
 
 
-async def test_a_part_takes_its_bolts_along(watched: Settings) -> None:
+async def test_a_moved_child_takes_its_own_children_along(watched: Settings) -> None:
     one, two = await Product.create(name="one"), await Product.create(name="two")
     foot = await Part.create(product=one, name="foot")
     await Bolt.create(part=foot, size=1)
@@ -79,7 +79,7 @@ async def test_a_deleted_root_shows_its_children(watched: Settings) -> None:
     assert await Bolt.all().count() == 0
 
 
-async def test_cascades_from_a_recorded_parent(watched: Settings) -> None:
+async def test_deleting_a_parent_records_its_cascades(watched: Settings) -> None:
     maker = await Maker.create(name="Acme")
     await Branch.create(town="Riga", maker=maker)
     await Branch.create(town="Tartu")
@@ -111,7 +111,7 @@ async def test_cascade_through_children(watched: Settings) -> None:
     assert await changes() == [("product", "updated", "1", ["parts"])]
 
 
-async def test_a_change_of_the_recorded_parent_itself_is_nobodys(watched: Settings) -> None:
+async def test_writes_of_models_that_no_webhook_can_watch_record_nothing(watched: Settings) -> None:
     maker = await Maker.create(name="Acme")
     maker.name = "Emca"
     await maker.save()
@@ -122,7 +122,7 @@ async def test_a_change_of_the_recorded_parent_itself_is_nobodys(watched: Settin
     assert await counts() == (0, 0, 0)
 
 
-async def test_many_to_many_relations_are_no_part_of_an_object(watched: Settings) -> None:
+async def test_many_to_many_relations_are_not_part_of_an_object(watched: Settings) -> None:
     product = await Product.create(name="lamp")
     assert "diaries" not in await item()
     await forget()
@@ -134,7 +134,7 @@ async def test_many_to_many_relations_are_no_part_of_an_object(watched: Settings
     assert await counts() == (0, 0, 0)
 
 
-async def test_a_child_without_its_parent_is_refused_by_the_database(watched: Settings) -> None:
+async def test_a_child_without_a_parent_records_nothing(watched: Settings) -> None:
     with pytest.raises(IntegrityError):
         await Part.create(product_id=99, name="foot")
     assert (await counts(), await Part.all().count()) == ((0, 0, 0), 0)

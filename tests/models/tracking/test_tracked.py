@@ -1,4 +1,4 @@
-"""Single writes: each difference is one change, everything else is none."""
+"""Tests of single writes: each difference of the stored row is one change, and nothing else is."""
 
 from typing import Any
 
@@ -29,28 +29,28 @@ async def test_bare_save_and_delete(watched: Settings) -> None:
     assert [c["name"] for c in (await item(0), await item(1), await item(2))] == ["lamp", "bulb", "bulb"]
 
 
-async def test_nothing_changes_nothing(watched: Settings) -> None:
+async def test_a_save_without_a_difference_records_nothing(watched: Settings) -> None:
     product = await Product.create(name="lamp")
     before = product.changed_at
     await forget()
     await product.save()
     assert await counts() == (0, 0, 0)
     stored = await Product.get(id=product.id)
-    assert stored.changed_at > before  # auto_now is stored, and is no change
+    assert stored.changed_at > before  # auto_now is stored, but is not a change
 
 
 async def test_two_writers_with_stale_instances(watched: Settings) -> None:
     branch = await Branch.create(town="Riga", staff=1)
     await forget()
-    one, two = await Branch.get(id=branch.id), await Branch.get(id=branch.id)
-    one.staff = 2
-    await one.save()
-    two.town = "Tartu"
-    await two.save()  # writes staff=1 again, which one knows nothing of
+    first, second = await Branch.get(id=branch.id), await Branch.get(id=branch.id)
+    first.staff = 2
+    await first.save()
+    second.town = "Tartu"
+    await second.save()  # writes staff=1 again: this instance was read before the first save
     assert [(c[1], c[3]) for c in await changes()] == [("updated", ["staff"]), ("updated", ["town", "staff"])]
     await forget()
-    one.town = "Tartu"
-    await one.save(update_fields=["town"])  # is Tartu already
+    first.town = "Tartu"
+    await first.save(update_fields=["town"])  # is Tartu already
     assert await counts() == (0, 0, 0)
 
 
@@ -87,7 +87,7 @@ async def test_expressions(watched: Settings) -> None:
     )
 
 
-async def test_keys_as_text(watched: Settings) -> None:
+async def test_a_key_given_as_text_is_the_same_row(watched: Settings) -> None:
     branch = await Branch.create(town="Riga")
     await forget()
     again = await Branch.get(id=branch.id)
@@ -97,15 +97,15 @@ async def test_keys_as_text(watched: Settings) -> None:
     assert [(c[1], c[3]) for c in await changes()] == [("updated", ["town"])]
 
 
-async def test_an_instance_that_takes_the_key_of_another(watched: Settings) -> None:
-    one, two = await Branch.create(town="Riga"), await Branch.create(town="Tartu")
+async def test_an_instance_saved_under_the_key_of_another_updates_the_other(watched: Settings) -> None:
+    instance, other = await Branch.create(town="Riga"), await Branch.create(town="Tartu")
     await forget()
-    one.id, one.town = two.id, "Narva"
-    await one.save()
-    assert await changes() == [("branch", "updated", Branch.tracking.object_id(two.id), ["town"])]
+    instance.id, instance.town = other.id, "Narva"
+    await instance.save()
+    assert await changes() == [("branch", "updated", Branch.tracking.encode_id(other.id), ["town"])]
 
 
-async def test_force_update_of_what_is_not_there(watched: Settings) -> None:
+async def test_force_update_of_a_missing_row_records_nothing(watched: Settings) -> None:
     with pytest.raises(IntegrityError):
         await Branch(town="Riga").save(force_update=True)
     assert await counts() == (0, 0, 0)
@@ -118,12 +118,12 @@ async def test_unique_violation_leaves_nothing(watched: Settings) -> None:
         await Branch.create(town="Riga")
     async with in_transaction():
         with pytest.raises(IntegrityError):
-            async with in_transaction():  # without it Postgres would go on with nothing
+            async with in_transaction():  # without this savepoint Postgres refuses all later statements
                 await Branch.create(town="Riga")
     assert await counts() == (0, 0, 0)
 
 
-async def test_an_insert_that_fails_says_nothing_of_the_row_that_is_there(watched: Settings) -> None:
+async def test_a_failed_insert_does_not_hide_a_later_update_of_the_same_row(watched: Settings) -> None:
     product = await Product.create(name="lamp")
     await forget()
     async with in_transaction():
@@ -139,7 +139,7 @@ async def test_an_insert_that_fails_says_nothing_of_the_row_that_is_there(watche
     assert await changes() == [("product", "updated", "1", ["name"])]
 
 
-async def test_an_insert_is_recorded_without_a_look_at_what_was_there(watched: Settings) -> None:
+async def test_an_insert_is_recorded_without_reading_the_row_first(watched: Settings) -> None:
     await Branch.create(town="Oslo")  # reads the database's clock
     with counted() as statements:
         await Branch.create(town="Riga")
@@ -147,7 +147,7 @@ async def test_an_insert_is_recorded_without_a_look_at_what_was_there(watched: S
     assert [text.split()[0] for text in texts if '"branch"' in text] == ["INSERT", "SELECT"]
 
 
-async def test_sql_of_ones_own(watched: Settings) -> None:
+async def test_own_sql_is_recorded(watched: Settings) -> None:
     maker = await Maker.create(name="Acme")
     for n in range(3):
         await Branch.create(town=f"town {n}", maker=maker)
@@ -166,15 +166,15 @@ async def test_raw_reads_and_refuses_to_write(watched: Settings) -> None:
     await Branch.create(town="Riga")
     await forget()
     for sql in ("SELECT * FROM branch", "with b as (select * from branch) select * from b"):
-        found: list[Branch] = list(await Branch.raw(sql))
-        assert [branch.town for branch in found] == ["Riga"]
+        branches: list[Branch] = list(await Branch.raw(sql))
+        assert [branch.town for branch in branches] == ["Riga"]
     for sql in ("DELETE FROM branch", " update branch set staff=1", "WITH x AS (SELECT 1) DELETE FROM branch"):
-        with pytest.raises(TrackingError, match=r"use `async with writing\(Branch, key\)"):
+        with pytest.raises(TrackingError, match=r"Use `async with track_sql\(Branch, key\) as db`"):
             Branch.raw(sql)
     assert (await counts(), await Branch.all().count()) == ((0, 0, 0), 1)
 
 
-async def test_a_pre_save_listener_that_moves_a_child(watched: Settings) -> None:
+async def test_a_pre_save_listener_that_moves_a_child_is_refused(watched: Settings) -> None:
     from tortoise.signals import Signals
 
     one, two = await Product.create(name="one"), await Product.create(name="two")
@@ -193,7 +193,7 @@ async def test_a_pre_save_listener_that_moves_a_child(watched: Settings) -> None
     assert (await counts(), (await Part.get(id=part.id)).product_id) == ((0, 0, 0), one.id)
 
 
-async def test_watching_begins_with_the_webhook(shop: Settings) -> None:
+async def test_changes_are_recorded_once_a_webhook_exists(shop: Settings) -> None:
     branch = await Branch.create(town="Riga")
     assert await counts() == (0, 0, 0)
     await watch("branch")

@@ -1,4 +1,4 @@
-"""Writes in transactions: each committed difference is one change, and what was rolled back is none."""
+"""Tests of writes in transactions: each committed difference is one change, and a rollback leaves nothing."""
 
 import asyncio
 from contextvars import copy_context
@@ -24,7 +24,7 @@ class Oops(Exception):
     pass
 
 
-async def test_our_transaction_rolled_back(watched: Settings) -> None:
+async def test_a_transaction_that_is_rolled_back(watched: Settings) -> None:
     with pytest.raises(Oops):
         async with in_transaction():
             await Product.create(name="lamp")
@@ -33,7 +33,7 @@ async def test_our_transaction_rolled_back(watched: Settings) -> None:
     assert await counts() == (0, 0, 0)
 
 
-async def test_the_transaction_around_rolled_back(watched: Settings) -> None:
+async def test_an_outer_transaction_that_is_rolled_back(watched: Settings) -> None:
     with pytest.raises(Oops):
         async with in_transaction():
             async with in_transaction() as inner:
@@ -43,19 +43,19 @@ async def test_the_transaction_around_rolled_back(watched: Settings) -> None:
     assert await counts() == (0, 0, 0)
 
 
-async def test_savepoint_rolled_back(watched: Settings) -> None:
+async def test_a_savepoint_that_is_rolled_back(watched: Settings) -> None:
     async with in_transaction():
-        await Product.create(name="kept")
+        await Product.create(name="outer")
         with pytest.raises(Oops):
             async with in_transaction() as inner:
                 await Product.create(name="lost", using_db=inner)
-                await Product.filter(name="kept").using_db(inner).update(name="spoilt")
+                await Product.filter(name="outer").using_db(inner).update(name="spoilt")
                 raise Oops
     assert await changes() == [("product", "created", "1", [])]
-    assert (await item())["name"] == "kept"
+    assert (await item())["name"] == "outer"
 
 
-async def test_only_a_savepoint_that_rolled_back(watched: Settings) -> None:
+async def test_a_transaction_with_only_a_savepoint_that_is_rolled_back(watched: Settings) -> None:
     async with in_transaction():
         with pytest.raises(Oops):
             async with in_transaction():
@@ -64,7 +64,7 @@ async def test_only_a_savepoint_that_rolled_back(watched: Settings) -> None:
     assert await counts() == (0, 0, 0)
 
 
-async def test_savepoint_kept_in_a_transaction_kept(watched: Settings) -> None:
+async def test_a_committed_savepoint_in_a_committed_transaction(watched: Settings) -> None:
     async with in_transaction():
         async with in_transaction() as inner:
             await Product.create(name="lamp", using_db=inner)
@@ -127,10 +127,10 @@ async def test_update_and_delete(watched: Settings) -> None:
         await branch.save()
         await branch.delete()
     assert [c[:2] for c in await changes()] == [("branch", "deleted")]
-    assert (await item())["town"] == "Riga"  # the last state that anybody saw
+    assert (await item())["town"] == "Riga"  # the last committed state
 
 
-async def test_there_and_back_again(watched: Settings) -> None:
+async def test_a_change_that_is_undone_records_nothing(watched: Settings) -> None:
     branch = await Branch.create(town="Riga")
     await forget()
     async with in_transaction():
@@ -239,7 +239,7 @@ async def test_no_commit_after_a_step_before_it_has_failed(watched: Settings) ->
     assert (await counts(), await Branch.all().count()) == ((0, 0, 0), 0)
 
 
-async def test_what_a_step_before_the_commit_writes_is_recorded(watched: Settings) -> None:
+async def test_writes_of_a_step_before_the_commit_are_recorded(watched: Settings) -> None:
     async def late() -> None:
         await Branch.create(town="Tartu")
         await Branch.filter(town="Riga").update(staff=3)
@@ -252,7 +252,7 @@ async def test_what_a_step_before_the_commit_writes_is_recorded(watched: Setting
     assert sorted(c[1] for c in await changes()) == ["created", "created", "updated"]
 
 
-async def test_wake_up_follows_the_real_commit(watched: Settings) -> None:
+async def test_notifications_follow_the_outermost_commit(watched: Settings) -> None:
     await Webhook.all().update(retry_delays=[0])
     due, logged = notifier.listen(Topic.DUE), notifier.listen(Topic.LOGGED)
     async with in_transaction():
@@ -270,7 +270,7 @@ async def test_wake_up_follows_the_real_commit(watched: Settings) -> None:
     assert not await due.wait(0.02)
 
 
-async def test_readers_see_what_is_committed(watched: Settings) -> None:
+async def test_other_readers_see_only_committed_rows(watched: Settings) -> None:
     outside = copy_context()
     async with in_transaction() as tx:
         await Branch.create(town="Riga")
@@ -284,7 +284,7 @@ async def count_branches() -> int:
     return await Branch.all().count()
 
 
-async def test_a_client_from_before_the_transaction(watched: Settings) -> None:
+async def test_a_client_from_outside_the_transaction_is_refused(watched: Settings) -> None:
     client = connections.get("default")
     async with in_transaction():
         for write in (Branch(town="Riga").save(client), client.execute_query("DELETE FROM branch")):
