@@ -83,20 +83,21 @@ async def test_fire(webhook_id: str, action: Action, item: Any) -> Event:
 
 
 async def redeliver(event_id: str) -> Event:
-    """Make the next attempt of a retrying event due now, or start a new round of an ended one. Raises InputRejected."""
+    """Make the next attempt of a retrying event due now, or start a new round of an ended one with an attempt now.
+
+    Raises InputRejected. Rule 12 in docs/architecture.md.
+    """
     async with in_transaction() as db:
         event, webhook = await _lock_event(db, event_id)
         _check_redeliverable(event, webhook)
         now = await clock.now(db)
-        due = now
         if event.status is not EventStatus.RETRYING:
-            due = now + dt.timedelta(seconds=webhook.retry_delays[0])
             _start_new_round(event, webhook)
-        event.next_attempt_at = due
+        event.next_attempt_at = now
         await event.save(using_db=db)
-        message = f"Redelivery requested; attempt {event.attempt_count + 1} due at {format_timestamp(due)}"
+        message = f"Redelivery requested; attempt {event.attempt_count + 1} due at {format_timestamp(now)}"
         await _log(db, event, LogKind.RETRY_SCHEDULED, message, now)
-        require_unit(db).on_commit(lambda: notifier.notify_if_due_soon([due], now))
+        require_unit(db).on_commit(lambda: notifier.notify_if_due_soon([now], now))
     return event
 
 
