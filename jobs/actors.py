@@ -1,6 +1,6 @@
-"""The Dramatiq actor: a message says that events are due, and the worker that consumes it claims what it has slots for.
+"""The Dramatiq actor: its message says that events are due, and the worker that receives it claims as many as it can.
 
-The message carries nothing. One that is lost, doubled or late costs time, and never an event.
+The message carries no data. A lost, duplicated or late one costs time, never an event.
 """
 
 import asyncio
@@ -17,10 +17,10 @@ ACTOR = "deliver_due_events"
 
 
 class Receiver(Protocol):
-    """Receives the message, on the loop that deliveries run on."""
+    """The receiver of messages, on the event loop of the deliveries."""
 
     async def accept_message(self) -> bool:
-        """Claim what is due; returns False if the message should go on to another worker."""
+        """Claim due events; returns False if the message should go on to another worker."""
 
 
 def due_message() -> dramatiq.Message[None]:
@@ -31,19 +31,19 @@ def due_message() -> dramatiq.Message[None]:
 def declare_actors(broker: dramatiq.Broker, receiver: Receiver) -> None:
     """Declare the actor of a worker process, whose receiver belongs to the running loop.
 
-    It is declared here and not on module level, where Dramatiq binds an actor to one global broker: a process may hold
-    several (tests do), and the receiver is made with the worker.
+    At module level, Dramatiq would bind the actor to one global broker. A process may have several (tests do), and the
+    receiver is made with the worker.
     """
     loop = asyncio.get_running_loop()
 
     @dramatiq.actor(broker=broker, actor_name=ACTOR, queue_name=QUEUE)
     def deliver_due_events() -> None:
-        """Have the worker claim, and send the message on if another worker should have it. Never raises."""
+        """Let the receiver claim, and send the message again if another worker should have it. Never raises."""
         try:
             accepted = asyncio.run_coroutine_threadsafe(receiver.accept_message(), loop).result()
             if not accepted:
                 deliver_due_events.send()
-        except (CancelledError, RuntimeError):  # the loop has ended
-            logger.info("stopped before a message was taken", action="claim")
+        except (CancelledError, RuntimeError):  # the loop is closed
+            logger.info("message dropped: the worker has stopped", action="claim")
         except Exception as error:
-            logger.warning("message dropped; a poll finds what is due", action="claim", reason=str(error))
+            logger.warning("message dropped; a poll will find the due events", action="claim", reason=str(error))

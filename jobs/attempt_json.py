@@ -1,4 +1,4 @@
-"""The stored form of an attempt's request and response: what was sent, with secrets masked, and what came back."""
+"""The stored form of an attempt's request, with its secrets redacted, and of its response."""
 
 from typing import Any
 
@@ -9,22 +9,24 @@ from ringback.jobs.redaction import redact, redact_url
 
 def request_to_json(request: OutgoingRequest) -> dict[str, Any]:
     """Return {method, url, headers: [[name, value]], body} of a request that was sent."""
-    body = request.body
+    body = None
+    if request.body is not None:
+        body = request.body.decode("utf-8", "replace")
     return {
         "method": request.template.method,
         "url": redact_url(str(request.template.url)),
         "headers": redact(request.sent_headers),
-        "body": None if body is None else body.decode("utf-8", "replace"),
+        "body": body,
     }
 
 
-def response_to_json(answer: HttpResponse) -> dict[str, Any]:
+def response_to_json(response: HttpResponse) -> dict[str, Any]:
     """Return {headers: [[name, value]], body, body_truncated} of a response.
 
-    No text in Postgres holds U+0000.
+    U+0000 becomes U+FFFD, since Postgres stores no text with it.
     """
     return {
-        "headers": answer.headers,
-        "body": answer.body.decode("utf-8", "replace").replace("\x00", "\ufffd"),
-        "body_truncated": answer.body_truncated,
+        "headers": response.headers,
+        "body": response.body.decode("utf-8", "replace").replace("\x00", "\ufffd"),
+        "body_truncated": response.body_truncated,
     }

@@ -1,7 +1,7 @@
-"""Dramatiq's brokers: a queue in memory within one process, or one on Redis or RabbitMQ for all worker processes.
+"""Dramatiq brokers: a queue in memory for one process, or one on Redis or RabbitMQ for all worker processes.
 
-The list of middleware is empty: the retry schedule is Ringback's own, and a second policy under it (Dramatiq's default
-is 20 retries over 40 days) would only repeat it.
+They have no middleware. Ringback has a retry schedule of its own, and Dramatiq's (20 retries over 40 days by default)
+would repeat attempts on top of it.
 """
 
 from collections.abc import Callable
@@ -14,45 +14,49 @@ from ringback.models.errors import ConfigurationError
 
 logger = structlog.get_logger("ringback.broker")
 
-#: How often an idle thread looks up, in milliseconds; messages wake it at once.
+#: Milliseconds after which an idle thread checks whether to stop; messages wake it at once.
 WORKER_TIMEOUT_MS = 1_000
-#: The same for those that stand between a server and the worker's threads, and are not to be waited for when it stops.
+#: The same for the threads that fetch messages from RabbitMQ, which delay the stop of a worker.
 REMOTE_TIMEOUT_MS = 50
-#: How long Redis is asked to wait for a message each time, in seconds.
+#: Seconds of each blocking wait for a message at Redis.
 WAIT_SECONDS = 0.5
-#: How long Dramatiq's consumer sleeps between two looks at Redis that found nothing, in milliseconds.
+#: Milliseconds that Dramatiq's consumer sleeps after it has found no message at Redis.
 IDLE_MS = 10
-#: How long a server may take to answer, in seconds.
+#: Seconds that a server has to answer a command.
 ANSWER_SECONDS = 5.0
-#: When Redis gives a dead worker's messages to others: after so many milliseconds, looked for by each fifth command.
-HEARTBEAT_MS, MAINTENANCE_CHANCE = 5_000, 200_000
-#: Names begin with this on servers that others use too.
+#: Milliseconds without a heartbeat after which Redis gives a dead worker's messages to others.
+HEARTBEAT_MS = 5_000
+#: How many of 1,000,000 commands look for dead workers: every fifth.
+MAINTENANCE_CHANCE = 200_000
+#: Prefix of Ringback's names on servers that other programs share.
 NAMESPACE = "ringback"
 
 
 def is_remote(url: str) -> bool:
-    """Whether the broker of this address serves other processes too."""
+    """Tell whether the broker at this URL serves other processes too."""
     return url != ""
 
 
 def is_redis(url: str) -> bool:
-    """Whether the broker of this address is Redis."""
+    """Tell whether the broker at this URL is Redis."""
     return url.partition(":")[0] in ("redis", "rediss")
 
 
 def open_broker(url: str, announce: Callable[[], None] = lambda: None) -> dramatiq.Broker:
-    """The broker of an address: `redis(s)://…`, `amqp(s)://…`, or the one within this process for an empty one.
+    """Return the broker at `redis(s)://…` or `amqp(s)://…`, or, for an empty URL, one within this process.
 
-    It connects when it is first used. Redis's calls `announce`, in a thread, before it hands over a message. Raises
-    ConfigurationError when the driver is not installed.
+    It connects at its first use. The Redis broker calls `announce`, in a thread, before it delivers a message. Raises
+    ConfigurationError if the driver is not installed.
     """
     if is_redis(url):
         return _redis_broker(url, announce)
-    return _rabbitmq_broker(url) if is_remote(url) else in_process_broker()
+    if is_remote(url):
+        return _rabbitmq_broker(url)
+    return in_process_broker()
 
 
 def in_process_broker() -> StubBroker:
-    """A broker within this process."""
+    """Return a broker within this process."""
     return StubBroker(middleware=[])
 
 
@@ -62,57 +66,60 @@ def _redis_broker(url: str, announce: Callable[[], None]) -> dramatiq.Broker:
         from dramatiq.brokers.redis import RedisBroker  # noqa: PLC0415
     except ImportError as error:
         raise ConfigurationError(
-            'RINGBACK_BROKER_URL names Redis, but its driver is missing: pip install "ringback[redis]"'
+            'RINGBACK_BROKER_URL is a Redis URL, but its driver is missing: run pip install "ringback[redis]"'
         ) from error
     client = redis.Redis.from_url(url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS)
 
     class Broker(RedisBroker):
-        """Dramatiq's, but Redis tells of messages as they come: Dramatiq's own would ask a hundred times a second.
+        """A Redis broker that waits for messages with BLMOVE, where Dramatiq's polls a hundred times a second.
 
-        It calls `announce` before it fetches a message: a claim that waits for the actor takes 7 % longer from the
-        commit to the request. Delayed messages are looked for seldom: there are none, the schedule is the database's.
+        It calls `announce` before it fetches a message, so that the claim runs meanwhile: otherwise the time from the
+        commit to the request is 7 % longer. It seldom looks for delayed messages: Ringback sends none.
         """
 
-        #: Whether this Redis can tell of messages, by BLMOVE; those before 6.2 are asked, as Dramatiq does it.
-        tells = True
+        #: Whether Redis supports BLMOVE (6.2 and later) and allows it; otherwise it is polled, as by Dramatiq.
+        can_block = True
 
         def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> dramatiq.Consumer:
-            """Return what fetches the messages of a queue, one at a time: while one is handled, its thread sleeps."""
-            delayed = queue_name == dramatiq.common.dq_name(queue_name)
-            return super().consume(queue_name, 1, WORKER_TIMEOUT_MS if delayed else IDLE_MS)
+            """Return a consumer that fetches one message at a time, and sleeps while it is handled."""
+            idle_ms = IDLE_MS
+            if queue_name == dramatiq.common.dq_name(queue_name):
+                idle_ms = WORKER_TIMEOUT_MS
+            return super().consume(queue_name, 1, idle_ms)
 
         def do_fetch(self, queue_name: str, prefetch: int) -> list[bytes]:
-            """A message; when there is none, a new one is waited for."""
-            fetched = self._fetched(queue_name)
+            """Fetch a message. If there is none, wait up to WAIT_SECONDS for one."""
+            messages = self._fetch(queue_name)
             if queue_name in self.delay_queues:
-                return fetched
-            if fetched:
+                return messages
+            if messages:
                 announce()
-            elif self._comes(queue_name):
+            elif self._wait_for_message(queue_name):
                 announce()
-                fetched = self._fetched(queue_name)
-            return fetched
+                messages = self._fetch(queue_name)
+            return messages
 
-        def _fetched(self, queue_name: str) -> list[bytes]:
-            fetched: list[bytes] = self._dispatch("fetch")(queue_name, 1)  # type: ignore[no-untyped-call]
-            return fetched
+        def _fetch(self, queue_name: str) -> list[bytes]:
+            messages: list[bytes] = self._dispatch("fetch")(queue_name, 1)  # type: ignore[no-untyped-call]
+            return messages
 
-        def _comes(self, queue_name: str) -> bool:
-            """Wait until there is a message, which stays where it is: the first one is moved to its own place."""
+        def _wait_for_message(self, queue_name: str) -> bool:
+            """Wait until there is a message, without taking it: the first one is moved to its own position."""
+            if not self.can_block:
+                return False
             queue = f"{self.namespace}:{queue_name}"
-            if self.tells:
-                try:
-                    moved = client.execute_command(  # type: ignore[no-untyped-call]
-                        "BLMOVE", queue, queue, "LEFT", "LEFT", WAIT_SECONDS
-                    )
-                    return moved is not None
-                except redis.ResponseError as error:
-                    # Others pass, such as that of a server which is being replaced.
-                    refused = isinstance(error, redis.exceptions.NoPermissionError)
-                    if refused or "unknown command" in str(error).lower():
-                        logger.warning("Redis cannot tell of messages and is asked", action="take", reason=str(error))
-                        self.tells = False
-            return False
+            try:
+                moved = client.execute_command(  # type: ignore[no-untyped-call]
+                    "BLMOVE", queue, queue, "LEFT", "LEFT", WAIT_SECONDS
+                )
+            except redis.ResponseError as error:
+                is_forbidden = isinstance(error, redis.exceptions.NoPermissionError)
+                is_unknown = "unknown command" in str(error).lower()
+                if is_forbidden or is_unknown:  # other errors are temporary, such as those during a failover
+                    logger.warning("Redis does not allow BLMOVE; polling it", action="receive", reason=str(error))
+                    self.can_block = False
+                return False
+            return moved is not None
 
     return Broker(  # type: ignore[no-untyped-call]
         client=client,
@@ -129,16 +136,16 @@ def _rabbitmq_broker(url: str) -> dramatiq.Broker:
         from dramatiq.brokers.rabbitmq import RabbitmqBroker  # noqa: PLC0415
     except ImportError as error:
         raise ConfigurationError(
-            'RINGBACK_BROKER_URL names RabbitMQ, but its driver is missing: pip install "ringback[rabbitmq]"'
+            'RINGBACK_BROKER_URL is a RabbitMQ URL, but its driver is missing: run pip install "ringback[rabbitmq]"'
         ) from error
     parameters = pika.URLParameters(url)
     parameters.socket_timeout = parameters.blocked_connection_timeout = ANSWER_SECONDS
 
     class Broker(RabbitmqBroker):
-        """Dramatiq's, whose thread for each queue looks up often enough to be stopped."""
+        """A RabbitMQ broker whose thread for each queue checks often whether to stop."""
 
         def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> dramatiq.Consumer:
-            """Whoever takes the messages of a queue."""
+            """Return a consumer that checks every REMOTE_TIMEOUT_MS."""
             return super().consume(queue_name, prefetch, REMOTE_TIMEOUT_MS)
 
     broker = Broker(middleware=[])

@@ -1,8 +1,8 @@
-"""The claimer: one loop in each worker process that claims as many due events as there are free slots, and starts them.
+"""Claims due events: one loop in each worker process claims as many as there are free slots, and starts them.
 
-Four things lead to the next claim: a Dramatiq message says that events are due, the next event that the claimer knows
-of becomes due, a slot or a limit that was in the way is free again, or a second has passed. So a message that is lost,
-doubled or late costs time, and never an event.
+A claim follows when a Dramatiq message says that events are due, when the next known event becomes due, when a slot or
+a limit that was in the way is free again, or after a second. So a lost, duplicated or late message costs time, never an
+event.
 """
 
 import asyncio
@@ -27,36 +27,39 @@ from ringback.models.queue.workers import WorkerLease
 
 logger = structlog.get_logger("ringback.claimer")
 
-#: Seconds between two looks at the most: what a lost message costs.
+#: Most seconds between two claims: the cost of a lost message.
 POLL_SECONDS = 1.0
-#: Seconds between two claims at the least while attempts are in flight: a few events make a poor batch.
+#: Least seconds between two claims while attempts are in flight, so that events gather into larger batches.
 GATHER_SECONDS = 0.02
-#: The part of the slots that retries may take all together.
+#: Least seconds between two claims in any case.
+MIN_WAIT_SECONDS = 0.001
+#: Largest share of the slots for retries.
 RETRIES_SHARE = 0.75
-#: Seconds after which a full webhook is looked at again: its attempts may end in other workers.
+#: Seconds between looks at a webhook at its concurrency limit: its attempts may end in other workers.
 FULL_SECONDS = 0.2
-#: Seconds after which a webhook at its rate limit is looked at again: somebody may have raised the limit.
+#: Most seconds between looks at a webhook at its rate limit: the limit may have been raised.
 PACED_SECONDS = 0.5
-#: Seconds before the start of an attempt at which its claim begins.
+#: Seconds by which a claim precedes the start of its attempts.
 EARLY_SECONDS = AHEAD.total_seconds() / 2
-#: Seconds after which a webhook is looked at again for which another worker was claiming.
+#: Seconds until another look at webhooks for which another worker was claiming.
 CONTENDED_SECONDS = 0.01
-#: Seconds by which the timers of several workers are spread, at random: the first one claims.
+#: Most seconds, chosen at random, by which each of several workers delays its timer, so that one of them claims.
 SPREAD_SECONDS = 0.01
-#: Seconds for which a worker without a free slot keeps a message before it passes it on, and for which every worker
-#: keeps one at the least: when all are full, the message goes round among them.
-KEEP_MESSAGE_SECONDS, PASS_ON_SECONDS = 0.05, 0.02
-#: Seconds between two looks for events that name this worker and that it does not know.
+#: Seconds for which a worker without a free slot keeps a message before it passes it on.
+KEEP_MESSAGE_SECONDS = 0.05
+#: Least seconds before a message is passed on: if all workers are full, it circulates among them.
+PASS_ON_SECONDS = 0.02
+#: Seconds between looks for events that name this worker and are not in flight here.
 STRAYS_SECONDS = 5.0
-#: Seconds for which a failing database is left alone between two tries.
+#: Seconds before a failed claim is repeated.
 PAUSE_SECONDS = 1.0
 
 
 class Claimer:
-    """Claims for one worker process; `run` it as a task until `stop`.
+    """The claims of one worker process; `run` it as a task until `stop`.
 
-    `slots` is how many attempts the process has in flight at the same time, `max_concurrency` the bound of webhooks
-    that have none of their own. `can_pass_on` says that messages sent from here reach other workers.
+    `slots` is the number of attempts that the process has in flight at once, `max_concurrency` the limit of webhooks
+    without one of their own. `can_pass_on` says that messages sent from here reach other workers.
     """
 
     def __init__(
@@ -78,54 +81,55 @@ class Claimer:
         self._max_concurrency = max_concurrency
         self._can_pass_on = can_pass_on
         self._turns = _Turns()
-        #: Webhooks at their rate limit, and until when they are left alone, by the monotonic clock.
+        #: Webhooks at their rate limits, and when to look at them again, by the monotonic clock.
         self._paced_until: dict[UUID, float] = {}
-        self._strays_looked_for_at = time.monotonic()
+        self._strays_released_at = time.monotonic()
+        #: Whether the last claim left due events to other workers, for lack of slots.
         self._left_behind = False
         self._claimed = asyncio.Event()
-        #: Whether the broker announces each message before it hands it over.
+        #: Whether the broker announces each message before it delivers it.
         self._are_messages_announced = False
         self._is_stopping = False
 
     async def run(self) -> None:
-        """Claim until `stop`; a database that is away is waited for."""
+        """Claim until `stop`. Errors are logged, and the claim is repeated."""
         while not self._is_stopping:
             self._in_flight.wake.clear()
-            began = time.monotonic()
+            started = time.monotonic()
             try:
                 seconds = await self._claim_once()
             except Exception as error:
-                is_away = isinstance(error, BaseORMException | OSError)
+                is_unavailable = isinstance(error, BaseORMException | OSError)
                 logger.warning(
-                    "cannot claim",
+                    "cannot claim events; trying again",
                     action="claim",
                     reason=str(error),
                     again_in_seconds=PAUSE_SECONDS,
-                    exc_info=not is_away,
+                    exc_info=not is_unavailable,
                 )
                 self._in_flight.may_have_strays = True
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
             self._claimed.set()
             if len(self._in_flight):
-                await asyncio.sleep(max(began + GATHER_SECONDS - time.monotonic(), 0))
+                await asyncio.sleep(max(started + GATHER_SECONDS - time.monotonic(), 0))
             await _wait(self._in_flight.wake, seconds)
 
     def stop(self) -> None:
-        """Claim no more; `run` ends when it has started what it has claimed."""
+        """Stop claiming. `run` ends once all claimed events are started."""
         self._is_stopping = True
         self._in_flight.wake.set()
 
     def expect_message(self) -> None:
-        """Claim, because a message waits at the broker: the claim runs while the message is fetched."""
+        """Claim because the broker has a message, at the same time as the message is fetched."""
         self._are_messages_announced = True
         self._claim_soon()
 
     async def accept_message(self) -> bool:
-        """Take the message that events are due; returns False if it should go on to another worker.
+        """Claim because events are due; returns False if the message should go on to another worker.
 
-        A worker without a free slot waits a moment for one. The message is kept until the claim has ended: Dramatiq's
-        thread, which has it acknowledged then, would take the claim's time.
+        A worker without a free slot waits briefly for one. The message is kept until the claim has ended, since its
+        acknowledgement by Dramatiq's thread would slow the claim down.
         """
         has_peers = self._can_pass_on and self._keeper.has_peers
         if has_peers and self._free_slots() <= 0:
@@ -146,39 +150,50 @@ class Claimer:
         self._in_flight.wake.set()
 
     def _free_slots(self) -> int:
-        """Return the slots that are free; no more than as many results may wait to be recorded."""
+        """Return the number of free slots. Results that wait to be recorded take slots too, so that few wait."""
         return self._slots - max(len(self._in_flight), len(self._recorder))
 
     async def _claim_once(self) -> float:
-        """Claim and start what is due; returns the seconds until the next look, at the latest."""
+        """Claim and start due events; returns the seconds until the next claim, if nothing wakes the claimer before."""
         lease = self._keeper.lease
         free_slots = self._free_slots()
         self._in_flight.is_short_of_slots = self._left_behind = free_slots <= 0
         if free_slots <= 0 or lease.is_expired():
             return POLL_SECONDS
         await self._release_strays(lease)
-        request = self._request(free_slots)
+        request = self._make_request(free_slots)
         batch = await claim(lease.worker_id, request)
-        self._turns.note(request, batch)
+        self._turns.advance(request, batch)
         self._left_behind = batch.left_behind
         self._in_flight.is_short_of_slots |= batch.left_behind
-        self._hold(batch.at_limit, await clock.now())
+        self._put_on_hold(batch.at_limit, await clock.now())
         for delivery in batch.deliveries:
             self._in_flight.start(delivery.event)
         await self._deliverer.start(lease, batch.deliveries)
-        await asyncio.sleep(0)  # the attempts first
+        await asyncio.sleep(0)  # let the attempts start first
         return await self._seconds_until_next(request, batch)
 
-    def _request(self, free_slots: int) -> ClaimRequest:
-        """Return what there is room for."""
-        in_flight = self._in_flight
+    async def _release_strays(self, lease: WorkerLease) -> None:
+        """Release events that name this worker and are not in flight here: their claim's COMMIT got no answer."""
         now = time.monotonic()
-        for webhook_id in in_flight.take_freed():
+        if not self._in_flight.may_have_strays and now - self._strays_released_at < STRAYS_SECONDS:
+            return
+        expected = self._in_flight.event_ids | self._recorder.unrecorded
+        released = await workers.release_all_but(lease, expected)
+        if released:
+            logger.warning("released claims whose COMMIT got no answer", action="claim", events=released)
+        self._strays_released_at = now
+        self._in_flight.may_have_strays = False
+
+    def _make_request(self, free_slots: int) -> ClaimRequest:
+        """Return the request for as many events as there is room for."""
+        in_flight = self._in_flight
+        for webhook_id in in_flight.take_freed_webhooks():
             in_flight.full_until.pop(webhook_id, None)
-        for until in (in_flight.full_until, self._paced_until):
-            for webhook_id in [key for key, moment in until.items() if moment <= now]:
-                del until[webhook_id]
-        crowded = {key for key, events in in_flight.by_webhook.items() if events >= free_slots}
+        now = time.monotonic()
+        _remove_expired(in_flight.full_until, now)
+        _remove_expired(self._paced_until, now)
+        crowded = {webhook_id for webhook_id, events in in_flight.by_webhook.items() if events >= free_slots}
         retry_slots = max(int(self._slots * RETRIES_SHARE), 1) - in_flight.retries
         in_flight.is_short_of_slots = bool(crowded) or retry_slots <= 0 or in_flight.suspects > 0
         return ClaimRequest(
@@ -193,48 +208,46 @@ class Claimer:
             after_webhook=self._turns.after_webhook,
         )
 
-    def _hold(self, at_limit: Mapping[UUID, dt.datetime | None], now: dt.datetime) -> None:
-        """Leave webhooks alone until their limits allow more, or may have been raised."""
-        present = time.monotonic()
-        for webhook_id, slot in at_limit.items():
-            if slot is not None:
-                seconds = (slot - now).total_seconds() - EARLY_SECONDS
-                self._paced_until[webhook_id] = present + min(max(seconds, 0), PACED_SECONDS)
-            elif self._in_flight.was_freed(webhook_id):  # after its attempts had been counted
+    def _put_on_hold(self, at_limit: Mapping[UUID, dt.datetime | None], now: dt.datetime) -> None:
+        """Skip webhooks until their limits allow more, or may have been raised."""
+        monotonic_now = time.monotonic()
+        for webhook_id, next_slot_at in at_limit.items():
+            if next_slot_at is not None:
+                seconds = (next_slot_at - now).total_seconds() - EARLY_SECONDS
+                self._paced_until[webhook_id] = monotonic_now + min(max(seconds, 0), PACED_SECONDS)
+            elif self._in_flight.was_freed(webhook_id):  # since the claim counted its attempts
                 self._in_flight.wake.set()
             else:
-                self._in_flight.full_until[webhook_id] = present + FULL_SECONDS
+                self._in_flight.full_until[webhook_id] = monotonic_now + FULL_SECONDS
 
     async def _seconds_until_next(self, request: ClaimRequest, batch: ClaimedBatch) -> float:
         if batch.more_due or (batch.contended and not batch.deliveries):
-            return 0.0 if batch.deliveries else CONTENDED_SECONDS
+            if batch.deliveries:
+                return 0.0
+            return CONTENDED_SECONDS
         if request.after_webhook is not None and batch.after_webhook == FIRST_WEBHOOK:
-            return 0.0  # all webhooks had their turn, and the look at the earliest events follows
-        present = time.monotonic()
-        waits = [until - present for until in (*self._in_flight.full_until.values(), *self._paced_until.values())]
+            return 0.0  # all webhooks had their turn; the earliest events are next
+        waits = [POLL_SECONDS]
+        now = time.monotonic()
+        for held_until in (self._in_flight.full_until, self._paced_until):
+            waits += [until - now for until in held_until.values()]
         if batch.contended:
             waits.append(CONTENDED_SECONDS)
         next_due_at = await next_due(request.on_hold, batch.looked_until)
         if next_due_at is not None:
-            spread = random.uniform(0, SPREAD_SECONDS) if self._keeper.has_peers else 0.0  # noqa: S311 - no secret
-            waits.append((next_due_at - await clock.now()).total_seconds() - EARLY_SECONDS + spread)
-        return max(min([*waits, POLL_SECONDS]), 0.001)
+            waits.append(await self._seconds_before(next_due_at))
+        return max(min(waits), MIN_WAIT_SECONDS)
 
-    async def _release_strays(self, lease: WorkerLease) -> None:
-        """Release events that name this worker and that it does not know: a COMMIT of a claim was not answered."""
-        now = time.monotonic()
-        if not self._in_flight.may_have_strays and now - self._strays_looked_for_at < STRAYS_SECONDS:
-            return
-        known = self._in_flight.event_ids | self._recorder.unrecorded
-        released = await workers.release_all_but(lease, known)
-        if released:
-            logger.warning("claims released whose COMMIT was not answered", action="claim", events=released)
-        self._strays_looked_for_at = now
-        self._in_flight.may_have_strays = False
+    async def _seconds_before(self, due_at: dt.datetime) -> float:
+        """Return the seconds until the claim of an event that is due at this time."""
+        seconds = (due_at - await clock.now()).total_seconds() - EARLY_SECONDS
+        if self._keeper.has_peers:
+            seconds += random.uniform(0, SPREAD_SECONDS)  # noqa: S311 - not a secret
+        return seconds
 
 
 class _Turns:
-    """Whose turn it is: retries or first attempts, and of webhooks, when backlogs hide others."""
+    """The order of claims: retries or first attempts first, and webhooks in turn when backlogs hide others."""
 
     def __init__(self) -> None:
         self.retries_first = False
@@ -243,19 +256,26 @@ class _Turns:
 
     @property
     def after_webhook(self) -> UUID | None:
-        """Where to go on with a look at each webhook in turn; None for the ordinary look at the earliest events."""
-        return self._next_webhook if self._is_clogged else None
+        """The webhook after which a look at each webhook in turn goes on; None to look at the earliest events."""
+        if self._is_clogged:
+            return self._next_webhook
+        return None
 
-    def note(self, request: ClaimRequest, batch: ClaimedBatch) -> None:
-        """Take turns. A look that was full of events which could not be claimed may hide others."""
+    def advance(self, request: ClaimRequest, batch: ClaimedBatch) -> None:
+        """Plan the next claim. A look full of events that could not be claimed may hide others."""
         self.retries_first = not self.retries_first
         if request.after_webhook is not None:
             self._next_webhook = batch.after_webhook
         self._is_clogged = batch.more_due and 2 * len(batch.deliveries) < batch.seen
 
 
+def _remove_expired(held_until: dict[UUID, float], now: float) -> None:
+    for webhook_id in [webhook_id for webhook_id, until in held_until.items() if until <= now]:
+        del held_until[webhook_id]
+
+
 async def _wait(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for an event, at most so many seconds; returns whether it came."""
+    """Wait for an event for at most `seconds`; returns whether it is set."""
     if event.is_set() or seconds <= 0:
         return event.is_set()
     try:

@@ -1,6 +1,6 @@
-"""Delivers claimed events: each is rendered, guarded, signed and sent in a task of its own; the recorder does the rest.
+"""Delivers claimed events: renders, signs and sends each in its own task, and gives the result to the recorder.
 
-An event is in flight from its claim until its result is recorded, or until it is released because nothing was sent.
+An event is in flight from its claim until its attempt has ended, or until it is released because nothing was sent.
 """
 
 import asyncio
@@ -31,14 +31,14 @@ from ringback.models.webhook import Webhook
 
 logger = structlog.get_logger("ringback.delivery")
 
-#: Seconds for which a database that fails is left alone before an event is released.
+#: Seconds between an error of the database and the release of the event that it concerns.
 PAUSE_SECONDS = 1.0
-#: Attempts started before the loop has its turn: answers are read meanwhile, and their connections become free.
-STARTED_AT_ONCE = 25
+#: Attempts started before the event loop gets a turn, to read responses and so free connections.
+STARTS_PER_TURN = 25
 
 
-class Sends(Protocol):
-    """Sends a request once and returns how that ended."""
+class RequestSender(Protocol):
+    """The part of the sender that deliveries use."""
 
     async def send(
         self,
@@ -49,11 +49,11 @@ class Sends(Protocol):
         unguarded: bool,
         may_send: Callable[[], bool],
     ) -> Sent:
-        """Send it; raises SendWithheld if `may_send` returns False, and nothing that an endpoint can cause."""
+        """Send a request once; raises SendWithheld if `may_send` returns False, but nothing an endpoint can cause."""
 
 
 class _Prepared(NamedTuple):
-    """A request that can be signed and sent; `unguarded` if it goes to an inbox of our own."""
+    """A request that can be signed and sent. It is `unguarded` if it goes to an inbox of this installation."""
 
     rendered: RenderedRequest
     secret: str
@@ -61,35 +61,34 @@ class _Prepared(NamedTuple):
 
 
 class _Attempt:
-    """One attempt: what it delivers, and when the endpoint may first have learned of it."""
+    """One attempt of a claimed event. `started_at` is None as long as the endpoint cannot have seen a request."""
 
     __slots__ = ("clock", "delivery", "event", "is_early", "lease", "started_at", "webhook")
 
     def __init__(
-        self, lease: WorkerLease, running: clock.Clock, now: dt.datetime, delivery: Delivery, webhook: Webhook
+        self, *, lease: WorkerLease, database_clock: clock.Clock, is_early: bool, delivery: Delivery, webhook: Webhook
     ) -> None:
         self.lease = lease
-        self.clock = running
+        self.clock = database_clock
         self.delivery = delivery
         self.event = delivery.event
-        self.is_early = delivery.event.next_attempt_at > now
+        #: Whether the attempt was claimed before it is due.
+        self.is_early = is_early
         self.webhook = webhook
         self.started_at: dt.datetime | None = None
 
-    def result(
+    def make_result(
         self,
         outcome: Outcome,
         started_at: dt.datetime,
         duration_ms: int | None,
         request: OutgoingRequest | None = None,
     ) -> Result:
-        """Return the result of this attempt; it ended `duration_ms` after its start, or now.
+        """Return the result of this attempt, which ended `duration_ms` after its start, or now if that is None.
 
-        That is not the clock's time: what was waited for after the answer is no part of the attempt that a retry
-        follows.
+        The next attempt is scheduled from that end, so time spent after the response does not delay it.
         """
-        took = dt.timedelta(milliseconds=duration_ms or 0)
-        ended_at = self.clock.now() if duration_ms is None else started_at + took
+        ended_at = self.clock.now() if duration_ms is None else started_at + dt.timedelta(milliseconds=duration_ms)
         return Result(
             event_id=self.event.id,
             worker_id=self.lease.worker_id,
@@ -104,10 +103,15 @@ class _Attempt:
 
 
 class Deliverer:
-    """Delivers on the loop that its sender and recorder belong to, and reports to `in_flight`."""
+    """Deliveries on the event loop of the sender and the recorder. It removes from `in_flight` what has ended."""
 
     def __init__(
-        self, sender: Sends, recorder: Recorder, in_flight: InFlight, secrets: SecretBox, inboxes: InboxAddresses
+        self,
+        sender: RequestSender,
+        recorder: Recorder,
+        in_flight: InFlight,
+        secrets: SecretBox,
+        inboxes: InboxAddresses,
     ) -> None:
         self._sender = sender
         self._recorder = recorder
@@ -120,25 +124,32 @@ class Deliverer:
         self._stopping = asyncio.Event()
 
     async def start(self, lease: WorkerLease, deliveries: Sequence[Delivery]) -> None:
-        """Start the attempts of claimed events; if that fails, they are released."""
+        """Start the attempts of claimed events. If that fails, those not started are released."""
         started = 0
         try:
-            webhooks = await self._webhooks.of({d.event.webhook_id: d.webhook_updated_at for d in deliveries})
-            running = await clock.read_clock()
-            now = running.now()
+            updated_at = {delivery.event.webhook_id: delivery.webhook_updated_at for delivery in deliveries}
+            webhooks = await self._webhooks.of(updated_at)
+            database_clock = await clock.read_clock()
+            now = database_clock.now()
             for delivery in deliveries:
-                attempt = _Attempt(lease, running, now, delivery, webhooks[delivery.event.webhook_id])
+                attempt = _Attempt(
+                    lease=lease,
+                    database_clock=database_clock,
+                    is_early=delivery.event.next_attempt_at > now,
+                    delivery=delivery,
+                    webhook=webhooks[delivery.event.webhook_id],
+                )
                 self._tasks[attempt] = asyncio.create_task(self._run(attempt))
                 started += 1
-                if started % STARTED_AT_ONCE == 0:
+                if started % STARTS_PER_TURN == 0:
                     await asyncio.sleep(0)
         finally:
             await self._release(lease, [delivery.event for delivery in deliveries[started:]])
 
     async def stop(self, hurry: asyncio.Event, seconds: float) -> None:
-        """Release what waits for its start, and let what is sent end, until `seconds` have passed or `hurry` is set.
+        """Release events that are not due yet, and let sent requests end within `seconds`, or until `hurry` is set.
 
-        What is then still in flight is cancelled and recorded as ABANDONED.
+        Attempts still running then are cancelled and recorded as ABANDONED.
         """
         self._stopping.set()
         if self._tasks:
@@ -153,25 +164,29 @@ class Deliverer:
         self._renderer.close()
 
     async def _run(self, attempt: _Attempt) -> None:
-        """Make one attempt and have its result recorded, or release its event; raises only its cancellation."""
+        """Make one attempt and queue its result, or release its event. Raises nothing but CancelledError."""
         result: Result | None = None
         try:
-            if await self._reaches(attempt):
+            if await self._wait_until_due(attempt):
                 result = await self._deliver(attempt)
         except asyncio.CancelledError:
             if attempt.started_at is not None:
-                result = attempt.result(Abandoned(), attempt.started_at, None)
+                result = attempt.make_result(Abandoned(), attempt.started_at, duration_ms=None)
             raise
         except SendWithheld:
-            logger.warning("lease expired before sending", action="deliver", worker_id=str(attempt.lease.worker_id))
+            logger.warning(
+                "nothing sent: the lease has expired", action="deliver", worker_id=str(attempt.lease.worker_id)
+            )
         except Exception as error:
             if attempt.started_at is None and isinstance(error, BaseORMException | OSError):
-                # Nothing was sent, and the database may come back: no attempt, and no step towards failing the event.
+                # Nothing was sent, and the database may come back, so this does not count as an attempt.
                 event_id = str(attempt.event.id)
-                logger.warning("cannot prepare; trying again", action="deliver", event_id=event_id, reason=str(error))
+                logger.warning(
+                    "cannot prepare the attempt; trying again", action="deliver", event_id=event_id, reason=str(error)
+                )
                 await asyncio.sleep(PAUSE_SECONDS)
             else:
-                result = self._fail_within(attempt)
+                result = self._abandon_after_bug(attempt)
         finally:
             if result is None:
                 await self._release(attempt.lease, [attempt.event])
@@ -180,12 +195,12 @@ class Deliverer:
                 self._recorder.put(result, self._in_flight.free_slot)
             del self._tasks[attempt]
 
-    async def _reaches(self, attempt: _Attempt) -> bool:
-        """Wait for the start of an attempt, which was claimed a little ahead; returns False if the program stops."""
+    async def _wait_until_due(self, attempt: _Attempt) -> bool:
+        """Wait for the time of an attempt; returns False if the program stops before."""
         if attempt.is_early:
-            early = (attempt.event.next_attempt_at - attempt.clock.now()).total_seconds()
+            seconds = (attempt.event.next_attempt_at - attempt.clock.now()).total_seconds()
             try:
-                async with asyncio.timeout(early):
+                async with asyncio.timeout(seconds):
                     await self._stopping.wait()
             except TimeoutError:
                 return True
@@ -198,7 +213,7 @@ class Deliverer:
             raise SendWithheld
         started_at = attempt.started_at = attempt.clock.now()
         if isinstance(prepared, RenderFailed):
-            return attempt.result(prepared, started_at, 0)
+            return attempt.make_result(prepared, started_at, duration_ms=0)
         timestamp = int(started_at.timestamp())
         request = sign(prepared.rendered, attempt.event, timestamp=timestamp, secret=prepared.secret)
         try:
@@ -212,7 +227,7 @@ class Deliverer:
         except SendWithheld:
             attempt.started_at = None
             raise
-        return attempt.result(sent.outcome, started_at, sent.duration_ms, sent.request)
+        return attempt.make_result(sent.outcome, started_at, sent.duration_ms, sent.request)
 
     async def _prepare(self, attempt: _Attempt) -> _Prepared | RenderFailed:
         try:
@@ -223,16 +238,18 @@ class Deliverer:
         unguarded = self._inboxes.token(rendered.url) is not None and await self._inboxes.is_own(rendered.url)
         return _Prepared(rendered, secret, unguarded)
 
-    def _fail_within(self, attempt: _Attempt) -> Result:
-        """Return the result of an attempt that a defect of ours ended; to be called where the error is handled."""
+    def _abandon_after_bug(self, attempt: _Attempt) -> Result:
+        """Return the result of an attempt that a bug of ours has ended; call it where the exception is handled."""
         error_id = uuid4().hex[:12]
         event_id = str(attempt.event.id)
-        logger.exception("an attempt failed within", action="deliver", event_id=event_id, error_id=error_id)
+        logger.exception(
+            "an attempt failed by an internal error", action="deliver", event_id=event_id, error_id=error_id
+        )
         outcome = Abandoned(f"Internal error {error_id}; the endpoint may have received the request.")
-        return attempt.result(outcome, attempt.started_at or attempt.clock.now(), None)
+        return attempt.make_result(outcome, attempt.started_at or attempt.clock.now(), duration_ms=None)
 
     async def _release(self, lease: WorkerLease, events: Sequence[ClaimedEvent]) -> None:
-        """Give up events for which nothing was sent; if that fails, the claimer finds them later."""
+        """Release events for which nothing was sent. If that fails, the claimer releases them later."""
         if not events:
             return
         try:

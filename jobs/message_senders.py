@@ -1,7 +1,7 @@
-"""Sends Dramatiq messages from an event loop: in process, to Redis without a thread, or to RabbitMQ by one.
+"""Sends Dramatiq messages from an event loop: in process, to Redis without a thread, or to RabbitMQ in a thread.
 
-Dramatiq's own brokers block. In a thread, a message to Redis would wait for Python's lock until the request that has
-just committed is answered, which takes longer than sending it.
+Dramatiq's own brokers block. A thread that sends to Redis would wait for the GIL until the request that has just
+committed is answered, which takes longer than sending the message.
 """
 
 import asyncio
@@ -16,27 +16,29 @@ from ringback.jobs.broker import ANSWER_SECONDS, NAMESPACE, is_redis
 
 
 class MessageSender(Protocol):
-    """Sends messages to one broker. Its methods raise what the broker's driver raises."""
+    """A connection that sends messages to one broker. Its methods raise the errors of the broker's driver."""
 
     async def send(self, message: dramatiq.Message[None]) -> None:
         """Send one message."""
 
     async def count(self, queue_name: str) -> int:
-        """Return how many messages wait in a queue; 0 where they cannot pile up."""
+        """Return the number of waiting messages in a queue, or 0 if they cannot accumulate."""
 
     async def close(self) -> None:
         """Close the connection."""
 
 
 def open_sender(broker: dramatiq.Broker, broker_url: str) -> MessageSender:
-    """Return the sender for a broker and its address; it connects when it is first used."""
+    """Return the sender for a broker at this URL. It connects at its first use."""
     if isinstance(broker, StubBroker):
         return InProcessSender(broker)
-    return RedisSender(broker_url) if is_redis(broker_url) else ThreadSender(broker)
+    if is_redis(broker_url):
+        return RedisSender(broker_url)
+    return ThreadSender(broker)
 
 
 class InProcessSender:
-    """Sends to the queue in memory, whose worker is in this process."""
+    """A sender to the queue in memory, whose worker is in this process."""
 
     def __init__(self, broker: dramatiq.Broker) -> None:
         self._broker = broker
@@ -46,7 +48,7 @@ class InProcessSender:
         self._broker.enqueue(message)
 
     async def count(self, queue_name: str) -> int:
-        """Return 0: there is a worker."""
+        """Return 0, since a worker is running."""
         return 0
 
     async def close(self) -> None:
@@ -54,14 +56,14 @@ class InProcessSender:
 
 
 class RedisSender:
-    """Dramatiq's broker on a client of asyncio's: what it hands to the client comes back as a coroutine."""
+    """A sender to Redis: Dramatiq's broker on an asyncio client, so that its commands return coroutines."""
 
     def __init__(self, url: str) -> None:
         import redis.asyncio  # noqa: PLC0415 - an optional driver
         from dramatiq.brokers.redis import RedisBroker  # noqa: PLC0415
 
         class Broker(RedisBroker):
-            """It would ask Redis for this number, and not wait for the answer; enqueuing has no use for it."""
+            """A broker that does not ask Redis for this number, which enqueuing does not need."""
 
             _max_unpack_size_val = 1  # type: ignore[assignment]
 
@@ -74,12 +76,12 @@ class RedisSender:
 
     async def send(self, message: dramatiq.Message[None]) -> None:
         """Send one message, as `RedisBroker.enqueue` does."""
-        key = str(uuid4())
-        named = message.copy(options={"redis_message_id": key})
-        await self._broker.do_enqueue(message.queue_name, key, named.encode())
+        message_id = str(uuid4())
+        stored = message.copy(options={"redis_message_id": message_id})
+        await self._broker.do_enqueue(message.queue_name, message_id, stored.encode())
 
     async def count(self, queue_name: str) -> int:
-        """Return how many messages wait in a queue."""
+        """Return the number of waiting messages in a queue."""
         return int(await self._broker.do_qsize(queue_name))
 
     async def close(self) -> None:
@@ -88,7 +90,7 @@ class RedisSender:
 
 
 class ThreadSender:
-    """Sends in a thread, always the same one: pika's connections belong to theirs."""
+    """A sender in a thread of its own: a pika connection must stay in one thread."""
 
     def __init__(self, broker: dramatiq.Broker) -> None:
         self._broker: Any = broker
@@ -100,9 +102,10 @@ class ThreadSender:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._broker.enqueue, message)
 
     async def count(self, queue_name: str) -> int:
-        """Return how many messages wait in a queue."""
-        count = self._broker.get_queue_message_counts
-        ready, _, _ = await asyncio.get_running_loop().run_in_executor(self._thread, count, queue_name)
+        """Return the number of waiting messages in a queue."""
+        loop = asyncio.get_running_loop()
+        counts = await loop.run_in_executor(self._thread, self._broker.get_queue_message_counts, queue_name)
+        ready, _, _ = counts
         return int(ready)
 
     async def close(self) -> None:

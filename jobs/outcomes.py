@@ -1,17 +1,17 @@
-"""How an attempt ended, as types: what follows it (retry, log line, figures) matches on these, never on strings.
+"""Outcomes of attempts, as types: the retry policy, log lines and figures match on these, never on strings.
 
-    Outcome = Delivered      the answer counts as success
-            | Rejected       a whole answer that does not
-            | TimedOut       no whole answer within the webhook's timeout, which covers DNS, connecting and the body
-            | Unreachable    no connection: the name does not resolve, or nobody accepts; the endpoint saw no request
-            | TlsFailed      TLS could not be agreed on, or the certificate is not trusted
-            | Blocked        the address guard refused the target; no connection was tried
-            | BadResponse    a connection, but what came back is no whole HTTP answer; the endpoint may have acted
-            | RenderFailed   there is no request to send: a template or what it rendered is at fault
-            | Abandoned      the worker died, or was declared dead, between sending and recording
+    Outcome = Delivered      a whole response that counts as success
+            | Rejected       a whole response that does not
+            | TimedOut       no whole response within the webhook's timeout, which covers DNS, connecting and the body
+            | Unreachable    no connection: the name does not resolve, or nothing accepts; the endpoint saw no request
+            | TlsFailed      no TLS: no common protocol, or a certificate that is not trusted
+            | Blocked        a target that the address guard refused; no connection was tried
+            | BadResponse    a connection, but no whole HTTP response; the endpoint may have acted
+            | RenderFailed   no request to send: a template, or the text that it rendered, is at fault
+            | Abandoned      no result: the worker died, or was declared dead, between sending and recording
 
-Each has `name` (the contract's word), `error` (one sentence for people, None when delivered) and `answer` (as much as
-arrived, None when nothing did).
+Each has `name` (as in the API), `error` (a sentence for people, None if delivered) and `response` (as much as arrived,
+None if nothing did).
 """
 
 from collections.abc import Callable
@@ -20,10 +20,10 @@ from typing import ClassVar, NamedTuple, TypeAlias
 
 
 class HttpResponse(NamedTuple):
-    """What an endpoint answered.
+    """A response of an endpoint, as far as it arrived.
 
-    `headers` are as received, in order; `body` is decoded from gzip or deflate, and `body_truncated` says that there
-    was, or should have been, more of it.
+    `headers` are as received, in order. `body` is decoded from gzip or deflate. `body_truncated` says that the endpoint
+    sent, or should have sent, more of it.
     """
 
     status: int
@@ -34,87 +34,87 @@ class HttpResponse(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The endpoint answered with a status that the success policy accepts."""
+    """A response with a status that the success policy accepts."""
 
     name: ClassVar[str] = "DELIVERED"
-    answer: HttpResponse
+    response: HttpResponse
     error: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The endpoint answered, but with a status that is not success."""
+    """A response with any other status."""
 
     name: ClassVar[str] = "REJECTED"
-    answer: HttpResponse
+    response: HttpResponse
     error: str
 
 
 @dataclass(frozen=True, slots=True)
-class _Unanswered:
-    """An attempt without any answer."""
+class _WithoutResponse:
+    """An attempt without any response."""
 
     error: str
-    answer: ClassVar[None] = None
+    response: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
-class _CutShort:
-    """An attempt without a whole answer."""
+class _WithPartialResponse:
+    """An attempt without a whole response."""
 
     error: str
-    answer: HttpResponse | None = None
+    response: HttpResponse | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class TimedOut(_CutShort):
-    """No whole answer came in time; `answer` holds what did come, if that was a status and headers at least."""
+class TimedOut(_WithPartialResponse):
+    """No whole response in time; `response` holds the part that arrived, if that includes all headers."""
 
     name: ClassVar[str] = "TIMED_OUT"
 
 
 @dataclass(frozen=True, slots=True)
-class Unreachable(_Unanswered):
-    """No connection could be made, so the endpoint cannot have seen the request."""
+class Unreachable(_WithoutResponse):
+    """No connection, so the endpoint cannot have seen the request."""
 
     name: ClassVar[str] = "UNREACHABLE"
 
 
 @dataclass(frozen=True, slots=True)
-class TlsFailed(_Unanswered):
-    """TLS failed: an untrusted, expired or foreign certificate, or no common protocol."""
+class TlsFailed(_WithoutResponse):
+    """A failure of TLS: an untrusted or expired certificate, one for another host, or no common protocol."""
 
     name: ClassVar[str] = "TLS_FAILED"
 
 
 @dataclass(frozen=True, slots=True)
-class Blocked(_Unanswered):
-    """The address guard refused the target, so nothing was sent."""
+class Blocked(_WithoutResponse):
+    """A target that the address guard refused; nothing was sent."""
 
     name: ClassVar[str] = "BLOCKED"
 
 
 @dataclass(frozen=True, slots=True)
-class BadResponse(_CutShort):
-    """The connection ended, or carried something else, before there was a whole HTTP answer."""
+class BadResponse(_WithPartialResponse):
+    """A connection that ended, or carried something else, before there was a whole HTTP response."""
 
     name: ClassVar[str] = "BAD_RESPONSE"
 
 
 @dataclass(frozen=True, slots=True)
-class RenderFailed(_Unanswered):
-    """The request could not be made from the webhook's templates and the snapshot, so nothing was sent."""
+class RenderFailed(_WithoutResponse):
+    """A request that could not be made from the webhook's templates and the snapshot; nothing was sent."""
 
     name: ClassVar[str] = "RENDER_FAILED"
 
 
 @dataclass(frozen=True, slots=True)
 class Abandoned:
-    """The claim ended without a result; whether the endpoint saw the request is not known."""
+    """A claim that ended without a result; the endpoint may have seen the request."""
 
     name: ClassVar[str] = "ABANDONED"
     error: str = "The worker stopped before it recorded how this attempt ended; the endpoint may have received it."
-    answer: ClassVar[None] = None
+    response: ClassVar[None] = None
 
 
 Outcome: TypeAlias = (
@@ -122,10 +122,22 @@ Outcome: TypeAlias = (
 )
 
 
-def judge(answer: HttpResponse, accepts: Callable[[int], bool]) -> Delivered | Rejected:
-    """Judge a whole answer by a success policy; `accepts` says whether a status is success."""
-    if accepts(answer.status):
-        return Delivered(answer)
-    counts = "only a 2xx status counts" if accepts(200) and accepts(299) else "only 200 counts"
-    redirects = ", and redirects are not followed" if 300 <= answer.status <= 399 else ""
-    return Rejected(answer, f"The endpoint answered {answer.status}; {counts} as success{redirects}.")
+def judge(response: HttpResponse, accepts: Callable[[int], bool]) -> Delivered | Rejected:
+    """Judge a whole response by a success policy; `accepts` tells whether a status is a success."""
+    if accepts(response.status):
+        return Delivered(response)
+    counts = "only 200 counts"
+    if accepts(200) and accepts(299):
+        counts = "only a 2xx status counts"
+    reason = f"The endpoint answered {response.status}; {counts} as success"
+    if 300 <= response.status <= 399:
+        reason += ", and redirects are not followed"
+    return Rejected(response, f"{reason}.")
+
+
+def first_header(headers: tuple[tuple[str, str], ...], lowercase_name: str) -> str:
+    """Return the first value of a header without surrounding white space, or an empty text."""
+    for name, value in headers:
+        if name.lower() == lowercase_name:
+            return value.strip()
+    return ""

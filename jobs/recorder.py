@@ -1,9 +1,10 @@
-"""Records how attempts ended: a queue whose results are written together, in one transaction, as answers come in."""
+"""Records the results of attempts: queues them, writes them together in one transaction, and repeats failed writes."""
 
 import asyncio
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence, Set
+from typing import NamedTuple
 from uuid import UUID, uuid4
 
 import structlog
@@ -25,78 +26,87 @@ from ringback.models.ids import Prefix, encode
 
 logger = structlog.get_logger("ringback.delivery")
 
-#: Seconds that the first of several results waits for others to be written with it.
+#: Seconds that the first of several results waits for others, to be written with them.
 GATHER_SECONDS = 0.01
-#: Results that are written at once, without waiting for more, because results that wait take slots; and results per
-#: transaction, at most.
-ENOUGH_RESULTS, MAX_RESULTS = 100, 300
-#: Seconds before a failed write is tried again: the first time, and at most.
-FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 0.1, 2.0
-#: Writes that may fail for an unknown reason while the database answers before the results are taken to be at fault.
+#: Results that are written without waiting for more, because results that wait take slots.
+ENOUGH_RESULTS = 100
+#: Results of one transaction.
+MAX_RESULTS = 300
+#: Seconds before a failed write is first repeated; they double each time.
+FIRST_PAUSE_SECONDS = 0.1
+#: Most seconds before a failed write is repeated.
+LAST_PAUSE_SECONDS = 2.0
+#: Unknown errors of one write, while the database answers, after which the results themselves count as the cause.
 MAX_UNEXPLAINED = 5
-#: What a database raises that is away, locked or full.
-_AWAY = (OperationalError, TransactionManagementError, DBConnectionError, sqlite3.OperationalError, OSError)
-#: What is raised by a value that cannot be stored.
+#: Errors of a database that is unavailable, locked or full.
+_UNAVAILABLE = (OperationalError, TransactionManagementError, DBConnectionError, sqlite3.OperationalError, OSError)
+#: Errors of values that cannot be stored.
 _VALUE_FAULTS = (Unstorable, IntegrityError, ValueError, TypeError, OverflowError)
 
 
+class _QueuedResult(NamedTuple):
+    result: Result
+    on_recorded: Callable[[], None] | None
+
+
 class Recorder:
-    """Writes results in the background; `run` it as a task. A result is never dropped while the database is away."""
+    """Background writes of results; `run` it as a task. No result is dropped while the database is unavailable."""
 
     def __init__(self) -> None:
-        self._queue: deque[tuple[Result, Callable[[], None]]] = deque()
-        self._came = asyncio.Event()
-        #: The events of results by identity: an orphan's result may meet a late one of its worker's.
+        self._queue: deque[_QueuedResult] = deque()
+        self._has_results = asyncio.Event()
+        #: Events by the identity of their results: an event may have an orphan's result and the worker's late one.
         self._unrecorded: dict[int, UUID] = {}
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
 
-    def put(self, result: Result, on_recorded: Callable[[], None]) -> None:
-        """Have a result written; `on_recorded` is called when it is committed, or another one was for that attempt."""
-        self._queue.append((result, on_recorded))
+    def put(self, result: Result, on_recorded: Callable[[], None] | None = None) -> None:
+        """Queue a result. `on_recorded` is called when it, or another result of the same attempt, is committed."""
+        self._queue.append(_QueuedResult(result, on_recorded))
         self._unrecorded[id(result)] = result.event_id
-        self._came.set()
-        self._idle.clear()
+        self._has_results.set()
+        self._is_idle.clear()
 
     async def record(self, result: Result) -> None:
-        """Have a result written, and wait for it."""
+        """Queue a result, and wait until it is committed."""
         recorded = asyncio.Event()
         self.put(result, recorded.set)
         await recorded.wait()
 
     @property
     def unrecorded(self) -> Set[UUID]:
-        """The events whose results are not committed yet."""
+        """The events with results that are not committed yet."""
         return set(self._unrecorded.values())
 
     def __len__(self) -> int:
         return len(self._unrecorded)
 
     async def run(self) -> None:
-        """Write what comes in until cancelled, one transaction after the other: the next results gather meanwhile."""
+        """Write results until cancelled, one transaction at a time. Results that arrive meanwhile form the next one."""
         while True:
-            await self._came.wait()
+            await self._has_results.wait()
             if len(self._queue) < ENOUGH_RESULTS:
                 await asyncio.sleep(GATHER_SECONDS)
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_RESULTS))]
             if not self._queue:
-                self._came.clear()
+                self._has_results.clear()
             await self._write_batch(batch)
 
     async def drain(self) -> None:
-        """Wait until everything that came in is written."""
-        await self._idle.wait()
+        """Wait until every queued result is committed."""
+        await self._is_idle.wait()
 
-    async def _write_batch(self, batch: Sequence[tuple[Result, Callable[[], None]]]) -> None:
-        await self._write([result for result, _ in batch])
-        for result, on_recorded in batch:
-            del self._unrecorded[id(result)]
-            on_recorded()
+    async def _write_batch(self, batch: Sequence[_QueuedResult]) -> None:
+        await self._write([queued.result for queued in batch])
+        for queued in batch:
+            del self._unrecorded[id(queued.result)]
+            if queued.on_recorded is not None:
+                queued.on_recorded()
         if not self._unrecorded:
-            self._idle.set()
+            self._is_idle.set()
 
     async def _write(self, results: Sequence[Result]) -> None:
-        """Write results, however often the database goes away; only a value that cannot be stored ends the tries."""
+        """Write results, again and again while the database is unavailable."""
         pause = FIRST_PAUSE_SECONDS
         unexplained = 0
         while True:
@@ -104,27 +114,26 @@ class Recorder:
                 await write_attempts(results)
                 return
             except Exception as error:
-                if isinstance(error, _VALUE_FAULTS):
-                    await self._write_each(results)
-                    return
-                if not isinstance(error, _AWAY) and await _database_answers():
+                is_unavailable = isinstance(error, _UNAVAILABLE)
+                is_value_fault = isinstance(error, _VALUE_FAULTS)
+                if not is_unavailable and not is_value_fault and await _database_answers():
                     unexplained += 1
-                if unexplained == MAX_UNEXPLAINED:
+                if is_value_fault or unexplained == MAX_UNEXPLAINED:
                     await self._write_each(results)
                     return
                 logger.warning(
-                    "cannot record attempts",
+                    "cannot record attempts; trying again",
                     action="record",
                     attempts=len(results),
                     reason=str(error),
                     again_in_seconds=pause,
-                    exc_info=not isinstance(error, _AWAY),
+                    exc_info=not is_unavailable,
                 )
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LAST_PAUSE_SECONDS)
 
     async def _write_each(self, results: Sequence[Result]) -> None:
-        """Write results one by one, to be called where an error is handled that comes from one of them."""
+        """Write results one by one after an error that one of them has caused; call it where that error is handled."""
         if len(results) > 1:
             for result in results:
                 await self._write([result])

@@ -1,7 +1,10 @@
-"""From a webhook, an event and its snapshot to the request that goes out (rules 3 and 5 of the design)."""
+"""Renders the request of an event: URL, headers and body of the webhook's templates, and signs it for each attempt.
+
+The body is a Liquid template, or the snapshot as JSON. URL and header values may hold Liquid, too. Every attempt sends
+the event's id in `PS-WEBHOOK_EVENT-ID`, and the headers of Standard Webhooks.
+"""
 
 import asyncio
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from time import perf_counter, thread_time
@@ -14,7 +17,7 @@ from yarl import URL
 
 from ringback.jobs.http.request import OutgoingRequest, RequestTemplate, make_request_template
 from ringback.jobs.redaction import is_secret
-from ringback.jobs.request_plan import OWN_HEADERS, RequestPlan, RequestPlans
+from ringback.jobs.request_plan import ATTEMPT_HEADERS, RequestPlan, RequestPlans
 from ringback.models.errors import TemplateError
 from ringback.models.ids import Prefix, encode
 from ringback.models.queue.claims import ClaimedChange, ClaimedEvent
@@ -26,28 +29,139 @@ from ringback.models.webhook import Webhook
 
 logger = structlog.get_logger("ringback.delivery")
 
-#: So many seconds of rendering at a stretch, then the loop has its turn.
-STRETCH_SECONDS = 0.005
+#: Seconds of rendering after which the event loop gets a turn; a webhook that takes longer for one request is slow.
+TURN_SECONDS = 0.005
 #: Threads for slow webhooks.
 RENDER_THREADS = 4
+#: Characters of a faulty URL or header value that a message quotes.
+MAX_QUOTED_CHARACTERS = 200
 
 
 class RenderedRequest(NamedTuple):
-    """What templates make of a request; signing adds the values of the last headers, when it is sent."""
+    """A request without the header values of one attempt, which `sign` adds."""
 
     event_id: str
     template: RequestTemplate
+    #: Values of the first variable headers of the template.
     values: tuple[str, ...]
     body: bytes | None
 
     @property
     def url(self) -> URL:
-        """Where it goes."""
+        """The target."""
         return self.template.url
 
 
+class Renderer:
+    """Rendering that does not block the event loop for long.
+
+    A template may use 50 ms of CPU (`models.templates.budget`), and a webhook has up to 53 of them. So the loop gets a
+    turn after every 5 ms of rendering, and a webhook whose last request took more than 5 ms of CPU is rendered in a
+    thread, one request at a time, until it is fast again.
+
+    CPU time keeps a busy machine from making webhooks look slow. Reading the CPU clock is slow itself, so only webhooks
+    are measured by it that took more than 5 ms of wall-clock time before.
+    """
+
+    def __init__(self) -> None:
+        self._plans = RequestPlans()
+        self._seconds_this_turn = 0.0
+        self._is_turn_scheduled = False
+        #: Webhooks whose last request took long by the wall clock.
+        self._suspects: set[UUID] = set()
+        #: Webhooks that are slow by CPU time, with the lock that each request holds.
+        self._slow: dict[UUID, asyncio.Lock] = {}
+        self._threads = ThreadPoolExecutor(RENDER_THREADS, thread_name_prefix="ringback-render")
+
+    async def render(self, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> RenderedRequest:
+        """Render a request; raises TemplateError. An unexpected exception is logged, and the error holds its log id."""
+        lock = self._slow.get(webhook.id)
+        if lock is not None:
+            async with lock:
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(self._threads, self._render_timed, webhook, event, change)
+        while self._seconds_this_turn >= TURN_SECONDS:
+            await self._yield_to_loop()
+        return self._render_timed(webhook, event, change)
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _yield_to_loop(self) -> None:
+        """Give the loop a turn. All requests that wait for it share the next TURN_SECONDS."""
+        if not self._is_turn_scheduled:
+            self._is_turn_scheduled = True
+            asyncio.get_running_loop().call_soon(self._start_turn)
+        await asyncio.sleep(0)
+
+    def _start_turn(self) -> None:
+        self._seconds_this_turn = 0.0
+        self._is_turn_scheduled = False
+
+    def _render_timed(self, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> RenderedRequest:
+        is_suspect = webhook.id in self._suspects
+        clock = perf_counter
+        if is_suspect:
+            clock = thread_time
+        started = clock()
+        try:
+            return render(self._plans.get(webhook), webhook, event, change)
+        except TemplateError:
+            raise
+        except Exception as error:
+            error_id = uuid4().hex[:12]
+            logger.exception("cannot render the request", action="render", event_id=str(event.id), error_id=error_id)
+            raise TemplateError(f"The request cannot be rendered: internal error {error_id}") from error
+        finally:
+            self._note_duration(webhook.id, clock() - started, is_suspect=is_suspect)
+
+    def _note_duration(self, webhook_id: UUID, seconds: float, *, is_suspect: bool) -> None:
+        self._seconds_this_turn += seconds
+        is_long = seconds > TURN_SECONDS
+        if is_long and is_suspect:
+            self._slow.setdefault(webhook_id, asyncio.Lock())
+        elif is_long:
+            self._suspects.add(webhook_id)
+        elif is_suspect:
+            self._suspects.discard(webhook_id)
+            self._slow.pop(webhook_id, None)
+
+
+def render(plan: RequestPlan, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> RenderedRequest:
+    """Render URL, headers and body; raises TemplateError, whose message names the part that failed."""
+    texts = _Texts(event, change)
+    if webhook.condition is not None and not event.is_test:
+        texts.check_condition(webhook.condition)
+    values: tuple[str, ...] = ()
+    template = plan.template
+    if template is None:
+        template, values = _render_head(plan, webhook, texts)
+    body = _render_body(plan, webhook, texts)
+    event_id = encode(Prefix.EVENT, event.id)
+    return RenderedRequest(
+        event_id=event_id,
+        template=template,
+        values=(*values, event_id, f"{event.model}.{event.action.lower()}"),
+        body=body,
+    )
+
+
+def sign(rendered: RenderedRequest, event: ClaimedEvent, *, timestamp: int, secret: str) -> OutgoingRequest:
+    """Return the request with the headers of this attempt, signed as in Standard Webhooks; `timestamp` in Unix seconds.
+
+    `Ringback-Attempt` is the number under which the attempt will be recorded: only the worker that claimed the event
+    records it, and an attempt of a dead worker is recorded before the next one starts.
+    """
+    unix_time = str(timestamp)
+    number = str(event.attempt_count + 1)
+    signature = compute_signature(rendered.event_id, unix_time, rendered.body or b"", secret)
+    values = (*rendered.values, number, rendered.event_id, unix_time, signature)
+    return OutgoingRequest(template=rendered.template, values=values, body=rendered.body)
+
+
 class _Texts:
-    """Renders texts with the names that templates see, which are made when the first text needs them."""
+    """Rendered templates of one event. The names that templates see are made when the first template needs them."""
 
     def __init__(self, event: ClaimedEvent, change: ClaimedChange | None) -> None:
         self._event = event
@@ -55,141 +169,78 @@ class _Texts:
         self._names: dict[str, object] | None = None
 
     @property
-    def names(self) -> dict[str, object]:
-        """The root names."""
+    def body_json(self) -> bytes:
+        """The item as JSON, as it is stored."""
+        if self._change is None:
+            return orjson.dumps(self._event.test_item or {})
+        return self._change.item_json.encode()
+
+    def render(self, part: str, source: str) -> str:
+        """Render a template; raises TemplateError, whose message starts with `part`."""
+        try:
+            template = compile_template(source)
+            if template.text is not None:
+                return template.text
+            return template.render(self._root_names())
+        except TemplateError as error:
+            raise _part_error(part, error) from error
+
+    def render_header(self, name: str, source: str) -> str:
+        """Render a header's value; raises TemplateError."""
+        value = self.render(f"The header {name}", source).strip()
+        fault = header_value_fault(value)
+        if fault is None:
+            return value
+        rendered = f"rendered as {value[:MAX_QUOTED_CHARACTERS]!r}"
+        if is_secret(name):
+            rendered = "which is secret"
+        raise TemplateError(f"The value of the header {name}, {rendered}, {fault}")
+
+    def check_condition(self, condition: str) -> None:
+        """Evaluate the condition for its errors alone: raises TemplateError. Its value was tested at the change."""
+        try:
+            compile_condition(condition).holds(self._root_names())
+        except TemplateError as error:
+            raise _part_error("The condition", error) from error
+
+    def _root_names(self) -> dict[str, object]:
         if self._names is None:
-            item = self._change.item if self._change is not None else self._event.test_item or {}
+            item = self._event.test_item or {}
+            if self._change is not None:
+                item = self._change.item
             self._names = scope(item, event_facts(self._event, self._change))
         return self._names
 
-    def render(self, source: str) -> str:
-        """A template's text; raises TemplateError."""
-        template = compile_template(source)
-        return template.render(self.names) if template.text is None else template.text
 
-    def header(self, name: str, source: str) -> str:
-        """A header's value; raises TemplateError."""
-        value = _part(f"The header {name}", lambda: self.render(source)).strip()
-        fault = header_value_fault(value)
-        if fault is not None:
-            shown = "a secret value" if is_secret(name) else repr(value[:200])
-            raise TemplateError(f"The header {name} was rendered to {shown}, which {fault}")
-        return value
+def _part_error(part: str, error: TemplateError) -> TemplateError:
+    return TemplateError(f"{part} cannot be rendered: {error}")
 
 
-class Renderer:
-    """Renders without holding up the loop: it pauses between short stretches, and takes slow templates to a thread.
-
-    A template may use 50 ms of CPU (models.templates.budget), and a webhook has up to 53 of them. Whose last request
-    took longer than a stretch is rendered in a thread the next time, one request of a webhook at a time, so that it
-    holds up only itself; all others are not worth the way there. What counts is CPU time, so that a busy machine
-    accuses nobody; reading it is dear, so only those are measured by it who took too long by the wall clock.
-    """
-
-    def __init__(self) -> None:
-        self._plans = RequestPlans()
-        self._stretch = 0.0
-        self._pausing = False
-        self._suspected: set[UUID] = set()
-        self._slow: dict[UUID, asyncio.Lock] = {}
-        self._threads = ThreadPoolExecutor(RENDER_THREADS, thread_name_prefix="ringback-render")
-
-    async def render(self, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> RenderedRequest:
-        """Render a request; raises TemplateError. Of an error of our own, it holds the id of the log line."""
-        turn = self._slow.get(webhook.id) if self._slow else None
-        if turn is not None:
-            async with turn:
-                loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(self._threads, self._timed, webhook, event, change)
-        while self._stretch >= STRETCH_SECONDS:
-            await self._pause()
-        return self._timed(webhook, event, change)
-
-    def close(self) -> None:
-        """Let the threads end."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-    async def _pause(self) -> None:
-        """Let the loop have its turn; after it, whoever waits has a new stretch between them."""
-        if not self._pausing:
-            self._pausing = True
-            asyncio.get_running_loop().call_soon(self._go_on)
-        await asyncio.sleep(0)
-
-    def _go_on(self) -> None:
-        self._stretch, self._pausing = 0.0, False
-
-    def _timed(self, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> RenderedRequest:
-        suspected = bool(self._suspected) and webhook.id in self._suspected
-        clock = thread_time if suspected else perf_counter
-        started = clock()
-        try:
-            return render(self._plans.of(webhook), webhook, event, change)
-        except TemplateError:
-            raise
-        except Exception as error:
-            error_id = uuid4().hex[:12]
-            logger.exception("cannot render", action="render", event_id=str(event.id), error_id=error_id)
-            raise TemplateError(f"The request cannot be rendered: internal error {error_id}") from error
-        finally:
-            took = clock() - started
-            self._stretch += took
-            if took > STRETCH_SECONDS and suspected:
-                self._slow.setdefault(webhook.id, asyncio.Lock())
-            elif took > STRETCH_SECONDS:
-                self._suspected.add(webhook.id)
-            elif suspected:
-                self._suspected.discard(webhook.id)
-                self._slow.pop(webhook.id, None)
-
-
-def render(plan: RequestPlan, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> RenderedRequest:
-    """Render URL, headers and body; raises TemplateError with a sentence that says which of them failed and why."""
-    texts = _Texts(event, change)
-    if webhook.condition is not None and not event.is_test:
-        condition = webhook.condition
-        _part("The condition", lambda: str(compile_condition(condition).holds(texts.names)))
-    made, values = (plan.template, ()) if plan.template is not None else _framed(plan, webhook, texts)
-    body: bytes | None = None
-    if webhook.send_json:
-        body = change.item_json.encode() if change is not None else orjson.dumps(event.test_item or {})
-    elif plan.has_body:
-        body = _part("The body", lambda: texts.render(webhook.body_template)).encode()
-    event_id = encode(Prefix.EVENT, event.id)
-    return RenderedRequest(event_id, made, (*values, event_id, f"{event.model}.{event.action.lower()}"), body)
-
-
-def _framed(plan: RequestPlan, webhook: Webhook, texts: _Texts) -> tuple[RequestTemplate, tuple[str, ...]]:
-    """The template of a request whose URL or headers hold Liquid, and the values of the first of its headers."""
-    url = plan.url or _target(_part("The URL", lambda: texts.render(webhook.url)).strip())
-    headers = (*plan.first, *[(name, texts.header(name, value)) for name, value in webhook.headers])
+def _render_head(plan: RequestPlan, webhook: Webhook, texts: _Texts) -> tuple[RequestTemplate, tuple[str, ...]]:
+    """Render URL and headers that hold Liquid; returns the template, and the values of its first headers."""
+    url = plan.url
+    if url is None:
+        url = _parse_url(texts.render("The URL", webhook.url).strip())
+    headers = list(plan.default_headers)
+    for name, source in webhook.headers:
+        headers.append((name, texts.render_header(name, source)))
     names = tuple([name for name, _ in headers])
-    return make_request_template(plan.method, url, names + OWN_HEADERS), tuple([value for _, value in headers])
+    values = tuple([value for _, value in headers])
+    return make_request_template(plan.method, url, names + ATTEMPT_HEADERS), values
 
 
-def sign(rendered: RenderedRequest, event: ClaimedEvent, *, timestamp: int, secret: str) -> OutgoingRequest:
-    """The request with the headers of this attempt: its number and Standard Webhooks'; `timestamp` in Unix seconds.
-
-    The number is the one that the attempt will be recorded with, whatever becomes of it: only who holds the event's
-    lease records, and an attempt whose worker died is recorded before the next one begins.
-    """
-    event_id, made, values, body = rendered
-    moment = str(timestamp)
-    number = str(event.attempt_count + 1)
-    signed = compute_signature(event_id, moment, body or b"", secret)
-    return OutgoingRequest(made, (*values, number, event_id, moment, signed), body)
+def _render_body(plan: RequestPlan, webhook: Webhook, texts: _Texts) -> bytes | None:
+    if webhook.send_json:
+        return texts.body_json
+    if not plan.has_body:
+        return None
+    return texts.render("The body", webhook.body_template).encode()
 
 
 @lru_cache(1_024)
-def _target(url: str) -> URL:
+def _parse_url(url: str) -> URL:
     problems = check_url(url)
     if problems:
-        raise TemplateError(f"The URL was rendered to {url[:200]!r}, which cannot be used: {'; '.join(problems)}")
+        quoted = url[:MAX_QUOTED_CHARACTERS]
+        raise TemplateError(f"The URL, rendered as {quoted!r}, cannot be used: {' '.join(problems)}")
     return URL(url)
-
-
-def _part(what: str, make: Callable[[], object]) -> str:
-    try:
-        return str(make())
-    except TemplateError as error:
-        raise TemplateError(f"{what} cannot be rendered: {error}") from error

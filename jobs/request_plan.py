@@ -1,11 +1,12 @@
-"""What the requests of a webhook have in common: worked out once, and kept as long as the webhook is.
+"""The parts that all requests of a webhook share, computed once for each version of the webhook.
 
-`models.queue.webhook_cache` hands out the same object until the webhook changes, and bounds by their size how many it
-keeps: each plan is kept for one object, and forgotten with it. What Liquid makes, and what is at fault, differs from
-event to event and is no part of a plan.
+`models.queue.webhook_cache` returns the same object until the webhook changes, and limits the total size of the
+webhooks in it. A plan belongs to one such object and is forgotten with it. Text that Liquid renders differs between
+events and is not part of a plan; neither is text with a fault, so that each attempt reports it.
 """
 
 from importlib.metadata import version
+from typing import NamedTuple
 from weakref import ref
 
 from yarl import URL
@@ -18,8 +19,8 @@ from ringback.models.templates.template import compile_template
 from ringback.models.webhook import Webhook
 
 USER_AGENT = f"Ringback/{version('ringback')}"
-#: Headers whose values differ from one attempt to another; they come last.
-OWN_HEADERS = (
+#: Headers that differ between attempts; they go out last, in this order.
+ATTEMPT_HEADERS = (
     "PS-WEBHOOK_EVENT-ID",
     "Ringback-Event",
     "Ringback-Attempt",
@@ -33,54 +34,99 @@ _BODILESS = (HttpMethod.GET, HttpMethod.DELETE)
 
 
 class RequestPlan:
-    """What the requests of a webhook have in common.
+    """The parts that all requests of a webhook share.
 
-    `first` are the headers that stand before the webhook's own. `url` is None when it holds Liquid, or a fault;
-    `template` when the URL or a header does.
+    `default_headers` precede the webhook's own. `url` is None if it holds Liquid or a fault, `template` if the URL or a
+    header does.
     """
 
-    __slots__ = ("first", "has_body", "method", "template", "url")
+    __slots__ = ("default_headers", "has_body", "method", "template", "url")
 
     def __init__(self, webhook: Webhook) -> None:
         self.method = str(webhook.method)
         self.has_body = webhook.send_json or bool(webhook.body_template) or webhook.method not in _BODILESS
-        content_type = webhook.content_type or (JSON if webhook.send_json else FORM)
-        self.first: Headers = (("Content-Type", content_type),) if self.has_body else ()
-        if not any(name.lower() == "user-agent" for name, _ in webhook.headers):
-            self.first = (("User-Agent", USER_AGENT), *self.first)
-        address = _fixed(webhook.url)
-        self.url = URL(address) if address is not None and not check_url(address) else None
-        values = [(name, _fixed(template)) for name, template in webhook.headers]
-        sound = [(name, value) for name, value in values if value is not None and header_value_fault(value) is None]
+        self.default_headers = _default_headers(webhook, has_body=self.has_body)
+        self.url = _plain_url(webhook.url)
         self.template: RequestTemplate | None = None
-        if self.url is not None and len(sound) == len(values):
-            self.template = RequestTemplate(self.method, self.url, (*self.first, *sound), OWN_HEADERS)
+        own_headers = _plain_headers(webhook.headers)
+        if self.url is not None and own_headers is not None:
+            fixed_headers = (*self.default_headers, *own_headers)
+            self.template = RequestTemplate(self.method, self.url, fixed_headers, ATTEMPT_HEADERS)
+
+
+class _CachedPlan(NamedTuple):
+    """A plan, and the reference that removes it when its webhook is collected."""
+
+    plan: RequestPlan
+    webhook: ref[Webhook]
 
 
 class RequestPlans:
-    """The plans of the webhooks that there are at the moment."""
+    """The plans of all webhook objects that exist, by the identity of the object."""
 
     def __init__(self) -> None:
-        self._kept: dict[int, tuple[RequestPlan, ref[Webhook]]] = {}
+        self._plans: dict[int, _CachedPlan] = {}
 
-    def of(self, webhook: Webhook) -> RequestPlan:
-        """The plan of a webhook, which must not be changed any more."""
+    def get(self, webhook: Webhook) -> RequestPlan:
+        """Return the plan of a webhook, which must not be changed any more."""
         key = id(webhook)
-        kept = self._kept.get(key)
-        if kept is not None:
-            return kept[0]
+        cached = self._plans.get(key)
+        if cached is not None:
+            return cached.plan
+
+        def forget(_: ref[Webhook]) -> None:
+            self._plans.pop(key, None)
+
+        # The callback runs before another object can have the same id.
         plan = RequestPlan(webhook)
-        # The reference ends before another object can have the same identity.
-        self._kept[key] = plan, ref(webhook, lambda _: self._kept.pop(key, None))
+        self._plans[key] = _CachedPlan(plan, ref(webhook, forget))
         return plan
 
 
-def _fixed(template: str) -> str | None:
-    """What a template that holds no Liquid is rendered to, without white space around it; else None."""
+def _default_headers(webhook: Webhook, *, has_body: bool) -> Headers:
+    headers: list[tuple[str, str]] = []
+    if not any(name.lower() == "user-agent" for name, _ in webhook.headers):
+        headers.append(("User-Agent", USER_AGENT))
+    if has_body:
+        headers.append(("Content-Type", _content_type(webhook)))
+    return tuple(headers)
+
+
+def _content_type(webhook: Webhook) -> str:
+    if webhook.content_type:
+        return webhook.content_type
+    if webhook.send_json:
+        return JSON
+    return FORM
+
+
+def _plain_url(template: str) -> URL | None:
+    """Return a URL without Liquid and without a fault; otherwise None."""
+    url = _plain_text(template)
+    if url is None or check_url(url):
+        return None
+    return URL(url)
+
+
+def _plain_headers(templates: list[list[str]]) -> Headers | None:
+    """Return headers without Liquid and without a fault; None if one of them has either."""
+    headers: list[tuple[str, str]] = []
+    for name, template in templates:
+        value = _plain_text(template)
+        if value is None or header_value_fault(value) is not None:
+            return None
+        headers.append((name, value))
+    return tuple(headers)
+
+
+def _plain_text(template: str) -> str | None:
+    """Return the text of a template without Liquid, stripped; None if it holds Liquid or is invalid."""
     if "{" not in template:
         return template.strip()
     try:
         text = compile_template(template).text
     except TemplateError:
         return None
-    return None if text is None else text.strip()
+    if text is None:
+        return None
+    return text.strip()

@@ -1,4 +1,4 @@
-"""The result of one attempt, as the deliverer hands it to the recorder."""
+"""The result of one attempt, as the deliverer gives it to the recorder."""
 
 import datetime as dt
 from typing import NamedTuple
@@ -11,10 +11,10 @@ from ringback.models.queue.workers import Orphan
 
 
 class Result(NamedTuple):
-    """One attempt that ended; times are the database's. `request` is None if nothing was sent.
+    """One attempt that has ended; times are the database's.
 
-    The worker and the number of earlier attempts say which claim it belongs to. `event` is the event as it was claimed,
-    where that is known: it saves reading it again.
+    `worker_id` and `attempt_count` (the attempts before this one) identify the claim. `duration_ms` is None if the
+    attempt was abandoned, `request` if nothing was sent. `event` is the event as claimed, to save reading it again.
     """
 
     event_id: UUID
@@ -29,7 +29,7 @@ class Result(NamedTuple):
 
 
 def abandon(orphan: Orphan, now: dt.datetime) -> Result:
-    """Return the result of an attempt whose worker died, or was declared dead, before it recorded one."""
+    """Return the result of an attempt whose worker died, or was declared dead, before recording it."""
     return Result(
         event_id=orphan.event_id,
         worker_id=orphan.worker_id,

@@ -1,4 +1,4 @@
-"""The addresses of host names: c-ares, or the system's resolver where c-ares cannot start."""
+"""Looks up the addresses of host names: by c-ares, or by the system's resolver where c-ares cannot start."""
 
 import asyncio
 import socket
@@ -9,28 +9,29 @@ from typing import Protocol
 import aiodns
 import pycares
 
-from ringback.jobs.http.error_mapping import LookupFailed, first_line
+from ringback.jobs.http.error_mapping import LookupFailed, quote
 
-#: Seconds that the first DNS query may take (c-ares doubles them for the next), and the number of queries to a server:
-#: what ends a lookup whose sender has long given up.
+#: Seconds before the first DNS query is repeated; c-ares doubles them for the next.
 DNS_TIMEOUT_SECONDS = 1.0
+#: Queries to one server, so that a lookup ends although its sender has long given up.
 DNS_TRIES = 2
 #: Threads of the fallback resolver, which blocks one for each lookup.
 DNS_THREADS = 16
+_NO_SUCH_NAME = (aiodns.error.ARES_ENOTFOUND, aiodns.error.ARES_ENODATA, aiodns.error.ARES_EBADNAME)
 
 
 class Lookup(Protocol):
-    """Finds the addresses of host names."""
+    """A resolver of host names."""
 
     async def addresses(self, name: str) -> Sequence[str]:
         """Return the addresses of `name` as text, best first; raises LookupFailed."""
 
     async def close(self) -> None:
-        """Give up what is under way and free what is held."""
+        """Cancel running lookups and free their resources."""
 
 
 class DnsLookup:
-    """Names by c-ares, which knows /etc/hosts and blocks no thread: a name that hangs does not delay the others."""
+    """Lookups by c-ares, which reads /etc/hosts and blocks no thread: a name that hangs delays no other."""
 
     def __init__(self) -> None:
         self._dns = aiodns.DNSResolver(timeout=DNS_TIMEOUT_SECONDS, tries=DNS_TRIES)
@@ -38,40 +39,34 @@ class DnsLookup:
     async def addresses(self, name: str) -> list[str]:
         """Return the addresses of `name`; raises LookupFailed."""
         try:
-            found = await self._dns.getaddrinfo(name, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+            result = await self._dns.getaddrinfo(name, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
         except aiodns.error.DNSError as error:
-            raise _lookup_failed(name, error, error.args[0] in _NO_SUCH_NAME) from error
-        return [node.addr[0].decode("ascii") for node in found.nodes]
+            raise _lookup_failed(name, error, no_such_name=error.args[0] in _NO_SUCH_NAME) from error
+        return [node.addr[0].decode("ascii") for node in result.nodes]
 
     async def close(self) -> None:
-        """Cancel the queries that are under way and end c-ares's thread."""
+        """Cancel running queries and end c-ares's thread."""
         await self._dns.close()
 
 
-_NO_SUCH_NAME = (aiodns.error.ARES_ENOTFOUND, aiodns.error.ARES_ENODATA, aiodns.error.ARES_EBADNAME)
-
-
 class SystemLookup:
-    """Names by the system's getaddrinfo, on a few threads of its own: the fallback where c-ares cannot start."""
+    """Lookups by the system's getaddrinfo, on a few threads of their own: the fallback where c-ares cannot start."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(DNS_THREADS, thread_name_prefix="ringback-dns")
 
     async def addresses(self, name: str) -> list[str]:
         """Return the addresses of `name`; raises LookupFailed."""
-
-        def look_up() -> list[str]:
-            return [str(info[4][0]) for info in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)]
-
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, _look_up, name)
         except OSError as error:
-            raise _lookup_failed(name, error, error.errno in (socket.EAI_NONAME, socket.EAI_NODATA)) from error
-        except UnicodeError as error:  # getaddrinfo encodes the name with IDNA, also one that is ASCII already
+            no_such_name = error.errno in (socket.EAI_NONAME, socket.EAI_NODATA)
+            raise _lookup_failed(name, error, no_such_name=no_such_name) from error
+        except UnicodeError as error:  # getaddrinfo encodes the name with IDNA, even one that is ASCII already
             raise _lookup_failed(name, error, no_such_name=True) from error
 
     async def close(self) -> None:
-        """Start no further lookup; one that hangs ends when the system gives it up."""
+        """Start no further lookup; one that hangs ends when the system gives up."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
@@ -83,7 +78,11 @@ def default_lookup() -> Lookup:
         return SystemLookup()
 
 
-def _lookup_failed(name: str, error: Exception, no_such_name: bool) -> LookupFailed:
+def _look_up(name: str) -> list[str]:
+    return [str(info[4][0]) for info in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)]
+
+
+def _lookup_failed(name: str, error: Exception, *, no_such_name: bool) -> LookupFailed:
     if no_such_name:
         return LookupFailed(f"The name {name} does not resolve.")
-    return LookupFailed(f"The name {name} could not be looked up: {first_line(str(error.args[-1]))}.")
+    return LookupFailed(f"The name {name} could not be looked up: {quote(str(error.args[-1]))}.")

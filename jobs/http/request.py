@@ -1,6 +1,7 @@
-"""Requests that are ready to be sent. What those that are alike have in common is made, and checked, once: their Frame.
+"""Requests that are ready to be sent, and the template of requests that differ only in some header values and the body.
 
-Here stands what aiohttp would send wrongly, or not explain.
+Everything that aiohttp would send wrongly, or refuse without an explanation, is checked here: once for a template, and
+for each request only the rest.
 """
 
 import re
@@ -11,63 +12,87 @@ from yarl import URL
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
-#: Headers that go out although the caller did not give them, besides Host and Content-Length.
+#: Headers that go out unless the caller sets them, besides Host and Content-Length.
 AUTOMATIC_HEADERS = (("Accept", "*/*"), ("Accept-Encoding", "gzip, deflate"))
-#: Headers that say how the message is framed or the connection used; only the sender can set them truthfully.
+#: Headers that describe the message framing or the connection; only the sender can set them correctly.
 FRAMING_HEADERS = frozenset(
-    {"connection", "content-length", "expect", "keep-alive", "proxy-connection"}
-    | {"te", "trailer", "transfer-encoding", "upgrade"}
+    {
+        "connection",
+        "content-length",
+        "expect",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
 )
-#: Methods whose requests say nothing of a body that they do not have (RFC 9110, section 8.6).
+#: Methods that send no Content-Length without a body (RFC 9110, 8.6).
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 
 class RequestTemplate:
-    """Method, URL and headers of requests that differ in the values of their last headers, `names`, and in their body.
+    """Method, URL and headers of requests that differ in the values of their last headers, and in their body.
 
-    `before` are the headers that go out before those: the automatic ones, and the caller's whose values are the same
-    each time, `same`. `fault` says why none of these requests can be sent, `host` who would get them.
+    `leading_headers` go out first: the automatic ones, and the caller's `fixed_headers`. `variable_names` are the names
+    of the last headers. `fault` says why no such request can be sent, or is None. `host` is the URL's, for the guard.
     """
 
-    __slots__ = ("_pattern", "before", "fault", "host", "method", "names", "same", "url")
+    __slots__ = ("_pattern", "fault", "fixed_headers", "host", "leading_headers", "method", "url", "variable_names")
 
-    def __init__(self, method: str, url: URL, same: Headers, names: tuple[str, ...]) -> None:
-        of_names = _of_names((*[name for name, _ in same], *names))
-        host = (("Host", url.host_port_subcomponent or ""),) if of_names.wants_host else ()
+    def __init__(self, method: str, url: URL, fixed_headers: Headers, variable_names: tuple[str, ...]) -> None:
+        fixed_names = [name for name, _ in fixed_headers]
+        rules = _check_names((*fixed_names, *variable_names))
+        host_header: Headers = ()
+        if rules.needs_host:
+            host_header = (("Host", url.host_port_subcomponent or ""),)
         self.method = method
         self.url = url
-        self.same = same
-        self.names = names
         self.host = url.raw_host or ""
-        self.before = (*host, *of_names.automatic, *same)
-        self.fault = _fault(method, url) or of_names.fault or value_fault(same)
-        known = "".join([f"{name}: {value}\r\n" for name, value in self.before])
-        known = f"{method} {url.raw_path_qs} HTTP/1.1\r\n{known}".replace("%", "%%")
-        self._pattern = known + "".join([f"{name}: ".replace("%", "%%") + "%s\r\n" for name in names])
+        self.fixed_headers = fixed_headers
+        self.variable_names = variable_names
+        self.leading_headers = (*host_header, *rules.automatic, *fixed_headers)
+        self.fault = _target_fault(method, url) or rules.fault or header_fault(fixed_headers)
+        self._pattern = self._make_pattern()
 
     def head(self, values: tuple[str, ...], length: str | None) -> bytes:
-        """All that is written before the body, with these values and this Content-Length."""
-        end = "\r\n" if length is None else f"Content-Length: {length}\r\n\r\n"
+        """Return the bytes before the body, with these header values and this Content-Length (None: no such header)."""
+        end = "\r\n"
+        if length is not None:
+            end = f"Content-Length: {length}\r\n\r\n"
         return (self._pattern % values + end).encode()
 
     def headers(self, values: tuple[str, ...], length: str | None) -> Headers:
-        """The headers that are written."""
-        end = () if length is None else (("Content-Length", length),)
-        return (*self.before, *zip(self.names, values, strict=True), *end)
+        """Return the headers that `head` writes."""
+        variable_headers = zip(self.variable_names, values, strict=True)
+        if length is None:
+            return (*self.leading_headers, *variable_headers)
+        return (*self.leading_headers, *variable_headers, ("Content-Length", length))
+
+    def _make_pattern(self) -> str:
+        """Return the head as a format string of the `%` operator, up to the Content-Length."""
+        lines = [f"{self.method} {self.url.raw_path_qs} HTTP/1.1"]
+        lines += [f"{name}: {value}" for name, value in self.leading_headers]
+        lines = [line.replace("%", "%%") for line in lines]
+        for name in self.variable_names:
+            escaped = name.replace("%", "%%")
+            lines.append(f"{escaped}: %s")
+        return "\r\n".join(lines) + "\r\n"
 
 
 @lru_cache(1_024)
-def make_request_template(method: str, url: URL, names: tuple[str, ...]) -> RequestTemplate:
-    """The template of requests none of whose headers need have the same value each time."""
-    return RequestTemplate(method, url, (), names)
+def make_request_template(method: str, url: URL, variable_names: tuple[str, ...]) -> RequestTemplate:
+    """Return the template, possibly a cached one, of requests without fixed headers."""
+    return RequestTemplate(method, url, (), variable_names)
 
 
 class OutgoingRequest(NamedTuple):
-    """A request that is ready to be sent: a template, the values of its headers, and the body.
+    """A request that is ready to be sent: a template, the values of its variable headers, and the body.
 
-    `body` None sends none (and no Content-Type unless the headers have one).
+    A body of None sends none, and no Content-Type unless it is among the headers.
     """
 
     template: RequestTemplate
@@ -76,15 +101,17 @@ class OutgoingRequest(NamedTuple):
 
     @property
     def headers(self) -> Headers:
-        """The headers that the caller gave it."""
-        return (*self.template.same, *zip(self.template.names, self.values, strict=True))
+        """The headers that the caller set."""
+        return (*self.template.fixed_headers, *zip(self.template.variable_names, self.values, strict=True))
 
     @property
     def length(self) -> str | None:
-        """What its Content-Length says, which tells too that there is no body where one would be expected."""
+        """The Content-Length: "0" for a POST without a body, None for a GET without one."""
         if self.body is not None:
             return str(len(self.body))
-        return None if self.template.method in _BODILESS else "0"
+        if self.template.method in _BODILESS:
+            return None
+        return "0"
 
     @property
     def sent_headers(self) -> Headers:
@@ -93,45 +120,39 @@ class OutgoingRequest(NamedTuple):
 
     @property
     def fault(self) -> str | None:
-        """Why it cannot be sent, or None."""
+        """Why the request cannot be sent, or None."""
         if self.template.fault is not None:
             return self.template.fault
-        # Nearly all are printable, and seen to be so together.
-        return None if "".join(self.values).isprintable() else value_fault(self.headers)
+        if "".join(self.values).isprintable():  # true of nearly all values, and quick to check
+            return None
+        return header_fault(self.headers)
 
 
-def value_fault(headers: Headers) -> str | None:
-    """Which of these headers has a value that cannot be sent."""
+def header_fault(headers: Headers) -> str | None:
+    """Return why the first unsuitable value of these headers cannot be sent, or None."""
     for name, value in headers:
         if _CONTROL.search(value):
             return f"The value of the header {name} contains a line break or another control character."
     return None
 
 
-def _fault(method: str, url: URL) -> str | None:
-    if url.scheme not in ("http", "https") or not url.raw_host:
-        return "The URL is not one of http:// or https:// with a host."
-    if url.raw_user is not None or url.raw_password is not None:
-        return "The URL carries credentials; they belong in a header."
-    if not _TOKEN.fullmatch(method):
-        return f"{method!r} is not an HTTP method."
-    return None
-
-
-class _OfNames(NamedTuple):
-    """What follows from the names of the headers alone, which are the same for most webhooks."""
+class _NameRules(NamedTuple):
+    """Consequences of the header names alone, which are the same for most webhooks."""
 
     fault: str | None
-    wants_host: bool
+    needs_host: bool
     automatic: Headers
 
 
 @lru_cache(1_024)
-def _of_names(names: tuple[str, ...]) -> _OfNames:
+def _check_names(names: tuple[str, ...]) -> _NameRules:
     given = {name.lower() for name in names}
-    fault = next((fault for name in names if (fault := _name_fault(name)) is not None), None)
-    automatic = tuple(header for header in AUTOMATIC_HEADERS if header[0].lower() not in given)
-    return _OfNames(fault, "host" not in given, automatic)
+    faults = filter(None, map(_name_fault, names))
+    return _NameRules(
+        fault=next(faults, None),
+        needs_host="host" not in given,
+        automatic=tuple([(name, value) for name, value in AUTOMATIC_HEADERS if name.lower() not in given]),
+    )
 
 
 def _name_fault(name: str) -> str | None:
@@ -139,4 +160,14 @@ def _name_fault(name: str) -> str | None:
         return f"{name!r} is not a header name."
     if name.lower() in FRAMING_HEADERS:
         return f"The header {name} is set by Ringback itself."
+    return None
+
+
+def _target_fault(method: str, url: URL) -> str | None:
+    if url.scheme not in ("http", "https") or not url.raw_host:
+        return "The URL must start with http:// or https:// and have a host."
+    if url.raw_user is not None or url.raw_password is not None:
+        return "The URL contains credentials; put them into a header."
+    if not _TOKEN.fullmatch(method):
+        return f"{method!r} is not an HTTP method."
     return None

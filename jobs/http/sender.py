@@ -1,23 +1,22 @@
-"""Sends one request and says how it ended: aiohttp behind the address guard, every failure mapped to an Outcome.
+"""Sends one request through the address guard, and maps every result to an Outcome.
 
-What this promises, and how:
+Promises, and what keeps them:
 
-- Deliveries reach only what the AddressPolicy allows. The guard stands in `socket_factory`, which sees the address of
-  each connect, after DNS, however the host was spelled (aiohttp asks no resolver about IP literals). The resolver
-  refuses early too: there the name is known, so the sentence can say it. Of a name with public and private addresses
-  only the public ones are tried.
-- One `send` puts at most one request on the wire, whatever becomes of its connection.
-- One deadline covers everything: DNS, waiting for a place in the pool, connecting, TLS, a dripping body. (aiohttp's own
-  rounds timeouts of 5 s and more up to whole seconds of the loop's clock.)
-- No answer can fill the memory: at most MAX_RESPONSE_BYTES are read, and as many decoded; what is longer is cut off.
-- Nothing is kept between requests but idle connections: no cookies; no proxy and no netrc from the environment.
+- Deliveries reach only addresses that the AddressPolicy allows. The guard is in `socket_factory`, which gets each
+  address after DNS, however the host was written (aiohttp resolves no IP literals). The resolver refuses
+  earlier, where the name is known for the message. Of a name with allowed and refused addresses, only the allowed ones
+  are tried.
+- One `send` writes at most one request, whatever happens to its connection.
+- One deadline covers everything: DNS, the wait for a free connection, connecting, TLS, and a slow body. (aiohttp rounds
+  its own timeouts of 5 s and more up to whole seconds of the loop's clock.)
+- No response can fill the memory: at most MAX_RESPONSE_BYTES are read, and as many decoded.
+- Only idle connections outlive a request: no cookies; no proxy and no netrc from the environment.
 """
 
 import asyncio
 import socket
 import ssl
 import time
-import zlib
 from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import ip_address
@@ -26,13 +25,20 @@ from typing import NamedTuple, Self
 import aiohttp
 from yarl import URL
 
-from ringback.jobs.http.connection import MAX_RESPONSE_BYTES, MAX_RESPONSE_HEADER_BYTES, DeadlinePassed, Exchange
+from ringback.jobs.http.connection import DeadlinePassed, HttpConnection
 from ringback.jobs.http.dns import Lookup, default_lookup
-from ringback.jobs.http.error_mapping import EXPECTED, outcome_of
-from ringback.jobs.http.pool import ConnectRefused, GuardedResolver, Pool, make_tls_context
-from ringback.jobs.http.request import Headers, OutgoingRequest
+from ringback.jobs.http.error_mapping import EXPECTED, to_outcome
+from ringback.jobs.http.guarded_resolver import ConnectRefused, GuardedResolver
+from ringback.jobs.http.pool import Pool
+from ringback.jobs.http.request import OutgoingRequest
+from ringback.jobs.http.response import to_http_response
+from ringback.jobs.http.response_reader import MAX_RESPONSE_HEADER_BYTES, ResponseReader
+from ringback.jobs.http.tls import make_tls_context
 from ringback.jobs.outcomes import BadResponse, Blocked, HttpResponse, Outcome, RenderFailed, TimedOut, judge
 from ringback.models.security.address_policy import AddressPolicy
+
+#: Hosts whose refusals are cached.
+CACHED_HOSTS = 4_096
 
 
 class SendWithheld(Exception):
@@ -40,7 +46,7 @@ class SendWithheld(Exception):
 
 
 class Sent(NamedTuple):
-    """How a request ended, the request itself (None if nothing was sent), and how long it took, in whole ms."""
+    """The result of one send: its outcome, the request (None if nothing was sent), and its duration in whole ms."""
 
     outcome: Outcome
     request: OutgoingRequest | None
@@ -50,16 +56,15 @@ class Sent(NamedTuple):
 class Sender:
     """Sends requests over kept-alive connections; an async context manager, to be entered on the loop that it serves.
 
-    `lookup` (closed at the end) and `tls` default to `default_lookup()` and `make_tls_context()`. Leave it when no send
-    is under way any more: closing breaks it off.
+    `lookup` (closed at the end) and `tls` default to `default_lookup()` and `make_tls_context()`. Exit when no send is
+    running: closing interrupts it.
     """
 
     def __init__(
         self, policy: AddressPolicy, *, lookup: Lookup | None = None, tls: ssl.SSLContext | None = None
     ) -> None:
         self._policy = policy
-        #: The hosts of a few webhooks, over and over.
-        self._refusal_for_host = lru_cache(4_096)(policy.refusal_for_host)
+        self._refusal_for_host = lru_cache(CACHED_HOSTS)(policy.refusal_for_host)
         self._lookup = lookup
         self._tls = tls or make_tls_context()
 
@@ -85,49 +90,53 @@ class Sender:
         unguarded: bool = False,
         may_send: Callable[[], bool] = lambda: True,
     ) -> Sent:
-        """Send `request` once and return how that ended; raises nothing that a target, name or endpoint can cause.
+        """Send one request. Failures of the target, its name or the network become outcomes, never exceptions.
 
-        `accepts` is the success policy for a status. `unguarded` leaves the address policy out: it is for Ringback's
-        own inbox addresses only, and the caller knows them. `may_send` is asked when there is a connection; raises
-        SendWithheld if it says no. Cancellation passes through, and closes the connection.
+        `accepts` tells whether a status is a success. `unguarded` skips the address policy; it is for Ringback's own
+        inbox addresses only. `may_send` is called once there is a connection: if it returns False, nothing is sent and
+        SendWithheld is raised. Cancelling a send closes its connection.
         """
         started = time.monotonic()
-        outcome = self._refusal(request, unguarded=unguarded)
-        if outcome is not None:
-            return Sent(outcome, None, _milliseconds_since(started))
-        pool = self._unguarded if unguarded else self._guarded
-        template, values, body = request
-        exchange: Exchange | None = None
+        refusal = self._refuse(request, unguarded=unguarded)
+        if refusal is not None:
+            return Sent(refusal, None, _milliseconds_since(started))
+        pool = self._guarded
+        if unguarded:
+            pool = self._unguarded
+        url = request.template.url
+        connection: HttpConnection | None = None
         sent: OutgoingRequest | None = None
         deadline = self._loop.time() + timeout_seconds
         try:
-            exchange = pool.idle(template.url)
-            if exchange is None:
-                exchange = await _connect(pool, template.url, deadline)
+            connection = pool.take_idle(url)
+            if connection is None:
+                connection = await _connect(pool, url, deadline)
             if not may_send():
                 raise SendWithheld
-            answer = exchange.ask(template.head(values, request.length), body, deadline)
+            pending = connection.send(request.template.head(request.values, request.length), request.body, deadline)
             sent = request
-            await answer
-            outcome = _outcome(exchange, accepts)
+            await pending
+            outcome = _judge_whole(connection.response, accepts)
         except DeadlinePassed:
-            partial = _answer(exchange, whole=False) if exchange is not None and exchange.status else None
-            outcome = TimedOut(f"No complete answer within {timeout_seconds:g} s.", partial)
+            outcome = TimedOut(f"No complete response within {timeout_seconds:g} s.", _partial_response(connection))
         except EXPECTED as error:
-            partial = _answer(exchange, whole=False) if exchange is not None and exchange.status else None
-            outcome = outcome_of(error, template.url, partial)
+            outcome = to_outcome(error, url, _partial_response(connection))
         finally:
-            if exchange is not None:
-                pool.give_back(exchange)
+            if connection is not None:
+                pool.release(connection)
         return Sent(outcome, sent, _milliseconds_since(started))
 
-    def _refusal(self, request: OutgoingRequest, *, unguarded: bool) -> Outcome | None:
-        """Why a request is not even tried, or None."""
+    def _refuse(self, request: OutgoingRequest, *, unguarded: bool) -> Outcome | None:
+        """Return the outcome of a request that must not be sent, or None."""
         fault = request.fault
         if fault is not None:
             return RenderFailed(fault)
-        refused = None if unguarded else self._refusal_for_host(request.template.host)
-        return Blocked(refused) if refused is not None else None
+        if unguarded:
+            return None
+        refusal = self._refusal_for_host(request.template.host)
+        if refusal is None:
+            return None
+        return Blocked(refusal)
 
     def _guarded_socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
         family, kind, protocol, _, address = info
@@ -137,8 +146,8 @@ class Sender:
         return socket.socket(family, kind, protocol)
 
 
-async def _connect(pool: Pool, url: URL, deadline: float) -> Exchange:
-    """Return a connection; raises DeadlinePassed, and what aiohttp and the system raise."""
+async def _connect(pool: Pool, url: URL, deadline: float) -> HttpConnection:
+    """Return a connection; raises DeadlinePassed, and the errors of aiohttp and the system."""
     limit = asyncio.timeout_at(deadline)
     try:
         async with limit:
@@ -149,51 +158,20 @@ async def _connect(pool: Pool, url: URL, deadline: float) -> Exchange:
         raise  # the system's own
 
 
+def _judge_whole(response: ResponseReader, accepts: Callable[[int], bool]) -> Outcome:
+    if response.header_bytes > MAX_RESPONSE_HEADER_BYTES:
+        return BadResponse(f"The endpoint answered {response.status} with more than 32 KiB of headers.")
+    whole = to_http_response(response, is_whole=True)
+    if response.status == 101:
+        return BadResponse("The endpoint answered 101 Switching Protocols, which the request did not ask for.", whole)
+    return judge(whole, accepts)
+
+
+def _partial_response(connection: HttpConnection | None) -> HttpResponse | None:
+    if connection is None or not connection.response.status:
+        return None
+    return to_http_response(connection.response, is_whole=False)
+
+
 def _milliseconds_since(started: float) -> int:
     return round((time.monotonic() - started) * 1000)
-
-
-# -------------------------------------------------------------------------------------------------------- the answer
-
-
-def _outcome(exchange: Exchange, accepts: Callable[[int], bool]) -> Outcome:
-    if exchange.header_bytes > MAX_RESPONSE_HEADER_BYTES:
-        return BadResponse(f"The endpoint answered {exchange.status} with more than 32 KiB of headers.")
-    answer = _answer(exchange, whole=True)
-    if exchange.status == 101:
-        return BadResponse("The endpoint answered 101 and switched protocols; nobody asked it to.", answer)
-    return judge(answer, accepts)
-
-
-def _answer(exchange: Exchange, *, whole: bool) -> HttpResponse:
-    """What has arrived as an Answer; its body is cut to MAX_RESPONSE_BYTES and decoded."""
-    body = exchange.body
-    headers = tuple(exchange.headers)
-    cut = len(body) > MAX_RESPONSE_BYTES
-    decoded_whole = True
-    if body:
-        body, decoded_whole = _decoded(body[:MAX_RESPONSE_BYTES], _content_encoding(headers))
-    return HttpResponse(exchange.status, headers, body, body_truncated=cut or not whole or not decoded_whole)
-
-
-def _content_encoding(headers: Headers) -> str:
-    return next((value.strip().lower() for name, value in headers if name.lower() == "content-encoding"), "")
-
-
-def _decoded(body: bytes, encoding: str) -> tuple[bytes, bool]:
-    """Return a body decoded from gzip or deflate, at most MAX_RESPONSE_BYTES of it, and whether that is the whole.
-
-    What cannot be decoded is returned as it came: it is kept to be looked at, and its status decides.
-    """
-    if not body or encoding not in ("gzip", "x-gzip", "deflate"):
-        return body, True
-    # Some servers send "deflate" without zlib's header, whose first byte ends in 8 (RFC 1950, section 2.2).
-    window = (
-        zlib.MAX_WBITS | 16 if encoding != "deflate" else zlib.MAX_WBITS if body[0] & 0x0F == 8 else -zlib.MAX_WBITS
-    )
-    decoder = zlib.decompressobj(window)
-    try:
-        plain = decoder.decompress(body, MAX_RESPONSE_BYTES + 1)
-    except zlib.error:
-        return body, True
-    return plain[:MAX_RESPONSE_BYTES], decoder.eof and len(plain) <= MAX_RESPONSE_BYTES

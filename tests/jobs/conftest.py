@@ -1,4 +1,4 @@
-"""Fixtures for the tests of jobs: a sender, a running recorder, worker parts, and clocks that the test moves."""
+"""Fixtures for the tests of jobs: a sender, a running recorder, parts of a worker, and a stopped clock."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -43,7 +43,7 @@ async def sender() -> AsyncIterator[Sender]:
 
 
 @pytest.fixture
-def _kept_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def _long_keep_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep idle connections for longer than any test takes."""
     monkeypatch.setattr(pool, "KEEP_ALIVE_SECONDS", 10 * PATIENCE_SECONDS)
 
@@ -51,22 +51,22 @@ def _kept_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest_asyncio.fixture
 async def recorder(database: object) -> AsyncIterator[Recorder]:
     """Return a running recorder on the test's database."""
-    made = Recorder()
-    running = asyncio.create_task(made.run())
-    yield made
+    recorder = Recorder()
+    running = asyncio.create_task(recorder.run())
+    yield recorder
     running.cancel()
 
 
 @pytest.fixture
 def _no_poll(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let claimers sleep for longer than any test takes, unless something wakes them or a timer ends."""
+    """Let claimers wait for longer than any test takes, unless they are woken or an event becomes due."""
     for name in ("POLL_SECONDS", "FULL_SECONDS"):
         monkeypatch.setattr(claiming, name, 10 * PATIENCE_SECONDS)
 
 
 @pytest_asyncio.fixture
 async def make_bench(recorder: Recorder) -> AsyncIterator[Callable[..., Awaitable[Bench]]]:
-    """Return a factory of registered workers without a broker; all of them are stopped in the end."""
+    """Return a factory of registered workers without a broker, which are stopped after the test."""
     benches: list[Bench] = []
 
     async def make(**options: Any) -> Bench:

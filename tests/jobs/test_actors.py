@@ -1,4 +1,4 @@
-"""The actor: what it does with a message, when it passes one on, and that it never raises."""
+"""The actor: it accepts messages, passes them on, and never raises."""
 
 import asyncio
 import threading
@@ -45,7 +45,7 @@ class Receiver:
 
 
 @asynccontextmanager
-async def consuming(receiver: Receiver) -> AsyncIterator[StubBroker]:
+async def consume(receiver: Receiver) -> AsyncIterator[StubBroker]:
     """Run a Dramatiq worker with the actor while the block runs."""
     broker = in_process_broker()
     declare_actors(broker, receiver)
@@ -68,7 +68,7 @@ def test_a_message_carries_nothing() -> None:
 async def test_a_message_is_accepted_on_the_loop_of_the_worker() -> None:
     receiver = Receiver()
 
-    async with consuming(receiver) as broker:
+    async with consume(receiver) as broker:
         broker.enqueue(due_message())
         await receiver.wait_for(1)
 
@@ -78,7 +78,7 @@ async def test_a_message_is_accepted_on_the_loop_of_the_worker() -> None:
 async def test_a_refused_message_is_sent_again() -> None:
     receiver = Receiver(refusals=3)
 
-    async with consuming(receiver) as broker:
+    async with consume(receiver) as broker:
         broker.enqueue(due_message())
         await receiver.wait_for(1)
         await asyncio.sleep(0.1)
@@ -92,7 +92,7 @@ async def test_a_refused_message_is_sent_again() -> None:
 async def test_an_error_drops_the_message_and_the_next_is_accepted(error: BaseException) -> None:
     receiver = Receiver(error=error)
 
-    async with consuming(receiver) as broker:
+    async with consume(receiver) as broker:
         for _ in range(2):
             broker.enqueue(due_message())
         await receiver.wait_for(1)

@@ -12,7 +12,7 @@ from tortoise.transactions import in_transaction
 
 from ringback.jobs import announcer
 from ringback.jobs.actors import ACTOR, QUEUE
-from ringback.jobs.announcer import announce_due_events, announcing
+from ringback.jobs.announcer import announce_due_events, send_announcements
 from ringback.jobs.attempt_writer import write_attempts
 from ringback.jobs.broker import in_process_broker, open_broker
 from ringback.jobs.message_senders import open_sender
@@ -40,7 +40,7 @@ def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(params=["redis", "rabbitmq"])
 def url(request: pytest.FixtureRequest) -> str:
-    """Return the address of each kind of server."""
+    """Return the URL of each kind of server."""
     server = request.getfixturevalue(request.param)
     return server.url if isinstance(server, RedisServer) else str(server)
 
@@ -52,7 +52,7 @@ def new_broker() -> StubBroker:
     return broker
 
 
-def waiting(broker: StubBroker) -> int:
+def waiting_messages(broker: StubBroker) -> int:
     return int(broker.queues[QUEUE].qsize())
 
 
@@ -72,12 +72,12 @@ async def test_a_commit_with_an_event_due_now_sends_one_message() -> None:
     broker = new_broker()
     await builders.webhook(retry_delays=[0])
 
-    async with announcing(broker, ""):
+    async with send_announcements(broker, ""):
         await Lead.create(name="Ада", phone="+7 900")
-        await eventually(lambda: waiting(broker) == 1)
+        await eventually(lambda: waiting_messages(broker) == 1)
         await asyncio.sleep(0.05)
 
-    assert waiting(broker) == 1
+    assert waiting_messages(broker) == 1
     message = dramatiq.Message.decode(broker.queues[QUEUE].get_nowait())
     assert (message.actor_name, message.args, message.kwargs) == (ACTOR, (), {})
 
@@ -87,11 +87,11 @@ async def test_a_commit_with_an_event_due_later_sends_no_message() -> None:
     broker = new_broker()
     await builders.webhook(retry_delays=[5])
 
-    async with announcing(broker, ""):
+    async with send_announcements(broker, ""):
         await Lead.create(name="Ада", phone="+7 900")
         await asyncio.sleep(0.1)
 
-    assert waiting(broker) == 0
+    assert waiting_messages(broker) == 0
 
 
 @pytest.mark.usefixtures("database")
@@ -99,14 +99,14 @@ async def test_a_rollback_sends_no_message() -> None:
     broker = new_broker()
     await builders.webhook(retry_delays=[0])
 
-    async with announcing(broker, ""):
+    async with send_announcements(broker, ""):
         with pytest.raises(ZeroDivisionError):
             async with in_transaction():
                 await Lead.create(name="Ада", phone="+7 900")
                 raise ZeroDivisionError
         await asyncio.sleep(0.1)
 
-    assert waiting(broker) == 0
+    assert waiting_messages(broker) == 0
 
 
 @pytest.mark.usefixtures("database")
@@ -114,53 +114,53 @@ async def test_a_test_fire_and_a_redelivery_send_a_message_each() -> None:
     broker = new_broker()
     webhook = await builders.webhook()
 
-    async with announcing(broker, ""):
+    async with send_announcements(broker, ""):
         event = await events.test_fire(encode(Prefix.WEBHOOK, webhook.id), Action.CREATED, None)
-        await eventually(lambda: waiting(broker) == 1)
+        await eventually(lambda: waiting_messages(broker) == 1)
         lease = await builders.claim(event)
         await write_attempts([builders.result(event, lease, ended_at=await builders.later())])
         await events.redeliver(encode(Prefix.EVENT, event.id))
-        await eventually(lambda: waiting(broker) == 2)
+        await eventually(lambda: waiting_messages(broker) == 2)
 
 
 async def test_commits_that_come_together_send_one_message() -> None:
     broker = new_broker()
 
-    async with announcing(broker, ""):
+    async with send_announcements(broker, ""):
         for _ in range(1_000):
             notifier.notify(Topic.DUE)
-        await eventually(lambda: waiting(broker) == 1)
+        await eventually(lambda: waiting_messages(broker) == 1)
         await asyncio.sleep(0.05)
 
-    assert waiting(broker) == 1
+    assert waiting_messages(broker) == 1
 
 
 async def test_messages_of_a_process_are_at_least_5_ms_apart() -> None:
     broker = new_broker()
     loop = asyncio.get_running_loop()
 
-    async with announcing(broker, ""):
-        began = loop.time()
-        while loop.time() < began + 0.3:
+    async with send_announcements(broker, ""):
+        started = loop.time()
+        while loop.time() < started + 0.3:
             notifier.notify(Topic.DUE)
             await asyncio.sleep(0)
-        seconds = loop.time() - began
+        seconds = loop.time() - started
 
-    assert 0 < waiting(broker) <= seconds / 0.005 + 1
+    assert 0 < waiting_messages(broker) <= seconds / 0.005 + 1
 
 
 async def test_after_the_block_no_message_is_sent() -> None:
     broker = new_broker()
-    async with announcing(broker, ""):
+    async with send_announcements(broker, ""):
         pass
 
     notifier.notify(Topic.DUE)
     await asyncio.sleep(0.05)
 
-    assert waiting(broker) == 0
+    assert waiting_messages(broker) == 0
 
 
-async def test_without_a_broker_between_processes_nobody_is_told() -> None:
+async def test_an_in_process_broker_sends_no_announcement() -> None:
     async with announce_due_events(""):
         notifier.notify(Topic.DUE)
         await asyncio.sleep(0.05)
@@ -238,7 +238,7 @@ async def test_the_api_program_sends_a_message_after_a_commit(
         await eventually(lambda: client.llen(REDIS_LIST) == 1)
 
 
-async def test_a_broker_that_is_away_costs_messages_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unavailable_broker_costs_messages_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(announcer, "PAUSE_SECONDS", 0.01)
     with redis_server(tmp_path) as server:
         async with announce_due_events(server.url):

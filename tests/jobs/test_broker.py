@@ -1,4 +1,4 @@
-"""Brokers: a message reaches one worker of several, at once and at little cost, whatever carries it."""
+"""Brokers: each of them delivers a message to one of several workers, at once and at little cost."""
 
 import asyncio
 import statistics
@@ -20,7 +20,7 @@ from ringback.jobs.broker import ANSWER_SECONDS, WORKER_TIMEOUT_MS, is_remote, o
 from tests.support.eventually import eventually
 from tests.support.servers import RedisServer, amqp_url, redis_server
 
-#: Seconds that Redis is asked to wait for a message in a test that tells waiting from being notified.
+#: Seconds of a blocking wait at Redis that are long enough to tell a notification from its end.
 LONG_WAIT_SECONDS = ANSWER_SECONDS - 1
 
 
@@ -38,7 +38,7 @@ def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(params=["in-process", "redis", "rabbitmq"])
 def url(request: pytest.FixtureRequest) -> str:
-    """Return the address of each kind of broker."""
+    """Return the URL of each kind of broker."""
     if request.param == "in-process":
         return ""
     if request.param == "redis":
@@ -47,7 +47,7 @@ def url(request: pytest.FixtureRequest) -> str:
 
 
 class Receiver:
-    """A fake claimer that counts messages, and answers with `accepts`."""
+    """A fake claimer that counts messages and returns `accepts()`."""
 
     def __init__(self, accepts: Callable[[], bool] = lambda: True) -> None:
         self.messages = 0
@@ -61,9 +61,7 @@ class Receiver:
 
 
 @asynccontextmanager
-async def consuming(
-    url: str, receiver: Receiver, *, worker_timeout_ms: int = 50
-) -> AsyncIterator[Callable[[], object]]:
+async def consume(url: str, receiver: Receiver, *, worker_timeout_ms: int = 50) -> AsyncIterator[Callable[[], object]]:
     """Run a worker process's consumer while the block runs; yields a function that sends the message."""
     opened = open_broker(url)
     declare_actors(opened, receiver)
@@ -83,7 +81,7 @@ async def consuming(
 async def test_a_message_is_received_once_on_the_loop_of_the_worker(url: str) -> None:
     receiver = Receiver()
 
-    async with consuming(url, receiver) as send:
+    async with consume(url, receiver) as send:
         await asyncio.to_thread(send)
         await eventually(lambda: receiver.messages)
         await asyncio.sleep(0.1)
@@ -96,7 +94,7 @@ async def test_a_message_is_received_once_on_the_loop_of_the_worker(url: str) ->
 async def test_a_full_worker_passes_messages_on_to_an_idle_one(url: str) -> None:
     full, idle = Receiver(lambda: False), Receiver()
 
-    async with consuming(url, full) as send, consuming(url, idle):
+    async with consume(url, full) as send, consume(url, idle):
         for _ in range(20):
             await asyncio.to_thread(send)
         await eventually(lambda: idle.messages == 20)
@@ -109,7 +107,7 @@ async def test_a_full_worker_passes_messages_on_to_an_idle_one(url: str) -> None
 async def test_each_message_is_received_by_one_of_two_workers(url: str) -> None:
     first, second = Receiver(), Receiver()
 
-    async with consuming(url, first) as send, consuming(url, second):
+    async with consume(url, first) as send, consume(url, second):
         for _ in range(60):
             await asyncio.to_thread(send)
         await eventually(lambda: first.messages + second.messages >= 60)
@@ -123,13 +121,13 @@ async def test_a_receiver_that_fails_leaves_no_message_behind(url: str) -> None:
         raise RuntimeError("the database is away")
 
     failing, next_one = Receiver(fail), Receiver()
-    async with consuming(url, failing) as send:
+    async with consume(url, failing) as send:
         for _ in range(2):
             await asyncio.to_thread(send)
         await eventually(lambda: failing.messages == 2)
         await asyncio.sleep(0.1)
 
-    async with consuming(url, next_one):
+    async with consume(url, next_one):
         await asyncio.sleep(0.3)
     assert (failing.messages, next_one.messages) == (2, 0)
 
@@ -141,24 +139,24 @@ async def test_an_idle_worker_rarely_asks_redis_and_is_notified_at_once(
     waits: list[float] = []
 
     with Redis.from_url(redis.url) as client:
-        async with consuming(redis.url, receiver, worker_timeout_ms=WORKER_TIMEOUT_MS) as send:
+        async with consume(redis.url, receiver, worker_timeout_ms=WORKER_TIMEOUT_MS) as send:
             await asyncio.to_thread(send)
             await eventually(lambda: receiver.messages == 1)
-            began = time.monotonic()
+            started = time.monotonic()
             client.config_resetstat()
             await asyncio.sleep(2)
             commands = sum(command["calls"] for command in client.info("commandstats").values())
-            seconds = time.monotonic() - began
-            # A worker that is not notified waits long from now on.
+            seconds = time.monotonic() - started
+            # From now on a worker that is not notified waits for long.
             monkeypatch.setattr(brokers, "WAIT_SECONDS", LONG_WAIT_SECONDS)
             for number in range(20):
                 await asyncio.sleep(0.05)
-                began = time.monotonic()
+                started = time.monotonic()
                 await asyncio.to_thread(send)
                 await eventually(lambda: receiver.messages == number + 2)  # noqa: B023
-                waits.append(time.monotonic() - began)
+                waits.append(time.monotonic() - started)
 
-    # A look is a script with its commands, and a wait. The delayed queue is looked at about once a second.
+    # A fetch is a script with its commands, then a wait. The delayed queue is fetched about once a second.
     assert 0 < commands < 40 * seconds
     assert statistics.median(waits) < LONG_WAIT_SECONDS / 2
 
@@ -168,7 +166,7 @@ async def test_a_redis_that_forbids_blmove_is_polled(redis: RedisServer) -> None
     with Redis.from_url(redis.url) as client:
         client.acl_setuser("default", enabled=True, nopass=True, commands=["+@all", "-blmove"], keys=["*"])
         try:
-            async with consuming(redis.url, receiver) as send:
+            async with consume(redis.url, receiver) as send:
                 await asyncio.sleep(0.2)
                 await asyncio.to_thread(send)
                 await eventually(lambda: receiver.messages == 1)
@@ -176,10 +174,10 @@ async def test_a_redis_that_forbids_blmove_is_polled(redis: RedisServer) -> None
             client.acl_setuser("default", enabled=True, nopass=True, commands=["+@all"], keys=["*"])
 
 
-async def test_a_worker_receives_messages_again_after_redis_was_away(tmp_path: Path) -> None:
+async def test_a_worker_receives_messages_again_after_redis_was_down(tmp_path: Path) -> None:
     receiver = Receiver()
     with redis_server(tmp_path) as server:
-        async with consuming(server.url, receiver) as send:
+        async with consume(server.url, receiver) as send:
             await asyncio.to_thread(send)
             await eventually(lambda: receiver.messages == 1)
             server.stop()
@@ -211,7 +209,7 @@ async def test_redis_announces_each_message_before_it_is_received(url: str) -> N
     opened = open_broker(url, lambda: steps.append("announced"))
     declare_actors(opened, receiver)
     for _ in range(2):
-        opened.enqueue(due_message())  # these are there at once, and later ones are waited for
+        opened.enqueue(due_message())  # fetched at once, whereas later ones end a wait
     worker = dramatiq.Worker(opened, worker_threads=1, worker_timeout=50)
     worker.start()
     try:

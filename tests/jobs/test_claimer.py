@@ -1,4 +1,4 @@
-"""The claimer on a real database: what leads to the next claim, and what it survives."""
+"""The claimer on a real database: the causes of a claim, and failures of the database."""
 
 import asyncio
 import datetime as dt
@@ -34,7 +34,7 @@ MakeBench = Callable[..., Awaitable[Bench]]
 
 @pytest.fixture
 def _quick_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a failing database be tried again at once."""
+    """Let a claim_or_fail database be tried again at once."""
     monkeypatch.setattr(claiming, "PAUSE_SECONDS", 0.01)
 
 
@@ -45,14 +45,14 @@ async def accept_message(bench: Bench) -> bool:
 
 @pytest.mark.usefixtures("_no_poll")
 async def test_a_message_leads_to_a_claim(bench: Bench) -> None:
-    async with bench.claiming():
+    async with bench.run_claimer():
         event = await builders.event(await builders.webhook())
         await asyncio.sleep(0.05)
-        assert bench.endpoint.requests == [], "nobody has told it"
+        assert bench.endpoint.requests == [], "there was no message"
 
         assert await accept_message(bench)
-        await bench.endpoint.asked()
-        await bench.idle()
+        await bench.endpoint.wait_for_requests()
+        await bench.wait_until_idle()
 
     assert bench.endpoint.event_ids == [event.id]
     assert [(a.number, a.outcome) for a in await builders.attempts(event)] == [(1, "DELIVERED")]
@@ -60,9 +60,9 @@ async def test_a_message_leads_to_a_claim(bench: Bench) -> None:
 
 
 async def test_without_a_message_a_poll_finds_the_event(bench: Bench) -> None:
-    async with bench.claiming():
+    async with bench.run_claimer():
         event = await builders.event(await builders.webhook())
-        await bench.endpoint.asked()
+        await bench.endpoint.wait_for_requests()
 
     assert bench.endpoint.event_ids == [event.id]
     assert max(bench.waits) <= 1.0
@@ -73,11 +73,11 @@ async def test_the_next_due_event_is_claimed_by_a_timer(bench: Bench) -> None:
     soon = await builders.event(await builders.webhook(), due_in=0.4)
     later = await builders.event(await builders.webhook(), due_in=300)
 
-    async with bench.claiming():
+    async with bench.run_claimer():
         first_wait = bench.waits[0]
         assert bench.endpoint.requests == []
-        await bench.endpoint.asked()
-        await bench.idle()
+        await bench.endpoint.wait_for_requests()
+        await bench.wait_until_idle()
 
     assert 0 < first_wait <= 0.4 - AHEAD.total_seconds() / 2
     assert bench.endpoint.event_ids == [soon.id]
@@ -88,7 +88,7 @@ async def test_the_next_due_event_is_claimed_by_a_timer(bench: Bench) -> None:
 
 
 @pytest.mark.usefixtures("_no_poll")
-async def test_an_event_that_falls_due_right_after_a_look_is_not_left_to_the_poll(
+async def test_an_event_due_right_after_a_claim_does_not_wait_for_the_poll(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     event = await builders.event(await builders.webhook(), due_in=0.3)
@@ -101,7 +101,7 @@ async def test_an_event_that_falls_due_right_after_a_look_is_not_left_to_the_pol
         return await next_due(*args)
 
     monkeypatch.setattr(claiming, "next_due", next_due_late)
-    async with bench.claiming():
+    async with bench.run_claimer():
         first_wait = bench.waits[0]
 
     assert first_wait <= AHEAD.total_seconds()
@@ -113,14 +113,14 @@ async def test_a_free_slot_leads_to_the_next_claim(make_bench: MakeBench) -> Non
     events = [await builders.event(await builders.webhook(), due_in=number - 10) for number in range(3)]
     bench.endpoint.hold()
 
-    async with bench.claiming():
-        await bench.endpoint.asked(2)
+    async with bench.run_claimer():
+        await bench.endpoint.wait_for_requests(2)
         await asyncio.sleep(0.05)
         assert bench.endpoint.event_ids == [events[0].id, events[1].id]
         assert (await builders.stored(events[2])).worker_id is None
 
         bench.endpoint.release(events[0])
-        await bench.endpoint.asked(3)
+        await bench.endpoint.wait_for_requests(3)
 
     assert bench.endpoint.event_ids == [event.id for event in events]
 
@@ -128,27 +128,27 @@ async def test_a_free_slot_leads_to_the_next_claim(make_bench: MakeBench) -> Non
 @pytest.mark.usefixtures("_no_poll")
 async def test_one_message_is_enough_for_more_events_than_slots(make_bench: MakeBench) -> None:
     bench = await make_bench(slots=2)
-    async with bench.claiming():
+    async with bench.run_claimer():
         events = [await builders.event(await builders.webhook()) for _ in range(25)]
 
         assert await accept_message(bench)
-        await bench.endpoint.asked(25)
-        await bench.idle()
+        await bench.endpoint.wait_for_requests(25)
+        await bench.wait_until_idle()
 
     assert sorted(bench.endpoint.event_ids) == sorted(event.id for event in events)
     assert bench.endpoint.most_unanswered <= 2
 
 
 @pytest.mark.usefixtures("_no_poll")
-async def test_while_every_slot_is_taken_it_sleeps(make_bench: MakeBench) -> None:
+async def test_the_claimer_sleeps_while_every_slot_is_taken(make_bench: MakeBench) -> None:
     bench = await make_bench(slots=2)
     webhook = await builders.webhook()
     for _ in range(20):
         await builders.event(webhook, due_in=-10)
     bench.endpoint.hold()
 
-    async with bench.claiming():
-        await bench.endpoint.asked()
+    async with bench.run_claimer():
+        await bench.endpoint.wait_for_requests()
         await asyncio.sleep(0.05)
         looks = len(bench.waits)
         await asyncio.sleep(0.3)
@@ -158,7 +158,7 @@ async def test_while_every_slot_is_taken_it_sleeps(make_bench: MakeBench) -> Non
 
 
 @pytest.mark.usefixtures("_quick_pause")
-async def test_a_claim_whose_commit_was_not_answered_is_released_and_delivered_once(
+async def test_a_claim_whose_commit_got_no_answer_is_released_and_delivered_once(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claimed: list[UUID] = []
@@ -173,9 +173,9 @@ async def test_a_claim_whose_commit_was_not_answered_is_released_and_delivered_o
     monkeypatch.setattr(claiming, "claim", claim_without_answer)
     events = [await builders.event(await builders.webhook()) for _ in range(3)]
 
-    async with bench.claiming():
-        await bench.endpoint.asked(3)
-        await bench.idle()
+    async with bench.run_claimer():
+        await bench.endpoint.wait_for_requests(3)
+        await bench.wait_until_idle()
 
     assert sorted(claimed) == sorted(bench.endpoint.event_ids) == sorted(event.id for event in events)
     for event in events:
@@ -186,8 +186,8 @@ async def test_a_claim_whose_commit_was_not_answered_is_released_and_delivered_o
 async def test_a_lost_claim_releases_nothing_that_is_being_sent(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     sent = await builders.event(await builders.webhook(), due_in=-1)
     bench.endpoint.hold()
-    async with bench.claiming():
-        await bench.endpoint.asked()
+    async with bench.run_claimer():
+        await bench.endpoint.wait_for_requests()
         lost = False
 
         async def claim_without_answer(worker_id: UUID, request: ClaimRequest) -> ClaimedBatch:
@@ -201,10 +201,10 @@ async def test_a_lost_claim_releases_nothing_that_is_being_sent(bench: Bench, mo
         monkeypatch.setattr(claiming, "claim", claim_without_answer)
         other = await builders.event(await builders.webhook())
         await accept_message(bench)
-        await bench.endpoint.asked(2)
+        await bench.endpoint.wait_for_requests(2)
         assert (await builders.stored(sent)).worker_id == bench.keeper.lease.worker_id
         bench.endpoint.release()
-        await bench.idle()
+        await bench.wait_until_idle()
 
     assert bench.endpoint.event_ids == [sent.id, other.id]
     assert [a.outcome for a in await builders.attempts(sent)] == ["DELIVERED"]
@@ -214,16 +214,16 @@ async def test_a_lost_claim_releases_nothing_that_is_being_sent(bench: Bench, mo
 async def test_a_failing_database_is_tried_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     failures: list[Exception] = [OSError("disk"), KeyError("anything")]
 
-    async def failing(worker_id: UUID, request: ClaimRequest) -> ClaimedBatch:
+    async def claim_or_fail(worker_id: UUID, request: ClaimRequest) -> ClaimedBatch:
         if failures:
             raise failures.pop()
         return await claim(worker_id, request)
 
-    monkeypatch.setattr(claiming, "claim", failing)
+    monkeypatch.setattr(claiming, "claim", claim_or_fail)
     event = await builders.event(await builders.webhook())
 
-    async with bench.claiming():
-        await bench.endpoint.asked()
+    async with bench.run_claimer():
+        await bench.endpoint.wait_for_requests()
 
     assert failures == []
     assert bench.endpoint.event_ids == [event.id]
@@ -241,12 +241,12 @@ async def test_sessions_ended_by_the_server_cost_no_event_and_no_duplicate(
     outside = await asyncpg.connect(database.database_url)
     ended = 0
 
-    async with bench.claiming():
+    async with bench.run_claimer():
         while ended < 10 and len(bench.endpoint.requests) < 60:
             ended += len(await outside.fetch(END_OPEN_TRANSACTIONS))
             await asyncio.sleep(0.002)
-        await bench.endpoint.asked(60)
-        await bench.idle()
+        await bench.endpoint.wait_for_requests(60)
+        await bench.wait_until_idle()
         await asyncio.sleep(0.1)
 
     await outside.close()
@@ -257,13 +257,13 @@ async def test_sessions_ended_by_the_server_cost_no_event_and_no_duplicate(
 
 
 @pytest.mark.usefixtures("_no_poll")
-async def test_messages_that_come_doubled_deliver_an_event_once(bench: Bench) -> None:
-    async with bench.claiming():
+async def test_duplicate_messages_deliver_an_event_once(bench: Bench) -> None:
+    async with bench.run_claimer():
         event = await builders.event(await builders.webhook())
 
         await asyncio.gather(*(accept_message(bench) for _ in range(10)))
-        await bench.endpoint.asked()
-        await bench.idle()
+        await bench.endpoint.wait_for_requests()
+        await bench.wait_until_idle()
         await asyncio.sleep(0.05)
 
     assert bench.endpoint.event_ids == [event.id]
@@ -275,14 +275,14 @@ async def test_an_expired_lease_claims_nothing_until_it_is_renewed(make_bench: M
     bench.keeper.lease.ends_at = 0.0
     event = await builders.event(await builders.webhook())
 
-    async with bench.claiming():
+    async with bench.run_claimer():
         await accept_message(bench)
-        await bench.looked()
+        await bench.wait_for_claims()
         assert (await builders.stored(event)).worker_id is None
         assert bench.endpoint.requests == []
 
-        async with bench.keeping():
-            await bench.endpoint.asked()
+        async with bench.keep_lease():
+            await bench.endpoint.wait_for_requests()
 
     assert bench.endpoint.event_ids == [event.id]
 
@@ -295,12 +295,12 @@ async def test_a_worker_declared_dead_claims_under_a_new_id(make_bench: MakeBenc
     bench.keeper.lease.ends_at = 0.0
     bench.endpoint.hold()
 
-    async with bench.claiming(), bench.keeping():
+    async with bench.run_claimer(), bench.keep_lease():
         event = await builders.event(await builders.webhook())
-        await bench.endpoint.asked()
+        await bench.endpoint.wait_for_requests()
         stored = await builders.stored(event)
         bench.endpoint.release()
-        await bench.idle()
+        await bench.wait_until_idle()
 
     assert stored.worker_id == bench.keeper.lease.worker_id != dead_id
     assert [a.outcome for a in await builders.attempts(event)] == ["DELIVERED"]
@@ -308,7 +308,7 @@ async def test_a_worker_declared_dead_claims_under_a_new_id(make_bench: MakeBenc
 
 @pytest.mark.usefixtures("_no_poll")
 async def test_a_stop_claims_nothing_more(bench: Bench) -> None:
-    async with bench.claiming():
+    async with bench.run_claimer():
         pass
     event = await builders.event(await builders.webhook())
 

@@ -47,8 +47,8 @@ async def backlog(webhook: Webhook, events: int) -> None:
 
 
 @asynccontextmanager
-async def locked(webhook: Webhook) -> AsyncIterator[None]:
-    """Hold the lock of a webhook, as another worker that claims for it does."""
+async def hold_lock(webhook: Webhook) -> AsyncIterator[None]:
+    """Hold the lock of a webhook, like another worker that claims for it."""
     holding, done = asyncio.Event(), asyncio.Event()
 
     async def hold() -> None:
@@ -68,14 +68,14 @@ async def locked(webhook: Webhook) -> AsyncIterator[None]:
 
 
 @pytest.mark.usefixtures("_no_poll")
-async def test_a_recorded_result_makes_room_under_a_limit_of_one(make_bench: MakeBench) -> None:
+async def test_a_recorded_result_frees_a_limit_of_one(make_bench: MakeBench) -> None:
     bench = await make_bench(max_concurrency=1)
     webhook = await builders.webhook()
     events = [await builders.event(webhook, due_in=number / 100 - 10) for number in range(10)]
 
-    async with bench.claiming():
-        await bench.endpoint.asked(10)
-        await bench.idle()
+    async with bench.run_claimer():
+        await bench.endpoint.wait_for_requests(10)
+        await bench.wait_until_idle()
 
     assert bench.endpoint.event_ids == [event.id for event in events]
     assert bench.endpoint.most_unanswered == 1
@@ -88,11 +88,11 @@ async def test_a_full_webhook_does_not_delay_another(make_bench: MakeBench) -> N
     events = [await builders.event(full, due_in=number / 100 - 10) for number in range(5)]
     bench.endpoint.hold()
 
-    async with bench.claiming():
-        await bench.endpoint.asked(2)
+    async with bench.run_claimer():
+        await bench.endpoint.wait_for_requests(2)
         event = await builders.event(healthy)
         await bench.claimer.accept_message()
-        await bench.endpoint.asked(3)
+        await bench.endpoint.wait_for_requests(3)
         await asyncio.sleep(0.05)
 
     assert bench.endpoint.event_ids == [events[0].id, events[1].id, event.id]
@@ -106,8 +106,8 @@ async def test_a_healthy_webhook_is_found_behind_1000_events_of_another(make_ben
     event = await builders.event(await builders.webhook())
     bench.endpoint.hold()
 
-    async with bench.claiming():
-        await bench.endpoint.asked(2)
+    async with bench.run_claimer():
+        await bench.endpoint.wait_for_requests(2)
 
     assert bench.endpoint.event_ids[1:] == [event.id]
 
@@ -118,7 +118,7 @@ async def test_a_healthy_webhook_is_found_behind_backlogs_of_paced_ones(make_ben
         await backlog(await builders.webhook(rate_limit_per_second=4), 15)
     event = await builders.event(await builders.webhook())
 
-    async with bench.claiming():
+    async with bench.run_claimer():
         await eventually(lambda: event.id in bench.endpoint.event_ids)
 
     assert len(bench.endpoint.requests) <= 12 * 8, "the paced ones send four a second each"
@@ -133,11 +133,11 @@ async def test_a_healthy_webhook_is_found_behind_a_backlog_that_another_worker_c
     event = await builders.event(await builders.webhook())
 
     async with AsyncExitStack() as stack:
-        async with locked(busy):
-            await stack.enter_async_context(bench.claiming())
-            await bench.endpoint.asked()
+        async with hold_lock(busy):
+            await stack.enter_async_context(bench.run_claimer())
+            await bench.endpoint.wait_for_requests()
             assert bench.endpoint.event_ids == [event.id]
-        await bench.endpoint.asked(21)
+        await bench.endpoint.wait_for_requests(21)
 
 
 @pytest.mark.on_postgres
@@ -147,12 +147,12 @@ async def test_a_webhook_that_another_worker_locks_is_looked_at_again_soon(bench
     event = await builders.event(webhook)
 
     async with AsyncExitStack() as stack:
-        async with locked(webhook):
-            await stack.enter_async_context(bench.claiming())
-            await bench.looked(2)
+        async with hold_lock(webhook):
+            await stack.enter_async_context(bench.run_claimer())
+            await bench.wait_for_claims(2)
             assert bench.waits[-1] == claiming.CONTENDED_SECONDS
             assert bench.endpoint.requests == []
-        await bench.endpoint.asked()
+        await bench.endpoint.wait_for_requests()
 
     assert bench.endpoint.event_ids == [event.id]
 
@@ -162,13 +162,13 @@ async def test_attempts_of_other_workers_count_under_the_limit(bench: Bench) -> 
     elsewhere, waiting = await builders.event(webhook, due_in=-1), await builders.event(webhook)
     lease = await builders.claim(elsewhere)
 
-    async with bench.claiming():
+    async with bench.run_claimer():
         await asyncio.sleep(0.1)
         assert bench.endpoint.requests == []
         assert bench.waits[0] == pytest.approx(claiming.FULL_SECONDS, abs=0.05)
 
         await write_attempts([builders.result(elsewhere, lease, builders.OK, ended_at=await clock.now())])
-        await bench.endpoint.asked()
+        await bench.endpoint.wait_for_requests()
 
     assert bench.endpoint.event_ids == [waiting.id]
 
@@ -178,16 +178,16 @@ async def test_a_paced_webhook_is_held_until_25_ms_before_its_slot(bench: Bench,
     webhook = await builders.webhook(rate_limit_per_second=4)
     first, second, third = [await builders.event(webhook, due_in=number - 60) for number in range(3)]
 
-    async with bench.claiming():
-        await bench.endpoint.asked()
+    async with bench.run_claimer():
+        await bench.endpoint.wait_for_requests()
         assert bench.waits[-1] == pytest.approx(0.225, abs=0.02)
         stopped.advance(0.199)
-        await bench.looked()
+        await bench.wait_for_claims()
         assert bench.endpoint.event_ids == [first.id]
 
         stopped.advance(0.026)
-        await bench.endpoint.asked(2)
-        await bench.idle()
+        await bench.endpoint.wait_for_requests(2)
+        await bench.wait_until_idle()
 
     assert bench.endpoint.event_ids == [first.id, second.id]
     stored = await builders.stored(second)
@@ -203,11 +203,11 @@ async def test_each_attempt_of_a_paced_webhook_has_a_slot_of_its_own(bench: Benc
     events = [await builders.event(webhook, due_in=number / 100 - 10) for number in range(4)]
     bench.endpoint.hold()
 
-    async with bench.claiming():
-        await bench.endpoint.asked(4)
+    async with bench.run_claimer():
+        await bench.endpoint.wait_for_requests(4)
         slots = [(await builders.stored(event)).next_attempt_at for event in events]
         bench.endpoint.release()
-        await bench.idle()
+        await bench.wait_until_idle()
 
     for event, slot, next_slot in zip(events, slots, [*slots[1:], None], strict=True):
         (attempt,) = await builders.attempts(event)
@@ -218,18 +218,18 @@ async def test_each_attempt_of_a_paced_webhook_has_a_slot_of_its_own(bench: Benc
 
 async def test_a_limit_that_is_raised_is_found_without_a_message(bench: Bench) -> None:
     paced = await builders.webhook(rate_limit_per_second=0.01)
-    bound = await builders.webhook(max_concurrency=1)
-    for webhook in (paced, bound):
+    limited = await builders.webhook(max_concurrency=1)
+    for webhook in (paced, limited):
         for _ in range(3):
             await builders.event(webhook, due_in=-60)
     bench.endpoint.hold()
 
-    async with bench.claiming():
-        await bench.endpoint.asked(2)
+    async with bench.run_claimer():
+        await bench.endpoint.wait_for_requests(2)
         await asyncio.sleep(0.1)
         assert len(bench.endpoint.requests) == 2
-        await Webhook.filter(id__in=[paced.id, bound.id]).update(rate_limit_per_second=None, max_concurrency=None)
-        await bench.endpoint.asked(4)
+        await Webhook.filter(id__in=[paced.id, limited.id]).update(rate_limit_per_second=None, max_concurrency=None)
+        await bench.endpoint.wait_for_requests(4)
 
     assert max(bench.waits) <= 1.0
 
@@ -241,18 +241,18 @@ async def test_a_webhook_that_answers_nothing_leaves_slots_for_others(make_bench
     events = [await builders.event(hanging, due_in=number / 100 - 10) for number in range(20)]
     bench.endpoint.hold()
 
-    async with bench.claiming():
-        await bench.endpoint.asked(4)
+    async with bench.run_claimer():
+        await bench.endpoint.wait_for_requests(4)
         await asyncio.sleep(0.05)
         assert bench.endpoint.event_ids == [event.id for event in events[:4]]
 
         event = await builders.event(healthy)
         await bench.claimer.accept_message()
-        await bench.endpoint.asked(5)
+        await bench.endpoint.wait_for_requests(5)
         assert bench.endpoint.event_ids[4:] == [event.id]
 
         bench.endpoint.release(events[0], event)
-        await bench.endpoint.asked(6)
+        await bench.endpoint.wait_for_requests(6)
         assert bench.endpoint.event_ids[5:] == [events[4].id]
 
 
@@ -265,14 +265,14 @@ async def test_a_suspect_is_sent_alone(make_bench: MakeBench) -> None:
     plain = await builders.event(await builders.webhook())
     bench.endpoint.hold()
 
-    async with bench.claiming():
-        await bench.endpoint.asked(2)
+    async with bench.run_claimer():
+        await bench.endpoint.wait_for_requests(2)
         await asyncio.sleep(0.05)
         assert set(bench.endpoint.event_ids) == {suspects[0].id, plain.id}
 
         for number in (1, 2):
             bench.endpoint.release(suspects[number - 1])
-            await bench.endpoint.asked(2 + number)
+            await bench.endpoint.wait_for_requests(2 + number)
             await asyncio.sleep(0.05)
             assert bench.endpoint.event_ids[1 + number :] == [suspects[number].id]
 
@@ -284,29 +284,29 @@ async def test_retries_never_take_the_last_quarter_of_the_slots(make_bench: Make
         await builders.event(await builders.webhook(), due_in=number / 100 - 60, **RETRY)
     bench.endpoint.hold()
 
-    async with bench.claiming():
-        await bench.endpoint.asked(6)
+    async with bench.run_claimer():
+        await bench.endpoint.wait_for_requests(6)
         await asyncio.sleep(0.05)
         assert len(bench.endpoint.requests) == 6
 
         event = await builders.event(await builders.webhook())
         await bench.claimer.accept_message()
-        await bench.endpoint.asked(7)
+        await bench.endpoint.wait_for_requests(7)
         await asyncio.sleep(0.05)
 
     assert bench.endpoint.event_ids[6:] == [event.id]
 
 
 @pytest.mark.usefixtures("_no_poll")
-async def test_a_retry_that_ends_makes_room_for_the_next_retry(make_bench: MakeBench) -> None:
+async def test_a_retry_that_ends_frees_a_slot_for_the_next_retry(make_bench: MakeBench) -> None:
     bench = await make_bench(slots=4)
     retries = [await builders.event(await builders.webhook(), due_in=number / 100 - 60, **RETRY) for number in range(4)]
     bench.endpoint.hold()
 
-    async with bench.claiming():
-        await bench.endpoint.asked(3)
+    async with bench.run_claimer():
+        await bench.endpoint.wait_for_requests(3)
         bench.endpoint.release(retries[0])
-        await bench.endpoint.asked(4)
+        await bench.endpoint.wait_for_requests(4)
 
     assert bench.endpoint.event_ids == [event.id for event in retries]
 
@@ -318,11 +318,11 @@ async def test_first_attempts_do_not_wait_for_a_flood_of_retries(make_bench: Mak
     retries = [await builders.event(flooded, due_in=number / 100 - 60, **RETRY) for number in range(20)]
     bench.endpoint.hold()
 
-    async with bench.claiming():
-        await bench.endpoint.asked(4)
+    async with bench.run_claimer():
+        await bench.endpoint.wait_for_requests(4)
         first = await builders.event(flooded)
         bench.endpoint.release(*retries[:2])
-        await bench.endpoint.asked(6)
+        await bench.endpoint.wait_for_requests(6)
 
     assert set(bench.endpoint.event_ids[4:]) == {first.id, retries[4].id}
 
@@ -333,13 +333,13 @@ async def test_attempts_of_a_dead_worker_free_their_limit(bench: Bench) -> None:
     dead = await builders.claim(*lost)
     waiting = await builders.event(webhook, due_in=-30)
 
-    async with bench.claiming():
+    async with bench.run_claimer():
         await asyncio.sleep(0.05)
         assert bench.endpoint.requests == []
         await builders.die(dead)
-        async with bench.keeping():
-            await bench.endpoint.asked(3)
-            await bench.idle()
+        async with bench.keep_lease():
+            await bench.endpoint.wait_for_requests(3)
+            await bench.wait_until_idle()
 
     assert sorted(bench.endpoint.event_ids) == sorted([*(event.id for event in lost), waiting.id])
     for event in lost:
@@ -361,12 +361,12 @@ async def test_results_waiting_to_be_recorded_take_slots_too(
     monkeypatch.setattr(bench.recorder, "_write", write_late)
     events = [await builders.event(await builders.webhook()) for _ in range(9)]
 
-    async with bench.claiming():
+    async with bench.run_claimer():
         await eventually(lambda: len(bench.recorder) == 3)
         await asyncio.sleep(0.1)
         assert len(bench.endpoint.requests) == 3
 
         may_write.set()
-        await bench.endpoint.asked(9)
+        await bench.endpoint.wait_for_requests(9)
 
     assert sorted(bench.endpoint.event_ids) == sorted(event.id for event in events)

@@ -1,4 +1,4 @@
-"""Messages that events are due: how long the claimer keeps each, and when it passes one on to another worker."""
+"""Messages at the claimer: how long it keeps each, and when it passes one on to another worker."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -32,7 +32,7 @@ async def test_a_message_is_kept_until_its_claim_has_ended(bench: Bench, monkeyp
         await may_claim.wait()
         return await claim(worker_id, request)
 
-    async with bench.claiming():
+    async with bench.run_claimer():
         monkeypatch.setattr(claiming, "claim", claim_late)
         accepting = asyncio.create_task(accept_message(bench))
         await asyncio.sleep(0.05)
@@ -48,8 +48,8 @@ async def test_a_full_worker_alone_keeps_the_message(make_bench: MakeBench) -> N
     bench = await make_bench(slots=1)
     await builders.event(await builders.webhook())
     bench.endpoint.hold()
-    async with bench.claiming():
-        await bench.endpoint.asked()
+    async with bench.run_claimer():
+        await bench.endpoint.wait_for_requests()
 
         assert await accept_message(bench)
 
@@ -60,8 +60,8 @@ async def test_a_full_worker_keeps_a_message_that_reaches_no_peer(make_bench: Ma
     bench.keeper.has_peers = True
     await builders.event(await builders.webhook())
     bench.endpoint.hold()
-    async with bench.claiming():
-        await bench.endpoint.asked()
+    async with bench.run_claimer():
+        await bench.endpoint.wait_for_requests()
 
         assert await accept_message(bench)
 
@@ -72,8 +72,8 @@ async def test_a_full_worker_with_peers_passes_the_message_on(make_bench: MakeBe
     bench.keeper.has_peers = True
     await builders.event(await builders.webhook())
     bench.endpoint.hold()
-    async with bench.claiming():
-        await bench.endpoint.asked()
+    async with bench.run_claimer():
+        await bench.endpoint.wait_for_requests()
 
         assert not await accept_message(bench)
 
@@ -87,8 +87,8 @@ async def test_a_full_worker_with_peers_waits_for_a_slot(
     bench.keeper.has_peers = True
     held = [await builders.event(await builders.webhook()) for _ in range(2)]
     bench.endpoint.hold()
-    async with bench.claiming():
-        await bench.endpoint.asked(2)
+    async with bench.run_claimer():
+        await bench.endpoint.wait_for_requests(2)
         accepting = asyncio.create_task(accept_message(bench))
         await asyncio.sleep(0.05)
         assert not accepting.done()
@@ -99,11 +99,14 @@ async def test_a_full_worker_with_peers_waits_for_a_slot(
 
 
 @pytest.mark.usefixtures("_no_poll")
-async def test_a_worker_that_leaves_due_events_behind_passes_the_message_on(make_bench: MakeBench) -> None:
+async def test_a_worker_that_leaves_due_events_behind_passes_the_message_on(
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claiming, "KEEP_MESSAGE_SECONDS", PATIENCE_SECONDS)
     bench = await make_bench(slots=2)
     bench.keeper.has_peers = True
     bench.endpoint.hold()
-    async with bench.claiming():
+    async with bench.run_claimer():
         webhook = await builders.webhook()
         for _ in range(5):
             await builders.event(webhook)
@@ -114,7 +117,7 @@ async def test_a_worker_that_leaves_due_events_behind_passes_the_message_on(make
 @pytest.mark.usefixtures("_no_poll")
 async def test_a_stopped_worker_with_peers_passes_the_message_on(bench: Bench) -> None:
     bench.keeper.has_peers = True
-    async with bench.claiming():
+    async with bench.run_claimer():
         pass
 
     assert not await accept_message(bench)
@@ -125,19 +128,19 @@ async def test_an_announced_message_leads_to_one_claim(bench: Bench, monkeypatch
     monkeypatch.setattr(claiming, "KEEP_MESSAGE_SECONDS", PATIENCE_SECONDS)
     claims: list[ClaimedBatch] = []
 
-    async def counted(worker_id: UUID, request: ClaimRequest) -> ClaimedBatch:
+    async def count_claim(worker_id: UUID, request: ClaimRequest) -> ClaimedBatch:
         claims.append(await claim(worker_id, request))
         return claims[-1]
 
-    async with bench.claiming():
-        monkeypatch.setattr(claiming, "claim", counted)
+    async with bench.run_claimer():
+        monkeypatch.setattr(claiming, "claim", count_claim)
         for _ in range(2):
             event = await builders.event(await builders.webhook())
 
             bench.claimer.expect_message()
-            await bench.endpoint.asked()
+            await bench.endpoint.wait_for_requests()
             assert await accept_message(bench)
-            await bench.idle()
+            await bench.wait_until_idle()
 
             assert bench.endpoint.event_ids[-1] == event.id
         await asyncio.sleep(0.05)

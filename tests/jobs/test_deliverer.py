@@ -21,7 +21,7 @@ from ringback.models.security.secret_box import SecretBox
 from ringback.models.services import events as event_service
 from ringback.models.webhook import Webhook
 from tests.support import builders
-from tests.support.deliverers import Bench, public
+from tests.support.deliverers import Bench, public_id
 from tests.support.eventually import eventually_found
 from tests.support.patience import PATIENCE_SECONDS
 
@@ -48,7 +48,7 @@ async def test_claimed_events_are_rendered_signed_sent_and_recorded(bench: Bench
     events = [await builders.event(webhook) for _ in range(60)]
 
     await bench.start(*events)
-    await bench.idle()
+    await bench.wait_until_idle()
 
     assert [request.body for request in bench.endpoint.requests] == ["name=Ада".encode()] * 60
     for request in bench.endpoint.requests:
@@ -67,7 +67,7 @@ async def test_an_attempt_starts_at_its_time_and_not_before(bench: Bench) -> Non
 
     await bench.start(late, soon)
     sent_at_once = list(bench.endpoint.requests)
-    await bench.idle()
+    await bench.wait_until_idle()
 
     assert sent_at_once == []
     assert bench.endpoint.event_ids == [soon.id, late.id]
@@ -82,7 +82,7 @@ async def test_the_next_attempt_is_counted_from_the_end_of_this_one(bench: Bench
     event = await builders.event(await builders.webhook())
 
     await bench.start(event)
-    await bench.idle()
+    await bench.wait_until_idle()
 
     (attempt,) = await builders.attempts(event)
     assert attempt.duration_ms == 20
@@ -97,7 +97,7 @@ async def test_a_slow_answer_delays_no_other_event(bench: Bench) -> None:
 
     async with asyncio.timeout(PATIENCE_SECONDS):
         await bench.start(slow, quick)
-    await bench.endpoint.asked(2)
+    await bench.endpoint.wait_for_requests(2)
     bench.endpoint.release(quick)
     await eventually_found(lambda: is_released(quick))
 
@@ -111,9 +111,9 @@ async def test_own_inboxes_are_sent_to_without_the_address_guard(bench: Bench) -
     unknown = await builders.webhook(url="http://127.0.0.1:8000/inbox/{{ 'other' }}")
 
     await bench.start(await builders.event(own))
-    await bench.idle()
+    await bench.wait_until_idle()
     await bench.start(await builders.event(unknown))
-    await bench.idle()
+    await bench.wait_until_idle()
 
     assert bench.endpoint.unguarded == [True, False]
 
@@ -123,10 +123,10 @@ async def test_an_attempt_uses_the_webhook_as_it_is_when_claimed(bench: Bench) -
     first, second = await builders.event(webhook), await builders.event(webhook)
 
     await bench.start(first)
-    await bench.idle()
+    await bench.wait_until_idle()
     await Webhook.filter(id=webhook.id).update(url="https://new.example/", updated_at=await clock.now())
     await bench.start(second)
-    await bench.idle()
+    await bench.wait_until_idle()
 
     assert [str(request.template.url) for request in bench.endpoint.requests] == [
         "https://old.example/",
@@ -134,11 +134,11 @@ async def test_an_attempt_uses_the_webhook_as_it_is_when_claimed(bench: Bench) -
     ]
 
 
-async def test_what_cannot_be_rendered_is_an_attempt_without_a_request(bench: Bench) -> None:
+async def test_a_failed_rendering_is_an_attempt_without_a_request(bench: Bench) -> None:
     event = await builders.event(await builders.webhook(body_template="{{ item.fone }}"))
 
     await bench.start(event)
-    await bench.idle()
+    await bench.wait_until_idle()
 
     assert bench.endpoint.requests == []
     (attempt,) = await builders.attempts(event)
@@ -155,26 +155,26 @@ async def test_a_secret_sealed_with_another_key_is_an_attempt(bench: Bench) -> N
     event = await builders.event(webhook)
 
     await bench.start(event)
-    await bench.idle()
+    await bench.wait_until_idle()
 
     assert bench.endpoint.requests == []
     assert [a.outcome for a in await builders.attempts(event)] == ["RENDER_FAILED"]
 
 
-async def test_a_bug_within_abandons_one_attempt_and_no_other(bench: Bench) -> None:
+async def test_an_internal_error_abandons_one_attempt_and_no_other(bench: Bench) -> None:
     good = await builders.event(await builders.webhook())
     bad = await builders.event(await builders.webhook(url="https://bad.example/"))
     bench.endpoint.broken.add("https://bad.example/")
 
     await bench.start(bad, good)
-    await bench.idle()
+    await bench.wait_until_idle()
 
     assert (await builders.stored(good)).status is EventStatus.SUCCEEDED
     (attempt,) = await builders.attempts(bad)
     assert attempt.outcome == "ABANDONED"
     assert attempt.error is not None
     assert attempt.error.startswith("Internal error ")
-    assert "a bug of our own" not in attempt.error
+    assert "an internal error" not in attempt.error
 
 
 async def test_a_database_away_in_preparation_releases_the_event(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,12 +187,12 @@ async def test_a_database_away_in_preparation_releases_the_event(bench: Bench, m
     with monkeypatch.context() as patch:
         patch.setattr(InboxAddresses, "is_own", away)
         await bench.start(event)
-        await bench.idle()
+        await bench.wait_until_idle()
     assert bench.endpoint.requests == []
     await assert_released(event)
 
     await bench.start(event)
-    await bench.idle()
+    await bench.wait_until_idle()
     assert [a.outcome for a in await builders.attempts(event)] == ["DELIVERED"]
 
 
@@ -220,7 +220,7 @@ async def test_a_release_that_fails_is_reported_for_a_later_one(bench: Bench, mo
 
     monkeypatch.setattr(workers, "release", away)
     await bench.start(event)
-    await bench.idle()
+    await bench.wait_until_idle()
 
     assert bench.in_flight.may_have_strays
     assert (await builders.stored(event)).worker_id == bench.keeper.lease.worker_id
@@ -231,7 +231,7 @@ async def test_a_lease_expired_before_the_start_sends_nothing(bench: Bench) -> N
     bench.keeper.lease.ends_at = 0.0
 
     await bench.start(event)
-    await bench.idle()
+    await bench.wait_until_idle()
 
     assert bench.endpoint.requests == []
     await assert_released(event)
@@ -245,7 +245,7 @@ async def test_a_lease_expired_while_connecting_sends_nothing(bench: Bench) -> N
 
     bench.endpoint.on_connected = expire
     await bench.start(event)
-    await bench.idle()
+    await bench.wait_until_idle()
 
     assert bench.endpoint.requests == []
     await assert_released(event)
@@ -256,7 +256,7 @@ async def test_a_render_failure_under_an_expired_lease_is_no_attempt(bench: Benc
     bench.keeper.lease.ends_at = 0.0
 
     await bench.start(event)
-    await bench.idle()
+    await bench.wait_until_idle()
 
     await assert_released(event)
 
@@ -265,7 +265,7 @@ async def test_an_event_cancelled_before_its_start_keeps_its_end(bench: Bench) -
     event = await builders.event(await builders.webhook(), due_in=FOREVER)
     await bench.start(event)
 
-    await event_service.cancel(public(event))
+    await event_service.cancel(public_id(event))
     await bench.stop()
 
     assert bench.endpoint.requests == []
@@ -274,12 +274,12 @@ async def test_an_event_cancelled_before_its_start_keeps_its_end(bench: Bench) -
     assert await builders.attempts(event) == []
 
 
-async def test_a_stop_releases_what_waits_and_awaits_what_is_sent(bench: Bench) -> None:
+async def test_a_stop_releases_waiting_events_and_awaits_sent_requests(bench: Bench) -> None:
     webhook = await builders.webhook()
     sent, waiting = await builders.event(webhook), await builders.event(webhook, due_in=FOREVER)
     bench.endpoint.hold()
     await bench.start(sent, waiting)
-    await bench.endpoint.asked()
+    await bench.endpoint.wait_for_requests()
 
     stopping = asyncio.create_task(bench.stop())
     await eventually_found(lambda: is_released(waiting))
@@ -294,11 +294,11 @@ async def test_a_stop_releases_what_waits_and_awaits_what_is_sent(bench: Bench) 
 
 
 @pytest.mark.parametrize("given", [{"hurry": True}, {"seconds": 0.1}])
-async def test_what_does_not_end_in_time_is_abandoned(bench: Bench, given: dict[str, Any]) -> None:
+async def test_attempts_still_running_after_the_stop_are_abandoned(bench: Bench, given: dict[str, Any]) -> None:
     event = await builders.event(await builders.webhook())
     bench.endpoint.hold()
     await bench.start(event)
-    await bench.endpoint.asked()
+    await bench.endpoint.wait_for_requests()
 
     await bench.stop(**given)
 
@@ -312,22 +312,22 @@ async def test_events_that_come_after_the_stop_are_released(bench: Bench) -> Non
     event = await builders.event(await builders.webhook(), due_in=0.04)
 
     await bench.start(event)
-    await bench.idle()
+    await bench.wait_until_idle()
 
     assert bench.endpoint.requests == []
     await assert_released(event)
 
 
 async def test_two_workers_deliver_their_own_claims_only(make_bench: Callable[..., Awaitable[Bench]]) -> None:
-    one, other = await make_bench(), await make_bench()
+    first, second = await make_bench(), await make_bench()
     event = await builders.event(await builders.webhook())
-    one.endpoint.hold()
-    await one.start(event)
-    await one.endpoint.asked()
+    first.endpoint.hold()
+    await first.start(event)
+    await first.endpoint.wait_for_requests()
 
-    await workers.release(other.keeper.lease, [event.id])
+    await workers.release(second.keeper.lease, [event.id])
 
-    assert (await builders.stored(event)).worker_id == one.keeper.lease.worker_id
-    one.endpoint.release()
-    await one.idle()
+    assert (await builders.stored(event)).worker_id == first.keeper.lease.worker_id
+    first.endpoint.release()
+    await first.wait_until_idle()
     assert [a.outcome for a in await builders.attempts(event)] == ["DELIVERED"]

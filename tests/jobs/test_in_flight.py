@@ -1,4 +1,4 @@
-"""The events in flight: counts by webhook and kind, and when the claimer is woken."""
+"""The events in flight: counts by webhook and kind, and the signals that wake the claimer."""
 
 from uuid import uuid4
 
@@ -13,15 +13,15 @@ def test_events_count_by_webhook_retry_and_suspect_until_they_end() -> None:
     retry = event(id=uuid4(), webhook_id=first.webhook_id, status=EventStatus.RETRYING)
     suspect = event(id=uuid4(), abandoned_in_a_row=2)
 
-    for one in (first, retry, suspect):
-        in_flight.start(one)
+    for claimed in (first, retry, suspect):
+        in_flight.start(claimed)
     assert len(in_flight) == 3
     assert in_flight.event_ids == {first.id, retry.id, suspect.id}
     assert in_flight.by_webhook == {first.webhook_id: 2, suspect.webhook_id: 1}
     assert (in_flight.retries, in_flight.suspects) == (1, 1)
 
-    for one in (first, retry, suspect):
-        in_flight.end(one)
+    for claimed in (first, retry, suspect):
+        in_flight.end(claimed)
     assert len(in_flight) == 0
     assert in_flight.by_webhook == {}
     assert (in_flight.retries, in_flight.suspects) == (0, 0)
@@ -29,55 +29,55 @@ def test_events_count_by_webhook_retry_and_suspect_until_they_end() -> None:
 
 def test_an_event_claimed_again_before_its_release_is_reported_counts_twice() -> None:
     in_flight = InFlight()
-    one = event()
-    claimed_again = one._replace()
+    claimed = event()
+    claimed_again = claimed._replace()
 
-    in_flight.start(one)
+    in_flight.start(claimed)
     in_flight.start(claimed_again)
-    in_flight.end(one)
+    in_flight.end(claimed)
 
     assert len(in_flight) == 1
-    assert in_flight.event_ids == {one.id}
-    assert in_flight.by_webhook == {one.webhook_id: 1}
+    assert in_flight.event_ids == {claimed.id}
+    assert in_flight.by_webhook == {claimed.webhook_id: 1}
 
 
 def test_a_free_slot_wakes_only_a_claimer_that_needs_one() -> None:
     in_flight = InFlight()
-    one = event()
+    claimed = event()
 
-    in_flight.start(one)
-    in_flight.end(one)
+    in_flight.start(claimed)
+    in_flight.end(claimed)
     assert (in_flight.wake.is_set(), in_flight.slot_freed.is_set()) == (False, True)
 
     in_flight.is_short_of_slots = True
-    in_flight.start(one)
-    in_flight.end(one)
+    in_flight.start(claimed)
+    in_flight.end(claimed)
     assert in_flight.wake.is_set()
 
 
 def test_an_ended_attempt_wakes_the_claimer_for_a_full_webhook_only() -> None:
     in_flight = InFlight()
-    one, of_full = event(), event(id=uuid4())
-    in_flight.full_until[of_full.webhook_id] = 1e9
-    in_flight.start(one)
-    in_flight.start(of_full)
+    claimed, of_full_webhook = event(), event(id=uuid4())
+    in_flight.full_until[of_full_webhook.webhook_id] = 1e9
+    in_flight.start(claimed)
+    in_flight.start(of_full_webhook)
 
-    in_flight.end(one)
+    in_flight.end(claimed)
     assert not in_flight.wake.is_set()
 
-    in_flight.end(of_full)
+    in_flight.end(of_full_webhook)
     assert in_flight.wake.is_set()
 
 
 def test_freed_webhooks_are_returned_once() -> None:
     in_flight = InFlight()
-    one = event()
+    claimed = event()
 
-    in_flight.start(one)
-    assert not in_flight.was_freed(one.webhook_id)
-    in_flight.end(one)
-    assert in_flight.was_freed(one.webhook_id)
-    assert in_flight.take_freed() == {one.webhook_id}
+    in_flight.start(claimed)
+    assert not in_flight.was_freed(claimed.webhook_id)
+    in_flight.end(claimed)
+    assert in_flight.was_freed(claimed.webhook_id)
+    assert in_flight.take_freed_webhooks() == {claimed.webhook_id}
 
-    assert not in_flight.was_freed(one.webhook_id)
-    assert in_flight.take_freed() == set()
+    assert not in_flight.was_freed(claimed.webhook_id)
+    assert in_flight.take_freed_webhooks() == set()

@@ -1,4 +1,4 @@
-"""The lease keeper: renewals, the declaration of death, and the attempts that dead workers left."""
+"""The lease keeper: renewals, declarations of death, and the orphans of dead workers."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -26,7 +26,7 @@ MakeBench = Callable[..., Awaitable[Bench]]
 
 @pytest.fixture
 def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look after leases a hundred times a second."""
+    """Look a hundred times a second."""
     monkeypatch.setattr(lease_keeper, "LOOK_SECONDS", 0.01)
 
 
@@ -46,7 +46,7 @@ async def test_a_lease_is_renewed_each_third_of_it(make_bench: MakeBench) -> Non
     lease = bench.keeper.lease
     first_end = lease.ends_at
 
-    async with bench.keeping():
+    async with bench.keep_lease():
         await asyncio.sleep(0.3)
         assert lease.ends_at == first_end
         await eventually(lambda: lease.ends_at > first_end)
@@ -74,7 +74,7 @@ async def test_an_expired_lease_that_nobody_declared_dead_is_renewed(make_bench:
     lease.ends_at = 0.0
     await Worker.filter(id=lease.worker_id).update(alive_until=await builders.later(-100))
 
-    async with bench.keeping():
+    async with bench.keep_lease():
         await eventually(lambda: not bench.keeper.lease.is_expired())
 
     assert bench.keeper.lease is lease
@@ -89,7 +89,7 @@ async def test_a_worker_declared_dead_goes_on_under_a_new_id(make_bench: MakeBen
     await builders.die(dead)
     dead.ends_at = 0.0
 
-    async with bench.keeping():
+    async with bench.keep_lease():
         await eventually(lambda: bench.keeper.lease is not dead)
 
     assert bench.keeper.lease.worker_id != dead.worker_id
@@ -99,22 +99,22 @@ async def test_a_worker_declared_dead_goes_on_under_a_new_id(make_bench: MakeBen
     assert not await is_registered(dead)
 
 
-async def test_a_late_result_of_a_worker_declared_dead_is_its_own(make_bench: MakeBench) -> None:
+async def test_a_worker_declared_dead_still_records_its_late_result(make_bench: MakeBench) -> None:
     bench = await make_bench(is_alone=False)
     event = await builders.event(await builders.webhook())
     bench.endpoint.hold()
     await bench.start(event)
-    await bench.endpoint.asked()
+    await bench.endpoint.wait_for_requests()
     dead = bench.keeper.lease
     await builders.die(dead)
     dead.ends_at = 0.0
 
-    async with bench.keeping():
+    async with bench.keep_lease():
         await eventually(lambda: bench.keeper.lease is not dead)
         await asyncio.sleep(0.1)
         assert await builders.attempts(event) == [], "the keeper must not abandon what this process still delivers"
         bench.endpoint.release()
-        await bench.idle()
+        await bench.wait_until_idle()
 
     assert [(a.number, a.outcome) for a in await builders.attempts(event)] == [(1, "DELIVERED")]
     assert (await builders.stored(event)).status is EventStatus.SUCCEEDED
@@ -127,7 +127,7 @@ async def test_attempts_of_a_dead_worker_are_abandoned_and_due_again(make_bench:
     claimed_at = (await builders.stored(event)).claimed_at
     await builders.die(dead)
 
-    async with bench.keeping():
+    async with bench.keep_lease():
         await eventually_found(lambda: builders.attempts(event))
 
     (attempt,) = await builders.attempts(event)
@@ -142,7 +142,7 @@ async def test_five_dead_workers_in_a_row_fail_the_event(make_bench: MakeBench) 
     bench = await make_bench(is_alone=False)
     event = await builders.event(await builders.webhook())
 
-    async with bench.keeping():
+    async with bench.keep_lease():
         for number in range(1, 6):
             await builders.die(await builders.claim(event))
             await eventually_found(lambda: has_attempts(event, number))  # noqa: B023
@@ -160,7 +160,7 @@ async def test_an_expired_worker_is_declared_dead_after_a_whole_lease(make_bench
     started = uptime()
     expired, alive = await expired_worker(), await register_worker(builders.LEASE_SECONDS)
 
-    async with bench.keeping():
+    async with bench.keep_lease():
         while await is_registered(expired):
             await asyncio.sleep(0.01)
         seconds = uptime() - started
@@ -184,7 +184,7 @@ async def test_a_failed_renewal_postpones_the_declaration_of_death(
         return await find_orphans(limit)
 
     monkeypatch.setattr(workers, "find_orphans", away_at_first)
-    async with bench.keeping():
+    async with bench.keep_lease():
         while await is_registered(expired):
             await asyncio.sleep(0.01)
         seconds_after_outage = uptime() - failing_until
@@ -198,10 +198,10 @@ async def test_after_an_outage_longer_than_the_lease_nobody_is_declared_dead(mak
     for lease in leases:
         lease.ends_at = 0.0
         await Worker.filter(id=lease.worker_id).update(alive_until=await builders.later(-60))
-        # Both have been steady for long: the outage itself must reset that.
+        # Both have renewed for long: the outage itself must reset that.
     one.keeper._steady_since = other.keeper._steady_since = uptime() - 60
 
-    async with one.keeping(), other.keeping():
+    async with one.keep_lease(), other.keep_lease():
         await eventually(lambda: not any(bench.keeper.lease.is_expired() for bench in (one, other)))
         await asyncio.sleep(0.2)
 
@@ -216,11 +216,11 @@ async def test_peers_are_known_after_a_renewal(make_bench: MakeBench) -> None:
     await register_worker(builders.LEASE_SECONDS)
     bench.keeper.lease.ends_at = 0.0
 
-    async with bench.keeping():
+    async with bench.keep_lease():
         await eventually(lambda: bench.keeper.has_peers)
 
 
-async def test_leaving_releases_what_was_not_sent_and_deletes_the_row(make_bench: MakeBench) -> None:
+async def test_leaving_releases_unsent_events_and_deletes_the_row(make_bench: MakeBench) -> None:
     bench = await make_bench(is_alone=False)
     event = await builders.event(await builders.webhook())
     await builders.claim(event, lease=bench.keeper.lease)
@@ -255,7 +255,7 @@ async def test_leaving_keeps_the_claim_of_a_result_not_recorded(
     stored = await builders.stored(event)
     assert stored.worker_id == bench.keeper.lease.worker_id
     assert [orphan.event_id for orphan in await workers.find_orphans(10)] == [event.id]
-    bench.recorder._idle.set()  # the write above never ends, and the fixture drains
+    bench.recorder._is_idle.set()  # the write above never ends, but the fixture drains
     await write_attempts([builders.result(event, bench.keeper.lease, builders.OK, ended_at=await clock.now())])
 
 
@@ -264,14 +264,14 @@ async def test_a_database_away_does_not_end_the_keeper(make_bench: MakeBench, mo
     renew = workers.renew
     failures: list[Exception] = [OSError("unreachable"), KeyError("anything"), OperationalError("locked")]
 
-    async def failing(lease: workers.WorkerLease, lease_seconds: float) -> bool:
+    async def renew_or_fail(lease: workers.WorkerLease, lease_seconds: float) -> bool:
         if failures:
             raise failures.pop()
         return await renew(lease, lease_seconds)
 
-    monkeypatch.setattr(workers, "renew", failing)
+    monkeypatch.setattr(workers, "renew", renew_or_fail)
     end = bench.keeper.lease.ends_at
-    async with bench.keeping(), asyncio.timeout(PATIENCE_SECONDS):
+    async with bench.keep_lease(), asyncio.timeout(PATIENCE_SECONDS):
         await eventually(lambda: bench.keeper.lease.ends_at > end)
 
     assert failures == []
@@ -293,7 +293,7 @@ async def test_a_renewal_that_gets_no_answer_is_given_up(
 
     monkeypatch.setattr(workers, "renew", hanging_once)
     end = bench.keeper.lease.ends_at
-    async with bench.keeping():
+    async with bench.keep_lease():
         await eventually(lambda: bench.keeper.lease.ends_at > end)
 
     assert hung

@@ -1,4 +1,4 @@
-"""Message senders: what they send is Dramatiq's on each broker, and a server that is away costs one message."""
+"""Message senders: Dramatiq receives their messages on each broker, and an unavailable server costs one message."""
 
 import asyncio
 import socket
@@ -33,7 +33,7 @@ def rabbitmq_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
 
 @pytest.fixture
 def rabbitmq(rabbitmq_of_module: str) -> str:
-    """Return the address of a RabbitMQ without the queue's messages."""
+    """Return the URL of a RabbitMQ with an empty queue."""
     broker = open_broker(rabbitmq_of_module)
     broker.declare_queue(QUEUE)
     broker.flush(QUEUE)
@@ -43,13 +43,13 @@ def rabbitmq(rabbitmq_of_module: str) -> str:
 
 @pytest.fixture(params=["redis", "rabbitmq"])
 def url(request: pytest.FixtureRequest) -> str:
-    """Return the address of each kind of server."""
+    """Return the URL of each kind of server."""
     server = request.getfixturevalue(request.param)
     return server.url if isinstance(server, RedisServer) else str(server)
 
 
 @asynccontextmanager
-async def sending(url: str) -> AsyncIterator[MessageSender]:
+async def open_message_sender(url: str) -> AsyncIterator[MessageSender]:
     """Yield the sender of a process that sends, for the block."""
     broker = open_broker(url)
     sender = open_sender(broker, url)
@@ -72,7 +72,7 @@ class Receiver:
 
 
 @asynccontextmanager
-async def working(url: str, receiver: Receiver) -> AsyncIterator[None]:
+async def run_consumer(url: str, receiver: Receiver) -> AsyncIterator[None]:
     """Run a worker process's consumer, with a broker of its own, while the block runs."""
     broker = open_broker(url)
     declare_actors(broker, receiver)
@@ -86,7 +86,7 @@ async def working(url: str, receiver: Receiver) -> AsyncIterator[None]:
 
 
 async def wait_for_count(sender: MessageSender, expected: int) -> None:
-    """Wait until a server counts as many messages: RabbitMQ does so a moment after they were sent."""
+    """Wait until a server counts this many messages: RabbitMQ counts them shortly after they were sent."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while await sender.count(QUEUE) != expected:
             await asyncio.sleep(0.01)
@@ -102,7 +102,7 @@ async def wait_for_count(sender: MessageSender, expected: int) -> None:
     ],
 )
 async def test_each_broker_has_its_sender_which_does_not_connect_yet(address: str, kind: type) -> None:
-    async with sending(address) as sender:
+    async with open_message_sender(address) as sender:
         assert type(sender) is kind
 
 
@@ -128,7 +128,7 @@ def _chosen_at_sending(message: dramatiq.Message[None]) -> dict[str, object]:
 async def test_each_message_reaches_a_worker_once(url: str) -> None:
     receiver = Receiver()
 
-    async with working(url, receiver), sending(url) as sender:
+    async with run_consumer(url, receiver), open_message_sender(url) as sender:
         for _ in range(20):
             await sender.send(due_message())
         await eventually(lambda: receiver.messages >= 20)
@@ -140,11 +140,11 @@ async def test_each_message_reaches_a_worker_once(url: str) -> None:
 
 async def test_messages_sent_before_a_worker_starts_reach_it(url: str) -> None:
     receiver = Receiver()
-    async with sending(url) as sender:
+    async with open_message_sender(url) as sender:
         for _ in range(3):
             await sender.send(due_message())
 
-    async with working(url, receiver):
+    async with run_consumer(url, receiver):
         await eventually(lambda: receiver.messages >= 3)
         await asyncio.sleep(0.1)
 
@@ -152,7 +152,7 @@ async def test_messages_sent_before_a_worker_starts_reach_it(url: str) -> None:
 
 
 async def test_messages_that_wait_are_counted(url: str) -> None:
-    async with sending(url) as sender:
+    async with open_message_sender(url) as sender:
         assert await sender.count(QUEUE) == 0
         for _ in range(3):
             await sender.send(due_message())
@@ -162,7 +162,7 @@ async def test_messages_that_wait_are_counted(url: str) -> None:
 
 async def test_the_same_message_sent_twice_is_two_messages_on_redis(redis: RedisServer) -> None:
     message = due_message()
-    async with sending(redis.url) as sender:
+    async with open_message_sender(redis.url) as sender:
         await sender.send(message)
         await sender.send(message)
 
@@ -171,11 +171,11 @@ async def test_the_same_message_sent_twice_is_two_messages_on_redis(redis: Redis
     assert "redis_message_id" not in message.options
 
 
-async def test_redis_stores_what_dramatiqs_own_broker_stores(redis: RedisServer) -> None:
+async def test_redis_stores_the_same_as_dramatiqs_own_broker(redis: RedisServer) -> None:
     broker = open_broker(redis.url)
     broker.enqueue(due_message())
     broker.close()
-    async with sending(redis.url) as sender:
+    async with open_message_sender(redis.url) as sender:
         await sender.send(due_message())
 
     with Redis.from_url(redis.url) as client:
@@ -190,7 +190,7 @@ async def test_redis_stores_what_dramatiqs_own_broker_stores(redis: RedisServer)
 
 async def test_sending_to_redis_starts_no_thread_and_to_rabbitmq_one(url: str) -> None:
     threads = set(threading.enumerate())
-    async with sending(url) as sender:
+    async with open_message_sender(url) as sender:
         for _ in range(5):
             await sender.count(QUEUE)
             await sender.send(due_message())
@@ -200,9 +200,9 @@ async def test_sending_to_redis_starts_no_thread_and_to_rabbitmq_one(url: str) -
     assert names == ([] if url.startswith("redis") else ["ringback-announce_0"])
 
 
-async def test_a_redis_that_is_away_raises_and_later_works_again(tmp_path: Path) -> None:
+async def test_an_unavailable_redis_raises_and_later_works_again(tmp_path: Path) -> None:
     with redis_server(tmp_path) as server:
-        async with sending(server.url) as sender:
+        async with open_message_sender(server.url) as sender:
             await sender.send(due_message())
             server.stop()
 
@@ -213,25 +213,25 @@ async def test_a_redis_that_is_away_raises_and_later_works_again(tmp_path: Path)
 
             server.start()
             await sender.send(due_message())
-            assert await sender.count(QUEUE) == 1, "what was lost is not sent later"
+            assert await sender.count(QUEUE) == 1, "a lost message must not be sent later"
 
 
-async def test_a_redis_that_was_away_at_the_start_works_later(tmp_path: Path) -> None:
+async def test_a_redis_that_was_unavailable_at_the_start_works_later(tmp_path: Path) -> None:
     receiver = Receiver()
     with redis_server(tmp_path) as server:
         server.stop()
-        async with sending(server.url) as sender:
+        async with open_message_sender(server.url) as sender:
             with pytest.raises(RedisConnectionError):
                 await sender.send(due_message())
 
             server.start()
-            async with working(server.url, receiver):
+            async with run_consumer(server.url, receiver):
                 await sender.send(due_message())
                 await eventually(lambda: receiver.messages == 1)
 
 
-async def test_a_rabbitmq_that_is_away_raises() -> None:
-    async with sending("amqp://127.0.0.1:1?connection_attempts=1") as sender:
+async def test_an_unavailable_rabbitmq_raises() -> None:
+    async with open_message_sender("amqp://127.0.0.1:1?connection_attempts=1") as sender:
         with pytest.raises(BrokerConnectionError):
             await sender.send(due_message())
 
@@ -241,12 +241,12 @@ async def test_a_silent_redis_does_not_block_the_loop(monkeypatch: pytest.Monkey
     longest = 0.0
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        async with sending(f"redis://127.0.0.1:{silent.getsockname()[1]}/0") as sender:
+        async with open_message_sender(f"redis://127.0.0.1:{silent.getsockname()[1]}/0") as sender:
             counting = asyncio.create_task(sender.count(QUEUE))
             while not counting.done():
-                began = time.monotonic()
+                started = time.monotonic()
                 await asyncio.sleep(0.001)
-                longest = max(longest, time.monotonic() - began)
+                longest = max(longest, time.monotonic() - started)
 
     assert isinstance(counting.exception(), RedisTimeoutError)
     assert longest < 0.25

@@ -1,4 +1,4 @@
-"""The outcomes' names are the contract's, and the success policy decides between Delivered and Rejected."""
+"""Outcomes: their names, and the success policy that tells Delivered from Rejected."""
 
 from collections.abc import Callable
 from typing import get_args
@@ -52,10 +52,10 @@ def any_2xx(status: int) -> bool:
         ),
     ],
 )
-def test_every_outcome_has_a_name_an_error_and_an_answer(
+def test_every_outcome_has_a_name_an_error_and_a_response(
     outcome: Outcome, name: str, error: str | None, answer: HttpResponse | None
 ) -> None:
-    assert (outcome.name, outcome.error, outcome.answer) == (name, error, answer)
+    assert (outcome.name, outcome.error, outcome.response) == (name, error, answer)
 
 
 def test_the_names_are_all_different() -> None:
@@ -84,14 +84,14 @@ def test_a_status_that_the_policy_accepts_is_delivered(status: int, accepts: Cal
         ),
     ],
 )
-def test_any_other_status_is_rejected_and_the_error_says_what_would_count(
+def test_any_other_status_is_rejected_and_the_error_names_the_policy(
     status: int, accepts: Callable[[int], bool], error: str
 ) -> None:
     assert judge(HttpResponse(status), accepts) == Rejected(HttpResponse(status), error)
 
 
 @pytest.mark.parametrize("kind", [Unreachable, TlsFailed, Blocked, RenderFailed])
-def test_where_no_answer_can_come_none_can_be_given(kind: Callable[..., Outcome]) -> None:
+def test_outcomes_without_a_response_accept_none(kind: Callable[..., Outcome]) -> None:
     with pytest.raises(TypeError):
         kind("why", OK)
 

@@ -1,4 +1,4 @@
-"""The recorder: the rows that it writes when attempts end, and the order in which it writes them."""
+"""The recorder: the rows of an attempt, batches of results, and repeated writes."""
 
 import asyncio
 import datetime as dt
@@ -91,7 +91,7 @@ async def test_a_refusal_schedules_the_next_attempt_from_the_end_of_this_one() -
     assert second.message.startswith("Attempt 2 of 3 due at 20")
 
 
-async def test_three_refusals_fail_the_event_and_the_log_tells_it_in_order() -> None:
+async def test_three_refusals_fail_the_event_and_the_log_has_them_in_order() -> None:
     event = await builders.event(await builders.webhook())
     for _ in range(3):
         event = await builders.stored(event)
@@ -164,13 +164,13 @@ async def test_a_retry_is_announced_if_it_is_due_within_a_second(
 
 @pytest.fixture
 def _quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Try a failed write again at once."""
+    """Repeat a failed write at once."""
     monkeypatch.setattr(recording, "FIRST_PAUSE_SECONDS", 0.001)
     monkeypatch.setattr(recording, "LAST_PAUSE_SECONDS", 0.001)
 
 
 class FailingWrite:
-    """A fake `write_attempts` that raises `error` as often as told, then writes."""
+    """A fake `write_attempts` that raises `error` a number of times, then writes."""
 
     def __init__(self, error: Exception, times: int) -> None:
         self.error = error
@@ -243,7 +243,7 @@ async def test_a_few_unknown_errors_while_the_database_answers_lose_nothing(
 
 
 @pytest.mark.usefixtures("_quick_pauses")
-async def test_an_error_of_one_result_alone_is_found_after_a_few_tries(
+async def test_an_error_that_one_result_causes_is_isolated_after_a_few_tries(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     webhook = await builders.webhook()
@@ -252,8 +252,8 @@ async def test_an_error_of_one_result_alone_is_found_after_a_few_tries(
     now = await later()
 
     async def failing(results: Sequence[Result]) -> None:
-        if any(one.event_id == bad.id and one.outcome is OK for one in results):
-            raise KeyError("a bug of our own")
+        if any(queued.event_id == bad.id and queued.outcome is OK for queued in results):
+            raise KeyError("an internal error")
         await write_attempts(results)
 
     monkeypatch.setattr(recording, "write_attempts", failing)
@@ -272,7 +272,7 @@ async def test_a_value_that_cannot_be_stored_abandons_one_attempt_only(recorder:
     unstorable = Blocked("\ud800 cannot be encoded")
 
     results = [result(bad, lease, unstorable, ended_at=now), result(good, lease, OK, ended_at=now)]
-    both = asyncio.gather(*(recorder.record(one) for one in results))
+    both = asyncio.gather(*map(recorder.record, results))
     await asyncio.wait_for(both, PATIENCE_SECONDS)
 
     assert (await builders.stored(good)).status is EventStatus.SUCCEEDED

@@ -1,4 +1,4 @@
-"""The recorder: whose results count, and changes of events and webhooks while attempts were running."""
+"""The recorder: late and duplicate results, and changes of events and webhooks during an attempt."""
 
 import asyncio
 import datetime as dt
@@ -87,16 +87,16 @@ async def test_a_late_result_does_not_count_for_a_later_attempt() -> None:
 async def test_an_event_changed_during_its_attempt_is_read_again() -> None:
     event = await builders.event(await builders.webhook())
     lease = await builders.claim(event)
-    begun = await builders.stored(event)
+    started = await builders.stored(event)
     await Event.filter(id=event.id).update(status=EventStatus.CANCELLED, next_attempt_at=None)
     await write_attempts(
-        [result(event, lease, builders.REFUSED, ended_at=await later())._replace(event=builders.as_claimed(begun))]
+        [result(event, lease, builders.REFUSED, ended_at=await later())._replace(event=builders.as_claimed(started))]
     )
     stored = await builders.stored(event)
     assert (stored.status, stored.attempt_count, stored.next_attempt_at) == (EventStatus.CANCELLED, 1, None)
 
 
-async def test_the_first_of_two_results_of_one_attempt_counts() -> None:
+async def test_only_the_first_of_two_results_of_an_attempt_counts() -> None:
     event = await builders.event(await builders.webhook())
     lease = await builders.claim(event)
     now = await later()

@@ -1,4 +1,4 @@
-"""Which header values are kept, and which are not."""
+"""Redaction: which header values and query parameters are stored, and which are masked."""
 
 import pytest
 
@@ -51,12 +51,12 @@ def test_the_value_of_a_header_that_names_a_secret_is_masked(name: str) -> None:
         "Accept",
     ],
 )
-def test_other_values_are_kept(name: str) -> None:
+def test_other_values_are_stored(name: str) -> None:
     assert redact(((name, "plain"),)) == [(name, "plain")]
 
 
 @pytest.mark.parametrize(
-    ("value", "kept"),
+    ("value", "redacted"),
     [
         ("Bearer abc.def", f"Bearer {MASK}"),
         ("Basic dXNlcjpwYXNz", f"Basic {MASK}"),
@@ -67,15 +67,15 @@ def test_other_values_are_kept(name: str) -> None:
         ("", MASK),
     ],
 )
-def test_the_scheme_of_an_authorization_stays_readable(value: str, kept: str) -> None:
-    assert redact((("Authorization", value),)) == [("Authorization", kept)]
+def test_the_scheme_of_an_authorization_stays_readable(value: str, redacted: str) -> None:
+    assert redact((("Authorization", value),)) == [("Authorization", redacted)]
 
 
 def test_only_an_authorization_has_a_scheme() -> None:
     assert redact((("X-Password", "correct horse"),)) == [("X-Password", MASK)]
 
 
-def test_order_and_repetitions_are_kept() -> None:
+def test_order_and_repetitions_are_preserved() -> None:
     assert redact((("B", "1"), ("A", "2"), ("B", "3"))) == [("B", "1"), ("A", "2"), ("B", "3")]
 
 
@@ -88,7 +88,7 @@ def test_signatures_of_others_are_masked_but_not_our_own(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "kept"),
+    ("url", "redacted"),
     [
         ("https://x.example/a?b=c", "https://x.example/a?b=c"),
         ("https://x.example/?token=s3cr3t&a=%20b+c", f"https://x.example/?token={MASK}&a=%20b+c"),
@@ -97,5 +97,5 @@ def test_signatures_of_others_are_masked_but_not_our_own(name: str) -> None:
         ("https://x.example/", "https://x.example/"),
     ],
 )
-def test_query_parameters_that_are_secrets_are_masked(url: str, kept: str) -> None:
-    assert redact_url(url) == kept
+def test_query_parameters_that_are_secrets_are_masked(url: str, redacted: str) -> None:
+    assert redact_url(url) == redacted

@@ -1,4 +1,4 @@
-"""The requests that webhooks and events make: their headers and their URLs."""
+"""Rendered requests: their headers and URLs."""
 
 import pytest
 
@@ -7,14 +7,14 @@ from ringback.jobs.renderer import sign
 from ringback.jobs.request_plan import USER_AGENT
 from ringback.models.enums import HttpMethod, SignatureCheck
 from ringback.models.security.signing import new_signing_secret, verify
-from tests.support.rendered import EVENT_ID, OURS, refusal, render, rendered
+from tests.support.rendered import EVENT_ID, OURS, render, render_error, render_webhook
 from tests.support.unsaved import change, event, webhook
 
 
-def test_every_request_carries_the_headers_of_rule_5() -> None:
+def test_every_request_has_the_event_id_and_standard_webhooks_headers() -> None:
     secret = new_signing_secret()
-    made = rendered(body_template="a=1", headers=[["X-Name", "{{ item.name }}"]])
-    request = sign(made, event(attempt_count=2), timestamp=1_772_366_400, secret=secret)
+    rendered = render_webhook(body_template="a=1", headers=[["X-Name", "{{ item.name }}"]])
+    request = sign(rendered, event(attempt_count=2), timestamp=1_772_366_400, secret=secret)
     headers = dict(request.headers)
     assert list(headers) == [
         "User-Agent",
@@ -38,14 +38,14 @@ def test_every_request_carries_the_headers_of_rule_5() -> None:
 
 def test_a_bodiless_request_is_signed_over_an_empty_body() -> None:
     secret = new_signing_secret()
-    request = sign(rendered(method=HttpMethod.GET), event(), timestamp=1, secret=secret)
+    request = sign(render_webhook(method=HttpMethod.GET), event(), timestamp=1, secret=secret)
     assert request.body is None
     assert verify(dict(request.headers), b"", secret) is SignatureCheck.VALID
 
 
 def test_the_user_agent_can_be_replaced() -> None:
-    made = rendered(headers=[["user-agent", "Shop/1"]])
-    assert [value for name, value in made.headers if name.lower() == "user-agent"] == ["Shop/1"]
+    request = render_webhook(headers=[["user-agent", "Shop/1"]])
+    assert [value for name, value in request.headers if name.lower() == "user-agent"] == ["Shop/1"]
     assert "user-agent" not in {name.lower() for name, _ in AUTOMATIC_HEADERS}
 
 
@@ -53,22 +53,24 @@ def test_the_user_agent_can_be_replaced() -> None:
 def test_no_rendered_value_can_add_a_header(value: str) -> None:
     # A trailing line break is white space around the value and falls away; within it, it is refused.
     item = {"name": value + "."}
-    assert refusal(item, headers=[["X-Name", "{{ item.name }}"]]) == (
-        f"The header X-Name was rendered to {item['name']!r}, which must not hold control characters"
+    assert render_error(item, headers=[["X-Name", "{{ item.name }}"]]) == (
+        f"The value of the header X-Name, rendered as {item['name']!r}, must not hold control characters"
     )
 
 
 def test_a_header_is_stripped_and_may_be_rendered_empty() -> None:
-    made = rendered({"name": "  x \n"}, headers=[["A", "{{ item.name }}"], ["B", "{% if false %}x{% endif %}"]])
-    assert ("A", "x") in made.headers
-    assert ("B", "") in made.headers
+    request = render_webhook(
+        {"name": "  x \n"}, headers=[["A", "{{ item.name }}"], ["B", "{% if false %}x{% endif %}"]]
+    )
+    assert ("A", "x") in request.headers
+    assert ("B", "") in request.headers
 
 
 def test_a_rendered_header_may_be_too_long() -> None:
-    assert "has 4,097 characters; 4,096 are allowed" in refusal({"n": "x" * 4097}, headers=[["A", "{{ item.n }}"]])
+    assert "has 4,097 characters; 4,096 are allowed" in render_error({"n": "x" * 4097}, headers=[["A", "{{ item.n }}"]])
 
 
-def test_what_a_webhook_says_now_is_sent_whatever_it_said_before() -> None:
+def test_a_changed_webhook_is_rendered_as_it_is_now() -> None:
     one = webhook(headers=[["A", "1"]], body_template="x")
     before = render(one, event(), change())
     one.url, one.headers, one.content_type, one.method = "https://hooks.example/2", [["A", "2"]], "a/b", HttpMethod.PUT
@@ -85,9 +87,11 @@ def test_what_a_webhook_says_now_is_sent_whatever_it_said_before() -> None:
     )
 
 
-def test_one_header_with_liquid_leaves_the_others_in_their_places() -> None:
-    made = rendered(headers=[["A", " 1 "], ["B", "{{ item.n }}"], ["C", "3"]], content_type="a/b; c={{ item.n }}")
-    assert made.headers == (
+def test_a_header_with_liquid_keeps_the_order_of_headers() -> None:
+    request = render_webhook(
+        headers=[["A", " 1 "], ["B", "{{ item.n }}"], ["C", "3"]], content_type="a/b; c={{ item.n }}"
+    )
+    assert request.headers == (
         ("User-Agent", USER_AGENT),
         ("Content-Type", "a/b; c={{ item.n }}"),  # no template
         ("A", "1"),
@@ -97,28 +101,30 @@ def test_one_header_with_liquid_leaves_the_others_in_their_places() -> None:
     )
 
 
-def test_what_is_fixed_and_wrong_is_refused_each_time() -> None:
+def test_faults_without_liquid_are_refused_each_time() -> None:
     for _ in range(2):
-        assert refusal(headers=[["A", "a\nb"]]).startswith("The header A was rendered to ")
-        assert refusal(headers=[["A", "{{ x"]]).startswith("The header A cannot be rendered: ")
-        assert refusal(url="ftp://hooks.example/").startswith("The URL was rendered to ")
+        assert render_error(headers=[["A", "a\nb"]]).startswith("The value of the header A, rendered as ")
+        assert render_error(headers=[["A", "{{ x"]]).startswith("The header A cannot be rendered: ")
+        assert render_error(url="ftp://hooks.example/").startswith("The URL, rendered as ")
 
 
 def test_the_url_may_hold_liquid() -> None:
-    made = rendered({"host": "hooks.example", "q": "ж&="}, url="https://{{ item.host }}/in?q={{ item.q | url_encode }}")
-    assert made.url.raw_host == "hooks.example"
-    assert str(made.url) == "https://hooks.example/in?q=%D0%B6%26%3D"
+    request = render_webhook(
+        {"host": "hooks.example", "q": "ж&="}, url="https://{{ item.host }}/in?q={{ item.q | url_encode }}"
+    )
+    assert request.url.raw_host == "hooks.example"
+    assert str(request.url) == "https://hooks.example/in?q=%D0%B6%26%3D"
 
 
 @pytest.mark.parametrize(
     "host",
     ["", "user:pass@hooks.example", "hooks.example\r\nX: 1", "hooks.example\x00", "a b", "//", "[::1", "x:99999"],
 )
-def test_a_url_that_was_rendered_into_none_is_refused(host: str) -> None:
-    message = refusal({"host": host}, url="https://{{ item.host }}/")
-    assert message.startswith("The URL was rendered to ")
-    assert "which cannot be used" in message
+def test_a_rendered_url_that_is_invalid_is_refused(host: str) -> None:
+    message = render_error({"host": host}, url="https://{{ item.host }}/")
+    assert message.startswith("The URL, rendered as ")
+    assert ", cannot be used: " in message
 
 
 def test_a_scheme_that_is_not_http_is_refused() -> None:
-    assert "cannot be used" in refusal({"s": "file"}, url="{{ item.s }}://hooks.example/")
+    assert "cannot be used" in render_error({"s": "file"}, url="{{ item.s }}://hooks.example/")

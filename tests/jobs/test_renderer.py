@@ -1,4 +1,4 @@
-"""The renderer: it holds up neither the loop nor other webhooks."""
+"""The renderer: it blocks neither the event loop nor other webhooks."""
 
 import asyncio
 import gc
@@ -17,20 +17,20 @@ from ringback.models.webhook import Webhook
 from tests.support.unsaved import change, event, webhook
 
 #: Seconds of CPU time: much more than `render` itself takes, whatever else the machine does.
-STRETCH_SECONDS = 0.02
+TURN_SECONDS = 0.02
 
 
 @pytest.fixture(autouse=True)
 def _only_what_a_test_spends(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Lengthen the stretch, and keep the garbage collector from counting as rendering."""
-    monkeypatch.setattr(renderer_module, "STRETCH_SECONDS", STRETCH_SECONDS)
+    """Lengthen the turn, and keep garbage collection from counting as rendering."""
+    monkeypatch.setattr(renderer_module, "TURN_SECONDS", TURN_SECONDS)
     gc.disable()
     yield
     gc.enable()
 
 
 class Slow:
-    """Stands in for `render`: takes `seconds` of CPU time, and notes on which thread."""
+    """A fake `render` that takes `seconds` of CPU time and records its threads."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -46,43 +46,43 @@ class Slow:
         return render(plan, webhook, event, change)
 
 
-async def test_a_webhook_that_renders_slowly_is_taken_to_a_thread_until_it_is_fast_again(
+async def test_a_slow_webhook_is_rendered_in_a_thread_until_it_is_fast_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    slow = Slow(STRETCH_SECONDS * 2)
+    slow = Slow(TURN_SECONDS * 2)
     monkeypatch.setattr(renderer_module, "render", slow)
     renderer = Renderer()
-    one, other = webhook(), webhook()
-    for _ in range(3):  # suspected by the wall clock, found slow by CPU time, and taken away
-        await renderer.render(one, event(), change())
+    slow_webhook, other_webhook = webhook(), webhook()
+    for _ in range(3):  # suspected by wall-clock time, found slow by CPU time, then rendered in a thread
+        await renderer.render(slow_webhook, event(), change())
     slow.seconds = 0.0
-    await renderer.render(one, event(), change())
-    await renderer.render(one, event(), change())
-    await renderer.render(other, event(), change())
+    await renderer.render(slow_webhook, event(), change())
+    await renderer.render(slow_webhook, event(), change())
+    await renderer.render(other_webhook, event(), change())
     renderer.close()
     assert slow.threads == ["MainThread"] * 2 + ["ringback-render"] * 2 + ["MainThread"] * 2
 
 
-async def test_a_machine_that_is_busy_accuses_no_webhook(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_busy_machine_makes_no_webhook_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     class Busy(Slow):
         def __call__(
             self, plan: RequestPlan, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None
         ) -> RenderedRequest:
-            time.sleep(STRETCH_SECONDS * 2)  # of the wall clock alone
+            time.sleep(TURN_SECONDS * 2)  # of the wall clock alone
             return super().__call__(plan, webhook, event, change)
 
     busy = Busy(0.0)
     monkeypatch.setattr(renderer_module, "render", busy)
     renderer = Renderer()
-    one = webhook()
+    busy_webhook = webhook()
     for _ in range(4):
-        await renderer.render(one, event(), change())
+        await renderer.render(busy_webhook, event(), change())
     renderer.close()
     assert busy.threads == ["MainThread"] * 4
 
 
-async def test_rendering_many_lets_the_loop_have_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(renderer_module, "render", Slow(STRETCH_SECONDS * 0.6))
+async def test_rendering_many_requests_gives_the_loop_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(renderer_module, "render", Slow(TURN_SECONDS * 0.6))
     renderer = Renderer()
     turns = 0
 
@@ -99,13 +99,13 @@ async def test_rendering_many_lets_the_loop_have_its_turn(monkeypatch: pytest.Mo
     assert turns >= 9
 
 
-async def test_an_error_of_our_own_is_a_template_error_that_names_its_log_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(
+async def test_an_internal_error_becomes_a_template_error_with_its_log_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    def raise_error(
         plan: RequestPlan, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None
     ) -> RenderedRequest:
         raise KeyError("private detail")
 
-    monkeypatch.setattr(renderer_module, "render", broken)
+    monkeypatch.setattr(renderer_module, "render", raise_error)
     renderer = Renderer()
     with pytest.raises(TemplateError, match=r"^The request cannot be rendered: internal error [0-9a-f]{12}$"):
         await renderer.render(webhook(), event(), change())

@@ -1,4 +1,4 @@
-"""The header Retry-After: how it is read, and what it changes in the schedule."""
+"""Retry-After: its forms, and its effect on the schedule."""
 
 import pytest
 
@@ -40,8 +40,8 @@ def test_retry_after_is_seconds_or_a_date_and_anything_else_is_ignored(value: st
     assert retry_after_seconds(asking(value), NOW) == seconds
 
 
-def test_retry_after_needs_an_answer() -> None:
-    assert retry_after_seconds(Unreachable("nobody"), NOW) == 0.0
+def test_retry_after_needs_a_response_with_the_header() -> None:
+    assert retry_after_seconds(Unreachable("why"), NOW) == 0.0
     assert retry_after_seconds(REFUSED, NOW) == 0.0
 
 

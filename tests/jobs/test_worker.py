@@ -40,7 +40,7 @@ FOREVER = 10 * PATIENCE_SECONDS
 
 
 class Endpoint:
-    """An HTTP endpoint on loopback: /ok answers at once, /wait when it is released, /hang never."""
+    """An HTTP endpoint on loopback: /ok responds at once, /wait when released, /hang never."""
 
     def __init__(self) -> None:
         self.arrived: list[str] = []
@@ -75,25 +75,25 @@ class Endpoint:
 
 
 @contextlib.asynccontextmanager
-async def endpoint() -> AsyncIterator[Endpoint]:
-    made = Endpoint()
-    server = await asyncio.start_server(made, "127.0.0.1", 0, backlog=1024)
-    made.port = server.sockets[0].getsockname()[1]
+async def serve_endpoint() -> AsyncIterator[Endpoint]:
+    endpoint = Endpoint()
+    server = await asyncio.start_server(endpoint, "127.0.0.1", 0, backlog=1024)
+    endpoint.port = server.sockets[0].getsockname()[1]
     try:
-        yield made
+        yield endpoint
     finally:
         server.close()
-        await made.close()
+        await endpoint.close()
 
 
-def at_work(settings: Settings) -> contextlib.AbstractAsyncContextManager[RunningWorker]:
+def run_worker(settings: Settings) -> contextlib.AbstractAsyncContextManager[RunningWorker]:
     inboxes = InboxAddresses("http://127.0.0.1:8000")
     return worker.run_worker(settings, policy=LOOPBACK, secrets=builders.BOX, inboxes=inboxes)
 
 
 @pytest.fixture(autouse=True)
-def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a worker that stops wait for longer than any test takes, so that nothing is given up on a slow machine."""
+def _long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a worker that stops wait for longer than any test takes, so that a slow machine abandons nothing."""
     monkeypatch.setattr(worker, "DRAIN_SECONDS", FOREVER)
     monkeypatch.setattr(worker, "WRITE_SECONDS", PATIENCE_SECONDS)
 
@@ -107,78 +107,78 @@ async def test_a_test_fire_arrives_at_once_by_the_message(database: Settings, mo
     messages = 0
     accept_message = claimer.Claimer.accept_message
 
-    async def counted(one: claimer.Claimer) -> bool:
+    async def count_message(claimer_: claimer.Claimer) -> bool:
         nonlocal messages
         messages += 1
-        return await accept_message(one)
+        return await accept_message(claimer_)
 
-    monkeypatch.setattr(claimer.Claimer, "accept_message", counted)
-    async with endpoint() as there, at_work(database):
-        webhook = await builders.webhook(url=there.url("ok"))
-        for number in (1, 2):  # the claimer sleeps when the second one comes
+    monkeypatch.setattr(claimer.Claimer, "accept_message", count_message)
+    async with serve_endpoint() as endpoint, run_worker(database):
+        webhook = await builders.webhook(url=endpoint.url("ok"))
+        for number in (1, 2):  # the claimer waits when the second one comes
             event = await event_service.test_fire(encode(Prefix.WEBHOOK, webhook.id), Action.CREATED, None)
             await eventually_found(lambda: has_ended(event))  # noqa: B023
             await asyncio.sleep(0.1)
             assert messages == number
 
-    assert there.arrived == ["ok", "ok"]
+    assert endpoint.arrived == ["ok", "ok"]
     (attempt,) = await builders.attempts(event)
     assert attempt.response is not None
     assert attempt.response["body"] == "ok"
 
 
 async def test_no_more_attempts_are_in_flight_than_the_setting_allows(database: Settings) -> None:
-    async with endpoint() as there:
-        hanging = await builders.webhook(url=there.url("hang"), timeout_seconds=FOREVER)
-        healthy = await builders.webhook(url=there.url("ok"))
+    async with serve_endpoint() as endpoint:
+        hanging = await builders.webhook(url=endpoint.url("hang"), timeout_seconds=FOREVER)
+        healthy = await builders.webhook(url=endpoint.url("ok"))
         for _ in range(6):
             await builders.event(hanging, due_in=-1)
         later = await builders.event(healthy, due_in=0)
 
-        async with at_work(database.model_copy(update={"worker_concurrency": 3})) as working:
-            await eventually(lambda: len(there.arrived) >= 2)
+        async with run_worker(database.model_copy(update={"worker_concurrency": 3})) as running:
+            await eventually(lambda: len(endpoint.arrived) >= 2)
             await asyncio.sleep(0.3)
-            assert Counter(there.arrived)["hang"] <= 2
+            assert Counter(endpoint.arrived)["hang"] <= 2
             await eventually_found(lambda: has_ended(later))
-            assert Counter(there.arrived)["hang"] <= 2
-            working.hurry()
+            assert Counter(endpoint.arrived)["hang"] <= 2
+            running.hurry()
 
 
 async def time_to_deliver(webhook: Webhook) -> float:
     """Deliver an event that is due in 0.2 s; returns the seconds until its result was stored."""
-    began = time.monotonic()
+    started = time.monotonic()
     event = await builders.event(webhook, due_in=0.2)
     notifier.notify(Topic.DUE)
     await eventually_found(lambda: has_ended(event))
     assert (await builders.stored(event)).status is EventStatus.SUCCEEDED
-    return time.monotonic() - began
+    return time.monotonic() - started
 
 
 async def test_a_hanging_endpoint_does_not_delay_a_healthy_webhook(database: Settings) -> None:
-    async with endpoint() as there:
-        hanging = await builders.webhook(url=there.url("hang"), max_concurrency=1_000, timeout_seconds=FOREVER)
-        healthy = await builders.webhook(url=there.url("ok"))
-        async with at_work(database) as working:
+    async with serve_endpoint() as endpoint:
+        hanging = await builders.webhook(url=endpoint.url("hang"), max_concurrency=1_000, timeout_seconds=FOREVER)
+        healthy = await builders.webhook(url=endpoint.url("ok"))
+        async with run_worker(database) as running:
             control = await time_to_deliver(healthy)
             for _ in range(300):
                 await builders.event(hanging, due_in=0)
             notifier.notify(Topic.DUE)
-            await eventually(lambda: there.arrived.count("hang") >= 300)
+            await eventually(lambda: endpoint.arrived.count("hang") >= 300)
 
             assert await time_to_deliver(healthy) < 1.0 + 5 * control
-            assert await Attempt.filter(webhook_id=hanging.id).count() == 0, "all of them still hang"
-            working.hurry()
+            assert await Attempt.filter(webhook_id=hanging.id).count() == 0, "all of them must still hang"
+            running.hurry()
 
 
 async def test_a_stop_awaits_answers_and_leaves_no_claim(database: Settings) -> None:
-    async with endpoint() as there:
-        webhook = await builders.webhook(url=there.url("wait"), timeout_seconds=FOREVER)
-        async with asyncio.timeout(2 * PATIENCE_SECONDS), at_work(database):
+    async with serve_endpoint() as endpoint:
+        webhook = await builders.webhook(url=endpoint.url("wait"), timeout_seconds=FOREVER)
+        async with asyncio.timeout(2 * PATIENCE_SECONDS), run_worker(database):
             sent = await builders.event(webhook)
             later = await builders.event(webhook, due_in=FOREVER)
             notifier.notify(Topic.DUE)
-            await eventually(lambda: "wait" in there.arrived)
-            asyncio.get_running_loop().call_later(0.3, there.released.set)  # the worker is stopping by then
+            await eventually(lambda: "wait" in endpoint.arrived)
+            asyncio.get_running_loop().call_later(0.3, endpoint.released.set)  # the worker is stopping by then
 
     assert [a.outcome for a in await builders.attempts(sent)] == ["DELIVERED"]
     assert await builders.attempts(later) == []
@@ -189,23 +189,23 @@ async def test_a_stop_releases_events_that_wait_for_their_start(
     database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waiting = asyncio.Event()
-    reaches = deliverer.Deliverer._reaches
+    wait_until_due = deliverer.Deliverer._wait_until_due
 
-    async def wait_long(one: deliverer.Deliverer, attempt: deliverer._Attempt) -> bool:
+    async def wait_long(deliverer_: deliverer.Deliverer, attempt: deliverer._Attempt) -> bool:
         attempt.clock = StoppedClock(attempt.event.next_attempt_at - dt.timedelta(seconds=FOREVER))
         attempt.is_early = True
         waiting.set()
-        return await reaches(one, attempt)
+        return await wait_until_due(deliverer_, attempt)
 
-    monkeypatch.setattr(deliverer.Deliverer, "_reaches", wait_long)
-    async with endpoint() as there:
-        event = await builders.event(await builders.webhook(url=there.url("ok")))
+    monkeypatch.setattr(deliverer.Deliverer, "_wait_until_due", wait_long)
+    async with serve_endpoint() as endpoint:
+        event = await builders.event(await builders.webhook(url=endpoint.url("ok")))
         async with asyncio.timeout(PATIENCE_SECONDS):
-            async with at_work(database):
+            async with run_worker(database):
                 await waiting.wait()
                 assert (await builders.stored(event)).worker_id is not None
 
-    assert there.arrived == []
+    assert endpoint.arrived == []
     stored = await builders.stored(event)
     assert (stored.status, stored.worker_id, stored.next_attempt_at) == (
         EventStatus.PENDING,
@@ -231,7 +231,7 @@ async def test_a_stop_releases_a_claim_whose_answer_never_comes(
     monkeypatch.setattr(claimer, "claim", claim_without_answer)
     event = await builders.event(await builders.webhook())
     async with asyncio.timeout(PATIENCE_SECONDS):
-        async with at_work(database):
+        async with run_worker(database):
             await has_claimed.wait()
             assert (await builders.stored(event)).worker_id is not None
 
@@ -240,12 +240,12 @@ async def test_a_stop_releases_a_claim_whose_answer_never_comes(
     assert await builders.attempts(event) == []
 
 
-async def test_a_stop_in_a_hurry_abandons_what_was_sent(database: Settings) -> None:
-    async with asyncio.timeout(2 * PATIENCE_SECONDS), endpoint() as there, at_work(database) as working:
-        event = await builders.event(await builders.webhook(url=there.url("hang"), timeout_seconds=FOREVER))
+async def test_a_stop_in_a_hurry_abandons_sent_requests(database: Settings) -> None:
+    async with asyncio.timeout(2 * PATIENCE_SECONDS), serve_endpoint() as endpoint, run_worker(database) as running:
+        event = await builders.event(await builders.webhook(url=endpoint.url("hang"), timeout_seconds=FOREVER))
         notifier.notify(Topic.DUE)
-        await eventually(lambda: "hang" in there.arrived)
-        working.hurry()
+        await eventually(lambda: "hang" in endpoint.arrived)
+        running.hurry()
 
     assert [a.outcome for a in await builders.attempts(event)] == ["ABANDONED"]
     assert (await builders.stored(event)).worker_id is None
@@ -269,7 +269,7 @@ async def test_the_parts_stop_in_order(database: Settings, monkeypatch: pytest.M
     note(Recorder, "drain", "recorder")
     note(lease_keeper.LeaseKeeper, "leave", "lease")
     note(Sender, "__aexit__", "sender")
-    async with at_work(database):
+    async with run_worker(database):
         pass
 
     assert stops == ["consumer", "claimer", "deliverer", "recorder", "lease", "sender"]
@@ -277,7 +277,7 @@ async def test_the_parts_stop_in_order(database: Settings, monkeypatch: pytest.M
 
 @pytest.mark.every_database
 async def test_a_running_worker_has_one_row_and_a_stopped_one_none(database: Settings) -> None:
-    async with at_work(database):
+    async with run_worker(database):
         (row,) = await Worker.all()
         assert row.pid == os.getpid()
         assert (row.alive_until is None) is database.is_embedded
@@ -297,7 +297,7 @@ async def test_on_sqlite_the_lease_of_a_running_worker_does_not_expire(
         await start(keeper)
 
     monkeypatch.setattr(lease_keeper.LeaseKeeper, "start", noting)
-    async with at_work(database.model_copy(update={"lease_seconds": 0.05})):
+    async with run_worker(database.model_copy(update={"lease_seconds": 0.05})):
         await asyncio.sleep(0.3)
         (keeper,) = keepers
         assert not keeper.lease.is_expired()
@@ -305,36 +305,36 @@ async def test_on_sqlite_the_lease_of_a_running_worker_does_not_expire(
 
 
 async def test_attempts_of_a_killed_worker_are_abandoned_and_made_again(database: Settings) -> None:
-    async with endpoint() as there:
-        event = await builders.event(await builders.webhook(url=there.url("ok")))
-        await builders.claim(event)  # by a worker whose row the next one deletes
-        async with at_work(database):
+    async with serve_endpoint() as endpoint:
+        event = await builders.event(await builders.webhook(url=endpoint.url("ok")))
+        await builders.claim(event)  # by a worker whose row `run_worker` deletes
+        async with run_worker(database):
             await eventually_found(lambda: has_ended(event))
 
     assert [(a.number, a.outcome) for a in await builders.attempts(event)] == [(1, "ABANDONED"), (2, "DELIVERED")]
-    assert there.arrived == ["ok"]
+    assert endpoint.arrived == ["ok"]
 
 
 @pytest.mark.on_postgres
 async def test_two_workers_on_postgres_deliver_each_event_once(database: Settings) -> None:
-    async with endpoint() as there, at_work(database), at_work(database):
-        webhook = await builders.webhook(url=there.url("ok"))
+    async with serve_endpoint() as endpoint, run_worker(database), run_worker(database):
+        webhook = await builders.webhook(url=endpoint.url("ok"))
         events = [await builders.event(webhook) for _ in range(60)]
         notifier.notify(Topic.DUE)
         for event in events:
             await eventually_found(lambda: has_ended(event))  # noqa: B023
 
-    assert there.arrived == ["ok"] * 60
+    assert endpoint.arrived == ["ok"] * 60
     assert await Attempt.filter(outcome="DELIVERED").count() == await Attempt.all().count() == 60
     assert await Worker.all().count() == 0
 
 
 async def test_a_second_worker_on_sqlite_is_refused(database: Settings) -> None:
-    async with at_work(database):
+    async with run_worker(database):
         with pytest.raises(ConfigurationError, match=r"^another worker is running on .*ringback\.db: end it, or"):
-            async with at_work(database):
+            async with run_worker(database):
                 pass
         assert await Worker.all().count() == 1
 
-    async with at_work(database):
+    async with run_worker(database):
         pass

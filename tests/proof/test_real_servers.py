@@ -57,8 +57,8 @@ async def send(sender: Sender, server: RealServer, path: str, protocol: str = "h
     request_id = next(_ids)
     outcome = (await deliver(sender, server.url(path, protocol), headers=(("X-Id", request_id),))).outcome
     assert isinstance(outcome, Delivered), outcome
-    assert outcome.answer.body == b"answered"
-    assert not outcome.answer.body_truncated
+    assert outcome.response.body == b"answered"
+    assert not outcome.response.body_truncated
     return request_id, outcome
 
 
@@ -79,7 +79,7 @@ async def send_in_turn(
         request_id, outcome = await send(sender, server, path, protocol)
         ids.append(request_id)
         await asyncio.sleep(SETTLE_SECONDS * 2)
-    headers = {name.lower(): value for name, value in outcome.answer.headers}
+    headers = {name.lower(): value for name, value in outcome.response.headers}
     return await served(server, ids), headers
 
 

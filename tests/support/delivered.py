@@ -1,4 +1,4 @@
-"""What must have become of events on Postgres, whatever happened to workers, brokers and the database meanwhile."""
+"""Checks that events on Postgres were delivered, whatever happened to workers, brokers and the database."""
 
 import asyncio
 from collections import Counter
@@ -16,7 +16,7 @@ _UNFINISHED = "SELECT count(*) FROM ringback_event WHERE status IN ('PENDING', '
 
 
 def fetch(url: str, statement: str, *values: Any) -> list[asyncpg.Record]:
-    """Return the rows of a statement, by a connection of the test's own."""
+    """Return the rows of a statement, read by a separate connection."""
 
     async def rows() -> list[asyncpg.Record]:
         connection = await asyncpg.connect(url)
@@ -29,14 +29,14 @@ def fetch(url: str, statement: str, *values: Any) -> list[asyncpg.Record]:
 
 
 def wait_until_all_ended(program: Program, url: str, seconds: float = 2 * PATIENCE_SECONDS) -> None:
-    """Wait until no event waits and none is under way."""
+    """Wait until no event is waiting or in flight."""
     program.wait_until(lambda: fetch(url, _UNFINISHED)[0][0] == 0, "the end of all events", seconds)
 
 
 def check_deliveries(url: str, receiver: Receiver, load: Load, webhooks: int) -> Counter[str]:
-    """Check that nothing acknowledged is lost, stuck or recorded wrongly; returns the outcomes of all attempts.
+    """Check that nothing acknowledged is lost, stuck or recorded wrongly; returns the number of attempts by outcome.
 
-    An event that was accepted twice must have an ABANDONED attempt, and no request lacks its attempt.
+    An event that was accepted twice must have an ABANDONED attempt, and every request must have an attempt.
     """
     events = fetch(url, "SELECT id, status, attempt_count FROM ringback_event")
     outcomes: dict[Any, list[str]] = {event["id"]: [] for event in events}

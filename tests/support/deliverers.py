@@ -1,4 +1,4 @@
-"""A worker without its broker, and an endpoint that the test controls."""
+"""The parts of a worker without a broker, and a fake endpoint that the test controls."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -24,32 +24,32 @@ from tests.support.patience import PATIENCE_SECONDS
 
 
 class Endpoint:
-    """A fake sender. Answers 200 in 20 ms; `hold` delays all answers until `release`."""
+    """A fake sender that reports 200 after 20 ms. `hold` delays all responses until `release`."""
 
     def __init__(self) -> None:
         self.requests: list[OutgoingRequest] = []
         self.unguarded: list[bool] = []
         self.status = 200
-        #: URLs at which the sender itself fails.
+        #: URLs for which `send` raises an unexpected error.
         self.broken: set[str] = set()
-        #: Called when a connection stands and the request is not sent yet.
+        #: Called once there is a connection, before the request is sent.
         self.on_connected: Callable[[], None] = lambda: None
-        #: Requests without an answer, now and at most.
+        #: Number of requests without a response, and the most there have been.
         self.unanswered = self.most_unanswered = 0
         self._is_holding = False
         self._held: dict[UUID, asyncio.Event] = {}
 
     @property
     def event_ids(self) -> list[UUID]:
-        """The events that were sent, in order."""
+        """The events of the requests, in order."""
         return [decode(Prefix.EVENT, dict(request.headers)["webhook-id"]) for request in self.requests]
 
     def hold(self) -> None:
-        """Answer no request from now on."""
+        """Respond to no request from now on."""
         self._is_holding = True
 
     def release(self, *events: Event) -> None:
-        """Answer the requests of these events; without any, answer all requests from now on."""
+        """Respond to the requests of these events; without any, to all requests from now on."""
         for event in events:
             self._held.pop(event.id).set()
         if not events:
@@ -58,8 +58,8 @@ class Endpoint:
                 held.set()
             self._held.clear()
 
-    async def asked(self, times: int = 1) -> None:
-        """Wait until this many requests have come."""
+    async def wait_for_requests(self, times: int = 1) -> None:
+        """Wait until there have been this many requests."""
         await eventually(lambda: len(self.requests) >= times)
 
     async def send(
@@ -80,7 +80,7 @@ class Endpoint:
         self.most_unanswered = max(self.most_unanswered, self.unanswered)
         try:
             if str(request.template.url) in self.broken:
-                raise KeyError("a bug of our own")
+                raise KeyError("an internal error")
             if self._is_holding:
                 await self._held.setdefault(self.event_ids[-1], asyncio.Event()).wait()
         finally:
@@ -117,16 +117,16 @@ class Bench:
             max_concurrency=max_concurrency,
             can_pass_on=can_pass_on,
         )
-        #: How long the claimer wanted to sleep after each look, in seconds.
+        #: Seconds that the claimer wanted to wait after each claim.
         self.waits: list[float] = []
-        self._note_waits()
+        self._record_waits()
 
     async def register(self) -> None:
         """Insert the worker's row."""
         await self.keeper.start()
 
     async def start(self, *events: Event) -> None:
-        """Claim the events, whenever they are due, and start their attempts."""
+        """Claim the events, due or not, and start their attempts."""
         await builders.claim(*events, lease=self.keeper.lease)
         deliveries = [await _delivery(event) for event in events]
         for delivery in deliveries:
@@ -134,11 +134,11 @@ class Bench:
         await self.deliverer.start(self.keeper.lease, deliveries)
 
     @asynccontextmanager
-    async def claiming(self) -> AsyncIterator[None]:
-        """Run the claimer while the block runs, which starts after the claimer's first look."""
+    async def run_claimer(self) -> AsyncIterator[None]:
+        """Run the claimer while the block runs. The block starts after the first claim."""
         running = asyncio.create_task(self.claimer.run())
         try:
-            await self.looked()
+            await self.wait_for_claims()
             yield
         finally:
             self.claimer.stop()
@@ -146,7 +146,7 @@ class Bench:
                 await running
 
     @asynccontextmanager
-    async def keeping(self) -> AsyncIterator[None]:
+    async def keep_lease(self) -> AsyncIterator[None]:
         """Keep the lease while the block runs."""
         running = asyncio.create_task(self.keeper.run())
         try:
@@ -154,12 +154,12 @@ class Bench:
         finally:
             running.cancel()
 
-    async def looked(self, times: int = 1) -> None:
-        """Wait until the claimer has looked this many times more."""
+    async def wait_for_claims(self, times: int = 1) -> None:
+        """Wait until the claimer has claimed this many times more."""
         before = len(self.waits)
         await eventually(lambda: len(self.waits) >= before + times)
 
-    async def idle(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Wait until no attempt is in flight and every result is recorded."""
         await eventually(lambda: not len(self.in_flight))
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -177,19 +177,19 @@ class Bench:
         finally:
             self.endpoint.release()
 
-    def _note_waits(self) -> None:
+    def _record_waits(self) -> None:
         claim_once = self.claimer._claim_once
 
-        async def noting() -> float:
+        async def record_wait() -> float:
             seconds = await claim_once()
             self.waits.append(seconds)
             return seconds
 
-        self.claimer._claim_once = noting  # type: ignore[method-assign]  # to see when it looks
+        self.claimer._claim_once = record_wait  # type: ignore[method-assign]  # to see each claim
 
 
-def public(event: Event) -> str:
-    """Return an event's id as receivers see it."""
+def public_id(event: Event) -> str:
+    """Return an event's id in the form that receivers see."""
     return encode(Prefix.EVENT, event.id)
 
 

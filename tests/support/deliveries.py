@@ -1,4 +1,4 @@
-"""What acceptance tests share: the operations they begin with, and the program's database from outside."""
+"""GraphQL operations that acceptance tests share, and access to the program's database from outside."""
 
 import datetime as dt
 import sqlite3
@@ -42,45 +42,47 @@ query ($webhooks: [ID!]) { events(first: 50, filter: {webhookIds: $webhooks}) { 
 
 
 def create_inbox(program: Program, *responses: dict[str, Any]) -> str:
-    """The address of a new inbox with these responses."""
-    made = program.query(CREATE_INBOX, {"input": {"responses": list(responses) or [{}]}})["createInbox"]
-    assert made["errors"] == []
-    return str(made["inbox"]["url"])
+    """Create an inbox with these responses, and return its URL."""
+    payload = program.query(CREATE_INBOX, {"input": {"responses": list(responses) or [{}]}})["createInbox"]
+    assert payload["errors"] == []
+    return str(payload["inbox"]["url"])
 
 
 def create_webhook(program: Program, url: str, **fields: Any) -> str:
-    """Return the id of a new webhook on `lead`, whose endpoint may be as slow as a busy machine makes it."""
+    """Create a webhook on `lead`, with a timeout for busy machines, and return its id."""
     given = {"model": "lead", "actions": ["CREATED"], "url": url, "timeoutSeconds": 30, **fields}
-    made = program.query(CREATE_WEBHOOK, {"input": given})["createWebhook"]
-    assert made["errors"] == []
-    return str(made["webhook"]["id"])
+    payload = program.query(CREATE_WEBHOOK, {"input": given})["createWebhook"]
+    assert payload["errors"] == []
+    return str(payload["webhook"]["id"])
 
 
 def test_fire(program: Program, webhook_id: str, **item: Any) -> str:
-    """The id of a new test event."""
+    """Fire a test event, and return its id."""
     given = {"webhookId": webhook_id, "action": "CREATED", "item": item}
-    made = program.query(TEST_FIRE, {"input": given})["testFireWebhook"]
-    assert made["errors"] == []
-    return str(made["event"]["id"])
+    payload = program.query(TEST_FIRE, {"input": given})["testFireWebhook"]
+    assert payload["errors"] == []
+    return str(payload["event"]["id"])
 
 
-test_fire.__test__ = False  # type: ignore[attr-defined]  # no test of pytest's
+test_fire.__test__ = False  # type: ignore[attr-defined]  # not a test of pytest
 
 
 def event(program: Program, event_id: str) -> dict[str, Any]:
-    found: dict[str, Any] = program.query(EVENT, {"id": event_id})["event"]
-    return found
+    current: dict[str, Any] = program.query(EVENT, {"id": event_id})["event"]
+    return current
 
 
 def ended(program: Program, event_id: str) -> dict[str, Any]:
-    """The event, once it has ended."""
+    """Wait until an event has ended, and return it."""
 
-    def look() -> dict[str, Any] | None:
-        found = event(program, event_id)
-        return found if found["status"] in ("SUCCEEDED", "FAILED", "CANCELLED") else None
+    def find_ended() -> dict[str, Any] | None:
+        current = event(program, event_id)
+        if current["status"] in ("SUCCEEDED", "FAILED", "CANCELLED"):
+            return current
+        return None
 
-    found: dict[str, Any] = program.wait_until(look, f"the end of {event_id}")
-    return found
+    ended_event: dict[str, Any] = program.wait_until(find_ended, f"the end of {event_id}")
+    return ended_event
 
 
 def moment(text: str) -> dt.datetime:
@@ -89,7 +91,7 @@ def moment(text: str) -> dt.datetime:
 
 @contextmanager
 def database(program: Program) -> Iterator[sqlite3.Connection]:
-    """The program's database by a connection of the test's own; every statement commits."""
+    """Connect to the program's database; every statement commits."""
     connection = sqlite3.connect(program.data_dir / "ringback.db", timeout=PATIENCE_SECONDS, isolation_level=None)
     try:
         yield connection

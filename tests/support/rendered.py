@@ -1,4 +1,4 @@
-"""Requests rendered from webhooks, events and changes that are in no database."""
+"""Requests rendered from webhooks, events and changes that are not in a database."""
 
 from typing import Any
 
@@ -15,12 +15,12 @@ from ringback.models.webhook import Webhook
 from tests.support.unsaved import KEY, change, event, webhook
 
 EVENT_ID = encode(Prefix.EVENT, KEY)
-#: Ringback's own headers, as far as they are known before the request is signed.
+#: Ringback's own headers with the values that are known before the request is signed.
 OURS = (("PS-WEBHOOK_EVENT-ID", EVENT_ID), ("Ringback-Event", "lead.created"))
 
 
-class Made(RenderedRequest):
-    """A rendered request, with what tests ask of it."""
+class TestedRequest(RenderedRequest):
+    """A rendered request with the properties that tests assert."""
 
     @property
     def method(self) -> str:
@@ -29,21 +29,21 @@ class Made(RenderedRequest):
     @property
     def headers(self) -> Headers:
         """The headers whose values are known before the request is signed."""
-        return (*self.template.same, *zip(self.template.names, self.values, strict=False))
+        return (*self.template.fixed_headers, *zip(self.template.variable_names, self.values, strict=False))
 
 
-def render(webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> Made:
-    """Return the request of an event by a new plan of the webhook."""
-    return Made(*renderer.render(RequestPlan(webhook), webhook, event, change))
+def render(webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> TestedRequest:
+    """Render the request of an event by a new plan of the webhook."""
+    return TestedRequest(*renderer.render(RequestPlan(webhook), webhook, event, change))
 
 
-def rendered(item: dict[str, Any] | None = None, **fields: Any) -> Made:
-    """Return the request that a webhook with these fields makes of an event."""
+def render_webhook(item: dict[str, Any] | None = None, **fields: Any) -> TestedRequest:
+    """Render the request of a webhook with these fields."""
     return render(webhook(**fields), event(), change(item))
 
 
-def refusal(item: dict[str, Any] | None = None, **fields: Any) -> str:
-    """Return the message with which rendering is refused."""
+def render_error(item: dict[str, Any] | None = None, **fields: Any) -> str:
+    """Return the message of the TemplateError of a webhook with these fields."""
     with pytest.raises(TemplateError) as caught:
-        rendered(item, **fields)
+        render_webhook(item, **fields)
     return str(caught.value)

@@ -1,4 +1,4 @@
-"""Sending requests to a test's own servers on loopback, and names that lead to them."""
+"""Sends requests to a test's own servers on loopback, and resolves names to them."""
 
 import asyncio
 import ipaddress
@@ -29,16 +29,16 @@ async def deliver(
     body: bytes | None = b"x",
     timeout_seconds: float = PATIENCE_SECONDS,
 ) -> Sent:
-    """Send a request of which only status 200 is a success."""
+    """Send a request; only status 200 is a success."""
     request = outgoing(method, url, headers, body)
     return await sender.send(request, timeout_seconds=timeout_seconds, accepts=lambda status: status == 200)
 
 
 async def deliver_too_late(sender: Sender, url: URL, far_enough: Callable[[Sent], bool]) -> tuple[Sent, float]:
-    """Send a request that must time out, and return how that ended and the limit in seconds.
+    """Send a request that must time out; returns the result and the timeout in seconds.
 
-    A slow machine may use up a short limit before the request has come far enough. It is sent again with a longer limit
-    then.
+    On a slow machine a short timeout may pass before the request is `far_enough`. Then it is sent again with a longer
+    one.
     """
     for seconds in (0.3, 1.0, 4.0, 16.0):
         sent = await deliver(sender, url, timeout_seconds=seconds)
@@ -48,13 +48,13 @@ async def deliver_too_late(sender: Sender, url: URL, far_enough: Callable[[Sent]
 
 
 async def outcome_from(sender: Sender, server: Server, method: str = "POST") -> Outcome:
-    """Start a server and return how a request to it ends."""
+    """Start a server, and return the outcome of one request to it."""
     async with server.running():
         return (await deliver(sender, server.url, method=method)).outcome
 
 
 class Names:
-    """A resolver to which every name is 127.0.0.1, but for one that hangs and one that is unknown."""
+    """A fake resolver: every name is 127.0.0.1, except one that hangs and one that is unknown."""
 
     async def addresses(self, name: str) -> Sequence[str]:
         if name == "hangs.example":
@@ -69,7 +69,7 @@ class Names:
 
 @contextmanager
 def refusing_port() -> Iterator[int]:
-    """Keep a port on which nobody listens, and on which nobody else can begin to listen while the block runs."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield taken.getsockname()[1]
+    """Reserve a port that refuses connections while the block runs."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]

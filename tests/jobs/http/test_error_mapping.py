@@ -1,4 +1,4 @@
-"""Each error of aiohttp and of the system becomes the outcome that describes it."""
+"""The error mapping: each error of aiohttp and the system becomes an outcome."""
 
 import ssl
 
@@ -9,17 +9,17 @@ from aiohttp.client_reqrep import ConnectionKey
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from ringback.jobs.http.error_mapping import outcome_of
+from ringback.jobs.http.error_mapping import to_outcome
 from ringback.jobs.outcomes import BadResponse, HttpResponse, Outcome, RenderFailed, TimedOut, TlsFailed, Unreachable
 
-URL_OF_NOBODY = URL("http://hooks.example:8080/in")
+HOOK_URL = URL("http://hooks.example:8080/in")
 
 
 KEY = ConnectionKey("hooks.example", 8080, False, True, None, None, None)
-INFO = aiohttp.RequestInfo(URL_OF_NOBODY, "POST", CIMultiDictProxy(CIMultiDict()), URL_OF_NOBODY)
+INFO = aiohttp.RequestInfo(HOOK_URL, "POST", CIMultiDictProxy(CIMultiDict()), HOOK_URL)
 NO_ROUTE = OSError(113, "No route to host")
-CLOSED = BadResponse("hooks.example:8080 closed the connection before its answer was complete.")
-INVALID = BadResponse("What hooks.example:8080 answered is not valid HTTP: Bad thing.")
+CLOSED = BadResponse("hooks.example:8080 closed the connection before its response was complete.")
+INVALID = BadResponse("hooks.example:8080 did not answer with valid HTTP: Bad thing.")
 UNROUTED = Unreachable("No connection to hooks.example:8080: No route to host.")
 TLS = TlsFailed("TLS with hooks.example:8080 failed: handshake failed.")
 LATE = TimedOut("hooks.example:8080 did not answer in time.")
@@ -68,7 +68,7 @@ def test_no_error_of_aiohttp_is_unmapped() -> None:
 
 @pytest.mark.parametrize(("error", "outcome"), MAPPED, ids=lambda value: type(value).__name__)
 def test_maps_each_error_of_aiohttp(error: aiohttp.ClientError, outcome: Outcome) -> None:
-    assert outcome_of(error, URL_OF_NOBODY) == outcome
+    assert to_outcome(error, HOOK_URL) == outcome
 
 
 @pytest.mark.parametrize(
@@ -81,40 +81,40 @@ def test_maps_each_error_of_aiohttp(error: aiohttp.ClientError, outcome: Outcome
         (UnicodeError("label too long"), RenderFailed("The request cannot be sent: label too long.")),
         (
             http_exceptions.LineTooLong("x", 1),
-            BadResponse("What hooks.example:8080 answered is not valid HTTP: Got more than 1 bytes when reading: 'x'."),
+            BadResponse("hooks.example:8080 did not answer with valid HTTP: Got more than 1 bytes when reading: 'x'."),
         ),
     ],
 )
 def test_maps_the_systems_errors(error: Exception, outcome: Outcome) -> None:
-    assert outcome_of(error, URL_OF_NOBODY) == outcome
+    assert to_outcome(error, HOOK_URL) == outcome
 
 
-def test_keeps_what_had_arrived_before_a_connection_broke() -> None:
+def test_a_broken_connection_keeps_the_part_that_arrived() -> None:
     answer = HttpResponse(200, (), b"half", body_truncated=True)
     for error in (
         aiohttp.ClientOSError(104, "reset"),
         RuntimeError("Connection closed."),
         aiohttp.ClientPayloadError(),
     ):
-        assert outcome_of(error, URL_OF_NOBODY, answer) == BadResponse(CLOSED.error, answer)
+        assert to_outcome(error, HOOK_URL, answer) == BadResponse(CLOSED.error, answer)
 
 
 def test_a_tls_alert_that_comes_after_the_handshake_is_a_tls_failure() -> None:
     error = aiohttp.ClientOSError(1, "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED]")
     error.__cause__ = ssl.SSLError(1, "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED]")
     error.__cause__.reason = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
-    assert outcome_of(error, URL_OF_NOBODY) == TlsFailed(
+    assert to_outcome(error, HOOK_URL) == TlsFailed(
         "TLS with hooks.example:8080 failed: tlsv13 alert certificate required."
     )
 
 
 def test_a_foreign_message_is_cut_to_one_short_line() -> None:
-    outcome = outcome_of(OSError(1, "first line.\nsecond line"), URL_OF_NOBODY)
+    outcome = to_outcome(OSError(1, "first line.\nsecond line"), HOOK_URL)
     assert outcome == Unreachable("No connection to hooks.example:8080: first line.")
-    long = outcome_of(OSError(1, "x" * 10_000), URL_OF_NOBODY).error
+    long = to_outcome(OSError(1, "x" * 10_000), HOOK_URL).error
     assert long is not None and len(long) < 300
 
 
-def test_an_error_that_is_a_defect_of_ours_is_raised() -> None:
+def test_an_error_of_our_own_is_raised() -> None:
     with pytest.raises(KeyError):
-        outcome_of(KeyError("ours"), URL_OF_NOBODY)
+        to_outcome(KeyError("ours"), HOOK_URL)

@@ -1,4 +1,4 @@
-"""The address guard from outside: with no network opened, no spelling and no name leads to a connection.
+"""The address guard from outside: without an allowed network, no spelling and no name leads to a connection.
 
 Nothing here can send a packet off loopback, even if the guard is broken: only addresses of loopback are tried.
 """
@@ -9,7 +9,8 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from ringback.jobs.http.pool import GuardedResolver, Pool
+from ringback.jobs.http.guarded_resolver import GuardedResolver
+from ringback.jobs.http.pool import Pool
 from ringback.jobs.http.sender import Sender
 from ringback.jobs.outcomes import Blocked
 from ringback.models.errors import AddressBlocked
@@ -63,7 +64,7 @@ async def test_no_spelling_of_loopback_leads_to_a_connection(host: str) -> None:
         assert sent.request is None
         await asyncio.sleep(0)
         assert listener.connections == 0
-        # The same listener is there: with its network allowed, or without the guard, it is reached.
+        # The listener itself can be reached: an unguarded request arrives.
         assert (await deliver(sender, f"http://127.0.0.1:{port}/", unguarded=True)).outcome.name == "DELIVERED"
         assert listener.connections == 1
 
@@ -90,7 +91,7 @@ async def test_a_name_that_leads_to_a_blocked_address_is_refused_with_both() -> 
     assert listener.connections == 0
 
 
-async def test_of_a_name_with_both_only_the_allowed_addresses_are_tried() -> None:
+async def test_only_the_allowed_addresses_of_a_name_are_tried() -> None:
     async with (
         listening("127.0.0.1") as (allowed, port),
         listening("127.0.0.2", "::1", port=port) as (blocked, _),
@@ -100,9 +101,12 @@ async def test_of_a_name_with_both_only_the_allowed_addresses_are_tried() -> Non
     assert (allowed.connections, blocked.connections) == (1, 0)
 
 
-async def test_the_resolver_hands_on_the_allowed_addresses_only() -> None:
+async def test_the_resolver_returns_only_allowed_addresses() -> None:
     resolver = GuardedResolver(Names(["127.0.0.2", "127.0.0.1", "::1", "::ffff:127.0.0.1"]), ONLY_127_0_0_1)
-    assert [found["host"] for found in await resolver.resolve("hooks.example", 80)] == ["127.0.0.1", "::ffff:127.0.0.1"]
+
+    results = await resolver.resolve("hooks.example", 80)
+
+    assert [result["host"] for result in results] == ["127.0.0.1", "::ffff:127.0.0.1"]
 
 
 async def test_a_name_that_is_rebound_after_a_delivery_is_judged_anew() -> None:
@@ -122,8 +126,8 @@ async def test_a_name_that_is_rebound_after_a_delivery_is_judged_anew() -> None:
 
 
 @pytest.mark.parametrize("addresses", [["127.0.0.2"], ["127.0.0.2", "127.0.0.3"], ["::1", "127.0.0.2"]])
-async def test_the_socket_itself_refuses_what_no_resolver_refused(addresses: list[str]) -> None:
-    # The second line alone: a pool whose resolver judges nothing, as if a name were rebound behind its back.
+async def test_the_socket_refuses_addresses_that_no_resolver_refused(addresses: list[str]) -> None:
+    # The socket factory alone: the resolver of this pool refuses nothing, as if the name had been rebound since.
     async with listening(*addresses) as (listener, port), Sender(ONLY_127_0_0_1, tls=NO_AUTHORITIES) as sender:
         pool = Pool(GuardedResolver(Names(addresses), None), NO_AUTHORITIES, sender._guarded_socket)
         with pytest.raises(aiohttp.ClientConnectorError) as refused:
@@ -134,7 +138,7 @@ async def test_the_socket_itself_refuses_what_no_resolver_refused(addresses: lis
 
 
 async def test_the_socket_itself_refuses_literals() -> None:
-    # aiohttp asks no resolver about these, so only the socket stands between them and the address.
+    # aiohttp resolves no IP literals, so only the socket factory can refuse them.
     async with listening("127.0.0.1", "::1") as (listener, port), Sender(STRICT, tls=NO_AUTHORITIES) as sender:
         for host in ("127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "127。0。0。1"):
             with pytest.raises(aiohttp.ClientConnectorError) as refused:
@@ -143,7 +147,7 @@ async def test_the_socket_itself_refuses_literals() -> None:
         assert listener.connections == 0
 
 
-async def test_an_unguarded_connection_is_not_lent_to_guarded_requests() -> None:
+async def test_a_guarded_request_never_uses_an_unguarded_connection() -> None:
     async with listening("127.0.0.1") as (listener, port), Sender(STRICT, tls=NO_AUTHORITIES) as sender:
         url = f"http://127.0.0.1:{port}/"
         assert (await deliver(sender, url, unguarded=True)).outcome.name == "DELIVERED"

@@ -69,7 +69,7 @@ def test_private_link_local_and_metadata_addresses_are_never_reached() -> None:
     assert set(seen["guarded"]) == {*SPELLINGS, *names}
     assert {target: outcome for target, outcome in seen["guarded"].items() if outcome != "BLOCKED"} == {}
     assert seen["guarded_connections"] == 0
-    # Each of them is there to be reached: the same requests arrive when the operator opens everything.
+    # Every address can be reached: the same requests arrive when the operator allows all networks.
     assert {target: outcome for target, outcome in seen["opened"].items() if outcome != "DELIVERED"} == {}
     assert seen["opened_connections"] == len(SPELLINGS) + len(names)
 

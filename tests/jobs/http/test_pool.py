@@ -1,4 +1,4 @@
-"""The pool must keep what can serve another request, give places away fairly, and close what is old or strange."""
+"""The pool: it keeps reusable connections, gives free slots in order, and closes connections that are old or broken."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,9 +8,11 @@ import pytest
 from yarl import URL
 
 from ringback.jobs.http import pool as pool_module
-from ringback.jobs.http.connection import LONG_BODY_BYTES, BadAnswer, Exchange
+from ringback.jobs.http.connection import LONG_BODY_BYTES, HttpConnection
 from ringback.jobs.http.dns import SystemLookup
-from ringback.jobs.http.pool import SETTLE_SECONDS, GuardedResolver, Pool
+from ringback.jobs.http.guarded_resolver import GuardedResolver
+from ringback.jobs.http.pool import SETTLE_SECONDS, Pool
+from ringback.jobs.http.response_reader import InvalidResponse
 from tests.support.eventually import eventually
 from tests.support.http_server import NO_AUTHORITIES, Server, answering, plain
 from tests.support.patience import PATIENCE_SECONDS
@@ -29,67 +31,71 @@ async def pool() -> AsyncIterator[Pool]:
     await opened.close()
 
 
-async def asked(pool: Pool, url: URL) -> Exchange:
-    exchange = await pool.connect(url)
-    await exchange.ask(REQUEST, None, LATER)
-    return exchange
+async def connect_and_send(pool: Pool, url: URL) -> HttpConnection:
+    connection = await pool.connect(url)
+    await connection.send(REQUEST, None, LATER)
+    return connection
 
 
-def kept() -> Server:
+def keep_alive_server() -> Server:
     return answering(OK, again=True)
 
 
-@pytest.mark.usefixtures("_kept_for_long")
-async def test_an_idle_connection_gives_its_place_to_another_endpoint(pool: Pool) -> None:
-    async with kept().running() as first, kept().running() as second, kept().running() as third:
+@pytest.mark.usefixtures("_long_keep_alive")
+async def test_a_full_pool_closes_the_longest_idle_connection(pool: Pool) -> None:
+    async with (
+        keep_alive_server().running() as first,
+        keep_alive_server().running() as second,
+        keep_alive_server().running() as third,
+    ):
         for server in (first, second, third):
-            pool.give_back(await asked(pool, server.url))
+            pool.release(await connect_and_send(pool, server.url))
         await asyncio.sleep(SETTLE_SECONDS * 2)
-        assert pool.idle(first.url) is None
-        assert pool.idle(second.url) is not None
-        assert pool.idle(third.url) is not None
+        assert pool.take_idle(first.url) is None
+        assert pool.take_idle(second.url) is not None
+        assert pool.take_idle(third.url) is not None
 
 
-async def test_whoever_waits_for_a_place_has_the_next_in_turn(pool: Pool) -> None:
-    async with kept().running() as server, kept().running() as other:
+async def test_waiting_requests_get_free_slots_in_order(pool: Pool) -> None:
+    async with keep_alive_server().running() as server, keep_alive_server().running() as other:
         used = [await pool.connect(server.url) for _ in range(2)]
         turns: list[int] = []
 
         async def use(number: int) -> None:
-            exchange = await asked(pool, other.url)
+            connection = await connect_and_send(pool, other.url)
             turns.append(number)
-            pool.give_back(exchange)
+            pool.release(connection)
 
         waiting = [asyncio.create_task(use(number)) for number in range(4)]
         await asyncio.sleep(0.05)
         assert turns == []
         waiting.pop(0).cancel()
-        for exchange in used:
-            pool.give_back(exchange)
+        for connection in used:
+            pool.release(connection)
         await asyncio.wait_for(asyncio.gather(*waiting), PATIENCE_SECONDS)
         assert turns == [1, 2, 3]
 
 
-async def test_a_connection_that_ends_while_it_is_used_frees_its_place(pool: Pool) -> None:
+async def test_a_connection_that_ends_while_in_use_frees_its_slot(pool: Pool) -> None:
     async with answering(b"").running() as server:
         for _ in range(3):
-            exchange = await pool.connect(server.url)
+            connection = await pool.connect(server.url)
             with pytest.raises(aiohttp.ServerDisconnectedError):
-                await exchange.ask(REQUEST, None, LATER)
-    async with kept().running() as server:
-        await asyncio.wait_for(asked(pool, server.url), PATIENCE_SECONDS)
+                await connection.send(REQUEST, None, LATER)
+    async with keep_alive_server().running() as server:
+        await asyncio.wait_for(connect_and_send(pool, server.url), PATIENCE_SECONDS)
 
 
-async def test_what_has_long_been_idle_is_closed(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connections_idle_for_long_are_closed(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool_module, "KEEP_ALIVE_SECONDS", 0.2)
     time = StoppedTime()
     monkeypatch.setattr(pool_module, "time", time)
-    async with kept().running() as server:
-        first = await asked(pool, server.url)
-        second = await asked(pool, server.url)
-        pool.give_back(first)
+    async with keep_alive_server().running() as server:
+        first = await connect_and_send(pool, server.url)
+        second = await connect_and_send(pool, server.url)
+        pool.release(first)
         time.advance(0.15)
-        pool.give_back(second)
+        pool.release(second)
         time.advance(0.1)
         await eventually(lambda: not first.is_connected())
         assert second.is_connected()
@@ -97,48 +103,48 @@ async def test_what_has_long_been_idle_is_closed(pool: Pool, monkeypatch: pytest
         await eventually(lambda: not second.is_connected())
 
 
-async def test_what_nobody_asked_for_ends_an_idle_connection(pool: Pool) -> None:
+async def test_unsolicited_bytes_end_an_idle_connection(pool: Pool) -> None:
     async with answering(OK, plain("408 Request Timeout"), pause=0.05, again=True).running() as server:
-        exchange = await asked(pool, server.url)
-        pool.give_back(exchange)
-        await eventually(lambda: not exchange.is_quiet())
+        connection = await connect_and_send(pool, server.url)
+        pool.release(connection)
+        await eventually(lambda: not connection.is_quiet())
         await asyncio.sleep(SETTLE_SECONDS * 2)
-        assert pool.idle(server.url) is None
-        assert not exchange.is_connected()
+        assert pool.take_idle(server.url) is None
+        assert not connection.is_connected()
 
 
-async def test_what_an_endpoint_says_before_it_is_asked_is_its_answer(pool: Pool) -> None:
+async def test_bytes_before_the_request_count_as_the_response(pool: Pool) -> None:
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 mail.example ESMTP\r\n")
         await reader.read()
 
     async with Server(greet).running() as server:
-        exchange = await pool.connect(server.url)
-        await eventually(lambda: not exchange.is_quiet())
-        with pytest.raises(BadAnswer, match="Bad status line"):
-            await exchange.ask(REQUEST, None, LATER)
+        connection = await pool.connect(server.url)
+        await eventually(lambda: not connection.is_quiet())
+        with pytest.raises(InvalidResponse, match="Bad status line"):
+            await connection.send(REQUEST, None, LATER)
 
 
-async def test_a_header_without_end_is_given_up(pool: Pool) -> None:
+async def test_endless_headers_are_an_invalid_response(pool: Pool) -> None:
     async with answering(b"HTTP/1.1 200 OK\r\nX: ", *[b"y" * 10_000] * 8, close=False).running() as server:
-        exchange = await pool.connect(server.url)
-        with pytest.raises(BadAnswer, match="Its headers do not end within 64 KiB"):
-            await asyncio.wait_for(exchange.ask(REQUEST, None, LATER), PATIENCE_SECONDS)
+        connection = await pool.connect(server.url)
+        with pytest.raises(InvalidResponse, match="Its headers do not end within 64 KiB"):
+            await asyncio.wait_for(connection.send(REQUEST, None, LATER), PATIENCE_SECONDS)
 
 
-async def test_an_informational_answer_alone_is_no_answer(pool: Pool) -> None:
+async def test_an_informational_response_alone_is_no_response(pool: Pool) -> None:
     async with answering(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n").running() as server:
-        exchange = await pool.connect(server.url)
+        connection = await pool.connect(server.url)
         with pytest.raises(aiohttp.ServerDisconnectedError):
-            await exchange.ask(REQUEST, None, LATER)
+            await connection.send(REQUEST, None, LATER)
 
 
-async def test_headers_after_the_body_are_left_out(pool: Pool) -> None:
+async def test_trailers_are_ignored(pool: Pool) -> None:
     trailers = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX: late\r\n\r\n"
     async with answering(trailers, again=True).running() as server:
-        exchange = await asked(pool, server.url)
-        assert (exchange.headers, exchange.body) == ([("Transfer-Encoding", "chunked")], b"ok")
-        assert exchange.is_reusable()
+        connection = await connect_and_send(pool, server.url)
+        assert (connection.response.headers, connection.response.body) == ([("Transfer-Encoding", "chunked")], b"ok")
+        assert connection.is_reusable()
 
 
 @pytest.mark.parametrize(
@@ -154,19 +160,19 @@ async def test_headers_after_the_body_are_left_out(pool: Pool) -> None:
         (b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK, b"ok", True),
     ],
 )
-async def test_says_whether_it_can_serve_another_request(
+async def test_a_connection_is_reusable_if_nothing_follows_the_response(
     pool: Pool, answer: bytes, body: bytes, reusable: bool
 ) -> None:
     async with answering(answer, again=True).running() as server:
-        exchange = await pool.connect(server.url)
-        await exchange.ask(REQUEST, None, LATER)
-        assert exchange.body == body
-        assert exchange.status in (200, 204, 304)
-        assert exchange.is_reusable() is reusable
+        connection = await pool.connect(server.url)
+        await connection.send(REQUEST, None, LATER)
+        assert connection.response.body == body
+        assert connection.response.status in (200, 204, 304)
+        assert connection.is_reusable() is reusable
 
 
-def one_by_one(*answers: bytes) -> Server:
-    """Return a server that gives these answers on one connection, a moment between the parts of each."""
+def server_with_responses(*answers: bytes) -> Server:
+    """Return a server that sends these responses on one connection, with a pause at each `~`."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for answer in answers:
@@ -180,48 +186,52 @@ def one_by_one(*answers: bytes) -> Server:
     return server
 
 
-async def test_an_answer_that_is_the_same_again_means_the_same(pool: Pool) -> None:
+async def test_a_repeated_response_is_read_like_the_first(pool: Pool) -> None:
     other = plain("202 Accepted", b"later", b"X: y")
     answers = (OK, OK, other, OK, OK, b"HTTP/1.1 200 OK~" + OK[15:], OK, other, other)
-    async with one_by_one(*answers).running() as server:
-        exchange = await pool.connect(server.url)
+    async with server_with_responses(*answers).running() as server:
+        connection = await pool.connect(server.url)
         for answer in answers:
-            await exchange.ask(REQUEST, None, LATER)
+            await connection.send(REQUEST, None, LATER)
             status, headers, body = (202, [("Content-Length", "5"), ("X", "y")], b"later")
             if answer != other:
                 status, headers, body = (200, [("Content-Length", "2")], b"ok")
-            assert (exchange.status, exchange.headers, exchange.body) == (status, headers, body)
-            assert exchange.is_reusable()
+            assert (connection.response.status, connection.response.headers, connection.response.body) == (
+                status,
+                headers,
+                body,
+            )
+            assert connection.is_reusable()
 
 
-async def test_what_follows_an_answer_that_is_the_same_again_ends_the_connection(pool: Pool) -> None:
-    async with one_by_one(OK, OK + b"~HTTP/1.1 500 Error", OK).running() as server:
-        exchange = await asked(pool, server.url)
-        await exchange.ask(REQUEST, None, LATER)
-        assert (exchange.status, exchange.body) == (200, b"ok")
-        await eventually(lambda: not exchange.is_reusable())
+async def test_bytes_after_a_repeated_response_end_the_connection(pool: Pool) -> None:
+    async with server_with_responses(OK, OK + b"~HTTP/1.1 500 Error", OK).running() as server:
+        connection = await connect_and_send(pool, server.url)
+        await connection.send(REQUEST, None, LATER)
+        assert (connection.response.status, connection.response.body) == (200, b"ok")
+        await eventually(lambda: not connection.is_reusable())
 
 
-async def test_an_answer_that_ends_with_the_connection_is_never_taken_for_a_whole_one(pool: Pool) -> None:
+async def test_a_response_that_ends_at_close_makes_the_connection_unusable(pool: Pool) -> None:
     endless = b"HTTP/1.1 200 OK\r\n\r\nok"
-    async with one_by_one(OK, endless).running() as server:
-        exchange = await asked(pool, server.url)
-        await exchange.ask(REQUEST, None, LATER)
-        assert (exchange.status, exchange.headers, exchange.body) == (200, [], b"ok")
-        assert not exchange.is_reusable()
+    async with server_with_responses(OK, endless).running() as server:
+        connection = await connect_and_send(pool, server.url)
+        await connection.send(REQUEST, None, LATER)
+        assert (connection.response.status, connection.response.headers, connection.response.body) == (200, [], b"ok")
+        assert not connection.is_reusable()
 
 
-async def test_an_answer_that_comes_before_the_request_was_read_ends_the_connection(pool: Pool) -> None:
+async def test_a_response_before_the_end_of_the_request_ends_the_connection(pool: Pool) -> None:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(plain("413 Content Too Large"))
         await asyncio.Event().wait()
 
     async with Server(refuse).running() as server:
-        exchange = await pool.connect(server.url)
+        connection = await pool.connect(server.url)
         # The endpoint reads no more, so the whole body can never be written.
-        answer = exchange.ask(b"POST / HTTP/1.1\r\nContent-Length: 30000000\r\n\r\n", b"x" * 30_000_000, LATER)
+        answer = connection.send(b"POST / HTTP/1.1\r\nContent-Length: 30000000\r\n\r\n", b"x" * 30_000_000, LATER)
         await asyncio.wait_for(answer, PATIENCE_SECONDS)
-        assert exchange.status == 413
-        assert not exchange.is_reusable()
+        assert connection.response.status == 413
+        assert not connection.is_reusable()
         assert LONG_BODY_BYTES < 30_000_000

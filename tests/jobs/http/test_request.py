@@ -1,4 +1,4 @@
-"""What requests have in common must be said once and sent each time, and nothing in it may go out unchecked."""
+"""Request templates: they write the fixed headers into each request, and check every header."""
 
 import pytest
 from yarl import URL
@@ -8,7 +8,7 @@ from ringback.jobs.http.request import Headers, OutgoingRequest, RequestTemplate
 HERE = URL("http://hooks.example:8080/in?x=100%25")
 
 
-def test_a_head_is_what_its_headers_say() -> None:
+def test_a_head_consists_of_its_headers() -> None:
     template = RequestTemplate("POST", HERE, (("X-Rate", "5%s"),), ("X-Id", "accept"))
     assert template.headers(("7", "a%b"), "5") == (
         ("Host", "hooks.example:8080"),
@@ -40,7 +40,7 @@ def test_as_many_values_as_names_are_needed() -> None:
     ("method", "body", "length"),
     [("POST", b"12345", "5"), ("POST", b"", "0"), ("POST", None, "0"), ("GET", None, None), ("GET", b"1", "1")],
 )
-def test_the_length_is_told_where_one_is_expected(method: str, body: bytes | None, length: str | None) -> None:
+def test_the_content_length_is_sent_where_one_is_expected(method: str, body: bytes | None, length: str | None) -> None:
     assert OutgoingRequest(RequestTemplate(method, HERE, (), ()), (), body).length == length
 
 
@@ -54,11 +54,11 @@ def test_the_length_is_told_where_one_is_expected(method: str, body: bytes | Non
         ((("X", "\ud800"),), "The value of the header X contains a line break or another control character."),
     ],
 )
-def test_what_is_the_same_each_time_is_checked_too(same: Headers, fault: str | None) -> None:
+def test_fixed_headers_are_checked(same: Headers, fault: str | None) -> None:
     assert OutgoingRequest(RequestTemplate("POST", HERE, same, ("A",)), ("1",)).fault == fault
 
 
-def test_what_differs_is_checked_each_time() -> None:
+def test_variable_values_are_checked_each_time() -> None:
     template = RequestTemplate("POST", HERE, (("X", "y"),), ("A", "B"))
     assert OutgoingRequest(template, ("1", "ж\t ")).fault is None
     fault = "The value of the header B contains a line break or another control character."

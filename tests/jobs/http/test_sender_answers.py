@@ -1,4 +1,4 @@
-"""The sender against real servers: every answer that an endpoint can give, and how much of it is kept."""
+"""The sender against real servers: all kinds of responses, and how much of them is stored."""
 
 import asyncio
 import gzip
@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-from ringback.jobs.http.connection import MAX_RESPONSE_BYTES
+from ringback.jobs.http.response_reader import MAX_RESPONSE_BYTES
 from ringback.jobs.http.sender import Sender
 from ringback.jobs.outcomes import Delivered, HttpResponse, Rejected
 from tests.support.http_server import Server, answering, plain
@@ -61,8 +61,8 @@ async def test_informational_answers_are_passed_over(sender: Sender) -> None:
 async def test_reads_bodies_without_a_length(sender: Sender, answer: bytes) -> None:
     outcome = await outcome_from(sender, answering(answer))
     assert outcome.name == "DELIVERED"
-    assert outcome.answer is not None
-    assert (outcome.answer.body, outcome.answer.body_truncated) == (b"until the end", False)
+    assert outcome.response is not None
+    assert (outcome.response.body, outcome.response.body_truncated) == (b"until the end", False)
 
 
 @pytest.mark.parametrize(("length", "truncated"), [(MAX_RESPONSE_BYTES, False), (MAX_RESPONSE_BYTES + 1, True)])
@@ -122,20 +122,20 @@ async def test_decodes_a_compressed_body(sender: Sender, encoding: str, encoded:
 async def test_keeps_a_body_that_cannot_be_decoded_as_it_came(sender: Sender, encoding: str, body: bytes) -> None:
     outcome = await outcome_from(sender, answering(plain("200 OK", body, f"Content-Encoding: {encoding}".encode())))
     assert outcome.name == "DELIVERED"
-    assert outcome.answer is not None and outcome.answer.body == body
+    assert outcome.response is not None and outcome.response.body == body
 
 
 async def test_a_gzip_bomb_is_decoded_to_64_kib_only(sender: Sender) -> None:
     bomb = gzip.compress(bytes(60_000_000))
     assert len(bomb) < MAX_RESPONSE_BYTES
     outcome = await outcome_from(sender, answering(plain("200 OK", bomb, b"Content-Encoding: gzip")))
-    assert outcome.answer is not None
-    assert outcome.answer.body == bytes(MAX_RESPONSE_BYTES)
-    assert outcome.answer.body_truncated
+    assert outcome.response is not None
+    assert outcome.response.body == bytes(MAX_RESPONSE_BYTES)
+    assert outcome.response.body_truncated
 
 
 async def test_a_compressed_body_that_ends_early_is_marked_as_truncated(sender: Sender) -> None:
     half = gzip.compress(os.urandom(1_000))[:500]
     outcome = await outcome_from(sender, answering(plain("200 OK", half, b"Content-Encoding: gzip")))
-    assert outcome.answer is not None
-    assert outcome.answer.body_truncated
+    assert outcome.response is not None
+    assert outcome.response.body_truncated

@@ -1,4 +1,4 @@
-"""The sender against real servers: answers that are not valid HTTP, break off or go beyond the limits."""
+"""The sender against real servers: responses that are not valid HTTP, incomplete, or over a limit."""
 
 import asyncio
 import socket
@@ -10,7 +10,7 @@ from ringback.jobs.outcomes import BadResponse, HttpResponse
 from tests.support.http_server import Server, answering
 from tests.support.sending import outcome_from
 
-NOT_HTTP = "What 127.0.0.1:{port} answered is not valid HTTP: "
+NOT_HTTP = "127.0.0.1:{port} did not answer with valid HTTP: "
 
 
 @pytest.mark.parametrize(
@@ -26,12 +26,12 @@ NOT_HTTP = "What 127.0.0.1:{port} answered is not valid HTTP: "
         (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n", "Too many headers received."),
     ],
 )
-async def test_what_is_no_http_is_a_bad_response(sender: Sender, answer: bytes, reason: str) -> None:
+async def test_bytes_that_are_not_http_are_a_bad_response(sender: Sender, answer: bytes, reason: str) -> None:
     server = answering(answer, close=False)
     assert await outcome_from(sender, server) == BadResponse(NOT_HTTP.format(port=server.port) + reason)
 
 
-async def test_a_body_that_turns_out_to_be_no_http_leaves_what_came_before(sender: Sender) -> None:
+async def test_an_invalid_chunk_keeps_the_part_of_the_body_before_it(sender: Sender) -> None:
     server = answering(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\nzz\r\n", close=False)
     assert await outcome_from(sender, server) == BadResponse(
         NOT_HTTP.format(port=server.port) + "Invalid character in chunk size.",
@@ -56,19 +56,19 @@ async def test_101_is_a_bad_response(sender: Sender) -> None:
     switch = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nframes"
     outcome = await outcome_from(sender, answering(switch, close=False))
     assert outcome == BadResponse(
-        "The endpoint answered 101 and switched protocols; nobody asked it to.",
+        "The endpoint answered 101 Switching Protocols, which the request did not ask for.",
         HttpResponse(101, (("Upgrade", "websocket"), ("Connection", "Upgrade"))),
     )
 
 
 @pytest.mark.parametrize("method", ["POST", "GET", "PUT", "DELETE"])
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Le"])
-async def test_a_connection_closed_before_the_headers_end_is_a_bad_response_and_not_tried_again(
+async def test_a_connection_closed_within_the_headers_is_a_bad_response_without_a_retry(
     sender: Sender, method: str, answer: bytes
 ) -> None:
     server = answering(answer)
     outcome = await outcome_from(sender, server, method)
-    assert outcome == BadResponse(f"127.0.0.1:{server.port} closed the connection before its answer was complete.")
+    assert outcome == BadResponse(f"127.0.0.1:{server.port} closed the connection before its response was complete.")
     assert len(server.requests) == server.connections == 1
 
 
@@ -79,12 +79,12 @@ async def test_a_connection_closed_before_the_headers_end_is_a_bad_response_and_
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n", ("Transfer-Encoding", "chunked")),
     ],
 )
-async def test_a_body_that_ends_early_is_a_bad_response_with_what_came(
+async def test_a_body_that_ends_early_is_a_bad_response_with_its_first_part(
     sender: Sender, head: bytes, header: tuple[str, str]
 ) -> None:
     server = answering(head + b"half")
     assert await outcome_from(sender, server) == BadResponse(
-        f"127.0.0.1:{server.port} closed the connection before its answer was complete.",
+        f"127.0.0.1:{server.port} closed the connection before its response was complete.",
         HttpResponse(200, (header,), b"half", body_truncated=True),
     )
 
@@ -98,5 +98,5 @@ async def test_a_reset_connection_is_a_bad_response(sender: Sender) -> None:
 
     server = Server(reset)
     outcome = await outcome_from(sender, server, "PUT")
-    assert outcome == BadResponse(f"127.0.0.1:{server.port} closed the connection before its answer was complete.")
+    assert outcome == BadResponse(f"127.0.0.1:{server.port} closed the connection before its response was complete.")
     assert server.connections == 1

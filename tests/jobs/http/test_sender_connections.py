@@ -1,4 +1,4 @@
-"""The sender against real servers: connections that are refused, kept and closed, and names that do not resolve."""
+"""The sender against real servers: connections refused, reused and closed, and names that do not resolve."""
 
 import asyncio
 import gzip
@@ -35,8 +35,8 @@ async def test_a_name_that_does_not_resolve_is_unreachable() -> None:
     assert sent.request is None
 
 
-@pytest.mark.usefixtures("_kept_for_long")
-async def test_a_kept_connection_is_used_again(sender: Sender) -> None:
+@pytest.mark.usefixtures("_long_keep_alive")
+async def test_a_kept_connection_is_reused(sender: Sender) -> None:
     async with answering(plain("200 OK", b"ok"), again=True).running() as server:
         for _ in range(3):
             assert (await deliver(sender, server.url)).outcome.name == "DELIVERED"
@@ -44,8 +44,8 @@ async def test_a_kept_connection_is_used_again(sender: Sender) -> None:
     assert (len(server.requests), server.connections) == (3, 1)
 
 
-@pytest.mark.usefixtures("_kept_for_long")
-async def test_an_endpoint_may_say_the_same_over_and_over(sender: Sender) -> None:
+@pytest.mark.usefixtures("_long_keep_alive")
+async def test_identical_responses_are_delivered_each_time(sender: Sender) -> None:
     packed = gzip.compress(b"ok")
     same = plain("200 OK", packed, b"Content-Encoding: gzip")
     expected = HttpResponse(200, (("Content-Length", str(len(packed))), ("Content-Encoding", "gzip")), b"ok")
@@ -62,9 +62,9 @@ async def test_an_endpoint_may_say_the_same_over_and_over(sender: Sender) -> Non
 
 
 @pytest.mark.parametrize("pause", [0.0, SETTLE_SECONDS / 4])
-async def test_an_endpoint_that_closes_without_saying_so_loses_no_request(sender: Sender, pause: float) -> None:
-    # With aiohttp's own connector every second one of these is lost. When the machine stands still between an answer
-    # and its connection's end, one may be lost here too, and nothing can be done about that. The best of ten counts.
+async def test_an_unannounced_close_loses_no_request(sender: Sender, pause: float) -> None:
+    # aiohttp's own connector loses every second request here. Ours may lose one if the machine pauses between a
+    # response and the close of its connection. So the best of ten rounds counts.
     best = 0
     async with answering(plain("200 OK", b"ok"), pause=pause).running() as server:
         for _ in range(10):
@@ -92,14 +92,14 @@ async def test_a_busy_loop_does_not_send_into_a_closed_connection(sender: Sender
         url = URL(f"http://127.0.0.1:{listener.getsockname()[1]}/")
         for _ in range(10):
             assert (await deliver(sender, url, method="GET", body=None)).outcome.name == "DELIVERED"
-            # As other work on the loop may do: the loop sees no connection end meanwhile.
+            # Block the loop, as other work may, so that it does not see the close.
             assert closed.wait(PATIENCE_SECONDS)
             closed.clear()
             time.sleep(SETTLE_SECONDS * 1.5)
         served.result(PATIENCE_SECONDS)
 
 
-async def test_a_failed_connection_leaves_its_place_in_the_pool() -> None:
+async def test_a_failed_connection_frees_its_slot_in_the_pool() -> None:
     with refusing_port() as port:
         async with Sender(LOOPBACK, tls=NO_AUTHORITIES) as sender:
             url = URL(f"http://127.0.0.1:{port}/")
@@ -109,7 +109,7 @@ async def test_a_failed_connection_leaves_its_place_in_the_pool() -> None:
 
 
 @pytest.mark.parametrize("kind", [DnsLookup, SystemLookup])
-async def test_both_resolvers_know_localhost_and_say_that_a_name_does_not_resolve(
+async def test_both_resolvers_resolve_localhost_and_raise_for_an_invalid_name(
     kind: type[DnsLookup | SystemLookup],
 ) -> None:
     lookup = kind()

@@ -1,4 +1,4 @@
-"""The sender against real servers: the bytes that go out, and requests that are refused beforehand."""
+"""The sender against real servers: the bytes that it sends, and the requests that it refuses."""
 
 import os
 import time
@@ -15,7 +15,7 @@ from tests.support.outgoing import outgoing
 from tests.support.sending import LOOPBACK, Names, deliver
 
 
-async def test_sends_the_request_as_given_and_returns_the_headers_that_went_out(sender: Sender) -> None:
+async def test_sends_the_request_as_given_and_returns_the_sent_headers(sender: Sender) -> None:
     headers = (("User-Agent", "Ringback/1"), ("Content-Type", "text/plain"), ("X-Twice", "a"), ("X-Twice", "b"))
     async with answering(plain("200 OK", b"ok")).running() as server:
         sent = await deliver(sender, server.url, headers=headers, body=b"hello")
@@ -65,8 +65,8 @@ async def test_the_body_may_be_longer_than_the_sockets_buffers(sender: Sender) -
     assert server.requests[0].endswith(body)
 
 
-async def test_cookies_are_not_kept() -> None:
-    # Under a name, because aiohttp's own jar would take none from an address.
+async def test_cookies_are_not_stored() -> None:
+    # Under a name, because aiohttp's cookie jar ignores cookies of IP addresses.
     async with (
         Sender(LOOPBACK, lookup=Names(), tls=NO_AUTHORITIES) as sender,
         answering(plain("200 OK", b"", b"Set-Cookie: a=b; Path=/"), again=True).running() as server,
@@ -105,10 +105,10 @@ async def test_the_duration_is_measured_in_whole_milliseconds(sender: Sender) ->
 @pytest.mark.parametrize(
     ("request_", "error"),
     [
-        (outgoing("POST", URL("ftp://h/")), "The URL is not one of http:// or https:// with a host."),
-        (outgoing("POST", URL("/path")), "The URL is not one of http:// or https:// with a host."),
-        (outgoing("POST", URL("http:///x")), "The URL is not one of http:// or https:// with a host."),
-        (outgoing("POST", URL("http://u:p@h/")), "The URL carries credentials; they belong in a header."),
+        (outgoing("POST", URL("ftp://h/")), "The URL must start with http:// or https:// and have a host."),
+        (outgoing("POST", URL("/path")), "The URL must start with http:// or https:// and have a host."),
+        (outgoing("POST", URL("http:///x")), "The URL must start with http:// or https:// and have a host."),
+        (outgoing("POST", URL("http://u:p@h/")), "The URL contains credentials; put them into a header."),
         (outgoing("PO ST", URL("http://h/")), "'PO ST' is not an HTTP method."),
         (outgoing("POST", URL("http://h/"), (("X: y\r\nZ", "v"),)), "'X: y\\r\\nZ' is not a header name."),
         (outgoing("POST", URL("http://h/"), (("", "v"),)), "'' is not a header name."),
@@ -141,7 +141,7 @@ async def test_a_request_that_cannot_be_sent_is_a_failed_rendering(
     assert (sent.outcome, sent.request) == (RenderFailed(error), None)
 
 
-async def test_what_only_aiohttp_notices_is_a_failed_rendering_too(sender: Sender) -> None:
+async def test_a_url_that_only_aiohttp_refuses_is_a_failed_rendering(sender: Sender) -> None:
     async with answering(plain("200 OK")).running() as server:
         sent = await deliver(sender, server.url.with_host("127.1"))
     error = "The request cannot be sent: 127.1 - is not a canonical IPv4 address."

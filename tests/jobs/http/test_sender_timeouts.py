@@ -17,7 +17,7 @@ from tests.support.sending import LOOPBACK, Names, deliver, deliver_too_late
 async def test_an_endpoint_that_never_answers_times_out(sender: Sender) -> None:
     async with answering(close=False).running() as server, asyncio.timeout(PATIENCE_SECONDS):
         sent, seconds = await deliver_too_late(sender, server.url, lambda sent: sent.request is not None)
-    assert sent.outcome == TimedOut(f"No complete answer within {seconds:g} s.")
+    assert sent.outcome == TimedOut(f"No complete response within {seconds:g} s.")
     assert sent.request is not None
     assert sent.duration_ms >= seconds * 1_000
 
@@ -26,31 +26,31 @@ async def test_a_listener_that_never_accepts_times_out(sender: Sender) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = URL(f"http://127.0.0.1:{listener.getsockname()[1]}/")
         sent = await deliver(sender, url, timeout_seconds=0.2)
-    assert sent.outcome == TimedOut("No complete answer within 0.2 s.")
+    assert sent.outcome == TimedOut("No complete response within 0.2 s.")
 
 
-def body_began(sent: Sent) -> bool:
-    return sent.outcome.answer is not None and sent.outcome.answer.body != b""
+def body_started(sent: Sent) -> bool:
+    return sent.outcome.response is not None and sent.outcome.response.body != b""
 
 
-async def test_a_dripping_body_times_out_with_what_came(sender: Sender) -> None:
+async def test_a_slow_body_times_out_with_its_first_part(sender: Sender) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n"
     async with answering(head, *[b"x"] * 10_000, pause=0.02).running() as server:
-        sent, seconds = await deliver_too_late(sender, server.url, body_began)
+        sent, seconds = await deliver_too_late(sender, server.url, body_started)
     assert sent.outcome.name == "TIMED_OUT"
-    assert sent.outcome.error == f"No complete answer within {seconds:g} s."
-    answer = sent.outcome.answer
+    assert sent.outcome.error == f"No complete response within {seconds:g} s."
+    answer = sent.outcome.response
     assert answer is not None
     assert (answer.status, answer.headers, answer.body_truncated) == (200, (("Content-Length", "10000"),), True)
-    # A slow machine makes the drops fewer: they and the limit are timed by the same loop.
+    # There may be fewer bytes on a slow machine, not more: the same loop times them and the timeout.
     assert 1 <= len(answer.body) <= seconds / 0.02 + 5
 
 
-async def test_dripping_headers_time_out(sender: Sender) -> None:
+async def test_slow_headers_time_out(sender: Sender) -> None:
     drops = [bytes([byte]) for byte in plain("200 OK", b"", b"X: " + b"y" * 100)]
     async with answering(*drops, pause=0.02).running() as server:
         sent = await deliver(sender, server.url, timeout_seconds=0.3)
-    assert sent.outcome == TimedOut("No complete answer within 0.3 s.")
+    assert sent.outcome == TimedOut("No complete response within 0.3 s.")
 
 
 async def test_a_name_that_hangs_times_out_and_holds_up_no_other() -> None:
@@ -61,7 +61,7 @@ async def test_a_name_that_hangs_times_out_and_holds_up_no_other() -> None:
         hanging = URL("http://hangs.example/")
         hung = [asyncio.create_task(deliver(sender, hanging, timeout_seconds=10 * PATIENCE_SECONDS)) for _ in range(50)]
         sent = await deliver(sender, hanging, timeout_seconds=0.1)
-        assert (sent.outcome, sent.request) == (TimedOut("No complete answer within 0.1 s."), None)
+        assert (sent.outcome, sent.request) == (TimedOut("No complete response within 0.1 s."), None)
         assert (await deliver(sender, server.url.with_host("healthy.example"))).outcome.name == "DELIVERED"
         assert not any(task.done() for task in hung)
         for task in hung:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ringback.jobs.http.pool import SETTLE_SECONDS, make_tls_context
+from ringback.jobs.http.pool import SETTLE_SECONDS
 from ringback.jobs.http.sender import Sender
+from ringback.jobs.http.tls import make_tls_context
 from ringback.jobs.outcomes import Delivered, HttpResponse, TlsFailed
 from tests.support.authority import Authority
 from tests.support.http_server import NO_AUTHORITIES, Server, answering, plain
@@ -19,14 +20,14 @@ def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path)
 
 
-def trusting(authority: Authority) -> ssl.SSLContext:
+def trust(authority: Authority) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(authority.file))
 
 
-@pytest.mark.usefixtures("_kept_for_long")
+@pytest.mark.usefixtures("_long_keep_alive")
 async def test_delivers_over_tls_and_keeps_the_connection(authority: Authority) -> None:
     server = answering(plain("200 OK", b"ok"), again=True)
-    async with Sender(LOOPBACK, tls=trusting(authority)) as sender, server.running(authority.server("127.0.0.1")):
+    async with Sender(LOOPBACK, tls=trust(authority)) as sender, server.running(authority.server("127.0.0.1")):
         for _ in range(2):
             sent = await deliver(sender, server.url.with_scheme("https"))
             assert sent.outcome == Delivered(HttpResponse(200, (("Content-Length", "2"),), b"ok"))
@@ -46,7 +47,7 @@ async def test_a_certificate_that_is_not_accepted_fails_before_anything_is_sent(
     authority: Authority, host: str, days: int, trusted: bool, reason: str
 ) -> None:
     server = answering(plain("200 OK"))
-    tls = trusting(authority) if trusted else NO_AUTHORITIES
+    tls = trust(authority) if trusted else NO_AUTHORITIES
     async with Sender(LOOPBACK, tls=tls) as sender, server.running(authority.server(host, days=days)):
         sent = await deliver(sender, server.url.with_scheme("https"))
     assert sent.outcome == TlsFailed(f"TLS with 127.0.0.1:{server.port} failed: {reason}.")
@@ -79,7 +80,7 @@ async def test_a_server_that_asks_for_a_client_certificate_fails_in_tls(authorit
     context.load_verify_locations(cafile=authority.file)
     context.verify_mode = ssl.CERT_REQUIRED
     context.maximum_version = ssl.TLSVersion.TLSv1_2  # in 1.3 the handshake is over before the server can object
-    async with Sender(LOOPBACK, tls=trusting(authority)) as sender, server.running(context):
+    async with Sender(LOOPBACK, tls=trust(authority)) as sender, server.running(context):
         sent = await deliver(sender, server.url.with_scheme("https"))
     assert sent.outcome == TlsFailed(
         f"TLS with 127.0.0.1:{server.port} failed: the connection was closed during the handshake."

@@ -1,4 +1,4 @@
-"""The sender and a caller that withholds the request once the connection stands."""
+"""The sender when the caller withholds the request once there is a connection."""
 
 import asyncio
 
@@ -36,7 +36,7 @@ async def test_a_withheld_request_sends_no_byte_and_closes_its_connection(sender
     assert server.connections == 1
 
 
-@pytest.mark.usefixtures("_kept_for_long")
+@pytest.mark.usefixtures("_long_keep_alive")
 async def test_after_a_withheld_request_the_next_ones_are_delivered(sender: Sender) -> None:
     async with answering(plain("200 OK", b"ok"), again=True).running() as server:
         before = await deliver(sender, server.url, body=b"1")
@@ -47,13 +47,13 @@ async def test_after_a_withheld_request_the_next_ones_are_delivered(sender: Send
     assert [request.rsplit(b"\r\n\r\n", 1)[1] for request in server.requests] == [b"1", b"2", b"3"]
 
 
-async def test_may_send_is_asked_once_the_connection_stands(sender: Sender) -> None:
-    connections_when_asked: list[int] = []
+async def test_may_send_is_called_once_there_is_a_connection(sender: Sender) -> None:
+    connections_when_called: list[int] = []
 
     async with answering(plain("200 OK")).running() as server:
 
         def may_send() -> bool:
-            connections_when_asked.append(server.connections)
+            connections_when_called.append(server.connections)
             return True
 
         async def send() -> str:
@@ -67,11 +67,11 @@ async def test_may_send_is_asked_once_the_connection_stands(sender: Sender) -> N
 
         assert await send() == "DELIVERED"
 
-    assert len(connections_when_asked) == 1
+    assert len(connections_when_called) == 1
     assert len(server.requests) == 1
 
 
-async def test_no_withheld_request_takes_a_place_in_the_pool(sender: Sender) -> None:
+async def test_a_withheld_request_leaves_no_connection_in_the_pool(sender: Sender) -> None:
     async with answering(plain("200 OK")).running() as server:
         for _ in range(3):
             await asyncio.gather(*(send_withheld(sender, server) for _ in range(400)))

@@ -1,0 +1,156 @@
+"""The rows of a recorded attempt: the attempt itself, its event afterwards, and the entries of the delivery log."""
+
+import datetime as dt
+from functools import lru_cache
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from ringback.jobs.attempt_json import request_to_json, response_to_json
+from ringback.jobs.result import Result
+from ringback.jobs.retry import Progress
+from ringback.models.enums import EventStatus, LogKind
+from ringback.models.event import Event
+from ringback.models.queue.claims import ClaimedEvent
+from ringback.models.timestamps import format_timestamp
+
+_END_KINDS = {
+    EventStatus.SUCCEEDED: LogKind.EVENT_SUCCEEDED,
+    EventStatus.FAILED: LogKind.EVENT_FAILED,
+    EventStatus.CANCELLED: LogKind.EVENT_CANCELLED,
+}
+
+
+class RecordedAttempt(NamedTuple):
+    """A result to write, with the event before the attempt and its progress after it."""
+
+    event: Event | ClaimedEvent
+    result: Result
+    progress: Progress
+    attempt_id: UUID
+    number: int
+
+
+class EventRow(NamedTuple):
+    """The columns of an event that change after an attempt."""
+
+    id: UUID
+    status: EventStatus
+    attempt_count: int
+    attempts_before_round: int
+    abandoned_in_a_row: int
+    max_attempts: int
+    next_attempt_at: dt.datetime | None
+    finished_at: dt.datetime | None
+    worker_id: UUID | None
+    claimed_at: dt.datetime | None
+
+
+class AttemptRow(NamedTuple):
+    """The columns of a new attempt."""
+
+    id: UUID
+    event_id: UUID
+    webhook_id: UUID
+    number: int
+    started_at: dt.datetime
+    duration_ms: int | None
+    outcome: str
+    error: str | None
+    status_code: int | None
+    request: dict[str, Any] | None
+    response: dict[str, Any] | None
+
+
+class LogRow(NamedTuple):
+    """The columns of a new entry of the delivery log."""
+
+    at: dt.datetime
+    kind: LogKind
+    message: str
+    webhook_id: UUID
+    event_id: UUID
+    attempt_id: UUID
+    model: str
+
+
+def event_row(attempt: RecordedAttempt) -> EventRow:
+    """Return the event after its attempt. No worker holds it any more."""
+    progress = attempt.progress
+    return EventRow(
+        id=attempt.event.id,
+        status=progress.status,
+        attempt_count=progress.attempt_count,
+        attempts_before_round=progress.attempts_before_round,
+        abandoned_in_a_row=progress.abandoned_in_a_row,
+        max_attempts=progress.max_attempts,
+        next_attempt_at=progress.next_attempt_at,
+        finished_at=progress.finished_at,
+        worker_id=None,
+        claimed_at=None,
+    )
+
+
+def attempt_row(attempt: RecordedAttempt) -> AttemptRow:
+    """Return the attempt, with its request and response as JSON."""
+    event, result = attempt.event, attempt.result
+    outcome = result.outcome
+    request_json = response_json = status_code = None
+    if result.request is not None:
+        request_json = request_to_json(result.request)
+    if outcome.response is not None:
+        response_json = response_to_json(outcome.response)
+        status_code = outcome.response.status
+    return AttemptRow(
+        id=attempt.attempt_id,
+        event_id=event.id,
+        webhook_id=event.webhook_id,
+        number=attempt.number,
+        started_at=result.started_at,
+        duration_ms=result.duration_ms,
+        outcome=outcome.name,
+        error=outcome.error,
+        status_code=status_code,
+        request=request_json,
+        response=response_json,
+    )
+
+
+def log_rows(attempt: RecordedAttempt) -> list[LogRow]:
+    """Return the delivery log's entries: the attempt, then the scheduled retry or the end of the event."""
+    event, progress, number, at = attempt.event, attempt.progress, attempt.number, attempt.result.ended_at
+    finished = LogRow(
+        at=at,
+        kind=LogKind.ATTEMPT_FINISHED,
+        message=_attempt_message(attempt),
+        webhook_id=event.webhook_id,
+        event_id=event.id,
+        attempt_id=attempt.attempt_id,
+        model=event.model,
+    )
+    if progress.next_attempt_at is not None:
+        due_at = format_timestamp(progress.next_attempt_at)
+        message = f"Attempt {number + 1} of {progress.max_attempts} due at {due_at}"
+        return [finished, finished._replace(kind=LogKind.RETRY_SCHEDULED, message=message)]
+    if progress.finished_at == at:
+        message = _end_message(progress.status, number)
+        return [finished, finished._replace(kind=_END_KINDS[progress.status], message=message)]
+    return [finished]
+
+
+def _attempt_message(attempt: RecordedAttempt) -> str:
+    outcome, duration_ms = attempt.result.outcome, attempt.result.duration_ms
+    message = f"Attempt {attempt.number} of {attempt.progress.max_attempts}: {outcome.name}"
+    if outcome.response is not None:
+        message += f" ({outcome.response.status})"
+    if duration_ms is not None:
+        message += f" in {duration_ms} ms"
+    if outcome.error is not None:
+        message += f". {outcome.error}"
+    return message
+
+
+@lru_cache(256)
+def _end_message(status: EventStatus, number: int) -> str:
+    if number == 1:
+        return f"{status.capitalize()} after 1 attempt"
+    return f"{status.capitalize()} after {number} attempts"
