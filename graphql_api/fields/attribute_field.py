@@ -1,25 +1,27 @@
-"""Attributes: fields that are read off an object by a function, without a resolver's ceremony.
+"""Attribute fields: read from an object by a plain function, without a resolver.
 
-So an object of the schema is its row and nothing else: nothing is converted that nobody selected, and the executor may
-read a field without asking Strawberry for it (graphql_api.execution.selections).
+A GraphQL object holds its database row. Nothing is converted before it is selected, and the executor reads these fields
+without Strawberry (graphql_api.execution.selections).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, Self
+from typing import Any, Self, TypeVar, cast
 
 import strawberry
 from strawberry.types.field import StrawberryField
 
-from ringback.models.ids import encode
+from ringback.models.ids import Prefix, encode
 
-_KEY = "ringback.attribute"
+T = TypeVar("T")
+
+_METADATA_KEY = "ringback.attribute"
 
 
 @dataclass(kw_only=True)
 class RowObject:
-    """An object of the schema that is read off a row."""
+    """A GraphQL object whose fields are read from its row."""
 
     row: strawberry.Private[Any]
 
@@ -29,21 +31,65 @@ class RowObject:
         return cls(row=row)
 
 
-def attribute(read: str | Callable[[Any], Any], description: str) -> Any:
-    """A field that `read` takes from an object: a function, or a path such as "row.name"."""
-    get: Callable[[Any], Any] = attrgetter(read) if isinstance(read, str) else read
+def row_paths(row_type: type[T]) -> T:
+    """Return a stand-in for an object's row, whose attributes are given to `attribute`.
 
-    def resolve(root):  # type: ignore[no-untyped-def]  # what it returns is annotated where the field stands
-        return get(root)
-
-    return strawberry.field(resolver=resolve, description=description, metadata={_KEY: get})
+    At run time it records the path of the attributes; mypy sees a row, and so finds wrong names and types.
+    """
+    return cast(T, _Path("row"))
 
 
-def id_attribute(prefix: str, description: str) -> Any:
-    """The field `id` of an object whose row has a key."""
-    return attribute(lambda node: encode(prefix, node.row.id), description)
+def attribute(path: T, description: str) -> T:
+    """Make a field that is read from the object's row: `attribute(EVENT.status, "…")`."""
+    return cast(T, _make_field(path_reader(path), description))
+
+
+def json_attribute(path: object, description: str) -> Any:
+    """Make a field that is read from a JSON column; the field's own type says what the column holds."""
+    return _make_field(path_reader(path), description)
+
+
+def computed_field(read: Callable[[Any], T], description: str) -> T:
+    """Make a field that a function computes from the object."""
+    return cast(T, _make_field(read, description))
+
+
+def id_attribute(prefix: Prefix, description: str) -> strawberry.ID:
+    """Make the field `id` of an object whose row has a UUID as its key."""
+
+    def read_id(source: RowObject) -> str:
+        return encode(prefix, source.row.id)
+
+    return cast(strawberry.ID, computed_field(read_id, description))
+
+
+def path_reader(path: object) -> Callable[[Any], Any]:
+    """Return the function that reads a path of `row_paths`, or a tuple of such paths, from an object."""
+    if isinstance(path, tuple):
+        return attrgetter(*map(str, path))
+    return attrgetter(str(path))
 
 
 def attribute_of(field: StrawberryField) -> Callable[[Any], Any] | None:
-    """What reads a field, if it is an attribute."""
-    return field.metadata.get(_KEY)
+    """Return the function that reads an attribute field; None for any other field."""
+    return field.metadata.get(_METADATA_KEY)
+
+
+def _make_field(read: Callable[[Any], Any], description: str) -> Any:
+    def resolve(root):  # type: ignore[no-untyped-def]  # the class that has the field annotates its type
+        return read(root)
+
+    return strawberry.field(resolver=resolve, description=description, metadata={_METADATA_KEY: read})
+
+
+class _Path:
+    """A path of attributes: `_Path("row").entry.at` is written "row.entry.at"."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __getattr__(self, name: str) -> "_Path":
+        return _Path(f"{self._path}.{name}")
+
+    def __str__(self) -> str:
+        return self._path

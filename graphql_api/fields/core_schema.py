@@ -1,4 +1,4 @@
-"""The one place that reaches graphql-core's schema behind Strawberry's, which has no public way to it."""
+"""Access to graphql-core's schema, for which Strawberry has no public API."""
 
 import strawberry
 from graphql import GraphQLSchema

@@ -1,4 +1,4 @@
-"""The domain's enumerations, named and described for the schema, value by value."""
+"""Enums of the schema: those of the domain, with a description for each value."""
 
 from enum import Enum
 
@@ -21,7 +21,7 @@ from ringback.models.errors import ProblemCode
 
 
 def _describe(enum: type[Enum], description: str, *, name: str | None = None, **values: str) -> None:
-    """Make an enumeration of the domain one of the schema; `values` describes each of its values by name."""
+    """Add an enum of the domain to the schema. `values` has a description for each of its values, by name."""
     strawberry.enum(enum, name=name, description=description)
     definition: StrawberryEnumDefinition = enum.__dict__["__strawberry_definition__"]
     for value in definition.values:
@@ -31,92 +31,92 @@ def _describe(enum: type[Enum], description: str, *, name: str | None = None, **
 
 _describe(
     Action,
-    "What happened to an object.",
-    CREATED="It is new.",
-    UPDATED="A stored value of it, or of a part of it, changed.",
-    DELETED="It is gone.",
+    "Kind of change to an object.",
+    CREATED="The object was created.",
+    UPDATED="A stored value of the object, or of one of its children, changed.",
+    DELETED="The object was deleted.",
 )
 _describe(
     HttpMethod,
-    "The HTTP methods that a webhook may use.",
-    GET="Sends no body, unless the template is not empty or sendJson is on.",
-    POST="Sends the body.",
-    PUT="Sends the body.",
-    PATCH="Sends the body.",
-    DELETE="Sends no body, unless the template is not empty or sendJson is on.",
+    "HTTP method of a webhook's requests.",
+    GET="Sends no body unless `bodyTemplate` is not empty or `sendJson` is true.",
+    POST="Sends a body.",
+    PUT="Sends a body.",
+    PATCH="Sends a body.",
+    DELETE="Sends no body unless `bodyTemplate` is not empty or `sendJson` is true.",
 )
 _describe(
     SuccessPolicy,
-    "Which answers count as success. Redirects are never followed.",
-    STATUS_200="Status 200 and nothing else.",
+    "Response statuses that count as success. Redirects are never followed.",
+    STATUS_200="Only status 200.",
     ANY_2XX="Any status from 200 to 299.",
 )
 _describe(
     EventStatus,
-    "Where an event stands.",
-    PENDING="No attempt has been made yet.",
-    RETRYING="An attempt failed, and another one will follow.",
-    SUCCEEDED="It was delivered.",
-    FAILED="The last attempt of its schedule failed.",
-    CANCELLED="It was cancelled, by request or with its webhook.",
+    "Delivery status of an event.",
+    PENDING="The first attempt is still to come.",
+    RETRYING="Another attempt will follow.",
+    SUCCEEDED="The event was delivered.",
+    FAILED="The last attempt of the schedule failed, or five attempts in a row were ABANDONED.",
+    CANCELLED="The event was cancelled by request, or because its webhook was deactivated or deleted.",
 )
 _describe(
     OutcomeName,
-    "How an attempt ended.",
+    "Outcome of an attempt.",
     name="Outcome",
-    DELIVERED="The answer counts as success.",
-    REJECTED="The answer had another status.",
-    TIMED_OUT="There was no whole answer in time.",
-    UNREACHABLE="There was no connection.",
-    TLS_FAILED="TLS could not be agreed on.",
-    BLOCKED="The address guard refused the target; nothing was sent.",
-    BAD_RESPONSE="What came back was no HTTP answer.",
-    RENDER_FAILED="A template could not be rendered; nothing was sent.",
-    ABANDONED="The worker died between sending and recording; the endpoint may have got it.",
+    DELIVERED="The response status counts as success.",
+    REJECTED="The response status does not count as success.",
+    TIMED_OUT="No complete response arrived within the timeout.",
+    UNREACHABLE="The endpoint could not be reached.",
+    TLS_FAILED="The TLS handshake failed.",
+    BLOCKED="The address policy blocked the target. Nothing was sent.",
+    BAD_RESPONSE="The response was not valid HTTP.",
+    RENDER_FAILED="A template could not be rendered. Nothing was sent.",
+    ABANDONED="The worker stopped before it recorded the result. The endpoint may have received the request.",
 )
 _describe(
     LogKind,
-    "What a log entry tells; values may be added.",
-    EVENT_RECORDED="An event was recorded; its first attempt will follow.",
-    ATTEMPT_FINISHED="An attempt ended, well or badly.",
-    RETRY_SCHEDULED="Another attempt will follow.",
+    "Kind of a log entry. Values may be added.",
+    EVENT_RECORDED="The event was recorded. Its first attempt will follow.",
+    ATTEMPT_FINISHED="An attempt ended, with any outcome.",
+    RETRY_SCHEDULED="Another attempt was scheduled.",
     EVENT_SUCCEEDED="The event was delivered.",
-    EVENT_FAILED="The event's last attempt failed.",
+    EVENT_FAILED="The event failed. No attempt will follow.",
     EVENT_CANCELLED="The event was cancelled.",
 )
 _describe(
     SignatureCheck,
-    "Whether a received request verifies, by the inbox's secret, else by that of its event's webhook.",
-    VALID="It was signed with the secret.",
-    INVALID="It carries a signature, but none by the secret.",
-    ABSENT="It carries no signature.",
-    NOT_CHECKED="It carries a signature, but there is no secret to check it with.",
+    "Result of verifying a received request, with the secret of the inbox or else of the event's webhook.",
+    VALID="The request is signed with the secret.",
+    INVALID="The request is signed, but not with the secret.",
+    ABSENT="The request is not signed.",
+    NOT_CHECKED="The request is signed, but there is no secret to verify it with.",
 )
 _describe(
     LeadStatus,
-    "How far a lead has come.",
-    NEW="Nobody has called yet.",
-    IN_PROGRESS="Somebody takes care of it.",
-    DONE="It is settled.",
+    "Progress of a lead.",
+    NEW="Work on the lead has not started.",
+    IN_PROGRESS="The lead is being worked on.",
+    DONE="The lead is closed.",
 )
 _describe(
     OrderStatus,
-    "How far an order has come.",
-    NEW="Nobody has begun with it.",
-    IN_PROGRESS="Somebody takes care of it.",
-    DONE="It was delivered.",
-    CANCELLED="It will not be delivered.",
+    "Progress of an order.",
+    NEW="Work on the order has not started.",
+    IN_PROGRESS="The order is being worked on.",
+    DONE="The order was delivered.",
+    CANCELLED="The order was cancelled and will not be delivered.",
 )
 _describe(
     ProblemCode,
-    "What kind of mistake an InputError is; values may be added.",
+    "Kind of an InputError. Values may be added.",
     name="InputErrorCode",
     INVALID="The value is not allowed.",
-    NOT_FOUND="It names something that does not exist.",
-    CONFLICT="The state of the object does not allow it now.",
-    TOO_LARGE="It is over a limit of size or number.",
+    NOT_FOUND="The value refers to something that does not exist.",
+    CONFLICT="The current state of the object does not allow the change.",
+    TOO_LARGE="The value exceeds a limit of size or number.",
 )
-_describe(Role, "What a token may do.", ADMIN="Everything.")
+_describe(Role, "Permissions of a token.", ADMIN="All permissions.")
 
 __all__ = [
     "Action",

@@ -1,46 +1,48 @@
-"""Input errors: what a person can fix in the input of a mutation, as clients see it."""
+"""Input errors: the problems of a refused input, as the payload of a mutation lists them."""
 
 import re
 
 import strawberry
 
+from ringback.graphql_api.fields.descriptions import object_type
 from ringback.graphql_api.fields.enums import ProblemCode
 from ringback.models.errors import InputRejected, Problem
 
-#: What problems begin with whose subject is their field.
-_VERBS = ("must ", "has ", "cannot ", "may ", "is ", "fits ", "does ", "leads ", "refers ")
+_UNDERSCORE = re.compile(r"_([a-z0-9])")
 
 
-@strawberry.type(description="One thing in a mutation's input that a person can mend. Nothing was written.")
+@object_type
 class InputError:
-    """One Problem, as clients see it."""
+    """A validation error in the input of a mutation. Nothing was written."""
 
-    code: ProblemCode = strawberry.field(description="What kind of mistake it is.")
+    code: ProblemCode = strawberry.field(description="Kind of error.")
     message: str = strawberry.field(description="A sentence that says what is wrong and what to do.")
     field: str | None = strawberry.field(
-        description='Where, as a path such as "input.url" or "input.items[3].price"; '
-        "null when no single field is to blame."
+        description="Path of the invalid value. Null if the error concerns no single field. "
+        "Example: `input.items[3].price`."
     )
 
 
-def input_errors(rejected: InputRejected, prefix: str) -> list[InputError]:
-    """The problems of a refused input; fields become camelCase paths below `prefix`."""
-    return [InputError(code=p.code, message=_sentence(p), field=_path(p, prefix)) for p in rejected.problems]
+def errors_field(description: str = "Validation errors. Empty on success.") -> list[InputError]:
+    """Make the field `errors` of a payload."""
+    errors: list[InputError] = strawberry.field(default_factory=list, description=description)
+    return errors
 
 
-def _path(problem: Problem, prefix: str) -> str | None:
+def to_input_errors(rejected: InputRejected, *, has_input: bool) -> list[InputError]:
+    """Return the problems of a refused input as clients see them.
+
+    `has_input` says whether the mutation has an argument `input`, which then begins each path.
+    """
+    return [
+        InputError(code=problem.code, message=problem.message, field=_path(problem, has_input=has_input))
+        for problem in rejected.problems
+    ]
+
+
+def _path(problem: Problem, *, has_input: bool) -> str | None:
+    """Return the path in camelCase. Names within a JSON value stay as the client wrote them."""
     if problem.field is None:
         return None
-    camel = re.sub(r"_([a-z0-9])", lambda match: match.group(1).upper(), problem.field)
-    return (f"{prefix}.{camel}" if prefix else camel) + problem.within
-
-
-def _sentence(problem: Problem) -> str:
-    """Problems that begin with their verb ("must not be empty") get their field as the subject."""
-    message = problem.message
-    subject = _path(problem, "")
-    if subject is not None and message.startswith(_VERBS):
-        message = f"{subject} {message}"
-    else:
-        message = message[:1].upper() + message[1:]
-    return message if message.endswith((".", "?", "!")) else f"{message}."
+    path = _UNDERSCORE.sub(lambda match: match[1].upper(), problem.field) + problem.within
+    return f"input.{path}" if has_input else path

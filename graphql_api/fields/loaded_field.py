@@ -1,73 +1,96 @@
-"""Edges: fields whose value is read through a loader, for one object or for all objects of a page at once.
+"""Loaded fields: read through a DataLoader, for one object or for all objects of a page at once.
 
-An edge says what it needs instead of fetching it: a loader, the key by which an object is looked up in it, and what
-becomes of the row. So the executor can fetch for a whole page what its objects will be asked for, and an object that is
-reached in another way still fetches for itself.
+A loaded field declares its loader and the key of an object instead of fetching. So the executor can load the field for
+a whole page in one statement, and an object outside such a page still loads it by itself.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import strawberry
 from strawberry.types.field import StrawberryField
 
 from ringback.graphql_api.context.dataloaders import Load, Loaders
 from ringback.graphql_api.context.request_context import Info
-from ringback.graphql_api.fields.attribute_field import RowObject
+from ringback.graphql_api.fields.attribute_field import path_reader
 
-_KEY = "ringback.edge"
+Key = TypeVar("Key")
+Row = TypeVar("Row")
+Value = TypeVar("Value")
+Node = TypeVar("Node")
+
+_METADATA_KEY = "ringback.loaded_field"
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedField:
-    """What a field needs. What was fetched is kept in the object's `__dict__`, under the field's name."""
+    """How to load a field: the loader, the key of an object, and the value made of the object and the result.
+
+    The executor stores a value that it has loaded in the object's `__dict__`, under the field's name.
+    """
 
     load: Load
     key: Callable[[Any], Hashable | None]
     make: Callable[[Any, Any], Any]
 
     async def fetch(self, source: Any, loaders: Loaders) -> Any:
-        """The field's value for one object, together with what else is asked of the same loader meanwhile."""
+        """Load the field for one object, batched with the other keys that the loader is asked for meanwhile."""
         key = self.key(source)
-        return self.make(source, None if key is None else await loaders[self.load].load(key))
+        if key is None:
+            return self.make(source, None)
+        return self.make(source, await loaders[self.load].load(key))
 
 
-def _itself(source: Any, found: Any) -> Any:
-    return found
+def loaded_field(
+    load: Callable[[list[Key]], Awaitable[Sequence[Row]]],
+    key: Key | None,
+    description: str,
+    make: Callable[[Any, Row], Value],
+) -> Value:
+    """Make a field whose value `make` returns, given the object and the result of `load`.
 
-
-def loaded_field(load: Load, key: str, description: str, make: Callable[[Any, Any], Any] = _itself) -> Any:
-    """Make a field of what `load` finds for an object's key.
-
-    `key` holds a path such as "row.event_id", or several with spaces between them for a key of several parts. `make`
-    returns the field's value, from the object and what was found; that is None if the key is None.
+    `key` is a path of `row_paths`, or a tuple of such paths. If an object has no key, the result is None.
     """
-    found = LoadedField(load, attrgetter(*key.split()), make)
+    loaded = LoadedField(load=load, key=path_reader(key), make=make)
 
-    async def resolve(self: Any, info: Info):  # type: ignore[no-untyped-def]  # as for an attribute
-        kept = vars(self)
-        name = info.python_name
-        return kept[name] if name in kept else await found.fetch(self, info.context.loaders)
+    async def resolve(self: Any, info: Info):  # type: ignore[no-untyped-def]  # as in attribute_field
+        values, name = vars(self), info.python_name
+        if name in values:
+            return values[name]
+        return await loaded.fetch(self, info.context.loaders)
 
-    return strawberry.field(resolver=resolve, description=description, metadata={_KEY: found})
+    return cast(Value, strawberry.field(resolver=resolve, description=description, metadata={_METADATA_KEY: loaded}))
 
 
-def node(kind: Callable[[], type[RowObject]]) -> Callable[[Any, Any], Any]:
-    """Return an edge's `make` for objects of the schema: one of a row, a list of them of a list of rows.
+def node_field(
+    load: Callable[[list[Key]], Awaitable[Sequence[Row | None]]],
+    key: Key | None,
+    description: str,
+    node: Callable[[Row], Node],
+) -> Node | None:
+    """Make a field for the object of the row that `load` finds. Null if there is none."""
 
-    `kind` returns their class, which may stand further down in its module.
-    """
+    def make(_: Any, row: Row | None) -> Node | None:
+        return None if row is None else node(row)
 
-    def make(_: Any, found: Any) -> Any:
-        if isinstance(found, list):
-            return [kind().of(row) for row in found]
-        return None if found is None else kind().of(found)
+    return loaded_field(load, key, description, make)
 
-    return make
+
+def node_list_field(
+    load: Callable[[list[Key]], Awaitable[Sequence[list[Row]]]],
+    key: Key,
+    description: str,
+    node: Callable[[Row], Node],
+) -> list[Node]:
+    """Make a field for the objects of the rows that `load` finds."""
+
+    def make(_: Any, rows: list[Row]) -> list[Node]:
+        return [node(row) for row in rows]
+
+    return loaded_field(load, key, description, make)
 
 
 def loaded_field_of(field: StrawberryField) -> LoadedField | None:
-    """The edge that a field is, if it is one."""
-    return field.metadata.get(_KEY)
+    """Return how a loaded field is loaded; None for any other field."""
+    return field.metadata.get(_METADATA_KEY)

@@ -1,13 +1,13 @@
-"""Keyset connections (Relay's Cursor Connections Specification), newest first, forward only.
+"""Keyset connections (Relay Cursor Connections Specification), newest first, forward only.
 
-Ids grow with time, so a page is "the rows whose id is below the cursor": its cost does not grow with its depth, and
-rows that are added meanwhile neither repeat nor shift others.
+A cursor is an id, and ids grow with time. So a page costs the same at any depth, and rows that are added meanwhile are
+neither repeated nor do they shift others.
 """
 
 import base64
 import binascii
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 from uuid import UUID
 
 import strawberry
@@ -15,105 +15,125 @@ from tortoise.queryset import QuerySet
 
 from ringback.graphql_api.errors import bad_user_input
 from ringback.graphql_api.fields.attribute_field import RowObject
+from ringback.graphql_api.fields.descriptions import object_type
 from ringback.models.database.keyset import Page
 from ringback.models.database.row_decoding import read
 
 N = TypeVar("N", bound="Node")
 Row = TypeVar("Row", bound=Any)
 
+#: Reads the newest rows of a list, at most a given number, below an id.
+ReadNewest: TypeAlias = Callable[[int, UUID | None], Awaitable[Page[Row]]]
+
 MAX_PAGE = 100
-First = Annotated[int, strawberry.argument(description=f"How many at most, from 1 to {MAX_PAGE}.")]
+First = Annotated[int, strawberry.argument(description=f"Maximum number of nodes to return, from 1 to {MAX_PAGE}.")]
 After = Annotated[
-    str | None,
-    strawberry.argument(description="The `endCursor` of the page before; without it, the newest come first."),
+    str | None, strawberry.argument(description="`endCursor` of the previous page. Null for the first page.")
 ]
 
 
-@strawberry.interface(description="What has an id of its own, and can be asked for again by it: `node(id:)`.")
+@strawberry.interface(description="An object that can be read again by its id: `node(id:)`.")
 class Node(RowObject):
-    """The Relay specification's Node (Global Object Identification)."""
+    """Node of Relay's Global Object Identification."""
 
-    id: strawberry.ID = strawberry.field(description="Its id, unique among all objects.")
+    id: strawberry.ID = strawberry.field(description="Id, unique among all objects.")
 
 
-@strawberry.type(description="Where a page stands within its list.")
+@object_type
 class PageInfo:
-    """The Relay specification's PageInfo."""
+    """Position of a page in its list."""
 
-    has_next_page: bool = strawberry.field(description="Whether there are older ones; ask with `after: endCursor`.")
-    has_previous_page: bool = strawberry.field(description="Whether this page was asked for with a cursor.")
-    start_cursor: str | None = strawberry.field(
-        description="The cursor of the page's first node; null on an empty page."
+    has_next_page: bool = strawberry.field(
+        description="Whether older nodes follow. Request them with `after: endCursor`."
     )
-    end_cursor: str | None = strawberry.field(description="The cursor of the page's last node; null on an empty page.")
+    has_previous_page: bool = strawberry.field(description="Whether the page was requested with a cursor.")
+    start_cursor: str | None = strawberry.field(
+        description="Cursor of the first node of the page. Null if the page is empty."
+    )
+    end_cursor: str | None = strawberry.field(
+        description="Cursor to request the next page with. Null if the page is empty and none follows."
+    )
 
 
-@strawberry.type(description="A node with its place in the list.")
+@object_type
 class Edge(Generic[N]):
-    """The Relay specification's Edge."""
+    """A node with its cursor."""
 
-    cursor: str = strawberry.field(description="The node's place; give it as `after` to go on behind it.")
-    node: N = strawberry.field(description="The node itself.")
+    cursor: str = strawberry.field(description="Cursor of the node. As `after`, it requests the nodes that follow.")
+    node: N = strawberry.field(description="The node.")
 
 
-@strawberry.type(description="One page of a list, newest first.")
+@object_type
 class Connection(Generic[N]):
-    """The Relay specification's Connection, with `nodes` for those who need no cursors."""
+    """A page of a list, newest first."""
 
-    edges: list[Edge[N]] = strawberry.field(description="The page's nodes with their cursors.")
-    nodes: list[N] = strawberry.field(description="The page's nodes.")
-    page_info: PageInfo = strawberry.field(description="Where this page stands.")
-
-
-async def page(rows: QuerySet[Row], first: int, after: str | None, node: Callable[[Row], N]) -> Connection[N]:
-    """The page of `rows` behind a cursor; raises a BAD_USER_INPUT error for a bad size or cursor."""
-
-    async def newest(limit: int, below: UUID | None) -> Page[Row]:
-        return Page(await read((rows if below is None else rows.filter(id__lt=below)).order_by("-id").limit(limit)))
-
-    return await page_of([newest], first, after, node)
+    edges: list[Edge[N]] = strawberry.field(description="Nodes of the page with their cursors.")
+    nodes: list[N] = strawberry.field(description="Nodes of the page.")
+    page_info: PageInfo = strawberry.field(description="Position of the page in its list.")
 
 
-async def page_of(
-    parts: Sequence[Callable[[int, UUID | None], Awaitable[Page[Row]]]],
-    first: int,
-    after: str | None,
-    node: Callable[[Row], N],
+async def read_page(rows: QuerySet[Row], first: int, after: str | None, node: Callable[[Row], N]) -> Connection[N]:
+    """Return a page of `rows`. Raises BAD_USER_INPUT for a bad page size or cursor."""
+
+    async def read_newest(limit: int, below: UUID | None) -> Page[Row]:
+        matching = rows if below is None else rows.filter(id__lt=below)
+        return Page(await read(matching.order_by("-id").limit(limit)))
+
+    return await read_merged_page([read_newest], first, after, node)
+
+
+async def read_merged_page(
+    parts: Sequence[ReadNewest[Row]], first: int, after: str | None, node: Callable[[Row], N]
 ) -> Connection[N]:
-    """The same of a list in parts that have no rows in common; each gives its newest, at most so many, below a key.
+    """Return a page of a list whose rows come from several parts. Raises BAD_USER_INPUT as `read_page` does.
 
-    Where a part was not looked through to its end, the page ends there too, however few nodes it has.
+    No row is in two parts. If a part stops its scan before it has found enough rows, the page ends where it stopped,
+    and may have fewer than `first` nodes.
     """
     if not 1 <= first <= MAX_PAGE:
-        raise bad_user_input(f"first: must be from 1 to {MAX_PAGE}")
-    below = None if after is None else _key(after)
-    parts_found = [await newest(first + 1, below) for newest in parts]
-    found = [row for part in parts_found for row in part.rows]
-    looked_to = max((part.scanned_to for part in parts_found if part.scanned_to is not None), default=None)
-    if len(parts) > 1:
-        found.sort(key=lambda row: row.id, reverse=True)
-    if looked_to is not None:
-        found = [row for row in found if row.id >= looked_to]
-    edges = [Edge(cursor=_cursor(row.id), node=node(row)) for row in found[:first]]
-    ends_early = len(found) <= first and looked_to is not None
+        raise bad_user_input(f"first is {first}. Enter a number from 1 to {MAX_PAGE}.")
+    below = None if after is None else _decode_cursor(after)
+    merged = _merge([await read_newest(first + 1, below) for read_newest in parts])
+    edges = [Edge(cursor=_encode_cursor(row.id), node=node(row)) for row in merged.rows[:first]]
+    has_more_rows = len(merged.rows) > first
+    start_cursor = end_cursor = None
+    if edges:
+        start_cursor, end_cursor = edges[0].cursor, edges[-1].cursor
+    if not has_more_rows and merged.scanned_to is not None:
+        end_cursor = _encode_cursor(merged.scanned_to)
     return Connection(
         edges=edges,
         nodes=[edge.node for edge in edges],
         page_info=PageInfo(
-            has_next_page=len(found) > first or ends_early,
+            has_next_page=has_more_rows or merged.scanned_to is not None,
             has_previous_page=after is not None,
-            start_cursor=edges[0].cursor if edges else None,
-            end_cursor=_cursor(looked_to) if ends_early and looked_to else edges[-1].cursor if edges else None,
+            start_cursor=start_cursor,
+            end_cursor=end_cursor,
         ),
     )
 
 
-def _cursor(key: UUID) -> str:
+def _merge(pages: Sequence[Page[Row]]) -> Page[Row]:
+    """Return the rows of all pages, newest first, down to the id to which all pages are complete."""
+    if len(pages) == 1 and pages[0].scanned_to is None:
+        return pages[0]
+    rows = [row for page in pages for row in page.rows]
+    rows.sort(key=lambda row: row.id, reverse=True)
+    stops = [page.scanned_to for page in pages if page.scanned_to is not None]
+    if not stops:
+        return Page(rows)
+    scanned_to = max(stops)
+    return Page([row for row in rows if row.id >= scanned_to], scanned_to)
+
+
+def _encode_cursor(key: UUID) -> str:
     return base64.urlsafe_b64encode(key.bytes).decode().rstrip("=")
 
 
-def _key(cursor: str) -> UUID:
+def _decode_cursor(cursor: str) -> UUID:
+    padding = "=" * (-len(cursor) % 4)
     try:
-        return UUID(bytes=base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
+        return UUID(bytes=base64.b64decode(cursor + padding, altchars=b"-_", validate=True))
     except (ValueError, binascii.Error) as error:
-        raise bad_user_input(f"after: {cursor[:80]!r} is not a cursor of this list") from error
+        message = f"after is {cursor[:80]!r}, which is not a cursor of this list. Use the endCursor of a page."
+        raise bad_user_input(message) from error

@@ -1,6 +1,6 @@
-"""Root fields: their descriptions end with an example, and mutations answer with the errors of a refused input.
+"""Decorators for root fields. A method's docstring describes the field; an example document follows it.
 
-An example is a whole document that can be pasted into GraphiQL; a test checks each against the schema.
+An example can be pasted into GraphiQL; a test checks each against the schema.
 """
 
 from collections.abc import Awaitable, Callable
@@ -10,40 +10,48 @@ from typing import Any, get_args
 
 import strawberry
 
-from ringback.graphql_api.fields.input_errors import input_errors
+from ringback.graphql_api.fields.descriptions import describe_by_docstring
+from ringback.graphql_api.fields.input_errors import to_input_errors
 from ringback.models.errors import InputRejected
 
 
-def _described(prose: str, example: str) -> str:
-    """Return a description in Markdown: what the field does, and how it is asked for."""
-    return f"{prose}\n\n```graphql\n{dedent(example).strip()}\n```"
-
-
-def query(prose: str, example: str) -> Any:
+def query(example: str) -> Callable[[Callable[..., Any]], Any]:
     """Turn a method into a query."""
-    return strawberry.field(description=_described(prose, example))
+
+    def make_field(resolve: Callable[..., Any]) -> Any:
+        return strawberry.field(resolver=resolve, description=_describe(resolve, example))
+
+    return make_field
 
 
-def subscription(prose: str, example: str, graphql_type: Any = None) -> Any:
-    """Turn a method into a subscription. `graphql_type` is the type of its results if the method yields others."""
-    return strawberry.subscription(graphql_type=graphql_type, description=_described(prose, example))
+def subscription(example: str, graphql_type: Any = None) -> Callable[[Callable[..., Any]], Any]:
+    """Turn a method into a subscription. `graphql_type` is the field's type if the method yields another one."""
+
+    def make_field(resolve: Callable[..., Any]) -> Any:
+        description = _describe(resolve, example)
+        return strawberry.subscription(resolver=resolve, graphql_type=graphql_type, description=description)
+
+    return make_field
 
 
-def mutation(prose: str, example: str) -> Callable[[Callable[..., Awaitable[Any]]], Any]:
-    """Turn a method into a mutation. If it refuses its input, the answer is its payload with the errors."""
+def mutation(example: str) -> Callable[[Callable[..., Awaitable[Any]]], Any]:
+    """Turn a method into a mutation. If it raises InputRejected, its payload has the errors and nothing else."""
 
-    def field(resolve: Callable[..., Awaitable[Any]]) -> Any:
-        payload, _ = get_args(resolve.__annotations__["return"])
+    def make_field(resolve: Callable[..., Awaitable[Any]]) -> Any:
+        payload_type, _ = get_args(resolve.__annotations__["return"])
 
         @wraps(resolve)
-        async def answer(self: Any, **arguments: Any) -> Any:
+        async def resolve_or_list_errors(self: Any, **arguments: Any) -> Any:
             try:
                 return await resolve(self, **arguments)
             except InputRejected as rejected:
-                # Fields of an input object have its name before them; the argument `id` stands alone.
-                path = "input" if "input" in arguments else ""
-                return payload(errors=input_errors(rejected, path))
+                return payload_type(errors=to_input_errors(rejected, has_input="input" in arguments))
 
-        return strawberry.mutation(answer, description=_described(prose, example))
+        return strawberry.mutation(resolver=resolve_or_list_errors, description=_describe(resolve, example))
 
-    return field
+    return make_field
+
+
+def _describe(resolve: Callable[..., Any], example: str) -> str:
+    """Return the description of a root field in Markdown."""
+    return f"{describe_by_docstring(resolve)}\n\n```graphql\n{dedent(example).strip()}\n```"

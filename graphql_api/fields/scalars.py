@@ -1,6 +1,6 @@
-"""Scalars as the contract writes them: DateTime with microseconds and Z, Decimal as a string, JSON within limits.
+"""Scalars of the public contract: DateTime with microseconds and Z, Decimal as a string, JSON within limits.
 
-What they refuse is a GraphQLError: graphql-core counts every other exception as one of the server's own.
+Refused values raise GraphQLError: graphql-core counts any other exception as an error of the server.
 """
 
 import datetime as dt
@@ -20,31 +20,31 @@ from strawberry.types.scalar import ScalarDefinition
 from ringback.models.database.sql import is_storable
 from ringback.models.timestamps import format_timestamp
 
-#: How deep objects and lists may be nested in a JSON value: encoders have a limit too, and an answer nests it further.
+#: Most levels of objects and lists in a JSON value: encoders have a limit too, and a response nests the value deeper.
 MAX_DEPTH = 64
-#: RFC 3339, 5.6; seconds may be left out.
+#: RFC 3339, section 5.6; seconds may be left out.
 _DATETIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?\d{1,40}(\.\d{1,40})?([Ee][+-]?\d{1,4})?", re.ASCII)
 _INT64 = range(-(2**63), 2**63)
-#: Types of JSON values that can always be kept.
-_PLAIN = {bool, type(None)}
+#: Types of which every JSON value can be stored.
+_ALWAYS_STORABLE = {bool, type(None)}
 
 
 def _parse_datetime(value: Any) -> dt.datetime:
     text = value.upper() if isinstance(value, str) else ""
     if not _DATETIME.fullmatch(text):
-        raise GraphQLError("A DateTime is written like 2026-01-31T12:00:00.000000Z (RFC 3339).")
+        raise GraphQLError("Expected a DateTime in RFC 3339 format, such as 2026-01-31T12:00:00.000000Z.")
     try:
         return dt.datetime.fromisoformat(text).astimezone(dt.UTC)
     except (ValueError, OverflowError) as error:
-        raise GraphQLError("A DateTime is a moment that exists, from the year 1 to 9999.") from error
+        raise GraphQLError("This DateTime does not exist, or is outside the years 1 to 9999 in UTC.") from error
 
 
 def _parse_decimal(value: Any) -> Decimal:
     if isinstance(value, int) and not isinstance(value, bool) and value in _INT64:
         return Decimal(value)
     if not isinstance(value, str) or not _DECIMAL.fullmatch(value):
-        raise GraphQLError('A Decimal is written as a string, like "350.50".')
+        raise GraphQLError('Expected a Decimal as a string, such as "350.50".')
     return Decimal(value)
 
 
@@ -52,51 +52,62 @@ def _parse_json(value: Any) -> Any:
     # Level by level, and all values of one type at once: there may be hundreds of thousands.
     level = [value]
     for _ in range(MAX_DEPTH + 1):
-        kinds = list(map(type, level))
-        found = {kind: [*compress(level, map(is_, kinds, repeat(kind)))] for kind in set(kinds) - _PLAIN}
-        lists, objects = found.get(list, []), found.get(dict, [])
-        _check_json_leaves(found)
+        values = _group_by_type(level)
+        lists, objects = values.get(list, []), values.get(dict, [])
+        _check_json_leaves(values)
         _check_json_texts(chain.from_iterable(objects))
-        level = [*chain.from_iterable(lists), *chain.from_iterable(part.values() for part in objects)]
+        entries = chain.from_iterable(lists)
+        members = chain.from_iterable(map(dict.values, objects))
+        level = [*entries, *members]
         if not level:
             return value
-    raise GraphQLError(f"JSON may be nested at most {MAX_DEPTH} deep.")
+    raise GraphQLError(f"JSON may be nested at most {MAX_DEPTH} levels deep.")
 
 
-def _check_json_leaves(found: Mapping[type, list[Any]]) -> None:
-    _check_json_texts(found.get(str, ()))
-    whole = found.get(int, [0])
-    if min(whole) not in _INT64 or max(whole) not in _INT64:
-        raise GraphQLError("Whole numbers in JSON must fit into 64 bits; write longer ones as strings.")
-    if not all(map(math.isfinite, found.get(float, ()))):
-        raise GraphQLError("Numbers in JSON must be finite.")
+def _group_by_type(values: list[Any]) -> dict[type, list[Any]]:
+    types = list(map(type, values))
+    return {kind: [*compress(values, map(is_, types, repeat(kind)))] for kind in set(types) - _ALWAYS_STORABLE}
+
+
+def _check_json_leaves(values: Mapping[type, list[Any]]) -> None:
+    _check_json_texts(values.get(str, ()))
+    integers = values.get(int, [0])
+    if min(integers) not in _INT64 or max(integers) not in _INT64:
+        raise GraphQLError("An integer in JSON does not fit into 64 bits. Send it as a string.")
+    if not all(map(math.isfinite, values.get(float, ()))):
+        raise GraphQLError("A number in JSON is not finite. Send null or a string instead.")
 
 
 def _check_json_texts(texts: Iterable[str]) -> None:
     if not is_storable("".join(texts)):
-        raise GraphQLError("Texts in JSON must not hold NUL or lone surrogate characters.")
+        raise GraphQLError("A string in JSON contains a NUL or lone surrogate character. Remove it.")
+
+
+def _serialize_json(value: Any) -> Any:
+    return value
 
 
 SCALARS: dict[object, ScalarDefinition] = {
     dt.datetime: strawberry.scalar(
         name="DateTime",
-        description="A moment in UTC as RFC 3339 writes it, with microseconds: 2026-01-31T12:00:00.000000Z.",
+        description="Date and time in UTC in RFC 3339 format, with microseconds. "
+        "Example: `2026-01-31T12:00:00.000000Z`.",
         specified_by_url="https://datatracker.ietf.org/doc/html/rfc3339",
         serialize=format_timestamp,
         parse_value=_parse_datetime,
     ),
     Decimal: strawberry.scalar(
         name="Decimal",
-        description='An exact decimal number, written as a string: "350.50".',
+        description='Exact decimal number as a string. Example: `"350.50"`.',
         serialize=str,
         parse_value=_parse_decimal,
     ),
     JSON: strawberry.scalar(
         name="JSON",
-        description="Any JSON value, as GraphQL sends it: objects, lists, texts, numbers, booleans and null. Nested at "
-        f"most {MAX_DEPTH} deep when sent to the server.",
+        description="Any JSON value: object, list, string, number, boolean or null. Values sent to the server may be "
+        f"nested at most {MAX_DEPTH} levels deep.",
         specified_by_url="https://ecma-international.org/wp-content/uploads/ECMA-404_2nd_edition_december_2017.pdf",
-        serialize=lambda value: value,
+        serialize=_serialize_json,
         parse_value=_parse_json,
     ),
 }

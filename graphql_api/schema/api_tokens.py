@@ -1,4 +1,4 @@
-"""Access: who asks, and the API tokens."""
+"""Queries and mutations of API tokens, and the viewer."""
 
 import datetime as dt
 from typing import Annotated
@@ -7,111 +7,124 @@ import strawberry
 from strawberry import ID
 
 from ringback.graphql_api.context.request_context import Info
-from ringback.graphql_api.fields.attribute_field import attribute, id_attribute
+from ringback.graphql_api.fields.attribute_field import RowObject, attribute, computed_field, id_attribute, row_paths
 from ringback.graphql_api.fields.core_schema import core_schema
-from ringback.graphql_api.fields.descriptions import SUFFIX, id_description, optional_field
+from ringback.graphql_api.fields.descriptions import SUFFIX, describe_id, input_type, object_type, optional_field
 from ringback.graphql_api.fields.enums import Role
-from ringback.graphql_api.fields.input_errors import InputError
-from ringback.graphql_api.fields.relay import After, Connection, First, Node, page
+from ringback.graphql_api.fields.input_errors import InputError, errors_field
+from ringback.graphql_api.fields.relay import After, Connection, First, Node, read_page
 from ringback.graphql_api.fields.root_fields import mutation, query
-from ringback.models.api_token import ApiToken as TokenRow
+from ringback.models import api_token as rows
 from ringback.models.ids import Prefix
 from ringback.models.services import api_tokens as token_service
 
+TOKEN = row_paths(rows.ApiToken)
+TOKEN_ID = describe_id("Token id", Prefix.TOKEN)
+TOKEN_NAME = "Display name, such as the name of the program that uses the token."
+TOKEN_ROLE = "Role, which determines the permissions."
 
-@strawberry.type(description="A bearer token of the API.")
+
+def _webhook_ids(_: RowObject) -> list[ID] | None:
+    return None
+
+
+@object_type
 class ApiToken(Node):
-    """A stored token."""
+    """A bearer token of the API."""
 
-    id: ID = id_attribute(Prefix.TOKEN, id_description("tok"))
-    name: str = attribute("row.name", "Who or what it is for.")
-    role: Role = attribute("row.role", "What it may do.")
-    webhook_ids: list[ID] | None = attribute(lambda _: None, "The webhooks it is limited to; null means all.")
-    created_at: dt.datetime = attribute("row.created_at", "When it was created.")
-    expires_at: dt.datetime | None = attribute("row.expires_at", "When it expires; null means never.")
-    last_used_at: dt.datetime | None = attribute("row.last_used_at", "When it was last used, to the minute.")
+    id: ID = id_attribute(Prefix.TOKEN, TOKEN_ID)
+    name: str = attribute(TOKEN.name, TOKEN_NAME)
+    role: Role = attribute(TOKEN.role, TOKEN_ROLE)
+    webhook_ids: list[ID] | None = computed_field(
+        _webhook_ids, "Always null: every token is an ADMIN token and can access all webhooks."
+    )
+    created_at: dt.datetime = attribute(TOKEN.created_at, "Time when the token was created.")
+    expires_at: dt.datetime | None = attribute(TOKEN.expires_at, "Time when the token expires. Null if never.")
+    last_used_at: dt.datetime | None = attribute(
+        TOKEN.last_used_at, "Time when the token was last used, to the minute. Null if never."
+    )
 
 
-@strawberry.type(description="Who asks.")
+@object_type
 class Viewer:
-    """The bearer of this request's token."""
+    """The caller of this request."""
 
-    token: ApiToken | None = strawberry.field(description="The token that was sent.")
+    token: ApiToken | None = strawberry.field(description="Token that the request was sent with.")
 
-    @strawberry.field(description="The root fields that this token may use, by name.")
+    @strawberry.field(description="Names of the root fields that the token permits.")
     def permissions(self, info: Info) -> list[str]:
-        """An ADMIN may use all."""
+        """Return the names of all root fields: every token is an ADMIN token."""
         schema = core_schema(info.schema)
         roots = (schema.query_type, schema.mutation_type, schema.subscription_type)
         return sorted(name for root in roots if root for name in root.fields)
 
 
-@strawberry.input(description="A new API token.")
+@input_type
 class CreateApiTokenInput:
-    """All that a token is."""
+    """A new API token."""
 
-    name: str = strawberry.field(description="Who or what it is for.")
-    role: Role = strawberry.field(description="What it may do.")
+    name: str = strawberry.field(description=TOKEN_NAME)
+    role: Role = strawberry.field(description=TOKEN_ROLE)
     webhook_ids: list[ID] | None = optional_field(
-        f'Webhooks to limit it to, such as `["whk_{SUFFIX}"]`; not for ADMIN tokens.'
+        f'Webhooks that the token is limited to. Must be null for an ADMIN token. Example: `["whk_{SUFFIX}"]`.'
     )
     expires_at: dt.datetime | None = optional_field(
-        "When it expires, such as `2027-01-01T00:00:00Z`; null means never."
+        "Time when the token expires. Null means never. Example: `2027-01-01T00:00:00Z`."
     )
 
 
-@strawberry.type(description="The answer to createApiToken.")
+@object_type
 class CreateApiTokenPayload:
-    """The new token, or errors."""
+    """Result of createApiToken."""
 
-    secret: str | None = optional_field("What to send as Bearer. It is shown this once.")
+    secret: str | None = optional_field("Secret to send as the bearer token. It cannot be read again.")
     token: ApiToken | None = optional_field("The new token.")
-    errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
+    errors: list[InputError] = errors_field()
 
 
-@strawberry.type(description="The answer to revokeApiToken.")
+@object_type
 class RevokeApiTokenPayload:
-    """The revoked token's id, or errors."""
+    """Result of revokeApiToken."""
 
-    revoked_id: ID | None = optional_field("The id of the token that was revoked.")
-    errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
+    revoked_id: ID | None = optional_field("Id of the revoked token.")
+    errors: list[InputError] = errors_field()
+
+
+TokenId = Annotated[ID, strawberry.argument(description=TOKEN_ID)]
 
 
 @strawberry.type
-class AccessQuery:
-    """Root fields of this slice."""
+class ApiTokenQuery:
+    """Query fields for tokens."""
 
     @query(
-        "Who asks: the token that was sent, and what it may do.",
         """
         query {
           viewer { token { name role expiresAt } permissions }
         }
-        """,
+        """
     )
     def viewer(self, info: Info) -> Viewer | None:
-        """The bearer."""
+        """Return the caller: its token and permissions."""
         return Viewer(token=ApiToken.of(info.context.viewer))
 
     @query(
-        "The API tokens that were not revoked, newest first.",
         """
         query {
           apiTokens(first: 20) { nodes { id name role lastUsedAt } pageInfo { hasNextPage endCursor } }
         }
-        """,
+        """
     )
     async def api_tokens(self, first: First = 20, after: After = None) -> Connection[ApiToken] | None:
-        """A page of tokens."""
-        return await page(TokenRow.filter(revoked_at=None), first, after, ApiToken.of)
+        """List the API tokens that are not revoked, newest first."""
+        return await read_page(rows.ApiToken.filter(revoked_at=None), first, after, ApiToken.of)
 
 
 @strawberry.type
-class AccessMutation:
-    """Root fields of this slice."""
+class ApiTokenMutation:
+    """Mutations of tokens."""
 
     @mutation(
-        "Create an API token. The answer alone shows its secret.",
         """
         mutation {
           createApiToken(input: {name: "CI", role: ADMIN, expiresAt: "2027-01-01T00:00:00Z"}) {
@@ -120,27 +133,26 @@ class AccessMutation:
             errors { field message }
           }
         }
-        """,
+        """
     )
     async def create_api_token(
         self, input: Annotated[CreateApiTokenInput, strawberry.argument(description="The new token.")]
     ) -> CreateApiTokenPayload | None:
-        """Create."""
-        row, secret = await token_service.create_token(**vars(input))
+        """Create an API token. Only this result contains its secret."""
+        row, secret = await token_service.create_token(
+            input.name, input.role, webhook_ids=input.webhook_ids, expires_at=input.expires_at
+        )
         return CreateApiTokenPayload(secret=secret, token=ApiToken.of(row))
 
     @mutation(
-        "Revoke an API token: requests that bear it are refused from now on.",
         """
         mutation {
           revokeApiToken(id: "tok_01h455vb4pex5vsknk084sn02q") { revokedId errors { message } }
         }
-        """,
+        """
     )
-    async def revoke_api_token(
-        self, info: Info, id: Annotated[ID, strawberry.argument(description=id_description("tok"))]
-    ) -> RevokeApiTokenPayload | None:
-        """Revoke."""
+    async def revoke_api_token(self, info: Info, id: TokenId) -> RevokeApiTokenPayload | None:
+        """Revoke an API token. Requests that use it are rejected."""
         await token_service.revoke_token(id)
         info.context.services.bearers.forget()
         return RevokeApiTokenPayload(revoked_id=id)

@@ -1,66 +1,86 @@
-"""The schema: all slices put together."""
+"""The schema, built from the modules of this package."""
 
 import re
+from typing import Any
 
 import strawberry
-from graphql import is_named_type
+from graphql import GraphQLResolveInfo, is_named_type
 from strawberry.schema.config import StrawberryConfig
 
 from ringback.graphql_api.execution.input_objects import speed_up_input_objects
 from ringback.graphql_api.fields.core_schema import core_schema
+from ringback.graphql_api.fields.descriptions import object_type
 from ringback.graphql_api.fields.scalars import SCALARS
-from ringback.graphql_api.schema.api_tokens import AccessMutation, AccessQuery
-from ringback.graphql_api.schema.customer_orders import OrderMutation, OrderQuery
-from ringback.graphql_api.schema.delivery_log import LogSubscription
+from ringback.graphql_api.schema.api_tokens import ApiTokenMutation, ApiTokenQuery
+from ringback.graphql_api.schema.customer_orders import CustomerOrderMutation, CustomerOrderQuery
+from ringback.graphql_api.schema.delivery_log import DeliveryLogSubscription
 from ringback.graphql_api.schema.events import EventMutation, EventQuery
 from ringback.graphql_api.schema.global_node import NodeQuery
 from ringback.graphql_api.schema.inboxes import InboxMutation, InboxQuery, InboxSubscription
 from ringback.graphql_api.schema.leads import LeadMutation, LeadQuery
 from ringback.graphql_api.schema.site_settings import SiteSettingsMutation, SiteSettingsQuery
-from ringback.graphql_api.schema.webhook_models import CatalogMutation, CatalogQuery
+from ringback.graphql_api.schema.webhook_models import WebhookModelMutation, WebhookModelQuery
 from ringback.graphql_api.schema.webhooks import WebhookMutation, WebhookQuery
 
 
-@strawberry.type(description="What can be asked.")
+@object_type
 class Query(
-    NodeQuery, WebhookQuery, CatalogQuery, EventQuery, LeadQuery, SiteSettingsQuery, OrderQuery, InboxQuery, AccessQuery
+    NodeQuery,
+    WebhookQuery,
+    WebhookModelQuery,
+    EventQuery,
+    LeadQuery,
+    SiteSettingsQuery,
+    CustomerOrderQuery,
+    InboxQuery,
+    ApiTokenQuery,
 ):
-    """The query root."""
+    """Read operations."""
 
 
-@strawberry.type(description="What can be done. Nothing is written when a payload's errors are not empty.")
+@object_type
 class Mutation(
     WebhookMutation,
-    CatalogMutation,
+    WebhookModelMutation,
     EventMutation,
     LeadMutation,
     SiteSettingsMutation,
-    OrderMutation,
+    CustomerOrderMutation,
     InboxMutation,
-    AccessMutation,
+    ApiTokenMutation,
 ):
-    """The mutation root."""
+    """Write operations. If the `errors` of a payload are not empty, nothing was written."""
 
 
-@strawberry.type(description="What can be followed live.")
-class Subscription(LogSubscription, InboxSubscription):
-    """The subscription root."""
-
-
-schema = strawberry.Schema(Query, Mutation, Subscription, config=StrawberryConfig(scalar_map=SCALARS))
-speed_up_input_objects(schema)
-
-
-def _answer_is_one_of_for_all_types() -> None:
-    """Return null for lists and non-null types, on which Strawberry's resolver fails with an internal error."""
-    field = core_schema(schema).type_map["__Type"].fields["isOneOf"]  # type: ignore[attr-defined]
-    of_named_type = field.resolve
-    field.resolve = lambda kind, info: of_named_type(kind, info) if is_named_type(kind) else None
-
-
-_answer_is_one_of_for_all_types()
+@object_type
+class Subscription(DeliveryLogSubscription, InboxSubscription):
+    """Live operations."""
 
 
 def sdl() -> str:
-    """The schema in the schema definition language, as schema.graphql holds it."""
+    """Return the schema in the schema definition language, as schema.graphql holds it."""
     return re.sub(r" +$", "", schema.as_str(), flags=re.MULTILINE) + "\n"
+
+
+def _build_schema() -> strawberry.Schema:
+    built = strawberry.Schema(Query, Mutation, Subscription, config=StrawberryConfig(scalar_map=SCALARS))
+    speed_up_input_objects(built)
+    _resolve_is_one_of_for_all_types(built)
+    return built
+
+
+def _resolve_is_one_of_for_all_types(built: strawberry.Schema) -> None:
+    """Resolve `isOneOf` of lists and non-null types to null; Strawberry's resolver raises an error for them."""
+    field = core_schema(built).type_map["__Type"].fields["isOneOf"]  # type: ignore[attr-defined]
+    resolve_of_named_type = field.resolve
+
+    def resolve(kind: object, info: GraphQLResolveInfo[Any]) -> bool | None:
+        if not is_named_type(kind):
+            return None
+        is_one_of: bool | None = resolve_of_named_type(kind, info)
+        return is_one_of
+
+    field.resolve = resolve
+
+
+schema = _build_schema()

@@ -1,4 +1,4 @@
-"""Customer orders."""
+"""Queries and mutations of customer orders."""
 
 import datetime as dt
 from decimal import Decimal
@@ -9,164 +9,195 @@ from strawberry import ID, UNSET
 
 from ringback.graphql_api.context import dataloaders
 from ringback.graphql_api.fields.arguments import Update, given_fields, or_none, parse_query_id
-from ringback.graphql_api.fields.attribute_field import attribute, id_attribute
-from ringback.graphql_api.fields.descriptions import id_description, optional_field
+from ringback.graphql_api.fields.attribute_field import RowObject, attribute, computed_field, id_attribute, row_paths
+from ringback.graphql_api.fields.descriptions import describe_id, input_type, object_type, optional_field
 from ringback.graphql_api.fields.enums import OrderStatus
-from ringback.graphql_api.fields.input_errors import InputError
+from ringback.graphql_api.fields.input_errors import InputError, errors_field
 from ringback.graphql_api.fields.loaded_field import loaded_field
-from ringback.graphql_api.fields.relay import After, Connection, First, Node, page
+from ringback.graphql_api.fields.relay import After, Connection, First, Node, read_page
 from ringback.graphql_api.fields.root_fields import mutation, query
 from ringback.models import customer_order as rows
 from ringback.models.ids import Prefix
 from ringback.models.services import customer_orders as order_service
 
+ORDER = row_paths(rows.CustomerOrder)
+ORDER_ID = describe_id("Order id", Prefix.ORDER)
+ORDER_NUMBER = "Order number of the shop."
+CUSTOMER_NAME = "Name of the customer."
+CUSTOMER_PHONE = "Phone number. Null if unknown."
+CUSTOMER_EMAIL = "Email address. Null if unknown."
+ITEM_BRAND = "Brand of the part."
+ITEM_ARTICLE = "Article number of the part."
+ITEM_NAME = "Name of the part."
 
-@strawberry.type(description="Who placed an order.")
+
+@object_type
 class Customer:
-    """A stored customer, as it is kept: its row."""
+    """The customer of an order."""
 
-    name: str = strawberry.field(description="The customer's name.")
-    phone: str | None = strawberry.field(description="The customer's phone number, if known.")
-    email: str | None = strawberry.field(description="The customer's e-mail address, if known.")
+    # Resolved from a row of rows.OrderCustomer.
+    name: str = strawberry.field(description=CUSTOMER_NAME)
+    phone: str | None = strawberry.field(description=CUSTOMER_PHONE)
+    email: str | None = strawberry.field(description=CUSTOMER_EMAIL)
 
 
-@strawberry.type(description="A line of an order.")
+def _price(item: rows.OrderItem) -> Decimal:
+    return _round(item.price)
+
+
+def _item_total(item: rows.OrderItem) -> Decimal:
+    return _round(item.price * item.quantity)
+
+
+@object_type
 class OrderItem:
-    """A stored line, as it is kept: its row."""
+    """A line of an order."""
 
-    brand: str = strawberry.field(description="The part's brand.")
-    article: str = strawberry.field(description="The part's article number.")
-    name: str = strawberry.field(description="The part's name.")
-    quantity: int = strawberry.field(description="How many pieces.")
-    price: Decimal = attribute(lambda item: _money(item.price), "The price of one piece.")
-    total: Decimal = attribute(lambda item: _money(item.price * item.quantity), "Price times quantity.")
-
-
-def _total(_: Any, items: list[rows.OrderItem]) -> Decimal:
-    return _money(sum((item.price * item.quantity for item in items), Decimal(0)))
+    # Resolved from a row of rows.OrderItem.
+    brand: str = strawberry.field(description=ITEM_BRAND)
+    article: str = strawberry.field(description=ITEM_ARTICLE)
+    name: str = strawberry.field(description=ITEM_NAME)
+    quantity: int = strawberry.field(description="Number of pieces.")
+    price: Decimal = computed_field(_price, "Price of one piece.")
+    total: Decimal = computed_field(_item_total, "Price times quantity.")
 
 
-@strawberry.type(description="A customer's order, with its customer and items.")
+def _order_customer(_: RowObject, customer: rows.OrderCustomer | None) -> Any:
+    return customer
+
+
+def _order_items(_: RowObject, items: list[rows.OrderItem]) -> Any:
+    return items
+
+
+def _order_total(_: RowObject, items: list[rows.OrderItem]) -> Decimal:
+    return _round(sum((item.price * item.quantity for item in items), Decimal(0)))
+
+
+@object_type
 class CustomerOrder(Node):
-    """A stored order."""
+    """An order with its customer and items."""
 
-    id: ID = id_attribute(Prefix.ORDER, id_description("ord"))
-    number: str = attribute("row.number", "The order's number as the shop writes it.")
-    status: OrderStatus = attribute("row.status", "How far it has come.")
-    comment: str | None = attribute("row.comment", "A remark on the order.")
-    created_at: dt.datetime = attribute("row.created_at", "When it was placed.")
-    updated_at: dt.datetime = attribute("row.updated_at", "When it was last changed; give it as expectedUpdatedAt.")
-    customer: Customer | None = loaded_field(dataloaders.customer_of_order, "row.id", "Who placed it.")
-    items: list[OrderItem] = loaded_field(dataloaders.items_of_order, "row.id", "Its lines, in order.")
-    total: Decimal = loaded_field(dataloaders.items_of_order, "row.id", "The sum of its lines.", _total)
+    id: ID = id_attribute(Prefix.ORDER, ORDER_ID)
+    number: str = attribute(ORDER.number, ORDER_NUMBER)
+    status: OrderStatus = attribute(ORDER.status, "Progress of the order.")
+    comment: str | None = attribute(ORDER.comment, "Comment on the order. Null if there is none.")
+    created_at: dt.datetime = attribute(ORDER.created_at, "Time when the order was placed.")
+    updated_at: dt.datetime = attribute(
+        ORDER.updated_at, "Time when the order was last changed. Send it as `expectedUpdatedAt` to detect conflicts."
+    )
+    customer: Customer | None = loaded_field(
+        dataloaders.customer_of_order, ORDER.id, "Customer who placed the order.", _order_customer
+    )
+    items: list[OrderItem] = loaded_field(
+        dataloaders.items_of_order, ORDER.id, "Lines of the order, in sequence.", _order_items
+    )
+    total: Decimal = loaded_field(dataloaders.items_of_order, ORDER.id, "Sum of the lines' totals.", _order_total)
 
 
-@strawberry.input(description="Who places the order.")
+@input_type
 class CustomerInput:
-    """A customer."""
+    """The customer of an order."""
 
-    name: str = strawberry.field(description="The customer's name.")
-    phone: str | None = optional_field("The customer's phone number, if known.")
-    email: str | None = optional_field("The customer's e-mail address, if known.")
+    name: str = strawberry.field(description=CUSTOMER_NAME)
+    phone: str | None = optional_field(CUSTOMER_PHONE)
+    email: str | None = optional_field(CUSTOMER_EMAIL)
 
 
-@strawberry.input(description="A line of an order.")
+@input_type
 class OrderItemInput:
-    """A line."""
+    """A line of an order."""
 
-    brand: str = strawberry.field(description="The part's brand.")
-    article: str = strawberry.field(description="The part's article number.")
-    name: str = strawberry.field(description="The part's name.")
-    quantity: int = strawberry.field(description="How many pieces; at least one.")
-    price: Decimal = strawberry.field(description='The price of one piece, such as "350.50".')
+    brand: str = strawberry.field(description=ITEM_BRAND)
+    article: str = strawberry.field(description=ITEM_ARTICLE)
+    name: str = strawberry.field(description=ITEM_NAME)
+    quantity: int = strawberry.field(description="Number of pieces, at least 1.")
+    price: Decimal = strawberry.field(description='Price of one piece. Example: `"350.50"`.')
 
 
-@strawberry.input(description="A new order.")
+@input_type
 class CreateCustomerOrderInput:
-    """All that an order is."""
+    """A new order."""
 
-    number: str = strawberry.field(description="The order's number as the shop writes it.")
-    customer: CustomerInput = strawberry.field(description="Who places it.")
-    items: list[OrderItemInput] = strawberry.field(description="Its lines, in order.")
-    comment: str | None = optional_field("A remark on the order.")
-    status: OrderStatus = strawberry.field(default=OrderStatus.NEW, description="How far it has come.")
+    number: str = strawberry.field(description=ORDER_NUMBER)
+    customer: CustomerInput = strawberry.field(description="Customer who places the order.")
+    items: list[OrderItemInput] = strawberry.field(description="Lines of the order, in sequence.")
+    comment: str | None = optional_field("Comment on the order.")
+    status: OrderStatus = strawberry.field(default=OrderStatus.NEW, description="Progress of the order.")
 
 
-@strawberry.input(description="Changes to an order; what is left out stays as it is.")
+@input_type
 class UpdateCustomerOrderInput(Update):
-    """What may be changed."""
+    """Changes to an order. Omitted fields keep their values."""
 
-    id: ID = strawberry.field(description=id_description("ord"))
-    number: str | None = optional_field("The order's number.", UNSET)
-    customer: CustomerInput | None = optional_field("The customer, replaced as a whole.", UNSET)
-    items: list[OrderItemInput] | None = optional_field("The lines, replaced as a whole.", UNSET)
-    comment: str | None = optional_field("A remark on the order. Null clears it.", UNSET)
-    status: OrderStatus | None = optional_field("How far it has come.", UNSET)
+    id: ID = strawberry.field(description=ORDER_ID)
+    number: str | None = optional_field(ORDER_NUMBER, UNSET)
+    customer: CustomerInput | None = optional_field("Customer, replaced as a whole.", UNSET)
+    items: list[OrderItemInput] | None = optional_field("Lines of the order, replaced as a whole.", UNSET)
+    comment: str | None = optional_field("Comment on the order. Null clears it.", UNSET)
+    status: OrderStatus | None = optional_field("Progress of the order.", UNSET)
 
 
-@strawberry.type(description="The answer to createCustomerOrder.")
+@object_type
 class CreateCustomerOrderPayload:
-    """The new order, or errors."""
+    """Result of createCustomerOrder."""
 
     order: CustomerOrder | None = optional_field("The new order.")
-    errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
+    errors: list[InputError] = errors_field()
 
 
-@strawberry.type(description="The answer to updateCustomerOrder.")
+@object_type
 class UpdateCustomerOrderPayload:
-    """The order, or errors."""
+    """Result of updateCustomerOrder."""
 
-    order: CustomerOrder | None = optional_field("The order as it is now.")
-    errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
+    order: CustomerOrder | None = optional_field("The updated order.")
+    errors: list[InputError] = errors_field()
 
 
-@strawberry.type(description="The answer to deleteCustomerOrder.")
+@object_type
 class DeleteCustomerOrderPayload:
-    """The deleted order's id, or errors."""
+    """Result of deleteCustomerOrder."""
 
-    deleted_id: ID | None = optional_field("The id of the order that was deleted.")
-    errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
+    deleted_id: ID | None = optional_field("Id of the deleted order.")
+    errors: list[InputError] = errors_field()
 
 
-OrderId = Annotated[ID, strawberry.argument(description=id_description("ord"))]
+OrderId = Annotated[ID, strawberry.argument(description=ORDER_ID)]
 
 
 @strawberry.type
-class OrderQuery:
-    """Root fields of this slice."""
+class CustomerOrderQuery:
+    """Query fields for orders."""
 
     @query(
-        "An order by its id; null when there is none.",
         """
         query {
           customerOrder(id: "ord_01h455vb4pex5vsknk084sn02q") { number items { article quantity } total }
         }
-        """,
+        """
     )
     async def customer_order(self, id: OrderId) -> CustomerOrder | None:
-        """One order."""
+        """Look up an order by id. Null if there is none."""
         row = await rows.CustomerOrder.get_or_none(id=parse_query_id(Prefix.ORDER, id))
-        return CustomerOrder.of(row) if row else None
+        return None if row is None else CustomerOrder.of(row)
 
     @query(
-        "The orders, newest first.",
         """
         query {
           customerOrders(first: 20) { nodes { id number status total } pageInfo { hasNextPage endCursor } }
         }
-        """,
+        """
     )
     async def customer_orders(self, first: First = 20, after: After = None) -> Connection[CustomerOrder] | None:
-        """A page of orders."""
-        return await page(rows.CustomerOrder.all(), first, after, CustomerOrder.of)
+        """List orders, newest first."""
+        return await read_page(rows.CustomerOrder.all(), first, after, CustomerOrder.of)
 
 
 @strawberry.type
-class OrderMutation:
-    """Root fields of this slice."""
+class CustomerOrderMutation:
+    """Mutations of orders."""
 
     @mutation(
-        "Place an order.",
         """
         mutation {
           createCustomerOrder(
@@ -180,17 +211,18 @@ class OrderMutation:
             errors { field message }
           }
         }
-        """,
+        """
     )
     async def create_customer_order(
         self, input: Annotated[CreateCustomerOrderInput, strawberry.argument(description="The new order.")]
     ) -> CreateCustomerOrderPayload | None:
-        """Create."""
-        row = await order_service.create_order(**_values(input))
+        """Create an order."""
+        row = await order_service.create_order(
+            input.number, _customer(input.customer), _items(input.items), comment=input.comment, status=input.status
+        )
         return CreateCustomerOrderPayload(order=CustomerOrder.of(row))
 
     @mutation(
-        "Change an order.",
         """
         mutation {
           updateCustomerOrder(input: {id: "ord_01h455vb4pex5vsknk084sn02q", status: IN_PROGRESS}) {
@@ -198,37 +230,50 @@ class OrderMutation:
             errors { field message }
           }
         }
-        """,
+        """
     )
     async def update_customer_order(
-        self, input: Annotated[UpdateCustomerOrderInput, strawberry.argument(description="What to change.")]
+        self, input: Annotated[UpdateCustomerOrderInput, strawberry.argument(description="The changes.")]
     ) -> UpdateCustomerOrderPayload | None:
-        """Update."""
-        row = await order_service.update_order(input.id, _values(input), or_none(input.expected_updated_at))
+        """Update an order."""
+        row = await order_service.update_order(input.id, _changes(input), or_none(input.expected_updated_at))
         return UpdateCustomerOrderPayload(order=CustomerOrder.of(row))
 
     @mutation(
-        "Delete an order with its customer and items.",
         """
         mutation {
           deleteCustomerOrder(id: "ord_01h455vb4pex5vsknk084sn02q") { deletedId errors { message } }
         }
-        """,
+        """
     )
     async def delete_customer_order(self, id: OrderId) -> DeleteCustomerOrderPayload | None:
-        """Delete."""
+        """Delete an order with its customer and items."""
         await order_service.delete_order(id)
         return DeleteCustomerOrderPayload(deleted_id=id)
 
 
-def _values(input: CreateCustomerOrderInput | UpdateCustomerOrderInput) -> dict[str, Any]:
-    values = given_fields(input)
-    if values.get("customer") is not None:
-        values["customer"] = order_service.Customer(**given_fields(values["customer"]))
-    if values.get("items") is not None:
-        values["items"] = [order_service.Item(**given_fields(item)) for item in values["items"]]
-    return values
+def _changes(input: UpdateCustomerOrderInput) -> dict[str, Any]:
+    """Return the given fields, by their names and with their types in the service."""
+    changes = given_fields(input)
+    if changes.get("customer") is not None:
+        changes["customer"] = _customer(changes["customer"])
+    if changes.get("items") is not None:
+        changes["items"] = _items(changes["items"])
+    return changes
 
 
-def _money(amount: Decimal) -> Decimal:
+def _customer(input: CustomerInput) -> order_service.Customer:
+    return order_service.Customer(name=input.name, phone=input.phone, email=input.email)
+
+
+def _items(items: list[OrderItemInput]) -> list[order_service.Item]:
+    return [
+        order_service.Item(
+            brand=item.brand, article=item.article, name=item.name, quantity=item.quantity, price=item.price
+        )
+        for item in items
+    ]
+
+
+def _round(amount: Decimal) -> Decimal:
     return Decimal(f"{amount:.{rows.PRICE_PLACES}f}")

@@ -1,4 +1,4 @@
-"""The live log: a subscription that goes on from a cursor without a gap."""
+"""The subscription to the delivery log, which resumes from a cursor without a gap."""
 
 import datetime as dt
 from collections.abc import AsyncGenerator
@@ -14,28 +14,30 @@ from ringback.graphql_api.context.request_context import Info
 from ringback.graphql_api.context.single_flight import EventBatch
 from ringback.graphql_api.errors import ApiError, cursor_error
 from ringback.graphql_api.fields.arguments import check_query_models, parse_query_ids
-from ringback.graphql_api.fields.attribute_field import RowObject, attribute
-from ringback.graphql_api.fields.descriptions import SUFFIX, optional_field
+from ringback.graphql_api.fields.attribute_field import RowObject, attribute, computed_field, row_paths
+from ringback.graphql_api.fields.descriptions import SUFFIX, input_type, object_type, optional_field
 from ringback.graphql_api.fields.enums import LogKind
-from ringback.graphql_api.fields.loaded_field import loaded_field, node
+from ringback.graphql_api.fields.loaded_field import node_field
 from ringback.graphql_api.fields.root_fields import subscription
 from ringback.graphql_api.schema.delivery_types import Attempt, Event, Webhook
 from ringback.models.delivery_log import LogFilter, Position
 from ringback.models.errors import CursorInvalid
 from ringback.models.ids import Prefix
 
+ENTRY = row_paths(Tailed).entry
 
-@strawberry.input(description="Which log entries to follow; conditions are combined with AND.")
+
+@input_type
 class DeliveryLogFilter:
-    """Conditions on log entries."""
+    """Conditions that the log entries must meet, combined with AND."""
 
-    webhook_ids: list[ID] | None = optional_field(f'Of these webhooks, such as `["whk_{SUFFIX}"]`.')
-    event_ids: list[ID] | None = optional_field(f'Of these events, such as `["evt_{SUFFIX}"]`.')
-    models: list[str] | None = optional_field('Of these models, such as `["lead"]`.')
-    kinds: list[LogKind] | None = optional_field("Of these kinds, such as `[EVENT_FAILED]`.")
+    webhook_ids: list[ID] | None = optional_field(f'Only entries of these webhooks. Example: `["whk_{SUFFIX}"]`.')
+    event_ids: list[ID] | None = optional_field(f'Only entries of these events. Example: `["evt_{SUFFIX}"]`.')
+    models: list[str] | None = optional_field('Only entries of these models. Example: `["lead"]`.')
+    kinds: list[LogKind] | None = optional_field("Only entries of these kinds. Example: `[EVENT_FAILED]`.")
 
-    def wanted(self) -> LogFilter:
-        """The domain's filter; raises a BAD_USER_INPUT error for malformed ids."""
+    def to_log_filter(self) -> LogFilter:
+        """Return the filter of the log. Raises BAD_USER_INPUT for malformed ids and names."""
         return LogFilter(
             webhook_ids=parse_query_ids(Prefix.WEBHOOK, self.webhook_ids, "filter.webhookIds"),
             event_ids=parse_query_ids(Prefix.EVENT, self.event_ids, "filter.eventIds"),
@@ -44,39 +46,38 @@ class DeliveryLogFilter:
         )
 
 
-@strawberry.type(description="One transition of one event.")
-class LogEntry(RowObject):
-    """A log row; `row` is a Tailed."""
+def _cursor(entry: RowObject) -> str:
+    tailed: Tailed = entry.row
+    return tailed.position.cursor()
 
-    cursor: str = attribute(
-        lambda entry: entry.row.position.cursor(),
-        "The entry's place: give the last one back as `after`, and nothing between is missed.",
+
+@object_type
+class LogEntry(RowObject):
+    """A state transition of an event."""
+
+    cursor: str = computed_field(
+        _cursor, "Position of the entry in the log. Send it as `after` to resume behind the entry."
     )
-    at: dt.datetime = attribute("row.entry.at", "When it happened.")
-    kind: LogKind = attribute("row.entry.kind", "What happened.")
-    message: str = attribute("row.entry.message", "One readable line.")
-    webhook: Webhook | None = loaded_field(
-        dataloaders.webhook, "row.entry.webhook_id", "The webhook.", node(lambda: Webhook)
+    at: dt.datetime = attribute(ENTRY.at, "Time of the transition.")
+    kind: LogKind = attribute(ENTRY.kind, "Kind of transition.")
+    message: str = attribute(ENTRY.message, "Readable summary in one line.")
+    webhook: Webhook | None = node_field(
+        dataloaders.webhook, ENTRY.webhook_id, "Webhook that the event belongs to.", Webhook.of
     )
-    event: Event | None = loaded_field(
-        dataloaders.event, "row.entry.event_id", "The event, as it is now.", node(lambda: Event)
-    )
-    attempt: Attempt | None = loaded_field(
+    event: Event | None = node_field(dataloaders.event, ENTRY.event_id, "Event in its current state.", Event.of)
+    attempt: Attempt | None = node_field(
         dataloaders.attempt,
-        "row.entry.attempt_id",
-        "The attempt that it tells of; null where it tells of none.",
-        node(lambda: Attempt),
+        ENTRY.attempt_id,
+        "Attempt that caused the transition. Null if no attempt did.",
+        Attempt.of,
     )
 
 
 @strawberry.type
-class LogSubscription:
-    """Root fields of this slice."""
+class DeliveryLogSubscription:
+    """The subscription to the delivery log."""
 
     @subscription(
-        "Every transition of every event, as it is committed. Without `after` from now on; with it, "
-        "first all that was missed. A cursor that is too old ends in CURSOR_EXPIRED, a reader that is too slow in "
-        "CURSOR_BEHIND.",
         """
         subscription {
           deliveryLog(filter: {webhookIds: ["whk_01h455vb4pex5vsknk084sn02q"]}) {
@@ -94,17 +95,24 @@ class LogSubscription:
     async def delivery_log(
         self,
         info: Info,
-        filter: Annotated[DeliveryLogFilter | None, strawberry.argument(description="Which entries.")] = None,
+        filter: Annotated[
+            DeliveryLogFilter | None, strawberry.argument(description="Conditions. Null follows all entries.")
+        ] = None,
         after: Annotated[
-            str | None, strawberry.argument(description="The `cursor` of the last entry that you have seen.")
+            str | None,
+            strawberry.argument(description="`cursor` of the last entry received. Null starts with new entries."),
         ] = None,
     ) -> AsyncGenerator[EventBatch[Tailed], None]:
-        """Follow the log."""
-        wanted = (filter or DeliveryLogFilter()).wanted()
+        """Follow the delivery log: every state transition of every event, as it is committed.
+
+        With `after`, the missed entries come first. The error CURSOR_EXPIRED means that `after` is too old,
+        CURSOR_BEHIND that the client reads too slowly.
+        """
+        log_filter = (filter or DeliveryLogFilter()).to_log_filter()
         try:
-            position = Position.parse(after) if after is not None else None
-            async with aclosing(info.context.services.tailer.follow(wanted, position)) as bursts:
-                async for entries in bursts:
+            position = None if after is None else Position.parse(after)
+            async with aclosing(info.context.services.tailer.follow(log_filter, position)) as batches:
+                async for entries in batches:
                     yield EventBatch(entries, LogEntry.of)
         except CursorInvalid as error:
             raise cursor_error(error) from error

@@ -1,22 +1,25 @@
 """The delivery graph: webhook, change, event, attempt and the request that an inbox received, linked with one another.
 
-An object is its row; what it shows is read off it when it is selected (graphql_api.fields.attribute_field), and what
-lies behind an edge comes through a loader (graphql_api.fields.loaded_field), so that a page costs a constant number of
-statements.
+Links are loaded fields (graphql_api.fields.loaded_field), so that a page costs a constant number of statements.
 """
 
 import base64
 import datetime as dt
 from operator import itemgetter
-from typing import Any
 
-import strawberry
 from strawberry import ID
 from strawberry.scalars import JSON
 
 from ringback.graphql_api.context import dataloaders
-from ringback.graphql_api.fields.attribute_field import attribute, id_attribute
-from ringback.graphql_api.fields.descriptions import id_description
+from ringback.graphql_api.fields.attribute_field import (
+    RowObject,
+    attribute,
+    computed_field,
+    id_attribute,
+    json_attribute,
+    row_paths,
+)
+from ringback.graphql_api.fields.descriptions import describe_id, object_type
 from ringback.graphql_api.fields.enums import (
     Action,
     EventStatus,
@@ -25,220 +28,243 @@ from ringback.graphql_api.fields.enums import (
     SignatureCheck,
     SuccessPolicy,
 )
-from ringback.graphql_api.fields.loaded_field import loaded_field, node
+from ringback.graphql_api.fields.loaded_field import loaded_field, node_field, node_list_field
 from ringback.graphql_api.fields.relay import Node
+from ringback.graphql_api.schema import webhook_descriptions as about
 from ringback.graphql_api.schema.webhook_models import WebhookModel
 from ringback.models import event as rows
+from ringback.models import inbox, webhook
 from ringback.models.ids import Prefix
 
-#: Descriptions that a webhook's type and its inputs share.
-ABOUT = {
-    "name": "A name for people, of at most 200 characters.",
-    "actions": "Which actions it fires on; at least one.",
-    "is_active": "It fires only while it is active.",
-    "method": "The HTTP method. GET and DELETE send no body unless there is a template or sendJson is on.",
-    "url": "Where requests go, http or https. May hold Liquid: `https://crm.example/leads/{{ item.id }}`.",
-    "send_json": "Send the whole object as JSON; the template is not used then.",
-    "body_template": "The Liquid template of the body, whose root object is `item`: "
-    "`phone={{ item.phone | url_encode }}`. At most 64 KiB.",
-    "content_type": "The body's media type, such as `application/xml`; null means application/json with sendJson, else "
-    "a form.",
-    "headers": "Headers that are sent besides Ringback's own.",
-    "condition": 'A Liquid expression; only changes for which it holds fire: `item.status == "DONE"`.',
-    "retry_delays_seconds": "Seconds before the first attempt, then after the end of each attempt before the next; one "
-    "entry an attempt, at most 20: `[5, 240, 480]`.",
-    "timeout_seconds": "How long the endpoint has for its whole answer, connecting included; from 0.1 to 30.",
-    "success_policy": "Which answers count as success.",
-    "max_concurrency": "Attempts under way at the same time, in all workers together, from 1 to 1000, such as `10`; "
-    "null for the server's setting.",
-    "rate_limit_per_second": "Attempts per second at most, evenly paced, in all workers together, from 0.01 to 10000, "
-    "such as `2.5`; null for no limit. Retries, test-fires and redeliveries count too.",
-}
+WEBHOOK = row_paths(webhook.Webhook)
+CHANGE = row_paths(rows.Change)
+EVENT = row_paths(rows.Event)
+ATTEMPT = row_paths(rows.Attempt)
+INBOX_REQUEST = row_paths(inbox.InboxRequest)
 
 
-def _model(owner: Any) -> WebhookModel:
-    return WebhookModel.named(owner.row.model)
+# Nodes of types that are defined further down, for the fields that link to them.
+def _attempt(row: rows.Attempt) -> "Attempt":
+    return Attempt.of(row)
 
 
-def _text(request: Any) -> str | None:
+def _event(row: rows.Event) -> "Event":
+    return Event.of(row)
+
+
+def _inbox_request(row: inbox.InboxRequest) -> "InboxRequest":
+    return InboxRequest.of(row)
+
+
+def _model(source: RowObject) -> WebhookModel:
+    return WebhookModel.named(source.row.model)
+
+
+@object_type
+class Header:
+    """A header of a request or response."""
+
+    # Resolved from a stored pair of name and value.
+    name: str = computed_field(itemgetter(0), "Header name.")
+    value: str = computed_field(itemgetter(1), "Header value.")
+
+
+@object_type
+class Webhook(Node):
+    """A webhook, which sends the changes of one model to a URL."""
+
+    id: ID = id_attribute(Prefix.WEBHOOK, describe_id("Webhook id", Prefix.WEBHOOK))
+    name: str | None = attribute(WEBHOOK.name, f"{about.NAME} Null if the webhook has none.")
+    model: WebhookModel | None = computed_field(_model, "Model whose objects the webhook watches.")
+    actions: list[Action] = json_attribute(WEBHOOK.actions, about.ACTIONS)
+    is_active: bool = attribute(WEBHOOK.is_active, about.IS_ACTIVE)
+    method: HttpMethod = attribute(WEBHOOK.method, about.METHOD)
+    url: str = attribute(WEBHOOK.url, about.URL)
+    send_json: bool = attribute(WEBHOOK.send_json, about.SEND_JSON)
+    body_template: str = attribute(WEBHOOK.body_template, about.BODY_TEMPLATE)
+    content_type: str | None = attribute(WEBHOOK.content_type, about.CONTENT_TYPE)
+    headers: list[Header] = json_attribute(WEBHOOK.headers, about.HEADERS)
+    condition: str | None = attribute(WEBHOOK.condition, about.CONDITION)
+    retry_delays_seconds: list[int] = attribute(WEBHOOK.retry_delays, about.RETRY_DELAYS_SECONDS)
+    timeout_seconds: float = attribute(WEBHOOK.timeout_seconds, about.TIMEOUT_SECONDS)
+    success_policy: SuccessPolicy = attribute(WEBHOOK.success_policy, about.SUCCESS_POLICY)
+    max_concurrency: int | None = attribute(WEBHOOK.max_concurrency, about.MAX_CONCURRENCY)
+    rate_limit_per_second: float | None = attribute(WEBHOOK.rate_limit_per_second, about.RATE_LIMIT_PER_SECOND)
+    created_at: dt.datetime = attribute(WEBHOOK.created_at, "Time when the webhook was created.")
+    updated_at: dt.datetime = attribute(
+        WEBHOOK.updated_at,
+        "Time when the webhook was last changed. Send it as `expectedUpdatedAt` to detect conflicts.",
+    )
+    deleted_at: dt.datetime | None = attribute(
+        WEBHOOK.deleted_at, "Time when the webhook was deleted. Null if it was not."
+    )
+    last_attempt: "Attempt | None" = node_field(
+        dataloaders.last_attempt_of_webhook,
+        WEBHOOK.id,
+        "Newest attempt to deliver an event of the webhook. Null if there is none.",
+        _attempt,
+    )
+
+
+@object_type
+class Change(Node):
+    """A committed create, update or delete of one object, with a snapshot."""
+
+    id: ID = id_attribute(Prefix.CHANGE, describe_id("Change id", Prefix.CHANGE))
+    model: WebhookModel | None = computed_field(_model, "Model of the object.")
+    action: Action = attribute(CHANGE.action, "Kind of change.")
+    object_id: str = attribute(CHANGE.object_id, "Id of the object.")
+    item: JSON = json_attribute(CHANGE.item, "The object at commit, children included.")
+    updated_fields: list[str] = attribute(
+        CHANGE.changed_fields, "Names of the fields that an update changed. Empty for other actions."
+    )
+    created_at: dt.datetime = attribute(CHANGE.created_at, "Time when the change was recorded.")
+    events: list["Event"] = node_list_field(
+        dataloaders.events_of_change,
+        CHANGE.id,
+        "Events of the change, one for each matching webhook, oldest first.",
+        _event,
+    )
+
+
+def _item(event: RowObject, change: rows.Change | None) -> JSON:
+    """Return the snapshot of the event's change; a test event has an item of its own."""
+    if change is None:
+        return JSON(event.row.test_item or {})
+    return JSON(change.item)
+
+
+def _changed_fields(_: RowObject, change: rows.Change | None) -> list[str]:
+    if change is None:
+        return []
+    return change.changed_fields
+
+
+@object_type
+class Event(Node):
+    """One change to be delivered to one webhook."""
+
+    id: ID = id_attribute(
+        Prefix.EVENT,
+        describe_id("Event id, sent with each attempt as `PS-WEBHOOK_EVENT-ID` and `webhook-id`", Prefix.EVENT),
+    )
+    model: WebhookModel | None = computed_field(_model, "Model of the object.")
+    action: Action = attribute(EVENT.action, "Kind of change.")
+    object_id: str | None = attribute(
+        EVENT.object_id, "Id of the object (`item.id`). Null if the item of a test event has none."
+    )
+    status: EventStatus = attribute(EVENT.status, "Delivery status.")
+    attempt_count: int = attribute(EVENT.attempt_count, "Number of recorded attempts.")
+    max_attempts: int = attribute(EVENT.max_attempts, "Number of the last attempt that the schedule allows.")
+    next_attempt_at: dt.datetime | None = attribute(
+        EVENT.next_attempt_at, "Time when the next attempt is due. Null if none will follow."
+    )
+    created_at: dt.datetime = attribute(EVENT.created_at, "Time when the event was recorded.")
+    finished_at: dt.datetime | None = attribute(
+        EVENT.finished_at, "Time when the event ended. Null if it has not ended."
+    )
+    is_test: bool = attribute(EVENT.is_test, "Whether the event was created by test-fire.")
+    webhook: Webhook | None = node_field(
+        dataloaders.webhook, EVENT.webhook_id, "Webhook that the event belongs to.", Webhook.of
+    )
+    change: Change | None = node_field(
+        dataloaders.change,
+        EVENT.change_id,
+        "Change that the event delivers, shared with the events of other webhooks. Null for a test event.",
+        Change.of,
+    )
+    item: JSON | None = loaded_field(
+        dataloaders.change, EVENT.change_id, "The object at the commit of the change, children included.", _item
+    )
+    changed_fields: list[str] = loaded_field(
+        dataloaders.change,
+        EVENT.change_id,
+        "Names of the fields that an update changed. Empty for other actions.",
+        _changed_fields,
+    )
+    attempts: list["Attempt"] = node_list_field(
+        dataloaders.attempts_of_event, EVENT.id, "Attempts in the order of their numbers.", _attempt
+    )
+
+
+@object_type
+class AttemptRequest:
+    """A request as it was sent, with secrets redacted."""
+
+    # Resolved from the JSON object that rows.Attempt.request holds.
+    method: str = computed_field(itemgetter("method"), "HTTP method.")
+    url: str = computed_field(itemgetter("url"), "Rendered URL.")
+    headers: list[Header] = computed_field(itemgetter("headers"), "All headers in order. Secret values are redacted.")
+    body: str | None = computed_field(itemgetter("body"), "Body. Null if none was sent.")
+
+
+@object_type
+class AttemptResponse:
+    """The response of an endpoint. Its status is `Attempt.statusCode`."""
+
+    # Resolved from the JSON object that rows.Attempt.response holds.
+    headers: list[Header] = computed_field(itemgetter("headers"), "Headers in order.")
+    body: str = computed_field(itemgetter("body"), "Body, at most 64 KiB. Bytes that are not UTF-8 are replaced.")
+    body_truncated: bool = computed_field(
+        itemgetter("body_truncated"), "Whether the body was longer than the stored part."
+    )
+
+
+@object_type
+class Attempt(Node):
+    """One try to deliver an event."""
+
+    id: ID = id_attribute(Prefix.ATTEMPT, describe_id("Attempt id", Prefix.ATTEMPT))
+    number: int = attribute(ATTEMPT.number, "Attempt number within the event, starting at 1.")
+    started_at: dt.datetime = attribute(ATTEMPT.started_at, "Time when the attempt started.")
+    duration_ms: int | None = attribute(ATTEMPT.duration_ms, "Duration in milliseconds. Null if ABANDONED.")
+    outcome: OutcomeName = attribute(ATTEMPT.outcome, "Outcome of the attempt.")
+    error: str | None = attribute(ATTEMPT.error, "Reason of the failure, in a sentence. Null if delivered.")
+    status_code: int | None = attribute(ATTEMPT.status_code, "Status of the response. Null if there was no response.")
+    request: AttemptRequest | None = json_attribute(ATTEMPT.request, "Request as sent. Null if nothing was sent.")
+    response: AttemptResponse | None = json_attribute(
+        ATTEMPT.response, "Response of the endpoint. Null if there was none."
+    )
+    event: Event | None = node_field(
+        dataloaders.event, ATTEMPT.event_id, "Event that the attempt tried to deliver.", Event.of
+    )
+    inbox_request: "InboxRequest | None" = node_field(
+        dataloaders.request_of_attempt,
+        (ATTEMPT.event_id, ATTEMPT.number),
+        "Request that an inbox of this server received from the attempt. Null if the target was no inbox, or if the "
+        "inbox was cleared or deleted.",
+        _inbox_request,
+    )
+
+
+def _body_text(request: RowObject) -> str | None:
     try:
         return bytes(request.row.body).decode("utf-8")
     except UnicodeDecodeError:
         return None
 
 
-def _item(event: Any, change: rows.Change | None) -> JSON:
-    """The snapshot of an event's change; a test event keeps its own."""
-    return JSON(change.item if change else event.row.test_item or {})
-
-
-def _changed_fields(_: Any, change: rows.Change | None) -> list[str]:
-    return list(change.changed_fields) if change else []
-
-
-def _base64(request: Any) -> str:
+def _body_base64(request: RowObject) -> str:
     return base64.b64encode(bytes(request.row.body)).decode()
 
 
-@strawberry.type(description="A header of a request or an answer.")
-class Header:
-    """A name and a value, as they are kept: a pair."""
-
-    name: str = attribute(itemgetter(0), "The header's name.")
-    value: str = attribute(itemgetter(1), "The header's value.")
-
-
-@strawberry.type(description="A webhook: which changes of which model are told to whom, and how.")
-class Webhook(Node):
-    """A stored webhook."""
-
-    id: ID = id_attribute(Prefix.WEBHOOK, id_description("whk"))
-    name: str | None = attribute("row.name", ABOUT["name"])
-    model: WebhookModel | None = attribute(_model, "The model whose objects it watches.")
-    actions: list[Action] = attribute("row.actions", ABOUT["actions"])
-    is_active: bool = attribute("row.is_active", ABOUT["is_active"])
-    method: HttpMethod = attribute("row.method", ABOUT["method"])
-    url: str = attribute("row.url", ABOUT["url"])
-    send_json: bool = attribute("row.send_json", ABOUT["send_json"])
-    body_template: str = attribute("row.body_template", ABOUT["body_template"])
-    content_type: str | None = attribute("row.content_type", ABOUT["content_type"])
-    headers: list[Header] = attribute("row.headers", ABOUT["headers"])
-    condition: str | None = attribute("row.condition", ABOUT["condition"])
-    retry_delays_seconds: list[int] = attribute("row.retry_delays", ABOUT["retry_delays_seconds"])
-    timeout_seconds: float = attribute("row.timeout_seconds", ABOUT["timeout_seconds"])
-    success_policy: SuccessPolicy = attribute("row.success_policy", ABOUT["success_policy"])
-    max_concurrency: int | None = attribute("row.max_concurrency", ABOUT["max_concurrency"])
-    rate_limit_per_second: float | None = attribute("row.rate_limit_per_second", ABOUT["rate_limit_per_second"])
-    created_at: dt.datetime = attribute("row.created_at", "When it was created.")
-    updated_at: dt.datetime = attribute("row.updated_at", "When it was last changed; give it as expectedUpdatedAt.")
-    deleted_at: dt.datetime | None = attribute("row.deleted_at", "When it was deleted; null while it lives.")
-    last_attempt: "Attempt | None" = loaded_field(
-        dataloaders.last_attempt_of_webhook,
-        "row.id",
-        "The newest attempt to deliver one of its events; null while there is none.",
-        node(lambda: Attempt),
-    )
-
-
-@strawberry.type(description="One committed create, update or delete of one object, with its snapshot.")
-class Change(Node):
-    """A stored change."""
-
-    id: ID = id_attribute(Prefix.CHANGE, id_description("chg"))
-    model: WebhookModel | None = attribute(_model, "The object's model.")
-    action: Action = attribute("row.action", "What happened to the object.")
-    object_id: str = attribute("row.object_id", "The object's id.")
-    item: JSON = attribute("row.item", "The object as of the commit, children included.")
-    updated_fields: list[str] = attribute("row.changed_fields", "What an update changed; empty otherwise.")
-    created_at: dt.datetime = attribute("row.created_at", "When it was committed.")
-    events: list["Event"] = loaded_field(
-        dataloaders.events_of_change,
-        "row.id",
-        "The events of this change: one for each webhook that it fired, oldest first.",
-        node(lambda: Event),
-    )
-
-
-@strawberry.type(description="One firing of one webhook for one change, until it is delivered or ends.")
-class Event(Node):
-    """A stored event."""
-
-    id: ID = id_attribute(Prefix.EVENT, id_description("evt", "; PS-WEBHOOK_EVENT-ID and webhook-id in every attempt"))
-    model: WebhookModel | None = attribute(_model, "The object's model.")
-    action: Action = attribute("row.action", "What happened to the object.")
-    object_id: str | None = attribute("row.object_id", "The object's id (item.id); null in a test whose item has none.")
-    status: EventStatus = attribute("row.status", "Where it stands.")
-    attempt_count: int = attribute("row.attempt_count", "How many attempts are on record.")
-    max_attempts: int = attribute("row.max_attempts", "The number of the last attempt that the schedule allows.")
-    next_attempt_at: dt.datetime | None = attribute(
-        "row.next_attempt_at", "When the next attempt is due; null when none is."
-    )
-    created_at: dt.datetime = attribute("row.created_at", "When it was recorded.")
-    finished_at: dt.datetime | None = attribute("row.finished_at", "When it ended; null while it has not.")
-    is_test: bool = attribute("row.is_test", "Whether a test-fire made it.")
-    webhook: Webhook | None = loaded_field(
-        dataloaders.webhook, "row.webhook_id", "The webhook that fired.", node(lambda: Webhook)
-    )
-    change: Change | None = loaded_field(
-        dataloaders.change,
-        "row.change_id",
-        "The change that fired it, shared with other webhooks' events; null for a test.",
-        node(lambda: Change),
-    )
-    item: JSON | None = loaded_field(
-        dataloaders.change, "row.change_id", "The object as of the commit of its change, children included.", _item
-    )
-    changed_fields: list[str] = loaded_field(
-        dataloaders.change, "row.change_id", "What an update changed; empty otherwise.", _changed_fields
-    )
-    attempts: list["Attempt"] = loaded_field(
-        dataloaders.attempts_of_event, "row.id", "Its attempts, by number.", node(lambda: Attempt)
-    )
-
-
-@strawberry.type(description="A request as it was sent, with secrets masked.")
-class AttemptRequest:
-    """What an attempt sent, as it is kept: a mapping."""
-
-    method: str = attribute(itemgetter("method"), "The HTTP method.")
-    url: str = attribute(itemgetter("url"), "The URL, rendered.")
-    headers: list[Header] = attribute(
-        itemgetter("headers"), "All headers, in order; values that are secrets are masked."
-    )
-    body: str | None = attribute(itemgetter("body"), "The body; null when none was sent.")
-
-
-@strawberry.type(description="What an endpoint answered.")
-class AttemptResponse:
-    """What an attempt got back, as it is kept: a mapping."""
-
-    headers: list[Header] = attribute(itemgetter("headers"), "The headers, in order.")
-    body: str = attribute(itemgetter("body"), "The body, up to 64 KiB; bytes that are no UTF-8 are replaced.")
-    body_truncated: bool = attribute(itemgetter("body_truncated"), "Whether there was more of the body.")
-
-
-@strawberry.type(description="One try to deliver an event.")
-class Attempt(Node):
-    """A stored attempt."""
-
-    id: ID = id_attribute(Prefix.ATTEMPT, id_description("att"))
-    number: int = attribute("row.number", "From 1; the numbers of an event have no gap.")
-    started_at: dt.datetime = attribute("row.started_at", "When it began.")
-    duration_ms: int | None = attribute("row.duration_ms", "How long it took, in milliseconds; null when ABANDONED.")
-    outcome: OutcomeName = attribute("row.outcome", "How it ended.")
-    error: str | None = attribute("row.error", "Why it failed, in a sentence; null when delivered.")
-    status_code: int | None = attribute("row.status_code", "The answer's status; null when there was none.")
-    request: AttemptRequest | None = attribute("row.request", "What was sent; null when nothing was.")
-    response: AttemptResponse | None = attribute("row.response", "What was answered; null when nothing was.")
-    event: Event | None = loaded_field(
-        dataloaders.event, "row.event_id", "The event that it tried to deliver.", node(lambda: Event)
-    )
-    inbox_request: "InboxRequest | None" = loaded_field(
-        dataloaders.request_of_attempt,
-        "row.event_id row.number",
-        "The request that an inbox of this server received for it; null when it went elsewhere, and when the inbox was "
-        "cleared or deleted since.",
-        node(lambda: InboxRequest),
-    )
-
-
-@strawberry.type(description="A request as an inbox received it.")
+@object_type
 class InboxRequest(Node):
-    """A stored request."""
+    """A request as an inbox received it."""
 
-    id: ID = id_attribute(Prefix.REQUEST, id_description("req"))
-    received_at: dt.datetime = attribute("row.received_at", "When it arrived.")
-    method: str = attribute("row.method", "The HTTP method.")
-    url: str = attribute("row.url", "Path and query as received.")
-    headers: list[Header] = attribute("row.headers", "The headers, in order; names in lower case.")
-    body: str | None = attribute(_text, "The body as text; null when it is not UTF-8.")
-    body_base64: str = attribute(_base64, "The body's bytes, in base64.")
-    remote_address: str | None = attribute("row.remote_address", "Where it came from.")
-    response_status_code: int = attribute("row.response_status_code", "The status that the inbox answered.")
-    signature: SignatureCheck = attribute("row.signature", "Whether the request verifies.")
-    event: Event | None = loaded_field(
+    id: ID = id_attribute(Prefix.REQUEST, describe_id("Request id", Prefix.REQUEST))
+    received_at: dt.datetime = attribute(INBOX_REQUEST.received_at, "Time when the request was received.")
+    method: str = attribute(INBOX_REQUEST.method, "HTTP method.")
+    url: str = attribute(INBOX_REQUEST.url, "Path and query as received.")
+    headers: list[Header] = json_attribute(INBOX_REQUEST.headers, "Headers in order, names in lower case.")
+    body: str | None = computed_field(_body_text, "Body as text. Null if it is not UTF-8.")
+    body_base64: str = computed_field(_body_base64, "Body in base64.")
+    remote_address: str | None = attribute(INBOX_REQUEST.remote_address, "IP address of the sender. Null if unknown.")
+    response_status_code: int = attribute(INBOX_REQUEST.response_status_code, "Status of the inbox's response.")
+    signature: SignatureCheck = attribute(INBOX_REQUEST.signature, "Result of verifying the signature.")
+    event: Event | None = node_field(
         dataloaders.event,
-        "row.event_id",
-        "The event that its PS-WEBHOOK_EVENT-ID names, when it is one of this server's.",
-        node(lambda: Event),
+        INBOX_REQUEST.event_id,
+        "Event that the header `PS-WEBHOOK_EVENT-ID` names. Null if it is not an event of this server.",
+        Event.of,
     )

@@ -1,10 +1,10 @@
-"""`node(id:)`: any object by its id alone, as clients with a normalised cache ask again for what they hold (Relay's
-Global Object Identification).
+"""`node(id:)`: any object by its id (Relay's Global Object Identification), for clients with a normalised cache.
 
-A new kind of object is one more line in `KINDS`.
+To add a kind of object, add a line to `KINDS`.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import strawberry
@@ -15,6 +15,7 @@ from ringback.graphql_api.context import dataloaders
 from ringback.graphql_api.context.request_context import Info
 from ringback.graphql_api.errors import bad_user_input
 from ringback.graphql_api.fields.arguments import parse_query_id
+from ringback.graphql_api.fields.descriptions import SUFFIX
 from ringback.graphql_api.fields.relay import Node
 from ringback.graphql_api.fields.root_fields import query
 from ringback.graphql_api.schema.api_tokens import ApiToken
@@ -29,61 +30,75 @@ from ringback.models.ids import Prefix, is_id
 from ringback.models.services import webhook_models
 from ringback.models.tracking.registry import NAME
 
+NodeId = Annotated[
+    ID,
+    strawberry.argument(
+        description="Id of any object. A model's id is its name, and that of the settings is `site_settings`. "
+        f"Example: `evt_{SUFFIX}`."
+    ),
+]
 
-def _token(row: api_token.ApiToken, info: Info) -> ApiToken | None:
-    """The token of a row; a revoked one is seen by nobody."""
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """The table of a kind of object, and the function that makes a node of its row; None hides the row."""
+
+    model: type[Model]
+    make_node: Callable[[Any, Info], Node | None]
+
+
+def _by_row(node: type[Node]) -> Callable[[Any, Info], Node | None]:
+    return lambda row, _: node.of(row)
+
+
+def _unrevoked_token(row: api_token.ApiToken, _: Info) -> ApiToken | None:
     return None if row.revoked_at is not None else ApiToken.of(row)
 
 
-#: What the prefix of an id says: a table, and what makes a node of a row.
-KINDS: Mapping[Prefix, tuple[type[Model], Callable[[Any, Info], Node | None]]] = {
-    Prefix.WEBHOOK: (webhook.Webhook, lambda row, info: Webhook.of(row)),
-    Prefix.CHANGE: (event.Change, lambda row, info: Change.of(row)),
-    Prefix.EVENT: (event.Event, lambda row, info: Event.of(row)),
-    Prefix.ATTEMPT: (event.Attempt, lambda row, info: Attempt.of(row)),
-    Prefix.LEAD: (lead.Lead, lambda row, info: Lead.of(row)),
-    Prefix.ORDER: (customer_order.CustomerOrder, lambda row, info: CustomerOrder.of(row)),
-    Prefix.INBOX: (inbox.Inbox, Inbox.at),
-    Prefix.REQUEST: (inbox.InboxRequest, lambda row, info: InboxRequest.of(row)),
-    Prefix.TOKEN: (api_token.ApiToken, _token),
+KINDS: Mapping[Prefix, Kind] = {
+    Prefix.WEBHOOK: Kind(webhook.Webhook, _by_row(Webhook)),
+    Prefix.CHANGE: Kind(event.Change, _by_row(Change)),
+    Prefix.EVENT: Kind(event.Event, _by_row(Event)),
+    Prefix.ATTEMPT: Kind(event.Attempt, _by_row(Attempt)),
+    Prefix.LEAD: Kind(lead.Lead, _by_row(Lead)),
+    Prefix.ORDER: Kind(customer_order.CustomerOrder, _by_row(CustomerOrder)),
+    Prefix.INBOX: Kind(inbox.Inbox, Inbox.with_url),
+    Prefix.REQUEST: Kind(inbox.InboxRequest, _by_row(InboxRequest)),
+    Prefix.TOKEN: Kind(api_token.ApiToken, _unrevoked_token),
 }
 
 
 @strawberry.type
 class NodeQuery:
-    """The root field."""
+    """The query field for any object."""
 
     @query(
-        "Any object by its id; null when the id names nothing.",
         """
         query {
           node(id: "evt_01h455vb4pex5vsknk084sn02q") { __typename id ... on Event { status } }
         }
-        """,
+        """
     )
-    async def node(
-        self,
-        info: Info,
-        id: Annotated[
-            ID,
-            strawberry.argument(
-                description="An id of any kind, such as `evt_01h455vb4pex5vsknk084sn02q`; a model's is its name, the "
-                "settings' is `site_settings`."
-            ),
-        ],
-    ) -> Node | None:
-        """One object."""
-        prefix = id.partition("_")[0]
+    async def node(self, info: Info, id: NodeId) -> Node | None:
+        """Look up any object by id. Null if there is none."""
         if id == SITE_SETTINGS:
             return SiteSettings.of(await site_settings.SiteSettings.get(id=1))
-        if NAME.fullmatch(id) and not is_id(id) and (watchable := await webhook_models.find(id)):
-            return WebhookModel.of(watchable)
-        if "_" in id and prefix in KINDS:
-            model, make_node = KINDS[Prefix(prefix)]
-            row = await info.context.loaders[dataloaders.row].load((model, parse_query_id(prefix, id)))
-            return None if row is None else make_node(row, info)
-        if NAME.fullmatch(id):
+        could_be_a_name = NAME.fullmatch(id) is not None
+        if could_be_a_name and not is_id(id):
+            model = await webhook_models.find(id)
+            if model is not None:
+                return WebhookModel.of(model)
+        prefix, separator, _ = id.partition("_")
+        if separator and prefix in KINDS:
+            return await _find_by_id(Prefix(prefix), id, info)
+        if could_be_a_name:
             return None
         raise bad_user_input(
-            f"id: {id[:80]!r} is no id; one looks like evt_01h455vb4pex5vsknk084sn02q, a model's like customer_order"
+            f"id: {id[:80]!r} is not an id. Send one such as evt_{SUFFIX}, or a model's name such as customer_order."
         )
+
+
+async def _find_by_id(prefix: Prefix, id: str, info: Info) -> Node | None:
+    kind = KINDS[prefix]
+    row = await info.context.loaders[dataloaders.row].load((kind.model, parse_query_id(prefix, id)))
+    return None if row is None else kind.make_node(row, info)

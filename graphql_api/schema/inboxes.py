@@ -1,4 +1,4 @@
-"""Inboxes: built-in test addresses, what they received, live."""
+"""Queries, mutations and the subscription of inboxes: built-in test addresses that record what they receive."""
 
 import datetime as dt
 from collections.abc import AsyncGenerator
@@ -10,118 +10,123 @@ from strawberry import ID
 from ringback.graphql_api.context.request_context import Info
 from ringback.graphql_api.errors import bad_user_input
 from ringback.graphql_api.fields.arguments import parse_query_id
-from ringback.graphql_api.fields.attribute_field import attribute, id_attribute
-from ringback.graphql_api.fields.descriptions import id_description, optional_field
-from ringback.graphql_api.fields.input_errors import InputError
-from ringback.graphql_api.fields.relay import After, Connection, First, Node, page
+from ringback.graphql_api.fields.attribute_field import attribute, id_attribute, row_paths
+from ringback.graphql_api.fields.descriptions import describe_id, input_type, object_type, optional_field
+from ringback.graphql_api.fields.input_errors import InputError, errors_field
+from ringback.graphql_api.fields.relay import After, Connection, First, Node, read_page
 from ringback.graphql_api.fields.root_fields import mutation, query, subscription
 from ringback.graphql_api.schema.delivery_types import InboxRequest
 from ringback.models import inbox as rows
 from ringback.models.database.notifications import Topic, notifier
 from ringback.models.ids import Prefix
-from ringback.models.services.inboxes import InboxResponse as Response
+from ringback.models.services import inboxes as inbox_service
 
-#: The longest sleep between two looks for new requests, in seconds: what a lost wake-up costs at most.
+#: Longest wait between two reads for new requests, which is what a lost notification costs.
 POLL_SECONDS = 1.0
+#: Requests per read.
 PAGE = 100
 
+INBOX = row_paths(rows.Inbox)
+INBOX_ID = describe_id("Inbox id", Prefix.INBOX)
+INBOX_NAME = "Display name."
+RESPONSES = "Responses in order: the n-th request gets the n-th response. The last one repeats."
 
-@strawberry.type(description="What an inbox answers.")
+
+@object_type
 class InboxResponse:
-    """One of an inbox's answers."""
+    """A response of an inbox."""
 
-    status_code: int = strawberry.field(description="The status.")
-    body: str = strawberry.field(description="The body.")
-    content_type: str = strawberry.field(description="The body's media type.")
-    delay_ms: int = strawberry.field(description="How long it waits before it answers, in milliseconds.")
+    status_code: int = strawberry.field(description="HTTP status.")
+    body: str = strawberry.field(description="Body.")
+    content_type: str = strawberry.field(description="Media type of the body.")
+    delay_ms: int = strawberry.field(description="Delay before the response in milliseconds.")
 
 
-@strawberry.type(description="A test address that keeps every request and answers as told.")
+@object_type
 class Inbox(Node):
-    """A stored inbox."""
+    """A test address that records every request and sends predefined responses."""
 
-    id: ID = id_attribute(Prefix.INBOX, id_description("inb"))
-    name: str | None = attribute("row.name", "A name for people.")
+    id: ID = id_attribute(Prefix.INBOX, INBOX_ID)
+    name: str | None = attribute(INBOX.name, f"{INBOX_NAME} Null if the inbox has none.")
     url: str = strawberry.field(
         description="Absolute, unguessable URL. Accepts HTTP and WebDAV methods, such as GET, POST and PROPFIND. "
         "Unknown methods get 400."
     )
-    responses: list[InboxResponse] = strawberry.field(
-        description="Its answers: the n-th request gets the n-th, and the last one repeats."
-    )
-    created_at: dt.datetime = attribute("row.created_at", "When it was made.")
+    responses: list[InboxResponse] = strawberry.field(description=RESPONSES)
+    created_at: dt.datetime = attribute(INBOX.created_at, "Time when the inbox was created.")
 
     @classmethod
-    def at(cls, row: rows.Inbox, info: Info) -> Self:
+    def with_url(cls, row: rows.Inbox, info: Info) -> Self:
         """Return the object of a row, with its URL on this server."""
-        url = info.context.services.inbox_addresses.url(row.token)
-        responses = [InboxResponse(**response) for response in row.responses]
-        return cls(row=row, url=url, responses=responses)
+        responses = [InboxResponse(**stored_response) for stored_response in row.responses]
+        return cls(row=row, url=info.context.services.inbox_addresses.url(row.token), responses=responses)
 
-    @strawberry.field(description="What it received, newest first.")
+    @strawberry.field(description="Received requests, newest first.")
     async def requests(self, first: First = 20, after: After = None) -> Connection[InboxRequest] | None:
-        """A page of requests."""
-        return await page(rows.InboxRequest.filter(inbox_id=self.row.id), first, after, InboxRequest.of)
+        """Return a page of the requests that were received since the inbox was created or cleared."""
+        return await read_page(rows.InboxRequest.filter(inbox_id=self.row.id), first, after, InboxRequest.of)
 
 
-@strawberry.input(description="An answer of an inbox.")
+@input_type
 class InboxResponseInput:
-    """One of an inbox's answers."""
+    """A response of an inbox."""
 
-    status_code: int = strawberry.field(default=200, description="The status, from 200 to 599.")
-    body: str = strawberry.field(default="", description="The body.")
-    content_type: str = strawberry.field(default="text/plain", description="The body's media type.")
-    delay_ms: int = strawberry.field(default=0, description="How long to wait before answering, up to 60000 ms.")
+    status_code: int = strawberry.field(default=200, description="HTTP status, from 200 to 599.")
+    body: str = strawberry.field(default="", description="Body.")
+    content_type: str = strawberry.field(default="text/plain", description="Media type of the body.")
+    delay_ms: int = strawberry.field(
+        default=0, description="Delay before the response in milliseconds, from 0 to 60000."
+    )
 
 
-@strawberry.input(description="A new inbox.")
+def _default_responses() -> list[InboxResponseInput]:
+    return [InboxResponseInput()]
+
+
+@input_type
 class CreateInboxInput:
-    """All that an inbox is."""
+    """A new inbox."""
 
-    name: str | None = optional_field("A name for people.")
-    responses: list[InboxResponseInput] = strawberry.field(
-        default_factory=lambda: [InboxResponseInput()],
-        description="Its answers: the n-th request gets the n-th, and the last one repeats.",
-    )
+    name: str | None = optional_field(INBOX_NAME)
+    responses: list[InboxResponseInput] = strawberry.field(default_factory=_default_responses, description=RESPONSES)
     signing_secret: str | None = optional_field(
-        "A secret to verify requests with: `whsec_` and 24 to 64 bytes in base64. Without it, that of the "
-        "event's webhook is taken."
+        "Secret to verify requests with: `whsec_` followed by 24 to 64 bytes in base64. Null means the secret of the "
+        "event's webhook."
     )
 
 
-@strawberry.type(description="The answer to createInbox.")
+@object_type
 class CreateInboxPayload:
-    """The new inbox, or errors."""
+    """Result of createInbox."""
 
     inbox: Inbox | None = optional_field("The new inbox.")
-    errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
+    errors: list[InputError] = errors_field()
 
 
-@strawberry.type(description="The answer to clearInbox.")
+@object_type
 class ClearInboxPayload:
-    """How much was forgotten, or errors."""
+    """Result of clearInbox."""
 
-    deleted_count: int | None = optional_field("How many requests were deleted.")
-    errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
+    deleted_count: int | None = optional_field("Number of deleted requests.")
+    errors: list[InputError] = errors_field()
 
 
-@strawberry.type(description="The answer to deleteInbox.")
+@object_type
 class DeleteInboxPayload:
-    """The deleted inbox's id, or errors."""
+    """Result of deleteInbox."""
 
-    deleted_id: ID | None = optional_field("The id of the inbox that was deleted.")
-    errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
+    deleted_id: ID | None = optional_field("Id of the deleted inbox.")
+    errors: list[InputError] = errors_field()
 
 
-InboxId = Annotated[ID, strawberry.argument(description=id_description("inb"))]
+InboxId = Annotated[ID, strawberry.argument(description=INBOX_ID)]
 
 
 @strawberry.type
 class InboxQuery:
-    """Root fields of this slice."""
+    """Query fields for inboxes."""
 
     @query(
-        "An inbox by its id; null when there is none.",
         """
         query {
           inbox(id: "inb_01h455vb4pex5vsknk084sn02q") {
@@ -129,32 +134,30 @@ class InboxQuery:
             requests(first: 20) { nodes { receivedAt method body signature } }
           }
         }
-        """,
+        """
     )
     async def inbox(self, info: Info, id: InboxId) -> Inbox | None:
-        """One inbox."""
+        """Look up an inbox by id. Null if there is none."""
         row = await rows.Inbox.get_or_none(id=parse_query_id(Prefix.INBOX, id))
-        return Inbox.at(row, info) if row else None
+        return None if row is None else Inbox.with_url(row, info)
 
     @query(
-        "The inboxes, newest first.",
         """
         query {
           inboxes(first: 20) { nodes { id name url } pageInfo { hasNextPage endCursor } }
         }
-        """,
+        """
     )
     async def inboxes(self, info: Info, first: First = 20, after: After = None) -> Connection[Inbox] | None:
-        """A page of inboxes."""
-        return await page(rows.Inbox.all(), first, after, lambda row: Inbox.at(row, info))
+        """List inboxes, newest first."""
+        return await read_page(rows.Inbox.all(), first, after, lambda row: Inbox.with_url(row, info))
 
 
 @strawberry.type
 class InboxMutation:
-    """Root fields of this slice."""
+    """Mutations of inboxes."""
 
     @mutation(
-        "Make a test address.",
         """
         mutation {
           createInbox(input: {name: "first fails", responses: [{statusCode: 500}, {statusCode: 200, body: "ok"}]}) {
@@ -162,65 +165,73 @@ class InboxMutation:
             errors { field message }
           }
         }
-        """,
+        """
     )
     async def create_inbox(
         self, info: Info, input: Annotated[CreateInboxInput, strawberry.argument(description="The new inbox.")]
     ) -> CreateInboxPayload | None:
-        """Create."""
-        responses = [Response(r.status_code, r.body, r.content_type, r.delay_ms) for r in input.responses]
+        """Create an inbox. Its URL can be the target of a webhook."""
+        responses = [
+            inbox_service.InboxResponse(
+                status_code=response.status_code,
+                body=response.body,
+                content_type=response.content_type,
+                delay_ms=response.delay_ms,
+            )
+            for response in input.responses
+        ]
         row = await info.context.services.inboxes.create(input.name, responses, input.signing_secret)
-        return CreateInboxPayload(inbox=Inbox.at(row, info))
+        return CreateInboxPayload(inbox=Inbox.with_url(row, info))
 
     @mutation(
-        "Forget what an inbox received; its answers begin anew.",
         """
         mutation {
           clearInbox(id: "inb_01h455vb4pex5vsknk084sn02q") { deletedCount errors { message } }
         }
-        """,
+        """
     )
     async def clear_inbox(self, info: Info, id: InboxId) -> ClearInboxPayload | None:
-        """Clear."""
+        """Delete the requests of an inbox. Its responses start again with the first."""
         return ClearInboxPayload(deleted_count=await info.context.services.inboxes.clear(id))
 
     @mutation(
-        "Delete an inbox and what it received.",
         """
         mutation {
           deleteInbox(id: "inb_01h455vb4pex5vsknk084sn02q") { deletedId errors { message } }
         }
-        """,
+        """
     )
     async def delete_inbox(self, info: Info, id: InboxId) -> DeleteInboxPayload | None:
-        """Delete."""
+        """Delete an inbox and its requests. Its URL responds with 404."""
         await info.context.services.inboxes.delete(id)
         return DeleteInboxPayload(deleted_id=id)
 
 
 @strawberry.type
 class InboxSubscription:
-    """Root fields of this slice."""
+    """The subscription to an inbox."""
 
     @subscription(
-        "Each request that an inbox receives, from now on; ends when it is deleted.",
         """
         subscription {
           inboxRequest(inboxId: "inb_01h455vb4pex5vsknk084sn02q") { receivedAt method url body event { id } }
         }
-        """,
+        """
     )
     async def inbox_request(self, info: Info, inbox_id: InboxId) -> AsyncGenerator[InboxRequest | None, None]:
-        """Follow an inbox."""
+        """Follow the requests that an inbox receives from now on. Ends when the inbox is deleted."""
         key = parse_query_id(Prefix.INBOX, inbox_id, "inboxId")
         inbox = await rows.Inbox.get_or_none(id=key)
         if inbox is None:
-            raise bad_user_input(f"inboxId: there is no inbox with the id {inbox_id}")
-        last = inbox.received
+            raise bad_user_input(f"inboxId: There is no inbox with the id {inbox_id}.")
+        last_number = inbox.received
         listener = notifier.listen(Topic.RECEIVED)
-        while (found := await info.context.services.inboxes.received_after(key, last, PAGE)) is not None:
-            for row in found:
-                last = row.number
+        while True:
+            requests = await info.context.services.inboxes.received_after(key, last_number, PAGE)
+            if requests is None:  # the inbox was deleted
+                return
+            for row in requests:
+                last_number = row.number
                 yield InboxRequest.of(row)
-            if not found:
+            if not requests:
                 await listener.wait(POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""Leads and callback requests."""
+"""Queries and mutations of leads, and the callback form."""
 
 import datetime as dt
 from typing import Annotated
@@ -7,115 +7,117 @@ import strawberry
 from strawberry import ID, UNSET
 
 from ringback.graphql_api.fields.arguments import Update, given_fields, or_none, parse_query_id
-from ringback.graphql_api.fields.attribute_field import attribute, id_attribute
-from ringback.graphql_api.fields.descriptions import id_description, optional_field
+from ringback.graphql_api.fields.attribute_field import attribute, id_attribute, row_paths
+from ringback.graphql_api.fields.descriptions import describe_id, input_type, object_type, optional_field
 from ringback.graphql_api.fields.enums import LeadStatus
-from ringback.graphql_api.fields.input_errors import InputError
-from ringback.graphql_api.fields.relay import After, Connection, First, Node, page
+from ringback.graphql_api.fields.input_errors import InputError, errors_field
+from ringback.graphql_api.fields.relay import After, Connection, First, Node, read_page
 from ringback.graphql_api.fields.root_fields import mutation, query
 from ringback.models import lead as rows
 from ringback.models.ids import Prefix
 from ringback.models.services import leads
 
+LEAD = row_paths(rows.Lead)
+LEAD_ID = describe_id("Lead id", Prefix.LEAD)
 
-@strawberry.type(description="Somebody who asked to be called back.")
+
+@object_type
 class Lead(Node):
-    """A stored lead."""
+    """A person who asked to be called back."""
 
-    id: ID = id_attribute(Prefix.LEAD, id_description("lead"))
-    name: str = attribute("row.name", "Name as entered in the form.")
-    phone: str = attribute("row.phone", "Phone number as entered in the form.")
-    status: LeadStatus = attribute("row.status", "How far it has come.")
-    comment: str | None = attribute("row.comment", "What the manager noted.")
-    created_at: dt.datetime = attribute("row.created_at", "When the callback was requested.")
-    updated_at: dt.datetime = attribute("row.updated_at", "When it was last changed; give it as expectedUpdatedAt.")
+    id: ID = id_attribute(Prefix.LEAD, LEAD_ID)
+    name: str = attribute(LEAD.name, "Name of the person.")
+    phone: str = attribute(LEAD.phone, "Phone number.")
+    status: LeadStatus = attribute(LEAD.status, "Progress of the lead.")
+    comment: str | None = attribute(LEAD.comment, "Comment of a manager. Null if there is none.")
+    created_at: dt.datetime = attribute(LEAD.created_at, "Time when the callback was requested.")
+    updated_at: dt.datetime = attribute(
+        LEAD.updated_at, "Time when the lead was last changed. Send it as `expectedUpdatedAt` to detect conflicts."
+    )
 
 
-@strawberry.input(description="The callback form.")
+@input_type
 class RequestCallbackInput:
-    """What a visitor enters."""
+    """The callback form."""
 
-    name: str = strawberry.field(description="Who wants to be called.")
-    phone: str = strawberry.field(description="Where to call.")
+    name: str = strawberry.field(description="Name of the person to call.")
+    phone: str = strawberry.field(description="Phone number to call.")
 
 
-@strawberry.input(description="Changes to a lead; what is left out stays as it is.")
+@input_type
 class UpdateLeadInput(Update):
-    """What may be changed."""
+    """Changes to a lead. Omitted fields keep their values."""
 
-    id: ID = strawberry.field(description=id_description("lead"))
-    name: str | None = optional_field("The name.", UNSET)
-    phone: str | None = optional_field("The phone number.", UNSET)
-    status: LeadStatus | None = optional_field("How far it has come.", UNSET)
-    comment: str | None = optional_field("A remark. Null clears it.", UNSET)
+    id: ID = strawberry.field(description=LEAD_ID)
+    name: str | None = optional_field("Name of the person.", UNSET)
+    phone: str | None = optional_field("Phone number.", UNSET)
+    status: LeadStatus | None = optional_field("Progress of the lead.", UNSET)
+    comment: str | None = optional_field("Comment of a manager. Null clears it.", UNSET)
 
 
-@strawberry.type(description="The answer to requestCallback.")
+@object_type
 class RequestCallbackPayload:
-    """The form's answer."""
+    """Result of requestCallback."""
 
     accepted: bool = strawberry.field(
-        default=False, description="Whether the form was filled in; it is always answered."
+        default=False, description="Whether the form was valid, even if it did not become a lead."
     )
-    lead: Lead | None = optional_field("The new lead; null while trackLeads is off.")
-    errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
+    lead: Lead | None = optional_field("The new lead. Null while `trackLeads` is off.")
+    errors: list[InputError] = errors_field()
 
 
-@strawberry.type(description="The answer to updateLead.")
+@object_type
 class UpdateLeadPayload:
-    """The lead, or errors."""
+    """Result of updateLead."""
 
-    lead: Lead | None = optional_field("The lead as it is now.")
-    errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
+    lead: Lead | None = optional_field("The updated lead.")
+    errors: list[InputError] = errors_field()
 
 
-@strawberry.type(description="The answer to deleteLead.")
+@object_type
 class DeleteLeadPayload:
-    """The deleted lead's id, or errors."""
+    """Result of deleteLead."""
 
-    deleted_id: ID | None = optional_field("The id of the lead that was deleted.")
-    errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
+    deleted_id: ID | None = optional_field("Id of the deleted lead.")
+    errors: list[InputError] = errors_field()
 
 
-LeadId = Annotated[ID, strawberry.argument(description=id_description("lead"))]
+LeadId = Annotated[ID, strawberry.argument(description=LEAD_ID)]
 
 
 @strawberry.type
 class LeadQuery:
-    """Root fields of this slice."""
+    """Query fields for leads."""
 
     @query(
-        "A lead by its id; null when there is none.",
         """
         query {
           lead(id: "lead_01h455vb4pex5vsknk084sn02q") { name phone status comment }
         }
-        """,
+        """
     )
     async def lead(self, id: LeadId) -> Lead | None:
-        """One lead."""
+        """Look up a lead by id. Null if there is none."""
         row = await rows.Lead.get_or_none(id=parse_query_id(Prefix.LEAD, id))
-        return Lead.of(row) if row else None
+        return None if row is None else Lead.of(row)
 
     @query(
-        "The leads, newest first.",
         """
         query {
           leads(first: 20) { nodes { id name phone status } pageInfo { hasNextPage endCursor } }
         }
-        """,
+        """
     )
     async def leads(self, first: First = 20, after: After = None) -> Connection[Lead] | None:
-        """A page of leads."""
-        return await page(rows.Lead.all(), first, after, Lead.of)
+        """List leads, newest first."""
+        return await read_page(rows.Lead.all(), first, after, Lead.of)
 
 
 @strawberry.type
 class LeadMutation:
-    """Root fields of this slice."""
+    """Mutations of leads."""
 
     @mutation(
-        "The site's callback form. It becomes a lead while trackLeads is on.",
         """
         mutation {
           requestCallback(input: {name: "Ada", phone: "+1 555 0100"}) {
@@ -124,17 +126,17 @@ class LeadMutation:
             errors { field message }
           }
         }
-        """,
+        """
     )
     async def request_callback(
         self, input: Annotated[RequestCallbackInput, strawberry.argument(description="The form.")]
     ) -> RequestCallbackPayload | None:
-        """Take the form."""
+        """Submit the callback form. It becomes a lead while `trackLeads` is on."""
         row = await leads.request_callback(input.name, input.phone)
-        return RequestCallbackPayload(accepted=True, lead=Lead.of(row) if row else None)
+        lead = None if row is None else Lead.of(row)
+        return RequestCallbackPayload(accepted=True, lead=lead)
 
     @mutation(
-        "Change a lead.",
         """
         mutation {
           updateLead(input: {id: "lead_01h455vb4pex5vsknk084sn02q", status: DONE}) {
@@ -142,24 +144,23 @@ class LeadMutation:
             errors { field message }
           }
         }
-        """,
+        """
     )
     async def update_lead(
-        self, input: Annotated[UpdateLeadInput, strawberry.argument(description="What to change.")]
+        self, input: Annotated[UpdateLeadInput, strawberry.argument(description="The changes.")]
     ) -> UpdateLeadPayload | None:
-        """Update."""
+        """Update a lead."""
         row = await leads.update_lead(input.id, given_fields(input), or_none(input.expected_updated_at))
         return UpdateLeadPayload(lead=Lead.of(row))
 
     @mutation(
-        "Delete a lead.",
         """
         mutation {
           deleteLead(id: "lead_01h455vb4pex5vsknk084sn02q") { deletedId errors { message } }
         }
-        """,
+        """
     )
     async def delete_lead(self, id: LeadId) -> DeleteLeadPayload | None:
-        """Delete."""
+        """Delete a lead."""
         await leads.delete_lead(id)
         return DeleteLeadPayload(deleted_id=id)

@@ -1,4 +1,4 @@
-"""Settings of the site."""
+"""The query and the mutation of the site's settings."""
 
 import datetime as dt
 from typing import Annotated
@@ -7,75 +7,79 @@ import strawberry
 from strawberry import ID, UNSET
 
 from ringback.graphql_api.fields.arguments import given_fields
-from ringback.graphql_api.fields.attribute_field import attribute
-from ringback.graphql_api.fields.descriptions import optional_field
-from ringback.graphql_api.fields.input_errors import InputError
+from ringback.graphql_api.fields.attribute_field import RowObject, attribute, computed_field, row_paths
+from ringback.graphql_api.fields.descriptions import input_type, object_type, optional_field
+from ringback.graphql_api.fields.input_errors import InputError, errors_field
 from ringback.graphql_api.fields.relay import Node
 from ringback.graphql_api.fields.root_fields import mutation, query
 from ringback.models import site_settings as rows
 from ringback.models.services import site_settings as settings_service
 
-#: The id of the settings, of which there is one.
+#: Id of the only settings object.
 SITE_SETTINGS = "site_settings"
+TRACK_LEADS = "Whether callback requests become leads."
+
+SETTINGS = row_paths(rows.SiteSettings)
 
 
-@strawberry.type(description="What an administrator decides for the whole site.")
+def _id(_: RowObject) -> ID:
+    return ID(SITE_SETTINGS)
+
+
+@object_type
 class SiteSettings(Node):
-    """The stored settings."""
+    """Settings of the whole site. There is one such object."""
 
-    id: ID = attribute(lambda _: SITE_SETTINGS, 'Always "site_settings": there is one.')
-    track_leads: bool = attribute("row.track_leads", "Whether callback requests become leads.")
-    updated_at: dt.datetime = attribute("row.updated_at", "When they were last changed.")
+    id: ID = computed_field(_id, 'Always "site_settings".')
+    track_leads: bool = attribute(SETTINGS.track_leads, TRACK_LEADS)
+    updated_at: dt.datetime = attribute(SETTINGS.updated_at, "Time when the settings were last changed.")
 
 
-@strawberry.input(description="Changes to the site's settings; what is left out stays as it is.")
+@input_type
 class UpdateSiteSettingsInput:
-    """What may be changed."""
+    """Changes to the site's settings. Omitted fields keep their values."""
 
-    track_leads: bool | None = optional_field("Whether callback requests become leads.", UNSET)
+    track_leads: bool | None = optional_field(TRACK_LEADS, UNSET)
 
 
-@strawberry.type(description="The answer to updateSiteSettings.")
+@object_type
 class UpdateSiteSettingsPayload:
-    """The settings, or errors."""
+    """Result of updateSiteSettings."""
 
-    site_settings: SiteSettings | None = optional_field("The settings as they are now.")
-    errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
+    site_settings: SiteSettings | None = optional_field("The updated settings.")
+    errors: list[InputError] = errors_field()
 
 
 @strawberry.type
 class SiteSettingsQuery:
-    """Root fields of this slice."""
+    """The query field for the settings."""
 
     @query(
-        "The site's settings.",
         """
         query {
           siteSettings { trackLeads updatedAt }
         }
-        """,
+        """
     )
     async def site_settings(self) -> SiteSettings | None:
-        """The one row."""
+        """Return the site's settings."""
         return SiteSettings.of(await rows.SiteSettings.get(id=1))
 
 
 @strawberry.type
 class SiteSettingsMutation:
-    """Root fields of this slice."""
+    """The mutation of the settings."""
 
     @mutation(
-        "Change the site's settings.",
         """
         mutation {
           updateSiteSettings(input: {trackLeads: true}) { siteSettings { trackLeads } errors { message } }
         }
-        """,
+        """
     )
     async def update_site_settings(
-        self, input: Annotated[UpdateSiteSettingsInput, strawberry.argument(description="What to change.")]
+        self, input: Annotated[UpdateSiteSettingsInput, strawberry.argument(description="The changes.")]
     ) -> UpdateSiteSettingsPayload | None:
-        """Update."""
-        return UpdateSiteSettingsPayload(
-            site_settings=SiteSettings.of(await settings_service.update_site_settings(given_fields(input)))
-        )
+        """Update the site's settings."""
+        row = await settings_service.update_site_settings(given_fields(input))
+        return UpdateSiteSettingsPayload(site_settings=SiteSettings.of(row))

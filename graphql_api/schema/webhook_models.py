@@ -1,7 +1,7 @@
-"""The catalog: what may be watched, which fields a template may use, and the models of other programs.
+"""Models that webhooks can watch, the fields that templates can use, and the models of other programs.
 
-A model is named, not numbered, and its name costs nothing. What else is asked of it comes from this process for models
-that are tracked in code, and through a loader for declared ones, which the database knows.
+A WebhookModel holds its name; its other fields are read when they are selected: from the code of this process for
+tracked models, through a DataLoader for declared ones.
 """
 
 from typing import Annotated, Self
@@ -12,199 +12,214 @@ from strawberry.scalars import JSON
 
 from ringback.graphql_api.context import dataloaders
 from ringback.graphql_api.context.request_context import Info
-from ringback.graphql_api.fields.attribute_field import RowObject, attribute
-from ringback.graphql_api.fields.descriptions import id_description, optional_field
+from ringback.graphql_api.fields.attribute_field import RowObject, attribute, computed_field, row_paths
+from ringback.graphql_api.fields.descriptions import describe_id, input_type, object_type, optional_field
 from ringback.graphql_api.fields.enums import Action
-from ringback.graphql_api.fields.input_errors import InputError
+from ringback.graphql_api.fields.input_errors import InputError, errors_field
 from ringback.graphql_api.fields.relay import Node
 from ringback.graphql_api.fields.root_fields import mutation, query
 from ringback.models.ids import Prefix, encode
 from ringback.models.services import webhook_models as model_service
 from ringback.models.services.declared_models import declare_model
-from ringback.models.services.publishing import Publication, publish_changes
+from ringback.models.services.publishing import Publication, Published, publish_changes
 from ringback.models.services.webhook_models import WatchableModel
 
-NO_LONGER_TRACKED = "This model is no longer tracked."
+PUBLISHED = row_paths(Published)
 
 
-@strawberry.type(description="A field that a template may use.")
+@object_type
 class ModelField:
-    """One FieldInfo."""
+    """A field that templates can use."""
 
+    # Resolved from a FieldInfo.
     path: str = strawberry.field(
-        description="The path as written in Liquid, such as `item.customer.name`; `[]` stands for each "
-        "element of a list, and a last `*` for fields of any name."
+        description="Path in Liquid. `[]` stands for each element of a list, a final `*` for fields of any name. "
+        "Example: `item.customer.name`."
     )
     type: str = strawberry.field(
-        description="string, integer, float, decimal, boolean, datetime, date, time, id, object, list; json when "
-        "it is not known what it holds."
+        description="Type: string, integer, float, decimal, boolean, datetime, date, time, id, object or list; json if "
+        "the field may hold any JSON value."
     )
-    description: str = strawberry.field(description="What it holds.")
+    description: str = strawberry.field(description="Description of the field.")
 
 
-@strawberry.type(description="A model whose objects may be watched by webhooks.")
+def _model_id(model: "WebhookModel") -> ID:
+    return ID(model.name)
+
+
+@object_type
 class WebhookModel(Node):
-    """A model that may be watched, by name; one that may be no more has no fields."""
+    """A model whose objects webhooks can watch. A model that is no longer tracked has no fields."""
 
-    id: ID = attribute("name", "The model's name: models are named, not numbered.")
-    name: str = strawberry.field(description="What webhooks name it by, such as `customer_order`.")
+    id: ID = computed_field(_model_id, "Name of the model, which is also its id.")
+    name: str = strawberry.field(description="Name of the model. Example: `customer_order`.")
 
     @classmethod
     def of(cls, row: WatchableModel) -> Self:
-        """The GraphQL object of a model that is at hand."""
+        """Return the object of a model that has been read."""
         return cls(row=row, name=row.name)
 
     @classmethod
     def named(cls, name: str) -> Self:
-        """The GraphQL object of a model, by its name alone."""
+        """Return the object of a model that has not been read."""
         return cls(row=None, name=name)
 
-    @strawberry.field(description="Its name for people.")
+    @strawberry.field(description="Display name. In English if there is none in the requested language.")
     async def label(
         self,
         info: Info,
-        locale: Annotated[str, strawberry.argument(description='The language, such as "en" or "ru".')] = "en",
+        locale: Annotated[str, strawberry.argument(description='Language, such as "en" or "ru".')] = "en",
     ) -> str:
-        """The label in a language, English where there is none."""
+        """Return the label in a language."""
         return (await self._watchable(info)).label(locale)
 
-    @strawberry.field(description="What it is.")
+    @strawberry.field(description="Description of the model.")
     async def description(self, info: Info) -> str:
-        """The description of the model's declaration."""
+        """Return the description with which the model was tracked or declared."""
         return (await self._watchable(info)).description
 
-    @strawberry.field(description="The fields that a template may use.")
+    @strawberry.field(description="Fields that templates can use.")
     async def fields(self, info: Info) -> list[ModelField]:
-        """Every path, parents before their parts."""
+        """List the fields, parents before their children."""
         fields = (await self._watchable(info)).fields
-        return [ModelField(path=i.path, type=i.type, description=i.description) for i in fields]
+        return [ModelField(path=field.path, type=field.type, description=field.description) for field in fields]
 
-    @strawberry.field(description="The object that a test-fire sends by default.")
+    @strawberry.field(description="Object that a test-fire sends by default.")
     async def sample(self, info: Info) -> JSON:
-        """The sample, as JSON."""
+        """Return the sample as JSON."""
         return JSON((await self._watchable(info)).sample)
 
     async def _watchable(self, info: Info) -> WatchableModel:
-        known: WatchableModel | None = self.row or model_service.list_tracked(self.name)
-        found = known or await info.context.loaders[dataloaders.declared_model].load(self.name)
-        return found or WatchableModel(self.name, {"en": self.name}, NO_LONGER_TRACKED, fields=(), sample={})
+        """Return the model, read once if it is declared; a stand-in without fields if it is no longer tracked."""
+        model: WatchableModel | None = self.row or model_service.list_tracked(self.name)
+        if model is None:
+            model = await info.context.loaders[dataloaders.declared_model].load(self.name)
+        if model is None:
+            model = WatchableModel(
+                name=self.name,
+                labels={"en": self.name},
+                description="This model is no longer tracked.",
+                fields=(),
+                sample={},
+            )
+        return model
 
 
-@strawberry.input(description="A model whose objects live in another program. Declaring it again updates it.")
+@input_type
 class DeclareModelInput:
-    """A declaration."""
+    """A model whose objects live in another program. Declaring it again updates it."""
 
     name: str = strawberry.field(
-        description="What webhooks and changes name it by, such as `spare_part`: at most 100 of a-z, 0-9 and _, a "
-        "letter first. Models that are tracked in code cannot be declared."
+        description="Name that webhooks and changes refer to: at most 100 characters from a-z, 0-9 and _, starting "
+        "with a letter. Must not be the name of a model that is tracked in code. Example: `spare_part`."
     )
-    label: str = strawberry.field(description='Its name for people, such as "Spare part".')
-    description: str | None = optional_field("What it is.")
+    label: str = strawberry.field(description='Display name. Example: "Spare part".')
+    description: str | None = optional_field("Description of the model.")
     json_schema: JSON = strawberry.field(
-        description='The JSON Schema (draft 2020-12) of its objects, of `"type": "object"`: '
-        '`{"type": "object", "properties": {"price": {"type": "number"}}, "required": ["price"]}`. It gives the '
-        "fields and checks every item, formats included. References lead to `$defs` of the same schema; patterns "
-        "have neither look-around nor back-references. At most 256 KiB."
+        description='JSON Schema (draft 2020-12) of the objects, with `"type": "object"`, at most 256 KiB. It defines '
+        "the fields, and each published item is validated against it, formats included. `$ref` may only point to "
+        "`$defs` of the same schema; patterns may have neither look-around nor back-references. "
+        'Example: `{"type": "object", "properties": {"price": {"type": "number"}}, "required": ["price"]}`.'
     )
     sample: JSON = strawberry.field(
-        description='The object that a test-fire sends by default; it must fit the schema: `{"price": 350.5}`.'
+        description='Object that a test-fire sends by default. Must match the schema. Example: `{"price": 350.5}`.'
     )
     force: bool = strawberry.field(
         default=False,
-        description="Declare it even when the schema takes away fields that webhooks use in templates or conditions; "
-        "without it, that is an error which names them.",
+        description="Whether to declare the model even if the schema removes fields that webhooks use in templates or "
+        "conditions. If false, that is an error that names them.",
     )
 
 
-@strawberry.input(description="A change of an object of a declared model.")
+@input_type
 class ChangeInput:
-    """A change to publish."""
+    """A change of an object of a declared model."""
 
-    model: str = strawberry.field(description="The declared model's name, such as `spare_part`.")
-    action: Action = strawberry.field(description="What happened to the object.")
+    model: str = strawberry.field(description="Name of the declared model. Example: `spare_part`.")
+    action: Action = strawberry.field(description="Kind of change.")
     object_id: str = strawberry.field(
-        description="The object's id in your program, such as `4711`; kept to the letter, at most 255 characters."
+        description="Id of the object in your program, at most 255 characters, stored unchanged. Example: `4711`."
     )
     item: JSON = strawberry.field(
-        description='The object as it is now (as it was, when it is DELETED), such as `{"price": 350.5}`. It must fit '
-        "the model's schema and have at most 256 KiB; templates get what was sent."
+        description="The object after the change, or before it if DELETED, at most 256 KiB. Must match the model's "
+        'schema. Templates receive it unchanged. Example: `{"price": 350.5}`.'
     )
     changed_fields: list[str] | None = optional_field(
-        'Which fields of the item an update changed, such as `["price"]`; for UPDATED only.'
+        'Names of the fields that an update changed. For UPDATED only. Example: `["price"]`.'
     )
     idempotency_key: str | None = optional_field(
-        "A text of yours that tells this change from every other one of its model, such as an id in your "
-        "own log; at most 255 characters. Within 24 hours, the same change under the same key is recorded once."
+        "Text that identifies this change among all changes of its model, such as an id in your own log. At most 255 "
+        "characters. Within 24 hours, the same change with the same key is recorded once. "
+        "Example: `price-list-2026-01-31-4711`."
     )
 
 
-@strawberry.input(description="Changes to publish, all or nothing.")
+@input_type
 class PublishChangesInput:
-    """Changes of declared models."""
+    """Changes to publish, all or none."""
 
     changes: list[ChangeInput] = strawberry.field(
-        description="At most 500, in the order in which they happened. Several changes of one object are told one by "
-        "one."
+        description="Changes in the order in which they happened, at most 500. Several changes of one object are not "
+        "merged."
     )
 
 
-@strawberry.type(description="What became of one published change.")
-class PublishedChange(RowObject):
-    """One answer of publishChanges; `row` is a Published."""
+def _event_ids(change: RowObject) -> list[ID]:
+    published: Published = change.row
+    return [ID(encode(Prefix.EVENT, event_id)) for event_id in published.event_ids]
 
-    object_id: str = attribute("row.object_id", "The object's id, as it was sent.")
-    event_ids: list[ID] = attribute(
-        lambda change: [encode(Prefix.EVENT, key) for key in change.row.event_ids],
-        "The events of the change: one for each webhook that it fired, and none where none matched. "
-        + id_description("evt"),
+
+@object_type
+class PublishedChange(RowObject):
+    """The result for one published change."""
+
+    object_id: str = attribute(PUBLISHED.object_id, "Id of the object, as sent.")
+    event_ids: list[ID] = computed_field(
+        _event_ids, describe_id("Ids of the events, one for each matching webhook", Prefix.EVENT)
     )
     duplicate: bool = attribute(
-        "row.duplicate",
-        "Whether the change had been recorded before under its idempotency key; these are its events.",
+        PUBLISHED.duplicate,
+        "Whether the change had been recorded before with its idempotency key. `eventIds` are those of that time.",
     )
 
 
-@strawberry.type(description="The answer to declareModel.")
+@object_type
 class DeclareModelPayload:
-    """The declared model, or errors."""
+    """Result of declareModel."""
 
-    model: WebhookModel | None = optional_field("The model as it is now.")
-    errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
+    model: WebhookModel | None = optional_field("The declared model.")
+    errors: list[InputError] = errors_field()
 
 
-@strawberry.type(description="The answer to publishChanges.")
+@object_type
 class PublishChangesPayload:
-    """What became of the changes, or errors."""
+    """Result of publishChanges."""
 
-    changes: list[PublishedChange] | None = optional_field("What became of each change, in the order of the input.")
-    errors: list[InputError] = strawberry.field(
-        default_factory=list, description="What to mend, at most 100; empty on success."
-    )
+    changes: list[PublishedChange] | None = optional_field("Result for each change, in the order of the input.")
+    errors: list[InputError] = errors_field("Validation errors, at most 100. Empty on success.")
 
 
 @strawberry.type
-class CatalogQuery:
-    """Root fields of this slice."""
+class WebhookModelQuery:
+    """Query fields for models."""
 
     @query(
-        "Every model that may be watched, by name.",
         """
         query {
           webhookModels { name label(locale: "en") fields { path type description } sample }
         }
-        """,
+        """
     )
     async def webhook_models(self) -> list[WebhookModel] | None:
-        """The models that are tracked in code, and the declared ones."""
-        return [WebhookModel.of(watchable) for watchable in await model_service.all_models()]
+        """List all models that webhooks can watch, sorted by name."""
+        return [WebhookModel.of(model) for model in await model_service.all_models()]
 
 
 @strawberry.type
-class CatalogMutation:
-    """Root fields of this slice."""
+class WebhookModelMutation:
+    """Mutations of declared models."""
 
     @mutation(
-        "Declare a model whose objects live in another program, or declare it anew.",
         """
         mutation {
           declareModel(input: {
@@ -217,17 +232,18 @@ class CatalogMutation:
             errors { code field message }
           }
         }
-        """,
+        """
     )
     async def declare_model(
         self, input: Annotated[DeclareModelInput, strawberry.argument(description="The model.")]
     ) -> DeclareModelPayload | None:
-        """Declare."""
-        row = await declare_model(**vars(input))
+        """Declare a model whose objects live in another program. A model of the same name is updated."""
+        row = await declare_model(
+            input.name, input.label, input.description, input.json_schema, input.sample, force=input.force
+        )
         return DeclareModelPayload(model=WebhookModel.of(model_service.list_declared(row)))
 
     @mutation(
-        "Publish changes of declared models: all are recorded, in one transaction, or none is.",
         """
         mutation {
           publishChanges(input: { changes: [{
@@ -242,11 +258,22 @@ class CatalogMutation:
             errors { code field message }
           }
         }
-        """,
+        """
     )
     async def publish_changes(
         self, input: Annotated[PublishChangesInput, strawberry.argument(description="The changes.")]
     ) -> PublishChangesPayload | None:
-        """Publish."""
-        published = await publish_changes([Publication(**vars(change)) for change in input.changes])
-        return PublishChangesPayload(changes=[PublishedChange.of(one) for one in published])
+        """Publish changes of declared models. All are recorded in one transaction, or none."""
+        published = await publish_changes([_publication(change) for change in input.changes])
+        return PublishChangesPayload(changes=[PublishedChange.of(result) for result in published])
+
+
+def _publication(change: ChangeInput) -> Publication:
+    return Publication(
+        model=change.model,
+        action=change.action,
+        object_id=change.object_id,
+        item=change.item,
+        changed_fields=change.changed_fields,
+        idempotency_key=change.idempotency_key,
+    )

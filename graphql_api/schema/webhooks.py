@@ -1,4 +1,4 @@
-"""Webhooks: what administrators ask and do."""
+"""Queries and mutations of webhooks."""
 
 from typing import Annotated, Any
 
@@ -16,137 +16,136 @@ from ringback.graphql_api.fields.arguments import (
     or_none,
     parse_query_id,
 )
-from ringback.graphql_api.fields.descriptions import id_description, optional_field
+from ringback.graphql_api.fields.descriptions import describe_id, input_type, object_type, optional_field
 from ringback.graphql_api.fields.enums import Action, HttpMethod, SuccessPolicy
-from ringback.graphql_api.fields.input_errors import InputError
-from ringback.graphql_api.fields.relay import After, Connection, First, page
+from ringback.graphql_api.fields.input_errors import InputError, errors_field
+from ringback.graphql_api.fields.relay import After, Connection, First, read_page
 from ringback.graphql_api.fields.root_fields import mutation, query
-from ringback.graphql_api.schema.delivery_types import ABOUT, Webhook
+from ringback.graphql_api.schema import webhook_descriptions as about
+from ringback.graphql_api.schema.delivery_types import Webhook
 from ringback.models.ids import Prefix
 from ringback.models.services.webhook_spec import WebhookSpec
 from ringback.models.webhook import DEFAULT_TIMEOUT_SECONDS, default_retry_delays
 from ringback.models.webhook import Webhook as WebhookRow
 
-NULL_CLEARS = " Null clears it."
 
-
-@strawberry.input(description="A header to send.")
+@input_type
 class HeaderInput:
-    """A name and a value."""
+    """A header to send."""
 
-    name: str = strawberry.field(description="The header's name, such as `X-Shop`.")
-    value: str = strawberry.field(description="The header's value; may hold Liquid: `{{ item.number }}`.")
+    name: str = strawberry.field(description="Header name. Example: `X-Shop`.")
+    value: str = strawberry.field(description="Header value. May contain Liquid. Example: `{{ item.number }}`.")
 
 
-@strawberry.input(description="A new webhook.")
+@input_type
 class CreateWebhookInput:
-    """All that a webhook is."""
+    """A new webhook."""
 
-    model: str = strawberry.field(description="The name of the model to watch, such as `lead`; see webhookModels.")
-    actions: list[Action] = strawberry.field(description=ABOUT["actions"])
-    url: str = strawberry.field(description=ABOUT["url"])
-    name: str | None = optional_field(ABOUT["name"])
-    method: HttpMethod = strawberry.field(default=HttpMethod.POST, description=ABOUT["method"])
-    is_active: bool = strawberry.field(default=True, description=ABOUT["is_active"])
-    send_json: bool = strawberry.field(default=False, description=ABOUT["send_json"])
-    body_template: str = strawberry.field(default="", description=ABOUT["body_template"])
-    content_type: str | None = optional_field(ABOUT["content_type"])
-    headers: list[HeaderInput] = strawberry.field(default_factory=list, description=ABOUT["headers"])
-    condition: str | None = optional_field(ABOUT["condition"])
+    model: str = strawberry.field(description="Name of the model to watch, one of `webhookModels`. Example: `lead`.")
+    actions: list[Action] = strawberry.field(description=about.ACTIONS)
+    url: str = strawberry.field(description=about.URL)
+    name: str | None = optional_field(about.NAME)
+    method: HttpMethod = strawberry.field(default=HttpMethod.POST, description=about.METHOD)
+    is_active: bool = strawberry.field(default=True, description=about.IS_ACTIVE)
+    send_json: bool = strawberry.field(default=False, description=about.SEND_JSON)
+    body_template: str = strawberry.field(default="", description=about.BODY_TEMPLATE)
+    content_type: str | None = optional_field(about.CONTENT_TYPE)
+    headers: list[HeaderInput] = strawberry.field(default_factory=list, description=about.HEADERS)
+    condition: str | None = optional_field(about.CONDITION)
     retry_delays_seconds: list[int] = strawberry.field(
-        default_factory=default_retry_delays, description=ABOUT["retry_delays_seconds"]
+        default_factory=default_retry_delays, description=about.RETRY_DELAYS_SECONDS
     )
-    timeout_seconds: float = strawberry.field(default=DEFAULT_TIMEOUT_SECONDS, description=ABOUT["timeout_seconds"])
-    success_policy: SuccessPolicy = strawberry.field(
-        default=SuccessPolicy.STATUS_200, description=ABOUT["success_policy"]
-    )
-    max_concurrency: int | None = optional_field(ABOUT["max_concurrency"])
-    rate_limit_per_second: float | None = optional_field(ABOUT["rate_limit_per_second"])
+    timeout_seconds: float = strawberry.field(default=DEFAULT_TIMEOUT_SECONDS, description=about.TIMEOUT_SECONDS)
+    success_policy: SuccessPolicy = strawberry.field(default=SuccessPolicy.STATUS_200, description=about.SUCCESS_POLICY)
+    max_concurrency: int | None = optional_field(about.MAX_CONCURRENCY)
+    rate_limit_per_second: float | None = optional_field(about.RATE_LIMIT_PER_SECOND)
 
 
-@strawberry.input(description="Changes to a webhook; what is left out stays as it is, lists replace the whole.")
+@input_type
 class UpdateWebhookInput(Update):
-    """What may be changed."""
+    """Changes to a webhook. Omitted fields keep their values; lists are replaced as a whole."""
 
-    id: ID = strawberry.field(description=id_description("whk"))
-    actions: list[Action] | None = optional_field(ABOUT["actions"], UNSET)
-    url: str | None = optional_field(ABOUT["url"], UNSET)
-    name: str | None = optional_field(ABOUT["name"] + NULL_CLEARS, UNSET)
-    method: HttpMethod | None = optional_field(ABOUT["method"], UNSET)
+    id: ID = strawberry.field(description=describe_id("Webhook id", Prefix.WEBHOOK))
+    actions: list[Action] | None = optional_field(about.ACTIONS, UNSET)
+    url: str | None = optional_field(about.URL, UNSET)
+    name: str | None = optional_field(f"{about.NAME} Null clears it.", UNSET)
+    method: HttpMethod | None = optional_field(about.METHOD, UNSET)
     is_active: bool | None = optional_field(
-        ABOUT["is_active"] + " Deactivating it cancels the events that wait.", UNSET
+        f"{about.IS_ACTIVE} Deactivating a webhook cancels its waiting events, except test events.", UNSET
     )
-    send_json: bool | None = optional_field(ABOUT["send_json"], UNSET)
-    body_template: str | None = optional_field(ABOUT["body_template"], UNSET)
-    content_type: str | None = optional_field(ABOUT["content_type"] + NULL_CLEARS, UNSET)
-    headers: list[HeaderInput] | None = optional_field(ABOUT["headers"], UNSET)
-    condition: str | None = optional_field(ABOUT["condition"] + NULL_CLEARS, UNSET)
-    retry_delays_seconds: list[int] | None = optional_field(ABOUT["retry_delays_seconds"], UNSET)
-    timeout_seconds: float | None = optional_field(ABOUT["timeout_seconds"], UNSET)
-    success_policy: SuccessPolicy | None = optional_field(ABOUT["success_policy"], UNSET)
-    max_concurrency: int | None = optional_field(ABOUT["max_concurrency"], UNSET)
-    rate_limit_per_second: float | None = optional_field(ABOUT["rate_limit_per_second"], UNSET)
+    send_json: bool | None = optional_field(about.SEND_JSON, UNSET)
+    body_template: str | None = optional_field(about.BODY_TEMPLATE, UNSET)
+    content_type: str | None = optional_field(about.CONTENT_TYPE, UNSET)
+    headers: list[HeaderInput] | None = optional_field(about.HEADERS, UNSET)
+    condition: str | None = optional_field(about.CONDITION, UNSET)
+    retry_delays_seconds: list[int] | None = optional_field(about.RETRY_DELAYS_SECONDS, UNSET)
+    timeout_seconds: float | None = optional_field(about.TIMEOUT_SECONDS, UNSET)
+    success_policy: SuccessPolicy | None = optional_field(about.SUCCESS_POLICY, UNSET)
+    max_concurrency: int | None = optional_field(about.MAX_CONCURRENCY, UNSET)
+    rate_limit_per_second: float | None = optional_field(about.RATE_LIMIT_PER_SECOND, UNSET)
 
 
-@strawberry.input(description="Which webhooks to list; conditions are combined with AND.")
+@input_type
 class WebhookFilter:
-    """Conditions on webhooks."""
+    """Conditions that the listed webhooks must meet, combined with AND."""
 
-    models: list[str] | None = optional_field('Of these models, such as `["lead"]`.')
-    is_active: bool | None = optional_field("Active ones (`true`), or inactive ones (`false`).")
-    search: str | None = optional_field("Whose name or URL contains this text, such as `crm`; case is ignored.")
-    include_deleted: bool | None = strawberry.field(default=False, description="Deleted ones too (`true`).")
+    models: list[str] | None = optional_field('Only webhooks that watch these models. Example: `["lead"]`.')
+    is_active: bool | None = optional_field("Only webhooks that are active (`true`) or inactive (`false`).")
+    search: str | None = optional_field(
+        "Only webhooks whose name or URL contains this text, ignoring case. Example: `crm`."
+    )
+    include_deleted: bool | None = strawberry.field(
+        default=False, description="Whether to include deleted webhooks (`true`)."
+    )
 
 
-@strawberry.type(description="The answer to createWebhook.")
+@object_type
 class CreateWebhookPayload:
-    """A new webhook, or errors."""
+    """Result of createWebhook."""
 
     webhook: Webhook | None = optional_field("The new webhook.")
     signing_secret: str | None = optional_field(
-        "whsec_…, with which the receiver verifies requests. It is shown this once."
+        "Secret (`whsec_…`) with which the receiver verifies requests. It cannot be read again."
     )
-    errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
+    errors: list[InputError] = errors_field()
 
 
-@strawberry.type(description="The answer to updateWebhook.")
+@object_type
 class UpdateWebhookPayload:
-    """The changed webhook, or errors."""
+    """Result of updateWebhook."""
 
-    webhook: Webhook | None = optional_field("The webhook as it is now.")
-    errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
+    webhook: Webhook | None = optional_field("The updated webhook.")
+    errors: list[InputError] = errors_field()
 
 
-@strawberry.type(description="The answer to deleteWebhook.")
+@object_type
 class DeleteWebhookPayload:
-    """The deleted webhook's id, or errors."""
+    """Result of deleteWebhook."""
 
-    deleted_id: ID | None = optional_field("The id of the webhook that was deleted.")
-    errors: list[InputError] = strawberry.field(default_factory=list, description="What to mend; empty on success.")
+    deleted_id: ID | None = optional_field("Id of the deleted webhook.")
+    errors: list[InputError] = errors_field()
 
 
-WebhookId = Annotated[ID, strawberry.argument(description=id_description("whk"))]
+WebhookId = Annotated[ID, strawberry.argument(description=describe_id("Webhook id", Prefix.WEBHOOK))]
 
 
 @strawberry.type
 class WebhookQuery:
-    """Root fields of this slice."""
+    """Query fields for webhooks."""
 
     @query(
-        "A webhook by its id, deleted ones included; null when there is none.",
         """
         query {
           webhook(id: "whk_01h455vb4pex5vsknk084sn02q") { name url isActive lastAttempt { outcome statusCode } }
         }
-        """,
+        """
     )
     async def webhook(self, id: WebhookId) -> Webhook | None:
-        """One webhook."""
+        """Look up a webhook by id, even if it was deleted. Null if there is none."""
         row = await WebhookRow.get_or_none(id=parse_query_id(Prefix.WEBHOOK, id))
-        return Webhook.of(row) if row else None
+        return None if row is None else Webhook.of(row)
 
     @query(
-        "The webhooks, newest first.",
         """
         query {
           webhooks(first: 20, filter: {models: ["lead"], isActive: true}) {
@@ -154,40 +153,25 @@ class WebhookQuery:
             pageInfo { hasNextPage endCursor }
           }
         }
-        """,
+        """
     )
     async def webhooks(
         self,
         first: First = 20,
         after: After = None,
-        filter: Annotated[WebhookFilter | None, strawberry.argument(description="Which ones.")] = None,
+        filter: Annotated[
+            WebhookFilter | None, strawberry.argument(description="Conditions. Null lists all webhooks not deleted.")
+        ] = None,
     ) -> Connection[Webhook] | None:
-        """A page of webhooks."""
-        return await page(_filtered(filter or WebhookFilter()), first, after, Webhook.of)
-
-
-def _filtered(filter: WebhookFilter) -> QuerySet[WebhookRow]:
-    """The webhooks that meet all conditions; raises a BAD_USER_INPUT error for texts that nothing can hold."""
-    rows = WebhookRow.all()
-    if not filter.include_deleted:
-        rows = rows.filter(deleted_at=None)
-    models = check_query_models(filter.models)
-    if models is not None:
-        rows = rows.filter(model__in=models)
-    if filter.is_active is not None:
-        rows = rows.filter(is_active=filter.is_active)
-    if filter.search:
-        text = check_query_text(filter.search, "filter.search")
-        rows = rows.filter(Q(name__icontains=text) | Q(url__icontains=text))
-    return rows
+        """List webhooks, newest first."""
+        return await read_page(_matching(filter or WebhookFilter()), first, after, Webhook.of)
 
 
 @strawberry.type
 class WebhookMutation:
-    """Root fields of this slice."""
+    """Mutations of webhooks."""
 
     @mutation(
-        "Create a webhook. The answer alone shows its signing secret.",
         """
         mutation {
           createWebhook(
@@ -203,17 +187,16 @@ class WebhookMutation:
             errors { field message }
           }
         }
-        """,
+        """
     )
     async def create_webhook(
         self, info: Info, input: Annotated[CreateWebhookInput, strawberry.argument(description="The new webhook.")]
     ) -> CreateWebhookPayload | None:
-        """Create."""
-        webhook, secret = await info.context.services.webhooks.create(WebhookSpec(**_values(input)))
+        """Create a webhook. Only this result contains its signing secret."""
+        webhook, secret = await info.context.services.webhooks.create(_spec(input))
         return CreateWebhookPayload(webhook=Webhook.of(webhook), signing_secret=secret)
 
     @mutation(
-        "Change a webhook. Waiting events are delivered as it is configured then.",
         """
         mutation {
           updateWebhook(input: {id: "whk_01h455vb4pex5vsknk084sn02q", isActive: false}) {
@@ -221,36 +204,76 @@ class WebhookMutation:
             errors { field message }
           }
         }
-        """,
+        """
     )
     async def update_webhook(
-        self, info: Info, input: Annotated[UpdateWebhookInput, strawberry.argument(description="What to change.")]
+        self, info: Info, input: Annotated[UpdateWebhookInput, strawberry.argument(description="The changes.")]
     ) -> UpdateWebhookPayload | None:
-        """Update."""
+        """Update a webhook. Waiting events are delivered with the new configuration."""
         expected = or_none(input.expected_updated_at)
-        webhook = await info.context.services.webhooks.update(input.id, _values(input), expected)
+        webhook = await info.context.services.webhooks.update(input.id, _changes(input), expected)
         return UpdateWebhookPayload(webhook=Webhook.of(webhook))
 
     @mutation(
-        "Delete a webhook: it fires no more and its waiting events are cancelled.",
         """
         mutation {
           deleteWebhook(id: "whk_01h455vb4pex5vsknk084sn02q") { deletedId errors { message } }
         }
-        """,
+        """
     )
     async def delete_webhook(self, info: Info, id: WebhookId) -> DeleteWebhookPayload | None:
-        """Delete, softly."""
+        """Delete a webhook. Its waiting events are cancelled, and its history stays readable."""
         await info.context.services.webhooks.delete(id)
         return DeleteWebhookPayload(deleted_id=id)
 
 
-def _values(input: CreateWebhookInput | UpdateWebhookInput) -> dict[str, Any]:
-    """The given fields as the domain's WebhookSpec names and types them."""
-    values = given_fields(input)
+def _matching(filter: WebhookFilter) -> QuerySet[WebhookRow]:
+    """Return the webhooks that meet a filter. Raises BAD_USER_INPUT for texts that no webhook can have."""
+    webhooks = WebhookRow.all()
+    if not filter.include_deleted:
+        webhooks = webhooks.filter(deleted_at=None)
+    models = check_query_models(filter.models)
+    if models is not None:
+        webhooks = webhooks.filter(model__in=models)
+    if filter.is_active is not None:
+        webhooks = webhooks.filter(is_active=filter.is_active)
+    if filter.search:
+        text = check_query_text(filter.search, "filter.search")
+        webhooks = webhooks.filter(Q(name__icontains=text) | Q(url__icontains=text))
+    return webhooks
+
+
+def _spec(input: CreateWebhookInput) -> WebhookSpec:
+    return WebhookSpec(
+        model=input.model,
+        actions=tuple(input.actions),
+        url=input.url,
+        name=input.name,
+        method=input.method,
+        is_active=input.is_active,
+        send_json=input.send_json,
+        body_template=input.body_template,
+        content_type=input.content_type,
+        headers=_pairs(input.headers),
+        condition=input.condition,
+        retry_delays_seconds=tuple(input.retry_delays_seconds),
+        timeout_seconds=input.timeout_seconds,
+        success_policy=input.success_policy,
+        max_concurrency=input.max_concurrency,
+        rate_limit_per_second=input.rate_limit_per_second,
+    )
+
+
+def _changes(input: UpdateWebhookInput) -> dict[str, Any]:
+    """Return the given fields, by their names and with their types in WebhookSpec."""
+    changes = given_fields(input)
     for name in ("actions", "retry_delays_seconds"):
-        if values.get(name) is not None:
-            values[name] = tuple(values[name])
-    if values.get("headers") is not None:
-        values["headers"] = tuple((header.name, header.value) for header in values["headers"])
-    return values
+        if changes.get(name) is not None:
+            changes[name] = tuple(changes[name])
+    if changes.get("headers") is not None:
+        changes["headers"] = _pairs(changes["headers"])
+    return changes
+
+
+def _pairs(headers: list[HeaderInput]) -> tuple[tuple[str, str], ...]:
+    return tuple((header.name, header.value) for header in headers)

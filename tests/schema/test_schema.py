@@ -1,7 +1,7 @@
-"""The schema as npm's tools see it: graphql-eslint finds nothing in it, graphql-inspector nothing that breaks clients.
+"""Checks of the schema with npm tools: graphql-eslint, and graphql-inspector for changes that break clients.
 
-`released.graphql` is the schema of the last release. What it has stays, `@deprecated` where it has had its day, until a
-release that says in the CHANGELOG what it takes away; then `released.graphql` is made anew from `schema.graphql`.
+`released.graphql` is the schema of the last release. Its elements stay, `@deprecated` if need be, until a release whose
+CHANGELOG names what it removes; that release replaces `released.graphql` with `schema.graphql`.
 """
 
 import json
@@ -17,32 +17,34 @@ ROOT = Path(__file__).parent.parent.parent
 TOOLS = Path(__file__).parent
 SCHEMA = ROOT / "schema.graphql"
 RELEASED = TOOLS / "released.graphql"
-#: What breaks clients of the last release all the same, with the reason; empty again with the next one.
+#: Accepted breaking changes since the last release, each with its reason. Empty it with the next release.
 ACCEPTED = {
-    "Change.changedFields": "begins with its type's name, which graphql-eslint refuses; it was never in the public "
-    "contract, has the same values as Event.changedFields, and is Change.updatedFields now",
+    "Change.changedFields": "renamed to Change.updatedFields, as graphql-eslint refuses a field that begins with its "
+    "type's name; it was never in the public contract, and Event.changedFields has the same values",
 }
 
 
 def run(script: str, *arguments: Path) -> list[dict[str, Any]]:
-    """What a script of this folder prints; skips where npm's packages are missing."""
+    """Return the JSON that a script of this folder prints. Skips the test if Node.js or its packages are missing."""
     node = shutil.which("node")
     if node is None:
         pytest.skip("Node.js is missing: apt-get install nodejs npm")
     if not (TOOLS / "node_modules").exists():
         pytest.skip("the npm tools are not installed: make schema-tools")
-    ended = subprocess.run([node, script, *map(str, arguments)], cwd=TOOLS, capture_output=True, text=True, timeout=120)
-    assert ended.returncode == 0, ended.stderr
-    found: list[dict[str, Any]] = json.loads(ended.stdout)
-    return found
+    completed = subprocess.run(
+        [node, script, *map(str, arguments)], cwd=TOOLS, capture_output=True, text=True, timeout=120
+    )
+    assert completed.returncode == 0, completed.stderr
+    output: list[dict[str, Any]] = json.loads(completed.stdout)
+    return output
 
 
-def breaking(now: Path) -> list[tuple[str, str]]:
+def find_breaking_changes(now: Path) -> list[tuple[str, str]]:
     return [(change["path"], change["message"]) for change in run("breaking.mjs", RELEASED, now)]
 
 
-def changed(folder: Path, before: str, after: str) -> Path:
-    """The released schema with one change."""
+def change_released_schema(folder: Path, before: str, after: str) -> Path:
+    """Write the released schema with one change to a file."""
     text = RELEASED.read_text()
     assert text.count(before) == 1
     path = folder / "changed.graphql"
@@ -50,8 +52,8 @@ def changed(folder: Path, before: str, after: str) -> Path:
     return path
 
 
-def test_nothing_breaks_that_was_released() -> None:
-    assert {path for path, _ in breaking(SCHEMA)} == ACCEPTED.keys()
+def test_the_schema_does_not_break_clients_of_the_last_release() -> None:
+    assert {path for path, _ in find_breaking_changes(SCHEMA)} == ACCEPTED.keys()
 
 
 @pytest.mark.parametrize(
@@ -63,15 +65,15 @@ def test_nothing_breaks_that_was_released() -> None:
         ('\n  """The last attempt of its schedule failed."""\n  FAILED\n', "", "EventStatus.FAILED", "was removed"),
     ],
 )
-def test_what_breaks_is_found(tmp_path: Path, before: str, after: str, path: str, message: str) -> None:
-    ((where, what),) = breaking(changed(tmp_path, before, after))
+def test_a_breaking_change_is_detected(tmp_path: Path, before: str, after: str, path: str, message: str) -> None:
+    ((where, what),) = find_breaking_changes(change_released_schema(tmp_path, before, after))
     assert where == path
     assert message in what
 
 
-def test_a_deprecation_breaks_nothing(tmp_path: Path) -> None:
+def test_a_deprecation_is_not_a_breaking_change(tmp_path: Path) -> None:
     after = '  isTest: Boolean! @deprecated(reason: "Ask for `kind`.")\n  kind: String!\n'
-    assert breaking(changed(tmp_path, "  isTest: Boolean!\n", after)) == []
+    assert find_breaking_changes(change_released_schema(tmp_path, "  isTest: Boolean!\n", after)) == []
 
 
 def test_graphql_eslint_finds_nothing() -> None:
@@ -88,12 +90,12 @@ def test_graphql_eslint_finds_nothing() -> None:
         ("  node: Event!\n", "  node: [Event!]!\n", "relay-edge-types"),
     ],
 )
-def test_what_graphql_eslint_is_for_is_found(tmp_path: Path, before: str, after: str, rule: str) -> None:
+def test_graphql_eslint_detects_a_violation(tmp_path: Path, before: str, after: str, rule: str) -> None:
     text = SCHEMA.read_text()
     assert text.count(before) == 1
     (tmp_path / "changed.graphql").write_text(text.replace(before, after))
-    found = run("lint.mjs", tmp_path / "changed.graphql")
-    assert [problem["rule"] for problem in found] == [f"@graphql-eslint/{rule}"]
+    problems = run("lint.mjs", tmp_path / "changed.graphql")
+    assert [problem["rule"] for problem in problems] == [f"@graphql-eslint/{rule}"]
 
 
 def test_the_released_schema_is_that_of_the_last_release() -> None:

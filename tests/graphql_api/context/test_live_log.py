@@ -150,8 +150,8 @@ async def write_three() -> None:
     [
         ({"webhookIds": ["whk_x"]}, "filter.webhookIds[0]: 'whk_x' is not an id"),
         ({"eventIds": [EVENT, WEBHOOK]}, "filter.eventIds[1]: "),
-        ({"models": ["x" * 101]}, "filter.models[0]: has 101 characters; 100 are allowed"),
-        ({"models": ["lead"] * 1_001}, "filter.models: "),
+        ({"models": ["x" * 101]}, "filter.models[0] has 101 characters. Enter at most 100."),
+        ({"models": ["lead"] * 1_001}, "filter.models has 1,001 entries. Enter at most 1,000."),
     ],
 )
 async def test_an_invalid_filter_is_refused(api: Api, entry_filter: dict[str, Any], message: str) -> None:

@@ -1,4 +1,4 @@
-"""JSON: what cannot be kept is refused wherever it stands."""
+"""The scalar JSON refuses values that cannot be stored, at any depth."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from strawberry.scalars import JSON
 from ringback.graphql_api.fields.scalars import MAX_DEPTH, SCALARS
 
 parse = SCALARS[JSON].parse_value
-TEXT = "Texts in JSON must not hold NUL or lone surrogate characters."
-WHOLE = "Whole numbers in JSON must fit into 64 bits; write longer ones as strings."
-FINITE = "Numbers in JSON must be finite."
-DEEP = f"JSON may be nested at most {MAX_DEPTH} deep."
+TEXT = "A string in JSON contains a NUL or lone surrogate character. Remove it."
+WHOLE = "An integer in JSON does not fit into 64 bits. Send it as a string."
+FINITE = "A number in JSON is not finite. Send null or a string instead."
+DEEP = f"JSON may be nested at most {MAX_DEPTH} levels deep."
 
 
 def nested(depth: int, inner: Any) -> Any:
@@ -35,14 +35,14 @@ def nested(depth: int, inner: Any) -> Any:
         lambda wrong: nested(MAX_DEPTH, wrong),
     ],
 )
-def test_what_cannot_be_kept_is_refused(place: Any, wrong: Any, message: str) -> None:
+def test_a_value_that_cannot_be_stored_is_refused_anywhere(place: Any, wrong: Any, message: str) -> None:
     assert parse is not None
     with pytest.raises(GraphQLError) as refused:
         parse(place(wrong))
     assert refused.value.message == message
 
 
-def test_names_are_texts_too() -> None:
+def test_object_keys_are_checked_too() -> None:
     assert parse is not None
     for name in ("\0", "\udfff"):
         with pytest.raises(GraphQLError) as refused:
@@ -50,7 +50,7 @@ def test_names_are_texts_too() -> None:
         assert refused.value.message == TEXT
 
 
-def test_depth_has_an_end() -> None:
+def test_the_depth_is_limited() -> None:
     assert parse is not None
     mixed = {"a": [2**63 - 1, -(2**63), "я", None, 0.5]}
     values: list[Any] = [nested(MAX_DEPTH, 1), nested(MAX_DEPTH, []), mixed, None, []]

@@ -1,4 +1,4 @@
-"""Bad input: an InputError that names its field, says what to do, and leaves every table as it was."""
+"""Invalid input: an InputError names the field and says what to do. Nothing is written."""
 
 from typing import Any
 
@@ -29,15 +29,15 @@ ID_MUTATIONS = [
 
 
 @pytest.mark.parametrize(("operation", "prefix", "what", "input", "field"), ID_MUTATIONS)
-async def test_an_id_that_names_nothing_or_is_malformed(
+async def test_an_unknown_or_malformed_id_is_refused(
     api: Api, operation: str, prefix: str, what: str, input: dict[str, Any] | None, field: str
 ) -> None:
     def variables(id: str) -> dict[str, Any]:
         return {"id": id} if input is None else {"input": {field.removeprefix("input."): id, **input}}
 
     unknown = f"{prefix}_{UNKNOWN}"
-    there_is_none = [("NOT_FOUND", field, f"There is no {what} with the id {unknown}.")]
-    assert await api.refusals(operation, **variables(unknown)) == there_is_none
+    not_found = [("NOT_FOUND", field, f"There is no {what} with the id {unknown}.")]
+    assert await api.refusals(operation, **variables(unknown)) == not_found
     for text in ("nope", "", LONE, "x" * 100_000):
         malformed = f"{text!r:.80} is not an id. Expected an id such as {prefix}_{UNKNOWN}."
         assert await api.refusals(operation, **variables(text)) == [("INVALID", field, malformed)]
@@ -56,11 +56,11 @@ async def test_null_in_an_update_of_the_site(api: Api, operation: str, strict: l
     assert sorted(found) == sorted(
         ("INVALID", f"input.{name}", f"{name} is null. Leave it out to keep the stored value.") for name in strict
     )
-    (card,) = (v for k, v in (await api.do(operation, input={"id": key, "comment": None})).items() if k != "errors")
-    assert card["comment"] is None
+    (updated,) = (v for k, v in (await api.do(operation, input={"id": key, "comment": None})).items() if k != "errors")
+    assert updated["comment"] is None
 
 
-async def test_null_for_a_site_setting(api: Api) -> None:
+async def test_null_is_refused_for_a_site_setting(api: Api) -> None:
     assert await api.refusals("UpdateSiteSettings", input={"trackLeads": None}) == [
         ("INVALID", "input.trackLeads", "trackLeads is null. Leave it out to keep the stored value.")
     ]
@@ -115,13 +115,13 @@ async def test_an_order_line_is_refused(api: Api, given: dict[str, Any], field: 
 @pytest.mark.parametrize(
     "price", ["NaN", "sNaN", "Infinity", "1_000", " 1 ", "١", "", "x", 1.5, True, 2**64, "1e99999"]
 )
-async def test_what_is_no_decimal_is_refused_by_its_type(api: Api, price: object) -> None:
+async def test_a_malformed_decimal_is_refused_by_its_type(api: Api, price: object) -> None:
     code, message = await api.error("CreateCustomerOrder", input={**ORDER, "items": [{**ITEM, "price": price}]})
     assert code == "BAD_USER_INPUT"
-    assert message.endswith('at .items[0].price: A Decimal is written as a string, like "350.50".')
+    assert message.endswith('at .items[0].price: Expected a Decimal as a string, such as "350.50".')
 
 
-async def test_an_order_is_refused_for_all_that_is_wrong(api: Api) -> None:
+async def test_all_errors_of_an_order_are_listed(api: Api) -> None:
     given = {"number": "", "customer": {"name": "", "phone": NUL, "email": "x"}, "items": [], "comment": LONE}
     assert sorted(await api.refusals("CreateCustomerOrder", input=given)) == [
         ("INVALID", "input.comment", f"comment {NOT_STORABLE}"),
@@ -195,30 +195,34 @@ async def test_an_inbox_is_refused(api: Api, given: dict[str, Any], code: str, f
     assert await api.refusals("CreateInbox", input=given) == [(code, f"input.{field}", message)]
 
 
-async def test_an_inbox_answers_with_the_content_type_as_it_was_checked(api: Api) -> None:
-    made = await api.do("CreateInbox", input={"responses": [{"contentType": " text/html; charset=utf-8\r\n"}]})
-    assert made["inbox"]["responses"][0]["contentType"] == "text/html; charset=utf-8"
+async def test_an_inbox_response_has_the_trimmed_content_type(api: Api) -> None:
+    payload = await api.do("CreateInbox", input={"responses": [{"contentType": " text/html; charset=utf-8\r\n"}]})
+    assert payload["inbox"]["responses"][0]["contentType"] == "text/html; charset=utf-8"
 
 
-@pytest.mark.parametrize("moment", ["garbage", "2999-01-01", "2999-01-01T00:00:00", "2999-W01-1T00:00Z", "", LONE, 5])
-async def test_what_is_no_moment_is_refused_by_its_type(api: Api, moment: object) -> None:
-    code, message = await api.error("CreateApiToken", input={"name": "n", "role": "ADMIN", "expiresAt": moment})
+@pytest.mark.parametrize("datetime", ["garbage", "2999-01-01", "2999-01-01T00:00:00", "2999-W01-1T00:00Z", "", LONE, 5])
+async def test_a_malformed_datetime_is_refused_by_its_type(api: Api, datetime: object) -> None:
+    code, message = await api.error("CreateApiToken", input={"name": "n", "role": "ADMIN", "expiresAt": datetime})
     assert code == "BAD_USER_INPUT"
-    assert message.endswith("at .expiresAt: A DateTime is written like 2026-01-31T12:00:00.000000Z (RFC 3339).")
+    assert message.endswith(
+        "at .expiresAt: Expected a DateTime in RFC 3339 format, such as 2026-01-31T12:00:00.000000Z."
+    )
 
 
-@pytest.mark.parametrize("moment", ["2999-02-30T00:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
-async def test_a_moment_that_does_not_exist(api: Api, moment: str) -> None:
-    code, message = await api.error("CreateApiToken", input={"name": "n", "role": "ADMIN", "expiresAt": moment})
+@pytest.mark.parametrize("datetime", ["2999-02-30T00:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+async def test_a_datetime_that_does_not_exist_is_refused(api: Api, datetime: str) -> None:
+    code, message = await api.error("CreateApiToken", input={"name": "n", "role": "ADMIN", "expiresAt": datetime})
     assert code == "BAD_USER_INPUT"
-    assert message.endswith("A DateTime is a moment that exists, from the year 1 to 9999.")
+    assert message.endswith("This DateTime does not exist, or is outside the years 1 to 9999 in UTC.")
 
 
 @pytest.mark.parametrize(
     ("operation", "prefix"),
     [("Webhook", "whk"), ("Event", "evt"), ("Attempt", "att"), ("InboxRequests", "inb")],
 )
-async def test_an_id_in_a_query(api: Api, operation: str, prefix: str) -> None:
+async def test_an_unknown_id_in_a_query_gives_null_and_a_malformed_one_an_error(
+    api: Api, operation: str, prefix: str
+) -> None:
     assert await api.ask(operation, id=f"{prefix}_{UNKNOWN}") is None
     malformed = f"id: {NO_ID} {prefix}_{UNKNOWN}."
     assert await api.error(operation, id="x") == ("BAD_USER_INPUT", malformed)
@@ -229,11 +233,14 @@ async def test_an_id_in_a_query(api: Api, operation: str, prefix: str) -> None:
 @pytest.mark.parametrize(
     "operation", ["Webhooks", "Events", "Attempts", "Leads", "CustomerOrders", "Inboxes", "ApiTokens"]
 )
-async def test_a_page_that_cannot_be(api: Api, operation: str) -> None:
+async def test_an_invalid_page_size_or_cursor_is_refused(api: Api, operation: str) -> None:
     for first in (0, -1, 101):
-        assert await api.error(operation, first=first) == ("BAD_USER_INPUT", "first: must be from 1 to 100")
+        assert await api.error(operation, first=first) == (
+            "BAD_USER_INPUT",
+            f"first is {first}. Enter a number from 1 to 100.",
+        )
     for after in ("é", "AAAA", "", LONE, "x" * 10_000):
-        expected = f"after: {after[:80]!r} is not a cursor of this list"
+        expected = f"after is {after[:80]!r}, which is not a cursor of this list. Use the endCursor of a page."
         assert await api.error(operation, after=after) == ("BAD_USER_INPUT", expected)
     code, message = await api.error(operation, first=2**31)
     assert (code, message.endswith("Int cannot represent non 32-bit signed integer value: 2147483648")) == (
@@ -249,26 +256,26 @@ async def test_a_page_that_cannot_be(api: Api, operation: str) -> None:
          f"filter.webhookIds[1]: {NO_ID} whk_{UNKNOWN}."),
         ("Attempts", {"eventIds": ["x"]}, f"filter.eventIds[0]: {NO_ID} evt_{UNKNOWN}."),
         ("Events", {"webhookIds": [f"whk_{UNKNOWN}"] * 1_001},
-         "filter.webhookIds: has 1,001 entries; 1,000 are allowed"),
-        ("Events", {"models": ["a"] * 1_001}, "filter.models: has 1,001 entries; 1,000 are allowed"),
-        ("Events", {"models": [LONE]}, "filter.models[0]: must not hold NUL or lone surrogate characters"),
-        ("Events", {"models": ["x" * 101]}, "filter.models[0]: has 101 characters; 100 are allowed"),
-        ("Webhooks", {"models": ["x" * 101]}, "filter.models[0]: has 101 characters; 100 are allowed"),
-        ("Events", {"objectId": "x" * 256}, "filter.objectId: has 256 characters; 255 are allowed"),
-        ("Events", {"objectId": NUL}, "filter.objectId: must not hold NUL or lone surrogate characters"),
-        ("Webhooks", {"search": LONE}, "filter.search: must not hold NUL or lone surrogate characters"),
-        ("Webhooks", {"search": "x" * 60_000}, "filter.search: has 60,000 characters; 1,000 are allowed"),
+         "filter.webhookIds has 1,001 entries. Enter at most 1,000."),
+        ("Events", {"models": ["a"] * 1_001}, "filter.models has 1,001 entries. Enter at most 1,000."),
+        ("Events", {"models": [LONE]}, "filter.models[0] contains a NUL or lone surrogate character. Remove it."),
+        ("Events", {"models": ["x" * 101]}, "filter.models[0] has 101 characters. Enter at most 100."),
+        ("Webhooks", {"models": ["x" * 101]}, "filter.models[0] has 101 characters. Enter at most 100."),
+        ("Events", {"objectId": "x" * 256}, "filter.objectId has 256 characters. Enter at most 255."),
+        ("Events", {"objectId": NUL}, "filter.objectId contains a NUL or lone surrogate character. Remove it."),
+        ("Webhooks", {"search": LONE}, "filter.search contains a NUL or lone surrogate character. Remove it."),
+        ("Webhooks", {"search": "x" * 60_000}, "filter.search has 60,000 characters. Enter at most 1,000."),
     ],
 )  # fmt: skip
-async def test_a_filter_that_cannot_be(api: Api, operation: str, filter: dict[str, Any], message: str) -> None:
+async def test_an_invalid_filter_is_refused(api: Api, operation: str, filter: dict[str, Any], message: str) -> None:
     assert await api.error(operation, filter=filter) == ("BAD_USER_INPUT", message)
 
 
 async def a_lead(api: Api) -> str:
     await api.do("UpdateSiteSettings", input={"trackLeads": True})
-    made = await api.do("RequestCallback", input={"name": "Ada", "phone": "+7 900"})
+    payload = await api.do("RequestCallback", input={"name": "Ada", "phone": "+7 900"})
     assert await Lead.all().count() == 1
-    return str(made["lead"]["id"])
+    return str(payload["lead"]["id"])
 
 
 async def an_order(api: Api) -> str:

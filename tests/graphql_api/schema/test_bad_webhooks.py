@@ -1,4 +1,4 @@
-"""Bad input of webhooks: an InputError that names its field and says what to do; nothing is written."""
+"""Invalid webhooks: an InputError names the field and says what to do. Nothing is written."""
 
 from typing import Any
 
@@ -122,14 +122,14 @@ async def test_a_webhook_is_refused(api: Api, given: dict[str, Any], code: str, 
         assert await api.refusals("UpdateWebhook", input=changes) == expected
 
 
-async def test_all_that_is_wrong_is_said_at_once(api: Api) -> None:
+async def test_all_errors_of_a_webhook_are_listed(api: Api) -> None:
     given = {**WEBHOOK, "actions": [], "url": "x", "timeoutSeconds": 0}
     assert {field for _, field, _ in await api.refusals("CreateWebhook", input=given)} == {
         "input.actions", "input.url", "input.timeoutSeconds",
     }  # fmt: skip
 
 
-async def test_the_limits_themselves_are_allowed(api: Api) -> None:
+async def test_values_at_the_limits_are_allowed(api: Api) -> None:
     given = {
         **WEBHOOK, "retryDelaysSeconds": [0] * 19 + [604_800], "timeoutSeconds": 30, "name": "x" * 200,
         "bodyTemplate": "x" * 65_536, "url": "https://hooks.example/" + "a" * 2_026,
@@ -144,7 +144,7 @@ async def test_the_limits_themselves_are_allowed(api: Api) -> None:
     await api.do("UpdateWebhook", input={"id": made["webhook"]["id"], "timeoutSeconds": 0.1})
 
 
-async def test_limits_are_shown_and_stay_until_they_are_cleared(api: Api) -> None:
+async def test_limits_stay_until_they_are_cleared(api: Api) -> None:
     update = """mutation ($input: UpdateWebhookInput!) { updateWebhook(input: $input) {
         webhook { maxConcurrency rateLimitPerSecond } errors { code field message }
     } }"""
@@ -160,7 +160,7 @@ async def test_limits_are_shown_and_stay_until_they_are_cleared(api: Api) -> Non
         assert webhook == {"maxConcurrency": concurrency, "rateLimitPerSecond": rate}
 
 
-async def test_null_clears_what_can_be_cleared_and_is_refused_elsewhere(api: Api) -> None:
+async def test_null_clears_optional_fields_and_is_refused_for_others(api: Api) -> None:
     made = await api.do("CreateWebhook", input={
         **WEBHOOK, "name": "CRM", "condition": 'item.status == "NEW"', "contentType": "text/plain",
     })  # fmt: skip
@@ -178,7 +178,7 @@ async def test_null_clears_what_can_be_cleared_and_is_refused_elsewhere(api: Api
 
 
 @pytest.mark.parametrize("item", [1, "x", [], [{}], True])
-async def test_a_test_fire_takes_a_json_object_only(api: Api, item: object) -> None:
+async def test_the_item_of_a_test_fire_must_be_a_json_object(api: Api, item: object) -> None:
     key = (await api.do("CreateWebhook", input=WEBHOOK))["webhook"]["id"]
     assert await api.refusals("TestFireWebhook", input={"webhookId": key, "item": item}) == [
         ("INVALID", "input.item", 'item is not a JSON object. Send an object, such as {"name": "Maria"}.')
@@ -195,27 +195,27 @@ def nested(depth: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("item", "message"),
     [
-        ({"a": LONE}, "Texts in JSON must not hold NUL or lone surrogate characters."),
-        ({NUL: 1}, "Texts in JSON must not hold NUL or lone surrogate characters."),
-        ({"a": 2**63}, "Whole numbers in JSON must fit into 64 bits; write longer ones as strings."),
-        ({"a": float("inf")}, "Numbers in JSON must be finite."),
-        (nested(65), "JSON may be nested at most 64 deep."),
+        ({"a": LONE}, "A string in JSON contains a NUL or lone surrogate character. Remove it."),
+        ({NUL: 1}, "A string in JSON contains a NUL or lone surrogate character. Remove it."),
+        ({"a": 2**63}, "An integer in JSON does not fit into 64 bits. Send it as a string."),
+        ({"a": float("inf")}, "A number in JSON is not finite. Send null or a string instead."),
+        (nested(65), "JSON may be nested at most 64 levels deep."),
     ],
 )
-async def test_json_that_cannot_be_kept_is_refused(api: Api, item: dict[str, Any], message: str) -> None:
+async def test_json_that_cannot_be_stored_is_refused(api: Api, item: dict[str, Any], message: str) -> None:
     key = (await api.do("CreateWebhook", input=WEBHOOK))["webhook"]["id"]
-    code, said = await api.error("TestFireWebhook", input={"webhookId": key, "item": item})
-    assert (code, said) == ("BAD_USER_INPUT", f"Variable '$input' has invalid value at .item: {message}")
+    code, actual = await api.error("TestFireWebhook", input={"webhookId": key, "item": item})
+    assert (code, actual) == ("BAD_USER_INPUT", f"Variable '$input' has invalid value at .item: {message}")
 
 
-async def test_json_at_its_limits_is_kept(api: Api) -> None:
+async def test_json_at_its_limits_is_stored(api: Api) -> None:
     key = (await api.do("CreateWebhook", input=WEBHOOK))["webhook"]["id"]
     for item in (nested(64), {"id": 2**63 - 1, "x": [-(2**63), 0.5, None, "я"]}, {}):
         fired = await api.do("TestFireWebhook", input={"webhookId": key, "item": item})
         assert fired["event"]["item"] == item
 
 
-async def test_a_webhook_whose_model_is_tracked_no_more_can_be_switched_off(api: Api) -> None:
+async def test_a_webhook_of_an_untracked_model_can_be_deactivated(api: Api) -> None:
     row = await builders.webhook(model="gone")
     key = (await api.ask("Webhooks", first=1))["nodes"][0]["id"]
     changed = await api.do("UpdateWebhook", input={"id": key, "isActive": False})
@@ -226,7 +226,7 @@ async def test_a_webhook_whose_model_is_tracked_no_more_can_be_switched_off(api:
     ]
 
 
-async def test_an_own_inbox_may_be_a_target_whatever_its_network(api: Api) -> None:
+async def test_an_own_inbox_is_an_allowed_target_on_any_network(api: Api) -> None:
     url = (await api.do("CreateInbox", input={}))["inbox"]["url"]
     for target in (url, f"{url}?id={{{{ item.id }}}}", f"{url}?a=b"):
         await api.do("CreateWebhook", input={**WEBHOOK, "url": target})

@@ -1,4 +1,4 @@
-"""From a change to what an inbox received: each attempt leads to its own request and to no other."""
+"""From a change to the requests of an inbox: each attempt links to its own request and no other."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +21,7 @@ def inboxes() -> Inboxes:
 
 
 async def receive(inboxes: Inboxes, inbox: Inbox, event: Event, attempt: str | None, body: bytes = b"") -> str:
-    """Have an inbox receive what claims to be this attempt; returns the request's id."""
+    """Send an inbox a request that claims to be this attempt; return the request's id."""
     before = {request.id for request in await InboxRequest.all()}
     headers = [("ps-webhook_event-id", encode(Prefix.EVENT, event.id))]
     headers += [("Ringback-Attempt", attempt)] if attempt is not None else []
@@ -30,74 +30,76 @@ async def receive(inboxes: Inboxes, inbox: Inbox, event: Event, attempt: str | N
     return encode(Prefix.REQUEST, request.id)
 
 
-async def received_by(api: Api, event: Event) -> list[str | None]:
-    """Return the id of the request that each attempt of an event leads to."""
-    found = await api.ask(
+async def linked_request_ids(api: Api, event: Event) -> list[str | None]:
+    """Return, for each attempt of an event, the id of the linked request."""
+    answer = await api.ask(
         "query ($id: ID!) { event(id: $id) { attempts { inboxRequest { id } } } }", id=encode(Prefix.EVENT, event.id)
     )
-    return [a["inboxRequest"] and a["inboxRequest"]["id"] for a in found["attempts"]]
+    return [a["inboxRequest"] and a["inboxRequest"]["id"] for a in answer["attempts"]]
 
 
-async def test_each_attempt_leads_to_the_request_that_carries_its_number(api: Api, inboxes: Inboxes) -> None:
+async def test_each_attempt_links_to_the_request_with_its_number(api: Api, inboxes: Inboxes) -> None:
     inbox = await inboxes.create(None, [InboxResponse(500)])
     one, other = await builders.event(await builders.webhook()), await builders.event(await builders.webhook())
     for event in (one, other):
         for number in (1, 2, 3):
             await attempt(event, number)
-    # They arrive late and out of order, and of attempt 2 nothing arrives.
+    # The requests arrive late and out of order, and that of attempt 2 never arrives.
     third = await receive(inboxes, inbox, one, "3")
     others = await receive(inboxes, inbox, other, "1")
     first = await receive(inboxes, inbox, one, "1")
-    assert await received_by(api, one) == [first, None, third]
-    assert await received_by(api, other) == [others, None, None]
+    assert await linked_request_ids(api, one) == [first, None, third]
+    assert await linked_request_ids(api, other) == [others, None, None]
 
 
-async def test_a_request_that_is_sent_again_by_others_changes_nothing(api: Api, inboxes: Inboxes) -> None:
+async def test_a_repeated_request_does_not_replace_the_first(api: Api, inboxes: Inboxes) -> None:
     inbox, second = [await inboxes.create(None, [InboxResponse()]) for _ in range(2)]
     event = await builders.event(await builders.webhook())
     await attempt(event)
-    real = await receive(inboxes, inbox, event, "1")
+    first = await receive(inboxes, inbox, event, "1")
     for where in (inbox, second):
         await receive(inboxes, where, event, "1", b"again")
-    assert await received_by(api, event) == [real]
+    assert await linked_request_ids(api, event) == [first]
 
 
 @pytest.mark.parametrize("number", [None, "", "0", "-1", "1.0", "1 ", "١", "x", "9" * 10, "01"])
-async def test_what_is_no_number_of_an_attempt_belongs_to_none(api: Api, inboxes: Inboxes, number: str | None) -> None:
+async def test_a_request_with_an_invalid_attempt_number_belongs_to_no_attempt(
+    api: Api, inboxes: Inboxes, number: str | None
+) -> None:
     inbox = await inboxes.create(None, [InboxResponse()])
     event = await builders.event(await builders.webhook())
     await attempt(event)
     await receive(inboxes, inbox, event, number)
-    (kept,) = await InboxRequest.all()
-    assert (kept.event_id, kept.attempt_number) == (event.id, None)
-    assert await received_by(api, event) == [None]
+    (stored,) = await InboxRequest.all()
+    assert (stored.event_id, stored.attempt_number) == (event.id, None)
+    assert await linked_request_ids(api, event) == [None]
 
 
-async def test_an_attempt_leads_nowhere_once_the_inbox_is_cleared(api: Api, inboxes: Inboxes) -> None:
+async def test_clearing_the_inbox_removes_the_link_from_the_attempt(api: Api, inboxes: Inboxes) -> None:
     inbox = await inboxes.create(None, [InboxResponse()])
     event = await builders.event(await builders.webhook())
     await attempt(event)
     request = await receive(inboxes, inbox, event, "1")
-    assert await received_by(api, event) == [request]
+    assert await linked_request_ids(api, event) == [request]
     assert await inboxes.clear(encode(Prefix.INBOX, inbox.id)) == 1
-    assert await received_by(api, event) == [None]
+    assert await linked_request_ids(api, event) == [None]
 
 
 async def test_the_causal_graph_costs_a_constant_number_of_statements(api: Api, inboxes: Inboxes) -> None:
     inbox = await inboxes.create(None, [InboxResponse()])
     for size in (2, 20):
         events = await events_of_one_change(size)
-        wanted: dict[str, list[str]] = {}
+        expected: dict[str, list[str]] = {}
         for event in events:
             numbers = range(1, size + 1)
             for number in numbers:
                 await attempt(event, number)
-            wanted[encode(Prefix.EVENT, event.id)] = [
+            expected[encode(Prefix.EVENT, event.id)] = [
                 await receive(inboxes, inbox, event, str(number)) for number in numbers
             ]
         with counted() as statements:
-            found = await api.ask("CausalGraph", id=encode(Prefix.EVENT, events[0].id))
-        assert requests_of(found) == wanted
+            answer = await api.ask("CausalGraph", id=encode(Prefix.EVENT, events[0].id))
+        assert request_ids_by_event(answer) == expected
         assert sorted(map(table, statements)) == [
             "ringback_attempt", "ringback_change", "ringback_event", "ringback_event", "ringback_event",
             "ringback_inbox_request", "ringback_inbox_request", "ringback_webhook",
@@ -111,9 +113,9 @@ async def events_of_one_change(size: int) -> Sequence[Event]:
     return [first, *others]
 
 
-def requests_of(found: dict[str, Any]) -> dict[str, list[str]]:
-    """Return the requests' ids by event; each leads back to its event."""
-    events = found["change"]["events"]
+def request_ids_by_event(answer: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the ids of the requests by event, after checking that each links back to its event."""
+    events = answer["change"]["events"]
     for event in events:
         assert {a["inboxRequest"]["event"]["id"] for a in event["attempts"]} == {event["id"]}
         assert [a["number"] for a in event["attempts"]] == list(range(1, len(event["attempts"]) + 1))

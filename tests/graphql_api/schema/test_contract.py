@@ -1,4 +1,4 @@
-"""The schema keeps the public contract, equals the exported file, and describes itself."""
+"""The schema implements the public contract, equals the exported file, and is fully described."""
 
 import json
 import re
@@ -45,16 +45,16 @@ def test_an_operation_of_the_contract_validates(schema: GraphQLSchema, name: str
 
 
 @pytest.mark.parametrize("name", sorted(NOT_YET))
-def test_what_is_listed_as_not_yet_served_is_not(schema: GraphQLSchema, name: str) -> None:
+def test_an_operation_listed_as_not_yet_served_does_not_validate(schema: GraphQLSchema, name: str) -> None:
     assert validate(schema, parse(operations()[name])) != []
 
 
-def test_the_contract_was_not_emptied() -> None:
+def test_the_contract_is_complete() -> None:
     assert len(operations()) == 46
     assert operations().keys() >= NOT_YET
 
 
-def test_the_ready_tabs_of_graphiql_validate_and_their_variables_are_json(schema: GraphQLSchema) -> None:
+def test_the_prepared_tabs_of_graphiql_are_valid(schema: GraphQLSchema) -> None:
     documents = re.findall(r"query: `([^`]*)`", TABS)
     variables = re.findall(r"variables: `([^`]*)`", TABS)
     assert len(documents) == len(variables) == 7
@@ -66,7 +66,7 @@ def test_the_ready_tabs_of_graphiql_validate_and_their_variables_are_json(schema
         assert values.keys() <= names, document
 
 
-def undescribed(schema: GraphQLSchema) -> Iterator[str]:
+def find_undescribed(schema: GraphQLSchema) -> Iterator[str]:
     for type_ in schema.type_map.values():
         if type_.name.startswith("__"):
             continue
@@ -82,9 +82,9 @@ def undescribed(schema: GraphQLSchema) -> Iterator[str]:
                 yield from (f"{type_.name}.{name}({a}:)" for a, arg in arguments.items() if not arg.description)
 
 
-def test_everything_is_described(schema: GraphQLSchema) -> None:
+def test_every_element_has_a_description(schema: GraphQLSchema) -> None:
     built_in = {"Boolean", "Float", "ID", "Int", "String"}
-    assert sorted(set(undescribed(schema)) - built_in) == []
+    assert sorted(set(find_undescribed(schema)) - built_in) == []
 
 
 def root_fields(schema: GraphQLSchema) -> Iterator[tuple[str, GraphQLField]]:
@@ -93,10 +93,10 @@ def root_fields(schema: GraphQLSchema) -> Iterator[tuple[str, GraphQLField]]:
         yield from root.fields.items()
 
 
-def test_every_root_field_shows_an_example_that_can_be_pasted(schema: GraphQLSchema) -> None:
+def test_every_root_field_has_a_valid_example(schema: GraphQLSchema) -> None:
     for name, field in root_fields(schema):
         (example,) = re.findall(r"\n\n```graphql\n(.*)\n```$", field.description or "", re.DOTALL) or [None]
-        assert example is not None, f"{name} shows no example: see graphql_api/fields/root_fields.py"
+        assert example is not None, f"{name} has no example: see graphql_api/fields/root_fields.py"
         document = parse(example)
         assert validate(schema, document) == [], name
         (operation,) = document.definitions
@@ -104,9 +104,9 @@ def test_every_root_field_shows_an_example_that_can_be_pasted(schema: GraphQLSch
         assert [s.name.value for s in operation.selection_set.selections if isinstance(s, FieldNode)] == [name]
 
 
-def test_ids_cursors_and_filters_show_an_example(schema: GraphQLSchema) -> None:
-    """An argument or input field whose value cannot be guessed shows one, as code."""
-    shown = {"ID", "DateTime", "JSON"}
+def test_ids_cursors_and_filters_have_an_example(schema: GraphQLSchema) -> None:
+    """The description of an argument or input field without obvious values has an example as code."""
+    without_obvious_values = {"ID", "DateTime", "JSON"}
     for type_ in schema.type_map.values():
         given: dict[str, Any] = {}
         if isinstance(type_, GraphQLInputObjectType):
@@ -115,18 +115,23 @@ def test_ids_cursors_and_filters_show_an_example(schema: GraphQLSchema) -> None:
             fields = type_.fields.items()
             given = {f"{type_.name}.{name}({a}:)": arg for name, field in fields for a, arg in field.args.items()}
         for name, value in given.items():
-            if get_named_type(value.type).name in shown or name.endswith("(after:)") or "Filter." in name:
+            if (
+                get_named_type(value.type).name in without_obvious_values
+                or name.endswith("(after:)")
+                or "Filter." in name
+            ):
                 assert "`" in (value.description or ""), name
 
 
-def test_root_fields_are_nullable_so_that_one_error_spares_its_siblings(schema: GraphQLSchema) -> None:
+def test_root_fields_are_nullable(schema: GraphQLSchema) -> None:
+    """So an error in one root field leaves the data of the others."""
     assert schema.query_type and schema.mutation_type and schema.subscription_type
     for root in (schema.query_type, schema.mutation_type, schema.subscription_type):
         strict = [name for name, field in root.fields.items() if isinstance(field.type, GraphQLNonNull)]
         assert strict == [], root.name
 
 
-def test_every_payload_has_errors_and_nothing_else_that_must_be_there(schema: GraphQLSchema) -> None:
+def test_only_errors_and_accepted_are_required_in_a_payload(schema: GraphQLSchema) -> None:
     assert schema.mutation_type
     for name, mutation in schema.mutation_type.fields.items():
         payload = mutation.type
@@ -137,7 +142,7 @@ def test_every_payload_has_errors_and_nothing_else_that_must_be_there(schema: Gr
         assert strict - {"errors", "accepted"} == set(), name
 
 
-def test_an_update_requires_nothing_but_the_id(schema: GraphQLSchema) -> None:
+def test_an_update_requires_only_the_id(schema: GraphQLSchema) -> None:
     inputs = [t for t in schema.type_map.values() if re.fullmatch(r"Update\w+Input", t.name)]
     assert [t.name for t in inputs] == [
         "UpdateCustomerOrderInput", "UpdateLeadInput", "UpdateSiteSettingsInput", "UpdateWebhookInput",
@@ -191,12 +196,12 @@ def test_an_update_requires_nothing_but_the_id(schema: GraphQLSchema) -> None:
 )
 def test_inputs_are_declared_as_the_contract_says(schema: GraphQLSchema, where: str, declared: str) -> None:
     type_name, name = where.split(".")
-    found = re.search(rf"^input {type_name} {{.*?^  {name}: (.*?)$", EXPORTED, re.DOTALL | re.MULTILINE)
-    assert found is not None
-    assert found.group(1).removesuffix(" = null") == declared
+    declaration = re.search(rf"^input {type_name} {{.*?^  {name}: (.*?)$", EXPORTED, re.DOTALL | re.MULTILINE)
+    assert declaration is not None
+    assert declaration.group(1).removesuffix(" = null") == declared
 
 
-def test_a_connection_is_asked_for_with_first_and_after(schema: GraphQLSchema) -> None:
+def test_a_connection_has_the_arguments_first_and_after(schema: GraphQLSchema) -> None:
     for type_ in schema.type_map.values():
         if not isinstance(type_, GraphQLObjectType):
             continue

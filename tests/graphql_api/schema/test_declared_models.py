@@ -1,4 +1,4 @@
-"""Models of other programs over the API: declared, watched, shown, and refused."""
+"""Declared models over the API: declaring, watching, reading, and invalid declarations."""
 
 import asyncio
 from typing import Any
@@ -12,7 +12,7 @@ from tests.support.declared import HOOK, PART, SAMPLE, asked_for, change, publis
 from tests.support.statements import counted
 
 
-async def test_a_declared_model_is_in_the_catalog(api: Api) -> None:
+async def test_a_declared_model_is_listed(api: Api) -> None:
     made = await api.do("DeclareModel", input={**PART, "description": "Something to fit in."})
     fields = [(f["path"], f["type"]) for f in made["model"]["fields"]]
     assert fields == [
@@ -37,7 +37,7 @@ async def test_a_declared_model_is_in_the_catalog(api: Api) -> None:
     assert described[1]["label"] == "Лид: заказ обратного звонка"
 
 
-async def test_declaring_again_updates(api: Api) -> None:
+async def test_declaring_a_model_again_updates_it(api: Api) -> None:
     await api.do("DeclareModel", input={**PART, "description": "Old."})
     before = await contents()
     await api.do("DeclareModel", input={**PART, "description": "Old."})
@@ -79,7 +79,7 @@ async def test_a_webhook_is_checked_against_the_declared_fields(api: Api) -> Non
     assert (await api.ask("Webhook", id=made["webhook"]["id"]))["model"]["label"] == "Part"
 
 
-async def test_taking_away_a_field_that_a_webhook_uses(api: Api) -> None:
+async def test_removing_a_field_that_a_webhook_uses_is_refused_unless_forced(api: Api) -> None:
     await api.do("DeclareModel", input=PART)
     used = {
         "name": "Price list", "bodyTemplate": "{{ item.price }} {{ item.id }}", "condition": "item.tags contains 'x'",
@@ -102,11 +102,11 @@ async def test_taking_away_a_field_that_a_webhook_uses(api: Api) -> None:
         ("CONFLICT", "input.jsonSchema", f"The webhook ({second}) uses item.price, {after}"),
     ]  # fmt: skip
     await api.do("DeclareModel", input={**less, "force": True})
-    # What is lost already is not lost again.
+    # Fields that were already missing do not count as removed.
     await api.do("DeclareModel", input={**less, "jsonSchema": {**less["jsonSchema"], "additionalProperties": False}})
 
 
-async def test_two_declarations_at_once(api: Api) -> None:
+async def test_concurrent_declarations_all_succeed(api: Api) -> None:
     labels = [f"Part {n}" for n in range(8)]
     made = await asyncio.gather(*(api.do("DeclareModel", input={**PART, "label": label}) for label in labels))
     assert [m["model"]["label"] for m in made] == labels
@@ -114,8 +114,8 @@ async def test_two_declarations_at_once(api: Api) -> None:
     assert stored["label"] in labels
 
 
-async def test_a_webhook_and_a_declaration_at_once(api: Api) -> None:
-    """Whichever comes first, no webhook is left with a field that its model does not have."""
+async def test_a_concurrent_webhook_and_declaration_stay_consistent(api: Api) -> None:
+    """In either order, no webhook ends up with a field that its model does not have."""
     await api.do("DeclareModel", input=PART)
     less = {**PART, "jsonSchema": {"type": "object", "properties": {"id": {"type": "string"}}}, "sample": {}}
     hooks = [api.ask("CreateWebhook", input={**HOOK, "bodyTemplate": "{{ item.price }}"}) for _ in range(3)]
@@ -192,14 +192,14 @@ UNDECLARABLE: list[tuple[dict[str, Any], list[tuple[str, str, str]]]] = [
 
 
 @pytest.mark.parametrize(("given", "expected"), UNDECLARABLE)
-async def test_a_declaration_that_is_refused(
+async def test_an_invalid_declaration_is_refused(
     api: Api, given: dict[str, Any], expected: list[tuple[str, str, str]]
 ) -> None:
-    found = await api.refusals("DeclareModel", input={**PART, **given})
-    assert sorted(found, key=str) == sorted([(code, f"input.{at}", text) for code, at, text in expected], key=str)
+    refusals = await api.refusals("DeclareModel", input={**PART, **given})
+    assert sorted(refusals, key=str) == sorted([(code, f"input.{at}", text) for code, at, text in expected], key=str)
 
 
-async def test_there_are_only_so_many_models(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_declared_models_is_limited(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(declared_models, "MAX_MODELS", 1)
     await api.do("DeclareModel", input=PART)
     await api.do("DeclareModel", input={**PART, "label": "Again"})
@@ -208,8 +208,8 @@ async def test_there_are_only_so_many_models(api: Api, monkeypatch: pytest.Monke
     ]
 
 
-async def test_a_model_that_code_tracks_by_now(api: Api) -> None:
-    """It was declared before; what is in code counts."""
+async def test_a_tracked_model_replaces_a_declared_one(api: Api) -> None:
+    """The model was declared first, then tracked in code under the same name."""
     await api.do("DeclareModel", input=PART)
     (row,) = await DeclaredModel.filter(name="part").values()
     await DeclaredModel.create(**{**row, "name": "lead"})

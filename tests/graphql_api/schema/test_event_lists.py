@@ -1,7 +1,7 @@
-"""Whatever combination of conditions is asked for, a list's pages hold the rows that meet them, newest first.
+"""The pages of a list have the rows that meet a filter, newest first, for any combination of conditions.
 
-Filters are drawn by lot, with lists of no, one or several values, of rows whose values are frequent, rare or null, and
-are compared with a plain filter over all rows.
+Random filters, with lists of no, one or several values that are frequent, rare or null, are compared with a plain
+filter over all rows.
 """
 
 import datetime as dt
@@ -59,15 +59,15 @@ async def fill(lot: random.Random) -> tuple[list[Event], list[Attempt]]:
         event = Event(
             id=new_key_at(at + SKEW * lot.uniform(-1, 1)), webhook_id=webhook.id, change_id=change.id,
             model=webhook.model, action=lot.choice([*["UPDATED"] * 9, "CREATED", "DELETED"]),
-            object_id=lot.choice([None, *(str(one) for one in range(20))]), is_test=lot.random() < 0.03,
+            object_id=lot.choice([None, *(str(number) for number in range(20))]), is_test=lot.random() < 0.03,
             status=lot.choice(STATUSES), attempt_count=1, max_attempts=3, created_at=at,
         )  # fmt: skip
         events.append(event)
         for number in range(1, lot.choice([0, 1, 1, 1, 1, 3]) + 1):
-            began, outcome = at + dt.timedelta(minutes=4 * (number - 1)), lot.choice(OUTCOMES)
+            started_at, outcome = at + dt.timedelta(minutes=4 * (number - 1)), lot.choice(OUTCOMES)
             attempt = Attempt(
-                id=new_key_at(began + SKEW * lot.uniform(-1, 1)), event_id=event.id, webhook_id=webhook.id,
-                number=number, started_at=began, duration_ms=1, outcome=outcome,
+                id=new_key_at(started_at + SKEW * lot.uniform(-1, 1)), event_id=event.id, webhook_id=webhook.id,
+                number=number, started_at=started_at, duration_ms=1, outcome=outcome,
                 status_code=lot.choice(CODES.get(outcome, [None])),
             )  # fmt: skip
             attempts.append(attempt)
@@ -81,34 +81,34 @@ def some(values: Sequence[str]) -> Draw:
     return lambda lot: lot.choices(values, k=lot.choice([0, 1, 1, 1, 2, 2, 3, 8]))
 
 
-def drawn(lot: random.Random, conditions: Mapping[str, Draw], after: str, before: str) -> dict[str, Any]:
-    """A filter of some of the conditions; a period of time is not empty."""
-    found = {name: draw(lot) for name, draw in conditions.items() if lot.random() < 0.35}
+def draw_filter(lot: random.Random, conditions: Mapping[str, Draw], after: str, before: str) -> dict[str, Any]:
+    """Draw a filter with some of the conditions; a time range is never empty."""
+    drawn = {name: draw(lot) for name, draw in conditions.items() if lot.random() < 0.35}
     begin, end = sorted(lot.sample(range(-10, EVENTS + 10), 2))
     if lot.random() < 0.4:
-        found[after] = moment(begin).isoformat()
+        drawn[after] = moment(begin).isoformat()
     if lot.random() < 0.4:
         zone = dt.timezone(dt.timedelta(hours=lot.randint(-11, 11)))
-        found[before] = moment(end).astimezone(zone).isoformat()
-    return found
+        drawn[before] = moment(end).astimezone(zone).isoformat()
+    return drawn
 
 
-def met(filter: Mapping[str, Any], row: Mapping[str, Any], after: str, before: str) -> bool:
-    """Return whether a row, told by the names of the conditions, meets them all."""
-    for name, wanted in filter.items():
+def matches(filter: Mapping[str, Any], row: Mapping[str, Any], after: str, before: str) -> bool:
+    """Return whether a row meets all conditions of a filter. Its keys are the names of the conditions."""
+    for name, expected in filter.items():
         if name == after:
-            good = row["at"] > dt.datetime.fromisoformat(wanted)
+            is_met = row["at"] > dt.datetime.fromisoformat(expected)
         elif name == before:
-            good = row["at"] < dt.datetime.fromisoformat(wanted)
+            is_met = row["at"] < dt.datetime.fromisoformat(expected)
         else:
-            good = row[name] in wanted if isinstance(wanted, list) else row[name] == wanted
-        if not good:
+            is_met = row[name] in expected if isinstance(expected, list) else row[name] == expected
+        if not is_met:
             return False
     return True
 
 
-async def listed(api: Api, what: str, filter: Mapping[str, Any], first: int) -> list[str]:
-    """Return the ids on all pages of at most so many."""
+async def list_ids(api: Api, what: str, filter: Mapping[str, Any], first: int) -> list[str]:
+    """Return the ids of all pages of at most `first` nodes."""
     document = f"""
         query($first: Int!, $after: String, $filter: {what.capitalize()[:-1]}Filter) {{
           {what}(first: $first, after: $after, filter: $filter) {{
@@ -116,14 +116,14 @@ async def listed(api: Api, what: str, filter: Mapping[str, Any], first: int) -> 
           }}
         }}
     """
-    found: list[str] = []
+    ids: list[str] = []
     after = None
     while True:
         page = await api.ask(document, first=first, after=after, filter=filter)
         assert len(page["nodes"]) <= first
-        found += [node["id"] for node in page["nodes"]]
+        ids += [node["id"] for node in page["nodes"]]
         if not page["pageInfo"]["hasNextPage"]:
-            return found
+            return ids
         assert page["pageInfo"]["endCursor"] not in (None, after)
         after = page["pageInfo"]["endCursor"]
 
@@ -135,17 +135,17 @@ async def compare(
     all_rows.sort(key=lambda row: row["key"], reverse=True)
     sizes = []
     for _ in range(FILTERS):
-        asked = drawn(lot, conditions, after, before)
-        wanted = [row["id"] for row in all_rows if met(asked, row, after, before)]
-        assert await listed(api, what, asked, lot.choice([7, 40, 100])) == wanted, asked
-        sizes.append(len(wanted))
+        drawn = draw_filter(lot, conditions, after, before)
+        expected = [row["id"] for row in all_rows if matches(drawn, row, after, before)]
+        assert await list_ids(api, what, drawn, lot.choice([7, 40, 100])) == expected, drawn
+        sizes.append(len(expected))
     assert min(sizes) == 0 and max(sizes) > 40, "empty and long lists were compared"
 
 
-async def test_events_by_any_conditions(api: Api) -> None:
+async def test_random_filters_of_events(api: Api) -> None:
     lot = random.Random(1)
     events, _ = await fill(lot)
-    told: list[dict[str, Any]] = [
+    described_rows: list[dict[str, Any]] = [
         {
             "key": row.id, "id": encode(Prefix.EVENT, row.id), "at": row.created_at, "isTest": row.is_test,
             "webhookIds": encode(Prefix.WEBHOOK, row.webhook_id), "models": row.model, "actions": row.action,
@@ -154,20 +154,20 @@ async def test_events_by_any_conditions(api: Api) -> None:
         for row in events
     ]  # fmt: skip
     conditions: dict[str, Draw] = {
-        "webhookIds": some([*sorted({row["webhookIds"] for row in told}), encode(Prefix.WEBHOOK, new_key())]),
+        "webhookIds": some([*sorted({row["webhookIds"] for row in described_rows}), encode(Prefix.WEBHOOK, new_key())]),
         "models": some(["lead", "customer_order", "unknown"]),
         "actions": some(list(Action)),
         "statuses": some(list(EventStatus)),
-        "objectId": lambda lot: lot.choice(["unknown", *(str(one) for one in range(20))]),
+        "objectId": lambda lot: lot.choice(["unknown", *(str(number) for number in range(20))]),
         "isTest": lambda lot: lot.random() < 0.5,
     }
-    await compare(api, lot, "events", told, conditions)
+    await compare(api, lot, "events", described_rows, conditions)
 
 
-async def test_attempts_by_any_conditions(api: Api) -> None:
+async def test_random_filters_of_attempts(api: Api) -> None:
     lot = random.Random(2)
     _, attempts = await fill(lot)
-    told: list[dict[str, Any]] = [
+    described_rows: list[dict[str, Any]] = [
         {
             "key": row.id, "id": encode(Prefix.ATTEMPT, row.id), "at": row.started_at,
             "webhookIds": encode(Prefix.WEBHOOK, row.webhook_id), "eventIds": encode(Prefix.EVENT, row.event_id),
@@ -176,9 +176,9 @@ async def test_attempts_by_any_conditions(api: Api) -> None:
         for row in attempts
     ]  # fmt: skip
     conditions: dict[str, Draw] = {
-        "webhookIds": some([*sorted({row["webhookIds"] for row in told}), encode(Prefix.WEBHOOK, new_key())]),
-        "eventIds": some([*sorted({row["eventIds"] for row in told}), encode(Prefix.EVENT, new_key())]),
+        "webhookIds": some([*sorted({row["webhookIds"] for row in described_rows}), encode(Prefix.WEBHOOK, new_key())]),
+        "eventIds": some([*sorted({row["eventIds"] for row in described_rows}), encode(Prefix.EVENT, new_key())]),
         "outcomes": some(list(OutcomeName)),
         "statusCode": lambda lot: lot.choice([200, 204, 404, 410, 500, 503]),
     }
-    await compare(api, lot, "attempts", told, conditions)
+    await compare(api, lot, "attempts", described_rows, conditions)

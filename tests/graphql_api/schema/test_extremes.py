@@ -1,4 +1,4 @@
-"""Whatever a client sends, the answer is data, an InputError or a declared error: never INTERNAL."""
+"""Extreme input gives data, an InputError or a declared error, never INTERNAL."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ TEXTS = st.one_of(
     ]),
     st.text(max_size=20),
 )  # fmt: skip
-#: What the types let through, and what they refuse: the former reach the domain.
+#: Values that the GraphQL types accept; below are those that they refuse.
 INTS = [-(2**31), -1, 0, 1, 20, 200, 2**31 - 1]
 FLOATS = [0.1, 3, 30, -0.0, 5e-324, 1e308]
 DECIMALS = ["0", "1.00", "-0", "1e400", "1e-400", "1e9999", "9" * 40, 7]
@@ -58,7 +58,7 @@ def scalars(*, tame: bool) -> dict[str, st.SearchStrategy[Any]]:
 
 
 def values_of(type_: Any, *, tame: bool) -> st.SearchStrategy[Any]:
-    """Draw values of a GraphQL type, extreme ones mostly; tame ones are of that type indeed."""
+    """Draw mostly extreme values of a GraphQL type. Unless `tame`, some are not of the type."""
     if isinstance(type_, GraphQLNonNull):
         return _of(type_.of_type, tame=tame)
     return st.none() | _of(type_, tame=tame)
@@ -75,18 +75,18 @@ def _of(type_: Any, *, tame: bool) -> st.SearchStrategy[Any]:
 
 
 def some_of(fields: dict[str, Any], *, tame: bool) -> st.SearchStrategy[dict[str, Any]]:
-    """Draw values for all fields that must be given, and for some of the others."""
-    found = {name: values_of(field.type, tame=tame) for name, field in fields.items()}
+    """Draw values for all required fields, and for some of the others."""
+    values = {name: values_of(field.type, tame=tame) for name, field in fields.items()}
     required = {name for name, field in fields.items() if isinstance(field.type, GraphQLNonNull)}
-    optional = {name: values for name, values in found.items() if name not in required}
-    return st.fixed_dictionaries({name: found[name] for name in found if name in required}, optional=optional)
+    optional = {name: values[name] for name in values if name not in required}
+    return st.fixed_dictionaries({name: values[name] for name in values if name in required}, optional=optional)
 
 
 def document(root: str, name: str, field: Any) -> str:
     declared = ", ".join(f"${arg}: {a.type}" for arg, a in field.args.items())
     passed = ", ".join(f"{arg}: ${arg}" for arg in field.args)
-    wanted = "errors { code field message }" if root == "mutation" else "__typename"
-    return f"{root}({declared}) {{ {name}({passed}) {{ {wanted} }} }}"
+    selection = "errors { code field message }" if root == "mutation" else "__typename"
+    return f"{root}({declared}) {{ {name}({passed}) {{ {selection} }} }}"
 
 
 CASES = [
@@ -98,20 +98,20 @@ CASES = [
 
 
 @pytest.mark.parametrize(("text", "field"), CASES)
-async def test_nothing_that_is_sent_is_an_internal_error(api: Api, text: str, field: Any) -> None:
-    found: list[dict[str, Any]] = []
+async def test_no_input_causes_an_internal_error(api: Api, text: str, field: Any) -> None:
+    examples: list[dict[str, Any]] = []
 
     # The examples are drawn first: they are run on this test's own loop and database.
     @settings(max_examples=30, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(some_of(field.args, tame=True) | some_of(field.args, tame=False))
     def draw(variables: dict[str, Any]) -> None:
-        found.append(variables)
+        examples.append(variables)
 
     draw()
-    for variables in found:
+    for variables in examples:
         result = await api.execute(text, **variables)
         codes = [(error.extensions or {}).get("code") for error in result.errors]
         assert set(codes) <= {"BAD_USER_INPUT", "GRAPHQL_VALIDATION_FAILED"}, (variables, result.errors)
         for payload in (result.data or {}).values():
             for error in (payload or {}).get("errors", ()):
-                orjson.dumps(error)  # what cannot be sent is not a sentence
+                orjson.dumps(error)  # raises TypeError for text that cannot be sent

@@ -1,4 +1,4 @@
-"""`node(id:)` answers for every kind of object, and refuses what cannot be an id."""
+"""`node(id:)` finds every kind of object and refuses malformed ids."""
 
 import re
 from typing import Any
@@ -23,7 +23,7 @@ async def test_every_kind_of_object_is_found_by_its_id(api: Api) -> None:
     assert {type_.name for type_ in schema._schema.get_possible_types(interface)} == ids.keys()
 
 
-async def test_a_node_can_be_asked_for_all_that_its_type_has(api: Api) -> None:
+async def test_the_fields_of_a_node_can_be_selected_by_its_type(api: Api) -> None:
     ids = await one_of_each(api)
     document = """
     query ($id: ID!) { node(id: $id) { id ... on Event { status webhook { id } } ... on Lead { name } } }
@@ -51,20 +51,20 @@ def test_every_type_with_an_id_is_a_node() -> None:
 
 
 @pytest.mark.parametrize("prefix", list(Prefix))
-async def test_an_id_that_names_nothing_gives_null(api: Api, prefix: Prefix) -> None:
+async def test_an_unknown_id_gives_null(api: Api, prefix: Prefix) -> None:
     assert await api.ask("Node", id=encode(prefix, new_key())) is None
     assert prefix in KINDS
 
 
 @pytest.mark.parametrize("name", ["no_such_model", "evt", "job_01h455vb4pex5vsknk084sn02q"])
-async def test_a_name_that_no_model_has_gives_null(api: Api, name: str) -> None:
+async def test_an_unknown_model_name_gives_null(api: Api, name: str) -> None:
     assert await api.ask("Node", id=name) is None
 
 
 @pytest.mark.parametrize(
     "id", ["", "_", "Lead", "1", "not-an-id", "evt_", "evt_1", "EVT_01h455vb4pex5vsknk084sn02q", "x" * 5_000]
 )
-async def test_what_cannot_be_an_id_is_refused(api: Api, id: str) -> None:
+async def test_a_malformed_id_is_refused(api: Api, id: str) -> None:
     with counted() as statements:
         code, message = await api.error("Node", id=id)
     assert code == "BAD_USER_INPUT"
@@ -85,10 +85,10 @@ async def test_a_declared_model_is_a_node(api: Api) -> None:
     assert len(statements) == 1
 
 
-async def test_a_revoked_token_is_not_seen(api: Api) -> None:
+async def test_a_revoked_token_is_not_found(api: Api) -> None:
     made = await api.do("CreateApiToken", input={"name": "gone", "role": "ADMIN"})
-    found: Any = await api.ask("Node", id=made["token"]["id"])
-    assert re.fullmatch(r"tok_[0-9a-z]{26}", found["id"])
+    node: Any = await api.ask("Node", id=made["token"]["id"])
+    assert re.fullmatch(r"tok_[0-9a-z]{26}", node["id"])
     await api.do("RevokeApiToken", id=made["token"]["id"])
     assert await api.ask("Node", id=made["token"]["id"]) is None
 

@@ -1,4 +1,4 @@
-"""Changes of declared objects over the API: published, told, repeated by key, and refused."""
+"""Publishing changes over the API: events, idempotency keys, and invalid changes."""
 
 import asyncio
 import datetime as dt
@@ -39,18 +39,18 @@ async def test_published_changes_become_events(api: Api) -> None:
     assert await recorded() == (2, 2, 2, 0)
 
 
-async def test_with_no_webhook_nothing_but_the_key_is_recorded(api: Api) -> None:
+async def test_without_a_webhook_only_the_key_is_recorded(api: Api) -> None:
     await api.do("DeclareModel", input=PART)
-    asked = change(idempotencyKey="k")
-    assert await publish(api, asked) == [{"objectId": "1", "eventIds": [], "duplicate": False}]
+    keyed = change(idempotencyKey="k")
+    assert await publish(api, keyed) == [{"objectId": "1", "eventIds": [], "duplicate": False}]
     assert await recorded() == (0, 0, 0, 1)
     await api.do("CreateWebhook", input=HOOK)
-    assert await publish(api, asked) == [{"objectId": "1", "eventIds": [], "duplicate": True}]
+    assert await publish(api, keyed) == [{"objectId": "1", "eventIds": [], "duplicate": True}]
     assert await recorded() == (0, 0, 0, 1)
     assert await publish(api) == []
 
 
-async def test_several_changes_of_one_object_are_told_one_by_one_in_order(api: Api) -> None:
+async def test_changes_of_one_object_become_events_in_order(api: Api) -> None:
     await api.do("DeclareModel", input=PART)
     await api.do("CreateWebhook", input=HOOK)
     answers = await publish(api, *(change(n, objectId="same", action="UPDATED") for n in range(20)))
@@ -63,7 +63,7 @@ async def test_several_changes_of_one_object_are_told_one_by_one_in_order(api: A
     assert logged == [event.id for event in await Event.all().order_by("id")]
 
 
-async def test_an_idempotency_key(api: Api) -> None:
+async def test_a_change_with_a_used_key_is_a_duplicate_or_a_conflict(api: Api) -> None:
     await api.do("DeclareModel", input=PART)
     await api.do("DeclareModel", input={**PART, "name": "other"})
     await api.do("CreateWebhook", input=HOOK)
@@ -72,9 +72,9 @@ async def test_an_idempotency_key(api: Api) -> None:
     )
     assert (first["duplicate"], again["duplicate"], other["duplicate"]) == (False, True, False)
     assert first["eventIds"] == again["eventIds"] != []
-    # The order of names and an empty list make no other change.
-    turned = change(idempotencyKey="k", item={"price": 1, "id": "1"}, changedFields=[])
-    assert await publish(api, turned) == [again]
+    # The order of keys and an empty `changedFields` do not make it another change.
+    reordered = change(idempotencyKey="k", item={"price": 1, "id": "1"}, changedFields=[])
+    assert await publish(api, reordered) == [again]
     assert await recorded() == (1, 1, 1, 2)
     conflict = "was used before for another change of part. Use a new key for each change."
     path = "changes[1].idempotencyKey"
@@ -85,20 +85,20 @@ async def test_an_idempotency_key(api: Api) -> None:
     assert await refused(api, change(1, idempotencyKey="n"), change(2, idempotencyKey="n")) == [
         ("CONFLICT", f"input.{path}", f"{path} {conflict}")
     ]
-    # A repetition is answered even when its item would not be accepted any more.
+    # A duplicate is recognised even if its item no longer matches the schema.
     await api.do("DeclareModel", input={**PART, "jsonSchema": {**SCHEMA, "required": ["id", "tags"]},
                                         "sample": {"id": "1", "tags": []}})  # fmt: skip
     assert await publish(api, change(idempotencyKey="k")) == [again]
     assert len(await refused(api, change())) == 1
 
 
-async def test_keys_are_kept_for_a_day(api: Api) -> None:
+async def test_keys_are_stored_for_a_day(api: Api) -> None:
     await api.do("DeclareModel", input=PART)
     await api.do("CreateWebhook", input=HOOK)
     await publish(api, *(change(n, idempotencyKey=str(n)) for n in range(4)))
     a_day_ago = await clock.now() - dt.timedelta(hours=24)
     await IdempotencyKey.filter(key__in=["0", "1"]).update(created_at=a_day_ago - dt.timedelta(seconds=1))
-    # A day has not passed until the call, however long it takes.
+    # This key is still valid at the call, even if the test is slow.
     not_yet = a_day_ago + dt.timedelta(seconds=PATIENCE_SECONDS)
     await IdempotencyKey.filter(key="2").update(created_at=not_yet)
     again = await publish(api, change(5, idempotencyKey="0"), change(2, idempotencyKey="2"))
@@ -106,7 +106,7 @@ async def test_keys_are_kept_for_a_day(api: Api) -> None:
     assert sorted([key.key for key in await IdempotencyKey.all()]) == ["0", "2", "3"]
 
 
-async def test_two_calls_at_once_with_one_key(api: Api) -> None:
+async def test_concurrent_calls_with_one_key_record_the_change_once(api: Api) -> None:
     await api.do("DeclareModel", input=PART)
     await api.do("CreateWebhook", input=HOOK)
     answers = await asyncio.gather(*(publish(api, change(idempotencyKey="k"), change(2)) for _ in range(8)))
@@ -180,14 +180,16 @@ INVALID: list[tuple[dict[str, Any], str, str, str]] = [
 
 
 @pytest.mark.parametrize(("given", "code", "field", "message"), INVALID)
-async def test_a_change_that_is_refused(api: Api, given: dict[str, Any], code: str, field: str, message: str) -> None:
+async def test_an_invalid_change_is_refused(
+    api: Api, given: dict[str, Any], code: str, field: str, message: str
+) -> None:
     await api.do("DeclareModel", input=PART)
     await api.do("CreateWebhook", input=HOOK)
     bad = change(9, **{"idempotencyKey": "k", **given})
     assert await refused(api, change(1), bad, change(2)) == [(code, f"input.changes[1].{field}", message)]
 
 
-async def test_everything_that_is_wrong_is_told_at_once_up_to_a_hundred(api: Api) -> None:
+async def test_up_to_a_hundred_errors_are_listed(api: Api) -> None:
     await api.do("DeclareModel", input=PART)
     bad = change(objectId="", model="lead", item={"id": 1, "price": "x"}, changedFields=["price"])
     assert [field for _, field, _ in await refused(api, bad, change(model="no"))] == [
@@ -199,23 +201,23 @@ async def test_everything_that_is_wrong_is_told_at_once_up_to_a_hundred(api: Api
         "input.changes[1].item.id", "input.changes[1].item.price",
     ]  # fmt: skip
     many = change(item={"id": "1", "price": 1, "tags": [1] * 1_000})
-    found = await refused(api, *[many] * 3)
-    assert len(found) == 100
-    assert found[-1][1] == "input.changes[0].item.tags[99]"
+    refusals = await refused(api, *[many] * 3)
+    assert len(refusals) == 100
+    assert refusals[-1][1] == "input.changes[0].item.tags[99]"
     assert await refused(api, *[change()] * 501) == [
         ("TOO_LARGE", "input.changes", "changes has 501 entries. Send at most 500 in one call.")
     ]
 
 
 @pytest.mark.parametrize("item", [{"id": "a\0", "price": 1}, {"id": "\ud800", "price": 1}, {"\0": 1}])
-async def test_what_json_refuses(api: Api, item: Any) -> None:
+async def test_text_that_cannot_be_stored_is_refused(api: Api, item: Any) -> None:
     await api.do("DeclareModel", input=PART)
     code, message = await api.error("PublishChanges", input={"changes": [change(item=item)]})
     assert code == "BAD_USER_INPUT"
-    assert "Texts in JSON must not hold NUL or lone surrogate characters." in message
+    assert "A string in JSON contains a NUL or lone surrogate character. Remove it." in message
 
 
-async def test_the_loop_has_its_turn_while_many_changes_are_published(api: Api) -> None:
+async def test_publishing_many_changes_does_not_block_the_loop(api: Api) -> None:
     await api.do("DeclareModel", input=PART)
     for _ in range(3):
         await api.do("CreateWebhook", input={**HOOK, "condition": "item.id contains 'x' or item.price == 1"})

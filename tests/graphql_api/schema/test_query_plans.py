@@ -1,4 +1,4 @@
-"""No statement of the dispatcher, the recorder, the tailer or the API scans a large table, on a filled database."""
+"""No statement of the claimer, the recorder, the live log or the API scans a large table of a filled database."""
 
 import asyncio
 import datetime as dt
@@ -18,8 +18,8 @@ from tortoise.transactions import in_transaction
 
 from ringback.graphql_api.context.dataloaders import Loaders, last_attempt_of_webhook
 from ringback.graphql_api.fields.enums import EventStatus, OutcomeName
-from ringback.graphql_api.fields.relay import page_of
-from ringback.graphql_api.schema.events import AttemptFilter, EventFilter
+from ringback.graphql_api.fields.relay import read_merged_page
+from ringback.graphql_api.schema.event_filters import AttemptFilter, EventFilter
 from ringback.jobs import attempt_writer
 from ringback.models import bootstrap as db
 from ringback.models import delivery_log, settings
@@ -64,13 +64,13 @@ def filled_postgres(migrated_postgres: str, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def filled(database_kind: str, request: pytest.FixtureRequest) -> Filled:
-    found: Filled = request.getfixturevalue(f"filled_{database_kind}")
-    return found
+    filled_database: Filled = request.getfixturevalue(f"filled_{database_kind}")
+    return filled_database
 
 
 @pytest_asyncio.fixture
 async def webhooks(database_kind: str, chosen: Settings, filled: Filled) -> AsyncIterator[list[Webhook]]:
-    """The webhooks of a filled database of the test's own."""
+    """Return the webhooks of a filled database of the test's own."""
     async with AsyncExitStack() as stack:
         if database_kind == "sqlite":
             shutil.copytree(filled.template, chosen.data_dir)
@@ -78,8 +78,8 @@ async def webhooks(database_kind: str, chosen: Settings, filled: Filled) -> Asyn
             url = await stack.enter_async_context(postgres.copied_once(filled.template))
             chosen = settings.load_settings(data_dir=chosen.data_dir, database_url=url)
         await stack.enter_async_context(db.open_database(chosen))
-        found = {webhook.id: webhook for webhook in await Webhook.all()}
-        yield [found[webhook_id] for webhook_id in filled.webhook_ids]
+        webhooks_by_id = {webhook.id: webhook for webhook in await Webhook.all()}
+        yield [webhooks_by_id[webhook_id] for webhook_id in filled.webhook_ids]
 
 
 def _ids(webhooks: list[Webhook]) -> list[Any]:
@@ -103,7 +103,7 @@ async def test_lists_of_events(webhooks: list[Webhook], monkeypatch: pytest.Monk
         early,
         {"created_before": moment(30)},
         {"created_after": moment(EVENTS - 10)},
-        # Neither the webhook's events nor those of the state are few.
+        # Both the webhook and the status have many events.
         {"webhook_ids": [first], "statuses": [EventStatus.FAILED]},
         {"webhook_ids": [first], "statuses": [EventStatus.CANCELLED]},
         {"webhook_ids": [first], "statuses": [EventStatus.FAILED], **early},
@@ -111,7 +111,7 @@ async def test_lists_of_events(webhooks: list[Webhook], monkeypatch: pytest.Monk
         {"webhook_ids": [first], **early},
     ]
     for given in filters:
-        await check(monkeypatch, str(given), partial(pages, EventFilter(**given)))
+        await check(monkeypatch, str(given), partial(read_page, EventFilter(**given)))
 
 
 async def test_lists_of_events_by_what_no_index_has(webhooks: list[Webhook], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,8 +128,8 @@ async def test_lists_of_events_by_what_no_index_has(webhooks: list[Webhook], mon
         "created_before": [moment(EVENTS - 3_000)],
         "is_test": [True, False],
     }
-    for given in combined(conditions):
-        await check(monkeypatch, str(given), partial(pages, EventFilter(**given)))
+    for given in combine(conditions):
+        await check(monkeypatch, str(given), partial(read_page, EventFilter(**given)))
 
 
 async def test_lists_of_attempts(webhooks: list[Webhook], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +151,7 @@ async def test_lists_of_attempts(webhooks: list[Webhook], monkeypatch: pytest.Mo
         {"webhook_ids": [first], "status_code": 503},
     ]
     for given in filters:
-        await check(monkeypatch, str(given), partial(pages, AttemptFilter(**given)))
+        await check(monkeypatch, str(given), partial(read_page, AttemptFilter(**given)))
 
 
 async def test_lists_of_attempts_by_what_no_index_has(webhooks: list[Webhook], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,23 +168,23 @@ async def test_lists_of_attempts_by_what_no_index_has(webhooks: list[Webhook], m
         "status_code": [200, 404, 503],
         "started_before": [moment(EVENTS - 3_000)],
     }
-    for given in combined(conditions):
-        await check(monkeypatch, str(given), partial(pages, AttemptFilter(**given)))
+    for given in combine(conditions):
+        await check(monkeypatch, str(given), partial(read_page, AttemptFilter(**given)))
 
 
-def combined(conditions: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
-    """All combinations of two or three conditions."""
+def combine(conditions: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
+    """Yield all combinations of two or three conditions."""
     for names in (names for count in (2, 3) for names in itertools.combinations(conditions, count)):
         for values in itertools.product(*(conditions[name] for name in names)):
             yield dict(zip(names, values, strict=True))
 
 
-async def pages(filter: EventFilter | AttemptFilter) -> None:
+async def read_page(filter: EventFilter | AttemptFilter) -> None:
     def node(row: Any) -> Any:
         return row
 
-    parts: list[Any] = [part.newest for part in filter.rows()]
-    await page_of(parts, 20, None, node)
+    scans: list[Any] = [scan.newest for scan in filter.plan_scans()]
+    await read_merged_page(scans, 20, None, node)
 
 
 async def test_claiming_and_recording(webhooks: list[Webhook], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +244,7 @@ async def test_orphans_are_found_among_many_events(webhooks: list[Webhook], monk
 
 
 async def read_claimed_events(monkeypatch: pytest.MonkeyPatch, work: Callable[[], Awaitable[Any]]) -> Any:
-    """Do the work, which may read all of the index that holds only claimed events, and no other rows."""
+    """Run `work`, whose only statement may scan the index of claimed events and read no other rows."""
     with spied(monkeypatch) as statements:
         answer = await work()
     ((query, values),) = statements
@@ -256,8 +256,10 @@ async def read_claimed_events(monkeypatch: pytest.MonkeyPatch, work: Callable[[]
     return answer
 
 
-async def test_a_webhook_s_events_among_many_of_others(database: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of what is due most is another's, and of what waits most is not due: neither is read for each webhook."""
+async def test_claims_do_not_read_the_events_of_other_webhooks(
+    database: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most due events are of other webhooks, and most waiting events are not due: a claim reads neither."""
     made = [await builders.webhook() for _ in range(20)]
     # Every webhook has its share in flight, so the claims change nothing and each look finds the same.
     request = ClaimRequest(
@@ -286,14 +288,16 @@ async def test_a_webhook_s_events_among_many_of_others(database: object, monkeyp
     for start in range(0, len(waiting), 5_000):
         await insert(db, waiting[start : start + 5_000])
     await db.execute_script("VACUUM ANALYZE" if is_postgres(db) else "ANALYZE")
-    places = 500 // 11
-    for _ in range(8):  # after some of them Postgres plans for all values at once
+    claim_limit = 500 // 11
+    for _ in range(8):  # after five executions Postgres may switch to a generic plan
         batch = await check(monkeypatch, "claim webhook by webhook", lambda: claim(uuid4(), request))
-        assert (batch.seen, batch.deliveries) == (10 * places, [])
+        assert (batch.seen, batch.deliveries) == (10 * claim_limit, [])
         await check(monkeypatch, "the next due time", lambda: next_due(request.on_hold, dt.datetime.now(dt.UTC)))
 
 
-async def test_what_the_tailer_and_the_outbox_do(webhooks: list[Webhook], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_statements_of_the_live_log_and_the_outbox(
+    webhooks: list[Webhook], monkeypatch: pytest.MonkeyPatch
+) -> None:
     epoch = await delivery_log.epoch()
 
     async def run(what: str, work: Callable[[], Awaitable[Any]]) -> Any:

@@ -1,4 +1,4 @@
-"""What is read: exact values, every filter, and pages that cover all without repetition."""
+"""Queries: exact values, every filter, and pages that have every row once."""
 
 import datetime as dt
 import re
@@ -23,7 +23,7 @@ LINES: list[dict[str, Any]] = [
 ]
 
 
-async def test_a_webhook_is_shown_as_it_was_made(api: Api) -> None:
+async def test_a_webhook_is_returned_as_created(api: Api) -> None:
     given = {
         "name": "CRM", "model": "customer_order", "actions": ["DELETED", "CREATED", "CREATED"],
         "url": "https://crm.example/{{ item.id }}", "method": "PUT", "isActive": False, "sendJson": True,
@@ -85,7 +85,7 @@ async def test_filters_of_webhooks(api: Api, filter: dict[str, Any] | None, name
     assert [w["name"] for w in (await api.ask("Webhooks", filter=filter))["nodes"]] == names
 
 
-async def test_an_order_is_shown_with_decimals_as_strings(api: Api) -> None:
+async def test_decimals_of_an_order_are_strings(api: Api) -> None:
     given = {"number": "A-1", "customer": {"name": "Мария", "phone": "+7 900"}, "items": LINES, "comment": "soon"}
     order = (await api.do("CreateCustomerOrder", input=given))["order"]
     assert DATETIME.fullmatch(order["updatedAt"])
@@ -109,7 +109,7 @@ async def test_an_order_is_shown_with_decimals_as_strings(api: Api) -> None:
     assert (await api.ask("CustomerOrders"))["nodes"] == []
 
 
-async def test_leads_are_kept_while_the_setting_is_on(api: Api) -> None:
+async def test_callback_requests_become_leads_while_the_setting_is_on(api: Api) -> None:
     form = {"name": "  Мария ", "phone": "+7 900"}
     off = await api.do("RequestCallback", input=form)
     assert off == {"accepted": True, "lead": None, "errors": []}
@@ -130,7 +130,7 @@ async def test_leads_are_kept_while_the_setting_is_on(api: Api) -> None:
     assert (await api.ask("Leads"))["nodes"] == []
 
 
-async def test_pages_cover_everything_once_while_more_is_added(api: Api) -> None:
+async def test_pages_have_every_row_once_while_rows_are_added(api: Api) -> None:
     made = [await builders.webhook(name=str(number)) for number in range(7)]
     seen, after = [], None
     document = """query ($after: String) { webhooks(first: 3, after: $after) {
@@ -157,7 +157,7 @@ async def test_pages_cover_everything_once_while_more_is_added(api: Api) -> None
     }  # fmt: skip
 
 
-async def test_an_event_and_its_attempts(api: Api) -> None:
+async def test_an_event_is_returned_with_its_attempts(api: Api) -> None:
     webhook = await builders.webhook(name="CRM")
     event = await builders.event(
         webhook, status=EventStatus.SUCCEEDED, attempt_count=2, next_attempt_at=None, finished_at=AT
@@ -195,11 +195,11 @@ async def test_an_event_and_its_attempts(api: Api) -> None:
 
 async def attempt(event: Event, number: int, outcome: OutcomeName) -> Attempt:
     sent = outcome is not OutcomeName.BLOCKED
-    began = AT + dt.timedelta(seconds=number)
+    started_at = AT + dt.timedelta(seconds=number)
     later = dt.timedelta(microseconds=await Attempt.all().count())
     return await Attempt.create(
-        id=new_key_at(began + later), event_id=event.id, webhook_id=event.webhook_id, number=number, duration_ms=5,
-        outcome=outcome, started_at=began, error=None if sent else "Why.", status_code=200 if sent else None,
+        id=new_key_at(started_at + later), event_id=event.id, webhook_id=event.webhook_id, number=number, duration_ms=5,
+        outcome=outcome, started_at=started_at, error=None if sent else "Why.", status_code=200 if sent else None,
         request={"method": "POST", "url": "https://x/", "headers": [["a", "b"]], "body": None} if sent else None,
         response={"headers": [], "body": "ok", "body_truncated": True} if sent else None,
     )  # fmt: skip
@@ -230,13 +230,13 @@ async def test_filters_of_events_and_attempts(api: Api) -> None:
         ({"isTest": True}, [1]),
         ({"isTest": False, "webhookIds": whk[1:]}, [2]),
     ):
-        found = (await api.ask("Events", filter=given))["nodes"]
-        assert [e["id"] for e in found] == [keys[n] for n in expected], given
+        events = (await api.ask("Events", filter=given))["nodes"]
+        assert [e["id"] for e in events] == [keys[n] for n in expected], given
     await attempt(old, 1, OutcomeName.BLOCKED)
     await attempt(done, 1, OutcomeName.DELIVERED)
     await attempt(done, 2, OutcomeName.REJECTED)
     started = "2026-01-31T12:00:01.000005Z"
-    for wanted, outcomes in (
+    for attempt_filter, outcomes in (
         (None, ["REJECTED", "DELIVERED", "BLOCKED"]),
         ({"webhookIds": whk[:1]}, ["BLOCKED"]),
         ({"eventIds": keys[1:]}, ["REJECTED", "DELIVERED"]),
@@ -245,11 +245,11 @@ async def test_filters_of_events_and_attempts(api: Api) -> None:
         ({"startedAfter": started}, ["REJECTED"]),
         ({"startedBefore": started}, []),
     ):
-        found = (await api.ask("Attempts", filter=wanted))["nodes"]
-        assert [a["outcome"] for a in found] == outcomes, wanted
+        attempts = (await api.ask("Attempts", filter=attempt_filter))["nodes"]
+        assert [a["outcome"] for a in attempts] == outcomes, attempt_filter
 
 
-async def test_the_catalog_speaks_russian_too(api: Api) -> None:
+async def test_models_have_labels_in_several_languages(api: Api) -> None:
     models = await api.ask("""{ webhookModels {
         id name label ru: label(locale: "ru") other: label(locale: "xx") fields { path type } sample
     } }""")
@@ -263,7 +263,7 @@ async def test_the_catalog_speaks_russian_too(api: Api) -> None:
     assert models[1]["sample"]["phone"] == "+7 900 000-00-00"
 
 
-async def test_tokens_and_who_asks(api: Api) -> None:
+async def test_tokens_and_the_viewer(api: Api) -> None:
     viewer = await api.ask("Viewer")
     me = viewer["token"]
     assert me == {"id": me["id"], "name": "tests", "role": "ADMIN", "webhookIds": None, "expiresAt": None}
@@ -301,7 +301,7 @@ async def test_inboxes(api: Api) -> None:
     assert await api.ask("InboxRequests", id=inbox["id"]) is None
 
 
-async def test_a_test_fire_redelivered_and_cancelled(api: Api) -> None:
+async def test_a_test_event_can_be_cancelled_and_redelivered(api: Api) -> None:
     webhook = await builders.webhook(is_active=False)
     key = encode(Prefix.WEBHOOK, webhook.id)
     fired = {"webhookId": key, "action": "UPDATED", "item": {"id": 5, "name": "Ада"}}
@@ -322,15 +322,15 @@ async def test_a_test_fire_redelivered_and_cancelled(api: Api) -> None:
 
 
 @pytest.mark.parametrize(("root", "range"), [("events", "created"), ("attempts", "started")])
-async def test_a_range_that_ends_before_it_begins(api: Api, root: str, range: str) -> None:
+async def test_an_empty_time_range_is_refused(api: Api, root: str, range: str) -> None:
     ends = f'{range}After: "2026-01-31T12:00:00Z", {range}Before: "2026-01-31T12:00:00Z"'
     error = await api.error(f"{{ {root}(filter: {{{ends}}}) {{ nodes {{ id }} }} }}")
     assert error == ("BAD_USER_INPUT", f"filter.{range}After must be before filter.{range}Before.")
 
 
 @pytest.mark.parametrize("search", ["лид", "ЛИД в crm"])
-async def test_search_ignores_the_case_of_all_letters(api: Api, search: str) -> None:
+async def test_search_ignores_the_case_of_non_ascii_letters(api: Api, search: str) -> None:
     for name in ("Лид в CRM", "Заказ"):
         await builders.webhook(name=name)
-    found = await api.ask("Webhooks", filter={"search": search})
-    assert [webhook["name"] for webhook in found["nodes"]] == ["Лид в CRM"]
+    page = await api.ask("Webhooks", filter={"search": search})
+    assert [webhook["name"] for webhook in page["nodes"]] == ["Лид в CRM"]

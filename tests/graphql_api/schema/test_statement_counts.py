@@ -1,4 +1,4 @@
-"""A page costs as many statements as a tenth of it: what lies behind an edge is loaded in one go."""
+"""The number of statements of a page does not depend on its length: links are loaded for the whole page."""
 
 import pytest_asyncio
 
@@ -12,7 +12,7 @@ from tests.support.builders import attempt
 from tests.support.statements import counted, table
 
 PAGE = 50
-#: Pages, the contract's first, and the table that each of their statements reads.
+#: Pages (those of the contract first), with the table that each statement reads.
 PAGES = [
     ("Events", ["ringback_event", "ringback_webhook", "ringback_change"]),
     ("Attempts", ["ringback_attempt", "ringback_event"]),
@@ -39,7 +39,7 @@ PAGES = [
 
 @pytest_asyncio.fixture
 async def filled(api: Api) -> Api:
-    """Make fifty of everything."""
+    """Create fifty objects of each kind."""
     inbox = await Inbox.create(token="t", responses=[], created_at=await clock.now())
     for number in range(PAGE):
         event = await builders.event(await builders.webhook(name=f"hook {number}"))
@@ -68,8 +68,8 @@ async def test_a_page_of_inbox_requests(filled: Api) -> None:
     (inbox,) = (await filled.ask("Inboxes"))["nodes"]
     for first in (5, PAGE):
         with counted() as statements:
-            found = await filled.ask("InboxRequests", id=inbox["id"], first=first)
-        requests = found["requests"]["nodes"]
+            answer = await filled.ask("InboxRequests", id=inbox["id"], first=first)
+        requests = answer["requests"]["nodes"]
         assert [r["event"] is not None for r in requests] == [True] * first
         assert [table(s) for s in statements] == ["ringback_inbox", "ringback_inbox_request", "ringback_event"]
 

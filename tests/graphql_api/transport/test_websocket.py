@@ -133,7 +133,7 @@ async def test_a_refused_subscription_is_an_error_message_with_its_code(served: 
         (answer,) = await run(connection, operations()["InboxTail"], id="inb_01h455vb4pex5vsknk084sn02q")
         assert answer["type"] == "error"
         (error,) = answer["payload"]
-        assert error["message"] == "inboxId: there is no inbox with the id inb_01h455vb4pex5vsknk084sn02q"
+        assert error["message"] == "inboxId: There is no inbox with the id inb_01h455vb4pex5vsknk084sn02q."
 
 
 async def test_nothing_internal_leaks(served: Served) -> None:
