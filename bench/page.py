@@ -102,7 +102,7 @@ async def open_filled_database(folder: Path) -> AsyncIterator[Context]:
             webhooks=Webhooks(AddressPolicy(()), addresses, box),
             inboxes=Inboxes(box),
             inbox_addresses=addresses,
-            tailer=Tailer(await delivery_log.epoch()),
+            tailer=Tailer(await delivery_log.read_epoch()),
             bearers=Authenticator(),
         )
         token, _ = await api_tokens.create_token("bench", Role.ADMIN)

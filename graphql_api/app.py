@@ -75,7 +75,7 @@ async def open_application(settings: Settings, *, public_url: str, secrets: Secr
         webhooks=Webhooks(policy, addresses, secrets),
         inboxes=Inboxes(secrets),
         inbox_addresses=addresses,
-        tailer=Tailer(await delivery_log.epoch()),
+        tailer=Tailer(await delivery_log.read_epoch()),
         bearers=Authenticator(),
     )
     async with contextlib.AsyncExitStack() as stack:
@@ -94,7 +94,7 @@ async def _report_health(request: Request) -> Response:
 async def _report_readiness(request: Request) -> Response:
     """Answer 200 if the database answers, else 503."""
     try:
-        await delivery_log.epoch()
+        await delivery_log.read_epoch()
     except BaseORMException as error:
         return JSONResponse({"ready": False, "reason": f"the database does not answer: {error}"}, 503)
     return JSONResponse({"ready": True})

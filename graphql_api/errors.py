@@ -45,7 +45,7 @@ def bad_user_input(message: str) -> ApiError:
     return ApiError("BAD_USER_INPUT", message)
 
 
-def unauthenticated() -> ApiError:
+def unauthenticated_error() -> ApiError:
     """Return the error for a missing or invalid token."""
     return ApiError(
         "UNAUTHENTICATED",
@@ -86,7 +86,7 @@ def mask_error(error: GraphQLError, *, executing: bool = True) -> GraphQLError:
     )
 
 
-def is_database_away(error: BaseException) -> bool:
+def is_database_unreachable(error: BaseException) -> bool:
     """Return whether an error means that the database cannot be reached, so that a later try may succeed."""
     return isinstance(error, DBConnectionError)
 
@@ -127,7 +127,7 @@ def _is_scalar_refusal(error: GraphQLError, cause: BaseException) -> bool:
 
 
 def _internal_message(cause: BaseException, error_id: str) -> str:
-    if is_database_away(cause):
+    if is_database_unreachable(cause):
         return (
             f"The server's database does not answer. Try again. The server's log has the details under id {error_id}."
         )

@@ -21,7 +21,7 @@ from ringback.jobs.lease_keeper import LeaseKeeper
 from ringback.jobs.recorder import Recorder
 from ringback.models.database import clock
 from ringback.models.queue import workers
-from ringback.models.queue.claims import ClaimedBatch, claim, next_due
+from ringback.models.queue.claims import ClaimedBatch, claim, find_next_due
 from ringback.models.queue.grants import AHEAD, FIRST_WEBHOOK, ClaimRequest
 from ringback.models.queue.workers import WorkerLease
 
@@ -233,7 +233,7 @@ class Claimer:
             waits += [until - now for until in held_until.values()]
         if batch.contended:
             waits.append(CONTENDED_SECONDS)
-        next_due_at = await next_due(request.on_hold, batch.looked_until)
+        next_due_at = await find_next_due(request.on_hold, batch.looked_until)
         if next_due_at is not None:
             waits.append(await self._seconds_before(next_due_at))
         return max(min(waits), MIN_WAIT_SECONDS)

@@ -13,7 +13,7 @@ import structlog
 from tortoise.exceptions import BaseORMException
 
 from ringback.jobs.http.request import OutgoingRequest
-from ringback.jobs.http.sender import SendWithheld, Sent
+from ringback.jobs.http.sender import SendResult, SendWithheld
 from ringback.jobs.in_flight import InFlight
 from ringback.jobs.outcomes import Abandoned, Outcome, RenderFailed
 from ringback.jobs.recorder import Recorder
@@ -48,7 +48,7 @@ class RequestSender(Protocol):
         accepts: Callable[[int], bool],
         unguarded: bool,
         may_send: Callable[[], bool],
-    ) -> Sent:
+    ) -> SendResult:
         """Send a request once; raises SendWithheld if `may_send` returns False, but nothing an endpoint can cause."""
 
 

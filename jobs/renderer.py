@@ -22,8 +22,8 @@ from ringback.models.errors import TemplateError
 from ringback.models.ids import Prefix, encode
 from ringback.models.queue.claims import ClaimedChange, ClaimedEvent
 from ringback.models.security.signing import compute_signature
-from ringback.models.security.url_rules import check_url, header_value_fault
-from ringback.models.templates.scope import event_facts, scope
+from ringback.models.security.url_rules import check_header_value, check_url
+from ringback.models.templates.scope import build_event_facts, build_scope
 from ringback.models.templates.template import compile_condition, compile_template
 from ringback.models.webhook import Webhook
 
@@ -188,7 +188,7 @@ class _Texts:
     def render_header(self, name: str, source: str) -> str:
         """Render a header's value; raises TemplateError."""
         value = self.render(f"The header {name}", source).strip()
-        fault = header_value_fault(value)
+        fault = check_header_value(value)
         if fault is None:
             return value
         rendered = f"rendered as {value[:MAX_QUOTED_CHARACTERS]!r}"
@@ -208,7 +208,7 @@ class _Texts:
             item = self._event.test_item or {}
             if self._change is not None:
                 item = self._change.item
-            self._names = scope(item, event_facts(self._event, self._change))
+            self._names = build_scope(item, build_event_facts(self._event, self._change))
         return self._names
 
 

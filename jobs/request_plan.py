@@ -14,7 +14,7 @@ from yarl import URL
 from ringback.jobs.http.request import Headers, RequestTemplate
 from ringback.models.enums import HttpMethod
 from ringback.models.errors import TemplateError
-from ringback.models.security.url_rules import check_url, header_value_fault
+from ringback.models.security.url_rules import check_header_value, check_url
 from ringback.models.templates.template import compile_template
 from ringback.models.webhook import Webhook
 
@@ -113,7 +113,7 @@ def _plain_headers(templates: list[list[str]]) -> Headers | None:
     headers: list[tuple[str, str]] = []
     for name, template in templates:
         value = _plain_text(template)
-        if value is None or header_value_fault(value) is not None:
+        if value is None or check_header_value(value) is not None:
             return None
         headers.append((name, value))
     return tuple(headers)

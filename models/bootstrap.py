@@ -133,7 +133,7 @@ async def open_tortoise(config: Mapping[str, Any]) -> AsyncIterator[None]:
     """
     database, connection = _find_ringback_database(config)
     async with _init_tortoise(config, global_fallback=True):
-        missing = set(known_migrations()) - await _read_applied(database, connection)
+        missing = set(list_migrations()) - await _read_applied(database, connection)
         if missing:
             raise ConfigurationError(
                 f"the database {database} is older than this program (it lacks {min(missing)}): run `ringback migrate`"
@@ -157,7 +157,7 @@ async def share_notifications(redis_url: str) -> AsyncIterator[None]:
         raise ConfigurationError(
             'RINGBACK_REDIS_URL is set, but the Redis driver is missing: pip install "ringback[redis]"'
         ) from error
-    epoch = await delivery_log.epoch()
+    epoch = await delivery_log.read_epoch()
     async with relay_over_redis(notifier, redis_url, channel=f"ringback:{epoch.hex}"):
         yield
 
@@ -203,7 +203,7 @@ async def migrate_config(config: Mapping[str, Any]) -> list[str]:
             applied = await _run_migrations(db, ringback_app)
         for name, other_apps in sorted(apps_by_connection.items()):
             applied += await _run_migrations(get_connection(name), other_apps)
-        await delivery_log.recognise()
+        await delivery_log.detect_move()
         return applied
 
 
@@ -267,7 +267,7 @@ def _check_applied(database: Database, applied: set[str]) -> None:
             f"the database {database} is too old for this program (it lacks {min(missing)}): "
             "first run `ringback migrate` of an earlier commit that still has this migration"
         )
-    unknown = sorted(applied - replaced - set(known_migrations()))
+    unknown = sorted(applied - replaced - set(list_migrations()))
     if unknown:
         raise ConfigurationError(
             f"the database {database} is newer than this program (it has {unknown[-1]}): "
@@ -275,7 +275,7 @@ def _check_applied(database: Database, applied: set[str]) -> None:
         )
 
 
-def known_migrations() -> list[str]:
+def list_migrations() -> list[str]:
     """Return the names of all migrations of this program, in their order."""
     package = importlib.import_module(MIGRATIONS)
     return sorted(file.stem for file in Path(package.__path__[0]).glob("[0-9]*.py"))

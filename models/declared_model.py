@@ -7,7 +7,7 @@ from tortoise.indexes import Index
 from tortoise.models import Model
 
 from ringback.models.ids import new_key
-from ringback.models.json_schema.schema import JsonSchema, load
+from ringback.models.json_schema.schema import JsonSchema, load_schema
 
 #: Characters of an idempotency key.
 MAX_KEY_CHARS = 255
@@ -33,7 +33,7 @@ class DeclaredModel(Model):
     @property
     def schema(self) -> JsonSchema:
         """Return the compiled schema, from a cache."""
-        return load(self.json_schema)
+        return load_schema(self.json_schema)
 
 
 class IdempotencyKey(Model):

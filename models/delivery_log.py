@@ -128,17 +128,17 @@ class LogFilter:
         return {name: list(values) for name, values in accepted.items() if values is not None}
 
 
-async def epoch() -> UUID:
+async def read_epoch() -> UUID:
     """Return the epoch of this database."""
     return (await Installation.get(id=1)).epoch
 
 
-def place(entry: LogEntry, log_epoch: UUID) -> Position:
+def get_position(entry: LogEntry, log_epoch: UUID) -> Position:
     """Return the position of an entry."""
     return Position(epoch=log_epoch, transaction=entry.transaction, row=entry.id)
 
 
-async def newest(log_epoch: UUID) -> Position:
+async def read_end(log_epoch: UUID) -> Position:
     """Return a position at or after the last readable entry and before all entries that become readable later."""
     horizon = await _read_horizon()
     last_transaction = 0 if horizon is None else horizon.before - 1
@@ -149,7 +149,7 @@ async def newest(log_epoch: UUID) -> Position:
 async def check_resumable(position: Position, log_epoch: UUID) -> None:
     """Raise CursorExpired if entries after the position were deleted, or if it was never in this database."""
     # The end is read first, so that an entry committed between the two statements does not make a cursor look expired.
-    end = await newest(log_epoch)
+    end = await read_end(log_epoch)
     first = await _in_order(LogEntry.all()).first()
     if first is None:
         oldest = end
@@ -172,7 +172,7 @@ async def _position_before(first: LogEntry, log_epoch: UUID) -> Position:
     return Position(log_epoch, first.transaction, first.id - 1)
 
 
-async def tail(position: Position, limit: int) -> tuple[list[LogEntry], bool]:
+async def read_after(position: Position, limit: int) -> tuple[list[LogEntry], bool]:
     """Return at most `limit` entries after a position, in commit order, and whether more are committed.
 
     Those become readable when the transactions that are older than theirs have ended.
@@ -184,7 +184,7 @@ async def tail(position: Position, limit: int) -> tuple[list[LogEntry], bool]:
     return await query.filter(transaction__lt=horizon.before), horizon.has_later_entries
 
 
-async def between(
+async def read_between(
     position: Position, until: Position, log_filter: LogFilter, limit: int
 ) -> tuple[list[LogEntry], Position]:
     """Return at most `limit` matching entries in (position, until], in commit order, and the position reached.
@@ -195,11 +195,11 @@ async def between(
     query = LogEntry.filter(_after(position), _up_to(last), **log_filter.conditions())
     entries = await _in_order(query).limit(limit)
     if len(entries) == limit:
-        last = place(entries[-1], position.epoch)
+        last = get_position(entries[-1], position.epoch)
     return entries, last
 
 
-async def recognise() -> None:
+async def detect_move() -> None:
     """Start a new epoch if this database was moved to another server since it was last opened.
 
     Each server numbers transactions anew, so entries from the former server get number 0, before all later entries.
@@ -265,7 +265,7 @@ async def _find_scan_end(position: Position, until: Position) -> Position:
     if not is_postgres(LogEntry._meta.db):
         return replace(until, row=min(until.row, position.row + MAX_SCANNED))
     last = await _in_order(LogEntry.filter(_after(position), _up_to(until))).offset(MAX_SCANNED - 1).first()
-    return until if last is None else place(last, position.epoch)
+    return until if last is None else get_position(last, position.epoch)
 
 
 def _in_order(query: QuerySet[LogEntry]) -> QuerySet[LogEntry]:

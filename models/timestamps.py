@@ -11,7 +11,7 @@ def format_timestamp(timestamp: dt.datetime) -> str:
 
 
 @lru_cache(4_096)
-def sqlite_timestamp(timestamp: dt.datetime) -> str:
+def format_sqlite_timestamp(timestamp: dt.datetime) -> str:
     """Return a timestamp as SQLite stores it. Always in UTC, because SQLite compares the texts."""
     return str(timestamp.astimezone(dt.UTC))
 

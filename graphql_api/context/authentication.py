@@ -40,7 +40,7 @@ class Authenticator:
             return None
         return await wait_for_result(self._tokens.run(hash_token(secret), partial(api_tokens.authenticate, secret)))
 
-    async def of_connection(self, params: Mapping[str, Any] | None) -> ApiToken | None:
+    async def authenticate_connection(self, params: Mapping[str, Any] | None) -> ApiToken | None:
         """Return the token of a connection_init payload. Its keys are case-insensitive, like header names."""
         values = {name.lower(): value for name, value in (params or {}).items() if isinstance(name, str)}
         return await self.bearer(values.get("authorization"))

@@ -11,7 +11,7 @@ from strawberry.dataloader import DataLoader
 from tortoise.models import Model
 
 from ringback.models.customer_order import OrderCustomer, OrderItem
-from ringback.models.database.row_decoding import read
+from ringback.models.database.row_decoding import read_instances
 from ringback.models.database.sql import array_parameter, as_uuid, fetch, is_postgres
 from ringback.models.enums import OutcomeName
 from ringback.models.event import Attempt, Change, Event
@@ -37,7 +37,7 @@ class Loaders(dict[Load, DataLoader[Any, Any]]):
 
 
 async def _read_by_key(model: type[M], keys: Iterable[UUID], column: str = "id") -> dict[UUID, M]:
-    rows = await read(model.filter(**{f"{column}__in": set(keys)}))
+    rows = await read_instances(model.filter(**{f"{column}__in": set(keys)}))
     return {getattr(row, column): row for row in rows}
 
 
@@ -52,7 +52,7 @@ def _make_row_loader(model: type[M], column: str = "id") -> Callable[[list[UUID]
 def _make_list_loader(model: type[M], column: str, order: str) -> Callable[[list[UUID]], Awaitable[list[list[M]]]]:
     async def load(keys: list[UUID]) -> list[list[M]]:
         rows_by_key: dict[UUID, list[M]] = {key: [] for key in keys}
-        for row in await read(model.filter(**{f"{column}__in": set(keys)}).order_by(order)):
+        for row in await read_instances(model.filter(**{f"{column}__in": set(keys)}).order_by(order)):
             rows_by_key[getattr(row, column)].append(row)
         return [rows_by_key[key] for key in keys]
 

@@ -52,7 +52,7 @@ class SubscriberBehind(RingbackError):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Tailed:
+class TailedEntry:
     """A log entry with its position. All subscribers share one object."""
 
     entry: LogEntry
@@ -70,7 +70,7 @@ class _PageKey(NamedTuple):
 class _Page(NamedTuple):
     """Missed entries, and the position up to which the log was searched for them."""
 
-    entries: list[Tailed]
+    entries: list[TailedEntry]
     reached: Position
 
 
@@ -89,11 +89,11 @@ class _Subscriber:
     def __init__(self, entry_filter: LogFilter, max_waiting: int) -> None:
         self.entry_filter = entry_filter
         self._max_waiting = max_waiting
-        self._queue: deque[Tailed] = deque()
+        self._queue: deque[TailedEntry] = deque()
         self._has_overflowed = False
         self._changed = asyncio.Event()
 
-    def offer(self, entries: Sequence[Tailed]) -> None:
+    def offer(self, entries: Sequence[TailedEntry]) -> None:
         """Queue entries, as many as fit. Do nothing after an overflow."""
         if self._has_overflowed:
             return
@@ -104,7 +104,7 @@ class _Subscriber:
         self._queue.extend(entries)
         self._changed.set()
 
-    async def next_burst(self) -> list[Tailed]:
+    async def next_burst(self) -> list[TailedEntry]:
         """Wait for entries. Return [] once the queue has overflowed and is empty."""
         while not self._queue and not self._has_overflowed:
             self._changed.clear()
@@ -138,12 +138,12 @@ class _Audience:
                 if not self._subscribers[key]:
                     del self._subscribers[key]
 
-    def publish(self, entries: Sequence[Tailed]) -> None:
+    def publish(self, entries: Sequence[TailedEntry]) -> None:
         """Offer entries to the subscribers whose filters accept them. Each distinct filter is applied once."""
         candidates = set(self._subscribers.get(None, ()))
         for webhook_id in {tailed.entry.webhook_id for tailed in entries}:
             candidates |= self._subscribers.get(webhook_id, set())
-        accepted: dict[LogFilter, list[Tailed]] = {}
+        accepted: dict[LogFilter, list[TailedEntry]] = {}
         for subscriber in candidates:
             entry_filter = subscriber.entry_filter
             if entry_filter not in accepted:
@@ -192,28 +192,28 @@ class Tailer:
     async def _read(self) -> _TailerRead:
         """Read a page of entries and publish it. Without subscribers, only move to the end of the log."""
         if self.position is None:
-            self.position = await delivery_log.newest(self._epoch)
+            self.position = await delivery_log.read_end(self._epoch)
             self._started.set()
         elif not self.audience.size:
-            newest = await delivery_log.newest(self._epoch)
+            newest = await delivery_log.read_end(self._epoch)
             if not self.audience.size:  # a subscriber that joined meanwhile gets the entries since `position`
                 self.position = newest
                 return _TailerRead(is_full=False, is_waiting=False)
-        rows, is_waiting = await delivery_log.tail(self.position, PAGE)
+        rows, is_waiting = await delivery_log.read_after(self.position, PAGE)
         entries = self._with_positions(rows)
         if entries:
             self.position = entries[-1].position
             self.audience.publish(entries)
         return _TailerRead(is_full=len(entries) == PAGE, is_waiting=is_waiting)
 
-    async def follow(self, entry_filter: LogFilter, after: Position | None) -> AsyncGenerator[list[Tailed], None]:
+    async def follow(self, entry_filter: LogFilter, after: Position | None) -> AsyncGenerator[list[TailedEntry], None]:
         """Yield the entries that a filter accepts, after a position or from now on, in bursts, without an end.
 
         Raises CursorExpired if entries after the position were deleted, SubscriberBehind if the reader is too slow.
         """
         await self._started.wait()
         if after is None:
-            position = await delivery_log.newest(self._epoch)
+            position = await delivery_log.read_end(self._epoch)
         else:
             await delivery_log.check_resumable(after, self._epoch)
             position = after
@@ -252,8 +252,8 @@ class Tailer:
         return await wait_for_result(self._pages.run(key, partial(self._read_page, key)))
 
     async def _read_page(self, key: _PageKey) -> _Page:
-        rows, reached = await delivery_log.between(key.after, key.until, key.entry_filter, BURST)
+        rows, reached = await delivery_log.read_between(key.after, key.until, key.entry_filter, BURST)
         return _Page(self._with_positions(rows), reached)
 
-    def _with_positions(self, rows: Sequence[LogEntry]) -> list[Tailed]:
-        return [Tailed(row, delivery_log.place(row, self._epoch)) for row in rows]
+    def _with_positions(self, rows: Sequence[LogEntry]) -> list[TailedEntry]:
+        return [TailedEntry(row, delivery_log.get_position(row, self._epoch)) for row in rows]

@@ -9,7 +9,7 @@ import strawberry
 from ringback.graphql_api.context.authentication import Authenticator
 from ringback.graphql_api.context.dataloaders import Loaders
 from ringback.graphql_api.context.live_log import Tailer
-from ringback.graphql_api.errors import unauthenticated
+from ringback.graphql_api.errors import unauthenticated_error
 from ringback.models.api_token import ApiToken
 from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.services.inboxes import Inboxes
@@ -49,7 +49,7 @@ class Context:
         if time.monotonic() < self.trusted_until:
             return
         if not await self.services.bearers.is_still_valid(self.viewer):
-            raise unauthenticated()
+            raise unauthenticated_error()
         self.trusted_until = _trust_until()
 
 

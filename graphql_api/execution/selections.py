@@ -16,8 +16,8 @@ from strawberry.types.field import StrawberryField
 
 from ringback.graphql_api.context.dataloaders import Load, Loaders
 from ringback.graphql_api.execution.value_completion import Reader, make_reader
-from ringback.graphql_api.fields.attribute_field import attribute_of
-from ringback.graphql_api.fields.loaded_field import LoadedField, loaded_field_of
+from ringback.graphql_api.fields.attribute_field import find_attribute_reader
+from ringback.graphql_api.fields.loaded_field import LoadedField, find_loaded_field
 
 #: Collects the fields selected of a type below a field: graphql-core's cached method.
 Collect: TypeAlias = Callable[[GraphQLObjectType, FieldDetailsList], CollectedFields]
@@ -161,7 +161,7 @@ class Selections:
             read_below = below.read
         return Field(
             name=field.python_name,
-            loaded=loaded_field_of(field),
+            loaded=find_loaded_field(field),
             below=below,
             get=get,
             read=make_reader(get, definition.type, read_below),
@@ -178,9 +178,9 @@ def _make_typename_field(parent: GraphQLObjectType) -> Field:
 def _make_getter(field: StrawberryField) -> Reader | None:
     """Return a function that gets the field's value from an object, or None if the field needs a resolver."""
     name = field.python_name
-    if loaded_field_of(field) is not None:
+    if find_loaded_field(field) is not None:
         return lambda source: source.__dict__[name]
-    get = attribute_of(field)
+    get = find_attribute_reader(field)
     if get is None and field.is_basic_field:
         get = attrgetter(name)
     return get

@@ -70,7 +70,7 @@ def path_reader(path: object) -> Callable[[Any], Any]:
     return attrgetter(str(path))
 
 
-def attribute_of(field: StrawberryField) -> Callable[[Any], Any] | None:
+def find_attribute_reader(field: StrawberryField) -> Callable[[Any], Any] | None:
     """Return the function that reads an attribute field; None for any other field."""
     return field.metadata.get(_METADATA_KEY)
 

@@ -91,6 +91,6 @@ def node_list_field(
     return loaded_field(load, key, description, make)
 
 
-def loaded_field_of(field: StrawberryField) -> LoadedField | None:
+def find_loaded_field(field: StrawberryField) -> LoadedField | None:
     """Return how a loaded field is loaded; None for any other field."""
     return field.metadata.get(_METADATA_KEY)

@@ -17,7 +17,7 @@ from ringback.graphql_api.errors import bad_user_input
 from ringback.graphql_api.fields.attribute_field import RowObject
 from ringback.graphql_api.fields.descriptions import object_type
 from ringback.models.database.keyset import Page
-from ringback.models.database.row_decoding import read
+from ringback.models.database.row_decoding import read_instances
 
 N = TypeVar("N", bound="Node")
 Row = TypeVar("Row", bound=Any)
@@ -77,7 +77,7 @@ async def read_page(rows: QuerySet[Row], first: int, after: str | None, node: Ca
 
     async def read_newest(limit: int, below: UUID | None) -> Page[Row]:
         matching = rows if below is None else rows.filter(id__lt=below)
-        return Page(await read(matching.order_by("-id").limit(limit)))
+        return Page(await read_instances(matching.order_by("-id").limit(limit)))
 
     return await read_merged_page([read_newest], first, after, node)
 

@@ -9,7 +9,7 @@ import strawberry
 from strawberry import ID
 
 from ringback.graphql_api.context import dataloaders
-from ringback.graphql_api.context.live_log import SubscriberBehind, Tailed
+from ringback.graphql_api.context.live_log import SubscriberBehind, TailedEntry
 from ringback.graphql_api.context.request_context import Info
 from ringback.graphql_api.context.single_flight import EventBatch
 from ringback.graphql_api.errors import ApiError, cursor_error
@@ -24,7 +24,7 @@ from ringback.models.delivery_log import LogFilter, Position
 from ringback.models.errors import CursorInvalid
 from ringback.models.ids import Prefix
 
-ENTRY = row_paths(Tailed).entry
+ENTRY = row_paths(TailedEntry).entry
 
 
 @input_type
@@ -47,7 +47,7 @@ class DeliveryLogFilter:
 
 
 def _cursor(entry: RowObject) -> str:
-    tailed: Tailed = entry.row
+    tailed: TailedEntry = entry.row
     return tailed.position.cursor()
 
 
@@ -102,7 +102,7 @@ class DeliveryLogSubscription:
             str | None,
             strawberry.argument(description="`cursor` of the last entry received. Null starts with new entries."),
         ] = None,
-    ) -> AsyncGenerator[EventBatch[Tailed], None]:
+    ) -> AsyncGenerator[EventBatch[TailedEntry], None]:
         """Follow the delivery log: every state transition of every event, as it is committed.
 
         With `after`, the missed entries come first. The error CURSOR_EXPIRED means that `after` is too old,

@@ -28,7 +28,7 @@ from ringback.graphql_api.schema.webhook_models import WebhookModel
 from ringback.models import api_token, customer_order, event, inbox, lead, site_settings, webhook
 from ringback.models.ids import Prefix, is_id
 from ringback.models.services import webhook_models
-from ringback.models.tracking.registry import NAME
+from ringback.models.tracking.registry import NAME_PATTERN
 
 NodeId = Annotated[
     ID,
@@ -83,7 +83,7 @@ class NodeQuery:
         """Look up any object by id. Null if there is none."""
         if id == SITE_SETTINGS:
             return SiteSettings.of(await site_settings.SiteSettings.get(id=1))
-        could_be_a_name = NAME.fullmatch(id) is not None
+        could_be_a_name = NAME_PATTERN.fullmatch(id) is not None
         if could_be_a_name and not is_id(id):
             model = await webhook_models.find(id)
             if model is not None:

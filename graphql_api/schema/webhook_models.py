@@ -212,7 +212,7 @@ class WebhookModelQuery:
     )
     async def webhook_models(self) -> list[WebhookModel] | None:
         """List all models that webhooks can watch, sorted by name."""
-        return [WebhookModel.of(model) for model in await model_service.all_models()]
+        return [WebhookModel.of(model) for model in await model_service.list_models()]
 
 
 @strawberry.type

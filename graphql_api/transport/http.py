@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ringback.graphql_api.context.request_context import Context, Services
-from ringback.graphql_api.errors import is_database_away, to_graphql_error, unauthenticated
+from ringback.graphql_api.errors import is_database_unreachable, to_graphql_error, unauthenticated_error
 from ringback.graphql_api.execution.engine import (
     Engine,
     ExecutionResponse,
@@ -83,7 +83,7 @@ class GraphQLEndpoint:
         except ClientDisconnect:
             return None
         except Exception as unexpected:  # such as an unreachable database
-            status = 503 if is_database_away(unexpected) else 500
+            status = 503 if is_database_unreachable(unexpected) else 500
             reply = error_reply(status, to_graphql_error(unexpected), accepted.error)
         return await reply(receive, send)
 
@@ -95,7 +95,7 @@ class GraphQLEndpoint:
             raise malformed_request(406, _NOT_ACCEPTABLE)
         token = await self._services.bearers.bearer(headers.get(b"authorization", b"").decode("latin-1"))
         if token is None:
-            raise MalformedRequest(401, unauthenticated(), (b"www-authenticate", b"Bearer"))
+            raise MalformedRequest(401, unauthenticated_error(), (b"www-authenticate", b"Bearer"))
         parameters = await self._read_parameters(scope, headers, receive)
         context = Context(self._services, token)
         try:

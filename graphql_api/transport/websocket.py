@@ -152,7 +152,7 @@ class _Connection:
         if self._context is not None:
             raise _CloseConnection(4429, "Too many initialisation requests")
         try:
-            token = await self._services.bearers.of_connection(message.payload)
+            token = await self._services.bearers.authenticate_connection(message.payload)
         except Exception as error:
             error_id = new_key().hex
             logger.exception("cannot authenticate", action="connect", error_id=error_id)

@@ -45,7 +45,7 @@ class SendWithheld(Exception):
     """The caller no longer allows the request; nothing was sent."""
 
 
-class Sent(NamedTuple):
+class SendResult(NamedTuple):
     """The result of one send: its outcome, the request (None if nothing was sent), and its duration in whole ms."""
 
     outcome: Outcome
@@ -64,7 +64,7 @@ class Sender:
         self, policy: AddressPolicy, *, lookup: Lookup | None = None, tls: ssl.SSLContext | None = None
     ) -> None:
         self._policy = policy
-        self._refusal_for_host = lru_cache(CACHED_HOSTS)(policy.refusal_for_host)
+        self._refusal_for_host = lru_cache(CACHED_HOSTS)(policy.check_host)
         self._lookup = lookup
         self._tls = tls or make_tls_context()
 
@@ -89,7 +89,7 @@ class Sender:
         accepts: Callable[[int], bool],
         unguarded: bool = False,
         may_send: Callable[[], bool] = lambda: True,
-    ) -> Sent:
+    ) -> SendResult:
         """Send one request. Failures of the target, its name or the network become outcomes, never exceptions.
 
         `accepts` tells whether a status is a success. `unguarded` skips the address policy; it is for Ringback's own
@@ -99,7 +99,7 @@ class Sender:
         started = time.monotonic()
         refusal = self._refuse(request, unguarded=unguarded)
         if refusal is not None:
-            return Sent(refusal, None, _milliseconds_since(started))
+            return SendResult(refusal, None, _milliseconds_since(started))
         pool = self._guarded
         if unguarded:
             pool = self._unguarded
@@ -124,7 +124,7 @@ class Sender:
         finally:
             if connection is not None:
                 pool.release(connection)
-        return Sent(outcome, sent, _milliseconds_since(started))
+        return SendResult(outcome, sent, _milliseconds_since(started))
 
     def _refuse(self, request: OutgoingRequest, *, unguarded: bool) -> Outcome | None:
         """Return the outcome of a request that must not be sent, or None."""

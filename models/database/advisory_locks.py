@@ -15,7 +15,7 @@ _LOCK_SHARED = (
 )
 
 
-async def hold(db: BaseDBAsyncClient, names: Iterable[str], *, shared: bool = False) -> None:
+async def acquire(db: BaseDBAsyncClient, names: Iterable[str], *, shared: bool = False) -> None:
     """Acquire these locks until the transaction ends. Transactions that share a lock do not wait for each other."""
     if db.capabilities.dialect == "sqlite":
         return

@@ -16,7 +16,7 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.models import Model
 from tortoise.queryset import QuerySet
 
-from ringback.models.timestamps import sqlite_timestamp
+from ringback.models.timestamps import format_sqlite_timestamp
 
 M = TypeVar("M", bound=Model)
 
@@ -77,7 +77,7 @@ def as_uuid(value: Any) -> UUID:
 _parse_uuid = lru_cache(8_192)(UUID)
 
 
-def uuid_text(key: UUID) -> str:
+def format_uuid(key: UUID) -> str:
     """Return an id as SQLite stores it. orjson takes a third of the time of `str(key)`, for plain UUIDs only."""
     return orjson.dumps(key)[1:-1].decode() if type(key) is UUID else str(key)
 
@@ -92,12 +92,12 @@ def for_update(query: QuerySet[M]) -> QuerySet[M]:
     return query.order_by(query.model._meta.pk_attr).select_for_update()
 
 
-async def lock(db: BaseDBAsyncClient, model: type[M], **conditions: Any) -> M | None:
+async def lock_row(db: BaseDBAsyncClient, model: type[M], **conditions: Any) -> M | None:
     """Lock the row that meets the conditions until the transaction ends. Return its current state, or None."""
     return await for_update(model.filter(**conditions).using_db(db)).first()
 
 
-async def lock_all(db: BaseDBAsyncClient, model: type[Model], keys: Sequence[Any]) -> None:
+async def lock_rows(db: BaseDBAsyncClient, model: type[Model], keys: Sequence[Any]) -> None:
     """Lock the rows with these keys until the transaction ends."""
     if is_postgres(db):
         await for_update(QuerySet(model).using_db(db).filter(pk__in=keys).only(model._meta.pk_attr))
@@ -116,9 +116,9 @@ def _adapt(db: BaseDBAsyncClient, statement: str, values: Sequence[Any]) -> tupl
 
 def _sqlite_value(value: Any) -> Any:
     if isinstance(value, UUID):
-        return uuid_text(value)
+        return format_uuid(value)
     if isinstance(value, dt.datetime):
-        return sqlite_timestamp(value)
+        return format_sqlite_timestamp(value)
     return enum_value(value)
 
 

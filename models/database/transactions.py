@@ -24,7 +24,7 @@ from tortoise.context import get_current_context
 from tortoise.exceptions import OperationalError, TransactionManagementError
 from tortoise.models import Model
 
-from ringback.models.database.unit_of_work import UnitOfWork, unit_of
+from ringback.models.database.unit_of_work import UnitOfWork, find_unit
 from ringback.models.errors import TrackingError
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ Rows = list[dict[str, Any]]
 #: The number of rows a statement affected or returned, and the returned rows.
 QueryResult = tuple[int, list[dict[str, Any]]]
 
-ENDED = "this transaction has ended: start tasks that outlive a transaction outside of it"
+TRANSACTION_ENDED = "this transaction has ended: start tasks that outlive a transaction outside of it"
 
 logger = structlog.get_logger("ringback.transactions")
 
@@ -176,7 +176,7 @@ class RecordingTransaction(TransactionalDBClient):
         level: RecordingTransaction | None = self
         while level is not None:
             if level._finalized:
-                raise TransactionManagementError(ENDED)
+                raise TransactionManagementError(TRANSACTION_ENDED)
             level = level.outer
         if not self._is_open():
             raise self.LOST_ERROR(self.LOST_MESSAGE)
@@ -205,7 +205,7 @@ class RecordingTransaction(TransactionalDBClient):
             await self.savepoint_rollback()
             return
         if self._finalized:
-            raise TransactionManagementError(ENDED)
+            raise TransactionManagementError(TRANSACTION_ENDED)
         if self._is_open():
             await finish(self._end("ROLLBACK"))
         self._finalized = True
@@ -288,7 +288,7 @@ class _Savepoint(NestedTransactionContext):
 
 def check_recording(model: type[Model], db: BaseDBAsyncClient) -> None:
     """Raise TrackingError if the model's database was not opened with Ringback's client."""
-    if unit_of(db) is None and not isinstance(db, RecordingClient):
+    if find_unit(db) is None and not isinstance(db, RecordingClient):
         raise TrackingError(
             f"{model.__name__} is tracked, but its database was opened with the engine {type(db).__module__}; "
             'open it with the engine "ringback.models.sqlite" or "ringback.models.postgres"'

@@ -23,7 +23,7 @@ class UnitOfWork:
         self._on_commit: list[Callable[[], None]] = []
         self._failed = False
         #: State that others attach to this transaction, keyed by its own type.
-        self.belongings: dict[type, Any] = {}
+        self.state_by_type: dict[type, Any] = {}
 
     def before_commit(self, step: Callable[[], Awaitable[None]]) -> None:
         """Await `step` inside the transaction, just before its COMMIT. An error rolls everything back."""
@@ -59,13 +59,13 @@ class UnitOfWork:
                 logger.exception("a step after a commit failed", action="commit")
 
 
-def unit_of(db: BaseDBAsyncClient) -> UnitOfWork | None:
+def find_unit(db: BaseDBAsyncClient) -> UnitOfWork | None:
     """Return the unit of work of a connection, or None outside of a transaction of Ringback's clients."""
     return getattr(db, "unit", None)
 
 
 def require_unit(db: BaseDBAsyncClient) -> UnitOfWork:
     """Return the unit of work of the open transaction."""
-    unit = unit_of(db)
+    unit = find_unit(db)
     assert unit is not None, "no transaction is open: use in_transaction() of Ringback's own client"
     return unit

@@ -190,6 +190,6 @@ def _count_characters(schema: JsonSchema) -> int:
 
 
 @cached(LRUCache(_CACHE_CHARACTERS, _count_characters), key=str, lock=Lock())
-def load(text: str) -> JsonSchema:
+def load_schema(text: str) -> JsonSchema:
     """Return the compiled schema of a stored text, cached."""
     return JsonSchema(orjson.loads(text), len(text))

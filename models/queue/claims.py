@@ -20,14 +20,14 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
 from ringback.models.database import clock
-from ringback.models.database.row_decoding import row_maker
-from ringback.models.database.sql import array_parameter, as_uuid, fetch_rows, is_postgres, uuid_text
+from ringback.models.database.row_decoding import build_row_decoder
+from ringback.models.database.sql import array_parameter, as_uuid, fetch_rows, format_uuid, is_postgres
 from ringback.models.enums import Action, EventStatus
 from ringback.models.event import Event
 from ringback.models.queue import claim_sql
 from ringback.models.queue.grants import AHEAD, FIRST_WEBHOOK, Candidate, ClaimRequest, grant, take_turns
 from ringback.models.queue.webhook_limits import LockedWebhook, read_limits, save_slots
-from ringback.models.timestamps import parse_timestamp, sqlite_timestamp
+from ringback.models.timestamps import format_sqlite_timestamp, parse_timestamp
 
 #: Maximum events of one claim.
 MAX_CLAIM = 500
@@ -37,7 +37,7 @@ MAX_EVENTS_EACH = 50
 #: it.
 SUSPECT_AFTER = 2
 #: Statuses of events that wait for an attempt.
-WAITING = (EventStatus.PENDING, EventStatus.RETRYING)
+WAITING_STATUSES = (EventStatus.PENDING, EventStatus.RETRYING)
 _LONG_AGO = dt.datetime.min.replace(tzinfo=dt.UTC)
 
 
@@ -141,7 +141,7 @@ async def claim(worker_id: UUID, request: ClaimRequest) -> ClaimedBatch:
     )
 
 
-async def next_due(on_hold: Collection[UUID], after: dt.datetime) -> dt.datetime | None:
+async def find_next_due(on_hold: Collection[UUID], after: dt.datetime) -> dt.datetime | None:
     """Return when the first event after `after` is due, or None. Webhooks on hold are ignored."""
     db = Event._meta.db
     statement = claim_sql.NEXT_DUE if is_postgres(db) else claim_sql.NEXT_DUE_ON_SQLITE
@@ -242,9 +242,9 @@ async def _start_attempts(
     if postgres:
         rows = await fetch_rows(db, claim_sql.START_ATTEMPTS, list(starts), list(starts.values()), worker_id, now)
     else:
-        texts = {uuid_text(event_id): sqlite_timestamp(starts_at) for event_id, starts_at in starts.items()}
+        texts = {format_uuid(event_id): format_sqlite_timestamp(starts_at) for event_id, starts_at in starts.items()}
         rows = await fetch_rows(db, claim_sql.START_ATTEMPTS_ON_SQLITE, orjson.dumps(texts).decode(), worker_id, now)
-    make_event = row_maker(Event, ClaimedEvent, postgres=postgres)
+    make_event = build_row_decoder(Event, ClaimedEvent, postgres=postgres)
     deliveries = []
     for *event, item, changed_fields, updated_at in rows:
         change = None if item is None else ClaimedChange(item_json=item, changed_fields_json=changed_fields)

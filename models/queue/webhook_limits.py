@@ -12,9 +12,9 @@ from uuid import UUID
 
 from tortoise.backends.base.client import BaseDBAsyncClient
 
-from ringback.models.database.sql import array_parameter, as_uuid, fetch_rows, is_postgres, uuid_text
+from ringback.models.database.sql import array_parameter, as_uuid, fetch_rows, format_uuid, is_postgres
 from ringback.models.queue.grants import ClaimRequest, WebhookLimit
-from ringback.models.timestamps import sqlite_timestamp
+from ringback.models.timestamps import format_sqlite_timestamp
 
 
 class LockedWebhook(NamedTuple):
@@ -58,7 +58,7 @@ async def save_slots(db: BaseDBAsyncClient, slots: Mapping[UUID, dt.datetime]) -
         values = [[slot, webhook_id] for webhook_id, slot in slots.items()]
         await db.execute_many("UPDATE ringback_webhook SET last_slot_at = $1 WHERE id = $2", values)
     else:
-        texts = [[sqlite_timestamp(slot), uuid_text(webhook_id)] for webhook_id, slot in slots.items()]
+        texts = [[format_sqlite_timestamp(slot), format_uuid(webhook_id)] for webhook_id, slot in slots.items()]
         await db.execute_many("UPDATE ringback_webhook SET last_slot_at = ? WHERE id = ?", texts)
 
 

@@ -104,7 +104,7 @@ class AddressPolicy:
             "To allow it, add its network to RINGBACK_DANGEROUS_ALLOW_NETWORKS."
         )
 
-    def refusal_for_host(self, host: str) -> str | None:
+    def check_host(self, host: str) -> str | None:
         """Return why deliveries must not reach the host of a URL, or None if that is not known without DNS.
 
         Covers literal addresses in any spelling, and localhost with its subdomains (RFC 6761, section 6.3).

@@ -9,7 +9,7 @@ from ringback.models.inbox import Inbox
 
 INBOX_PATH = "/inbox/"
 #: The form of a token. Other texts are not looked up: Tortoise refuses to compare a column with a longer text.
-_TOKEN = re.compile(r"[0-9A-Za-z_-]{1,64}")
+TOKEN_PATTERN = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 
 class InboxAddresses:
@@ -25,7 +25,7 @@ class InboxAddresses:
         """Return the absolute URL of an inbox."""
         return str(self._base).rstrip("/") + INBOX_PATH + token
 
-    def is_here(self, host: str) -> bool:
+    def is_own_host(self, host: str) -> bool:
         """Return whether a host, in the spelling of a URL, is the host of this server."""
         return host.lower().strip("[]") == self._base.host
 
@@ -44,4 +44,4 @@ class InboxAddresses:
         if not is_this_server or url.user or url.password or not url.path.startswith(prefix):
             return None
         token = url.path.removeprefix(prefix)
-        return token if _TOKEN.fullmatch(token) else None
+        return token if TOKEN_PATTERN.fullmatch(token) else None

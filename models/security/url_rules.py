@@ -76,7 +76,7 @@ def check_url_template(url: str) -> list[str]:
     return problems
 
 
-def static_host(url: str) -> str | None:
+def find_static_host(url: str) -> str | None:
     """Return the host of a URL that may contain Liquid, as written; None if it has no host or Liquid writes it."""
     authority = _AUTHORITY.match(_LIQUID.sub(_UNKNOWN, url))
     if authority is None or _UNKNOWN in authority[1]:
@@ -87,7 +87,7 @@ def static_host(url: str) -> str | None:
     return parts[1] or None
 
 
-def header_value_fault(value: str) -> str | None:
+def check_header_value(value: str) -> str | None:
     """Return why a header value cannot be sent (RFC 9110, 5.5), as the predicate of a sentence, or None if it can."""
     if _CONTROL_CHARACTER.search(value):
         return "must not hold control characters"

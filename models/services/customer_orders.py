@@ -11,7 +11,7 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
 from ringback.models.customer_order import PRICE_DIGITS, PRICE_PLACES, CustomerOrder, OrderCustomer, OrderItem
-from ringback.models.database.sql import lock
+from ringback.models.database.sql import lock_row
 from ringback.models.enums import OrderStatus
 from ringback.models.ids import Prefix
 from ringback.models.services.validation import Problems, check_unchanged, parse_id, require_found
@@ -73,7 +73,7 @@ async def update_order(
     values = _check_changes(changes)
     customer, items = values.pop("customer", None), values.pop("items", None)
     async with in_transaction() as db:
-        order = require_found(await lock(db, CustomerOrder, id=key), "order", order_id)
+        order = require_found(await lock_row(db, CustomerOrder, id=key), "order", order_id)
         check_unchanged(order.updated_at, expected_updated_at)
         is_changed = any(getattr(order, name) != value for name, value in values.items())
         if await _replace_customer(db, order, customer):
@@ -89,7 +89,7 @@ async def delete_order(order_id: str) -> None:
     """Delete an order with its customer and items. Raises InputRejected."""
     key = parse_id(Prefix.ORDER, order_id)
     async with in_transaction() as db:
-        order = require_found(await lock(db, CustomerOrder, id=key), "order", order_id)
+        order = require_found(await lock_row(db, CustomerOrder, id=key), "order", order_id)
         await order.delete(using_db=db)
 
 
@@ -98,7 +98,7 @@ async def _replace_customer(db: BaseDBAsyncClient, order: CustomerOrder, custome
     if customer is None:
         return False
     # Orders that other code created may have no customer.
-    row = await lock(db, OrderCustomer, order_id=order.id) or OrderCustomer(order_id=order.id)
+    row = await lock_row(db, OrderCustomer, order_id=order.id) or OrderCustomer(order_id=order.id)
     if customer == Customer(name=row.name, phone=row.phone, email=row.email):
         return False
     await row.update_from_dict(asdict(customer)).save(using_db=db)

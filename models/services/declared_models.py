@@ -8,7 +8,7 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
 from ringback.models.database import advisory_locks, clock
-from ringback.models.database.sql import lock
+from ringback.models.database.sql import lock_row
 from ringback.models.declared_model import DeclaredModel
 from ringback.models.errors import ProblemCode
 from ringback.models.ids import Prefix, encode, is_id
@@ -17,9 +17,9 @@ from ringback.models.json_schema.schema import MAX_ITEM_BYTES, CheckBudget, Json
 from ringback.models.json_schema.subschemas import SchemaFault
 from ringback.models.services import webhook_models
 from ringback.models.services.validation import Problems, api_name
-from ringback.models.templates.validation import unknown_paths
+from ringback.models.templates.validation import find_unknown_paths
 from ringback.models.tracking.cooperative import LoopYielder
-from ringback.models.tracking.registry import NAME, registry
+from ringback.models.tracking.registry import NAME_PATTERN, registry
 from ringback.models.webhook import Webhook
 
 MAX_LABEL_CHARS, MAX_DESCRIPTION_CHARS = 200, 10_000
@@ -53,8 +53,8 @@ async def declare_model(
         "sample": sample,
     }
     async with in_transaction() as db:
-        await advisory_locks.hold(db, [webhook_models.lock_name(name)])
-        row = await lock(db, DeclaredModel, name=name)
+        await advisory_locks.acquire(db, [webhook_models.lock_name(name)])
+        row = await lock_row(db, DeclaredModel, name=name)
         now = await clock.now(db)
         if row is None:
             await _check_model_count(problems, db)
@@ -79,7 +79,7 @@ def add_findings(problems: Problems, field: str, findings: Iterable[Finding]) ->
 
 
 def _check_name(problems: Problems, name: str) -> None:
-    if not NAME.fullmatch(name):
+    if not NAME_PATTERN.fullmatch(name):
         message = f"name is {name!r:.120}. Enter at most 100 of a-z, 0-9 and _, a letter first, such as spare_part."
         problems.add("name", message)
     elif is_id(name) or name in _RESERVED_NAMES:
@@ -142,10 +142,10 @@ def _templates_of(webhook: Webhook) -> Iterator[_TemplateSource]:
 
 
 def _lost_paths(template: _TemplateSource, old_paths: list[str], new_paths: list[str]) -> set[str]:
-    unknown = unknown_paths(template.text, fields=new_paths, is_condition=template.is_condition)
+    unknown = find_unknown_paths(template.text, fields=new_paths, is_condition=template.is_condition)
     if not unknown:
         return set()
-    return unknown - unknown_paths(template.text, fields=old_paths, is_condition=template.is_condition)
+    return unknown - find_unknown_paths(template.text, fields=old_paths, is_condition=template.is_condition)
 
 
 def _lost_paths_message(webhook: Webhook, paths: list[str]) -> str:

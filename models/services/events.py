@@ -9,14 +9,14 @@ from tortoise.transactions import in_transaction
 
 from ringback.models.database import clock
 from ringback.models.database.notifications import Topic, notifier
-from ringback.models.database.sql import execute, is_postgres, lock
+from ringback.models.database.sql import execute, is_postgres, lock_row
 from ringback.models.database.unit_of_work import require_unit
 from ringback.models.delivery_log import LogEntry
 from ringback.models.enums import Action, EventStatus, LogKind
 from ringback.models.errors import InputRejected, Problem, ProblemCode
 from ringback.models.event import Event
 from ringback.models.ids import Prefix, new_key
-from ringback.models.queue.claims import WAITING
+from ringback.models.queue.claims import WAITING_STATUSES
 from ringback.models.services import webhook_models
 from ringback.models.services.validation import parse_id, require_found
 from ringback.models.timestamps import format_timestamp
@@ -60,7 +60,9 @@ async def test_fire(webhook_id: str, action: Action, item: Any) -> Event:
     if item is not None and not isinstance(item, Mapping):
         raise InputRejected(Problem('item is not a JSON object. Send an object, such as {"name": "Maria"}.', "item"))
     async with in_transaction() as db:
-        webhook = require_found(await lock(db, Webhook, id=key, deleted_at=None), "webhook", webhook_id, "webhook_id")
+        webhook = require_found(
+            await lock_row(db, Webhook, id=key, deleted_at=None), "webhook", webhook_id, "webhook_id"
+        )
         if item is None:
             model = await webhook_models.find(webhook.model, db)
             item = model.sample if model else {}
@@ -105,7 +107,7 @@ async def cancel(event_id: str) -> Event:
     """Cancel a waiting event. An attempt in flight is finished and recorded. Raises InputRejected."""
     async with in_transaction() as db:
         event, _ = await _lock_event(db, event_id)
-        if event.status not in WAITING:
+        if event.status not in WAITING_STATUSES:
             raise _conflict(f"The event has already ended ({event.status}), so it cannot be cancelled.")
         now = await clock.now(db)
         event.status = EventStatus.CANCELLED
@@ -139,8 +141,8 @@ async def _lock_event(db: BaseDBAsyncClient, event_id: str) -> tuple[Event, Webh
     key = parse_id(Prefix.EVENT, event_id)
     unlocked = require_found(await Event.get_or_none(id=key, using_db=db), "event", event_id)
     # Lock the webhook first, as deactivating it does, so that the two cannot deadlock.
-    webhook = require_found(await lock(db, Webhook, id=unlocked.webhook_id), "event", event_id)
-    event = require_found(await lock(db, Event, id=key), "event", event_id)
+    webhook = require_found(await lock_row(db, Webhook, id=unlocked.webhook_id), "event", event_id)
+    event = require_found(await lock_row(db, Event, id=key), "event", event_id)
     return event, webhook
 
 

@@ -18,7 +18,7 @@ from ringback.models.errors import ConfigurationError
 from ringback.models.event import Event
 from ringback.models.ids import Prefix
 from ringback.models.inbox import Inbox, InboxRequest
-from ringback.models.security.inbox_addresses import _TOKEN
+from ringback.models.security.inbox_addresses import TOKEN_PATTERN
 from ringback.models.security.secret_box import SecretBox
 from ringback.models.security.signing import SIGNATURE_HEADER, check_secret, verify
 from ringback.models.services.validation import Problems, not_found, parse_id
@@ -105,7 +105,7 @@ class Inboxes:
 
     async def receive(self, token: str, request: Received) -> InboxResponse | None:
         """Store a request and return the response to send. None if there is no inbox with this token."""
-        if not _TOKEN.fullmatch(token):
+        if not TOKEN_PATTERN.fullmatch(token):
             return None
         async with in_transaction() as db:
             # Count first: the update locks the inbox, so that its requests are numbered in the order of their commits.

@@ -10,8 +10,8 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
 from ringback.models.database.group_commit import GroupCommit
-from ringback.models.database.sql import lock
-from ringback.models.database.unit_of_work import unit_of
+from ringback.models.database.sql import lock_row
+from ringback.models.database.unit_of_work import find_unit
 from ringback.models.ids import Prefix
 from ringback.models.lead import Lead
 from ringback.models.services.site_settings import tracks_leads
@@ -39,7 +39,7 @@ async def request_callback(name: str, phone: str) -> Lead | None:
     phone = problems.check_line("phone", phone, max_chars=MAX_PHONE_CHARS) or ""
     problems.raise_if_any()
     db = Lead._choose_db(True)
-    if unit_of(db) is not None:
+    if find_unit(db) is not None:
         # The caller's transaction may change the lead further, so the signals must record it.
         return await _create_lead(name, phone)
     group_commit = _group_commits.setdefault(db, GroupCommit(_create_leads))
@@ -51,7 +51,7 @@ async def update_lead(lead_id: str, changes: Mapping[str, Any], expected_updated
     key = parse_id(Prefix.LEAD, lead_id)
     values = _check_changes(changes)
     async with in_transaction() as db:
-        lead = require_found(await lock(db, Lead, id=key), "lead", lead_id)
+        lead = require_found(await lock_row(db, Lead, id=key), "lead", lead_id)
         check_unchanged(lead.updated_at, expected_updated_at)
         if any(getattr(lead, name) != value for name, value in values.items()):
             await lead.update_from_dict(values).save(using_db=db)
@@ -62,7 +62,7 @@ async def delete_lead(lead_id: str) -> None:
     """Delete a lead. Raises InputRejected."""
     key = parse_id(Prefix.LEAD, lead_id)
     async with in_transaction() as db:
-        lead = require_found(await lock(db, Lead, id=key), "lead", lead_id)
+        lead = require_found(await lock_row(db, Lead, id=key), "lead", lead_id)
         await lead.delete(using_db=db)
 
 

@@ -28,7 +28,7 @@ from ringback.models.services.validation import Problems, api_name, did_you_mean
 from ringback.models.tracking import outbox
 from ringback.models.tracking.cooperative import LoopYielder
 from ringback.models.tracking.outbox import NewChange
-from ringback.models.tracking.registry import NAME, registry
+from ringback.models.tracking.registry import NAME_PATTERN, registry
 
 MAX_CHANGES = 500
 MAX_OBJECT_ID_CHARS = 255
@@ -120,9 +120,9 @@ async def publish_changes(changes: Sequence[Publication]) -> list[Published]:
 
 async def _lock_models(db: BaseDBAsyncClient, changes: Sequence[Publication]) -> None:
     """Lock the models against redeclaration, and their idempotency keys against other calls."""
-    valid = [change for change in changes if NAME.fullmatch(change.model)]
-    await advisory_locks.hold(db, (webhook_models.lock_name(change.model) for change in valid), shared=True)
-    await advisory_locks.hold(db, (idempotency.lock_name(change.model) for change in valid if _model_key(change)))
+    valid = [change for change in changes if NAME_PATTERN.fullmatch(change.model)]
+    await advisory_locks.acquire(db, (webhook_models.lock_name(change.model) for change in valid), shared=True)
+    await advisory_locks.acquire(db, (idempotency.lock_name(change.model) for change in valid if _model_key(change)))
 
 
 async def _find_recordings(
@@ -178,7 +178,7 @@ def _digest(change: Publication, item_json: bytes) -> str:
 def _model_key(change: Publication) -> ModelKey | None:
     """Return the key to look up. None for a change without one, or with one that the checks will refuse."""
     key = change.idempotency_key
-    if key is None or not NAME.fullmatch(change.model):
+    if key is None or not NAME_PATTERN.fullmatch(change.model):
         return None
     if not key or len(key) > MAX_KEY_CHARS or not _is_clean_line(key):
         return None
@@ -198,7 +198,7 @@ def _is_clean_line(text: str) -> bool:
 async def _load_checker(db: BaseDBAsyncClient, problems: Problems, changes: Sequence[Publication]) -> "_ChangeChecker":
     """Load the declared models that the changes name."""
     names = {change.model for change in changes}
-    valid_names = {name for name in names if NAME.fullmatch(name)}
+    valid_names = {name for name in names if NAME_PATTERN.fullmatch(name)}
     models: dict[str, DeclaredModel] = {}
     if valid_names:
         models = {row.name: row for row in await DeclaredModel.filter(name__in=valid_names).using_db(db)}

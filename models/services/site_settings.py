@@ -7,7 +7,7 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
 from ringback.models.database import clock
-from ringback.models.database.sql import fetch_rows, lock
+from ringback.models.database.sql import fetch_rows, lock_row
 from ringback.models.services.validation import Problems
 from ringback.models.site_settings import SiteSettings
 
@@ -27,7 +27,7 @@ async def update_site_settings(changes: Mapping[str, Any]) -> SiteSettings:
     problems.check_nulls(changes, clearable=frozenset())
     problems.raise_if_any()
     async with in_transaction() as db:
-        settings = await lock(db, SiteSettings, id=1)
+        settings = await lock_row(db, SiteSettings, id=1)
         assert settings is not None, "the first migration inserts this row"
         if any(getattr(settings, name) != value for name, value in changes.items()):
             settings.update_from_dict({**changes, "updated_at": await clock.now(db)})

@@ -16,7 +16,7 @@ from ringback.models.declared_model import DeclaredModel
 from ringback.models.services.validation import did_you_mean
 from ringback.models.templates.field_info import FieldInfo
 from ringback.models.tracking import snapshot
-from ringback.models.tracking.registry import NAME, registry, tracking_of
+from ringback.models.tracking.registry import NAME_PATTERN, get_tracking, registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +48,14 @@ def list_tracked(name: str) -> WatchableModel | None:
 
 async def find_declared(names: Collection[str], db: BaseDBAsyncClient | None = None) -> dict[str, WatchableModel]:
     """Return the declared models of these names, except for names that code tracks. Runs at most one statement."""
-    untracked = {name for name in names if registry.get(name) is None and NAME.fullmatch(name)}
+    untracked = {name for name in names if registry.get(name) is None and NAME_PATTERN.fullmatch(name)}
     if not untracked:
         return {}
     rows = await DeclaredModel.filter(name__in=untracked).using_db(db)
     return {row.name: list_declared(row) for row in rows}
 
 
-async def all_models() -> list[WatchableModel]:
+async def list_models() -> list[WatchableModel]:
     """Return all models that webhooks can watch, sorted by name."""
     models = {row.name: list_declared(row) for row in await DeclaredModel.all()}
     for name in registry.names():
@@ -98,13 +98,13 @@ def lock_name(name: str) -> str:
 
 @lru_cache(maxsize=1_000)
 def _watchable_of(model: type[Model]) -> WatchableModel:
-    tracking = tracking_of(model)
+    tracking = get_tracking(model)
     return WatchableModel(
         name=tracking.name,
         labels=tracking.labels,
         description=tracking.description,
-        fields=tuple(snapshot.field_infos(model)),
-        sample=snapshot.sample(model),
+        fields=tuple(snapshot.list_field_infos(model)),
+        sample=snapshot.make_sample(model),
     )
 
 

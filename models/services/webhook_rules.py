@@ -11,7 +11,7 @@ from ringback.models.errors import ProblemCode, TemplateError
 from ringback.models.security.address_policy import AddressPolicy
 from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.security.signing import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
-from ringback.models.security.url_rules import MAX_URL_CHARS, check_url_template, header_value_fault, static_host
+from ringback.models.security.url_rules import MAX_URL_CHARS, check_header_value, check_url_template, find_static_host
 from ringback.models.services import webhook_models
 from ringback.models.services.validation import TOKEN, Problems
 from ringback.models.services.webhook_models import WatchableModel
@@ -118,18 +118,18 @@ class WebhookRules:
         faults = check_url_template(url)
         for fault in faults:
             problems.add("url", fault)
-        host = static_host(url)
+        host = find_static_host(url)
         if faults or host is None:
             return
         if not await self._may_be_inbox(url, host):
-            refusal = self._policy.refusal_for_host(host)
+            refusal = self._policy.check_host(host)
             if refusal is not None:
                 problems.add("url", refusal)
 
     async def _may_be_inbox(self, url: str, host: str) -> bool:
         """Return whether a URL is an inbox of this server, or could render to one. Rendered URLs are checked again."""
         if _has_liquid(url):
-            return self._inboxes.is_here(host)
+            return self._inboxes.is_own_host(host)
         return await self._inboxes.is_own(url)
 
 
@@ -188,7 +188,7 @@ def _check_headers(problems: Problems, headers: tuple[tuple[str, str], ...]) -> 
             )
         elif reserved is not None:
             problems.add(f"headers[{index}].name", f"The header {name} cannot be set here. {reserved}")
-        fault = header_value_fault(value)
+        fault = check_header_value(value)
         if fault is not None:
             problems.add(f"headers[{index}].value", f"headers[{index}].value {fault}.")
 
@@ -202,7 +202,7 @@ def _check_templates(problems: Problems, spec: WebhookSpec, names: Set[str], mod
         templates.append(("url", spec.url))
     if "headers" in names:
         for index, (_, value) in enumerate(spec.headers[:MAX_HEADERS]):
-            if header_value_fault(value) is None:
+            if check_header_value(value) is None:
                 templates.append((f"headers[{index}].value", value))
     for field, source in templates:
         for error in check_template(source, fields=paths, sample=model.sample):

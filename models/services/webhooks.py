@@ -9,7 +9,7 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
 from ringback.models.database import advisory_locks, clock
-from ringback.models.database.sql import lock
+from ringback.models.database.sql import lock_row
 from ringback.models.errors import InputRejected, Problem, ProblemCode
 from ringback.models.ids import Prefix
 from ringback.models.security.address_policy import AddressPolicy
@@ -58,7 +58,7 @@ class Webhooks:
         checked = await self._rules.check(replace(read_spec(unlocked), **changes), changes.keys())
         checked_changes = {name: getattr(checked.spec, name) for name in changes}
         async with in_transaction() as db:
-            webhook = require_found(await lock(db, Webhook, id=key, deleted_at=None), "webhook", webhook_id)
+            webhook = require_found(await lock_row(db, Webhook, id=key, deleted_at=None), "webhook", webhook_id)
             check_unchanged(webhook.updated_at, expected_updated_at)
             if changes.keys() & MODEL_DEPENDENT_FIELDS:
                 await _require_unchanged_model(db, checked.spec.model, checked.model)
@@ -79,7 +79,7 @@ class Webhooks:
         """Mark a webhook as deleted and cancel its waiting events. Its history stays. Raises InputRejected."""
         key = parse_id(Prefix.WEBHOOK, webhook_id)
         async with in_transaction() as db:
-            webhook = require_found(await lock(db, Webhook, id=key, deleted_at=None), "webhook", webhook_id)
+            webhook = require_found(await lock_row(db, Webhook, id=key, deleted_at=None), "webhook", webhook_id)
             now = await clock.now(db)
             webhook.deleted_at = webhook.updated_at = now
             webhook.is_active = False
@@ -90,7 +90,7 @@ class Webhooks:
 async def _require_unchanged_model(db: BaseDBAsyncClient, name: str, checked: WatchableModel | None) -> None:
     """Raise InputRejected if the model was redeclared after the templates were checked against it."""
     if webhook_models.list_tracked(name) is None:
-        await advisory_locks.hold(db, [webhook_models.lock_name(name)], shared=True)
+        await advisory_locks.acquire(db, [webhook_models.lock_name(name)], shared=True)
     if await webhook_models.find(name, db) != checked:
         message = f"The model {name} was redeclared while the webhook was being saved. Try again."
         raise InputRejected(Problem(message, "model", ProblemCode.CONFLICT))

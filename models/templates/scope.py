@@ -10,7 +10,7 @@ from ringback.models.timestamps import format_timestamp
 
 
 class EventLike(Protocol):
-    """The attributes of a stored, claimed or unwritten event that `event_facts` reads."""
+    """The attributes of a stored, claimed or unwritten event that `build_event_facts` reads."""
 
     @property
     def id(self) -> UUID: ...  # noqa: D102
@@ -23,7 +23,7 @@ class EventLike(Protocol):
 
 
 class ChangeLike(Protocol):
-    """The attributes of a change that `event_facts` reads."""
+    """The attributes of a change that `build_event_facts` reads."""
 
     @property
     def changed_fields(self) -> Sequence[str]: ...  # noqa: D102
@@ -39,7 +39,7 @@ class EventFacts(NamedTuple):
     created_at: str
 
 
-def scope(item: Mapping[str, object], event: EventFacts) -> dict[str, object]:
+def build_scope(item: Mapping[str, object], event: EventFacts) -> dict[str, object]:
     """Return the root names: `item`, the object's snapshot, and `event`."""
     return {
         "item": item if type(item) is dict else dict(item),
@@ -53,7 +53,7 @@ def scope(item: Mapping[str, object], event: EventFacts) -> dict[str, object]:
     }
 
 
-def event_facts(event: EventLike, change: ChangeLike | None) -> EventFacts:
+def build_event_facts(event: EventLike, change: ChangeLike | None) -> EventFacts:
     """Return the fields of `event` in templates. A test event without a change has no changed fields."""
     return EventFacts(
         id=encode(Prefix.EVENT, event.id),

@@ -21,7 +21,7 @@ from ringback.models.templates.field_paths import FORLOOP, OPEN, FieldShape, bui
 from ringback.models.templates.filters import FILTERS
 from ringback.models.templates.formatting import format_path
 from ringback.models.templates.parser import parse_condition, parse_template
-from ringback.models.templates.scope import EventFacts, scope
+from ringback.models.templates.scope import EventFacts, build_scope
 from ringback.models.templates.template import Template
 
 #: Problems reported for one text. An author with more of them fixes these first.
@@ -60,7 +60,7 @@ def check_condition(expression: str, *, fields: Collection[str]) -> list[Templat
         return [error]
 
 
-def unknown_paths(source: str, *, fields: Collection[str], is_condition: bool = False) -> set[str]:
+def find_unknown_paths(source: str, *, fields: Collection[str], is_condition: bool = False) -> set[str]:
     """Return the paths in a template or condition that the model does not have, such as "item.phone".
 
     A text that cannot be parsed has none.
@@ -195,7 +195,7 @@ def _to_segments(path: Path) -> list[object]:
 def _render_sample(template: Template, sample: Mapping[str, object]) -> list[TemplateError]:
     """Render a sample object. Return the error if it exceeds a limit; other failures depend on the data."""
     try:
-        template.render(scope(sample, _SAMPLE_EVENT))
+        template.render(build_scope(sample, _SAMPLE_EVENT))
     except TemplateError as error:
         if isinstance(error.__cause__, LimitReached):
             return [error]

@@ -26,12 +26,12 @@ from ringback.models.enums import Action, EventStatus, LogKind
 from ringback.models.errors import TemplateError
 from ringback.models.event import Change, Event
 from ringback.models.ids import new_key
-from ringback.models.templates.scope import event_facts, scope
+from ringback.models.templates.scope import build_event_facts, build_scope
 from ringback.models.templates.template import compile_condition
 from ringback.models.timestamps import format_timestamp
 from ringback.models.tracking import snapshot
 from ringback.models.tracking.cooperative import LoopYielder
-from ringback.models.tracking.registry import tracking_of
+from ringback.models.tracking.registry import get_tracking
 from ringback.models.tracking.snapshot import Stored
 
 
@@ -95,12 +95,12 @@ async def record(db: BaseDBAsyncClient, before: Mapping[tuple[type[Model], Any],
     `before` holds the states before the transaction, by model and key; None for objects that did not exist. Nothing is
     written if no webhook matches.
     """
-    watching = await find_watching_webhooks(db, {tracking_of(model).name for model, _ in before})
+    watching = await find_watching_webhooks(db, {get_tracking(model).name for model, _ in before})
     if not watching:
         return
     keys_by_model: dict[type[Model], list[Any]] = {}
     for model, key in before:
-        if tracking_of(model).name in watching:
+        if get_tracking(model).name in watching:
             keys_by_model.setdefault(model, []).append(key)
     after = {model: await snapshot.read(db, model, keys) for model, keys in keys_by_model.items()}
     now = await clock.now(db)
@@ -122,7 +122,7 @@ async def insert_with_events(
     The model must have no children.
     """
     objects = NewRows(model, names, rows)
-    watching = await find_watching_webhooks(db, {tracking_of(model).name})
+    watching = await find_watching_webhooks(db, {get_tracking(model).name})
     if not watching:
         await insert_together(db, objects)
         return
@@ -209,7 +209,7 @@ def _make_change(
         if different is None:
             return None
         changed_fields = different
-    tracking = tracking_of(model)
+    tracking = get_tracking(model)
     return NewChange(
         id=new_key(),
         model=tracking.name,
@@ -252,7 +252,7 @@ def _passes(condition: str, change: NewChange, event: NewEvent) -> bool:
     stored as RENDER_FAILED.
     """
     try:
-        return compile_condition(condition).holds(scope(change.item, event_facts(event, change)))
+        return compile_condition(condition).holds(build_scope(change.item, build_event_facts(event, change)))
     except TemplateError:
         return True
 

@@ -20,7 +20,7 @@ from ringback.models.errors import TrackingError
 #: What a database may do to a row when the row that it references is deleted, other than refuse.
 CASCADING = (CASCADE, SET_NULL, SET_DEFAULT)
 #: Names are sent in a header, `Ringback-Event: <name>.<action>`, and stored in a column of 100 characters.
-NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
+NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ class Registry:
         tracking = getattr(model, "tracking", None)
         if not isinstance(tracking, Tracking) or not tracking.name or "en" not in tracking.labels:
             raise TrackingError(f'{model.__name__}: set `tracking = Tracking(name=…, labels={{"en": …}}, …)`')
-        if not NAME.fullmatch(tracking.name):
+        if not NAME_PATTERN.fullmatch(tracking.name):
             raise TrackingError(
                 f"{model.__name__}: {tracking.name!r} is not a valid name for a tracked model. Use at most 100 "
                 "lowercase letters, digits and underscores, starting with a letter, such as customer_order."
@@ -233,7 +233,7 @@ class Registry:
 registry = Registry()
 
 
-def tracking_of(model: type[Model]) -> Tracking:
+def get_tracking(model: type[Model]) -> Tracking:
     """Return the declaration of a root model."""
     return cast(Tracking, model.tracking)  # type: ignore[attr-defined]  # build() has made sure
 

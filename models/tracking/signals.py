@@ -11,7 +11,7 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.models import Model
 from tortoise.signals import Signals
 
-from ringback.models.database.unit_of_work import unit_of
+from ringback.models.database.unit_of_work import find_unit
 from ringback.models.errors import TrackingError
 from ringback.models.tracking.querysets import list_parents
 from ringback.models.tracking.touched_rows import TouchedRows, get_touched_rows
@@ -62,7 +62,7 @@ async def before_delete(sender: type[Model], instance: Model, using_db: BaseDBAs
 
 
 def _require_touched_rows(db: BaseDBAsyncClient) -> TouchedRows:
-    unit = unit_of(db)
+    unit = find_unit(db)
     if unit is None:
         raise TrackingError("a tracked object was written outside of a transaction. Call its own save() or delete().")
     return get_touched_rows(db, unit)

@@ -26,7 +26,7 @@ from ringback.models.database.sql import fetch_rows, is_postgres
 from ringback.models.errors import TrackingError
 from ringback.models.templates.field_info import FieldInfo
 from ringback.models.timestamps import format_timestamp
-from ringback.models.tracking.registry import Child, Tracking, tracking_of
+from ringback.models.tracking.registry import Child, Tracking, get_tracking
 
 #: Keys per statement: SQLite allows 32,766 parameters.
 KEYS_PER_STATEMENT = 10_000
@@ -75,7 +75,7 @@ class Stored:
 
 async def read(db: BaseDBAsyncClient, root: type[Model], keys: Iterable[Any]) -> dict[Any, Stored]:
     """Return the stored states of the objects with these keys, by key. Objects that do not exist are left out."""
-    tracking = tracking_of(root)
+    tracking = get_tracking(root)
     key_name = root._meta.pk_attr
     states: dict[Any, Stored] = {}
     for part in split_keys(list(keys)):
@@ -89,7 +89,7 @@ async def read(db: BaseDBAsyncClient, root: type[Model], keys: Iterable[Any]) ->
 
 def decode_row(root: type[Model], row: Mapping[str, Any]) -> Stored:
     """Return the state of an object without children from its row."""
-    tracking = tracking_of(root)
+    tracking = get_tracking(root)
     assert not tracking.children
     return _decode_root(root, tracking, row, {})
 
@@ -117,16 +117,16 @@ def complete(model: type[Model], spec: Child, item: Mapping[str, Any]) -> dict[s
     return _add_computed(model, spec, snapshot)
 
 
-def field_infos(root: type[Model]) -> list[FieldInfo]:
+def list_field_infos(root: type[Model]) -> list[FieldInfo]:
     """Return every path that a template of this model may use, each object or list before its own fields."""
     infos = [FieldInfo("item.id", "id", "The object's id, the same as the event's objectId.")]
-    infos += [info for info in _list_fields(root, tracking_of(root), "item") if info.path != "item.id"]
+    infos += [info for info in _list_fields(root, get_tracking(root), "item") if info.path != "item.id"]
     return infos
 
 
-def sample(root: type[Model]) -> dict[str, Any]:
+def make_sample(root: type[Model]) -> dict[str, Any]:
     """Return the object that a test-fire sends by default."""
-    tracking = tracking_of(root)
+    tracking = get_tracking(root)
     if tracking.sample is not None:
         return dict(tracking.sample)
     item = {"id": None, **_make_sample(root, tracking)}

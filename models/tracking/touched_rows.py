@@ -14,9 +14,9 @@ from tortoise.exceptions import TransactionManagementError
 from tortoise.models import Model
 from tortoise.queryset import QuerySet
 
-from ringback.models.database.sql import lock_all
-from ringback.models.database.transactions import ENDED, check_recording
-from ringback.models.database.unit_of_work import UnitOfWork, require_unit, unit_of
+from ringback.models.database.sql import lock_rows
+from ringback.models.database.transactions import TRANSACTION_ENDED, check_recording
+from ringback.models.database.unit_of_work import UnitOfWork, find_unit, require_unit
 from ringback.models.errors import TrackingError
 from ringback.models.tracking import outbox, snapshot
 from ringback.models.tracking.registry import registry
@@ -121,7 +121,7 @@ class TouchedRows:
     async def _read(self, roots: Sequence[Row]) -> None:
         unread = [root for root in roots if root not in self.before]
         for model, keys in _group_by_model(unread).items():
-            await lock_all(self._db, model, keys)
+            await lock_rows(self._db, model, keys)
             stored = await snapshot.read(self._db, model, keys)
             for key in keys:
                 # Meanwhile another task of this transaction may have read the object, and written it since.
@@ -140,27 +140,27 @@ async def track_touched_rows(
     registry.check_registered(model)
     db = using_db or model._choose_db(True)
     check_recording(model, db)
-    unit = unit_of(db)
+    unit = find_unit(db)
     if unit is None:
         async with db._in_transaction() as tx:
             yield tx, get_touched_rows(tx, require_unit(tx))
     elif getattr(db, "_finalized", False):
-        raise TransactionManagementError(ENDED)
+        raise TransactionManagementError(TRANSACTION_ENDED)
     else:
         yield db, get_touched_rows(db, unit)
 
 
 def get_touched_rows(db: BaseDBAsyncClient, unit: UnitOfWork) -> TouchedRows:
     """Return the touched rows of a transaction. The first call has the outbox write the events before the COMMIT."""
-    existing: TouchedRows | None = unit.belongings.get(TouchedRows)
+    existing: TouchedRows | None = unit.state_by_type.get(TouchedRows)
     if existing is not None:
         return existing
     outermost = _find_outermost(db)
-    touched = unit.belongings[TouchedRows] = TouchedRows(outermost)
+    touched = unit.state_by_type[TouchedRows] = TouchedRows(outermost)
 
     async def record() -> None:
         # Objects that a later step before the COMMIT writes are compared again, from here on.
-        del unit.belongings[TouchedRows]
+        del unit.state_by_type[TouchedRows]
         await outbox.record(outermost, touched.before)
 
     unit.before_commit(record)

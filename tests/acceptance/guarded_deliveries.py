@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import namespace
-from tests.support.deliveries import CREATE_WEBHOOK, create_inbox, create_webhook, ended, event, make_due, test_fire
+from tests.support.deliveries import (
+    CREATE_WEBHOOK,
+    create_inbox,
+    create_webhook,
+    fetch_event,
+    make_due,
+    test_fire,
+    wait_until_ended,
+)
 from tests.support.program import Program
 
 SETTING = "RINGBACK_DANGEROUS_ALLOW_NETWORKS"
@@ -44,7 +52,7 @@ class Listener:
 
 
 def _fire_and_wait(program: Program, webhook: str, host: str) -> dict[str, Any]:
-    return ended(program, test_fire(program, webhook, name=host))
+    return wait_until_ended(program, test_fire(program, webhook, name=host))
 
 
 def rebinding_name(address: str) -> str:
@@ -60,12 +68,12 @@ def _fire_at_rebinding_hosts(program: Program, names: namespace.Names) -> dict[s
         webhook = create_webhook(program, url, retryDelaysSeconds=[0, 3_600], timeoutSeconds=0.5)
         event_ids[address] = test_fire(program, webhook)
     for address, event_id in event_ids.items():
-        program.wait_until(lambda event_id=event_id: event(program, event_id)["attempts"], "the first attempt")
+        program.wait_until(lambda event_id=event_id: fetch_event(program, event_id)["attempts"], "the first attempt")
         names.names[rebinding_name(address)] = address
     program.stop()  # a restart clears its DNS cache, which lasts ten seconds
     program.start()
     make_due(program, list(event_ids.values()))
-    return {address: ended(program, event_id) for address, event_id in event_ids.items()}
+    return {address: wait_until_ended(program, event_id) for address, event_id in event_ids.items()}
 
 
 def main(folder: Path) -> None:

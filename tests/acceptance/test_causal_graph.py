@@ -2,7 +2,7 @@
 
 import json
 
-from tests.support.deliveries import create_inbox, create_webhook, ended, test_fire
+from tests.support.deliveries import create_inbox, create_webhook, test_fire, wait_until_ended
 from tests.support.program import Program
 
 #: The part of the contract's CausalGraph below the event: a test event has no change.
@@ -21,13 +21,13 @@ def test_each_attempt_leads_to_the_request_that_the_inbox_received(program: Prog
         program, inbox, sendJson=True, retryDelaysSeconds=[0, 0, 0], timeoutSeconds=5, actions=["CREATED"]
     )
     event_ids = [test_fire(program, webhook_id, name="Ada")]
-    first = ended(program, event_ids[0])
+    first = wait_until_ended(program, event_ids[0])
     assert [a["outcome"] for a in first["attempts"]] == ["REJECTED", "TIMED_OUT", "DELIVERED"]
     # Two concurrent events, whose requests arrive interleaved.
     event_ids += [test_fire(program, webhook_id, name=name) for name in ("Bob", "Eve")]
     seen = set()
     for event_id, name in zip(event_ids, ("Ada", "Bob", "Eve"), strict=True):
-        count = len(ended(program, event_id)["attempts"])
+        count = len(wait_until_ended(program, event_id)["attempts"])
         graph = program.query(ATTEMPTS_AND_REQUESTS, {"id": event_id})["event"]
         requests = [attempt["inboxRequest"] for attempt in graph["attempts"]]
         assert len(requests) == count

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from urllib.parse import parse_qsl
 
-from tests.support.deliveries import create_inbox, create_webhook, ended
+from tests.support.deliveries import create_inbox, create_webhook, wait_until_ended
 from tests.support.program import Program
 
 PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
@@ -30,7 +30,7 @@ def test_a_published_change_is_delivered(program: Program) -> None:
     assert published["errors"] == []
     (change,) = published["changes"]
     assert (change["objectId"], change["duplicate"], len(change["eventIds"])) == ("4711", False, 2)
-    events = [ended(program, event_id) for event_id in change["eventIds"]]
+    events = [wait_until_ended(program, event_id) for event_id in change["eventIds"]]
     assert [event["status"] for event in events] == ["SUCCEEDED"] * 2
     bodies = {webhook: body for webhook in (form, json) for body in bodies_of(program, webhook)}
     assert dict(parse_qsl(bodies[form])) == {"sku": "0 986 494 524", "price": "349", "changed": "price"}

@@ -8,7 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
-from tests.support.deliveries import REQUEST_CALLBACK, TRACK_LEADS, create_inbox, create_webhook, database
+from tests.support.deliveries import REQUEST_CALLBACK, TRACK_LEADS, create_inbox, create_webhook, open_database
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.program import Program
 
@@ -27,7 +27,7 @@ def test_disconnects_during_mutations_leave_no_lock_held(own_program: Program) -
 
     assert _request_callback(own_program, "afterwards") < 1.0 + 5 * normal_seconds
 
-    with database(own_program) as connection:
+    with open_database(own_program) as connection:
         connection.execute("PRAGMA busy_timeout = 0")
         connection.execute("BEGIN IMMEDIATE")  # raises if a transaction is open
         connection.execute("ROLLBACK")

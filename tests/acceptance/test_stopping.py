@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.deliveries import create_inbox, create_webhook, database, ended, event, key, test_fire
+from tests.support.deliveries import (
+    create_inbox,
+    create_webhook,
+    event_uuid,
+    fetch_event,
+    open_database,
+    test_fire,
+    wait_until_ended,
+)
 from tests.support.program import Program
 from tests.support.receiver import ALLOW_LOOPBACK, Receiver
 
@@ -83,8 +91,10 @@ def test_the_inbox_answers_until_the_last_delivery_has_ended(tmp_path: Path, mig
     program.wait_until(lambda: _in_flight(program) == 1 or _attempts(program), "the delivery")
     stop(program, signal.SIGTERM)
     assert _attempts(program) == {"DELIVERED": 1}
-    with database(program) as connection:
-        status = connection.execute("SELECT status FROM ringback_event WHERE id = ?", [str(key(event_id))]).fetchone()
+    with open_database(program) as connection:
+        status = connection.execute(
+            "SELECT status FROM ringback_event WHERE id = ?", [str(event_uuid(event_id))]
+        ).fetchone()
     assert status == ("SUCCEEDED",)
 
 
@@ -94,12 +104,12 @@ def test_a_waiting_retry_survives_a_restart(tmp_path: Path, migrated: Path) -> N
         Program(tmp_path, env=ALLOW_LOOPBACK, migrated=migrated) as program,
     ):
         event_id = test_fire(program, create_webhook(program, receiver.url, retryDelaysSeconds=[0, 2]))
-        program.wait_until(lambda: event(program, event_id)["status"] == "RETRYING", "the first attempt")
-        due = event(program, event_id)["nextAttemptAt"]
+        program.wait_until(lambda: fetch_event(program, event_id)["status"] == "RETRYING", "the first attempt")
+        due = fetch_event(program, event_id)["nextAttemptAt"]
         assert program.stop() == 0
         program.start()
-        assert event(program, event_id)["nextAttemptAt"] in (due, None)
-        attempts = ended(program, event_id)["attempts"]
+        assert fetch_event(program, event_id)["nextAttemptAt"] in (due, None)
+        attempts = wait_until_ended(program, event_id)["attempts"]
         assert [a["outcome"] for a in attempts] == ["REJECTED", "DELIVERED"]
 
 
@@ -114,16 +124,16 @@ def _start_with_deliveries_in_flight(folder: Path, migrated: Path, receiver: Rec
 
 
 def _in_flight(program: Program) -> int:
-    with database(program) as connection:
+    with open_database(program) as connection:
         query = "SELECT count(*) FROM ringback_event WHERE worker_id IS NOT NULL"
         return int(connection.execute(query).fetchone()[0])
 
 
 def _attempts(program: Program) -> dict[str, int]:
-    with database(program) as connection:
+    with open_database(program) as connection:
         return dict(connection.execute("SELECT outcome, count(*) FROM ringback_attempt GROUP BY outcome"))
 
 
 def _check_nothing_claimed(program: Program) -> None:
-    with database(program) as connection:
+    with open_database(program) as connection:
         assert connection.execute("SELECT count(*) FROM ringback_event WHERE worker_id IS NOT NULL").fetchone() == (0,)

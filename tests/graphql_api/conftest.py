@@ -50,7 +50,7 @@ async def api(database: object) -> AsyncIterator[Api]:
         webhooks=Webhooks(AddressPolicy(()), addresses, BOX),
         inboxes=Inboxes(BOX),
         inbox_addresses=addresses,
-        tailer=Tailer(await delivery_log.epoch()),
+        tailer=Tailer(await delivery_log.read_epoch()),
         bearers=Authenticator(),
     )
     engine = Engine(schema)

@@ -14,7 +14,7 @@ from ringback.jobs import recorder as recording
 from ringback.models.database import clock
 from ringback.models.enums import EventStatus
 from ringback.models.event import Attempt, Event
-from ringback.models.queue.claims import ClaimedBatch, claim, next_due
+from ringback.models.queue.claims import ClaimedBatch, claim, find_next_due
 from ringback.models.queue.grants import AHEAD, ClaimRequest
 from ringback.models.settings import Settings
 from tests.support import builders
@@ -98,9 +98,9 @@ async def test_an_event_due_right_after_a_claim_does_not_wait_for_the_poll(
     async def next_due_late(*args: Any) -> dt.datetime | None:
         while await clock.now() + AHEAD <= due_at:
             await asyncio.sleep(0.005)
-        return await next_due(*args)
+        return await find_next_due(*args)
 
-    monkeypatch.setattr(claiming, "next_due", next_due_late)
+    monkeypatch.setattr(claiming, "find_next_due", next_due_late)
     async with bench.run_claimer():
         first_wait = bench.waits[0]
 

@@ -53,7 +53,7 @@ async def hold_lock(webhook: Webhook) -> AsyncIterator[None]:
 
     async def hold() -> None:
         async with in_transaction() as db:
-            await sql.lock(db, Webhook, id=webhook.id)
+            await sql.lock_row(db, Webhook, id=webhook.id)
             holding.set()
             await done.wait()
 

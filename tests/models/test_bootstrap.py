@@ -37,7 +37,7 @@ from ringback.models.site_settings import SiteSettings
 from tests.support.recorded import MODELS, changes, watch
 from tests.support.shop import Branch
 
-NAMES = [f"ringback.{name}" for name in bootstrap.known_migrations()]
+NAMES = [f"ringback.{name}" for name in bootstrap.list_migrations()]
 SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY type, name"
 
 

@@ -39,15 +39,15 @@ async def commit(message: str) -> None:
 async def read(position: Position) -> tuple[list[str], Position]:
     """Return the messages after a position and the position of the last one, reading page by page."""
     messages: list[str] = []
-    while entries := (await delivery_log.tail(position, 7))[0]:
+    while entries := (await delivery_log.read_after(position, 7))[0]:
         messages += [entry.message for entry in entries]
-        position = delivery_log.place(entries[-1], position.epoch)
+        position = delivery_log.get_position(entries[-1], position.epoch)
     return messages, position
 
 
 async def test_eight_writers_that_commit_out_of_order(database: Settings) -> None:
     """A reader that continues from its position misses nothing and sees the same order as a later reader."""
-    epoch = await delivery_log.epoch()
+    epoch = await delivery_log.read_epoch()
     position = start = Position(epoch, 0, 0)
     randomly = random.Random(11)
     written: list[str] = []
@@ -87,7 +87,7 @@ async def test_eight_writers_that_commit_out_of_order(database: Settings) -> Non
 
 async def test_a_long_transaction_delays_entries_but_loses_none(database: Settings) -> None:
     """Entries committed after its first write become readable when it ends, after its own entries."""
-    position = Position(await delivery_log.epoch(), 0, 0)
+    position = Position(await delivery_log.read_epoch(), 0, 0)
     await commit("before")
     release = asyncio.Event()
     started = asyncio.Event()
@@ -103,19 +103,19 @@ async def test_a_long_transaction_delays_entries_but_loses_none(database: Settin
     await commit("after")
     messages, position = await read(position)
     assert messages == ["before"]
-    assert (await delivery_log.tail(position, 10))[1]
-    newest = await delivery_log.newest(position.epoch)
+    assert (await delivery_log.read_after(position, 10))[1]
+    newest = await delivery_log.read_end(position.epoch)
     assert newest >= position
     release.set()
     await running
     messages, position = await read(position)
     assert messages == ["slow", "after"]
-    assert not (await delivery_log.tail(position, 10))[1]
+    assert not (await delivery_log.read_after(position, 10))[1]
     assert (await read(newest))[0] == ["slow", "after"]
 
 
 async def test_a_transaction_that_only_reads_delays_nothing(database: Settings) -> None:
-    position = Position(await delivery_log.epoch(), 0, 0)
+    position = Position(await delivery_log.read_epoch(), 0, 0)
     other = await asyncpg.connect(database.database_url)
     async with other.transaction(isolation="repeatable_read"):
         await other.execute("SELECT count(*) FROM ringback_log")
@@ -125,21 +125,23 @@ async def test_a_transaction_that_only_reads_delays_nothing(database: Settings) 
 
 
 async def test_entries_read_with_a_filter_are_in_the_same_order(database: Settings) -> None:
-    epoch = await delivery_log.epoch()
+    epoch = await delivery_log.read_epoch()
     for name in "abcde":
         async with in_transaction() as tx:
             for part in range(4):
                 await write(tx, f"{name}{part}")
-    end = await delivery_log.newest(epoch)
+    end = await delivery_log.read_end(epoch)
     for page in (1, 3, 100):
         position, messages = Position(epoch, 0, 0), list[str]()
         while position < end:
-            entries, position = await delivery_log.between(
+            entries, position = await delivery_log.read_between(
                 position, end, LogFilter(webhook_ids=frozenset({WEBHOOK})), page
             )
             messages += [entry.message for entry in entries]
         assert messages == [f"{name}{part}" for name in "abcde" for part in range(4)]
-    entries, position = await delivery_log.between(Position(epoch, 0, 0), end, LogFilter(models=frozenset({"x"})), 5)
+    entries, position = await delivery_log.read_between(
+        Position(epoch, 0, 0), end, LogFilter(models=frozenset({"x"})), 5
+    )
     assert (entries, position) == ([], end)
 
 
@@ -147,20 +149,20 @@ async def test_a_filter_with_few_matches_is_read_in_several_statements(
     database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delivery_log, "MAX_SCANNED", 3)
-    epoch = await delivery_log.epoch()
+    epoch = await delivery_log.read_epoch()
     async with in_transaction() as tx:
         for part in range(8):
             await write(tx, str(part))
-    end, position, reads = await delivery_log.newest(epoch), Position(epoch, 0, 0), 0
+    end, position, reads = await delivery_log.read_end(epoch), Position(epoch, 0, 0), 0
     while position < end:
-        entries, position = await delivery_log.between(position, end, LogFilter(models=frozenset({"x"})), 5)
+        entries, position = await delivery_log.read_between(position, end, LogFilter(models=frozenset({"x"})), 5)
         assert entries == []
         reads += 1
     assert reads == 3
 
 
 async def test_cursors_are_checked(database: Settings) -> None:
-    epoch = await delivery_log.epoch()
+    epoch = await delivery_log.read_epoch()
     await delivery_log.check_resumable(Position(epoch, 0, 0), epoch)
     for message in "abc":
         await commit(message)
@@ -169,16 +171,19 @@ async def test_cursors_are_checked(database: Settings) -> None:
             await write(tx, "a gap between the rows")
             raise ZeroDivisionError
     await commit("d")
-    entries = (await delivery_log.tail(Position(epoch, 0, 0), 10))[0]
-    positions = [delivery_log.place(entry, epoch) for entry in entries]
+    entries = (await delivery_log.read_after(Position(epoch, 0, 0), 10))[0]
+    positions = [delivery_log.get_position(entry, epoch) for entry in entries]
     assert [entry.message for entry in entries] == list("abcd")
-    for position in (Position(epoch, 0, 0), *positions, await delivery_log.newest(epoch)):
+    for position in (Position(epoch, 0, 0), *positions, await delivery_log.read_end(epoch)):
         if position.transaction:
             await delivery_log.check_resumable(position, epoch)
     await LogEntry.filter(id__lte=positions[1].row).delete()
     with pytest.raises(CursorExpired, match="have been deleted") as caught:
         await delivery_log.check_resumable(positions[0], epoch)
-    assert [e.message for e in (await delivery_log.tail(Position.parse(caught.value.oldest), 10))[0]] == ["c", "d"]
+    assert [e.message for e in (await delivery_log.read_after(Position.parse(caught.value.oldest), 10))[0]] == [
+        "c",
+        "d",
+    ]
     for position in positions[2:]:
         await delivery_log.check_resumable(position, epoch)
     with pytest.raises(CursorExpired, match="was replaced"):
@@ -188,21 +193,21 @@ async def test_cursors_are_checked(database: Settings) -> None:
     await LogEntry.all().delete()
     with pytest.raises(CursorExpired, match="have been deleted"):
         await delivery_log.check_resumable(positions[0], epoch)
-    await delivery_log.check_resumable(await delivery_log.newest(epoch), epoch)
+    await delivery_log.check_resumable(await delivery_log.read_end(epoch), epoch)
 
 
 async def test_a_database_that_moved_to_another_server(database: Settings) -> None:
     """The new server numbers transactions anew: old entries come before new ones, and old cursors have expired."""
-    await delivery_log.recognise()
-    epoch = await delivery_log.epoch()
+    await delivery_log.detect_move()
+    epoch = await delivery_log.read_epoch()
     await commit("old")
     ((old,), position) = await read(Position(epoch, 0, 0))
-    await delivery_log.recognise()
-    assert (await delivery_log.epoch(), old) == (epoch, "old")
+    await delivery_log.detect_move()
+    assert (await delivery_log.read_epoch(), old) == (epoch, "old")
     await LogEntry.all().update(transaction=2**50)
     await Installation.all().update(server="another/1")
-    await delivery_log.recognise()
-    new_epoch = await delivery_log.epoch()
+    await delivery_log.detect_move()
+    new_epoch = await delivery_log.read_epoch()
     assert new_epoch != epoch
     await commit("new")
     assert (await read(Position(new_epoch, 0, 0)))[0] == ["old", "new"]

@@ -78,22 +78,22 @@ def test_malformed_cursors(cursor: str) -> None:
 
 
 async def test_the_newest_position_and_the_entries_after_a_position(database: Settings) -> None:
-    epoch = await delivery_log.epoch()
-    assert await delivery_log.newest(epoch) == Position(epoch, 0, 0)
-    assert (await delivery_log.tail(Position(epoch, 0, 0), 10))[0] == []
+    epoch = await delivery_log.read_epoch()
+    assert await delivery_log.read_end(epoch) == Position(epoch, 0, 0)
+    assert (await delivery_log.read_after(Position(epoch, 0, 0), 10))[0] == []
     await write(5)
-    assert await delivery_log.newest(epoch) == Position(epoch, 0, 5)
-    assert [e.id for e in (await delivery_log.tail(Position(epoch, 0, 1), 3))[0]] == [2, 3, 4]
+    assert await delivery_log.read_end(epoch) == Position(epoch, 0, 5)
+    assert [e.id for e in (await delivery_log.read_after(Position(epoch, 0, 1), 3))[0]] == [2, 3, 4]
     with pytest.raises(ZeroDivisionError):
         async with in_transaction():
             await write(2)
             raise ZeroDivisionError
-    assert await delivery_log.newest(epoch) == Position(epoch, 0, 5)
-    assert (await delivery_log.tail(Position(epoch, 0, 5), 10))[0] == []
+    assert await delivery_log.read_end(epoch) == Position(epoch, 0, 5)
+    assert (await delivery_log.read_after(Position(epoch, 0, 5), 10))[0] == []
 
 
 async def test_every_position_of_a_complete_log_is_resumable(database: Settings) -> None:
-    epoch = await delivery_log.epoch()
+    epoch = await delivery_log.read_epoch()
     await delivery_log.check_resumable(Position(epoch, 0, 0), epoch)
     await write(3)
     for row in range(4):
@@ -117,13 +117,13 @@ async def test_an_entry_committed_during_the_check_does_not_expire_a_cursor(
             return entry
 
     monkeypatch.setattr(delivery_log, "_in_order", CommittedAfterwards)
-    epoch = await delivery_log.epoch()
+    epoch = await delivery_log.read_epoch()
     await delivery_log.check_resumable(Position(epoch, 0, 0), epoch)
     assert await LogEntry.all().count() == 1
 
 
 async def test_a_cursor_before_deleted_entries_has_expired(database: Settings) -> None:
-    epoch = await delivery_log.epoch()
+    epoch = await delivery_log.read_epoch()
     await write(5)
     await LogEntry.filter(id__lte=3).delete()
     for row in (3, 4, 5):
@@ -131,24 +131,24 @@ async def test_a_cursor_before_deleted_entries_has_expired(database: Settings) -
     with pytest.raises(CursorExpired, match="^the entries after this cursor have been deleted$") as caught:
         await delivery_log.check_resumable(Position(epoch, 0, 2), epoch)
     assert Position.parse(caught.value.oldest) == Position(epoch, 0, 3)
-    assert [e.id for e in (await delivery_log.tail(Position.parse(caught.value.oldest), 10))[0]] == [4, 5]
+    assert [e.id for e in (await delivery_log.read_after(Position.parse(caught.value.oldest), 10))[0]] == [4, 5]
 
 
 async def test_a_log_whose_entries_are_all_deleted(database: Settings) -> None:
-    epoch = await delivery_log.epoch()
+    epoch = await delivery_log.read_epoch()
     await write(5)
     await LogEntry.all().delete()
-    assert await delivery_log.newest(epoch) == Position(epoch, 0, 5)
+    assert await delivery_log.read_end(epoch) == Position(epoch, 0, 5)
     await delivery_log.check_resumable(Position(epoch, 0, 5), epoch)
     with pytest.raises(CursorExpired) as caught:
         await delivery_log.check_resumable(Position(epoch, 0, 4), epoch)
     assert Position.parse(caught.value.oldest) == Position(epoch, 0, 5)
     await write(1)
-    assert [e.id for e in (await delivery_log.tail(Position(epoch, 0, 5), 10))[0]] == [6]  # ids are never reused
+    assert [e.id for e in (await delivery_log.read_after(Position(epoch, 0, 5), 10))[0]] == [6]  # ids are never reused
 
 
 async def test_a_cursor_of_another_database_has_expired(database: Settings) -> None:
-    epoch = await delivery_log.epoch()
+    epoch = await delivery_log.read_epoch()
     await write(2)
     with pytest.raises(CursorExpired, match="^this cursor belongs to a database that was replaced$") as caught:
         await delivery_log.check_resumable(Position(EPOCH, 0, 2), epoch)
@@ -156,7 +156,7 @@ async def test_a_cursor_of_another_database_has_expired(database: Settings) -> N
 
 
 async def test_a_cursor_ahead_of_a_restored_database_has_expired(database: Settings) -> None:
-    epoch = await delivery_log.epoch()
+    epoch = await delivery_log.read_epoch()
     await write(2)
     with pytest.raises(CursorExpired, match="^this cursor is ahead of a database that was restored$"):
         await delivery_log.check_resumable(Position(epoch, 0, 3), epoch)
@@ -179,13 +179,13 @@ async def test_filters(database: Settings) -> None:
 
 
 async def test_matching_entries_between_two_positions(database: Settings) -> None:
-    epoch = await delivery_log.epoch()
+    epoch = await delivery_log.read_epoch()
     for kind, model in [(LogKind.EVENT_RECORDED, "lead"), (LogKind.EVENT_FAILED, "customer_order")] * 5:
         await write(1, kind, model)
 
     async def between(start: int, end: int, limit: int, **wanted: Any) -> tuple[list[int], int]:
         position, until = Position(epoch, 0, start), Position(epoch, 0, end)
-        entries, reached = await delivery_log.between(position, until, LogFilter(**wanted), limit)
+        entries, reached = await delivery_log.read_between(position, until, LogFilter(**wanted), limit)
         assert (reached.epoch, reached.transaction) == (epoch, 0)
         return [entry.id for entry in entries], reached.row
 
@@ -202,13 +202,13 @@ async def test_matching_entries_between_two_positions(database: Settings) -> Non
 
 async def test_one_call_reads_a_limited_number_of_rows(database: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery_log, "MAX_SCANNED", 3)
-    epoch = await delivery_log.epoch()
+    epoch = await delivery_log.read_epoch()
     await write(10)
-    entries, reached = await delivery_log.between(
+    entries, reached = await delivery_log.read_between(
         Position(epoch, 0, 0), Position(epoch, 0, 10), LogFilter(models=frozenset({"other"})), 5
     )
     assert (entries, reached) == ([], Position(epoch, 0, 3))
-    entries, reached = await delivery_log.between(Position(epoch, 0, 8), Position(epoch, 0, 10), LogFilter(), 5)
+    entries, reached = await delivery_log.read_between(Position(epoch, 0, 8), Position(epoch, 0, 10), LogFilter(), 5)
     assert ([entry.id for entry in entries], reached) == ([9, 10], Position(epoch, 0, 10))
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.deliveries import create_inbox, create_webhook, ended, test_fire
+from tests.support.deliveries import create_inbox, create_webhook, test_fire, wait_until_ended
 from tests.support.program import Program, worker
 from tests.support.servers import amqp_url, redis_server
 
 
 def fired(program: Program, webhook: str) -> dict[str, object]:
-    return ended(program, test_fire(program, webhook))
+    return wait_until_ended(program, test_fire(program, webhook))
 
 
 @pytest.mark.parametrize("kind", ["redis", "rabbitmq"])
@@ -42,6 +42,6 @@ def test_a_redis_that_goes_and_comes_back_loses_nothing(tmp_path: Path) -> None:
             time.sleep(2)
             redis.start()
             back = time.monotonic()
-            assert [ended(program, event)["status"] for event in waiting] == ["SUCCEEDED"] * 3
+            assert [wait_until_ended(program, event)["status"] for event in waiting] == ["SUCCEEDED"] * 3
             assert time.monotonic() - back < program.allowed(6), "not only when their claims are given up"
             assert fired(program, webhook)["status"] == "SUCCEEDED"

@@ -17,7 +17,7 @@ import asyncpg
 import pytest
 
 from tests.support import postgres
-from tests.support.deliveries import create_webhook, database, test_fire
+from tests.support.deliveries import create_webhook, open_database, test_fire
 from tests.support.endpoints import Endpoints
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.program import Program, worker
@@ -78,7 +78,7 @@ class Place:
         """Have all waiting events of a model be retries that are due now; returns how many there are."""
         now = dt.datetime.now(dt.UTC)
         if not self.database_url:
-            with database(self.program) as connection:
+            with open_database(self.program) as connection:
                 return connection.execute(AS_RETRIES.replace("$", "?"), [str(now), model]).rowcount
 
         async def update() -> str:

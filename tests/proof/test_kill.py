@@ -14,7 +14,7 @@ from pathlib import Path
 from uuid import UUID
 
 from ringback.models.ids import Prefix, decode, encode
-from tests.support.deliveries import TRACK_LEADS, create_webhook, database
+from tests.support.deliveries import TRACK_LEADS, create_webhook, open_database
 from tests.support.load import Load
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.program import Program
@@ -101,7 +101,7 @@ class Phases:
         return found
 
     def _left(self) -> list[tuple[str, str | None, bool, int]]:
-        with database(self._program) as connection:
+        with open_database(self._program) as connection:
             return connection.execute(
                 "SELECT e.id, e.worker_id, e.next_attempt_at <= ?, (SELECT count(*) FROM ringback_attempt a "
                 "WHERE a.event_id = e.id AND a.outcome <> 'ABANDONED') "
@@ -111,13 +111,13 @@ class Phases:
 
 
 def _waiting(program: Program) -> int:
-    with database(program) as connection:
+    with open_database(program) as connection:
         query = "SELECT count(*) FROM ringback_event WHERE status IN ('PENDING', 'RETRYING')"
         return int(connection.execute(query).fetchone()[0])
 
 
 def _check(program: Program, receiver: Receiver, load: Load) -> None:
-    with database(program) as connection:
+    with open_database(program) as connection:
         events = connection.execute(
             "SELECT e.id, e.status, e.attempt_count, c.action, c.object_id, c.item "
             "FROM ringback_event e JOIN ringback_change c ON c.id = e.change_id"
@@ -156,7 +156,7 @@ def _check(program: Program, receiver: Receiver, load: Load) -> None:
 def _report(
     program: Program, receiver: Receiver, load: Load, by_kill: Counter[str], by_event: Counter[str], seconds: float
 ) -> None:
-    with database(program) as connection:
+    with open_database(program) as connection:
         outcomes = dict(connection.execute("SELECT outcome, count(*) FROM ringback_attempt GROUP BY outcome"))
         statuses = dict(connection.execute("SELECT status, count(*) FROM ringback_event GROUP BY status"))
     twice = sum(1 for name, seen in receiver.seen.items() if seen - receiver.refused[name] > 1)

@@ -111,7 +111,7 @@ class Subscriber:
 @asynccontextmanager
 async def tailing(path: Path) -> AsyncIterator[Tailer]:
     async with open_tortoise(tortoise_config(SqliteFile(path))):
-        tailer = Tailer(await delivery_log.epoch())
+        tailer = Tailer(await delivery_log.read_epoch())
         running = asyncio.create_task(tailer.run())
         try:
             yield tailer
@@ -128,7 +128,7 @@ async def test_subscribers_that_drop_and_resume_see_every_entry_once_in_commit_o
         writers = [start_writer(path, number) for number in range(WRITERS)]
         try:
             async with tailing(path) as tailer, aiohttp.ClientSession() as session, asyncio.timeout(PATIENCE):
-                beginning = Position(await delivery_log.epoch(), 0, 0).cursor()
+                beginning = Position(await delivery_log.read_epoch(), 0, 0).cursor()
                 ways = [over_websocket(program, session), over_events(program, session), in_this_process(tailer)]
                 subscribers = [
                     Subscriber(way, beginning, SEED + number)

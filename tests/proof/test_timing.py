@@ -11,11 +11,11 @@ from tests.support.deliveries import (
     TRACK_LEADS,
     create_inbox,
     create_webhook,
-    ended,
-    event,
+    fetch_event,
     make_due,
-    moment,
+    parse_time,
     test_fire,
+    wait_until_ended,
 )
 from tests.support.program import Program
 
@@ -55,8 +55,8 @@ def test_the_default_schedule_by_the_clock(tmp_path: Path) -> None:
 
         events = {name: _only_event(program, webhook) for name, webhook in webhooks.items()}
         for found in events.values():
-            assert before <= moment(found["createdAt"]) <= after
-            due_in = moment(found["nextAttemptAt"]) - moment(found["createdAt"])
+            assert before <= parse_time(found["createdAt"]) <= after
+            due_in = parse_time(found["nextAttemptAt"]) - parse_time(found["createdAt"])
             assert (found["status"], found["attemptCount"], found["maxAttempts"]) == ("PENDING", 0, 3)
             assert due_in == dt.timedelta(seconds=5)
 
@@ -65,8 +65,8 @@ def test_the_default_schedule_by_the_clock(tmp_path: Path) -> None:
         for name, found in firsts.items():
             (attempt,) = found["attempts"]
             assert (attempt["outcome"], attempt["statusCode"]) == FIRST[name], name
-            started = moment(attempt["startedAt"])
-            late = (started - moment(found["createdAt"])).total_seconds() - 5
+            started = parse_time(attempt["startedAt"])
+            late = (started - parse_time(found["createdAt"])).total_seconds() - 5
             assert -0.25 <= late <= 0.25 + 3 * control, name
         assert firsts["after 2 s"]["attempts"][0]["durationMs"] >= 2_000
         assert 3_000 <= firsts["after 8 s"]["attempts"][0]["durationMs"] < 3_100 + 3_000 * control
@@ -81,7 +81,7 @@ def test_the_default_schedule_by_the_clock(tmp_path: Path) -> None:
         for event_id in both:
             _check_wait(_attempted(program, event_id, 2), 480)
         make_due(program, both)
-        succeeded, failed = (ended(program, event_id) for event_id in both)
+        succeeded, failed = (wait_until_ended(program, event_id) for event_id in both)
         assert [a["outcome"] for a in succeeded["attempts"]] == ["REJECTED", "REJECTED", "DELIVERED"]
         assert [a["outcome"] for a in failed["attempts"]] == ["REJECTED"] * 3
         assert (succeeded["status"], failed["status"]) == ("SUCCEEDED", "FAILED")
@@ -98,8 +98,8 @@ def _create_default_webhook(program: Program, url: str) -> str:
 def _lateness_of_test_fires(program: Program) -> float:
     """Return how long after its creation the latest of ten test events was first attempted, in seconds."""
     webhook = create_webhook(program, create_inbox(program))
-    events = [ended(program, test_fire(program, webhook)) for _ in range(10)]
-    late = [moment(found["attempts"][0]["startedAt"]) - moment(found["createdAt"]) for found in events]
+    events = [wait_until_ended(program, test_fire(program, webhook)) for _ in range(10)]
+    late = [parse_time(found["attempts"][0]["startedAt"]) - parse_time(found["createdAt"]) for found in events]
     return max(late).total_seconds()
 
 
@@ -112,7 +112,7 @@ def _only_event(program: Program, webhook: str) -> dict[str, Any]:
 def _attempted(program: Program, event_id: str, attempts: int) -> dict[str, Any]:
     def look() -> dict[str, Any] | None:
         # The event is read before its attempts, and a result may be written between the two.
-        found = event(program, event_id)
+        found = fetch_event(program, event_id)
         return found if found["attemptCount"] == len(found["attempts"]) == attempts else None
 
     found: dict[str, Any] = program.wait_until(look, f"attempt {attempts} of {event_id}")
@@ -122,5 +122,5 @@ def _attempted(program: Program, event_id: str, attempts: int) -> dict[str, Any]
 def _check_wait(found: dict[str, Any], seconds: int) -> None:
     """`nextAttemptAt` is `seconds` after the end of the last attempt. (tests/jobs/test_retry.py has it exactly.)"""
     last = found["attempts"][-1]
-    end = moment(last["startedAt"]) + dt.timedelta(milliseconds=last["durationMs"])
-    assert abs((moment(found["nextAttemptAt"]) - end).total_seconds() - seconds) <= 1
+    end = parse_time(last["startedAt"]) + dt.timedelta(milliseconds=last["durationMs"])
+    assert abs((parse_time(found["nextAttemptAt"]) - end).total_seconds() - seconds) <= 1

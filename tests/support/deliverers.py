@@ -8,7 +8,7 @@ from uuid import UUID
 from ringback.jobs.claimer import Claimer
 from ringback.jobs.deliverer import Deliverer
 from ringback.jobs.http.request import OutgoingRequest
-from ringback.jobs.http.sender import SendWithheld, Sent
+from ringback.jobs.http.sender import SendResult, SendWithheld
 from ringback.jobs.in_flight import InFlight
 from ringback.jobs.lease_keeper import LeaseKeeper
 from ringback.jobs.outcomes import HttpResponse, judge
@@ -70,7 +70,7 @@ class Endpoint:
         accepts: Callable[[int], bool],
         unguarded: bool,
         may_send: Callable[[], bool],
-    ) -> Sent:
+    ) -> SendResult:
         self.on_connected()
         if not may_send():
             raise SendWithheld
@@ -85,7 +85,7 @@ class Endpoint:
                 await self._held.setdefault(self.event_ids[-1], asyncio.Event()).wait()
         finally:
             self.unanswered -= 1
-        return Sent(judge(HttpResponse(self.status), accepts), request, 20)
+        return SendResult(judge(HttpResponse(self.status), accepts), request, 20)
 
 
 class Bench:

@@ -67,16 +67,16 @@ def test_fire(program: Program, webhook_id: str, **item: Any) -> str:
 test_fire.__test__ = False  # type: ignore[attr-defined]  # not a test of pytest
 
 
-def event(program: Program, event_id: str) -> dict[str, Any]:
+def fetch_event(program: Program, event_id: str) -> dict[str, Any]:
     current: dict[str, Any] = program.query(EVENT, {"id": event_id})["event"]
     return current
 
 
-def ended(program: Program, event_id: str) -> dict[str, Any]:
+def wait_until_ended(program: Program, event_id: str) -> dict[str, Any]:
     """Wait until an event has ended, and return it."""
 
     def find_ended() -> dict[str, Any] | None:
-        current = event(program, event_id)
+        current = fetch_event(program, event_id)
         if current["status"] in ("SUCCEEDED", "FAILED", "CANCELLED"):
             return current
         return None
@@ -85,12 +85,12 @@ def ended(program: Program, event_id: str) -> dict[str, Any]:
     return ended_event
 
 
-def moment(text: str) -> dt.datetime:
+def parse_time(text: str) -> dt.datetime:
     return dt.datetime.fromisoformat(text)
 
 
 @contextmanager
-def database(program: Program) -> Iterator[sqlite3.Connection]:
+def open_database(program: Program) -> Iterator[sqlite3.Connection]:
     """Connect to the program's database; every statement commits."""
     connection = sqlite3.connect(program.data_dir / "ringback.db", timeout=PATIENCE_SECONDS, isolation_level=None)
     try:
@@ -102,14 +102,14 @@ def database(program: Program) -> Iterator[sqlite3.Connection]:
 def make_due(program: Program, event_ids: Sequence[str]) -> None:
     """Move the next attempts of waiting events to now."""
     now = str(dt.datetime.now(dt.UTC))
-    with database(program) as connection:
+    with open_database(program) as connection:
         for event_id in event_ids:
             changed = connection.execute(
                 "UPDATE ringback_event SET next_attempt_at = ? WHERE id = ? AND status = 'RETRYING'",
-                [now, str(key(event_id))],
+                [now, str(event_uuid(event_id))],
             )
             assert changed.rowcount == 1
 
 
-def key(event_id: str) -> UUID:
+def event_uuid(event_id: str) -> UUID:
     return decode(Prefix.EVENT, event_id)

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from yarl import URL
 
 from ringback.jobs.http.request import OutgoingRequest, make_request_template
-from ringback.jobs.http.sender import Sender, Sent
+from ringback.jobs.http.sender import Sender, SendResult
 from ringback.models.security.address_policy import AddressPolicy
 from tests.support.patience import PATIENCE_SECONDS
 
@@ -65,7 +65,7 @@ class Names:
         pass
 
 
-async def deliver(sender: Sender, url: str, *, unguarded: bool = False) -> Sent:
+async def deliver(sender: Sender, url: str, *, unguarded: bool = False) -> SendResult:
     """Send a GET request of which only status 200 is a success."""
     request = OutgoingRequest(make_request_template("GET", URL(url), ()))
     return await sender.send(

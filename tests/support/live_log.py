@@ -48,7 +48,7 @@ async def joined(tailer: Tailer, count: int) -> None:
 
 async def caught_up(tailer: Tailer) -> None:
     """Wait until the tailer has handed on everything that is committed by now."""
-    newest = await delivery_log.newest(await delivery_log.epoch())
+    newest = await delivery_log.read_end(await delivery_log.read_epoch())
     async with asyncio.timeout(PATIENCE_SECONDS):
         while tailer.position is None or tailer.position < newest:
             await asyncio.sleep(0.001)

@@ -10,7 +10,7 @@ from yarl import URL
 
 from ringback.jobs.http.error_mapping import LookupFailed
 from ringback.jobs.http.request import Headers
-from ringback.jobs.http.sender import Sender, Sent
+from ringback.jobs.http.sender import Sender, SendResult
 from ringback.jobs.outcomes import Outcome
 from ringback.models.security.address_policy import AddressPolicy
 from tests.support.http_server import Server
@@ -28,13 +28,15 @@ async def deliver(
     headers: Headers = (),
     body: bytes | None = b"x",
     timeout_seconds: float = PATIENCE_SECONDS,
-) -> Sent:
+) -> SendResult:
     """Send a request; only status 200 is a success."""
     request = outgoing(method, url, headers, body)
     return await sender.send(request, timeout_seconds=timeout_seconds, accepts=lambda status: status == 200)
 
 
-async def deliver_too_late(sender: Sender, url: URL, far_enough: Callable[[Sent], bool]) -> tuple[Sent, float]:
+async def deliver_too_late(
+    sender: Sender, url: URL, far_enough: Callable[[SendResult], bool]
+) -> tuple[SendResult, float]:
     """Send a request that must time out; returns the result and the timeout in seconds.
 
     On a slow machine a short timeout may pass before the request is `far_enough`. Then it is sent again with a longer

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from ringback.models.errors import TemplateError
-from ringback.models.templates.scope import EventFacts, scope
+from ringback.models.templates.scope import EventFacts, build_scope
 from ringback.models.templates.template import compile_template
 
 EVENT = EventFacts("evt_1", "Order", "updated", ("status", "phone"), "2026-01-02T03:04:05Z")
@@ -26,7 +26,7 @@ ITEM: dict[str, object] = {
     "html": "<p>Hi <b>you</b></p><!-- > no --> 1 < 2<script>x()</script><style>p{}</style>!",
 }
 
-SCOPE = scope(ITEM, EVENT)
+SCOPE = build_scope(ITEM, EVENT)
 
 FIELDS = [
     "item.id",

@@ -12,7 +12,7 @@ import orjson
 import pytest
 import pytest_asyncio
 
-from ringback.graphql_api.context.live_log import BURST, PAGE, SubscriberBehind, Tailed, Tailer
+from ringback.graphql_api.context.live_log import BURST, PAGE, SubscriberBehind, TailedEntry, Tailer
 from ringback.models import delivery_log
 from ringback.models.delivery_log import LogEntry, LogFilter, Position
 from ringback.models.enums import LogKind
@@ -29,7 +29,7 @@ ALL = LogFilter()
 
 async def place(number: int) -> Position:
     """Return the position of the n-th entry."""
-    return delivery_log.place((await LogEntry.all().order_by("id"))[number - 1], await delivery_log.epoch())
+    return delivery_log.get_position((await LogEntry.all().order_by("id"))[number - 1], await delivery_log.read_epoch())
 
 
 async def committed() -> list[str]:
@@ -53,7 +53,7 @@ async def test_2000_entries_by_four_writers_while_readers_drop_and_resume(api: A
     async def reader(name: int) -> list[str]:
         chance = random.Random(100 + name)
         seen: list[str] = []
-        cursor = Position(await delivery_log.epoch(), 0, 0).cursor()
+        cursor = Position(await delivery_log.read_epoch(), 0, 0).cursor()
         while len(seen) < total + 1:
             stream = await api.follow(CURSORS, after=cursor)
             async with aclosing(stream):
@@ -94,7 +94,7 @@ async def test_all_missed_entries_come_first(api: Api) -> None:
     stream = await api.follow(CURSORS, after=(await place(3)).cursor())
     missed = entries_of(await take(stream, count - 3))
     assert [entry["message"] for entry in missed] == [str(n) for n in range(3, count)]
-    assert missed[-1]["cursor"] == (await delivery_log.newest(await delivery_log.epoch())).cursor()
+    assert missed[-1]["cursor"] == (await delivery_log.read_end(await delivery_log.read_epoch())).cursor()
     await write("live")
     assert [entry["message"] for entry in entries_of(await take(stream, 1))] == ["live"]
     await stream.aclose()
@@ -125,7 +125,7 @@ async def test_filters(api: Api, missed: bool, entry_filter: dict[str, Any], exp
       deliveryLog(filter: $filter, after: $after) { message }
     }
     """
-    start = Position(await delivery_log.epoch(), 0, 0).cursor()
+    start = Position(await delivery_log.read_epoch(), 0, 0).cursor()
     if missed:
         await write_three()
     stream = await api.follow(document, filter=entry_filter, after=start if missed else None)
@@ -166,7 +166,7 @@ async def test_the_event_of_an_entry_is_current(api: Api) -> None:
     webhook = await builders.webhook(name="Leads")
     event = await builders.event(webhook)
     await write("recorded", webhook_id=webhook.id, event_id=event.id)
-    stream = await api.follow("DeliveryLog", after=Position(await delivery_log.epoch(), 0, 0).cursor())
+    stream = await api.follow("DeliveryLog", after=Position(await delivery_log.read_epoch(), 0, 0).cursor())
     await take(stream, 0)
     event.attempt_count = 2
     await event.save()
@@ -198,7 +198,7 @@ async def test_a_malformed_cursor_is_refused(api: Api, cursor: str) -> None:
 
 async def test_the_error_for_an_expired_cursor_has_one_to_resume_from(api: Api) -> None:
     await write("1", "2", "3", "4")
-    start = Position(await delivery_log.epoch(), 0, 0).cursor()
+    start = Position(await delivery_log.read_epoch(), 0, 0).cursor()
     await LogEntry.filter(message__in=["1", "2"]).delete()
     refused = await refusal(api, start)
     assert refused["code"] == "CURSOR_EXPIRED"
@@ -210,17 +210,17 @@ async def test_the_error_for_an_expired_cursor_has_one_to_resume_from(api: Api) 
 @pytest.mark.parametrize("foreign", [True, False], ids=["another database", "a later state"])
 async def test_a_cursor_of_another_database_or_a_later_state_has_expired(api: Api, foreign: bool) -> None:
     await write("1")
-    ahead = await delivery_log.newest(await delivery_log.epoch())
+    ahead = await delivery_log.read_end(await delivery_log.read_epoch())
     cursor = Position(new_key(), 0, 1) if foreign else replace(ahead, transaction=ahead.transaction * 2, row=10)
     refused = await refusal(api, cursor.cursor())
     assert refused["code"] == "CURSOR_EXPIRED"
-    assert refused["oldestCursor"] == Position(await delivery_log.epoch(), 0, 0).cursor()
+    assert refused["oldestCursor"] == Position(await delivery_log.read_epoch(), 0, 0).cursor()
 
 
 @pytest_asyncio.fixture
 async def small(database: object) -> AsyncIterator[Tailer]:
     """Run a tailer whose subscribers may have ten entries waiting."""
-    tailer = Tailer(await delivery_log.epoch(), max_waiting=10)
+    tailer = Tailer(await delivery_log.read_epoch(), max_waiting=10)
     tailing = asyncio.create_task(tailer.run())
     yield tailer
     tailing.cancel()
@@ -280,7 +280,7 @@ async def test_a_full_queue_has_not_overflowed(small: Tailer) -> None:
 async def test_reading_many_missed_entries_is_not_ended_by_new_ones(small: Tailer) -> None:
     await write(*numbered(0, 5 * BURST))
     await caught_up(small)
-    following = small.follow(ALL, Position(await delivery_log.epoch(), 0, 0))
+    following = small.follow(ALL, Position(await delivery_log.read_epoch(), 0, 0))
     seen = await take(following, 1)
     await write(*numbered(5 * BURST, 6 * BURST))
     await caught_up(small)
@@ -292,7 +292,7 @@ async def test_reading_many_missed_entries_is_not_ended_by_new_ones(small: Taile
 async def test_a_subscriber_that_falls_further_behind_is_ended(small: Tailer) -> None:
     await write(*numbered(0, 20))
     await caught_up(small)
-    following = small.follow(ALL, Position(await delivery_log.epoch(), 0, 0))
+    following = small.follow(ALL, Position(await delivery_log.read_epoch(), 0, 0))
     assert messages(await take(following, 1)) == numbered(0, 20)
     await write(*numbered(20, 51))
     await caught_up(small)
@@ -314,7 +314,7 @@ def numbered(start: int, end: int) -> list[str]:
     return [str(n) for n in range(start, end)]
 
 
-def messages(bursts: list[list[Tailed]]) -> list[str]:
+def messages(bursts: list[list[TailedEntry]]) -> list[str]:
     return [tailed.entry.message for burst in bursts for tailed in burst]
 
 

@@ -30,7 +30,7 @@ async def publish(api: Api, followers: int, entries: int) -> list[str]:
     """
     webhook = await builders.webhook(name="Leads")
     events = [await builders.event(webhook) for _ in range(entries)]
-    newest = (await delivery_log.newest(await delivery_log.epoch())).cursor()
+    newest = (await delivery_log.read_end(await delivery_log.read_epoch())).cursor()
     streams = [
         await api.follow("DeliveryLog", filter={"models": ["lead"] * n} if n else None, after=newest if n % 2 else None)
         for n in range(followers)
@@ -82,7 +82,7 @@ async def test_a_burst_is_loaded_together(api: Api, followers: int) -> None:
 async def test_subscribers_that_resume_at_the_same_cursor_share_pages(api: Api) -> None:
     webhook = await builders.webhook()
     await write_one_for_each([await builders.event(webhook) for _ in range(BURST)])
-    start = Position(await delivery_log.epoch(), 0, 0).cursor()
+    start = Position(await delivery_log.read_epoch(), 0, 0).cursor()
     await caught_up(api.services.tailer)
     with counted(everywhere=True) as statements:
         streams = [await api.follow("DeliveryLog", after=start) for _ in range(10)]

@@ -17,10 +17,10 @@ from graphql import (
 )
 from strawberry.types.field import StrawberryField
 
-from ringback.graphql_api.context.live_log import Tailed
+from ringback.graphql_api.context.live_log import TailedEntry
 from ringback.graphql_api.execution.fast_executor import FastExecutor
-from ringback.graphql_api.fields.attribute_field import attribute_of
-from ringback.graphql_api.fields.loaded_field import loaded_field_of
+from ringback.graphql_api.fields.attribute_field import find_attribute_reader
+from ringback.graphql_api.fields.loaded_field import find_loaded_field
 from ringback.graphql_api.schema.build import schema
 from ringback.graphql_api.schema.delivery_log import LogEntry
 from ringback.graphql_api.schema.delivery_types import Event
@@ -190,7 +190,7 @@ async def test_the_caches_of_a_subscription_do_not_grow(api: Api) -> None:
     sizes = []
     for status in (EventStatus.PENDING, EventStatus.RETRYING, EventStatus.FAILED):
         await EventRow.filter(id=event.id).update(status=status)
-        entry = LogEntry.of(Tailed(stored, Position(uuid4(), 1, 1)))
+        entry = LogEntry.of(TailedEntry(stored, Position(uuid4(), 1, 1)))
         result: Any = await executor.build_per_event_executor(entry).execute_operation(False)  # type: ignore[misc]
         assert result.errors is None
         assert result.data["deliveryLog"] == {
@@ -210,9 +210,9 @@ def fields() -> Iterator[tuple[str, Any, StrawberryField]]:
 
 def test_no_resolver_returns_a_list_of_objects_with_loaded_fields() -> None:
     """Each object would load for itself; such a field must be a loaded field, an attribute or a connection."""
-    with_loaded_fields = {name.partition(".")[0] for name, _, field in fields() if loaded_field_of(field)}
+    with_loaded_fields = {name.partition(".")[0] for name, _, field in fields() if find_loaded_field(field)}
     assert {"Event", "Attempt", "Change", "Webhook", "CustomerOrder", "LogEntry", "InboxRequest"} == with_loaded_fields
     for name, kind, field in fields():
         inner = kind.of_type if is_non_null_type(kind) else kind
         if is_list_type(inner) and get_named_type(inner).name in with_loaded_fields:
-            assert loaded_field_of(field) or attribute_of(field) or field.is_basic_field, name
+            assert find_loaded_field(field) or find_attribute_reader(field) or field.is_basic_field, name

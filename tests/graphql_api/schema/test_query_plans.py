@@ -30,7 +30,7 @@ from ringback.models.delivery_log import LogEntry, LogFilter, Position
 from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, encode, new_key
 from ringback.models.queue import workers
-from ringback.models.queue.claims import claim, next_due
+from ringback.models.queue.claims import claim, find_next_due
 from ringback.models.queue.grants import FIRST_WEBHOOK, ClaimRequest, WebhookLimit
 from ringback.models.queue.webhook_limits import LockedWebhook, read_limits, save_slots
 from ringback.models.queue.workers import WorkerLease, find_orphans, register_worker
@@ -208,7 +208,7 @@ async def test_claiming_and_recording(webhooks: list[Webhook], monkeypatch: pyte
     )
     assert {delivery.event.id for delivery in again.deliveries} == set(sorted(ids)[:10])
     now = await clock.now()
-    await run("the next due time", lambda: next_due({webhooks[5].id}, now))
+    await run("the next due time", lambda: find_next_due({webhooks[5].id}, now))
     results = [builders.result(event, lease, ended_at=now) for event in waiting[:20]]
     await run("record", lambda: attempt_writer.write_attempts(results))
     assert await Attempt.filter(event_id__in=[event.id for event in waiting]).count() == 20
@@ -292,25 +292,27 @@ async def test_claims_do_not_read_the_events_of_other_webhooks(
     for _ in range(8):  # after five executions Postgres may switch to a generic plan
         batch = await check(monkeypatch, "claim webhook by webhook", lambda: claim(uuid4(), request))
         assert (batch.seen, batch.deliveries) == (10 * claim_limit, [])
-        await check(monkeypatch, "the next due time", lambda: next_due(request.on_hold, dt.datetime.now(dt.UTC)))
+        await check(monkeypatch, "the next due time", lambda: find_next_due(request.on_hold, dt.datetime.now(dt.UTC)))
 
 
 async def test_statements_of_the_live_log_and_the_outbox(
     webhooks: list[Webhook], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    epoch = await delivery_log.epoch()
+    epoch = await delivery_log.read_epoch()
 
     async def run(what: str, work: Callable[[], Awaitable[Any]]) -> Any:
         return await check(monkeypatch, what, work)
 
-    newest = await run("newest", lambda: delivery_log.newest(epoch))
-    after_the_end, _ = await run("after the end", lambda: delivery_log.tail(newest, 500))
-    after_the_beginning, _ = await run("after the beginning", lambda: delivery_log.tail(Position(epoch, 0, 0), 500))
+    newest = await run("newest", lambda: delivery_log.read_end(epoch))
+    after_the_end, _ = await run("after the end", lambda: delivery_log.read_after(newest, 500))
+    after_the_beginning, _ = await run(
+        "after the beginning", lambda: delivery_log.read_after(Position(epoch, 0, 0), 500)
+    )
     assert (after_the_end, len(after_the_beginning)) == ([], 500)
     await run("resumable", lambda: delivery_log.check_resumable(newest, epoch))
     monkeypatch.setattr(delivery_log, "MAX_SCANNED", 1_000)
     wanted = LogFilter(webhook_ids=frozenset({webhooks[3].id}))
-    await run("between", lambda: delivery_log.between(Position(epoch, 0, 0), newest, wanted, 50))
+    await run("between", lambda: delivery_log.read_between(Position(epoch, 0, 0), newest, wanted, 50))
     assert await LogEntry.all().count() == EVENTS
     last: UUID = webhooks[3].id
     loaders = Loaders()

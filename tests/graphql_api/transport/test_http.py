@@ -12,7 +12,7 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 
 from ringback.models.ids import Prefix, decode
-from tests.support.deliveries import database
+from tests.support.deliveries import open_database
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.program import Program
 
@@ -41,7 +41,7 @@ def test_a_revoked_or_expired_token_is_invalid(program: Program) -> None:
     for bearer in bearers:
         assert program.post(VIEWER, bearer)[0] == 200
     program.query("mutation ($id: ID!) { revokeApiToken(id: $id) { revokedId } }", {"id": revoked["token"]["id"]})
-    with database(program) as connection:
+    with open_database(program) as connection:
         passed = str(dt.datetime.now(dt.UTC))
         changed = connection.execute("UPDATE ringback_api_token SET expires_at = ? WHERE name = 'e'", [passed])
         assert changed.rowcount == 1
@@ -314,7 +314,7 @@ def test_browsers_on_other_sites_may_ask(program: Program) -> None:
 @pytest.mark.logs_errors
 def test_an_unexpected_error_shows_an_id_that_the_log_has_too(program: Program) -> None:
     made = program.query("mutation { createInbox(input: {}) { inbox { id } } }")["createInbox"]["inbox"]["id"]
-    with database(program) as connection:
+    with open_database(program) as connection:
         broken = ('[{"nope": 1}]', str(decode(Prefix.INBOX, made)))
         assert connection.execute("UPDATE ringback_inbox SET responses = ? WHERE id = ?", broken).rowcount == 1
     answer = program.execute("query ($id: ID!) { inbox(id: $id) { id } viewer { token { name } } }", {"id": made})

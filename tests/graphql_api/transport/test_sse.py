@@ -14,7 +14,7 @@ import pytest
 from ringback.graphql_api.app import Application
 from ringback.graphql_api.context import request_context
 from ringback.graphql_api.context.live_log import Tailer
-from ringback.graphql_api.errors import unauthenticated
+from ringback.graphql_api.errors import unauthenticated_error
 from ringback.models import delivery_log
 from ringback.models.api_token import ApiToken
 from ringback.models.ids import Prefix, encode
@@ -139,7 +139,7 @@ async def test_a_token_that_is_revoked_ends_its_streams(served: Served, monkeypa
         name, answer = await anext(following)
         ((error),) = answer["errors"]
         assert (name, error["extensions"]) == ("next", {"code": "UNAUTHENTICATED"})
-        assert error["message"] == unauthenticated().message
+        assert error["message"] == unauthenticated_error().message
         assert [event async for event in following] == [COMPLETE]
     await subscribed(served.api, 0)
     async with post(served, CURSORS) as response:
@@ -156,7 +156,7 @@ def small_socket(address: Any) -> socket.socket:
 
 async def test_a_client_that_does_not_read_falls_behind(served: Served) -> None:
     """20 MB are written for a client that reads nothing: sockets and 200 slots buffer some, the rest is dropped."""
-    total, slow = 5_000, Tailer(await delivery_log.epoch(), max_waiting=200)
+    total, slow = 5_000, Tailer(await delivery_log.read_epoch(), max_waiting=200)
     tailing = asyncio.create_task(slow.run())
     api = Api(replace(served.api.services, tailer=slow), served.api.token, served.api.engine)
     async with (

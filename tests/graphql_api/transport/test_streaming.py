@@ -6,7 +6,7 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from ringback.graphql_api.errors import unauthenticated
+from ringback.graphql_api.errors import unauthenticated_error
 from ringback.graphql_api.execution.engine import ExecutionResponse
 from ringback.graphql_api.transport.sse import EVENT_STREAM
 from ringback.graphql_api.transport.streaming import Responses, Stream, Streams
@@ -180,12 +180,12 @@ async def test_an_invalid_token_ends_the_stream_with_an_error() -> None:
     async def revoked() -> None:
         checks.append(None)
         if len(checks) == 3:
-            raise unauthenticated()
+            raise unauthenticated_error()
 
     await run(connection, source.responses(), Streams(heartbeat_seconds=0.01), revoked)
     *before, last = connection.chunks
     assert before == [OPENING, HEARTBEAT, HEARTBEAT]
-    error = ExecutionResponse(None, (unauthenticated(),), executed=False)
+    error = ExecutionResponse(None, (unauthenticated_error(),), executed=False)
     assert last == b"event: next\ndata: " + error.json + b"\n\n" + CLOSING
     assert (source.closed, connection.ended) == (True, True)
 

@@ -13,7 +13,7 @@ from websockets.typing import Subprotocol
 from ringback.graphql_api.app import Application
 from ringback.graphql_api.context.live_log import Tailer
 from ringback.graphql_api.context.request_context import Context
-from ringback.graphql_api.errors import unauthenticated
+from ringback.graphql_api.errors import unauthenticated_error
 from ringback.graphql_api.execution.engine import OperationType
 from ringback.models import delivery_log
 from ringback.models.api_token import ApiToken
@@ -168,7 +168,7 @@ async def test_a_subscription_ends_with_its_client(served: Served, how: str) -> 
 
 async def test_a_client_that_does_not_read_falls_behind_and_resumes(served: Served) -> None:
     """20 MB are written for a client that reads nothing: sockets and 200 slots buffer some, the rest is dropped."""
-    total, slow = 5_000, Tailer(await delivery_log.epoch(), max_waiting=200)
+    total, slow = 5_000, Tailer(await delivery_log.read_epoch(), max_waiting=200)
     tailing = asyncio.create_task(slow.run())
     api = Api(replace(served.api.services, tailer=slow), served.api.token, served.api.engine)
     sock = socket.socket()
@@ -201,11 +201,11 @@ async def test_a_client_that_does_not_read_falls_behind_and_resumes(served: Serv
 
 
 async def test_a_revoked_token_ends_its_subscriptions(api: Api) -> None:
-    refusal = {"message": unauthenticated().message, "extensions": {"code": "UNAUTHENTICATED"}}
+    refusal = {"message": unauthenticated_error().message, "extensions": {"code": "UNAUTHENTICATED"}}
     token, _ = await api_tokens.create_token("soon revoked", Role.ADMIN)
     # A connection whose token was checked long ago.
     context = Context(api.services, token, trusted_until=0.0)
-    beginning = Position(await delivery_log.epoch(), 0, 0).cursor()
+    beginning = Position(await delivery_log.read_epoch(), 0, 0).cursor()
     inbox = (await api.do("CreateInbox", input={}))["inbox"]["id"]
     following = api.engine.subscribe(await api.engine.operation(CURSORS), {"after": beginning}, context)
     await write("1", "2")
@@ -235,7 +235,7 @@ async def test_a_revoked_token_ends_what_runs_over_its_connection(
 ) -> None:
     monkeypatch.setattr("ringback.graphql_api.context.request_context.TRUSTED_SECONDS", 0.0)
     token, secret = await api_tokens.create_token("soon revoked", Role.ADMIN)
-    refusal = {"message": unauthenticated().message, "extensions": {"code": "UNAUTHENTICATED"}}
+    refusal = {"message": unauthenticated_error().message, "extensions": {"code": "UNAUTHENTICATED"}}
     async with served.open() as connection, served.open() as another:
         await init(connection, secret)
         await init(another)

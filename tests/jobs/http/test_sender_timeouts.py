@@ -6,7 +6,7 @@ import socket
 import pytest
 from yarl import URL
 
-from ringback.jobs.http.sender import Sender, Sent
+from ringback.jobs.http.sender import Sender, SendResult
 from ringback.jobs.outcomes import TimedOut
 from tests.support.eventually import eventually
 from tests.support.http_server import NO_AUTHORITIES, Server, answering, plain
@@ -29,7 +29,7 @@ async def test_a_listener_that_never_accepts_times_out(sender: Sender) -> None:
     assert sent.outcome == TimedOut("No complete response within 0.2 s.")
 
 
-def body_started(sent: Sent) -> bool:
+def body_started(sent: SendResult) -> bool:
     return sent.outcome.response is not None and sent.outcome.response.body != b""
 
 

@@ -18,7 +18,7 @@ from tests.support import postgres
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.servers import free_port
 
-NAMES = [f"ringback.{name}" for name in bootstrap.known_migrations()]
+NAMES = [f"ringback.{name}" for name in bootstrap.list_migrations()]
 
 
 @pytest.fixture(autouse=True)

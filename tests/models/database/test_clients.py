@@ -17,7 +17,7 @@ from tortoise.transactions import in_transaction
 from ringback.models import postgres_connection, sqlite_connection
 from ringback.models.database.sqlite import SqliteClient
 from ringback.models.database.transactions import RecordingClient, RecordingTransaction
-from ringback.models.database.unit_of_work import unit_of
+from ringback.models.database.unit_of_work import find_unit
 from tests.support import postgres
 from tests.support.patience import PATIENCE_SECONDS
 
@@ -84,7 +84,7 @@ async def assert_idle(client: RecordingClient) -> None:
 async def test_hooks_belong_to_the_outermost_transaction(client: RecordingClient) -> None:
     calls: list[Any] = []
     async with in_transaction() as tx:
-        unit = unit_of(tx)
+        unit = find_unit(tx)
         assert unit is not None
 
         async def before() -> None:
@@ -92,7 +92,7 @@ async def test_hooks_belong_to_the_outermost_transaction(client: RecordingClient
             calls.append(("before", await read_ids(tx), await read_ids(client)))
 
         async with in_transaction() as inner:
-            assert unit_of(inner) is unit
+            assert find_unit(inner) is unit
             unit.before_commit(before)
             unit.on_commit(lambda: calls.append("after"))
             await insert_row(inner, 1)
@@ -108,7 +108,7 @@ async def test_hooks_belong_to_the_outermost_transaction(client: RecordingClient
 async def test_no_hook_after_a_rollback(client: RecordingClient) -> None:
     with pytest.raises(ZeroDivisionError):
         async with in_transaction() as tx:
-            unit = unit_of(tx)
+            unit = find_unit(tx)
             assert unit is not None
             unit.on_commit(lambda: pytest.fail("there was no commit"))
             raise ZeroDivisionError
@@ -124,7 +124,7 @@ async def test_400_cancellations_at_random_times(client: RecordingClient) -> Non
             await insert_row(tx, 2 * number)
             async with in_transaction() as inner:
                 await insert_row(inner, 2 * number + 1)
-            unit = unit_of(tx)
+            unit = find_unit(tx)
             assert unit is not None
             unit.on_commit(lambda: committed.add(number))
             if number % 3 == 0:
@@ -226,7 +226,7 @@ async def test_a_refused_commit_calls_no_hook(client: RecordingClient) -> None:
         async with in_transaction() as tx:
             await insert_row(tx, 1)
             await tx.execute_query("INSERT INTO child VALUES (99)")
-            unit = unit_of(tx)
+            unit = find_unit(tx)
             assert unit is not None
             unit.on_commit(lambda: after_commit.append(1))
     assert (await read_ids(client), after_commit) == ([], [])

@@ -161,4 +161,4 @@ async def test_the_clock_follows_the_server(database: Settings, monkeypatch: pyt
         with counted() as statements:
             await clock.now()
         assert [statement.split(":")[0] for statement in statements] == ["SELECT clock_timestamp() AS now"]
-    assert (await delivery_log.epoch()).version == 7
+    assert (await delivery_log.read_epoch()).version == 7

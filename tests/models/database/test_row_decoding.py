@@ -10,7 +10,7 @@ from tortoise.models import Model
 from tortoise.transactions import in_transaction
 
 from ringback.models.database import clock
-from ringback.models.database.row_decoding import load_by_id, load_where, read, row_maker
+from ringback.models.database.row_decoding import build_row_decoder, load_by_id, load_where, read_instances
 from ringback.models.database.sql import fetch_rows, is_postgres
 from ringback.models.delivery_log import LogEntry
 from ringback.models.enums import EventStatus, LogKind, OrderStatus, OutcomeName, Role, SignatureCheck
@@ -66,7 +66,7 @@ async def test_every_model_is_read_as_tortoise_reads_it(database: object) -> Non
     read_models = set()
     for model in models.values():
         expected = await model.all().order_by(model._meta.pk_attr)
-        rows = await read(model.all().order_by(model._meta.pk_attr))
+        rows = await read_instances(model.all().order_by(model._meta.pk_attr))
         assert [describe(row) for row in rows] == [describe(row) for row in expected], model.__name__
         if expected:
             read_models.add(model.__name__)
@@ -80,15 +80,15 @@ async def test_conditions_orders_and_limits_apply(database: object) -> None:
     events = [await builders.event(await builders.webhook()) for _ in range(3)]
     ids = [event.id for event in events]
 
-    newest = await read(Event.filter(id__in=ids[:2], model="lead").order_by("-id").limit(1))
+    newest = await read_instances(Event.filter(id__in=ids[:2], model="lead").order_by("-id").limit(1))
 
     assert [event.id for event in newest] == [ids[1]]
-    assert await read(Event.filter(model="it's; --")) == []
+    assert await read_instances(Event.filter(model="it's; --")) == []
 
 
 async def test_an_instance_that_was_read_can_be_saved(database: object) -> None:
     await builders.event(await builders.webhook())
-    (event,) = await read(Event.all())
+    (event,) = await read_instances(Event.all())
     event.status = EventStatus.CANCELLED
 
     await event.save()
@@ -100,8 +100,8 @@ async def test_a_transaction_reads_its_own_writes(database: object) -> None:
     webhook = await builders.webhook()
     async with in_transaction() as db:
         await Webhook.filter(id=webhook.id).using_db(db).update(name="within")
-        (within,) = await read(Webhook.filter(id=webhook.id).using_db(db))
-        (outside,) = await read(Webhook.filter(id=webhook.id))
+        (within,) = await read_instances(Webhook.filter(id=webhook.id).using_db(db))
+        (outside,) = await read_instances(Webhook.filter(id=webhook.id))
 
     assert (within.name, outside.name) == ("within", "within")
 
@@ -135,7 +135,7 @@ class EventPart(NamedTuple):
 async def test_rows_as_named_tuples(database: object) -> None:
     await insert_all_kinds()
     db = Event._meta.db
-    make_row = row_maker(Event, EventPart, postgres=is_postgres(db))
+    make_row = build_row_decoder(Event, EventPart, postgres=is_postgres(db))
 
     rows = await fetch_rows(db, f"SELECT {', '.join(EventPart._fields)} FROM ringback_event")
     parts = [make_row(row) for row in rows]

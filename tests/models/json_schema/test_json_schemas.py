@@ -7,7 +7,14 @@ import pytest
 
 from ringback.models.json_schema.field_paths import MAX_FIELDS
 from ringback.models.json_schema.findings import quote_path
-from ringback.models.json_schema.schema import MAX_FINDINGS, MAX_VISITS, CheckBudget, JsonSchema, check_schema, load
+from ringback.models.json_schema.schema import (
+    MAX_FINDINGS,
+    MAX_VISITS,
+    CheckBudget,
+    JsonSchema,
+    check_schema,
+    load_schema,
+)
 from ringback.models.json_schema.subschemas import SchemaFault
 from tests.support.cpu import ordinary_seconds
 
@@ -337,6 +344,6 @@ def test_a_costly_item_is_refused_by_its_size() -> None:
 
 def test_a_stored_schema_is_compiled_once() -> None:
     text = orjson.dumps(schema(properties={"a": TEXT})).decode()
-    assert isinstance(load(text), JsonSchema)
-    assert load(text) is load(str(text.encode(), "utf-8"))
-    assert load(text.replace("a", "b")) is not load(text)
+    assert isinstance(load_schema(text), JsonSchema)
+    assert load_schema(text) is load_schema(str(text.encode(), "utf-8"))
+    assert load_schema(text.replace("a", "b")) is not load_schema(text)

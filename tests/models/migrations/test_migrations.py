@@ -462,4 +462,4 @@ async def test_a_database_can_be_created_after_another_one_was_open(database: Se
     fresh = load_settings(data_dir=tmp_path / "fresh")
     # In a thread: a program has one database open at a time.
     applied = await asyncio.get_running_loop().run_in_executor(None, lambda: asyncio.run(bootstrap.migrate(fresh)))
-    assert applied == [f"ringback.{name}" for name in bootstrap.known_migrations()]
+    assert applied == [f"ringback.{name}" for name in bootstrap.list_migrations()]

@@ -9,7 +9,7 @@ import pytest
 from ringback.models.database import clock
 from ringback.models.enums import EventStatus
 from ringback.models.event import Event
-from ringback.models.queue.claims import ClaimedBatch, claim, next_due
+from ringback.models.queue.claims import ClaimedBatch, claim, find_next_due
 from ringback.models.queue.grants import FIRST_WEBHOOK, ClaimRequest
 from ringback.models.webhook import Webhook
 from tests.support import builders
@@ -95,9 +95,9 @@ async def test_webhooks_on_hold_are_neither_due_nor_next() -> None:
     batch = await look(on_hold={on_hold.id})
 
     assert ids(batch) == [due.id]
-    assert await next_due({on_hold.id}, await builders.later(0.05)) == following.next_attempt_at
+    assert await find_next_due({on_hold.id}, await builders.later(0.05)) == following.next_attempt_at
     assert await look(on_hold={on_hold.id, other.id}) == ClaimedBatch()
-    assert await next_due({on_hold.id, other.id}, await builders.later(0.05)) is None
+    assert await find_next_due({on_hold.id, other.id}, await builders.later(0.05)) is None
 
 
 async def test_one_suspect_is_claimed_at_a_time() -> None:
@@ -133,9 +133,9 @@ async def test_the_next_due_time_is_the_earliest_of_both_kinds() -> None:
     batch = await look()
 
     assert ids(batch) == [due.id]
-    assert await next_due((), await builders.later(0.05)) == retry.next_attempt_at
+    assert await find_next_due((), await builders.later(0.05)) == retry.next_attempt_at
     await Event.filter(id=retry.id).update(next_attempt_at=await builders.later(400))
-    assert await next_due((), await builders.later(0.05)) == later.next_attempt_at
+    assert await find_next_due((), await builders.later(0.05)) == later.next_attempt_at
 
 
 async def test_claimed_and_ended_events_are_not_next() -> None:
@@ -145,7 +145,7 @@ async def test_claimed_and_ended_events_are_not_next() -> None:
     await builders.event(webhook, status=EventStatus.FAILED, next_attempt_at=None)
 
     assert await look() == ClaimedBatch()
-    assert await next_due((), await builders.later(0.05)) is None
+    assert await find_next_due((), await builders.later(0.05)) is None
 
 
 async def test_due_events_without_a_slot_are_not_next() -> None:
@@ -155,7 +155,7 @@ async def test_due_events_without_a_slot_are_not_next() -> None:
     batch = await look(free_slots=1)
 
     assert batch.more_due
-    assert await next_due((), await builders.later(0.05)) is None
+    assert await find_next_due((), await builders.later(0.05)) is None
 
 
 # Webhook by webhook.

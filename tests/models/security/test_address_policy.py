@@ -213,15 +213,15 @@ def test_a_name_is_not_an_address(host: str) -> None:
     ],
 )
 def test_a_host_that_is_known_without_dns_is_refused(host: str, sentence: str) -> None:
-    assert STRICT.refusal_for_host(host) == sentence + HINT
+    assert STRICT.check_host(host) == sentence + HINT
 
 
 @pytest.mark.parametrize("host", ["example.com", "localhost.example", "notlocalhost", "8.8.8.8", "[2606:4700::1111]"])
 def test_other_hosts_are_not_refused_before_dns(host: str) -> None:
-    assert STRICT.refusal_for_host(host) is None
+    assert STRICT.check_host(host) is None
 
 
 def test_localhost_is_allowed_when_either_loopback_network_is() -> None:
-    assert allowing("127.0.0.0/8").refusal_for_host("localhost") is None
-    assert allowing("::1/128").refusal_for_host("localhost") is None
-    assert allowing("10.0.0.0/8").refusal_for_host("localhost") is not None
+    assert allowing("127.0.0.0/8").check_host("localhost") is None
+    assert allowing("::1/128").check_host("localhost") is None
+    assert allowing("10.0.0.0/8").check_host("localhost") is not None

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from ringback.models.security.url_rules import MAX_URL_CHARS, check_url, check_url_template, static_host
+from ringback.models.security.url_rules import MAX_URL_CHARS, check_url, check_url_template, find_static_host
 from tests.support.unhurried import unhurried
 
 
@@ -177,4 +177,4 @@ def test_a_problem_of_a_template_is_reported_before_it_is_rendered(url: str, pro
     ],
 )
 def test_the_host_of_a_template_is_known_unless_liquid_writes_it(url: str, host: str | None) -> None:
-    assert static_host(url) == host
+    assert find_static_host(url) == host

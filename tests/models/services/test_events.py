@@ -15,7 +15,7 @@ from ringback.models.event import Attempt, Change, Event
 from ringback.models.lead import Lead
 from ringback.models.queue import workers
 from ringback.models.services import events
-from ringback.models.tracking.snapshot import sample
+from ringback.models.tracking.snapshot import make_sample
 from ringback.models.webhook import Webhook
 from tests.support import builders
 from tests.support.interventions import ended, key, public, refused
@@ -48,7 +48,7 @@ async def test_a_test_event_is_due_at_once_and_then_follows_the_schedule() -> No
 
 async def test_without_an_item_the_models_sample_is_sent() -> None:
     event = await events.test_fire(key(await builders.webhook()), Action.CREATED, None)
-    assert (await builders.stored(event)).test_item == sample(Lead)
+    assert (await builders.stored(event)).test_item == make_sample(Lead)
 
 
 async def test_an_item_may_be_empty_or_without_an_id() -> None:

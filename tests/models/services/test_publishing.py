@@ -94,7 +94,7 @@ async def test_a_lock_is_held_until_the_transaction_ends(database: Settings) -> 
 
     async def first() -> None:
         async with in_transaction() as db:
-            await advisory_locks.hold(db, ["b", "a"])
+            await advisory_locks.acquire(db, ["b", "a"])
             inside.set()
             await asyncio.sleep(0.1)
             order.append("first")
@@ -102,8 +102,8 @@ async def test_a_lock_is_held_until_the_transaction_ends(database: Settings) -> 
     async def second() -> None:
         await inside.wait()
         async with in_transaction() as db:
-            await advisory_locks.hold(db, [])
-            await advisory_locks.hold(db, ["a"], shared=True)
+            await advisory_locks.acquire(db, [])
+            await advisory_locks.acquire(db, ["a"], shared=True)
             order.append("second")
 
     await asyncio.gather(first(), second())

@@ -31,7 +31,7 @@ async def test_labels(shop: Settings) -> None:
 
 async def test_tracked_and_declared_models_are_listed_and_found(shop: Settings) -> None:
     await declare("thing")
-    assert [model.name for model in await webhook_models.all_models()] == [
+    assert [model.name for model in await webhook_models.list_models()] == [
         "branch",
         "customer_order",
         "lead",
@@ -49,7 +49,7 @@ async def test_tracked_and_declared_models_are_listed_and_found(shop: Settings) 
 
 async def test_a_tracked_model_replaces_a_declared_one_of_its_name(shop: Settings) -> None:
     await declare("branch")
-    assert [model.name for model in await webhook_models.all_models()].count("branch") == 1
+    assert [model.name for model in await webhook_models.list_models()].count("branch") == 1
     branch = await webhook_models.find("branch")
     assert branch is not None
     assert "item.town" in webhook_models.template_paths(branch.fields)

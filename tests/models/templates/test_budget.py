@@ -14,7 +14,7 @@ from ringback.models.templates.budget import (
     Meter,
     TimeUp,
 )
-from ringback.models.templates.scope import scope
+from ringback.models.templates.scope import build_scope
 from ringback.models.templates.template import compile_condition, compile_template
 from ringback.models.templates.validation import check_template
 from tests.support.cpu import ordinary_seconds
@@ -103,7 +103,7 @@ HOSTILE = {
 @pytest.mark.measures_cpu
 def test_a_hostile_template_uses_little_time_and_memory(source: str) -> None:
     def compile_and_render() -> None:
-        catch_error(lambda: compile_template(source).render(scope(BIG, EVENT)))
+        catch_error(lambda: compile_template(source).render(build_scope(BIG, EVENT)))
 
     assert ordinary_seconds(compile_and_render) < 0.75
 

@@ -13,7 +13,7 @@ from ringback.models.templates.environment import ENVIRONMENT
 from ringback.models.templates.filters import FILTERS
 from ringback.models.templates.own_filters import PRISTINE
 from ringback.models.templates.render_context import TemplateContext
-from ringback.models.templates.scope import scope
+from ringback.models.templates.scope import build_scope
 from ringback.models.templates.template import compile_condition, compile_template
 from tests.support.templates import EVENT, SCOPE, catch_error, catch_message, located_message, render
 
@@ -157,7 +157,7 @@ def test_a_date_format_allows_widths_of_two_digits() -> None:
 
 
 def test_scope_holds_item_and_event_only() -> None:
-    assert scope({"a": 1}, EVENT) == {
+    assert build_scope({"a": 1}, EVENT) == {
         "item": {"a": 1},
         "event": {
             "id": "evt_1",

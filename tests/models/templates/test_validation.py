@@ -3,7 +3,7 @@
 import pytest
 
 from ringback.models.templates import budget
-from ringback.models.templates.validation import check_condition, check_template, unknown_paths
+from ringback.models.templates.validation import check_condition, check_template, find_unknown_paths
 from tests.support.templates import FIELDS, located_message, loop_around
 
 SAMPLE: dict[str, object] = {"id": 1, "name": "n", "phone": "p", "customer": None, "items": [], "tags": [], "meta": {}}
@@ -139,7 +139,7 @@ def test_a_field_name_with_special_characters_is_written_in_brackets(path: str, 
 
 def test_unknown_paths_with_bracketed_names() -> None:
     fields = ['item["a.b"]["c"]', 'item["x y"][].z']
-    assert unknown_paths('{{ item["a.b"].d }}{{ item["x y"][0].z }}{{ item.a }}', fields=fields) == {
+    assert find_unknown_paths('{{ item["a.b"].d }}{{ item["x y"][0].z }}{{ item.a }}', fields=fields) == {
         'item["a.b"].d',
         "item.a",
     }
@@ -149,7 +149,11 @@ def test_unknown_paths() -> None:
     source = (
         "{% for row in item.rows %}{{ row.x }}{{ row.y }}{% endfor %}{{ item.gone | no_such_filter }}{{ event.id }}"
     )
-    assert unknown_paths(source, fields=["item.rows[].x"]) == {"row.y", "item.gone"}
-    assert unknown_paths(source, fields=["item.rows[].x", "item.rows[].y", "item.gone"]) == set()
-    assert unknown_paths("item.a == item.b", fields=["item.a"], is_condition=True) == {"item.b"}
-    assert unknown_paths("{{ item.a", fields=[]) == unknown_paths("item.a ==", fields=[], is_condition=True) == set()
+    assert find_unknown_paths(source, fields=["item.rows[].x"]) == {"row.y", "item.gone"}
+    assert find_unknown_paths(source, fields=["item.rows[].x", "item.rows[].y", "item.gone"]) == set()
+    assert find_unknown_paths("item.a == item.b", fields=["item.a"], is_condition=True) == {"item.b"}
+    assert (
+        find_unknown_paths("{{ item.a", fields=[])
+        == find_unknown_paths("item.a ==", fields=[], is_condition=True)
+        == set()
+    )

@@ -13,7 +13,7 @@ from ringback.models.enums import EventStatus
 from ringback.models.errors import TemplateError
 from ringback.models.event import Change, Event
 from ringback.models.ids import Prefix, encode
-from ringback.models.templates.scope import event_facts, scope
+from ringback.models.templates.scope import build_event_facts, build_scope
 from ringback.models.templates.template import compile_condition
 from tests.support.recorded import counts, watch
 from tests.support.shop import Branch, Maker, Product
@@ -72,7 +72,7 @@ async def test_a_condition_that_cannot_be_evaluated_passes(shop: Settings, condi
     assert await counts() == (1, 1, 1)
     change, event = await Change.get(), await Event.get()
     with pytest.raises(TemplateError):
-        compile_condition(condition).holds(scope(change.item, event_facts(event, change)))
+        compile_condition(condition).holds(build_scope(change.item, build_event_facts(event, change)))
 
 
 async def test_all_columns_of_an_event_and_its_change_and_log_entry(shop: Settings) -> None:

@@ -82,7 +82,7 @@ async def test_excluded_columns_are_never_shown_but_their_changes_count(watched:
     foot.note = "psst"
     await foot.save()
     assert await changes() == [("product", "updated", "1", []), ("product", "updated", "1", ["parts"])]
-    text = str([await item(0), await item(1), snapshot.sample(Product), snapshot.field_infos(Product)])
+    text = str([await item(0), await item(1), snapshot.make_sample(Product), snapshot.list_field_infos(Product)])
     assert "cost" not in text
     assert "psst" not in text
     assert "note" not in text
@@ -146,7 +146,7 @@ def test_differences_in_the_order_of_the_snapshot() -> None:
 
 
 async def test_field_infos(shop: Settings) -> None:
-    assert [(i.path, i.type) for i in snapshot.field_infos(Product)] == [
+    assert [(i.path, i.type) for i in snapshot.list_field_infos(Product)] == [
         ("item.id", "id"),
         ("item.name", "string"),
         ("item.price", "decimal"),
@@ -173,12 +173,12 @@ async def test_field_infos(shop: Settings) -> None:
         ("item.manual.pages", "integer"),
         ("item.part_count", "integer"),
     ]
-    about = {i.path: i.description for i in snapshot.field_infos(Product)}
+    about = {i.path: i.description for i in snapshot.list_field_infos(Product)}
     assert (about["item.name"], about["item.parts"]) == ("Its name.", "A part of a product.")
 
 
 async def test_a_sample_made_from_the_field_types(shop: Settings) -> None:
-    sample = snapshot.sample(Product)
+    sample = snapshot.make_sample(Product)
     assert (sample["id"], sample["state"], sample["grade"], sample["price"]) == ("1", "new", 1, "1.00")
     assert sample["parts"] == [
         {
@@ -207,8 +207,8 @@ async def test_snapshots_samples_and_paths_agree(watched: Settings) -> None:
     for name, stored in snapshots.items():
         model = registry.get(name)
         assert model is not None
-        documented = {info.path for info in snapshot.field_infos(model)}
-        assert list_paths(stored) == documented == list_paths(snapshot.sample(model)), name
+        documented = {info.path for info in snapshot.list_field_infos(model)}
+        assert list_paths(stored) == documented == list_paths(snapshot.make_sample(model)), name
 
 
 def list_paths(value: Any, prefix: str = "item") -> set[str]:
@@ -241,8 +241,8 @@ async def test_ids_with_a_prefix(watched: Settings) -> None:
     branch = await Branch.create(town="Riga")
     assert (await item())["id"].startswith("brn_")
     assert (await changes())[0][2] == (await item())["id"] == Branch.tracking.encode_id(branch.id)
-    assert snapshot.sample(Branch)["id"].startswith("brn_")
+    assert snapshot.make_sample(Branch)["id"].startswith("brn_")
 
 
 def test_a_declared_sample_is_used() -> None:
-    assert snapshot.sample(CustomerOrder)["total"] == "701.00"
+    assert snapshot.make_sample(CustomerOrder)["total"] == "701.00"

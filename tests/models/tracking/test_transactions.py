@@ -10,7 +10,7 @@ from tortoise.transactions import in_transaction
 
 from ringback.models import Settings
 from ringback.models.database.notifications import Topic, notifier
-from ringback.models.database.unit_of_work import unit_of
+from ringback.models.database.unit_of_work import find_unit
 from ringback.models.event import Change
 from ringback.models.webhook import Webhook
 from tests.support.patience import PATIENCE_SECONDS
@@ -218,7 +218,7 @@ async def test_error_before_the_commit_rolls_back(watched: Settings) -> None:
     with pytest.raises(Oops):
         async with in_transaction() as tx:
             await Branch.create(town="Riga")
-            unit = unit_of(tx)
+            unit = find_unit(tx)
             assert unit is not None
             unit.before_commit(fail)
     assert (await counts(), await Branch.all().count()) == ((0, 0, 0), 0)
@@ -231,7 +231,7 @@ async def test_no_commit_after_a_step_before_it_has_failed(watched: Settings) ->
     with pytest.raises(TransactionManagementError, match="can only roll back"):
         async with in_transaction() as tx:
             await Branch.create(town="Riga")
-            unit = unit_of(tx)
+            unit = find_unit(tx)
             assert unit is not None
             unit.before_commit(fail)
             with pytest.raises(Oops):
@@ -246,7 +246,7 @@ async def test_writes_of_a_step_before_the_commit_are_recorded(watched: Settings
 
     async with in_transaction() as tx:
         await Branch.create(town="Riga")
-        unit = unit_of(tx)
+        unit = find_unit(tx)
         assert unit is not None
         unit.before_commit(late)
     assert sorted(c[1] for c in await changes()) == ["created", "created", "updated"]
