@@ -216,7 +216,7 @@ def test_curl(program: Program) -> None:
     ("before", "after", "expected"),
     [
         ("  EVENT_SUCCEEDED\n", "  EVENT_ENDED_WELL\n", "src/main.ts"),
-        ('  cursor: String!\n\n  """When it happened.', '  place: String!\n\n  """When it happened.', "cursor"),
+        ('  cursor: String!\n\n  """Time of', '  place: String!\n\n  """Time of', "cursor"),
     ],
     ids=["a-value-renamed", "a-field-renamed"],
 )

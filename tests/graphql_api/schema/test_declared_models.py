@@ -64,7 +64,7 @@ async def test_a_webhook_is_checked_against_the_declared_fields(api: Api) -> Non
         ("NOT_FOUND", "input.model", "There is no model 'prt'. Did you mean part?")
     ]
     assert await create(bodyTemplate="{{ item.prise }}") == [
-        ("INVALID", "input.bodyTemplate", "Unknown field item.prise: did you mean item.price? (line 1, column 4).")
+        ("INVALID", "input.bodyTemplate", "Unknown field item.prise. Did you mean item.price? (line 1, column 4).")
     ]
     assert await create(condition="item.lines[0].colour == 1") == [
         ("INVALID", "input.condition", "Unknown field item.lines[0].colour (line 1, column 1).")
@@ -171,7 +171,7 @@ UNDECLARABLE: list[tuple[dict[str, Any], list[tuple[str, str, str]]]] = [
     ({"jsonSchema": True}, [("INVALID", "jsonSchema",
      'jsonSchema must be an object, such as {"type": "object", "properties": {…}}.')]),
     ({"jsonSchema": {"type": "string"}}, [("INVALID", "jsonSchema.type",
-     'jsonSchema.type must be "object": what is published are objects.')]),
+     'jsonSchema.type must be "object", because published items are objects.')]),
     ({"jsonSchema": {"type": "object", "properties": {"unit_price": {"$ref": "http://127.0.0.1:9/x"}}}},
      [("INVALID", 'jsonSchema.properties.unit_price["$ref"]',
        'jsonSchema.properties.unit_price["$ref"] must begin with #: nothing is fetched; put what it refers to into '
@@ -180,9 +180,9 @@ UNDECLARABLE: list[tuple[dict[str, Any], list[tuple[str, str, str]]]] = [
      "jsonSchema has 262,178 bytes; 262,144 are allowed.")]),
     ({"sample": {"id": 1, "lines": [{"sku": "a", "colour": 1}]}},
      [("INVALID", "sample.price", "sample.price is missing."),
-      ("INVALID", "sample.id", "Not a string, but a number."),
-      ("INVALID", "sample.lines[0].colour", "Not a field of this model.")]),
-    ({"sample": "x"}, [("INVALID", "sample", "Not an object, but a string.")]),
+      ("INVALID", "sample.id", "sample.id must be a string, not a number."),
+      ("INVALID", "sample.lines[0].colour", "sample.lines[0].colour is not a field of this model.")]),
+    ({"sample": "x"}, [("INVALID", "sample", "sample must be an object, not a string.")]),
     ({"sample": {"id": "x" * 262_144, "price": 1}},
      [("TOO_LARGE", "sample", "sample has 262,163 bytes. Enter at most 262,144.")]),
     ({"name": "", "label": "", "jsonSchema": {}},
