@@ -7,6 +7,7 @@ import base64
 import datetime as dt
 from operator import itemgetter
 
+import strawberry
 from strawberry import ID
 from strawberry.scalars import JSON
 
@@ -29,12 +30,13 @@ from ringback.graphql_api.fields.enums import (
     SuccessPolicy,
 )
 from ringback.graphql_api.fields.loaded_field import loaded_field, node_field, node_list_field
-from ringback.graphql_api.fields.relay import Node
+from ringback.graphql_api.fields.relay import After, Connection, First, Node, read_merged_page
 from ringback.graphql_api.schema import webhook_descriptions as about
+from ringback.graphql_api.schema.event_filters import EventFilter
 from ringback.graphql_api.schema.webhook_models import WebhookModel
 from ringback.models import event as rows
 from ringback.models import inbox, webhook
-from ringback.models.ids import Prefix
+from ringback.models.ids import Prefix, encode
 
 WEBHOOK = row_paths(webhook.Webhook)
 CHANGE = row_paths(rows.Change)
@@ -104,6 +106,12 @@ class Webhook(Node):
         "Newest attempt to deliver an event of the webhook. Null if there is none.",
         _attempt,
     )
+
+    @strawberry.field(description="Events of the webhook, newest first. Filter them with the root field `events`.")
+    async def events(self, first: First = 20, after: After = None) -> "Connection[Event] | None":
+        """Return a page of the webhook's events."""
+        of_webhook = EventFilter(webhook_ids=[ID(encode(Prefix.WEBHOOK, self.row.id))])
+        return await read_merged_page([scan.newest for scan in of_webhook.plan_scans()], first, after, Event.of)
 
 
 @object_type

@@ -174,8 +174,8 @@ UNDECLARABLE: list[tuple[dict[str, Any], list[tuple[str, str, str]]]] = [
      'jsonSchema.type must be "object", because published items are objects.')]),
     ({"jsonSchema": {"type": "object", "properties": {"unit_price": {"$ref": "http://127.0.0.1:9/x"}}}},
      [("INVALID", 'jsonSchema.properties.unit_price["$ref"]',
-       'jsonSchema.properties.unit_price["$ref"] must begin with #: nothing is fetched; put what it refers to into '
-       "$defs.")]),
+       'jsonSchema.properties.unit_price["$ref"] must start with #, because nothing is fetched. '
+       "Copy the subschema into $defs.")]),
     ({"jsonSchema": {"type": "object", "description": "x" * 262_144}}, [("TOO_LARGE", "jsonSchema",
      "jsonSchema has 262,178 bytes; 262,144 are allowed.")]),
     ({"sample": {"id": 1, "lines": [{"sku": "a", "colour": 1}]}},
