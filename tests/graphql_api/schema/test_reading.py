@@ -334,3 +334,22 @@ async def test_search_ignores_the_case_of_non_ascii_letters(api: Api, search: st
         await builders.webhook(name=name)
     page = await api.ask("Webhooks", filter={"search": search})
     assert [webhook["name"] for webhook in page["nodes"]] == ["Лид в CRM"]
+
+
+async def test_the_events_of_a_webhook_are_its_own_newest_first(api: Api) -> None:
+    webhook, other = await builders.webhook(), await builders.webhook()
+    own = [await builders.event(webhook, status=status) for status in (EventStatus.PENDING, EventStatus.SUCCEEDED)]
+    await builders.event(other)
+    document = """
+    query ($id: ID!, $after: String) {
+      webhook(id: $id) { events(first: 1, after: $after) { nodes { id } pageInfo { hasNextPage endCursor } } }
+    }
+    """
+    variables = {"id": encode(Prefix.WEBHOOK, webhook.id)}
+
+    first = (await api.ask(document, **variables))["events"]
+    second = (await api.ask(document, **variables, after=first["pageInfo"]["endCursor"]))["events"]
+
+    ids = [node["id"] for page in (first, second) for node in page["nodes"]]
+    assert ids == [encode(Prefix.EVENT, event.id) for event in reversed(own)]
+    assert (first["pageInfo"]["hasNextPage"], second["pageInfo"]["hasNextPage"]) == (True, False)
