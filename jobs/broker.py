@@ -104,7 +104,10 @@ def _redis_broker(url: str, announce: Callable[[], None]) -> dramatiq.Broker:
             return messages
 
         def _wait_for_message(self, queue_name: str) -> bool:
-            """Wait until there is a message, without taking it: the first one is moved to its own position."""
+            """Wait until there is a message, without taking it: the first one is moved to its own position.
+
+            Raises the errors of a lost connection. Dramatiq's worker logs them and starts a new consumer after a pause.
+            """
             if not self.can_block:
                 return False
             queue = f"{self.namespace}:{queue_name}"

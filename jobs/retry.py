@@ -1,4 +1,7 @@
-"""The retry policy, pure: the state of an event after an attempt. It reads no clock and no setting."""
+"""The retry policy, pure: the state of an event after an attempt. It reads no clock and no setting.
+
+The first attempt's time is set by `models.tracking.outbox`, that of a redelivery by `models.services.events`.
+"""
 
 import datetime as dt
 from email.utils import parsedate_to_datetime

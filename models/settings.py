@@ -1,6 +1,7 @@
 """The settings: one frozen object, read from the environment once, with every value checked.
 
-Each setting is an environment variable `RINGBACK_…`. The README's table of settings repeats these descriptions.
+Each setting is an environment variable `RINGBACK_…`. `make settings` writes the table in docs/settings.md from these
+descriptions.
 """
 
 import importlib

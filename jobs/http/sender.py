@@ -139,6 +139,10 @@ class Sender:
         return Blocked(refusal)
 
     def _guarded_socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
+        """Open a socket for an address that a connection is about to reach; raises ConnectRefused.
+
+        The resolver's check does not suffice: a literal address is never resolved.
+        """
         family, kind, protocol, _, address = info
         refusal = self._policy.refusal(ip_address(address[0]))
         if refusal is not None:

@@ -1,4 +1,4 @@
-"""Hooks that run before and after the COMMIT of a transaction."""
+"""Hooks of a transaction. `RecordingTransaction.commit` runs them before and after its COMMIT."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
