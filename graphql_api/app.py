@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 from functools import partial
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 from tortoise.exceptions import BaseORMException
@@ -19,6 +20,7 @@ from ringback.graphql_api.execution.engine import Engine
 from ringback.graphql_api.execution.operation_limits import OperationLimits
 from ringback.graphql_api.schema.build import schema
 from ringback.graphql_api.transport import graphiql
+from ringback.graphql_api.transport.content_negotiation import negotiate
 from ringback.graphql_api.transport.http import GraphQLEndpoint
 from ringback.graphql_api.transport.inbox import InboxEndpoint
 from ringback.graphql_api.transport.streaming import Streams
@@ -41,10 +43,13 @@ class Application:
         self._streams = Streams()
         self._graphql = GraphQLEndpoint(engine, services, self._streams)
         self._websockets = partial(serve_connection, engine, services)
+        assets = graphiql.Assets()
         self._router = Starlette(
             routes=[
+                Route("/", _redirect_to_graphiql),
                 Route(PATH, self._graphql),  # so that Starlette redirects /graphql/
-                Mount(graphiql.PREFIX, graphiql.Assets()),
+                Mount(graphiql.PREFIX, assets),
+                Route("/favicon.ico", assets.favicon),
                 Route("/inbox/{token}", InboxEndpoint(services.inboxes)),
                 Route("/healthz", _report_health, methods=["GET"]),
                 Route("/readyz", _report_readiness, methods=["GET"]),
@@ -100,8 +105,24 @@ async def _report_readiness(request: Request) -> Response:
     return JSONResponse({"ready": True})
 
 
+async def _redirect_to_graphiql(request: Request) -> Response:
+    """Redirect browsers to GraphiQL."""
+    if not _is_browser(request):
+        raise HTTPException(404)
+    return RedirectResponse(PATH, headers=graphiql.PAGE_HEADERS)
+
+
 async def _answer_not_found(request: Request, error: Exception) -> Response:
-    return PlainTextResponse("Not found. The GraphQL API and GraphiQL are at /graphql.\n", 404)
+    if _is_browser(request):
+        return graphiql.not_found_response()
+    text = "Not found. The GraphQL API and GraphiQL are at /graphql.\n"
+    return PlainTextResponse(text, 404, headers={"Vary": "Accept"})
+
+
+def _is_browser(request: Request) -> bool:
+    """Return whether the client prefers a page. Most API clients accept `*/*`."""
+    accept = ",".join(request.headers.getlist("accept"))
+    return negotiate(accept.encode("latin-1")).page_with_query
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

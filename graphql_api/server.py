@@ -6,9 +6,11 @@ import errno
 import gc
 import signal
 import socket
+import stat
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import uvicorn
@@ -66,7 +68,7 @@ async def serve(settings: Settings, *, deliver: bool) -> None:
                     else:
                         await stack.enter_async_context(announce_due_events(settings.broker_url))
                     _tune_garbage_collection()
-                    _print_start(settings, public_url, admin_token)
+                    _print_start(public_url, admin_token)
                     await stop.wait()
 
 
@@ -184,8 +186,8 @@ class _AdminToken(NamedTuple):
 
     #: The setting or file in which the operator finds it.
     source: str
-    #: The token itself if this start made it, to be printed once.
-    new_secret: str | None = None
+    #: The token itself if the GraphiQL link may contain it.
+    secret: str | None = None
 
 
 async def _ensure_admin_token(settings: Settings) -> _AdminToken:
@@ -197,18 +199,25 @@ async def _ensure_admin_token(settings: Settings) -> _AdminToken:
     is_new = not path.exists()
     secret = load_or_create_secret(path, make=api_tokens.new_bearer_token())
     await api_tokens.ensure_admin(secret, f"first admin token ({TOKEN_FILE})")
-    if is_new:
-        return _AdminToken(source=str(path), new_secret=secret)
+    # The output of a service goes to logs, which others may read. A terminal is the operator's.
+    if is_new or (sys.stdout.isatty() and _only_owner_has_access(path)):
+        return _AdminToken(source=str(path), secret=secret)
     return _AdminToken(source=str(path))
 
 
-def _print_start(settings: Settings, public_url: str, admin_token: _AdminToken) -> None:
+def _only_owner_has_access(path: Path) -> bool:
+    mode = path.stat().st_mode
+    return mode & (stat.S_IRWXG | stat.S_IRWXO) == 0
+
+
+def _print_start(public_url: str, admin_token: _AdminToken) -> None:
     print(f"Ringback {version('ringback')} is running on {public_url}")
-    if admin_token.new_secret is not None:
-        print(f"GraphiQL:  {public_url}/graphql#token={admin_token.new_secret}")
-        print(f"This link is shown once; the admin token is kept in {admin_token.source}.", flush=True)
+    if admin_token.secret is not None:
+        print(f"GraphiQL:  {public_url}/graphql#token={admin_token.secret}")
+        print(f"The link contains the admin token, which is stored in {admin_token.source}.", flush=True)
     else:
-        print(f"GraphiQL:  {public_url}/graphql  (admin token: {admin_token.source})", flush=True)
+        print(f"GraphiQL:  {public_url}/graphql")
+        print(f"GraphiQL asks for a token. The admin token is in {admin_token.source}.", flush=True)
 
 
 class _HttpServer(uvicorn.Server):

@@ -80,7 +80,7 @@ class Settings(BaseSettings):
     admin_token: SecretStr | None = Field(
         None,
         description="First admin token, 16 to 512 ASCII characters without spaces. Empty means a token that is "
-        "generated, printed once and stored in the data directory.",
+        "generated, printed in the GraphiQL link and stored in the data directory.",
     )
     public_url: str = Field(
         "", description="URL by which clients reach this server, the base of inbox URLs. Empty means host and port."

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
@@ -24,16 +25,28 @@ NOT_BUILT = """<!doctype html>
 <pre>make web</pre>
 <p>and reload this page. The API itself is available at this address: <code>POST /graphql</code>.</p>
 """
-#: API clients get JSON at the same address.
-_PAGE_HEADERS = HEADERS | {"Vary": "Accept"}
+NOT_FOUND = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark"><title>Not found: Ringback</title>
+<link rel="icon" type="image/svg+xml" href="/favicon.ico">
+<h1>Not found</h1>
+<p>Nothing is at this address. The GraphQL API and GraphiQL are at <a href="/graphql">/graphql</a>.</p>
+"""
+#: Other clients get JSON or plain text at the same address.
+PAGE_HEADERS = HEADERS | {"Vary": "Accept"}
 
 
 def page_response() -> Response:
     """Return the GraphiQL page, or build instructions if this checkout has none."""
     index = STATIC / "index.html"
     if not index.is_file():
-        return HTMLResponse(NOT_BUILT, headers=_PAGE_HEADERS)
-    return FileResponse(index, media_type="text/html; charset=utf-8", headers=_PAGE_HEADERS)
+        return HTMLResponse(NOT_BUILT, headers=PAGE_HEADERS)
+    return FileResponse(index, media_type="text/html; charset=utf-8", headers=PAGE_HEADERS)
+
+
+def not_found_response() -> Response:
+    """Return the page for an address at which nothing is."""
+    return HTMLResponse(NOT_FOUND, 404, headers=PAGE_HEADERS)
 
 
 class Assets(StaticFiles):
@@ -41,6 +54,10 @@ class Assets(StaticFiles):
 
     def __init__(self) -> None:
         super().__init__(directory=STATIC, check_dir=False)
+
+    async def favicon(self, request: Request) -> Response:
+        """Return the icon to browsers that ask for /favicon.ico, as they do for responses without HTML."""
+        return await self.get_response("icon.svg", request.scope)
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         """Return a file with the security headers of the page."""

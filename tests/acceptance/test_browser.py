@@ -2,12 +2,14 @@
 
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import pytest
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, ViewportSize, expect, sync_playwright
 
 from ringback.graphql_api.transport import graphiql
 from tests.support.firing import fire, webhook_to_inbox
@@ -29,12 +31,20 @@ ARGUMENTS = [
 TABS = [
     "CreateInbox",
     "CreateWebhook",
-    "RequestCallback",
-    "TestFireWebhook",
     "DeliveryLog",
+    "RequestCallback",
+    "InboxRequests",
     "Event",
+    "Webhooks",
+    "WebhookLog",
+    "UpdateWebhook",
+    "TestFireWebhook",
     "RedeliverEvent",
+    "DeleteWebhook",
 ]
+DESKTOP = ViewportSize(width=1280, height=800)
+PHONE = ViewportSize(width=360, height=740)
+SIZES = [DESKTOP, PHONE]
 
 
 @dataclass
@@ -69,6 +79,7 @@ def watched() -> Iterator[Watched]:
         browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         page = browser.new_page(viewport={"width": 1400, "height": 900})
         page.set_default_timeout(PATIENCE_MS)
+        expect.set_options(timeout=PATIENCE_MS)
         yield Watched(page)
         browser.close()
 
@@ -85,7 +96,6 @@ def words(text: str) -> re.Pattern[str]:
 
 
 def test_graphiql_without_a_network(program: Program, watched: Watched, tmp_path: Path) -> None:
-    expect.set_options(timeout=PATIENCE_MS)
     page = watched.page
     page.goto(f"{program.url}/graphql#token={program.token}")
 
@@ -131,10 +141,151 @@ def test_there_is_no_network(watched: Watched) -> None:
 
 
 def test_a_wrong_token_leads_to_the_token_form(program: Program, watched: Watched) -> None:
-    expect.set_options(timeout=PATIENCE_MS)
     page = watched.page
     page.goto(f"{program.url}/graphql#token=rbk_wrong")
     expect(page.get_by_role("alert")).to_contain_text("Ringback does not know this token.")
     page.get_by_label("Your API token").fill(program.token)
     page.get_by_role("button", name="Open").click()
     expect(page.get_by_role("tab")).to_have_count(len(TABS))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_open_tab_is_in_view(program: Program, watched: Watched, size: ViewportSize) -> None:
+    page = watched.page
+    page.set_viewport_size(size)
+    open_graphiql(page, program)
+    strip = page.locator(".graphiql-tabs")
+
+    for name in (TABS[-1], TABS[0], TABS[6], TABS[7]):
+        open_tab(page, name)
+        expect_inside(page.get_by_role("tab", selected=True).filter(has_text=name), strip)
+    strip.hover()
+    page.mouse.wheel(0, -10_000)
+    expect_inside(page.get_by_role("tab").first, strip)
+    page.get_by_role("button", name="New tab").click()
+    expect_inside(page.get_by_role("tab", selected=True).filter(has_text="<untitled>"), strip)
+
+
+@pytest.mark.parametrize("colors", ["light", "dark"])
+def test_a_phone_shows_all_parts(program: Program, watched: Watched, colors: Literal["light", "dark"]) -> None:
+    page = watched.page
+    page.set_viewport_size(PHONE)
+    page.emulate_media(color_scheme=colors)
+    page.goto(program.url)
+    expect(page).to_have_url(f"{program.url}/graphql")
+    expect_no_sideways_scrolling(page)
+    page.get_by_label("Your API token").fill(program.token)
+    page.get_by_role("button", name="Open").click()
+    expect(page.locator(".graphiql-query-editor")).to_contain_text(words("mutation CreateInbox"))
+
+    result = run(page)
+    expect(result).to_contain_text(words('"name": "My first inbox"'))
+
+    expect_no_sideways_scrolling(page)
+    screen = page.locator("body")
+    for part, least_height in (
+        (page.get_by_role("button", name=re.compile("^Execute query")), 32),
+        (page.get_by_role("tab", selected=True), 24),
+        (page.get_by_role("region", name="Operation Editor"), 160),
+        (page.get_by_role("region", name="Variables"), 80),
+        (result, 150),
+        (page.get_by_role("button", name="Change token"), 16),
+    ):
+        expect_inside(part, screen)
+        box = part.bounding_box()
+        assert box is not None and box["height"] >= least_height, (part, box)
+    assert watched.complaints == []
+
+
+def test_a_subscription_that_was_left_says_so_and_goes_on(program: Program, watched: Watched) -> None:
+    page = watched.page
+    open_graphiql(page, program)
+    webhook_id = webhook_to_inbox(program)
+    open_tab(page, "DeliveryLog")
+    result = run(page)
+    expect(result).to_contain_text(words('"live": "Listening"'))
+    fire(program, webhook_id)
+    expect(result).to_contain_text(words('"live": "3 received, newest first"'))
+
+    open_tab(page, "CreateInbox")
+    expect(page.get_by_text("Stopped.")).to_have_count(0)
+    missed = fire(program, webhook_id)
+    program.wait_until(lambda: succeeded(program, missed), "the event's success")
+    open_tab(page, "DeliveryLog")
+    expect(page.get_by_role("status")).to_contain_text("Stopped. A subscription runs only while its tab is open.")
+    expect(result).to_contain_text(words('"live": "3 received, newest first. Stopped"'))
+
+    page.get_by_role("button", name="Run from the cursor").click()
+    expect(result).to_contain_text(words('"live": "3 received, newest first"'))
+    expect(result).to_contain_text(missed)
+    expect(page.get_by_text("Stopped.")).to_have_count(0)
+    assert watched.complaints == []
+
+
+def test_a_subscription_says_that_the_server_is_away(watched: Watched, tmp_path: Path, migrated: Path) -> None:
+    page = watched.page
+    with Program(tmp_path / "restarted", migrated=migrated) as program:
+        open_graphiql(page, program)
+        open_tab(page, "DeliveryLog")
+        result = run(page)
+        expect(result).to_contain_text(words('"live": "Listening"'))
+
+        program.stop()
+        expect(page.get_by_role("status")).to_contain_text("The connection to the server is lost. Trying again.")
+
+        program.start()
+        expect(page.get_by_role("status")).to_be_empty()
+        expect(result).to_contain_text(words('"live": "Listening"'))
+
+
+def test_the_token_form_says_where_tokens_come_from_and_stay(program: Program, watched: Watched) -> None:
+    page = watched.page
+    page.goto(f"{program.url}/graphql")
+
+    form = page.get_by_role("main")
+    for text in (".ringback/admin-token", "ringback token create NAME", "session storage of this browser tab"):
+        expect(form).to_contain_text(text)
+    assert watched.complaints == []
+
+
+def test_a_wrong_address_leads_to_graphiql(program: Program, watched: Watched) -> None:
+    page = watched.page
+    page.goto(f"{program.url}/nothing")
+
+    page.get_by_role("link", name="/graphql").click()
+
+    expect(page.get_by_label("Your API token")).to_be_visible()
+
+
+def open_graphiql(page: Page, program: Program) -> None:
+    page.goto(f"{program.url}/graphql#token={program.token}")
+    expect(page.locator(".graphiql-query-editor")).to_contain_text(words("mutation CreateInbox"))
+
+
+def open_tab(page: Page, name: str) -> None:
+    # Playwright would scroll to the tab before it clicks.
+    page.get_by_role("tab").get_by_role("button", name=name, exact=True).dispatch_event("click")
+    expect(page.get_by_role("tab", selected=True)).to_contain_text(name)
+
+
+def expect_inside(part: Locator, whole: Locator) -> None:
+    """Wait until the whole of `part` is within the area of `whole`."""
+    inside = """(part, whole) => {
+      const [a, b] = [part.getBoundingClientRect(), whole.getBoundingClientRect()];
+      const sideways = a.left >= b.left - 1 && a.right <= b.right + 1;
+      return a.width > 0 && sideways && a.top >= b.top - 1 && a.bottom <= b.bottom + 1;
+    }"""
+    expect(part).to_have_count(1)
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not part.evaluate(inside, whole.element_handle()):
+        assert time.monotonic() < end, f"{part} is not inside {whole}"
+        time.sleep(0.05)
+
+
+def expect_no_sideways_scrolling(page: Page) -> None:
+    assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+
+
+def succeeded(program: Program, event_id: str) -> bool:
+    event = program.query("query ($id: ID!) { event(id: $id) { status } }", {"id": event_id})["event"]
+    return bool(event["status"] == "SUCCEEDED")

@@ -1,6 +1,7 @@
-"""The one line with which the program refuses to start: what is wrong and what to do."""
+"""How the program starts: what it prints, and the one line with which it refuses to start."""
 
 import os
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -91,3 +92,58 @@ def test_a_second_program_on_the_same_data(program: Program) -> None:
     assert run_and_fail(program.data_dir, RINGBACK_ADMIN_TOKEN=ADMIN_TOKEN) == expected
     assert run_and_fail(program.data_dir, "worker") == expected
     assert program.request("GET", "/readyz")[0] == 200
+
+
+def start_and_stop(data_dir: Path, *, terminal: bool = False, **env: str) -> tuple[str, str]:
+    """Start the program, stop it, and return what it printed about GraphiQL: the link and the line below."""
+    output, descriptor = os.openpty() if terminal else os.pipe()
+    with open(output) as lines:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ringback.graphql_api", "serve"],
+            env={**os.environ, "RINGBACK_DATA_DIR": str(data_dir), "RINGBACK_PORT": "0", **env},
+            stdout=descriptor,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            os.close(descriptor)
+            address = lines.readline().split()[-1]
+            link, hint = lines.readline().strip(), lines.readline().strip()
+        finally:
+            process.terminate()
+            assert process.wait(PATIENCE_SECONDS) == 0
+    return link.replace(address, "http://HOST"), hint
+
+
+def test_each_start_prints_the_graphiql_link(tmp_path: Path, migrated: Path) -> None:
+    data_dir = tmp_path / "data"
+    shutil.copytree(migrated, data_dir)
+    path = data_dir / "admin-token"
+    path.unlink(missing_ok=True)
+
+    first = start_and_stop(data_dir)
+    token = path.read_text().strip()
+    with_token = (
+        f"GraphiQL:  http://HOST/graphql#token={token}",
+        f"The link contains the admin token, which is stored in {path}.",
+    )
+    without_token = (
+        "GraphiQL:  http://HOST/graphql",
+        f"GraphiQL asks for a token. The admin token is in {path}.",
+    )
+    assert first == with_token
+
+    # Later starts print the token in a terminal only, and only while nobody else can read the file.
+    assert start_and_stop(data_dir) == without_token
+    assert start_and_stop(data_dir, terminal=True) == with_token
+    path.chmod(0o640)
+    assert start_and_stop(data_dir, terminal=True) == without_token
+
+
+def test_a_configured_token_is_not_printed(tmp_path: Path, migrated: Path) -> None:
+    data_dir = tmp_path / "data"
+    shutil.copytree(migrated, data_dir)
+
+    assert start_and_stop(data_dir, terminal=True, RINGBACK_ADMIN_TOKEN=ADMIN_TOKEN) == (
+        "GraphiQL:  http://HOST/graphql",
+        "GraphiQL asks for a token. The admin token is in RINGBACK_ADMIN_TOKEN.",
+    )

@@ -5,20 +5,23 @@ import { getOperationAST, parse } from "graphql";
 import { follow } from "./live.js";
 
 const PATH = "/graphql";
+const INTROSPECTION = "IntrospectionQuery"; // GraphiQL's own request
 const UNAUTHENTICATED = "UNAUTHENTICATED";
 const CAN_BE_SENT = /^[!-~]+$/; // characters allowed in a header; without this check a bad paste would look like a network error
 
 /**
  * A GraphiQL fetcher for one token.
  *
- * Calls `onRefused` whenever the server rejects the token.
+ * Calls `onRefused` whenever the server rejects the token, and `watchRun` whenever an operation is run. `watchRun`
+ * returns the function that gets the status of the subscription, or null for none.
  */
-export function createFetcher(token, onRefused) {
+export function createFetcher(token, onRefused, watchRun) {
   return (asked) => {
     const { params, operation } = current(asked);
     if (operation?.operation === "subscription") {
-      return follow({ url: socketUrl(), token, params, operation, onRefused });
+      return follow({ url: socketUrl(), token, params, operation, onRefused, onStatus: watchRun() });
     }
+    if (params.operationName !== INTROSPECTION) watchRun()(null);
     return post(params, token, onRefused);
   };
 }

@@ -6,6 +6,8 @@ import { useGraphiQL, useGraphiQLActions } from "@graphiql/react";
 import { useEffect, useMemo } from "react";
 import { createFetcher } from "./api.js";
 import { lastTab, storage } from "./storage.js";
+import { SubscriptionStatus, useSubscriptionStatuses } from "./subscription-status.jsx";
+import { KeepTabInView } from "./tab-strip.jsx";
 import { tabs } from "./tabs.js";
 import { Wordmark } from "./wordmark.jsx";
 import "./workers.js";
@@ -23,7 +25,8 @@ addEventListener("unhandledrejection", (event) => {
 });
 
 export default function Explorer({ token, owner, onRefused, onLeave }) {
-  const fetcher = useMemo(() => createFetcher(token, onRefused), [token, onRefused]);
+  const { statuses, openTab, watchRun } = useSubscriptionStatuses();
+  const fetcher = useMemo(() => createFetcher(token, onRefused, watchRun), [token, onRefused, watchRun]);
   // Without this, GraphiQL loses the variables of tabs that were never edited.
   const first = useMemo(() => lastTab() ?? tabs[0], []);
 
@@ -47,12 +50,16 @@ export default function Explorer({ token, owner, onRefused, onLeave }) {
           <FollowSystemTheme />
           <WrapLines />
           <StopOnLeave />
+          <KeepTabInView />
           <button type="button" className="leave" title={owner ? `${owner.name} (${owner.role})` : undefined} onClick={onLeave}>
             Change token
           </button>
           <Wordmark />
         </span>
       </GraphiQL.Logo>
+      <GraphiQL.Footer>
+        <SubscriptionStatus statuses={statuses} openTab={openTab} />
+      </GraphiQL.Footer>
     </GraphiQL>
   );
 }

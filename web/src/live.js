@@ -4,7 +4,8 @@
 // seen. Here messages are collected, newest first, and passed to GraphiQL as one growing result, redrawn
 // at most ten times a second. When the connection breaks, the subscription resumes by itself: after the
 // last `cursor` if the operation has a variable `$after`, so that no entry is missed; otherwise from now,
-// and the list says so.
+// and the list says so. Each change of state is also reported to `onStatus`, because GraphiQL drops the
+// last result of a subscription whose tab is left.
 
 import { createClient } from "graphql-ws";
 
@@ -15,6 +16,7 @@ const LONGEST_WAIT_MS = 15_000;
 const PING_MS = 10_000; // detects connections that died while the machine was suspended
 const REFUSED = [4401, 4403];
 const LISTENING = "Listening";
+const LOST = "The connection is lost, trying again";
 const CURSOR_BEHIND = "CURSOR_BEHIND";
 
 /** The messages of one subscription, as a result for GraphiQL. */
@@ -42,8 +44,16 @@ export class MessageList {
   }
 
   interrupted() {
-    this.state = "The connection is lost, trying again";
+    this.state = LOST;
     if (this.#received && this.after === null) this.#missed = true;
+  }
+
+  /** What to show beside the list; null while the subscription runs. */
+  status(problem) {
+    if (problem !== undefined) return { ended: true, text: problem, after: this.after, picture: this.picture() };
+    if (this.state !== LOST) return null;
+    const text = "The connection to the server is lost. Trying again.";
+    return { ended: false, text: this.after === null ? `${text} Entries from the time between are not shown.` : text };
   }
 
   picture() {
@@ -55,11 +65,12 @@ export class MessageList {
 }
 
 /** An observable of the growing list. GraphiQL subscribes on Run and unsubscribes on Stop. */
-export function follow({ url, token, params, operation, onRefused }) {
+export function follow({ url, token, params, operation, onRefused, onStatus = () => {} }) {
   return {
     subscribe(sink) {
       const list = new MessageList(operation);
-      const screen = createScreen(list, sink);
+      const screen = createScreen(list, sink, onStatus);
+      onStatus(null);
       const client = createClient({
         url,
         connectionParams: { Authorization: `Bearer ${token}` },
@@ -88,8 +99,8 @@ export function follow({ url, token, params, operation, onRefused }) {
         list.add(message);
         screen.redraw();
       };
-      const finish = (state) => {
-        if (!behind) return screen.close(state);
+      const finish = (state, problem) => {
+        if (!behind) return screen.close(state, problem);
         behind = false;
         const timer = setTimeout(start, CATCH_UP_MS);
         stop = () => clearTimeout(timer);
@@ -97,14 +108,16 @@ export function follow({ url, token, params, operation, onRefused }) {
       const start = () => {
         stop = client.subscribe(resuming(params, list), {
           next: take,
-          complete: () => finish("Ended by the server"),
+          complete: () => finish("Ended by the server", `Stopped. The server ended the subscription. ${howToGoOn(list)}`),
           error: (problem) => {
             if (isClose(problem)) {
-              screen.close(`Closed by the server (${problem.code} ${problem.reason})`);
+              const cause = `${problem.code} ${problem.reason}`;
+              screen.close(`Closed by the server (${cause})`, `Stopped. The server closed the connection (${cause}). ${howToGoOn(list)}`);
               if (REFUSED.includes(problem.code)) onRefused();
             } else {
-              take({ errors: Array.isArray(problem) ? problem : [{ message: String(problem) }] });
-              finish("Ended by an error");
+              const errors = Array.isArray(problem) ? problem : [{ message: String(problem) }];
+              take({ errors });
+              finish("Ended by an error", `Stopped by an error. ${errors.map(({ message }) => message).join(" ")}`);
             }
           },
         });
@@ -112,9 +125,9 @@ export function follow({ url, token, params, operation, onRefused }) {
       start();
       return {
         unsubscribe() {
-          screen.close("Stopped");
+          screen.close("Stopped", `Stopped. A subscription runs only while its tab is open. ${howToGoOn(list)}`);
           stop();
-          client.dispose();
+          client.dispose().catch(() => {}); // rejects if it was waiting to connect again
         },
       };
     },
@@ -131,22 +144,37 @@ function resuming(params, list) {
   };
 }
 
-function createScreen(list, sink) {
+/** Variables, as text that may hold comments, with `after` set to a cursor. */
+export function withAfter(text, cursor) {
+  const entry = `"after": ${JSON.stringify(cursor)}`;
+  const given = /^(?!\s*\/\/)(.*[{,]\s*|\s*)"after"\s*:\s*(?:null|"[^"]*")/m;
+  if (given.test(text)) return text.replace(given, (_, before) => before + entry);
+  if (/{\s*[^\s}]/.test(text)) return text.replace("{", () => `{\n  ${entry},`);
+  return `{\n  ${entry}\n}\n`;
+}
+
+function howToGoOn({ after }) {
+  return after === null ? "Run it again to follow new entries." : `Run it again from the cursor ${after} to miss no entry.`;
+}
+
+function createScreen(list, sink, onStatus) {
   let timer = null;
   let closed = false;
   return {
     redraw() {
       if (closed) return;
+      onStatus(list.status());
       timer ??= setTimeout(() => {
         timer = null;
         sink.next(list.picture());
       }, REDRAW_MS);
     },
-    close(state) {
+    close(state, problem) {
       if (closed) return;
       closed = true;
       clearTimeout(timer);
       list.state = state;
+      onStatus(list.status(problem));
       sink.next(list.picture());
       sink.complete();
     },

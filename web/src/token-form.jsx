@@ -22,8 +22,9 @@ export function TokenForm({ problem, onToken }) {
         )}
         <label htmlFor="token">Your API token</label>
         <p id="token-hint">
-          The server prints a link with its first token when it starts. An administrator makes more with{" "}
-          <code>createApiToken</code>.
+          The first start of the server creates a token, prints it in the GraphiQL link, and stores it in the file{" "}
+          <code>admin-token</code> of the data directory, normally <code>.ringback/admin-token</code>. To create another, run{" "}
+          <code>ringback token create NAME</code>.
         </p>
         <div className="row">
           <input
@@ -38,7 +39,7 @@ export function TokenForm({ problem, onToken }) {
           />
           <button type="submit">Open</button>
         </div>
-        <p>It stays in this browser tab, until you close it.</p>
+        <p>The page keeps the token in the session storage of this browser tab, until you close the tab.</p>
       </form>
     </main>
   );

@@ -5,6 +5,7 @@ import test, { afterEach } from "node:test";
 import { createFetcher, whoAmI } from "../src/api.js";
 
 const realFetch = globalThis.fetch;
+const NOBODY = () => () => {}; // watches no run
 let sent = [];
 
 afterEach(() => {
@@ -23,7 +24,7 @@ async function ask(body, status) {
   answer(body, status);
   let refusals = 0;
   const params = { query: "{ viewer { permissions } }", variables: {}, operationName: undefined };
-  const result = await createFetcher("secret", () => (refusals += 1))(params);
+  const result = await createFetcher("secret", () => (refusals += 1), NOBODY)(params);
   return { result, refusals };
 }
 
@@ -58,7 +59,7 @@ for (const [what, query, operationName, expected] of [
 ]) {
   test(what, async () => {
     answer({ data: {} });
-    await createFetcher("secret", assert.fail)({ query, operationName });
+    await createFetcher("secret", assert.fail, NOBODY)({ query, operationName });
     const [[, { body }]] = sent;
     assert.deepEqual(JSON.parse(body), { query, ...(expected && { operationName: expected }) });
   });
@@ -67,9 +68,19 @@ for (const [what, query, operationName, expected] of [
 test("a subscription uses the WebSocket, even with the operation name of another text", () => {
   answer({ data: {} });
   globalThis.location = { protocol: "http:", host: "127.0.0.1:8000" };
-  const followed = createFetcher("secret", assert.fail)({ query: "subscription S { s }", operationName: "A" });
+  const followed = createFetcher("secret", assert.fail, NOBODY)({ query: "subscription S { s }", operationName: "A" });
   assert.equal(typeof followed.subscribe, "function");
   assert.deepEqual(sent, []);
+});
+
+test("a run of a query clears the status of an earlier subscription, the introspection does not", async () => {
+  answer({ data: {} });
+  const statuses = [];
+  const fetcher = createFetcher("secret", assert.fail, () => (status) => statuses.push(status));
+  await fetcher({ query: "query IntrospectionQuery { __schema { types { name } } }", operationName: "IntrospectionQuery" });
+  assert.deepEqual(statuses, []);
+  await fetcher({ query: "{ viewer { permissions } }" });
+  assert.deepEqual(statuses, [null]);
 });
 
 test("a response that is not JSON is shown as an error", async () => {

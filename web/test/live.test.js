@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import test, { beforeEach } from "node:test";
 import { parse } from "graphql";
-import { follow, MessageList } from "../src/live.js";
+import { follow, MessageList, withAfter } from "../src/live.js";
 
 const RESUMABLE = "subscription S($after: String) { log(after: $after) { cursor } }";
 const PLAIN = "subscription S { log { id } }";
@@ -67,7 +67,7 @@ beforeEach(() => {
 });
 
 function run(query, until, onRefused = () => assert.fail("refused")) {
-  const seen = { pictures: [], completed: 0 };
+  const seen = { pictures: [], statuses: [], completed: 0 };
   return new Promise((resolve) => {
     const settle = () => setTimeout(() => resolve({ ...seen, subscription }), 20);
     const subscription = follow({
@@ -76,6 +76,7 @@ function run(query, until, onRefused = () => assert.fail("refused")) {
       params: { query, variables: { filter: null } },
       operation: parse(query).definitions[0],
       onRefused,
+      onStatus: (status) => seen.statuses.push(status),
     }).subscribe({
       next: (picture) => {
         seen.pictures.push(picture);
@@ -191,3 +192,63 @@ test("Stop completes the operation, closes the socket and shows nothing more", a
   assert.deepEqual(connections[0].heard.map(({ type }) => type), ["connection_init", "subscribe", "complete"]);
   assert.equal(connections[0].readyState, ScriptedSocket.CLOSED);
 });
+
+const LOST = "The connection to the server is lost. Trying again.";
+
+test("the status says that the connection is lost, until it is back", async () => {
+  serve = (socket, { id }, nth) => {
+    socket.say({ id, type: "next", payload: entry(String(nth)) });
+    if (nth === 1) socket.close(1012);
+  };
+  const { statuses, subscription } = await run(RESUMABLE, ({ messages }) => messages.length === 2);
+  const running = statuses.slice();
+  subscription.unsubscribe();
+  assert.deepEqual([...new Set(running.map((status) => status?.text ?? null))], [null, LOST]);
+  assert.equal(running.at(-1), null);
+});
+
+test("the status warns of a gap when nothing tells where to go on", async () => {
+  serve = (socket, _, nth) => {
+    if (nth === 1) socket.close(1006);
+  };
+  const { statuses, subscription } = await run(PLAIN, ({ live }) => /lost/.test(live));
+  subscription.unsubscribe();
+  assert.ok(statuses.some((status) => status?.text === `${LOST} Entries from the time between are not shown.`));
+});
+
+test("a subscription that was stopped names its cursor and keeps what was not drawn yet", async () => {
+  serve = (socket, { id }) => socket.say({ id, type: "next", payload: entry("1") });
+  const { statuses, subscription } = await run(RESUMABLE, ({ messages }) => messages.length === 1);
+  connections[0].say({ id: connections[0].heard[1].id, type: "next", payload: entry("2") });
+  subscription.unsubscribe();
+  assert.deepEqual(statuses.at(-1), {
+    ended: true,
+    text: "Stopped. A subscription runs only while its tab is open. Run it again from the cursor 2 to miss no entry.",
+    after: "2",
+    picture: { live: "2 received, newest first. Stopped", messages: [entry("2"), entry("1")] },
+  });
+});
+
+for (const [what, finish, text] of [
+  ["the server's end", (socket, id) => socket.say({ id, type: "complete" }), "Stopped. The server ended the subscription. Run it again to follow new entries."],
+  ["the server's error", (socket, id) => socket.say({ id, type: "error", payload: [{ message: "Too old." }] }), "Stopped by an error. Too old."],
+  ["a close for good", (socket) => socket.close(4400, "Bad"), "Stopped. The server closed the connection (4400 Bad). Run it again to follow new entries."],
+]) {
+  test(`the status gives ${what} as the reason`, async () => {
+    serve = (socket, { id }) => finish(socket, id);
+    const { statuses } = await run(PLAIN);
+    assert.equal(statuses.at(-1).text, text);
+    assert.equal(statuses.at(-1).ended, true);
+    assert.equal(statuses.at(-1).after, null);
+  });
+}
+
+for (const [what, text, expected] of [
+  ["null", '{\n  // "after": a cursor\n  "filter": null,\n  "after": null\n}', '{\n  // "after": a cursor\n  "filter": null,\n  "after": "c$1"\n}'],
+  ["an earlier cursor", '{ "filter": null, "after": "b" }', '{ "filter": null, "after": "c$1" }'],
+  ["no key of that name", '{ "filter": null }', '{\n  "after": "c$1", "filter": null }'],
+  ["an empty object", "{ }", '{\n  "after": "c$1"\n}\n'],
+  ["no variables", "", '{\n  "after": "c$1"\n}\n'],
+]) {
+  test(`a cursor takes the place of ${what}`, () => assert.equal(withAfter(text, "c$1"), expected));
+}

@@ -14,17 +14,22 @@ test("each tab is one operation, whose name is the tab's title", () => {
     [
       ["mutation CreateInbox"],
       ["mutation CreateWebhook"],
-      ["mutation RequestCallback"],
-      ["mutation TestFireWebhook"],
       ["subscription DeliveryLog"],
+      ["mutation RequestCallback"],
+      ["query InboxRequests"],
       ["query Event"],
+      ["query Webhooks"],
+      ["query WebhookLog"],
+      ["mutation UpdateWebhook"],
+      ["mutation TestFireWebhook"],
       ["mutation RedeliverEvent"],
+      ["mutation DeleteWebhook"],
     ],
   );
 });
 
-test("each tab opens with a numbered comment", () => {
-  tabs.forEach(({ query }, index) => assert.ok(query.startsWith(`# ${index + 1}. `)));
+test("each tab opens with a comment of two lines, which starts with the tab's number", () => {
+  tabs.forEach(({ query }, index) => assert.match(query, new RegExp(`^# ${index + 1}\\. [A-Z][^\n]+\\.\n# [A-Z][^\n]+\\.\n\n[a-z]`)));
 });
 
 test("each tab gives exactly the variables of its operation", () => {
