@@ -50,7 +50,7 @@ proof: $(VENV)/.test $(WEB) $(LOAD)
 	$(BIN)/python -m pytest tests/proof
 
 types: $(VENV)/.test
-	@mkdir -p $(VENV)/types/ringback && ln -sfn ../../../models ../../../jobs ../../../graphql_api $(VENV)/types/ringback/
+	@mkdir -p $(VENV)/types/ringback && ln -sfn ../../../models ../../../jobs ../../../graphql_api ../../../ringback/__main__.py $(VENV)/types/ringback/
 	MYPYPATH=$(VENV)/types $(BIN)/mypy -p ringback -p tests -p bench
 
 check-layers: $(VENV)/.test

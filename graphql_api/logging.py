@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import os
 import sys
 from contextlib import suppress
 from typing import TextIO, cast
@@ -32,8 +33,11 @@ def configure_logging(level: str) -> None:
     stream = cast(TextIO, _StandardError())
     renderer: structlog.typing.Processor = _render_json
     if sys.stderr.isatty():
-        # The default formatter shows local variables, which may hold tokens.
-        renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=not os.environ.get("NO_COLOR"),  # https://no-color.org
+            # The default formatter shows local variables, which may hold tokens.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     structlog.configure(
         processors=[*_SHARED_PROCESSORS, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(minimum),

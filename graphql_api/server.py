@@ -22,11 +22,12 @@ from ringback.graphql_api.websocket_protocol import WebSocketProtocol
 from ringback.jobs.announcer import announce_due_events
 from ringback.jobs.worker import RunningWorker, run_worker
 from ringback.models import bootstrap
+from ringback.models.background_tasks import end_tasks
 from ringback.models.errors import ConfigurationError
 from ringback.models.security.address_policy import AddressPolicy
 from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.security.secret_box import SecretBox, load_or_create_secret, load_secret_box
-from ringback.models.services import api_tokens
+from ringback.models.services import api_tokens, unknown_fields
 from ringback.models.settings import Settings
 
 if sys.platform != "win32":
@@ -69,7 +70,8 @@ async def serve(settings: Settings, *, deliver: bool) -> None:
                         await stack.enter_async_context(announce_due_events(settings.broker_url))
                     _tune_garbage_collection()
                     _print_start(public_url, admin_token)
-                    await stop.wait()
+                    async with _check_webhooks():
+                        await stop.wait()
 
 
 async def work(settings: Settings, *, supervised: bool = False) -> None:
@@ -87,13 +89,14 @@ async def work(settings: Settings, *, supervised: bool = False) -> None:
         stop.on_repeated_interrupt(worker.hurry)
         _tune_garbage_collection()
         print(f"Ringback {version('ringback')} is delivering. Stop it with Ctrl+C.", flush=True)
-        await stop.wait()
+        async with _check_webhooks():
+            await stop.wait()
 
 
-async def work_in_processes(count: int) -> None:
-    """Deliver in `count` worker processes until a signal arrives."""
+async def work_in_processes(count: int, *options: str) -> None:
+    """Deliver in `count` processes of `ringback worker` with these options, until a signal arrives."""
     stop = _StopSignals()
-    supervisor = ProcessSupervisor(count, "worker", "--supervised")
+    supervisor = ProcessSupervisor(count, "worker", "--supervised", *options)
     running = asyncio.create_task(supervisor.run())
     stop.on_repeated_interrupt(lambda: supervisor.stop(signal.SIGINT))
     await asyncio.wait([running, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
@@ -285,6 +288,16 @@ def _run_worker(
 ) -> contextlib.AbstractAsyncContextManager[RunningWorker]:
     policy = AddressPolicy(settings.dangerous_allow_networks)
     return run_worker(settings, policy=policy, secrets=secrets, inboxes=InboxAddresses(public_url))
+
+
+@contextlib.asynccontextmanager
+async def _check_webhooks() -> AsyncIterator[None]:
+    """Check the webhooks in the background while the block runs, because thousands take seconds."""
+    task = asyncio.create_task(unknown_fields.log_unknown_fields())
+    try:
+        yield
+    finally:
+        await end_tasks(task)
 
 
 def _tune_garbage_collection() -> None:

@@ -66,7 +66,7 @@ def _redis_broker(url: str, announce: Callable[[], None]) -> dramatiq.Broker:
         from dramatiq.brokers.redis import RedisBroker  # noqa: PLC0415
     except ImportError as error:
         raise ConfigurationError(
-            'RINGBACK_BROKER_URL is a Redis URL, but its driver is missing: run pip install "ringback[redis]"'
+            "RINGBACK_BROKER_URL is a Redis URL, but its driver is missing. Run: pip install '.[redis]'"
         ) from error
     client = redis.Redis.from_url(url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS)
 
@@ -139,7 +139,7 @@ def _rabbitmq_broker(url: str) -> dramatiq.Broker:
         from dramatiq.brokers.rabbitmq import RabbitmqBroker  # noqa: PLC0415
     except ImportError as error:
         raise ConfigurationError(
-            'RINGBACK_BROKER_URL is a RabbitMQ URL, but its driver is missing: run pip install "ringback[rabbitmq]"'
+            "RINGBACK_BROKER_URL is a RabbitMQ URL, but its driver is missing. Run: pip install '.[rabbitmq]'"
         ) from error
     parameters = pika.URLParameters(url)
     parameters.socket_timeout = parameters.blocked_connection_timeout = ANSWER_SECONDS

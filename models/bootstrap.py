@@ -82,6 +82,33 @@ def select_database(settings: Settings) -> Database:
     return PostgresDatabase(settings.database_url, settings.database_pool_size)
 
 
+def describe_database(settings: Settings) -> str:
+    """Return where the data of the settings is, for people: a directory, or a database without its password."""
+    if not settings.database_url:
+        return f"the data directory {settings.data_dir.absolute()}"
+    if settings.is_embedded:
+        return f"the database {settings.database_path.absolute()}"
+    return f"the database {select_database(settings)}"
+
+
+def check_database_exists(settings: Settings) -> None:
+    """Raise ConfigurationError if the database is a SQLite file that does not exist. Opening it would create it.
+
+    `open_database()` does the same for a database on a server.
+    """
+    if not settings.is_embedded or settings.database_path.exists():
+        return
+    if settings.database_url:
+        raise ConfigurationError(
+            f"there is no database {settings.database_path.absolute()}. "
+            "Set RINGBACK_DATABASE_URL to the database of the server, or create one with `ringback migrate`."
+        )
+    raise ConfigurationError(
+        f"there is no database in {settings.data_dir.absolute()}. Name the data directory of the server "
+        "with --data-dir or RINGBACK_DATA_DIR, or create a database with `ringback migrate`."
+    )
+
+
 def tortoise_config(database: Database, modules: Iterable[str] = ()) -> dict[str, Any]:
     """Return the complete Tortoise configuration for a database, with the models of your own modules."""
     connections = {CONNECTION: database.connection()}
@@ -133,7 +160,13 @@ async def open_tortoise(config: Mapping[str, Any]) -> AsyncIterator[None]:
     """
     database, connection = _find_ringback_database(config)
     async with _init_tortoise(config, global_fallback=True):
-        missing = set(list_migrations()) - await _read_applied(database, connection)
+        applied = await _read_applied(database, connection)
+        if not applied:
+            raise ConfigurationError(
+                f"the database {database} has no tables of Ringback. Create them with `ringback migrate`, "
+                "or use another database."
+            )
+        missing = set(list_migrations()) - applied
         if missing:
             raise ConfigurationError(
                 f"the database {database} is older than this program (it lacks {min(missing)}): run `ringback migrate`"
@@ -155,7 +188,7 @@ async def share_notifications(redis_url: str) -> AsyncIterator[None]:
         from ringback.models.database.redis_notifications import relay_over_redis  # noqa: PLC0415 - imports an optional dependency
     except ImportError as error:
         raise ConfigurationError(
-            'RINGBACK_REDIS_URL is set, but the Redis driver is missing: pip install "ringback[redis]"'
+            "RINGBACK_REDIS_URL is set, but the Redis driver is missing. Run: pip install '.[redis]'"
         ) from error
     epoch = await delivery_log.read_epoch()
     async with relay_over_redis(notifier, redis_url, channel=f"ringback:{epoch.hex}"):

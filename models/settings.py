@@ -5,6 +5,7 @@ descriptions.
 """
 
 import importlib
+import os
 import re
 from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -12,10 +13,13 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
+from annotated_types import Ge, Le
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from yarl import URL
 
+from ringback.models.environment import describe_misspellings, unknown_variables, variable_name
 from ringback.models.errors import ConfigurationError
 
 #: The longest timeout of a webhook.
@@ -28,13 +32,20 @@ _POSTGRES_SCHEMES = ("postgres", "postgresql")
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}
 #: An admin token must fit into an Authorization header.
 _ADMIN_TOKEN = re.compile(r"[\x21-\x7e]{16,512}")
+#: The value of RINGBACK_PORT that Kubernetes sets for a service named ringback, such as tcp://10.0.0.1:8000.
+_KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://.*")
+#: User name and password of a URL, which stand before its host.
+_CREDENTIALS = re.compile(r"[^/?#]*://[^/?#]*@")
 
 
 def _parse_network(text: str | Network) -> Network:
     try:
         return ip_network(text)
     except ValueError as error:
-        raise ValueError(f"{text} is not a network ({error}); write it as in 10.0.0.0/8") from error
+        raise ValueError(
+            f"RINGBACK_DANGEROUS_ALLOW_NETWORKS contains {text}, which is not a network ({error}). "
+            "Write networks as in 10.0.0.0/8, separated by commas."
+        ) from error
 
 
 class Settings(BaseSettings):
@@ -150,14 +161,27 @@ class Settings(BaseSettings):
         parts = (part.strip() for part in value.split(","))
         return tuple(filter(None, parts))
 
+    @field_validator("port", mode="before")
+    @classmethod
+    def _check_port(cls, value: Any) -> Any:
+        if isinstance(value, str) and _KUBERNETES_PORT.fullmatch(value):
+            raise ValueError(
+                f"RINGBACK_PORT is {value}. Kubernetes sets it to this in every pod if a service is named ringback. "
+                "Rename the service, or set enableServiceLinks: false in the pod's spec."
+            )
+        return value
+
     @field_validator("public_url")
     @classmethod
     def _check_public_url(cls, value: str) -> str:
-        url = URL(value)
-        if url.user or url.password:
-            raise ValueError("must not contain credentials")
-        if value and (url.scheme not in ("http", "https") or not url.host or url.query_string or url.fragment):
-            raise ValueError(f"{value} is not an http(s) URL such as https://hooks.example")
+        if _CREDENTIALS.match(value):
+            # The message does not quote the value, which contains a password.
+            raise ValueError("RINGBACK_PUBLIC_URL contains a user name or a password. Remove them.")
+        if value and not _is_base_url(value):
+            raise ValueError(
+                f"RINGBACK_PUBLIC_URL is {value}. "
+                "Set it to an http or https URL without query and fragment, such as https://hooks.example."
+            )
         return value.rstrip("/")
 
     @field_validator("database_url")
@@ -168,18 +192,31 @@ class Settings(BaseSettings):
             return value
         if scheme in _POSTGRES_SCHEMES and separator:
             if find_spec("asyncpg") is None:
-                raise ValueError("Postgres needs a driver that is not installed: pip install 'ringback[postgres]'")
-            if not urlsplit(value).path.strip("/"):
-                raise ValueError("the name of the database is missing: postgres://USER:PASSWORD@HOST:PORT/NAME")
+                raise ValueError(
+                    "RINGBACK_DATABASE_URL names Postgres, but its driver is missing. Run: pip install '.[postgres]'"
+                )
+            if not _database_name(value):
+                raise ValueError(
+                    "RINGBACK_DATABASE_URL lacks the name of the database. "
+                    "Set it to postgres://USER:PASSWORD@HOST:PORT/NAME."
+                )
         elif scheme != "sqlite" or not separator:
-            raise ValueError("must start with postgres:// or sqlite://; other databases are not supported")
+            # The messages do not quote the value, which may contain a password.
+            raise ValueError(
+                "RINGBACK_DATABASE_URL starts with neither postgres:// nor sqlite://. "
+                "Set it to postgres://USER:PASSWORD@HOST:PORT/NAME or sqlite://PATH."
+            )
         elif rest in ("", ":memory:") or "?" in rest:
-            raise ValueError("must be sqlite:// followed by the path of a file, without options")
+            raise ValueError(
+                f"RINGBACK_DATABASE_URL is {value}. "
+                "Set it to sqlite:// followed by the path of a file, without options."
+            )
         return value
 
     @field_validator("broker_url", "redis_url")
     @classmethod
     def _check_server_url(cls, value: str, info: ValidationInfo) -> str:
+        assert info.field_name is not None, "pydantic names the field of a field validator"
         schemes = ["redis", "rediss"]
         if info.field_name == "broker_url":
             schemes += ["amqp", "amqps"]
@@ -187,14 +224,21 @@ class Settings(BaseSettings):
         if value and (scheme not in schemes or not separator or not rest):
             # The message does not quote the value, which may contain a password.
             starts = ", ".join(f"{name}://" for name in schemes)
-            raise ValueError(f"must be a URL that starts with one of {starts}")
+            raise ValueError(
+                f"{variable_name(info.field_name)} is not a URL of a supported server. "
+                f"Set it to a host after one of {starts}."
+            )
         return value
 
     @field_validator("admin_token")
     @classmethod
     def _check_admin_token(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not _ADMIN_TOKEN.fullmatch(value.get_secret_value()):
-            raise ValueError("must be 16 to 512 ASCII characters without spaces")
+            length = len(value.get_secret_value())
+            raise ValueError(
+                f"RINGBACK_ADMIN_TOKEN, of {length} characters, is not a valid token. "
+                "Set it to 16 to 512 ASCII characters without spaces."
+            )
         return value
 
     @property
@@ -232,25 +276,68 @@ class Settings(BaseSettings):
                 importlib.import_module(name)
             except ImportError as error:
                 raise ConfigurationError(
-                    f"RINGBACK_MODELS: the module {name} cannot be imported ({error}); "
-                    "install it, or add its directory to PYTHONPATH"
+                    f"RINGBACK_MODELS names the module {name}, which cannot be imported ({error}). "
+                    "Install it, or add its directory to PYTHONPATH."
                 ) from error
 
 
 def load_settings(**overrides: Any) -> Settings:
     """Read the settings. `overrides` that are not None, such as command line options, replace the environment's values.
 
-    Raises ConfigurationError with one line that names each invalid variable and its problem.
+    Raises ConfigurationError with one line that names each invalid or misspelled variable and its problem.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
+    problems = list(describe_misspellings(find_unknown_variables(), Settings.model_fields))
     try:
-        return Settings(**given)
+        loaded = Settings(**given)
     except ValidationError as error:
-        raise ConfigurationError("; ".join(_describe(details) for details in error.errors())) from error
+        problems += [_describe(details) for details in error.errors()]
+        raise ConfigurationError(" ".join(problems)) from error
+    if problems:
+        raise ConfigurationError(" ".join(problems))
+    return loaded
 
 
-def _describe(details: Any) -> str:
-    message = details["msg"].removeprefix("Value error, ")
-    if not details["loc"]:
-        return str(message)
-    return f"RINGBACK_{str(details['loc'][0]).upper()}: {message}"
+def find_unknown_variables() -> list[str]:
+    """Return the environment variables named RINGBACK_… that are not settings, without those that others set."""
+    return unknown_variables(os.environ, Settings.model_fields)
+
+
+def _database_name(url: str) -> str:
+    """Return the name of the database in a URL, or "" if it has none or the URL cannot be parsed."""
+    try:
+        return urlsplit(url).path.strip("/")
+    except ValueError:
+        return ""
+
+
+def _is_base_url(text: str) -> bool:
+    try:
+        url = URL(text)
+    except ValueError:
+        return False
+    return url.scheme in ("http", "https") and bool(url.host) and not url.query_string and not url.fragment
+
+
+def _describe(details: ErrorDetails) -> str:
+    """Return the message of a validator, or one for a value that pydantic itself refuses."""
+    if details["type"] == "value_error":
+        return str(details["ctx"]["error"])
+    name = str(details["loc"][0])
+    allowed = _allowed_values(name)
+    advice = f"Set it to {allowed}" if allowed else str(details["msg"])
+    return f"{variable_name(name)} is {details['input']}. {advice}."
+
+
+def _allowed_values(name: str) -> str | None:
+    """Return in words which values a number or the log level may have. None for the settings that hold text."""
+    if name == "log_level":
+        return "DEBUG, INFO, WARNING or ERROR"
+    field = Settings.model_fields[name]
+    limits = {type(limit): limit for limit in field.metadata}
+    if Ge not in limits:
+        return None
+    number = "a whole number" if field.annotation is int else "a number"
+    if Le in limits:
+        return f"{number} from {limits[Ge].ge} to {limits[Le].le}"
+    return f"{number} that is at least {limits[Ge].ge}"

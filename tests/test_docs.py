@@ -73,6 +73,12 @@ def test_every_setting_that_a_page_names_exists(page: Path) -> None:
         assert named <= known
 
 
+def test_drivers_are_installed_from_the_checkout() -> None:
+    """Until there is a release, `pip install ringback[…]` would install another project or nothing."""
+    sources = [path for folder in ("models", "jobs", "graphql_api", "bench") for path in (ROOT / folder).rglob("*.py")]
+    assert [path for path in [*PAGES, *sources] if re.search(r"pip install \W*ringback", path.read_text())] == []
+
+
 def test_the_table_of_error_codes_is_complete() -> None:
     codes = re.findall(r"^\| `(\w+)` \| .+ \|$", text_of("docs/errors.md"), re.MULTILINE)
     assert codes == list(get_args(Code))

@@ -119,8 +119,7 @@ async def _replace_items(db: BaseDBAsyncClient, order: CustomerOrder, items: Seq
 
 async def _add_items(db: BaseDBAsyncClient, order: CustomerOrder, items: Sequence[Item]) -> None:
     rows = [OrderItem(order_id=order.id, position=position, **asdict(item)) for position, item in enumerate(items)]
-    if rows:
-        await OrderItem.bulk_create(rows, using_db=db)
+    await OrderItem.bulk_create(rows, using_db=db)
 
 
 def _item_of(row: OrderItem) -> Item:
@@ -157,6 +156,8 @@ def _check_customer(problems: Problems, customer: Customer) -> Customer:
 
 
 def _check_items(problems: Problems, items: Sequence[Item]) -> list[Item]:
+    if not items:
+        problems.add("items", "items is empty. Add at least one item.")
     if len(items) > MAX_ITEMS:
         problems.add_too_large("items", len(items), "entries", MAX_ITEMS)
     return [_check_item(problems, f"items[{index}]", item) for index, item in enumerate(items[:MAX_ITEMS])]

@@ -1,6 +1,7 @@
 """The worker processes that `ringback worker --processes` starts, restarts and stops."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -25,7 +26,9 @@ def test_several_processes_need_postgres(tmp_path: Path) -> None:
         "ringback: --processes is 2, but SQLite allows one worker process. "
         "Omit --processes, or set RINGBACK_DATABASE_URL to a Postgres database.\n"
     )
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", message)
+    start, end = done.stderr.split("\n", 1)
+    assert (done.returncode, done.stdout, end) == (1, "", message)
+    assert json.loads(start)["event"] == f"using the data directory {tmp_path}"
 
 
 async def test_a_process_that_dies_is_restarted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +62,7 @@ async def test_a_configuration_error_ends_all_processes(
     monkeypatch.setenv("RINGBACK_DATABASE_URL", "nonsense://")
     with pytest.raises(ConfigurationError, match="worker process 1 cannot run. Fix the error that it printed above."):
         await asyncio.wait_for(ProcessSupervisor(1, *SUPERVISED).run(), PATIENCE_SECONDS)
-    assert "ringback: RINGBACK_DATABASE_URL: " in capfd.readouterr().err
+    assert "ringback: RINGBACK_DATABASE_URL starts with neither" in capfd.readouterr().err
 
 
 def test_a_process_ends_with_its_supervisor(tmp_path: Path) -> None:

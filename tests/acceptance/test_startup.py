@@ -13,7 +13,7 @@ from tests.support.program import ADMIN_TOKEN, Program
 
 
 def run_and_fail(data_dir: Path, command: str = "serve", **env: str) -> str:
-    """Run the program, which must end with exit code 1. Return its only line on stderr."""
+    """Run the program, which must end with exit code 1. Return its only line on stderr, besides its log."""
     done = subprocess.run(
         [sys.executable, "-m", "ringback.graphql_api", command],
         env={**os.environ, "RINGBACK_DATA_DIR": str(data_dir), "RINGBACK_PORT": "0", **env},
@@ -22,7 +22,7 @@ def run_and_fail(data_dir: Path, command: str = "serve", **env: str) -> str:
         timeout=PATIENCE_SECONDS,
     )
     assert (done.returncode, done.stdout) == (1, ""), done
-    (line,) = done.stderr.splitlines()
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("{")]
     assert line.startswith("ringback: ")
     return line
 

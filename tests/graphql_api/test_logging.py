@@ -2,8 +2,11 @@
 
 import datetime as dt
 import json
+import os
+import re
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
@@ -72,6 +75,40 @@ def test_lines_of_libraries_have_the_same_format() -> None:
     assert entry.pop("exception").endswith("ZeroDivisionError: division by zero")
     assert entry.pop("timestamp").endswith("Z")
     assert entry == {"event": "failed here", "level": "error", "action": "library"}
+
+
+def run_on_terminal(program: str, **env: str) -> list[str]:
+    """Run a program whose standard error is a terminal. Return the lines that it writes there."""
+    reading, terminal = os.openpty()
+    subprocess.run([sys.executable, "-c", program], stderr=terminal, check=True, env={**os.environ, **env})
+    os.close(terminal)
+    written = b""
+    with suppress(OSError):  # EIO ends the output of a terminal that nobody has open
+        while part := os.read(reading, 65_536):
+            written += part
+    os.close(reading)
+    return written.decode().splitlines()
+
+
+def test_a_terminal_gets_readable_lines() -> None:
+    first, *traceback = run_on_terminal(_LINES, NO_COLOR="1")
+
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z \[error +\] failed +action=test number=1", first)
+    assert traceback[0] == "Traceback (most recent call last):"
+    assert traceback[-1] == "ZeroDivisionError: division by zero"
+
+
+def test_a_terminal_shows_levels_in_colors() -> None:
+    first, *_ = run_on_terminal(_LINES, NO_COLOR="")
+
+    assert "\x1b[" in first
+    assert "failed" in first
+
+
+def test_a_terminal_gets_lines_of_libraries_in_the_same_form() -> None:
+    first, *_ = run_on_terminal(_LIBRARY, NO_COLOR="1")
+
+    assert re.fullmatch(r"\S+Z \[error +\] failed here +action=library", first)
 
 
 _UNWRITABLE = """

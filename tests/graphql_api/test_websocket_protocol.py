@@ -29,12 +29,14 @@ PONG = (Opcode.TEXT, b'{"type":"pong"}')
 MEBIBYTE = 1024 * 1024
 #: The longest message of these tests, in bytes.
 LIMIT = 65_536
+#: Leaves the line about the start out of the log.
+ONLY_WARNINGS = {"RINGBACK_LOG_LEVEL": "WARNING"}
 
 
 @pytest.fixture(scope="module")
 def program(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     """Yield one program for all tests of this module. None of them may harm it."""
-    env = {"RINGBACK_API_MAX_BODY_BYTES": str(LIMIT)}
+    env = {"RINGBACK_API_MAX_BODY_BYTES": str(LIMIT), **ONLY_WARNINGS}
     with Program(tmp_path_factory.mktemp("program"), env=env, migrated=migrated) as started:
         yield started
 
@@ -157,7 +159,7 @@ def test_malformed_frames_end_the_connection(program: Program, data: bytes) -> N
 
 async def test_stopping_the_program_closes_with_1012(tmp_path: Path, migrated: Path) -> None:
     """Clients of graphql-ws reconnect after 1012, but not after many other codes."""
-    program = Program(tmp_path, migrated=migrated)
+    program = Program(tmp_path, env=ONLY_WARNINGS, migrated=migrated)
     await asyncio.to_thread(program.start)
     async with connect(program.url.replace("http", "ws", 1) + "/graphql", subprotocols=[PROTOCOL]) as connection:
         await init(connection, program.token)
@@ -175,7 +177,8 @@ async def test_stopping_the_program_closes_with_1012(tmp_path: Path, migrated: P
 
 def test_a_peer_that_does_not_read_does_not_delay_the_shutdown(tmp_path: Path, migrated: Path) -> None:
     ping = text(json.dumps({"type": "ping", "payload": {"x": "x" * 900_000}}).encode())
-    with Program(tmp_path, migrated=migrated) as program, RawSocket(program.url, 4_096) as client:
+    program = Program(tmp_path, env=ONLY_WARNINGS, migrated=migrated)
+    with program, RawSocket(program.url, 4_096) as client:
         client.socket.settimeout(0.5)
         with pytest.raises(TimeoutError):  # the program stops reading while its responses are not read
             client.send(*[ping] * 20)

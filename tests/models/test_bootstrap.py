@@ -221,14 +221,23 @@ async def open_and_fail(settings: Settings) -> None:
         raise AssertionError("opened")
 
 
-async def test_an_older_database_is_refused(chosen: Settings) -> None:
+async def test_a_database_without_tables_is_refused(chosen: Settings) -> None:
     chosen.data_dir.mkdir()
-    with pytest.raises(ConfigurationError, match=r"is older than this program \(it lacks 0001_initial\): run `ringback migrate`$"):  # fmt: skip  # noqa: E501
+    with pytest.raises(ConfigurationError) as caught:
         await open_and_fail(chosen)
+    assert str(caught.value) == (
+        f"the database {chosen.database_path} has no tables of Ringback. "
+        "Create them with `ringback migrate`, or use another database."
+    )
+
+
+async def test_an_older_database_is_refused(chosen: Settings) -> None:
     await migrate(chosen)
     with open_sqlite(chosen.database_path) as connection:
         connection.execute("DELETE FROM tortoise_migrations WHERE name = '0016_workers'")
-    with pytest.raises(ConfigurationError, match=r"\(it lacks 0016_workers\)"):
+    with pytest.raises(
+        ConfigurationError, match=r"is older than this program \(it lacks 0016_workers\): run `ringback migrate`$"
+    ):
         await open_and_fail(chosen)
 
 

@@ -9,86 +9,109 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from ringback.models import ConfigurationError, Settings, load_settings, settings
+from ringback.models.settings import find_unknown_variables
 
-UNSUPPORTED = "must start with postgres:// or sqlite://; other databases are not supported"
-NO_NAME = "the name of the database is missing: postgres://USER:PASSWORD@HOST:PORT/NAME"
-SCHEMES = "must be a URL that starts with one of"
+UNSUPPORTED = (
+    "RINGBACK_DATABASE_URL starts with neither postgres:// nor sqlite://. "
+    "Set it to postgres://USER:PASSWORD@HOST:PORT/NAME or sqlite://PATH."
+)
+NO_NAME = "RINGBACK_DATABASE_URL lacks the name of the database. Set it to postgres://USER:PASSWORD@HOST:PORT/NAME."
+NO_FILE = "Set it to sqlite:// followed by the path of a file, without options."
+NO_SERVER = "is not a URL of a supported server. Set it to a host after one of"
+NO_BASE_URL = "Set it to an http or https URL without query and fragment, such as https://hooks.example."
+CREDENTIALS = "RINGBACK_PUBLIC_URL contains a user name or a password. Remove them."
+AS_A_NETWORK = "Write networks as in 10.0.0.0/8, separated by commas."
 
 
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("PORT", "http", "RINGBACK_PORT: Input should be a valid integer, unable to parse string as an integer"),
-        ("PORT", "65536", "RINGBACK_PORT: Input should be less than or equal to 65535"),
-        ("PORT", "-1", "RINGBACK_PORT: Input should be greater than or equal to 0"),
-        *(("DATABASE_URL", url, f"RINGBACK_DATABASE_URL: {UNSUPPORTED}") for url in ("mysql://db/x", "postgres:")),
-        *(
-            ("DATABASE_URL", url, f"RINGBACK_DATABASE_URL: {NO_NAME}")
-            for url in ("postgres://u:p@db", "postgresql://db/")
-        ),
-        ("DATABASE_POOL_SIZE", "1", "RINGBACK_DATABASE_POOL_SIZE: Input should be greater than or equal to 2"),
-        (
-            "DATABASE_URL",
-            "sqlite://",
-            "RINGBACK_DATABASE_URL: must be sqlite:// followed by the path of a file, without options",
-        ),
-        (
-            "DATABASE_URL",
-            "sqlite://:memory:",
-            "RINGBACK_DATABASE_URL: must be sqlite:// followed by the path of a file, without options",
-        ),
-        (
-            "DATABASE_URL",
-            "sqlite://x.db?mode=ro",
-            "RINGBACK_DATABASE_URL: must be sqlite:// followed by the path of a file, without options",
-        ),
-        *(
-            ("BROKER_URL", url, f"RINGBACK_BROKER_URL: {SCHEMES} redis://, rediss://, amqp://, amqps://")
-            for url in ("kafka://host", "redis", "redis://", "amqp:/host")
-        ),
-        *(("REDIS_URL", url, f"RINGBACK_REDIS_URL: {SCHEMES} redis://, rediss://") for url in ("amqp://host", "x")),
-        ("ADMIN_TOKEN", "short", "RINGBACK_ADMIN_TOKEN: must be 16 to 512 ASCII characters without spaces"),
-        (
-            "PUBLIC_URL",
-            "ftp://x",
-            "RINGBACK_PUBLIC_URL: ftp://x is not an http(s) URL such as https://hooks.example",
-        ),
-        (
-            "PUBLIC_URL",
-            "https://x/?y=1",
-            "RINGBACK_PUBLIC_URL: https://x/?y=1 is not an http(s) URL such as https://hooks.example",
-        ),
-        (
-            "PUBLIC_URL",
-            "https://x:99999",
-            "RINGBACK_PUBLIC_URL: Port out of range 0-65535",
-        ),
-        ("PUBLIC_URL", "https://me:pw@x", "RINGBACK_PUBLIC_URL: must not contain credentials"),
-        ("PUBLIC_URL", "hooks", "RINGBACK_PUBLIC_URL: hooks is not an http(s) URL such as https://hooks.example"),
-        (
-            "DANGEROUS_ALLOW_NETWORKS",
-            "10.0.0.0/8,nine",
-            "RINGBACK_DANGEROUS_ALLOW_NETWORKS: nine is not a network "
-            "('nine' does not appear to be an IPv4 or IPv6 network); write it as in 10.0.0.0/8",
-        ),
-        (
-            "DANGEROUS_ALLOW_NETWORKS",
-            "10.0.0.1/8",
-            "RINGBACK_DANGEROUS_ALLOW_NETWORKS: 10.0.0.1/8 is not a network "
-            "(10.0.0.1/8 has host bits set); write it as in 10.0.0.0/8",
-        ),
-        ("LEASE_SECONDS", "2.9", "RINGBACK_LEASE_SECONDS: Input should be greater than or equal to 3"),
-        ("LEASE_SECONDS", "inf", "RINGBACK_LEASE_SECONDS: Input should be a finite number"),
-        ("LEASE_SECONDS", "nan", "RINGBACK_LEASE_SECONDS: Input should be a finite number"),
-        ("WORKER_CONCURRENCY", "0", "RINGBACK_WORKER_CONCURRENCY: Input should be greater than or equal to 1"),
-        ("LOG_LEVEL", "LOUD", "RINGBACK_LOG_LEVEL: String should match pattern '^(DEBUG|INFO|WARNING|ERROR)$'"),
+        *(("PORT", port, f"RINGBACK_PORT is {port}. Set it to a whole number from 0 to 65535.")
+          for port in ("http", "65536", "-1", "80.5")),
+        ("PORT", "tcp://10.0.0.1:8000",
+         "RINGBACK_PORT is tcp://10.0.0.1:8000. Kubernetes sets it to this in every pod if a service is named "
+         "ringback. Rename the service, or set enableServiceLinks: false in the pod's spec."),
+        *(("DATABASE_URL", url, UNSUPPORTED) for url in ("mysql://me:hunter2@db/x", "postgres:", "x")),
+        *(("DATABASE_URL", url, NO_NAME) for url in ("postgres://u:hunter2@db", "postgresql://db/", "postgres://[db/x")),
+        *(("DATABASE_URL", url, f"RINGBACK_DATABASE_URL is {url}. {NO_FILE}")
+          for url in ("sqlite://", "sqlite://:memory:", "sqlite://x.db?mode=ro")),
+        ("DATABASE_POOL_SIZE", "1",
+         "RINGBACK_DATABASE_POOL_SIZE is 1. Set it to a whole number from 2 to 1000."),
+        *(("BROKER_URL", url, f"RINGBACK_BROKER_URL {NO_SERVER} redis://, rediss://, amqp://, amqps://.")
+          for url in ("kafka://me:hunter2@host", "redis", "redis://", "amqp:/host")),
+        *(("REDIS_URL", url, f"RINGBACK_REDIS_URL {NO_SERVER} redis://, rediss://.") for url in ("amqp://host", "x")),
+        ("ADMIN_TOKEN", "hunter2",
+         "RINGBACK_ADMIN_TOKEN, of 7 characters, is not a valid token. "
+         "Set it to 16 to 512 ASCII characters without spaces."),
+        *(("PUBLIC_URL", url, f"RINGBACK_PUBLIC_URL is {url}. {NO_BASE_URL}")
+          for url in ("ftp://x", "https://x/?y=1", "https://x:99999", "hooks")),
+        *(("PUBLIC_URL", url, CREDENTIALS) for url in ("https://me:hunter2@x", "https://me:hunter2@x:99999")),
+        ("DANGEROUS_ALLOW_NETWORKS", "10.0.0.0/8,nine",
+         "RINGBACK_DANGEROUS_ALLOW_NETWORKS contains nine, which is not a network "
+         f"('nine' does not appear to be an IPv4 or IPv6 network). {AS_A_NETWORK}"),
+        ("DANGEROUS_ALLOW_NETWORKS", "10.0.0.1/8",
+         "RINGBACK_DANGEROUS_ALLOW_NETWORKS contains 10.0.0.1/8, which is not a network "
+         f"(10.0.0.1/8 has host bits set). {AS_A_NETWORK}"),
+        *(("LEASE_SECONDS", value, f"RINGBACK_LEASE_SECONDS is {value}. Set it to a number that is at least 3.")
+          for value in ("2.9", "inf", "nan", "15s")),
+        ("WORKER_CONCURRENCY", "0", "RINGBACK_WORKER_CONCURRENCY is 0. Set it to a whole number from 1 to 1000."),
+        ("LOG_LEVEL", "LOUD", "RINGBACK_LOG_LEVEL is LOUD. Set it to DEBUG, INFO, WARNING or ERROR."),
     ],
-)
+)  # fmt: skip
 def test_an_invalid_value_is_reported(monkeypatch: pytest.MonkeyPatch, name: str, value: str, sentence: str) -> None:
     monkeypatch.setenv(f"RINGBACK_{name}", value)
     with pytest.raises(ConfigurationError) as caught:
         load_settings()
     assert str(caught.value) == sentence
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_value_of_the_wrong_type_is_reported() -> None:
+    with pytest.raises(ConfigurationError, match=r"^RINGBACK_HOST is 5. Input should be a valid string.$"):
+        load_settings(host=5)
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("RINGBACK_DATABASE_UR", "RINGBACK_DATABASE_URL"),
+        ("RINGBACK_DATABSAE_URL", "RINGBACK_DATABASE_URL"),
+        ("RINGBACK_DATADIR", "RINGBACK_DATA_DIR"),
+        ("RINGBACK_MODEL", "RINGBACK_MODELS"),
+        ("ringback_prot", "RINGBACK_PORT"),
+    ],
+)
+def test_a_misspelled_name_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, nearest: str) -> None:
+    monkeypatch.setenv(name, "x")
+
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+
+    assert str(caught.value) == f"{name} is not a setting. Did you mean {nearest}?"
+    assert find_unknown_variables() == [name]
+
+
+def test_an_unknown_name_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RINGBACK_WORKER_THREADS", "8")
+    monkeypatch.setenv("RINGBACK_COLOR", "red")
+
+    assert not hasattr(load_settings(), "worker_threads")
+    assert find_unknown_variables() == ["RINGBACK_COLOR", "RINGBACK_WORKER_THREADS"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "RINGBACK_URL", "RINGBACK_TOKEN", "RINGBACK_TEST_SEED", "RINGBACK_SERVICE_HOST", "RINGBACK_SERVICE_PORT_HTTP",
+        "RINGBACK_PORT_8000_TCP", "RINGBACK_PORT_8000_TCP_ADDR", "RINGBACK_HOST", "ringback_host", "RINGBACKHOST",
+    ],
+)  # fmt: skip
+def test_settings_and_variables_of_others_are_known(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "x")
+
+    load_settings()
+
+    assert find_unknown_variables() == []
 
 
 def test_several_invalid_values_are_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,12 +135,6 @@ def test_the_shortest_lease_is_three_seconds(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("RINGBACK_LEASE_SECONDS", "3")
 
     assert load_settings().lease_seconds == 3.0
-
-
-def test_there_is_no_setting_for_worker_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RINGBACK_WORKER_THREADS", "8")
-
-    assert not hasattr(load_settings(), "worker_threads")
 
 
 def test_values_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,8 +194,8 @@ def test_a_module_that_cannot_be_imported(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(ConfigurationError) as caught:
         load_settings(models=("no_such_garage",)).load_models()
     assert str(caught.value) == (
-        "RINGBACK_MODELS: the module no_such_garage cannot be imported (No module named 'no_such_garage'); "
-        "install it, or add its directory to PYTHONPATH"
+        "RINGBACK_MODELS names the module no_such_garage, which cannot be imported (No module named 'no_such_garage'). "
+        "Install it, or add its directory to PYTHONPATH."
     )
     (tmp_path / "rb_wrong.py").write_text("1 / 0")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -193,5 +210,5 @@ def test_a_database_driver_that_is_not_installed(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ConfigurationError) as caught:
         settings.load_settings()
     assert str(caught.value) == (
-        "RINGBACK_DATABASE_URL: Postgres needs a driver that is not installed: pip install 'ringback[postgres]'"
+        "RINGBACK_DATABASE_URL names Postgres, but its driver is missing. Run: pip install '.[postgres]'"
     )

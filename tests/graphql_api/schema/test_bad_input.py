@@ -132,6 +132,7 @@ async def test_all_errors_of_an_order_are_listed(api: Api) -> None:
         ),
         ("INVALID", "input.customer.name", "customer.name is empty. Enter a value."),
         ("INVALID", "input.customer.phone", f"customer.phone {NOT_A_LINE}"),
+        ("INVALID", "input.items", "items is empty. Add at least one item."),
         ("INVALID", "input.number", "number is empty. Enter a value."),
     ]
 

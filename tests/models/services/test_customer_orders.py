@@ -17,6 +17,7 @@ from tests.support import builders
 ADA = Customer("Ада", "+7 900", "ada@example.com")
 PADS = Item("BOSCH", "0 986", "Brake pads", 2, Decimal("350.50"))
 OIL = Item("MOBIL", "1", "Oil", 1, Decimal("0.10"))
+EMPTY = "items is empty. Add at least one item."
 
 
 async def create_watched_order(items: tuple[Item, ...] = (PADS,)) -> CustomerOrder:
@@ -57,7 +58,6 @@ async def test_a_new_order_is_one_change_with_customer_and_items(database: objec
         ({"customer": Customer("Grace")}, ["customer"]),
         ({"items": [PADS, OIL]}, ["items"]),
         ({"items": [OIL], "comment": "x"}, ["comment", "items"]),
-        ({"items": []}, ["items"]),
         ({}, None),
         ({"number": "1001", "comment": None, "customer": ADA, "items": [PADS]}, None),
         ({"number": " 1001 ", "comment": " "}, None),
@@ -71,6 +71,26 @@ async def test_an_update_is_one_change_or_none(
     expected = [] if changed is None else [("UPDATED", changed)]
     assert [(action, sorted(names)) for action, names in (await changes())[1:]] == expected
     assert (updated.updated_at > order.updated_at) is bool(expected)
+
+
+async def test_a_new_order_without_items_is_refused(database: object) -> None:
+    with pytest.raises(InputRejected) as caught:
+        await create_watched_order(())
+
+    assert [(problem.field, problem.message) for problem in caught.value.problems] == [("items", EMPTY)]
+    assert await CustomerOrder.all().count() == 0
+    assert await changes() == []
+
+
+async def test_the_last_item_of_an_order_cannot_be_removed(database: object) -> None:
+    order = await create_watched_order()
+
+    with pytest.raises(InputRejected) as caught:
+        await customer_orders.update_order(id_of(order), {"items": [], "comment": "x"})
+
+    assert [(problem.field, problem.message) for problem in caught.value.problems] == [("items", EMPTY)]
+    assert await changes() == [("CREATED", [])]
+    assert await OrderItem.filter(order_id=order.id).count() == 1
 
 
 async def test_items_keep_their_order(database: object) -> None:

@@ -1,0 +1,125 @@
+"""Webhooks that use fields which the code of their model no longer has are found, and logged at the start."""
+
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from ringback.models.ids import Prefix, encode
+from ringback.models.services import unknown_fields
+from ringback.models.services.unknown_fields import MAX_LOGGED, PAGE, find_unknown_fields, log_unknown_fields
+from ringback.models.webhook import Webhook
+from tests.support import builders
+
+
+async def find() -> list[tuple[str | None, str, tuple[str, ...]]]:
+    return [(unknown.webhook.name, unknown.place, unknown.fields) async for unknown in find_unknown_fields()]
+
+
+@pytest.mark.every_database
+async def test_each_place_of_a_webhook_is_checked(database: object) -> None:
+    await builders.webhook(
+        name="all",
+        url="https://hooks.example/{{ item.number }}",
+        headers=[["X-Name", "{{ item.name }}"], ["X-City", "{{ item.city }}"]],
+        body_template="{{ item.phone }} {{ item.zip }} {{ item.street }} {{ item.zip }}",
+        condition="item.is_new and item.name",
+    )
+
+    assert await find() == [
+        ("all", "url", ("item.number",)),
+        ("all", "headers[1].value", ("item.city",)),
+        ("all", "bodyTemplate", ("item.street", "item.zip")),
+        ("all", "condition", ("item.is_new",)),
+    ]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"body_template": "{{ item.name }} {{ event.id }}", "condition": "item.status == 'NEW'"},
+        {"body_template": "item.zip"},
+        {"body_template": "{{ item.zip }}", "send_json": True},
+        {"body_template": "{{ item.zip }}", "is_active": False},
+        {"body_template": "{{ item.zip }}", "model": "no_model_of_this_code"},
+        {"body_template": "{% broken"},
+    ],
+)
+async def test_other_webhooks_are_not_reported(database: object, fields: dict[str, Any]) -> None:
+    await builders.webhook(**fields)
+
+    assert await find() == []
+
+
+async def test_a_deleted_webhook_is_not_reported(database: object) -> None:
+    webhook = await builders.webhook(body_template="{{ item.zip }}")
+    await Webhook.filter(id=webhook.id).update(deleted_at=webhook.created_at)
+
+    assert await find() == []
+
+
+async def test_models_are_told_apart(database: object) -> None:
+    await builders.webhook(name="lead", body_template="{{ item.phone }}")
+    await builders.webhook(name="order", model="customer_order", body_template="{{ item.phone }}")
+
+    assert await find() == [("order", "bodyTemplate", ("item.phone",))]
+
+
+async def test_equal_templates_are_parsed_once(database: object) -> None:
+    first = await builders.webhook(body_template="{{ item.zip }}")
+    second = await builders.webhook(body_template="{{ item.zip }}", headers=[["X-Zip", "{{ item.zip }}"]])
+    checker = unknown_fields._Checker()
+
+    found = checker.check([first, second])
+
+    assert [unknown.place for unknown in found] == ["bodyTemplate", "headers[0].value", "bodyTemplate"]
+    assert len(checker._unknown) == 1
+
+
+async def test_all_pages_are_checked(database: object) -> None:
+    for number in range(PAGE + 1):
+        await builders.webhook(name=str(number), body_template="{{ item.zip }}")
+
+    assert [name for name, _, _ in await find()] == [str(number) for number in range(PAGE + 1)]
+
+
+async def test_a_warning_names_webhook_place_and_fields(database: object) -> None:
+    webhook = await builders.webhook(name="New leads", body_template="{{ item.zip }}")
+
+    with capture_logs() as lines:
+        await log_unknown_fields()
+
+    assert lines == [
+        {
+            "event": "a webhook uses fields that its model does not have: change the webhook or the model",
+            "log_level": "warning",
+            "action": "check_webhooks",
+            "webhook_id": encode(Prefix.WEBHOOK, webhook.id),
+            "webhook": "New leads",
+            "model": "lead",
+            "place": "bodyTemplate",
+            "fields": ["item.zip"],
+        }
+    ]
+
+
+async def test_the_number_of_warnings_is_limited(database: object) -> None:
+    for _ in range(MAX_LOGGED + 2):
+        await builders.webhook(body_template="{{ item.zip }}")
+
+    with capture_logs() as lines:
+        await log_unknown_fields()
+
+    assert len(lines) == MAX_LOGGED + 1
+    assert (lines[-1]["event"], lines[-1]["more"]) == ("more webhooks use fields that their models do not have", 2)
+
+
+async def test_a_failing_database_is_logged(database: object) -> None:
+    await Webhook.raw("DROP TABLE ringback_webhook")
+
+    with capture_logs() as lines:
+        await log_unknown_fields()
+
+    assert [(line["event"], line["log_level"]) for line in lines] == [
+        ("cannot check the webhooks for unknown fields", "warning")
+    ]
