@@ -114,7 +114,7 @@ def program(shared_program: Program, request: pytest.FixtureRequest) -> Iterator
     """
     shared_program.empty()
     yield shared_program
-    errors = [line for line in shared_program.log().splitlines() if '"level": "error"' in line or "Traceback" in line]
+    errors = [line for line in shared_program.log().splitlines() if '"level":"error"' in line or "Traceback" in line]
     assert errors == [] or request.node.get_closest_marker("logs_errors")
 
 

@@ -12,6 +12,7 @@ from strawberry import ID
 from strawberry.scalars import JSON
 
 from ringback.graphql_api.context import dataloaders
+from ringback.graphql_api.context.request_context import Info
 from ringback.graphql_api.fields.attribute_field import (
     RowObject,
     attribute,
@@ -106,6 +107,14 @@ class Webhook(Node):
         "Newest attempt to deliver an event of the webhook. Null if there is none.",
         _attempt,
     )
+
+    @strawberry.field(
+        description="Problems that do not stop the webhook, such as an empty body, or a template with a field that the "
+        "model no longer has. Empty if there is none."
+    )
+    async def warnings(self, info: Info) -> list[str]:
+        """Return the warnings, each a sentence."""
+        return await info.context.services.webhooks.find_warnings(self.row)
 
     @strawberry.field(description="Events of the webhook, newest first. Filter them with the root field `events`.")
     async def events(self, first: First = 20, after: After = None) -> "Connection[Event] | None":

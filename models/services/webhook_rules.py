@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from ringback.models.database.sql import is_storable
-from ringback.models.enums import Action
+from ringback.models.enums import Action, HttpMethod
 from ringback.models.errors import ProblemCode, TemplateError
 from ringback.models.security.address_policy import AddressPolicy
 from ringback.models.security.inbox_addresses import InboxAddresses
@@ -131,6 +131,13 @@ class WebhookRules:
         if _has_liquid(url):
             return self._inboxes.is_own_host(host)
         return await self._inboxes.is_own(url)
+
+
+def warn_of_empty_body(spec: WebhookSpec) -> list[str]:
+    """Return a warning if a request that normally has a body would be sent without one."""
+    if spec.method in (HttpMethod.GET, HttpMethod.DELETE) or spec.send_json or spec.body_template.strip():
+        return []
+    return [f"{spec.method} requests will have an empty body. Set bodyTemplate, or sendJson: true."]
 
 
 def _has_liquid(url: str) -> bool:

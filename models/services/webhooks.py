@@ -19,7 +19,7 @@ from ringback.models.security.signing import new_signing_secret
 from ringback.models.services import events, webhook_models
 from ringback.models.services.validation import Problems, check_unchanged, parse_id, require_found
 from ringback.models.services.webhook_models import WatchableModel
-from ringback.models.services.webhook_rules import MODEL_DEPENDENT_FIELDS, WebhookRules
+from ringback.models.services.webhook_rules import MODEL_DEPENDENT_FIELDS, WebhookRules, warn_of_empty_body
 from ringback.models.services.webhook_spec import CLEARABLE, FIELD_NAMES, WebhookSpec, read_spec, write_spec
 from ringback.models.webhook import Webhook
 
@@ -74,6 +74,19 @@ class Webhooks:
                 reason = "Cancelled: the webhook was deactivated"
                 await events.cancel_waiting(db, webhook, reason, webhook.updated_at, tests=False)
         return webhook
+
+    async def find_warnings(self, webhook: Webhook) -> list[str]:
+        """Return what is wrong with a stored webhook: the rules that would refuse it today, and an empty body.
+
+        Rules become stricter and models lose fields, but a stored webhook goes on as it is.
+        """
+        spec = read_spec(webhook)
+        warnings = warn_of_empty_body(spec)
+        try:
+            await self._rules.check(spec, FIELD_NAMES)
+        except InputRejected as error:
+            warnings += [problem.message for problem in error.problems]
+        return warnings
 
     async def delete(self, webhook_id: str) -> None:
         """Mark a webhook as deleted and cancel its waiting events. Its history stays. Raises InputRejected."""

@@ -188,4 +188,4 @@ def test_a_client_that_does_not_read_does_not_delay_a_stop(own_program: Program)
             "the deliveries",
         )
         assert own_program.stop() == 0
-    assert [line for line in own_program.log().splitlines() if '"level": "error"' in line] == []
+    assert [line for line in own_program.log().splitlines() if '"level":"error"' in line] == []

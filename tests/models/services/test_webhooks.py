@@ -230,3 +230,30 @@ async def test_costly_templates_do_not_block_the_event_loop(database: object, we
             await webhooks.create(spec)
 
     assert await share_of_allowed(create) < 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "warnings"),
+    [
+        ({}, ["POST requests will have an empty body. Set bodyTemplate, or sendJson: true."]),
+        ({"method": HttpMethod.PUT}, ["PUT requests will have an empty body. Set bodyTemplate, or sendJson: true."]),
+        ({"method": HttpMethod.DELETE}, []),
+        ({"send_json": True}, []),
+        ({"body_template": "{{ item.id }}"}, []),
+    ],
+)
+async def test_an_empty_body_is_a_warning(changes: dict[str, Any], warnings: list[str]) -> None:
+    webhook, _ = await webhooks().create(replace(SPEC, **changes))
+
+    assert await webhooks().find_warnings(webhook) == warnings
+
+
+async def test_a_stored_webhook_that_would_be_refused_today_has_warnings() -> None:
+    webhook, _ = await webhooks().create(replace(SPEC, body_template="{{ item.name }}"))
+    await Webhook.filter(id=webhook.id).update(url="https://10.0.0.1/", body_template="{{ item.gone }}")
+
+    warnings = await webhooks().find_warnings(await Webhook.get(id=webhook.id))
+
+    assert len(warnings) == 2
+    assert warnings[0].startswith("10.0.0.1 is a private address;")
+    assert warnings[1].startswith("Unknown field item.gone.")
