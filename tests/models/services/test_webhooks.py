@@ -232,6 +232,7 @@ async def test_costly_templates_do_not_block_the_event_loop(database: object, we
     assert await share_of_allowed(create) < 1
 
 
+@pytest.mark.usefixtures("database")
 @pytest.mark.parametrize(
     ("changes", "warnings"),
     [
@@ -242,17 +243,18 @@ async def test_costly_templates_do_not_block_the_event_loop(database: object, we
         ({"body_template": "{{ item.id }}"}, []),
     ],
 )
-async def test_an_empty_body_is_a_warning(changes: dict[str, Any], warnings: list[str]) -> None:
-    webhook, _ = await webhooks().create(replace(SPEC, **changes))
+async def test_an_empty_body_is_a_warning(webhooks: Webhooks, changes: dict[str, Any], warnings: list[str]) -> None:
+    webhook, _ = await webhooks.create(replace(SPEC, **changes))
 
-    assert await webhooks().find_warnings(webhook) == warnings
+    assert await webhooks.find_warnings(webhook) == warnings
 
 
-async def test_a_stored_webhook_that_would_be_refused_today_has_warnings() -> None:
-    webhook, _ = await webhooks().create(replace(SPEC, body_template="{{ item.name }}"))
+@pytest.mark.usefixtures("database")
+async def test_a_stored_webhook_that_would_be_refused_today_has_warnings(webhooks: Webhooks) -> None:
+    webhook, _ = await webhooks.create(replace(SPEC, body_template="{{ item.name }}"))
     await Webhook.filter(id=webhook.id).update(url="https://10.0.0.1/", body_template="{{ item.gone }}")
 
-    warnings = await webhooks().find_warnings(await Webhook.get(id=webhook.id))
+    warnings = await webhooks.find_warnings(await Webhook.get(id=webhook.id))
 
     assert len(warnings) == 2
     assert warnings[0].startswith("10.0.0.1 is a private address;")
