@@ -180,7 +180,8 @@ async def test_a_paced_webhook_is_held_until_25_ms_before_its_slot(bench: Bench,
 
     async with bench.run_claimer():
         await bench.endpoint.wait_for_requests()
-        assert bench.waits[-1] == pytest.approx(0.225, abs=0.02)
+        # 25 ms before the slot in 250 ms, less the time that the claim itself has taken.
+        assert 0.1 < bench.waits[-1] <= 0.226
         stopped.advance(0.199)
         await bench.wait_for_claims()
         assert bench.endpoint.event_ids == [first.id]
