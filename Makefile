@@ -6,7 +6,7 @@
 # make bench-api  compares the API with plain Strawberry
 # make bench-live measures when the last of 2,000 subscribers gets an entry
 # make bench-page  measures a page of 100
-# make settings  writes the README's table of settings
+# make settings  writes the table in docs/settings.md
 # Each target does its own set-up in .venv (and node_modules), which is quick the second time.
 
 PYTHON ?= python3

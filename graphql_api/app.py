@@ -26,6 +26,7 @@ from ringback.graphql_api.transport.inbox import InboxEndpoint
 from ringback.graphql_api.transport.streaming import Streams
 from ringback.graphql_api.transport.websocket import serve_connection
 from ringback.models import delivery_log
+from ringback.models.background_tasks import end_tasks
 from ringback.models.security.address_policy import AddressPolicy
 from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.security.secret_box import SecretBox
@@ -85,7 +86,7 @@ async def open_application(settings: Settings, *, public_url: str, secrets: Secr
     )
     async with contextlib.AsyncExitStack() as stack:
         tailer_task = asyncio.create_task(services.tailer.run())
-        stack.push_async_callback(_cancel, tailer_task)
+        stack.push_async_callback(end_tasks, tailer_task)
         engine = Engine(schema, OperationLimits.of(settings))
         stack.callback(engine.close)
         yield Application(services, engine)
@@ -123,9 +124,3 @@ def _is_browser(request: Request) -> bool:
     """Return whether the client prefers a page. Most API clients accept `*/*`."""
     accept = ",".join(request.headers.getlist("accept"))
     return negotiate(accept.encode("latin-1")).page_with_query
-
-
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task

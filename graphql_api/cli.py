@@ -164,7 +164,7 @@ def revoke_token(
     token_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the token, as `ringback token list` prints it.")],
     data_dir: DataDir = None,
 ) -> None:
-    """Revoke an API token. Running servers refuse it within a second."""
+    """Revoke an API token. Servers refuse new requests within a second."""
     from ringback.graphql_api import token_commands
 
     asyncio.run(token_commands.revoke_token(_load_and_name_database(data_dir), token_id))

@@ -35,8 +35,9 @@ if sys.platform != "win32":
 
 #: Seconds that running requests get to end when the program stops.
 GRACE_SECONDS = 3
-#: New objects after which garbage is collected, then collections after which older generations are too. With Python's
-#: own thresholds, collection took a third of the time of publishing log entries and a fifth of that of delivering.
+#: Arguments of `gc.set_threshold`: collect after 50,000 new objects, and each older generation after 10 collections
+#: of the younger one. With Python's own thresholds, collection took a third of the time of publishing log entries
+#: and a fifth of that of delivering.
 GC_THRESHOLDS = (50_000, 10, 10)
 #: Connections that wait to be accepted, at most.
 BACKLOG = 2048
@@ -54,7 +55,7 @@ async def serve(settings: Settings, *, deliver: bool) -> None:
     await bootstrap.migrate(settings)
     with _listen(settings) as sock:
         public_url = settings.address(sock.getsockname()[1])
-        async with bootstrap.open_database(settings), bootstrap.share_notifications(settings.wakeups_url):
+        async with bootstrap.open_database(settings), bootstrap.share_notifications(settings.notifications_url):
             admin_token = await _ensure_admin_token(settings)
             secrets = load_secret_box(settings)
             async with (
@@ -82,7 +83,7 @@ async def work(settings: Settings, *, supervised: bool = False) -> None:
     await bootstrap.migrate(settings)
     async with (
         bootstrap.open_database(settings),
-        bootstrap.share_notifications(settings.wakeups_url),
+        bootstrap.share_notifications(settings.notifications_url),
         # The API processes made the inbox URLs in webhooks from the same settings.
         _run_worker(settings, load_secret_box(settings), settings.address()) as worker,
     ):
@@ -202,6 +203,8 @@ async def _ensure_admin_token(settings: Settings) -> _AdminToken:
     is_new = not path.exists()
     secret = load_or_create_secret(path, make=api_tokens.new_bearer_token())
     await api_tokens.ensure_admin(secret, f"first admin token ({TOKEN_FILE})")
+    if await api_tokens.authenticate(secret) is None:  # it was revoked
+        return _AdminToken(source="a token of `ringback token create`")
     # The output of a service goes to logs, which others may read. A terminal is the operator's.
     if is_new or (sys.stdout.isatty() and _only_owner_has_access(path)):
         return _AdminToken(source=str(path), secret=secret)

@@ -56,7 +56,7 @@ class Ringback:
                 bootstrap.prepare_data_dir(self.settings)
                 await bootstrap.migrate_config(self._tortoise_config)
                 await stack.enter_async_context(bootstrap.open_tortoise(self._tortoise_config))
-            await stack.enter_async_context(bootstrap.share_notifications(self.settings.wakeups_url))
+            await stack.enter_async_context(bootstrap.share_notifications(self.settings.notifications_url))
             self._policy = AddressPolicy(self.settings.dangerous_allow_networks)
             self._inboxes = InboxAddresses(self.settings.address())
             self._secrets = load_secret_box(self.settings)

@@ -164,12 +164,13 @@ async def open_tortoise(config: Mapping[str, Any]) -> AsyncIterator[None]:
         if not applied:
             raise ConfigurationError(
                 f"the database {database} has no tables of Ringback. Create them with `ringback migrate`, "
-                "or use another database."
+                "or migrate_config() if the configuration is your own, or use another database."
             )
         missing = set(list_migrations()) - applied
         if missing:
             raise ConfigurationError(
-                f"the database {database} is older than this program (it lacks {min(missing)}): run `ringback migrate`"
+                f"the database {database} is older than this program (it lacks {min(missing)}): "
+                "run `ringback migrate`, or call migrate_config() if the configuration is your own"
             )
         start_tracking()
         yield
@@ -188,7 +189,8 @@ async def share_notifications(redis_url: str) -> AsyncIterator[None]:
         from ringback.models.database.redis_notifications import relay_over_redis  # noqa: PLC0415 - imports an optional dependency
     except ImportError as error:
         raise ConfigurationError(
-            "RINGBACK_REDIS_URL is set, but the Redis driver is missing. Run: pip install '.[redis]'"
+            "Redis carries notifications (RINGBACK_REDIS_URL or RINGBACK_BROKER_URL), but its driver is missing. "
+            "Run: pip install '.[redis]'"
         ) from error
     epoch = await delivery_log.read_epoch()
     async with relay_over_redis(notifier, redis_url, channel=f"ringback:{epoch.hex}"):

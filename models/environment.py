@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 
 PREFIX = "RINGBACK_"
-#: Letters that a misspelled name may differ from the setting's name in.
+#: A name that differs from a setting's in at most this many letters counts as misspelled.
 MAX_WRONG_LETTERS = 2
 #: Variables of the example clients and of the tests, and those that Kubernetes sets for a service named ringback.
 _FOREIGN = re.compile(r"RINGBACK_(URL|TOKEN|TEST_.*|SERVICE_.*|PORT_.*)")

@@ -254,7 +254,7 @@ class Settings(BaseSettings):
         return not self.database_url or self.database_url.startswith("sqlite:")
 
     @property
-    def wakeups_url(self) -> str:
+    def notifications_url(self) -> str:
         """URL of the Redis that carries notifications, or "" if there is none."""
         if self.redis_url:
             return self.redis_url
@@ -299,7 +299,9 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def find_unknown_variables() -> list[str]:
-    """Return the environment variables named RINGBACK_… that are not settings, without those that others set."""
+    """Return the environment variables named RINGBACK_… that are not settings, except those
+    of the examples, the tests and Kubernetes.
+    """
     return unknown_variables(os.environ, Settings.model_fields)
 
 

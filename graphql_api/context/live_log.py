@@ -29,7 +29,8 @@ logger = structlog.get_logger("ringback.tailer")
 PAGE = 500
 #: Entries that a subscriber gets at once, and entries in a page of missed ones, at most.
 BURST = 100
-#: Entries queued for one subscriber, at most. One that is as far behind again, after reading its queue, is ended.
+#: Entries queued for one subscriber, at most. A subscriber that has read its queue and is then
+#: further behind than before, and by more than this, is ended.
 MAX_WAITING = 5_000
 #: Pages of missed entries that are cached for other subscribers that missed the same.
 MAX_CACHED_PAGES = 64

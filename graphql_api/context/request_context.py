@@ -15,7 +15,8 @@ from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.services.inboxes import Inboxes
 from ringback.models.services.webhooks import Webhooks
 
-#: Seconds between two checks of a connection's token: a revoked token's open streams end within this time.
+#: Seconds for which a connection's token is trusted before it is checked again. A stream that is idle is checked at its
+#: next event or heartbeat.
 TRUSTED_SECONDS = 5.0
 
 

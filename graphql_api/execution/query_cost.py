@@ -1,8 +1,8 @@
 """The cost of an operation: the number of objects that it may read.
 
-Each selected object costs 1. A connection multiplies the cost below it by `first`, a plain list of objects by
-LIST_SIZE. Page sizes in variables are resolved for each request. A fragment is estimated once, however often it is
-spread.
+Each selected object costs 1, and each field of FIELD_COSTS what it says. A connection multiplies the cost below it by
+`first`, a plain list of objects by LIST_SIZE. Page sizes in variables are resolved for each request. A fragment is
+estimated once, however often it is spread.
 """
 
 from collections.abc import Mapping
@@ -33,6 +33,8 @@ from ringback.graphql_api.fields.relay import MAX_PAGE
 
 #: Assumed length of a plain list of objects, such as an event's attempts.
 LIST_SIZE = 5
+#: Costs of fields that take work of their own. The warnings of a webhook check all of its templates.
+FIELD_COSTS = {("Webhook", "warnings"): 10}
 #: Digits of a literal `first` that are read: enough for any number above MAX_PAGE.
 _MAX_FIRST_DIGITS = 9
 
@@ -128,6 +130,7 @@ class CostEstimator:
         return cost
 
     def _add_field(self, cost: Cost, node: FieldNode, parent: Any) -> None:
+        cost.fixed += FIELD_COSTS.get((parent.name, node.name.value), 0)
         definition = self._schema.get_field(parent, node.name.value)
         if definition is None or node.selection_set is None:
             return

@@ -1,14 +1,11 @@
 """Input errors: the problems of a refused input, as the payload of a mutation lists them."""
 
-import re
-
 import strawberry
 
 from ringback.graphql_api.fields.descriptions import object_type
 from ringback.graphql_api.fields.enums import ProblemCode
 from ringback.models.errors import InputRejected, Problem
-
-_UNDERSCORE = re.compile(r"_([a-z0-9])")
+from ringback.models.services.validation import api_name
 
 
 @object_type
@@ -44,5 +41,5 @@ def _path(problem: Problem, *, has_input: bool) -> str | None:
     """Return the path in camelCase. Names within a JSON value stay as the client wrote them."""
     if problem.field is None:
         return None
-    path = _UNDERSCORE.sub(lambda match: match[1].upper(), problem.field) + problem.within
+    path = api_name(problem.field) + problem.within
     return f"input.{path}" if has_input else path

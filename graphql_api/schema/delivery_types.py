@@ -1,8 +1,10 @@
 """The delivery graph: webhook, change, event, attempt and the request that an inbox received, linked with one another.
 
-Links are loaded fields (graphql_api.fields.loaded_field), so that a page costs a constant number of statements.
+Links are loaded fields (graphql_api.fields.loaded_field), so that a page costs a constant number of statements,
+except for `Webhook.events` and `Webhook.warnings`, which cost some for each webhook.
 """
 
+import asyncio
 import base64
 import datetime as dt
 from operator import itemgetter
@@ -113,8 +115,12 @@ class Webhook(Node):
         "model no longer has. Empty if there is none."
     )
     async def warnings(self, info: Info) -> list[str]:
-        """Return the warnings, each a sentence."""
-        return await info.context.services.webhooks.find_warnings(self.row)
+        """Return the warnings, each a sentence. Aliases of the field share one check."""
+        check: asyncio.Future[list[str]] | None = vars(self).get("_warnings")
+        if check is None:
+            check = asyncio.ensure_future(info.context.services.webhooks.find_warnings(self.row))
+            vars(self)["_warnings"] = check
+        return await check
 
     @strawberry.field(description="Events of the webhook, newest first. Filter them with the root field `events`.")
     async def events(self, first: First = 20, after: After = None) -> "Connection[Event] | None":

@@ -91,7 +91,7 @@ class WebhookModel(Node):
 
     async def _watchable(self, info: Info) -> WatchableModel:
         """Return the model, read once if it is declared; a stand-in without fields if it is no longer tracked."""
-        model: WatchableModel | None = self.row or model_service.list_tracked(self.name)
+        model: WatchableModel | None = self.row or model_service.find_tracked(self.name)
         if model is None:
             model = await info.context.loaders[dataloaders.declared_model].load(self.name)
         if model is None:
@@ -241,7 +241,7 @@ class WebhookModelMutation:
         row = await declare_model(
             input.name, input.label, input.description, input.json_schema, input.sample, force=input.force
         )
-        return DeclareModelPayload(model=WebhookModel.of(model_service.list_declared(row)))
+        return DeclareModelPayload(model=WebhookModel.of(model_service.from_declared_row(row)))
 
     @mutation(
         """

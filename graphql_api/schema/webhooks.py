@@ -24,7 +24,7 @@ from ringback.graphql_api.fields.root_fields import mutation, query
 from ringback.graphql_api.schema import webhook_descriptions as about
 from ringback.graphql_api.schema.delivery_types import Webhook
 from ringback.models.ids import Prefix
-from ringback.models.services.webhook_spec import WebhookSpec
+from ringback.models.services.webhook_spec import FIELD_NAMES, WebhookSpec
 from ringback.models.webhook import DEFAULT_TIMEOUT_SECONDS, default_retry_delays
 from ringback.models.webhook import Webhook as WebhookRow
 
@@ -244,35 +244,22 @@ def _matching(filter: WebhookFilter) -> QuerySet[WebhookRow]:
 
 
 def _spec(input: CreateWebhookInput) -> WebhookSpec:
-    return WebhookSpec(
-        model=input.model,
-        actions=tuple(input.actions),
-        url=input.url,
-        name=input.name,
-        method=input.method,
-        is_active=input.is_active,
-        send_json=input.send_json,
-        body_template=input.body_template,
-        content_type=input.content_type,
-        headers=_pairs(input.headers),
-        condition=input.condition,
-        retry_delays_seconds=tuple(input.retry_delays_seconds),
-        timeout_seconds=input.timeout_seconds,
-        success_policy=input.success_policy,
-        max_concurrency=input.max_concurrency,
-        rate_limit_per_second=input.rate_limit_per_second,
-    )
+    return WebhookSpec(**_as_spec_fields({name: getattr(input, name) for name in FIELD_NAMES}))
 
 
 def _changes(input: UpdateWebhookInput) -> dict[str, Any]:
     """Return the given fields, by their names and with their types in WebhookSpec."""
-    changes = given_fields(input)
+    return _as_spec_fields(given_fields(input))
+
+
+def _as_spec_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return fields of an input with their types in WebhookSpec: tuples instead of lists, pairs instead of headers."""
     for name in ("actions", "retry_delays_seconds"):
-        if changes.get(name) is not None:
-            changes[name] = tuple(changes[name])
-    if changes.get("headers") is not None:
-        changes["headers"] = _pairs(changes["headers"])
-    return changes
+        if fields.get(name) is not None:
+            fields[name] = tuple(fields[name])
+    if fields.get("headers") is not None:
+        fields["headers"] = _pairs(fields["headers"])
+    return fields
 
 
 def _pairs(headers: list[HeaderInput]) -> tuple[tuple[str, str], ...]:

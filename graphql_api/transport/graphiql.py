@@ -21,7 +21,7 @@ HEADERS = {
 NOT_BUILT = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Ringback</title>
 <h1>GraphiQL is not built</h1>
-<p>This checkout has no GraphiQL page yet. Install Node.js 18 or newer, run</p>
+<p>This checkout has no GraphiQL page yet. Run</p>
 <pre>make web</pre>
 <p>and reload this page. The API itself is available at this address: <code>POST /graphql</code>.</p>
 """

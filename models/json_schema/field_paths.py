@@ -14,7 +14,7 @@ from ringback.models.json_schema.subschemas import Node, SubschemaGraph
 from ringback.models.templates.field_info import FieldInfo
 from ringback.models.templates.formatting import format_path
 
-#: Values that are expanded to fields. All others are open.
+#: Fields and elements after which no further value is expanded. Such a value is open: it allows any path.
 MAX_FIELDS = 2_000
 #: Depth to which values are expanded.
 MAX_DEPTH = 10

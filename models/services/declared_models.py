@@ -1,7 +1,7 @@
 """Declare models whose objects live in another program."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
 import orjson
 from tortoise.backends.base.client import BaseDBAsyncClient
@@ -17,6 +17,7 @@ from ringback.models.json_schema.schema import MAX_ITEM_BYTES, CheckBudget, Json
 from ringback.models.json_schema.subschemas import SchemaFault
 from ringback.models.services import webhook_models
 from ringback.models.services.validation import Problems, api_name
+from ringback.models.services.webhook_spec import PlacedTemplate, list_templates
 from ringback.models.templates.validation import find_unknown_paths
 from ringback.models.tracking.cooperative import LoopYielder
 from ringback.models.tracking.registry import NAME_PATTERN, registry
@@ -119,29 +120,14 @@ async def _check_webhooks(problems: Problems, db: BaseDBAsyncClient, row: Declar
     yielder = LoopYielder()
     for webhook in await Webhook.filter(model=row.name, deleted_at=None).using_db(db).order_by("id"):
         lost: set[str] = set()
-        for template in _templates_of(webhook):
+        for template in list_templates(webhook):
             await yielder.pause()
             lost |= _lost_paths(template, old_paths, new_paths)
         if lost:
             problems.add("json_schema", _lost_paths_message(webhook, sorted(lost)), ProblemCode.CONFLICT)
 
 
-class _TemplateSource(NamedTuple):
-    text: str
-    is_condition: bool
-
-
-def _templates_of(webhook: Webhook) -> Iterator[_TemplateSource]:
-    yield _TemplateSource(webhook.url, is_condition=False)
-    for _, value in webhook.headers:
-        yield _TemplateSource(value, is_condition=False)
-    if not webhook.send_json:
-        yield _TemplateSource(webhook.body_template, is_condition=False)
-    if webhook.condition is not None:
-        yield _TemplateSource(webhook.condition, is_condition=True)
-
-
-def _lost_paths(template: _TemplateSource, old_paths: list[str], new_paths: list[str]) -> set[str]:
+def _lost_paths(template: PlacedTemplate, old_paths: list[str], new_paths: list[str]) -> set[str]:
     unknown = find_unknown_paths(template.text, fields=new_paths, is_condition=template.is_condition)
     if not unknown:
         return set()

@@ -121,7 +121,7 @@ async def cancel(event_id: str) -> Event:
 async def cancel_waiting(
     db: BaseDBAsyncClient, webhook: Webhook, reason: str, now: dt.datetime, *, tests: bool
 ) -> None:
-    """Cancel the waiting events of a webhook within the caller's transaction; of its test events only if `tests`.
+    """Cancel a webhook's waiting events within the caller's transaction, its test events too if `tests`.
 
     `reason` is the message of the log entries. The number of statements does not depend on the number of events.
     """

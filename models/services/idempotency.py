@@ -14,7 +14,7 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from ringback.models.declared_model import IdempotencyKey
 
 KEY_LIFETIME = dt.timedelta(hours=24)
-#: Expired keys deleted by one call. More than one call can add, so that expired keys cannot pile up.
+#: Expired keys deleted by one call. A call adds at most 500, so expired keys cannot pile up.
 MAX_DELETED = 1_000
 
 

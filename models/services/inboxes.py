@@ -31,7 +31,7 @@ MAX_RESPONSES = 100
 MAX_RESPONSE_BODY_CHARS = 65_536
 MAX_DELAY_MS = 60_000
 MAX_CONTENT_TYPE_CHARS = 200
-#: The column `method` holds no more.
+#: Length of the column `method`.
 _MAX_METHOD_CHARS = 32
 EVENT_ID_HEADER = "ps-webhook_event-id"
 ATTEMPT_HEADER = "ringback-attempt"

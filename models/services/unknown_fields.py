@@ -5,23 +5,23 @@ a declaration that lacks fields which webhooks use is refused.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import NamedTuple
 
 import structlog
 from tortoise.exceptions import BaseORMException
 
 from ringback.models.ids import Prefix, encode
 from ringback.models.services import webhook_models
+from ringback.models.services.webhook_spec import PlacedTemplate, list_templates
 from ringback.models.templates.validation import find_unknown_paths
 from ringback.models.tracking.registry import registry
 from ringback.models.webhook import Webhook
 
 logger = structlog.get_logger("ringback.webhooks")
 
-#: Webhooks that are read and checked at once, in a thread. It delays a stop until it has checked them.
+#: Webhooks read at once.
 PAGE = 100
 #: Lines logged. All webhooks of a model may use a field that it lost.
 MAX_LOGGED = 100
@@ -63,15 +63,10 @@ async def find_unknown_fields() -> AsyncIterator[UnknownFields]:
     webhooks = Webhook.filter(model__in=models, is_active=True, deleted_at=None).order_by("id").limit(PAGE)
     page = await webhooks.only(*_COLUMNS)
     while page:
-        for unknown in await asyncio.to_thread(checker.check, page):
-            yield unknown
+        for webhook in page:
+            for unknown in await asyncio.to_thread(checker.check, [webhook]):  # a stop waits for the thread
+                yield unknown
         page = await webhooks.filter(id__gt=page[-1].id).only(*_COLUMNS)
-
-
-class _PlacedTemplate(NamedTuple):
-    place: str
-    text: str
-    is_condition: bool = False
 
 
 @dataclass(slots=True)
@@ -87,11 +82,11 @@ class _Checker:
         return [
             UnknownFields(webhook=webhook, place=template.place, fields=fields)
             for webhook in webhooks
-            for template in _templates_of(webhook)
+            for template in list_templates(webhook)
             if (fields := self._unknown_fields(webhook.model, template))
         ]
 
-    def _unknown_fields(self, model: str, template: _PlacedTemplate) -> tuple[str, ...]:
+    def _unknown_fields(self, model: str, template: PlacedTemplate) -> tuple[str, ...]:
         if not template.is_condition and "{" not in template.text:
             return ()
         key = (model, template.is_condition, sha256(template.text.encode()).digest())
@@ -103,20 +98,10 @@ class _Checker:
 
     def _paths_of(self, model: str) -> list[str]:
         if model not in self._paths:
-            watchable = webhook_models.list_tracked(model)
+            watchable = webhook_models.find_tracked(model)
             assert watchable is not None, "only webhooks of tracked models are read"
             self._paths[model] = webhook_models.template_paths(watchable.fields)
         return self._paths[model]
-
-
-def _templates_of(webhook: Webhook) -> Iterator[_PlacedTemplate]:
-    yield _PlacedTemplate("url", webhook.url)
-    for index, (_, value) in enumerate(webhook.headers):
-        yield _PlacedTemplate(f"headers[{index}].value", value)
-    if not webhook.send_json:
-        yield _PlacedTemplate("bodyTemplate", webhook.body_template)
-    if webhook.condition is not None:
-        yield _PlacedTemplate("condition", webhook.condition, is_condition=True)
 
 
 def _log(unknown: UnknownFields) -> None:

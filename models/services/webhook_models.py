@@ -37,10 +37,10 @@ class WatchableModel:
 
 async def find(name: str, db: BaseDBAsyncClient | None = None) -> WatchableModel | None:
     """Return the model of this name, or None. Reads the database only if no tracked model has the name."""
-    return list_tracked(name) or (await find_declared([name], db)).get(name)
+    return find_tracked(name) or (await find_declared([name], db)).get(name)
 
 
-def list_tracked(name: str) -> WatchableModel | None:
+def find_tracked(name: str) -> WatchableModel | None:
     """Return the tracked model of this name, or None."""
     model = registry.get(name)
     return _watchable_of(model) if model else None
@@ -52,14 +52,14 @@ async def find_declared(names: Collection[str], db: BaseDBAsyncClient | None = N
     if not untracked:
         return {}
     rows = await DeclaredModel.filter(name__in=untracked).using_db(db)
-    return {row.name: list_declared(row) for row in rows}
+    return {row.name: from_declared_row(row) for row in rows}
 
 
 async def list_models() -> list[WatchableModel]:
     """Return all models that webhooks can watch, sorted by name."""
-    models = {row.name: list_declared(row) for row in await DeclaredModel.all()}
+    models = {row.name: from_declared_row(row) for row in await DeclaredModel.all()}
     for name in registry.names():
-        tracked = list_tracked(name)
+        tracked = find_tracked(name)
         if tracked is not None:
             models[name] = tracked
     return [models[name] for name in sorted(models)]
@@ -75,7 +75,7 @@ async def find_declared_names(db: BaseDBAsyncClient | None = None) -> list[str]:
     return [str(name) for name in await DeclaredModel.all().using_db(db).values_list("name", flat=True)]
 
 
-def list_declared(row: DeclaredModel) -> WatchableModel:
+def from_declared_row(row: DeclaredModel) -> WatchableModel:
     """Return a declared model as a watchable one."""
     return WatchableModel(
         name=row.name,

@@ -48,14 +48,14 @@ RESERVED_HEADERS: Mapping[str, str] = {
     ),
 }
 
-#: Fields that can only be checked against a tracked model.
+#: Fields that can be checked only if the webhook's model exists.
 MODEL_DEPENDENT_FIELDS = frozenset({"model", "url", "body_template", "headers", "condition"})
 
 
 class CheckedSpec(NamedTuple):
     """A spec that satisfies the rules, and the model that its templates were checked against.
 
-    `model` is None if the model is no longer tracked and no checked field depends on it.
+    `model` is None if there is no such model and no checked field depends on it.
     """
 
     spec: WebhookSpec
@@ -101,7 +101,7 @@ class WebhookRules:
             condition = problems.check_text("condition", spec.condition, max_chars=MAX_CONDITION_CHARS)
             spec = replace(spec, condition=condition)
         if model is not None:
-            # Costly templates take seconds: check them in a thread, and those of one webhook at a time.
+            # Costly templates take seconds: check them in a thread, one webhook at a time.
             async with self._template_check:
                 await asyncio.to_thread(_check_templates, problems, spec, names, model)
         problems.raise_if_any()

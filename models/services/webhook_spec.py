@@ -1,6 +1,6 @@
 """The fields of a webhook that administrators set, and how the table stores them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -94,3 +94,22 @@ def _write_field(webhook: Webhook, name: str, value: Any) -> None:
         setattr(webhook, name, value)
     else:
         setattr(webhook, column.name, column.to_column(value))
+
+
+class PlacedTemplate(NamedTuple):
+    """A Liquid template or condition of a webhook, and its place as the API writes it, such as headers[0].value."""
+
+    place: str
+    text: str
+    is_condition: bool = False
+
+
+def list_templates(webhook: Webhook) -> Iterator[PlacedTemplate]:
+    """Yield the templates of a stored webhook that its deliveries use."""
+    yield PlacedTemplate("url", webhook.url)
+    for index, (_, value) in enumerate(webhook.headers):
+        yield PlacedTemplate(f"headers[{index}].value", value)
+    if not webhook.send_json:
+        yield PlacedTemplate("bodyTemplate", webhook.body_template)
+    if webhook.condition is not None:
+        yield PlacedTemplate("condition", webhook.condition, is_condition=True)

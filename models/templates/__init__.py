@@ -1,8 +1,8 @@
 """Liquid templates for webhook bodies, URLs, header values and conditions. Only this package imports python-liquid.
 
 Delivery uses `compile_template` and `compile_condition`. `check_template` and `check_condition` find mistakes when a
-webhook is saved, `unknown_paths` finds fields that a changed model lost, and `scope` builds the names that templates
-can use. Every failure is a TemplateError, with line and column where they are known.
+webhook is saved, `find_unknown_paths` finds fields that a changed model lost, and `build_scope` builds the names that
+templates can use. Every failure is a TemplateError, with line and column where they are known.
 
     lexer           text → tokens, blocks balanced     formatting   how values become text
     parser          tokens → syntax tree               filters      allowed filters and their limits

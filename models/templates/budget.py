@@ -35,7 +35,7 @@ MAX_BRACKETS = 50
 MAX_EXPRESSION_DEPTH = 100
 #: CPU time of one template or condition, in milliseconds.
 RENDER_BUDGET_MS = 50
-#: Longest pause between two clock readings that does not count, in milliseconds. No single operation can take longer
+#: Milliseconds of the longest pause between two clock readings that do not count. No single operation can take longer
 #: than the budget, so a longer pause is a garbage collection.
 MAX_PAUSE_MS = 200
 #: Milliseconds before CPU time is first read. Most renders take less, and reading it costs as much as they do.

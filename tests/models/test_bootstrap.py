@@ -227,7 +227,8 @@ async def test_a_database_without_tables_is_refused(chosen: Settings) -> None:
         await open_and_fail(chosen)
     assert str(caught.value) == (
         f"the database {chosen.database_path} has no tables of Ringback. "
-        "Create them with `ringback migrate`, or use another database."
+        "Create them with `ringback migrate`, or migrate_config() if the configuration is your own, "
+        "or use another database."
     )
 
 
@@ -236,7 +237,7 @@ async def test_an_older_database_is_refused(chosen: Settings) -> None:
     with open_sqlite(chosen.database_path) as connection:
         connection.execute("DELETE FROM tortoise_migrations WHERE name = '0016_workers'")
     with pytest.raises(
-        ConfigurationError, match=r"is older than this program \(it lacks 0016_workers\): run `ringback migrate`$"
+        ConfigurationError, match=r"is older than this program \(it lacks 0016_workers\): run `ringback migrate`, or "
     ):
         await open_and_fail(chosen)
 

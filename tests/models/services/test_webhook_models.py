@@ -22,11 +22,11 @@ async def declare(name: str, **values: Any) -> DeclaredModel:
 
 
 async def test_labels(shop: Settings) -> None:
-    product = webhook_models.list_tracked("product")
+    product = webhook_models.find_tracked("product")
     assert product is not None
     assert [product.label(locale) for locale in ("en", "de")] == ["Product", "Product"]
     assert [product.label(locale) for locale in ("ru", "ru-RU", "ru_RU")] == ["Товар"] * 3
-    assert product is webhook_models.list_tracked("product")
+    assert product is webhook_models.find_tracked("product")
 
 
 async def test_tracked_and_declared_models_are_listed_and_found(shop: Settings) -> None:
