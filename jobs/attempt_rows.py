@@ -146,6 +146,9 @@ def _attempt_message(attempt: RecordedAttempt) -> str:
         message += f" in {duration_ms} ms"
     if outcome.error is not None:
         message += f". {outcome.error}"
+    request = attempt.result.request
+    if request is not None and request.note is not None:
+        message = f"{message.removesuffix('.')}. {request.note}"
     return message
 
 

@@ -49,7 +49,7 @@ class RequestSender(Protocol):
         unguarded: bool,
         may_send: Callable[[], bool],
     ) -> SendResult:
-        """Send a request once; raises SendWithheld if `may_send` returns False, but nothing an endpoint can cause."""
+        """Send a request; raises SendWithheld if `may_send` returns False, but nothing an endpoint can cause."""
 
 
 class _Prepared(NamedTuple):

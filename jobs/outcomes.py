@@ -23,13 +23,14 @@ class HttpResponse(NamedTuple):
     """A response of an endpoint, as far as it arrived.
 
     `headers` are as received, in order. `body` is decoded from gzip or deflate. `body_truncated` says that the endpoint
-    sent, or should have sent, more of it.
+    sent, or should have sent, more of it, and `headers_truncated` that there were more or longer headers.
     """
 
     status: int
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
     body_truncated: bool = False
+    headers_truncated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

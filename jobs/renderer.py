@@ -22,7 +22,8 @@ from ringback.models.errors import TemplateError
 from ringback.models.ids import Prefix, encode
 from ringback.models.queue.claims import ClaimedChange, ClaimedEvent
 from ringback.models.security.signing import compute_signature
-from ringback.models.security.url_rules import check_header_value, check_url
+from ringback.models.security.url_rules import Target, check_header_value, check_url, parse_target
+from ringback.models.templates.charset import BodyCharset, BodyEncoder
 from ringback.models.templates.scope import build_event_facts, build_scope
 from ringback.models.templates.template import compile_condition, compile_template
 from ringback.models.webhook import Webhook
@@ -45,10 +46,13 @@ class RenderedRequest(NamedTuple):
     #: Values of the first variable headers of the template.
     values: tuple[str, ...]
     body: bytes | None
+    #: Codec and note of the request to send.
+    codec: str = "utf-8"
+    note: str | None = None
 
     @property
     def url(self) -> URL:
-        """The target."""
+        """The target's URL."""
         return self.template.url
 
 
@@ -137,13 +141,15 @@ def render(plan: RequestPlan, webhook: Webhook, event: ClaimedEvent, change: Cla
     template = plan.template
     if template is None:
         template, values = _render_head(plan, webhook, texts)
-    body = _render_body(plan, webhook, texts)
+    body, note = _render_body(plan, webhook, texts)
     event_id = encode(Prefix.EVENT, event.id)
     return RenderedRequest(
         event_id=event_id,
         template=template,
         values=(*values, event_id, f"{event.model}.{event.action.lower()}"),
         body=body,
+        codec=plan.charset.codec,
+        note=note,
     )
 
 
@@ -157,7 +163,9 @@ def sign(rendered: RenderedRequest, event: ClaimedEvent, *, timestamp: int, secr
     number = str(event.attempt_count + 1)
     signature = compute_signature(rendered.event_id, unix_time, rendered.body or b"", secret)
     values = (*rendered.values, number, rendered.event_id, unix_time, signature)
-    return OutgoingRequest(template=rendered.template, values=values, body=rendered.body)
+    return OutgoingRequest(
+        template=rendered.template, values=values, body=rendered.body, codec=rendered.codec, note=rendered.note
+    )
 
 
 class _Texts:
@@ -169,19 +177,19 @@ class _Texts:
         self._names: dict[str, object] | None = None
 
     @property
-    def body_json(self) -> bytes:
+    def body_json(self) -> str:
         """The item as JSON, as it is stored."""
         if self._change is None:
-            return orjson.dumps(self._event.test_item or {})
-        return self._change.item_json.encode()
+            return orjson.dumps(self._event.test_item or {}).decode()
+        return self._change.item_json
 
-    def render(self, part: str, source: str) -> str:
+    def render(self, part: str, source: str, encoder: BodyEncoder | None = None) -> str:
         """Render a template; raises TemplateError, whose message starts with `part`."""
         try:
             template = compile_template(source)
             if template.text is not None:
                 return template.text
-            return template.render(self._root_names())
+            return template.render(self._root_names(), encoder)
         except TemplateError as error:
             raise _part_error(part, error) from error
 
@@ -218,29 +226,49 @@ def _part_error(part: str, error: TemplateError) -> TemplateError:
 
 def _render_head(plan: RequestPlan, webhook: Webhook, texts: _Texts) -> tuple[RequestTemplate, tuple[str, ...]]:
     """Render URL and headers that hold Liquid; returns the template, and the values of its first headers."""
-    url = plan.url
-    if url is None:
-        url = _parse_url(texts.render("The URL", webhook.url).strip())
+    target = plan.target
+    if target is None:
+        target = _parse_rendered_url(texts.render("The URL", webhook.url).strip(), plan.dot_segments)
     headers = list(plan.default_headers)
     for name, source in webhook.headers:
         headers.append((name, texts.render_header(name, source)))
     names = tuple([name for name, _ in headers])
     values = tuple([value for _, value in headers])
-    return make_request_template(plan.method, url, names + ATTEMPT_HEADERS), values
+    return make_request_template(plan.method, target, names + ATTEMPT_HEADERS), values
 
 
-def _render_body(plan: RequestPlan, webhook: Webhook, texts: _Texts) -> bytes | None:
-    if webhook.send_json:
-        return texts.body_json
+class _Body(NamedTuple):
+    """A rendered body, and how it differs from its text."""
+
+    data: bytes | None
+    note: str | None = None
+
+
+def _render_body(plan: RequestPlan, webhook: Webhook, texts: _Texts) -> _Body:
+    """Render the body and encode it in the charset of its content type."""
     if not plan.has_body:
-        return None
-    return texts.render("The body", webhook.body_template).encode()
+        return _Body(None)
+    if not plan.charset.is_utf8:
+        return _render_body_in_charset(plan.charset, webhook, texts)
+    if webhook.send_json:
+        return _Body(texts.body_json.encode())
+    return _Body(texts.render("The body", webhook.body_template).encode())
+
+
+def _render_body_in_charset(charset: BodyCharset, webhook: Webhook, texts: _Texts) -> _Body:
+    encoder = BodyEncoder(charset)
+    if webhook.send_json:
+        return _Body(encoder.encode_json(texts.body_json))
+    body = encoder.encode(texts.render("The body", webhook.body_template, encoder))
+    if not encoder.has_replaced:
+        return _Body(body)
+    return _Body(body, f"The body has characters that {charset.label} lacks; they were sent as question marks.")
 
 
 @lru_cache(1_024)
-def _parse_url(url: str) -> URL:
-    problems = check_url(url)
+def _parse_rendered_url(url: str, dot_segments: int) -> Target:
+    problems = check_url(url, allowed_dot_segments=dot_segments)
     if problems:
         quoted = url[:MAX_QUOTED_CHARACTERS]
         raise TemplateError(f"The URL, rendered as {quoted!r}, cannot be used: {' '.join(problems)}")
-    return URL(url)
+    return parse_target(url)

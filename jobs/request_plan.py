@@ -9,12 +9,11 @@ from importlib.metadata import version
 from typing import NamedTuple
 from weakref import ref
 
-from yarl import URL
-
 from ringback.jobs.http.request import Headers, RequestTemplate
 from ringback.models.enums import HttpMethod
 from ringback.models.errors import TemplateError
-from ringback.models.security.url_rules import check_header_value, check_url
+from ringback.models.security.url_rules import Target, check_header_value, check_url, count_dot_segments, parse_target
+from ringback.models.templates.charset import body_charset
 from ringback.models.templates.template import compile_template
 from ringback.models.webhook import Webhook
 
@@ -36,22 +35,24 @@ _BODILESS = (HttpMethod.GET, HttpMethod.DELETE)
 class RequestPlan:
     """The parts that all requests of a webhook share.
 
-    `default_headers` precede the webhook's own. `url` is None if it holds Liquid or a fault, `template` if the URL or a
-    header does.
+    `default_headers` precede the webhook's own. `target` is None if the URL holds Liquid or a fault, `template` if the
+    URL or a header does. `dot_segments` counts those that the URL holds as literal text.
     """
 
-    __slots__ = ("default_headers", "has_body", "method", "template", "url")
+    __slots__ = ("charset", "default_headers", "dot_segments", "has_body", "method", "target", "template")
 
     def __init__(self, webhook: Webhook) -> None:
         self.method = str(webhook.method)
         self.has_body = webhook.send_json or bool(webhook.body_template) or webhook.method not in _BODILESS
+        self.charset = body_charset(_content_type(webhook))
         self.default_headers = _default_headers(webhook, has_body=self.has_body)
-        self.url = _plain_url(webhook.url)
+        self.dot_segments = count_dot_segments(webhook.url)
+        self.target = _plain_target(webhook.url, self.dot_segments)
         self.template: RequestTemplate | None = None
         own_headers = _plain_headers(webhook.headers)
-        if self.url is not None and own_headers is not None:
+        if self.target is not None and own_headers is not None:
             fixed_headers = (*self.default_headers, *own_headers)
-            self.template = RequestTemplate(self.method, self.url, fixed_headers, ATTEMPT_HEADERS)
+            self.template = RequestTemplate(self.method, self.target, fixed_headers, ATTEMPT_HEADERS)
 
 
 class _CachedPlan(NamedTuple):
@@ -100,12 +101,12 @@ def _content_type(webhook: Webhook) -> str:
     return FORM
 
 
-def _plain_url(template: str) -> URL | None:
-    """Return a URL without Liquid and without a fault; otherwise None."""
+def _plain_target(template: str, dot_segments: int) -> Target | None:
+    """Return the target of a URL without Liquid and without a fault; otherwise None."""
     url = _plain_text(template)
-    if url is None or check_url(url):
+    if url is None or check_url(url, allowed_dot_segments=dot_segments):
         return None
-    return URL(url)
+    return parse_target(url)
 
 
 def _plain_headers(templates: list[list[str]]) -> Headers | None:

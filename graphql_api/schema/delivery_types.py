@@ -7,7 +7,9 @@ except for `Webhook.events` and `Webhook.warnings`, which cost some for each web
 import asyncio
 import base64
 import datetime as dt
+from collections.abc import Mapping
 from operator import itemgetter
+from typing import Any
 
 import strawberry
 from strawberry import ID
@@ -210,6 +212,17 @@ class Event(Node):
     )
 
 
+def _note(request: Mapping[str, Any]) -> str | None:
+    """Return the note of a request; only some have one."""
+    note: str | None = request.get("note")
+    return note
+
+
+def _headers_truncated(response: Mapping[str, Any]) -> bool:
+    """Return False for responses that were stored before headers were cut."""
+    return bool(response.get("headers_truncated", False))
+
+
 @object_type
 class AttemptRequest:
     """A request as it was sent, with secrets redacted."""
@@ -219,6 +232,11 @@ class AttemptRequest:
     url: str = computed_field(itemgetter("url"), "Rendered URL.")
     headers: list[Header] = computed_field(itemgetter("headers"), "All headers in order. Secret values are redacted.")
     body: str | None = computed_field(itemgetter("body"), "Body. Null if none was sent.")
+    note: str | None = computed_field(
+        _note,
+        "How the sent body differs from the rendered text. Null if it does not. Example: `The body has characters that "
+        "windows-1251 lacks; they were sent as question marks.`",
+    )
 
 
 @object_type
@@ -230,6 +248,9 @@ class AttemptResponse:
     body: str = computed_field(itemgetter("body"), "Body, at most 64 KiB. Bytes that are not UTF-8 are replaced.")
     body_truncated: bool = computed_field(
         itemgetter("body_truncated"), "Whether the body was longer than the stored part."
+    )
+    headers_truncated: bool = computed_field(
+        _headers_truncated, "Whether there were more or longer headers. At most 128, and 32 KiB of them, are stored."
     )
 
 

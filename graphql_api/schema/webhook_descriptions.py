@@ -12,7 +12,7 @@ BODY_TEMPLATE = (
 )
 CONTENT_TYPE = (
     "Media type of the body. Null means `application/json` with `sendJson`, otherwise "
-    "`application/x-www-form-urlencoded`. Example: `application/xml`."
+    "`application/x-www-form-urlencoded`. The body is sent in its charset. Example: `text/xml; charset=windows-1251`."
 )
 HEADERS = "Headers to send in addition to Ringback's own. Values may contain Liquid."
 CONDITION = (

@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from ringback.graphql_api.transport.request_body import TooLarge, read_limited_body
 from ringback.models.services.inboxes import Inboxes, Received
+from ringback.models.templates.charset import encode_body
 
 HEADERS = {"Content-Security-Policy": "sandbox", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 #: The longest request body that is stored.
@@ -43,7 +44,7 @@ class InboxEndpoint:
         if answer is None:
             return PlainTextResponse("There is no inbox at this address.\n", 404, HEADERS)
         await asyncio.sleep(answer.delay_ms / 1000)
-        content = b"" if answer.status_code in _BODILESS else answer.body.encode()
+        content = b"" if answer.status_code in _BODILESS else encode_body(answer.body, answer.content_type)
         return Response(content, answer.status_code, {**HEADERS, "Content-Type": answer.content_type})
 
 

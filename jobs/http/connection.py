@@ -2,7 +2,7 @@
 
 aiohttp's client makes a request object, a task that writes the body, a parser, a stream and a response object for each
 request, which take more time than the rest of a delivery. So only its connector is used, for names, addresses and TLS.
-There are no cookies, proxies, redirects, decoding or streams, and no second try when a connection breaks.
+There are no cookies, proxies, redirects, decoding or streams. The sender decides about a second try.
 """
 
 import asyncio
@@ -14,10 +14,12 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import StreamWriter
 
-from ringback.jobs.http.response_reader import MAX_HEAD_BYTES, InvalidResponse, ResponseReader, ResponseState
+from ringback.jobs.http.response_reader import InvalidResponse, ResponseReader, ResponseState
 
 #: Bytes of a request body above which it is written in pieces, so that other tasks run in between.
 LONG_BODY_BYTES = 256 * 1024
+#: Bytes that may arrive before a request is sent.
+MAX_UNSOLICITED_BYTES = 64 * 1024
 
 
 class DeadlinePassed(Exception):
@@ -34,7 +36,7 @@ class HttpConnection(ResponseHandler):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self.response = ResponseReader()
-        #: When the pool got the connection back, by the monotonic clock.
+        #: When the pool got the connection back, by the monotonic clock; 0 before that.
         self.idle_since = 0.0
         #: Called when the connection has ended.
         self.on_lost: Callable[[HttpConnection], None] = _ignore_loss
@@ -46,7 +48,7 @@ class HttpConnection(ResponseHandler):
         self._poll: select.poll | None = None
 
     def send(self, head: bytes, body: bytes | None, deadline: float) -> "asyncio.Future[None]":
-        """Write a request, and return a future that is done when its response is complete, or its body over the limit.
+        """Write a request, and return a future that is done when its response is complete, or over a limit.
 
         `deadline` is a time of the loop's clock. The future raises DeadlinePassed, InvalidResponse, or aiohttp's error
         for a broken connection. Check `is_reusable` afterwards; a caller that cancels the future ends the connection.
@@ -69,6 +71,11 @@ class HttpConnection(ResponseHandler):
             self.data_received(early)
         return pending
 
+    @property
+    def is_reused(self) -> bool:
+        """Whether the connection has served another request before."""
+        return self.idle_since > 0.0
+
     def is_reusable(self) -> bool:
         """Tell whether another request can be sent: the response is complete, and the endpoint keeps the connection."""
         is_at_rest = self._pending is None and self._writing is None and not self._unsolicited
@@ -88,8 +95,8 @@ class HttpConnection(ResponseHandler):
     def data_received(self, data: bytes) -> None:
         """Read bytes of the response, or keep bytes that arrive without a pending request."""
         if self._pending is None:
-            self._unsolicited += data[:MAX_HEAD_BYTES]
-            if len(self._unsolicited) > MAX_HEAD_BYTES:
+            self._unsolicited += data[:MAX_UNSOLICITED_BYTES]
+            if len(self._unsolicited) > MAX_UNSOLICITED_BYTES:
                 self.abort()
             return
         try:

@@ -74,14 +74,14 @@ class Pool:
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._sweep_timer: asyncio.TimerHandle | None = None
 
-    async def connect(self, url: URL) -> HttpConnection:
+    async def connect(self, url: URL, *, is_new: bool = False) -> HttpConnection:
         """Return an idle or new connection to the endpoint of a URL; call `release` afterwards, whatever happens.
 
-        Waits while the pool is full. Raises the errors of aiohttp and the system.
+        With `is_new` it is not an idle one. Waits while the pool is full. Raises the errors of aiohttp and the system.
         """
         has_waited = False
         while True:
-            connection = self.take_idle(url)
+            connection = None if is_new else self.take_idle(url)
             if connection is not None:
                 return connection
             if len(self._open) + self._opening < self._limit:

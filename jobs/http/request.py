@@ -10,6 +10,8 @@ from typing import NamedTuple, TypeAlias
 
 from yarl import URL
 
+from ringback.models.security.url_rules import Target
+
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
 #: Headers that go out unless the caller sets them, besides Host and Content-Length.
@@ -35,28 +37,34 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 
 class RequestTemplate:
-    """Method, URL and headers of requests that differ in the values of their last headers, and in their body.
+    """Method, target and headers of requests that differ in the values of their last headers, and in their body.
 
     `leading_headers` go out first: the automatic ones, and the caller's `fixed_headers`. `variable_names` are the names
     of the last headers. `fault` says why no such request can be sent, or is None. `host` is the URL's, for the guard.
     """
 
-    __slots__ = ("_pattern", "fault", "fixed_headers", "host", "leading_headers", "method", "url", "variable_names")
+    __slots__ = ("_pattern", "fault", "fixed_headers", "host", "leading_headers", "method", "target", "variable_names")
 
-    def __init__(self, method: str, url: URL, fixed_headers: Headers, variable_names: tuple[str, ...]) -> None:
+    def __init__(self, method: str, target: Target, fixed_headers: Headers, variable_names: tuple[str, ...]) -> None:
+        url = target.url
         fixed_names = [name for name, _ in fixed_headers]
         rules = _check_names((*fixed_names, *variable_names))
         host_header: Headers = ()
         if rules.needs_host:
             host_header = (("Host", url.host_port_subcomponent or ""),)
         self.method = method
-        self.url = url
+        self.target = target
         self.host = url.raw_host or ""
         self.fixed_headers = fixed_headers
         self.variable_names = variable_names
         self.leading_headers = (*host_header, *rules.automatic, *fixed_headers)
         self.fault = _target_fault(method, url) or rules.fault or header_fault(fixed_headers)
         self._pattern = self._make_pattern()
+
+    @property
+    def url(self) -> URL:
+        """The target's URL, which names the endpoint."""
+        return self.target.url
 
     def head(self, values: tuple[str, ...], length: str | None) -> bytes:
         """Return the bytes before the body, with these header values and this Content-Length (None: no such header)."""
@@ -74,7 +82,7 @@ class RequestTemplate:
 
     def _make_pattern(self) -> str:
         """Return the head as a format string of the `%` operator, up to the Content-Length."""
-        lines = [f"{self.method} {self.url.raw_path_qs} HTTP/1.1"]
+        lines = [f"{self.method} {self.target.path_and_query} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in self.leading_headers]
         lines = [line.replace("%", "%%") for line in lines]
         for name in self.variable_names:
@@ -84,20 +92,23 @@ class RequestTemplate:
 
 
 @lru_cache(1_024)
-def make_request_template(method: str, url: URL, variable_names: tuple[str, ...]) -> RequestTemplate:
+def make_request_template(method: str, target: Target, variable_names: tuple[str, ...]) -> RequestTemplate:
     """Return the template, possibly a cached one, of requests without fixed headers."""
-    return RequestTemplate(method, url, (), variable_names)
+    return RequestTemplate(method, target, (), variable_names)
 
 
 class OutgoingRequest(NamedTuple):
     """A request that is ready to be sent: a template, the values of its variable headers, and the body.
 
-    A body of None sends none, and no Content-Type unless it is among the headers.
+    A body of None sends none, and no Content-Type unless it is among the headers. `codec` decodes the body for the
+    record. `note` says how the body differs from the rendered text, or is None.
     """
 
     template: RequestTemplate
     values: tuple[str, ...] = ()
     body: bytes | None = None
+    codec: str = "utf-8"
+    note: str | None = None
 
     @property
     def headers(self) -> Headers:

@@ -23,8 +23,14 @@ def to_http_response(reader: ResponseReader, *, is_whole: bool) -> HttpResponse:
         encoding = first_header(headers, "content-encoding").lower()
         body, is_body_whole = _decode(body[:MAX_RESPONSE_BYTES], encoding)
     is_too_long = len(reader.body) > MAX_RESPONSE_BYTES
-    is_truncated = is_too_long or not is_whole or not is_body_whole
-    return HttpResponse(status=reader.status, headers=headers, body=body, body_truncated=is_truncated)
+    is_truncated = is_too_long or reader.is_cut_off or not is_whole or not is_body_whole
+    return HttpResponse(
+        status=reader.status,
+        headers=headers,
+        body=body,
+        body_truncated=is_truncated,
+        headers_truncated=reader.are_headers_cut,
+    )
 
 
 def _decode(body: bytes, encoding: str) -> _DecodedBody:

@@ -1,22 +1,32 @@
-"""Reads HTTP/1.1 responses as their bytes arrive, up to limits of size. httptools parses them by Node's llhttp."""
+"""Reads HTTP/1.1 responses as their bytes arrive, up to limits of size. httptools parses them by Node's llhttp.
+
+The status decides about an attempt, so headers over a limit are cut, like a body. What follows a limit is read only as
+far as it is needed to find the end of the response, and is not stored.
+"""
 
 from enum import Enum, auto
 
 import httptools
 
+from ringback.jobs.http.response_repair import ONLY_RECORDED, ResponseRepair
+
 #: Bytes of a response body that are read, and stored after decoding; the connection of a longer one is closed.
 MAX_RESPONSE_BYTES = 64 * 1024
-#: Bytes of all header names and values together.
+#: Bytes of all header names and values that are stored.
 MAX_RESPONSE_HEADER_BYTES = 32 * 1024
-#: Bytes of one header's name, or of its value.
+#: Bytes of one header's name, or of its value, that are stored.
 MAX_FIELD_BYTES = 8_190
+#: Headers that are stored.
 MAX_RESPONSE_HEADERS = 128
-#: Bytes that may arrive before the headers end.
-MAX_HEAD_BYTES = 2 * MAX_RESPONSE_HEADER_BYTES
+#: Headers over the limits that are stored all the same, because the sender or the retry policy reads them.
+MAX_NEEDED_HEADERS = 16
+#: Bytes of headers, trailers or chunk lines in a row that are read. A response with more of them ends there.
+MAX_OVERHEAD_BYTES = 256 * 1024
+_NEEDED_HEADERS = frozenset({b"content-length", b"transfer-encoding", b"content-encoding", b"retry-after"})
 
 
 class InvalidResponse(Exception):
-    """Bytes that are not an HTTP response, or headers over a limit; the message says why, without a full stop."""
+    """Bytes that are not an HTTP response; the message says why, without a full stop."""
 
 
 class ResponseState(Enum):
@@ -39,30 +49,58 @@ _COMPLETE = (ResponseState.KEPT_ALIVE, ResponseState.FINAL)
 class ResponseReader:
     """One response at a time on one connection; call `start` before each request.
 
-    `status` is 0 until the headers have ended. `headers` and `body` hold what has arrived. The methods named `on_…` are
-    callbacks of httptools.
+    `status` is 0 until the headers have ended. `headers` and `body` hold what has arrived, up to the limits. The
+    methods named `on_…` are callbacks of httptools.
     """
 
-    __slots__ = ("_head_bytes", "_longest_field", "_parser", "body", "header_bytes", "headers", "state", "status")
+    __slots__ = (
+        "_has_begun",
+        "_header_bytes",
+        "_is_strict",
+        "_needed_headers",
+        "_overhead_bytes",
+        "_parser",
+        "_raw",
+        "_refused_status",
+        "_repair",
+        "are_headers_cut",
+        "body",
+        "has_started",
+        "headers",
+        "is_cut_off",
+        "state",
+        "status",
+    )
 
     def __init__(self) -> None:
+        self._new_parser()
         self.start()
-        self._parser = httptools.HttpResponseParser(self)
-        # aiohttp tolerates these too, and endpoints in use send them.
-        self._parser.set_dangerous_leniencies(
-            lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
-        )
 
     def start(self) -> None:
         """Forget the last response, and expect the next one."""
         self.state = ResponseState.READING_HEAD
+        #: Whether any byte has arrived.
+        self.has_started = False
         self.status = 0
         self.headers: list[tuple[str, str]] = []
+        #: Whether headers, or parts of them, were not stored.
+        self.are_headers_cut = False
         self.body = b""
-        #: Bytes of the names and values of the headers.
-        self.header_bytes = 0
-        self._head_bytes = 0
-        self._longest_field = 0
+        #: Whether reading has stopped before the end of the response, because of MAX_OVERHEAD_BYTES.
+        self.is_cut_off = False
+        #: Bytes of the names and values of the headers that are stored.
+        self._header_bytes = 0
+        self._needed_headers = 0
+        #: Whether the status line has begun.
+        self._has_begun = False
+        #: Bytes that have arrived since the response began, or since the last part of its body.
+        self._overhead_bytes = 0
+        #: Head and chunks as they came, for a repair, as long as they are short enough.
+        self._raw = bytearray()
+        self._repair: ResponseRepair | None = None
+        self._refused_status = 0
+        if self._is_strict:
+            self._set_strict(False)
 
     @property
     def is_complete(self) -> bool:
@@ -70,21 +108,30 @@ class ResponseReader:
         return self.state in _COMPLETE
 
     def feed(self, data: bytes) -> bool:
-        """Read some bytes; returns whether the response is complete, or its body over the limit.
+        """Read some bytes; returns whether the response is complete, or one of its parts over its limit.
 
-        Raises InvalidResponse. Headers over a limit are dropped first.
+        Raises InvalidResponse.
         """
-        if not self.status:
-            self._head_bytes += len(data)
+        self.has_started = True
+        body_bytes = len(self.body)
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self.state = ResponseState.FINAL
+            self._parse(data)
         except httptools.HttpParserError as error:
-            if not self.is_complete:
-                raise InvalidResponse(self._describe(error)) from error
-        self._check_limits()
-        return self.is_complete or len(self.body) > MAX_RESPONSE_BYTES
+            if self.is_complete:
+                self.state = ResponseState.FINAL
+            else:
+                self._parse_repaired(data, error)
+        if self.is_complete or len(self.body) > MAX_RESPONSE_BYTES:
+            return True
+        if len(self.body) > body_bytes:
+            self._overhead_bytes = 0
+        else:
+            self._overhead_bytes += len(data)
+        if self._overhead_bytes > MAX_OVERHEAD_BYTES:
+            self._cut_off()
+        elif len(self._raw) <= MAX_OVERHEAD_BYTES and (self._is_strict or not self.status):
+            self._raw += data
+        return self.is_complete
 
     def end_at_close(self) -> bool:
         """Take the close of the connection as the end of the body; returns whether the body ends like that."""
@@ -95,25 +142,39 @@ class ResponseReader:
 
     def on_message_begin(self) -> None:
         """Mark the connection unusable if a second response follows the first."""
+        self._has_begun = True
         if self.state is ResponseState.KEPT_ALIVE:
             self.state = ResponseState.FINAL
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Store a header; trailers, which follow the body, are ignored."""
-        if not self.status:
-            self.headers.append((name.decode("utf-8", "replace"), value.decode("utf-8", "replace")))
-            self.header_bytes += len(name) + len(value)
-            self._longest_field = max(self._longest_field, len(name), len(value))
+        """Store a header, up to the limits; trailers, which follow the body, are ignored."""
+        if self.status:
+            return
+        if self._repair is not None:
+            if self._repair.has_own_length and name == b"content-length":
+                return
+            name = name.removeprefix(ONLY_RECORDED)
+        size = len(name) + len(value)
+        is_full = self._header_bytes + size > MAX_RESPONSE_HEADER_BYTES or len(self.headers) >= MAX_RESPONSE_HEADERS
+        if is_full or size > MAX_FIELD_BYTES:
+            self._store_cut(name, value)
+        else:
+            self._store(name, value)
 
     def on_headers_complete(self) -> None:
         """Store the status, and find out how the body ends."""
         if self.is_complete:
             return
         self.status = self._parser.get_status_code()
-        if self._has_length():
+        self.state = ResponseState.READING_UNTIL_CLOSE
+        names = [name.lower() for name, _ in self.headers]
+        # A transfer coding overrides a length (RFC 9112, 6.3).
+        if "transfer-encoding" in names:
+            if self._is_chunked():
+                self.state = ResponseState.READING_BODY
+                self._set_strict(True)
+        elif "content-length" in names:
             self.state = ResponseState.READING_BODY
-        else:
-            self.state = ResponseState.READING_UNTIL_CLOSE
 
     def on_body(self, body: bytes) -> None:
         """Store the body, up to one byte past the limit."""
@@ -123,38 +184,103 @@ class ResponseReader:
     def on_message_complete(self) -> None:
         """End the response, or skip an informational one."""
         if 100 <= self.status <= 199 and self.status != 101:
-            self.status, self.headers, self.header_bytes = 0, [], 0
+            self.status, self.headers, self.are_headers_cut = 0, [], False
+            self._header_bytes = self._needed_headers = self._overhead_bytes = 0
             self.state = ResponseState.READING_HEAD
         elif self.is_complete:
             return
-        elif self._parser.should_keep_alive():  # known until this callback returns
+        elif self._repair is None and self._parser.should_keep_alive():  # known until this callback returns
             self.state = ResponseState.KEPT_ALIVE
         else:
             self.state = ResponseState.FINAL
 
-    def _has_length(self) -> bool:
-        """Tell whether Content-Length or the last transfer coding ends the body (RFC 9112, 6.3)."""
-        names = [name.lower() for name, _ in self.headers]
-        if "content-length" in names:
-            return True
-        if "transfer-encoding" not in names:
-            return False
+    def _parse(self, data: bytes) -> None:
+        if self._repair is not None:
+            data = self._repair.feed(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self.state = ResponseState.FINAL
+
+    def _parse_repaired(self, data: bytes, error: httptools.HttpParserError) -> None:
+        """Read a response that httptools refuses once more, repaired; raises InvalidResponse if that does not help."""
+        is_repairable = self.status != 0 or "Content-Length" in str(error)
+        if not is_repairable or self._repair is not None or len(self._raw) > MAX_OVERHEAD_BYTES:
+            raise InvalidResponse(self._describe(error)) from error
+        raw = bytes(self._raw) + data
+        overhead_bytes, refused_status = self._overhead_bytes, self._parser.get_status_code()
+        self._new_parser()
+        self.start()
+        self.has_started = True
+        self._overhead_bytes, self._refused_status = overhead_bytes, refused_status
+        self._repair = ResponseRepair()
+        try:
+            self._parse(raw)
+        except httptools.HttpParserError as second_error:
+            if not self.is_complete:
+                raise InvalidResponse(self._describe(second_error)) from second_error
+
+    def _new_parser(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        # aiohttp tolerates these too, and endpoints in use send them.
+        self._parser.set_dangerous_leniencies(lenient_headers=True, lenient_spaces_after_chunk_size=True)
+        self._set_strict(False)
+
+    def _set_strict(self, is_strict: bool) -> None:
+        """Accept lines that end in LF alone, or refuse them. llhttp misreads some of them in a chunked body."""
+        self._is_strict = is_strict
+        self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=not is_strict)
+
+    def _store(self, name: bytes, value: bytes) -> None:
+        self.headers.append((_to_text(name), _to_text(value)))
+        self._header_bytes += len(name) + len(value)
+
+    def _store_cut(self, name: bytes, value: bytes) -> None:
+        """Store the part of a header that fits. If anything is over the limit of all headers, no other one fits."""
+        if len(name) > MAX_FIELD_BYTES or len(value) > MAX_FIELD_BYTES:
+            self.are_headers_cut = True
+            name, value = name[:MAX_FIELD_BYTES], value[:MAX_FIELD_BYTES]
+        room = MAX_RESPONSE_HEADER_BYTES - self._header_bytes - len(name)
+        if len(self.headers) >= MAX_RESPONSE_HEADERS:
+            room = 0
+        if len(value) <= room:
+            self._store(name, value)
+        elif name.lower() in _NEEDED_HEADERS and self._needed_headers < MAX_NEEDED_HEADERS:
+            self._needed_headers += 1
+            self._store(name, value)
+        else:
+            self.are_headers_cut = True
+            if room > 0:
+                self._store(name, value[:room])
+            self._header_bytes = max(self._header_bytes, MAX_RESPONSE_HEADER_BYTES)
+
+    def _is_chunked(self) -> bool:
+        """Tell whether chunked is the last transfer coding."""
         codings = [value.lower() for name, value in self.headers if name.lower() == "transfer-encoding"]
         return codings[-1].rpartition(",")[2].strip() == "chunked"
 
-    def _check_limits(self) -> None:
-        problem = None
-        if self._longest_field > MAX_FIELD_BYTES:
-            problem = f"Got more than {MAX_FIELD_BYTES} bytes of one header"
-        elif not self.status and self._head_bytes > MAX_HEAD_BYTES:
-            problem = "Its headers do not end within 64 KiB"
-        elif len(self.headers) > MAX_RESPONSE_HEADERS:
-            problem = "Too many headers received"
-        if problem is not None:
-            self.status, self.headers, self.body = 0, [], b""
-            raise InvalidResponse(problem)
+    def _cut_off(self) -> None:
+        """End a response whose headers, trailers or chunk lines are too long, if its status is known."""
+        if not self.status:
+            status = self._refused_status
+            if self._has_begun:
+                status = self._parser.get_status_code()
+            if status < 200:
+                raise InvalidResponse("Its headers do not end within 256 KiB")
+            self.status = status
+            self.are_headers_cut = True
+        self.is_cut_off = True
+        self.state = ResponseState.FINAL
 
     def _describe(self, error: httptools.HttpParserError) -> str:
         if isinstance(error, httptools.HttpParserInvalidStatusError) or not self._parser.get_status_code():
             return "Bad status line"
         return str(error)
+
+
+def _to_text(field: bytes) -> str:
+    """Return a name or value as text, without U+0000, which Postgres does not store."""
+    text = field.decode("utf-8", "replace")
+    if "\x00" in text:
+        return text.replace("\x00", "\ufffd")
+    return text

@@ -6,10 +6,12 @@ Promises, and what keeps them:
   address after DNS, however the host was written (aiohttp resolves no IP literals). The resolver refuses
   earlier, where the name is known for the message. Of a name with allowed and refused addresses, only the allowed ones
   are tried.
-- One `send` writes at most one request, whatever happens to its connection.
+- One `send` writes a request once. Only if a reused connection ends before the first byte of a response, it is written
+  once more, on a new connection: the endpoint has most likely closed the first one without reading it.
 - One deadline covers everything: DNS, the wait for a free connection, connecting, TLS, and a slow body. (aiohttp rounds
   its own timeouts of 5 s and more up to whole seconds of the loop's clock.)
-- No response can fill the memory: at most MAX_RESPONSE_BYTES are read, and as many decoded.
+- No response can fill the memory: at most MAX_RESPONSE_BYTES of a body are read, and as many decoded. Headers are cut
+  to limits, and never turn a status into a failure.
 - Only idle connections outlive a request: no cookies; no proxy and no netrc from the environment.
 """
 
@@ -32,7 +34,7 @@ from ringback.jobs.http.guarded_resolver import ConnectRefused, GuardedResolver
 from ringback.jobs.http.pool import Pool
 from ringback.jobs.http.request import OutgoingRequest
 from ringback.jobs.http.response import to_http_response
-from ringback.jobs.http.response_reader import MAX_RESPONSE_HEADER_BYTES, ResponseReader
+from ringback.jobs.http.response_reader import ResponseReader
 from ringback.jobs.http.tls import make_tls_context
 from ringback.jobs.outcomes import BadResponse, Blocked, HttpResponse, Outcome, RenderFailed, TimedOut, judge
 from ringback.models.security.address_policy import AddressPolicy
@@ -94,15 +96,14 @@ class Sender:
 
         `accepts` tells whether a status is a success. `unguarded` skips the address policy; it is for Ringback's own
         inbox addresses only. `may_send` is called once there is a connection: if it returns False, nothing is sent and
-        SendWithheld is raised. Cancelling a send closes its connection.
+        SendWithheld is raised. It is called again for a second connection, and then the outcome is that of the first.
+        Cancelling a send closes its connection.
         """
         started = time.monotonic()
         refusal = self._refuse(request, unguarded=unguarded)
         if refusal is not None:
             return SendResult(refusal, None, _milliseconds_since(started))
-        pool = self._guarded
-        if unguarded:
-            pool = self._unguarded
+        pool = self._choose_pool(unguarded=unguarded)
         url = request.template.url
         connection: HttpConnection | None = None
         sent: OutgoingRequest | None = None
@@ -113,18 +114,40 @@ class Sender:
                 connection = await _connect(pool, url, deadline)
             if not may_send():
                 raise SendWithheld
-            pending = connection.send(request.template.head(request.values, request.length), request.body, deadline)
-            sent = request
-            await pending
+            head = request.template.head(request.values, request.length)
+            try:
+                pending = connection.send(head, request.body, deadline)
+                sent = request
+                await pending
+            except aiohttp.ClientConnectionError:
+                if not connection.is_reused or connection.response.has_started:
+                    raise
+                pool.release(connection)
+                connection = None
+                connection = await _connect(pool, url, deadline, is_new=True)
+                if not may_send():
+                    if sent is None:
+                        raise SendWithheld from None
+                    raise
+                pending = connection.send(head, request.body, deadline)
+                sent = request
+                await pending
             outcome = _judge_whole(connection.response, accepts)
         except DeadlinePassed:
             outcome = TimedOut(f"No complete response within {timeout_seconds:g} s.", _partial_response(connection))
         except EXPECTED as error:
             outcome = to_outcome(error, url, _partial_response(connection))
+            if connection is None and sent is not None:
+                outcome = _not_sent_again(outcome, url)
         finally:
             if connection is not None:
                 pool.release(connection)
         return SendResult(outcome, sent, _milliseconds_since(started))
+
+    def _choose_pool(self, *, unguarded: bool) -> Pool:
+        if unguarded:
+            return self._unguarded
+        return self._guarded
 
     def _refuse(self, request: OutgoingRequest, *, unguarded: bool) -> Outcome | None:
         """Return the outcome of a request that must not be sent, or None."""
@@ -150,12 +173,12 @@ class Sender:
         return socket.socket(family, kind, protocol)
 
 
-async def _connect(pool: Pool, url: URL, deadline: float) -> HttpConnection:
-    """Return a connection; raises DeadlinePassed, and the errors of aiohttp and the system."""
+async def _connect(pool: Pool, url: URL, deadline: float, *, is_new: bool = False) -> HttpConnection:
+    """Return a connection, a new one if `is_new`; raises DeadlinePassed, and the errors of aiohttp and the system."""
     limit = asyncio.timeout_at(deadline)
     try:
         async with limit:
-            return await pool.connect(url)
+            return await pool.connect(url, is_new=is_new)
     except TimeoutError as error:
         if limit.expired():
             raise DeadlinePassed from error
@@ -163,12 +186,19 @@ async def _connect(pool: Pool, url: URL, deadline: float) -> HttpConnection:
 
 
 def _judge_whole(response: ResponseReader, accepts: Callable[[int], bool]) -> Outcome:
-    if response.header_bytes > MAX_RESPONSE_HEADER_BYTES:
-        return BadResponse(f"The endpoint answered {response.status} with more than 32 KiB of headers.")
     whole = to_http_response(response, is_whole=True)
     if response.status == 101:
         return BadResponse("The endpoint answered 101 Switching Protocols, which the request did not ask for.", whole)
     return judge(whole, accepts)
+
+
+def _not_sent_again(outcome: Outcome, url: URL) -> Outcome:
+    """Return the outcome of a request whose reused connection had ended, and that could not be sent again.
+
+    Outcomes such as Unreachable would say that the endpoint has seen no request.
+    """
+    reason = f"{url.host_subcomponent}:{url.port} closed the reused connection without a response"
+    return BadResponse(f"{reason}, and the request could not be sent again: {outcome.error}")
 
 
 def _partial_response(connection: HttpConnection | None) -> HttpResponse | None:

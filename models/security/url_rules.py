@@ -8,6 +8,7 @@ import re
 import unicodedata
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
+from typing import NamedTuple
 
 from yarl import URL
 
@@ -31,13 +32,56 @@ _UNKNOWN = "\ufdd0"
 #: A control character other than tab.
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
+#: A path segment that means this or the parent directory (RFC 3986, 5.2.4; %2e as in the WHATWG URL standard).
+_DOT_SEGMENT = re.compile(r"/((?:\.|%2e){1,2})(?=/|\Z)", re.IGNORECASE)
+#: Characters that a request line cannot hold (RFC 9112, 3).
+_UNSENDABLE = re.compile(r"[^\x21-\x7e]+")
+
 _CREDENTIALS = "The URL carries credentials (user:password@); put them into a header instead."
 
 
-def check_url(url: str) -> list[str]:
+class Target(NamedTuple):
+    """Where a request goes.
+
+    `url` names the endpoint. `path_and_query` is sent byte for byte; a URL of yarl would drop a final question mark.
+    `text` is the whole URL as it is sent.
+    """
+
+    url: URL
+    path_and_query: str
+    text: str
+
+
+def parse_target(url: str) -> Target:
+    """Return the target of a URL that `check_url` accepts.
+
+    Path and query stay as written, except that characters that HTTP forbids are percent-encoded, as UTF-8. Dot segments
+    are resolved: webhooks that were saved before `check_url` refused them still have some.
+    """
+    authority = _AUTHORITY.match(url)
+    assert authority is not None, "`check_url` refuses URLs without a host"
+    origin = URL(authority[0])
+    path, mark, query = _UNSENDABLE.sub(_percent_encode, url[authority.end() :]).partition("?")
+    path = path or "/"
+    if _DOT_SEGMENT.search(path):
+        path = _resolve_dot_segments(path)
+    parsed = URL.build(
+        scheme=origin.scheme, authority=origin.raw_authority, path=path, query_string=query, encoded=True
+    )
+    path_and_query = path + mark + query
+    return Target(url=parsed, path_and_query=path_and_query, text=f"{origin.origin()}{path_and_query}")
+
+
+def count_dot_segments(url: str) -> int:
+    """Return the number of path segments . and .. that a URL, which may contain Liquid, holds as literal text."""
+    return len(_find_dot_segments(_LIQUID.sub(_UNKNOWN, url)))
+
+
+def check_url(url: str, *, allowed_dot_segments: int = 0) -> list[str]:
     """Return a sentence for each problem of the URL of a delivery, [] if there is none.
 
-    Whether its address may be reached is up to `AddressPolicy.refusal_for_host`.
+    Whether its address may be reached is up to `AddressPolicy.refusal_for_host`. `allowed_dot_segments` is the number
+    of dot segments that the author of the webhook wrote, before that was refused.
     """
     if not url:
         return ["The URL is empty."]
@@ -47,6 +91,9 @@ def check_url(url: str) -> list[str]:
     authority = _AUTHORITY.match(url)
     if authority is not None:
         problems += _check_authority(authority[1])
+    dot_segments = _find_dot_segments(url)
+    if len(dot_segments) > allowed_dot_segments:
+        problems.append(_dot_segment_problem(dot_segments[0]))
     if problems:
         return problems
     try:
@@ -73,6 +120,9 @@ def check_url_template(url: str) -> list[str]:
         problems += _check_authority(authority[1])
     elif authority is not None and "@" in authority[1]:
         problems.append(_CREDENTIALS)
+    dot_segments = _find_dot_segments(static)
+    if dot_segments:
+        problems.append(_dot_segment_problem(dot_segments[0]))
     return problems
 
 
@@ -107,6 +157,48 @@ def _check_text(url: str) -> list[str]:
     if "#" in url:
         problems.append("The URL contains a #, and what follows it is never sent; write %23 to mean the character.")
     return problems
+
+
+class _DotSegment(NamedTuple):
+    """A path segment . or .. as it is spelled, and the part of the path before it."""
+
+    spelling: str
+    path_before: str
+
+
+def _find_dot_segments(static: str) -> list[_DotSegment]:
+    """Return the dot segments of a URL in which _UNKNOWN stands for Liquid."""
+    authority = _AUTHORITY.match(static)
+    start = 0 if authority is None else authority.end()
+    path = static[start:].partition("?")[0]
+    return [_DotSegment(found[1], path[: found.start() + 1]) for found in _DOT_SEGMENT.finditer(path)]
+
+
+def _dot_segment_problem(segment: _DotSegment) -> str:
+    path_before = segment.path_before.replace(_UNKNOWN, "…")
+    return (
+        f"The path of the URL has the segment {segment.spelling} after {path_before}, "
+        "and servers resolve it to another path; write that path."
+    )
+
+
+def _resolve_dot_segments(path: str) -> str:
+    """Return an absolute path without its dot segments (RFC 3986, 5.2.4)."""
+    resolved: list[str] = []
+    for segment in path.split("/")[1:]:
+        dots = segment.lower().replace("%2e", ".")
+        if dots == "..":
+            del resolved[-1:]
+        elif dots != ".":
+            resolved.append(segment)
+    if dots in (".", ".."):
+        resolved.append("")
+    return "/" + "/".join(resolved)
+
+
+def _percent_encode(characters: re.Match[str]) -> str:
+    encoded = characters[0].encode("utf-8", "surrogatepass")
+    return "".join([f"%{byte:02X}" for byte in encoded])
 
 
 def _may_have_scheme(prefix: str) -> bool:

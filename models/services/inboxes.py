@@ -22,6 +22,7 @@ from ringback.models.security.inbox_addresses import TOKEN_PATTERN
 from ringback.models.security.secret_box import SecretBox
 from ringback.models.security.signing import SIGNATURE_HEADER, check_secret, verify
 from ringback.models.services.validation import Problems, not_found, parse_id
+from ringback.models.templates.charset import charset_fault
 from ringback.models.webhook import Webhook
 
 logger = structlog.get_logger("ringback.inbox")
@@ -212,4 +213,7 @@ def _check_response(problems: Problems, field: str, response: InboxResponse) -> 
     content_type = problems.check_media_type(
         f"{field}.content_type", response.content_type, max_chars=MAX_CONTENT_TYPE_CHARS
     )
+    fault = charset_fault(content_type or "")
+    if fault is not None:
+        problems.add(f"{field}.content_type", f"{field}.contentType {fault}.")
     return replace(response, content_type=content_type or "")

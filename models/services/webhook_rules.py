@@ -18,6 +18,7 @@ from ringback.models.services.webhook_models import WatchableModel
 from ringback.models.services.webhook_spec import WebhookSpec
 from ringback.models.settings import MAX_CONCURRENCY, MAX_TIMEOUT_SECONDS
 from ringback.models.templates.budget import MAX_SOURCE_BYTES
+from ringback.models.templates.charset import charset_fault
 from ringback.models.templates.validation import check_condition, check_template
 
 MAX_NAME_CHARS = 200
@@ -92,6 +93,7 @@ class WebhookRules:
             content_type = problems.check_media_type(
                 "content_type", spec.content_type, max_chars=MAX_CONTENT_TYPE_CHARS, required=False
             )
+            _check_charset(problems, content_type)
             spec = replace(spec, content_type=content_type)
         if "url" in names:
             await self._check_url(problems, spec.url)
@@ -149,6 +151,14 @@ def _check_actions(problems: Problems, actions: tuple[Action, ...]) -> tuple[Act
     if not actions:
         problems.add("actions", "actions is empty. Enter at least one of CREATED, UPDATED and DELETED.")
     return tuple(action for action in Action if action in actions)
+
+
+def _check_charset(problems: Problems, content_type: str | None) -> None:
+    if content_type is None:
+        return
+    fault = charset_fault(content_type)
+    if fault is not None:
+        problems.add("content_type", f"contentType {fault}.")
 
 
 def _check_schedule(problems: Problems, spec: WebhookSpec, names: Set[str]) -> None:

@@ -81,6 +81,19 @@ class BoundFilter(FilterCall):
         return self._filter(context.meter, left, positional, keywords)
 
 
+class BoundUrlEncode(BoundFilter):
+    """A call of `url_encode`, whose result depends on the charset of the body."""
+
+    __slots__ = ()
+
+    def evaluate(self, left: object, context: TemplateContext) -> object:  # type: ignore[override]  # always this class
+        """Return the filtered value."""
+        quoted = super().evaluate(left, context)
+        if context.encoder is None or not isinstance(quoted, str):
+            return quoted
+        return context.encoder.requote(quoted)
+
+
 class LoopNode(ForNode):
     """`{% for … %}` with its block, rendered without a call into python-liquid for each iteration."""
 
@@ -144,10 +157,16 @@ def use_fast_expressions(expression: Expression) -> None:
     """Replace the parts of a python-liquid expression by their faster versions."""
     if isinstance(expression, FilteredExpression):
         expression.left = _to_plain_path(expression.left)
-        expression.filters = [BoundFilter(call) for call in expression.filters or ()]
+        expression.filters = [_bind_filter(call) for call in expression.filters or ()]
     elif isinstance(expression, LoopExpression):
         expression.iterable = _to_plain_path(expression.iterable)
         expression.identifier = str(expression.identifier)  # a str is faster to compare than an Identifier
+
+
+def _bind_filter(call: FilterCall) -> BoundFilter:
+    if call.name == "url_encode":
+        return BoundUrlEncode(call)
+    return BoundFilter(call)
 
 
 def _to_plain_path(expression: Expression) -> Expression:

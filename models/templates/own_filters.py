@@ -136,4 +136,9 @@ def uniq(items: list[object], key: object = None) -> list[object]:
 
 def url_encode(text: str) -> str:
     """Encode text for a query or a form, with the result of urllib's `quote_plus`, by one look-up a byte."""
-    return text.encode().decode("latin-1").translate(_QUOTED_BYTES)
+    return quote_bytes(text.encode())
+
+
+def quote_bytes(data: bytes) -> str:
+    """Encode bytes for a query or a form."""
+    return data.decode("latin-1").translate(_QUOTED_BYTES)

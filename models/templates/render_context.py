@@ -14,6 +14,7 @@ from liquid.undefined import UNDEFINED
 from liquid.utils import ReadOnlyChainMap
 
 from ringback.models.templates.budget import MAX_OUTPUT_BYTES, LimitReached, Meter
+from ringback.models.templates.charset import BodyEncoder
 from ringback.models.templates.errors import quote
 from ringback.models.templates.formatting import format_path
 
@@ -79,12 +80,17 @@ class Names(ReadOnlyChainMap):
 
 
 class TemplateContext(RenderContext):
-    """The state of one render: its names, its meter, and the token that is being rendered."""
+    """The state of one render: its names, its meter, and the token that is being rendered.
 
-    __slots__ = ("meter", "token")
+    `encoder` encodes the output in a charset other than UTF-8; `url_encode` asks it.
+    """
+
+    __slots__ = ("encoder", "meter", "token")
     scope: Names
 
-    def __init__(self, template: BoundTemplate, scope: Mapping[str, object]) -> None:
+    def __init__(
+        self, template: BoundTemplate, scope: Mapping[str, object], encoder: BodyEncoder | None = None
+    ) -> None:
         # Does not call python-liquid's __init__, which also prepares tags that are not allowed here.
         self.env = template.env
         self.template = template
@@ -97,6 +103,7 @@ class TemplateContext(RenderContext):
         self.loops = []
         self.disabled_tags = _DISABLED_TAGS
         self.autoescape = False
+        self.encoder = encoder
         self.meter = Meter()
         self.token: Token | None = None
 

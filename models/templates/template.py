@@ -13,6 +13,7 @@ from liquid.builtin.content import ContentNode
 from liquid.builtin.expressions import BooleanExpression
 from liquid.template import BoundTemplate
 
+from ringback.models.templates.charset import BodyEncoder
 from ringback.models.templates.environment import EMPTY_TEMPLATE
 from ringback.models.templates.errors import translate_render_error
 from ringback.models.templates.parser import parse_condition, parse_template
@@ -38,11 +39,14 @@ class Template:
         if len(texts) == len(bound.nodes):
             self.text = "".join(texts)
 
-    def render(self, scope: Mapping[str, object]) -> str:
-        """Return the rendered text for these root names. Raises TemplateError."""
+    def render(self, scope: Mapping[str, object], encoder: BodyEncoder | None = None) -> str:
+        """Return the rendered text for these root names. Raises TemplateError.
+
+        `encoder` will encode the text, and is given if that is not in UTF-8.
+        """
         if self.text is not None:
             return self.text
-        context = TemplateContext(self._bound, scope)
+        context = TemplateContext(self._bound, scope, encoder)
         buffer = OutputBuffer(context.meter)
         output = cast(TextIO, buffer)
         try:

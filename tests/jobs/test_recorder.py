@@ -63,6 +63,7 @@ async def test_a_success_leaves_attempt_state_and_log_rows() -> None:
     assert attempt.response == {
         "headers": [["Content-Type", "text/plain"], ["Set-Cookie", "a=b"]],
         "body": "thanks ��",
+        "headers_truncated": False,
         "body_truncated": False,
     }
     stored = await builders.stored(event)
@@ -73,6 +74,21 @@ async def test_a_success_leaves_attempt_state_and_log_rows() -> None:
     assert (second.kind, second.message) == ("EVENT_SUCCEEDED", "Succeeded after 1 attempt")
     assert {first.attempt_id, second.attempt_id} == {attempt.id}
     assert (first.webhook_id, first.model, first.at) == (event.webhook_id, "lead", ended_at)
+
+
+async def test_a_note_of_the_request_is_stored_and_logged() -> None:
+    event = await builders.event(await builders.webhook())
+    lease = await builders.claim(event)
+    request = outgoing("POST", URL("https://hooks.example/"), (), b"?")._replace(note="It lacks characters.")
+
+    await write_attempts([result(event, lease, OK, ended_at=await later(), took_ms=31)._replace(request=request)])
+
+    (attempt,) = await builders.attempts(event)
+    assert attempt.request is not None
+    assert attempt.request["note"] == "It lacks characters."
+    assert attempt.error is None
+    entry = await LogEntry.filter(event_id=event.id, kind="ATTEMPT_FINISHED").get()
+    assert entry.message == "Attempt 1 of 3: DELIVERED (200) in 31 ms. It lacks characters."
 
 
 async def test_a_refusal_schedules_the_next_attempt_from_the_end_of_this_one() -> None:

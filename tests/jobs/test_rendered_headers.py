@@ -126,5 +126,37 @@ def test_a_rendered_url_that_is_invalid_is_refused(host: str) -> None:
     assert ", cannot be used: " in message
 
 
+@pytest.mark.parametrize(
+    "url", ["https://hooks.example/%3Akey%40/a%21?sp=%2Fa&e=%", "https://hooks.example/in?", "https://hooks.example/^a"]
+)
+@pytest.mark.parametrize("liquid", ["", "{{ item.blank_text }}"])
+def test_a_url_goes_out_as_written(url: str, liquid: str) -> None:
+    request = render_webhook({"blank_text": ""}, url=url + liquid)
+
+    head = request.template.head((*request.values, "1", EVENT_ID, "1", "v1,x"), "0")
+
+    assert head.startswith(f"POST {url.removeprefix('https://hooks.example')} HTTP/1.1\r\n".encode())
+    assert request.template.target.text == url
+
+
+@pytest.mark.parametrize("segment", [".", "..", "%2e", "%2E%2e", ".%2e", "a/../b", "a/..", "./a"])
+def test_data_cannot_add_a_dot_segment(segment: str) -> None:
+    message = render_error({"key": segment}, url="https://hooks.example/files/{{ item.key }}/x")
+    assert message.startswith(f"The URL, rendered as 'https://hooks.example/files/{segment}/x', cannot be used: ")
+    assert "The path of the URL has the segment " in message
+
+
+def test_data_may_hold_dots_that_are_no_segment() -> None:
+    request = render_webhook({"key": "..a", "q": "/../"}, url="https://hooks.example/{{ item.key }}./x?q={{ item.q }}.")
+    assert request.template.target.text == "https://hooks.example/..a./x?q=/../."
+
+
+def test_dot_segments_of_an_older_webhook_are_resolved_but_data_adds_none() -> None:
+    url = "https://hooks.example/a/../{{ item.key }}"
+    assert render_webhook({"key": "b"}, url=url).template.target.text == "https://hooks.example/b"
+    assert "cannot be used: The path of the URL has the segment .." in render_error({"key": "b/.."}, url=url)
+    assert render_webhook(url="https://hooks.example/a/../b").template.target.text == "https://hooks.example/b"
+
+
 def test_a_scheme_that_is_not_http_is_refused() -> None:
     assert "cannot be used" in render_error({"s": "file"}, url="{{ item.s }}://hooks.example/")

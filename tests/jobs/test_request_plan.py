@@ -26,7 +26,7 @@ def test_a_plan_holds_all_parts_that_are_fixed() -> None:
 def test_liquid_and_faults_are_not_planned(value: str) -> None:
     assert RequestPlan(webhook(headers=[["A", value]])).template is None
     plan = RequestPlan(webhook(url=f"https://hooks.example/{value}"))
-    assert (plan.url, plan.template) == (None, None)
+    assert (plan.target, plan.template) == (None, None)
 
 
 def test_a_plan_is_made_once_and_cached_until_its_webhook_is_collected() -> None:
@@ -34,9 +34,11 @@ def test_a_plan_is_made_once_and_cached_until_its_webhook_is_collected() -> None
     first, second = webhook(), webhook(url="https://hooks.example/2")
     second.id = first.id
     assert plans.get(first) is plans.get(first)
-    assert str(plans.get(second).url) == "https://hooks.example/2"
+    plan = plans.get(second)
+    assert plan.target is not None
+    assert plan.target.text == "https://hooks.example/2"
     assert len(plans._plans) == 2
     del first
     gc.collect()
     assert len(plans._plans) == 1
-    assert str(plans.get(second).url) == "https://hooks.example/2"
+    assert plans.get(second) is plan

@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from yarl import URL
 
-from ringback.jobs.http.request import OutgoingRequest, make_request_template
 from ringback.jobs.http.sender import Sender, SendResult
 from ringback.models.security.address_policy import AddressPolicy
+from tests.support.outgoing import outgoing
 from tests.support.patience import PATIENCE_SECONDS
 
 STRICT = AddressPolicy()
@@ -67,7 +67,7 @@ class Names:
 
 async def deliver(sender: Sender, url: str, *, unguarded: bool = False) -> SendResult:
     """Send a GET request of which only status 200 is a success."""
-    request = OutgoingRequest(make_request_template("GET", URL(url), ()))
+    request = outgoing("GET", URL(url))
     return await sender.send(
         request, timeout_seconds=PATIENCE_SECONDS, accepts=lambda status: status == 200, unguarded=unguarded
     )

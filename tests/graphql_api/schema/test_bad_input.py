@@ -183,6 +183,8 @@ async def test_a_token_is_refused(api: Api, given: dict[str, Any], code: str, fi
         ({"responses": [{"body": LONE}]}, "INVALID", "responses[0].body", f"responses[0].body {NOT_STORABLE}"),
         ({"responses": [{"contentType": "x y"}]}, "INVALID", "responses[0].contentType",
          "responses[0].contentType is 'x y'. Enter a media type, such as application/json."),
+        ({"responses": [{"contentType": "a/b; charset=x"}]}, "INVALID", "responses[0].contentType",
+         "responses[0].contentType names the charset 'x', which is unknown. Enter one such as utf-8 or windows-1251."),
         ({"responses": [{"contentType": "a/b\r\nX: y"}]}, "INVALID", "responses[0].contentType",
          f"responses[0].contentType {NOT_A_LINE}"),
         ({"name": LONE}, "INVALID", "name", f"name {NOT_A_LINE}"),

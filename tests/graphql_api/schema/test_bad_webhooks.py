@@ -110,6 +110,8 @@ LOOPBACK = (
         ({"name": "x" * 201}, "TOO_LARGE", "name", "name has 201 characters. Enter at most 200."),
         ({"contentType": "nonsense"}, "INVALID", "contentType",
          "contentType is 'nonsense'. Enter a media type, such as application/json."),
+        ({"contentType": "text/plain; charset=windows-1215"}, "INVALID", "contentType",
+         "contentType names the charset 'windows-1215', which is unknown. Enter one such as utf-8 or windows-1251."),
         ({"contentType": "text/plain\r\nX: y"}, "INVALID", "contentType", f"contentType {NOT_A_LINE}"),
     ],
 )  # fmt: skip

@@ -193,6 +193,20 @@ async def test_an_event_is_returned_with_its_attempts(api: Api) -> None:
     assert last == {name: newest[name] for name in ("id", "startedAt", "outcome", "statusCode")}
 
 
+async def test_notes_and_cut_headers_of_attempts_are_shown(api: Api) -> None:
+    event = await builders.event(await builders.webhook())
+    older, newer = await attempt(event, 1, OutcomeName.DELIVERED), await attempt(event, 2, OutcomeName.DELIVERED)
+    await Attempt.filter(id=newer.id).update(
+        request={**(older.request or {}), "note": "Why."},
+        response={**(older.response or {}), "headers_truncated": True},
+    )
+    document = "query Q($id: ID!) { event(id: $id) { attempts { request { note } response { headersTruncated } } } }"
+    assert (await api.ask(document, id=encode(Prefix.EVENT, event.id)))["attempts"] == [
+        {"request": {"note": None}, "response": {"headersTruncated": False}},
+        {"request": {"note": "Why."}, "response": {"headersTruncated": True}},
+    ]
+
+
 async def attempt(event: Event, number: int, outcome: OutcomeName) -> Attempt:
     sent = outcome is not OutcomeName.BLOCKED
     started_at = AT + dt.timedelta(seconds=number)

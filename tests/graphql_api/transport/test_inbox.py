@@ -55,6 +55,13 @@ def test_http_and_webdav_methods_are_stored_and_answered(program: Program, metho
     assert (request["signature"], request["event"]) == ("ABSENT", None)
 
 
+def test_a_response_is_sent_in_the_charset_of_its_content_type(program: Program) -> None:
+    content_type = "text/plain; charset=windows-1251"
+    inbox = make_inbox(program, responses=[{"body": "жук", "contentType": content_type}])
+    status, headers, text = program.request("POST", path(inbox), b"x")
+    assert (status, headers["Content-Type"], text) == (200, content_type, b"\xe6\xf3\xea")
+
+
 @pytest.mark.parametrize("method", ["RING", "X-RING", "get", "!"])
 def test_an_unknown_method_is_refused_and_not_stored(program: Program, method: str) -> None:
     inbox = make_inbox(program)

@@ -74,6 +74,22 @@ async def test_keeps_64_kib_of_the_body(sender: Sender, length: int, truncated: 
     )
 
 
+@pytest.mark.parametrize("lines", [b"X: " + b"y" * 10_000, b"\r\n".join([b"X: y"] * 500), b"X: " + b"y" * 200_000])
+async def test_headers_over_a_limit_are_cut_and_the_response_counts(sender: Sender, lines: bytes) -> None:
+    async with answering(plain("200 OK", b"ok", lines), again=True).running() as server:
+        sent = await deliver(sender, server.url)
+    assert sent.outcome.name == "DELIVERED"
+    assert sent.outcome.response is not None
+    assert (sent.outcome.response.body, sent.outcome.response.body_truncated) == (b"ok", False)
+    assert sent.outcome.response.headers_truncated
+
+
+async def test_headers_without_end_are_cut_off_and_the_status_counts(sender: Sender) -> None:
+    async with answering(b"HTTP/1.1 200 OK\r\nX: ", *[b"y" * 50_000] * 10, close=False).running() as server:
+        sent = await deliver(sender, server.url)
+    assert sent.outcome == Delivered(HttpResponse(200, (), b"", body_truncated=True, headers_truncated=True))
+
+
 async def test_a_body_without_end_is_cut_off_and_its_connection_closed(sender: Sender) -> None:
     written = 0
     closed = asyncio.Event()

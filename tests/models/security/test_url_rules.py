@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from ringback.models.security.url_rules import MAX_URL_CHARS, check_url, check_url_template, find_static_host
+from ringback.models.security.url_rules import (
+    MAX_URL_CHARS,
+    check_url,
+    check_url_template,
+    count_dot_segments,
+    find_static_host,
+    parse_target,
+)
 from tests.support.unhurried import unhurried
 
 
@@ -27,12 +34,20 @@ from tests.support.unhurried import unhurried
         "http://127。0。0。1/",
         "https://h/a:b@c//d?e=f:g@h",
         "https://h/{x}|~'()*,;=!$[]",
+        "https://h/.../..a/a../.a/a.?q=/../.",
         "https://h/" + "a" * (MAX_URL_CHARS - 10),
     ],
 )
 def test_urls_that_can_be_delivered_to_are_accepted(url: str) -> None:
     assert check_url(url) == []
     assert URL(url).raw_host
+
+
+def dot_segment(spelling: str, path_before: str) -> str:
+    return (
+        f"The path of the URL has the segment {spelling} after {path_before}, and servers resolve it to another path; "
+        "write that path."
+    )
 
 
 WHITESPACE = "The URL contains whitespace or control characters; write them percent-encoded."
@@ -94,6 +109,12 @@ BEGINNING = "The URL must begin with https:// or http://."
         ("https://xn--/", "xn-- is not a valid host name."),
         ("https://" + "a" * 64 + ".example/", "a" * 64 + ".example is not a valid host name."),
         ("https://" + "a." * 127 + "aa/", "a." * 127 + "aa is not a valid host name."),
+        ("https://h/a/../b", dot_segment("..", "/a/")),
+        ("https://h/..", dot_segment("..", "/")),
+        ("https://h/a/./", dot_segment(".", "/a/")),
+        ("https://h/a/%2e%2E?q", dot_segment("%2e%2E", "/a/")),
+        ("https://h/a/.%2e/b", dot_segment(".%2e", "/a/")),
+        ("https://h/%2e/b", dot_segment("%2e", "/")),
     ],
 )
 def test_a_problem_of_a_url_is_reported(url: str, problem: str) -> None:
@@ -131,6 +152,7 @@ def test_an_accepted_url_has_only_a_scheme_host_path_and_query(url: str) -> None
         "{%- assign a = 1 -%} https://h/{{ a }}",
         "{% if a %}https://a/{% else %}http://b/{% endif %}",
         "https://h/plain",
+        "https://h/.{{ item.x }}/{{ item.y }}./..{{ item.z }}?{{ item.q }}/../",
         "https://h/" + "{{ item.a_long_name_which_renders_short }}" * 60,
     ],
 )
@@ -156,6 +178,9 @@ def test_templates_that_may_render_to_a_url_are_accepted(url: str) -> None:
         ("https://h/{{ item.x }}\n", WHITESPACE),
         ("ftp://plain/", "The URL begins with ftp:, but only https:// and http:// can be delivered to."),
         ("", "The URL is empty."),
+        ("https://h/{{ item.x }}/../b", dot_segment("..", "/…/")),
+        ("https://{{ item.host }}/{% if item.x %}a/%2e/{% endif %}b", dot_segment("%2e", "/…a/")),
+        ("{{ item.base }}/..", dot_segment("..", "…/")),
     ],
 )
 def test_a_problem_of_a_template_is_reported_before_it_is_rendered(url: str, problem: str) -> None:
@@ -178,3 +203,60 @@ def test_a_problem_of_a_template_is_reported_before_it_is_rendered(url: str, pro
 )
 def test_the_host_of_a_template_is_known_unless_liquid_writes_it(url: str, host: str | None) -> None:
     assert find_static_host(url) == host
+
+
+@pytest.mark.parametrize(
+    ("url", "path_and_query", "text"),
+    [
+        ("https://h/hook/%3Akey%40?sp=%2Fa", "/hook/%3Akey%40?sp=%2Fa", "https://h/hook/%3Akey%40?sp=%2Fa"),
+        ("https://h/a%21b?", "/a%21b?", "https://h/a%21b?"),
+        ("https://h", "/", "https://h/"),
+        ("https://h?", "/?", "https://h/?"),
+        ("https://h?a=b?c", "/?a=b?c", "https://h/?a=b?c"),
+        ("https://h//a//?", "//a//?", "https://h//a//?"),
+        ("https://h/100%?%zz=+", "/100%?%zz=+", "https://h/100%?%zz=+"),
+        ("HTTPS://BÜcher.example:8080/Ж?ж", "/%D0%96?%D0%B6", "https://xn--bcher-kva.example:8080/%D0%96?%D0%B6"),
+        ("http://[::1]:/x", "/x", "http://[::1]/x"),
+    ],
+)
+def test_path_and_query_stay_as_written(url: str, path_and_query: str, text: str) -> None:
+    assert check_url(url) == []
+
+    target = parse_target(url)
+
+    assert (target.path_and_query, target.text) == (path_and_query, text)
+    assert target.url.raw_path_qs.rstrip("?") == path_and_query.rstrip("?")
+
+
+@unhurried
+@given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters="#\\"), max_size=40))
+def test_printable_ascii_is_sent_byte_for_byte(rest: str) -> None:
+    url = f"https://hooks.example/{rest}"
+    if not check_url(url):
+        assert parse_target(url).path_and_query == f"/{rest}"
+        assert parse_target(url).url.host == "hooks.example"
+
+
+@unhurried
+@given(st.lists(st.sampled_from(["..", ".", "%2e", "%2E.", "a", "", "%2F", "...", "a?b", "?"]), max_size=8))
+def test_a_url_with_dot_segments_in_its_path_is_refused(segments: list[str]) -> None:
+    url = "https://hooks.example/" + "/".join(segments)
+    path = url.removeprefix("https://hooks.example").partition("?")[0]
+    spelled = [segment.lower().replace("%2e", ".") for segment in path.split("/")]
+
+    assert bool(check_url(url)) == ("." in spelled or ".." in spelled)
+    assert count_dot_segments(url) == spelled.count(".") + spelled.count("..")
+
+
+@pytest.mark.parametrize(
+    ("url", "path_and_query"),
+    [
+        ("https://h/a/../b?q=/../", "/b?q=/../"),
+        ("https://h/a/b/%2E%2e", "/a/"),
+        ("https://h/../../a/./", "/a/"),
+        ("https://h/.", "/"),
+    ],
+)
+def test_dot_segments_saved_before_they_were_refused_are_resolved(url: str, path_and_query: str) -> None:
+    assert check_url(url, allowed_dot_segments=count_dot_segments(url)) == []
+    assert parse_target(url).path_and_query == path_and_query
