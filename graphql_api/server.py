@@ -201,7 +201,7 @@ async def _ensure_admin_token(settings: Settings) -> _AdminToken:
         return _AdminToken(source="RINGBACK_ADMIN_TOKEN")
     path = settings.data_dir / TOKEN_FILE
     is_new = not path.exists()
-    secret = load_or_create_secret(path, make=api_tokens.new_bearer_token())
+    secret = load_or_create_secret(path, initial=api_tokens.new_bearer_token())
     await api_tokens.ensure_admin(secret, f"first admin token ({TOKEN_FILE})")
     if await api_tokens.authenticate(secret) is None:  # it was revoked
         return _AdminToken(source="a token of `ringback token create`")

@@ -31,7 +31,7 @@ logger = structlog.get_logger("ringback.claimer")
 POLL_SECONDS = 1.0
 #: Least seconds between two claims while attempts are in flight, so that events gather into larger batches.
 GATHER_SECONDS = 0.02
-#: Least seconds between two claims in any case.
+#: Least seconds of a timed wait before the next claim.
 MIN_WAIT_SECONDS = 0.001
 #: Largest share of the slots for retries.
 RETRIES_SHARE = 0.75
@@ -83,7 +83,7 @@ class Claimer:
         self._turns = _Turns()
         #: Webhooks at their rate limits, and when to look at them again, by the monotonic clock.
         self._paced_until: dict[UUID, float] = {}
-        self._strays_released_at = time.monotonic()
+        self._strays_checked_at = time.monotonic()
         #: Whether the last claim left due events to other workers, for lack of slots.
         self._left_behind = False
         self._claimed = asyncio.Event()
@@ -176,13 +176,13 @@ class Claimer:
     async def _release_strays(self, lease: WorkerLease) -> None:
         """Release events that name this worker and are not in flight here: their claim's COMMIT got no answer."""
         now = time.monotonic()
-        if not self._in_flight.may_have_strays and now - self._strays_released_at < STRAYS_SECONDS:
+        if not self._in_flight.may_have_strays and now - self._strays_checked_at < STRAYS_SECONDS:
             return
         expected = self._in_flight.event_ids | self._recorder.unrecorded
         released = await workers.release_all_but(lease, expected)
         if released:
             logger.warning("released claims whose COMMIT got no answer", action="claim", events=released)
-        self._strays_released_at = now
+        self._strays_checked_at = now
         self._in_flight.may_have_strays = False
 
     def _make_request(self, free_slots: int) -> ClaimRequest:

@@ -49,7 +49,7 @@ class RequestSender(Protocol):
         unguarded: bool,
         may_send: Callable[[], bool],
     ) -> SendResult:
-        """Send a request; raises SendWithheld if `may_send` returns False, but nothing an endpoint can cause."""
+        """Send a request. Raises SendWithheld if `may_send` returns False; failures of the endpoint become outcomes."""
 
 
 class _Prepared(NamedTuple):
@@ -156,11 +156,13 @@ class Deliverer:
             hurried = asyncio.create_task(hurry.wait())
             tasks = list(self._tasks.values())
             ended = asyncio.create_task(asyncio.wait(tasks))
-            await asyncio.wait([hurried, ended], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            for task in tasks:
-                task.cancel()
-            await ended
-            hurried.cancel()
+            try:
+                await asyncio.wait([hurried, ended], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                hurried.cancel()
+                await ended
         self._renderer.close()
 
     async def _run(self, attempt: _Attempt) -> None:

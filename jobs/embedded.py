@@ -69,26 +69,33 @@ class Ringback:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for worker in self._workers:
-            worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
-        await self._open.aclose()
+        workers = {worker for worker in self._workers if worker is not asyncio.current_task()}
+        for worker in workers:
+            if not worker.cancelling():  # a second cancellation would cut its stop short
+                worker.cancel()
+        try:
+            await asyncio.gather(*workers, return_exceptions=True)
+        finally:
+            await self._open.aclose()
 
     async def run_worker(self) -> None:
-        """Deliver events until the calling task is cancelled or the block ends, then wait 5 s for attempts in flight.
+        """Deliver events until the calling task is cancelled or the block ends.
+
+        Attempts in flight then have 5 s to end.
 
         Any number of processes may do this on Postgres; on SQLite a second worker raises ConfigurationError.
         """
         task = asyncio.current_task()
         assert task is not None, "a coroutine runs in a task"
-        self._workers.add(task)
-        await self._announcing.aclose()  # a worker announces the events that its own process commits
         try:
+            self._workers.add(task)
+            await self._announcing.aclose()  # a worker announces the events that its own process commits
             async with run_worker(self.settings, policy=self._policy, secrets=self._secrets, inboxes=self._inboxes):
                 await asyncio.Event().wait()
         finally:
             self._workers.discard(task)
-            await self._announce()
+            if not self._workers:
+                await self._announce()
 
     async def _announce(self) -> None:
         await self._announcing.enter_async_context(announce_due_events(self.settings.broker_url))

@@ -53,7 +53,7 @@ class LeaseKeeper:
             except Exception as error:
                 self._steady_since = read_uptime()
                 logger.warning(
-                    "cannot renew the lease; trying again",
+                    "cannot renew the lease or look for orphans; trying again",
                     action="renew",
                     reason=str(error) or "no answer in time",
                     again_in_seconds=LOOK_SECONDS,
@@ -61,8 +61,8 @@ class LeaseKeeper:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def leave(self) -> None:
-        """End the lease. Events whose requests were sent without a recorded result become orphans."""
-        await workers.release_all_but(self.lease, self._recorder.unrecorded)
+        """End the lease. Events whose requests may have been sent without a recorded result become orphans."""
+        await workers.release_all_but(self.lease, self._recorder.unrecorded | self._in_flight.event_ids)
         await workers.leave(self.lease)
 
     async def _look(self) -> None:

@@ -29,7 +29,7 @@ ATTEMPT_HEADERS = (
 )
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
-_BODILESS = (HttpMethod.GET, HttpMethod.DELETE)
+_WITHOUT_DEFAULT_BODY = (HttpMethod.GET, HttpMethod.DELETE)
 
 
 class RequestPlan:
@@ -43,7 +43,7 @@ class RequestPlan:
 
     def __init__(self, webhook: Webhook) -> None:
         self.method = str(webhook.method)
-        self.has_body = webhook.send_json or bool(webhook.body_template) or webhook.method not in _BODILESS
+        self.has_body = webhook.send_json or bool(webhook.body_template) or webhook.method not in _WITHOUT_DEFAULT_BODY
         self.charset = body_charset(_content_type(webhook))
         self.default_headers = _default_headers(webhook, has_body=self.has_body)
         self.dot_segments = count_dot_segments(webhook.url)

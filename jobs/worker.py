@@ -40,7 +40,7 @@ LEAVE_SECONDS = 1.0
 
 
 class RunningWorker:
-    """A running worker, which `hurry` stops without waiting for deliveries in flight."""
+    """A running worker. After `hurry`, its stop does not wait for deliveries in flight."""
 
     def __init__(self) -> None:
         self.hurried = asyncio.Event()

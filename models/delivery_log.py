@@ -173,9 +173,10 @@ async def _position_before(first: LogEntry, log_epoch: UUID) -> Position:
 
 
 async def read_after(position: Position, limit: int) -> tuple[list[LogEntry], bool]:
-    """Return at most `limit` entries after a position, in commit order, and whether more are committed.
+    """Return at most `limit` entries after a position, in commit order, and whether entries are committed that
+    cannot be read yet.
 
-    Those become readable when the transactions that are older than theirs have ended.
+    Those become readable when all older transactions have ended. On SQLite there are none.
     """
     horizon = await _read_horizon()
     query = _in_order(LogEntry.filter(_after(position))).limit(limit)

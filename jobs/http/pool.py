@@ -28,7 +28,7 @@ _NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
 
 
 class _Endpoint:
-    """An origin, as the request that the connector expects and never sends, and its idle connections, oldest first."""
+    """An origin: a request that the connector needs but never sends, and the idle connections, longest idle first."""
 
     __slots__ = ("idle", "request")
 

@@ -1,7 +1,7 @@
 """Requests that are ready to be sent, and the template of requests that differ only in some header values and the body.
 
-Everything that aiohttp would send wrongly, or refuse without an explanation, is checked here: once for a template, and
-for each request only the rest.
+Everything that would make an invalid request is checked here, because connection.py writes the bytes unchecked: once
+for a template, and for each request only the rest.
 """
 
 import re

@@ -65,7 +65,7 @@ async def _insert_combined(db: BaseDBAsyncClient, tables: Sequence[NewRows]) -> 
 async def insert_values(
     db: BaseDBAsyncClient, model: type[Model], columns: tuple[str, ...], rows: Sequence[Sequence[Any]]
 ) -> None:
-    """Insert rows of an untracked model, each a sequence of the values of `columns`."""
+    """Insert rows of a model, each a sequence of the values of `columns`."""
     if not rows:
         return
     values = _encode_rows(db, model, columns, rows)
@@ -78,7 +78,7 @@ async def insert_values(
 async def update_values(
     db: BaseDBAsyncClient, model: type[Model], columns: tuple[str, ...], rows: Sequence[Sequence[Any]]
 ) -> None:
-    """Update rows of an untracked model. The first of `columns` is the key that identifies a row."""
+    """Update rows of a model. The first of `columns` is the key that identifies a row."""
     if rows:
         sign = "$" if is_postgres(db) else "?"
         await db.execute_many(_build_update(model, columns, sign), _encode_rows(db, model, columns, rows))

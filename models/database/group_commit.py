@@ -77,9 +77,8 @@ class GroupCommit(Generic[T, R]):
     async def _handle(self, batch: Sequence[_Pending[T, R]]) -> None:
         try:
             results = await self._work([pending.request for pending in batch])
-        except (
-            DBConnectionError
-        ) as error:  # no retry, because the COMMIT may have succeeded before the connection broke
+        # No retry: the COMMIT may have succeeded before the connection broke.
+        except DBConnectionError as error:
             _fail(batch, error)
         except Exception as error:
             if len(batch) == 1:

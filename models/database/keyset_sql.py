@@ -81,7 +81,7 @@ class KeysetQuery:
     def _select_few(self, index: IndexPrefix, filters: Sequence[str], limit: int) -> str:
         matching = " AND ".join(self._match_columns(index.columns))
         few = f"SELECT * FROM {self.model._meta.db_table} WHERE {matching}"
-        condition = " AND ".join([*self._limit_ids(), *filters]) or "TRUE"
+        condition = " AND ".join([*self._bound_ids(), *filters]) or "TRUE"
         ids = f"SELECT id FROM few WHERE {condition} ORDER BY id DESC LIMIT {limit}"
         return f"id IN (WITH few AS MATERIALIZED ({few}) {ids}) ORDER BY id DESC"
 
@@ -139,7 +139,7 @@ class KeysetQuery:
         """
         terms = [index.where] if index.where else []
         if not index.columns:
-            return " AND ".join([*terms, *self._limit_ids()]) or "TRUE"
+            return " AND ".join([*terms, *self._bound_ids()]) or "TRUE"
         first_compared = 0 if whole_row else len(index.columns) - 1
         for column, value in zip(index.columns[:first_compared], column_values, strict=False):
             terms.append(f"{column} = {value}")
@@ -152,7 +152,7 @@ class KeysetQuery:
     def _list_combinations(self, index: IndexPrefix) -> list[tuple[Any, ...]]:
         return list(itertools.product(*(self.among[name] for name in index.columns)))
 
-    def _limit_ids(self) -> list[str]:
+    def _bound_ids(self) -> list[str]:
         limits = ((">=", self.least), ("<", self.below))
         return [f"id {operator} {self._add_parameter(key)}" for operator, key in limits if key is not None]
 

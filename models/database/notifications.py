@@ -1,8 +1,8 @@
 """Notifications from commits to the loops that wait for them, within one process.
 
-A notification carries no data and may be lost, because each waiting loop also polls at least once a second. A relay,
-such as models.database.redis_notifications, forwards notifications to other processes. Due events reach other processes
-as a Dramatiq message instead (ringback.jobs.announcer).
+A notification carries no data and may be lost: a poll finds within a second whatever it announces. A relay, such as
+models.database.redis_notifications, forwards notifications to other processes. Due events reach other processes as a
+Dramatiq message instead (ringback.jobs.announcer).
 """
 
 import asyncio

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from ringback.models.background_tasks import end_tasks
 from ringback.models.database.notifications import Notifier, Topic
 
-logger = structlog.get_logger("ringback.wakeups")
+logger = structlog.get_logger("ringback.notifications")
 
 #: Seconds that Redis has to answer.
 TIMEOUT_SECONDS = 2.0

@@ -182,7 +182,7 @@ class RecordingTransaction(TransactionalDBClient):
             raise self.LOST_ERROR(self.LOST_MESSAGE)
 
     async def begin(self) -> None:
-        """Start the transaction. Raises TransactionManagementError if the database cannot."""
+        """Start the transaction. Raises DBConnectionError or OperationalError, on SQLite TransactionManagementError."""
         await finish(self._step(self.BEGIN))
 
     async def commit(self) -> None:

@@ -1,10 +1,17 @@
 """The SQL of `models.queue.claims`, with a variant for SQLite of each statement.
 
-The statements that find due events use parameters `$1` the time until which events are due, `$2` the limit of events,
-`$3` the limit of retries, `$4` the webhooks on hold, `$5` whether suspects may be claimed; webhook by webhook also `$6`
-the limit of events per webhook and kind, `$7` the webhook after which to go on. All return the columns of
-`claims.DueRow`, which include the columns of the webhook if its row could be locked. On SQLite a transaction is alone,
-so nothing is locked.
+Parameters of the statements that find due events:
+
+- `$1`: latest due time
+- `$2`: most events
+- `$3`: most retries
+- `$4`: webhooks on hold
+- `$5`: whether suspects may be claimed
+- `$6`, only webhook by webhook: most events of each webhook and kind
+- `$7`, only webhook by webhook: the webhook after which the search starts
+
+All return the columns of `claims.DueRow`, which include the columns of the webhook if its row could be locked. On
+SQLite a transaction is alone, so nothing is locked.
 """
 
 #: Find the earliest due events of each kind, by the index ringback_event_waiting, and lock their webhooks. LATERAL

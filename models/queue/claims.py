@@ -31,7 +31,8 @@ from ringback.models.timestamps import format_sqlite_timestamp, parse_timestamp
 
 #: Maximum events of one claim.
 MAX_CLAIM = 500
-#: Maximum events of each webhook and kind in a claim webhook by webhook. `claim_sql.LOCK_DUE_BY_WEBHOOK` repeats it.
+#: Maximum events of each webhook and kind in a claim that searches webhook by webhook. `claim_sql.LOCK_DUE_BY_WEBHOOK`
+#: repeats it.
 MAX_EVENTS_EACH = 50
 #: Abandoned attempts in a row after which an event is a suspect: it may be what kills the workers. `claim_sql` repeats
 #: it.
@@ -113,7 +114,7 @@ class ClaimedBatch:
     left_behind: bool = False
     #: Whether another worker was claiming for some of the webhooks.
     contended: bool = False
-    #: The webhook after which the next claim webhook by webhook starts.
+    #: The webhook after which the next search webhook by webhook starts.
     after_webhook: UUID = FIRST_WEBHOOK
     #: The time until which due events were searched.
     looked_until: dt.datetime = field(default=_LONG_AGO, compare=False)

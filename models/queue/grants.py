@@ -1,9 +1,9 @@
-"""Decisions which due events a worker may claim, and when each of their attempts starts. Pure: no clock, no database.
+"""Decides which due events a worker may claim, and when each of their attempts starts. Pure: no clock, no database.
 
 Three rules limit a claim.
 
 - **Fair shares.** A webhook may have as many events in flight in a worker as the worker has free slots. So a single
-  webhook gets half of the slots, one of ten webhooks a tenth, and some slots are always left for one more ("dynamic
+  webhook gets half of the slots, one of ten webhooks an eleventh, and some slots are always left for one more ("dynamic
   thresholds", Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). First attempts and retries take
   turns. Only one suspect, an event that may be what kills the workers, is in flight at a time.
 - **Concurrency.** The attempts of a webhook that are in flight in all workers together do not exceed its limit.
@@ -46,7 +46,8 @@ class ClaimRequest:
     retry_slots: int
     #: Number of events that the worker has in flight, by webhook.
     in_flight: Mapping[UUID, int] = field(default_factory=dict)
-    #: Events whose attempts have ended in the worker but are not committed yet. They do not count against limits.
+    #: Events whose attempts have ended in the worker and whose results are not committed yet. They do not count against
+    #: limits.
     unrecorded: Collection[UUID] = ()
     may_take_suspect: bool = True
     retries_first: bool = False

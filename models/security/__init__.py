@@ -1,1 +1,1 @@
-"""URL and header rules, the address policy, request signing, and encryption of secrets."""
+"""URL and header rules, the address policy, inbox URLs of this server, request signing, and encryption of secrets."""

@@ -79,7 +79,7 @@ _SPECIAL: tuple[tuple[Network, str], ...] = tuple(
 
 @dataclass(frozen=True, slots=True)
 class AddressPolicy:
-    """The rule which addresses deliveries may reach: public unicast ones, and the networks in `allow`."""
+    """The addresses that deliveries may reach: public unicast ones, and the networks in `allow`."""
 
     allow: tuple[Network, ...] = ()
 
@@ -105,7 +105,7 @@ class AddressPolicy:
         )
 
     def check_host(self, host: str) -> str | None:
-        """Return why deliveries must not reach the host of a URL, or None if that is not known without DNS.
+        """Return why deliveries must not reach the host of a URL, or None if nothing speaks against it before DNS.
 
         Covers literal addresses in any spelling, and localhost with its subdomains (RFC 6761, section 6.3).
         """

@@ -51,15 +51,15 @@ def load_secret_box(settings: Settings) -> SecretBox:
     return SecretBox(load_or_create_secret(settings.data_dir / KEY_FILE))
 
 
-def load_or_create_secret(path: Path, make: str | None = None) -> str:
-    """Return the secret in a file. If the file is missing, create it with the secret `make` or a random one.
+def load_or_create_secret(path: Path, initial: str | None = None) -> str:
+    """Return the secret in a file. If the file is missing, create it with `initial` or a random secret.
 
     Only the owner can read the file, and of several processes that create it at once one succeeds. Raises
     ConfigurationError if the file cannot be read or created, or is empty.
     """
     try:
         if not path.exists():
-            _create_file(path, make or secrets.token_urlsafe(32))
+            _create_file(path, initial or secrets.token_urlsafe(32))
         secret = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(

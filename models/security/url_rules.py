@@ -80,7 +80,7 @@ def count_dot_segments(url: str) -> int:
 def check_url(url: str, *, allowed_dot_segments: int = 0) -> list[str]:
     """Return a sentence for each problem of the URL of a delivery, [] if there is none.
 
-    Whether its address may be reached is up to `AddressPolicy.refusal_for_host`. `allowed_dot_segments` is the number
+    Whether its address may be reached is up to `AddressPolicy.check_host`. `allowed_dot_segments` is the number
     of dot segments that the author of the webhook wrote, before that was refused.
     """
     if not url:

@@ -148,7 +148,7 @@ class Registry:
         return self._links.get(model, [])
 
     def cascades(self, model: type[Model]) -> list[Cascade]:
-        """Return the tracked rows that the database deletes or changes when a row of `model` is deleted."""
+        """Return the foreign keys through which deleting a row of `model` deletes or changes tracked rows."""
         return self._cascades.get(model, [])
 
     def _add_root(self, model: type[Model], child_class: type[Model]) -> None:
@@ -202,7 +202,7 @@ class Registry:
             self._add_children(model, child, child_class)
 
     def _add_cascades(self, model: type[Model], child_class: type[Model], seen: set[type[Model]]) -> None:
-        """Add the cascades that end in `model`, and those that end in the models where they start.
+        """Add the cascades into `model` and, recursively, into each model from which one starts.
 
         Raises TrackingError when a cascade would change tracked rows without being recorded.
         """

@@ -151,7 +151,7 @@ async def track_touched_rows(
 
 
 def get_touched_rows(db: BaseDBAsyncClient, unit: UnitOfWork) -> TouchedRows:
-    """Return the touched rows of a transaction. The first call has the outbox write the events before the COMMIT."""
+    """Return the touched rows of a transaction, which the outbox turns into events just before its COMMIT."""
     existing: TouchedRows | None = unit.state_by_type.get(TouchedRows)
     if existing is not None:
         return existing

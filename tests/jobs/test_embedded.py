@@ -70,3 +70,19 @@ async def test_an_unknown_event(tmp_path: Path) -> None:
         assert await ringback.events.get("evt_01h455vb4pex5vsknk084sn02q") is None
         with pytest.raises(ValueError, match=r"^there is no event evt_01h455vb4pex5vsknk084sn02q$"):
             await ringback.events.wait_until_ended("evt_01h455vb4pex5vsknk084sn02q")
+
+
+async def test_a_worker_that_is_already_stopping_ends_in_order(tmp_path: Path) -> None:
+    with Receiver(delay_seconds=(1.0, 1.0)) as receiver:
+        async with asyncio.timeout(PATIENCE_SECONDS), embedded(tmp_path) as ringback:
+            await create_lead_webhook(ringback, receiver.url)
+            worker = asyncio.create_task(ringback.run_worker())
+            await Lead.create(name="Ann", phone="1")
+            await asyncio.to_thread(receiver.arrived.wait)
+
+            worker.cancel()
+            await asyncio.sleep(0.3)
+        async with embedded(tmp_path) as ringback:
+            event = await Event.get()
+            assert event.status is EventStatus.SUCCEEDED
+            assert [attempt.status_code for attempt in await ringback.events.attempts(event)] == [200]

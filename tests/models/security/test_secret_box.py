@@ -35,8 +35,8 @@ def test_a_secret_file_is_created_once(tmp_path: Path) -> None:
     secret = load_or_create_secret(path)
     assert (len(secret), path.read_text()) == (43, secret + "\n")
     assert oct(path.stat().st_mode & 0o777) == "0o600"
-    assert (load_or_create_secret(path), load_or_create_secret(path, make="other")) == (secret, secret)
-    assert load_or_create_secret(tmp_path / "token", make="mine") == "mine"
+    assert (load_or_create_secret(path), load_or_create_secret(path, initial="other")) == (secret, secret)
+    assert load_or_create_secret(tmp_path / "token", initial="mine") == "mine"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["secret.key", "token"]
 
 
