@@ -4,6 +4,7 @@ The first attempt's time is set by `models.tracking.outbox`, that of a redeliver
 """
 
 import datetime as dt
+import re
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple, Protocol
 
@@ -16,6 +17,10 @@ MAX_ABANDONED_IN_A_ROW = 5
 ABANDONED_DELAYS_SECONDS = (0, 1, 5, 15)
 #: The longest wait that `Retry-After` can ask for: as long as the longest delay of a schedule.
 MAX_RETRY_AFTER_SECONDS = 7 * 24 * 3600
+#: Seconds in a `Retry-After`. RFC 9110 allows whole ones only; servers that compute the wait send fractions, too.
+_SECONDS = re.compile(r"([0-9]+)(\.[0-9]*)?")
+#: Digits of the seconds that are read. A greater number is above the longest wait in any case.
+_MAX_DIGITS = 12
 
 
 class EventState(Protocol):
@@ -83,14 +88,18 @@ def after_attempt(
 
 
 def retry_after_seconds(outcome: Outcome, now: dt.datetime) -> float:
-    """Return the wait that the response's Retry-After asks for (RFC 9110, 10.2.3), in seconds, or 0."""
+    """Return the wait that the response's Retry-After asks for (RFC 9110, 10.2.3), in seconds, or 0.
+
+    Fractions of a second are rounded up. A value that is neither seconds nor a date is ignored.
+    """
     if outcome.response is None:
         return 0.0
     value = first_header(outcome.response.headers, "retry-after")
     if not value:
         return 0.0
-    if value.isascii() and value.isdigit():
-        return float(min(int(value[:12]), MAX_RETRY_AFTER_SECONDS))
+    match = _SECONDS.fullmatch(value)
+    if match:
+        return _parse_seconds(match[1], match[2] or "")
     try:
         retry_at = parsedate_to_datetime(value)
     except (ValueError, TypeError, OverflowError):
@@ -99,6 +108,15 @@ def retry_after_seconds(outcome: Outcome, now: dt.datetime) -> float:
         retry_at = retry_at.replace(tzinfo=dt.UTC)
     seconds = (retry_at - now).total_seconds()
     return min(max(seconds, 0.0), float(MAX_RETRY_AFTER_SECONDS))
+
+
+def _parse_seconds(whole: str, fraction: str) -> float:
+    """Return the seconds of a Retry-After, rounded up. `fraction` is empty or starts with the point."""
+    digits = whole.lstrip("0")[:_MAX_DIGITS] or "0"
+    seconds = int(digits)
+    if fraction.strip(".0"):
+        seconds += 1
+    return float(min(seconds, MAX_RETRY_AFTER_SECONDS))
 
 
 def _after_abandoned(former: EventState, ended_at: dt.datetime, delays: tuple[int, ...], *, stopped: bool) -> Progress:

@@ -11,7 +11,6 @@ from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from annotated_types import Ge, Le
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
@@ -21,6 +20,7 @@ from yarl import URL
 
 from ringback.models.environment import describe_misspellings, unknown_variables, variable_name
 from ringback.models.errors import ConfigurationError
+from ringback.models.postgres_url import parse_postgres_url
 
 #: The longest timeout of a webhook.
 MAX_TIMEOUT_SECONDS = 30.0
@@ -61,8 +61,9 @@ class Settings(BaseSettings):
     )
     database_url: str = Field(
         "",
-        description="`postgres://USER:PASSWORD@HOST:PORT/NAME`, with `?sslmode=…` and the other options of Postgres's "
-        "URLs, or `sqlite://PATH`. Empty means `ringback.db` in the data directory.",
+        description="`postgres://USER:PASSWORD@HOST:PORT/NAME`, with the options of Postgres's URLs, such as "
+        "`?sslmode=require` (those that do not apply are ignored with a warning), or `sqlite://PATH`. Empty means "
+        "`ringback.db` in the data directory.",
     )
     database_pool_size: int = Field(
         10, ge=2, le=1_000, description="Maximum number of Postgres connections per process."
@@ -195,7 +196,8 @@ class Settings(BaseSettings):
                 raise ValueError(
                     "RINGBACK_DATABASE_URL names Postgres, but its driver is missing. Run: pip install '.[postgres]'"
                 )
-            if not _database_name(value):
+            url = parse_postgres_url(value)
+            if not url.database and not url.has_service:
                 raise ValueError(
                     "RINGBACK_DATABASE_URL lacks the name of the database. "
                     "Set it to postgres://USER:PASSWORD@HOST:PORT/NAME."
@@ -303,14 +305,6 @@ def find_unknown_variables() -> list[str]:
     of the examples, the tests and Kubernetes.
     """
     return unknown_variables(os.environ, Settings.model_fields)
-
-
-def _database_name(url: str) -> str:
-    """Return the name of the database in a URL, or "" if it has none or the URL cannot be parsed."""
-    try:
-        return urlsplit(url).path.strip("/")
-    except ValueError:
-        return ""
 
 
 def _is_base_url(text: str) -> bool:

@@ -34,6 +34,7 @@ from ringback.graphql_api.execution.operation_limits import OperationLimits, lim
 from ringback.graphql_api.execution.subscription_quota import SubscriptionQuota
 from ringback.graphql_api.execution.variable_limits import check_variables
 from ringback.graphql_api.fields.core_schema import core_schema
+from ringback.models import exact_json
 
 __all__ = ["Engine", "ExecutionResponse", "Operation", "OperationType", "RequestRefused"]
 
@@ -67,7 +68,7 @@ class ExecutionResponse:
         if self.executed or not self.errors:
             response["data"] = self.data
         try:
-            return orjson.dumps(response)
+            return exact_json.dump(response)
         except TypeError as error:  # such as a lone surrogate in a string from one of our resolvers
             # orjson's own message names the type and does not quote the value.
             return orjson.dumps({"errors": [to_graphql_error(error).formatted], "data": None})

@@ -6,7 +6,7 @@ Refused values raise GraphQLError: graphql-core counts any other exception as an
 import datetime as dt
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from itertools import chain, compress, repeat
 from operator import is_
@@ -18,6 +18,8 @@ from strawberry.scalars import JSON
 from strawberry.types.scalar import ScalarDefinition
 
 from ringback.models.database.sql import is_storable
+from ringback.models.exact_json import INT64
+from ringback.models.json_schema.findings import Path, quote_path
 from ringback.models.timestamps import format_timestamp
 
 #: Most levels of objects and lists in a JSON value: encoders have a limit too, and a response nests the value deeper.
@@ -25,7 +27,6 @@ MAX_DEPTH = 64
 #: RFC 3339, section 5.6; seconds may be left out.
 _DATETIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?\d{1,40}(\.\d{1,40})?([Ee][+-]?\d{1,4})?", re.ASCII)
-_INT64 = range(-(2**63), 2**63)
 #: Types of which every JSON value can be stored.
 _ALWAYS_STORABLE = {bool, type(None)}
 
@@ -41,7 +42,7 @@ def _parse_datetime(value: Any) -> dt.datetime:
 
 
 def _parse_decimal(value: Any) -> Decimal:
-    if isinstance(value, int) and not isinstance(value, bool) and value in _INT64:
+    if isinstance(value, int) and not isinstance(value, bool) and value in INT64:
         return Decimal(value)
     if not isinstance(value, str) or not _DECIMAL.fullmatch(value):
         raise GraphQLError('Expected a Decimal as a string, such as "350.50".')
@@ -54,8 +55,9 @@ def _parse_json(value: Any) -> Any:
     for _ in range(MAX_DEPTH + 1):
         values = _group_by_type(level)
         lists, objects = values.get(list, []), values.get(dict, [])
-        _check_json_leaves(values)
-        _check_json_texts(chain.from_iterable(objects))
+        names = chain.from_iterable(objects)
+        if not (_are_storable(values) and is_storable("".join(names))):
+            raise GraphQLError(_describe_first_fault(value))
         entries = chain.from_iterable(lists)
         members = chain.from_iterable(map(dict.values, objects))
         level = [*entries, *members]
@@ -69,18 +71,41 @@ def _group_by_type(values: list[Any]) -> dict[type, list[Any]]:
     return {kind: [*compress(values, map(is_, types, repeat(kind)))] for kind in set(types) - _ALWAYS_STORABLE}
 
 
-def _check_json_leaves(values: Mapping[type, list[Any]]) -> None:
-    _check_json_texts(values.get(str, ()))
+def _are_storable(values: Mapping[type, list[Any]]) -> bool:
     integers = values.get(int, [0])
-    if min(integers) not in _INT64 or max(integers) not in _INT64:
-        raise GraphQLError("An integer in JSON does not fit into 64 bits. Send it as a string.")
-    if not all(map(math.isfinite, values.get(float, ()))):
-        raise GraphQLError("A number in JSON is not finite. Send null or a string instead.")
+    fit = min(integers) in INT64 and max(integers) in INT64
+    return fit and all(map(math.isfinite, values.get(float, ()))) and is_storable("".join(values.get(str, ())))
 
 
-def _check_json_texts(texts: Iterable[str]) -> None:
-    if not is_storable("".join(texts)):
-        raise GraphQLError("A string in JSON contains a NUL or lone surrogate character. Remove it.")
+def _describe_first_fault(value: Any) -> str:
+    """Return what is wrong with a value that has a fault, with the path of the first one on the uppermost level."""
+    level: list[tuple[Path, Any]] = [((), value)]
+    while level:
+        inner: list[tuple[Path, Any]] = []
+        for path, current in level:
+            fault = _describe_fault(path, current)
+            if fault is not None:
+                return fault
+            if isinstance(current, dict):
+                inner += [((*path, name), member) for name, member in current.items()]
+            elif isinstance(current, list):
+                inner += [((*path, index), entry) for index, entry in enumerate(current)]
+        level = inner
+    raise AssertionError("the value has no fault")
+
+
+def _describe_fault(path: Path, value: Any) -> str | None:
+    within = quote_path(path).removeprefix(".")
+    at = f" at {within}" if path else ""
+    if isinstance(value, str) and not is_storable(value):
+        return f"The string{at} contains a NUL or lone surrogate character. Remove it."
+    if isinstance(value, dict) and not all(map(is_storable, value)):
+        return f"A field name of the object{at} contains a NUL or lone surrogate character. Remove it."
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"The number{at} is not finite. Send null or a string instead."
+    if type(value) is int and value not in INT64:
+        return f"The integer{at} does not fit into 64 bits: {value!s:.40}. Send it as a string."
+    return None
 
 
 def _serialize_json(value: Any) -> Any:
@@ -105,7 +130,8 @@ SCALARS: dict[object, ScalarDefinition] = {
     JSON: strawberry.scalar(
         name="JSON",
         description="Any JSON value: object, list, string, number, boolean or null. Values sent to the server may be "
-        f"nested at most {MAX_DEPTH} levels deep.",
+        f"nested at most {MAX_DEPTH} levels deep. Integers must fit into 64 bits; send longer ones as strings. Numbers "
+        "with a fraction or an exponent are IEEE 754 doubles, with 15 significant digits.",
         specified_by_url="https://ecma-international.org/wp-content/uploads/ECMA-404_2nd_edition_december_2017.pdf",
         serialize=_serialize_json,
         parse_value=_parse_json,

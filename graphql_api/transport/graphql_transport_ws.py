@@ -6,10 +6,13 @@ ignored. Source: PROTOCOL.md of graphql-ws.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from json import JSONDecodeError
 from typing import Any, TypeAlias
 
 import orjson
 from graphql import GraphQLError
+
+from ringback.models import exact_json
 
 #: The name of the WebSocket subprotocol.
 PROTOCOL = "graphql-transport-ws"
@@ -65,8 +68,8 @@ Message: TypeAlias = ConnectionInit | Ping | Pong | Subscribe | Complete
 def parse(text: str) -> Message:
     """Parse a client's message. Raises InvalidMessage."""
     try:
-        message = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
+        message = exact_json.load(text)
+    except JSONDecodeError as error:
         raise InvalidMessage("not valid JSON") from error
     if not isinstance(message, dict):
         raise InvalidMessage("not a JSON object")

@@ -3,12 +3,12 @@
 Their types are checked here, as in GraphQL over HTTP (5.1). The engine decides whether the document can be executed.
 """
 
+from json import JSONDecodeError
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
-import orjson
-
 from ringback.graphql_api.errors import ApiError, Code
+from ringback.models import exact_json
 
 Header = tuple[bytes, bytes]
 
@@ -43,8 +43,8 @@ class Parameters(NamedTuple):
 def parse_body(body: bytes) -> Parameters:
     """Parse the JSON body of a POST. Raises MalformedRequest."""
     try:
-        request = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
+        request = exact_json.load(body)
+    except JSONDecodeError as error:
         raise malformed_request(400, f"The body is not valid JSON: {error}") from error
     if isinstance(request, list):
         raise malformed_request(
@@ -76,8 +76,8 @@ def has_document(query_string: bytes) -> bool:
 
 def _parse_json(name: str, value: str) -> Any:
     try:
-        return orjson.loads(value)
-    except orjson.JSONDecodeError as error:
+        return exact_json.load(value)
+    except JSONDecodeError as error:
         raise malformed_request(400, f"{name} must be JSON: {error}") from error
 
 

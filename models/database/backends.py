@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
-from urllib.parse import urlsplit
 
 import structlog
 from filelock import AsyncFileLock, Timeout
@@ -16,6 +15,7 @@ from tortoise.connection import get_connection
 from tortoise.exceptions import DBConnectionError, OperationalError
 
 from ringback.models.errors import ConfigurationError
+from ringback.models.postgres_url import parse_postgres_url
 
 logger = structlog.get_logger("ringback.database")
 
@@ -104,8 +104,7 @@ class PostgresDatabase:
     pool_size: int | None = None
 
     def __str__(self) -> str:
-        parts = urlsplit(self.url)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        return parse_postgres_url(self.url).display
 
     def connection(self) -> dict[str, Any]:
         """Return the connection for a Tortoise configuration."""
@@ -120,10 +119,11 @@ class PostgresDatabase:
         """
         import asyncpg  # noqa: PLC0415 - an optional dependency
 
-        from ringback.models.database.postgres import CONNECT_SECONDS, translate_errors  # noqa: PLC0415
+        from ringback.models.database.postgres import translate_errors  # noqa: PLC0415
+        from ringback.models.database.postgres_connector import get_connector  # noqa: PLC0415
 
         async with translate_errors():
-            session = await asyncpg.connect(self.url, timeout=CONNECT_SECONDS)
+            session = await get_connector(self.url).connect()
         try:
             try:
                 await session.execute(f"SET lock_timeout = {int(MIGRATION_LOCK_SECONDS * 1000)}")

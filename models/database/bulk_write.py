@@ -10,13 +10,13 @@ from functools import lru_cache
 from itertools import count
 from typing import Any, NamedTuple, TypeAlias
 
-import orjson
 from tortoise import fields
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.fields.base import Field
 from tortoise.models import Model
 
 from ringback.models.database.sql import copy_rows, enum_value, format_uuid, is_postgres
+from ringback.models.exact_json import dump
 from ringback.models.timestamps import format_sqlite_timestamp
 
 Encode: TypeAlias = Callable[[Any], Any]
@@ -164,4 +164,4 @@ def _find_encoder(field: Field[Any], postgres: bool) -> Encode | None:
 
 
 def _encode_json(value: Any) -> str:
-    return orjson.dumps(value).decode()
+    return dump(value).decode()

@@ -8,24 +8,26 @@ Differences from Tortoise's client:
   callers know when to retry.
 - JIT compilation and incremental sorting are off: all statements read a few rows along an index.
 - The pool connects on first use, so an unreachable database fails the statement, not the start of the program.
+- The URL may have several hosts, and options that the driver does not know (`models.database.postgres_connector`).
 - A connection returns to the pool without a reset statement.
 
 Use it as a Tortoise engine: `{"engine": "ringback.models.postgres", "credentials": {"dsn": "postgres://…"}}`.
 """
 
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import asyncpg
 from tortoise.backends.asyncpg import client as tortoise_asyncpg
 from tortoise.exceptions import DBConnectionError, IntegrityError, OperationalError, TransactionManagementError
 
+from ringback.models.database.postgres_connector import get_connector
 from ringback.models.database.transactions import RecordingClient, RecordingTransaction, Unstorable
+from ringback.models.postgres_url import parse_postgres_url
 
 #: Connections of one process.
 POOL_SIZE = 10
-#: Seconds after which a connection attempt, or a statement, counts as an unreachable database.
-CONNECT_SECONDS, STATEMENT_SECONDS = 5.0, 60.0
+#: Seconds after which a statement counts as an unreachable database.
+STATEMENT_SECONDS = 60.0
 
 #: Errors of a server that is unreachable, starting, stopping or full, and of a lost connection.
 _UNREACHABLE = (
@@ -117,8 +119,8 @@ class PostgresClient(_ErrorTranslation, RecordingClient, tortoise_asyncpg.Asyncp
     transaction_class = PostgresTransaction
 
     def __init__(self, dsn: str, pool_size: int = POOL_SIZE, **kwargs: Any) -> None:
-        options = {"timeout": CONNECT_SECONDS, "command_timeout": STATEMENT_SECONDS, **kwargs}
-        super().__init__(database=urlsplit(dsn).path.strip("/"), minsize=0, maxsize=pool_size, **options)
+        options = {"command_timeout": STATEMENT_SECONDS, **kwargs}
+        super().__init__(database=parse_postgres_url(dsn).database, minsize=0, maxsize=pool_size, **options)
         self.connection_class = cast(Any, _PooledConnection)
         self.dsn = dsn
 
@@ -126,7 +128,8 @@ class PostgresClient(_ErrorTranslation, RecordingClient, tortoise_asyncpg.Asyncp
         """Create the pool from the URL, which replaces Tortoise's separate connection arguments."""
         in_url = ("host", "port", "user", "password", "database")
         options = {name: value for name, value in kwargs.items() if name not in in_url}
-        return await asyncpg.create_pool(self.dsn, **{"init": _tune_for_short_reads, **options})
+        defaults = {"init": _tune_for_short_reads, "connect": get_connector(self.dsn).connect}
+        return await asyncpg.create_pool(**{**defaults, **options})
 
 
 class translate_errors:  # noqa: N801 - used as a function; a generator would cost each statement five times as much

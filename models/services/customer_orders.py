@@ -132,7 +132,7 @@ def _check_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(changes)
     problems.check_nulls(values, clearable={"comment"})
     if values.get("number") is not None:
-        values["number"] = problems.check_line("number", values["number"], max_chars=MAX_NUMBER_CHARS)
+        values["number"] = problems.check_form_line("number", values["number"], max_chars=MAX_NUMBER_CHARS)
     if "comment" in values:
         values["comment"] = problems.check_text("comment", values["comment"], max_chars=MAX_COMMENT_CHARS)
     if values.get("customer") is not None:
@@ -144,13 +144,13 @@ def _check_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_customer(problems: Problems, customer: Customer) -> Customer:
-    email = problems.check_line("customer.email", customer.email, max_chars=MAX_EMAIL_CHARS, required=False)
+    email = problems.check_form_line("customer.email", customer.email, max_chars=MAX_EMAIL_CHARS, required=False)
     if email is not None and not _EMAIL.fullmatch(email):
         message = f"customer.email is {email!r:.80}. Enter an e-mail address, such as maria@example.com."
         problems.add("customer.email", message)
     return Customer(
-        name=problems.check_line("customer.name", customer.name, max_chars=MAX_NAME_CHARS) or "",
-        phone=problems.check_line("customer.phone", customer.phone, max_chars=MAX_PHONE_CHARS, required=False),
+        name=problems.check_form_line("customer.name", customer.name, max_chars=MAX_NAME_CHARS) or "",
+        phone=problems.check_form_line("customer.phone", customer.phone, max_chars=MAX_PHONE_CHARS, required=False),
         email=email,
     )
 
@@ -168,9 +168,9 @@ def _check_item(problems: Problems, field: str, item: Item) -> Item:
         problems.add(f"{field}.quantity", f"{field}.quantity is {item.quantity}. Enter 1 to {MAX_QUANTITY:,}.")
     return Item(
         price=_check_price(problems, f"{field}.price", item.price),
-        brand=problems.check_line(f"{field}.brand", item.brand, max_chars=MAX_NAME_CHARS) or "",
-        article=problems.check_line(f"{field}.article", item.article, max_chars=MAX_NAME_CHARS) or "",
-        name=problems.check_line(f"{field}.name", item.name, max_chars=MAX_ITEM_NAME_CHARS) or "",
+        brand=problems.check_form_line(f"{field}.brand", item.brand, max_chars=MAX_NAME_CHARS) or "",
+        article=problems.check_form_line(f"{field}.article", item.article, max_chars=MAX_NAME_CHARS) or "",
+        name=problems.check_form_line(f"{field}.name", item.name, max_chars=MAX_ITEM_NAME_CHARS) or "",
         quantity=item.quantity,
     )
 

@@ -35,8 +35,8 @@ async def request_callback(name: str, phone: str) -> Lead | None:
     Raises InputRejected, whether trackLeads is on or off.
     """
     problems = Problems()
-    name = problems.check_line("name", name, max_chars=MAX_NAME_CHARS) or ""
-    phone = problems.check_line("phone", phone, max_chars=MAX_PHONE_CHARS) or ""
+    name = problems.check_form_line("name", name, max_chars=MAX_NAME_CHARS) or ""
+    phone = problems.check_form_line("phone", phone, max_chars=MAX_PHONE_CHARS) or ""
     problems.raise_if_any()
     db = Lead._choose_db(True)
     if find_unit(db) is not None:
@@ -96,9 +96,9 @@ def _check_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(changes)
     problems.check_nulls(values, clearable={"comment"})
     if values.get("name") is not None:
-        values["name"] = problems.check_line("name", values["name"], max_chars=MAX_NAME_CHARS)
+        values["name"] = problems.check_form_line("name", values["name"], max_chars=MAX_NAME_CHARS)
     if values.get("phone") is not None:
-        values["phone"] = problems.check_line("phone", values["phone"], max_chars=MAX_PHONE_CHARS)
+        values["phone"] = problems.check_form_line("phone", values["phone"], max_chars=MAX_PHONE_CHARS)
     if "comment" in values:
         values["comment"] = problems.check_text("comment", values["comment"], max_chars=MAX_COMMENT_CHARS)
     problems.raise_if_any()

@@ -24,7 +24,7 @@ from ringback.models.json_schema.schema import MAX_ITEM_BYTES, CheckBudget, Json
 from ringback.models.services import idempotency, webhook_models
 from ringback.models.services.declared_models import add_findings
 from ringback.models.services.idempotency import ModelKey
-from ringback.models.services.validation import Problems, api_name, did_you_mean
+from ringback.models.services.validation import Problems, api_name, did_you_mean, is_blank, name_character
 from ringback.models.tracking import outbox
 from ringback.models.tracking.cooperative import LoopYielder
 from ringback.models.tracking.outbox import NewChange
@@ -107,7 +107,7 @@ async def publish_changes(changes: Sequence[Publication]) -> list[Published]:
                 new.append(_NewRecording(change, recording))
                 results.append(_Result(recording, duplicate=False))
             else:
-                if earlier.digest != _digest(change, item_json):
+                if earlier.digest not in (_digest(change, item_json), _digest_in_given_order(change, item_json)):
                     _add_reused_key(problems, f"changes[{index}].idempotency_key", change)
                 results.append(_Result(earlier, duplicate=True))
         problems.raise_if_any()
@@ -170,8 +170,17 @@ def _new_change(change: Publication, now: dt.datetime) -> NewChange:
 
 
 def _digest(change: Publication, item_json: bytes) -> str:
-    """Return the SHA-256 of everything in a change except for its key."""
-    others = (change.model, change.action.value, change.object_id, *(change.changed_fields or ()))
+    """Return the SHA-256 of everything in a change except its key and the order of the changed fields."""
+    return _hash(change, sorted(set(change.changed_fields or ())), item_json)
+
+
+def _digest_in_given_order(change: Publication, item_json: bytes) -> str:
+    """Return the digest that version 0.1.0 stored, so that a change can be sent again after an upgrade."""
+    return _hash(change, change.changed_fields or (), item_json)
+
+
+def _hash(change: Publication, changed_fields: Sequence[str], item_json: bytes) -> str:
+    others = (change.model, change.action.value, change.object_id, *changed_fields)
     return hashlib.sha256(ascii(others).encode() + item_json).hexdigest()
 
 
@@ -180,7 +189,7 @@ def _model_key(change: Publication) -> ModelKey | None:
     key = change.idempotency_key
     if key is None or not NAME_PATTERN.fullmatch(change.model):
         return None
-    if not key or len(key) > MAX_KEY_CHARS or not _is_clean_line(key):
+    if not key or len(key) > MAX_KEY_CHARS or _find_id_fault(key):
         return None
     return ModelKey(change.model, key)
 
@@ -190,9 +199,19 @@ def _add_reused_key(problems: Problems, field: str, change: Publication) -> None
     problems.add(field, message, ProblemCode.CONFLICT)
 
 
-def _is_clean_line(text: str) -> bool:
-    """Return whether a text is printable Unicode on one line, without surrounding white space."""
-    return text.isprintable() and text == text.strip()
+def _find_id_fault(text: str) -> str | None:
+    """Return what is wrong with the characters of an id, and what to do, or None.
+
+    An id must look the same to people and programs, so it is printable, and ASCII's space is its only white space.
+    """
+    if is_blank(text):
+        return "has no visible character. Enter a value"
+    if text != text.strip():
+        return "starts or ends with white space. Remove it"
+    for position, character in enumerate(text, 1):
+        if not character.isprintable():
+            return f"contains {name_character(character)} at character {position}. Remove it"
+    return None
 
 
 async def _load_checker(db: BaseDBAsyncClient, problems: Problems, changes: Sequence[Publication]) -> "_ChangeChecker":
@@ -245,9 +264,8 @@ class _ChangeChecker:
             self._problems.add(field, f"{api_name(field)} is empty. Enter a value.")
         elif len(text) > max_chars:
             self._problems.add_too_large(field, len(text), "characters", max_chars)
-        elif not _is_clean_line(text):
-            fault = "contains unprintable characters or surrounding white space"
-            self._problems.add(field, f"{api_name(field)} {fault}. Remove them.")
+        elif fault := _find_id_fault(text):
+            self._problems.add(field, f"{api_name(field)} {fault}.")
 
     def _check_model(self, field: str, name: str) -> DeclaredModel | None:
         if registry.get(name) is not None:

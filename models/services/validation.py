@@ -3,6 +3,7 @@
 import datetime as dt
 import difflib
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Set
 from typing import Any, TypeVar
 from uuid import UUID
@@ -20,6 +21,14 @@ M = TypeVar("M", bound=Model)
 MAX_PROBLEMS = 100
 #: Control characters, which a text of one line must not contain.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+#: White space with a tab or a line break in it, which pasting puts into forms.
+_LINE_BREAK = re.compile(r" *[\t-\r\x1c-\x1f\x85\u2028\u2029]\s*")
+#: Characters that show nothing although Unicode counts them as letters, marks or symbols: fillers and selectors.
+_BLANK = re.compile(
+    r"[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+#: Unicode categories of white space and of invisible characters, such as U+200B (zero width space).
+_BLANK_CATEGORIES = {"Cf", "Zl", "Zp", "Zs"}
 #: `token` of RFC 9110, section 5.6.2.
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 #: `media-type` of RFC 9110, section 8.3.1: type/subtype and parameters.
@@ -67,7 +76,7 @@ class Problems:
     def check_line(self, field: str, value: str | None, *, max_chars: int, required: bool = True) -> str | None:
         """Check a text of one line and return it without surrounding white space."""
         line = (value or "").strip()
-        if not line:
+        if is_blank(line):
             if required:
                 self.add(field, f"{api_name(field)} is empty. Enter a value.")
             return None
@@ -80,6 +89,11 @@ class Problems:
             self.add_too_large(field, len(line), "characters", max_chars)
             return None
         return line
+
+    def check_form_line(self, field: str, value: str | None, *, max_chars: int, required: bool = True) -> str | None:
+        """Check a text of one line that people type or paste. Tabs and line breaks inside become single spaces."""
+        line = None if value is None else _LINE_BREAK.sub(" ", value)
+        return self.check_line(field, line, max_chars=max_chars, required=required)
 
     def check_text(self, field: str, value: str | None, *, max_chars: int) -> str | None:
         """Check a text of any number of lines and return it unchanged."""
@@ -101,6 +115,24 @@ class Problems:
             self.add(field, message)
             return None
         return media_type
+
+
+def is_blank(text: str) -> bool:
+    """Return whether a text shows nothing: it is empty, or has only white space and invisible characters."""
+    return all(map(_is_blank_character, text))
+
+
+def _is_blank_character(character: str) -> bool:
+    if character.isspace() or unicodedata.category(character) in _BLANK_CATEGORIES:
+        return True
+    return _BLANK.match(character) is not None
+
+
+def name_character(character: str) -> str:
+    """Return a character's code point and name for a message, such as "U+00A0 (NO-BREAK SPACE)"."""
+    code_point = f"U+{ord(character):04X}"
+    name = unicodedata.name(character, "")
+    return f"{code_point} ({name})" if name else code_point
 
 
 def api_name(field: str) -> str:

@@ -19,11 +19,13 @@ from pypika_tortoise.enums import Order
 from tortoise import fields
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.fields.base import Field
+from tortoise.fields.data import JSON_LOADS
 from tortoise.models import Model
 from tortoise.queryset import QuerySet
 
 from ringback.models.database.sql import fetch_rows, is_postgres
 from ringback.models.errors import TrackingError
+from ringback.models.exact_json import load_stored, to_storable_integer
 from ringback.models.templates.field_info import FieldInfo
 from ringback.models.timestamps import format_timestamp
 from ringback.models.tracking.registry import Child, Tracking, get_tracking
@@ -164,47 +166,75 @@ async def _read_children(
 async def _fetch_rows(
     db: BaseDBAsyncClient, model: type[Model], name: str, values: Sequence[Any], order: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
-    """Return the rows that have one of these values in the column `name`, in the form of Tortoise's `values()`."""
-    rows: list[dict[str, Any]] = []
+    """Return the rows that have one of these values in the column `name`, in the form of Tortoise's `values()`.
+
+    Only the numbers of JSON columns differ: their integers keep their digits.
+    """
+    decoders = _list_decoders(model, is_postgres(db))
+    decoded_rows: list[dict[str, Any]] = []
     for part in split_keys(values):
         if is_postgres(db):
-            rows += await _fetch_rows_on_postgres(db, model, name, part, tuple(order))
+            rows = await _fetch_rows_on_postgres(db, model, name, part, tuple(order))
         else:
-            query = QuerySet(model).using_db(db).filter(**{f"{name}__in": part}).order_by(*order)
-            rows += await query.values(*model._meta.fields_db_projection)
-    return rows
+            rows = await _fetch_rows_on_sqlite(db, model, name, part, order)
+        for row in rows:
+            decoded = dict(zip(model._meta.fields_db_projection, row, strict=True))
+            for column, decode in decoders:
+                decoded[column] = decode(decoded[column])
+            decoded_rows.append(decoded)
+    return decoded_rows
+
+
+async def _fetch_rows_on_sqlite(
+    db: BaseDBAsyncClient, model: type[Model], name: str, values: Sequence[Any], order: Sequence[str]
+) -> Sequence[Sequence[Any]]:
+    query = QuerySet(model).using_db(db).filter(**{f"{name}__in": values}).order_by(*order)
+    selected = query.values(*model._meta.fields_db_projection)
+    selected.sql()  # builds the query
+    _, rows = await db.execute_query(*selected.query.get_parameterized_sql())
+    return cast(Sequence[Sequence[Any]], rows)
 
 
 async def _fetch_rows_on_postgres(
     db: BaseDBAsyncClient, model: type[Model], name: str, values: Sequence[Any], order: tuple[str, ...]
-) -> list[dict[str, Any]]:
-    query = _build_query(model, name, order)
+) -> Sequence[Sequence[Any]]:
     field = model._meta.fields_map[name]
-    rows = await fetch_rows(db, query.sql, [field.to_db_value(value, model) for value in values])
-    decoded_rows = []
-    for row in rows:
-        decoded = dict(zip(query.names, row, strict=True))
-        for column, decode in query.decoders:
-            decoded[column] = decode(decoded[column])
-        decoded_rows.append(decoded)
-    return decoded_rows
-
-
-class _Query(NamedTuple):
-    """A SELECT with one array parameter, the names of its columns, and the decoders of those that need one."""
-
-    sql: str
-    names: list[str]
-    decoders: Sequence[tuple[str, Callable[[Any], Any]]]
+    statement = _build_query(model, name, order)
+    return await fetch_rows(db, statement, [field.to_db_value(value, model) for value in values])
 
 
 @lru_cache(maxsize=1_000)
-def _build_query(model: type[Model], name: str, order: tuple[str, ...]) -> _Query:
-    """Build the SELECT of the rows that have one of any number of values in the column `name`."""
+def _list_decoders(model: type[Model], postgres: bool) -> list[tuple[str, Callable[[Any], Any]]]:
+    """Return the columns whose values the driver does not return in their Python types, with their decoders.
+
+    `postgres` is part of the key of the cache, because the drivers differ.
+    """
+    meta = model._meta
+    native = {attribute for _, attribute, _ in meta.db_native_fields}
+    return [(name, _find_decoder(meta.fields_map[name])) for name in meta.fields_db_projection if name not in native]
+
+
+def _find_decoder(field: Field[Any]) -> Callable[[Any], Any]:
+    has_own_type = field.field_type is not fields.JSONField.field_type  # a Pydantic model
+    if isinstance(field, fields.JSONField) and field.decoder is JSON_LOADS and not has_own_type:
+        return partial(_decode_json, field)
+    return field.to_python_value
+
+
+def _decode_json(field: fields.JSONField[Any], value: Any) -> Any:
+    if not isinstance(value, str):
+        return field.to_python_value(value)
+    try:
+        return load_stored(value)
+    except ValueError:
+        return field.to_python_value(value)  # raises Tortoise's error
+
+
+@lru_cache(maxsize=1_000)
+def _build_query(model: type[Model], name: str, order: tuple[str, ...]) -> str:
+    """Build the SELECT of the rows that have one of the values of an array parameter in the column `name`."""
     meta = model._meta
     columns = meta.fields_db_projection
-    native = {attribute for _, attribute, _ in meta.db_native_fields}
-    decoders = [(each, meta.fields_map[each].to_python_value) for each in columns if each not in native]
     table = meta.basetable
     select = meta.db.query_class.from_(table).select(*(table[column] for column in columns.values())).get_sql()
     if name == meta.pk_attr:
@@ -212,14 +242,12 @@ def _build_query(model: type[Model], name: str, order: tuple[str, ...]) -> _Quer
         # scan the table after it has grown.
         key_type = str(meta.pk.get_for_dialect("postgres", "SQL_TYPE")).partition("(")[0]
         by_key = f'{select} WHERE "{columns[name]}" = given.key OFFSET 0'
-        sql = f"SELECT stored.* FROM unnest($1::{key_type}[]) given (key), LATERAL ({by_key}) stored"
-    else:
-        terms = []
-        for each in order:
-            direction = "DESC" if each.startswith("-") else "ASC"
-            terms.append(f'"{columns[each.lstrip("-")]}" {direction}')
-        sql = f'{select} WHERE "{columns[name]}" = ANY($1) ORDER BY {", ".join(terms)}'
-    return _Query(sql=sql, names=list(columns), decoders=decoders)
+        return f"SELECT stored.* FROM unnest($1::{key_type}[]) given (key), LATERAL ({by_key}) stored"
+    terms = []
+    for each in order:
+        direction = "DESC" if each.startswith("-") else "ASC"
+        terms.append(f'"{columns[each.lstrip("-")]}" {direction}')
+    return f'{select} WHERE "{columns[name]}" = ANY($1) ORDER BY {", ".join(terms)}'
 
 
 def _list_order(model: type[Model]) -> list[str]:
@@ -329,10 +357,12 @@ def _to_plain(value: Any, field: Field[Any]) -> Any:
         return value.total_seconds()
     if isinstance(value, (bytes, bytearray, memoryview)):
         return base64.b64encode(value).decode()
+    if type(value) is int:
+        return to_storable_integer(value)
     if value is None or isinstance(value, (str, int, float, dict, list)):
         return value
     if isinstance(field, fields.JSONField):
-        return json.loads(str(field.to_db_value(value, field.model)))
+        return load_stored(str(field.to_db_value(value, field.model)))
     return str(value)  # a UUID, or the value of a custom field
 
 

@@ -1,6 +1,11 @@
 """Retry-After: its forms, and its effect on the schedule."""
 
+import math
+from decimal import Decimal
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ringback.jobs.outcomes import Unreachable
 from ringback.jobs.retry import MAX_RETRY_AFTER_SECONDS, retry_after_seconds
@@ -25,7 +30,22 @@ from tests.support.progress import FRESH, NOW, REFUSED, after, asking, later
         ("", 0.0),
         ("soon", 0.0),
         ("-5", 0.0),
-        ("1.5", 0.0),
+        ("60.5", 61.0),
+        ("60.0", 60.0),
+        ("60.", 60.0),
+        ("60.000000000000000000001", 61.0),
+        ("0.001", 1.0),
+        ("\t60.5 ", 61.0),
+        ("000000000000060", 60.0),
+        ("604799.5", float(MAX_RETRY_AFTER_SECONDS)),
+        (".5", 0.0),
+        ("60,5", 0.0),
+        ("60.5.1", 0.0),
+        ("+60", 0.0),
+        ("60s", 0.0),
+        ("60 s", 0.0),
+        ("NaN", 0.0),
+        ("Infinity", 0.0),
         ("1e3", 0.0),
         ("٦٠٠", 0.0),
         ("²", 0.0),
@@ -38,6 +58,16 @@ from tests.support.progress import FRESH, NOW, REFUSED, after, asking, later
 )
 def test_retry_after_is_seconds_or_a_date_and_anything_else_is_ignored(value: str, seconds: float) -> None:
     assert retry_after_seconds(asking(value), NOW) == seconds
+
+
+@given(st.decimals(min_value=0, max_value=MAX_RETRY_AFTER_SECONDS, places=6))
+def test_seconds_are_rounded_up(seconds: Decimal) -> None:
+    assert retry_after_seconds(asking(f"{seconds:f}"), NOW) == math.ceil(seconds)
+
+
+@given(st.one_of(st.text(), st.from_regex(r"[0-9., :+A-Za-z-]{1,40}", fullmatch=True)))
+def test_any_value_asks_for_a_wait_within_the_limits(value: str) -> None:
+    assert 0.0 <= retry_after_seconds(asking(value), NOW) <= MAX_RETRY_AFTER_SECONDS
 
 
 def test_retry_after_needs_a_response_with_the_header() -> None:

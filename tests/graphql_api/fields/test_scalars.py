@@ -9,9 +9,10 @@ from strawberry.scalars import JSON
 from ringback.graphql_api.fields.scalars import MAX_DEPTH, SCALARS
 
 parse = SCALARS[JSON].parse_value
-TEXT = "A string in JSON contains a NUL or lone surrogate character. Remove it."
-WHOLE = "An integer in JSON does not fit into 64 bits. Send it as a string."
-FINITE = "A number in JSON is not finite. Send null or a string instead."
+TEXT = "The string{at} contains a NUL or lone surrogate character. Remove it."
+NAME = "A field name of the object at a[0] contains a NUL or lone surrogate character. Remove it."
+WHOLE = "The integer{at} does not fit into 64 bits: {value}. Send it as a string."
+FINITE = "The number{at} is not finite. Send null or a string instead."
 DEEP = f"JSON may be nested at most {MAX_DEPTH} levels deep."
 
 
@@ -27,19 +28,20 @@ def nested(depth: int, inner: Any) -> Any:
      (float("nan"), FINITE)],
 )  # fmt: skip
 @pytest.mark.parametrize(
-    "place",
+    ("place", "at"),
     [
-        lambda wrong: wrong,
-        lambda wrong: [1, "x", None, True, 0.5, {}, wrong],
-        lambda wrong: {"a": {"b": [[], {"c": wrong}]}},
-        lambda wrong: nested(MAX_DEPTH, wrong),
+        (lambda wrong: wrong, ""),
+        (lambda wrong: [1, "x", None, True, 0.5, {}, wrong], " at [6]"),
+        (lambda wrong: {"a": {"b c": [[], {"d": wrong}]}}, ' at a["b c"][1].d'),
+        (lambda wrong: {"a": {"b": {"c": wrong}}, "d": [wrong], "e": 1}, " at d[0]"),
+        (lambda wrong: nested(MAX_DEPTH, wrong), " at " + "[0]" * MAX_DEPTH),
     ],
 )
-def test_a_value_that_cannot_be_stored_is_refused_anywhere(place: Any, wrong: Any, message: str) -> None:
+def test_a_value_that_cannot_be_stored_is_refused_anywhere(place: Any, at: str, wrong: Any, message: str) -> None:
     assert parse is not None
     with pytest.raises(GraphQLError) as refused:
         parse(place(wrong))
-    assert refused.value.message == message
+    assert refused.value.message == message.format(at=at, value=wrong)
 
 
 def test_object_keys_are_checked_too() -> None:
@@ -47,7 +49,7 @@ def test_object_keys_are_checked_too() -> None:
     for name in ("\0", "\udfff"):
         with pytest.raises(GraphQLError) as refused:
             parse({"a": [{name: 1}]})
-        assert refused.value.message == TEXT
+        assert refused.value.message == NAME
 
 
 def test_the_depth_is_limited() -> None:

@@ -197,10 +197,10 @@ def nested(depth: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("item", "message"),
     [
-        ({"a": LONE}, "A string in JSON contains a NUL or lone surrogate character. Remove it."),
-        ({NUL: 1}, "A string in JSON contains a NUL or lone surrogate character. Remove it."),
-        ({"a": 2**63}, "An integer in JSON does not fit into 64 bits. Send it as a string."),
-        ({"a": float("inf")}, "A number in JSON is not finite. Send null or a string instead."),
+        ({"a": LONE}, "The string at a contains a NUL or lone surrogate character. Remove it."),
+        ({NUL: 1}, "A field name of the object contains a NUL or lone surrogate character. Remove it."),
+        ({"a": 2**63}, "The integer at a does not fit into 64 bits: 9223372036854775808. Send it as a string."),
+        ({"a": float("inf")}, "The number at a is not finite. Send null or a string instead."),
         (nested(65), "JSON may be nested at most 64 levels deep."),
     ],
 )

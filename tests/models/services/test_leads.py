@@ -48,7 +48,10 @@ async def test_a_request_becomes_a_lead_and_an_event_while_leads_are_tracked(dat
     assert await Event.filter(change_id=change.id).count() == 1
 
 
-@pytest.mark.parametrize(("name", "phone"), [("", "+7"), ("Ада", " "), ("a\nb", "+7"), ("Ада", "1" * 65)])
+@pytest.mark.parametrize(
+    ("name", "phone"),
+    [("", "+7"), ("Ада", " "), ("a\0b", "+7"), ("\u200b", "+7"), ("Ада", "\u3164"), ("Ада", "1" * 65)],
+)
 async def test_an_invalid_form_is_refused_whether_leads_are_tracked_or_not(
     database: object, name: str, phone: str
 ) -> None:
@@ -57,6 +60,16 @@ async def test_an_invalid_form_is_refused_whether_leads_are_tracked_or_not(
         with pytest.raises(InputRejected):
             await leads.request_callback(name, phone)
     assert await Lead.all().count() == 0
+
+
+async def test_a_tab_or_line_break_in_a_form_does_not_lose_the_lead(database: object) -> None:
+    await track_and_watch_leads()
+    lead = await leads.request_callback("Ада\tЛавлейс\n", "+7 900\r\n123")
+    assert lead is not None
+    assert (lead.name, lead.phone) == ("Ада Лавлейс", "+7 900 123")
+    updated = await leads.update_lead(id_of(lead), {"name": "Ада\nКинг"})
+    assert updated.name == "Ада Кинг"
+    assert await changes() == [("CREATED", []), ("UPDATED", ["name"])]
 
 
 @pytest.mark.parametrize(

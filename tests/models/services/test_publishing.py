@@ -1,6 +1,8 @@
 """Publishing and declaring at the same time, on every database: nothing is recorded twice."""
 
 import asyncio
+import hashlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -108,6 +110,34 @@ async def test_a_lock_is_held_until_the_transaction_ends(database: Settings) -> 
 
     await asyncio.gather(first(), second())
     assert order == ["first", "second"]
+
+
+async def test_the_order_of_changed_fields_is_not_part_of_a_change(database: Settings) -> None:
+    await declare()
+    await watch("part")
+    fields = ["price", "id"]
+    first = Publication("part", Action.UPDATED, "1", {"id": "1", "price": 1}, fields, "k")
+
+    (published,) = await publish_changes([first])
+    again = [replace(first, changed_fields=names) for names in (["id", "price"], ["id", "price", "id"])]
+    repeated = await publish_changes(again)
+
+    assert [(row.duplicate, row.event_ids) for row in repeated] == [(True, published.event_ids)] * 2
+    assert (await Change.get()).changed_fields == fields
+    for names in (["id"], None):
+        with pytest.raises(InputRejected, match="was used before for another change"):
+            await publish_changes([replace(first, changed_fields=names)])
+
+
+async def test_a_key_stored_by_version_0_1_0_still_holds(database: Settings) -> None:
+    await declare()
+    change = Publication("part", Action.UPDATED, "1", {"id": "1", "price": 1}, ["price", "id"], "k")
+    digest = hashlib.sha256(b"('part', 'UPDATED', '1', 'price', 'id')" + b'{"id":"1","price":1}').hexdigest()
+    await IdempotencyKey.create(model="part", key="k", digest=digest, event_ids=[], created_at=await clock.now())
+
+    (published,) = await publish_changes([change])
+
+    assert published.duplicate
 
 
 async def test_declared_names(database: Settings) -> None:

@@ -4,6 +4,8 @@ import datetime as dt
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ringback.models.database.sql import is_storable
 from ringback.models.errors import InputRejected, Problem, ProblemCode
@@ -14,6 +16,8 @@ from ringback.models.services.validation import (
     api_name,
     check_unchanged,
     did_you_mean,
+    is_blank,
+    name_character,
     not_found,
     parse_id,
 )
@@ -47,6 +51,9 @@ def test_all_problems_are_reported_at_once() -> None:
         ("🔔" * 5, "🔔" * 5),
         ("", None),
         (" ", None),
+        ("\u200b\u200b", None),
+        ("\u200bb", "\u200bb"),
+        ("👩\u200d👧", "👩\u200d👧"),
         (None, None),
     ],
 )
@@ -62,6 +69,9 @@ def test_a_line_is_stripped_and_may_be_left_empty(value: str | None, line: str |
         ("", "is empty. Enter a value.", ProblemCode.INVALID),
         (None, "is empty. Enter a value.", ProblemCode.INVALID),
         ("\t\n", "is empty. Enter a value.", ProblemCode.INVALID),
+        ("\u200b", "is empty. Enter a value.", ProblemCode.INVALID),
+        ("\ufeff\u200d \u2060\u00ad", "is empty. Enter a value.", ProblemCode.INVALID),
+        ("\u3164\u2800\uffa0\ufe0f\U000e0100", "is empty. Enter a value.", ProblemCode.INVALID),
         ("a\nb", "contains a control or lone surrogate character. Enter one line of text.", ProblemCode.INVALID),
         ("a\x00", "contains a control or lone surrogate character. Enter one line of text.", ProblemCode.INVALID),
         ("a\x7f", "contains a control or lone surrogate character. Enter one line of text.", ProblemCode.INVALID),
@@ -73,6 +83,43 @@ def test_a_line_is_refused(value: str | None, message: str, code: ProblemCode) -
     problems = Problems()
     assert problems.check_line("first_name", value, max_chars=5) is None
     assert reported(problems) == [("first_name", f"firstName {message}", code)]
+
+
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [
+        ("Maria\tda Silva", "Maria da Silva"),
+        (" Maria \r\n da\u2028Silva\x85", "Maria da Silva"),
+        ("Maria  da\u00a0Silva", "Maria  da\u00a0Silva"),
+        ("\t", None),
+        (None, None),
+    ],
+)
+def test_a_tab_or_line_break_in_a_form_becomes_a_space(value: str | None, line: str | None) -> None:
+    problems = Problems()
+    assert problems.check_form_line("first_name", value, max_chars=15, required=False) == line
+    problems.raise_if_any()
+
+
+@given(st.text(st.characters(categories=["L", "Zs", "Zl", "Zp", "Cf", "Cc"], exclude_characters="\0"), max_size=20))
+def test_a_line_from_a_form_has_no_break_and_keeps_its_words(value: str) -> None:
+    problems = Problems()
+    line = problems.check_form_line("name", value, max_chars=20, required=False)
+    if line is not None:
+        assert len(line.splitlines()) == 1
+        assert line.split() == value.split()
+
+
+@given(st.text())
+def test_a_text_that_prints_something_is_not_blank(value: str) -> None:
+    assert is_blank(value + "\u200b\u3164 ") is is_blank(value)
+    assert not is_blank(f"{value}a")
+
+
+def test_a_character_in_a_message() -> None:
+    assert [name_character(character) for character in "\0\u00a0\U000e0100"] == [
+        "U+0000", "U+00A0 (NO-BREAK SPACE)", "U+E0100 (VARIATION SELECTOR-17)",
+    ]  # fmt: skip
 
 
 def test_a_text_keeps_its_lines_and_blanks() -> None:
