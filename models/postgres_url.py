@@ -174,7 +174,7 @@ def _take_hosts(options: dict[str, str], hostspec: str) -> tuple[Host, ...]:
     if len(ports) == 1:
         ports *= len(hosts)
     if len(ports) != len(hosts):
-        raise ValueError(f"it has {len(hosts)} hosts and {len(ports)} ports. Enter one port, or one for each host.")
+        raise ValueError(f"there are {len(hosts)} hosts and {len(ports)} ports. Enter one port, or one for each host.")
     return tuple(Host(host.name, port) for host, port in zip(hosts, ports, strict=True))
 
 

@@ -196,7 +196,10 @@ class Settings(BaseSettings):
                 raise ValueError(
                     "RINGBACK_DATABASE_URL names Postgres, but its driver is missing. Run: pip install '.[postgres]'"
                 )
-            url = parse_postgres_url(value)
+            try:
+                url = parse_postgres_url(value)
+            except ValueError as error:
+                raise ValueError(f"RINGBACK_DATABASE_URL cannot be read: {error}") from error
             if not url.database and not url.has_service:
                 raise ValueError(
                     "RINGBACK_DATABASE_URL lacks the name of the database. "

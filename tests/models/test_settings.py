@@ -32,7 +32,9 @@ AS_A_NETWORK = "Write networks as in 10.0.0.0/8, separated by commas."
          "RINGBACK_PORT is tcp://10.0.0.1:8000. Kubernetes sets it to this in every pod if a service is named "
          "ringback. Rename the service, or set enableServiceLinks: false in the pod's spec."),
         *(("DATABASE_URL", url, UNSUPPORTED) for url in ("mysql://me:hunter2@db/x", "postgres:", "x")),
-        *(("DATABASE_URL", url, NO_NAME) for url in ("postgres://u:hunter2@db", "postgresql://db/", "postgres://[db/x")),
+        *(("DATABASE_URL", url, NO_NAME) for url in ("postgres://u:hunter2@db", "postgresql://db/")),
+        ("DATABASE_URL", "postgres://[db/x", "RINGBACK_DATABASE_URL cannot be read: a host or port is invalid. "
+         "Write host:port. Percent-encode special characters in user and password, such as %2F for /."),
         *(("DATABASE_URL", url, f"RINGBACK_DATABASE_URL is {url}. {NO_FILE}")
           for url in ("sqlite://", "sqlite://:memory:", "sqlite://x.db?mode=ro")),
         ("DATABASE_POOL_SIZE", "1",
