@@ -95,9 +95,9 @@ class Attempt(Model):
     outcome = fields.CharEnumField(OutcomeName, max_length=16)
     error = fields.TextField(null=True)
     status_code = fields.IntField(null=True)
-    #: {method, url, headers: [[name, value]], body}, and perhaps a note; secrets redacted, null if nothing was sent.
+    #: {method, url, headers: [[name, value]], body}, secrets redacted, null if nothing was sent.
     request: dict[str, Any] | None = fields.JSONField(null=True)
-    #: {headers: [[name, value]], headers_truncated, body, body_truncated}, null if there was no response.
+    #: {headers: [[name, value]], body, body_truncated}, null if there was no response.
     response: dict[str, Any] | None = fields.JSONField(null=True)
 
     event_id: UUID

@@ -147,7 +147,8 @@ def test_token_commands_create_no_tables(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[1:] == [
         f"ringback: the database {tmp_path / 'ringback.db'} has no tables of Ringback. "
-        "Create them with `ringback migrate`, or use another database."
+        "Create them with `ringback migrate`, or migrate_config() if the configuration is your own, "
+        "or use another database."
     ]
 
 

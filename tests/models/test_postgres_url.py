@@ -83,7 +83,7 @@ def test_options_that_ringback_implements() -> None:
         ("mysql://db/rb", "must start with postgres:// or postgresql://"),
         ("postgres://db:x/rb", "a port is not a number from 1 to 65535."),
         ("postgres://db:65536/rb", "a port is not a number from 1 to 65535."),
-        ("postgres:///rb?host=a,b,c&port=1,2", "it has 3 hosts and 2 ports."),
+        ("postgres:///rb?host=a,b,c&port=1,2", "there are 3 hosts and 2 ports."),
         ("postgres://me:hid/den@db/rb", "a port is not a number from 1 to 65535. Percent-encode special characters"),
         ("postgres://[::1/rb", "a host or port is invalid. Write host:port."),
     ],
