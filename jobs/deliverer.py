@@ -17,7 +17,7 @@ from ringback.jobs.http.sender import SendResult, SendWithheld
 from ringback.jobs.in_flight import InFlight
 from ringback.jobs.outcomes import Abandoned, Outcome, RenderFailed
 from ringback.jobs.recorder import Recorder
-from ringback.jobs.renderer import RenderedRequest, Renderer, sign
+from ringback.jobs.renderer import RenderedRequest, Renderer, sign, uses_liquid
 from ringback.jobs.result import Result
 from ringback.models.database import clock
 from ringback.models.errors import ConfigurationError, TemplateError
@@ -27,6 +27,8 @@ from ringback.models.queue.webhook_cache import WebhookCache
 from ringback.models.queue.workers import WorkerLease
 from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.security.secret_box import SecretBox
+from ringback.models.services.decimal_fields import DecimalFieldsCache
+from ringback.models.templates.decimal_fields import NO_DECIMALS, DecimalFields
 from ringback.models.webhook import Webhook
 
 logger = structlog.get_logger("ringback.delivery")
@@ -63,10 +65,17 @@ class _Prepared(NamedTuple):
 class _Attempt:
     """One attempt of a claimed event. `started_at` is None as long as the endpoint cannot have seen a request."""
 
-    __slots__ = ("clock", "delivery", "event", "is_early", "lease", "started_at", "webhook")
+    __slots__ = ("clock", "decimals", "delivery", "event", "is_early", "lease", "started_at", "webhook")
 
     def __init__(
-        self, *, lease: WorkerLease, database_clock: clock.Clock, is_early: bool, delivery: Delivery, webhook: Webhook
+        self,
+        *,
+        lease: WorkerLease,
+        database_clock: clock.Clock,
+        is_early: bool,
+        delivery: Delivery,
+        webhook: Webhook,
+        decimals: DecimalFields,
     ) -> None:
         self.lease = lease
         self.clock = database_clock
@@ -75,6 +84,7 @@ class _Attempt:
         #: Whether the attempt was claimed before it is due.
         self.is_early = is_early
         self.webhook = webhook
+        self.decimals = decimals
         self.started_at: dt.datetime | None = None
 
     def make_result(
@@ -120,6 +130,7 @@ class Deliverer:
         self._inboxes = inboxes
         self._renderer = Renderer()
         self._webhooks = WebhookCache()
+        self._decimals = DecimalFieldsCache()
         self._tasks: dict[_Attempt, asyncio.Task[None]] = {}
         self._stopping = asyncio.Event()
 
@@ -129,15 +140,18 @@ class Deliverer:
         try:
             updated_at = {delivery.event.webhook_id: delivery.webhook_updated_at for delivery in deliveries}
             webhooks = await self._webhooks.of(updated_at)
+            decimals = await self._decimals.find({w.model for w in webhooks.values() if uses_liquid(w)})
             database_clock = await clock.read_clock()
             now = database_clock.now()
             for delivery in deliveries:
+                webhook = webhooks[delivery.event.webhook_id]
                 attempt = _Attempt(
                     lease=lease,
                     database_clock=database_clock,
                     is_early=delivery.event.next_attempt_at > now,
                     delivery=delivery,
-                    webhook=webhooks[delivery.event.webhook_id],
+                    webhook=webhook,
+                    decimals=decimals.get(webhook.model, NO_DECIMALS),
                 )
                 self._tasks[attempt] = asyncio.create_task(self._run(attempt))
                 started += 1
@@ -233,7 +247,8 @@ class Deliverer:
 
     async def _prepare(self, attempt: _Attempt) -> _Prepared | RenderFailed:
         try:
-            rendered = await self._renderer.render(attempt.webhook, attempt.event, attempt.delivery.change)
+            change = attempt.delivery.change
+            rendered = await self._renderer.render(attempt.webhook, attempt.event, change, attempt.decimals)
             secret = self._secrets.open(attempt.webhook.signing_secret)
         except (TemplateError, ConfigurationError) as error:
             return RenderFailed(str(error))

@@ -24,6 +24,7 @@ from ringback.models.queue.claims import ClaimedChange, ClaimedEvent
 from ringback.models.security.signing import compute_signature
 from ringback.models.security.url_rules import Target, check_header_value, check_url, parse_target
 from ringback.models.templates.charset import BodyCharset, BodyEncoder
+from ringback.models.templates.decimal_fields import NO_DECIMALS, DecimalFields
 from ringback.models.templates.scope import build_event_facts, build_scope
 from ringback.models.templates.template import compile_condition, compile_template
 from ringback.models.webhook import Webhook
@@ -77,16 +78,25 @@ class Renderer:
         self._slow: dict[UUID, asyncio.Lock] = {}
         self._threads = ThreadPoolExecutor(RENDER_THREADS, thread_name_prefix="ringback-render")
 
-    async def render(self, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> RenderedRequest:
-        """Render a request; raises TemplateError. An unexpected exception is logged, and the error holds its log id."""
+    async def render(
+        self,
+        webhook: Webhook,
+        event: ClaimedEvent,
+        change: ClaimedChange | None,
+        decimals: DecimalFields = NO_DECIMALS,
+    ) -> RenderedRequest:
+        """Render a request; raises TemplateError. An unexpected exception is logged, and the error holds its log id.
+
+        `decimals` are the decimal fields of the event's model.
+        """
         lock = self._slow.get(webhook.id)
         if lock is not None:
             async with lock:
                 loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(self._threads, self._render_timed, webhook, event, change)
+                return await loop.run_in_executor(self._threads, self._render_timed, webhook, event, change, decimals)
         while self._seconds_this_turn >= TURN_SECONDS:
             await self._yield_to_loop()
-        return self._render_timed(webhook, event, change)
+        return self._render_timed(webhook, event, change, decimals)
 
     def close(self) -> None:
         """Let the threads end."""
@@ -103,14 +113,16 @@ class Renderer:
         self._seconds_this_turn = 0.0
         self._is_turn_scheduled = False
 
-    def _render_timed(self, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> RenderedRequest:
+    def _render_timed(
+        self, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None, decimals: DecimalFields
+    ) -> RenderedRequest:
         is_suspect = webhook.id in self._suspects
         clock = perf_counter
         if is_suspect:
             clock = thread_time
         started = clock()
         try:
-            return render(self._plans.get(webhook), webhook, event, change)
+            return render(self._plans.get(webhook), webhook, event, change, decimals)
         except TemplateError:
             raise
         except Exception as error:
@@ -132,9 +144,15 @@ class Renderer:
             self._slow.pop(webhook_id, None)
 
 
-def render(plan: RequestPlan, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> RenderedRequest:
+def render(
+    plan: RequestPlan,
+    webhook: Webhook,
+    event: ClaimedEvent,
+    change: ClaimedChange | None,
+    decimals: DecimalFields = NO_DECIMALS,
+) -> RenderedRequest:
     """Render URL, headers and body; raises TemplateError, whose message names the part that failed."""
-    texts = _Texts(event, change)
+    texts = _Texts(event, change, decimals)
     if webhook.condition is not None and not event.is_test:
         texts.check_condition(webhook.condition)
     values: tuple[str, ...] = ()
@@ -151,6 +169,14 @@ def render(plan: RequestPlan, webhook: Webhook, event: ClaimedEvent, change: Cla
         codec=plan.charset.codec,
         note=note,
     )
+
+
+def uses_liquid(webhook: Webhook) -> bool:
+    """Return whether a delivery of this webhook may render Liquid."""
+    texts = [webhook.url, *(value for _, value in webhook.headers)]
+    if not webhook.send_json:
+        texts.append(webhook.body_template)
+    return webhook.condition is not None or any("{" in text for text in texts)
 
 
 def sign(rendered: RenderedRequest, event: ClaimedEvent, *, timestamp: int, secret: str) -> OutgoingRequest:
@@ -171,9 +197,10 @@ def sign(rendered: RenderedRequest, event: ClaimedEvent, *, timestamp: int, secr
 class _Texts:
     """Rendered templates of one event. The names that templates see are made when the first template needs them."""
 
-    def __init__(self, event: ClaimedEvent, change: ClaimedChange | None) -> None:
+    def __init__(self, event: ClaimedEvent, change: ClaimedChange | None, decimals: DecimalFields) -> None:
         self._event = event
         self._change = change
+        self._decimals = decimals
         self._names: dict[str, object] | None = None
 
     @property
@@ -189,7 +216,7 @@ class _Texts:
             template = compile_template(source)
             if template.text is not None:
                 return template.text
-            return template.render(self._root_names(), encoder)
+            return template.render(self._root_names(), self._decimals, encoder=encoder)
         except TemplateError as error:
             raise _part_error(part, error) from error
 
@@ -207,7 +234,7 @@ class _Texts:
     def check_condition(self, condition: str) -> None:
         """Evaluate the condition for its errors alone: raises TemplateError. Its value was tested at the change."""
         try:
-            compile_condition(condition).holds(self._root_names())
+            compile_condition(condition).holds(self._root_names(), self._decimals)
         except TemplateError as error:
             raise _part_error("The condition", error) from error
 

@@ -17,6 +17,8 @@ from ringback.models.json_schema.field_paths import list_fields
 from ringback.models.json_schema.findings import Finding, describe_error
 from ringback.models.json_schema.subschemas import DRAFT, SchemaFault, SubschemaGraph
 from ringback.models.json_schema.validation_cost import count_visits_by_depth
+from ringback.models.templates.decimal_fields import DecimalFields
+from ringback.models.templates.field_info import types_by_path
 
 MAX_SCHEMA_BYTES = 256 * 1024
 MAX_ITEM_BYTES = 256 * 1024
@@ -56,8 +58,8 @@ class CheckBudget:
 class JsonSchema:
     """A compiled schema. Raises SchemaFault for one that Ringback does not support.
 
-    `characters` is the length of its stored text. `fields` are the paths that templates can use, `names` the top-level
-    fields of an item, and `is_open` whether an item may have other fields.
+    `characters` is the length of its stored text. `fields` are the paths that templates can use, `decimals` those that
+    are numbers in templates, `names` the top-level fields of an item, and `is_open` whether an item may have others.
     """
 
     def __init__(self, schema: dict[str, Any], characters: int = 0) -> None:
@@ -66,6 +68,7 @@ class JsonSchema:
         self._visits_by_depth = count_visits_by_depth(graph)
         self._validator = _compile(graph)
         self.fields = tuple(list_fields(graph))
+        self.decimals = DecimalFields(types_by_path(self.fields))
         self.names = _top_level_names(graph)
         self.is_open = any(info.path == "item.*" for info in self.fields)
 

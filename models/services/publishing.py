@@ -25,6 +25,7 @@ from ringback.models.services import idempotency, webhook_models
 from ringback.models.services.declared_models import add_findings
 from ringback.models.services.idempotency import ModelKey
 from ringback.models.services.validation import Problems, api_name, did_you_mean, is_blank, name_character
+from ringback.models.templates.decimal_fields import DecimalFields
 from ringback.models.tracking import outbox
 from ringback.models.tracking.cooperative import LoopYielder
 from ringback.models.tracking.outbox import NewChange
@@ -111,7 +112,8 @@ async def publish_changes(changes: Sequence[Publication]) -> list[Published]:
                     _add_reused_key(problems, f"changes[{index}].idempotency_key", change)
                 results.append(_Result(earlier, duplicate=True))
         problems.raise_if_any()
-        await _record(db, new, now)
+        decimals = {name: model.schema.decimals for name, model in checker.models.items()}
+        await _record(db, new, decimals, now)
     return [
         Published(object_id=change.object_id, event_ids=result.recording.event_ids, duplicate=result.duplicate)
         for change, result in zip(changes, results, strict=True)
@@ -134,12 +136,15 @@ async def _find_recordings(
     return {key: _Recording(row.digest, tuple(map(UUID, row.event_ids))) for key, row in rows.items()}
 
 
-async def _record(db: BaseDBAsyncClient, new: Sequence[_NewRecording], now: dt.datetime) -> None:
+async def _record(
+    db: BaseDBAsyncClient, new: Sequence[_NewRecording], decimals: Mapping[str, DecimalFields], now: dt.datetime
+) -> None:
     """Write the changes with their events and idempotency keys, and set the events of the recordings."""
     if not new:
         return
     watching = await outbox.find_watching_webhooks(db, {change.model for change, _ in new})
-    events_by_change = await outbox.save_changes(db, [_new_change(change, now) for change, _ in new], watching)
+    rows = [_new_change(change, now) for change, _ in new]
+    events_by_change = await outbox.save_changes(db, rows, watching, decimals)
     for (_, recording), events in zip(new, events_by_change, strict=True):
         recording.event_ids = tuple(event.id for event in events)
     keys = [
@@ -232,7 +237,7 @@ class _ChangeChecker:
 
     def __init__(self, problems: Problems, models: Mapping[str, DeclaredModel], suggestions: Sequence[str]) -> None:
         self._problems = problems
-        self._models = models
+        self.models = models
         self._suggestions = suggestions
         self._budget = CheckBudget()
 
@@ -272,7 +277,7 @@ class _ChangeChecker:
             message = f"The model {name} is tracked in code, which records its changes. They cannot be published."
             self._problems.add(field, message, ProblemCode.CONFLICT)
             return None
-        model = self._models.get(name)
+        model = self.models.get(name)
         if model is None:
             hint = did_you_mean(name, self._suggestions)
             self._problems.add(field, f"There is no declared model {name!r:.100}.{hint}", ProblemCode.NOT_FOUND)

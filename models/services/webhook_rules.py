@@ -19,6 +19,7 @@ from ringback.models.services.webhook_spec import WebhookSpec
 from ringback.models.settings import MAX_CONCURRENCY, MAX_TIMEOUT_SECONDS
 from ringback.models.templates.budget import MAX_SOURCE_BYTES
 from ringback.models.templates.charset import charset_fault
+from ringback.models.templates.field_info import types_by_path
 from ringback.models.templates.validation import check_condition, check_template
 
 MAX_NAME_CHARS = 200
@@ -212,6 +213,7 @@ def _check_headers(problems: Problems, headers: tuple[tuple[str, str], ...]) -> 
 
 def _check_templates(problems: Problems, spec: WebhookSpec, names: Set[str], model: WatchableModel) -> None:
     paths = webhook_models.template_paths(model.fields)
+    types = types_by_path(model.fields)
     templates: list[tuple[str, str]] = []
     if "body_template" in names and _check_body_template(problems, spec.body_template):
         templates.append(("body_template", spec.body_template))
@@ -222,10 +224,10 @@ def _check_templates(problems: Problems, spec: WebhookSpec, names: Set[str], mod
             if check_header_value(value) is None:
                 templates.append((f"headers[{index}].value", value))
     for field, source in templates:
-        for error in check_template(source, fields=paths, sample=model.sample):
+        for error in check_template(source, fields=paths, types=types, sample=model.sample):
             _add_template_error(problems, field, error)
     if "condition" in names and spec.condition is not None:
-        for error in check_condition(spec.condition, fields=paths):
+        for error in check_condition(spec.condition, fields=paths, types=types):
             _add_template_error(problems, "condition", error)
 
 

@@ -58,7 +58,9 @@ class CycleNode(cycle_tag.CycleNode):
     def render_to_output(self, context: RenderContext, buffer: TextIO) -> int:
         """Write the next value."""
         group = to_text(self.group.evaluate(context)) if self.group else str(self)
-        index = context.cycle(group, len(self.args)) % len(self.args)
+        index = context.cycle(group, len(self.args))
+        if index >= len(self.args):  # the cycle of this name was longer before
+            return 0
         value = self.args[index].evaluate(context)
         return buffer.write(to_text(value))
 

@@ -5,15 +5,17 @@ the loop as the node of `{% for … %}`.
 """
 
 from collections.abc import Iterator
-from typing import TextIO
+from typing import Any, TextIO
 
 from liquid import BlockNode, Expression, Token
+from liquid.builtin.expressions import BooleanExpression, FilteredExpression, KeywordArgument, LoopExpression, Path
 from liquid.builtin.expressions import Filter as FilterCall
-from liquid.builtin.expressions import FilteredExpression, KeywordArgument, LoopExpression, Path
 from liquid.builtin.tags.for_tag import ForLoop, ForNode
 from liquid.exceptions import BreakLoop, ContinueLoop
 
 from ringback.models.templates.budget import BadArgument, Refusal
+from ringback.models.templates.comparisons import ANY_EXPRESSION, OPERATORS, adapt_comparison
+from ringback.models.templates.decimals import DecimalValue
 from ringback.models.templates.errors import describe_unknown
 from ringback.models.templates.filters import FILTERS
 from ringback.models.templates.render_context import TemplateContext
@@ -50,6 +52,24 @@ class PlainPath(Path):
         except KeyError:
             return super().evaluate(context)
         return value
+
+
+class LoopPath(Path):
+    """The path of the value that a loop runs over. A decimal is one element, as text is."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path.token, path.path)
+        self._path = path
+
+    def __str__(self) -> str:
+        return str(self._path)
+
+    def evaluate(self, context: TemplateContext) -> object:  # type: ignore[override]  # always this class
+        """Return the value at this path."""
+        value = self._path.evaluate(context)
+        return value.source if type(value) is DecimalValue else value
 
 
 class BoundFilter(FilterCall):
@@ -153,14 +173,24 @@ class LoopNode(ForNode):
         return elements, count
 
 
-def use_fast_expressions(expression: Expression) -> None:
-    """Replace the parts of a python-liquid expression by their faster versions."""
+def use_own_expressions(expression: Expression) -> None:
+    """Replace the parts of a python-liquid expression by faster ones, and by comparisons that handle decimals."""
     if isinstance(expression, FilteredExpression):
-        expression.left = _to_plain_path(expression.left)
+        expression.left = _to_own_expression(expression.left)
         expression.filters = [_bind_filter(call) for call in expression.filters or ()]
     elif isinstance(expression, LoopExpression):
-        expression.iterable = _to_plain_path(expression.iterable)
+        iterable = _to_own_expression(expression.iterable)
+        expression.iterable = LoopPath(iterable) if isinstance(iterable, Path) else iterable
         expression.identifier = str(expression.identifier)  # a str is faster to compare than an Identifier
+    elif isinstance(expression, BooleanExpression):
+        expression.expression = _to_own_expression(expression.expression)
+    elif isinstance(expression, OPERATORS):
+        operator: Any = expression
+        operator.left = _to_own_expression(operator.left)
+        operator.right = _to_own_expression(operator.right)
+    elif isinstance(expression, ANY_EXPRESSION):
+        expression.left = _to_own_expression(expression.left)
+        expression.expressions = [_to_own_expression(value) for value in expression.expressions]
 
 
 def _bind_filter(call: FilterCall) -> BoundFilter:
@@ -169,7 +199,7 @@ def _bind_filter(call: FilterCall) -> BoundFilter:
     return BoundFilter(call)
 
 
-def _to_plain_path(expression: Expression) -> Expression:
+def _to_own_expression(expression: Expression) -> Expression:
     if type(expression) is Path and all(isinstance(segment, str) for segment in expression.path):
         return PlainPath(expression)
-    return expression
+    return adapt_comparison(expression)

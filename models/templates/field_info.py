@@ -1,5 +1,6 @@
 """Description of one field of a model: its path, type and description."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -10,3 +11,8 @@ class FieldInfo:
     path: str
     type: str
     description: str
+
+
+def types_by_path(fields: Iterable[FieldInfo]) -> dict[str, str]:
+    """Return the types of fields by their paths."""
+    return {field.path: field.type for field in fields}

@@ -6,7 +6,7 @@ cannot resolve: a field of unknown structure, an index that is itself a path, or
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -22,14 +22,18 @@ _STEP = re.compile(r'\.?(?P<name>[^.*"\[\]]+)|\[(?P<quoted>"(?:[^"\\]|\\.)*")\]|
 
 @dataclass(slots=True, eq=False)
 class FieldShape:
-    """The known structure of one value: its fields and its elements. `is_open` allows any other field."""
+    """The known structure of one value: its fields and its elements. `is_open` allows any other field.
+
+    `type` is the type that `FieldInfo` names, empty where it is unknown.
+    """
 
     names: "dict[str, FieldShape]" = field(default_factory=dict)
     element: "FieldShape | None" = None
     is_open: bool = False
+    type: str = ""
 
-    def add(self, path: str) -> None:
-        """Add a declared path.
+    def add(self, path: str) -> "FieldShape":
+        """Add a declared path, and return the structure of its value.
 
         Examples: `a.b`, `a["b c"]`, `a.rows[].b` for the elements of a list, `a.json.*` for unknown fields.
         """
@@ -42,6 +46,7 @@ class FieldShape:
             else:
                 name = step["name"] or json.loads(step["quoted"])
                 shape = shape.names.setdefault(name, FieldShape())
+        return shape
 
 
 class PathLookup(NamedTuple):
@@ -58,18 +63,34 @@ class PathLookup(NamedTuple):
 #: A value of unknown structure.
 OPEN = FieldShape(is_open=True)
 
+NO_TYPES: Mapping[str, str] = {}
+#: The types of the fields of `event` that are text.
+_EVENT_TYPES = {f"event.{name}": "string" for name in ("id", "model", "action", "created_at")} | {
+    "event.changed_fields[]": "string"
+}
 _FORLOOP_NAMES = ("first", "index", "index0", "last", "length", "name", "rindex", "rindex0")
 #: The variable `forloop` inside a loop.
 FORLOOP = FieldShape(names={name: FieldShape() for name in _FORLOOP_NAMES} | {"parentloop": OPEN})
 
 
-def build_root(paths: Collection[str]) -> FieldShape:
-    """Return the tree of all root names: `item` with the declared paths, and `event`."""
+def build_root(paths: Collection[str], types: Mapping[str, str] = NO_TYPES) -> FieldShape:
+    """Return the tree of all root names: `item` with the declared paths, and `event`.
+
+    `types` are the types of fields, by their paths.
+    """
     event_paths = [f"event.{name}" for name in EventFacts._fields]
     root = FieldShape()
     for path in ("item", "event.changed_fields[]", *event_paths, *paths):
         root.add(path)
+    add_types(root, _EVENT_TYPES)
+    add_types(root, types)
     return root
+
+
+def add_types(root: FieldShape, types: Mapping[str, str]) -> None:
+    """Add fields with their types to a tree."""
+    for path, name in types.items():
+        root.add(path).type = name
 
 
 def look_up(root: FieldShape, path: list[object]) -> PathLookup:

@@ -14,7 +14,7 @@ from typing import Any
 from liquid import FalsyStrictUndefined
 from liquid.exceptions import FilterArgumentError, UndefinedError
 
-from ringback.models.templates import own_filters
+from ringback.models.templates import dates, list_filters, number_filters, own_filters
 from ringback.models.templates.budget import (
     MAX_INTEGER_BITS,
     MAX_ITEMS,
@@ -36,7 +36,8 @@ _NO_KEYWORDS: Mapping[str, object] = {}
 class Filter:
     """One filter, called with the meter of the render, the value on its left, and its arguments.
 
-    `neutral_input` is a value that the filter accepts, for trying out arguments.
+    `neutral_input` is a value that the filter accepts, for trying out arguments. `takes_text` is whether input and
+    arguments are converted to text.
     """
 
     __slots__ = (
@@ -46,8 +47,9 @@ class Filter:
         "_min_arguments",
         "_neutral_input",
         "_read_cost",
-        "_takes_text",
+        "_takes_list",
         "name",
+        "takes_text",
     )
 
     def __init__(self, name: str, function: FilterFunction, read_cost: ReadCost, neutral_input: object) -> None:
@@ -57,7 +59,8 @@ class Filter:
         self.name = name
         self._function = function
         self._read_cost = read_cost
-        self._takes_text = read_cost is _cost_of_text
+        self._takes_list = read_cost in _LIST_COSTS
+        self.takes_text = read_cost is _cost_of_text
         self._neutral_input = neutral_input
         self._min_arguments = sum(p.default is Parameter.empty for p in positional)
         self._max_arguments = len(positional)
@@ -71,12 +74,14 @@ class Filter:
         keywords: Mapping[str, object] = _NO_KEYWORDS,
     ) -> object:
         """Return the filtered value. Raises Refusal and UndefinedError; `check_arguments` must have passed."""
-        takes_text = self._takes_text
+        takes_text = self.takes_text
         if type(value) is str and not arguments and takes_text and len(value) <= MAX_TEXT:
             meter.add_work(len(value))  # the usual case
         else:
             if self.name != "default":
                 _refuse_undefined((value, *arguments))
+            if value is None and self._takes_list:
+                value = []
             if takes_text:
                 value, arguments = to_text(value), [to_text(argument) for argument in arguments]
             meter.add_work(self._read_cost(value, arguments))
@@ -189,6 +194,10 @@ def _cost_of_keyed_contents(value: object, arguments: Sequence[object]) -> int:
     return cost + _bounded_length(value)
 
 
+#: The costs of filters whose input is a list, for which nil is an empty one.
+_LIST_COSTS = (_cost_of_elements, _cost_of_lists, _cost_of_contents, _cost_of_keyed_contents)
+
+
 def _cost_of_top_level(value: object, arguments: Sequence[object]) -> int:
     """Return the cost of a filter that does not look inside its input."""
     if isinstance(value, range):
@@ -229,16 +238,39 @@ _KEYED_LIST_FILTERS = "sort sort_natural sum uniq"
 _OTHER_FILTERS = "date default first json last size slice"
 
 _OWN_FUNCTIONS: dict[str, FilterFunction] = {
-    "date": own_filters.date,
+    "abs": number_filters.abs_,
+    "at_least": number_filters.at_least,
+    "at_most": number_filters.at_most,
+    "ceil": number_filters.ceil,
+    "compact": list_filters.compact,
+    "date": dates.date,
+    "divided_by": number_filters.divided_by,
+    "find": list_filters.find,
+    "find_index": list_filters.find_index,
+    "floor": number_filters.floor,
+    "has": list_filters.has,
     "join": own_filters.join,
     "json": to_json,
     "map": own_filters.map_,
+    "minus": number_filters.minus,
+    "modulo": number_filters.modulo,
+    "plus": number_filters.plus,
+    "reject": list_filters.reject,
     "replace": own_filters.replace,
+    "round": number_filters.round_,
+    "size": own_filters.size,
     "slice": own_filters.slice_,
+    "sort": list_filters.sort,
+    "sort_natural": list_filters.sort_natural,
     "split": own_filters.split,
     "strip_html": own_filters.strip_html,
+    "sum": number_filters.sum_,
+    "times": number_filters.times,
+    "truncate": own_filters.truncate,
+    "truncatewords": own_filters.truncatewords,
     "uniq": own_filters.uniq,
     "url_encode": own_filters.url_encode,
+    "where": list_filters.where,
 }
 
 

@@ -1,7 +1,7 @@
 """How values become text in output, captures and filters.
 
 As in Liquid, None is empty, booleans are true and false, and a range prints as `1..3`. Objects and lists print as
-compact JSON; python-liquid would print Python's repr.
+compact JSON; python-liquid would print Python's repr. A decimal is text in JSON, as in the snapshot.
 """
 
 import json
@@ -9,6 +9,7 @@ import json
 from liquid import Undefined
 
 from ringback.models.templates.budget import MAX_TEXT, LimitReached, Refusal
+from ringback.models.templates.decimals import DecimalValue
 
 
 def to_text(value: object) -> str:
@@ -58,6 +59,8 @@ def estimate_length(value: object) -> int:
             pending.extend(current)
         elif isinstance(current, int):
             length += current.bit_length() // 3
+        elif isinstance(current, DecimalValue):
+            length += len(str(current))
     return length
 
 
@@ -80,6 +83,8 @@ def _to_json_type(value: object) -> object:
     """Convert the types that Liquid adds to those of JSON. Raises UndefinedError and TypeError."""
     if isinstance(value, range):
         return list(value)
+    if isinstance(value, DecimalValue):
+        return value.source
     if isinstance(value, Undefined):
         return str(value)  # raises UndefinedError with the path
     raise TypeError

@@ -14,7 +14,7 @@ from liquid.token import TOKEN_TAG
 
 from ringback.models.templates.budget import MAX_EXPRESSION_DEPTH, MAX_ITEMS, LimitReached
 from ringback.models.templates.environment import STATIC
-from ringback.models.templates.fast_path import use_fast_expressions
+from ringback.models.templates.fast_path import use_own_expressions
 from ringback.models.templates.render_context import TemplateContext
 
 
@@ -75,7 +75,7 @@ def harden_expression(expression: Expression, depth: int = 0) -> None:
 
     Raises LimitReached for an expression that is nested too deeply, and for a literal range that is too long.
     """
-    use_fast_expressions(expression)
+    use_own_expressions(expression)
     try:
         if depth > MAX_EXPRESSION_DEPTH:
             raise LimitReached(

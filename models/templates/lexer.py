@@ -51,8 +51,8 @@ REFUSED_TAGS = {"doc", "include", "layout", "liquid", "render", "tablerow"}
 
 _OPENING = re.compile(r"(?:\{\{|\{%)-?")
 _NAME = re.compile(r"\s*(#|\w*)\s*")
-_END_RAW = re.compile(r"\{%-?\s*(?P<end>end)raw\s*(?P<trim>-?)%\}")
-_COMMENT = re.compile(r"\{%-?\s*(?P<end>end)?comment\s*(?P<trim>-?)%\}")
+_END_RAW = re.compile(r"\{%-?\s*endraw\s*(?P<trim>-?)%\}")
+_COMMENT = re.compile(r"\{%-?\s*(?:(?P<end>end)?comment|(?P<raw>raw))\s*(?P<trim>-?)%\}")
 _PART = re.compile(r"""\"[^\"]*\"|'[^']*'|\w+|[^\w\s]""")
 
 _TOO_MUCH_MARKUP = f"The template has more than {MAX_PARTS:,} names, literals and signs in its markup. Shorten it"
@@ -168,16 +168,29 @@ class _Scanner:
 
     def scan_verbatim(self, name: str, index: int, after: int) -> int:
         """Skip a comment, or emit the content of `raw` unchanged. Return the index after it."""
-        marks = _END_RAW if name == "raw" else _COMMENT
+        end = _END_RAW.search(self.source, after) if name == "raw" else self.find_comment_end(after)
+        if end is None:
+            raise self.unclosed_error(name, index)
+        self.trims_next = bool(end["trim"])
+        if name == "raw" and end.start() > after:
+            self.emit(TOKEN_CONTENT, self.source[after : end.start()], after)
+        return end.end()
+
+    def find_comment_end(self, position: int) -> re.Match[str] | None:
+        """Return the tag that ends a comment. Comments nest, and tags inside `raw` do not count."""
         depth = 1
-        for mark in marks.finditer(self.source, after):
+        has_raw = True
+        while mark := _COMMENT.search(self.source, position):
+            position = mark.end()
+            if mark["raw"]:
+                end_raw = _END_RAW.search(self.source, position) if has_raw else None
+                has_raw = end_raw is not None  # searched for once, so that the time stays linear
+                position = end_raw.end() if end_raw is not None else position
+                continue
             depth += -1 if mark["end"] else 1
             if depth == 0:
-                self.trims_next = bool(mark["trim"])
-                if name == "raw" and mark.start() > after:
-                    self.emit(TOKEN_CONTENT, self.source[after : mark.start()], after)
-                return mark.end()
-        raise self.unclosed_error(name, index)
+                return mark
+        return None
 
     def track_block(self, name: str, index: int) -> None:
         """Update the stack of open blocks. Raises TemplateError for a tag that is not allowed in the innermost one."""

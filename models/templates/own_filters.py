@@ -1,19 +1,18 @@
 """Filters that replace python-liquid's, which are quadratic, unbounded or slow, or print Python's repr."""
 
 import re
-from datetime import UTC, datetime
+from collections.abc import Sized
 from urllib.parse import quote_plus
 
 from liquid import Environment
+from liquid.exceptions import FilterArgumentError
 from liquid.filter import liquid_filter, sequence_filter, string_filter
+from liquid.limits import to_int
 
 from ringback.models.templates.budget import MAX_ITEMS, MAX_TEXT, LimitReached
+from ringback.models.templates.decimals import DecimalValue
 from ringback.models.templates.formatting import to_json, to_text
 
-#: Longest date and longest date format, in characters.
-_MAX_DATE = 100
-#: A field width of three or more digits in a date format: the C library retries with ever larger buffers for it.
-_TOO_WIDE = re.compile(r"(?<!%)(?:%%)*%[^%A-Za-z]*[0-9]{3}")
 #: HTML tags, comments, scripts and styles. One that is never closed extends to the end of the text, so that no text is
 #: searched twice and the time stays linear.
 _MARKUP = re.compile(
@@ -26,46 +25,6 @@ _QUOTED_BYTES = {byte: quote_plus(bytes([byte])) for byte in range(256)}
 
 #: An unchanged python-liquid environment with all of its filters.
 PRISTINE = Environment()
-
-
-@liquid_filter
-def date(value: object, form: object) -> str:
-    """Format a date with strftime.
-
-    A date without an offset is read as UTC. Text that is not a date is returned unchanged.
-    """
-    text, date_format = to_text(value).strip(), to_text(form)
-    if not text or not date_format or len(text) > _MAX_DATE:
-        return text
-    if len(date_format) > _MAX_DATE:
-        raise LimitReached(f"The date format has more than {_MAX_DATE} characters. Shorten it")
-    if _TOO_WIDE.search(date_format):
-        raise LimitReached("The date format contains a width of more than two digits. Use at most two")
-    timestamp = _parse_date(text)
-    if timestamp is None:
-        return text
-    # Python leaves %s to the C library, which assumes local time.
-    seconds = str(int(timestamp.timestamp()))
-    return timestamp.strftime(date_format.replace("%s", seconds))
-
-
-def _parse_date(text: str) -> datetime | None:
-    if text in ("now", "today"):
-        return datetime.now(UTC)
-    try:
-        if text.isdecimal():
-            return datetime.fromtimestamp(int(text), UTC)
-        try:
-            timestamp = datetime.fromisoformat(text)
-        except ValueError:
-            # python-liquid also reads dates such as "March 14, 2016", and returns unreadable text unchanged.
-            iso_text = PRISTINE.filters["date"](text, "%Y-%m-%dT%H:%M:%S.%f%z", environment=PRISTINE)
-            timestamp = datetime.fromisoformat(iso_text)
-    except (ArithmeticError, OSError, ValueError):
-        return None
-    if timestamp.tzinfo is None:
-        return timestamp.replace(tzinfo=UTC)
-    return timestamp
 
 
 @sequence_filter
@@ -95,9 +54,18 @@ def replace(text: str, old: str, new: str = "") -> str:
     return text.replace(old, new)
 
 
+def size(value: object) -> int:
+    """Return the number of elements or characters. A decimal has those of its text."""
+    if isinstance(value, DecimalValue):
+        value = value.source
+    return len(value) if isinstance(value, Sized) else 0
+
+
 @liquid_filter
 def slice_(value: object, start: object, length: object = 1) -> object:
-    """Return a part of a list, or of the text of any other value."""
+    """Return a part of a list, or of the text of any other value. A length of nil is 1."""
+    if length is None:
+        length = 1
     if not isinstance(value, list | tuple | range):
         value = to_text(value)
     return PRISTINE.filters["slice"](value, start, length)
@@ -123,6 +91,19 @@ def strip_html(text: str) -> str:
     return _MARKUP.sub("", text)
 
 
+def truncate(text: str, length: str = "50", end: str = "...") -> str:
+    """Shorten text that has more than `length` characters, of which `end` takes some."""
+    most = _to_integer(length)
+    return text if len(text) <= most else text[: max(most - len(end), 0)] + end
+
+
+def truncatewords(text: str, count: str = "15", end: str = "...") -> str:
+    """Shorten text that has more than `count` words."""
+    most = max(_to_integer(count), 1)
+    words = text.split(None, most) if most < len(text) else []
+    return text if len(words) <= most else " ".join(words[:most]) + end
+
+
 @sequence_filter
 def uniq(items: list[object], key: object = None) -> list[object]:
     """Remove repeated elements by hashing them. python-liquid compares each element with all others."""
@@ -142,3 +123,10 @@ def url_encode(text: str) -> str:
 def quote_bytes(data: bytes) -> str:
     """Encode bytes for a query or a form."""
     return data.decode("latin-1").translate(_QUOTED_BYTES)
+
+
+def _to_integer(text: str) -> int:
+    try:
+        return to_int(text)
+    except ValueError as error:
+        raise FilterArgumentError("expected an integer", token=None) from error

@@ -34,7 +34,7 @@ def parse_condition(expression: str) -> BooleanExpression:
     _check_size(expression)
     end = len(expression.rstrip())
     if not end:
-        raise error_at(expression, 0, "The condition is empty. Enter an expression, such as item.id == 1")
+        raise error_at(expression, 0, "The condition is empty. Enter an expression, such as item.id != nil")
     count_parts(expression, 0, end)
     tokens = tokenize(expression, Token(TOKEN_EXPRESSION, expression, 0, expression))
     try:

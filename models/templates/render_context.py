@@ -15,6 +15,7 @@ from liquid.utils import ReadOnlyChainMap
 
 from ringback.models.templates.budget import MAX_OUTPUT_BYTES, LimitReached, Meter
 from ringback.models.templates.charset import BodyEncoder
+from ringback.models.templates.decimals import DecimalValue
 from ringback.models.templates.errors import quote
 from ringback.models.templates.formatting import format_path
 
@@ -116,6 +117,10 @@ class TemplateContext(RenderContext):
             for segment in path[1:]:
                 if value is None or type(value) is FalsyStrictUndefined:
                     return value
+                if type(value) is DecimalValue:
+                    value = value.source  # its properties are those of its text
+                if type(segment) is DecimalValue:
+                    segment = int(segment)  # noqa: PLW2901  # an index
                 value = self.get_item(value, segment)
         except IndexError:
             return None

@@ -14,8 +14,10 @@ from liquid.builtin.expressions import BooleanExpression
 from liquid.template import BoundTemplate
 
 from ringback.models.templates.charset import BodyEncoder
+from ringback.models.templates.decimal_fields import NO_DECIMALS, DecimalFields
 from ringback.models.templates.environment import EMPTY_TEMPLATE
 from ringback.models.templates.errors import translate_render_error
+from ringback.models.templates.number_use import find_number_fields, find_number_fields_of
 from ringback.models.templates.parser import parse_condition, parse_template
 from ringback.models.templates.render_context import OutputBuffer, TemplateContext
 
@@ -29,23 +31,28 @@ _ENTRY_CHARACTERS = 100
 class Template:
     """A parsed Liquid template. `text` is the output of a template without any Liquid markup, else None."""
 
-    __slots__ = ("_bound", "source", "text")
+    __slots__ = ("_bound", "_number_fields", "source", "text")
 
     def __init__(self, bound: BoundTemplate, source: str) -> None:
         self._bound = bound
         self.source = source
+        self._number_fields = find_number_fields(bound.nodes)
         self.text: str | None = None
         texts = [node.text for node in bound.nodes if isinstance(node, ContentNode)]
         if len(texts) == len(bound.nodes):
             self.text = "".join(texts)
 
-    def render(self, scope: Mapping[str, object], encoder: BodyEncoder | None = None) -> str:
+    def render(
+        self, scope: Mapping[str, object], decimals: DecimalFields = NO_DECIMALS, *, encoder: BodyEncoder | None = None
+    ) -> str:
         """Return the rendered text for these root names. Raises TemplateError.
 
-        `encoder` will encode the text, and is given if that is not in UTF-8.
+        `decimals` are the item's decimal fields. `encoder` will encode the text, and is given if that is not in UTF-8.
         """
         if self.text is not None:
             return self.text
+        if self._number_fields:
+            scope = decimals.convert(scope, self._number_fields)
         context = TemplateContext(self._bound, scope, encoder)
         buffer = OutputBuffer(context.meter)
         output = cast(TextIO, buffer)
@@ -61,14 +68,20 @@ class Template:
 class Condition:
     """A parsed boolean expression of Liquid."""
 
-    __slots__ = ("_expression", "source")
+    __slots__ = ("_expression", "_number_fields", "source")
 
     def __init__(self, expression: BooleanExpression, source: str) -> None:
         self._expression = expression
+        self._number_fields = find_number_fields_of(expression)
         self.source = source
 
-    def holds(self, scope: Mapping[str, object]) -> bool:
-        """Return whether the condition holds for these root names. An undefined name is false. Raises TemplateError."""
+    def holds(self, scope: Mapping[str, object], decimals: DecimalFields = NO_DECIMALS) -> bool:
+        """Return whether the condition holds for these root names. An undefined name is false.
+
+        `decimals` are the item's decimal fields. Raises TemplateError.
+        """
+        if self._number_fields:
+            scope = decimals.convert(scope, self._number_fields)
         context = TemplateContext(EMPTY_TEMPLATE, scope)
         try:
             return self._expression.evaluate(context)

@@ -1,7 +1,8 @@
 """Validation of templates and conditions when a webhook is saved.
 
 Only certain mistakes are reported: syntax errors, filters that do not exist or never accept their arguments, names that
-the model does not have, and limits that a sample object already exceeds. Everything else depends on the data.
+the model does not have, comparisons of a number with text, and limits that a sample object already exceeds. Everything
+else depends on the data.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -14,12 +15,23 @@ from liquid.template import BoundTemplate
 
 from ringback.models.errors import TemplateError
 from ringback.models.templates.budget import LimitReached
+from ringback.models.templates.comparisons import list_compared
+from ringback.models.templates.decimal_fields import DecimalFields
 from ringback.models.templates.environment import STATIC
 from ringback.models.templates.errors import describe_unknown, error_at
 from ringback.models.templates.fast_path import BoundFilter
-from ringback.models.templates.field_paths import FORLOOP, OPEN, FieldShape, build_root, describe_unknown_field, look_up
+from ringback.models.templates.field_paths import (
+    FORLOOP,
+    NO_TYPES,
+    OPEN,
+    FieldShape,
+    build_root,
+    describe_unknown_field,
+    look_up,
+)
 from ringback.models.templates.filters import FILTERS
 from ringback.models.templates.formatting import format_path
+from ringback.models.templates.mixed_types import Operand, describe_mixed_types, kind_of_literal, kind_of_type
 from ringback.models.templates.parser import parse_condition, parse_template
 from ringback.models.templates.scope import EventFacts, build_scope
 from ringback.models.templates.template import Template
@@ -36,26 +48,31 @@ _SAMPLE_EVENT = EventFacts(
 )
 
 
-def check_template(source: str, *, fields: Collection[str], sample: Mapping[str, object]) -> list[TemplateError]:
+def check_template(
+    source: str, *, fields: Collection[str], sample: Mapping[str, object], types: Mapping[str, str] = NO_TYPES
+) -> list[TemplateError]:
     """Return the mistakes in a template, in the order of the text.
 
     `fields` are the model's field paths as in Liquid, with `[]` for the elements of a list and a final `.*` for unknown
-    structure: "item.phone", "item.items[].price", "item.meta.*". `sample` is a plausible `item`.
+    structure: "item.phone", "item.items[].price", "item.meta.*". `types` are the types of fields by their paths, as
+    `FieldInfo` names them. `sample` is a plausible `item`.
     """
     try:
         bound = parse_template(source)
     except TemplateError as error:
         return [error]
-    problems = _find_template_problems(bound, source, fields).in_order()
+    problems = _find_template_problems(bound, source, build_root(fields, types)).in_order()
     if problems:
         return problems
-    return _render_sample(Template(bound, source), sample)
+    return _render_sample(Template(bound, source), sample, DecimalFields(types))
 
 
-def check_condition(expression: str, *, fields: Collection[str]) -> list[TemplateError]:
+def check_condition(
+    expression: str, *, fields: Collection[str], types: Mapping[str, str] = NO_TYPES
+) -> list[TemplateError]:
     """Return the mistakes in a condition, as `check_template` does."""
     try:
-        return _find_condition_problems(expression, fields).in_order()
+        return _find_condition_problems(expression, build_root(fields, types)).in_order()
     except TemplateError as error:
         return [error]
 
@@ -67,8 +84,8 @@ def find_unknown_paths(source: str, *, fields: Collection[str], is_condition: bo
     """
     try:
         if is_condition:
-            return _find_condition_problems(source, fields).paths
-        return _find_template_problems(parse_template(source), source, fields).paths
+            return _find_condition_problems(source, build_root(fields)).paths
+        return _find_template_problems(parse_template(source), source, build_root(fields)).paths
     except TemplateError:
         return set()
 
@@ -104,19 +121,18 @@ class _Problems:
         return [error_at(self._source, problem.index, problem.message) for problem in problems]
 
 
-def _find_template_problems(bound: BoundTemplate, source: str, fields: Collection[str]) -> _Problems:
+def _find_template_problems(bound: BoundTemplate, source: str, root: FieldShape) -> _Problems:
     problems = _Problems(source)
-    root = build_root(fields)
     # The order in which loops and branches run is unknown, so a name assigned anywhere is allowed everywhere.
     root.names.update(dict.fromkeys(bound.analyze().locals, OPEN))
     _TreeWalk(problems).visit_nodes(bound.nodes, root)
     return problems
 
 
-def _find_condition_problems(expression: str, fields: Collection[str]) -> _Problems:
+def _find_condition_problems(expression: str, root: FieldShape) -> _Problems:
     parsed = parse_condition(expression)
     problems = _Problems(expression)
-    _TreeWalk(problems).visit_expression(parsed, build_root(fields))
+    _TreeWalk(problems).visit_expression(parsed, root)
     return problems
 
 
@@ -143,6 +159,8 @@ class _TreeWalk:
             for call in expression.filters or ():
                 assert isinstance(call, BoundFilter), "`hardening` binds all filters"
                 self.check_filter(call)
+        for left, right in list_compared(expression):
+            self.check_comparison(left, right, root)
         for child in expression.children():
             self.visit_expression(child, root)
 
@@ -155,6 +173,14 @@ class _TreeWalk:
         if self._problems.accepts(key):
             self._problems.paths.add(key)
             self._problems.add(key, path.token, describe_unknown_field(root, shape, segments, unknown_at))
+
+    def check_comparison(self, left: Expression, right: Expression, root: FieldShape) -> None:
+        message = describe_mixed_types(_to_operand(left, root), _to_operand(right, root))
+        if message is None:
+            return
+        written = right if isinstance(right, Literal) else left
+        if self._problems.accepts(message):
+            self._problems.add(message, written.token, message)
 
     def check_filter(self, call: BoundFilter) -> None:
         if call.name not in FILTERS:
@@ -182,9 +208,31 @@ def _find_misuse(call: BoundFilter) -> str | None:
     """Return why a known filter never accepts its arguments, or None."""
     if call.misuse is not None:
         return call.misuse
+    if call.name == "date":
+        return _find_unknown_zone(call)
     if not all(isinstance(argument.value, Literal | Nil) for argument in call.args):
         return None
     return FILTERS[call.name].find_bad_argument(*call.evaluate_args(STATIC))
+
+
+def _find_unknown_zone(call: BoundFilter) -> str | None:
+    """Return why the time zone of a `date` does not exist, or None. Its format may be unknown."""
+    zone = call.args[1].value if len(call.args) > 1 else None
+    if not isinstance(zone, Literal):
+        return None
+    return FILTERS["date"].find_bad_argument(["", zone.value], {})
+
+
+def _to_operand(expression: Expression, root: FieldShape) -> Operand:
+    """Return how a side of a comparison is written, and its kind."""
+    if isinstance(expression, Path):
+        segments = _to_segments(expression)
+        shape, unknown_at = look_up(root, segments)
+        kind = None if unknown_at is not None else kind_of_type(shape.type)
+        return Operand(format_path(segments), kind)
+    if isinstance(expression, Literal):
+        return Operand(str(expression), kind_of_literal(expression.value), literal=expression.value)
+    return Operand("", None)
 
 
 def _to_segments(path: Path) -> list[object]:
@@ -192,10 +240,10 @@ def _to_segments(path: Path) -> list[object]:
     return [_to_segments(segment) if isinstance(segment, Path) else segment for segment in path.path]
 
 
-def _render_sample(template: Template, sample: Mapping[str, object]) -> list[TemplateError]:
+def _render_sample(template: Template, sample: Mapping[str, object], decimals: DecimalFields) -> list[TemplateError]:
     """Render a sample object. Return the error if it exceeds a limit; other failures depend on the data."""
     try:
-        template.render(build_scope(sample, _SAMPLE_EVENT))
+        template.render(build_scope(sample, _SAMPLE_EVENT), decimals)
     except TemplateError as error:
         if isinstance(error.__cause__, LimitReached):
             return [error]

@@ -28,6 +28,7 @@ from ringback.models.enums import Action, EventStatus, LogKind
 from ringback.models.errors import TemplateError
 from ringback.models.event import Change, Event
 from ringback.models.ids import new_key
+from ringback.models.templates.decimal_fields import DecimalFields
 from ringback.models.templates.scope import build_event_facts, build_scope
 from ringback.models.templates.template import compile_condition
 from ringback.models.timestamps import format_timestamp
@@ -112,7 +113,8 @@ async def record(db: BaseDBAsyncClient, before: Mapping[tuple[type[Model], Any],
             change = _make_change(model, key, before=stored_before, after=after[model].get(key), at=now)
             if change is not None:
                 changes.append(change)
-    await save_changes(db, changes, watching)
+    decimals = {get_tracking(model).name: snapshot.decimal_fields(model) for model in keys_by_model}
+    await save_changes(db, changes, watching, decimals)
 
 
 async def insert_with_events(
@@ -135,7 +137,8 @@ async def insert_with_events(
         change = _make_change(model, row[0], before=None, after=stored, at=now)
         assert change is not None, "the object did not exist before"
         changes.append(change)
-    await save_changes(db, changes, watching, objects)
+    decimals = {get_tracking(model).name: snapshot.decimal_fields(model)}
+    await save_changes(db, changes, watching, decimals, objects)
 
 
 async def find_watching_webhooks(db: BaseDBAsyncClient, models: Collection[str]) -> dict[str, list[WatchingWebhook]]:
@@ -157,17 +160,18 @@ async def save_changes(
     db: BaseDBAsyncClient,
     changes: Sequence[NewChange],
     watching: Mapping[str, list[WatchingWebhook]],
+    decimals: Mapping[str, DecimalFields],
     *objects: NewRows,
 ) -> list[list[NewEvent]]:
     """Write the changes that match a webhook, with their events. Return the events of each change, in order.
 
-    `objects` are written first, whether a webhook matches or not.
+    `decimals` are the decimal fields of the models. `objects` are written first, whether a webhook matches or not.
     """
     yielder = LoopYielder()
     events_by_change = []
     for change in changes:
         await yielder.pause()
-        events_by_change.append(_make_events(change, watching.get(change.model, [])))
+        events_by_change.append(_make_events(change, watching.get(change.model, []), decimals[change.model]))
     matching = [change for change, events in zip(changes, events_by_change, strict=True) if events]
     if matching:
         await save_events(db, matching, list(chain.from_iterable(events_by_change)), *objects)
@@ -223,12 +227,12 @@ def _make_change(
     )
 
 
-def _make_events(change: NewChange, webhooks: list[WatchingWebhook]) -> list[NewEvent]:
+def _make_events(change: NewChange, webhooks: list[WatchingWebhook], decimals: DecimalFields) -> list[NewEvent]:
     events = []
     for webhook in webhooks:
         if change.action in webhook.actions:
             event = _make_event(webhook, change)
-            if webhook.condition is None or _passes(webhook.condition, change, event):
+            if webhook.condition is None or _passes(webhook.condition, change, event, decimals):
                 events.append(event)
     return events
 
@@ -247,14 +251,15 @@ def _make_event(webhook: WatchingWebhook, change: NewChange) -> NewEvent:
     )
 
 
-def _passes(condition: str, change: NewChange, event: NewEvent) -> bool:
+def _passes(condition: str, change: NewChange, event: NewEvent, decimals: DecimalFields) -> bool:
     """Return whether a change passes a webhook's condition.
 
     A condition that cannot be evaluated passes, so that no event is lost: its attempt fails with the same error and is
     stored as RENDER_FAILED.
     """
     try:
-        return compile_condition(condition).holds(build_scope(change.item, build_event_facts(event, change)))
+        scope = build_scope(change.item, build_event_facts(event, change))
+        return compile_condition(condition).holds(scope, decimals)
     except TemplateError:
         return True
 

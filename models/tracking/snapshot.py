@@ -26,7 +26,8 @@ from tortoise.queryset import QuerySet
 from ringback.models.database.sql import fetch_rows, is_postgres
 from ringback.models.errors import TrackingError
 from ringback.models.exact_json import load_stored, to_storable_integer
-from ringback.models.templates.field_info import FieldInfo
+from ringback.models.templates.decimal_fields import DecimalFields
+from ringback.models.templates.field_info import FieldInfo, types_by_path
 from ringback.models.timestamps import format_timestamp
 from ringback.models.tracking.registry import Child, Tracking, get_tracking
 
@@ -124,6 +125,12 @@ def list_field_infos(root: type[Model]) -> list[FieldInfo]:
     infos = [FieldInfo("item.id", "id", "The object's id, the same as the event's objectId.")]
     infos += [info for info in _list_fields(root, get_tracking(root), "item") if info.path != "item.id"]
     return infos
+
+
+@lru_cache(maxsize=1_000)
+def decimal_fields(root: type[Model]) -> DecimalFields:
+    """Return the decimal fields of a model, which are numbers in templates."""
+    return DecimalFields(types_by_path(list_field_infos(root)))
 
 
 def make_sample(root: type[Model]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from ringback.jobs.renderer import RenderedRequest, Renderer, render
 from ringback.jobs.request_plan import RequestPlan
 from ringback.models.errors import TemplateError
 from ringback.models.queue.claims import ClaimedChange, ClaimedEvent
+from ringback.models.templates.decimal_fields import DecimalFields
 from ringback.models.webhook import Webhook
 from tests.support.unsaved import change, event, webhook
 
@@ -37,13 +38,18 @@ class Slow:
         self.threads: list[str] = []
 
     def __call__(
-        self, plan: RequestPlan, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None
+        self,
+        plan: RequestPlan,
+        webhook: Webhook,
+        event: ClaimedEvent,
+        change: ClaimedChange | None,
+        decimals: DecimalFields,
     ) -> RenderedRequest:
         self.threads.append(threading.current_thread().name.split("_")[0])
         end = time.thread_time() + self.seconds
         while time.thread_time() < end:
             pass
-        return render(plan, webhook, event, change)
+        return render(plan, webhook, event, change, decimals)
 
 
 async def test_a_slow_webhook_is_rendered_in_a_thread_until_it_is_fast_again(
@@ -66,10 +72,15 @@ async def test_a_slow_webhook_is_rendered_in_a_thread_until_it_is_fast_again(
 async def test_a_busy_machine_makes_no_webhook_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     class Busy(Slow):
         def __call__(
-            self, plan: RequestPlan, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None
+            self,
+            plan: RequestPlan,
+            webhook: Webhook,
+            event: ClaimedEvent,
+            change: ClaimedChange | None,
+            decimals: DecimalFields,
         ) -> RenderedRequest:
             time.sleep(TURN_SECONDS * 2)  # of the wall clock alone
-            return super().__call__(plan, webhook, event, change)
+            return super().__call__(plan, webhook, event, change, decimals)
 
     busy = Busy(0.0)
     monkeypatch.setattr(renderer_module, "render", busy)

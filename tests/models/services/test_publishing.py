@@ -52,6 +52,18 @@ async def test_a_change_is_recorded_once_by_calls_at_the_same_time_with_one_key(
     assert await IdempotencyKey.all().count() == 2
 
 
+async def test_conditions_compare_decimals_as_numbers(database: Settings) -> None:
+    price = {"type": "string", "format": "decimal"}
+    await declare({"type": "object", "properties": {"price": price, "rate": {"type": "number"}}})
+    hook = await watch("part", condition="item.price > 1000 and item.rate < item.price")
+    items = [{"price": "999.00", "rate": 1}, {"price": "1000.01", "rate": 1000.005}, {"price": "9", "rate": 1}]
+
+    published = await publish_changes([Publication("part", Action.CREATED, "1", item) for item in items])
+
+    assert [len(one.event_ids) for one in published] == [0, 1, 0]
+    assert [(c.item, hook.id) for c in await Change.all()] == [(items[1], hook.id)]
+
+
 async def test_declarations_at_the_same_time(database: Settings) -> None:
     rows = await asyncio.gather(*(declare(label=f"Part {n}") for n in range(8)))
     assert [row.label for row in rows] == [f"Part {n}" for n in range(8)]

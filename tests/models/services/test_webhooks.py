@@ -40,7 +40,7 @@ OTHER_SPEC = WebhookSpec(
     body_template="{{ item.id }}",
     content_type="text/plain",
     headers=(("X-Shop", "a"), ("X-Shop", "b")),
-    condition="item.id != 1",
+    condition="item.id != '1'",
     retry_delays_seconds=(1, 2),
     timeout_seconds=7.5,
     success_policy=SuccessPolicy.ANY_2XX,
@@ -273,10 +273,13 @@ async def test_an_empty_body_is_a_warning(webhooks: Webhooks, changes: dict[str,
 @pytest.mark.usefixtures("database")
 async def test_a_stored_webhook_that_would_be_refused_today_has_warnings(webhooks: Webhooks) -> None:
     webhook, _ = await webhooks.create(replace(SPEC, body_template="{{ item.name }}"))
-    await Webhook.filter(id=webhook.id).update(url="https://10.0.0.1/", body_template="{{ item.gone }}")
+    await Webhook.filter(id=webhook.id).update(
+        url="https://10.0.0.1/", body_template="{{ item.gone }}", condition="item.name > 5"
+    )
 
     warnings = await webhooks.find_warnings(await Webhook.get(id=webhook.id))
 
-    assert len(warnings) == 2
+    assert len(warnings) == 3
     assert warnings[0].startswith("10.0.0.1 is a private address;")
     assert warnings[1].startswith("Unknown field item.gone.")
+    assert warnings[2].startswith('The text item.name is compared with the number 5. Write "5" in quotes')

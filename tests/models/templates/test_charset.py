@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ringback.models.templates.charset import BodyCharset, BodyEncoder, body_charset, charset_fault
+from ringback.models.templates.decimal_fields import DecimalFields
 from ringback.models.templates.template import compile_template
 from tests.support.unhurried import unhurried
 
@@ -95,12 +96,19 @@ def test_url_encode_uses_the_charset_of_a_form_only() -> None:
     template = compile_template("{{ name | url_encode }}&{{ name }}")
     form = BodyEncoder(BodyCharset("windows-1251", "cp1251", is_form=True))
     text = BodyEncoder(BodyCharset("windows-1251", "cp1251", is_form=False))
-    assert template.render({"name": "ж +"}, form) == "%E6+%2B&ж +"
-    assert template.render({"name": "ж +"}, text) == "%D0%B6+%2B&ж +"
+    assert template.render({"name": "ж +"}, encoder=form) == "%E6+%2B&ж +"
+    assert template.render({"name": "ж +"}, encoder=text) == "%D0%B6+%2B&ж +"
     assert template.render({"name": "ж +"}) == "%D0%B6+%2B&ж +"
     assert not form.has_replaced
-    assert template.render({"name": "日"}, form) == "%3F&日"
+    assert template.render({"name": "日"}, encoder=form) == "%3F&日"
     assert form.has_replaced
+
+
+def test_decimals_compute_in_a_form_of_another_charset() -> None:
+    template = compile_template("{{ item.name | url_encode }}={{ item.total | plus: 1 | url_encode }}")
+    form = BodyEncoder(BodyCharset("windows-1251", "cp1251", is_form=True))
+    names = {"item": {"name": "ж", "total": "350.50"}}
+    assert template.render(names, DecimalFields({"item.total": "decimal"}), encoder=form) == "%E6=351.50"
 
 
 @unhurried
@@ -111,7 +119,8 @@ def test_url_encode_uses_the_charset_of_a_form_only() -> None:
 def test_a_form_is_read_back_in_its_charset(text: str, label: str) -> None:
     charset = body_charset(f"{FORM}; charset={label}")
     encoder = BodyEncoder(charset)
-    body = encoder.encode(compile_template("name={{ name | url_encode }}").render({"name": text}, encoder))
+    form = compile_template("name={{ name | url_encode }}")
+    body = encoder.encode(form.render({"name": text}, encoder=encoder))
     expected = text.encode(charset.codec, "replace").decode(charset.codec, "replace")
     assert parse_qsl(body.decode(charset.codec), encoding=charset.codec) == [("name", expected)]
 

@@ -138,7 +138,7 @@ def test_paths_through_null_and_past_the_end_are_null() -> None:
         ("item.fone", False),
         ("item.fone == nil", True),
         ("item.fone > 3", False),
-        ("item.customer.name == blank", False),
+        ("item.customer.name == blank", True),
         ("item.note == nil and item.paid", True),
         ("true or false and false", True),
         ("item.name contains '%}{% if true'", False),
@@ -154,6 +154,43 @@ def test_a_date_format_allows_widths_of_two_digits() -> None:
     assert render("{{ '2026-03-01' | date: '%10d|%-d|%03j|100%%100' }}").split("|")[1:] == ["1", "060", "100%100"]
     error = catch_error(lambda: render("{{ 'now' | date: '%_100d' }}"))
     assert located_message(error)[0] == "The date format contains a width of more than two digits. Use at most two"
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("{{ '03.04.2026' | truncate: 10 }} {{ '03.04.2026' | truncate: 9 }}", "03.04.2026 03.04...."),
+        ("{{ 'abc' | truncate: 2 }} {{ 'abc' | truncate: 2, '' }} {{ 'abc' | truncate: -1 }}", "... ab ..."),
+        (
+            "{{ 'one  two three' | truncatewords: 3 }} {{ 'one  two three' | truncatewords: 2 }}",
+            "one  two three one two...",
+        ),
+        ("{{ 'one' | truncatewords: 0 }} {{ 'one two' | truncatewords: 0, '--' }}", "one one--"),
+        ("{{ 'hello' | slice: 1, nothing }} {{ -7.5 | modulo: 2 }} {{ -7.5 | modulo: 1.5 }}", "e 0.5 0.0"),
+        ("{{ true | plus: 1 }} {{ 'nan' | plus: 1 }} {{ 5 | at_least: 7.5 }} {{ '5' | at_most: '7' }}", "1 1 7.5 5"),
+        ("{{ 350.5 | round }} {{ -0.5 | round }} {{ 2.675 | round: 2 }} {{ 1.005 | round: 2 }}", "351 -1 2.68 1.01"),
+        ("{{ 5667 | round: -2 }} {{ 5 | round: 2 }} {{ 5650.5 | round: -2 }} {{ 5 | round: -9999 }}", "5700 5 5700 0"),
+        ("{% cycle 'g': 1, 2 %}{% cycle 'g': 1, 2, 3 %}{% cycle 'g': 1 %}{% cycle 'g': 1 %}", "121"),
+        ("{% if nil == blank and false == blank and fone == blank and ' ' == blank %}a{% endif %}", "a"),
+        ("{% if 0 == blank or true == blank or 'a' == blank %}a{% endif %}{% if nil != blank %}b{% endif %}", ""),
+        ("{% assign x = blank %}{% if x == nil %}a{% endif %}{% case nothing %}{% when blank %}b{% endcase %}", "ab"),
+        ("{% if nil == empty %}a{% endif %}{% if '' == empty %}b{% endif %}", "b"),
+        ("a{% comment %}{% raw %}{% endcomment %}{% endraw %}{% endcomment %}b", "ab"),
+        ("a{% comment %}{% raw %}{% endcomment %}b", "ab"),
+    ],
+)
+def test_a_template_renders_as_in_shopify(source: str, text: str) -> None:
+    assert compile_template(source).render({"nothing": None}) == text
+
+
+@pytest.mark.measures_cpu
+def test_a_comment_is_read_in_linear_time() -> None:
+    source = "{% comment %}" + "{% raw %}" * 7_000 + "{% endcomment %}"
+
+    started = time.thread_time()
+    compile_template(source)
+
+    assert time.thread_time() - started < 0.5
 
 
 def test_scope_holds_item_and_event_only() -> None:

@@ -1,6 +1,7 @@
 """Tests of the outbox: one change with an event for each webhook that matches, and nothing if none does."""
 
 import datetime as dt
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -63,6 +64,20 @@ async def test_a_webhook_whose_condition_is_false_gets_no_event(shop: Settings) 
     await Product.create(name="lamp")
     assert [e.webhook_id for e in await Event.all()] == [matching.id]
     assert [c.model for c in await Change.all()] == ["branch"]
+
+
+async def test_conditions_compare_decimals_as_numbers(shop: Settings) -> None:
+    above = await watch("product", condition="item.price > 1000")
+    equal = await watch("product", condition="item.price == 1500")
+    saved_earlier = await watch("product", condition="item.price > '999.5'")
+    await watch("product", condition="item.price < 99")
+
+    product = await Product.create(name="lamp", price=Decimal(1500))
+    await Product.filter(id=product.id).update(price=Decimal("999.00"))
+
+    fired = [e.webhook_id for e in await Event.all().order_by("id")]
+    assert fired == [above.id, equal.id, saved_earlier.id]
+    assert (await Change.get()).item["price"] == "1500.00"
 
 
 @pytest.mark.parametrize("condition", ["item.town | no_such_filter", "item.town > 3"])

@@ -212,7 +212,7 @@ async def test_snapshots_samples_and_paths_agree(watched: Settings) -> None:
 
 
 def list_paths(value: Any, prefix: str = "item") -> set[str]:
-    """Return all paths of a snapshot, as field_infos writes them. The contents of JSON columns have none."""
+    """Return all paths of a snapshot, as list_field_infos writes them. The contents of JSON columns have none."""
     paths: set[str] = set()
     for name, inner in value.items():
         path = f"{prefix}.{name}"

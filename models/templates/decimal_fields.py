@@ -1,0 +1,56 @@
+"""Conversion of a model's decimal fields in a snapshot, where a template needs them as numbers.
+
+A decimal prints as stored either way, so a template that only prints converts nothing. Of an item, only those fields
+are converted that the template computes with, sorts or compares (`number_use`).
+"""
+
+from collections.abc import Mapping
+
+from ringback.models.templates.decimals import read_decimal
+from ringback.models.templates.field_paths import FieldShape, add_types
+
+#: The types of fields that are decimals in templates. JSON numbers compute as decimals too, and stay numbers in JSON.
+_DECIMAL_TYPES = frozenset({"decimal", "float"})
+#: In the place of field names: all fields of the item.
+ALL_FIELDS = frozenset({"*"})
+
+
+class DecimalFields:
+    """The decimal fields of a model, of which `types` are the types by path. False if there are none."""
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, types: Mapping[str, str]) -> None:
+        item = FieldShape()
+        decimals = {path: name for path, name in types.items() if name in _DECIMAL_TYPES}
+        add_types(FieldShape(names={"item": item}), decimals)
+        #: The shapes of the item's fields that are decimals or hold some, by the names of the fields.
+        self._fields: Mapping[str, FieldShape] = item.names
+
+    def __bool__(self) -> bool:
+        return bool(self._fields)
+
+    def convert(self, scope: Mapping[str, object], used: frozenset[str]) -> Mapping[str, object]:
+        """Return root names whose item has decimals in these fields. Nothing is changed in place."""
+        item = scope.get("item")
+        names = self._fields.keys() if used is ALL_FIELDS else self._fields.keys() & used
+        if not names or not isinstance(item, dict):
+            return scope
+        converted = {name: _convert(item[name], self._fields[name]) for name in names if name in item}
+        return {**scope, "item": {**item, **converted}}
+
+
+NO_DECIMALS = DecimalFields({})
+
+
+def _convert(value: object, shape: FieldShape) -> object:
+    if type(value) is list:
+        element = shape.element
+        return value if element is None else [_convert(part, element) for part in value]
+    if type(value) is dict:
+        converted = value.copy()
+        for name, part in shape.names.items():
+            if name in converted:
+                converted[name] = _convert(converted[name], part)
+        return converted
+    return read_decimal(value) if shape.type else value
