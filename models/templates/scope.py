@@ -13,20 +13,33 @@ class EventLike(Protocol):
     """The attributes of a stored, claimed or unwritten event that `build_event_facts` reads."""
 
     @property
-    def id(self) -> UUID: ...  # noqa: D102
+    def id(self) -> UUID:
+        """The event's id."""
+        ...
+
     @property
-    def model(self) -> str: ...  # noqa: D102
+    def model(self) -> str:
+        """The model's name."""
+        ...
+
     @property
-    def action(self) -> str: ...  # noqa: D102
+    def action(self) -> str:
+        """The action, in capitals."""
+        ...
+
     @property
-    def created_at(self) -> dt.datetime: ...  # noqa: D102
+    def created_at(self) -> dt.datetime:
+        """The time of the commit."""
+        ...
 
 
 class ChangeLike(Protocol):
     """The attributes of a change that `build_event_facts` reads."""
 
     @property
-    def changed_fields(self) -> Sequence[str]: ...  # noqa: D102
+    def changed_fields(self) -> Sequence[str]:
+        """The fields that an update changed."""
+        ...
 
 
 class EventFacts(NamedTuple):
