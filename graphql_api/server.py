@@ -27,7 +27,7 @@ from ringback.models.errors import ConfigurationError
 from ringback.models.security.address_policy import AddressPolicy
 from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.security.secret_box import SecretBox, load_or_create_secret, load_secret_box
-from ringback.models.services import api_tokens, unknown_fields
+from ringback.models.services import api_tokens, template_check
 from ringback.models.settings import Settings
 
 if sys.platform != "win32":
@@ -296,7 +296,7 @@ def _run_worker(
 @contextlib.asynccontextmanager
 async def _check_webhooks() -> AsyncIterator[None]:
     """Check the webhooks in the background while the block runs, because thousands take seconds."""
-    task = asyncio.create_task(unknown_fields.log_unknown_fields())
+    task = asyncio.create_task(template_check.log_refused_templates())
     try:
         yield
     finally:

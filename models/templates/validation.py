@@ -57,22 +57,28 @@ def check_template(
     structure: "item.phone", "item.items[].price", "item.meta.*". `types` are the types of fields by their paths, as
     `FieldInfo` names them. `sample` is a plausible `item`.
     """
-    try:
-        bound = parse_template(source)
-    except TemplateError as error:
-        return [error]
-    problems = _find_template_problems(bound, source, build_root(fields, types)).in_order()
+    problems = find_problems(source, fields=fields, types=types)
     if problems:
         return problems
-    return _render_sample(Template(bound, source), sample, DecimalFields(types))
+    return _render_sample(Template(parse_template(source), source), sample, DecimalFields(types))
 
 
 def check_condition(
     expression: str, *, fields: Collection[str], types: Mapping[str, str] = NO_TYPES
 ) -> list[TemplateError]:
     """Return the mistakes in a condition, as `check_template` does."""
+    return find_problems(expression, fields=fields, types=types, is_condition=True)
+
+
+def find_problems(
+    source: str, *, fields: Collection[str], types: Mapping[str, str] = NO_TYPES, is_condition: bool = False
+) -> list[TemplateError]:
+    """Return the mistakes in a template or condition that show without a sample, in the order of the text."""
+    root = build_root(fields, types)
     try:
-        return _find_condition_problems(expression, build_root(fields, types)).in_order()
+        if is_condition:
+            return _find_condition_problems(source, root).in_order()
+        return _find_template_problems(parse_template(source), source, root).in_order()
     except TemplateError as error:
         return [error]
 

@@ -1,19 +1,28 @@
-"""Webhooks that use fields which the code of their model no longer has are found, and logged at the start."""
+"""Webhooks whose templates would be refused today are found, and logged at the start."""
 
+import re
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from ringback.models.ids import Prefix, encode
-from ringback.models.services import unknown_fields
-from ringback.models.services.unknown_fields import MAX_LOGGED, PAGE, find_unknown_fields, log_unknown_fields
+from ringback.models.services import template_check
+from ringback.models.services.template_check import MAX_LOGGED, PAGE, find_refused_templates, log_refused_templates
 from ringback.models.webhook import Webhook
 from tests.support import builders
 
 
 async def find() -> list[tuple[str | None, str, tuple[str, ...]]]:
-    return [(unknown.webhook.name, unknown.place, unknown.fields) async for unknown in find_unknown_fields()]
+    """Return name, place and problems of each refused template, the problems without line and column."""
+    return [
+        (
+            refused.webhook.name,
+            refused.place,
+            tuple(re.split(r"\. Did| \(line", problem)[0] for problem in refused.problems),
+        )
+        async for refused in find_refused_templates()
+    ]
 
 
 @pytest.mark.every_database
@@ -27,10 +36,10 @@ async def test_each_place_of_a_webhook_is_checked(database: object) -> None:
     )
 
     assert await find() == [
-        ("all", "url", ("item.number",)),
-        ("all", "headers[1].value", ("item.city",)),
-        ("all", "bodyTemplate", ("item.street", "item.zip")),
-        ("all", "condition", ("item.is_new",)),
+        ("all", "url", ("Unknown field item.number",)),
+        ("all", "headers[1].value", ("Unknown field item.city",)),
+        ("all", "bodyTemplate", ("Unknown field item.street", "Unknown field item.zip")),
+        ("all", "condition", ("Unknown field item.is_new",)),
     ]
 
 
@@ -42,13 +51,21 @@ async def test_each_place_of_a_webhook_is_checked(database: object) -> None:
         {"body_template": "{{ item.zip }}", "send_json": True},
         {"body_template": "{{ item.zip }}", "is_active": False},
         {"body_template": "{{ item.zip }}", "model": "no_model_of_this_code"},
-        {"body_template": "{% broken"},
     ],
 )
 async def test_other_webhooks_are_not_reported(database: object, fields: dict[str, Any]) -> None:
     await builders.webhook(**fields)
 
     assert await find() == []
+
+
+async def test_a_comparison_of_number_and_text_is_reported(database: object) -> None:
+    await builders.webhook(name="order", model="customer_order", condition="item.total > 'abc'")
+
+    ((name, place, problems),) = await find()
+
+    assert (name, place) == ("order", "condition")
+    assert problems[0].startswith("The number item.total is compared with the text")
 
 
 async def test_a_deleted_webhook_is_not_reported(database: object) -> None:
@@ -62,18 +79,18 @@ async def test_models_are_told_apart(database: object) -> None:
     await builders.webhook(name="lead", body_template="{{ item.phone }}")
     await builders.webhook(name="order", model="customer_order", body_template="{{ item.phone }}")
 
-    assert await find() == [("order", "bodyTemplate", ("item.phone",))]
+    assert await find() == [("order", "bodyTemplate", ("Unknown field item.phone",))]
 
 
 async def test_equal_templates_are_parsed_once(database: object) -> None:
     first = await builders.webhook(body_template="{{ item.zip }}")
     second = await builders.webhook(body_template="{{ item.zip }}", headers=[["X-Zip", "{{ item.zip }}"]])
-    checker = unknown_fields._Checker()
+    checker = template_check._Checker()
 
     found = checker.check([first, second])
 
-    assert [unknown.place for unknown in found] == ["bodyTemplate", "headers[0].value", "bodyTemplate"]
-    assert len(checker._unknown) == 1
+    assert [refused.place for refused in found] == ["bodyTemplate", "headers[0].value", "bodyTemplate"]
+    assert len(checker._problems) == 1
 
 
 async def test_all_pages_are_checked(database: object) -> None:
@@ -87,18 +104,18 @@ async def test_a_warning_names_webhook_place_and_fields(database: object) -> Non
     webhook = await builders.webhook(name="New leads", body_template="{{ item.zip }}")
 
     with capture_logs() as lines:
-        await log_unknown_fields()
+        await log_refused_templates()
 
     assert lines == [
         {
-            "event": "a webhook uses fields that its model does not have: change the webhook or the model",
+            "event": "a template of a webhook would be refused today: change the webhook or its model",
             "log_level": "warning",
             "action": "check_webhooks",
             "webhook_id": encode(Prefix.WEBHOOK, webhook.id),
             "webhook": "New leads",
             "model": "lead",
             "place": "bodyTemplate",
-            "fields": ["item.zip"],
+            "problems": ["Unknown field item.zip (line 1, column 4)"],
         }
     ]
 
@@ -108,18 +125,18 @@ async def test_the_number_of_warnings_is_limited(database: object) -> None:
         await builders.webhook(body_template="{{ item.zip }}")
 
     with capture_logs() as lines:
-        await log_unknown_fields()
+        await log_refused_templates()
 
     assert len(lines) == MAX_LOGGED + 1
-    assert (lines[-1]["event"], lines[-1]["more"]) == ("more webhooks use fields that their models do not have", 2)
+    assert (lines[-1]["event"], lines[-1]["more"]) == ("more templates of webhooks would be refused today", 2)
 
 
 async def test_a_failing_database_is_logged(database: object) -> None:
     await Webhook.raw("DROP TABLE ringback_webhook")
 
     with capture_logs() as lines:
-        await log_unknown_fields()
+        await log_refused_templates()
 
     assert [(line["event"], line["log_level"]) for line in lines] == [
-        ("cannot check the webhooks for unknown fields", "warning")
+        ("cannot check the templates of webhooks", "warning")
     ]
