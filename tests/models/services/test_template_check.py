@@ -38,7 +38,7 @@ async def test_each_place_of_a_webhook_is_checked(database: object) -> None:
     assert await find() == [
         ("all", "url", ("Unknown field item.number",)),
         ("all", "headers[1].value", ("Unknown field item.city",)),
-        ("all", "bodyTemplate", ("Unknown field item.street", "Unknown field item.zip")),
+        ("all", "bodyTemplate", ("Unknown field item.zip", "Unknown field item.street")),
         ("all", "condition", ("Unknown field item.is_new",)),
     ]
 
