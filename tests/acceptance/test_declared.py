@@ -9,7 +9,7 @@ from tests.support.program import Program
 
 PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
 SECTION = PAGE.split("## Objects of other programs")[1].split("\n## ")[0]
-DECLARE, PUBLISH = re.findall(r"```graphql\n(.*?)```", SECTION, re.DOTALL)
+DECLARE, CREATE_WEBHOOK, PUBLISH = re.findall(r"```graphql\n(.*?)```", SECTION, re.DOTALL)
 
 
 def test_a_published_change_is_delivered(program: Program) -> None:
@@ -26,12 +26,15 @@ def test_a_published_change_is_delivered(program: Program) -> None:
         )
         for fields in ({"bodyTemplate": template, "condition": "item.price < 350"}, {"sendJson": True})
     )
+    inbox_url = create_inbox(program)
+    made = program.query(CREATE_WEBHOOK.replace("INBOX_URL", inbox_url))["createWebhook"]
+    assert made["errors"] == []
     published = program.query(PUBLISH)["publishChanges"]
     assert published["errors"] == []
     (change,) = published["changes"]
-    assert (change["objectId"], change["duplicate"], len(change["eventIds"])) == ("4711", False, 2)
+    assert (change["objectId"], change["duplicate"], len(change["eventIds"])) == ("4711", False, 3)
     events = [wait_until_ended(program, event_id) for event_id in change["eventIds"]]
-    assert [event["status"] for event in events] == ["SUCCEEDED"] * 2
+    assert [event["status"] for event in events] == ["SUCCEEDED"] * 3
     bodies = {webhook: body for webhook in (form, json) for body in bodies_of(program, webhook)}
     assert dict(parse_qsl(bodies[form])) == {"sku": "0 986 494 524", "price": "349", "changed": "price"}
     assert bodies[json] == '{"sku":"0 986 494 524","price":349}'
