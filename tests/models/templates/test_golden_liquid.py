@@ -9,15 +9,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from ringback.models.errors import TemplateError
 from ringback.models.templates.formatting import to_text
 from ringback.models.templates.template import compile_template
 
 CASES_FILE = Path(__file__).parents[4] / "shared" / "golden_liquid.json"
-
-pytestmark = pytest.mark.skipif(not CASES_FILE.exists(), reason=f"{CASES_FILE} does not exist")
 
 #: Messages with which Ringback refuses a template that Liquid renders, with the reason.
 REFUSALS = {

@@ -87,6 +87,7 @@ def test_a_comparison_that_may_be_true_is_accepted(condition: str) -> None:
     assert check_condition(condition, fields=[*FIELDS, "item.unknown_type"], types=TYPES) == []
 
 
+@pytest.mark.measures_cpu
 def test_the_sample_is_rendered_with_its_decimals() -> None:
     source = "{% for i in (1..item.total) %}{% for j in (1..item.total) %}{% endfor %}{% endfor %}"
     errors = check_template(source, fields=FIELDS, types=TYPES, sample={"total": "200.00"})

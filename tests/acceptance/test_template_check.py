@@ -1,4 +1,4 @@
-"""`ringback serve`, `api` and `worker` warn at their start of webhooks that use fields which their model lost."""
+"""`ringback serve`, `api` and `worker` warn at their start of webhooks whose templates would be refused today."""
 
 import json
 import sqlite3
@@ -42,7 +42,10 @@ def test_the_server_warns_at_its_start(tmp_path: Path, migrated: Path, command: 
         warning = program.wait_until(lambda: find_warning(program.log()), "the warning")
         assert warning["level"] == "warning"
         assert (warning["webhook_id"], warning["webhook"], warning["model"]) == (webhook_id, "Leads", "lead")
-        assert (warning["place"], warning["fields"]) == ("bodyTemplate", ["item.nickname"])
+        assert (warning["place"], warning["problems"]) == (
+            "bodyTemplate",
+            ["Unknown field item.nickname. Did you mean item.name? (line 1, column 4)"],
+        )
 
 
 def test_the_worker_warns_at_its_start(tmp_path: Path, migrated: Path) -> None:
