@@ -1,4 +1,4 @@
-"""Leaves out the golden-liquid cases where their file, which is no part of the repository, is not beside the checkout."""
+"""Leaves out the golden-liquid cases where their file is not beside the checkout: it is no part of the repository."""
 
 from pathlib import Path
 
