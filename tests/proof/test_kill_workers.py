@@ -154,7 +154,14 @@ def test_the_events_of_a_killed_worker_are_claimed_within_a_lease_and_two_second
         receiver = stack.enter_context(Receiver())
         api = stack.enter_context(Program(tmp_path / "api", "api", env))
         api.query(TRACK_LEADS)
-        create_webhook(api, receiver.url, timeoutSeconds=30, retryDelaysSeconds=[0, 1, 1], sendJson=True)
+        create_webhook(
+            api,
+            receiver.url,
+            actions=["CREATED", "UPDATED"],
+            timeoutSeconds=30,
+            retryDelaysSeconds=[0, 1, 1],
+            sendJson=True,
+        )
         workers = Workers(api, env, WORKERS)
         stack.callback(workers.close)
         time.sleep(LEASE_SECONDS + 1)  # both have renewed their leases for a whole one
