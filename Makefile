@@ -46,7 +46,7 @@ test: $(VENV)/.test $(WEB) $(CLIENTS) $(SCHEMA_TOOLS)
 	$(BIN)/python -m pytest tests --ignore tests/proof -n $(JOBS) --dist worksteal --cov --cov-report=term
 
 # One process, because parallel tests would disturb the measurements.
-proof: $(VENV)/.test $(WEB) $(LOAD)
+proof: $(VENV)/.test $(WEB) $(LOAD) $(CLIENTS)
 	$(BIN)/python -m pytest tests/proof
 
 types: $(VENV)/.test

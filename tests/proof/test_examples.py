@@ -16,7 +16,7 @@ from tests.support.deliveries import create_inbox, create_webhook
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.program import Program
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 GARAGE = {"RINGBACK_MODELS": "garage", "PYTHONPATH": str(EXAMPLES)}
 CATALOG = 'query { webhookModels { name label(locale: "de-AT") description fields { path type description } sample } }'
 RECEIVED = "query { inboxes { nodes { requests { nodes { headers { name value } body } } } } }"
