@@ -1,4 +1,4 @@
-"""The fields of a JSON Schema, as `models.tracking.snapshot` lists those of a tracked model.
+"""The fields of a JSON Schema, as `models.tracking.model_fields` lists those of a tracked model.
 
 Everything that a schema says about one value (`allOf`, alternatives, references) is merged. An object has the fields of
 its `properties`. If it declares further fields, or names none at all, it is open: templates may use any path below it.

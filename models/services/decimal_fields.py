@@ -9,7 +9,7 @@ from cachetools import LRUCache
 from ringback.models.declared_model import DeclaredModel
 from ringback.models.json_schema.schema import load_schema
 from ringback.models.templates.decimal_fields import DecimalFields
-from ringback.models.tracking import snapshot
+from ringback.models.tracking import model_fields
 from ringback.models.tracking.registry import registry
 
 #: Declared models whose fields are kept, those used last.
@@ -31,7 +31,7 @@ class DecimalFieldsCache:
             if model is None:
                 declared.append(name)
             else:
-                found[name] = snapshot.decimal_fields(model)
+                found[name] = model_fields.decimal_fields(model)
         if declared:
             found |= await self._find_declared(declared)
         return found

@@ -15,7 +15,7 @@ from tortoise.models import Model
 from ringback.models.declared_model import DeclaredModel
 from ringback.models.services.validation import did_you_mean
 from ringback.models.templates.field_info import FieldInfo
-from ringback.models.tracking import snapshot
+from ringback.models.tracking import model_fields
 from ringback.models.tracking.registry import NAME_PATTERN, get_tracking, registry
 
 
@@ -103,8 +103,8 @@ def _watchable_of(model: type[Model]) -> WatchableModel:
         name=tracking.name,
         labels=tracking.labels,
         description=tracking.description,
-        fields=tuple(snapshot.list_field_infos(model)),
-        sample=snapshot.make_sample(model),
+        fields=tuple(model_fields.list_field_infos(model)),
+        sample=model_fields.make_sample(model),
     )
 
 

@@ -32,7 +32,7 @@ from ringback.models.templates.decimal_fields import DecimalFields
 from ringback.models.templates.scope import build_event_facts, build_scope
 from ringback.models.templates.template import compile_condition
 from ringback.models.timestamps import format_timestamp
-from ringback.models.tracking import snapshot
+from ringback.models.tracking import model_fields, snapshot
 from ringback.models.tracking.cooperative import LoopYielder
 from ringback.models.tracking.registry import get_tracking
 from ringback.models.tracking.snapshot import Stored
@@ -113,7 +113,7 @@ async def record(db: BaseDBAsyncClient, before: Mapping[tuple[type[Model], Any],
             change = _make_change(model, key, before=stored_before, after=after[model].get(key), at=now)
             if change is not None:
                 changes.append(change)
-    decimals = {get_tracking(model).name: snapshot.decimal_fields(model) for model in keys_by_model}
+    decimals = {get_tracking(model).name: model_fields.decimal_fields(model) for model in keys_by_model}
     await save_changes(db, changes, watching, decimals)
 
 
@@ -137,7 +137,7 @@ async def insert_with_events(
         change = _make_change(model, row[0], before=None, after=stored, at=now)
         assert change is not None, "the object did not exist before"
         changes.append(change)
-    decimals = {get_tracking(model).name: snapshot.decimal_fields(model)}
+    decimals = {get_tracking(model).name: model_fields.decimal_fields(model)}
     await save_changes(db, changes, watching, decimals, objects)
 
 

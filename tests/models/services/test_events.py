@@ -15,7 +15,7 @@ from ringback.models.event import Attempt, Change, Event
 from ringback.models.lead import Lead
 from ringback.models.queue import workers
 from ringback.models.services import events
-from ringback.models.tracking.snapshot import make_sample
+from ringback.models.tracking.model_fields import make_sample
 from ringback.models.webhook import Webhook
 from tests.support import builders
 from tests.support.interventions import ended, key, public, refused

@@ -14,7 +14,7 @@ from ringback.models.enums import OrderStatus
 from ringback.models.event import Change
 from ringback.models.lead import Lead
 from ringback.models.services import customer_orders
-from ringback.models.tracking import snapshot
+from ringback.models.tracking import model_fields, snapshot
 from ringback.models.tracking.registry import registry
 from ringback.models.tracking.snapshot import Stored
 from tests.support.recorded import changes, counts, forget, item, watch
@@ -82,7 +82,9 @@ async def test_excluded_columns_are_never_shown_but_their_changes_count(watched:
     foot.note = "psst"
     await foot.save()
     assert await changes() == [("product", "updated", "1", []), ("product", "updated", "1", ["parts"])]
-    text = str([await item(0), await item(1), snapshot.make_sample(Product), snapshot.list_field_infos(Product)])
+    text = str(
+        [await item(0), await item(1), model_fields.make_sample(Product), model_fields.list_field_infos(Product)]
+    )
     assert "cost" not in text
     assert "psst" not in text
     assert "note" not in text
@@ -146,7 +148,7 @@ def test_differences_in_the_order_of_the_snapshot() -> None:
 
 
 async def test_field_infos(shop: Settings) -> None:
-    assert [(i.path, i.type) for i in snapshot.list_field_infos(Product)] == [
+    assert [(i.path, i.type) for i in model_fields.list_field_infos(Product)] == [
         ("item.id", "id"),
         ("item.name", "string"),
         ("item.price", "decimal"),
@@ -173,12 +175,12 @@ async def test_field_infos(shop: Settings) -> None:
         ("item.manual.pages", "integer"),
         ("item.part_count", "integer"),
     ]
-    about = {i.path: i.description for i in snapshot.list_field_infos(Product)}
+    about = {i.path: i.description for i in model_fields.list_field_infos(Product)}
     assert (about["item.name"], about["item.parts"]) == ("Its name.", "A part of a product.")
 
 
 async def test_a_sample_made_from_the_field_types(shop: Settings) -> None:
-    sample = snapshot.make_sample(Product)
+    sample = model_fields.make_sample(Product)
     assert (sample["id"], sample["state"], sample["grade"], sample["price"]) == ("1", "new", 1, "1.00")
     assert sample["parts"] == [
         {
@@ -207,8 +209,8 @@ async def test_snapshots_samples_and_paths_agree(watched: Settings) -> None:
     for name, stored in snapshots.items():
         model = registry.get(name)
         assert model is not None
-        documented = {info.path for info in snapshot.list_field_infos(model)}
-        assert list_paths(stored) == documented == list_paths(snapshot.make_sample(model)), name
+        documented = {info.path for info in model_fields.list_field_infos(model)}
+        assert list_paths(stored) == documented == list_paths(model_fields.make_sample(model)), name
 
 
 def list_paths(value: Any, prefix: str = "item") -> set[str]:
@@ -241,8 +243,8 @@ async def test_ids_with_a_prefix(watched: Settings) -> None:
     branch = await Branch.create(town="Riga")
     assert (await item())["id"].startswith("brn_")
     assert (await changes())[0][2] == (await item())["id"] == Branch.tracking.encode_id(branch.id)
-    assert snapshot.make_sample(Branch)["id"].startswith("brn_")
+    assert model_fields.make_sample(Branch)["id"].startswith("brn_")
 
 
 def test_a_declared_sample_is_used() -> None:
-    assert snapshot.make_sample(CustomerOrder)["total"] == "701.00"
+    assert model_fields.make_sample(CustomerOrder)["total"] == "701.00"
