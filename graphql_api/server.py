@@ -192,6 +192,7 @@ class _AdminToken(NamedTuple):
     source: str
     #: The token itself if the GraphiQL link may contain it.
     secret: str | None = None
+    is_revoked: bool = False
 
 
 async def _ensure_admin_token(settings: Settings) -> _AdminToken:
@@ -203,8 +204,8 @@ async def _ensure_admin_token(settings: Settings) -> _AdminToken:
     is_new = not path.exists()
     secret = load_or_create_secret(path, initial=api_tokens.new_bearer_token())
     await api_tokens.ensure_admin(secret, f"first admin token ({TOKEN_FILE})")
-    if await api_tokens.authenticate(secret) is None:  # it was revoked
-        return _AdminToken(source="a token of `ringback token create`")
+    if await api_tokens.authenticate(secret) is None:
+        return _AdminToken(source=str(path), is_revoked=True)
     # The output of a service goes to logs, which others may read. A terminal is the operator's.
     if is_new or (sys.stdout.isatty() and _only_owner_has_access(path)):
         return _AdminToken(source=str(path), secret=secret)
@@ -221,8 +222,11 @@ def _print_start(public_url: str, admin_token: _AdminToken) -> None:
     if admin_token.secret is not None:
         print(f"GraphiQL:  {public_url}/graphql#token={admin_token.secret}")
         print(f"The link contains the admin token, which is stored in {admin_token.source}.", flush=True)
+        return
+    print(f"GraphiQL:  {public_url}/graphql")
+    if admin_token.is_revoked:
+        print(f"The token in {admin_token.source} was revoked. Create one: ringback token create NAME", flush=True)
     else:
-        print(f"GraphiQL:  {public_url}/graphql")
         print(f"GraphiQL asks for a token. The admin token is in {admin_token.source}.", flush=True)
 
 

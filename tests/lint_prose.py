@@ -1,8 +1,8 @@
 """Checks the prose of the repository for banned phrases: `python -m tests.lint_prose`. Exits with 1 if it finds any.
 
-Prose is the docstrings and comments of the Python packages, the descriptions in schema.graphql, and the Markdown of the
-README and docs. A comment `# prose: allow` (`<!-- prose: allow -->` in Markdown) allows a phrase: on the same line, or
-on the last line of the docstring, comment or paragraph.
+Prose is the docstrings and comments of the Python packages, the descriptions in schema.graphql, and the Markdown pages.
+A comment `# prose: allow` (`<!-- prose: allow -->` in Markdown) allows a phrase: on the same line, or on the last line
+of the docstring, comment or paragraph.
 """
 
 import ast
@@ -62,7 +62,7 @@ def check_repository(root: Path) -> list[Finding]:
             findings += check(path.relative_to(root), path.read_text(), python_passages)
     schema = Path("schema.graphql")
     findings += check(schema, (root / schema).read_text(), schema_passages)
-    for path in [root / "README.md", *sorted((root / "docs").rglob("*.md"))]:
+    for path in [*sorted(root.glob("*.md")), *sorted((root / "docs").rglob("*.md"))]:
         findings += check(path.relative_to(root), path.read_text(), markdown_passages)
     return findings
 

@@ -94,9 +94,6 @@ def complete(model: type[Model], spec: Child, item: Mapping[str, Any]) -> dict[s
     return add_computed(model, spec, snapshot)
 
 
-# Reading and decoding rows.
-
-
 async def _read_children(
     db: BaseDBAsyncClient, model: type[Model], spec: Child, keys: Sequence[Any]
 ) -> dict[Any, dict[str, Any]]:
@@ -331,9 +328,6 @@ def add_computed(model: type[Model], spec: Child, item: dict[str, Any]) -> dict[
         except Exception as error:
             raise TrackingError(f"{model.__name__}: the computed value {name} failed: {error!r}") from error
     return item
-
-
-# Field paths and samples.
 
 
 def list_shown_columns(model: type[Model], spec: Child, link: str | None) -> list[Column]:

@@ -6,6 +6,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 from tests.support.patience import PATIENCE_SECONDS
@@ -137,6 +138,19 @@ def test_each_start_prints_the_graphiql_link(tmp_path: Path, migrated: Path) -> 
     assert start_and_stop(data_dir, terminal=True) == with_token
     path.chmod(0o640)
     assert start_and_stop(data_dir, terminal=True) == without_token
+
+
+def test_a_revoked_token_is_not_printed(tmp_path: Path, migrated: Path) -> None:
+    data_dir = tmp_path / "data"
+    shutil.copytree(migrated, data_dir)
+    start_and_stop(data_dir)
+    with closing(sqlite3.connect(data_dir / "ringback.db", isolation_level=None)) as db:
+        db.execute("UPDATE ringback_api_token SET revoked_at = created_at")
+
+    assert start_and_stop(data_dir, terminal=True) == (
+        "GraphiQL:  http://HOST/graphql",
+        f"The token in {data_dir / 'admin-token'} was revoked. Create one: ringback token create NAME",
+    )
 
 
 def test_a_configured_token_is_not_printed(tmp_path: Path, migrated: Path) -> None:

@@ -10,6 +10,7 @@ from ringback.models import Action, ConfigurationError, Event, WebhookSpec, load
 from ringback.models.enums import EventStatus
 from ringback.models.ids import Prefix, encode
 from ringback.models.lead import Lead
+from ringback.models.worker import Worker
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.receiver import Receiver
 
@@ -59,7 +60,8 @@ async def test_an_event_is_redelivered_cancelled_and_test_fired(tmp_path: Path) 
 async def test_a_second_worker_on_sqlite_is_refused(tmp_path: Path) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS), embedded(tmp_path) as ringback:
         worker = asyncio.create_task(ringback.run_worker())
-        await asyncio.sleep(0.2)
+        while not await Worker.exists():
+            await asyncio.sleep(0.01)
         with pytest.raises(ConfigurationError, match=r"^another worker is running on "):
             await ringback.run_worker()
         assert not worker.done()

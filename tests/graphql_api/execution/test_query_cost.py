@@ -32,6 +32,7 @@ def cost(text: str, **variables: Any) -> int:
         ("{ webhooks { nodes { id } } }", 1 + 20),
         ("{ webhooks(first: 10) { edges { node { id } } } }", 1 + 10 * 2),
         ("{ webhooks(first: 10) { nodes { id } edges { node { id } } } }", 1 + 10 * 3),
+        ("{ webhooks(first: 10) { nodes { warnings again: warnings } } }", 1 + 10 * (1 + 2 * 10)),
         ("{ inboxes(first: 10) { nodes { requests(first: 5) { nodes { id } } } } }", 1 + 10 * (1 + 1 + 5)),
         ("{ events(first: 10) { nodes { attempts { id } } } }", 1 + 10 * (1 + LIST_SIZE)),
         ("{ events(first: 10) { nodes { attempts { event { id } } } } }", 1 + 10 * (1 + LIST_SIZE * 2)),

@@ -10,6 +10,7 @@ from ringback.graphql_api.schema.build import schema
 from ringback.models.enums import Action, EventStatus, OutcomeName
 from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, encode, new_key_at
+from ringback.models.webhook import Webhook
 from tests.support import builders
 from tests.support.api import PUBLIC_URL, Api
 
@@ -367,3 +368,22 @@ async def test_the_events_of_a_webhook_are_its_own_newest_first(api: Api) -> Non
     ids = [node["id"] for page in (first, second) for node in page["nodes"]]
     assert ids == [encode(Prefix.EVENT, event.id) for event in reversed(own)]
     assert (first["pageInfo"]["hasNextPage"], second["pageInfo"]["hasNextPage"]) == (True, False)
+
+
+async def test_aliases_of_warnings_share_one_check(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    webhook = await builders.webhook(body_template="")
+    checked: list[Webhook] = []
+    find_warnings = api.services.webhooks.find_warnings
+
+    async def count(row: Webhook) -> list[str]:
+        checked.append(row)
+        return await find_warnings(row)
+
+    monkeypatch.setattr(api.services.webhooks, "find_warnings", count)
+    document = "query ($id: ID!) { webhook(id: $id) { warnings again: warnings } }"
+
+    answer = await api.ask(document, id=encode(Prefix.WEBHOOK, webhook.id))
+
+    warning = "POST requests will have an empty body. Set bodyTemplate, or sendJson: true."
+    assert answer == {"warnings": [warning], "again": [warning]}
+    assert len(checked) == 1
