@@ -117,6 +117,7 @@ async def test_a_migration_of_another_process_that_does_not_end(
     assert not chosen.database_path.exists()
 
 
+@pytest.mark.measures_cpu
 @pytest.mark.parametrize("failing_statement", range(0, 24, 4))
 async def test_migrations_are_applied_all_or_none(
     chosen: Settings, failing_statement: int, monkeypatch: pytest.MonkeyPatch

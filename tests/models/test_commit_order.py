@@ -45,6 +45,7 @@ async def read(position: Position) -> tuple[list[str], Position]:
     return messages, position
 
 
+@pytest.mark.measures_cpu
 async def test_eight_writers_that_commit_out_of_order(database: Settings) -> None:
     """A reader that continues from its position misses nothing and sees the same order as a later reader."""
     epoch = await delivery_log.read_epoch()

@@ -1,4 +1,4 @@
-// node lint.mjs FILE: what graphql-eslint finds in a schema, as JSON: [{rule, message, line}].
+// node lint.mjs FILE...: what graphql-eslint finds in each schema, as JSON: [[{rule, message, line}]].
 //
 // Its configurations schema-recommended and schema-relay apply as they are, but for what stands here with its reason.
 
@@ -6,7 +6,7 @@ import graphql from "@graphql-eslint/eslint-plugin"
 import { ESLint } from "eslint"
 import { readFileSync } from "node:fs"
 
-const [file] = process.argv.slice(2)
+const files = process.argv.slice(2)
 const { "flat/schema-recommended": recommended, "flat/schema-relay": relay } = graphql.configs
 
 // Values: they are parts of what holds them, and have no identity of their own.
@@ -38,16 +38,22 @@ const rules = {
   ],
 }
 
-const eslint = new ESLint({
-  overrideConfigFile: true,
-  baseConfig: [
-    {
-      files: ["**/*.graphql"],
-      languageOptions: { parser: graphql.parser, parserOptions: { graphQLConfig: { schema: file } } },
-      plugins: { "@graphql-eslint": graphql },
-      rules,
-    },
-  ],
-})
-const [{ messages }] = await eslint.lintText(readFileSync(file, "utf8"), { filePath: "schema.graphql" })
-console.log(JSON.stringify(messages.map(({ ruleId, message, line }) => ({ rule: ruleId, message, line }))))
+async function lint(file) {
+  const eslint = new ESLint({
+    overrideConfigFile: true,
+    baseConfig: [
+      {
+        files: ["**/*.graphql"],
+        languageOptions: { parser: graphql.parser, parserOptions: { graphQLConfig: { schema: file } } },
+        plugins: { "@graphql-eslint": graphql },
+        rules,
+      },
+    ],
+  })
+  const [{ messages }] = await eslint.lintText(readFileSync(file, "utf8"), { filePath: "schema.graphql" })
+  return messages.map(({ ruleId, message, line }) => ({ rule: ruleId, message, line }))
+}
+
+const problems = []
+for (const file of files) problems.push(await lint(file))
+console.log(JSON.stringify(problems))

@@ -1,26 +1,37 @@
 """The API in this process: the schema on a real database, called by an administrator."""
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from ringback.graphql_api.context.authentication import Authenticator
+from ringback.graphql_api.context.live_log import Tailer
 from ringback.graphql_api.context.request_context import Context, Services
 from ringback.graphql_api.execution.engine import Engine, ExecutionResponse, RequestRefused, error_response
+from ringback.graphql_api.schema.build import schema
+from ringback.models import delivery_log
 from ringback.models.api_token import ApiToken
 from ringback.models.customer_order import CustomerOrder, OrderCustomer, OrderItem
 from ringback.models.database import clock
 from ringback.models.declared_model import DeclaredModel, IdempotencyKey
 from ringback.models.delivery_log import LogEntry
-from ringback.models.enums import SignatureCheck
+from ringback.models.enums import Role, SignatureCheck
 from ringback.models.event import Attempt, Change, Event
 from ringback.models.ids import Prefix, encode
 from ringback.models.inbox import Inbox, InboxRequest
 from ringback.models.lead import Lead
+from ringback.models.security.address_policy import AddressPolicy
+from ringback.models.security.inbox_addresses import InboxAddresses
+from ringback.models.services import api_tokens
+from ringback.models.services.inboxes import Inboxes
+from ringback.models.services.webhooks import Webhooks
 from ringback.models.site_settings import SiteSettings
 from ringback.models.webhook import Webhook
 from tests.contract import operations
 from tests.support import builders
-from tests.support.builders import attempt
+from tests.support.builders import BOX, attempt
 
 PUBLIC_URL = "http://127.0.0.1:8000"
 
@@ -88,6 +99,27 @@ class Api:
         """Return the answers of a subscription; close it when done."""
         prepared = await self.engine.operation(operations().get(operation, operation))
         return self.engine.subscribe(prepared, variables, self.context())
+
+
+@asynccontextmanager
+async def open_api() -> AsyncIterator[Api]:
+    """Make the API on the open database, with its tailer running, while the block runs."""
+    addresses = InboxAddresses(PUBLIC_URL)
+    services = Services(
+        webhooks=Webhooks(AddressPolicy(()), addresses, BOX),
+        inboxes=Inboxes(BOX),
+        inbox_addresses=addresses,
+        tailer=Tailer(await delivery_log.read_epoch()),
+        bearers=Authenticator(),
+    )
+    engine = Engine(schema)
+    token, _ = await api_tokens.create_token("tests", Role.ADMIN)
+    tailing = asyncio.create_task(services.tailer.run())
+    yield Api(services, token, engine)
+    engine.close()
+    tailing.cancel()
+    with suppress(asyncio.CancelledError):
+        await tailing
 
 
 async def contents() -> dict[str, list[dict[str, Any]]]:

@@ -175,8 +175,7 @@ async def copied(template: str) -> AsyncIterator[str]:
     try:
         with other_statements():
             yield url
-        await _end_connections(url)
-        await _execute(url, _EMPTY)
+        await _empty(url)
         is_reusable = True
     finally:
         if is_reusable:
@@ -185,13 +184,14 @@ async def copied(template: str) -> AsyncIterator[str]:
             await drop(template, url)
 
 
-async def _end_connections(url: str) -> None:
-    """Wait until nobody else is connected to a database."""
+async def _empty(url: str) -> None:
+    """End all other connections to a database, and bring it back to its first rows."""
     connection = await asyncpg.connect(url)
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             while await connection.fetchval(_END_CONNECTIONS):
                 await asyncio.sleep(0.001)
+        await connection.execute(_EMPTY)
     finally:
         await connection.close()
 

@@ -37,6 +37,7 @@ async def committed() -> list[str]:
     return [entry.message for entry in await LogEntry.all().order_by("transaction", "id")]
 
 
+@pytest.mark.measures_cpu
 async def test_2000_entries_by_four_writers_while_readers_drop_and_resume(api: Api) -> None:
     total, writers = 2_000, 4
     await write("first")  # so that a cursor at the start of the log is valid

@@ -66,6 +66,7 @@ async def write_one_for_each(events: list[Event]) -> None:
     notifier.notify(Topic.LOGGED)
 
 
+@pytest.mark.measures_cpu
 @pytest.mark.parametrize("followers", [1, 2, 50])
 async def test_an_entry_takes_as_many_statements_for_many_followers_as_for_one(api: Api, followers: int) -> None:
     statements = await publish(api, followers, 1)

@@ -22,12 +22,12 @@ def inboxes() -> Inboxes:
 
 async def receive(inboxes: Inboxes, inbox: Inbox, event: Event, attempt: str | None, body: bytes = b"") -> str:
     """Send an inbox a request that claims to be this attempt; return the request's id."""
-    before = {request.id for request in await InboxRequest.all()}
     headers = [("ps-webhook_event-id", encode(Prefix.EVENT, event.id))]
     headers += [("Ringback-Attempt", attempt)] if attempt is not None else []
     assert await inboxes.receive(inbox.token, Received("POST", "/", tuple(headers), body, None))
-    (request,) = [request for request in await InboxRequest.all() if request.id not in before]
-    return encode(Prefix.REQUEST, request.id)
+    latest = await InboxRequest.filter(inbox_id=inbox.id).order_by("-number").first()
+    assert latest is not None
+    return encode(Prefix.REQUEST, latest.id)
 
 
 async def linked_request_ids(api: Api, event: Event) -> list[str | None]:
@@ -85,9 +85,10 @@ async def test_clearing_the_inbox_removes_the_link_from_the_attempt(api: Api, in
     assert await linked_request_ids(api, event) == [None]
 
 
+@pytest.mark.measures_cpu
 async def test_the_causal_graph_costs_a_constant_number_of_statements(api: Api, inboxes: Inboxes) -> None:
     inbox = await inboxes.create(None, [InboxResponse()])
-    for size in (2, 20):
+    for size in (2, 8):
         events = await events_of_one_change(size)
         expected: dict[str, list[str]] = {}
         for event in events:

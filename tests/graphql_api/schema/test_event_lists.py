@@ -19,7 +19,7 @@ from tests.support import builders
 from tests.support.api import Api
 from tests.support.inserting import insert
 
-pytestmark = pytest.mark.every_database
+pytestmark = [pytest.mark.every_database, pytest.mark.measures_cpu]
 
 
 @pytest.fixture(params=["in one look", "in many looks"], autouse=True)

@@ -42,7 +42,7 @@ from tests.support.filled_database import EVENTS, Filled, moment, open_and_fill
 from tests.support.inserting import insert
 from tests.support.query_plans import check, plan, spied
 
-pytestmark = pytest.mark.every_database
+pytestmark = [pytest.mark.every_database, pytest.mark.measures_cpu]
 
 
 @pytest.fixture(scope="module")

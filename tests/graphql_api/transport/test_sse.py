@@ -154,6 +154,7 @@ def small_socket(address: Any) -> socket.socket:
     return made
 
 
+@pytest.mark.measures_cpu
 async def test_a_client_that_does_not_read_falls_behind(served: Served) -> None:
     """20 MB are written for a client that reads nothing: sockets and 200 slots buffer some, the rest is dropped."""
     total, slow = 5_000, Tailer(await delivery_log.read_epoch(), max_waiting=200)

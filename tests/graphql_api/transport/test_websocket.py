@@ -166,6 +166,7 @@ async def test_a_subscription_ends_with_its_client(served: Served, how: str) -> 
             await subscribed(served.api, 0)
 
 
+@pytest.mark.measures_cpu
 async def test_a_client_that_does_not_read_falls_behind_and_resumes(served: Served) -> None:
     """20 MB are written for a client that reads nothing: sockets and 200 slots buffer some, the rest is dropped."""
     total, slow = 5_000, Tailer(await delivery_log.read_epoch(), max_waiting=200)

@@ -115,6 +115,7 @@ async def test_no_hook_after_a_rollback(client: RecordingClient) -> None:
     await assert_idle(client)
 
 
+@pytest.mark.measures_cpu
 async def test_400_cancellations_at_random_times(client: RecordingClient) -> None:
     """A transaction cancelled at a random time is committed whole or not at all, and leaves nothing open."""
     committed: set[int] = set()

@@ -33,7 +33,7 @@ from ringback.models.webhook import Webhook
 from ringback.models.worker import Worker
 from tests.support import postgres
 
-pytestmark = pytest.mark.every_database
+pytestmark = [pytest.mark.every_database, pytest.mark.measures_cpu]
 
 AT = datetime(2026, 11, 24, 12, 0, 0, 123456, tzinfo=UTC)
 SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)

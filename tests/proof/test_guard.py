@@ -8,8 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.acceptance import guarded_deliveries
-from tests.acceptance.guarded_deliveries import LITERALS, REBOUND, SETTING, rebinding_name
+from tests.proof import guarded_deliveries
+from tests.proof.guarded_deliveries import LITERALS, REBOUND, SETTING, rebinding_name
 from tests.support import namespace
 
 
