@@ -20,6 +20,8 @@ MAX_FIELD_BYTES = 8_190
 MAX_RESPONSE_HEADERS = 128
 #: Headers over the limits that are stored all the same, because the sender or the retry policy reads them.
 MAX_NEEDED_HEADERS = 16
+#: Informational responses before the final one. Each costs time, and one response may bring thousands of them.
+MAX_INFORMATIONAL_RESPONSES = 100
 #: Bytes of headers, trailers or chunk lines in a row that are read. A response with more of them ends there.
 MAX_OVERHEAD_BYTES = 256 * 1024
 _NEEDED_HEADERS = frozenset({b"content-length", b"transfer-encoding", b"content-encoding", b"retry-after"})
@@ -56,6 +58,7 @@ class ResponseReader:
     __slots__ = (
         "_has_begun",
         "_header_bytes",
+        "_informational_count",
         "_is_strict",
         "_needed_headers",
         "_overhead_bytes",
@@ -91,6 +94,8 @@ class ResponseReader:
         #: Bytes of the names and values of the headers that are stored.
         self._header_bytes = 0
         self._needed_headers = 0
+        #: Number of informational responses that were skipped.
+        self._informational_count = 0
         #: Whether the status line has begun.
         self._has_begun = False
         #: Bytes that have arrived since the response began, or since the last part of its body.
@@ -121,6 +126,9 @@ class ResponseReader:
                 self.state = ResponseState.FINAL
             else:
                 self._parse_repaired(data, error)
+        if self._informational_count > MAX_INFORMATIONAL_RESPONSES:
+            limit = f"{MAX_INFORMATIONAL_RESPONSES} informational responses"
+            raise InvalidResponse(f"More than {limit} came before the final one")
         if self.is_complete or len(self.body) > MAX_RESPONSE_BYTES:
             return True
         if len(self.body) > body_bytes:
@@ -184,7 +192,8 @@ class ResponseReader:
     def on_message_complete(self) -> None:
         """End the response, or skip an informational one."""
         if 100 <= self.status <= 199 and self.status != 101:
-            self.status, self.headers, self.are_headers_cut = 0, [], False
+            self._informational_count += 1
+            self.status, self.headers, self.are_headers_cut, self.body = 0, [], False, b""
             self._header_bytes = self._needed_headers = self._overhead_bytes = 0
             self.state = ResponseState.READING_HEAD
         elif self.is_complete:
@@ -199,7 +208,7 @@ class ResponseReader:
             data = self._repair.feed(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
+        except httptools.HttpParserUpgrade:  # a 101: the endpoint speaks another protocol from here on
             self.state = ResponseState.FINAL
 
     def _parse_repaired(self, data: bytes, error: httptools.HttpParserError) -> None:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from ringback.jobs.http.response_reader import (
     MAX_FIELD_BYTES,
+    MAX_INFORMATIONAL_RESPONSES,
     MAX_NEEDED_HEADERS,
     MAX_OVERHEAD_BYTES,
     MAX_RESPONSE_HEADER_BYTES,
@@ -109,11 +110,39 @@ def test_endless_bytes_without_a_final_status_are_invalid(parts: list[bytes]) ->
             reader.feed(part)
 
 
-def test_any_number_of_informational_responses_is_skipped() -> None:
-    early = b"HTTP/1.1 103 Early Hints\r\nX: " + b"y" * 1_000 + b"\r\n\r\n"
-    reader = read(*[early] * 1_000, OK + END)
+def test_informational_responses_are_skipped() -> None:
+    early = b"HTTP/1.1 103 Early Hints\r\nX: " + b"y" * 10_000 + b"\r\n\r\n"
+    reader = read(*[early] * MAX_INFORMATIONAL_RESPONSES, OK + END)
     assert (reader.status, reader.headers, reader.body) == (200, [("Content-Length", "2")], b"ok")
     assert not reader.are_headers_cut
+
+
+@pytest.mark.parametrize("size", [1_000_000, 1_000, 7])
+def test_too_many_informational_responses_are_invalid(size: int) -> None:
+    early = b"HTTP/1.1 100 Continue\r\n\r\n" * (MAX_INFORMATIONAL_RESPONSES + 1)
+    with pytest.raises(InvalidResponse, match="More than 100 informational responses came before the final one"):
+        read(*in_pieces(early + OK + END, size))
+
+
+def test_the_body_of_an_informational_response_is_dropped() -> None:
+    reader = read(b"HTTP/1.1 199 Odd\r\nContent-Length: 5\r\n\r\nearly" + OK + END)
+    assert (reader.status, reader.body) == (200, b"ok")
+
+
+@pytest.mark.parametrize("size", [1_000, 1])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"",
+        b"Upgrade: websocket\r\nConnection: Upgrade\r\n",
+        b"Connection: keep-alive\r\nContent-Length: 0\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+    ],
+)
+def test_a_connection_is_not_used_again_after_101(lines: bytes, size: int) -> None:
+    switch = b"HTTP/1.1 101 Switching Protocols\r\n" + lines + b"\r\n"
+    reader = read(*in_pieces(switch + OK + END, size))
+    assert (reader.status, reader.body, reader.state) == (101, b"", ResponseState.FINAL)
 
 
 def test_a_nul_in_a_header_is_replaced() -> None:
