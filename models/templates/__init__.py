@@ -16,4 +16,5 @@ templates can use. Every failure is a TemplateError, with line and column where 
     decimals        decimal values, exact arithmetic   field_paths     the fields that a model has
     decimal_fields  a snapshot's decimals → numbers    validation      mistakes that are certain
     number_use      what a template computes with      mixed_types     comparisons of a number with text
+    known_text      what constants alone render to
 """
