@@ -1,5 +1,6 @@
 """The one place where errors of aiohttp and the system become outcomes."""
 
+import os
 import ssl
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
@@ -23,6 +24,8 @@ from ringback.models.errors import AddressBlocked
 
 #: Characters of a foreign message that are quoted.
 MAX_QUOTED_CHARACTERS = 200
+#: How the message for different failures of a host's addresses starts.
+_MULTIPLE = "Multiple exceptions: "
 
 
 class LookupFailed(OSError):
@@ -83,8 +86,17 @@ def _not_connected(failure: _Failure) -> Outcome:
         return Unreachable(f"Connection refused by {failure.peer}.")
     if isinstance(cause, ConnectionResetError) and failure.url.scheme == "https":
         return TlsFailed(f"TLS with {failure.peer} failed: the connection was closed during the handshake.")
-    reason = getattr(cause, "strerror", None) or str(cause) or "it was closed at once"
-    return Unreachable(f"No connection to {failure.peer}: {quote(reason)}.")
+    return Unreachable(f"No connection to {failure.peer}: {_describe_failure(cause)}.")
+
+
+def _describe_failure(cause: BaseException) -> str:
+    """Return why there is no connection, without the addresses that the messages of asyncio and aiohttp name."""
+    if isinstance(cause, OSError) and cause.errno:
+        return quote(os.strerror(cause.errno))
+    reason = quote(str(cause)) or "it was closed at once"
+    if reason.startswith(_MULTIPLE):
+        return "none of its addresses accepts one"
+    return reason
 
 
 def _broken_off(failure: _Failure) -> Outcome:

@@ -109,10 +109,26 @@ def test_a_tls_alert_that_comes_after_the_handshake_is_a_tls_failure() -> None:
 
 
 def test_a_foreign_message_is_cut_to_one_short_line() -> None:
-    outcome = to_outcome(OSError(1, "first line.\nsecond line"), HOOK_URL)
+    outcome = to_outcome(RuntimeError("first line.\nsecond line"), HOOK_URL)
     assert outcome == Unreachable("No connection to hooks.example:8080: first line.")
-    long = to_outcome(OSError(1, "x" * 10_000), HOOK_URL).error
+    long = to_outcome(RuntimeError("x" * 10_000), HOOK_URL).error
     assert long is not None and len(long) < 300
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(113, "Connect call failed ('10.0.0.5', 80)"), "No route to host"),
+        (OSError(113, "Multiple exceptions: [Errno 113] Connect call failed ('10.0.0.5', 80)"), "No route to host"),
+        (
+            OSError("Multiple exceptions: [Errno 113] … ('10.0.0.5', 80), [Errno 111] … ('10.0.0.6', 80)"),
+            "none of its addresses accepts one",
+        ),
+        (RuntimeError("Multiple exceptions: a ('10.0.0.5', 80), b"), "none of its addresses accepts one"),
+    ],
+)
+def test_the_addresses_of_a_host_are_not_named(error: Exception, reason: str) -> None:
+    assert to_outcome(error, HOOK_URL) == Unreachable(f"No connection to hooks.example:8080: {reason}.")
 
 
 def test_an_error_of_our_own_is_raised() -> None:
