@@ -76,7 +76,7 @@ class Application:
 async def open_application(settings: Settings, *, public_url: str, secrets: SecretBox) -> AsyncIterator[Application]:
     """Make the application on an open database, and run its tailer in the running loop while the block runs."""
     addresses = InboxAddresses(public_url)
-    policy = AddressPolicy(settings.dangerous_allow_networks)
+    policy = AddressPolicy(settings.dangerous_allow_networks, settings.allow_ports)
     services = Services(
         webhooks=Webhooks(policy, addresses, secrets),
         inboxes=Inboxes(secrets),

@@ -28,6 +28,7 @@ from ringback.models.security.address_policy import AddressPolicy
 from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.security.secret_box import SecretBox, load_or_create_secret, load_secret_box
 from ringback.models.services import api_tokens, template_check
+from ringback.models.services.url_check import UrlCheck
 from ringback.models.settings import Settings
 
 if sys.platform != "win32":
@@ -71,7 +72,7 @@ async def serve(settings: Settings, *, deliver: bool) -> None:
                         await stack.enter_async_context(announce_due_events(settings.broker_url))
                     _tune_garbage_collection()
                     _print_start(public_url, admin_token)
-                    async with _check_webhooks():
+                    async with _check_webhooks(settings, public_url):
                         await stop.wait()
 
 
@@ -90,7 +91,7 @@ async def work(settings: Settings, *, supervised: bool = False) -> None:
         stop.on_repeated_interrupt(worker.hurry)
         _tune_garbage_collection()
         print(f"Ringback {version('ringback')} is delivering. Stop it with Ctrl+C.", flush=True)
-        async with _check_webhooks():
+        async with _check_webhooks(settings, settings.address()):
             await stop.wait()
 
 
@@ -293,14 +294,16 @@ async def _run_http_server(app: Application, sock: socket.socket, max_message_by
 def _run_worker(
     settings: Settings, secrets: SecretBox, public_url: str
 ) -> contextlib.AbstractAsyncContextManager[RunningWorker]:
-    policy = AddressPolicy(settings.dangerous_allow_networks)
+    policy = AddressPolicy(settings.dangerous_allow_networks, settings.allow_ports)
     return run_worker(settings, policy=policy, secrets=secrets, inboxes=InboxAddresses(public_url))
 
 
 @contextlib.asynccontextmanager
-async def _check_webhooks() -> AsyncIterator[None]:
+async def _check_webhooks(settings: Settings, public_url: str) -> AsyncIterator[None]:
     """Check the webhooks in the background while the block runs, because thousands take seconds."""
-    task = asyncio.create_task(template_check.log_refused_templates())
+    policy = AddressPolicy(settings.dangerous_allow_networks, settings.allow_ports)
+    url_check = UrlCheck(policy, InboxAddresses(public_url))
+    task = asyncio.create_task(template_check.log_refused_templates(url_check))
     try:
         yield
     finally:

@@ -57,7 +57,7 @@ class Ringback:
                 await bootstrap.migrate_config(self._tortoise_config)
                 await stack.enter_async_context(bootstrap.open_tortoise(self._tortoise_config))
             await stack.enter_async_context(bootstrap.share_notifications(self.settings.notifications_url))
-            self._policy = AddressPolicy(self.settings.dangerous_allow_networks)
+            self._policy = AddressPolicy(self.settings.dangerous_allow_networks, self.settings.allow_ports)
             self._inboxes = InboxAddresses(self.settings.address())
             self._secrets = load_secret_box(self.settings)
             self.webhooks = Webhooks(self._policy, self._inboxes, self._secrets)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, InstanceOf, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from yarl import URL
@@ -26,6 +26,7 @@ from ringback.models.postgres_url import parse_postgres_url
 MAX_TIMEOUT_SECONDS = 30.0
 #: Attempts of one webhook in flight at the same time.
 DEFAULT_MAX_CONCURRENCY, MAX_CONCURRENCY = 50, 1_000
+MAX_PORT = 65_535
 Network = IPv4Network | IPv6Network
 _POSTGRES_SCHEMES = ("postgres", "postgresql")
 #: The address to connect to on this machine when the server listens on all addresses.
@@ -34,6 +35,8 @@ _LOOPBACK = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}
 _ADMIN_TOKEN = re.compile(r"[\x21-\x7e]{16,512}")
 #: The value of RINGBACK_PORT that Kubernetes sets for a service named ringback, such as tcp://10.0.0.1:8000.
 _KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://.*")
+#: A port, or the first and the last port of a range.
+_PORTS = re.compile(r"(?P<first>[0-9]{1,5})(?:\s*-\s*(?P<last>[0-9]{1,5}))?")
 #: User name and password of a URL, which stand before its host.
 _CREDENTIALS = re.compile(r"[^/?#]*://[^/?#]*@")
 
@@ -46,6 +49,22 @@ def _parse_network(text: str | Network) -> Network:
             f"RINGBACK_DANGEROUS_ALLOW_NETWORKS contains {text}, which is not a network ({error}). "
             "Write networks as in 10.0.0.0/8, separated by commas."
         ) from error
+
+
+def _parse_ports(text: str | range) -> range:
+    """Return the ports that a text such as 443 or 8000-8999 names."""
+    if isinstance(text, range):
+        return text
+    ports = _PORTS.fullmatch(text)
+    if ports is not None:
+        first = int(ports["first"])
+        last = int(ports["last"] or first)
+        if 1 <= first <= last <= MAX_PORT:
+            return range(first, last + 1)
+    raise ValueError(
+        f"RINGBACK_ALLOW_PORTS contains {text}, which is neither a port nor a range of ports from 1 to {MAX_PORT}. "
+        "Write ports as in 443,8000-8999, separated by commas."
+    )
 
 
 class Settings(BaseSettings):
@@ -104,6 +123,12 @@ class Settings(BaseSettings):
             "Dangerous: anyone who can edit webhooks can then reach these networks.",
         )
     )
+    allow_ports: Annotated[tuple[Annotated[InstanceOf[range], BeforeValidator(_parse_ports)], ...], NoDecode] = Field(
+        "80,443,1024-65535",
+        validate_default=True,
+        description="Ports that deliveries may reach: ports and ranges, separated by commas. Ringback's own inboxes "
+        "and the networks in `RINGBACK_DANGEROUS_ALLOW_NETWORKS` can be reached at any port.",
+    )
     models: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Python modules with your own tracked models, separated by commas."
     )
@@ -154,7 +179,7 @@ class Settings(BaseSettings):
         "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least severe level that is logged."
     )
 
-    @field_validator("dangerous_allow_networks", "models", mode="before")
+    @field_validator("dangerous_allow_networks", "allow_ports", "models", mode="before")
     @classmethod
     def _split_list(cls, value: Any) -> Any:
         if not isinstance(value, str):

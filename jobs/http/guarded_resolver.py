@@ -3,12 +3,15 @@
 import socket
 from ipaddress import ip_address
 
+import structlog
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from ringback.jobs.http.dns import Lookup
 from ringback.jobs.http.error_mapping import LookupFailed
 from ringback.models.errors import AddressBlocked
 from ringback.models.security.address_policy import AddressPolicy
+
+logger = structlog.get_logger("ringback.delivery")
 
 
 class ConnectRefused(AddressBlocked, OSError):
@@ -32,7 +35,7 @@ class GuardedResolver(AbstractResolver):
         allowed: list[ResolveResult] = []
         first_refusal: str | None = None
         for address in addresses:
-            refusal = self._refusal(address, host)
+            refusal = self._refusal(address, host, port)
             if refusal is None:
                 allowed.append(_to_result(host, address, port, family))
             elif first_refusal is None:
@@ -44,10 +47,14 @@ class GuardedResolver(AbstractResolver):
     async def close(self) -> None:
         """Do nothing: the sender, whose two pools share the lookup, closes it."""
 
-    def _refusal(self, address: str, host: str) -> str | None:
+    def _refusal(self, address: str, host: str, port: int) -> str | None:
         if self._policy is None:
             return None
-        return self._policy.refusal(ip_address(address), host)
+        refusal = self._policy.refusal(ip_address(address), port, name=host)
+        if refusal is not None:
+            # The refusal, which API clients read, does not name the address.
+            logger.debug("an address is refused", action="resolve", host=host, port=port, address=address)
+        return refusal
 
 
 def _to_result(host: str, address: str, port: int, family: socket.AddressFamily) -> ResolveResult:

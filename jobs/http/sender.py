@@ -2,10 +2,10 @@
 
 Promises, and what keeps them:
 
-- Deliveries reach only addresses that the AddressPolicy allows. The guard is in `socket_factory`, which gets each
-  address after DNS, however the host was written (aiohttp resolves no IP literals). The resolver refuses
-  earlier, where the name is known for the message. Of a name with allowed and refused addresses, only the allowed ones
-  are tried.
+- Deliveries reach only addresses and ports that the AddressPolicy allows. The guard is in `socket_factory`, which gets
+  each address after DNS, however the host was written (aiohttp resolves no IP literals). The resolver refuses earlier,
+  where the name is known for the message. Of a name with allowed and refused addresses, only the allowed ones are
+  tried.
 - One `send` writes a request once. Only if a reused connection ends before the first byte of a response, it is written
   once more, on a new connection: the endpoint has most likely closed the first one without reading it.
 - One deadline covers everything: DNS, the wait for a free connection, connecting, TLS, and a slow body. (aiohttp rounds
@@ -156,7 +156,7 @@ class Sender:
             return RenderFailed(fault)
         if unguarded:
             return None
-        refusal = self._refusal_for_host(request.template.host)
+        refusal = self._refusal_for_host(request.template.host, request.template.url.port)
         if refusal is None:
             return None
         return Blocked(refusal)
@@ -167,7 +167,7 @@ class Sender:
         The resolver's check does not suffice: a literal address is never resolved.
         """
         family, kind, protocol, _, address = info
-        refusal = self._policy.refusal(ip_address(address[0]))
+        refusal = self._policy.refusal(ip_address(address[0]), address[1], name="The host")
         if refusal is not None:
             raise ConnectRefused(refusal)
         return socket.socket(family, kind, protocol)

@@ -1,15 +1,17 @@
 """The addresses that deliveries may reach: pure policy, no DNS, no clock, no setting.
 
 The authors of webhooks may not be trusted with the network in which Ringback runs, so deliveries reach only public
-unicast addresses and networks that the operator allows. The table follows the IANA special-purpose registries
-(iana.org/assignments/iana-ipv4-special-registry and iana-ipv6-special-registry) and the IPv6 allocation (only 2000::/3
-is global unicast). It is written out because `ipaddress.is_global` on Python 3.11 is True for NAT64, 6to4, site-local,
-multicast and other addresses that can lead to a private host.
+unicast addresses and networks that the operator allows. Ports below 1024 belong to system services, some of which take
+the lines of a request for commands, so by default only those of HTTP are reached. The table follows the IANA
+special-purpose registries (iana.org/assignments/iana-ipv4-special-registry and iana-ipv6-special-registry) and the IPv6
+allocation (only 2000::/3 is global unicast). It is written out because `ipaddress.is_global` on Python 3.11 is True for
+NAT64, 6to4, site-local, multicast and other addresses that can lead to a private host.
 """
 
 import re
 import socket
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -18,10 +20,13 @@ from urllib.parse import unquote
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-#: inet_aton's grammar of one number of an IPv4 address: decimal, octal (0…) or hexadecimal (0x…).
-IPV4_NUMBER = r"(?:0[xX][0-9a-fA-F]+|[0-9]+)"
+#: One number of an IPv4 address in inet_aton's grammar and the WHATWG's: decimal, octal (0…) or hexadecimal (0x…).
+IPV4_NUMBER = r"(?:0[xX][0-9a-fA-F]*|[0-9]+)"
 #: inet_aton's grammar of an address: one to four numbers.
 _INET_ATON = re.compile(rf"{IPV4_NUMBER}(?:\.{IPV4_NUMBER}){{0,3}}")
+
+#: Ports that deliveries may reach: HTTP, HTTPS, and all that are not reserved for system services.
+DEFAULT_PORTS = (range(80, 81), range(443, 444), range(1_024, 65_536))
 
 _GLOBAL_UNICAST_V6 = IPv6Network("2000::/3")
 _COMPATIBLE_V4 = IPv6Network("::/96")
@@ -79,14 +84,16 @@ _SPECIAL: tuple[tuple[Network, str], ...] = tuple(
 
 @dataclass(frozen=True, slots=True)
 class AddressPolicy:
-    """The addresses that deliveries may reach: public unicast ones, and the networks in `allow`."""
+    """The addresses that deliveries may reach: public unicast ones at `ports`, and the networks in `allow` at any."""
 
     allow: tuple[Network, ...] = ()
+    ports: tuple[range, ...] = DEFAULT_PORTS
 
-    def refusal(self, address: Address, name: str | None = None) -> str | None:
-        """Return why deliveries must not reach `address`, or None if they may.
+    def refusal(self, address: Address, port: int | None = None, *, name: str | None = None) -> str | None:
+        """Return why deliveries must not reach `address` at `port`, or None if they may. A port of None is unknown.
 
-        `name` is the host name that resolved to it. The sentence repeats it unless it is the address itself.
+        `name` is the host name that resolved to the address. The sentence then keeps the address to itself, because
+        authors of webhooks must not learn the addresses of internal names.
         """
         spellings: list[Address] = [address]
         if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
@@ -95,38 +102,59 @@ class AddressPolicy:
             return None
         kind = _find_special_kind(address)
         if kind is None:
-            return None
-        subject = _format_address(address)
-        if name is not None and parse_literal_address(name) != address:
-            subject = f"{name} → {subject}"
+            return self._port_refusal(port)
+        fact = f"{_format_address(address)} is {kind}"
+        if name is not None:
+            fact = f"{name} resolves to {kind}"
         return (
-            f"{subject} is {kind}; deliveries reach public addresses only. "
+            f"{fact}; deliveries reach public addresses only. "
             "To allow it, add its network to RINGBACK_DANGEROUS_ALLOW_NETWORKS."
         )
 
-    def check_host(self, host: str) -> str | None:
+    def check_host(self, host: str, port: int | None = None) -> str | None:
         """Return why deliveries must not reach the host of a URL, or None if nothing speaks against it before DNS.
 
-        Covers literal addresses in any spelling, and localhost with its subdomains (RFC 6761, section 6.3).
+        Covers literal addresses in any spelling, localhost with its subdomains (RFC 6761, section 6.3), and the port
+        unless it is None.
         """
         literal = parse_literal_address(host)
         if literal is not None:
-            return self.refusal(literal, host)
+            return self.refusal(literal, port)
         name = host.rstrip(".").lower()
-        if name != "localhost" and not name.endswith(".localhost"):
+        if name == "localhost" or name.endswith(".localhost"):
+            loopback = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
+            refusals = [self.refusal(address, name=host) for address in loopback]
+            return refusals[0] if all(refusals) else None
+        return self.check_port(port)
+
+    def check_port(self, port: int | None) -> str | None:
+        """Return why deliveries must not reach a port of any host, or None if that depends on the host's address."""
+        if self.allow:
             return None
-        refusals = [self.refusal(address, host) for address in (IPv4Address("127.0.0.1"), IPv6Address("::1"))]
-        return refusals[0] if all(refusals) else None
+        return self._port_refusal(port)
+
+    def _port_refusal(self, port: int | None) -> str | None:
+        if port is None or any(port in allowed for allowed in self.ports):
+            return None
+        return (
+            f"Port {port} is not allowed; deliveries reach the ports {format_ports(self.ports)} only. "
+            "To allow it, add it to RINGBACK_ALLOW_PORTS."
+        )
+
+
+def format_ports(ports: Iterable[range]) -> str:
+    """Return ports as RINGBACK_ALLOW_PORTS holds them, such as 80, 443, 1024-65535."""
+    return ", ".join([_format_range(allowed) for allowed in ports])
 
 
 @lru_cache(maxsize=4_096)
 def parse_literal_address(host: str) -> Address | None:
     """Return the IP address that `host` spells in any form that a resolver or HTTP client accepts, or None.
 
-    Accepts brackets, zone ids, percent-encoding, other digits and dots (NFKC, as IDNA maps them), a trailing dot, and
-    inet_aton's decimal, octal, hexadecimal and short forms.
+    Accepts brackets, zone ids, percent-encoding, other digits and dots (NFKC, as IDNA maps them, and digits of other
+    scripts), a trailing dot, and inet_aton's decimal, octal, hexadecimal and short forms.
     """
-    text = unicodedata.normalize("NFKC", unquote(host)).replace("\u3002", ".")
+    text = to_ascii_digits(unicodedata.normalize("NFKC", unquote(host)).replace("\u3002", "."))
     text = text.removeprefix("[").removesuffix("]").partition("%")[0].rstrip(".")
     try:
         return ip_address(text)
@@ -138,6 +166,13 @@ def parse_literal_address(host: str) -> Address | None:
         return IPv4Address(socket.inet_aton(text))
     except OSError:
         return None
+
+
+def to_ascii_digits(text: str) -> str:
+    """Return the text with the decimal digits of all scripts written as 0 to 9."""
+    if text.isascii():
+        return text
+    return "".join([str(unicodedata.decimal(character, character)) for character in text])
 
 
 def _find_special_kind(address: Address) -> str | None:
@@ -156,6 +191,12 @@ def _find_special_kind(address: Address) -> str | None:
 
 def _embedded_v4(address: IPv6Address) -> IPv4Address:
     return IPv4Address(int(address) & 0xFFFF_FFFF)
+
+
+def _format_range(ports: range) -> str:
+    if len(ports) == 1:
+        return str(ports[0])
+    return f"{ports[0]}-{ports[-1]}"
 
 
 def _format_address(address: Address) -> str:

@@ -25,9 +25,9 @@ class InboxAddresses:
         """Return the absolute URL of an inbox."""
         return str(self._base).rstrip("/") + INBOX_PATH + token
 
-    def is_own_host(self, host: str) -> bool:
-        """Return whether a host, in the spelling of a URL, is the host of this server."""
-        return host.lower().strip("[]") == self._base.host
+    def may_be_here(self, host: str | None, port: int | None) -> bool:
+        """Return whether a URL may lead to this server. Its host, as DNS is asked for it, and its port may be None."""
+        return host in (None, self._base.raw_host) and port in (None, self._base.port)
 
     async def is_own(self, url: str | URL) -> bool:
         """Return whether the URL is an existing inbox of this server."""

@@ -13,22 +13,25 @@ from typing import NamedTuple
 from yarl import URL
 
 from ringback.models.database.sql import is_storable
+from ringback.models.errors import TemplateError
 from ringback.models.security.address_policy import IPV4_NUMBER, parse_literal_address
+from ringback.models.templates.known_text import UNKNOWN, render_known_text
 
 #: Maximum length of a URL after its Liquid is rendered. Common servers and proxies accept it.
 MAX_URL_CHARS = 2_048
 MAX_HEADER_VALUE_CHARS = 4_096
 
 _SCHEMES = ("http://", "https://")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 _BEGINNING = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?")
 _AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
+#: Scheme and authority of a URL in which UNKNOWN stands for parts of both.
+_PARTIAL_AUTHORITY = re.compile(rf"([A-Za-z][A-Za-z0-9+.{UNKNOWN}-]*)://([^/?#]*)")
 _HOST_AND_PORT = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::(.*))?")
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _NUMERIC_LABEL = re.compile(IPV4_NUMBER)
 #: A Liquid tag or output, with the whitespace that its dashes strip.
 _LIQUID = re.compile(r"(?:\s*\{\{-|\{\{).*?(?:-\}\}\s*|\}\})|(?:\s*\{%-|\{%).*?(?:-%\}\s*|%\})", re.DOTALL)
-#: Stands for the text that Liquid will write. A noncharacter, so that no static text contains it.
-_UNKNOWN = "\ufdd0"
 #: A control character other than tab.
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -74,7 +77,7 @@ def parse_target(url: str) -> Target:
 
 def count_dot_segments(url: str) -> int:
     """Return the number of path segments . and .. that a URL, which may contain Liquid, holds as literal text."""
-    return len(_find_dot_segments(_LIQUID.sub(_UNKNOWN, url)))
+    return len(_find_dot_segments(_LIQUID.sub(UNKNOWN, url)))
 
 
 def check_url(url: str, *, allowed_dot_segments: int = 0) -> list[str]:
@@ -106,35 +109,65 @@ def check_url(url: str, *, allowed_dot_segments: int = 0) -> list[str]:
 def check_url_template(url: str) -> list[str]:
     """Return a sentence for each problem of a URL that may contain Liquid, [] if there is none.
 
-    Only the parts that are known before rendering are checked, so the rendered URL must pass `check_url` again.
+    Only the text outside Liquid is checked, so the rendered URL must pass `check_url` again.
     """
-    static = _LIQUID.sub(_UNKNOWN, url)
-    if static == url:
+    if UNKNOWN in url:
         return check_url(url)
-    problems = _check_text(static.replace(_UNKNOWN, ""))
-    prefix = static.partition(_UNKNOWN)[0]
+    return check_partial_url(_LIQUID.sub(UNKNOWN, url))
+
+
+def check_partial_url(text: str) -> list[str]:
+    """Return a sentence for each problem of a URL in which UNKNOWN stands for text that is not known yet."""
+    if UNKNOWN not in text:
+        return check_url(text)
+    problems = _check_text(text.replace(UNKNOWN, ""))
+    prefix = text.partition(UNKNOWN)[0]
     if not _may_have_scheme(prefix.lower()):
         problems += _check_beginning(prefix)
-    authority = _AUTHORITY.match(static)
-    if authority is not None and _UNKNOWN not in authority[1]:
-        problems += _check_authority(authority[1])
-    elif authority is not None and "@" in authority[1]:
-        problems.append(_CREDENTIALS)
-    dot_segments = _find_dot_segments(static)
+    authority = _PARTIAL_AUTHORITY.match(text)
+    if authority is not None:
+        problems += _check_authority(authority[2])
+    dot_segments = _find_dot_segments(text)
     if dot_segments:
         problems.append(_dot_segment_problem(dot_segments[0]))
     return problems
 
 
-def find_static_host(url: str) -> str | None:
-    """Return the host of a URL that may contain Liquid, as written; None if it has no host or Liquid writes it."""
-    authority = _AUTHORITY.match(_LIQUID.sub(_UNKNOWN, url))
-    if authority is None or _UNKNOWN in authority[1]:
-        return None
-    parts = _HOST_AND_PORT.fullmatch(authority[1].rpartition("@")[2])
-    if parts is None:
-        return None
-    return parts[1] or None
+def render_known_url(url: str) -> str:
+    """Return a URL that may contain Liquid as deliveries will render it, with UNKNOWN for what depends on data.
+
+    If the Liquid cannot be parsed, UNKNOWN stands for all of it.
+    """
+    try:
+        return render_known_text(url).strip()
+    except TemplateError:
+        return _LIQUID.sub(UNKNOWN, url)
+
+
+class Endpoint(NamedTuple):
+    """Host and port that requests go to, each None if it is not known yet. The host is as DNS is asked for it."""
+
+    host: str | None
+    port: int | None
+
+
+def find_endpoint(text: str) -> Endpoint:
+    """Return the endpoint of a URL that `check_partial_url` accepts. UNKNOWN stands for text that is not known yet."""
+    authority = _PARTIAL_AUTHORITY.match(text)
+    parts = None
+    if authority is not None:
+        parts = _HOST_AND_PORT.fullmatch(authority[2])
+    if authority is None or parts is None:
+        return Endpoint(None, None)
+    written_host, written_port = parts[1], parts[2]
+    if UNKNOWN not in written_host:
+        host = URL(f"http://{written_host}/").raw_host
+        port = _DEFAULT_PORTS.get(authority[1].lower())
+    else:
+        host = port = None
+    if written_port:
+        port = int(written_port) if _is_port(written_port) else None
+    return Endpoint(host, port)
 
 
 def check_header_value(value: str) -> str | None:
@@ -167,15 +200,15 @@ class _DotSegment(NamedTuple):
 
 
 def _find_dot_segments(static: str) -> list[_DotSegment]:
-    """Return the dot segments of a URL in which _UNKNOWN stands for Liquid."""
-    authority = _AUTHORITY.match(static)
+    """Return the dot segments of a URL in which UNKNOWN stands for Liquid."""
+    authority = _PARTIAL_AUTHORITY.match(static)
     start = 0 if authority is None else authority.end()
     path = static[start:].partition("?")[0]
     return [_DotSegment(found[1], path[: found.start() + 1]) for found in _DOT_SEGMENT.finditer(path)]
 
 
 def _dot_segment_problem(segment: _DotSegment) -> str:
-    path_before = segment.path_before.replace(_UNKNOWN, "…")
+    path_before = segment.path_before.replace(UNKNOWN, "…")
     return (
         f"The path of the URL has the segment {segment.spelling} after {path_before}, "
         "and servers resolve it to another path; write that path."
@@ -219,13 +252,17 @@ def _check_authority(authority: str) -> list[str]:
     if "@" in authority:
         return [_CREDENTIALS]
     parts = _HOST_AND_PORT.fullmatch(authority)
+    if parts is None and UNKNOWN in authority:
+        return []
     if parts is None:
         return [f"{authority} is not a host with an optional port."]
     host, port = parts[1], parts[2]
     if not host:
         return ["The URL has no host."]
+    if UNKNOWN in host:
+        return []
     problems = []
-    if port and not _is_port(port):
+    if port and UNKNOWN not in port and not _is_port(port):
         problems.append(f"The port {port} is not a number from 1 to 65535.")
     host_problem = _check_host(host)
     if host_problem is not None:
@@ -244,7 +281,7 @@ def _check_host(host: str) -> str | None:
     if host.startswith("[") and (not isinstance(literal, IPv6Address) or "%" in host):
         return f"{host} is not an IPv6 address without a zone."
     if literal is not None:
-        plain = unicodedata.normalize("NFKC", host).replace("\u3002", ".")
+        plain = unicodedata.normalize("NFKC", host).replace("\u3002", ".")  # as the client writes it
         if isinstance(literal, IPv4Address) and plain != str(literal):
             return f"{host} is an unusual spelling of {literal}; write it as {literal}."
         return None

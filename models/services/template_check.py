@@ -1,8 +1,8 @@
-"""Find active webhooks whose templates would be refused today.
+"""Find active webhooks whose URLs or templates would be refused today.
 
 A webhook is checked when it is saved, but rules may have become stricter, and a model tracked in code may have lost
-fields. The webhook goes on as it is. Declared models are not checked here: a declaration that lacks fields which
-webhooks use is refused.
+fields. The webhook goes on as it is; attempts at an address or a port that is refused end as BLOCKED. Templates for
+declared models are not checked here: a declaration that lacks fields which webhooks use is refused.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from tortoise.exceptions import BaseORMException
 
 from ringback.models.ids import Prefix, encode
 from ringback.models.services import webhook_models
+from ringback.models.services.url_check import UrlCheck
 from ringback.models.services.webhook_spec import PlacedTemplate, list_templates
 from ringback.models.templates.field_info import FieldInfo, types_by_path
 from ringback.models.templates.validation import find_problems
@@ -32,21 +33,21 @@ _COLUMNS = ("id", "name", "model", "url", "headers", "send_json", "body_template
 
 @dataclass(frozen=True, slots=True)
 class RefusedTemplate:
-    """A template of a webhook that would be refused, and why. Example of a place: headers[0].value."""
+    """A URL or template of a webhook that would be refused, and why. Example of a place: headers[0].value."""
 
     webhook: Webhook
     place: str
     problems: tuple[str, ...]
 
 
-async def log_refused_templates() -> None:
-    """Log a warning for each template that would be refused, at most MAX_LOGGED, and then how many more there are.
+async def log_refused_templates(url_check: UrlCheck) -> None:
+    """Log a warning for each URL or template that would be refused, up to MAX_LOGGED, and how many more there are.
 
     A failure of the database is logged too: it must not end the program.
     """
     count = 0
     try:
-        async for refused in find_refused_templates():
+        async for refused in find_refused_templates(url_check):
             count += 1
             if count <= MAX_LOGGED:
                 _log(refused)
@@ -54,20 +55,26 @@ async def log_refused_templates() -> None:
         logger.warning("cannot check the templates of webhooks", action="check_webhooks", reason=str(error))
     if count > MAX_LOGGED:
         logger.warning(
-            "more templates of webhooks would be refused today", action="check_webhooks", more=count - MAX_LOGGED
+            "more URLs and templates of webhooks would be refused today",
+            action="check_webhooks",
+            more=count - MAX_LOGGED,
         )
 
 
-async def find_refused_templates() -> AsyncIterator[RefusedTemplate]:
-    """Yield the templates of active webhooks that would be refused, in the order of the webhooks' ids."""
+async def find_refused_templates(url_check: UrlCheck) -> AsyncIterator[RefusedTemplate]:
+    """Yield what would be refused of active webhooks, in the order of the webhooks' ids."""
     checker = _Checker()
     models = registry.names()
-    webhooks = Webhook.filter(model__in=models, is_active=True, deleted_at=None).order_by("id").limit(PAGE)
+    webhooks = Webhook.filter(is_active=True, deleted_at=None).order_by("id").limit(PAGE)
     page = await webhooks.only(*_COLUMNS)
     while page:
         for webhook in page:
-            for refused in await asyncio.to_thread(checker.check, [webhook]):  # a stop waits for the thread
-                yield refused
+            problems = await url_check.find_problems(webhook.url)
+            if problems:
+                yield RefusedTemplate(webhook=webhook, place="url", problems=tuple(problems))
+            if webhook.model in models:
+                for refused in await asyncio.to_thread(checker.check, [webhook]):  # a stop waits for the thread
+                    yield refused
         page = await webhooks.filter(id__gt=page[-1].id).only(*_COLUMNS)
 
 
@@ -115,7 +122,7 @@ class _Checker:
 def _log(refused: RefusedTemplate) -> None:
     webhook = refused.webhook
     logger.warning(
-        "a template of a webhook would be refused today: change the webhook or its model",
+        "a URL or template of a webhook would be refused today: change the webhook or its model",
         action="check_webhooks", webhook_id=encode(Prefix.WEBHOOK, webhook.id), webhook=webhook.name,
         model=webhook.model, place=refused.place, problems=list(refused.problems),
     )  # fmt: skip

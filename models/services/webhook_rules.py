@@ -11,8 +11,9 @@ from ringback.models.errors import ProblemCode, TemplateError
 from ringback.models.security.address_policy import AddressPolicy
 from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.security.signing import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
-from ringback.models.security.url_rules import MAX_URL_CHARS, check_header_value, check_url_template, find_static_host
+from ringback.models.security.url_rules import MAX_URL_CHARS, check_header_value
 from ringback.models.services import webhook_models
+from ringback.models.services.url_check import UrlCheck, has_liquid
 from ringback.models.services.validation import TOKEN, Problems
 from ringback.models.services.webhook_models import WatchableModel
 from ringback.models.services.webhook_spec import WebhookSpec
@@ -68,8 +69,7 @@ class WebhookRules:
     """The rules for webhooks under one address policy."""
 
     def __init__(self, policy: AddressPolicy, inboxes: InboxAddresses) -> None:
-        self._policy = policy
-        self._inboxes = inboxes
+        self._url_check = UrlCheck(policy, inboxes)
         self._template_check = asyncio.Lock()
 
     async def check(self, spec: WebhookSpec, names: Set[str]) -> CheckedSpec:
@@ -111,29 +111,15 @@ class WebhookRules:
         return CheckedSpec(spec, model)
 
     async def _check_url(self, problems: Problems, url: str) -> None:
-        max_chars = MAX_URL_TEMPLATE_CHARS if _has_liquid(url) else MAX_URL_CHARS
+        max_chars = MAX_URL_TEMPLATE_CHARS if has_liquid(url) else MAX_URL_CHARS
         if len(url) > max_chars:
             problems.add_too_large("url", len(url), "characters", max_chars)
             return
         if not is_storable(url):
             problems.add("url", "url contains a NUL or lone surrogate character. Remove it.")
             return
-        faults = check_url_template(url)
-        for fault in faults:
+        for fault in await self._url_check.find_problems(url):
             problems.add("url", fault)
-        host = find_static_host(url)
-        if faults or host is None:
-            return
-        if not await self._may_be_inbox(url, host):
-            refusal = self._policy.check_host(host)
-            if refusal is not None:
-                problems.add("url", refusal)
-
-    async def _may_be_inbox(self, url: str, host: str) -> bool:
-        """Return whether a URL is an inbox of this server, or could render to one. Rendered URLs are checked again."""
-        if _has_liquid(url):
-            return self._inboxes.is_own_host(host)
-        return await self._inboxes.is_own(url)
 
 
 def warn_of_empty_body(spec: WebhookSpec) -> list[str]:
@@ -141,10 +127,6 @@ def warn_of_empty_body(spec: WebhookSpec) -> list[str]:
     if spec.method in (HttpMethod.GET, HttpMethod.DELETE) or spec.send_json or spec.body_template.strip():
         return []
     return [f"{spec.method} requests will have an empty body. Set bodyTemplate, or sendJson: true."]
-
-
-def _has_liquid(url: str) -> bool:
-    return "{{" in url or "{%" in url
 
 
 def _check_actions(problems: Problems, actions: tuple[Action, ...]) -> tuple[Action, ...]:

@@ -9,6 +9,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from ringback.models import ConfigurationError, Settings, load_settings, settings
+from ringback.models.security.address_policy import AddressPolicy
 from ringback.models.settings import find_unknown_variables
 
 UNSUPPORTED = (
@@ -54,6 +55,10 @@ AS_A_NETWORK = "Write networks as in 10.0.0.0/8, separated by commas."
         ("DANGEROUS_ALLOW_NETWORKS", "10.0.0.1/8",
          "RINGBACK_DANGEROUS_ALLOW_NETWORKS contains 10.0.0.1/8, which is not a network "
          f"(10.0.0.1/8 has host bits set). {AS_A_NETWORK}"),
+        *(("ALLOW_PORTS", f"443,{port}",
+           f"RINGBACK_ALLOW_PORTS contains {port}, which is neither a port nor a range of ports from 1 to 65535. "
+           "Write ports as in 443,8000-8999, separated by commas.")
+          for port in ("http", "0", "65536", "90-80", "-1", "1-", "٨٠")),
         *(("LEASE_SECONDS", value, f"RINGBACK_LEASE_SECONDS is {value}. Set it to a number that is at least 3.")
           for value in ("2.9", "inf", "nan", "15s")),
         ("WORKER_CONCURRENCY", "0", "RINGBACK_WORKER_CONCURRENCY is 0. Set it to a whole number from 1 to 1000."),
@@ -131,6 +136,7 @@ def test_defaults() -> None:
     assert loaded.database_path == Path(".ringback/ringback.db")
     assert (loaded.host, loaded.port, loaded.dangerous_allow_networks, loaded.models) == ("127.0.0.1", 8000, (), ())
     assert loaded.lease_seconds == 15.0
+    assert loaded.allow_ports == AddressPolicy().ports
 
 
 def test_the_shortest_lease_is_three_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,6 +150,7 @@ def test_values_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         "DATA_DIR": "/srv/x",
         "DATABASE_URL": "sqlite:///var/lib/rb.db",
         "DANGEROUS_ALLOW_NETWORKS": " 10.0.0.0/8, ::1 ,",
+        "ALLOW_PORTS": "443, 8000 - 8999 ,",
         "MODELS": "garage, shop ,",
         "PUBLIC_URL": "https://hooks.example/x/",
         "SECRET_KEY": "",
@@ -155,6 +162,7 @@ def test_values_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert loaded.data_dir == Path("/srv/x")
     assert loaded.database_path == Path("/var/lib/rb.db")
     assert loaded.dangerous_allow_networks == (ip_network("10.0.0.0/8"), ip_network("::1"))
+    assert loaded.allow_ports == (range(443, 444), range(8_000, 9_000))
     assert (loaded.models, loaded.public_url) == (("garage", "shop"), "https://hooks.example/x")
     assert loaded.secret_key is None
     assert loaded.admin_token == SecretStr("0123456789abcdef")

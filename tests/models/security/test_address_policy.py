@@ -125,17 +125,59 @@ def test_an_ipv4_address_inside_an_ipv6_address_is_checked(address: str, sentenc
     assert STRICT.refusal(ip_address(address)) == sentence + HINT
 
 
-def test_a_refusal_names_the_host_that_led_to_the_address() -> None:
-    assert STRICT.refusal(ip_address("10.0.0.5"), "hooks.example") == (
-        f"hooks.example → 10.0.0.5 is a private address; {HINT}"
+def test_a_refusal_names_the_host_and_not_the_address_that_it_resolves_to() -> None:
+    assert STRICT.refusal(ip_address("10.0.0.5"), name="hooks.example") == (
+        f"hooks.example resolves to a private address; {HINT}"
     )
 
 
-@pytest.mark.parametrize("literal", ["10.0.0.5", "[::1]"])
-def test_a_refusal_does_not_repeat_a_host_that_is_the_address(literal: str) -> None:
-    address = parse_literal_address(literal)
-    assert address is not None
-    assert STRICT.refusal(address, literal) == STRICT.refusal(address)
+ALLOWED_PORTS = [80, 443, 1_024, 6_379, 65_535]
+REFUSED_PORTS = [1, 22, 25, 79, 81, 110, 442, 444, 1_023]
+
+
+@pytest.mark.parametrize("port", ALLOWED_PORTS)
+def test_a_port_that_no_system_service_has_is_allowed(port: int) -> None:
+    assert STRICT.refusal(ip_address("8.8.8.8"), port) is None
+    assert STRICT.check_host("hooks.example", port) is None
+    assert STRICT.check_port(port) is None
+
+
+@pytest.mark.parametrize("port", REFUSED_PORTS)
+def test_any_other_port_is_refused(port: int) -> None:
+    sentence = (
+        f"Port {port} is not allowed; deliveries reach the ports 80, 443, 1024-65535 only. "
+        "To allow it, add it to RINGBACK_ALLOW_PORTS."
+    )
+    assert STRICT.refusal(ip_address("8.8.8.8"), port) == sentence
+    assert STRICT.refusal(ip_address("8.8.8.8"), port, name="hooks.example") == sentence
+    assert STRICT.check_host("8.8.8.8", port) == sentence
+    assert STRICT.check_host("hooks.example", port) == sentence
+    assert STRICT.check_port(port) == sentence
+
+
+def test_an_allowed_network_is_reached_at_any_port() -> None:
+    policy = allowing("10.0.0.0/8")
+    assert policy.refusal(ip_address("10.0.0.5"), 22) is None
+    assert policy.check_host("10.0.0.5", 22) is None
+    assert policy.refusal(ip_address("8.8.8.8"), 22) is not None
+    assert policy.check_host("8.8.8.8", 22) is not None
+
+
+def test_the_port_of_a_name_that_may_lead_to_an_allowed_network_is_checked_after_dns() -> None:
+    policy = allowing("10.0.0.0/8")
+    assert policy.check_host("hooks.example", 22) is None
+    assert policy.check_port(22) is None
+    assert policy.refusal(ip_address("8.8.8.8"), 22, name="hooks.example") is not None
+
+
+def test_the_operator_chooses_the_ports() -> None:
+    policy = AddressPolicy(ports=(range(22, 23), range(8_000, 8_010)))
+    assert policy.check_host("hooks.example", 22) is None
+    assert policy.check_host("hooks.example", 8_009) is None
+    assert policy.check_host("hooks.example", 8_010) == (
+        "Port 8010 is not allowed; deliveries reach the ports 22, 8000-8009 only. "
+        "To allow it, add it to RINGBACK_ALLOW_PORTS."
+    )
 
 
 def test_an_allowed_network_opens_its_addresses_and_no_others() -> None:
@@ -181,6 +223,10 @@ def test_every_address_that_python_calls_private_is_refused(address: Address) ->
         ("１２７．０．０．１", "127.0.0.1"),
         ("①②⑦.0.0.1", "127.0.0.1"),
         ("%31%32%37.0.0.1", "127.0.0.1"),
+        ("127\u20240\u20240\u20241", "127.0.0.1"),
+        ("١٢٧.٠.٠.١", "127.0.0.1"),
+        ("१२७。०。०。१", "127.0.0.1"),
+        ("𝟏𝟐𝟕.𝟎.𝟎.𝟏", "127.0.0.1"),
         ("[::1]", "::1"),
         ("::1", "::1"),
         ("[::ffff:127.0.0.1]", "::ffff:127.0.0.1"),
@@ -207,9 +253,9 @@ def test_a_name_is_not_an_address(host: str) -> None:
         ("127.0.0.1", "127.0.0.1 is a loopback address; "),
         ("[::1]", "::1 is a loopback address; "),
         ("127.1", "127.0.0.1 is a loopback address; "),
-        ("localhost", "localhost → 127.0.0.1 is a loopback address; "),
-        ("LOCALHOST.", "LOCALHOST. → 127.0.0.1 is a loopback address; "),
-        ("a.b.localhost", "a.b.localhost → 127.0.0.1 is a loopback address; "),
+        ("localhost", "localhost resolves to a loopback address; "),
+        ("LOCALHOST.", "LOCALHOST. resolves to a loopback address; "),
+        ("a.b.localhost", "a.b.localhost resolves to a loopback address; "),
     ],
 )
 def test_a_host_that_is_known_without_dns_is_refused(host: str, sentence: str) -> None:

@@ -75,3 +75,22 @@ async def test_a_request_is_stored_when_its_signature_cannot_be_checked(database
     assert await Inboxes(SecretBox("the key now")).receive(inbox.token, signed) == InboxResponse()
     (stored,) = await InboxRequest.all()
     assert (stored.signature, bytes(stored.body)) == ("NOT_CHECKED", b"body")
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "may_be"),
+    [
+        ("xn--bcher-kva.example", 8_000, True),
+        ("xn--bcher-kva.example", None, True),
+        (None, 8_000, True),
+        (None, None, True),
+        ("xn--bcher-kva.example", 22, False),
+        ("other.example", 8_000, False),
+        ("other.example", None, False),
+        (None, 22, False),
+    ],
+)
+def test_a_url_may_lead_to_this_server_unless_host_or_port_differ(
+    host: str | None, port: int | None, may_be: bool
+) -> None:
+    assert InboxAddresses("http://BÜcher.example:8000").may_be_here(host, port) is may_be

@@ -7,12 +7,16 @@ from yarl import URL
 
 from ringback.models.security.url_rules import (
     MAX_URL_CHARS,
+    Endpoint,
+    check_partial_url,
     check_url,
     check_url_template,
     count_dot_segments,
-    find_static_host,
+    find_endpoint,
     parse_target,
+    render_known_url,
 )
+from ringback.models.templates.known_text import UNKNOWN
 from tests.support.unhurried import unhurried
 
 
@@ -102,6 +106,12 @@ BEGINNING = "The URL must begin with https:// or http://."
         ("https://%31.2.3.4/", "%31.2.3.4 is an unusual spelling of 1.2.3.4; write it as 1.2.3.4."),
         ("https://1.2.3.4.5/", "1.2.3.4.5 is neither a host name nor an IPv4 address."),
         ("https://example.0x1/", "example.0x1 is neither a host name nor an IPv4 address."),
+        ("https://0x/", "0x is neither a host name nor an IPv4 address."),
+        ("https://١٢٧.٠.٠.١/", "١٢٧.٠.٠.١ is an unusual spelling of 127.0.0.1; write it as 127.0.0.1."),
+        ("https://loc\u00adalhost/", "loc\u00adalhost is not a valid host name."),
+        ("https://loc\u200balhost/", "loc\u200balhost is not a valid host name."),
+        ("https://%6cocalhost/", "%6cocalhost is not a valid host name."),
+        ("https://localhost../", "localhost.. is not a valid host name."),
         ("https://a..b/", "a..b is not a valid host name."),
         ("https://-a.example/", "-a.example is not a valid host name."),
         ("https://*.example/", "*.example is not a valid host name."),
@@ -179,6 +189,7 @@ def test_templates_that_may_render_to_a_url_are_accepted(url: str) -> None:
         ("ftp://plain/", "The URL begins with ftp:, but only https:// and http:// can be delivered to."),
         ("", "The URL is empty."),
         ("https://h/{{ item.x }}/../b", dot_segment("..", "/…/")),
+        (f"https://h{UNKNOWN}/{{{{ 1 }}}}", WHITESPACE),
         ("https://{{ item.host }}/{% if item.x %}a/%2e/{% endif %}b", dot_segment("%2e", "/…a/")),
         ("{{ item.base }}/..", dot_segment("..", "…/")),
     ],
@@ -188,21 +199,69 @@ def test_a_problem_of_a_template_is_reported_before_it_is_rendered(url: str, pro
 
 
 @pytest.mark.parametrize(
-    ("url", "host"),
+    ("text", "problem"),
     [
-        ("https://hooks.example:8000/{{ item.x }}", "hooks.example"),
-        ("https://127.0.0.1/", "127.0.0.1"),
-        ("http://[::1]:8000/{{ item.x }}", "[::1]"),
-        ("http://u:p@10.0.0.1/", "10.0.0.1"),
-        ("https://{{ item.host }}/", None),
-        ("https://a.{{ item.zone }}/", None),
-        ("{{ item.url }}", None),
-        ("no url", None),
-        ("https://", None),
+        (f"https://127.1:{UNKNOWN}/", "127.1 is an unusual spelling of 127.0.0.1; write it as 127.0.0.1."),
+        (f"http{UNKNOWN}://a..b/", "a..b is not a valid host name."),
+        (f"http{UNKNOWN}://u@h/", CREDENTIALS),
+        (f"https://{UNKNOWN}@h/", CREDENTIALS),
+        (f"https://:80/{UNKNOWN}", "The URL has no host."),
+        ("https://a b/", WHITESPACE),
     ],
 )
-def test_the_host_of_a_template_is_known_unless_liquid_writes_it(url: str, host: str | None) -> None:
-    assert find_static_host(url) == host
+def test_a_problem_of_the_known_part_of_a_url_is_reported(text: str, problem: str) -> None:
+    assert problem in check_partial_url(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"https://{UNKNOWN}:latest/",
+        f"https://h:8{UNKNOWN}x/",
+        f"https://[::{UNKNOWN}/",
+        f"https://1{UNKNOWN}/",
+        f"{UNKNOWN}://1.2.3.4.5/",
+    ],
+)
+def test_the_unknown_part_of_a_url_is_not_a_problem(text: str) -> None:
+    assert check_partial_url(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoint"),
+    [
+        (f"https://hooks.example:8000/{UNKNOWN}", Endpoint("hooks.example", 8_000)),
+        ("https://127.0.0.1/", Endpoint("127.0.0.1", 443)),
+        ("HTTP://h:/", Endpoint("h", 80)),
+        (f"http://[::1]:8000/{UNKNOWN}", Endpoint("::1", 8_000)),
+        ("http://ⓛocalho\ufb06/", Endpoint("localhost", 80)),
+        (f"https://BÜcher.example:{UNKNOWN}/", Endpoint("xn--bcher-kva.example", None)),
+        (f"https://h:8{UNKNOWN}/", Endpoint("h", None)),
+        (f"http{UNKNOWN}://h/", Endpoint("h", None)),
+        (f"http{UNKNOWN}://h:22/", Endpoint("h", 22)),
+        (f"https://{UNKNOWN}/", Endpoint(None, None)),
+        (f"https://{UNKNOWN}:22/", Endpoint(None, 22)),
+        (f"https://a.{UNKNOWN}/", Endpoint(None, None)),
+        (f"https://h{UNKNOWN}", Endpoint(None, None)),
+        (f"https://[::{UNKNOWN}", Endpoint(None, None)),
+        (UNKNOWN, Endpoint(None, None)),
+    ],
+)
+def test_the_endpoint_is_known_unless_data_decides_it(text: str, endpoint: Endpoint) -> None:
+    assert check_partial_url(text) == []
+    assert find_endpoint(text) == endpoint
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("https://{{ 'hooks' }}.example/{{ item.id }}", f"https://hooks.example/{UNKNOWN}"),
+        ("{% assign h = 'a.example' %}\n https://{{ h }}/ ", "https://a.example/"),
+        ("https://h/{{ item.x }}{{ broken", f"https://h/{UNKNOWN}{{{{ broken"),
+    ],
+)
+def test_constants_of_a_url_are_rendered(url: str, text: str) -> None:
+    assert render_known_url(url) == text
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,15 @@ import pytest
 from structlog.testing import capture_logs
 
 from ringback.models.ids import Prefix, encode
+from ringback.models.security.address_policy import AddressPolicy
+from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.services import template_check
 from ringback.models.services.template_check import MAX_LOGGED, PAGE, find_refused_templates, log_refused_templates
+from ringback.models.services.url_check import UrlCheck
 from ringback.models.webhook import Webhook
 from tests.support import builders
+
+URL_CHECK = UrlCheck(AddressPolicy(), InboxAddresses("http://127.0.0.1:8000"))
 
 
 async def find() -> list[tuple[str | None, str, tuple[str, ...]]]:
@@ -21,7 +26,7 @@ async def find() -> list[tuple[str | None, str, tuple[str, ...]]]:
             refused.place,
             tuple(re.split(r"\. Did| \(line", problem)[0] for problem in refused.problems),
         )
-        async for refused in find_refused_templates()
+        async for refused in find_refused_templates(URL_CHECK)
     ]
 
 
@@ -82,6 +87,23 @@ async def test_models_are_told_apart(database: object) -> None:
     assert await find() == [("order", "bodyTemplate", ("Unknown field item.phone",))]
 
 
+@pytest.mark.parametrize("model", ["lead", "declared_over_the_api"])
+@pytest.mark.parametrize("url", ["https://hooks.example:22/", "https://{{ 'hooks' }}.example:{{ 11 | times: 2 }}/"])
+async def test_a_port_that_is_not_allowed_is_reported(database: object, model: str, url: str) -> None:
+    await builders.webhook(name="ssh", model=model, url=url)
+
+    ((name, place, problems),) = await find()
+
+    assert (name, place) == ("ssh", "url")
+    assert problems[0].startswith("Port 22 is not allowed; deliveries reach the ports 80, 443, 1024-65535 only.")
+
+
+async def test_an_inbox_is_not_reported(database: object) -> None:
+    await builders.webhook(url="http://127.0.0.1:8000/inbox/{{ item.name }}")
+
+    assert await find() == []
+
+
 async def test_equal_templates_are_parsed_once(database: object) -> None:
     first = await builders.webhook(body_template="{{ item.zip }}")
     second = await builders.webhook(body_template="{{ item.zip }}", headers=[["X-Zip", "{{ item.zip }}"]])
@@ -104,11 +126,11 @@ async def test_a_warning_names_webhook_place_and_fields(database: object) -> Non
     webhook = await builders.webhook(name="New leads", body_template="{{ item.zip }}")
 
     with capture_logs() as lines:
-        await log_refused_templates()
+        await log_refused_templates(URL_CHECK)
 
     assert lines == [
         {
-            "event": "a template of a webhook would be refused today: change the webhook or its model",
+            "event": "a URL or template of a webhook would be refused today: change the webhook or its model",
             "log_level": "warning",
             "action": "check_webhooks",
             "webhook_id": encode(Prefix.WEBHOOK, webhook.id),
@@ -125,17 +147,17 @@ async def test_the_number_of_warnings_is_limited(database: object) -> None:
         await builders.webhook(body_template="{{ item.zip }}")
 
     with capture_logs() as lines:
-        await log_refused_templates()
+        await log_refused_templates(URL_CHECK)
 
     assert len(lines) == MAX_LOGGED + 1
-    assert (lines[-1]["event"], lines[-1]["more"]) == ("more templates of webhooks would be refused today", 2)
+    assert (lines[-1]["event"], lines[-1]["more"]) == ("more URLs and templates of webhooks would be refused today", 2)
 
 
 async def test_a_failing_database_is_logged(database: object) -> None:
     await Webhook.raw("DROP TABLE ringback_webhook")
 
     with capture_logs() as lines:
-        await log_refused_templates()
+        await log_refused_templates(URL_CHECK)
 
     assert [(line["event"], line["log_level"]) for line in lines] == [
         ("cannot check the templates of webhooks", "warning")

@@ -200,6 +200,54 @@ async def test_a_target_that_is_not_public_is_refused_unless_its_network_is_open
     assert (await opened.create(replace(SPEC, url=url)))[0].url == url
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://hooks.example:22/",
+        "https://8.8.8.8:25/{{ item.id }}",
+        "http://{{ item.name }}:110/",
+        "http://hooks.example:{{ 2 | times: 11 }}/",
+        "http://ⓛⓞⓒⓐⓛⓗⓞⓢⓣ/",
+        "http://𝓵𝓸𝓬𝓪𝓵𝓱𝓸𝓼𝓽/{{ item.id }}",
+        "http://localhost．/",
+        "http://١٢٧.٠.٠.١/",
+        "http://127\u20240\u20240\u20241/",
+        "http://loc\u200balhost/{{ item.id }}",
+        "http://{{ 'local' | append: 'host' }}/",
+        "{% assign h = '127.0.0.1' %}http://{{ h }}/{{ item.id }}",
+        "http{% if item.name %}s{% endif %}://10.0.0.1:{{ item.id }}/",
+        "http://{{ 127 }}.{{ 1 }}/",
+        "http://127.0.0.1:9000/{{ item.id }}",
+    ],
+)
+async def test_a_target_that_no_data_can_change_is_refused(database: object, webhooks: Webhooks, url: str) -> None:
+    assert set(await problems(webhooks.create(replace(SPEC, url=url)))) == {("url", ProblemCode.INVALID)}
+    assert not await Webhook.exists()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://hooks.example:6379/",
+        "http://{{ item.name }}/",
+        "http://{% if item.name %}127.0.0.1{% endif %}/",
+        "http://127.0.0.1:8000/inbox/{{ item.id }}",
+        "http://127.0.0.1:{{ item.id }}/",
+        "{% assign h = 'hooks.example' %}https://{{ h }}/",
+    ],
+)
+async def test_a_target_that_depends_on_data_or_is_allowed_is_saved(
+    database: object, webhooks: Webhooks, url: str
+) -> None:
+    assert (await webhooks.create(replace(SPEC, url=url)))[0].url == url
+
+
+async def test_an_inbox_computed_from_constants_is_allowed(database: object, webhooks: Webhooks) -> None:
+    token = (await Inboxes(BOX).create(None, [InboxResponse()])).token
+    url = f"http://127.0.0.1:{{{{ 8000 }}}}/inbox/{token}"
+    assert (await webhooks.create(replace(SPEC, url=url)))[0].url == url
+
+
 async def test_only_inbox_urls_of_this_server_are_allowed(database: object, webhooks: Webhooks) -> None:
     token = (await Inboxes(BOX).create(None, [InboxResponse()])).token
     for url in (HERE.url(token), f"http://127.0.0.1:8000/inbox/{token}?a=b"):
