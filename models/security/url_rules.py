@@ -278,7 +278,7 @@ def _is_port(text: str) -> bool:
 def _check_host(host: str) -> str | None:
     """Return the problem of a URL's host, which is not empty, or None if it is a name or a plain address."""
     literal = parse_literal_address(host)
-    if host.startswith("[") and (not isinstance(literal, IPv6Address) or "%" in host):
+    if host.startswith("[") and (not isinstance(literal, IPv6Address) or "%" in host or not host.isascii()):
         return f"{host} is not an IPv6 address without a zone."
     if literal is not None:
         plain = unicodedata.normalize("NFKC", host).replace("\u3002", ".")  # as the client writes it

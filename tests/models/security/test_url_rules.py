@@ -101,6 +101,7 @@ BEGINNING = "The URL must begin with https:// or http://."
         ("https://[example.com]/", "[example.com] is not an IPv6 address without a zone."),
         ("https://[127.0.0.1]/", "[127.0.0.1] is not an IPv6 address without a zone."),
         ("https://[fe80::1%25eth0]/", "[fe80::1%25eth0] is not an IPv6 address without a zone."),
+        ("https://[::１]/", "[::１] is not an IPv6 address without a zone."),
         ("https://127.1/", "127.1 is an unusual spelling of 127.0.0.1; write it as 127.0.0.1."),
         ("https://0x08080808/", "0x08080808 is an unusual spelling of 8.8.8.8; write it as 8.8.8.8."),
         ("https://%31.2.3.4/", "%31.2.3.4 is an unusual spelling of 1.2.3.4; write it as 1.2.3.4."),
