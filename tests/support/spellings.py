@@ -25,7 +25,8 @@ _CAPITAL_A = [0xFF21, 0x24B6, 0x1D400, 0x1D4D0, 0x1D5A0, 0x1D670]
 def forbidden_hosts() -> st.SearchStrategy[str]:
     """Return hosts of URLs that lead to an address that is not public, in plain or unusual spellings."""
     plain = st.one_of(st.sampled_from(_NAMES), _ipv4().flatmap(_spell_ipv4))
-    return st.one_of(plain.flatmap(_disguise), plain, _spell_ipv6())
+    in_one_script = st.tuples(plain, st.sampled_from(_ZEROS)).map(lambda pair: _write_digits(*pair))
+    return st.one_of(plain.flatmap(_disguise), in_one_script, plain, _spell_ipv6())
 
 
 def _ipv4() -> st.SearchStrategy[ipaddress.IPv4Address]:
@@ -62,6 +63,11 @@ def _spell_ipv6() -> st.SearchStrategy[str]:
     spelled = address.flatmap(lambda one: st.sampled_from([str(one), one.exploded, str(one).upper()]))
     zoned = st.tuples(spelled, st.sampled_from(["", "", "", "%25lo", "%eth0"])).map("".join)
     return zoned.map(lambda text: f"[{text}]")
+
+
+def _write_digits(host: str, zero: int) -> str:
+    """Return a host with the digits of another script."""
+    return "".join([chr(zero + int(character)) if character.isdigit() else character for character in host])
 
 
 def _disguise(host: str) -> st.SearchStrategy[str]:
