@@ -26,8 +26,8 @@ from ringback.models.postgres_url import parse_postgres_url
 MAX_TIMEOUT_SECONDS = 30.0
 #: Attempts of one webhook in flight at the same time.
 DEFAULT_MAX_CONCURRENCY, MAX_CONCURRENCY = 50, 1_000
-MAX_PORT = 65_535
 Network = IPv4Network | IPv6Network
+_MAX_PORT = 65_535
 _POSTGRES_SCHEMES = ("postgres", "postgresql")
 #: The address to connect to on this machine when the server listens on all addresses.
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}
@@ -59,10 +59,10 @@ def _parse_ports(text: str | range) -> range:
     if ports is not None:
         first = int(ports["first"])
         last = int(ports["last"] or first)
-        if 1 <= first <= last <= MAX_PORT:
+        if 1 <= first <= last <= _MAX_PORT:
             return range(first, last + 1)
     raise ValueError(
-        f"RINGBACK_ALLOW_PORTS contains {text}, which is neither a port nor a range of ports from 1 to {MAX_PORT}. "
+        f"RINGBACK_ALLOW_PORTS contains {text}, which is neither a port nor a range of ports from 1 to {_MAX_PORT}. "
         "Write ports as in 443,8000-8999, separated by commas."
     )
 

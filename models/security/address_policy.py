@@ -11,7 +11,6 @@ NAT64, 6to4, site-local, multicast and other addresses that can lead to a privat
 import re
 import socket
 import unicodedata
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -136,15 +135,11 @@ class AddressPolicy:
     def _port_refusal(self, port: int | None) -> str | None:
         if port is None or any(port in allowed for allowed in self.ports):
             return None
+        allowed_ports = ", ".join([_format_range(allowed) for allowed in self.ports])
         return (
-            f"Port {port} is not allowed; deliveries reach the ports {format_ports(self.ports)} only. "
+            f"Port {port} is not allowed; deliveries reach the ports {allowed_ports} only. "
             "To allow it, add it to RINGBACK_ALLOW_PORTS."
         )
-
-
-def format_ports(ports: Iterable[range]) -> str:
-    """Return ports as RINGBACK_ALLOW_PORTS holds them, such as 80, 443, 1024-65535."""
-    return ", ".join([_format_range(allowed) for allowed in ports])
 
 
 @lru_cache(maxsize=4_096)
@@ -154,7 +149,7 @@ def parse_literal_address(host: str) -> Address | None:
     Accepts brackets, zone ids, percent-encoding, other digits and dots (NFKC, as IDNA maps them, and digits of other
     scripts), a trailing dot, and inet_aton's decimal, octal, hexadecimal and short forms.
     """
-    text = to_ascii_digits(unicodedata.normalize("NFKC", unquote(host)).replace("\u3002", "."))
+    text = _to_ascii_digits(unicodedata.normalize("NFKC", unquote(host)).replace("\u3002", "."))
     text = text.removeprefix("[").removesuffix("]").partition("%")[0].rstrip(".")
     try:
         return ip_address(text)
@@ -168,7 +163,7 @@ def parse_literal_address(host: str) -> Address | None:
         return None
 
 
-def to_ascii_digits(text: str) -> str:
+def _to_ascii_digits(text: str) -> str:
     """Return the text with the decimal digits of all scripts written as 0 to 9."""
     if text.isascii():
         return text

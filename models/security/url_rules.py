@@ -281,7 +281,7 @@ def _check_host(host: str) -> str | None:
     if host.startswith("[") and (not isinstance(literal, IPv6Address) or "%" in host or not host.isascii()):
         return f"{host} is not an IPv6 address without a zone."
     if literal is not None:
-        plain = unicodedata.normalize("NFKC", host).replace("\u3002", ".")  # as the client writes it
+        plain = unicodedata.normalize("NFKC", host).replace("\u3002", ".")
         if isinstance(literal, IPv4Address) and plain != str(literal):
             return f"{host} is an unusual spelling of {literal}; write it as {literal}."
         return None

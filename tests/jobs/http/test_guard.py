@@ -4,9 +4,11 @@ Nothing here can send a packet off loopback, even if the guard is broken: only a
 """
 
 import asyncio
+import socket
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 from yarl import URL
 
 from ringback.jobs.http.guarded_resolver import GuardedResolver
@@ -89,6 +91,53 @@ async def test_a_name_that_leads_to_a_blocked_address_is_refused_without_the_add
         "To allow it, add its network to RINGBACK_DANGEROUS_ALLOW_NETWORKS."
     )
     assert listener.connections == 0
+
+
+async def test_the_log_names_the_address_that_the_outcome_does_not() -> None:
+    async with Sender(STRICT, lookup=Names(["10.0.0.5"]), tls=NO_AUTHORITIES) as sender:
+        with capture_logs() as lines:
+            sent = await deliver(sender, "http://hooks.example/")
+
+    assert sent.outcome.error is not None
+    assert "10.0.0.5" not in sent.outcome.error
+    assert lines == [
+        {
+            "event": "an address is refused",
+            "log_level": "debug",
+            "action": "resolve",
+            "host": "hooks.example",
+            "port": 80,
+            "address": "10.0.0.5",
+        }
+    ]
+
+
+PORT_22 = Blocked(
+    "Port 22 is not allowed; deliveries reach the ports 80, 443, 1024-65535 only. "
+    "To allow it, add it to RINGBACK_ALLOW_PORTS."
+)
+
+
+@pytest.mark.parametrize("host", ["hooks.example", "93.184.215.14", "[2606:4700::1111]"])
+async def test_a_port_that_is_not_allowed_is_refused_before_dns(host: str) -> None:
+    names = Names(["127.0.0.1"])
+    async with Sender(STRICT, lookup=names, tls=NO_AUTHORITIES) as sender:
+        sent = await deliver(sender, f"http://{host}:22/")
+    assert (sent.outcome, sent.request, names.asked) == (PORT_22, None, 0)
+
+
+async def test_the_port_of_a_name_is_checked_after_dns_if_a_network_is_allowed() -> None:
+    resolver = GuardedResolver(Names(["93.184.215.14", "127.0.0.1"]), ONLY_127_0_0_1)
+
+    assert [result["host"] for result in await resolver.resolve("hooks.example", 22)] == ["127.0.0.1"]
+    with pytest.raises(AddressBlocked, match=PORT_22.error):
+        await GuardedResolver(Names(["93.184.215.14"]), ONLY_127_0_0_1).resolve("hooks.example", 22)
+
+
+async def test_the_socket_refuses_a_port_that_is_not_allowed() -> None:
+    async with Sender(STRICT, tls=NO_AUTHORITIES) as sender:
+        with pytest.raises(AddressBlocked, match=PORT_22.error):
+            sender._guarded_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("93.184.215.14", 22)))
 
 
 async def test_only_the_allowed_addresses_of_a_name_are_tried() -> None:

@@ -253,6 +253,21 @@ def test_the_endpoint_is_known_unless_data_decides_it(text: str, endpoint: Endpo
     assert find_endpoint(text) == endpoint
 
 
+_PIECES = st.sampled_from([
+    "http://", "https:", "//", "[", "]", "::1", "%25", "%", ":", "22", "@", "\uff11", "\u3002", "\u00ad", "localhost", "127.0.0.1",
+    "0x", "/", "?", "xn--", ".", "\u24db", "\u00df", "\u200d", "\u0660", "-", "_", "\u2167", "\u2100", UNKNOWN,
+])  # fmt: skip
+
+
+@unhurried
+@given(st.lists(_PIECES, max_size=8).map("".join), st.sampled_from(["", "http://", f"http{UNKNOWN}://"]))
+def test_every_url_that_is_not_refused_has_an_endpoint(rest: str, start: str) -> None:
+    if not check_partial_url(start + rest):
+        host, port = find_endpoint(start + rest)
+        assert host is None or host.isascii()
+        assert port is None or 1 <= port <= 65_535
+
+
 @pytest.mark.parametrize(
     ("url", "text"),
     [
