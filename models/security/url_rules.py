@@ -154,19 +154,17 @@ class Endpoint(NamedTuple):
 def find_endpoint(text: str) -> Endpoint:
     """Return the endpoint of a URL that `check_partial_url` accepts. UNKNOWN stands for text that is not known yet."""
     authority = _PARTIAL_AUTHORITY.match(text)
-    parts = None
-    if authority is not None:
-        parts = _HOST_AND_PORT.fullmatch(authority[2])
-    if authority is None or parts is None:
+    if authority is None:
         return Endpoint(None, None)
-    written_host, written_port = parts[1], parts[2]
-    if UNKNOWN not in written_host:
-        host = URL(f"http://{written_host}/").raw_host
+    parts = _HOST_AND_PORT.fullmatch(authority[2])
+    if parts is None:
+        return Endpoint(None, None)
+    host, port = None, None
+    if UNKNOWN not in parts[1]:
+        host = URL(f"http://{parts[1]}/").raw_host
         port = _DEFAULT_PORTS.get(authority[1].lower())
-    else:
-        host = port = None
-    if written_port:
-        port = int(written_port) if _is_port(written_port) else None
+    if parts[2]:
+        port = int(parts[2]) if _is_port(parts[2]) else None
     return Endpoint(host, port)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from hypothesis import strategies as st
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 #: Networks that are not public, and single addresses of interest.
 _NETWORKS_V4 = [
     "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16",
@@ -29,11 +30,11 @@ def forbidden_hosts() -> st.SearchStrategy[str]:
     return st.one_of(plain.flatmap(_disguise), in_one_script, plain, _spell_ipv6())
 
 
-def _ipv4() -> st.SearchStrategy[ipaddress.IPv4Address]:
+def _ipv4() -> st.SearchStrategy[Address]:
     return st.sampled_from(_NETWORKS_V4).flatmap(lambda network: st.ip_addresses(v=4, network=network))
 
 
-def _spell_ipv4(address: ipaddress.IPv4Address) -> st.SearchStrategy[str]:
+def _spell_ipv4(address: Address) -> st.SearchStrategy[str]:
     """Return the spellings that inet_aton takes: one to four numbers, each decimal, octal or hexadecimal."""
     octets = list(address.packed)
 
@@ -51,7 +52,7 @@ def _spell_number(number: int) -> st.SearchStrategy[str]:
 def _spell_ipv6() -> st.SearchStrategy[str]:
     """Return literals of IPv6, also those in which an IPv4 address is embedded, in brackets."""
     native = st.sampled_from(_NETWORKS_V6).flatmap(lambda network: st.ip_addresses(v=6, network=network))
-    embedding: list[Callable[[ipaddress.IPv4Address], str]] = [
+    embedding: list[Callable[[Address], str]] = [
         lambda address: f"::ffff:{address}",
         lambda address: f"::{address}",
         lambda address: f"64:ff9b::{address}",

@@ -254,8 +254,9 @@ def test_the_endpoint_is_known_unless_data_decides_it(text: str, endpoint: Endpo
 
 
 _PIECES = st.sampled_from([
-    "http://", "https:", "//", "[", "]", "::1", "%25", "%", ":", "22", "@", "\uff11", "\u3002", "\u00ad", "localhost", "127.0.0.1",
-    "0x", "/", "?", "xn--", ".", "\u24db", "\u00df", "\u200d", "\u0660", "-", "_", "\u2167", "\u2100", UNKNOWN,
+    "http://", "https:", "//", "[", "]", "::1", "%25", "%", ":", "22", "@", "\uff11", "\u3002", "\u00ad", "localhost",
+    "127.0.0.1", "0x", "/", "?", "xn--", ".", "\u24db", "\u00df", "\u200d", "\u0660", "-", "_", "\u2100",
+    UNKNOWN,
 ])  # fmt: skip
 
 
