@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from ringback.jobs.http.sender import Sender
 from ringback.models.security.address_policy import AddressPolicy
@@ -125,6 +126,7 @@ async def _try_all(policy: AddressPolicy) -> tuple[dict[str, str], int]:
 
 
 async def _main() -> None:
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is the result
     _give_loopback_the_special_addresses()
     guarded, guarded_connections = await _try_all(STRICT)
     opened, opened_connections = await _try_all(EVERYTHING)
