@@ -1,6 +1,7 @@
 """The retry policy, pure: the state of an event after an attempt. It reads no clock and no setting.
 
-The first attempt's time is set by `models.tracking.outbox`, that of a redelivery by `models.services.events`.
+The first attempt's time is set by `models.tracking.outbox`, that of a redelivery or a test fire by
+`models.services.events`. A rate limit moves it in `models.queue.grants`.
 """
 
 import datetime as dt

@@ -1,5 +1,7 @@
 """The addresses that deliveries may reach: pure policy, no DNS, no clock, no setting.
 
+`jobs/http/sender.py` and `guarded_resolver.py` enforce it.
+
 The authors of webhooks may not be trusted with the network in which Ringback runs, so deliveries reach only public
 unicast addresses and networks that the operator allows. Ports below 1024 belong to system services, some of which take
 the lines of a request for commands, so by default only those of HTTP are reached. The table follows the IANA

@@ -1,4 +1,4 @@
-"""Filters that replace python-liquid's, which are quadratic, unbounded or slow, or print Python's repr."""
+"""Filters of our own: new ones, and replacements of python-liquid's that are quadratic, unbounded or slow."""
 
 import re
 from collections.abc import Sized

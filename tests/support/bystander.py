@@ -116,7 +116,12 @@ def _sample_memory(pid: int) -> Iterator[list[float]]:
 def _main(url: str, token: str) -> None:
     """Ask over one connection until standard input ends, then print when each request began and how long it took."""
     ended = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+
+    def wait_for_end_of_input() -> None:
+        sys.stdin.read()
+        ended.set()
+
+    threading.Thread(target=wait_for_end_of_input, daemon=True).start()
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=100)
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     waits: list[tuple[float, float]] = []
