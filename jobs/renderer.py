@@ -17,24 +17,23 @@ from yarl import URL
 
 from ringback.jobs.http.request import OutgoingRequest, RequestTemplate, make_request_template
 from ringback.jobs.redaction import is_secret
-from ringback.jobs.request_plan import ATTEMPT_HEADERS, RequestPlan, RequestPlans
+from ringback.jobs.request_plan import ATTEMPT_HEADERS, RequestPlan, RequestPlans, list_texts
 from ringback.models.errors import TemplateError
 from ringback.models.ids import Prefix, encode
 from ringback.models.queue.claims import ClaimedChange, ClaimedEvent
 from ringback.models.security.signing import compute_signature
 from ringback.models.security.url_rules import Target, check_header_value, check_url, parse_target
+from ringback.models.templates.budget import Meter
 from ringback.models.templates.charset import BodyCharset, BodyEncoder
 from ringback.models.templates.decimal_fields import NO_DECIMALS, DecimalFields
 from ringback.models.templates.scope import build_event_facts, build_scope
-from ringback.models.templates.template import compile_condition, compile_template
+from ringback.models.templates.template import compile_condition, compile_template, is_compiled
 from ringback.models.webhook import Webhook
 
 logger = structlog.get_logger("ringback.delivery")
 
 #: Seconds of rendering after which the event loop gets a turn; a webhook that takes longer for one request is slow.
 TURN_SECONDS = 0.005
-#: Threads for slow webhooks.
-RENDER_THREADS = 4
 #: Characters of a faulty URL or header value that a message quotes.
 MAX_QUOTED_CHARACTERS = 200
 
@@ -60,23 +59,22 @@ class RenderedRequest(NamedTuple):
 class Renderer:
     """Rendering that does not block the event loop for long.
 
-    A template may use 50 ms of CPU (`models.templates.budget`), and a webhook has up to 53 of them. So the loop gets a
-    turn after every 5 ms of rendering, and a webhook whose last request took more than 5 ms of CPU is rendered in a
-    thread, one request at a time, until it is fast again.
+    The loop gets a turn after every 5 ms of rendering. A request that is not rendered after 5 ms of CPU is started
+    again in a thread, where its templates may use 50 ms together (`models.templates.budget`). The next requests of its
+    webhook are rendered in the thread too, until one of them takes less than 5 ms. So are requests with long templates
+    that have yet to be compiled.
 
-    CPU time keeps a busy machine from making webhooks look slow. Reading the CPU clock is slow itself, so only webhooks
-    are measured by it that took more than 5 ms of wall-clock time before.
+    There is one thread, because more would compete with the loop for the interpreter and render no faster. Each webhook
+    has at most one request in its queue, so that slow webhooks take turns.
     """
 
     def __init__(self) -> None:
         self._plans = RequestPlans()
         self._seconds_this_turn = 0.0
         self._is_turn_scheduled = False
-        #: Webhooks whose last request took long by the wall clock.
-        self._suspects: set[UUID] = set()
-        #: Webhooks that are slow by CPU time, with the lock that each request holds.
+        #: Webhooks to render in the thread, with the lock that each request holds.
         self._slow: dict[UUID, asyncio.Lock] = {}
-        self._threads = ThreadPoolExecutor(RENDER_THREADS, thread_name_prefix="ringback-render")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ringback-render")
 
     async def render(
         self,
@@ -89,18 +87,26 @@ class Renderer:
 
         `decimals` are the decimal fields of the event's model.
         """
-        lock = self._slow.get(webhook.id)
-        if lock is not None:
-            async with lock:
-                loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(self._threads, self._render_timed, webhook, event, change, decimals)
-        while self._seconds_this_turn >= TURN_SECONDS:
-            await self._yield_to_loop()
-        return self._render_timed(webhook, event, change, decimals)
+        work = _Work(webhook, event, change, decimals)
+        if webhook.id not in self._slow and self._is_compiled(webhook):
+            while self._seconds_this_turn >= TURN_SECONDS:
+                await self._yield_to_loop()
+            meter = Meter(TURN_SECONDS * 1000)
+            try:
+                return self._render_on_loop(work, meter)
+            except TemplateError:
+                if not meter.is_time_up:
+                    raise
+        async with self._slow.setdefault(webhook.id, asyncio.Lock()):
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._render_in_thread, work)
 
     def close(self) -> None:
-        """Let the threads end."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Let the thread end."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _is_compiled(self, webhook: Webhook) -> bool:
+        """Return whether rendering will compile no more than a few short templates."""
+        return all(map(is_compiled, self._plans.find_long_texts(webhook)))
 
     async def _yield_to_loop(self) -> None:
         """Give the loop a turn. All requests that wait for it share the next TURN_SECONDS."""
@@ -113,35 +119,44 @@ class Renderer:
         self._seconds_this_turn = 0.0
         self._is_turn_scheduled = False
 
-    def _render_timed(
-        self, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None, decimals: DecimalFields
-    ) -> RenderedRequest:
-        is_suspect = webhook.id in self._suspects
-        clock = perf_counter
-        if is_suspect:
-            clock = thread_time
-        started = clock()
+    def _render_on_loop(self, work: "_Work", meter: Meter) -> RenderedRequest:
+        started = perf_counter()
         try:
-            return render(self._plans.get(webhook), webhook, event, change, decimals)
+            return self._render(work, meter)
+        finally:
+            seconds = perf_counter() - started
+            self._seconds_this_turn += seconds
+            if seconds > TURN_SECONDS:
+                self._slow.setdefault(work.webhook.id, asyncio.Lock())
+
+    def _render_in_thread(self, work: "_Work") -> RenderedRequest:
+        started = thread_time()
+        try:
+            return self._render(work, Meter())
+        finally:
+            # CPU time: a busy machine makes no webhook slow for longer than one request.
+            if thread_time() - started <= TURN_SECONDS:
+                self._slow.pop(work.webhook.id, None)
+
+    def _render(self, work: "_Work", meter: Meter) -> RenderedRequest:
+        webhook, event, change, decimals = work
+        try:
+            return render(self._plans.get(webhook), webhook, event, change, decimals, meter=meter)
         except TemplateError:
             raise
         except Exception as error:
             error_id = uuid4().hex[:12]
             logger.exception("cannot render the request", action="render", event_id=str(event.id), error_id=error_id)
             raise TemplateError(f"The request cannot be rendered: internal error {error_id}") from error
-        finally:
-            self._note_duration(webhook.id, clock() - started, is_suspect=is_suspect)
 
-    def _note_duration(self, webhook_id: UUID, seconds: float, *, is_suspect: bool) -> None:
-        self._seconds_this_turn += seconds
-        is_long = seconds > TURN_SECONDS
-        if is_long and is_suspect:
-            self._slow.setdefault(webhook_id, asyncio.Lock())
-        elif is_long:
-            self._suspects.add(webhook_id)
-        elif is_suspect:
-            self._suspects.discard(webhook_id)
-            self._slow.pop(webhook_id, None)
+
+class _Work(NamedTuple):
+    """What one request is rendered from."""
+
+    webhook: Webhook
+    event: ClaimedEvent
+    change: ClaimedChange | None
+    decimals: DecimalFields
 
 
 def render(
@@ -150,9 +165,14 @@ def render(
     event: ClaimedEvent,
     change: ClaimedChange | None,
     decimals: DecimalFields = NO_DECIMALS,
+    *,
+    meter: Meter | None = None,
 ) -> RenderedRequest:
-    """Render URL, headers and body; raises TemplateError, whose message names the part that failed."""
-    texts = _Texts(event, change, decimals)
+    """Render URL, headers and body; raises TemplateError, whose message names the part that failed.
+
+    All templates together have the time of `meter`.
+    """
+    texts = _Texts(event, change, decimals, meter or Meter())
     if webhook.condition is not None and not event.is_test:
         texts.check_condition(webhook.condition)
     values: tuple[str, ...] = ()
@@ -173,10 +193,7 @@ def render(
 
 def uses_liquid(webhook: Webhook) -> bool:
     """Return whether a delivery of this webhook may render Liquid."""
-    texts = [webhook.url, *(value for _, value in webhook.headers)]
-    if not webhook.send_json:
-        texts.append(webhook.body_template)
-    return webhook.condition is not None or any("{" in text for text in texts)
+    return webhook.condition is not None or any("{" in text for text in list_texts(webhook))
 
 
 def sign(rendered: RenderedRequest, event: ClaimedEvent, *, timestamp: int, secret: str) -> OutgoingRequest:
@@ -197,10 +214,13 @@ def sign(rendered: RenderedRequest, event: ClaimedEvent, *, timestamp: int, secr
 class _Texts:
     """Rendered templates of one event. The names that templates see are made when the first template needs them."""
 
-    def __init__(self, event: ClaimedEvent, change: ClaimedChange | None, decimals: DecimalFields) -> None:
+    def __init__(
+        self, event: ClaimedEvent, change: ClaimedChange | None, decimals: DecimalFields, meter: Meter
+    ) -> None:
         self._event = event
         self._change = change
         self._decimals = decimals
+        self._meter = meter
         self._names: dict[str, object] | None = None
 
     @property
@@ -216,7 +236,7 @@ class _Texts:
             template = compile_template(source)
             if template.text is not None:
                 return template.text
-            return template.render(self._root_names(), self._decimals, encoder=encoder)
+            return template.render(self._root_names(), self._decimals, encoder=encoder, meter=self._meter)
         except TemplateError as error:
             raise _part_error(part, error) from error
 
@@ -234,7 +254,7 @@ class _Texts:
     def check_condition(self, condition: str) -> None:
         """Evaluate the condition for its errors alone: raises TemplateError. Its value was tested at the change."""
         try:
-            compile_condition(condition).holds(self._root_names(), self._decimals)
+            compile_condition(condition).holds(self._root_names(), self._decimals, self._meter)
         except TemplateError as error:
             raise _part_error("The condition", error) from error
 

@@ -18,7 +18,7 @@ from ringback.models.services.validation import TOKEN, Problems
 from ringback.models.services.webhook_models import WatchableModel
 from ringback.models.services.webhook_spec import WebhookSpec
 from ringback.models.settings import MAX_CONCURRENCY, MAX_TIMEOUT_SECONDS
-from ringback.models.templates.budget import MAX_SOURCE_BYTES
+from ringback.models.templates.budget import MAX_SHORT_CHARACTERS, MAX_SOURCE_BYTES, Meter
 from ringback.models.templates.charset import charset_fault
 from ringback.models.templates.field_info import types_by_path
 from ringback.models.templates.validation import check_condition, check_template
@@ -70,7 +70,8 @@ class WebhookRules:
 
     def __init__(self, policy: AddressPolicy, inboxes: InboxAddresses) -> None:
         self._url_check = UrlCheck(policy, inboxes)
-        self._template_check = asyncio.Lock()
+        #: Held while the templates of a webhook are checked, by whether they are long.
+        self._template_checks = {False: asyncio.Lock(), True: asyncio.Lock()}
 
     async def check(self, spec: WebhookSpec, names: Set[str]) -> CheckedSpec:
         """Check the named fields of a spec, and return it with its texts stripped.
@@ -104,8 +105,8 @@ class WebhookRules:
             condition = problems.check_text("condition", spec.condition, max_chars=MAX_CONDITION_CHARS)
             spec = replace(spec, condition=condition)
         if model is not None:
-            # Costly templates take seconds: check them in a thread, one webhook at a time.
-            async with self._template_check:
+            # Long templates take up to a second: check them in a thread, one webhook at a time. Short ones do not wait.
+            async with self._template_checks[_has_long_texts(spec)]:
                 await asyncio.to_thread(_check_templates, problems, spec, names, model)
         problems.raise_if_any()
         return CheckedSpec(spec, model)
@@ -127,6 +128,12 @@ def warn_of_empty_body(spec: WebhookSpec) -> list[str]:
     if spec.method in (HttpMethod.GET, HttpMethod.DELETE) or spec.send_json or spec.body_template.strip():
         return []
     return [f"{spec.method} requests will have an empty body. Set bodyTemplate, or sendJson: true."]
+
+
+def _has_long_texts(spec: WebhookSpec) -> bool:
+    header_values = [value for _, value in spec.headers]
+    texts = (spec.url, spec.body_template, spec.condition or "", *header_values)
+    return sum(map(len, texts)) > MAX_SHORT_CHARACTERS
 
 
 def _check_actions(problems: Problems, actions: tuple[Action, ...]) -> tuple[Action, ...]:
@@ -205,8 +212,9 @@ def _check_templates(problems: Problems, spec: WebhookSpec, names: Set[str], mod
         for index, (_, value) in enumerate(spec.headers[:MAX_HEADERS]):
             if check_header_value(value) is None:
                 templates.append((f"headers[{index}].value", value))
+    meter = Meter()
     for field, source in templates:
-        for error in check_template(source, fields=paths, types=types, sample=model.sample):
+        for error in check_template(source, fields=paths, types=types, sample=model.sample, meter=meter):
             _add_template_error(problems, field, error)
     if "condition" in names and spec.condition is not None:
         for error in check_condition(spec.condition, fields=paths, types=types):

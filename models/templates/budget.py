@@ -12,6 +12,8 @@ from liquid.exceptions import LiquidError
 
 #: Largest template or condition, in bytes of UTF-8.
 MAX_SOURCE_BYTES = 65_536
+#: Characters of Liquid that are short. Parsing as many takes up to 5 ms.
+MAX_SHORT_CHARACTERS = 2_000
 #: Largest rendered text, in bytes of UTF-8. Each `capture` has the same limit.
 MAX_OUTPUT_BYTES = 262_144
 #: Longest text that a filter takes or returns, and largest structure written as JSON, in characters.
@@ -33,7 +35,7 @@ MAX_PARTS = 10_000
 MAX_BRACKETS = 50
 #: Depth of nested operators in one expression.
 MAX_EXPRESSION_DEPTH = 100
-#: CPU time of one template or condition, in milliseconds.
+#: CPU time of one render, in milliseconds. All templates of a request share it.
 RENDER_BUDGET_MS = 50
 #: Milliseconds of the longest pause between two clock readings that do not count. No single operation can take longer
 #: than the budget, so a longer pause is a garbage collection.
@@ -65,32 +67,49 @@ class TimeUp(Refusal):
 
 
 class Meter:
-    """The resources that one render has used. Each method raises a Refusal once its limit is exceeded.
+    """The resources that a render has used. Each method raises a Refusal once its limit is exceeded.
 
-    `wall` and `cpu` are clocks in seconds.
+    `limit_ms` is the CPU time allowed, by default RENDER_BUDGET_MS. `wall` and `cpu` are clocks in seconds. A request
+    has one meter: its templates share the time, and each has its own counts.
     """
 
     __slots__ = (
         "_cpu",
         "_cpu_deadline",
         "_last_tick",
+        "_limit_ms",
         "_longest_pause",
         "_next_cpu_check",
         "_started_at",
         "_steps",
         "_wall",
         "_work",
+        "is_time_up",
     )
 
-    def __init__(self, wall: Callable[[], float] = perf_counter, cpu: Callable[[], float] = thread_time) -> None:
+    def __init__(
+        self,
+        limit_ms: float | None = None,
+        *,
+        wall: Callable[[], float] = perf_counter,
+        cpu: Callable[[], float] = thread_time,
+    ) -> None:
+        self._limit_ms = RENDER_BUDGET_MS if limit_ms is None else limit_ms
+        #: Whether `tick` has raised TimeUp.
+        self.is_time_up = False
         self._steps = 0
         self._work = 0
         self._wall = wall
         self._cpu = cpu
         self._cpu_deadline: float | None = None
         self._started_at = self._last_tick = wall()
-        self._next_cpu_check = self._started_at + UNMETERED_MS / 1000
+        self._next_cpu_check = self._started_at + min(UNMETERED_MS, self._limit_ms / 2) / 1000
         self._longest_pause = 0.0
+
+    def start_template(self) -> None:
+        """Start the counts of the next template of a request."""
+        self._steps = 0
+        self._work = 0
 
     def tick(self) -> None:
         """Raise TimeUp if the CPU time is used up."""
@@ -124,8 +143,11 @@ class Meter:
         forgiven = min(self._longest_pause, MAX_PAUSE_MS / 1000)
         if self._cpu_deadline is None:  # CPU time so far is unknown, so all elapsed time but the pause counts
             used = now - self._started_at - self._longest_pause
-            self._cpu_deadline = self._cpu() + RENDER_BUDGET_MS / 1000 - used - forgiven
+            self._cpu_deadline = self._cpu() + self._limit_ms / 1000 - used - forgiven
         remaining = self._cpu_deadline + forgiven - self._cpu()
         if remaining <= 0:
-            raise TimeUp(f"Rendering takes more than {RENDER_BUDGET_MS} ms of CPU time. Simplify the template")
+            self.is_time_up = True
+            raise TimeUp(
+                f"The templates of one request take more than {self._limit_ms:g} ms of CPU time together. Simplify them"
+            )
         self._next_cpu_check = now + remaining

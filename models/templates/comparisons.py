@@ -1,7 +1,7 @@
 """Comparisons as in python-liquid, but decimals are numbers, and `blank` equals nil and false as in Shopify's."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from liquid import Expression, RenderContext, Token
 from liquid.builtin.expressions import Literal, logical
@@ -10,6 +10,7 @@ from liquid.builtin.tags import case_tag
 from liquid.undefined import is_undefined
 
 from ringback.models.templates.decimals import DecimalValue, is_decimal
+from ringback.models.templates.render_context import TemplateContext
 
 
 class BlankValue(Blank):
@@ -88,6 +89,7 @@ class _Contains(logical.ContainsExpression):
         left, right = self.left.evaluate(context), self.right.evaluate(context)
         if isinstance(left, DecimalValue):
             left = left.source
+        cast(TemplateContext, context).meter.tick()  # every render uses this class
         return logical._contains(self.token, left, right)
 
 

@@ -6,11 +6,14 @@ are converted that the template computes with, sorts or compares (`number_use`).
 
 from collections.abc import Mapping
 
+from ringback.models.templates.budget import Meter
 from ringback.models.templates.decimals import read_decimal
 from ringback.models.templates.field_paths import FieldShape, add_types
 
 #: The types of fields that are decimals in templates. JSON numbers compute as decimals too, and stay numbers in JSON.
 _DECIMAL_TYPES = frozenset({"decimal", "float"})
+#: Elements of a list that are converted between two readings of the clock.
+_VALUES_PER_TICK = 100
 #: In the place of field names: all fields of the item.
 ALL_FIELDS = frozenset({"*"})
 
@@ -30,27 +33,34 @@ class DecimalFields:
     def __bool__(self) -> bool:
         return bool(self._fields)
 
-    def convert(self, scope: Mapping[str, object], used: frozenset[str]) -> Mapping[str, object]:
-        """Return root names whose item has decimals in these fields. Nothing is changed in place."""
+    def convert(self, scope: Mapping[str, object], used: frozenset[str], meter: Meter) -> Mapping[str, object]:
+        """Return root names whose item has decimals in these fields. Nothing is changed in place. Raises TimeUp."""
         item = scope.get("item")
         names = self._fields.keys() if used is ALL_FIELDS else self._fields.keys() & used
         if not names or not isinstance(item, dict):
             return scope
-        converted = {name: _convert(item[name], self._fields[name]) for name in names if name in item}
+        converted = {name: _convert(item[name], self._fields[name], meter) for name in names if name in item}
         return {**scope, "item": {**item, **converted}}
 
 
 NO_DECIMALS = DecimalFields({})
 
 
-def _convert(value: object, shape: FieldShape) -> object:
+def _convert(value: object, shape: FieldShape, meter: Meter) -> object:
     if type(value) is list:
-        element = shape.element
-        return value if element is None else [_convert(part, element) for part in value]
+        return value if shape.element is None else _convert_list(value, shape.element, meter)
     if type(value) is dict:
         converted = value.copy()
         for name, part in shape.names.items():
             if name in converted:
-                converted[name] = _convert(converted[name], part)
+                converted[name] = _convert(converted[name], part, meter)
         return converted
     return read_decimal(value) if shape.type else value
+
+
+def _convert_list(values: list[object], element: FieldShape, meter: Meter) -> list[object]:
+    converted: list[object] = []
+    for start in range(0, len(values), _VALUES_PER_TICK):
+        meter.tick()
+        converted += [_convert(value, element, meter) for value in values[start : start + _VALUES_PER_TICK]]
+    return converted

@@ -90,7 +90,11 @@ class TemplateContext(RenderContext):
     scope: Names
 
     def __init__(
-        self, template: BoundTemplate, scope: Mapping[str, object], encoder: BodyEncoder | None = None
+        self,
+        template: BoundTemplate,
+        scope: Mapping[str, object],
+        meter: Meter,
+        encoder: BodyEncoder | None = None,
     ) -> None:
         # Does not call python-liquid's __init__, which also prepares tags that are not allowed here.
         self.env = template.env
@@ -105,7 +109,7 @@ class TemplateContext(RenderContext):
         self.disabled_tags = _DISABLED_TAGS
         self.autoescape = False
         self.encoder = encoder
-        self.meter = Meter()
+        self.meter = meter
         self.token: Token | None = None
 
     def get(self, path: list[object], *, token: Token | None, default: object = UNDEFINED) -> object:

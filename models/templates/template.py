@@ -9,10 +9,12 @@ from threading import Lock
 from typing import TextIO, cast
 
 from cachetools import LRUCache, cached
+from liquid import Expression
 from liquid.builtin.content import ContentNode
-from liquid.builtin.expressions import BooleanExpression
+from liquid.builtin.expressions import BooleanExpression, Path
 from liquid.template import BoundTemplate
 
+from ringback.models.templates.budget import Meter, TimeUp
 from ringback.models.templates.charset import BodyEncoder
 from ringback.models.templates.decimal_fields import NO_DECIMALS, DecimalFields
 from ringback.models.templates.environment import EMPTY_TEMPLATE
@@ -26,6 +28,8 @@ from ringback.models.templates.render_context import OutputBuffer, TemplateConte
 _CACHE_CHARACTERS = 262_144
 #: Characters that an entry counts for besides its source.
 _ENTRY_CHARACTERS = 100
+#: Fields of `event` that are known before the event is written.
+_FACTS_OF_CHANGE = ("model", "action", "changed_fields")
 
 
 class Template:
@@ -43,17 +47,25 @@ class Template:
             self.text = "".join(texts)
 
     def render(
-        self, scope: Mapping[str, object], decimals: DecimalFields = NO_DECIMALS, *, encoder: BodyEncoder | None = None
+        self,
+        scope: Mapping[str, object],
+        decimals: DecimalFields = NO_DECIMALS,
+        *,
+        encoder: BodyEncoder | None = None,
+        meter: Meter | None = None,
     ) -> str:
         """Return the rendered text for these root names. Raises TemplateError.
 
         `decimals` are the item's decimal fields. `encoder` will encode the text, and is given if that is not in UTF-8.
+        `meter` is given if other templates share the time.
         """
         if self.text is not None:
             return self.text
+        meter = meter or Meter()
+        meter.start_template()
         if self._number_fields:
-            scope = decimals.convert(scope, self._number_fields)
-        context = TemplateContext(self._bound, scope, encoder)
+            scope = _convert_decimals(scope, decimals, self._number_fields, meter)
+        context = TemplateContext(self._bound, scope, meter, encoder)
         buffer = OutputBuffer(context.meter)
         output = cast(TextIO, buffer)
         try:
@@ -68,38 +80,67 @@ class Template:
 class Condition:
     """A parsed boolean expression of Liquid."""
 
-    __slots__ = ("_expression", "_number_fields", "source")
+    __slots__ = ("_expression", "_number_fields", "reads_identity", "source")
 
     def __init__(self, expression: BooleanExpression, source: str) -> None:
         self._expression = expression
         self._number_fields = find_number_fields_of(expression)
+        #: Whether the condition may read `event.id` or `event.created_at`, which an event gets when it is written.
+        self.reads_identity = _reads_identity(expression)
         self.source = source
 
-    def holds(self, scope: Mapping[str, object], decimals: DecimalFields = NO_DECIMALS) -> bool:
+    def holds(
+        self, scope: Mapping[str, object], decimals: DecimalFields = NO_DECIMALS, meter: Meter | None = None
+    ) -> bool:
         """Return whether the condition holds for these root names. An undefined name is false.
 
-        `decimals` are the item's decimal fields. Raises TemplateError.
+        `decimals` are the item's decimal fields. `meter` is given for another limit than RENDER_BUDGET_MS, or if
+        templates share the time. Raises TemplateError.
         """
+        meter = meter or Meter()
+        meter.start_template()
         if self._number_fields:
-            scope = decimals.convert(scope, self._number_fields)
-        context = TemplateContext(EMPTY_TEMPLATE, scope)
+            scope = _convert_decimals(scope, decimals, self._number_fields, meter)
+        context = TemplateContext(EMPTY_TEMPLATE, scope, meter)
         try:
             return self._expression.evaluate(context)
         except Exception as error:
             raise translate_render_error(error, context.token) from error
 
 
+def _convert_decimals(
+    scope: Mapping[str, object], decimals: DecimalFields, fields: frozenset[str], meter: Meter
+) -> Mapping[str, object]:
+    try:
+        return decimals.convert(scope, fields, meter)
+    except TimeUp as error:
+        raise translate_render_error(error, None) from error
+
+
+def _reads_identity(expression: Expression) -> bool:
+    if isinstance(expression, Path):
+        root, *names = expression.path
+        is_event = root == "event" or isinstance(root, Path)
+        if is_event and (not names or names[0] not in _FACTS_OF_CHANGE):
+            return True
+    return any(_reads_identity(child) for child in expression.children())
+
+
 def _count_characters(compiled: Template | Condition) -> int:
     return len(compiled.source) + _ENTRY_CHARACTERS
 
 
-@cached(LRUCache(_CACHE_CHARACTERS, _count_characters), key=str, lock=Lock())
+_templates: LRUCache[str, Template] = LRUCache(_CACHE_CHARACTERS, _count_characters)
+_conditions: LRUCache[str, Condition] = LRUCache(_CACHE_CHARACTERS, _count_characters)
+
+
+@cached(_templates, key=str, lock=Lock())
 def compile_template(source: str) -> Template:
     """Return the compiled template, cached. Raises TemplateError with line and column."""
     return Template(parse_template(source), source)
 
 
-@cached(LRUCache(_CACHE_CHARACTERS, _count_characters), key=str, lock=Lock())
+@cached(_conditions, key=str, lock=Lock())
 def compile_condition(expression: str) -> Condition:
     """Return the compiled condition, cached. Raises TemplateError with line and column.
 
@@ -107,3 +148,8 @@ def compile_condition(expression: str) -> Condition:
     precedence and are evaluated from right to left.
     """
     return Condition(parse_condition(expression), expression)
+
+
+def is_compiled(source: str) -> bool:
+    """Return whether a template or condition is in the cache, so that compiling it takes no time."""
+    return source in _templates or source in _conditions

@@ -14,7 +14,7 @@ from liquid.builtin.tags.for_tag import ForNode
 from liquid.template import BoundTemplate
 
 from ringback.models.errors import TemplateError
-from ringback.models.templates.budget import LimitReached
+from ringback.models.templates.budget import LimitReached, Meter
 from ringback.models.templates.comparisons import list_compared
 from ringback.models.templates.decimal_fields import DecimalFields
 from ringback.models.templates.environment import STATIC
@@ -49,18 +49,23 @@ _SAMPLE_EVENT = EventFacts(
 
 
 def check_template(
-    source: str, *, fields: Collection[str], sample: Mapping[str, object], types: Mapping[str, str] = NO_TYPES
+    source: str,
+    *,
+    fields: Collection[str],
+    sample: Mapping[str, object],
+    types: Mapping[str, str] = NO_TYPES,
+    meter: Meter | None = None,
 ) -> list[TemplateError]:
     """Return the mistakes in a template, in the order of the text.
 
     `fields` are the model's field paths as in Liquid, with `[]` for the elements of a list and a final `.*` for unknown
     structure: "item.phone", "item.items[].price", "item.meta.*". `types` are the types of fields by their paths, as
-    `FieldInfo` names them. `sample` is a plausible `item`.
+    `FieldInfo` names them. `sample` is a plausible `item`. `meter` is given if other templates share the time.
     """
     problems = find_problems(source, fields=fields, types=types)
     if problems:
         return problems
-    return _render_sample(Template(parse_template(source), source), sample, DecimalFields(types))
+    return _render_sample(Template(parse_template(source), source), sample, DecimalFields(types), meter)
 
 
 def check_condition(
@@ -246,10 +251,12 @@ def _to_segments(path: Path) -> list[object]:
     return [_to_segments(segment) if isinstance(segment, Path) else segment for segment in path.path]
 
 
-def _render_sample(template: Template, sample: Mapping[str, object], decimals: DecimalFields) -> list[TemplateError]:
+def _render_sample(
+    template: Template, sample: Mapping[str, object], decimals: DecimalFields, meter: Meter | None
+) -> list[TemplateError]:
     """Render a sample object. Return the error if it exceeds a limit; other failures depend on the data."""
     try:
-        template.render(build_scope(sample, _SAMPLE_EVENT), decimals)
+        template.render(build_scope(sample, _SAMPLE_EVENT), decimals, meter=meter)
     except TemplateError as error:
         if isinstance(error.__cause__, LimitReached):
             return [error]

@@ -5,6 +5,7 @@ import gc
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -13,12 +14,15 @@ from ringback.jobs.renderer import RenderedRequest, Renderer, render
 from ringback.jobs.request_plan import RequestPlan
 from ringback.models.errors import TemplateError
 from ringback.models.queue.claims import ClaimedChange, ClaimedEvent
+from ringback.models.templates import budget
+from ringback.models.templates.budget import MAX_SHORT_CHARACTERS, Meter
 from ringback.models.templates.decimal_fields import DecimalFields
 from ringback.models.webhook import Webhook
 from tests.support.unsaved import change, event, webhook
 
 #: Seconds of CPU time: much more than `render` itself takes, whatever else the machine does.
 TURN_SECONDS = 0.02
+SLOW_TEMPLATE = "{% for i in (1..1000) %}{{ item.text | upcase | size }}{% endfor %}"
 
 
 @pytest.fixture(autouse=True)
@@ -44,12 +48,14 @@ class Slow:
         event: ClaimedEvent,
         change: ClaimedChange | None,
         decimals: DecimalFields,
+        *,
+        meter: Meter,
     ) -> RenderedRequest:
         self.threads.append(threading.current_thread().name.split("_")[0])
         end = time.thread_time() + self.seconds
         while time.thread_time() < end:
             pass
-        return render(plan, webhook, event, change, decimals)
+        return render(plan, webhook, event, change, decimals, meter=meter)
 
 
 async def test_a_slow_webhook_is_rendered_in_a_thread_until_it_is_fast_again(
@@ -59,37 +65,80 @@ async def test_a_slow_webhook_is_rendered_in_a_thread_until_it_is_fast_again(
     monkeypatch.setattr(renderer_module, "render", slow)
     renderer = Renderer()
     slow_webhook, other_webhook = webhook(), webhook()
-    for _ in range(3):  # suspected by wall-clock time, found slow by CPU time, then rendered in a thread
+    for _ in range(3):
         await renderer.render(slow_webhook, event(), change())
     slow.seconds = 0.0
     await renderer.render(slow_webhook, event(), change())
     await renderer.render(slow_webhook, event(), change())
     await renderer.render(other_webhook, event(), change())
     renderer.close()
-    assert slow.threads == ["MainThread"] * 2 + ["ringback-render"] * 2 + ["MainThread"] * 2
+    assert slow.threads == ["MainThread"] + ["ringback-render"] * 3 + ["MainThread"] * 2
 
 
-async def test_a_busy_machine_makes_no_webhook_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.measures_cpu
+async def test_a_template_leaves_the_loop_after_a_turn_and_is_rendered_in_the_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(renderer_module, "TURN_SECONDS", 0.001)
+    watched = Slow(0.0)
+    monkeypatch.setattr(renderer_module, "render", watched)
+    renderer = Renderer()
+    slow_webhook = webhook(body_template=SLOW_TEMPLATE)
+
+    rendered = await renderer.render(slow_webhook, event(), change({"text": "x"}))
+    await renderer.render(slow_webhook, event(), change({"text": "x"}))
+    renderer.close()
+
+    assert rendered.body == b"1" * 1000
+    assert watched.threads == ["MainThread"] + ["ringback-render"] * 2
+
+
+async def test_long_templates_are_compiled_in_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Slow(0.0)
+    monkeypatch.setattr(renderer_module, "render", watched)
+    renderer = Renderer()
+    long_webhook = webhook(body_template="{{ item.name }}" + "x" * MAX_SHORT_CHARACTERS)
+
+    await renderer.render(long_webhook, event(), change())
+    await renderer.render(long_webhook, event(), change())
+    renderer.close()
+
+    assert watched.threads == ["ringback-render", "MainThread"]
+
+
+@pytest.mark.measures_cpu
+async def test_all_templates_of_a_request_share_one_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "RENDER_BUDGET_MS", 5)
+    headers = [[f"X-{number}", SLOW_TEMPLATE] for number in range(50)]
+    renderer = Renderer()
+
+    with pytest.raises(
+        TemplateError, match=r"^The header X-\d+ cannot be rendered: The templates of one request take more than 5 ms"
+    ):
+        await renderer.render(webhook(headers=headers), event(), change({"text": "x"}))
+    renderer.close()
+
+
+async def test_a_busy_machine_makes_no_webhook_slow_for_longer_than_one_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     class Busy(Slow):
-        def __call__(
-            self,
-            plan: RequestPlan,
-            webhook: Webhook,
-            event: ClaimedEvent,
-            change: ClaimedChange | None,
-            decimals: DecimalFields,
-        ) -> RenderedRequest:
-            time.sleep(TURN_SECONDS * 2)  # of the wall clock alone
-            return super().__call__(plan, webhook, event, change, decimals)
+        def __call__(self, *given: Any, meter: Meter) -> RenderedRequest:
+            time.sleep(self.pause)  # of the wall clock alone
+            return super().__call__(*given, meter=meter)
+
+        pause = TURN_SECONDS * 2
 
     busy = Busy(0.0)
     monkeypatch.setattr(renderer_module, "render", busy)
     renderer = Renderer()
     busy_webhook = webhook()
-    for _ in range(4):
-        await renderer.render(busy_webhook, event(), change())
+    await renderer.render(busy_webhook, event(), change())
+    await renderer.render(busy_webhook, event(), change())
+    busy.pause = 0.0
+    await renderer.render(busy_webhook, event(), change())
     renderer.close()
-    assert busy.threads == ["MainThread"] * 4
+    assert busy.threads == ["MainThread", "ringback-render", "MainThread"]
 
 
 async def test_rendering_many_requests_gives_the_loop_turns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +161,13 @@ async def test_rendering_many_requests_gives_the_loop_turns(monkeypatch: pytest.
 
 async def test_an_internal_error_becomes_a_template_error_with_its_log_id(monkeypatch: pytest.MonkeyPatch) -> None:
     def raise_error(
-        plan: RequestPlan, webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None
+        plan: RequestPlan,
+        webhook: Webhook,
+        event: ClaimedEvent,
+        change: ClaimedChange | None,
+        decimals: DecimalFields,
+        *,
+        meter: Meter,
     ) -> RenderedRequest:
         raise KeyError("private detail")
 

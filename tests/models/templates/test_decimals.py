@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ringback.models.templates.budget import RENDER_BUDGET_MS
+from ringback.models.templates.budget import RENDER_BUDGET_MS, Meter
 from ringback.models.templates.decimal_fields import ALL_FIELDS, DecimalFields
 from ringback.models.templates.decimals import DecimalValue, read_decimal
 from ringback.models.templates.scope import build_scope
@@ -217,7 +217,7 @@ def test_a_number_does_not_shrink_without_limit() -> None:
 def test_no_filter_of_many_decimals_takes_longer_than_a_render_may(call: str) -> None:
     rows = [{"p": f"{number * 7919 % 9973}.50"} for number in range(9_999)]
     fields = DecimalFields({"item.rows[].p": "decimal"})
-    names = fields.convert(build_scope({"rows": rows}, EVENT), ALL_FIELDS)
+    names = fields.convert(build_scope({"rows": rows}, EVENT), ALL_FIELDS, Meter(limit_ms=1_000))
     template = compile_template(f"{{{{ item.rows | {call} }}}}")
 
     seconds = []

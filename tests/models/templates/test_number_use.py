@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ringback.models.errors import TemplateError
+from ringback.models.templates.budget import Meter
 from ringback.models.templates.decimal_fields import ALL_FIELDS, DecimalFields
 from ringback.models.templates.number_use import find_number_fields, find_number_fields_of
 from ringback.models.templates.parser import parse_condition, parse_template
@@ -96,7 +97,7 @@ def test_the_output_is_the_same_as_with_all_decimals_converted(source: str) -> N
         return
 
     outputs = []
-    for converted in (names, DECIMALS.convert(names, ALL_FIELDS)):
+    for converted in (names, DECIMALS.convert(names, ALL_FIELDS, Meter())):
         try:
             outputs.append(template.render(converted, DECIMALS))
         except TemplateError as error:

@@ -9,6 +9,7 @@ import pytest
 from liquid.template import BoundTemplate
 
 from ringback.models.errors import TemplateError
+from ringback.models.templates.budget import Meter
 from ringback.models.templates.environment import ENVIRONMENT
 from ringback.models.templates.filters import FILTERS
 from ringback.models.templates.own_filters import PRISTINE
@@ -210,7 +211,7 @@ def test_scope_holds_item_and_event_only() -> None:
     "path", ["item", "item.name", "item.meta.k", "item.customer.name", "item.tags.first", "item.name.size", "item.size"]
 )
 def test_a_plain_path_has_the_value_that_the_context_finds(path: str) -> None:
-    context = TemplateContext(BoundTemplate(ENVIRONMENT, []), SCOPE)
+    context = TemplateContext(BoundTemplate(ENVIRONMENT, []), SCOPE, Meter())
     assert json.loads(render(f"{{{{ {path} | json }}}}")) == context.get([*path.split(".")], token=None)
 
 
