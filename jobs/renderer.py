@@ -36,6 +36,10 @@ logger = structlog.get_logger("ringback.delivery")
 TURN_SECONDS = 0.005
 #: Characters of a faulty URL or header value that a message quotes.
 MAX_QUOTED_CHARACTERS = 200
+_PENDING_AND_FALSE = (
+    "The condition is false. It was not evaluated when the change was recorded, because conditions took too long then. "
+    "Simplify the slow conditions of this model's webhooks"
+)
 
 
 class RenderedRequest(NamedTuple):
@@ -252,11 +256,16 @@ class _Texts:
         raise TemplateError(f"The value of the header {name}, {rendered}, {fault}")
 
     def check_condition(self, condition: str) -> None:
-        """Evaluate the condition for its errors alone: raises TemplateError. Its value was tested at the change."""
+        """Evaluate the condition for its errors: raises TemplateError.
+
+        Its value was tested at the change, unless it is pending. Then false raises TemplateError too.
+        """
         try:
-            compile_condition(condition).holds(self._root_names(), self._decimals, self._meter)
+            is_true = compile_condition(condition).holds(self._root_names(), self._decimals, self._meter)
         except TemplateError as error:
             raise _part_error("The condition", error) from error
+        if self._event.condition_pending and not is_true:
+            raise TemplateError(_PENDING_AND_FALSE)
 
     def _root_names(self) -> dict[str, object]:
         if self._names is None:

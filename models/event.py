@@ -55,6 +55,8 @@ class Event(Model):
     attempts_before_round = fields.IntField(default=0)
     #: Attempts in a row that were abandoned, five end the event.
     abandoned_in_a_row = fields.IntField(default=0)
+    #: Whether the webhook's condition was not evaluated at the change, for lack of time. Each attempt evaluates it.
+    condition_pending = fields.BooleanField(default=False, db_default=False)
     max_attempts = fields.IntField()
     #: Due time of the next attempt, or of the attempt in flight, null if the event has ended.
     next_attempt_at = fields.DatetimeField(null=True)

@@ -170,7 +170,7 @@ UPDATE ringback_event event SET worker_id = $3, claimed_at = $4, next_attempt_at
 WHERE event.ctid = ANY(ARRAY(SELECT ctid FROM free)) AND event.id = free.id
 RETURNING event.id, event.webhook_id, event.model, event.action, event.is_test, event.test_item, event.status,
 event.attempt_count, event.attempts_before_round, event.abandoned_in_a_row, event.max_attempts, event.next_attempt_at,
-event.created_at, event.finished_at, free.item, free.changed_fields, free.updated_at
+event.created_at, event.finished_at, event.condition_pending, free.item, free.changed_fields, free.updated_at
 """
 #: The same on SQLite: `$1` start times by id as a JSON object, `$2` worker, `$3` now. The plus keeps SQLite from using
 #: an index on the status, by which it would read all events of that status.
@@ -179,7 +179,7 @@ UPDATE ringback_event SET worker_id = $2, claimed_at = $3, next_attempt_at = gra
 FROM json_each($1) granted
 WHERE ringback_event.id = granted.key AND +status IN ('PENDING', 'RETRYING') AND worker_id IS NULL
 RETURNING ringback_event.id, webhook_id, model, action, is_test, test_item, status, attempt_count,
-attempts_before_round, abandoned_in_a_row, max_attempts, next_attempt_at, created_at, finished_at,
+attempts_before_round, abandoned_in_a_row, max_attempts, next_attempt_at, created_at, finished_at, condition_pending,
 (SELECT item FROM ringback_change WHERE id = change_id),
 (SELECT changed_fields FROM ringback_change WHERE id = change_id),
 (SELECT updated_at FROM ringback_webhook WHERE id = webhook_id)

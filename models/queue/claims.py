@@ -59,6 +59,8 @@ class ClaimedEvent(NamedTuple):
     next_attempt_at: dt.datetime
     created_at: dt.datetime
     finished_at: dt.datetime | None
+    #: Whether attempts evaluate the webhook's condition, because it was not evaluated at the change.
+    condition_pending: bool
 
     @property
     def is_suspect(self) -> bool:

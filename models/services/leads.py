@@ -75,12 +75,14 @@ async def _create_lead(name: str, phone: str) -> Lead | None:
 
 async def _create_leads(requests: Sequence[_CallbackRequest]) -> list[Lead | None]:
     """Store callback requests in a transaction of their own, bypassing the signals."""
+    now = dt.datetime.now(dt.UTC)
+    leads = [Lead(name=name, phone=phone, created_at=now, updated_at=now) for name, phone in requests]
+    rows = [_column_values(lead) for lead in leads]
+    early = await outbox.evaluate_inserts_early(Lead, _COLUMNS, rows)
     async with in_transaction() as db:
         if not await tracks_leads(db):
             return [None] * len(requests)
-        now = dt.datetime.now(dt.UTC)
-        leads = [Lead(name=name, phone=phone, created_at=now, updated_at=now) for name, phone in requests]
-        await outbox.insert_with_events(db, Lead, _COLUMNS, [_column_values(lead) for lead in leads])
+        await outbox.insert_with_events(db, Lead, _COLUMNS, rows, early)
     for lead in leads:
         lead._saved_in_db = True
     return list(leads)

@@ -6,8 +6,8 @@ changes of one object stay several changes.
 
 import datetime as dt
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -26,12 +26,15 @@ from ringback.models.services.declared_models import add_findings
 from ringback.models.services.idempotency import ModelKey
 from ringback.models.services.validation import Problems, api_name, did_you_mean, is_blank, name_character
 from ringback.models.templates.decimal_fields import DecimalFields
-from ringback.models.tracking import outbox
+from ringback.models.tracking import conditions, outbox
 from ringback.models.tracking.cooperative import LoopYielder
-from ringback.models.tracking.outbox import NewChange
+from ringback.models.tracking.outbox import NewChange, Verdicts
 from ringback.models.tracking.registry import NAME_PATTERN, registry
 
 MAX_CHANGES = 500
+#: Changes of a call whose conditions are evaluated before the transaction. For fewer, reading the webhooks twice takes
+#: longer, unless their conditions are slow.
+EARLY_CHANGES = 20
 MAX_OBJECT_ID_CHARS = 255
 MAX_CHANGED_FIELDS = 1_000
 #: Characters of an unknown field's name that a message quotes.
@@ -70,6 +73,8 @@ class _Recording:
 class _NewRecording(NamedTuple):
     change: Publication
     recording: _Recording
+    #: Verdicts of conditions on the change that are known before the transaction.
+    early: Verdicts
 
 
 class _Result(NamedTuple):
@@ -89,6 +94,7 @@ async def publish_changes(changes: Sequence[Publication]) -> list[Published]:
     yielder = LoopYielder()
     new: list[_NewRecording] = []
     results: list[_Result] = []
+    early = await _evaluate_conditions(changes)
     async with in_transaction() as db:
         await _lock_models(db, changes)
         now = await clock.now(db)
@@ -105,7 +111,8 @@ async def publish_changes(changes: Sequence[Publication]) -> list[Published]:
                     recording.digest = _digest(change, item_json)
                     recordings[key] = recording
                 checker.check(f"changes[{index}]", change, len(item_json))
-                new.append(_NewRecording(change, recording))
+                verdicts = early.find(index, checker.models.get(change.model))
+                new.append(_NewRecording(change, recording, verdicts))
                 results.append(_Result(recording, duplicate=False))
             else:
                 if earlier.digest not in (_digest(change, item_json), _digest_in_given_order(change, item_json)):
@@ -118,6 +125,36 @@ async def publish_changes(changes: Sequence[Publication]) -> list[Published]:
         Published(object_id=change.object_id, event_ids=result.recording.event_ids, duplicate=result.duplicate)
         for change, result in zip(changes, results, strict=True)
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class _EarlyVerdicts:
+    """Verdicts of each change of a call, and the schemas of the models with which they were found."""
+
+    verdicts: Sequence[Verdicts] = ()
+    schemas: Mapping[str, str] = field(default_factory=dict)
+
+    def find(self, index: int, model: DeclaredModel | None) -> Verdicts:
+        """Return the verdicts of a change, or none if its model has been declared anew."""
+        if not self.verdicts or model is None or self.schemas.get(model.name) != model.json_schema:
+            return {}
+        return self.verdicts[index]
+
+
+async def _evaluate_conditions(changes: Sequence[Publication]) -> _EarlyVerdicts:
+    """Evaluate conditions before the transaction, if that may take long: on SQLite it would keep all others waiting."""
+    names = {change.model for change in changes}
+    if len(changes) < EARLY_CHANGES and not conditions.are_slow(names):
+        return _EarlyVerdicts()
+    db = DeclaredModel._choose_db()
+    models = await _load_models(db, names)
+    now = await clock.now(db)
+    rows = [_new_change(change, now) for change in changes]
+    decimals = {name: model.schema.decimals for name, model in models.items()}
+    return _EarlyVerdicts(
+        verdicts=await outbox.evaluate_early(db, rows, decimals),
+        schemas={name: model.json_schema for name, model in models.items()},
+    )
 
 
 async def _lock_models(db: BaseDBAsyncClient, changes: Sequence[Publication]) -> None:
@@ -142,10 +179,11 @@ async def _record(
     """Write the changes with their events and idempotency keys, and set the events of the recordings."""
     if not new:
         return
-    watching = await outbox.find_watching_webhooks(db, {change.model for change, _ in new})
-    rows = [_new_change(change, now) for change, _ in new]
-    events_by_change = await outbox.save_changes(db, rows, watching, decimals)
-    for (_, recording), events in zip(new, events_by_change, strict=True):
+    watching = await outbox.find_watching_webhooks(db, {change.model for change, _, _ in new})
+    rows = [_new_change(change, now) for change, _, _ in new]
+    early = [verdicts for _, _, verdicts in new]
+    events_by_change = await outbox.save_changes(db, rows, watching, decimals, early=early)
+    for (_, recording, _), events in zip(new, events_by_change, strict=True):
         recording.event_ids = tuple(event.id for event in events)
     keys = [
         IdempotencyKey(
@@ -155,7 +193,7 @@ async def _record(
             event_ids=[str(event_id) for event_id in recording.event_ids],
             created_at=now,
         )
-        for change, recording in new
+        for change, recording, _ in new
         if change.idempotency_key is not None
     ]
     if keys:
@@ -222,14 +260,19 @@ def _find_id_fault(text: str) -> str | None:
 async def _load_checker(db: BaseDBAsyncClient, problems: Problems, changes: Sequence[Publication]) -> "_ChangeChecker":
     """Load the declared models that the changes name."""
     names = {change.model for change in changes}
-    valid_names = {name for name in names if NAME_PATTERN.fullmatch(name)}
-    models: dict[str, DeclaredModel] = {}
-    if valid_names:
-        models = {row.name: row for row in await DeclaredModel.filter(name__in=valid_names).using_db(db)}
+    models = await _load_models(db, names)
     suggestions: list[str] = []
     if not models.keys() >= names:
         suggestions = await webhook_models.find_declared_names(db)
     return _ChangeChecker(problems, models, suggestions)
+
+
+async def _load_models(db: BaseDBAsyncClient, names: Collection[str]) -> dict[str, DeclaredModel]:
+    """Return the declared models of these names, by name."""
+    valid_names = {name for name in names if NAME_PATTERN.fullmatch(name)}
+    if not valid_names:
+        return {}
+    return {row.name: row for row in await DeclaredModel.filter(name__in=valid_names).using_db(db)}
 
 
 class _ChangeChecker:

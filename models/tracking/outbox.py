@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 import orjson
@@ -25,14 +25,12 @@ from ringback.models.database.sql import array_parameter, as_uuid, fetch_rows, i
 from ringback.models.database.unit_of_work import require_unit
 from ringback.models.delivery_log import LogEntry
 from ringback.models.enums import Action, EventStatus, LogKind
-from ringback.models.errors import TemplateError
 from ringback.models.event import Change, Event
 from ringback.models.ids import new_key
 from ringback.models.templates.decimal_fields import DecimalFields
-from ringback.models.templates.scope import build_event_facts, build_scope
-from ringback.models.templates.template import compile_condition
 from ringback.models.timestamps import format_timestamp
-from ringback.models.tracking import model_fields, snapshot
+from ringback.models.tracking import conditions, model_fields, snapshot
+from ringback.models.tracking.conditions import Check, Verdict
 from ringback.models.tracking.cooperative import LoopYielder
 from ringback.models.tracking.registry import get_tracking
 from ringback.models.tracking.snapshot import Stored
@@ -79,6 +77,7 @@ class NewEvent(NamedTuple):
     attempt_count: int = 0
     attempts_before_round: int = 0
     abandoned_in_a_row: int = 0
+    condition_pending: bool = False
 
 
 class NewLogEntry(NamedTuple):
@@ -90,6 +89,10 @@ class NewLogEntry(NamedTuple):
     webhook_id: UUID
     event_id: UUID
     model: str
+
+
+#: The verdicts of conditions on one change, by the text of the condition.
+Verdicts: TypeAlias = Mapping[str, Verdict]
 
 
 async def record(db: BaseDBAsyncClient, before: Mapping[tuple[type[Model], Any], Stored | None]) -> None:
@@ -118,33 +121,81 @@ async def record(db: BaseDBAsyncClient, before: Mapping[tuple[type[Model], Any],
 
 
 async def insert_with_events(
-    db: BaseDBAsyncClient, model: type[Model], names: tuple[str, ...], rows: Sequence[Sequence[Any]]
+    db: BaseDBAsyncClient,
+    model: type[Model],
+    names: tuple[str, ...],
+    rows: Sequence[Sequence[Any]],
+    early: Sequence[Verdicts] = (),
 ) -> None:
     """Insert new objects, with their changes and events, in a transaction that does nothing else to them.
 
     Each row holds the values of all columns, the key first, as the database would return them: nothing is read back.
-    The model must have no children.
+    The model must have no children. `early` is what `evaluate_inserts_early` returned for the rows.
     """
     objects = NewRows(model, names, rows)
     watching = await find_watching_webhooks(db, {get_tracking(model).name})
     if not watching:
         await insert_together(db, objects)
         return
-    now = await clock.now(db)
-    changes = []
-    for row in rows:
-        stored = snapshot.decode_row(model, dict(zip(names, row, strict=True)))
-        change = _make_change(model, row[0], before=None, after=stored, at=now)
-        assert change is not None, "the object did not exist before"
-        changes.append(change)
+    changes = _make_insert_changes(model, names, rows, await clock.now(db))
     decimals = {get_tracking(model).name: model_fields.decimal_fields(model)}
-    await save_changes(db, changes, watching, decimals, objects)
+    await save_changes(db, changes, watching, decimals, objects, early=early)
+
+
+async def evaluate_inserts_early(
+    model: type[Model], names: tuple[str, ...], rows: Sequence[Sequence[Any]]
+) -> list[Verdicts]:
+    """Do what `evaluate_early` does for rows that `insert_with_events` will insert, if the conditions are slow."""
+    name = get_tracking(model).name
+    if not conditions.are_slow([name]):
+        return []
+    changes = _make_insert_changes(model, names, rows, await clock.now(model._choose_db(True)))
+    return await evaluate_early(model._choose_db(True), changes, {name: model_fields.decimal_fields(model)})
+
+
+async def evaluate_early(
+    db: BaseDBAsyncClient, changes: Sequence[NewChange], decimals: Mapping[str, DecimalFields]
+) -> list[Verdicts]:
+    """Evaluate the conditions for changes that a transaction will record, before it holds any lock.
+
+    Returns the verdicts of each change, in order. Verdicts that depend on the id or time of an event are left out.
+    Models without an entry in `decimals` are ignored, and so are items that are not objects.
+    """
+    watching = await _read_watching_webhooks(db, decimals.keys(), lock=False)
+    yielder = LoopYielder()
+    checks: list[Check] = []
+    positions: list[int] = []
+    for position, change in enumerate(changes):
+        await yielder.pause()
+        if not isinstance(change.item, dict):
+            continue
+        webhook_by_condition: dict[str, WatchingWebhook] = {}
+        for webhook in watching.get(change.model, []):
+            if webhook.condition is not None and change.action in webhook.actions:
+                webhook_by_condition[webhook.condition] = webhook
+        for condition, webhook in webhook_by_condition.items():
+            event = _make_event(webhook, change)
+            checks.append(Check(condition, change.item, change, event, decimals[change.model], is_early=True))
+            positions.append(position)
+    verdicts: list[dict[str, Verdict]] = [{} for _ in changes]
+    for position, check, verdict in zip(positions, checks, await conditions.evaluate(checks), strict=True):
+        if verdict is not Verdict.UNKNOWN:
+            verdicts[position][check.condition] = verdict
+    return list(verdicts)
 
 
 async def find_watching_webhooks(db: BaseDBAsyncClient, models: Collection[str]) -> dict[str, list[WatchingWebhook]]:
     """Return the active webhooks of these models, by model. They stay active until the transaction ends."""
+    return await _read_watching_webhooks(db, models, lock=True)
+
+
+async def _read_watching_webhooks(
+    db: BaseDBAsyncClient, models: Collection[str], *, lock: bool
+) -> dict[str, list[WatchingWebhook]]:
     watching: dict[str, list[WatchingWebhook]] = {}
-    statement = _WATCHING_WEBHOOKS if is_postgres(db) else _WATCHING_WEBHOOKS_ON_SQLITE
+    statement = _WATCHING_WEBHOOKS_ON_SQLITE
+    if is_postgres(db):
+        statement = _LOCK_WATCHING_WEBHOOKS if lock else _WATCHING_WEBHOOKS
     for model, key, actions, condition, retry_delays in await fetch_rows(db, statement, array_parameter(db, models)):
         webhook = WatchingWebhook(
             id=as_uuid(key),
@@ -162,16 +213,14 @@ async def save_changes(
     watching: Mapping[str, list[WatchingWebhook]],
     decimals: Mapping[str, DecimalFields],
     *objects: NewRows,
+    early: Sequence[Verdicts] = (),
 ) -> list[list[NewEvent]]:
     """Write the changes that match a webhook, with their events. Return the events of each change, in order.
 
     `decimals` are the decimal fields of the models. `objects` are written first, whether a webhook matches or not.
+    `early` are the verdicts that `evaluate_early` returned for the changes, if it was called.
     """
-    yielder = LoopYielder()
-    events_by_change = []
-    for change in changes:
-        await yielder.pause()
-        events_by_change.append(_make_events(change, watching.get(change.model, []), decimals[change.model]))
+    events_by_change = await _make_events(changes, watching, decimals, early)
     matching = [change for change, events in zip(changes, events_by_change, strict=True) if events]
     if matching:
         await save_events(db, matching, list(chain.from_iterable(events_by_change)), *objects)
@@ -227,13 +276,70 @@ def _make_change(
     )
 
 
-def _make_events(change: NewChange, webhooks: list[WatchingWebhook], decimals: DecimalFields) -> list[NewEvent]:
+def _make_insert_changes(
+    model: type[Model], names: tuple[str, ...], rows: Sequence[Sequence[Any]], at: dt.datetime
+) -> list[NewChange]:
+    changes = []
+    for row in rows:
+        stored = snapshot.decode_row(model, dict(zip(names, row, strict=True)))
+        change = _make_change(model, row[0], before=None, after=stored, at=at)
+        assert change is not None, "the object did not exist before"
+        changes.append(change)
+    return changes
+
+
+async def _make_events(
+    changes: Sequence[NewChange],
+    watching: Mapping[str, list[WatchingWebhook]],
+    decimals: Mapping[str, DecimalFields],
+    early: Sequence[Verdicts],
+) -> list[list[NewEvent]]:
+    """Return the events of each change whose condition is not false, in the order of the webhooks."""
+    yielder = LoopYielder()
+    candidates_by_change = []
+    for position, change in enumerate(changes):
+        await yielder.pause()
+        known_verdicts = early[position] if early else {}
+        webhooks = [webhook for webhook in watching.get(change.model, []) if change.action in webhook.actions]
+        candidates_by_change.append([_make_candidate(webhook, change, known_verdicts) for webhook in webhooks])
+    undecided = [candidate for candidate in chain.from_iterable(candidates_by_change) if candidate.verdict is None]
+    checks = [_make_check(candidate, decimals) for candidate in undecided]
+    for candidate, verdict in zip(undecided, await conditions.evaluate(checks), strict=True):
+        candidate.verdict = verdict
+    return [_select_events(candidates) for candidates in candidates_by_change]
+
+
+@dataclass(slots=True)
+class _Candidate:
+    """An event to record unless the condition of its webhook is false."""
+
+    event: NewEvent
+    change: NewChange
+    condition: str | None
+    verdict: Verdict | None
+
+
+def _make_candidate(webhook: WatchingWebhook, change: NewChange, known_verdicts: Verdicts) -> _Candidate:
+    verdict: Verdict | None = Verdict.PASSED
+    if webhook.condition is not None:
+        verdict = known_verdicts.get(webhook.condition)
+    return _Candidate(_make_event(webhook, change), change, webhook.condition, verdict)
+
+
+def _make_check(candidate: _Candidate, decimals: Mapping[str, DecimalFields]) -> Check:
+    assert candidate.condition is not None, "an event without a condition passes"
+    change = candidate.change
+    return Check(candidate.condition, change.item, change, candidate.event, decimals[change.model])
+
+
+def _select_events(candidates: Sequence[_Candidate]) -> list[NewEvent]:
+    """Return the events to record. Those whose condition was not evaluated are marked, so that their attempts do it."""
     events = []
-    for webhook in webhooks:
-        if change.action in webhook.actions:
-            event = _make_event(webhook, change)
-            if webhook.condition is None or _passes(webhook.condition, change, event, decimals):
-                events.append(event)
+    for candidate in candidates:
+        if candidate.verdict is Verdict.PENDING:
+            events.append(candidate.event._replace(condition_pending=True))
+        elif candidate.verdict is not Verdict.REFUSED:
+            events.append(candidate.event)
     return events
 
 
@@ -251,29 +357,19 @@ def _make_event(webhook: WatchingWebhook, change: NewChange) -> NewEvent:
     )
 
 
-def _passes(condition: str, change: NewChange, event: NewEvent, decimals: DecimalFields) -> bool:
-    """Return whether a change passes a webhook's condition.
-
-    A condition that cannot be evaluated passes, so that no event is lost: its attempt fails with the same error and is
-    stored as RENDER_FAILED.
-    """
-    try:
-        scope = build_scope(change.item, build_event_facts(event, change))
-        return compile_condition(condition).holds(scope, decimals)
-    except TemplateError:
-        return True
-
-
 def _make_log_entry(event: NewEvent) -> NewLogEntry:
     title = "Test event" if event.is_test else "Event"
     subject = f"{event.model}.{event.action.lower()}"
     if event.object_id:
         subject = f"{subject} of {event.object_id}"
     due = format_timestamp(event.next_attempt_at)
+    message = f"{title} recorded for {subject}; first attempt due at {due}"
+    if event.condition_pending:
+        message += "; attempts evaluate the condition, because the conditions of this call took too long"
     return NewLogEntry(
         at=event.created_at,
         kind=LogKind.EVENT_RECORDED,
-        message=f"{title} recorded for {subject}; first attempt due at {due}",
+        message=message,
         webhook_id=event.webhook_id,
         event_id=event.id,
         model=event.model,
@@ -283,9 +379,14 @@ def _make_log_entry(event: NewEvent) -> NewLogEntry:
 #: Active webhooks of some models, by the index on (model, is_active). The lock is the one that an event's foreign key
 #: takes anyway, only sooner: a transaction that deactivates a webhook waits for the events that are being written, and
 #: then cancels them all; a transaction that writes events after it finds the webhook inactive.
-_WATCHING_WEBHOOKS = """
+_LOCK_WATCHING_WEBHOOKS = """
 SELECT model, id, actions, condition, retry_delays FROM ringback_webhook
 WHERE model = ANY($1::text[]) AND is_active AND deleted_at IS NULL ORDER BY id FOR KEY SHARE
+"""
+#: The same without the lock.
+_WATCHING_WEBHOOKS = """
+SELECT model, id, actions, condition, retry_delays FROM ringback_webhook
+WHERE model = ANY($1::text[]) AND is_active AND deleted_at IS NULL ORDER BY id
 """
 _WATCHING_WEBHOOKS_ON_SQLITE = """
 SELECT model, id, actions, condition, retry_delays FROM ringback_webhook

@@ -37,6 +37,7 @@ def event(**fields: Any) -> ClaimedEvent:
         next_attempt_at=AT,
         created_at=AT,
         finished_at=None,
+        condition_pending=False,
     )
     return first._replace(**fields)
 

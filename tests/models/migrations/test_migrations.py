@@ -36,6 +36,8 @@ from tests.support import postgres
 pytestmark = [pytest.mark.every_database, pytest.mark.measures_cpu]
 
 AT = datetime(2026, 11, 24, 12, 0, 0, 123456, tzinfo=UTC)
+#: The migrations that a database of 0001, or of 0015, lacks.
+NEW_MIGRATIONS = ["ringback.0016_workers", "ringback.0017_pending_conditions"]
 SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
 ITEM = {"zone": "Ø", "a": {"b": [1, 2.5, None, True]}, "name": 'O"Hara', "": "Ада"}
 HEADERS = [["X-A", "1"], ["X-A", "2"]]
@@ -149,7 +151,7 @@ Before0016 = Callable[[Settings], AbstractAsyncContextManager[BaseDBAsyncClient]
 
 @pytest.fixture(params=[migrate_to_0001, create_as_earlier_commit])
 def before_0016(request: pytest.FixtureRequest) -> Before0016:
-    """Return a function that creates a database which lacks only migration 0016."""
+    """Return a function that creates a database which lacks migration 0016."""
     create: Before0016 = request.param
     return create
 
@@ -158,7 +160,7 @@ async def test_rows_of_an_earlier_commit_are_migrated(empty: Settings) -> None:
     async with create_as_earlier_commit(empty) as connection:
         for table in ROWS:
             await fill(connection, table)
-    assert await migrate(empty) == ["ringback.0016_workers"]
+    assert await migrate(empty) == NEW_MIGRATIONS
     assert await migrate(empty) == []
     async with open_database(empty):
         webhook = await Webhook.get()
@@ -330,7 +332,7 @@ async def test_0016_keeps_started_attempts_and_makes_other_claims_due(empty: Set
     async with before_0016(empty) as connection:
         await fill_before_0016(connection)
 
-    assert await migrate(empty) == ["ringback.0016_workers"]
+    assert await migrate(empty) == NEW_MIGRATIONS
 
     async with open_database(empty):
         assert await events_of(Event._meta.db, "status", "next_attempt_at", "worker_id", "claimed_at") == {
@@ -341,6 +343,7 @@ async def test_0016_keeps_started_attempts_and_makes_other_claims_due(empty: Set
             CANCELLED_IN_FLIGHT: ("CANCELLED", None, LEASE, AT + SECOND),
             SUCCEEDED: ("SUCCEEDED", None, None, None),
         }
+        assert await Event.filter(condition_pending=True).count() == 0
         assert await Worker.all().count() == 0
         assert [attempt.event_id for attempt in await Attempt.all()] == [SUCCEEDED]
         assert await functions(Event._meta.db) == []
@@ -389,7 +392,7 @@ async def test_0016_can_be_undone_and_applied_again(empty: Settings, before_0016
     assert indexes_down == {**indexes_down, **indexes_before}
     assert indexes_down.keys() == indexes_before.keys() | CLAIM_INDEXES_OF_0015
     assert "ringback_worker" not in tables
-    assert applied_again == ["ringback.0016_workers"]
+    assert applied_again == NEW_MIGRATIONS
     async with open_database(empty):
         assert await event_indexes(Event._meta.db) == indexes_after
         assert await functions(Event._meta.db) == []

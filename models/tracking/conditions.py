@@ -1,0 +1,166 @@
+"""The conditions of webhooks, evaluated for the changes of one call within a time limit.
+
+Every condition of a model's webhooks is evaluated for every change of the model, most of them while a transaction is
+open. So the calls of a process share one thread, in which they take turns, and each call has a budget of CPU time.
+
+A real condition takes 3 to 30 µs. The budget allows for that, and for some that take longer. A condition that has not
+used its fair share of the budget is never stopped, whatever the others take. One that takes more gets what is left, and
+if that is too little its verdict is PENDING: the event is recorded, and its attempts evaluate the condition. See
+docs/decisions/0005-conditions-have-a-budget.md.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
+from time import thread_time
+from typing import Any, NamedTuple
+
+from cachetools import TTLCache
+
+from ringback.models.errors import TemplateError
+from ringback.models.templates.budget import Meter
+from ringback.models.templates.decimal_fields import DecimalFields
+from ringback.models.templates.scope import ChangeLike, EventLike, build_event_facts, build_scope
+from ringback.models.templates.template import compile_condition, is_compiled
+
+#: Seconds of CPU that all conditions of a call may take, besides those for each evaluation and for parsing.
+CALL_SECONDS = 0.02
+#: Seconds of CPU that each evaluation adds to the budget: what a real condition takes.
+EVALUATION_SECONDS = 0.000_02
+#: Seconds that parsing takes for each character, at most. Parsed conditions are cached.
+PARSE_SECONDS_PER_CHARACTER = 0.000_003
+#: Most seconds that conditions which are not parsed yet add to the budget.
+MAX_PARSE_SECONDS = 0.05
+#: Seconds after which the next call gets its turn.
+TURN_SECONDS = 0.005
+#: Seconds for which a condition that was stopped, or a model whose conditions took long, is remembered.
+MEMORY_SECONDS = 60
+#: Seconds of one call from which the conditions of a model are slow.
+SLOW_SECONDS = 0.002
+
+
+class Verdict(Enum):
+    """The result of a condition for one change."""
+
+    PASSED = "the condition is true, or has an error that its attempts will report"
+    REFUSED = "the condition is false"
+    PENDING = "the condition was not evaluated for lack of time"
+    UNKNOWN = "the condition reads a part of the event that is not known yet"
+
+
+class Check(NamedTuple):
+    """A condition to evaluate for one change. `is_early` if the id and the time of `event` are provisional."""
+
+    condition: str
+    item: Mapping[str, Any]
+    change: ChangeLike
+    event: EventLike
+    decimals: DecimalFields
+    is_early: bool = False
+
+
+async def evaluate(checks: Sequence[Check]) -> list[Verdict]:
+    """Return the verdicts of one call, in the order of the checks."""
+    if not checks:
+        return []
+    evaluation = _Evaluation(checks)
+    loop = asyncio.get_running_loop()
+    while not evaluation.is_done:
+        await loop.run_in_executor(_thread, evaluation.take_turn)
+    return evaluation.verdicts
+
+
+def are_slow(models: Iterable[str]) -> bool:
+    """Return whether the conditions of one of these models have taken long recently."""
+    return any(model in _slow_models for model in models)
+
+
+class _Evaluation:
+    """The checks of one call. Used by one thread at a time."""
+
+    def __init__(self, checks: Sequence[Check]) -> None:
+        self.verdicts = [Verdict.PENDING] * len(checks)
+        self._checks = checks
+        self._queue: deque[int] = deque()
+        self._seconds_left = 0.0
+        self._seconds_used = 0.0
+        self._is_started = False
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all verdicts are final."""
+        return self._is_started and not self._queue
+
+    def take_turn(self) -> None:
+        """Evaluate conditions for TURN_SECONDS."""
+        started = thread_time()
+        if not self._is_started:
+            self._start()
+        while self._queue and self._seconds_left > 0 and thread_time() - started < TURN_SECONDS:
+            self._evaluate_next()
+        if self._seconds_left <= 0:
+            self._queue.clear()
+        self._seconds_used += thread_time() - started
+        if self._seconds_used >= SLOW_SECONDS:
+            for check in self._checks:
+                _slow_models[check.event.model] = True
+
+    def _start(self) -> None:
+        """Set the budget and the order: conditions that took little so far come first, then short ones."""
+        self._is_started = True
+        conditions = {check.condition for check in self._checks}
+        unparsed_characters = sum(len(condition) for condition in conditions if not is_compiled(condition))
+        parse_seconds = min(unparsed_characters * PARSE_SECONDS_PER_CHARACTER, MAX_PARSE_SECONDS)
+        self._seconds_left = CALL_SECONDS + len(self._checks) * EVALUATION_SECONDS + parse_seconds
+        ranks = {condition: (_needed_seconds.get(hash(condition), 0.0), len(condition)) for condition in conditions}
+        order = sorted(range(len(self._checks)), key=lambda index: ranks[self._checks[index].condition])
+        self._queue.extend(order)
+
+    def _evaluate_next(self) -> None:
+        """Evaluate one condition. If its share of the budget does not suffice, it is tried again after the others."""
+        share = max(self._seconds_left / len(self._queue), EVALUATION_SECONDS)
+        index = self._queue.popleft()
+        check = self._checks[index]
+        key = hash(check.condition)
+        if _needed_seconds.get(key, 0.0) > share or _estimate_parsing(check.condition) > self._seconds_left:
+            return
+        meter = Meter(share * 1000)
+        started = thread_time()
+        try:
+            self.verdicts[index] = _decide(check, meter)
+        except TemplateError:
+            if meter.is_time_up:
+                _needed_seconds[key] = 2 * share
+                self._queue.append(index)
+            else:
+                self.verdicts[index] = Verdict.PASSED
+        finally:
+            self._seconds_left -= thread_time() - started
+
+
+def _decide(check: Check, meter: Meter) -> Verdict:
+    """Evaluate a condition. Raises TemplateError."""
+    condition = compile_condition(check.condition)
+    if check.is_early and condition.reads_identity:
+        return Verdict.UNKNOWN
+    scope = build_scope(check.item, build_event_facts(check.event, check.change))
+    if condition.holds(scope, check.decimals, meter):
+        return Verdict.PASSED
+    return Verdict.REFUSED
+
+
+def _estimate_parsing(condition: str) -> float:
+    if is_compiled(condition):
+        return 0.0
+    return len(condition) * PARSE_SECONDS_PER_CHARACTER
+
+
+#: One thread: more would compete for the interpreter and be no faster.
+_thread = ThreadPoolExecutor(1, thread_name_prefix="ringback-conditions")
+#: Seconds that conditions need at least, by their hashes, if their share of a budget did not suffice. Each time that it
+#: does not, the next try waits for a share of twice the size. Used by `_thread` only.
+_needed_seconds: TTLCache[int, float] = TTLCache(maxsize=10_000, ttl=MEMORY_SECONDS)
+#: Models whose conditions have taken long. The event loop only reads it.
+_slow_models: TTLCache[str, bool] = TTLCache(maxsize=1_000, ttl=MEMORY_SECONDS)
