@@ -33,8 +33,8 @@ EVALUATION_SECONDS = 0.000_02
 PARSE_SECONDS_PER_CHARACTER = 0.000_003
 #: Most seconds that conditions which are not parsed yet add to the budget.
 MAX_PARSE_SECONDS = 0.05
-#: Seconds after which the next call gets its turn.
-TURN_SECONDS = 0.005
+#: Seconds after which the next call, and the event loop, get a turn.
+TURN_SECONDS = 0.001
 #: Seconds for which a condition that was stopped, or a model whose conditions took long, is remembered.
 MEMORY_SECONDS = 60
 #: Seconds of one call from which the conditions of a model are slow.
@@ -103,9 +103,8 @@ class _Evaluation:
         if self._seconds_left <= 0:
             self._queue.clear()
         self._seconds_used += thread_time() - started
-        if self._seconds_used >= SLOW_SECONDS:
-            for check in self._checks:
-                _slow_models[check.event.model] = True
+        if not self._queue and self._seconds_used >= SLOW_SECONDS:
+            _slow_models.update(dict.fromkeys({check.event.model for check in self._checks}, True))
 
     def _start(self) -> None:
         """Set the budget and the order: conditions that took little so far come first, then short ones."""

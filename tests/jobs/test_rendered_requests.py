@@ -96,6 +96,14 @@ def test_a_condition_that_is_false_now_stops_no_attempt() -> None:
     assert render_webhook(condition="item.n > 100", body_template="x").body == b"x"
 
 
+def test_a_pending_condition_that_is_false_fails_the_attempt() -> None:
+    watching = webhook(condition="item.n > 2", body_template="x")
+    assert render(watching, event(condition_pending=True), change()).body == b"x"
+    with pytest.raises(TemplateError, match=r"^The condition is false\. It was not evaluated when the change was"):
+        render(watching, event(condition_pending=True), change({"n": 1}))
+    assert render(watching, event(condition_pending=True, is_test=True, test_item={"n": 1}), None).body == b"x"
+
+
 def test_a_test_event_sends_its_own_item() -> None:
     test = event(is_test=True, test_item={"name": "Ада"})
     assert render(webhook(body_template="{{ item.name }}"), test, None).body == "Ада".encode()
