@@ -14,6 +14,7 @@ from ringback.models.templates.budget import (
     Meter,
     TimeUp,
 )
+from ringback.models.templates.decimal_fields import DecimalFields
 from ringback.models.templates.scope import build_scope
 from ringback.models.templates.template import compile_condition, compile_template
 from ringback.models.templates.validation import check_template
@@ -114,6 +115,30 @@ def test_a_hostile_template_uses_little_time_and_memory(source: str) -> None:
     assert peak < 50_000_000
 
     assert ordinary_seconds(lambda: check_template(source, fields=FIELDS, sample=BIG)) < 0.75
+
+
+#: Comparisons without a loop, which take seconds if nothing reads the clock between them.
+COSTLY = {
+    "decimals converted": "item.numbers contains 'x'",
+    "decimals compared": " or ".join(["item.few == item.same"] * 50),
+    "texts searched": " or ".join(["item.text contains item.sought"] * 90),
+}
+
+
+@pytest.mark.parametrize("condition", [*COSTLY.values(), "case"], ids=[*COSTLY, "decimals compared by case"])
+@pytest.mark.measures_cpu
+def test_costly_comparisons_run_out_of_time(condition: str) -> None:
+    numbers = {"numbers": [1] * 200_000, "few": [1] * 8_000, "same": [1] * 7_999 + [2]}
+    scope = build_scope({**numbers, "text": "a" * 800_000, "sought": "a" * 400_000 + "b"}, EVENT)
+    decimals = DecimalFields({f"item.{name}[]": "float" for name in numbers})
+    case = "{% case item.few %}{% when " + "item.same, " * 49 + "item.same %}{% endcase %}"
+
+    def evaluate() -> object:
+        if condition == "case":
+            return compile_template(case).render(scope, decimals)
+        return compile_condition(condition).holds(scope, decimals)
+
+    assert isinstance(catch_error(evaluate).__cause__, TimeUp)
 
 
 @pytest.fixture
