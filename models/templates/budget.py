@@ -69,8 +69,9 @@ class TimeUp(Refusal):
 class Meter:
     """The resources that a render has used. Each method raises a Refusal once its limit is exceeded.
 
-    `limit_ms` is the CPU time allowed, by default RENDER_BUDGET_MS. `wall` and `cpu` are clocks in seconds. A request
-    has one meter: its templates share the time, and each has its own counts.
+    `limit_ms` is the CPU time allowed, by default RENDER_BUDGET_MS. A limit of the caller's is kept even if a garbage
+    collection takes it up, because the caller tries again. `wall` and `cpu` are clocks in seconds. A request has one
+    meter: its templates share the time, and each has its own counts.
     """
 
     __slots__ = (
@@ -79,6 +80,7 @@ class Meter:
         "_last_tick",
         "_limit_ms",
         "_longest_pause",
+        "_max_pause_ms",
         "_next_cpu_check",
         "_started_at",
         "_steps",
@@ -95,6 +97,7 @@ class Meter:
         cpu: Callable[[], float] = thread_time,
     ) -> None:
         self._limit_ms = RENDER_BUDGET_MS if limit_ms is None else limit_ms
+        self._max_pause_ms = MAX_PAUSE_MS if limit_ms is None else 0
         #: Whether `tick` has raised TimeUp.
         self.is_time_up = False
         self._steps = 0
@@ -140,7 +143,7 @@ class Meter:
             )
 
     def _check_cpu_time(self, now: float) -> None:
-        forgiven = min(self._longest_pause, MAX_PAUSE_MS / 1000)
+        forgiven = min(self._longest_pause, self._max_pause_ms / 1000)
         if self._cpu_deadline is None:  # CPU time so far is unknown, so all elapsed time but the pause counts
             used = now - self._started_at - self._longest_pause
             self._cpu_deadline = self._cpu() + self._limit_ms / 1000 - used - forgiven

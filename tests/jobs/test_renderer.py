@@ -29,6 +29,7 @@ SLOW_TEMPLATE = "{% for i in (1..9000) %}{{ item.text | upcase | size }}{% endfo
 def _only_what_a_test_spends(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Lengthen the turn, and keep garbage collection from counting as rendering."""
     monkeypatch.setattr(renderer_module, "TURN_SECONDS", TURN_SECONDS)
+    monkeypatch.setattr(renderer_module, "SLOW_SECONDS", TURN_SECONDS)
     gc.disable()
     yield
     gc.enable()
@@ -79,7 +80,7 @@ async def test_a_slow_webhook_is_rendered_in_a_thread_until_it_is_fast_again(
 async def test_a_template_leaves_the_loop_after_a_turn_and_is_rendered_in_the_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(renderer_module, "TURN_SECONDS", 0.001)
+    monkeypatch.setattr(renderer_module, "SLOW_SECONDS", 0.001)
     watched = Slow(0.0)
     monkeypatch.setattr(renderer_module, "render", watched)
     renderer = Renderer()
@@ -91,6 +92,18 @@ async def test_a_template_leaves_the_loop_after_a_turn_and_is_rendered_in_the_th
 
     assert rendered.body == b"1" * 9000
     assert watched.threads == ["MainThread"] + ["ringback-render"] * 2
+
+
+async def test_only_one_request_of_a_slow_webhook_is_tried_on_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Slow(TURN_SECONDS * 2)
+    monkeypatch.setattr(renderer_module, "render", slow)
+    renderer = Renderer()
+    slow_webhook = webhook()
+
+    await asyncio.gather(*(renderer.render(slow_webhook, event(), change()) for _ in range(5)))
+    renderer.close()
+
+    assert slow.threads == ["MainThread"] + ["ringback-render"] * 4
 
 
 async def test_long_templates_are_compiled_in_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
