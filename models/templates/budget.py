@@ -69,9 +69,9 @@ class TimeUp(Refusal):
 class Meter:
     """The resources that a render has used. Each method raises a Refusal once its limit is exceeded.
 
-    `limit_ms` is the CPU time allowed, by default RENDER_BUDGET_MS. A limit of the caller's is kept even if a garbage
-    collection takes it up, because the caller tries again. `wall` and `cpu` are clocks in seconds. A request has one
-    meter: its templates share the time, and each has its own counts.
+    `limit_ms` is the CPU time allowed, by default RENDER_BUDGET_MS. A pause of up to `max_pause_ms` does not count.
+    `wall` and `cpu` are clocks in seconds. A request has one meter: its templates share the time, and each has its own
+    counts.
     """
 
     __slots__ = (
@@ -93,11 +93,12 @@ class Meter:
         self,
         limit_ms: float | None = None,
         *,
+        max_pause_ms: float = MAX_PAUSE_MS,
         wall: Callable[[], float] = perf_counter,
         cpu: Callable[[], float] = thread_time,
     ) -> None:
         self._limit_ms = RENDER_BUDGET_MS if limit_ms is None else limit_ms
-        self._max_pause_ms = MAX_PAUSE_MS if limit_ms is None else 0
+        self._max_pause_ms = max_pause_ms
         #: Whether `tick` has raised TimeUp.
         self.is_time_up = False
         self._steps = 0

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from cachetools import TTLCache
 
 from ringback.models.errors import TemplateError
-from ringback.models.templates.budget import Meter
+from ringback.models.templates.budget import MAX_PAUSE_MS, Meter
 from ringback.models.templates.decimal_fields import DecimalFields
 from ringback.models.templates.scope import ChangeLike, EventLike, build_event_facts, build_scope
 from ringback.models.templates.template import compile_condition, is_compiled
@@ -86,6 +86,7 @@ class _Evaluation:
         self._queue: deque[int] = deque()
         self._seconds_left = 0.0
         self._seconds_used = 0.0
+        self._longest_overrun = 0.0
         self._is_started = False
 
     @property
@@ -136,7 +137,15 @@ class _Evaluation:
             else:
                 self.verdicts[index] = Verdict.PASSED
         finally:
-            self._seconds_left -= thread_time() - started
+            self._spend(thread_time() - started, share)
+
+    def _spend(self, seconds: float, share: float) -> None:
+        """Subtract the time of an evaluation, but for the longest overrun of the call: a garbage collection."""
+        overrun = min(seconds - share, MAX_PAUSE_MS / 1000)
+        if overrun > self._longest_overrun:
+            seconds -= overrun - self._longest_overrun
+            self._longest_overrun = overrun
+        self._seconds_left -= seconds
 
 
 def _decide(check: Check, meter: Meter) -> Verdict:

@@ -89,12 +89,12 @@ def repeating(work: Any, threads: int = 1) -> Iterator[list[float]]:
             thread.join()
 
 
-def check_waits(attacked: Sequence[float], control: Sequence[float]) -> None:
-    """Fail if the calls of another client took much longer during the attack."""
+def check_waits(program: Program, attacked: Sequence[float], control: Sequence[float]) -> None:
+    """Fail if the calls of another client took much longer during the attack, as far as a busy machine allows."""
     assert len(attacked) >= 10, f"another client made only {len(attacked)} calls during the attack"
     delay_ms = (find_p99(attacked) - find_p99(control)) * 1e3
     print(f"another client's mutation: {len(attacked)} calls, p99 +{delay_ms:.0f} ms, longest {max(attacked):.3f} s")
-    assert delay_ms <= MAX_DELAY_MS
+    assert delay_ms <= program.allowed(MAX_DELAY_MS)
 
 
 def find_p99(waits: Sequence[float]) -> float:
@@ -130,7 +130,7 @@ def test_slow_conditions_on_published_changes_delay_nobody(program: Program) -> 
 
     print(f"{len(attacks)} attacks, the longest took {max(attacks):.2f} s")
     cost.check()
-    check_waits(attacked, control)
+    check_waits(program, attacked, control)
     # The slow conditions take nothing from the quick one, which is true for half of the changes.
     assert count_events(program, quick) == {False: 4 * len(attacks)}
 
@@ -154,7 +154,7 @@ def test_slow_conditions_on_leads_delay_nobody(program: Program) -> None:
 
     print(f"{len(attacks)} attacks, the longest took {max(attacks):.2f} s")
     cost.check()
-    check_waits(attacked, control)
+    check_waits(program, attacked, control)
 
 
 def test_slow_headers_delay_no_healthy_webhook(program: Program, endpoints: Endpoints) -> None:
@@ -171,7 +171,7 @@ def test_slow_headers_delay_no_healthy_webhook(program: Program, endpoints: Endp
         attacked = measure_lateness(program, endpoints, healthy, SECONDS)
 
     cost.check()
-    check_waits(attacked, control)
+    check_waits(program, attacked, control)
 
 
 def measure_lateness(program: Program, endpoints: Endpoints, webhook: str, seconds: float) -> list[float]:

@@ -1,5 +1,6 @@
 """Conditions of one call: they share a budget, of which cheap ones always get their part."""
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from ringback.models.services.declared_models import declare_model
 from ringback.models.services.leads import request_callback
 from ringback.models.services.publishing import EARLY_CHANGES, Publication, publish_changes
 from ringback.models.services.site_settings import update_site_settings
+from ringback.models.templates.budget import Meter
 from ringback.models.templates.decimal_fields import NO_DECIMALS
 from ringback.models.tracking import conditions
 from ringback.models.tracking.conditions import Check, Verdict, evaluate
@@ -84,6 +86,21 @@ async def test_one_slow_condition_gets_what_the_others_leave(monkeypatch: pytest
     checks = [check(slow(1)), *[check(f"item.staff == {number}") for number in range(500)]]
 
     assert await evaluate(checks) == [Verdict.REFUSED] * 501
+
+
+async def test_one_garbage_collection_does_not_use_up_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    def decide(check: Check, meter: Meter) -> Verdict:
+        verdict = decide_quickly(check, meter)
+        end = time.thread_time() + pauses.pop(check.condition, 0.0)
+        while time.thread_time() < end:
+            pass
+        return verdict
+
+    decide_quickly = conditions._decide
+    pauses = {"item.staff == 1": 0.1}
+    monkeypatch.setattr(conditions, "_decide", decide)
+
+    assert await evaluate([check(f"item.staff == {number}") for number in range(9)]) == [Verdict.REFUSED] * 9
 
 
 async def test_a_condition_on_the_event_itself_is_not_evaluated_early() -> None:
