@@ -86,7 +86,8 @@ class _Evaluation:
         self._queue: deque[int] = deque()
         self._seconds_left = 0.0
         self._seconds_used = 0.0
-        self._longest_overrun = 0.0
+        #: Seconds of the longest evaluation so far.
+        self._longest = 0.0
         self._is_started = False
 
     @property
@@ -126,26 +127,25 @@ class _Evaluation:
         key = hash(check.condition)
         if _needed_seconds.get(key, 0.0) > share or _estimate_parsing(check.condition) > self._seconds_left:
             return
-        meter = Meter(share * 1000)
+        meter = Meter(share * 1000, max_pause_ms=0)
         started = thread_time()
         try:
             self.verdicts[index] = _decide(check, meter)
         except TemplateError:
-            if meter.is_time_up:
-                _needed_seconds[key] = 2 * share
-                self._queue.append(index)
-            else:
+            if not meter.is_time_up:
                 self.verdicts[index] = Verdict.PASSED
-        finally:
-            self._spend(thread_time() - started, share)
+        seconds = thread_time() - started
+        if meter.is_time_up:
+            self._queue.append(index)
+            if seconds <= self._longest:
+                _needed_seconds[key] = 2 * share
+        self._spend(seconds)
 
-    def _spend(self, seconds: float, share: float) -> None:
-        """Subtract the time of an evaluation, but for the longest overrun of the call: a garbage collection."""
-        overrun = min(seconds - share, MAX_PAUSE_MS / 1000)
-        if overrun > self._longest_overrun:
-            seconds -= overrun - self._longest_overrun
-            self._longest_overrun = overrun
-        self._seconds_left -= seconds
+    def _spend(self, seconds: float) -> None:
+        """Subtract the time of an evaluation. The longest one of a call is free: it may be a garbage collection."""
+        longest = max(self._longest, min(seconds, MAX_PAUSE_MS / 1000))
+        self._seconds_left -= seconds - (longest - self._longest)
+        self._longest = longest
 
 
 def _decide(check: Check, meter: Meter) -> Verdict:
