@@ -15,7 +15,7 @@ from liquid.builtin.tags.ifchanged_tag import IfChangedNode
 from liquid.builtin.tags.increment_tag import IncrementNode
 
 from ringback.models.errors import TemplateError
-from ringback.models.templates.budget import Refusal
+from ringback.models.templates.budget import Meter, Refusal
 from ringback.models.templates.environment import STATIC
 from ringback.models.templates.errors import translate_render_error
 from ringback.models.templates.parser import parse_template
@@ -34,7 +34,7 @@ def render_known_text(source: str) -> str:
     """
     bound = parse_template(source)
     hidden = _HiddenNames()
-    context = TemplateContext(bound, hidden)
+    context = TemplateContext(bound, hidden, Meter())
     pieces: list[str] = []
     for node in bound.nodes:
         try:
