@@ -16,6 +16,7 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
 from ringback.models.database import advisory_locks, clock
+from ringback.models.database.sql import is_storable
 from ringback.models.declared_model import MAX_KEY_CHARS, DeclaredModel, IdempotencyKey
 from ringback.models.enums import Action
 from ringback.models.errors import InputRejected, Problem, ProblemCode
@@ -331,10 +332,14 @@ class _ChangeChecker:
         if len(names) > MAX_CHANGED_FIELDS:
             self._problems.add_too_large(field, len(names), "entries", MAX_CHANGED_FIELDS)
         for index, name in enumerate(names[:MAX_CHANGED_FIELDS]):
-            if name in schema.names or name in change.item or schema.is_open:
-                continue
             if self._problems.is_full:
                 return
+            if not is_storable(name):
+                path = f"{field}[{index}]"
+                self._problems.add(path, f"{api_name(path)} contains a NUL or lone surrogate character. Remove it.")
+                continue
+            if name in schema.names or name in change.item or schema.is_open:
+                continue
             hint = did_you_mean(name, schema.names)
             message = f"The model {change.model} has no field {name!r:.{_MAX_QUOTED_CHARS}}.{hint}"
             self._problems.add(f"{field}[{index}]", message)
