@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 #: Most entries of a list in a filter: databases limit the parameters of a statement.
 MAX_ENTRIES = 1_000
-#: Most characters of a search text: SQLite limits the length of a pattern.
+#: Most characters of a search text.
 MAX_TEXT = 1_000
 #: Most characters that these columns hold: Tortoise refuses to compare them with longer texts.
 MAX_MODEL, MAX_OBJECT_ID = 100, 255

@@ -1,10 +1,10 @@
 """Queries and mutations of webhooks."""
 
 from typing import Annotated, Any
+from uuid import UUID
 
 import strawberry
 from strawberry import ID, UNSET
-from tortoise.expressions import Q
 from tortoise.queryset import QuerySet
 
 from ringback.graphql_api.context.request_context import Info
@@ -19,11 +19,13 @@ from ringback.graphql_api.fields.arguments import (
 from ringback.graphql_api.fields.descriptions import describe_id, input_type, object_type, optional_field
 from ringback.graphql_api.fields.enums import Action, HttpMethod, SuccessPolicy
 from ringback.graphql_api.fields.input_errors import InputError, errors_field
-from ringback.graphql_api.fields.relay import After, Connection, First, read_page
+from ringback.graphql_api.fields.relay import After, Connection, First, read_merged_page, read_page
 from ringback.graphql_api.fields.root_fields import mutation, query
 from ringback.graphql_api.schema import webhook_descriptions as about
 from ringback.graphql_api.schema.delivery_types import Webhook
+from ringback.models.database.keyset import Page
 from ringback.models.ids import Prefix
+from ringback.models.services import webhook_search
 from ringback.models.services.webhook_spec import FIELD_NAMES, WebhookSpec
 from ringback.models.webhook import DEFAULT_TIMEOUT_SECONDS, default_retry_delays
 from ringback.models.webhook import Webhook as WebhookRow
@@ -164,7 +166,16 @@ class WebhookQuery:
         ] = None,
     ) -> Connection[Webhook] | None:
         """List webhooks, newest first."""
-        return await read_page(_matching(filter or WebhookFilter()), first, after, Webhook.of)
+        conditions = filter or WebhookFilter()
+        webhooks = _matching(conditions)
+        if not conditions.search:
+            return await read_page(webhooks, first, after, Webhook.of)
+        text = check_query_text(conditions.search, "filter.search")
+
+        async def read_newest(limit: int, below: UUID | None) -> Page[WebhookRow]:
+            return Page(await webhook_search.find_newest(webhooks, text, limit, below))
+
+        return await read_merged_page([read_newest], first, after, Webhook.of)
 
 
 @strawberry.type
@@ -228,7 +239,10 @@ class WebhookMutation:
 
 
 def _matching(filter: WebhookFilter) -> QuerySet[WebhookRow]:
-    """Return the webhooks that meet a filter. Raises BAD_USER_INPUT for texts that no webhook can have."""
+    """Return the webhooks that meet a filter, except for its search text.
+
+    Raises BAD_USER_INPUT for model names that no webhook can have.
+    """
     webhooks = WebhookRow.all()
     if not filter.include_deleted:
         webhooks = webhooks.filter(deleted_at=None)
@@ -237,9 +251,6 @@ def _matching(filter: WebhookFilter) -> QuerySet[WebhookRow]:
         webhooks = webhooks.filter(model__in=models)
     if filter.is_active is not None:
         webhooks = webhooks.filter(is_active=filter.is_active)
-    if filter.search:
-        text = check_query_text(filter.search, "filter.search")
-        webhooks = webhooks.filter(Q(name__icontains=text) | Q(url__icontains=text))
     return webhooks
 
 

@@ -10,6 +10,7 @@ from ringback.graphql_api.schema.build import schema
 from ringback.models.enums import Action, EventStatus, OutcomeName
 from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, encode, new_key_at
+from ringback.models.services import webhook_search
 from ringback.models.webhook import Webhook
 from tests.support import builders
 from tests.support.api import PUBLIC_URL, Api
@@ -349,6 +350,28 @@ async def test_search_ignores_the_case_of_non_ascii_letters(api: Api, search: st
         await builders.webhook(name=name)
     page = await api.ask("Webhooks", filter={"search": search})
     assert [webhook["name"] for webhook in page["nodes"]] == ["Лид в CRM"]
+
+
+async def test_search_ignores_case_as_unicode_defines_it(api: Api) -> None:
+    await builders.webhook(name="Straße")
+    page = await api.ask("Webhooks", filter={"search": "STRASSE"})
+    assert [webhook["name"] for webhook in page["nodes"]] == ["Straße"]
+
+
+async def test_a_search_reads_webhooks_in_batches(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook_search, "BATCH_ROWS", 2)
+    for number in range(9):
+        await builders.webhook(name=f"{'crm' if number % 3 else 'shop'} {number}")
+
+    names: list[str] = []
+    after = None
+    has_next_page = True
+    while has_next_page:
+        page = await api.ask("Webhooks", filter={"search": "crm"}, first=2, after=after)
+        names += [webhook["name"] for webhook in page["nodes"]]
+        has_next_page, after = page["pageInfo"]["hasNextPage"], page["pageInfo"]["endCursor"]
+
+    assert names == ["crm 8", "crm 7", "crm 5", "crm 4", "crm 2", "crm 1"]
 
 
 async def test_the_events_of_a_webhook_are_its_own_newest_first(api: Api) -> None:
