@@ -220,7 +220,7 @@ async def migrate_config(config: Mapping[str, Any]) -> list[str]:
     """Run the migrations of all apps of a Tortoise configuration under a lock, Ringback's first.
 
     Ringback's migrations are applied all or none. Returns the names of the applied migrations. Raises
-    ConfigurationError if the database cannot be opened, or is newer than this program.
+    ConfigurationError if the database cannot be opened, is newer than this program, or is new and not in UTF-8.
     """
     config = dict(config)
     apps: dict[str, Any] = config["apps"]
@@ -233,8 +233,10 @@ async def migrate_config(config: Mapping[str, Any]) -> list[str]:
     if connection in apps_by_connection:
         apps_by_connection[connection] |= ringback_app  # the migrations of other apps may depend on Ringback's
     async with database.lock_migrations(), _init_tortoise(config):
-        await _read_applied(database, connection)
+        is_new = not await _read_applied(database, connection)
         async with in_transaction(connection) as db:
+            if is_new:
+                await database.check_encoding(db)
             applied = await _run_migrations(db, ringback_app)
         for name, other_apps in sorted(apps_by_connection.items()):
             applied += await _run_migrations(get_connection(name), other_apps)

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import structlog
 from filelock import AsyncFileLock, Timeout
+from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.connection import get_connection
 from tortoise.exceptions import DBConnectionError, OperationalError
 
@@ -77,6 +78,9 @@ class SqliteFile:
 
     async def wait_until_reachable(self, connection: str, timeout_seconds: float) -> None:
         """Return at once: a file needs no server, and a missing one is created."""
+
+    async def check_encoding(self, db: BaseDBAsyncClient) -> None:
+        """Return at once: a SQLite database that Ringback creates stores all of Unicode."""
 
     def is_missing_table(self, error: OperationalError) -> bool:
         """Return whether a statement failed because its table does not exist. SQLite has no code for that."""
@@ -155,6 +159,15 @@ class PostgresDatabase:
                     again_in_seconds=RETRY_SECONDS, for_seconds=round(remaining_seconds),
                 )  # fmt: skip
                 await asyncio.sleep(min(RETRY_SECONDS, remaining_seconds))
+
+    async def check_encoding(self, db: BaseDBAsyncClient) -> None:
+        """Raise ConfigurationError if the database's encoding is not UTF-8, since others lack characters."""
+        (row,) = await db.execute_query_dict("SELECT current_setting('server_encoding') AS encoding")
+        if row["encoding"] != "UTF8":
+            raise ConfigurationError(
+                f"the database {self} has the encoding {row['encoding']}, but Ringback needs UTF8: "
+                "create one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+            )
 
     def is_missing_table(self, error: OperationalError) -> bool:
         """Return whether a statement failed because its table does not exist."""

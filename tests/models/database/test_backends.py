@@ -88,6 +88,23 @@ async def test_a_newer_database_is_refused(empty: Settings) -> None:
             await attempt
 
 
+async def test_a_new_database_in_another_encoding_is_refused(empty: Settings) -> None:
+    await execute(empty, "CREATE DATABASE rb_latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
+    url = postgres.named(empty.database_url, "rb_latin")
+    latin = load_settings(database_url=url, data_dir=empty.data_dir)
+
+    with pytest.raises(ConfigurationError) as caught:
+        await migrate(latin)
+
+    assert str(caught.value) == (
+        f"the database {backends.PostgresDatabase(url)} has the encoding LATIN1, but Ringback needs UTF8: "
+        "create one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+    )
+    with pytest.raises(ConfigurationError, match="has no tables of Ringback"):
+        await open_and_fail(latin)
+    await postgres.drop(empty.database_url, url)
+
+
 async def test_a_failed_migration_leaves_no_tables(empty: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     from tortoise.migrations.recorder import MigrationRecorder
 
