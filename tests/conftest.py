@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
+import importlib
 import os
+import pkgutil
 import shutil
 import sys
 import threading
@@ -14,6 +16,7 @@ import pytest
 import pytest_asyncio
 import structlog
 
+import ringback
 from ringback.models import bootstrap, settings
 from ringback.models.settings import Settings
 from tests.support import postgres
@@ -136,6 +139,17 @@ def pytest_collection_finish() -> None:
     """Exempt what was imported and collected from garbage collection: looking through it takes half a second a time."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
+    """Import the packages under the tracer of coverage, then collect the tests without it."""
+    if session.config.pluginmanager.hasplugin("_cov"):
+        for module in pkgutil.walk_packages(ringback.__path__, "ringback."):
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
+    with _without_tracer(session.config):
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
