@@ -14,9 +14,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import ASGIApp
 
 from ringback.graphql_api.app import Application, open_application
+from ringback.graphql_api.http_protocol import HttpConnection
+from ringback.graphql_api.listener.byte_budget import ByteBudget
+from ringback.graphql_api.listener.client_slots import ClientSlots
+from ringback.graphql_api.listener.config import Guard, HttpLimits, ListenerConfig
+from ringback.graphql_api.listener.proxied_requests import ProxiedRequests
 from ringback.graphql_api.supervisor import ProcessSupervisor, call_when_input_ends
 from ringback.graphql_api.websocket_protocol import WebSocketProtocol
 from ringback.jobs.announcer import announce_due_events
@@ -61,7 +66,7 @@ async def serve(settings: Settings, *, deliver: bool) -> None:
             secrets = load_secret_box(settings)
             async with (
                 open_application(settings, public_url=public_url, secrets=secrets) as app,
-                _run_http_server(app, sock, settings.api_max_body_bytes) as http_server,
+                _run_http_server(app, sock, settings) as http_server,
             ):
                 stop.on_repeated_interrupt(http_server.hurry)
                 async with contextlib.AsyncExitStack() as stack:
@@ -234,7 +239,9 @@ def _print_start(public_url: str, admin_token: _AdminToken) -> None:
 class _HttpServer(uvicorn.Server):
     """uvicorn's server as a part of a program, which handles the signals and waits for the server to start."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    config: ListenerConfig
+
+    def __init__(self, config: ListenerConfig) -> None:
         super().__init__(config)
         self.serving = asyncio.Event()
 
@@ -248,39 +255,25 @@ class _HttpServer(uvicorn.Server):
         await super().startup(sockets)
         self.serving.set()
 
+    async def on_tick(self, counter: int) -> bool:
+        """Check the time of all connections once per second. uvicorn calls this ten times per second."""
+        if counter % 10 == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                assert isinstance(connection, HttpConnection | WebSocketProtocol), "the configuration names these"
+                connection.check_time(now)
+            self.config.guard.refusals.flush_all()
+        return await super().on_tick(counter)
+
     def hurry(self) -> None:
         """Stop without waiting for running requests."""
         self.force_exit = True
 
 
-class _HttpConnection(HttpToolsProtocol):
-    """uvicorn's HTTP connection, which does not delay a stop if its client does not read."""
-
-    def shutdown(self) -> None:
-        """Close the connection after its response. Abort it if it is a stream whose client does not read."""
-        if self.cycle is not None and self.cycle.chunked_encoding and self.flow.write_paused:
-            self.transport.abort()
-        else:
-            super().shutdown()
-
-
 @contextlib.asynccontextmanager
-async def _run_http_server(app: Application, sock: socket.socket, max_message_bytes: int) -> AsyncIterator[_HttpServer]:
+async def _run_http_server(app: Application, sock: socket.socket, settings: Settings) -> AsyncIterator[_HttpServer]:
     """Serve `app` on `sock` while the block runs. After it, running requests get GRACE_SECONDS to end."""
-    config = uvicorn.Config(
-        app,
-        lifespan="off",
-        log_config=None,
-        http=_HttpConnection,
-        access_log=False,
-        ws=WebSocketProtocol,
-        # Compressing an entry for each of its subscribers costs more than all else of sending it.
-        ws_per_message_deflate=False,
-        ws_max_size=max_message_bytes,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-        server_header=False,
-    )
-    server = _HttpServer(config)
+    server = _HttpServer(_configure_http(app, settings))
     running = asyncio.create_task(server.serve(sockets=[sock]))
     try:
         await server.serving.wait()
@@ -289,6 +282,53 @@ async def _run_http_server(app: Application, sock: socket.socket, max_message_by
         app.end_streams()
         server.should_exit = True
         await running
+
+
+def _configure_http(app: Application, settings: Settings) -> ListenerConfig:
+    guard = Guard(
+        HttpLimits.of(settings),
+        ClientSlots(
+            "connections",
+            max_per_client=settings.http_max_connections_per_address,
+            max_total=_limit_connections(settings),
+            proxies=settings.trusted_proxies,
+        ),
+        # The longest allowed request must fit, however long the operator allows it to be.
+        ByteBudget(max(settings.http_max_buffered_bytes, 2 * settings.api_max_body_bytes)),
+    )
+    served: ASGIApp = app
+    if settings.trusted_proxies:
+        requests = ClientSlots(
+            "requests in progress",
+            max_per_client=settings.http_max_connections_per_address,
+            proxies=settings.trusted_proxies,
+        )
+        served = ProxiedRequests(app, requests, guard.refusals)
+    return ListenerConfig(
+        guard,
+        served,
+        lifespan="off",
+        log_config=None,
+        http=HttpConnection,
+        access_log=False,
+        ws=WebSocketProtocol,
+        # Compressing an entry for each of its subscribers costs more than all else of sending it.
+        ws_per_message_deflate=False,
+        ws_max_size=settings.api_max_body_bytes,
+        timeout_keep_alive=settings.http_keep_alive_seconds,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=[str(network) for network in settings.trusted_proxies],
+    )
+
+
+def _limit_connections(settings: Settings) -> int:
+    """Return the most connections: those of the settings, or fewer where the system allows fewer open files."""
+    if sys.platform == "win32":
+        return settings.http_max_connections
+    open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(settings.http_max_connections, open_files * 3 // 4)
 
 
 def _run_worker(

@@ -5,34 +5,80 @@ its connection open and delays the shutdown. Here such connections are aborted a
 """
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
+from starlette.types import Scope
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
 from websockets.frames import CloseCode, Frame
+
+from ringback.graphql_api.listener.client_slots import ClientSlot, add_slot
+from ringback.graphql_api.listener.config import ListenerConfig
 
 #: A read longer than this ends the connection's turn: uvloop reads up to 32 × 256,000 bytes in one turn, and handling
 #: that many empty frames took 3 s.
 LONG_READ_BYTES = 16_384
 #: Seconds that a peer has to read its close frame while the program stops; less than the server's grace period.
 SHUTDOWN_SECONDS = 1.0
+#: The longest message that a client can send before connection_init, in bytes.
+MAX_UNAUTHENTICATED_BYTES = 65_536
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """A WebSocket connection of uvicorn that always closes in time and shares the event loop fairly."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(
+        self,
+        config: ListenerConfig,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
         self._abort_timer: asyncio.TimerHandle | None = None
+        self._guard = config.guard
+        self._slot: ClientSlot | None = None
+        self._max_message_bytes = config.ws_max_size
+        #: The fragments of an incomplete message, after the second one arrived.
+        self._fragments = bytearray()
+        #: Since when a message has been incomplete, by the loop's clock.
+        self._incomplete_since: float | None = None
+        self.conn.max_message_size = min(MAX_UNAUTHENTICATED_BYTES, config.ws_max_size)
+
+    def take_slot(self, slot: ClientSlot | None) -> None:
+        """Take over the slot of the HTTP connection, whose request was the handshake."""
+        self._slot = slot
+        if not self.handshake_initiated:
+            # websockets has refused the request, and uvicorn leaves the response unsent and the connection open.
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.transport.close()
+        elif not self.close_sent:
+            add_slot(cast(Scope, self.scope), self)
+
+    def exempt(self) -> None:
+        """Stop counting the connection for its client, and accept long messages: its token was checked."""
+        self.conn.max_message_size = self._max_message_bytes
+        if self._slot is not None:
+            self._slot.exempt()
+
+    def count_again(self) -> None:
+        """Do nothing: a token lasts as long as the connection."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel the abort timer."""
+        """Cancel the abort timer, and release what the connection holds."""
         if self._abort_timer is not None:
             self._abort_timer.cancel()
+        self._guard.budget.release(self)
+        if self._slot is not None:
+            self._slot.release()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Handle frames. After a long read, read on in the next turn of the event loop."""
         super().data_received(data)
+        held_bytes = self.count_held_bytes()
+        if held_bytes > 0:
+            self._guard.budget.hold(self, held_bytes)
         if len(data) > LONG_READ_BYTES and not self.transport.is_closing():
             self.transport.pause_reading()
             self.loop.call_soon(self._resume_reading)
@@ -41,13 +87,40 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if not self.read_paused and not self.transport.is_closing():
             self.transport.resume_reading()
 
+    def check_time(self, now: float) -> None:
+        """Close the connection if the rest of a message does not arrive."""
+        if self.read_paused or self.count_held_bytes() == 0:
+            self._incomplete_since = None
+        elif self._incomplete_since is None:
+            self._incomplete_since = now
+        elif now >= self._incomplete_since + self._guard.limits.body_seconds:
+            self._fail(CloseCode.POLICY_VIOLATION, "the message did not arrive in time")
+
+    def count_held_bytes(self) -> int:
+        """Return the bytes of an incomplete message."""
+        return len(self.conn.reader.buffer) + len(self._fragments) + sum(map(len, self.frames))
+
+    def free_held_bytes(self) -> bool:
+        """Close the connection, whose message is incomplete."""
+        self._fail(CloseCode.TRY_AGAIN_LATER, "the server holds too many bytes")
+        self.frames = []
+        self._fragments.clear()
+        return True
+
     def handle_cont(self, event: Frame) -> None:
-        """Store a fragment. Empty ones are skipped, because the size limit would not bound their number."""
-        if event.data or event.fin:
-            super().handle_cont(event)
+        """Add a fragment to those before it: a list of tiny fragments takes many times their size."""
+        for first in self.frames:
+            self._fragments += first
+        self._fragments += event.data
+        self.frames = []
+        if event.fin:
+            self.frames = [bytes(self._fragments)]
+            self._fragments.clear()
+            self.send_receive_event_to_app()
 
     def send_receive_event_to_app(self) -> None:
         """Pass a message on. Invalid UTF-8 closes with 1007, without the traceback that uvicorn logs."""
+        self._incomplete_since = None
         try:
             if self.curr_msg_data_type == "text":
                 b"".join(self.frames).decode()

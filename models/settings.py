@@ -41,12 +41,13 @@ _PORTS = re.compile(r"(?P<first>[0-9]{1,5})(?:\s*-\s*(?P<last>[0-9]{1,5}))?")
 _CREDENTIALS = re.compile(r"[^/?#]*://[^/?#]*@")
 
 
-def _parse_network(text: str | Network) -> Network:
+def _parse_network(text: str | Network, info: ValidationInfo) -> Network:
     try:
         return ip_network(text)
     except ValueError as error:
+        assert info.field_name is not None, "pydantic names the field of a field validator"
         raise ValueError(
-            f"RINGBACK_DANGEROUS_ALLOW_NETWORKS contains {text}, which is not a network ({error}). "
+            f"{variable_name(info.field_name)} contains {text}, which is not a network ({error}). "
             "Write networks as in 10.0.0.0/8, separated by commas."
         ) from error
 
@@ -175,11 +176,63 @@ class Settings(BaseSettings):
     api_max_subscriptions_per_token: int = Field(
         4_000, ge=1, description="Maximum number of subscriptions that run at the same time per token and process."
     )
+    http_max_url_bytes: int = Field(
+        65_536, ge=1_024, le=1_048_576, description="Maximum length of the URL of a request, in bytes."
+    )
+    http_max_header_bytes: int = Field(
+        65_536,
+        ge=4_096,
+        le=1_048_576,
+        description="Maximum size of the headers of a request, in bytes. An inbox needs it for the headers of a "
+        "delivery.",
+    )
+    http_max_headers: int = Field(100, ge=64, le=1_000, description="Maximum number of headers of a request.")
+    http_header_seconds: float = Field(
+        10.0, ge=0.1, allow_inf_nan=False, description="Seconds in which the headers of a request must arrive."
+    )
+    http_body_seconds: float = Field(
+        60.0,
+        ge=0.1,
+        allow_inf_nan=False,
+        description="Seconds in which the body of a request or a WebSocket message must arrive.",
+    )
+    http_read_seconds: float = Field(
+        60.0,
+        ge=0.1,
+        allow_inf_nan=False,
+        description="Seconds without progress after which a client that does not read a response is disconnected.",
+    )
+    http_keep_alive_seconds: int = Field(
+        5, ge=1, description="Seconds after which a connection without a request is closed."
+    )
+    http_max_connections: int = Field(
+        10_000,
+        ge=10,
+        description="Maximum number of connections per process. Three quarters of the open files that the system "
+        "allows, if that is less.",
+    )
+    http_max_connections_per_address: int = Field(
+        1_000,
+        ge=1,
+        description="Maximum number of connections per client address (IPv6: per /64 network). For clients behind a "
+        "trusted proxy, of requests in progress. WebSocket connections and streams with a valid token do not count.",
+    )
+    http_max_buffered_bytes: int = Field(
+        33_554_432,
+        ge=1_048_576,
+        description="Maximum number of bytes of incomplete and running requests and of unread responses in a process. "
+        "At least twice `RINGBACK_API_MAX_BODY_BYTES`.",
+    )
+    trusted_proxies: Annotated[tuple[Annotated[Network, BeforeValidator(_parse_network)], ...], NoDecode] = Field(
+        (),
+        description="Reverse proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` count: addresses and CIDRs, "
+        "separated by commas. Without it, all clients of a proxy count as one.",
+    )
     log_level: str = Field(
         "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least severe level that is logged."
     )
 
-    @field_validator("dangerous_allow_networks", "allow_ports", "models", mode="before")
+    @field_validator("dangerous_allow_networks", "allow_ports", "models", "trusted_proxies", mode="before")
     @classmethod
     def _split_list(cls, value: Any) -> Any:
         if not isinstance(value, str):

@@ -22,6 +22,7 @@ from ringback.graphql_api.execution.engine import (
     RequestRefused,
     error_response,
 )
+from ringback.graphql_api.listener.client_slots import count_client_again, exempt_client
 from ringback.graphql_api.transport import graphiql, requests
 from ringback.graphql_api.transport.content_negotiation import Accepted, Format, is_json, negotiate
 from ringback.graphql_api.transport.multipart import MULTIPART
@@ -85,6 +86,13 @@ class GraphQLEndpoint:
         except Exception as unexpected:  # such as an unreachable database
             status = 503 if is_database_unreachable(unexpected) else 500
             reply = error_reply(status, to_graphql_error(unexpected), accepted.error)
+        if isinstance(reply, Stream):
+            # The token's limit counts subscriptions.
+            exempt_client(scope)
+            try:
+                return await reply(receive, send)
+            finally:
+                count_client_again(scope)
         return await reply(receive, send)
 
     async def _reply(self, scope: Scope, headers: Headers, accepted: Accepted, receive: Receive) -> Reply | Stream:

@@ -23,6 +23,7 @@ from ringback.graphql_api.execution.engine import (
     error_response,
 )
 from ringback.graphql_api.execution.operation_limits import limit_exceeded
+from ringback.graphql_api.listener.client_slots import exempt_client
 from ringback.graphql_api.transport.graphql_transport_ws import (
     ACK,
     PROTOCOL,
@@ -63,7 +64,7 @@ class _ClientGone(Exception):
 
 async def serve_connection(engine: Engine, services: Services, scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one connection. Any origin may connect, because tokens and not cookies authenticate it."""
-    connection = _Connection(engine, services, receive, send)
+    connection = _Connection(engine, services, scope, receive, send)
     with suppress(_ClientGone):
         try:
             await connection.serve(scope["subprotocols"])
@@ -74,9 +75,10 @@ async def serve_connection(engine: Engine, services: Services, scope: Scope, rec
 
 
 class _Connection:
-    def __init__(self, engine: Engine, services: Services, receive: Receive, send: Send) -> None:
+    def __init__(self, engine: Engine, services: Services, scope: Scope, receive: Receive, send: Send) -> None:
         self._engine = engine
         self._services = services
+        self._scope = scope
         self._receive = receive
         self._send = send
         self._context: Context | None = None
@@ -161,6 +163,7 @@ class _Connection:
         if token is None:
             raise _CloseConnection(4403, "Forbidden")
         self._context = Context(self._services, token)
+        exempt_client(self._scope)
         await self._send_text(ACK)
 
     async def _subscribe(self, message: Subscribe) -> None:

@@ -20,12 +20,13 @@ from ringback.graphql_api.websocket_protocol import WebSocketProtocol
 from tests.support.lag import share_of_allowed
 from tests.support.live_log import CURSORS
 from tests.support.patience import PATIENCE_SECONDS
-from tests.support.program import Program
+from tests.support.program import ADMIN_TOKEN, Program
 from tests.support.raw_websocket import RawSocket
 from tests.support.websocket_client import PROTOCOL, closed, init, received, serving, subscribe
 
 PING = b'{"type":"ping"}'
 PONG = (Opcode.TEXT, b'{"type":"pong"}')
+INIT = b'{"type":"connection_init","payload":{"Authorization":"Bearer %s"}}' % ADMIN_TOKEN.encode()
 MEBIBYTE = 1024 * 1024
 #: The longest message of these tests, in bytes.
 LIMIT = 65_536
@@ -179,6 +180,8 @@ def test_a_peer_that_does_not_read_does_not_delay_the_shutdown(tmp_path: Path, m
     ping = text(json.dumps({"type": "ping", "payload": {"x": "x" * 900_000}}).encode())
     program = Program(tmp_path, env=ONLY_WARNINGS, migrated=migrated)
     with program, RawSocket(program.url, 4_096) as client:
+        client.send(text(INIT))
+        assert client.frame() == (Opcode.TEXT, b'{"type":"connection_ack"}')
         client.socket.settimeout(0.5)
         with pytest.raises(TimeoutError):  # the program stops reading while its responses are not read
             client.send(*[ping] * 20)
@@ -269,12 +272,14 @@ async def test_a_peer_that_does_not_read_its_close_frame_is_disconnected(opened:
             await wait_until_closed(opened)
 
 
-async def test_empty_fragments_are_not_stored(opened: list[WebSocketProtocol]) -> None:
+@pytest.mark.parametrize("fragment", [b"", b"x"])
+async def test_tiny_fragments_are_joined(opened: list[WebSocketProtocol], fragment: bytes) -> None:
     async with serving(Chatty(None)) as port:
         with await raw_socket(port) as client:
-            client.send(text(b"", fin=False), *(more(b"") for _ in range(5_000)), Frame(Opcode.PING, b"seen"))
+            client.send(text(b"", fin=False), *(more(fragment) for _ in range(5_000)), Frame(Opcode.PING, b"seen"))
             assert await asyncio.to_thread(client.frame) == (Opcode.PONG, b"seen")
-            assert len(opened[0].frames) == 1
+            assert opened[0].frames == []
+            assert opened[0].count_held_bytes() == 5_000 * len(fragment)
 
 
 async def test_a_peer_that_answers_pings_stays_connected(opened: list[WebSocketProtocol]) -> None:

@@ -15,6 +15,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
+from ringback.graphql_api.http_protocol import HttpConnection
+from ringback.graphql_api.listener.byte_budget import ByteBudget
+from ringback.graphql_api.listener.client_slots import ClientSlots
+from ringback.graphql_api.listener.config import Guard, HttpLimits, ListenerConfig
 from ringback.graphql_api.websocket_protocol import WebSocketProtocol
 from tests.support.api import Api
 from tests.support.patience import PATIENCE_SECONDS
@@ -46,12 +50,13 @@ class Served:
 @asynccontextmanager
 async def serving(app: ASGIApp, **options: Any) -> AsyncIterator[int]:
     """Serve the application on this port, with these options of uvicorn's; by default it sends no pings."""
-    config = uvicorn.Config(
+    config = ListenerConfig(
+        Guard(HttpLimits(), ClientSlots("connections", max_per_client=1_000), ByteBudget(64 * 1024 * 1024)),
         app,
         lifespan="off",
         log_config=None,
         ws_per_message_deflate=False,
-        **{"ws": WebSocketProtocol, "ws_ping_interval": None, **options},
+        **{"http": HttpConnection, "ws": WebSocketProtocol, "ws_ping_interval": None, **options},
     )
     with socket.create_server(("127.0.0.1", 0)) as sock:
         # Its own loop would look only ten times a second whether to end.

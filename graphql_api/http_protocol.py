@@ -1,0 +1,333 @@
+"""uvicorn's HTTP protocol, with limits on what a client can send, hold back, and leave unread.
+
+uvicorn limits neither the URL nor the headers, has no timeout but the one between two requests, and queues pipelined
+requests without end; llhttp has no limits at all. h11, uvicorn's other parser, limits the size of headers only. So
+these limits are here:
+
+- URL, headers and trailers: their bytes and number, counted as they arrive, since llhttp reports only whole headers
+- the time for the headers and the body of a request, and for reading a response
+- the requests that wait for the response to an earlier one
+- connections, in total and by client
+- the bytes that all connections together make the program hold
+
+Timeouts are checked once per second for all connections, because a timer for each request costs more.
+"""
+
+import asyncio
+from enum import Enum, auto
+from typing import Any, cast
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from ringback.graphql_api.listener.client_slots import SLOTS, ClientSlot
+from ringback.graphql_api.listener.config import ListenerConfig
+from ringback.graphql_api.listener.refusals import Refusal
+from ringback.graphql_api.websocket_protocol import WebSocketProtocol
+
+#: Bytes that are parsed before the limits are checked again. uvloop reads up to 256,000 bytes at once.
+PIECE_BYTES = 16_384
+#: Running requests and unread responses up to this size do not count towards the bytes held.
+UNCOUNTED_BYTES = 65_536
+#: Requests that wait for the response to an earlier one on the same connection, at most.
+MAX_PIPELINED = 64
+#: Seconds that a refused client has to read the response: closing at once could make its system discard it.
+LINGER_SECONDS = 1.0
+#: Bytes between the name and the value of a header, and after it.
+_SEPARATOR_BYTES = 4
+
+_INVALID = Refusal(400, "Invalid HTTP request received.")
+_PIPELINED = Refusal(429, f"More than {MAX_PIPELINED} requests on this connection wait for a response. Send fewer.")
+_NO_CAPACITY = Refusal(503, "The server holds too many bytes (RINGBACK_HTTP_MAX_BUFFERED_BYTES). Try again later.")
+_UNREAD = Refusal(408, "The response was not read within RINGBACK_HTTP_READ_SECONDS.")
+
+
+class _Phase(Enum):
+    """The next thing that a connection reads."""
+
+    HEAD = auto()
+    BODY = auto()
+    #: A request that has not started.
+    IDLE = auto()
+    #: Nothing: the connection closes, or another protocol has it.
+    ENDED = auto()
+
+
+class _RequestRefused(Exception):
+    """Ends the parsing of a request."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+class HttpConnection(HttpToolsProtocol):
+    """An HTTP connection of uvicorn within the limits of a guard."""
+
+    def __init__(
+        self,
+        config: ListenerConfig,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._guard = config.guard
+        self._limits = config.guard.limits
+        self._slot: ClientSlot | None = None
+        self._phase = _Phase.HEAD
+        #: When the phase must have ended, by the loop's clock.
+        self._deadline: float | None = None
+        #: Bytes received since the end of the last head, piece of a body, or request.
+        self._unparsed_bytes = 0
+        self._body_bytes = 0
+        #: Bytes of responses that were unread at the last check, and since when none were read.
+        self._unread_bytes = 0
+        self._unread_since = 0.0
+        # uvicorn sets these when a request starts.
+        self.url = b""
+        self.headers = []
+
+    @property
+    def _client_host(self) -> str | None:
+        return self.client[0] if self.client else None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take a slot, or refuse the connection."""
+        super().connection_made(cast(asyncio.Transport, transport))
+        slot = self._guard.connections.take(self._client_host)
+        if isinstance(slot, Refusal):
+            self._guard.refusals.add(slot, self._client_host)
+            self._phase = _Phase.ENDED
+            self.transport.write(slot.write(self.server_state.default_headers))
+            self.transport.close()
+            return
+        self._slot = slot
+        self._deadline = self.loop.time() + self._limits.header_seconds
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Release what the connection holds."""
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+        self._guard.budget.release(self)
+        if self._slot is not None:
+            self._slot.release()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse data in pieces, and check the limits after each."""
+        if self._phase is _Phase.ENDED:
+            return
+        self._unset_keepalive_if_required()
+        if self._phase is _Phase.IDLE:
+            self._start_phase(_Phase.HEAD)
+        for start in range(0, len(data), PIECE_BYTES):
+            if not self._parse(data[start : start + PIECE_BYTES]):
+                return
+        if self._phase is not _Phase.IDLE:
+            self._wait_for_rest()
+        elif self._body_bytes > UNCOUNTED_BYTES:
+            self._guard.budget.hold(self, self.count_held_bytes())
+        elif self.cycle.response_complete:
+            # The response came before the end of its request, which has stopped uvicorn's timer.
+            self._deadline = self.loop.time() + self.timeout_keep_alive
+
+    def _parse(self, piece: bytes) -> bool:
+        """Parse a part of a read. Return whether the connection reads on."""
+        self._unparsed_bytes += len(piece)
+        try:
+            self.parser.feed_data(piece)
+            if self._phase is not _Phase.IDLE:
+                self._check_head(self._unparsed_bytes - len(self.url))
+        except _RequestRefused as error:
+            self._refuse(error.refusal)
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            self._refuse(cause.refusal if isinstance(cause, _RequestRefused) else _INVALID)
+        except httptools.HttpParserUpgrade:
+            self._upgrade()
+        return self._phase is not _Phase.ENDED
+
+    def _wait_for_rest(self) -> None:
+        """Limit the time for the rest of a request. Read the rest of a body only when the application asks for it."""
+        self._guard.budget.hold(self, self.count_held_bytes())
+        if self._phase is _Phase.ENDED:
+            return
+        if self._deadline is None:
+            is_head = self._phase is _Phase.HEAD
+            seconds = self._limits.header_seconds if is_head else self._limits.body_seconds
+            self._deadline = self.loop.time() + seconds
+        if self._phase is _Phase.BODY and not self.cycle.response_complete:
+            self.flow.pause_reading()
+
+    def _check_head(self, header_bytes: int) -> None:
+        """Raise _RequestRefused if the URL, the headers or the trailers are over a limit."""
+        limits = self._limits
+        if len(self.url) > limits.url_bytes:
+            message = f"The URL is longer than {limits.url_bytes:,} bytes, the limit (RINGBACK_HTTP_MAX_URL_BYTES)."
+            raise _RequestRefused(Refusal(414, message))
+        if len(self.headers) > limits.headers:
+            message = f"The request has more than {limits.headers:,} headers, the limit (RINGBACK_HTTP_MAX_HEADERS)."
+            raise _RequestRefused(Refusal(431, message))
+        if header_bytes > limits.header_bytes:
+            message = f"The headers are longer than {limits.header_bytes:,} bytes, the limit"
+            raise _RequestRefused(Refusal(431, f"{message} (RINGBACK_HTTP_MAX_HEADER_BYTES)."))
+
+    def on_message_begin(self) -> None:
+        """Start a request."""
+        self._body_bytes = 0
+        super().on_message_begin()
+        self._phase = _Phase.HEAD
+
+    def on_headers_complete(self) -> None:
+        """Run the request unless it is over a limit."""
+        header_bytes = 0
+        if self._unparsed_bytes + PIECE_BYTES > self._limits.header_bytes:
+            header_bytes = sum(len(name) + len(value) + _SEPARATOR_BYTES for name, value in self.headers)
+        self._check_head(header_bytes)
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise _RequestRefused(_PIPELINED)
+        super().on_headers_complete()
+        self._start_phase(_Phase.BODY)
+        self.scope["extensions"] = {SLOTS: {self._slot: None}}
+        if not self.parser.should_upgrade():
+            # Trailers must not look like headers to the application (RFC 9110, 6.5.1).
+            self.headers = []
+
+    def on_body(self, body: bytes) -> None:
+        """Pass a piece of a body on."""
+        self._unparsed_bytes = 0
+        self._body_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Expect the next request."""
+        super().on_message_complete()
+        self._start_phase(_Phase.IDLE)
+
+    def on_response_complete(self) -> None:
+        """Release the request, and count the response until it is read."""
+        self._guard.budget.release(self)
+        if self.cycle.response_complete:
+            self.cycle.body.clear()
+        super().on_response_complete()
+        if self._phase is not _Phase.IDLE:
+            # The deadline of the phase counts, and not the shorter time between requests.
+            self._unset_keepalive_if_required()
+        unread_bytes = self.transport.get_write_buffer_size()
+        if unread_bytes > UNCOUNTED_BYTES:
+            self._guard.budget.hold(self, unread_bytes)
+
+    def resume_writing(self) -> None:
+        """Note that the client reads."""
+        self._unread_bytes = 0
+        super().resume_writing()
+
+    def shutdown(self) -> None:
+        """Close the connection after its response. Abort it if it is a stream whose client does not read."""
+        if self.cycle is not None and self.cycle.chunked_encoding and self.flow.write_paused:
+            self.transport.abort()
+        else:
+            super().shutdown()
+
+    def check_time(self, now: float) -> None:
+        """End the connection if its client is too slow."""
+        self._check_unread_response(now)
+        if self._deadline is None or now < self._deadline:
+            return
+        if self._phase is _Phase.ENDED:
+            self.transport.abort()
+        elif self._phase is _Phase.BODY:
+            self._refuse(Refusal(408, _late("body", self._limits.body_seconds, "RINGBACK_HTTP_BODY_SECONDS")))
+        elif self._phase is _Phase.HEAD and self._unparsed_bytes > 0:
+            self._refuse(Refusal(408, _late("headers", self._limits.header_seconds, "RINGBACK_HTTP_HEADER_SECONDS")))
+        else:
+            self.transport.close()
+
+    def _check_unread_response(self, now: float) -> None:
+        unread_bytes = self.transport.get_write_buffer_size()
+        if self._unread_bytes == 0 or unread_bytes < self._unread_bytes:
+            self._unread_since = now
+        elif now >= self._unread_since + self._limits.read_seconds:
+            self._guard.refusals.add(_UNREAD, self._client_host)
+            self.transport.abort()
+        self._unread_bytes = unread_bytes
+
+    def count_held_bytes(self) -> int:
+        """Return the bytes held of a request that is incomplete or running, and of unread responses."""
+        held_bytes = self._unparsed_bytes + self.transport.get_write_buffer_size()
+        if self.cycle is None or not self.cycle.response_started:
+            held_bytes += self._body_bytes
+        return held_bytes
+
+    def free_held_bytes(self) -> bool:
+        """Refuse a request that the application has not read whole, or abort if the client does not read responses."""
+        if self.transport.get_write_buffer_size() > UNCOUNTED_BYTES:
+            is_stalled = self._unread_bytes > 0 and self.loop.time() > self._unread_since + LINGER_SECONDS
+            if is_stalled:
+                self._guard.refusals.add(_UNREAD, self._client_host)
+                self.transport.abort()
+            return is_stalled
+        is_running = self._phase is _Phase.IDLE and not self.cycle.body
+        if is_running or self._phase is _Phase.ENDED:
+            return False
+        self._refuse(_NO_CAPACITY)
+        return True
+
+    def _upgrade(self) -> None:
+        """Continue as a WebSocket, or answer a request for another protocol and close."""
+        if not self._should_upgrade():
+            self.cycle.keep_alive = False
+        elif self.cycle is not None and not self.cycle.response_complete:
+            self._refuse(_INVALID)
+        else:
+            self.handle_websocket_upgrade()
+        self._phase = _Phase.ENDED
+
+    def handle_websocket_upgrade(self) -> None:
+        """Continue as a WebSocket, which takes the slot over."""
+        slot, self._slot = self._slot, None
+        self._guard.budget.release(self)
+        super().handle_websocket_upgrade()
+        websocket = self.transport.get_protocol()
+        assert isinstance(websocket, WebSocketProtocol), "the configuration names this protocol"
+        websocket.take_slot(slot)
+
+    def _start_phase(self, phase: _Phase) -> None:
+        self._phase = phase
+        self._deadline = None
+        self._unparsed_bytes = 0
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Refuse the request that is being received or waits to be read, and close the connection.
+
+        Requests before it keep their responses unless the refused one has started.
+        """
+        self._guard.refusals.add(refusal, self._client_host)
+        self._guard.budget.release(self)
+        is_in_head = self._phase is _Phase.HEAD
+        self._start_phase(_Phase.ENDED)
+        self._body_bytes = 0
+        self.headers = []
+        if self.cycle is None or (is_in_head and self.cycle.response_complete):
+            self._respond(refusal)
+        elif is_in_head:
+            # uvicorn closes the connection after the last response.
+            self.cycle.keep_alive = False
+        elif self.cycle.response_started or self.pipeline:
+            self.transport.close()
+        else:
+            self.cycle.disconnected = True
+            self.cycle.body.clear()
+            self.cycle.message_event.set()
+            self._respond(refusal)
+
+    def _respond(self, refusal: Refusal) -> None:
+        self._deadline = self.loop.time() + LINGER_SECONDS
+        self.transport.write(refusal.write(self.server_state.default_headers))
+        self.transport.write_eof()
+        self.flow.resume_reading()
+
+
+def _late(part: str, seconds: float, setting: str) -> str:
+    return f"The {part} of the request did not arrive within {seconds:g} s ({setting})."

@@ -1,0 +1,57 @@
+"""A limit on the bytes that all connections together make the program hold.
+
+uvicorn limits what it buffers for one connection, but not the sum, and the application's own buffers not at all.
+"""
+
+from typing import Protocol
+
+#: One part in FREED_SHARE is freed at once, because looking for it costs time.
+FREED_SHARE = 8
+
+
+class Holder(Protocol):
+    """A connection for which bytes are held: of a request that is incomplete or running, or of an unread response."""
+
+    def count_held_bytes(self) -> int:
+        """Return how many bytes are held now."""
+
+    def free_held_bytes(self) -> bool:
+        """Refuse the request whose bytes are held. Return False if it is running, so that it must not be stopped."""
+
+
+class ByteBudget:
+    """The bytes held for each connection, the oldest first.
+
+    At the limit the oldest incomplete request is refused, not the newest: a stalled client is older than an honest one,
+    so attackers displace each other.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._held: dict[Holder, int] = {}
+        self.total = 0
+
+    def hold(self, holder: Holder, count: int) -> None:
+        """Record how many bytes are held for a connection. Refuse others, or this one, to keep within the limit."""
+        self.total += count - self._held.get(holder, 0)
+        self._held[holder] = count
+        if self.total > self._max_bytes:
+            self._make_room()
+
+    def release(self, holder: Holder) -> None:
+        """Record that nothing is held for a connection any longer."""
+        self.total -= self._held.pop(holder, 0)
+
+    def _make_room(self) -> None:
+        self._count_again()
+        for holder in list(self._held):
+            if self.total <= self._max_bytes - self._max_bytes // FREED_SHARE:
+                return
+            if holder.free_held_bytes():
+                self.release(holder)
+
+    def _count_again(self) -> None:
+        """Read how many bytes are held now, since connections report only when the number grows."""
+        counts = {holder: holder.count_held_bytes() for holder in self._held}
+        self._held = {holder: count for holder, count in counts.items() if count > 0}
+        self.total = sum(self._held.values())
