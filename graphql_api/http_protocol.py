@@ -326,7 +326,7 @@ class HttpConnection(HttpToolsProtocol):
         self._deadline = self.loop.time() + LINGER_SECONDS
         self.transport.write(refusal.write(self.server_state.default_headers))
         self.transport.write_eof()
-        self.flow.resume_reading()
+        self.flow.pause_reading()
 
 
 def _late(part: str, seconds: float, setting: str) -> str:

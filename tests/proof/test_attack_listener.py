@@ -1,0 +1,263 @@
+"""Attacks of clients without a token on the listener: each is refused in time, in bounded memory, and delays nobody."""
+
+import itertools
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.support.bystander import measure_attack
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.program import Program
+from tests.support.raw_http import connect, connect_many, post_head, read_all_to_end, send, send_until_closed, statuses
+
+#: Short limits, so that attacks end soon.
+SHORT = {
+    "RINGBACK_HTTP_HEADER_SECONDS": "2",
+    "RINGBACK_HTTP_BODY_SECONDS": "3",
+    "RINGBACK_HTTP_READ_SECONDS": "2",
+}
+#: Timeouts are checked once per second, and a refused client gets a second to read the response.
+MARGIN_SECONDS = 4.0
+MEBIBYTE = 1024 * 1024
+GET = b"GET /graphql HTTP/1.1\r\nHost: x\r\n"
+CHUNKED = b"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
+#: What an attacker repeats without end after a start, and the status that refuses it.
+ENDLESS = {
+    "many headers": (GET, b"a:b\r\n" * 13_000, 431),
+    "one header name": (GET, b"a" * 65_536, 431),
+    "one header value": (GET + b"a:", b"b" * 65_536, 431),
+    "one URL": (b"GET /", b"a" * 65_536, 414),
+    "line breaks": (b"", b"\r\n" * 32_768, 431),
+}
+#: The same after the head of a request with a token, which the application waits for.
+ENDLESS_BODY = {
+    "trailers": (b"0\r\n", b"a:b\r\n" * 13_000, 431),
+    "one trailer": (b"0\r\na:", b"b" * 65_536, 431),
+    "a chunk extension": (b"1;", b"a" * 65_536, 431),
+    "a chunk size": (b"", b"0" * 65_536, 431),
+}
+
+
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Iterator[Program]:
+    """Yield a program with short limits, which logs no traceback whatever a test does to it."""
+    with Program(tmp_path_factory.mktemp("attacked"), env=SHORT, migrated=migrated) as program:
+        yield program
+        log = program.log()
+    assert "Traceback" not in log
+    assert '"level":"error"' not in log
+
+
+@pytest.mark.parametrize("attack", ENDLESS)
+def test_an_endless_head_is_refused(attacked: Program, attack: str) -> None:
+    start, repeated, status = ENDLESS[attack]
+
+    with measure_attack(attacked) as cost, closing(connect(attacked)) as client:
+        send(client, start)
+        sent_bytes = send_until_closed(client, itertools.repeat(repeated, 900))
+
+    assert sent_bytes < 16 * MEBIBYTE
+    cost.check()
+    assert f'"status":{status}' in attacked.log()
+
+
+@pytest.mark.parametrize("attack", ENDLESS_BODY)
+def test_an_endless_end_of_a_body_is_refused(attacked: Program, attack: str) -> None:
+    start, repeated, _ = ENDLESS_BODY[attack]
+    head = CHUNKED + b"Authorization: Bearer %s\r\n\r\n" % attacked.token.encode()
+
+    with measure_attack(attacked) as cost, closing(connect(attacked)) as client:
+        send(client, head + start)
+        sent_bytes = send_until_closed(client, itertools.repeat(repeated, 900))
+
+    assert sent_bytes < 16 * MEBIBYTE
+    cost.check()
+
+
+@pytest.mark.parametrize(
+    ("start", "status"),
+    [
+        (b"", b""),
+        (b"POST /graphql HTTP/1.1\r\nHost", b"408"),
+        (b"\r\n", b"408"),
+        (GET + b"a: b\r\n", b"408"),
+        (GET + b"Connection: Upgrade\r\nUpgrade: websocket\r\n", b"408"),
+    ],
+    ids=["nothing", "half a header", "a line break", "half a head", "half a handshake"],
+)
+def test_half_sent_heads_are_closed_in_time(attacked: Program, start: bytes, status: bytes) -> None:
+    with measure_attack(attacked) as cost, connect_many(attacked, 400) as clients:
+        for client in clients:
+            client.sendall(start)
+        began = time.monotonic()
+        answers = read_all_to_end(clients)
+        seconds = time.monotonic() - began
+
+    assert statuses(answers) == {status}
+    assert seconds < attacked.allowed(2 + MARGIN_SECONDS)
+    cost.check()
+
+
+def test_half_sent_bodies_are_closed_in_time(attacked: Program) -> None:
+    head = post_head(attacked, 100, token=attacked.token)
+    with measure_attack(attacked) as cost, connect_many(attacked, 400) as clients:
+        for client in clients:
+            client.sendall(head + b"x" * 99)
+        began = time.monotonic()
+        answers = read_all_to_end(clients)
+        seconds = time.monotonic() - began
+
+    assert statuses(answers) == {b"408"}
+    assert seconds < attacked.allowed(3 + MARGIN_SECONDS)
+    cost.check()
+
+
+def test_a_client_that_drips_bytes_is_closed_in_time(attacked: Program) -> None:
+    with closing(connect(attacked)) as client:
+        began = time.monotonic()
+        while send(client, b"G" if time.monotonic() == began else b"\r\n"):
+            time.sleep(0.1)
+            assert time.monotonic() - began < PATIENCE_SECONDS
+        assert time.monotonic() - began < attacked.allowed(2 + MARGIN_SECONDS)
+
+
+@pytest.mark.parametrize("token", [None, "rbk_a-token-that-does-not-exist"])
+def test_bodies_of_clients_without_a_token_are_not_held(attacked: Program, token: str | None) -> None:
+    head = post_head(attacked, MEBIBYTE, token=token)
+    with measure_attack(attacked) as cost, connect_many(attacked, 300) as clients:
+        for client in clients:
+            client.settimeout(0.05)
+            try:
+                client.sendall(head + b" " * (MEBIBYTE - 1))
+            except (TimeoutError, ConnectionError):
+                continue
+        for client in clients:
+            client.settimeout(PATIENCE_SECONDS)
+        answers = [client.recv(4_096) for client in clients]
+
+    assert statuses(answers) <= {b"401", b"503"}
+    unauthenticated = next(answer for answer in answers if answer[9:12] == b"401")
+    assert b'"code":"UNAUTHENTICATED"' in unauthenticated
+    cost.check()
+
+
+@pytest.mark.parametrize("target", ["graphql", "inbox"])
+def test_stalled_bodies_hold_a_fixed_sum(attacked: Program, target: str) -> None:
+    path = "/graphql"
+    if target == "inbox":
+        path = make_inbox_path(attacked)
+    head = post_head(attacked, MEBIBYTE, path, attacked.token)
+    with measure_attack(attacked) as cost, connect_many(attacked, 150) as clients:
+        for client in clients:
+            send(client, head + b" " * (MEBIBYTE - 1))
+        assert attacked.post({"query": "{ __typename }" + " " * 200_000})[0] == 200
+        answers = read_all_to_end(clients)
+
+    assert statuses(answers) == {b"503", b"408"}
+    refused = next(answer for answer in answers if answer[9:12] == b"503")
+    assert b"\r\nRetry-After: 1\r\n" in refused
+    assert b"RINGBACK_HTTP_MAX_BUFFERED_BYTES" in refused
+    cost.check()
+
+
+def make_inbox_path(program: Program) -> str:
+    created = program.query('mutation { createInbox(input: {name: "attacked"}) { inbox { url } } }')
+    url: str = created["createInbox"]["inbox"]["url"]
+    return url.removeprefix(program.url)
+
+
+def test_pipelined_requests_are_limited(attacked: Program) -> None:
+    requests = (GET + b"Accept: application/json\r\n\r\n") * 6_000
+    with measure_attack(attacked) as cost, connect_many(attacked, 20) as clients:
+        for client in clients:
+            client.settimeout(2)
+            try:
+                client.sendall(requests)
+            except (TimeoutError, ConnectionError):
+                continue
+        answers = read_all_to_end(clients)
+
+    assert max(answer.count(b"HTTP/1.1 401") for answer in answers) < 1_000
+    cost.check()
+
+
+def test_unread_responses_are_ended(attacked: Program) -> None:
+    query = json.dumps({"query": "{ __schema { types { " + INTROSPECTION + " } } }"}).encode()
+    request = post_head(attacked, len(query), token=attacked.token) + query
+    clients: list[socket.socket] = []
+    with measure_attack(attacked) as cost:
+        for _ in range(30):
+            client = connect(attacked, receive_buffer=4_096)
+            clients.append(client)
+            client.sendall(request * 10)
+        time.sleep(2 + MARGIN_SECONDS)
+
+    assert [is_reset(client) for client in clients] == [True] * len(clients)
+    cost.check()
+
+
+INTROSPECTION = "name description fields { name description args { name description } }"
+
+
+def is_reset(client: socket.socket) -> bool:
+    """Return whether the server has cut the connection off before the end of its responses. Closes it."""
+    with closing(client):
+        try:
+            while client.recv(65_536):
+                continue
+        except ConnectionResetError:
+            return True
+    return False
+
+
+def test_connections_of_one_address_are_limited(tmp_path: Path, migrated: Path) -> None:
+    env = {"RINGBACK_HTTP_MAX_CONNECTIONS_PER_ADDRESS": "50", "RINGBACK_HTTP_MAX_CONNECTIONS": "60"}
+    with Program(tmp_path, env=env, migrated=migrated) as program:
+        with measure_attack(program) as cost, connect_many(program, 48) as clients:
+            for client in clients:
+                client.sendall(b"GET")
+            time.sleep(0.5)
+            for _ in range(2_000):
+                with closing(connect(program)) as refused:
+                    answer = refused.recv(4_096)
+            other = connect_from("127.0.0.2", program)
+            with closing(other):
+                other.sendall(GET + b"\r\n")
+                assert other.recv(4_096)[9:12] in (b"401", b"406")
+
+        assert answer[9:12] == b"429"
+        assert b"\r\nRetry-After: 1\r\n" in answer
+        assert b"RINGBACK_HTTP_MAX_CONNECTIONS_PER_ADDRESS" in answer
+        cost.check()
+        assert program.log().count('"action":"refuse"') == 1
+
+
+def connect_from(address: str, program: Program) -> socket.socket:
+    host, port = program.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), PATIENCE_SECONDS, source_address=(address, 0))
+
+
+def test_websockets_without_a_token_hold_little_and_end(attacked: Program) -> None:
+    handshake = (
+        GET
+        + b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        + b"Sec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEA==\r\nSec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n"
+    )
+    # A text frame of 1,000,000 bytes, the last of which is never sent.
+    frame = b"\x81\xff" + (1_000_000).to_bytes(8) + b"\0\0\0\0" + b" " * 999_999
+    with measure_attack(attacked) as cost, connect_many(attacked, 300) as clients:
+        for client in clients:
+            client.sendall(handshake)
+        for client in clients:
+            assert client.recv(4_096).startswith(b"HTTP/1.1 101 ")
+            send(client, frame)
+        began = time.monotonic()
+        read_all_to_end(clients)
+
+    assert time.monotonic() - began < attacked.allowed(3 + MARGIN_SECONDS)
+    cost.check()
