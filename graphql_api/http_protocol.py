@@ -18,7 +18,8 @@ from enum import Enum, auto
 from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from ringback.graphql_api.listener.client_slots import SLOTS, ClientSlot
@@ -76,6 +77,8 @@ class HttpConnection(HttpToolsProtocol):
         self._guard = config.guard
         self._limits = config.guard.limits
         self._slot: ClientSlot | None = None
+        #: The request that is running. `cycle` is the newest one, which may wait for it.
+        self._running: RequestResponseCycle | None = None
         self._phase = _Phase.HEAD
         #: When the phase must have ended, by the loop's clock.
         self._deadline: float | None = None
@@ -108,11 +111,16 @@ class HttpConnection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Release what the connection holds."""
+        self._end_requests()
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
         self._guard.budget.release(self)
         if self._slot is not None:
             self._slot.release()
+
+    def eof_received(self) -> None:
+        """End the requests: uvloop closes the connection now, and calls `connection_lost` later."""
+        self._end_requests()
 
     def data_received(self, data: bytes) -> None:
         """Parse data in pieces, and check the limits after each."""
@@ -194,6 +202,10 @@ class HttpConnection(HttpToolsProtocol):
             # Trailers must not look like headers to the application (RFC 9110, 6.5.1).
             self.headers = []
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
     def on_body(self, body: bytes) -> None:
         """Pass a piece of a body on."""
         self._unparsed_bytes = 0
@@ -249,8 +261,7 @@ class HttpConnection(HttpToolsProtocol):
         if self._unread_bytes == 0 or unread_bytes < self._unread_bytes:
             self._unread_since = now
         elif now >= self._unread_since + self._limits.read_seconds:
-            self._guard.refusals.add(_UNREAD, self._client_host)
-            self.transport.abort()
+            self._abort_unread_response()
         self._unread_bytes = unread_bytes
 
     def count_held_bytes(self) -> int:
@@ -265,14 +276,25 @@ class HttpConnection(HttpToolsProtocol):
         if self.transport.get_write_buffer_size() > UNCOUNTED_BYTES:
             is_stalled = self._unread_bytes > 0 and self.loop.time() > self._unread_since + LINGER_SECONDS
             if is_stalled:
-                self._guard.refusals.add(_UNREAD, self._client_host)
-                self.transport.abort()
+                self._abort_unread_response()
             return is_stalled
         is_running = self._phase is _Phase.IDLE and not self.cycle.body
         if is_running or self._phase is _Phase.ENDED:
             return False
         self._refuse(_NO_CAPACITY)
         return True
+
+    def _abort_unread_response(self) -> None:
+        self._guard.refusals.add(_UNREAD, self._client_host)
+        self._end_requests()
+        self.transport.abort()
+
+    def _end_requests(self) -> None:
+        """Notify the application that the client is gone, and drop what it still sends: uvloop raises otherwise."""
+        for cycle in (self._running, self.cycle):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
 
     def _upgrade(self) -> None:
         """Continue as a WebSocket, or answer a request for another protocol and close."""
@@ -315,11 +337,11 @@ class HttpConnection(HttpToolsProtocol):
             # uvicorn closes the connection after the last response.
             self.cycle.keep_alive = False
         elif self.cycle.response_started or self.pipeline:
+            self._end_requests()
             self.transport.close()
         else:
-            self.cycle.disconnected = True
+            self._end_requests()
             self.cycle.body.clear()
-            self.cycle.message_event.set()
             self._respond(refusal)
 
     def _respond(self, refusal: Refusal) -> None:

@@ -22,10 +22,20 @@ def connect(program: Program, receive_buffer: int | None = None) -> socket.socke
 
 
 @contextmanager
-def connect_many(program: Program, count: int) -> Iterator[list[socket.socket]]:
-    """Keep that many connections open while the block runs."""
+def connect_many(
+    program: Program, count: int, sent: bytes, *, receive_buffer: int | None = None, seconds: float = PATIENCE_SECONDS
+) -> Iterator[list[socket.socket]]:
+    """Keep connections open while the block runs. Each has sent this, or as much as it could in these seconds."""
     with ExitStack() as stack:
-        yield [stack.enter_context(connect(program)) for _ in range(count)]
+        clients = []
+        for _ in range(count):
+            client = stack.enter_context(connect(program, receive_buffer))
+            client.settimeout(seconds)
+            with suppress(ConnectionError, TimeoutError):
+                client.sendall(sent)
+            client.settimeout(PATIENCE_SECONDS)
+            clients.append(client)
+        yield clients
 
 
 def read_to_end(client: socket.socket) -> bytes:
