@@ -61,8 +61,8 @@ def test_an_endless_head_is_refused(attacked: Program, attack: str) -> None:
         send(client, start)
         sent_bytes = send_until_closed(client, itertools.repeat(repeated, 900))
 
-    assert sent_bytes < 16 * MEBIBYTE
     cost.check()
+    assert sent_bytes < 16 * MEBIBYTE
     assert f'"status":{status}' in attacked.log()
 
 
@@ -75,8 +75,8 @@ def test_an_endless_end_of_a_body_is_refused(attacked: Program, attack: str) -> 
         send(client, head + start)
         sent_bytes = send_until_closed(client, itertools.repeat(repeated, 900))
 
-    assert sent_bytes < 16 * MEBIBYTE
     cost.check()
+    assert sent_bytes < 16 * MEBIBYTE
 
 
 @pytest.mark.parametrize(
@@ -94,9 +94,9 @@ def test_half_sent_heads_are_closed_in_time(attacked: Program, start: bytes, sta
         answers = read_all_to_end(clients)
         seconds = time.monotonic() - began
 
+    cost.check()
     assert statuses(answers) == {status}
     assert seconds < attacked.allowed(2 + MARGIN_SECONDS)
-    cost.check()
 
 
 def test_half_sent_bodies_are_closed_in_time(attacked: Program) -> None:
@@ -106,9 +106,9 @@ def test_half_sent_bodies_are_closed_in_time(attacked: Program) -> None:
         answers = read_all_to_end(clients)
         seconds = time.monotonic() - began
 
+    cost.check()
     assert statuses(answers) == {b"408"}
     assert seconds < attacked.allowed(3 + MARGIN_SECONDS)
-    cost.check()
 
 
 def test_a_client_that_drips_bytes_is_closed_in_time(attacked: Program) -> None:
@@ -127,10 +127,10 @@ def test_bodies_of_clients_without_a_token_are_not_held(attacked: Program, token
     with measure_attack(attacked) as cost, connect_many(attacked, 300, request, seconds=0.05) as clients:
         answers = [client.recv(4_096) for client in clients]
 
+    cost.check()
     assert statuses(answers) <= {b"401", b"503"}
     unauthenticated = next(answer for answer in answers if answer[9:12] == b"401")
     assert b'"code":"UNAUTHENTICATED"' in unauthenticated
-    cost.check()
 
 
 @pytest.mark.parametrize("target", ["graphql", "inbox"])
@@ -143,11 +143,11 @@ def test_stalled_bodies_hold_a_fixed_sum(attacked: Program, target: str) -> None
         assert attacked.post({"query": "{ __typename }" + " " * 200_000})[0] == 200
         answers = read_all_to_end(clients)
 
+    cost.check()
     assert statuses(answers) == {b"503", b"408"}
     refused = next(answer for answer in answers if answer[9:12] == b"503")
     assert b"\r\nRetry-After: 1\r\n" in refused
     assert b"RINGBACK_HTTP_MAX_BUFFERED_BYTES" in refused
-    cost.check()
 
 
 def make_inbox_path(program: Program) -> str:
@@ -161,23 +161,23 @@ def test_pipelined_requests_are_limited(attacked: Program) -> None:
     with measure_attack(attacked) as cost, connect_many(attacked, 20, requests, seconds=2) as clients:
         answers = read_all_to_end(clients)
 
-    assert max(answer.count(b"HTTP/1.1 401") for answer in answers) < 1_000
     cost.check()
+    assert max(answer.count(b"HTTP/1.1 401") for answer in answers) < 1_000
 
 
 def test_unread_responses_are_ended(attacked: Program) -> None:
     largest = max((GRAPHIQL / "static").iterdir(), key=lambda path: path.stat().st_size)
     requests = b"GET /graphql/static/%s HTTP/1.1\r\nHost: x\r\n\r\n" % largest.name.encode() * 20
+    before = count_open_files(attacked)
     with (
         measure_attack(attacked) as cost,
-        connect_many(attacked, 100, requests, receive_buffer=4_096, seconds=1),
+        connect_many(attacked, 40, requests, receive_buffer=4_096),
     ):
-        connected = count_open_files(attacked)
         time.sleep(attacked.allowed(2 + MARGIN_SECONDS))
-        assert count_open_files(attacked) <= connected - 100
+        assert count_open_files(attacked) < before + 10
 
-    assert "RINGBACK_HTTP_READ_SECONDS" in attacked.log()
     cost.check()
+    assert "RINGBACK_HTTP_READ_SECONDS" in attacked.log()
 
 
 def count_open_files(program: Program) -> int:
@@ -226,5 +226,5 @@ def test_websockets_without_a_token_hold_little_and_end(attacked: Program) -> No
         began = time.monotonic()
         read_all_to_end(clients)
 
-    assert time.monotonic() - began < attacked.allowed(3 + MARGIN_SECONDS)
     cost.check()
+    assert time.monotonic() - began < attacked.allowed(3 + MARGIN_SECONDS)
