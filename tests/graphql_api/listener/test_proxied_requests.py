@@ -22,7 +22,7 @@ class Served:
         self.exempt = exempt
         chosen = settings.load_settings(data_dir=Path("unused"), trusted_proxies=",".join(proxies))
         slots = ClientSlots("requests", max_per_client=1, proxies=chosen.trusted_proxies)
-        limited = ProxiedRequests(self._serve, slots, RefusalLog())
+        limited: Any = ProxiedRequests(self._serve, slots, RefusalLog())
         self.app: Any = ProxyHeadersMiddleware(limited, [str(network) for network in chosen.trusted_proxies])
 
     async def ask(self, peer: str, *forwarded: bytes) -> int:
