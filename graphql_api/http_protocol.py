@@ -236,8 +236,10 @@ class HttpConnection(HttpToolsProtocol):
         super().resume_writing()
 
     def shutdown(self) -> None:
-        """Close the connection after its response. Abort it if it is a stream whose client does not read."""
-        if self.cycle is not None and self.cycle.chunked_encoding and self.flow.write_paused:
+        """Close the connection after its response. Abort it if it was refused, or its client does not read a stream."""
+        is_refused = self._phase is _Phase.ENDED and self._deadline is not None
+        is_unread_stream = self.cycle is not None and self.cycle.chunked_encoding and self.flow.write_paused
+        if is_refused or is_unread_stream:
             self.transport.abort()
         else:
             super().shutdown()
@@ -245,7 +247,7 @@ class HttpConnection(HttpToolsProtocol):
     def check_time(self, now: float) -> None:
         """End the connection if its client is too slow."""
         self._check_unread_response(now)
-        if self._deadline is None or now < self._deadline:
+        if self._deadline is None or now < self._deadline or self.transport.is_closing():
             return
         if self._phase is _Phase.ENDED:
             self.transport.abort()
@@ -345,6 +347,8 @@ class HttpConnection(HttpToolsProtocol):
             self._respond(refusal)
 
     def _respond(self, refusal: Refusal) -> None:
+        if self.transport.is_closing():
+            return
         self._deadline = self.loop.time() + LINGER_SECONDS
         self.transport.write(refusal.write(self.server_state.default_headers))
         self.transport.write_eof()

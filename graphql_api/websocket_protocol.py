@@ -135,7 +135,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._fail(CloseCode.GOING_AWAY, "no answer to a ping")
 
     def _fail(self, code: CloseCode, reason: str) -> None:
-        if not self.close_sent and not self.transport.is_closing():
+        if not self.handshake_complete:
+            self.transport.abort()
+        elif not self.close_sent and not self.transport.is_closing():
             self.conn.fail(code, reason)
             self.handle_parser_exception()
 
