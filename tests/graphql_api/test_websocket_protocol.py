@@ -5,7 +5,7 @@ import json
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,9 @@ from tests.support.lag import share_of_allowed
 from tests.support.live_log import CURSORS
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.program import ADMIN_TOKEN, Program
-from tests.support.raw_websocket import RawSocket
+from tests.support.raw_http import connect as connect_raw
+from tests.support.raw_http import read_to_end
+from tests.support.raw_websocket import HANDSHAKE, RawSocket
 from tests.support.websocket_client import PROTOCOL, closed, init, received, serving, subscribe
 
 PING = b'{"type":"ping"}'
@@ -104,6 +106,12 @@ def test_text_that_is_not_utf8_ends_the_connection(program: Program, frames: lis
 
         assert close_code(client) in (1007, 1006)
     assert program.log() == ""
+
+
+def test_a_handshake_that_websockets_refuses_is_answered(program: Program) -> None:
+    with closing(connect_raw(program)) as client:
+        client.sendall(HANDSHAKE.replace("\r\n\r\n", f"\r\nCookie: {'x' * 9_000}\r\n\r\n").encode())
+        assert read_to_end(client).startswith(b"HTTP/1.1 431 ")
 
 
 def test_a_flood_of_messages_is_answered_in_order(program: Program) -> None:

@@ -1,6 +1,7 @@
 """Attacks of clients without a token on the listener: each is refused in time, in bounded memory, and delays nobody."""
 
 import itertools
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from websockets.frames import Frame, Opcode
 
 from tests.support.bystander import measure_attack
 from tests.support.patience import PATIENCE_SECONDS
@@ -211,20 +213,29 @@ def connect_from(address: str, program: Program) -> socket.socket:
     return socket.create_connection((host, int(port)), PATIENCE_SECONDS, source_address=(address, 0))
 
 
-def test_websockets_without_a_token_hold_little_and_end(attacked: Program) -> None:
-    handshake = (
-        GET
-        + b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-        + b"Sec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEA==\r\nSec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n"
-    )
-    # A text frame of 1,000,000 bytes, the last of which is never sent.
-    frame = b"\x81\xff" + (1_000_000).to_bytes(8) + b"\0\0\0\0" + b" " * 999_999
-    with measure_attack(attacked) as cost, connect_many(attacked, 300, handshake) as clients:
+HANDSHAKE = (
+    GET
+    + b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    + b"Sec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEA==\r\nSec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n"
+)
+#: A text frame of 1,000,000 bytes, the last of which is never sent.
+UNFINISHED_FRAME = b"\x81\xff" + (1_000_000).to_bytes(8) + b"\0\0\0\0" + b" " * 999_999
+
+
+@pytest.mark.parametrize("has_token", [False, True], ids=["without a token", "with a token"])
+def test_stalled_websocket_messages_hold_little_and_end(attacked: Program, has_token: bool) -> None:
+    init = {"type": "connection_init", "payload": {"Authorization": f"Bearer {attacked.token}"}}
+    init_frame = Frame(Opcode.TEXT, json.dumps(init).encode()).serialize(mask=True)
+    with measure_attack(attacked) as cost, connect_many(attacked, 150, HANDSHAKE) as clients:
         for client in clients:
             assert client.recv(4_096).startswith(b"HTTP/1.1 101 ")
-            send(client, frame)
+            if has_token:
+                client.sendall(init_frame)
+                assert b"connection_ack" in client.recv(4_096)
+            send(client, UNFINISHED_FRAME)
         began = time.monotonic()
         read_all_to_end(clients)
 
     cost.check()
-    assert time.monotonic() - began < attacked.allowed(3 + MARGIN_SECONDS)
+    # The message has 3 s, connection_init as well.
+    assert time.monotonic() - began < attacked.allowed(3 + MARGIN_SECONDS + 1)
