@@ -55,6 +55,10 @@ class _Phase(Enum):
     ENDED = auto()
 
 
+# Reading a member from its class takes Python 3.11 several times as long.
+_HEAD, _BODY, _IDLE, _ENDED = _Phase
+
+
 class _RequestRefused(Exception):
     """Ends the parsing of a request."""
 
@@ -79,7 +83,7 @@ class HttpConnection(HttpToolsProtocol):
         self._slot: ClientSlot | None = None
         #: The request that is running. `cycle` is the newest one, which may wait for it.
         self._running: RequestResponseCycle | None = None
-        self._phase = _Phase.HEAD
+        self._phase = _HEAD
         #: When the phase must have ended, by the loop's clock.
         self._deadline: float | None = None
         #: Bytes received since the end of the last head, piece of a body, or request.
@@ -102,7 +106,7 @@ class HttpConnection(HttpToolsProtocol):
         slot = self._guard.connections.take(self._client_host)
         if isinstance(slot, Refusal):
             self._guard.refusals.add(slot, self._client_host)
-            self._phase = _Phase.ENDED
+            self._phase = _ENDED
             self.transport.write(slot.write(self.server_state.default_headers))
             self.transport.close()
             return
@@ -124,15 +128,18 @@ class HttpConnection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse data in pieces, and check the limits after each."""
-        if self._phase is _Phase.ENDED:
+        if self._phase is _ENDED:
             return
         self._unset_keepalive_if_required()
-        if self._phase is _Phase.IDLE:
-            self._start_phase(_Phase.HEAD)
-        for start in range(0, len(data), PIECE_BYTES):
-            if not self._parse(data[start : start + PIECE_BYTES]):
-                return
-        if self._phase is not _Phase.IDLE:
+        if self._phase is _IDLE:
+            self._start_phase(_HEAD)
+        if len(data) <= PIECE_BYTES:
+            self._parse(data)
+        else:
+            self._parse_in_pieces(data)
+        if self._phase is _ENDED:
+            return
+        if self._phase is not _IDLE:
             self._wait_for_rest()
         elif self._body_bytes > UNCOUNTED_BYTES:
             self._guard.budget.hold(self, self.count_held_bytes())
@@ -140,12 +147,17 @@ class HttpConnection(HttpToolsProtocol):
             # The response came before the end of its request, which has stopped uvicorn's timer.
             self._deadline = self.loop.time() + self.timeout_keep_alive
 
-    def _parse(self, piece: bytes) -> bool:
-        """Parse a part of a read. Return whether the connection reads on."""
+    def _parse_in_pieces(self, data: bytes) -> None:
+        for start in range(0, len(data), PIECE_BYTES):
+            self._parse(data[start : start + PIECE_BYTES])
+            if self._phase is _ENDED:
+                return
+
+    def _parse(self, piece: bytes) -> None:
         self._unparsed_bytes += len(piece)
         try:
             self.parser.feed_data(piece)
-            if self._phase is not _Phase.IDLE:
+            if self._phase is not _IDLE:
                 self._check_head(self._unparsed_bytes - len(self.url))
         except _RequestRefused as error:
             self._refuse(error.refusal)
@@ -154,18 +166,17 @@ class HttpConnection(HttpToolsProtocol):
             self._refuse(cause.refusal if isinstance(cause, _RequestRefused) else _INVALID)
         except httptools.HttpParserUpgrade:
             self._upgrade()
-        return self._phase is not _Phase.ENDED
 
     def _wait_for_rest(self) -> None:
         """Limit the time for the rest of a request. Read the rest of a body only when the application asks for it."""
         self._guard.budget.hold(self, self.count_held_bytes())
-        if self._phase is _Phase.ENDED:
+        if self._phase is _ENDED:
             return
         if self._deadline is None:
-            is_head = self._phase is _Phase.HEAD
+            is_head = self._phase is _HEAD
             seconds = self._limits.header_seconds if is_head else self._limits.body_seconds
             self._deadline = self.loop.time() + seconds
-        if self._phase is _Phase.BODY and not self.cycle.response_complete:
+        if self._phase is _BODY and not self.cycle.response_complete:
             self.flow.pause_reading()
 
     def _check_head(self, header_bytes: int) -> None:
@@ -185,7 +196,7 @@ class HttpConnection(HttpToolsProtocol):
         """Start a request."""
         self._body_bytes = 0
         super().on_message_begin()
-        self._phase = _Phase.HEAD
+        self._phase = _HEAD
 
     def on_headers_complete(self) -> None:
         """Run the request unless it is over a limit."""
@@ -196,7 +207,7 @@ class HttpConnection(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_PIPELINED:
             raise _RequestRefused(_PIPELINED)
         super().on_headers_complete()
-        self._start_phase(_Phase.BODY)
+        self._start_phase(_BODY)
         self.scope["extensions"] = {SLOTS: {self._slot: None}}
         if not self.parser.should_upgrade():
             # Trailers must not look like headers to the application (RFC 9110, 6.5.1).
@@ -215,7 +226,7 @@ class HttpConnection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Expect the next request."""
         super().on_message_complete()
-        self._start_phase(_Phase.IDLE)
+        self._start_phase(_IDLE)
 
     def on_response_complete(self) -> None:
         """Release the request, and count the response until it is read."""
@@ -223,7 +234,7 @@ class HttpConnection(HttpToolsProtocol):
         if self.cycle.response_complete:
             self.cycle.body.clear()
         super().on_response_complete()
-        if self._phase is not _Phase.IDLE:
+        if self._phase is not _IDLE:
             # The deadline of the phase counts, and not the shorter time between requests.
             self._unset_keepalive_if_required()
         unread_bytes = self.transport.get_write_buffer_size()
@@ -237,7 +248,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Close the connection after its response. Abort it if it was refused, or its client does not read a stream."""
-        is_refused = self._phase is _Phase.ENDED and self._deadline is not None
+        is_refused = self._phase is _ENDED and self._deadline is not None
         is_unread_stream = self.cycle is not None and self.cycle.chunked_encoding and self.flow.write_paused
         if is_refused or is_unread_stream:
             self.transport.abort()
@@ -249,11 +260,11 @@ class HttpConnection(HttpToolsProtocol):
         self._check_unread_response(now)
         if self._deadline is None or now < self._deadline or self.transport.is_closing():
             return
-        if self._phase is _Phase.ENDED:
+        if self._phase is _ENDED:
             self.transport.abort()
-        elif self._phase is _Phase.BODY:
+        elif self._phase is _BODY:
             self._refuse(Refusal(408, _late("body", self._limits.body_seconds, "RINGBACK_HTTP_BODY_SECONDS")))
-        elif self._phase is _Phase.HEAD and self._unparsed_bytes > 0:
+        elif self._phase is _HEAD and self._unparsed_bytes > 0:
             self._refuse(Refusal(408, _late("headers", self._limits.header_seconds, "RINGBACK_HTTP_HEADER_SECONDS")))
         else:
             self.transport.close()
@@ -280,8 +291,8 @@ class HttpConnection(HttpToolsProtocol):
             if is_stalled:
                 self._abort_unread_response()
             return is_stalled
-        is_running = self._phase is _Phase.IDLE and not self.cycle.body
-        if is_running or self._phase is _Phase.ENDED:
+        is_running = self._phase is _IDLE and not self.cycle.body
+        if is_running or self._phase is _ENDED:
             return False
         self._refuse(_NO_CAPACITY)
         return True
@@ -306,7 +317,7 @@ class HttpConnection(HttpToolsProtocol):
             self._refuse(_INVALID)
         else:
             self.handle_websocket_upgrade()
-        self._phase = _Phase.ENDED
+        self._phase = _ENDED
 
     def handle_websocket_upgrade(self) -> None:
         """Continue as a WebSocket, which takes the slot over."""
@@ -329,8 +340,8 @@ class HttpConnection(HttpToolsProtocol):
         """
         self._guard.refusals.add(refusal, self._client_host)
         self._guard.budget.release(self)
-        is_in_head = self._phase is _Phase.HEAD
-        self._start_phase(_Phase.ENDED)
+        is_in_head = self._phase is _HEAD
+        self._start_phase(_ENDED)
         self._body_bytes = 0
         self.headers = []
         if self.cycle is None or (is_in_head and self.cycle.response_complete):

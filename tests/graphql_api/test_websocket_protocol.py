@@ -16,7 +16,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.asyncio.client import connect
 from websockets.frames import Frame, Opcode
 
-from ringback.graphql_api.websocket_protocol import WebSocketProtocol
+from ringback.graphql_api.websocket_protocol import MAX_UNAUTHENTICATED_BYTES, WebSocketProtocol
 from tests.support.lag import share_of_allowed
 from tests.support.live_log import CURSORS
 from tests.support.patience import PATIENCE_SECONDS
@@ -106,6 +106,14 @@ def test_text_that_is_not_utf8_ends_the_connection(program: Program, frames: lis
 
         assert close_code(client) in (1007, 1006)
     assert program.log() == ""
+
+
+async def test_a_long_message_before_connection_init_ends_the_connection() -> None:
+    too_long = b"\x81\xff" + (MAX_UNAUTHENTICATED_BYTES + 1).to_bytes(8) + b"\0\0\0\0"
+    async with serving(Chatty(None)) as port:
+        with await raw_socket(port) as client:
+            client.socket.sendall(too_long)
+            assert (await asyncio.to_thread(client.closed))[0] == 1009
 
 
 def test_a_handshake_that_websockets_refuses_is_answered(program: Program) -> None:

@@ -82,3 +82,12 @@ def test_any_bytes_are_answered_or_refused(fuzzed: Program, data: bytes, cuts: l
         with suppress(OSError):  # the server has closed the connection
             client.shutdown(socket.SHUT_WR)
         assert b"HTTP/1.1 500" not in read_to_end(client)
+
+
+def test_a_client_that_stops_sending_after_its_request(fuzzed: Program) -> None:
+    """The response is written while the connection closes, which must not raise."""
+    for request in REQUESTS * 10:
+        with closing(connect(fuzzed)) as client:
+            client.sendall(request)
+            client.shutdown(socket.SHUT_WR)
+            read_to_end(client)
