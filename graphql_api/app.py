@@ -30,7 +30,7 @@ from ringback.models.background_tasks import end_tasks
 from ringback.models.security.address_policy import AddressPolicy
 from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.security.secret_box import SecretBox
-from ringback.models.services.inboxes import Inboxes
+from ringback.models.services.inboxes import Inboxes, InboxLimits
 from ringback.models.services.webhooks import Webhooks
 from ringback.models.settings import Settings
 
@@ -79,7 +79,7 @@ async def open_application(settings: Settings, *, public_url: str, secrets: Secr
     policy = AddressPolicy(settings.dangerous_allow_networks, settings.allow_ports)
     services = Services(
         webhooks=Webhooks(policy, addresses, secrets),
-        inboxes=Inboxes(secrets),
+        inboxes=Inboxes(secrets, InboxLimits.of(settings)),
         inbox_addresses=addresses,
         tailer=Tailer(await delivery_log.read_epoch()),
         bearers=Authenticator(),

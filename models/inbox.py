@@ -25,6 +25,8 @@ class Inbox(Model):
     request_count = fields.IntField(default=0)
     #: Requests received since the inbox was created, the number of the latest request.
     received = fields.BigIntField(default=0, db_default=0)
+    #: Total `size` of the stored requests of the inbox.
+    stored_bytes = fields.BigIntField(default=0, db_default=0)
     created_at = fields.DatetimeField()
 
     class Meta:
@@ -54,6 +56,8 @@ class InboxRequest(Model):
     event_id = fields.UUIDField(null=True)
     #: Number of that event's attempt, from Ringback-Attempt.
     attempt_number = fields.IntField(null=True)
+    #: Bytes of URL, headers and body, and 512 for the row, 0 for requests older than this column.
+    size = fields.IntField(default=0, db_default=0)
 
     inbox_id: UUID
 

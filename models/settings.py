@@ -228,6 +228,32 @@ class Settings(BaseSettings):
         description="Reverse proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` count: addresses and CIDRs, "
         "separated by commas. Without it, all clients of a proxy count as one.",
     )
+    api_max_response_bytes: int = Field(
+        16_777_216,
+        ge=1_048_576,
+        description="Maximum number of bytes that an operation may read from the database, and of long texts and JSON "
+        "values in its response. Each alias counts.",
+    )
+    inbox_max_requests: int = Field(
+        10_000, ge=1, description="Maximum number of requests that an inbox stores. The oldest are removed."
+    )
+    inbox_max_bytes: int = Field(
+        67_108_864,
+        ge=65_536,
+        description="Maximum number of bytes that an inbox stores: URLs, headers and bodies, and 512 for each request. "
+        "The oldest requests are removed.",
+    )
+    inbox_max_total_bytes: int = Field(
+        536_870_912,
+        ge=65_536,
+        description="Maximum number of bytes that all inboxes together store. The oldest requests are removed.",
+    )
+    inbox_max_requests_per_second: int = Field(
+        500,
+        ge=0,
+        description="Maximum number of requests per second that an inbox accepts in each process. More get 429. "
+        "0 means no limit.",
+    )
     log_level: str = Field(
         "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least severe level that is logged."
     )

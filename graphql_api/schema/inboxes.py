@@ -8,7 +8,7 @@ import strawberry
 from strawberry import ID
 
 from ringback.graphql_api.context.request_context import Info
-from ringback.graphql_api.errors import bad_user_input
+from ringback.graphql_api.errors import ApiError, bad_user_input
 from ringback.graphql_api.fields.arguments import parse_query_id
 from ringback.graphql_api.fields.attribute_field import attribute, id_attribute, row_paths
 from ringback.graphql_api.fields.descriptions import describe_id, input_type, object_type, optional_field
@@ -20,11 +20,12 @@ from ringback.models import inbox as rows
 from ringback.models.database.notifications import Topic, notifier
 from ringback.models.ids import Prefix
 from ringback.models.services import inboxes as inbox_service
+from ringback.models.services.inboxes import RequestsRemoved
 
 #: Longest wait between two reads for new requests, which is what a lost notification costs.
 POLL_SECONDS = 1.0
-#: Requests per read.
-PAGE = 100
+#: Requests per read: a subscriber that reads slowly holds as many bodies of up to 1 MiB.
+PAGE = 4
 
 INBOX = row_paths(rows.Inbox)
 INBOX_ID = describe_id("Inbox id", Prefix.INBOX)
@@ -227,7 +228,11 @@ class InboxSubscription:
         last_number = inbox.received
         listener = notifier.listen(Topic.RECEIVED)
         while True:
-            requests = await info.context.services.inboxes.received_after(key, last_number, PAGE)
+            try:
+                requests = await info.context.services.inboxes.received_after(key, last_number, PAGE)
+            except RequestsRemoved as error:
+                message = f"inboxId: The subscriber is too slow: {error}. Query the inbox and subscribe again."
+                raise ApiError("LIMIT_EXCEEDED", message, limit="inbox_quota") from error
             if requests is None:  # the inbox was deleted
                 return
             for row in requests:

@@ -1,23 +1,105 @@
 """/inbox/{token}: accept every method that llhttp parses, store the request, send the inbox's next response.
 
 Users choose the content of these responses, and they share an origin with GraphiQL: hence `sandbox` and `nosniff`.
+Whoever has the URL needs no token, so nothing is read before the inbox is found, and each inbox has limits of its own.
 """
 
 import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
 
+from cachetools import LRUCache
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from ringback.graphql_api.transport.request_body import TooLarge, read_limited_body
-from ringback.models.services.inboxes import Inboxes, Received
+from ringback.models.services.inboxes import Inboxes, InboxResponse, Received, RequestTooLarge
 from ringback.models.templates.charset import encode_body
 
 HEADERS = {"Content-Security-Policy": "sandbox", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 #: The longest request body that is stored.
 MAX_BODY_BYTES = 1024 * 1024
+#: The longest path and query, and the longest headers together, that are stored.
+MAX_URL_BYTES = MAX_HEADER_BYTES = 65_536
+#: Requests of one inbox whose bodies this process reads or stores at the same time, and the bytes of those bodies.
+MAX_OPEN_REQUESTS, MAX_OPEN_BYTES = 1_000, 8 * MAX_BODY_BYTES
+#: The same bytes of all inboxes together.
+MAX_TOTAL_OPEN_BYTES = 24 * MAX_BODY_BYTES
+#: Bytes of a body that are read even then: bodies that stall must not keep small ones out.
+SMALL_BODY_BYTES = 16_384
+#: Inboxes whose rates are remembered. One that is forgotten starts with a full bucket.
+MAX_RATES = 4_096
 #: Statuses whose responses have no body (RFC 9110).
 _BODILESS = (204, 205, 304)
+_ONE_SECOND: Final = {"Retry-After": "1"}
+
+
+class InboxBusy(Exception):
+    """An inbox that cannot take a request now. The message says which limit it has reached."""
+
+
+class OpenRequests:
+    """The requests that are read or stored, and the bytes of their bodies, by inbox."""
+
+    def __init__(self) -> None:
+        self._requests: Counter[str] = Counter()
+        self._bytes: Counter[str] = Counter()
+
+    @contextmanager
+    def enter(self, token: str, receive: Receive) -> Iterator[Receive]:
+        """Count a request while the block runs. Yields a `receive` that counts its body.
+
+        Both raise InboxBusy for a request beyond a limit.
+        """
+        if self._requests[token] >= MAX_OPEN_REQUESTS:
+            raise InboxBusy(f"The inbox is receiving {MAX_OPEN_REQUESTS:,} requests, the limit.")
+        self._requests[token] += 1
+        received_bytes = 0
+
+        async def receive_counted() -> Message:
+            nonlocal received_bytes
+            message = await receive()
+            count = len(message.get("body", b""))
+            received_bytes += count
+            self._bytes[token] += count
+            is_full = self._bytes[token] > MAX_OPEN_BYTES or self._bytes.total() > MAX_TOTAL_OPEN_BYTES
+            if is_full and received_bytes > SMALL_BODY_BYTES:
+                raise InboxBusy(f"The inbox is receiving bodies of {MAX_OPEN_BYTES:,} bytes, the limit.")
+            return message
+
+        try:
+            yield receive_counted
+        finally:
+            self._requests[token] -= 1
+            self._bytes[token] -= received_bytes
+            if not self._requests[token]:
+                del self._requests[token], self._bytes[token]
+
+
+class Rates:
+    """Token buckets that hold the requests of one second, by inbox. A limit of 0 accepts every request."""
+
+    def __init__(self, requests_per_second: int) -> None:
+        self._limit = requests_per_second
+        #: When each bucket would be full again, in seconds of the monotonic clock.
+        self._full_at: LRUCache[str, float] = LRUCache(MAX_RATES)
+
+    def check(self, token: str) -> None:
+        """Count a request. Raises InboxBusy if there were too many within the last second."""
+        if not self._limit:
+            return
+        now = time.monotonic()
+        full_at = max(self._full_at.get(token, now), now) + 1 / self._limit
+        if full_at > now + 1:
+            raise InboxBusy(
+                f"The inbox accepts {self._limit:,} requests per second. "
+                "The operator can raise RINGBACK_INBOX_MAX_REQUESTS_PER_SECOND."
+            )
+        self._full_at[token] = full_at
 
 
 class InboxEndpoint:
@@ -25,6 +107,8 @@ class InboxEndpoint:
 
     def __init__(self, inboxes: Inboxes) -> None:
         self._inboxes = inboxes
+        self._open = OpenRequests()
+        self._rates = Rates(inboxes.limits.requests_per_second)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Store one request and send the inbox's response."""
@@ -32,30 +116,60 @@ class InboxEndpoint:
         await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:
-        content_length = request.headers.get("content-length")
-        declared = content_length.encode() if content_length else None
         try:
-            body = await read_limited_body(request.receive, declared, MAX_BODY_BYTES)
+            answer = await self._store(request)
+        except InboxBusy as busy:
+            return _refusal(429, str(busy), _ONE_SECOND)
         except TooLarge:
-            return PlainTextResponse(f"The body is longer than {MAX_BODY_BYTES:,} bytes, the limit.\n", 413, HEADERS)
+            return _refusal(413, f"The body is longer than {MAX_BODY_BYTES:,} bytes, the limit.")
+        except RequestTooLarge as too_large:
+            return _refusal(413, str(too_large))
         except ClientDisconnect:
             return Response(status_code=400)
-        answer = await self._inboxes.receive(request.path_params["token"], _received_request(request, body))
-        if answer is None:
-            return PlainTextResponse("There is no inbox at this address.\n", 404, HEADERS)
+        if isinstance(answer, Response):
+            return answer
+        # The request is stored and released, so that a delay holds no memory.
         await asyncio.sleep(answer.delay_ms / 1000)
         content = b"" if answer.status_code in _BODILESS else encode_body(answer.body, answer.content_type)
         return Response(content, answer.status_code, {**HEADERS, "Content-Type": answer.content_type})
 
+    async def _store(self, request: Request) -> InboxResponse | Response:
+        """Store a request and return the inbox's response, or a refusal. Reads the body last."""
+        token = request.path_params["token"]
+        if not await self._inboxes.exists(token):
+            return _refusal(404, "There is no inbox at this address.")
+        if len(_url(request)) > MAX_URL_BYTES:
+            return _refusal(414, f"The path and query are longer than {MAX_URL_BYTES:,} bytes, the limit.")
+        if sum(len(name) + len(value) for name, value in request.scope["headers"]) > MAX_HEADER_BYTES:
+            return _refusal(431, f"The headers are longer than {MAX_HEADER_BYTES:,} bytes, the limit.")
+        self._rates.check(token)
+        content_length = request.headers.get("content-length")
+        declared = content_length.encode() if content_length else None
+        with self._open.enter(token, request.receive) as receive:
+            body = await read_limited_body(receive, declared, MAX_BODY_BYTES)
+            answer = await self._inboxes.receive(token, _received_request(request, body))
+        if answer is None:
+            return _refusal(404, "There is no inbox at this address.")
+        return answer
 
-def _received_request(request: Request, body: bytes) -> Received:
-    url = request.scope.get("raw_path") or request.scope["path"].encode()
+
+def _refusal(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    return PlainTextResponse(f"{message}\n", status, {**HEADERS, **(headers or {})})
+
+
+def _url(request: Request) -> bytes:
+    """Return path and query as received."""
+    url: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
     if request.scope["query_string"]:
         url += b"?" + request.scope["query_string"]
+    return url
+
+
+def _received_request(request: Request, body: bytes) -> Received:
     remote_address = request.client.host if request.client else None
     return Received(
         method=request.method,
-        url=url.decode("latin-1"),
+        url=_url(request).decode("latin-1"),
         headers=tuple((name.decode("latin-1"), _header_text(value)) for name, value in request.scope["headers"]),
         body=body,
         remote_address=remote_address,

@@ -4,17 +4,20 @@ import re
 import secrets as randomness
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Self
 from uuid import UUID
 
 import structlog
+from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.expressions import F
 from tortoise.transactions import in_transaction
 
 from ringback.models import ids
 from ringback.models.database import clock
 from ringback.models.database.notifications import Topic, notifier
+from ringback.models.database.sql import fetch, lock_row
 from ringback.models.enums import SignatureCheck
-from ringback.models.errors import ConfigurationError
+from ringback.models.errors import ConfigurationError, RingbackError
 from ringback.models.event import Event
 from ringback.models.ids import Prefix
 from ringback.models.inbox import Inbox, InboxRequest
@@ -22,6 +25,7 @@ from ringback.models.security.inbox_addresses import TOKEN_PATTERN
 from ringback.models.security.secret_box import SecretBox
 from ringback.models.security.signing import SIGNATURE_HEADER, check_secret, verify
 from ringback.models.services.validation import Problems, not_found, parse_id
+from ringback.models.settings import Settings
 from ringback.models.templates.charset import charset_fault
 from ringback.models.webhook import Webhook
 
@@ -38,6 +42,51 @@ EVENT_ID_HEADER = "ps-webhook_event-id"
 ATTEMPT_HEADER = "ringback-attempt"
 #: Attempt numbers that the column can store.
 _ATTEMPT_NUMBER = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
+#: Bytes that a stored request takes besides its URL, headers and body: the row and its entries in indexes.
+ROW_BYTES = 512
+#: The oldest requests are measured in batches that grow: SQLite reads all pages of a body to find the size behind it.
+_REMOVAL_BATCHES = (8, 64, 512)
+#: Part of the total quota that a process may store before it adds up the inboxes again.
+_TOTAL_CHECK_SHARE = 0.01
+#: Batches that are removed at once for the total quota. The next check goes on.
+_MAX_TOTAL_BATCHES = 20
+#: Bytes of all inboxes. Reads each inbox, but none of their requests.
+_STORED_IN_ALL = "SELECT CAST(COALESCE(SUM(stored_bytes), 0) AS BIGINT) AS total FROM ringback_inbox"
+#: The requests that a subscription may miss: numbers of the latest request and of the latest before a clearing, and of
+#: the first stored one after the last that was read. One look-up each in the indexes of inboxes and their requests.
+_NEXT_STORED = """
+SELECT received, received - request_count AS cleared, (
+    SELECT min(number) FROM ringback_inbox_request WHERE inbox_id = inbox.id AND number > $2
+) AS next FROM ringback_inbox inbox WHERE id = $1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class InboxLimits:
+    """What inboxes store and accept, from the settings RINGBACK_INBOX_MAX_…."""
+
+    requests: int = 10_000
+    bytes: int = 67_108_864
+    total_bytes: int = 536_870_912
+    requests_per_second: int = 500
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Return the limits that the settings give."""
+        return cls(
+            requests=settings.inbox_max_requests,
+            bytes=settings.inbox_max_bytes,
+            total_bytes=settings.inbox_max_total_bytes,
+            requests_per_second=settings.inbox_max_requests_per_second,
+        )
+
+
+class RequestTooLarge(RingbackError):
+    """A request that is larger than a quota, so that no removal makes room for it. The message names the setting."""
+
+
+class RequestsRemoved(RingbackError):
+    """A quota has removed requests of an inbox that the reader had not read yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +109,21 @@ class Received:
     body: bytes
     remote_address: str | None
 
+    @property
+    def size(self) -> int:
+        """Bytes that count towards the quotas."""
+        header_chars = sum(len(name) + len(value) for name, value in self.headers)
+        return ROW_BYTES + len(self.url) + header_chars + len(self.body)
+
 
 class Inboxes:
-    """The inboxes of a database."""
+    """The inboxes of a database, within limits."""
 
-    def __init__(self, secrets: SecretBox) -> None:
+    def __init__(self, secrets: SecretBox, limits: InboxLimits | None = None) -> None:
+        self.limits = limits or InboxLimits()
         self._secrets = secrets
+        #: Bytes that this process may store before it adds up the inboxes again.
+        self._bytes_until_check = 0
 
     async def create(
         self, name: str | None, responses: Sequence[InboxResponse], signing_secret: str | None = None
@@ -93,7 +151,7 @@ class Inboxes:
         """Delete the requests of an inbox and return their number. Its responses start again with the first."""
         key = parse_id(Prefix.INBOX, inbox_id)
         async with in_transaction() as db:
-            if not await Inbox.filter(id=key).using_db(db).update(request_count=0):
+            if not await Inbox.filter(id=key).using_db(db).update(request_count=0, stored_bytes=0):
                 raise not_found("inbox", inbox_id)
             return await InboxRequest.filter(inbox_id=key).using_db(db).delete()
 
@@ -104,16 +162,31 @@ class Inboxes:
             if not await Inbox.filter(id=key).using_db(db).delete():
                 raise not_found("inbox", inbox_id)
 
+    async def exists(self, token: str) -> bool:
+        """Return whether there is an inbox with this token."""
+        return TOKEN_PATTERN.fullmatch(token) is not None and await Inbox.exists(token=token)
+
     async def receive(self, token: str, request: Received) -> InboxResponse | None:
-        """Store a request and return the response to send. None if there is no inbox with this token."""
+        """Store a request and return the response to send. None if there is no inbox with this token.
+
+        Removes the oldest requests that exceed a quota. Raises RequestTooLarge if the request alone exceeds it.
+        """
         if not TOKEN_PATTERN.fullmatch(token):
             return None
+        size = request.size
+        self._check_size(size)
+        await self._make_room(size)
         async with in_transaction() as db:
             # Count first: the update locks the inbox, so that its requests are numbered in the order of their commits.
-            counters = {"request_count": F("request_count") + 1, "received": F("received") + 1}
+            counters = {
+                "request_count": F("request_count") + 1,
+                "received": F("received") + 1,
+                "stored_bytes": F("stored_bytes") + size,
+            }
             if not await Inbox.filter(token=token).using_db(db).update(**counters):
                 return None
             inbox = await Inbox.get(token=token, using_db=db)
+            await self._remove_excess(db, inbox, size)
             response = _response_to_latest(inbox)
             event = await _find_event(request)
             signature = await self._check_signature(inbox, event, request)
@@ -133,18 +206,66 @@ class Inboxes:
                 signature=signature,
                 event_id=event_id,
                 attempt_number=attempt_number,
+                size=size,
                 using_db=db,
             )
         notifier.notify(Topic.RECEIVED)
         return response
 
     async def received_after(self, inbox_id: UUID, number: int, limit: int) -> list[InboxRequest] | None:
-        """Return the requests of an inbox after request `number`, in order. None if the inbox was deleted."""
+        """Return the requests of an inbox after request `number`, in order. None if the inbox was deleted.
+
+        Raises RequestsRemoved if the next request was removed by a quota. Clearing an inbox is no gap.
+        """
         later = InboxRequest.filter(inbox_id=inbox_id, number__gt=number)
         requests = await later.order_by("number").limit(limit)
-        if not requests and not await Inbox.exists(id=inbox_id):
+        if requests and requests[0].number == number + 1:
+            return requests
+        states = await fetch(Inbox._meta.db, _NEXT_STORED, inbox_id, number)
+        if not states:
             return None
+        received, cleared, next_number = states[0]["received"], states[0]["cleared"], states[0]["next"]
+        first_missing = max(number, cleared) + 1
+        last_missing = received if next_number is None else next_number - 1
+        if first_missing <= last_missing:
+            raise RequestsRemoved(f"requests {first_missing:,} to {last_missing:,} of the inbox were removed")
         return requests
+
+    def _check_size(self, size: int) -> None:
+        quotas = {"RINGBACK_INBOX_MAX_BYTES": self.limits.bytes}
+        quotas["RINGBACK_INBOX_MAX_TOTAL_BYTES"] = self.limits.total_bytes
+        for name, quota in quotas.items():
+            if size > quota:
+                raise RequestTooLarge(
+                    f"The request takes {size:,} bytes; the inbox stores {quota:,}. The operator can raise {name}."
+                )
+
+    async def _remove_excess(self, db: BaseDBAsyncClient, inbox: Inbox, size: int) -> None:
+        """Remove the requests that exceed the quotas of the inbox, which has counted a new one of `size` bytes."""
+        excess_bytes = inbox.stored_bytes - self.limits.bytes
+        last_excess_number = inbox.received - self.limits.requests
+        if excess_bytes > 0 or last_excess_number > 0:
+            await _remove_oldest(
+                db, inbox, excess_bytes=excess_bytes, last_excess_number=last_excess_number, new_bytes=size
+            )
+
+    async def _make_room(self, size: int) -> None:
+        """Remove the oldest requests of all inboxes if a request of `size` bytes would exceed the total quota.
+
+        The inboxes are added up once for each hundredth of the quota that this process stores, so each other process
+        can exceed the quota by as much.
+        """
+        self._bytes_until_check -= size
+        if self._bytes_until_check >= 0:
+            return
+        share = int(self.limits.total_bytes * _TOTAL_CHECK_SHARE)
+        self._bytes_until_check = share
+        (sums,) = await fetch(Inbox._meta.db, _STORED_IN_ALL)
+        excess = sums["total"] + size + share - self.limits.total_bytes
+        for _ in range(_MAX_TOTAL_BATCHES):
+            if excess <= 0:
+                return
+            excess -= await _remove_from_oldest_inbox(excess)
 
     async def _check_signature(self, inbox: Inbox, event: Event | None, request: Received) -> SignatureCheck:
         """Verify a request with the inbox's own secret, or else with the secret of the event's webhook."""
@@ -161,6 +282,46 @@ class Inboxes:
             logger.warning("cannot check a signature", action="receive", reason=str(error))
             return SignatureCheck.NOT_CHECKED
         return verify(dict(request.headers), request.body, secret)
+
+
+async def _remove_from_oldest_inbox(excess_bytes: int) -> int:
+    """Remove requests of the inbox that has the oldest one of all. Return their bytes."""
+    oldest = await InboxRequest.all().order_by("id").first().values_list("inbox_id", flat=True)
+    async with in_transaction() as db:
+        inbox = await lock_row(db, Inbox, id=oldest)
+        if inbox is None:
+            return 0
+        return await _remove_oldest(db, inbox, excess_bytes=excess_bytes)
+
+
+async def _remove_oldest(
+    db: BaseDBAsyncClient, inbox: Inbox, *, excess_bytes: int, last_excess_number: int = 0, new_bytes: int = 0
+) -> int:
+    """Remove the oldest requests of a locked inbox, until `excess_bytes` are gone and none has an excess number.
+
+    `new_bytes` are counted already, and stored afterwards. Return the removed bytes. At most three batches are removed,
+    so that a request does not wait for many others; the next one goes on.
+    """
+    removed_bytes, is_empty = 0, False
+    stored = InboxRequest.filter(inbox_id=inbox.id).using_db(db)
+    for batch in _REMOVAL_BATCHES:
+        oldest = await stored.order_by("number").limit(batch).values_list("number", "size")
+        excess = []
+        for number, size in oldest:
+            if removed_bytes >= excess_bytes and number > last_excess_number:
+                break
+            removed_bytes += size
+            excess.append(number)
+        if excess:
+            await stored.filter(number__lte=excess[-1]).delete()
+        is_empty = len(excess) == len(oldest) < batch
+        if len(excess) < batch:
+            break
+    # An empty inbox corrects the sum, which is too high once an operator has deleted requests by hand.
+    stored_bytes = new_bytes if is_empty else F("stored_bytes") - removed_bytes
+    if removed_bytes or is_empty:
+        await Inbox.filter(id=inbox.id).using_db(db).update(stored_bytes=stored_bytes)
+    return removed_bytes
 
 
 def _response_to_latest(inbox: Inbox) -> InboxResponse:

@@ -41,6 +41,8 @@ NEW_MIGRATIONS = ["ringback.0016_workers", "ringback.0017_pending_conditions"]
 SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
 ITEM = {"zone": "Ø", "a": {"b": [1, 2.5, None, True]}, "name": 'O"Hara', "": "Ада"}
 HEADERS = [["X-A", "1"], ["X-A", "2"]]
+#: The migrations after 0001.
+LATEST = [f"ringback.{name}" for name in bootstrap.list_migrations()[1:]]
 WEBHOOK, CHANGE, EVENT, ATTEMPT, INBOX = (uuid4() for _ in range(5))
 #: As 0001 has them, and 0015 of earlier commits.
 ROWS: dict[str, dict[str, Any]] = {
