@@ -7,7 +7,7 @@ transport gets the operation of a request, looks at its kind, and calls `execute
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Hashable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -28,6 +28,7 @@ from ringback.graphql_api.context.dataloaders import Loaders
 from ringback.graphql_api.context.request_context import Context
 from ringback.graphql_api.context.single_flight import EventBatch, SingleFlight, wait_for_result
 from ringback.graphql_api.errors import ApiError, mask_error, to_graphql_error
+from ringback.graphql_api.execution.byte_budget import OperationBudget, is_too_large, use_budget
 from ringback.graphql_api.execution.documents import Documents, Operation, RequestRefused
 from ringback.graphql_api.execution.fast_executor import FastExecutor
 from ringback.graphql_api.execution.operation_limits import OperationLimits, limit_exceeded
@@ -43,6 +44,10 @@ __all__ = ["Engine", "ExecutionResponse", "Operation", "OperationType", "Request
 MAX_COERCION_ERRORS = 20
 #: Responses to subscriptions that are cached for other subscribers to the same event.
 MAX_CACHED_RESPONSES = 4_096
+#: Bytes of such a response, at most. Longer ones are shared only while they are made.
+MAX_CACHED_BYTES = 16_384
+#: Bytes that the items of a batch may read or return together.
+MAX_BATCH_BYTES = 4_194_304
 #: Seconds for which such a response is cached.
 RESPONSE_CACHE_SECONDS = 1.0
 
@@ -93,8 +98,10 @@ class Engine:
         self._documents = Documents(self._schema, self.limits)
         self.quota = SubscriptionQuota(self.limits.subscriptions_per_token)
         self._responses: SingleFlight[Hashable, ExecutionResponse] = SingleFlight(
-            MAX_CACHED_RESPONSES, RESPONSE_CACHE_SECONDS, cache_if=_has_no_errors
+            MAX_CACHED_RESPONSES, RESPONSE_CACHE_SECONDS, cache_if=_is_cacheable
         )
+        #: Held by the large operation that runs.
+        self._turns = asyncio.Lock()
         # Loaders do not cache, so all subscriptions can share them: concurrent events are loaded together.
         self._loaders = Loaders()
 
@@ -112,12 +119,11 @@ class Engine:
         """Execute a query or a mutation, if the token is still valid."""
         try:
             await _reauthenticate(context)
-            result = execute_root_selection_set(self._make_executor(operation, variables, context))
-            if not isinstance(result, ExecutionResult):
-                result = await result
+            # Operations of one connection run at the same time; a batch for two would count for one.
+            executor = self._make_executor(operation, variables, replace(context, loaders=Loaders()))
         except RequestRefused as refused:
             return error_response(*refused.errors)
-        return _make_response(result)
+        return await self._execute_within_budget(partial(execute_root_selection_set, executor))
 
     async def subscribe(
         self, operation: Operation, variables: Mapping[str, Any] | None, context: Context
@@ -132,25 +138,57 @@ class Engine:
             executor = self._make_executor(operation, variables, replace(context, loaders=self._loaders))
             response_key = _response_key(operation, variables, context)
             with self.quota.reserve(context.viewer.id):
-                async with aclosing(_source_events(executor, operation)) as events:
-                    async for event in events:
-                        for future in self._start_responses(event, executor, response_key):
-                            response = await wait_for_result(future)
-                            await _reauthenticate(context)
-                            yield response
+                async with (
+                    aclosing(_source_events(executor, operation)) as events,
+                    aclosing(self._respond_to_events(events, executor, response_key)) as responses,
+                ):
+                    async for response in responses:
+                        await _reauthenticate(context)
+                        yield response
         except RequestRefused as refused:
             yield error_response(*refused.errors)
 
-    def _start_responses(
-        self, event: Any, executor: FastExecutor, response_key: Hashable
-    ) -> list[asyncio.Future[ExecutionResponse]]:
-        """Start executing an event, or all items of a batch. Subscribers with equal keys share the responses."""
-        if not isinstance(event, EventBatch):
-            return [asyncio.ensure_future(_execute_event(executor, event))]
-        return [
-            self._responses.run((item, response_key), partial(_execute_item, executor, item, event.to_object))
-            for item in event.items
-        ]
+    async def _respond_to_events(
+        self, events: AsyncGenerator[Any, None], executor: FastExecutor, response_key: Hashable
+    ) -> AsyncGenerator[ExecutionResponse, None]:
+        """Yield the response to each event, and to each item of a batch.
+
+        Subscribers with equal keys share the responses to items. The items of a batch are loaded together, unless they
+        exceed the budget of a batch: then each is executed by itself.
+        """
+        async for event in events:
+            if not isinstance(event, EventBatch):
+                yield await self._execute_alone(executor, event)
+                continue
+            together = partial(_execute_item, partial(_execute_event, executor), event.to_object)
+            alone = partial(_execute_item, partial(self._execute_alone, executor), event.to_object)
+            with use_budget(OperationBudget(MAX_BATCH_BYTES, turns=None)):
+                futures = [self._responses.run((item, response_key), partial(together, item)) for item in event.items]
+            for item, future in zip(event.items, futures, strict=True):
+                response = await wait_for_result(future)
+                if is_too_large(response.errors):
+                    run_alone = self._responses.run((item, response_key, "alone"), partial(alone, item))
+                    response = await wait_for_result(run_alone)
+                yield response
+
+    async def _execute_alone(self, executor: FastExecutor, event: Any) -> ExecutionResponse:
+        """Return the response to one event, with loaders and a budget of its own."""
+        per_event = executor.build_per_event_executor(event)
+        per_event.context_value = replace(executor.context_value, loaders=Loaders())
+        try:
+            return await self._execute_within_budget(partial(execute_subscription_event, per_event))
+        except Exception as error:
+            return ExecutionResponse(None, (to_graphql_error(error),))
+
+    async def _execute_within_budget(self, execute: Callable[[], Any]) -> ExecutionResponse:
+        with use_budget(OperationBudget(self.limits.response_bytes, self._turns)) as budget:
+            result = execute()
+            if not isinstance(result, ExecutionResult):
+                result = await result
+            response = _make_response(result)
+            if budget.is_large:
+                _ = response.json  # encoded before the next large operation runs
+            return response
 
     def _make_executor(
         self, operation: Operation, variables: Mapping[str, Any] | None, context: Context
@@ -184,8 +222,8 @@ class Engine:
             raise RequestRefused(limit_exceeded("cost", allowed, message))
 
 
-def _has_no_errors(response: ExecutionResponse) -> bool:
-    return not response.errors
+def _is_cacheable(response: ExecutionResponse) -> bool:
+    return not response.errors and len(response.json) <= MAX_CACHED_BYTES
 
 
 async def _reauthenticate(context: Context) -> None:
@@ -216,12 +254,14 @@ async def _source_events(executor: FastExecutor, operation: Operation) -> AsyncG
             raise RequestRefused(mask_error(_locate_at_root_field(error, operation))) from error
 
 
-async def _execute_item(executor: FastExecutor, item: Any, to_object: Callable[[Any], Any]) -> ExecutionResponse:
+async def _execute_item(
+    execute: Callable[[Any], Awaitable[ExecutionResponse]], to_object: Callable[[Any], Any], item: Any
+) -> ExecutionResponse:
     try:
         event = to_object(item)
     except Exception as error:
         return ExecutionResponse(None, (to_graphql_error(error),))
-    return await _execute_event(executor, event)
+    return await execute(event)
 
 
 async def _execute_event(executor: FastExecutor, event: Any) -> ExecutionResponse:

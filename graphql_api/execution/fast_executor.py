@@ -6,14 +6,28 @@ fields and reports them.
 """
 
 from contextlib import suppress
+from types import TracebackType
 from typing import Any
 
-from graphql import Executor, GraphQLObjectType, GraphQLResolveInfo
+from graphql import Executor, GraphQLLeafType, GraphQLObjectType, GraphQLResolveInfo
 from graphql.execution.collect_fields import FieldDetailsList
 from graphql.pyutils import Path
 
 from ringback.graphql_api.context.request_context import Context
+from ringback.graphql_api.execution.byte_budget import ResponseTooLarge, count_fields, count_json, count_text
 from ringback.graphql_api.execution.selections import Selection, SelectionCache, Selections
+
+
+class _SuppressFaults(suppress):
+    """Suppresses the faults that graphql-core will report, but not the end of the operation's budget."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        return super().__exit__(kind, error, traceback) and not isinstance(error, ResponseTooLarge)
+
+
+_FAULTS = _SuppressFaults(Exception)
 
 
 class FastExecutor(Executor[Context]):
@@ -67,7 +81,7 @@ class FastExecutor(Executor[Context]):
 
     async def _load_and_complete(self, selection: Selection, *arguments: Any) -> Any:
         _, _, _, _, result, _ = arguments
-        with suppress(Exception):  # then each field loads its own value and reports its own error
+        with _FAULTS:  # then each field loads its own value and reports its own error
             await selection.load([result], self.context_value.loaders)
         completed = super().complete_object_value(*arguments)
         if self.is_awaitable(completed):
@@ -78,10 +92,11 @@ class FastExecutor(Executor[Context]):
         self, return_type: GraphQLObjectType, field_details_list: FieldDetailsList, path: Path, result: Any, *rest: Any
     ) -> Any:
         """Read an object by its reader, if it has one that succeeds."""
-        read = self._selections.below(return_type, field_details_list).read
-        if read is not None:
-            with suppress(Exception):
-                return read(result)
+        selection = self._selections.below(return_type, field_details_list)
+        if selection.read is not None:
+            with _FAULTS:
+                return selection.read(result)
+        count_fields(selection.width)
         return super().collect_and_execute_subfields(return_type, field_details_list, path, result, *rest)
 
     def execute_field(
@@ -90,6 +105,16 @@ class FastExecutor(Executor[Context]):
         """Read a field by its reader, if it has one that succeeds."""
         field = self._selections.field(parent_type, field_details_list)
         if field is not None and field.read is not None:
-            with suppress(Exception):
+            with _FAULTS:
                 return field.read(source)
         return super().execute_field(parent_type, source, field_details_list, *rest)
+
+    @staticmethod
+    def complete_leaf_value(return_type: GraphQLLeafType, result: Any) -> Any:
+        """Complete a leaf value and count it."""
+        value = Executor.complete_leaf_value(return_type, result)
+        if type(value) is str:
+            count_text(value)
+        elif isinstance(value, dict | list):
+            count_json(value)
+        return value

@@ -11,7 +11,8 @@ from ringback.models.settings import Settings
 class OperationLimits:
     """The limits from the settings RINGBACK_API_MAX_….
 
-    `body_bytes` and `tokens` limit a request and its document, `depth` levels of fields, `cost` objects read.
+    `body_bytes` and `tokens` limit a request and its document, `depth` levels of fields, `cost` objects read,
+    `response_bytes` what is read and returned.
     """
 
     body_bytes: int = 1_048_576
@@ -20,6 +21,7 @@ class OperationLimits:
     aliases: int = 100
     root_fields: int = 50
     cost: int = 10_000
+    response_bytes: int = 16_777_216
     subscriptions_per_connection: int = 100
     subscriptions_per_token: int = 4_000
 
@@ -33,6 +35,7 @@ class OperationLimits:
             aliases=settings.api_max_aliases,
             root_fields=settings.api_max_root_fields,
             cost=settings.api_max_cost,
+            response_bytes=settings.api_max_response_bytes,
             subscriptions_per_connection=settings.api_max_subscriptions_per_connection,
             subscriptions_per_token=settings.api_max_subscriptions_per_token,
         )

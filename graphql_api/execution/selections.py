@@ -15,6 +15,7 @@ from graphql.execution.collect_fields import CollectedFields, FieldDetailsList
 from strawberry.types.field import StrawberryField
 
 from ringback.graphql_api.context.dataloaders import Load, Loaders
+from ringback.graphql_api.execution.byte_budget import count_fields
 from ringback.graphql_api.execution.value_completion import Reader, make_reader
 from ringback.graphql_api.fields.attribute_field import find_attribute_reader
 from ringback.graphql_api.fields.loaded_field import LoadedField, find_loaded_field
@@ -46,6 +47,8 @@ class Selection:
 
     fields: tuple[Field, ...]
     read: Reader | None
+    #: Number of fields, those included that need a resolver.
+    width: int
     #: Whether there are loaded fields in it, or below its fields.
     has_loaded_fields: bool
 
@@ -138,7 +141,7 @@ class Selections:
             if field.loaded is not None or (field.below is not None and field.below.has_loaded_fields):
                 has_loaded_fields = True
         read = _make_object_reader(readers) if len(readers) == len(grouped) else None
-        return Selection(tuple(fields), read, has_loaded_fields)
+        return Selection(tuple(fields), read, len(grouped), has_loaded_fields)
 
     def _compile_field(self, parent: GraphQLObjectType, selected: FieldDetailsList) -> Field | None:
         name = selected[0].node.name.value
@@ -188,4 +191,10 @@ def _make_getter(field: StrawberryField) -> Reader | None:
 
 def _make_object_reader(readers: dict[str, Reader]) -> Reader:
     pairs = tuple(readers.items())
-    return lambda source: {name: read(source) for name, read in pairs}
+    width = len(pairs)
+
+    def read_object(source: Any) -> dict[str, Any]:
+        count_fields(width)
+        return {name: read(source) for name, read in pairs}
+
+    return read_object

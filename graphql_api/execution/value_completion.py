@@ -11,10 +11,12 @@ from typing import Any, TypeAlias
 from graphql import GraphQLEnumType, Undefined
 from graphql.type import GraphQLBoolean, GraphQLID, GraphQLString, is_leaf_type, is_list_type, is_non_null_type
 
+from ringback.graphql_api.execution.byte_budget import SHORT_CHARS, count_json, count_text
+
 Reader: TypeAlias = Callable[[Any], Any]
 
 #: Scalars whose valid values are their response values, with the Python type of those.
-_UNCONVERTED = {GraphQLString: str, GraphQLID: str, GraphQLBoolean: bool}
+_UNCONVERTED = {GraphQLID: str, GraphQLBoolean: bool}
 
 
 class InvalidValue(Exception):
@@ -28,6 +30,8 @@ def make_reader(get: Reader, type_: Any, read_object: Reader | None) -> Reader |
     """
     nullable = not is_non_null_type(type_)
     inner = type_ if nullable else type_.of_type
+    if inner is GraphQLString:
+        return _make_text_reader(get, nullable=nullable)
     if inner in _UNCONVERTED:
         return _make_unconverted_reader(get, _UNCONVERTED[inner], nullable=nullable)
     complete = _make_completion(inner, read_object)
@@ -41,6 +45,20 @@ def make_reader(get: Reader, type_: Any, read_object: Reader | None) -> Reader |
                 return None
             raise InvalidValue
         return complete(value)
+
+    return read
+
+
+def _make_text_reader(get: Reader, *, nullable: bool) -> Reader:
+    def read(source: Any) -> Any:
+        value = get(source)
+        if type(value) is str:
+            if len(value) > SHORT_CHARS:
+                count_text(value)
+            return value
+        if value is None and nullable:
+            return None
+        raise InvalidValue
 
     return read
 
@@ -96,11 +114,14 @@ def _make_enum_completion(type_: GraphQLEnumType) -> Reader:
 
 def _make_scalar_completion(type_: Any) -> Reader:
     coerce = type_.coerce_output_value
+    is_json = type_.name == "JSON"
 
     def complete(value: Any) -> Any:
         coerced = coerce(value)
         if coerced is None or coerced is Undefined:
             raise InvalidValue
+        if is_json:
+            count_json(coerced)
         return coerced
 
     return complete

@@ -15,6 +15,7 @@ from ringback.graphql_api.fields.root_fields import mutation, query
 from ringback.graphql_api.schema.delivery_types import Attempt, Event
 from ringback.graphql_api.schema.event_filters import AttemptFilter, EventFilter
 from ringback.models import event as rows
+from ringback.models.database.row_decoding import find_row
 from ringback.models.ids import Prefix
 from ringback.models.services import events as event_service
 
@@ -75,7 +76,7 @@ class EventQuery:
     )
     async def event(self, id: EventId) -> Event | None:
         """Look up an event by id. Null if there is none."""
-        row = await rows.Event.get_or_none(id=parse_query_id(Prefix.EVENT, id))
+        row = await find_row(rows.Event, parse_query_id(Prefix.EVENT, id))
         return None if row is None else Event.of(row)
 
     @query(
@@ -113,7 +114,7 @@ class EventQuery:
     )
     async def attempt(self, id: AttemptId) -> Attempt | None:
         """Look up an attempt by id. Null if there is none."""
-        row = await rows.Attempt.get_or_none(id=parse_query_id(Prefix.ATTEMPT, id))
+        row = await find_row(rows.Attempt, parse_query_id(Prefix.ATTEMPT, id))
         return None if row is None else Attempt.of(row)
 
     @query(

@@ -18,6 +18,7 @@ from ringback.graphql_api.fields.root_fields import mutation, query, subscriptio
 from ringback.graphql_api.schema.delivery_types import InboxRequest
 from ringback.models import inbox as rows
 from ringback.models.database.notifications import Topic, notifier
+from ringback.models.database.row_decoding import find_row
 from ringback.models.ids import Prefix
 from ringback.models.services import inboxes as inbox_service
 from ringback.models.services.inboxes import RequestsRemoved
@@ -139,7 +140,7 @@ class InboxQuery:
     )
     async def inbox(self, info: Info, id: InboxId) -> Inbox | None:
         """Look up an inbox by id. Null if there is none."""
-        row = await rows.Inbox.get_or_none(id=parse_query_id(Prefix.INBOX, id))
+        row = await find_row(rows.Inbox, parse_query_id(Prefix.INBOX, id))
         return None if row is None else Inbox.with_url(row, info)
 
     @query(
@@ -222,7 +223,7 @@ class InboxSubscription:
     async def inbox_request(self, info: Info, inbox_id: InboxId) -> AsyncGenerator[InboxRequest | None, None]:
         """Follow the requests that an inbox receives from now on. Ends when the inbox is deleted."""
         key = parse_query_id(Prefix.INBOX, inbox_id, "inboxId")
-        inbox = await rows.Inbox.get_or_none(id=key)
+        inbox = await find_row(rows.Inbox, key)
         if inbox is None:
             raise bad_user_input(f"inboxId: There is no inbox with the id {inbox_id}.")
         last_number = inbox.received

@@ -24,6 +24,7 @@ from ringback.graphql_api.fields.root_fields import mutation, query
 from ringback.graphql_api.schema import webhook_descriptions as about
 from ringback.graphql_api.schema.delivery_types import Webhook
 from ringback.models.database.keyset import Page
+from ringback.models.database.row_decoding import find_row
 from ringback.models.ids import Prefix
 from ringback.models.services import webhook_search
 from ringback.models.services.webhook_spec import FIELD_NAMES, WebhookSpec
@@ -144,7 +145,7 @@ class WebhookQuery:
     )
     async def webhook(self, id: WebhookId) -> Webhook | None:
         """Look up a webhook by id, even if it was deleted. Null if there is none."""
-        row = await WebhookRow.get_or_none(id=parse_query_id(Prefix.WEBHOOK, id))
+        row = await find_row(WebhookRow, parse_query_id(Prefix.WEBHOOK, id))
         return None if row is None else Webhook.of(row)
 
     @query(

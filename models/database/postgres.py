@@ -14,12 +14,14 @@ Differences from Tortoise's client:
 Use it as a Tortoise engine: `{"engine": "ringback.models.postgres", "credentials": {"dsn": "postgres://…"}}`.
 """
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import asyncpg
 from tortoise.backends.asyncpg import client as tortoise_asyncpg
 from tortoise.exceptions import DBConnectionError, IntegrityError, OperationalError, TransactionManagementError
 
+from ringback.models.database.byte_budget import LargeColumn, SizedRows
 from ringback.models.database.postgres_connector import get_connector
 from ringback.models.database.transactions import RecordingClient, RecordingTransaction, Unstorable
 from ringback.models.postgres_url import parse_postgres_url
@@ -48,6 +50,13 @@ REFUSED = (
     asyncpg.ClientConfigurationError,
     asyncpg.CantChangeRuntimeParamError,
 )
+
+
+#: A page with the bytes of its rows added up, in its order. Postgres has the length of a long text without reading it.
+_PAGE_WITHIN = """
+SELECT * FROM (SELECT page.*, sum({size}) OVER (ROWS UNBOUNDED PRECEDING) AS read_bytes FROM ({query}) page) page
+WHERE read_bytes - ({size}) <= ${parameter}::bigint
+"""
 
 
 class _PooledConnection(asyncpg.Connection):
@@ -130,6 +139,23 @@ class PostgresClient(_ErrorTranslation, RecordingClient, tortoise_asyncpg.Asyncp
         options = {name: value for name, value in kwargs.items() if name not in in_url}
         defaults = {"init": _tune_for_short_reads, "connect": get_connector(self.dsn).connect}
         return await asyncpg.create_pool(**{**defaults, **options})
+
+    async def read_within(
+        self, query: str, values: list[Any], columns: Sequence[LargeColumn], max_bytes: int
+    ) -> SizedRows:
+        """Return the rows of a SELECT up to the first one with which `columns` have more than `max_bytes`.
+
+        The rows have one more column, `read_bytes`.
+        """
+        size = " + ".join(map(_length_of, columns))
+        page = _PAGE_WITHIN.format(size=size, query=query, parameter=len(values) + 1)
+        _, rows = await self.execute_query(page, [*values, max_bytes])
+        return SizedRows(rows, rows[-1]["read_bytes"] if rows else 0)
+
+
+def _length_of(column: LargeColumn) -> str:
+    to_text = "::text" if column.is_json else ""
+    return f'coalesce(octet_length("{column.name}"{to_text}), 0)'
 
 
 class translate_errors:  # noqa: N801 - used as a function; a generator would cost each statement five times as much

@@ -19,7 +19,8 @@ from tortoise.fields.data import CharEnumFieldInstance
 from tortoise.models import Model
 from tortoise.queryset import QuerySet
 
-from ringback.models.database.sql import array_parameter, as_uuid, column_in, fetch_rows, is_postgres
+from ringback.models.database.byte_budget import read_rows
+from ringback.models.database.sql import adapt_statement, array_parameter, as_uuid, column_in, is_postgres
 
 M = TypeVar("M", bound=Model)
 Row = TypeVar("Row", bound=NamedTuple)
@@ -37,7 +38,8 @@ async def load_where(db: BaseDBAsyncClient, model: type[M], condition: str, *val
     """Return the rows that meet `condition`: SQL with `values` as parameters, optionally with ORDER BY and LIMIT."""
     columns = tuple(model._meta.fields_db_projection_reverse)
     quoted = ", ".join([f'"{column}"' for column in columns])
-    rows = await fetch_rows(db, f'SELECT {quoted} FROM "{model._meta.db_table}" WHERE {condition}', *values)
+    statement = f'SELECT {quoted} FROM "{model._meta.db_table}" WHERE {condition}'
+    rows = await read_rows(db, model, *adapt_statement(db, statement, values))
     return _build_instances(db, model, columns, rows)
 
 
@@ -54,16 +56,25 @@ async def read_instances(query: QuerySet[M]) -> list[M]:
     query.sql()  # builds the query and chooses the connection
     statement, values = query.query.get_parameterized_sql()
     assert query._db is not None
-    _, rows = await query._db.execute_query(statement, values)
+    rows = await read_rows(query._db, query.model, statement, values)
     if not rows:
         return []
     return _build_instances(query._db, query.model, tuple(rows[0].keys()), rows)
 
 
+async def find_row(model: type[M], key: UUID) -> M | None:
+    """Return the row with this id, or None."""
+    rows = await read_instances(model.filter(id=key))
+    return rows[0] if rows else None
+
+
 def _build_instances(
     db: BaseDBAsyncClient, model: type[M], names: tuple[str, ...], rows: Iterable[Iterable[Any]]
 ) -> list[M]:
-    """Return instances as Tortoise's `_init_from_db` builds them. A missing column sets no attribute."""
+    """Return instances as Tortoise's `_init_from_db` builds them. A missing column sets no attribute.
+
+    Values behind those of `names` are ignored.
+    """
     all_columns = _model_columns(model, is_postgres(db))
     columns = [all_columns[name] for name in names]
     attributes = [column.attribute for column in columns]
@@ -73,7 +84,7 @@ def _build_instances(
     for row in rows:
         instance = model.__new__(model)
         state = instance.__dict__
-        state.update(zip(attributes, row, strict=True))
+        state.update(zip(attributes, row, strict=False))
         for attribute, decode in decoders:
             value = state[attribute]
             if value is not None:

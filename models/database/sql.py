@@ -28,18 +28,18 @@ def is_postgres(db: BaseDBAsyncClient) -> bool:
 
 async def execute(db: BaseDBAsyncClient, statement: str, *values: Any) -> int:
     """Run a statement and return the number of rows that it affected."""
-    count, _ = await db.execute_query(*_adapt(db, statement, values))
+    count, _ = await db.execute_query(*adapt_statement(db, statement, values))
     return count
 
 
 async def fetch(db: BaseDBAsyncClient, statement: str, *values: Any) -> list[dict[str, Any]]:
     """Return the rows of a statement as dictionaries."""
-    return await db.execute_query_dict(*_adapt(db, statement, values))
+    return await db.execute_query_dict(*adapt_statement(db, statement, values))
 
 
 async def fetch_rows(db: BaseDBAsyncClient, statement: str, *values: Any) -> Sequence[Sequence[Any]]:
     """Return the rows of a statement as the driver gives them, with values in the order of the columns."""
-    _, rows = await db.execute_query(*_adapt(db, statement, values))
+    _, rows = await db.execute_query(*adapt_statement(db, statement, values))
     return cast(Sequence[Sequence[Any]], rows)
 
 
@@ -108,7 +108,8 @@ def enum_value(value: Any) -> Any:
     return value.value if isinstance(value, Enum) else value
 
 
-def _adapt(db: BaseDBAsyncClient, statement: str, values: Sequence[Any]) -> tuple[str, list[Any]]:
+def adapt_statement(db: BaseDBAsyncClient, statement: str, values: Sequence[Any]) -> tuple[str, list[Any]]:
+    """Return a statement and its values as the driver of the database takes them."""
     if is_postgres(db):
         return statement, [enum_value(value) for value in values]
     return statement.replace("$", "?"), [_sqlite_value(value) for value in values]

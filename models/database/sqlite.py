@@ -16,7 +16,7 @@ file, because a second connection cannot read a database in memory.
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import aiosqlite
@@ -29,6 +29,7 @@ from tortoise.exceptions import (
     TransactionManagementError,
 )
 
+from ringback.models.database.byte_budget import LargeColumn, SizedRows
 from ringback.models.database.transactions import (
     QueryResult,
     RecordingClient,
@@ -122,6 +123,16 @@ class SqliteClient(RecordingClient, _OneConnection):
             return cast(Rows, await self._reader.execute_query_dict(query, values))
         return await super().execute_query_dict(query, values)
 
+    @tortoise_sqlite.translate_exceptions
+    async def read_within(
+        self, query: str, values: list[Any], columns: Sequence[LargeColumn], max_bytes: int
+    ) -> SizedRows:
+        """Return the rows of a SELECT up to the first one with which `columns` have more than `max_bytes`."""
+        async with self._reader.acquire_connection() as connection:
+            self.log.debug("%s: %s", query, values)
+            sized_rows = await connection._execute(_read_within, connection._conn, query, values, columns, max_bytes)
+            return cast(SizedRows, sized_rows)
+
 
 class _Reader(_OneConnection):
     """The reading connection, which sees the last committed state."""
@@ -160,6 +171,27 @@ async def _open_connection(path: str, pragmas: dict[str, Any]) -> aiosqlite.Conn
             raise DBConnectionError(f"cannot open {path}: {error}") from error
         raise
     return connection
+
+
+def _read_within(
+    connection: sqlite3.Connection, query: str, values: list[Any], columns: Sequence[LargeColumn], max_bytes: int
+) -> SizedRows:
+    cursor = connection.execute(query, values)
+    try:
+        names = [description[0] for description in cursor.description]
+        positions = [names.index(column.name) for column in columns if column.name in names]
+        rows, size = [], 0
+        for row in cursor:
+            rows.append(row)
+            for position in positions:
+                value = row[position]
+                if value is not None:
+                    size += len(value)
+            if size > max_bytes:
+                break
+    finally:
+        cursor.close()
+    return SizedRows(rows, size)
 
 
 def _split_statements(script: str) -> Iterator[str]:

@@ -1,0 +1,145 @@
+"""The bytes that one operation may read from the database and write into its response.
+
+`query_cost` limits the objects of an operation before it runs; their sizes are known only while they are read. An
+operation that reads more than SMALL_BYTES is large: large operations of a process run one after another, so that
+together they take little more memory than one. Small ones do not wait.
+"""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from graphql import GraphQLError
+
+from ringback.graphql_api.errors import ApiError
+from ringback.models import exact_json
+from ringback.models.database.byte_budget import ReadWithin, current_budget
+
+#: `extensions.limit` of the error.
+RESPONSE_BYTES = "response_bytes"
+#: Bytes that an operation may read without a turn.
+SMALL_BYTES = 1_048_576
+#: Statements of one operation that read at the same time.
+MAX_CONCURRENT_READS = 4
+#: Bytes that a field of an object counts, and characters of a text that they cover.
+FIELD_BYTES, SHORT_CHARS = 64, 256
+#: A text of up to so many characters counts its characters, a longer one its JSON.
+_UNMEASURED_CHARS = 4_096
+
+
+class ResponseTooLarge(ApiError):
+    """The error for an operation that reads or returns too many bytes."""
+
+
+class OperationBudget:
+    """The budget of one operation. Within `use_budget`, it is that of the running task and of the tasks it starts."""
+
+    def __init__(self, limit: int, turns: asyncio.Lock | None) -> None:
+        """Prepare a budget of `limit` bytes.
+
+        `turns` is shared by the operations of the process. None means that the whole limit is read without a turn.
+        """
+        self.is_large = False
+        self._limit = limit
+        self._small_limit = limit if turns is None else SMALL_BYTES
+        self._turns = turns
+        self._read_bytes = 0
+        self._written_bytes = 0
+        self._has_ended = False
+        self._reads = asyncio.Semaphore(MAX_CONCURRENT_READS)
+        self._large_reads = asyncio.Lock()
+
+    async def read(self, read_within: ReadWithin) -> Sequence[Any]:
+        """Return all rows of a statement. Raises ResponseTooLarge if they exceed the budget."""
+        async with self._reads:
+            if not self.is_large:
+                page = await read_within(self._small_limit - self._read_bytes)
+                if self._read_bytes + page.size <= self._small_limit:
+                    self._read_bytes += page.size
+                    return page.rows
+                del page
+            async with self._large_reads:
+                await self._wait_for_turn()
+                if self._read_bytes <= self._limit:
+                    page = await read_within(self._limit - self._read_bytes)
+                    self._read_bytes += page.size
+                if self._read_bytes > self._limit:
+                    raise self._too_large("reads")
+                return page.rows
+
+    def write(self, size: int) -> None:
+        """Count bytes of the response. Raises ResponseTooLarge if they exceed the budget."""
+        self._written_bytes += size
+        if self._written_bytes > self._limit:
+            raise self._too_large("returns")
+
+    def end(self) -> None:
+        """Let the next large operation run."""
+        self._has_ended = True
+        if self.is_large and self._turns is not None:
+            self._turns.release()
+
+    async def _wait_for_turn(self) -> None:
+        if self.is_large:
+            return
+        if self._turns is None:
+            raise self._too_large("reads")
+        await self._turns.acquire()
+        if self._has_ended:  # the operation was cancelled, and this is the task of one of its loaders
+            self._turns.release()
+            raise self._too_large("reads")
+        self.is_large = True
+
+    def _too_large(self, verb: str) -> ResponseTooLarge:
+        message = (
+            f"The operation {verb} more than {self._limit:,} bytes. Ask for smaller pages or fewer fields. "
+            "The operator can raise RINGBACK_API_MAX_RESPONSE_BYTES."
+        )
+        return ResponseTooLarge("LIMIT_EXCEEDED", message, limit=RESPONSE_BYTES, allowed=self._limit)
+
+
+@contextmanager
+def use_budget(budget: OperationBudget) -> Iterator[OperationBudget]:
+    """Count the bytes of an operation while the block runs."""
+    token = current_budget.set(budget)
+    try:
+        yield budget
+    finally:
+        current_budget.reset(token)
+        budget.end()
+
+
+def is_too_large(errors: Iterable[GraphQLError]) -> bool:
+    """Return whether one of the errors of a response is a ResponseTooLarge."""
+    return any((error.extensions or {}).get("limit") == RESPONSE_BYTES for error in errors)
+
+
+def count_fields(count: int) -> None:
+    """Count the fields of an object in the response."""
+    budget = current_budget.get()
+    if isinstance(budget, OperationBudget):
+        budget.write(count * FIELD_BYTES)
+
+
+def count_text(text: str) -> None:
+    """Count a text in the response, if it has more than SHORT_CHARS characters."""
+    if len(text) <= SHORT_CHARS:
+        return
+    budget = current_budget.get()
+    if isinstance(budget, OperationBudget):
+        budget.write(len(text) if len(text) <= _UNMEASURED_CHARS else _measure(text))
+
+
+def count_json(value: Any) -> None:
+    """Count a JSON value in the response."""
+    budget = current_budget.get()
+    if isinstance(budget, OperationBudget):
+        budget.write(_measure(value))
+
+
+def _measure(value: Any) -> int:
+    try:
+        return len(exact_json.dump(value))
+    except TypeError:  # the response cannot be encoded either
+        return 0
