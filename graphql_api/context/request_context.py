@@ -45,6 +45,10 @@ class Context:
     trusted_until: float = field(default_factory=_trust_until)
     loaders: Loaders = field(default_factory=Loaders)
 
+    def with_own_loaders(self) -> "Context":
+        """Return a context for one operation, so that no other one loads its rows within its budget."""
+        return Context(self.services, self.viewer, self.trusted_until)
+
     async def reauthenticate(self) -> None:
         """Raise ApiError (UNAUTHENTICATED) if the token was revoked or has expired since its last check."""
         if time.monotonic() < self.trusted_until:

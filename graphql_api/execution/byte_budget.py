@@ -6,9 +6,9 @@ together they take little more memory than one. Small ones do not wait.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any, Self
 
 from graphql import GraphQLError
 
@@ -33,7 +33,7 @@ class ResponseTooLarge(ApiError):
 
 
 class OperationBudget:
-    """The budget of one operation. Within `use_budget`, it is that of the running task and of the tasks it starts."""
+    """The budget of one operation, a context manager. Tasks that the block starts share it."""
 
     def __init__(self, limit: int, turns: asyncio.Lock | None) -> None:
         """Prepare a budget of `limit` bytes.
@@ -47,8 +47,14 @@ class OperationBudget:
         self._read_bytes = 0
         self._written_bytes = 0
         self._has_ended = False
-        self._reads = asyncio.Semaphore(MAX_CONCURRENT_READS)
-        self._large_reads = asyncio.Lock()
+
+    @cached_property
+    def _reads(self) -> asyncio.Semaphore:
+        return asyncio.Semaphore(MAX_CONCURRENT_READS)
+
+    @cached_property
+    def _large_reads(self) -> asyncio.Lock:
+        return asyncio.Lock()
 
     async def read(self, read_within: ReadWithin) -> Sequence[Any]:
         """Return all rows of a statement. Raises ResponseTooLarge if they exceed the budget."""
@@ -74,8 +80,13 @@ class OperationBudget:
         if self._written_bytes > self._limit:
             raise self._too_large("returns")
 
-    def end(self) -> None:
+    def __enter__(self) -> Self:
+        self._token = current_budget.set(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
         """Let the next large operation run."""
+        current_budget.reset(self._token)
         self._has_ended = True
         if self.is_large and self._turns is not None:
             self._turns.release()
@@ -97,17 +108,6 @@ class OperationBudget:
             "The operator can raise RINGBACK_API_MAX_RESPONSE_BYTES."
         )
         return ResponseTooLarge("LIMIT_EXCEEDED", message, limit=RESPONSE_BYTES, allowed=self._limit)
-
-
-@contextmanager
-def use_budget(budget: OperationBudget) -> Iterator[OperationBudget]:
-    """Count the bytes of an operation while the block runs."""
-    token = current_budget.set(budget)
-    try:
-        yield budget
-    finally:
-        current_budget.reset(token)
-        budget.end()
 
 
 def is_too_large(errors: Iterable[GraphQLError]) -> bool:

@@ -28,7 +28,7 @@ from ringback.graphql_api.context.dataloaders import Loaders
 from ringback.graphql_api.context.request_context import Context
 from ringback.graphql_api.context.single_flight import EventBatch, SingleFlight, wait_for_result
 from ringback.graphql_api.errors import ApiError, mask_error, to_graphql_error
-from ringback.graphql_api.execution.byte_budget import OperationBudget, is_too_large, use_budget
+from ringback.graphql_api.execution.byte_budget import OperationBudget, is_too_large
 from ringback.graphql_api.execution.documents import Documents, Operation, RequestRefused
 from ringback.graphql_api.execution.fast_executor import FastExecutor
 from ringback.graphql_api.execution.operation_limits import OperationLimits, limit_exceeded
@@ -119,8 +119,7 @@ class Engine:
         """Execute a query or a mutation, if the token is still valid."""
         try:
             await _reauthenticate(context)
-            # Operations of one connection run at the same time; a batch for two would count for one.
-            executor = self._make_executor(operation, variables, replace(context, loaders=Loaders()))
+            executor = self._make_executor(operation, variables, context.with_own_loaders())
         except RequestRefused as refused:
             return error_response(*refused.errors)
         return await self._execute_within_budget(partial(execute_root_selection_set, executor))
@@ -162,7 +161,7 @@ class Engine:
                 continue
             together = partial(_execute_item, partial(_execute_event, executor), event.to_object)
             alone = partial(_execute_item, partial(self._execute_alone, executor), event.to_object)
-            with use_budget(OperationBudget(MAX_BATCH_BYTES, turns=None)):
+            with OperationBudget(MAX_BATCH_BYTES, turns=None):
                 futures = [self._responses.run((item, response_key), partial(together, item)) for item in event.items]
             for item, future in zip(event.items, futures, strict=True):
                 response = await wait_for_result(future)
@@ -174,14 +173,14 @@ class Engine:
     async def _execute_alone(self, executor: FastExecutor, event: Any) -> ExecutionResponse:
         """Return the response to one event, with loaders and a budget of its own."""
         per_event = executor.build_per_event_executor(event)
-        per_event.context_value = replace(executor.context_value, loaders=Loaders())
+        per_event.context_value = executor.context_value.with_own_loaders()
         try:
             return await self._execute_within_budget(partial(execute_subscription_event, per_event))
         except Exception as error:
             return ExecutionResponse(None, (to_graphql_error(error),))
 
     async def _execute_within_budget(self, execute: Callable[[], Any]) -> ExecutionResponse:
-        with use_budget(OperationBudget(self.limits.response_bytes, self._turns)) as budget:
+        with OperationBudget(self.limits.response_bytes, self._turns) as budget:
             result = execute()
             if not isinstance(result, ExecutionResult):
                 result = await result

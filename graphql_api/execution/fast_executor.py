@@ -93,10 +93,10 @@ class FastExecutor(Executor[Context]):
     ) -> Any:
         """Read an object by its reader, if it has one that succeeds."""
         selection = self._selections.below(return_type, field_details_list)
+        count_fields(selection.width)
         if selection.read is not None:
             with _FAULTS:
                 return selection.read(result)
-        count_fields(selection.width)
         return super().collect_and_execute_subfields(return_type, field_details_list, path, result, *rest)
 
     def execute_field(

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, TypeAlias
 
-from graphql import GraphQLObjectType, get_named_type
+from graphql import GraphQLObjectType, get_named_type, get_nullable_type, is_list_type
 from graphql.execution.collect_fields import CollectedFields, FieldDetailsList
 from strawberry.types.field import StrawberryField
 
 from ringback.graphql_api.context.dataloaders import Load, Loaders
-from ringback.graphql_api.execution.byte_budget import count_fields
 from ringback.graphql_api.execution.value_completion import Reader, make_reader
 from ringback.graphql_api.fields.attribute_field import find_attribute_reader
 from ringback.graphql_api.fields.loaded_field import LoadedField, find_loaded_field
@@ -39,6 +38,8 @@ class Field:
     below: "Selection | None"
     get: Reader
     read: Reader | None
+    #: Number of fields below that `read` reads for each object. Those in lists are counted when they are read.
+    width: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Selection:
 
     fields: tuple[Field, ...]
     read: Reader | None
-    #: Number of fields, those included that need a resolver.
+    #: Number of fields, with those of objects below that are not in lists.
     width: int
     #: Whether there are loaded fields in it, or below its fields.
     has_loaded_fields: bool
@@ -130,18 +131,21 @@ class Selections:
         fields: list[Field] = []
         readers: dict[str, Reader] = {}
         has_loaded_fields = False
+        width = 0
         grouped = self._collect(object_type, selected).grouped_field_set
         for response_name, details in grouped.items():
+            width += 1
             field = self.field(object_type, details)
             if field is None:
                 continue
+            width += field.width
             fields.append(field)
             if field.read is not None:
                 readers[response_name] = field.read
             if field.loaded is not None or (field.below is not None and field.below.has_loaded_fields):
                 has_loaded_fields = True
         read = _make_object_reader(readers) if len(readers) == len(grouped) else None
-        return Selection(tuple(fields), read, len(grouped), has_loaded_fields)
+        return Selection(tuple(fields), read, width, has_loaded_fields)
 
     def _compile_field(self, parent: GraphQLObjectType, selected: FieldDetailsList) -> Field | None:
         name = selected[0].node.name.value
@@ -162,12 +166,15 @@ class Selections:
         if isinstance(object_type, GraphQLObjectType):
             below = self.below(object_type, selected)
             read_below = below.read
+        width_below = below.width if below is not None and read_below is not None else 0
+        is_list = is_list_type(get_nullable_type(definition.type))
         return Field(
             name=field.python_name,
             loaded=find_loaded_field(field),
             below=below,
             get=get,
-            read=make_reader(get, definition.type, read_below),
+            read=make_reader(get, definition.type, read_below, width_below),
+            width=0 if is_list else width_below,
         )
 
 
@@ -191,10 +198,4 @@ def _make_getter(field: StrawberryField) -> Reader | None:
 
 def _make_object_reader(readers: dict[str, Reader]) -> Reader:
     pairs = tuple(readers.items())
-    width = len(pairs)
-
-    def read_object(source: Any) -> dict[str, Any]:
-        count_fields(width)
-        return {name: read(source) for name, read in pairs}
-
-    return read_object
+    return lambda source: {name: read(source) for name, read in pairs}

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from graphql import GraphQLEnumType, Undefined
 from graphql.type import GraphQLBoolean, GraphQLID, GraphQLString, is_leaf_type, is_list_type, is_non_null_type
 
-from ringback.graphql_api.execution.byte_budget import SHORT_CHARS, count_json, count_text
+from ringback.graphql_api.execution.byte_budget import SHORT_CHARS, count_fields, count_json, count_text
 
 Reader: TypeAlias = Callable[[Any], Any]
 
@@ -23,10 +23,11 @@ class InvalidValue(Exception):
     """A value that its GraphQL type does not allow."""
 
 
-def make_reader(get: Reader, type_: Any, read_object: Reader | None) -> Reader | None:
+def make_reader(get: Reader, type_: Any, read_object: Reader | None, width: int = 0) -> Reader | None:
     """Return a function that gets a field's value from an object and completes it.
 
-    `read_object` reads objects of the type that `type_` names. Return None if there is none and one is needed.
+    `read_object` reads objects of the type that `type_` names, which have `width` fields. Return None if there is none
+    and one is needed.
     """
     nullable = not is_non_null_type(type_)
     inner = type_ if nullable else type_.of_type
@@ -34,7 +35,7 @@ def make_reader(get: Reader, type_: Any, read_object: Reader | None) -> Reader |
         return _make_text_reader(get, nullable=nullable)
     if inner in _UNCONVERTED:
         return _make_unconverted_reader(get, _UNCONVERTED[inner], nullable=nullable)
-    complete = _make_completion(inner, read_object)
+    complete = _make_completion(inner, read_object, width)
     if complete is None:
         return None
 
@@ -75,11 +76,11 @@ def _make_unconverted_reader(get: Reader, type_: type, *, nullable: bool) -> Rea
     return read
 
 
-def _make_completion(type_: Any, read_object: Reader | None) -> Reader | None:
+def _make_completion(type_: Any, read_object: Reader | None, width: int) -> Reader | None:
     """Return a function that completes values other than None of a type without its non-null wrapper."""
     if is_list_type(type_):
-        complete_entry = make_reader(_return_value, type_.of_type, read_object)
-        return None if complete_entry is None else _make_list_completion(complete_entry)
+        complete_entry = make_reader(_return_value, type_.of_type, read_object, width)
+        return None if complete_entry is None else _make_list_completion(complete_entry, width)
     if isinstance(type_, GraphQLEnumType):
         return _make_enum_completion(type_)
     if is_leaf_type(type_):
@@ -91,10 +92,11 @@ def _return_value(value: Any) -> Any:
     return value
 
 
-def _make_list_completion(complete_entry: Reader) -> Reader:
+def _make_list_completion(complete_entry: Reader, width: int) -> Reader:
     def complete(values: Any) -> list[Any]:
         if not isinstance(values, list):
             raise InvalidValue
+        count_fields(len(values) * width)
         return [complete_entry(value) for value in values]
 
     return complete

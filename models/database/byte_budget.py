@@ -1,7 +1,7 @@
 """Reading rows within a budget of bytes, so that many large rows are refused before they fill the memory.
 
-Texts, JSON and binary values count. SQLite stops behind the first row beyond the budget, and Postgres sends no more
-than that row. Without a budget, or inside a transaction, all rows are read.
+Texts, JSON and binary values count. SQLite stops a few rows behind the budget, and Postgres sends only the first row
+that exceeds it. Without a budget, or inside a transaction, all rows are read.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -28,7 +28,7 @@ class LargeColumn(NamedTuple):
     is_json: bool
 
 
-#: Reads rows up to the first one with which they have more than a number of bytes, that row included.
+#: Reads all rows, or at least so many that they have more than a number of bytes.
 ReadWithin: TypeAlias = Callable[[int], Awaitable[SizedRows]]
 
 
@@ -46,7 +46,7 @@ class SizedReader(Protocol):
     async def read_within(
         self, query: str, values: list[Any], columns: Sequence[LargeColumn], max_bytes: int
     ) -> SizedRows:
-        """Return the rows of a SELECT up to the first one with which `columns` have more than `max_bytes`."""
+        """Return the rows of a SELECT, or at least so many that `columns` have more than `max_bytes`."""
 
 
 #: The budget of the running operation, or None if it has none.

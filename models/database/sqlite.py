@@ -17,6 +17,7 @@ file, because a second connection cannot read a database in memory.
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import Any, cast
 
 import aiosqlite
@@ -41,6 +42,8 @@ from ringback.models.database.transactions import (
 
 #: Milliseconds to wait for a writer of another process.
 BUSY_TIMEOUT_MS = 10_000
+#: Rows that are fetched between two looks at their size.
+_FETCHED_ROWS = 8
 
 
 class _OneConnection(tortoise_sqlite.SqliteClient):
@@ -127,7 +130,7 @@ class SqliteClient(RecordingClient, _OneConnection):
     async def read_within(
         self, query: str, values: list[Any], columns: Sequence[LargeColumn], max_bytes: int
     ) -> SizedRows:
-        """Return the rows of a SELECT up to the first one with which `columns` have more than `max_bytes`."""
+        """Return the rows of a SELECT up to the first with which `columns` have more than `max_bytes`, or 7 more."""
         async with self._reader.acquire_connection() as connection:
             self.log.debug("%s: %s", query, values)
             sized_rows = await connection._execute(_read_within, connection._conn, query, values, columns, max_bytes)
@@ -179,14 +182,11 @@ def _read_within(
     cursor = connection.execute(query, values)
     try:
         names = [description[0] for description in cursor.description]
-        positions = [names.index(column.name) for column in columns if column.name in names]
+        read_values = [itemgetter(column.name) for column in columns if column.name in names]
         rows, size = [], 0
-        for row in cursor:
-            rows.append(row)
-            for position in positions:
-                value = row[position]
-                if value is not None:
-                    size += len(value)
+        while fetched := cursor.fetchmany(_FETCHED_ROWS):
+            rows += fetched
+            size += sum(sum(map(len, filter(None, map(read, fetched)))) for read in read_values)
             if size > max_bytes:
                 break
     finally:

@@ -1,0 +1,102 @@
+"""Attacks by someone who knows the URL of an inbox and has no token: a flood, and bodies that never end."""
+
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.contract import operations
+from tests.support.bystander import measure_attack
+from tests.support.program import Program
+
+MEBIBYTE = 1_048_576
+#: Seconds of the flood, and its connections.
+FLOOD_SECONDS, FLOOD_CONNECTIONS = 10.0, 4
+#: Bytes that the database may have besides the quota of one inbox: its log of writes, and free pages.
+SPARE_BYTES = 32 * MEBIBYTE
+STALLED = 800
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[Program]:
+    with Program(tmp_path) as program:
+        yield program
+
+
+def create_inbox(program: Program) -> str:
+    """Create an inbox and return the path of its URL."""
+    made = program.query(operations()["CreateInbox"], {"input": {}})["createInbox"]
+    return str(urlsplit(made["inbox"]["url"]).path)
+
+
+def test_a_flood_of_large_bodies_fills_neither_disk_nor_memory(program: Program) -> None:
+    path = create_inbox(program)
+    statuses: Counter[int] = Counter()
+    end = time.monotonic() + 3600
+
+    def flood() -> None:
+        connection = HTTPConnection(urlsplit(program.url).netloc, timeout=60)
+        body = b"x" * MEBIBYTE
+        while time.monotonic() < end:
+            connection.request("POST", path, body)
+            response = connection.getresponse()
+            response.read()
+            statuses[response.status] += 1
+        connection.close()
+
+    with measure_attack(program) as cost:
+        end = time.monotonic() + FLOOD_SECONDS
+        threads = [threading.Thread(target=flood) for _ in range(FLOOD_CONNECTIONS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    stored = sum(file.stat().st_size for file in program.data_dir.glob("ringback.db*"))
+    print(f"{dict(statuses)}, {stored / MEBIBYTE:.0f} MiB on disk")
+    cost.check()
+    assert statuses.keys() <= {200, 429}
+    assert statuses[200] > 64, "the flood must exceed the quota"
+    assert stored <= 64 * MEBIBYTE + SPARE_BYTES
+    assert "Traceback" not in program.log()
+
+
+def test_bodies_that_stall_hold_little_memory_and_keep_small_ones_working(program: Program) -> None:
+    path = create_inbox(program)
+    where = urlsplit(program.url)
+    head = f"POST {path} HTTP/1.1\r\nHost: {where.netloc}\r\nContent-Length: {MEBIBYTE}\r\n\r\n".encode()
+    almost_all = head + b"x" * (MEBIBYTE - 1)
+    connections = []
+
+    with measure_attack(program) as cost:
+        for _ in range(STALLED):
+            connection = socket.create_connection((where.hostname or "", where.port or 0), timeout=60)
+            connection.sendall(almost_all)
+            connections.append(connection)
+        time.sleep(1)
+        status, _, text = program.request("POST", path, b"small")
+
+    cost.check()
+    assert (status, text) == (200, b"")
+    connections[-1].settimeout(60)
+    refusal = connections[-1].recv(65_536)
+    assert refusal.startswith(b"HTTP/1.1 429 ") and b"retry-after: 1\r\n" in refusal.lower()
+    for connection in connections:
+        connection.close()
+    assert "Traceback" not in program.log()
+
+
+def test_an_unknown_inbox_is_refused_before_its_body_arrives(program: Program) -> None:
+    where = urlsplit(program.url)
+    with socket.create_connection((where.hostname or "", where.port or 0), timeout=60) as connection:
+        connection.sendall(f"POST /inbox/nope HTTP/1.1\r\nHost: {where.netloc}\r\nContent-Length: 9\r\n\r\n".encode())
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 404 ")
+
+        connection.sendall(b"ignored!!" + f"GET /healthz HTTP/1.1\r\nHost: {where.netloc}\r\n\r\n".encode())
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
