@@ -31,11 +31,17 @@ MAX_OPEN_REQUESTS, MAX_OPEN_BYTES = 1_000, 8 * MAX_BODY_BYTES
 MAX_TOTAL_OPEN_BYTES = 24 * MAX_BODY_BYTES
 #: Bytes of a body that are read even then: bodies that stall must not keep small ones out.
 SMALL_BODY_BYTES = 16_384
+#: The longest rest of a body that is read after a refusal, so that the client reads the refusal. Of a longer one, the
+#: connection is closed.
+MAX_DISCARDED_BYTES = 65_536
 #: Inboxes whose rates are remembered. One that is forgotten starts with a full bucket.
 MAX_RATES = 4_096
 #: Statuses whose responses have no body (RFC 9110).
 _BODILESS = (204, 205, 304)
 _ONE_SECOND: Final = {"Retry-After": "1"}
+
+
+_NO_INBOX: Final = "There is no inbox at this address."
 
 
 class InboxBusy(Exception):
@@ -85,21 +91,23 @@ class Rates:
 
     def __init__(self, requests_per_second: int) -> None:
         self._limit = requests_per_second
+        self.message = (
+            f"The inbox accepts {requests_per_second:,} requests per second. "
+            "The operator can raise RINGBACK_INBOX_MAX_REQUESTS_PER_SECOND."
+        )
         #: When each bucket would be full again, in seconds of the monotonic clock.
         self._full_at: LRUCache[str, float] = LRUCache(MAX_RATES)
 
-    def check(self, token: str) -> None:
-        """Count a request. Raises InboxBusy if there were too many within the last second."""
+    def take(self, token: str) -> bool:
+        """Count a request. Return False, and do not count it, if there were too many within the last second."""
         if not self._limit:
-            return
+            return True
         now = time.monotonic()
         full_at = max(self._full_at.get(token, now), now) + 1 / self._limit
         if full_at > now + 1:
-            raise InboxBusy(
-                f"The inbox accepts {self._limit:,} requests per second. "
-                "The operator can raise RINGBACK_INBOX_MAX_REQUESTS_PER_SECOND."
-            )
+            return False
         self._full_at[token] = full_at
+        return True
 
 
 class InboxEndpoint:
@@ -119,7 +127,7 @@ class InboxEndpoint:
         try:
             answer = await self._store(request)
         except InboxBusy as busy:
-            return _refusal(429, str(busy), _ONE_SECOND)
+            return _refusal(429, str(busy), {**_ONE_SECOND, **_close_if_long(request)})
         except TooLarge:
             return _refusal(413, f"The body is longer than {MAX_BODY_BYTES:,} bytes, the limit.")
         except RequestTooLarge as too_large:
@@ -137,24 +145,32 @@ class InboxEndpoint:
         """Store a request and return the inbox's response, or a refusal. Reads the body last."""
         token = request.path_params["token"]
         if not await self._inboxes.exists(token):
-            return _refusal(404, "There is no inbox at this address.")
+            return _refusal(404, _NO_INBOX, _close_if_long(request))
         if len(_url(request)) > MAX_URL_BYTES:
             return _refusal(414, f"The path and query are longer than {MAX_URL_BYTES:,} bytes, the limit.")
         if sum(len(name) + len(value) for name, value in request.scope["headers"]) > MAX_HEADER_BYTES:
             return _refusal(431, f"The headers are longer than {MAX_HEADER_BYTES:,} bytes, the limit.")
-        self._rates.check(token)
+        if not self._rates.take(token):
+            return _refusal(429, self._rates.message, _ONE_SECOND)
         content_length = request.headers.get("content-length")
         declared = content_length.encode() if content_length else None
         with self._open.enter(token, request.receive) as receive:
             body = await read_limited_body(receive, declared, MAX_BODY_BYTES)
             answer = await self._inboxes.receive(token, _received_request(request, body))
-        if answer is None:
-            return _refusal(404, "There is no inbox at this address.")
+        if answer is None:  # deleted meanwhile
+            return _refusal(404, _NO_INBOX)
         return answer
 
 
 def _refusal(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
     return PlainTextResponse(f"{message}\n", status, {**HEADERS, **(headers or {})})
+
+
+def _close_if_long(request: Request) -> dict[str, str]:
+    """Return the header that closes the connection, if the body may be long."""
+    # The parser has refused lengths that are no numbers.
+    is_short = int(request.headers.get("content-length", "0")) <= MAX_DISCARDED_BYTES
+    return {} if is_short else {"Connection": "close"}
 
 
 def _url(request: Request) -> bytes:
