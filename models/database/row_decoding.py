@@ -73,10 +73,10 @@ def _build_instances(
 ) -> list[M]:
     """Return instances as Tortoise's `_init_from_db` builds them. A missing column sets no attribute.
 
-    Values behind those of `names` are ignored.
+    Values behind those of the model's columns are ignored.
     """
     all_columns = _model_columns(model, is_postgres(db))
-    columns = [all_columns[name] for name in names]
+    columns = [all_columns[name] for name in names if name in all_columns]
     attributes = [column.attribute for column in columns]
     decoders = [(attribute, decode) for attribute, decode in columns if decode is not None]
     has_own_key = model._meta.db_pk_column not in model._meta.generated_db_fields
