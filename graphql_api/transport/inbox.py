@@ -1,7 +1,7 @@
 """/inbox/{token}: accept every method that llhttp parses, store the request, send the inbox's next response.
 
 Users choose the content of these responses, and they share an origin with GraphiQL: hence `sandbox` and `nosniff`.
-Whoever has the URL needs no token, so nothing is read before the inbox is found, and each inbox has limits of its own.
+A client needs no token, only the URL: so no body is read before the inbox is found, and each inbox has its own limits.
 """
 
 import asyncio
