@@ -2,7 +2,6 @@
 
 import json
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -98,23 +97,3 @@ def test_aliases_of_large_pages_are_refused(program: Program, fill: Callable[[Pr
     assert errors == [{"code": "LIMIT_EXCEEDED", "limit": "response_bytes", "allowed": 16_777_216}] * len(errors)
     assert "RINGBACK_API_MAX_RESPONSE_BYTES" in answer["errors"][0]["message"]
     assert "Traceback" not in program.log()
-
-
-def test_large_operations_of_several_clients_run_one_after_another(program: Program) -> None:
-    field = fill_inbox(program).replace("first: 100", "first: 5")
-    body = json.dumps({"query": f"query {{ {field} }}"}).encode()
-    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {program.token}"}
-    answers: list[bytes] = []
-
-    def ask() -> None:
-        answers.append(program.request("POST", "/graphql", body, headers)[2])
-
-    with measure_attack(program) as cost:
-        threads = [threading.Thread(target=ask) for _ in range(ALIASES)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-    cost.check()
-    assert [(answer[:10], len(answer) > 11_000_000) for answer in answers] == [(b'{"data":{"', True)] * ALIASES

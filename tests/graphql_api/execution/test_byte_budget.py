@@ -1,0 +1,47 @@
+"""The budget of bytes: what it refuses, and the turns of large operations."""
+
+import asyncio
+
+import pytest
+
+from ringback.graphql_api.execution.byte_budget import SMALL_BYTES, OperationBudget, ResponseTooLarge, count_text
+from ringback.models.database.byte_budget import ReadWithin, SizedRows
+
+LIMIT = 4 * SMALL_BYTES
+
+
+def rows_of(size: int) -> ReadWithin:
+    async def read_within(max_bytes: int) -> SizedRows:
+        return SizedRows(["row"], size)
+
+    return read_within
+
+
+async def test_reads_are_added_up_and_refused_beyond_the_limit() -> None:
+    with OperationBudget(LIMIT, asyncio.Lock()) as budget:
+        assert await budget.read(rows_of(LIMIT)) == ["row"]
+
+        with pytest.raises(ResponseTooLarge, match="RINGBACK_API_MAX_RESPONSE_BYTES"):
+            await budget.read(rows_of(1))
+
+
+async def test_each_copy_of_a_long_text_counts() -> None:
+    text = "x" * SMALL_BYTES
+    with OperationBudget(LIMIT, asyncio.Lock()):
+        for _ in range(3):
+            count_text(text)
+
+        with pytest.raises(ResponseTooLarge):
+            count_text(text)
+
+
+async def test_a_large_operation_waits_for_another_and_a_small_one_does_not() -> None:
+    turns = asyncio.Lock()
+    small, second = OperationBudget(LIMIT, turns), OperationBudget(LIMIT, turns)
+    with OperationBudget(LIMIT, turns) as first:
+        await first.read(rows_of(SMALL_BYTES + 1))
+        waiting = asyncio.create_task(second.read(rows_of(SMALL_BYTES + 1)))
+        await small.read(rows_of(SMALL_BYTES))
+        assert not waiting.done()
+
+    assert await waiting == ["row"]
