@@ -8,10 +8,9 @@ from functools import partial
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
-from tortoise.exceptions import BaseORMException
 
 from ringback.graphql_api.context.authentication import Authenticator
 from ringback.graphql_api.context.live_log import Tailer
@@ -21,6 +20,7 @@ from ringback.graphql_api.execution.operation_limits import OperationLimits
 from ringback.graphql_api.schema.build import schema
 from ringback.graphql_api.transport import graphiql
 from ringback.graphql_api.transport.content_negotiation import negotiate
+from ringback.graphql_api.transport.health import Readiness, report_health
 from ringback.graphql_api.transport.http import GraphQLEndpoint
 from ringback.graphql_api.transport.inbox import InboxEndpoint
 from ringback.graphql_api.transport.streaming import Streams
@@ -34,33 +34,35 @@ from ringback.models.services.inboxes import Inboxes, InboxLimits
 from ringback.models.services.webhooks import Webhooks
 from ringback.models.settings import Settings
 
-PATH = "/graphql"
+#: With a slash at the end, too: a redirect would send the client to the host that its request names.
+PATHS = frozenset({graphiql.API, f"{graphiql.API}/"})
 
 
 class Application:
     """The ASGI application. GraphQL requests are dispatched here, all others by Starlette's router."""
 
-    def __init__(self, services: Services, engine: Engine) -> None:
+    def __init__(self, services: Services, engine: Engine, pages: graphiql.Pages | None = None) -> None:
+        self._pages = pages or graphiql.Pages()
         self._streams = Streams()
-        self._graphql = GraphQLEndpoint(engine, services, self._streams)
+        self._graphql = GraphQLEndpoint(engine, services, self._streams, self._pages)
         self._websockets = partial(serve_connection, engine, services)
         assets = graphiql.Assets()
         self._router = Starlette(
             routes=[
-                Route("/", _redirect_to_graphiql),
-                Route(PATH, self._graphql),  # so that Starlette redirects /graphql/
+                Route("/", self._redirect_to_graphiql),
                 Mount(graphiql.PREFIX, assets),
                 Route("/favicon.ico", assets.favicon),
                 Route("/inbox/{token}", InboxEndpoint(services.inboxes)),
-                Route("/healthz", _report_health, methods=["GET"]),
-                Route("/readyz", _report_readiness, methods=["GET"]),
+                Route("/healthz", report_health, methods=["GET"]),
+                Route("/readyz", Readiness().report, methods=["GET"]),
             ],
-            exception_handlers={404: _answer_not_found},
+            exception_handlers={404: self._answer_not_found},
         )
+        self._router.router.redirect_slashes = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer an HTTP request, or serve a WebSocket connection."""
-        if scope["path"] != PATH:
+        if scope["path"] not in PATHS:
             await self._router(scope, receive, send)
         elif scope["type"] == "websocket":
             await self._websockets(scope, receive, send)
@@ -70,6 +72,18 @@ class Application:
     def end_streams(self) -> None:
         """End the open streams, which have no end of their own, so that the server can stop."""
         self._streams.end()
+
+    async def _redirect_to_graphiql(self, request: Request) -> Response:
+        """Redirect browsers to GraphiQL."""
+        if not _is_browser(request):
+            raise HTTPException(404)
+        return RedirectResponse(graphiql.API, headers=self._pages.headers(request.scope))
+
+    async def _answer_not_found(self, request: Request, error: Exception) -> Response:
+        if _is_browser(request):
+            return self._pages.not_found(request.scope)
+        text = "Not found. The GraphQL API and GraphiQL are at /graphql.\n"
+        return PlainTextResponse(text, 404, headers={"Vary": "Accept"})
 
 
 @contextlib.asynccontextmanager
@@ -89,35 +103,7 @@ async def open_application(settings: Settings, *, public_url: str, secrets: Secr
         stack.push_async_callback(end_tasks, tailer_task)
         engine = Engine(schema, OperationLimits.of(settings))
         stack.callback(engine.close)
-        yield Application(services, engine)
-
-
-async def _report_health(request: Request) -> Response:
-    """Answer 200: the process is alive."""
-    return PlainTextResponse("ok\n")
-
-
-async def _report_readiness(request: Request) -> Response:
-    """Answer 200 if the database answers, else 503."""
-    try:
-        await delivery_log.read_epoch()
-    except BaseORMException as error:
-        return JSONResponse({"ready": False, "reason": f"the database does not answer: {error}"}, 503)
-    return JSONResponse({"ready": True})
-
-
-async def _redirect_to_graphiql(request: Request) -> Response:
-    """Redirect browsers to GraphiQL."""
-    if not _is_browser(request):
-        raise HTTPException(404)
-    return RedirectResponse(PATH, headers=graphiql.PAGE_HEADERS)
-
-
-async def _answer_not_found(request: Request, error: Exception) -> Response:
-    if _is_browser(request):
-        return graphiql.not_found_response()
-    text = "Not found. The GraphQL API and GraphiQL are at /graphql.\n"
-    return PlainTextResponse(text, 404, headers={"Vary": "Accept"})
+        yield Application(services, engine, graphiql.Pages(settings.public_url))
 
 
 def _is_browser(request: Request) -> bool:

@@ -50,6 +50,8 @@ BACKLOG = 2048
 #: Open files that the process asks for, at most.
 MAX_OPEN_FILES = 65_536
 TOKEN_FILE = "admin-token"
+#: Headers of every response. Browsers must not take a response for a script because its content looks like one.
+HEADERS = [("X-Content-Type-Options", "nosniff")]
 
 
 async def serve(settings: Settings, *, deliver: bool) -> None:
@@ -318,6 +320,7 @@ def _configure_http(app: Application, settings: Settings) -> ListenerConfig:
         timeout_keep_alive=settings.http_keep_alive_seconds,
         timeout_graceful_shutdown=GRACE_SECONDS,
         server_header=False,
+        headers=HEADERS,
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=[str(network) for network in settings.trusted_proxies],
     )

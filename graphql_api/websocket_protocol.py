@@ -5,12 +5,17 @@ its connection open and delays the shutdown. Here such connections are aborted a
 """
 
 import asyncio
+import logging
+from http import HTTPStatus
 from typing import Any, cast
 
 from starlette.types import Scope
+from uvicorn import Config
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 from websockets.frames import CloseCode, Frame
+from websockets.http11 import Response
+from websockets.server import ServerProtocol
 
 from ringback.graphql_api.listener.client_slots import ClientSlot, add_slot
 from ringback.graphql_api.listener.config import ListenerConfig
@@ -24,6 +29,21 @@ SHUTDOWN_SECONDS = 1.0
 MAX_UNAUTHENTICATED_BYTES = 65_536
 
 
+class _Connection(ServerProtocol):
+    """A connection whose refusals have the headers of every response, which uvicorn adds only when it accepts."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(max_size=config.ws_max_size, logger=logging.getLogger("uvicorn.error"))
+        self._default_headers = config.headers
+
+    def reject(self, status: HTTPStatus | int, text: str) -> Response:
+        """Return the response that refuses the handshake."""
+        response = super().reject(status, text)
+        for name, value in self._default_headers:
+            response.headers[name] = value
+        return response
+
+
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """A WebSocket connection of uvicorn that always closes in time and shares the event loop fairly."""
 
@@ -35,6 +55,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self.conn = _Connection(config)
         self._abort_timer: asyncio.TimerHandle | None = None
         self._guard = config.guard
         self._slot: ClientSlot | None = None

@@ -1,23 +1,31 @@
-"""GraphiQL at GET /graphql: the page that `web/` bundles. It loads nothing from other origins."""
+"""GraphiQL at GET /graphql: the page that `web/` bundles. It loads nothing from other origins.
 
+Inboxes share its origin, and their users choose the content and the type of the responses. So its policy does not name
+the origin as a source, but the paths below which its files and the API are.
+"""
+
+import re
 from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
+from yarl import URL
 
 #: `make web` writes the page to graphql_api/static.
 STATIC = Path(__file__).parent.parent / "static"
 PREFIX = "/graphql/static"
+#: The path of the API.
+API = "/graphql"
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
-    "font-src 'self'; img-src 'self' data:; connect-src 'self'; worker-src 'self'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
+    # A file that is opened by itself, or runs as a worker, loads nothing.
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
+#: A host that a source of a policy can name (Content Security Policy Level 3, 2.3.1): no IPv6 address.
+_NAMEABLE_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}(:[0-9]{1,5})?")
 NOT_BUILT = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Ringback</title>
 <h1>GraphiQL is not built</h1>
@@ -28,25 +36,57 @@ NOT_BUILT = """<!doctype html>
 NOT_FOUND = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark"><title>Not found: Ringback</title>
-<link rel="icon" type="image/svg+xml" href="/favicon.ico">
+<link rel="icon" type="image/svg+xml" href="/graphql/static/icon.svg">
 <h1>Not found</h1>
 <p>Nothing is at this address. The GraphQL API and GraphiQL are at <a href="/graphql">/graphql</a>.</p>
 """
-#: Other clients get JSON or plain text at the same address.
-PAGE_HEADERS = HEADERS | {"Vary": "Accept"}
 
 
-def page_response() -> Response:
-    """Return the GraphiQL page, or build instructions if this checkout has none."""
-    index = STATIC / "index.html"
-    if not index.is_file():
-        return HTMLResponse(NOT_BUILT, headers=PAGE_HEADERS)
-    return FileResponse(index, media_type="text/html; charset=utf-8", headers=PAGE_HEADERS)
+class Pages:
+    """The HTML pages. `public_url` is the setting, "" if there is none."""
+
+    def __init__(self, public_url: str = "") -> None:
+        self._public_host = URL(public_url).raw_authority
+
+    def explorer(self, scope: Scope) -> Response:
+        """Return the GraphiQL page, or build instructions if this checkout has none."""
+        headers = self.headers(scope)
+        index = STATIC / "index.html"
+        if not index.is_file():
+            return HTMLResponse(NOT_BUILT, headers=headers)
+        return FileResponse(index, media_type="text/html; charset=utf-8", headers=headers)
+
+    def not_found(self, scope: Scope) -> Response:
+        """Return the page for an address at which nothing is."""
+        return HTMLResponse(NOT_FOUND, 404, headers=self.headers(scope))
+
+    def headers(self, scope: Scope) -> dict[str, str]:
+        """Return the headers of a page. Other clients get JSON or plain text at the same address."""
+        host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+        policy = _page_policy(host, self._public_host)
+        return HEADERS | {"Content-Security-Policy": policy, "Vary": "Accept"}
 
 
-def not_found_response() -> Response:
-    """Return the page for an address at which nothing is."""
-    return HTMLResponse(NOT_FOUND, 404, headers=PAGE_HEADERS)
+def _page_policy(host: str, public_host: str) -> str:
+    """Return the policy of a page that the browser asked for at `host`, or at `public_host` behind a proxy."""
+    files = api = "'self'"
+    if _NAMEABLE_HOST.fullmatch(host):
+        hosts = [_host_source(name) for name in sorted({host, public_host}) if _NAMEABLE_HOST.fullmatch(name)]
+        files = " ".join([f"{name}{PREFIX}/" for name in hosts])
+        # A source without a scheme covers no WebSockets in some browsers.
+        api = " ".join([f"{scheme}{name}{API}" for name in hosts for scheme in ("", "ws://", "wss://")])
+    return (
+        f"default-src 'none'; script-src {files}; style-src {files} 'unsafe-inline'; font-src {files}; "
+        f"img-src {files} data:; connect-src {api}; worker-src {files}; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+
+def _host_source(host: str) -> str:
+    """Return the source for a host. One without a port gets any port, because a proxy may have removed it."""
+    if ":" in host:
+        return host
+    return f"{host}:*"
 
 
 class Assets(StaticFiles):

@@ -54,8 +54,11 @@ Headers = dict[bytes, bytes]
 class GraphQLEndpoint:
     """The ASGI endpoint for every HTTP request to /graphql."""
 
-    def __init__(self, engine: Engine, services: Services, streams: Streams) -> None:
+    def __init__(
+        self, engine: Engine, services: Services, streams: Streams, pages: graphiql.Pages | None = None
+    ) -> None:
         self._engine = engine
+        self._pages = pages or graphiql.Pages()
         self._services = services
         self._max_body_bytes = engine.limits.body_bytes
         self._streams = streams
@@ -75,7 +78,7 @@ class GraphQLEndpoint:
         headers = _used_headers(scope)
         accepted = negotiate(headers.get(b"accept"))
         if method in ("GET", "HEAD") and _wants_page(scope, accepted):
-            return await graphiql.page_response()(scope, receive, send)
+            return await self._pages.explorer(scope)(scope, receive, send)
         reply: Reply | Stream
         try:
             reply = await self._reply(scope, headers, accepted, receive)

@@ -1,6 +1,7 @@
 """/inbox/{token}: accept every method that llhttp parses, store the request, send the inbox's next response.
 
-Users choose the content of these responses, and they share an origin with GraphiQL: hence `sandbox` and `nosniff`.
+Users choose the content of these responses, and they share an origin with GraphiQL: hence `sandbox`, and GraphiQL's
+policy names no inbox as a source.
 A client needs no token, only the URL: so no body is read before the inbox is found, and each inbox has its own limits.
 """
 
@@ -20,7 +21,7 @@ from ringback.graphql_api.transport.request_body import TooLarge, read_limited_b
 from ringback.models.services.inboxes import Inboxes, InboxResponse, Received, RequestTooLarge
 from ringback.models.templates.charset import encode_body
 
-HEADERS = {"Content-Security-Policy": "sandbox", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+HEADERS = {"Content-Security-Policy": "sandbox", "Cache-Control": "no-store"}
 #: The longest request body that is stored.
 MAX_BODY_BYTES = 1024 * 1024
 #: The longest path and query, and the longest headers together, that are stored.

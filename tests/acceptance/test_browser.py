@@ -140,6 +140,54 @@ def test_there_is_no_network(watched: Watched) -> None:
         watched.page.goto("http://localhost/")
 
 
+#: Uses an address in every way in which a page can, and returns the directives of the policy that forbid it.
+USE_ADDRESS = """async (address) => {
+  const violated = new Set();
+  addEventListener("securitypolicyviolation", (event) => violated.add(event.effectiveDirective));
+  const load = (name, attributes) => new Promise((resolve) => {
+    const element = Object.assign(document.createElement(name), attributes);
+    element.onload = element.onerror = resolve;
+    document.body.append(element);
+  });
+  await load("script", { src: address });
+  await load("script", { src: address, type: "module" });
+  await load("link", { rel: "stylesheet", href: address });
+  await load("img", { src: address });
+  await import(address).catch(() => null);
+  await fetch(address).catch(() => null);
+  await new FontFace("f", `url(${address})`).load().catch(() => null);
+  await new Promise((resolve) => { new Worker(address).onerror = resolve; });
+  document.body.append(Object.assign(document.createElement("iframe"), { src: address }));
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  return [...violated].sort();
+}"""
+
+
+def test_graphiql_takes_nothing_from_an_inbox_of_its_origin(program: Program, watched: Watched) -> None:
+    page = watched.page
+    inbox = program.query(
+        """
+        mutation ($body: String!) {
+          createInbox(input: {responses: [{contentType: "text/javascript", body: $body}]}) { inbox { id url } }
+        }
+        """,
+        {"body": "globalThis.hasRun = true"},
+    )["createInbox"]["inbox"]
+    open_graphiql(page, program)
+    assert inbox["url"].startswith(program.url)
+
+    violated = page.evaluate(USE_ADDRESS, inbox["url"])
+
+    assert page.evaluate("globalThis.hasRun") is None
+    assert violated == [
+        "connect-src", "font-src", "frame-src", "img-src", "script-src-elem", "style-src-elem", "worker-src",
+    ]  # fmt: skip
+    requests = program.query(
+        "query ($id: ID!) { inbox(id: $id) { requests(first: 5) { nodes { id } } } }", {"id": inbox["id"]}
+    )
+    assert requests["inbox"]["requests"]["nodes"] == []
+
+
 def test_a_wrong_token_leads_to_the_token_form(program: Program, watched: Watched) -> None:
     page = watched.page
     page.goto(f"{program.url}/graphql#token=rbk_wrong")

@@ -28,7 +28,7 @@ def test_the_root_leads_browsers_to_graphiql(program: Program) -> None:
     status, headers = first_response(program, "/", BROWSER)
 
     assert (status, headers["location"], headers["vary"]) == (307, "/graphql", "Accept")
-    assert_security_headers(headers)
+    assert_page_headers(headers)
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/graphql/static/nothing.js"])
@@ -37,7 +37,7 @@ def test_a_browser_gets_a_page_that_leads_on_from_a_wrong_address(program: Progr
 
     assert (status, headers["content-type"], headers["vary"]) == (404, "text/html; charset=utf-8", "Accept")
     assert b'<a href="/graphql">' in body
-    assert_security_headers(headers)
+    assert_page_headers(headers)
 
 
 @pytest.mark.parametrize("accept", OTHERS)
@@ -57,7 +57,8 @@ def test_the_favicon_is_the_icon_of_the_page(program: Program) -> None:
 
     assert (status, headers["content-type"]) == (200, "image/svg+xml")
     assert body == (ROOT / "web" / "src" / "icon.svg").read_bytes()
-    assert_security_headers(headers)
+    assert headers["content-security-policy"].startswith("default-src 'none'; base-uri 'none'")
+    assert (headers["referrer-policy"], headers["cache-control"]) == ("no-referrer", "no-cache")
     assert b'<link rel="icon"' in program.request("GET", "/graphql", headers=BROWSER)[2]
 
 
@@ -79,6 +80,67 @@ def first_response(program: Program, path: str, headers: dict[str, str]) -> tupl
         return response.status, {name.lower(): value for name, value in response.getheaders()}
 
 
-def assert_security_headers(headers: Any) -> None:
-    for name, value in graphiql.HEADERS.items():
-        assert headers[name.lower()] == value, name
+def assert_page_headers(headers: Any) -> None:
+    directives = parse_policy(headers["content-security-policy"])
+    assert (headers["referrer-policy"], headers["cache-control"]) == ("no-referrer", "no-cache")
+    assert (directives["default-src"], directives["frame-ancestors"]) == ("'none'", "'none'")
+    assert "'self'" not in headers["content-security-policy"]
+
+
+def parse_policy(policy: str) -> dict[str, str]:
+    """Return the sources of a Content-Security-Policy by directive."""
+    return dict(directive.strip().split(" ", 1) for directive in policy.split(";"))
+
+
+def page_policy(host: str | None, public_url: str = "") -> dict[str, str]:
+    headers = []
+    if host is not None:
+        headers.append((b"host", host.encode("latin-1")))
+    policy = graphiql.Pages(public_url).headers({"type": "http", "headers": headers})["Content-Security-Policy"]
+    return parse_policy(policy)
+
+
+def test_the_sources_of_the_page_are_the_paths_of_its_files_and_of_the_api() -> None:
+    assert page_policy("127.0.0.1:8000") == {
+        "default-src": "'none'",
+        "script-src": "127.0.0.1:8000/graphql/static/",
+        "style-src": "127.0.0.1:8000/graphql/static/ 'unsafe-inline'",
+        "font-src": "127.0.0.1:8000/graphql/static/",
+        "img-src": "127.0.0.1:8000/graphql/static/ data:",
+        "connect-src": "127.0.0.1:8000/graphql ws://127.0.0.1:8000/graphql wss://127.0.0.1:8000/graphql",
+        "worker-src": "127.0.0.1:8000/graphql/static/",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'none'",
+    }
+
+
+@pytest.mark.parametrize(
+    ("host", "public_url", "script_sources"),
+    [
+        # A proxy may remove the port, or put its own name for the server in the place of the host.
+        ("hooks.example", "", "hooks.example:*/graphql/static/"),
+        ("hooks.example", "https://hooks.example", "hooks.example:*/graphql/static/"),
+        ("up:80", "https://a.example:8443/x", "a.example:8443/graphql/static/ up:80/graphql/static/"),
+        # A policy cannot name these.
+        ("[::1]:8000", "", "'self'"),
+        ("[::1]:8000", "https://hooks.example", "'self'"),
+        (None, "", "'self'"),
+        ("", "", "'self'"),
+        ("my_host:80", "", "'self'"),
+        ("x" * 300, "", "'self'"),
+        # Nor can a request write its own policy.
+        ("evil.example; script-src *", "", "'self'"),
+        ("*", "", "'self'"),
+        ("a.example/x", "", "'self'"),
+        ("https:", "", "'self'"),
+        ("a.example:80 b.example", "", "'self'"),
+        ("a.example:*", "", "'self'"),
+        ("a.example,b", "", "'self'"),
+    ],
+)
+def test_the_policy_names_the_host_of_the_request(host: str | None, public_url: str, script_sources: str) -> None:
+    policy = page_policy(host, public_url)
+
+    assert policy["script-src"] == script_sources
+    assert len(policy) == 10
