@@ -176,6 +176,17 @@ class Settings(BaseSettings):
     api_max_subscriptions_per_token: int = Field(
         4_000, ge=1, description="Maximum number of subscriptions that run at the same time per token and process."
     )
+    api_max_response_bytes: int = Field(
+        16_777_216,
+        ge=1_048_576,
+        description="Maximum number of bytes that an operation may read from the database, and of long texts and JSON "
+        "values in its response. Each alias counts.",
+    )
+    api_introspection: bool = Field(
+        True,
+        description="Whether API clients may read the schema by introspection. With `false`, errors do not suggest "
+        "names of the schema either, and GraphiQL has no documentation and no completion.",
+    )
     http_max_url_bytes: int = Field(
         65_536, ge=1_024, le=1_048_576, description="Maximum length of the URL of a request, in bytes."
     )
@@ -227,12 +238,6 @@ class Settings(BaseSettings):
         (),
         description="Reverse proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` count: addresses and CIDRs, "
         "separated by commas. Without it, all clients of a proxy count as one.",
-    )
-    api_max_response_bytes: int = Field(
-        16_777_216,
-        ge=1_048_576,
-        description="Maximum number of bytes that an operation may read from the database, and of long texts and JSON "
-        "values in its response. Each alias counts.",
     )
     inbox_max_requests: int = Field(
         10_000, ge=1, description="Maximum number of requests that an inbox stores. The oldest are removed."
@@ -433,10 +438,12 @@ def _describe(details: ErrorDetails) -> str:
 
 
 def _allowed_values(name: str) -> str | None:
-    """Return in words which values a number or the log level may have. None for the settings that hold text."""
+    """Return in words which values a number, a switch or the log level may have. None for settings that hold text."""
     if name == "log_level":
         return "DEBUG, INFO, WARNING or ERROR"
     field = Settings.model_fields[name]
+    if field.annotation is bool:
+        return "true or false"
     limits = {type(limit): limit for limit in field.metadata}
     if Ge not in limits:
         return None

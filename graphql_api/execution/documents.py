@@ -156,8 +156,8 @@ class Documents:
                 self._schema,
                 document,
                 max_errors=MAX_VALIDATION_ERRORS,
-                # "Did you mean …?" compares names letter by letter, which is slow.
-                hide_suggestions=len(text) > MAX_CACHED_CHARS,
+                # "Did you mean …?" names parts of the schema, and compares names letter by letter, which is slow.
+                hide_suggestions=not self._limits.introspection or len(text) > MAX_CACHED_CHARS,
             )
         except ApiError as refusal:
             # The traceback would keep the syntax tree in memory.

@@ -205,6 +205,7 @@ class Engine:
             dict(variables or {}),
             is_awaitable=cast(Any, optimized_is_awaitable),
             max_coercion_errors=MAX_COERCION_ERRORS,
+            hide_suggestions=not self.limits.introspection,
         )
         if isinstance(executor, list):
             raise RequestRefused(*map(mask_error, executor))

@@ -13,6 +13,7 @@ class OperationLimits:
 
     `body_bytes` and `tokens` limit a request and its document, `depth` levels of fields, `cost` objects read,
     `response_bytes` what is read and returned.
+    `introspection` says whether clients may read the schema, also by the suggestions in errors.
     """
 
     body_bytes: int = 1_048_576
@@ -24,6 +25,7 @@ class OperationLimits:
     response_bytes: int = 16_777_216
     subscriptions_per_connection: int = 100
     subscriptions_per_token: int = 4_000
+    introspection: bool = True
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -38,6 +40,7 @@ class OperationLimits:
             response_bytes=settings.api_max_response_bytes,
             subscriptions_per_connection=settings.api_max_subscriptions_per_connection,
             subscriptions_per_token=settings.api_max_subscriptions_per_token,
+            introspection=settings.api_introspection,
         )
 
 

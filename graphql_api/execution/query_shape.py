@@ -17,6 +17,7 @@ from graphql import (
     SelectionSetNode,
 )
 
+from ringback.graphql_api.errors import ApiError
 from ringback.graphql_api.execution.operation_limits import OperationLimits, limit_exceeded, too_deep
 
 #: Levels of selection sets, fragments included, at most: graphql-core walks them recursively.
@@ -44,7 +45,7 @@ class _Shape:
 
 
 def check_shape(document: DocumentNode, limits: OperationLimits) -> None:
-    """Raise ApiError (LIMIT_EXCEEDED) if an operation is too deep, or has too many aliases or root fields.
+    """Raise ApiError if an operation is too deep, has too many aliases or root fields, or introspects too much.
 
     Validation refuses fragments that spread themselves.
     """
@@ -57,7 +58,7 @@ def check_shape(document: DocumentNode, limits: OperationLimits) -> None:
             _check_count("aliases", shape.aliases, limits.aliases, "aliases")
             if isinstance(definition, OperationDefinitionNode):
                 _check_count("rootFields", shape.fields, limits.root_fields, "root fields")
-                _check_introspection(shape.introspection)
+                _check_introspection(shape.introspection, is_allowed=limits.introspection)
 
 
 def _check_count(limit: str, count: int, allowed: int, things: str) -> None:
@@ -66,7 +67,13 @@ def _check_count(limit: str, count: int, allowed: int, things: str) -> None:
         raise limit_exceeded(limit, allowed, f"The document has {quoted} {things}; {allowed:,} are allowed.")
 
 
-def _check_introspection(cost: int) -> None:
+def _check_introspection(cost: int, *, is_allowed: bool) -> None:
+    if cost and not is_allowed:
+        message = (
+            "Introspection is switched off on this server, so clients get no documentation and no completion. "
+            "Operations run as usual. The operator can set RINGBACK_API_INTROSPECTION=true."
+        )
+        raise ApiError("GRAPHQL_VALIDATION_FAILED", message)
     if cost > MAX_INTROSPECTION_COST:
         message = (
             f"The introspection costs {cost:,}; {MAX_INTROSPECTION_COST} is allowed. "

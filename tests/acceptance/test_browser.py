@@ -286,6 +286,21 @@ def test_a_subscription_says_that_the_server_is_away(watched: Watched, tmp_path:
         expect(result).to_contain_text(words('"live": "Listening"'))
 
 
+def test_without_introspection_graphiql_says_so_and_runs_operations(
+    watched: Watched, tmp_path: Path, migrated: Path
+) -> None:
+    page = watched.page
+    closed = {"RINGBACK_API_INTROSPECTION": "false"}
+    with Program(tmp_path / "closed", env=closed, migrated=migrated) as program:
+        open_graphiql(page, program)
+        result = page.locator(".result-window")
+        expect(result).to_contain_text(words("Introspection is switched off on this server"))
+        expect(result).to_contain_text("RINGBACK_API_INTROSPECTION=true")
+
+        run(page)
+        expect(result).to_contain_text(words('"name": "My first inbox"'))
+
+
 def test_the_token_form_says_where_tokens_come_from_and_stay(program: Program, watched: Watched) -> None:
     page = watched.page
     page.goto(f"{program.url}/graphql")

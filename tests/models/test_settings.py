@@ -61,6 +61,7 @@ AS_A_NETWORK = "Write networks as in 10.0.0.0/8, separated by commas."
           for port in ("http", "0", "65536", "90-80", "-1", "1-", "٨٠")),
         *(("LEASE_SECONDS", value, f"RINGBACK_LEASE_SECONDS is {value}. Set it to a number that is at least 3.")
           for value in ("2.9", "inf", "nan", "15s")),
+        ("API_INTROSPECTION", "maybe", "RINGBACK_API_INTROSPECTION is maybe. Set it to true or false."),
         ("WORKER_CONCURRENCY", "0", "RINGBACK_WORKER_CONCURRENCY is 0. Set it to a whole number from 1 to 1000."),
         ("LOG_LEVEL", "LOUD", "RINGBACK_LOG_LEVEL is LOUD. Set it to DEBUG, INFO, WARNING or ERROR."),
     ],
