@@ -197,10 +197,11 @@ def _load_and_name_database(data_dir: Path | None) -> "Settings":
 
 def _load_settings(**overrides: Any) -> "Settings":
     from ringback.graphql_api.logging import configure_logging
+    from ringback.models.redaction import Redaction
     from ringback.models.settings import load_settings
 
     settings = load_settings(**overrides)
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, Redaction(settings.redact_patterns))
     return settings
 
 

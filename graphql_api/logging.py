@@ -11,6 +11,8 @@ from typing import TextIO, cast
 import orjson
 import structlog
 
+from ringback.models.redaction import DEFAULT, Redaction
+
 _SHARED_PROCESSORS: tuple[structlog.typing.Processor, ...] = (
     structlog.processors.add_log_level,
     structlog.processors.TimeStamper("iso"),
@@ -20,17 +22,23 @@ _SHARED_PROCESSORS: tuple[structlog.typing.Processor, ...] = (
 class _StandardError(io.TextIOBase):
     """Standard error that drops lines it cannot write: a full disk or a closed pipe must not end a worker."""
 
+    def __init__(self, redaction: Redaction) -> None:
+        self._redaction = redaction
+
     def write(self, text: str) -> int:
-        """Write text. Standard error is line-buffered, so the end of a line flushes it."""
+        """Write a line, redacted. Standard error is line-buffered, so the end of a line flushes it."""
         with suppress(OSError, ValueError):
-            sys.stderr.write(text)
+            sys.stderr.write(self._redaction.redact_text(text))
         return len(text)
 
 
-def configure_logging(level: str) -> None:
-    """Send the log to standard error: structlog's lines from `level` up, and those of libraries from WARNING up."""
+def configure_logging(level: str, redaction: Redaction = DEFAULT) -> None:
+    """Send the log to standard error: structlog's lines from `level` up, and those of libraries from WARNING up.
+
+    Secrets are redacted in each line, because exceptions quote URLs.
+    """
     minimum = logging.getLevelNamesMapping()[level]
-    stream = cast(TextIO, _StandardError())
+    stream = cast(TextIO, _StandardError(redaction))
     renderer: structlog.typing.Processor = _render_json
     if sys.stderr.isatty():
         renderer = structlog.dev.ConsoleRenderer(

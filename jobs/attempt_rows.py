@@ -11,6 +11,7 @@ from ringback.jobs.retry import Progress
 from ringback.models.enums import EventStatus, LogKind
 from ringback.models.event import Event
 from ringback.models.queue.claims import ClaimedEvent
+from ringback.models.redaction import Redaction
 from ringback.models.timestamps import format_timestamp
 
 _END_KINDS = {
@@ -21,10 +22,11 @@ _END_KINDS = {
 
 
 class RecordedAttempt(NamedTuple):
-    """A result to write, with the event before the attempt and its progress after it."""
+    """A result to write, with the event before the attempt and its progress after it. `error` is redacted."""
 
     event: Event | ClaimedEvent
     result: Result
+    error: str | None
     progress: Progress
     attempt_id: UUID
     number: int
@@ -90,15 +92,15 @@ def event_row(attempt: RecordedAttempt) -> EventRow:
     )
 
 
-def attempt_row(attempt: RecordedAttempt) -> AttemptRow:
-    """Return the attempt, with its request and response as JSON."""
+def attempt_row(attempt: RecordedAttempt, redaction: Redaction) -> AttemptRow:
+    """Return the attempt, with its request and response as redacted JSON."""
     event, result = attempt.event, attempt.result
     outcome = result.outcome
     request_json = response_json = status_code = None
     if result.request is not None:
-        request_json = request_to_json(result.request)
+        request_json = request_to_json(result.request, redaction)
     if outcome.response is not None:
-        response_json = response_to_json(outcome.response)
+        response_json = response_to_json(outcome.response, redaction)
         status_code = outcome.response.status
     return AttemptRow(
         id=attempt.attempt_id,
@@ -108,7 +110,7 @@ def attempt_row(attempt: RecordedAttempt) -> AttemptRow:
         started_at=result.started_at,
         duration_ms=result.duration_ms,
         outcome=outcome.name,
-        error=outcome.error,
+        error=attempt.error,
         status_code=status_code,
         request=request_json,
         response=response_json,
@@ -144,8 +146,8 @@ def _attempt_message(attempt: RecordedAttempt) -> str:
         message += f" ({outcome.response.status})"
     if duration_ms is not None:
         message += f" in {duration_ms} ms"
-    if outcome.error is not None:
-        message += f". {outcome.error}"
+    if attempt.error is not None:
+        message += f". {attempt.error}"
     request = attempt.result.request
     if request is not None and request.note is not None:
         message = f"{message.removesuffix('.')}. {request.note}"

@@ -35,6 +35,7 @@ from ringback.models.delivery_log import LogEntry
 from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, encode, new_key_at
 from ringback.models.queue.claims import ClaimedEvent
+from ringback.models.redaction import DEFAULT, Redaction
 from ringback.models.timestamps import format_timestamp
 
 logger = structlog.get_logger("ringback.delivery")
@@ -70,8 +71,8 @@ class _LockedEvent(NamedTuple):
     webhook: _WebhookState
 
 
-async def write_attempts(results: Sequence[Result]) -> None:
-    """Write results in one transaction. Those whose attempt is recorded already are dropped."""
+async def write_attempts(results: Sequence[Result], redaction: Redaction = DEFAULT) -> None:
+    """Write results in one transaction, redacted. Those whose attempt is recorded already are dropped."""
     async with in_transaction() as db:
         events = await _lock_events(db, results)
         attempts: list[RecordedAttempt] = []
@@ -81,13 +82,14 @@ async def write_attempts(results: Sequence[Result]) -> None:
                 event_id = encode(Prefix.EVENT, result.event_id)
                 logger.info("result dropped: the attempt is recorded already", action="record", event_id=event_id)
                 continue
-            attempts.append(_record(locked, result))
+            attempts.append(_record(locked, result, redaction))
         if not attempts:
             return
         log_entries: list[LogRow] = []
         for attempt in attempts:
             log_entries += log_rows(attempt)
-        await insert_values(db, Attempt, AttemptRow._fields, list(map(attempt_row, attempts)))
+        attempt_rows = [attempt_row(attempt, redaction) for attempt in attempts]
+        await insert_values(db, Attempt, AttemptRow._fields, attempt_rows)
         await update_values(db, Event, EventRow._fields, list(map(event_row, attempts)))
         await insert_values(db, LogEntry, LogRow._fields, log_entries)
     _notify(attempts)
@@ -164,13 +166,17 @@ def _webhook_state(retry_delays: str, is_active: bool, is_deleted: bool) -> _Web
     )
 
 
-def _record(locked: _LockedEvent, result: Result) -> RecordedAttempt:
+def _record(locked: _LockedEvent, result: Result, redaction: Redaction) -> RecordedAttempt:
     event, webhook = locked.event, locked.webhook
+    error = result.outcome.error
+    if error is not None:
+        error = redaction.redact_text(error)
     is_inactive = not webhook.is_active and not event.is_test
     stopped = event.status.ended or webhook.is_deleted or is_inactive
     return RecordedAttempt(
         event=event,
         result=result,
+        error=error,
         progress=after_attempt(event, result.outcome, result.ended_at, webhook.retry_delays, stopped=stopped),
         attempt_id=new_key_at(result.started_at),
         number=event.attempt_count + 1,

@@ -25,6 +25,7 @@ from ringback.models.queue import workers
 from ringback.models.queue.claims import ClaimedEvent, Delivery
 from ringback.models.queue.webhook_cache import WebhookCache
 from ringback.models.queue.workers import WorkerLease
+from ringback.models.redaction import DEFAULT, Redaction
 from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.security.secret_box import SecretBox
 from ringback.models.services.decimal_fields import DecimalFieldsCache
@@ -122,13 +123,15 @@ class Deliverer:
         in_flight: InFlight,
         secrets: SecretBox,
         inboxes: InboxAddresses,
+        *,
+        redaction: Redaction = DEFAULT,
     ) -> None:
         self._sender = sender
         self._recorder = recorder
         self._in_flight = in_flight
         self._secrets = secrets
         self._inboxes = inboxes
-        self._renderer = Renderer()
+        self._renderer = Renderer(redaction)
         self._webhooks = WebhookCache()
         self._decimals = DecimalFieldsCache()
         self._tasks: dict[_Attempt, asyncio.Task[None]] = {}

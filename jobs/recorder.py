@@ -23,6 +23,7 @@ from ringback.models.database.sql import fetch_rows
 from ringback.models.database.transactions import Unstorable
 from ringback.models.event import Event
 from ringback.models.ids import Prefix, encode
+from ringback.models.redaction import DEFAULT, Redaction
 
 logger = structlog.get_logger("ringback.delivery")
 
@@ -52,7 +53,8 @@ class _QueuedResult(NamedTuple):
 class Recorder:
     """Background writes of results; `run` it as a task. No result is dropped while the database is unavailable."""
 
-    def __init__(self) -> None:
+    def __init__(self, redaction: Redaction = DEFAULT) -> None:
+        self._redaction = redaction
         self._queue: deque[_QueuedResult] = deque()
         self._has_results = asyncio.Event()
         #: Events by the identity of their results: an event may have an orphan's result and the worker's late one.
@@ -111,7 +113,7 @@ class Recorder:
         unexplained = 0
         while True:
             try:
-                await write_attempts(results)
+                await write_attempts(results, self._redaction)
                 return
             except Exception as error:
                 is_unavailable = isinstance(error, _UNAVAILABLE)

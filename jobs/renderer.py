@@ -16,11 +16,11 @@ import structlog
 from yarl import URL
 
 from ringback.jobs.http.request import OutgoingRequest, RequestTemplate, make_request_template
-from ringback.jobs.redaction import is_secret
 from ringback.jobs.request_plan import ATTEMPT_HEADERS, RequestPlan, RequestPlans, list_texts
 from ringback.models.errors import TemplateError
 from ringback.models.ids import Prefix, encode
 from ringback.models.queue.claims import ClaimedChange, ClaimedEvent
+from ringback.models.redaction import DEFAULT, Redaction
 from ringback.models.security.signing import compute_signature
 from ringback.models.security.url_rules import Target, check_header_value, check_url, parse_target
 from ringback.models.templates.budget import Meter
@@ -74,7 +74,8 @@ class Renderer:
     has at most one request in its queue, so that slow webhooks take turns.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, redaction: Redaction = DEFAULT) -> None:
+        self._redaction = redaction
         self._plans = RequestPlans()
         self._seconds_this_turn = 0.0
         self._is_turn_scheduled = False
@@ -149,7 +150,8 @@ class Renderer:
     def _render(self, work: "_Work", meter: Meter) -> RenderedRequest:
         webhook, event, change, decimals = work
         try:
-            return render(self._plans.get(webhook), webhook, event, change, decimals, meter=meter)
+            plan = self._plans.get(webhook)
+            return render(plan, webhook, event, change, decimals, redaction=self._redaction, meter=meter)
         except TemplateError:
             raise
         except Exception as error:
@@ -174,13 +176,14 @@ def render(
     change: ClaimedChange | None,
     decimals: DecimalFields = NO_DECIMALS,
     *,
+    redaction: Redaction = DEFAULT,
     meter: Meter | None = None,
 ) -> RenderedRequest:
     """Render URL, headers and body; raises TemplateError, whose message names the part that failed.
 
     All templates together have the time of `meter`.
     """
-    texts = _Texts(event, change, decimals, meter or Meter())
+    texts = _Texts(event, change, decimals, redaction, meter or Meter())
     if webhook.condition is not None and not event.is_test:
         texts.check_condition(webhook.condition)
     values: tuple[str, ...] = ()
@@ -223,8 +226,14 @@ class _Texts:
     """Rendered templates of one event. The names that templates see are made when the first template needs them."""
 
     def __init__(
-        self, event: ClaimedEvent, change: ClaimedChange | None, decimals: DecimalFields, meter: Meter
+        self,
+        event: ClaimedEvent,
+        change: ClaimedChange | None,
+        decimals: DecimalFields,
+        redaction: Redaction,
+        meter: Meter,
     ) -> None:
+        self.redaction = redaction
         self._event = event
         self._change = change
         self._decimals = decimals
@@ -254,8 +263,8 @@ class _Texts:
         fault = check_header_value(value)
         if fault is None:
             return value
-        rendered = f"rendered as {value[:MAX_QUOTED_CHARACTERS]!r}"
-        if is_secret(name):
+        rendered = f"rendered as {self.redaction.redact_text(value)[:MAX_QUOTED_CHARACTERS]!r}"
+        if self.redaction.is_secret(name):
             rendered = "which is secret"
         raise TemplateError(f"The value of the header {name}, {rendered}, {fault}")
 
@@ -288,7 +297,8 @@ def _render_head(plan: RequestPlan, webhook: Webhook, texts: _Texts) -> tuple[Re
     """Render URL and headers that hold Liquid; returns the template, and the values of its first headers."""
     target = plan.target
     if target is None:
-        target = _parse_rendered_url(texts.render("The URL", webhook.url).strip(), plan.dot_segments)
+        url = texts.render("The URL", webhook.url).strip()
+        target = _parse_rendered_url(url, plan.dot_segments, texts.redaction)
     headers = list(plan.default_headers)
     for name, source in webhook.headers:
         headers.append((name, texts.render_header(name, source)))
@@ -326,9 +336,9 @@ def _render_body_in_charset(charset: BodyCharset, webhook: Webhook, texts: _Text
 
 
 @lru_cache(1_024)
-def _parse_rendered_url(url: str, dot_segments: int) -> Target:
+def _parse_rendered_url(url: str, dot_segments: int, redaction: Redaction) -> Target:
     problems = check_url(url, allowed_dot_segments=dot_segments)
     if problems:
-        quoted = url[:MAX_QUOTED_CHARACTERS]
+        quoted = redaction.redact_url(url)[:MAX_QUOTED_CHARACTERS]
         raise TemplateError(f"The URL, rendered as {quoted!r}, cannot be used: {' '.join(problems)}")
     return parse_target(url)

@@ -20,6 +20,7 @@ from ringback.jobs.lease_keeper import LeaseKeeper
 from ringback.jobs.recorder import Recorder
 from ringback.models.background_tasks import end_tasks
 from ringback.models.errors import ConfigurationError
+from ringback.models.redaction import Redaction
 from ringback.models.security.address_policy import AddressPolicy
 from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.security.secret_box import SecretBox
@@ -64,11 +65,12 @@ async def run_worker(
         if settings.is_embedded:
             stack.enter_context(_lock_data_directory(settings))
         sender = await stack.enter_async_context(Sender(policy))
-        recorder = await stack.enter_async_context(_run_recorder())
+        redaction = Redaction(settings.redact_patterns)
+        recorder = await stack.enter_async_context(_run_recorder(redaction))
         in_flight = InFlight()
         keeper = LeaseKeeper(recorder, in_flight, lease_seconds=settings.lease_seconds, is_alone=settings.is_embedded)
         await stack.enter_async_context(_hold_lease(keeper))
-        deliverer = Deliverer(sender, recorder, in_flight, secrets, inboxes)
+        deliverer = Deliverer(sender, recorder, in_flight, secrets, inboxes, redaction=redaction)
         stack.push_async_callback(_drain, recorder)
         stack.push_async_callback(deliverer.stop, worker.hurried, DRAIN_SECONDS)
         claimer = Claimer(
@@ -97,8 +99,8 @@ def _lock_data_directory(settings: Settings) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _run_recorder() -> AsyncIterator[Recorder]:
-    recorder = Recorder()
+async def _run_recorder(redaction: Redaction) -> AsyncIterator[Recorder]:
+    recorder = Recorder(redaction)
     task = asyncio.create_task(recorder.run())
     try:
         yield recorder

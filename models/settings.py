@@ -20,6 +20,7 @@ from yarl import URL
 
 from ringback.models.environment import describe_misspellings, unknown_variables, variable_name
 from ringback.models.errors import ConfigurationError
+from ringback.models.name_patterns import NamePattern
 from ringback.models.postgres_url import parse_postgres_url
 
 #: The longest timeout of a webhook.
@@ -66,6 +67,17 @@ def _parse_ports(text: str | range) -> range:
         f"RINGBACK_ALLOW_PORTS contains {text}, which is neither a port nor a range of ports from 1 to {_MAX_PORT}. "
         "Write ports as in 443,8000-8999, separated by commas."
     )
+
+
+def _check_name_pattern(text: str) -> str:
+    try:
+        NamePattern(text)
+    except ValueError as error:
+        raise ValueError(
+            f"RINGBACK_REDACT_PATTERNS contains {text}, which is not a regular expression ({error}). "
+            "Write regular expressions as in x-corp-.*, separated by commas or, if one contains a comma, by lines."
+        ) from error
+    return text
 
 
 class Settings(BaseSettings):
@@ -259,6 +271,12 @@ class Settings(BaseSettings):
         description="Maximum number of requests per second that an inbox accepts in each process. More get 429. "
         "0 means no limit.",
     )
+    redact_patterns: Annotated[tuple[Annotated[str, BeforeValidator(_check_name_pattern)], ...], NoDecode] = Field(
+        (),
+        description="Regular expressions of names of headers and query parameters whose values are secrets, besides "
+        "the usual ones, separated by commas or by lines: `^x-corp-,ssn$`. They match anywhere in a name, in upper or "
+        "lower case. In stored requests and responses, in errors and in the log, such values are masked.",
+    )
     log_level: str = Field(
         "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least severe level that is logged."
     )
@@ -269,6 +287,17 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         parts = (part.strip() for part in value.split(","))
+        return tuple(filter(None, parts))
+
+    @field_validator("redact_patterns", mode="before")
+    @classmethod
+    def _split_patterns(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        separator = ","
+        if "\n" in value:
+            separator = "\n"
+        parts = (part.strip() for part in value.split(separator))
         return tuple(filter(None, parts))
 
     @field_validator("port", mode="before")

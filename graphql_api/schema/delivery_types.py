@@ -229,7 +229,7 @@ class AttemptRequest:
 
     # Resolved from the JSON object that rows.Attempt.request holds.
     method: str = computed_field(itemgetter("method"), "HTTP method.")
-    url: str = computed_field(itemgetter("url"), "Rendered URL.")
+    url: str = computed_field(itemgetter("url"), "Rendered URL. Its secrets are redacted.")
     headers: list[Header] = computed_field(itemgetter("headers"), "All headers in order. Secret values are redacted.")
     body: str | None = computed_field(itemgetter("body"), "Body. Null if none was sent.")
     note: str | None = computed_field(
@@ -244,7 +244,7 @@ class AttemptResponse:
     """The response of an endpoint. Its status is `Attempt.statusCode`."""
 
     # Resolved from the JSON object that rows.Attempt.response holds.
-    headers: list[Header] = computed_field(itemgetter("headers"), "Headers in order.")
+    headers: list[Header] = computed_field(itemgetter("headers"), "Headers in order. Secret values are redacted.")
     body: str = computed_field(itemgetter("body"), "Body, at most 64 KiB. Bytes that are not UTF-8 are replaced.")
     body_truncated: bool = computed_field(
         itemgetter("body_truncated"), "Whether the body was longer than the stored part."

@@ -10,6 +10,8 @@ from contextlib import suppress
 
 import pytest
 
+from ringback.models.redaction import MASK
+
 _PROGRAM = """
 import structlog
 from ringback.graphql_api.logging import configure_logging
@@ -159,3 +161,31 @@ def test_lines_of_several_threads_do_not_mix() -> None:
     done = subprocess.run([sys.executable, "-c", _THREADS], capture_output=True, text=True, check=True)
     events = [json.loads(line)["event"][0] for line in done.stderr.splitlines()]
     assert sorted(events) == ["x"] * 800 + ["y"] * 800
+
+
+_SECRETS = """
+import logging
+import structlog
+from ringback.graphql_api.logging import configure_logging
+from ringback.models.redaction import Redaction
+configure_logging("INFO", Redaction(["corp"]))
+log = structlog.get_logger("test").bind(action="test")
+url = "https://me:s3cr3t@x.example/?corp=s3cr3t&a=1"
+log.info("sending", url=url)
+try:
+    raise ValueError(f"cannot send to '{url}'")
+except ValueError:
+    log.exception("failed")
+    logging.getLogger("library").exception("failed to send to %s", url)
+"""
+
+
+def test_lines_and_exceptions_quote_no_secrets() -> None:
+    done = subprocess.run([sys.executable, "-c", _SECRETS], capture_output=True, text=True, check=True)
+
+    sending, failed, library = map(json.loads, done.stderr.splitlines())
+    assert sending["url"] == f"https://{MASK}@x.example/?corp={MASK}&a=1"
+    assert f"cannot send to 'https://{MASK}@x.example/?corp={MASK}&a=1'" in failed["exception"]
+    assert library["event"] == f"failed to send to https://{MASK}@x.example/?corp={MASK}&a=1"
+    assert f"@x.example/?corp={MASK}&a=1'" in library["exception"]
+    assert "ValueError: cannot send to 'https://me" not in done.stderr

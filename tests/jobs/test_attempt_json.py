@@ -5,7 +5,7 @@ import pytest
 from ringback.jobs.attempt_json import request_to_json, response_to_json
 from ringback.jobs.http.request import Headers, OutgoingRequest, RequestTemplate
 from ringback.jobs.outcomes import HttpResponse
-from ringback.jobs.redaction import MASK
+from ringback.models.redaction import DEFAULT, MASK, Redaction
 from ringback.models.security.url_rules import parse_target
 
 ADDRESS = parse_target('https://hooks.example/"é"?q=1&token=s3cr3t')
@@ -25,7 +25,7 @@ def test_a_request_is_stored_as_sent_with_its_secrets_redacted(body: bytes | Non
 
     request = OutgoingRequest(RequestTemplate("POST", ADDRESS, fixed_headers, names), values, body)
 
-    assert request_to_json(request) == {
+    assert request_to_json(request, DEFAULT) == {
         "method": "POST",
         "url": f'https://hooks.example/"%C3%A9"?q=1&token={MASK}',
         "headers": [(name, MASK if value == "s3cr3t" else value) for name, value in request.sent_headers],
@@ -33,12 +33,16 @@ def test_a_request_is_stored_as_sent_with_its_secrets_redacted(body: bytes | Non
     }
 
 
-def test_a_response_is_stored() -> None:
-    response = HttpResponse(
-        200, (("Content-Type", "text/plain"), ("Set-Cookie", "a=b")), b'thanks "\xff\x00\xc3\xa9', True
-    )
-    assert response_to_json(response) == {
-        "headers": (("Content-Type", "text/plain"), ("Set-Cookie", "a=b")),
+def test_a_response_is_stored_with_its_secrets_redacted() -> None:
+    headers = (("Content-Type", "text/plain"), ("Set-Cookie", "a=b"), ("Location", "/x?sig=a"), ("X-Corp", "a"))
+    response = HttpResponse(200, headers, b'thanks "\xff\x00\xc3\xa9', True)
+    assert response_to_json(response, Redaction(["corp"])) == {
+        "headers": [
+            ("Content-Type", "text/plain"),
+            ("Set-Cookie", MASK),
+            ("Location", f"/x?sig={MASK}"),
+            ("X-Corp", MASK),
+        ],
         "headers_truncated": False,
         "body": 'thanks "\ufffd\ufffdé',
         "body_truncated": True,

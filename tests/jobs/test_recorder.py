@@ -24,6 +24,7 @@ from ringback.models.delivery_log import LogEntry
 from ringback.models.enums import EventStatus
 from ringback.models.event import Attempt, Event
 from ringback.models.queue.workers import Orphan
+from ringback.models.redaction import Redaction
 from tests.support import builders
 from tests.support.builders import OK, later, result
 from tests.support.eventually import eventually
@@ -61,7 +62,7 @@ async def test_a_success_leaves_attempt_state_and_log_rows() -> None:
         "body": "ж",
     }
     assert attempt.response == {
-        "headers": [["Content-Type", "text/plain"], ["Set-Cookie", "a=b"]],
+        "headers": [["Content-Type", "text/plain"], ["Set-Cookie", "••••••••"]],
         "body": "thanks ��",
         "headers_truncated": False,
         "body_truncated": False,
@@ -192,11 +193,11 @@ class FailingWrite:
         self.error = error
         self.failures_left = times
 
-    async def __call__(self, results: Sequence[Result]) -> None:
+    async def __call__(self, results: Sequence[Result], redaction: Redaction) -> None:
         if self.failures_left:
             self.failures_left -= 1
             raise self.error
-        await write_attempts(results)
+        await write_attempts(results, redaction)
 
 
 @pytest.mark.usefixtures("_quick_pauses")
@@ -267,10 +268,10 @@ async def test_an_error_that_one_result_causes_is_isolated_after_a_few_tries(
     lease = await builders.claim(good, bad)
     now = await later()
 
-    async def failing(results: Sequence[Result]) -> None:
+    async def failing(results: Sequence[Result], redaction: Redaction) -> None:
         if any(queued.event_id == bad.id and queued.outcome is OK for queued in results):
             raise KeyError("an internal error")
-        await write_attempts(results)
+        await write_attempts(results, redaction)
 
     monkeypatch.setattr(recording, "write_attempts", failing)
     both = [recorder.record(result(event, lease, OK, ended_at=now)) for event in (bad, good)]
@@ -312,9 +313,9 @@ async def test_an_event_is_unrecorded_until_all_its_results_are_written(
     now = await later()
     may_write = asyncio.Event()
 
-    async def write_late(results: Sequence[Result]) -> None:
+    async def write_late(results: Sequence[Result], redaction: Redaction) -> None:
         await may_write.wait()
-        await write_attempts(results)
+        await write_attempts(results, redaction)
 
     monkeypatch.setattr(recording, "write_attempts", write_late)
     recorder.put(result(event, lease, OK, ended_at=now), lambda: None)
@@ -334,7 +335,7 @@ async def test_results_that_come_during_a_transaction_are_written_together_next(
     recorded: list[int] = []
     go_on = asyncio.Event()
 
-    async def write_late(results: Sequence[Result]) -> None:
+    async def write_late(results: Sequence[Result], redaction: Redaction) -> None:
         writes.append(len(results))
         await go_on.wait()
 

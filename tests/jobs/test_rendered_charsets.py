@@ -7,6 +7,7 @@ import pytest
 from ringback.jobs.attempt_json import request_to_json
 from ringback.jobs.renderer import sign
 from ringback.models.enums import SignatureCheck
+from ringback.models.redaction import DEFAULT
 from ringback.models.security.signing import new_signing_secret, verify
 from tests.support.rendered import render_webhook
 from tests.support.unsaved import ITEM, event
@@ -50,7 +51,7 @@ def test_characters_that_the_charset_lacks_are_noted(body_template: str, body: b
     rendered = render_webhook({"name": "日"}, content_type=FORM, body_template=body_template)
     request = sign(rendered, event(), timestamp=1, secret=new_signing_secret())
     assert (request.body, request.note) == (body, NOTE)
-    assert request_to_json(request)["note"] == NOTE
+    assert request_to_json(request, DEFAULT)["note"] == NOTE
 
 
 def test_the_signature_is_over_the_bytes_sent_and_the_record_shows_their_text() -> None:
@@ -62,7 +63,7 @@ def test_the_signature_is_over_the_bytes_sent_and_the_record_shows_their_text() 
     assert request.body == "жук".encode("utf-16")
     assert request.length == "8"
     assert verify(dict(request.headers), "жук".encode("utf-16"), secret) is SignatureCheck.VALID
-    stored = request_to_json(request)
+    stored = request_to_json(request, DEFAULT)
     assert stored["body"] == "жук"
     assert "note" not in stored
 

@@ -14,6 +14,7 @@ from ringback.jobs.renderer import RenderedRequest, Renderer, render
 from ringback.jobs.request_plan import RequestPlan
 from ringback.models.errors import TemplateError
 from ringback.models.queue.claims import ClaimedChange, ClaimedEvent
+from ringback.models.redaction import Redaction
 from ringback.models.templates import budget
 from ringback.models.templates.budget import MAX_SHORT_CHARACTERS, Meter
 from ringback.models.templates.decimal_fields import DecimalFields
@@ -50,13 +51,14 @@ class Slow:
         change: ClaimedChange | None,
         decimals: DecimalFields,
         *,
+        redaction: Redaction,
         meter: Meter,
     ) -> RenderedRequest:
         self.threads.append(threading.current_thread().name.split("_")[0])
         end = time.thread_time() + self.seconds
         while time.thread_time() < end:
             pass
-        return render(plan, webhook, event, change, decimals, meter=meter)
+        return render(plan, webhook, event, change, decimals, redaction=redaction, meter=meter)
 
 
 async def test_a_slow_webhook_is_rendered_in_a_thread_until_it_is_fast_again(
@@ -137,9 +139,9 @@ async def test_a_busy_machine_makes_no_webhook_slow_for_longer_than_one_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Busy(Slow):
-        def __call__(self, *given: Any, meter: Meter) -> RenderedRequest:
+        def __call__(self, *given: Any, redaction: Redaction, meter: Meter) -> RenderedRequest:
             time.sleep(self.pause)  # of the wall clock alone
-            return super().__call__(*given, meter=meter)
+            return super().__call__(*given, redaction=redaction, meter=meter)
 
         pause = TURN_SECONDS * 2
 

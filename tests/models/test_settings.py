@@ -61,6 +61,9 @@ AS_A_NETWORK = "Write networks as in 10.0.0.0/8, separated by commas."
           for port in ("http", "0", "65536", "90-80", "-1", "1-", "٨٠")),
         *(("LEASE_SECONDS", value, f"RINGBACK_LEASE_SECONDS is {value}. Set it to a number that is at least 3.")
           for value in ("2.9", "inf", "nan", "15s")),
+        ("REDACT_PATTERNS", "x-a, (",
+         "RINGBACK_REDACT_PATTERNS contains (, which is not a regular expression (unclosed group). "
+         "Write regular expressions as in x-corp-.*, separated by commas or, if one contains a comma, by lines."),
         ("API_INTROSPECTION", "maybe", "RINGBACK_API_INTROSPECTION is maybe. Set it to true or false."),
         ("WORKER_CONCURRENCY", "0", "RINGBACK_WORKER_CONCURRENCY is 0. Set it to a whole number from 1 to 1000."),
         ("LOG_LEVEL", "LOUD", "RINGBACK_LOG_LEVEL is LOUD. Set it to DEBUG, INFO, WARNING or ERROR."),
@@ -223,3 +226,19 @@ def test_a_database_driver_that_is_not_installed(monkeypatch: pytest.MonkeyPatch
     assert str(caught.value) == (
         "RINGBACK_DATABASE_URL names Postgres, but its driver is missing. Run: pip install '.[postgres]'"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "patterns"),
+    [
+        ("^x-corp-, ssn$ ,,", ("^x-corp-", "ssn$")),
+        ("^x-.{1,3}$\n\n  ssn$\n", ("^x-.{1,3}$", "ssn$")),
+        ("", ()),
+    ],
+)
+def test_redact_patterns_stand_between_commas_or_on_lines(
+    monkeypatch: pytest.MonkeyPatch, text: str, patterns: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("RINGBACK_REDACT_PATTERNS", text)
+
+    assert load_settings().redact_patterns == patterns

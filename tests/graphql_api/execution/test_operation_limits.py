@@ -14,7 +14,7 @@ from tests.support.hostile_documents import DOCUMENTS, many
 from tests.support.program import Program
 
 #: All limits, each different from its default.
-CHOSEN = {"body_bytes": 60_000, "tokens": 200, "depth": 15, "aliases": 2, "root_fields": 3, "cost": 100,
+CHOSEN: dict[str, Any] = {"body_bytes": 60_000, "tokens": 200, "depth": 15, "aliases": 2, "root_fields": 3, "cost": 100,
           "response_bytes": 1_048_576, "subscriptions_per_connection": 1, "subscriptions_per_token": 2}  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """The shape of documents, with fragments spread, and its limits."""
 
 import itertools
+from typing import Any
 
 import pytest
 from graphql import get_introspection_query, parse
@@ -11,7 +12,7 @@ from ringback.graphql_api.execution.query_shape import MAX_INTROSPECTION_COST, M
 from tests.support.hostile_documents import many, net
 
 
-def over(text: str, **limits: int) -> tuple[str, int] | None:
+def over(text: str, **limits: Any) -> tuple[str, int] | None:
     """Return the name and value of the limit that a document exceeds, or None."""
     try:
         check_shape(parse(text), OperationLimits(**limits))

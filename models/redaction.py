@@ -1,0 +1,157 @@
+"""Redaction of secrets in all that is stored or logged of requests and responses, except their bodies.
+
+Secrets are the values of headers and query parameters whose names say so, user names and passwords in URLs, and the
+paths by which chat and automation services know their callers. The patterns take time linear in the text, because
+endpoints choose the headers of their responses.
+"""
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from urllib.parse import unquote_plus
+
+from ringback.models.name_patterns import NamePattern
+
+MASK = "••••••••"
+#: Characters of a name. The values of longer names are masked.
+MAX_NAME_CHARS = 128
+#: Characters of a URL whose redaction is cached: the limit of the URL of a webhook.
+_MAX_CACHED_URL_CHARS = 2_048
+#: Names of secrets, as `_normalize_name` returns them.
+_SECRET_NAME = re.compile(
+    r"authori[sz]ation|token|secret|passw|passphrase|passcode|credential|session|sessid|signature|hmac|bearer|cookie"
+    r"|connection-?string|(?:access|account|api|app|auth|client|consumer|encryption|functions?|license|master|private"
+    r"|server|service|shared|signing|subscription|user)-?key"
+    r"|-(?:assertion|auth|csrf|jwt|key|otp|pass|pat|psw|pwd|sid|sig|sign|totp|xsrf)-|-authentication-\Z"
+    r"|-saml-?re(?:quest|sponse)-|\A-x-vault-"
+    r"|\A-(?:x-)?(?:(?:access|activation|auth|device|mfa|oauth|security|sms|verification)-)?code-\Z"
+)
+#: Names that match the pattern although their values are not secrets.
+_NO_SECRETS = frozenset({"access-control-allow-credentials", "idempotency-key", "webhook-signature"})
+#: Headers whose values start with an authorization scheme (RFC 9110, 11.6.2 and 11.7.2).
+_WITH_SCHEME = frozenset({"authorization", "proxy-authorization"})
+#: Characters of a scheme, at most, so that no secret passes for one.
+_MAX_SCHEME_CHARACTERS = 10
+#: Headers whose values are URLs, which may be relative.
+_URL_HEADERS = frozenset({"content-location", "location", "referer"})
+
+_USER_INFO = r"(?<=://)[^/?#{end}]+@"
+#: A parameter of a query or a fragment.
+_PARAMETER = r"([?&;#])([^=?&;#{end}]+)=([^&;#{end}]+)"
+#: The token of a Telegram bot, one segment of a path.
+_BOT_TOKEN = r"(/bot)(?:(?<=telegram\.org/bot)|(?<=telegram\.org/file/bot)|(?=\d+(?::|%3A)))[^/?#{end}]+"
+#: The start of a path whose rest is a secret, by service. Most are recognised on other hosts too, such as proxies.
+_SECRET_PATHS = (
+    r"hooks\.slack(?:-gov)?\.com[^/]{{0,6}}/(?:services|workflows|triggers)/",
+    r"/(?:services|workflows|triggers)/(?=[ET][0-9A-Z]{{6,20}}/)",  # Slack
+    r"discord(?:app)?\.com[^/]{{0,6}}/api/(?:v\d\d?/)?webhooks/[^/{end}]{{1,64}}/",
+    r"/api/(?:v\d\d?/)?webhooks/\d{{6,20}}/(?=[\w-]{{20}})",  # Discord
+    r"/webhookb2/",  # Microsoft Teams
+    r"\.office(?:365)?\.com[^/]{{0,6}}/webhook/",
+    r"/hooks/(?:catch|standard)/",  # Zapier
+    r"hook\.(?:[a-z0-9-]{{1,20}}\.){{0,2}}(?:make|integromat|celonis)\.com[^/]{{0,6}}/",
+    r"/with/key/",  # IFTTT
+    r"/hooks/(?=\w{{17,64}}(?:/|\b))",  # Mattermost and Rocket.Chat
+    r"/integration/(?=[0-9a-f]{{32}})",  # PagerDuty
+    r"/open-apis/bot/v\d/hook/",  # Lark
+    r"/webhook/(?=[0-9a-f]{{8}}-[0-9a-f]{{4}}-)",  # n8n
+)
+_SECRET_PATH = f"({'|'.join(_SECRET_PATHS)})[^?#{{end}}]+"
+
+
+class _Patterns:
+    """The patterns for a URL. `end` holds the characters that end a URL, of those that it cannot contain anyway."""
+
+    def __init__(self, end: str) -> None:
+        self.user_info = re.compile(_USER_INFO.format(end=end))
+        self.parameter = re.compile(_PARAMETER.format(end=end))
+        self.bot_token = re.compile(_BOT_TOKEN.format(end=end), re.IGNORECASE)
+        self.secret_path = re.compile(_SECRET_PATH.format(end=end), re.IGNORECASE)
+
+
+_WHOLE_URL = _Patterns(end="")
+_URL_IN_TEXT = _Patterns(end=r"\s\"'\\<>")
+
+
+class Redaction:
+    """The rules of redaction. `patterns` are the operator's regular expressions of further secret names."""
+
+    def __init__(self, patterns: Iterable[str] = ()) -> None:
+        self._patterns = tuple(map(NamePattern, patterns))
+        self._is_secret = lru_cache(1_024)(self._match_name)
+        self._redact_sent_url = lru_cache(1_024)(self._redact_whole_url)
+
+    def is_secret(self, name: str) -> bool:
+        """Return whether the values of headers and query parameters with this name are secrets."""
+        return len(name) > MAX_NAME_CHARS or self._is_secret(name)
+
+    def redact_headers(self, headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Return the headers with secret values masked. An authorization scheme such as Bearer stays readable."""
+        redacted = []
+        for header in headers:
+            name, value = header
+            if self.is_secret(name):
+                redacted.append((name, _mask(name, value)))
+            elif "://" in value or "?" in value:
+                redacted.append((name, self._redact_value(name, value)))
+            else:
+                redacted.append(header)
+        return redacted
+
+    def redact_url(self, url: str) -> str:
+        """Return the URL with its secrets masked; the rest is spelled as before."""
+        if len(url) <= _MAX_CACHED_URL_CHARS:
+            return self._redact_sent_url(url)
+        return self._redact_whole_url(url)
+
+    def redact_text(self, text: str) -> str:
+        """Return the text with the secrets masked of the URLs and paths in it."""
+        if "/" in text or "?" in text:
+            return self._redact(text, _URL_IN_TEXT)
+        return text
+
+    def _redact_whole_url(self, url: str) -> str:
+        return self._redact(url, _WHOLE_URL)
+
+    def _redact_value(self, name: str, value: str) -> str:
+        if name.lower() in _URL_HEADERS:
+            return self._redact(value, _WHOLE_URL)
+        return self._redact(value, _URL_IN_TEXT)
+
+    def _redact(self, text: str, patterns: _Patterns) -> str:
+        text = patterns.user_info.sub(f"{MASK}@", text)
+        text = patterns.bot_token.sub(rf"\1{MASK}", text)
+        text = patterns.secret_path.sub(rf"\1{MASK}", text)
+        return patterns.parameter.sub(self._redact_parameter, text)
+
+    def _redact_parameter(self, parameter: re.Match[str]) -> str:
+        separator, name, _ = parameter.groups()
+        if self.is_secret(unquote_plus(name)):
+            return f"{separator}{name}={MASK}"
+        return parameter[0]
+
+    def _match_name(self, name: str) -> bool:
+        if name.lower() in _NO_SECRETS:
+            return False
+        if _SECRET_NAME.search(_normalize_name(name)):
+            return True
+        return any(pattern.matches(name) for pattern in self._patterns)
+
+
+#: The rules without patterns of an operator.
+DEFAULT = Redaction()
+
+
+def _normalize_name(name: str) -> str:
+    """Return the words of a name, such as apiKey or X-API-Key, in lower case with dashes around each."""
+    separated = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name)
+    return re.sub(r"[^a-z0-9]+", "-", f"-{separated.lower()}-")
+
+
+def _mask(name: str, value: str) -> str:
+    if name.lower() not in _WITH_SCHEME:
+        return MASK
+    scheme, _, rest = value.partition(" ")
+    if rest and scheme.isalpha() and len(scheme) <= _MAX_SCHEME_CHARACTERS:
+        return f"{scheme} {MASK}"
+    return MASK
