@@ -85,7 +85,7 @@ async def run_worker(
 
 @contextlib.contextmanager
 def _lock_data_directory(settings: Settings) -> Iterator[None]:
-    lock = FileLock(f"{settings.database_path}.worker.lock", timeout=0)
+    lock = FileLock(f"{settings.database_path}.worker.lock", timeout=0, mode=0o600)
     try:
         lock.acquire()
     except Timeout as error:

@@ -27,6 +27,7 @@ from ringback.models import delivery_log
 from ringback.models.database.backends import Database, PostgresDatabase, SqliteFile, find_database
 from ringback.models.database.notifications import notifier
 from ringback.models.errors import ConfigurationError
+from ringback.models.private_files import create_private_folder, make_private
 from ringback.models.settings import Settings
 from ringback.models.tracking.tracked import start_tracking
 
@@ -116,20 +117,25 @@ def tortoise_config(database: Database, modules: Iterable[str] = ()) -> dict[str
 
 
 def prepare_data_dir(settings: Settings) -> None:
-    """Create the data directory. Raises ConfigurationError if it, or the database file, is not writable."""
+    """Create the data directory, and keep other users out of it and the database file.
+
+    Raises ConfigurationError if one of them is not writable.
+    """
     database = select_database(settings)
     folders = {settings.data_dir}
     if isinstance(database, SqliteFile):
         folders.add(database.path.parent)
     for folder in folders:
         _create_writable_folder(folder)
+    make_private(settings.data_dir.resolve())
     if isinstance(database, SqliteFile):
+        database.make_private()
         database.check_writable()
 
 
 def _create_writable_folder(folder: Path) -> None:
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        create_private_folder(folder)
         probe = folder / f".probe-{os.getpid()}"
         probe.touch()
         probe.unlink()

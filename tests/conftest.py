@@ -30,6 +30,14 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def without_umask() -> Iterator[None]:
+    """Let new files of this process, and of those that it starts, have all the permissions that are asked for."""
+    umask = os.umask(0)
+    yield
+    os.umask(umask)
+
+
+@pytest.fixture
 def chosen(tmp_path: Path) -> Settings:
     """Settings with a data directory of the test's own."""
     return settings.load_settings(data_dir=tmp_path / "data")

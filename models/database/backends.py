@@ -17,6 +17,7 @@ from tortoise.exceptions import DBConnectionError, OperationalError
 
 from ringback.models.errors import ConfigurationError
 from ringback.models.postgres_url import parse_postgres_url
+from ringback.models.private_files import create_private_file, make_private
 
 logger = structlog.get_logger("ringback.database")
 
@@ -24,6 +25,8 @@ logger = structlog.get_logger("ringback.database")
 MIGRATION_LOCK_SECONDS = 120.0
 #: Seconds between two attempts to reach the database at the start.
 RETRY_SECONDS = 2.0
+#: Ends of the names of SQLite's files and of the lock files beside them.
+_SUFFIXES = ("", "-wal", "-shm", "-journal", ".migrate.lock", ".worker.lock")
 #: Key of the advisory lock for migrations on Postgres: "ringback" as a number.
 _LOCK_KEY = int.from_bytes(b"ringback", "big", signed=True)
 #: Postgres's SQLSTATE for a table that does not exist.
@@ -60,11 +63,14 @@ class SqliteFile:
     async def lock_migrations(self) -> AsyncIterator[None]:
         """Keep other processes from migrating during the block, with a lock file beside the database.
 
+        A missing database is created, which only its owner can read: SQLite would apply the umask.
+
         Raises ConfigurationError if another process migrates for more than MIGRATION_LOCK_SECONDS.
         """
-        lock = AsyncFileLock(f"{self.path}.migrate.lock", timeout=MIGRATION_LOCK_SECONDS)
+        lock = AsyncFileLock(f"{self.path}.migrate.lock", timeout=MIGRATION_LOCK_SECONDS, mode=0o600)
         try:
             await lock.acquire()
+            create_private_file(self.path)
         except Timeout as error:
             raise _build_lock_timeout_error(self) from error
         except OSError as error:
@@ -91,6 +97,12 @@ class SqliteFile:
         return ConfigurationError(
             f"cannot open the database {self} ({error}): set RINGBACK_DATABASE_URL to another file, or restore this one"
         )
+
+    def make_private(self) -> None:
+        """Keep other users out of the files that exist."""
+        path = self.path.resolve()
+        for suffix in _SUFFIXES:
+            make_private(path.with_name(path.name + suffix))
 
     def check_writable(self) -> None:
         """Raise ConfigurationError if the file exists and is not writable."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from cryptography.fernet import Fernet, InvalidToken
 
 from ringback.models.errors import ConfigurationError
+from ringback.models.private_files import make_private
 from ringback.models.settings import Settings
 
 #: Name of the file in the data directory that holds the random secret.
@@ -60,6 +61,7 @@ def load_or_create_secret(path: Path, initial: str | None = None) -> str:
     try:
         if not path.exists():
             _create_file(path, initial or secrets.token_urlsafe(32))
+        make_private(path)
         secret = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(
