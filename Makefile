@@ -6,6 +6,7 @@
 # make bench-api  compares the API with plain Strawberry
 # make bench-live measures when the last of 2,000 subscribers gets an entry
 # make bench-page  measures a page of 100
+# make audit  looks up known vulnerabilities of all locked packages; needs the internet
 # make settings  writes the table in docs/settings.md
 # Each target does its own set-up in .venv (and node_modules), which is quick the second time.
 
@@ -32,7 +33,7 @@ else
 NODE :=
 endif
 
-.PHONY: run test proof lint types check-layers lint-prose docs schema settings schema-tools web clients bench bench-api bench-live bench-page dist lock clean
+.PHONY: run test proof audit lint types check-layers lint-prose docs schema settings schema-tools web clients bench bench-api bench-live bench-page dist lock clean
 
 run: $(VENV)/.run
 	@$(MAKE) --no-print-directory web || echo "GraphiQL could not be built. Starting without it." >&2
@@ -48,6 +49,12 @@ test: $(VENV)/.test $(WEB) $(CLIENTS) $(SCHEMA_TOOLS)
 # One process, because parallel tests would disturb the measurements.
 proof: $(VENV)/.test $(WEB) $(LOAD) $(CLIENTS)
 	$(BIN)/python -m pytest tests/proof
+
+# Of Python's packages and npm's, those of tests and examples included.
+audit: $(VENV)/audit/bin/pip-audit | $(NODE)
+	$(VENV)/audit/bin/pip-audit --disable-pip --require-hashes $(addprefix -r ,$(wildcard requirements*.lock))
+	$(VENV)/audit/bin/pip-audit --disable-pip --no-deps $(addprefix -r ,$(wildcard examples/*/requirements.txt))
+	for lock in $(wildcard */package-lock.json */*/package-lock.json); do (cd $$(dirname $$lock) && npm audit --package-lock-only) || exit 1; done
 
 types: $(VENV)/.test
 	@mkdir -p $(VENV)/types/ringback && ln -sfn ../../../models ../../../jobs ../../../graphql_api ../../../ringback/__main__.py $(VENV)/types/ringback/
@@ -96,6 +103,11 @@ bench-api: $(VENV)/.test $(LOAD)
 # A wheel that includes the GraphiQL page.
 dist: $(VENV)/.run $(WEB)
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+# In an environment of its own, whose packages the audit does not count as Ringback's.
+$(VENV)/audit/bin/pip-audit: | $(VENV)/bin/python
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1
 
 # npm packages for the tests: clients, tools that check the schema, and the load tool.
 $(CLIENTS) $(SCHEMA_TOOLS) $(LOAD): %/node_modules/.package-lock.json: %/package.json %/package-lock.json | $(NODE)

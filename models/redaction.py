@@ -14,7 +14,10 @@ from ringback.models.name_patterns import NamePattern
 
 MASK = "••••••••"
 #: Characters of a name. The values of longer names are masked.
-MAX_NAME_CHARS = 128
+MAX_NAME_CHARS = 64
+#: Characters of those header values of one request or response that may hold URLs. Further such values are masked,
+#: because endpoints choose how long the headers of their responses are, and searching this many takes up to 2 ms.
+MAX_SEARCHED_CHARS = 4_096
 #: Characters of a URL whose redaction is cached: the limit of the URL of a webhook.
 _MAX_CACHED_URL_CHARS = 2_048
 #: Names of secrets, as `_normalize_name` returns them.
@@ -88,12 +91,17 @@ class Redaction:
     def redact_headers(self, headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
         """Return the headers with secret values masked. An authorization scheme such as Bearer stays readable."""
         redacted = []
+        searched_chars = 0
         for header in headers:
             name, value = header
             if self.is_secret(name):
                 redacted.append((name, _mask(name, value)))
             elif "://" in value or "?" in value:
-                redacted.append((name, self._redact_value(name, value)))
+                searched_chars += len(value)
+                if searched_chars <= MAX_SEARCHED_CHARS:
+                    redacted.append((name, self._redact_value(name, value)))
+                else:
+                    redacted.append((name, MASK))
             else:
                 redacted.append(header)
         return redacted

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from ringback.models.redaction import DEFAULT, MASK, MAX_NAME_CHARS, Redaction
+from ringback.models.redaction import DEFAULT, MASK, MAX_NAME_CHARS, MAX_SEARCHED_CHARS, Redaction
 
 redact = DEFAULT.redact_headers
 redact_url = DEFAULT.redact_url
@@ -244,6 +244,13 @@ def test_a_relative_location_is_masked_and_a_text_with_a_question_mark_is_stored
     assert redact(headers) == [
         ("Location", f"/login?token={MASK}"), ("X-Reason", "Why not?"), ("Link", f"<https://x/?sig={MASK}>; rel=next"),
     ]  # fmt: skip
+
+
+def test_urls_in_headers_are_masked_altogether_once_there_is_too_much_to_search() -> None:
+    long = "https://x.example/?a=" + "b" * (MAX_SEARCHED_CHARS - 40)
+    headers = (("A", long), ("B", "https://x.example/?a=b"), ("C", "c" * 9_000), ("Location", "/?a=b"))
+
+    assert redact(headers) == [("A", long), ("B", MASK), ("C", "c" * 9_000), ("Location", MASK)]
 
 
 def test_names_that_the_operator_calls_secret_are_masked_too() -> None:
