@@ -156,9 +156,10 @@ USE_ADDRESS = """async (address) => {
   await import(address).catch(() => null);
   await fetch(address).catch(() => null);
   await new FontFace("f", `url(${address})`).load().catch(() => null);
-  await new Promise((resolve) => { new Worker(address).onerror = resolve; });
+  try { new Worker(address); } catch {}
   document.body.append(Object.assign(document.createElement("iframe"), { src: address }));
-  await new Promise((resolve) => setTimeout(resolve, 100));
+  const end = Date.now() + 3000;
+  while (violated.size < 7 && Date.now() < end) await new Promise((resolve) => setTimeout(resolve, 50));
   return [...violated].sort();
 }"""
 

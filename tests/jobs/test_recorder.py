@@ -24,7 +24,7 @@ from ringback.models.delivery_log import LogEntry
 from ringback.models.enums import EventStatus
 from ringback.models.event import Attempt, Event
 from ringback.models.queue.workers import Orphan
-from ringback.models.redaction import Redaction
+from ringback.models.redaction import MASK, Redaction
 from tests.support import builders
 from tests.support.builders import OK, later, result
 from tests.support.eventually import eventually
@@ -127,6 +127,18 @@ async def test_three_refusals_fail_the_event_and_the_log_has_them_in_order() -> 
     last = await LogEntry.filter(event_id=event.id).order_by("-id").first()
     assert last is not None
     assert last.message == "Failed after 3 attempts"
+
+
+async def test_secrets_in_an_error_are_redacted_in_the_attempt_and_in_the_log() -> None:
+    event = await builders.event(await builders.webhook())
+    outcome = RenderFailed("The URL 'https://x.example/?sig=s3cr3t' cannot be used.")
+
+    await write_attempts([result(event, await builders.claim(event), outcome, ended_at=await later(), took_ms=0)])
+
+    (attempt,) = await builders.attempts(event)
+    assert attempt.error == f"The URL 'https://x.example/?sig={MASK}' cannot be used."
+    entry = await LogEntry.filter(event_id=event.id, kind="ATTEMPT_FINISHED").get()
+    assert entry.message == f"Attempt 1 of 3: RENDER_FAILED in 0 ms. {attempt.error}"
 
 
 @pytest.mark.parametrize("outcome", [RenderFailed("The body cannot be rendered"), Blocked("127.0.0.1 is not public")])

@@ -8,6 +8,7 @@ import pytest
 from ringback.jobs.request_plan import USER_AGENT
 from ringback.models.enums import HttpMethod
 from ringback.models.errors import TemplateError
+from ringback.models.redaction import MASK
 from tests.support.rendered import EVENT_ID, OURS, render, render_error, render_webhook
 from tests.support.unsaved import ITEM, change, event, webhook
 
@@ -119,3 +120,9 @@ def test_text_that_is_not_unicode_is_refused() -> None:
 def test_an_error_never_quotes_a_secret() -> None:
     message = render_error({"name": "a\nb"}, headers=[["Authorization", "Bearer s3cr3t-{{ item.name }}"]])
     assert message == "The value of the header Authorization, which is secret, must not hold control characters"
+
+    message = render_error({"name": "two words"}, url="https://hooks.example/?sig={{ item.name }}&a=b")
+    assert message == (
+        f"The URL, rendered as 'https://hooks.example/?sig={MASK}&a=b', cannot be used: "
+        "The URL contains whitespace or control characters; write them percent-encoded."
+    )
