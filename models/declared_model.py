@@ -1,5 +1,6 @@
 """Declared models: the objects live in another program, which publishes their changes."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from tortoise import fields
@@ -7,7 +8,7 @@ from tortoise.indexes import Index
 from tortoise.models import Model
 
 from ringback.models.ids import new_key
-from ringback.models.json_schema.schema import JsonSchema, load_schema
+from ringback.models.templates.field_info import FieldInfo
 
 #: Characters of an idempotency key.
 MAX_KEY_CHARS = 255
@@ -22,6 +23,8 @@ class DeclaredModel(Model):
     description = fields.TextField()
     #: JSON text, which is the key of the cache of compiled schemas.
     json_schema = fields.TextField()
+    #: [path, type, description] of each field that templates can use, derived from the schema.
+    template_fields: list[list[str]] = fields.JSONField(db_default="[]")
     sample: dict[str, Any] = fields.JSONField()
     created_at = fields.DatetimeField()
     updated_at = fields.DatetimeField()
@@ -31,9 +34,19 @@ class DeclaredModel(Model):
         app = "ringback"
 
     @property
-    def schema(self) -> JsonSchema:
-        """Return the compiled schema, from a cache."""
-        return load_schema(self.json_schema)
+    def field_infos(self) -> tuple[FieldInfo, ...]:
+        """Return the fields that templates can use."""
+        return tuple(FieldInfo(*values) for values in self.template_fields)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an object may have other fields than those of the schema."""
+        return any(path == "item.*" for path, _, _ in self.template_fields)
+
+
+def to_template_fields(infos: Iterable[FieldInfo]) -> list[list[str]]:
+    """Return fields as the column `template_fields` stores them."""
+    return [[info.path, info.type, info.description] for info in infos]
 
 
 class IdempotencyKey(Model):

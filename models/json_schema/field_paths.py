@@ -16,6 +16,8 @@ from ringback.models.templates.formatting import format_path
 
 #: Fields and elements after which no further value is expanded. Such a value is open: it allows any path.
 MAX_FIELDS = 2_000
+#: Characters of paths and descriptions after which no further value is expanded.
+MAX_CHARACTERS = 200_000
 #: Depth to which values are expanded.
 MAX_DEPTH = 10
 _MAX_DESCRIPTION_CHARS = 500
@@ -47,7 +49,7 @@ class _Value:
 def list_fields(graph: SubschemaGraph) -> list[FieldInfo]:
     """Return every path that a template can use, parents before their children."""
     root = _Value("item", graph.applied_with(graph.root))
-    pending, count = deque([root]), 0
+    pending, count, characters = deque([root]), 0, 0
     while pending:
         value = pending.popleft()
         key = frozenset(id(node) for node in value.nodes)
@@ -55,16 +57,22 @@ def list_fields(graph: SubschemaGraph) -> list[FieldInfo]:
         if is_recursive or count >= MAX_FIELDS or len(value.enclosing) >= MAX_DEPTH:
             value.is_open = True
             continue
-        _expand(graph, value, key)
+        fields = _collect_fields(graph, value.nodes)
+        characters += sum(
+            len(value.path) + len(name) + len(_description(tuple(nodes))) for name, nodes in fields.items()
+        )
+        if characters > MAX_CHARACTERS:
+            value.is_open = True
+            continue
+        _expand(graph, value, key, fields)
         count += len(value.children)
         pending.extend(value.children)
     return list(_field_infos(root, is_root=True))
 
 
-def _expand(graph: SubschemaGraph, value: _Value, key: frozenset[int]) -> None:
+def _expand(graph: SubschemaGraph, value: _Value, key: frozenset[int], fields: dict[str, list[Node]]) -> None:
     """Set the children of a value, and whether it is open."""
     enclosing = (*value.enclosing, key)
-    fields = _collect_fields(graph, value.nodes)
     for name, nodes in fields.items():
         value.children.append(_Value(format_path([value.path, name]), _unique(nodes), enclosing))
     elements = _collect_elements(graph, value.nodes)

@@ -1,95 +1,136 @@
-"""Compiled JSON Schemas: the validator, the fields and the cost of each, and the cache of them.
+"""Compiled JSON Schemas: the validator, the fields and the cost of each.
 
 A `format` is checked: a schema that says `date-time` means it. Patterns are regular expressions of Rust's `regex`,
 which has no look-around and no back-references, and therefore always runs in linear time.
+
+Compiling takes up to a second, so only threads do it: see `compiler`.
 """
 
 from collections.abc import Iterator
 from itertools import chain, islice
-from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
-from cachetools import LRUCache, cached
-from jsonschema_rs import Draft202012Validator, RegexOptions, ValidationError
+from jsonschema_rs import Draft202012Validator, ValidationError
 
 from ringback.models.json_schema.field_paths import list_fields
 from ringback.models.json_schema.findings import Finding, describe_error
+from ringback.models.json_schema.json_values import count_values, measure_depth
+from ringback.models.json_schema.patterns import measure_patterns, pattern_options
 from ringback.models.json_schema.subschemas import DRAFT, SchemaFault, SubschemaGraph
-from ringback.models.json_schema.validation_cost import count_visits_by_depth
-from ringback.models.templates.decimal_fields import DecimalFields
-from ringback.models.templates.field_info import types_by_path
+from ringback.models.json_schema.validation_cost import CheckCost
+from ringback.models.templates.field_info import FieldInfo
 
 MAX_SCHEMA_BYTES = 256 * 1024
 MAX_ITEM_BYTES = 256 * 1024
 #: Findings returned for one schema or item.
 MAX_FINDINGS = 100
-#: Visits of values that the check of one item may take: about a quarter of a second.
-MAX_VISITS = 5_000_000
-#: Visits that one call may spend on listing findings, which takes a hundred times as long as a yes-or-no check.
-MAX_CHECK_BUDGET = 50_000
+#: Visits that the check of one item may take. Python's global lock is held for as long: about 50 ms.
+MAX_VISITS = 1_000_000
+#: Visits that the checks of one call may take together.
+MAX_CALL_VISITS = 5_000_000
+#: Visits of an item whose findings are listed, which takes up to a hundred times as long as a yes-or-no check.
+MAX_LISTED_VISITS = 5_000
+#: Visits that one call may spend on listing findings.
+MAX_CALL_LISTED_VISITS = 50_000
+#: Visits up to which an estimate is exact enough, because the check is shorter than counting them.
+MAX_QUICK_VISITS = 20_000
+#: Size of the items whose depth is measured for an estimate, in bytes.
+_MAX_QUICK_BYTES = 16 * 1024
 #: Values of a schema whose findings are listed one by one; a larger schema gets only the first.
-_MAX_LISTED_SCHEMA_VALUES = 5_000
-#: Memory for all compiled patterns of one schema, in bytes.
-_ALL_PATTERNS_BYTES = 128 * 2**20
-#: Memory for one compiled pattern, in bytes.
-_ONE_PATTERN_BYTES = 6 * 2**20
-#: Source text of the schemas that the cache holds, in characters.
-_CACHE_CHARACTERS = 4 * 2**20
-#: Characters that a cache entry counts for besides its source.
-_ENTRY_CHARACTERS = 100
+_MAX_LISTED_SCHEMA_VALUES = 500
+#: Memory that a compiled schema takes, in bytes: for each character of its text and each subschema, and for each byte
+#: of its patterns, which includes the states that matching adds.
+_BYTES_PER_CHARACTER, _BYTES_PER_SUBSCHEMA, _BYTES_PER_PATTERN_BYTE = 24, 2_048, 4
+#: Keywords whose errors hold the errors of all alternatives, which takes long to list.
+_ALTERNATIVES = frozenset({"anyOf", "oneOf", "propertyNames"})
 
 _METASCHEMA = Draft202012Validator({"$ref": DRAFT}, offline=True)
 _TOO_DEEP = Finding((), "is nested too deeply", is_limit=True)
 
 
 class CheckBudget:
-    """The visits that one call may still spend on listing findings."""
+    """The visits that one call may still spend on checks, and on listing findings."""
 
     def __init__(self) -> None:
-        self._visits_left = MAX_CHECK_BUDGET
+        self._visits_left = MAX_CALL_VISITS
+        self._listed_visits_left = MAX_CALL_LISTED_VISITS
 
-    def spend(self, visits: int) -> bool:
-        """Subtract `visits`, and return whether enough were left."""
-        self._visits_left -= visits
-        return self._visits_left >= 0
+    def spend(self, visits: float) -> bool:
+        """Subtract the visits of a check. Return whether enough were left, and subtract nothing otherwise."""
+        if visits > self._visits_left:
+            return False
+        self._visits_left -= int(visits)
+        return True
+
+    def spend_listing(self, visits: float) -> bool:
+        """Subtract the visits of listing findings. Return whether enough were left, and subtract nothing otherwise."""
+        if visits > self._listed_visits_left:
+            return False
+        self._listed_visits_left -= int(visits)
+        return True
 
 
 class JsonSchema:
     """A compiled schema. Raises SchemaFault for one that Ringback does not support.
 
-    `characters` is the length of its stored text. `fields` are the paths that templates can use, `decimals` those that
-    are numbers in templates, `names` the top-level fields of an item, and `is_open` whether an item may have others.
+    `names` are the top-level fields of an item. `memory_bytes` estimates what the compiled schema takes at most.
     """
 
-    def __init__(self, schema: dict[str, Any], characters: int = 0) -> None:
-        graph = SubschemaGraph(schema)
-        self.characters = characters
-        self._visits_by_depth = count_visits_by_depth(graph)
-        self._validator = _compile(graph)
-        self.fields = tuple(list_fields(graph))
-        self.decimals = DecimalFields(types_by_path(self.fields))
-        self.names = _top_level_names(graph)
-        self.is_open = any(info.path == "item.*" for info in self.fields)
+    def __init__(self, schema: dict[str, Any], characters: int) -> None:
+        self._graph = SubschemaGraph(schema)
+        patterns = measure_patterns(self._graph)
+        self._cost = CheckCost(self._graph, patterns.by_pattern)
+        self._validator = _compile(self._graph, len(patterns.by_pattern))
+        self._has_alternatives = any(node.keys() & _ALTERNATIVES for node in self._graph.nodes)
+        self.names = _top_level_names(self._graph)
+        self.memory_bytes = (
+            characters * _BYTES_PER_CHARACTER
+            + len(self._graph.nodes) * _BYTES_PER_SUBSCHEMA
+            + patterns.total * _BYTES_PER_PATTERN_BYTE
+        )
+
+    @property
+    def fields(self) -> tuple[FieldInfo, ...]:
+        """Return the paths that templates can use. Computed anew each time."""
+        return tuple(list_fields(self._graph))
+
+    def estimate_visits(self, item: Any, size: int) -> float:
+        """Return an upper limit of the visits for an item of `size` bytes. It may be far too high for a large item."""
+        visits = self._cost.estimate(size)
+        if visits > MAX_QUICK_VISITS and size <= _MAX_QUICK_BYTES:
+            return self._cost.estimate(size, measure_depth(item))
+        return visits
+
+    def accepts_quickly(self, item: Any, visits: float) -> bool:
+        """Return whether an item is valid, if its check takes about a millisecond at most, and False otherwise."""
+        return visits <= MAX_QUICK_VISITS and self._validator.is_valid(item)
 
     def check(self, item: Any, size: int, budget: CheckBudget) -> list[Finding]:
         """Return what is wrong with an item. `size` is the length of its JSON, in bytes."""
-        # A value takes at least two bytes of JSON. This bound is enough for most schemas and saves walking the item.
-        max_values = size // 2
-        if max_values * self._visits_by_depth[-1] > MAX_VISITS and self._count_visits(item) > MAX_VISITS:
+        visits = self.estimate_visits(item, size)
+        if visits > MAX_QUICK_VISITS:
+            visits = self._cost.count(item, MAX_VISITS)
+        if visits > MAX_VISITS:
             message = "is too large or nested too deeply to be checked against its schema"
+            return [Finding((), message, is_limit=True)]
+        if not budget.spend(visits):
+            message = "is not checked, because the other items of this call took long. Send fewer in one call"
             return [Finding((), message, is_limit=True)]
         if self._validator.is_valid(item):
             return []
-        if not budget.spend(self._count_visits(item)):
-            return [Finding((), "does not match the schema. The input is too large to list the errors")]
-        return list(_list_findings(self._validator.iter_errors(item)))
+        return list(self._list_findings(item, visits, budget))
 
-    def _count_visits(self, item: Any) -> int:
-        """Return the most visits that a check of `item` can take."""
-        extent = _measure(item)
-        depth = min(extent.depth, len(self._visits_by_depth) - 1)
-        return extent.values * self._visits_by_depth[depth]
+    def _list_findings(self, item: Any, visits: float, budget: CheckBudget) -> Iterator[Finding]:
+        """Yield the findings of an invalid item: all, or the first if listing all would take long."""
+        if visits > MAX_LISTED_VISITS:
+            visits = self._cost.count(item, MAX_LISTED_VISITS)
+        if visits <= MAX_LISTED_VISITS and budget.spend_listing(visits):
+            yield from _list_findings(self._validator.iter_errors(item))
+        elif self._has_alternatives or not budget.spend_listing(1):
+            yield Finding((), "does not match the schema. The input is too large to list the errors")
+        else:
+            yield from _find_first_error(self._validator, item)
 
 
 def check_schema(schema: Any) -> JsonSchema:
@@ -111,15 +152,30 @@ def check_schema(schema: Any) -> JsonSchema:
         raise SchemaFault(*_find_metaschema_errors(schema))
     if schema.get("type") != "object":
         raise SchemaFault(Finding(("type",), 'must be "object", because published items are objects'))
-    return JsonSchema(schema)
+    return JsonSchema(schema, size)
+
+
+def load_schema(text: str) -> JsonSchema:
+    """Compile the stored text of a schema. Raises SchemaFault for one that was stored before a limit existed."""
+    return JsonSchema(orjson.loads(text), len(text))
+
+
+def derive_fields(text: str) -> tuple[FieldInfo, ...]:
+    """Return the fields of a stored schema without compiling it. Raises SchemaFault."""
+    return tuple(list_fields(SubschemaGraph(orjson.loads(text))))
 
 
 def _find_metaschema_errors(schema: Any) -> Iterator[Finding]:
-    if _measure(schema).values <= _MAX_LISTED_SCHEMA_VALUES:
+    if count_values(schema) <= _MAX_LISTED_SCHEMA_VALUES:
         yield from _list_findings(_METASCHEMA.iter_errors(schema))
-        return
+    else:
+        yield from _find_first_error(_METASCHEMA, schema)
+
+
+def _find_first_error(validator: Draft202012Validator, value: Any) -> Iterator[Finding]:
+    """Yield the findings of the first error of an invalid value."""
     try:
-        _METASCHEMA.validate(schema)
+        validator.validate(value)
     except ValidationError as error:
         yield from describe_error(error)
 
@@ -132,67 +188,18 @@ def _top_level_names(graph: SubschemaGraph) -> frozenset[str]:
     return frozenset(names)
 
 
-def _compile(graph: SubschemaGraph) -> Draft202012Validator:
-    pattern_bytes = min(_ONE_PATTERN_BYTES, _ALL_PATTERNS_BYTES // max(_count_patterns(graph), 1))
-    options = RegexOptions(size_limit=pattern_bytes, dfa_size_limit=pattern_bytes)
+def _compile(graph: SubschemaGraph, pattern_count: int) -> Draft202012Validator:
     try:
-        return Draft202012Validator(graph.root, validate_formats=True, pattern_options=options, offline=True)
+        return Draft202012Validator(
+            graph.root, validate_formats=True, pattern_options=pattern_options(pattern_count), offline=True
+        )
     except ValidationError as error:
-        if error.kind.name == "format":
-            message = (
-                "is not a supported pattern. Check its syntax, and use no look-around, no back-references "
-                "and no very large repetitions"
-            )
-            raise SchemaFault(Finding(tuple(error.instance_path), message)) from error
         raise SchemaFault(*describe_error(error)) from error
     except ValueError as error:
         raise SchemaFault(_TOO_DEEP) from error
-
-
-def _count_patterns(graph: SubschemaGraph) -> int:
-    patterns: set[str] = set()
-    for node in graph.nodes:
-        patterns.update(node.get("patternProperties", ()))
-        if "pattern" in node:
-            patterns.add(node["pattern"])
-    return len(patterns)
 
 
 def _list_findings(errors: Iterator[ValidationError]) -> Iterator[Finding]:
     """Return up to MAX_FINDINGS different findings. Errors that differ only in their schema path make one."""
     findings = dict.fromkeys(chain.from_iterable(map(describe_error, errors)))
     return islice(findings, MAX_FINDINGS)
-
-
-class _Extent(NamedTuple):
-    """The number of values in a JSON value, itself and the names of fields included, and the depth of their nesting."""
-
-    values: int
-    depth: int
-
-
-def _measure(value: Any) -> _Extent:
-    values, depth, level = 0, 0, [value]
-    while level:
-        values += len(level)
-        next_level: list[Any] = []
-        for current in level:
-            if isinstance(current, dict):
-                values += len(current)
-                next_level += current.values()
-            elif isinstance(current, list):
-                next_level += current
-        if next_level:
-            depth += 1
-        level = next_level
-    return _Extent(values, depth)
-
-
-def _count_characters(schema: JsonSchema) -> int:
-    return schema.characters + _ENTRY_CHARACTERS
-
-
-@cached(LRUCache(_CACHE_CHARACTERS, _count_characters), key=str, lock=Lock())
-def load_schema(text: str) -> JsonSchema:
-    """Return the compiled schema of a stored text, cached."""
-    return JsonSchema(orjson.loads(text), len(text))

@@ -17,6 +17,10 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 MAX_SUBSCHEMAS = 2_000
 #: Subschemas that apply to one value, those behind references included.
 MAX_SUBSCHEMAS_PER_VALUE = 256
+#: How often the subschemas below one with `unevaluatedProperties` or `unevaluatedItems` are evaluated for a value.
+_EVALUATIONS = 3
+#: Evaluations of subschemas for one value. Nested `unevaluatedProperties` multiply them.
+MAX_EVALUATIONS_PER_VALUE = 1_000
 
 
 class _Keywords(NamedTuple):
@@ -53,6 +57,7 @@ _ALL = _Keywords(
 #: All keywords that constrain the fields or elements of a value.
 CHILD_KEYWORDS = frozenset(_CHILD.lists + _CHILD.maps + _CHILD.singles)
 _REFERENCES = ("$ref", "$dynamicRef")
+_UNEVALUATED = frozenset({"unevaluatedProperties", "unevaluatedItems"})
 
 
 class SchemaFault(Exception):
@@ -70,28 +75,42 @@ class _Located(NamedTuple):
     schema: Node | bool
 
 
+class Evaluation(NamedTuple):
+    """A subschema that applies to a value, and how often it is evaluated for it."""
+
+    node: Node
+    times: int
+
+
 class SubschemaGraph:
-    """The subschemas of a schema that satisfies the metaschema. Raises SchemaFault if Ringback does not support it."""
+    """The subschemas of a schema that satisfies the metaschema. Raises SchemaFault if Ringback does not support it.
+
+    `paths` are the paths of `nodes`, in the same order.
+    """
 
     def __init__(self, schema: Node) -> None:
         self.root = schema
         self.nodes: list[Node] = []
-        self._paths: list[Path] = []  # of `nodes`
+        self.paths: list[Path] = []
         self._by_pointer: dict[str, Node | bool] = {}
         self._by_anchor: dict[str, Node] = {}
-        self._applied: dict[int, tuple[Node, ...]] = {}
+        self._evaluations: dict[int, tuple[Evaluation, ...]] = {}
         findings = list(self._collect_nodes()) or list(self._find_broken_references())
         if findings:
             raise SchemaFault(*findings)
-        for path, node in zip(self._paths, self.nodes, strict=True):
-            self._applied[id(node)] = self._collect_applied(path, node)
+        for path, node in zip(self.paths, self.nodes, strict=True):
+            self._evaluations[id(node)] = self._collect_evaluations(path, node)
 
     def applied_with(self, node: Node | bool) -> tuple[Node, ...]:
         """Return all subschemas that apply to a value to which `node` applies, `node` first.
 
         A subschema that is reached in several ways occurs several times.
         """
-        return self._applied[id(node)] if isinstance(node, dict) else ()
+        return tuple(evaluation.node for evaluation in self.evaluations(node))
+
+    def evaluations(self, node: Node | bool) -> tuple[Evaluation, ...]:
+        """Return the subschemas of `applied_with`, and how often each is evaluated."""
+        return self._evaluations[id(node)] if isinstance(node, dict) else ()
 
     def _collect_nodes(self) -> Iterator[Finding]:
         """Collect the subschemas with their pointers and anchors. Yield what Ringback does not support."""
@@ -102,7 +121,7 @@ class SubschemaGraph:
             if isinstance(node, bool):
                 continue
             self.nodes.append(node)
-            self._paths.append(path)
+            self.paths.append(path)
             if len(self.nodes) > MAX_SUBSCHEMAS:
                 yield Finding((), f"has more than {MAX_SUBSCHEMAS:,} subschemas", is_limit=True)
                 return
@@ -114,7 +133,7 @@ class SubschemaGraph:
             pending += reversed(children)
 
     def _find_broken_references(self) -> Iterator[Finding]:
-        for path, node in zip(self._paths, self.nodes, strict=True):
+        for path, node in zip(self.paths, self.nodes, strict=True):
             for keyword in _REFERENCES:
                 if keyword in node and self._resolve(node[keyword]) is None:
                     message = f"refers to {node[keyword]!r:.200}, which is not a subschema of this schema"
@@ -126,24 +145,32 @@ class SubschemaGraph:
             return self._by_pointer.get(name)
         return self._by_anchor.get(name)
 
-    def _collect_applied(self, path: Path, start: Node) -> tuple[Node, ...]:
-        """Return the value of `applied_with`. Raises SchemaFault for a cycle, and for too many subschemas."""
-        applied: list[Node] = []
+    def _collect_evaluations(self, path: Path, start: Node) -> tuple[Evaluation, ...]:
+        """Return the value of `evaluations`. Raises SchemaFault for a cycle, and for too many subschemas."""
+        applied: list[Evaluation] = []
+        total = 0
 
-        def visit(node: Node | bool, ancestors: frozenset[int]) -> None:
+        def visit(node: Node | bool, ancestors: frozenset[int], times: int) -> None:
+            nonlocal total
             if isinstance(node, bool):
                 return
             if id(node) in ancestors:
                 message = "refers to itself for the same value. Remove the circular reference"
                 raise SchemaFault(Finding(path, message))
-            applied.append(node)
+            applied.append(Evaluation(node, times))
+            total += times
             if len(applied) > MAX_SUBSCHEMAS_PER_VALUE:
                 message = f"applies more than {MAX_SUBSCHEMAS_PER_VALUE} subschemas to one value, references included"
                 raise SchemaFault(Finding(path, message, is_limit=True))
+            if total > MAX_EVALUATIONS_PER_VALUE:
+                message = "nests unevaluatedProperties or unevaluatedItems too deeply. Keep only the outermost"
+                raise SchemaFault(Finding(path, message, is_limit=True))
+            if node.keys() & _UNEVALUATED:
+                times *= _EVALUATIONS
             for child in self._in_place(node):
-                visit(child, ancestors | {id(node)})
+                visit(child, ancestors | {id(node)}, times)
 
-        visit(start, frozenset())
+        visit(start, frozenset(), 1)
         return tuple(applied)
 
     def _in_place(self, node: Node) -> Iterator[Node | bool]:

@@ -1,7 +1,7 @@
 """Declare models whose objects live in another program."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from tortoise.backends.base.client import BaseDBAsyncClient
@@ -9,15 +9,17 @@ from tortoise.transactions import in_transaction
 
 from ringback.models.database import advisory_locks, clock
 from ringback.models.database.sql import lock_row
-from ringback.models.declared_model import DeclaredModel
+from ringback.models.declared_model import DeclaredModel, to_template_fields
 from ringback.models.errors import ProblemCode
 from ringback.models.ids import Prefix, encode, is_id
+from ringback.models.json_schema.compiler import run_in_schema_thread
 from ringback.models.json_schema.findings import Finding, quote_path
-from ringback.models.json_schema.schema import MAX_ITEM_BYTES, CheckBudget, JsonSchema, check_schema
+from ringback.models.json_schema.schema import MAX_ITEM_BYTES, CheckBudget, check_schema
 from ringback.models.json_schema.subschemas import SchemaFault
 from ringback.models.services import webhook_models
 from ringback.models.services.validation import Problems, api_name
 from ringback.models.services.webhook_spec import PlacedTemplate, list_templates
+from ringback.models.templates.field_info import FieldInfo
 from ringback.models.templates.validation import find_unknown_paths
 from ringback.models.tracking.cooperative import LoopYielder
 from ringback.models.tracking.registry import NAME_PATTERN, registry
@@ -32,6 +34,14 @@ _RESERVED_NAMES = {"site_settings"}
 _MAX_NAMED_PATHS = 10
 
 
+class _Checked(NamedTuple):
+    """The fields of a schema, and what is wrong with it and with the sample."""
+
+    fields: tuple[FieldInfo, ...] = ()
+    schema_findings: tuple[Finding, ...] = ()
+    sample_findings: tuple[Finding, ...] = ()
+
+
 async def declare_model(
     name: str, label: str, description: str | None, json_schema: Any, sample: Any, *, force: bool = False
 ) -> DeclaredModel:
@@ -44,13 +54,13 @@ async def declare_model(
     _check_name(problems, name)
     label = problems.check_line("label", label, max_chars=MAX_LABEL_CHARS) or ""
     description = problems.check_text("description", description, max_chars=MAX_DESCRIPTION_CHARS) or ""
-    schema = _check_schema(problems, json_schema, sample)
+    fields = await _check_schema(problems, json_schema, sample)
     problems.raise_if_any()
-    assert schema is not None, "raise_if_any raises if the schema was refused"
     values = {
         "label": label,
         "description": description,
         "json_schema": orjson.dumps(json_schema).decode(),
+        "template_fields": to_template_fields(fields),
         "sample": sample,
     }
     async with in_transaction() as db:
@@ -64,7 +74,7 @@ async def declare_model(
         if all(getattr(row, column) == value for column, value in values.items()):
             return row
         if not force:
-            await _check_webhooks(problems, db, row, schema)
+            await _check_webhooks(problems, db, row, fields)
             problems.raise_if_any()
         row.update_from_dict({**values, "updated_at": now})
         await row.save(using_db=db)
@@ -90,19 +100,26 @@ def _check_name(problems: Problems, name: str) -> None:
         problems.add("name", message, ProblemCode.CONFLICT)
 
 
-def _check_schema(problems: Problems, json_schema: Any, sample: Any) -> JsonSchema | None:
-    """Check a schema, and the sample against it. Return the compiled schema, or None if it was refused."""
-    try:
-        schema = check_schema(json_schema)
-    except SchemaFault as fault:
-        add_findings(problems, "json_schema", fault.findings)
-        return None
+async def _check_schema(problems: Problems, json_schema: Any, sample: Any) -> tuple[FieldInfo, ...]:
+    """Check a schema, and the sample against it. Return the schema's fields, () if it was refused."""
     size = len(orjson.dumps(sample))
     if size > MAX_ITEM_BYTES:
         problems.add_too_large("sample", size, "bytes", MAX_ITEM_BYTES)
-    else:
-        add_findings(problems, "sample", schema.check(sample, size, CheckBudget()))
-    return schema
+    checked = await run_in_schema_thread(_compile_and_check, json_schema, sample, size)
+    add_findings(problems, "json_schema", checked.schema_findings)
+    add_findings(problems, "sample", checked.sample_findings)
+    return checked.fields
+
+
+def _compile_and_check(json_schema: Any, sample: Any, size: int) -> _Checked:
+    try:
+        schema = check_schema(json_schema)
+    except SchemaFault as fault:
+        return _Checked(schema_findings=fault.findings)
+    sample_findings: list[Finding] = []
+    if size <= MAX_ITEM_BYTES:
+        sample_findings = schema.check(sample, size, CheckBudget())
+    return _Checked(schema.fields, sample_findings=tuple(sample_findings))
 
 
 async def _check_model_count(problems: Problems, db: BaseDBAsyncClient) -> None:
@@ -111,10 +128,12 @@ async def _check_model_count(problems: Problems, db: BaseDBAsyncClient) -> None:
         problems.add("name", message, ProblemCode.TOO_LARGE)
 
 
-async def _check_webhooks(problems: Problems, db: BaseDBAsyncClient, row: DeclaredModel, schema: JsonSchema) -> None:
+async def _check_webhooks(
+    problems: Problems, db: BaseDBAsyncClient, row: DeclaredModel, fields: tuple[FieldInfo, ...]
+) -> None:
     """Add a problem for each webhook that uses fields which the new schema lacks."""
-    old_paths = webhook_models.template_paths(row.schema.fields)
-    new_paths = webhook_models.template_paths(schema.fields)
+    old_paths = webhook_models.template_paths(row.field_infos)
+    new_paths = webhook_models.template_paths(fields)
     if set(old_paths) <= set(new_paths):
         return
     yielder = LoopYielder()

@@ -21,10 +21,13 @@ from ringback.models.declared_model import MAX_KEY_CHARS, DeclaredModel, Idempot
 from ringback.models.enums import Action
 from ringback.models.errors import InputRejected, Problem, ProblemCode
 from ringback.models.ids import new_key
-from ringback.models.json_schema.schema import MAX_ITEM_BYTES, CheckBudget, JsonSchema
+from ringback.models.json_schema.findings import Finding, quote_path
+from ringback.models.json_schema.schema import MAX_ITEM_BYTES
 from ringback.models.services import idempotency, webhook_models
+from ringback.models.services.decimal_fields import DecimalFieldsCache
 from ringback.models.services.declared_models import add_findings
 from ringback.models.services.idempotency import ModelKey
+from ringback.models.services.item_checks import CheckedItem, ItemChecks
 from ringback.models.services.validation import Problems, api_name, did_you_mean, is_blank, name_character
 from ringback.models.templates.decimal_fields import DecimalFields
 from ringback.models.tracking import conditions, outbox
@@ -40,6 +43,8 @@ MAX_OBJECT_ID_CHARS = 255
 MAX_CHANGED_FIELDS = 1_000
 #: Characters of an unknown field's name that a message quotes.
 _MAX_QUOTED_CHARS = 100
+
+_decimal_fields = DecimalFieldsCache()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,10 @@ class _Result(NamedTuple):
     duplicate: bool
 
 
+class _ChecksPending(Exception):
+    """Items must be checked before the transaction can record their changes."""
+
+
 async def publish_changes(changes: Sequence[Publication]) -> list[Published]:
     """Record changes of declared models in one transaction. Return the results in the order of the changes.
 
@@ -91,15 +100,30 @@ async def publish_changes(changes: Sequence[Publication]) -> list[Published]:
     if len(changes) > MAX_CHANGES:
         message = f"changes has {len(changes):,} entries. Send at most {MAX_CHANGES:,} in one call."
         raise InputRejected(Problem(message, "changes", ProblemCode.TOO_LARGE))
+    early = await _evaluate_conditions(changes)
+    checks = ItemChecks()
+    while True:
+        try:
+            return await _check_and_record(changes, checks, early)
+        except _ChecksPending:
+            await checks.run()
+
+
+async def _check_and_record(
+    changes: Sequence[Publication], checks: ItemChecks, early: "_EarlyVerdicts"
+) -> list[Published]:
+    """Record changes. Raises _ChecksPending, and records nothing, if items must be checked in their thread first.
+
+    That happens once, and again only if a model has been redeclared in between.
+    """
     problems = Problems()
     yielder = LoopYielder()
     new: list[_NewRecording] = []
     results: list[_Result] = []
-    early = await _evaluate_conditions(changes)
     async with in_transaction() as db:
         await _lock_models(db, changes)
         now = await clock.now(db)
-        checker = await _load_checker(db, problems, changes)
+        checker = await _load_checker(db, problems, changes, checks)
         recordings = await _find_recordings(db, changes, now)
         for index, change in enumerate(changes):
             await yielder.pause()
@@ -111,7 +135,7 @@ async def publish_changes(changes: Sequence[Publication]) -> list[Published]:
                 if key is not None:
                     recording.digest = _digest(change, item_json)
                     recordings[key] = recording
-                checker.check(f"changes[{index}]", change, len(item_json))
+                checker.check(index, change, len(item_json))
                 verdicts = early.find(index, checker.models.get(change.model))
                 new.append(_NewRecording(change, recording, verdicts))
                 results.append(_Result(recording, duplicate=False))
@@ -119,8 +143,10 @@ async def publish_changes(changes: Sequence[Publication]) -> list[Published]:
                 if earlier.digest not in (_digest(change, item_json), _digest_in_given_order(change, item_json)):
                     _add_reused_key(problems, f"changes[{index}].idempotency_key", change)
                 results.append(_Result(earlier, duplicate=True))
+        if checks.has_pending:
+            raise _ChecksPending
         problems.raise_if_any()
-        decimals = {name: model.schema.decimals for name, model in checker.models.items()}
+        decimals = {name: _decimal_fields.of_row(model) for name, model in checker.models.items()}
         await _record(db, new, decimals, now)
     return [
         Published(object_id=change.object_id, event_ids=result.recording.event_ids, duplicate=result.duplicate)
@@ -151,7 +177,7 @@ async def _evaluate_conditions(changes: Sequence[Publication]) -> _EarlyVerdicts
     models = await _load_models(db, names)
     now = await clock.now(db)
     rows = [_new_change(change, now) for change in changes]
-    decimals = {name: model.schema.decimals for name, model in models.items()}
+    decimals = {name: _decimal_fields.of_row(model) for name, model in models.items()}
     return _EarlyVerdicts(
         verdicts=await outbox.evaluate_early(db, rows, decimals),
         schemas={name: model.json_schema for name, model in models.items()},
@@ -258,14 +284,16 @@ def _find_id_fault(text: str) -> str | None:
     return None
 
 
-async def _load_checker(db: BaseDBAsyncClient, problems: Problems, changes: Sequence[Publication]) -> "_ChangeChecker":
+async def _load_checker(
+    db: BaseDBAsyncClient, problems: Problems, changes: Sequence[Publication], checks: ItemChecks
+) -> "_ChangeChecker":
     """Load the declared models that the changes name."""
     names = {change.model for change in changes}
     models = await _load_models(db, names)
     suggestions: list[str] = []
     if not models.keys() >= names:
         suggestions = await webhook_models.find_declared_names(db)
-    return _ChangeChecker(problems, models, suggestions)
+    return _ChangeChecker(problems, models, suggestions, checks)
 
 
 async def _load_models(db: BaseDBAsyncClient, names: Collection[str]) -> dict[str, DeclaredModel]:
@@ -273,20 +301,27 @@ async def _load_models(db: BaseDBAsyncClient, names: Collection[str]) -> dict[st
     valid_names = {name for name in names if NAME_PATTERN.fullmatch(name)}
     if not valid_names:
         return {}
-    return {row.name: row for row in await DeclaredModel.filter(name__in=valid_names).using_db(db)}
+    rows = DeclaredModel.filter(name__in=valid_names).using_db(db)
+    return {row.name: row for row in await rows.only("name", "json_schema", "template_fields", "updated_at")}
 
 
 class _ChangeChecker:
     """The checks of one call's changes. `suggestions` are names to suggest in place of an unknown model's."""
 
-    def __init__(self, problems: Problems, models: Mapping[str, DeclaredModel], suggestions: Sequence[str]) -> None:
+    def __init__(
+        self, problems: Problems, models: Mapping[str, DeclaredModel], suggestions: Sequence[str], checks: ItemChecks
+    ) -> None:
         self._problems = problems
         self.models = models
         self._suggestions = suggestions
-        self._budget = CheckBudget()
+        self._checks = checks
 
-    def check(self, field: str, change: Publication, item_bytes: int) -> None:
-        """Add the problems of one change, whose item takes `item_bytes` as JSON."""
+    def check(self, index: int, change: Publication, item_bytes: int) -> None:
+        """Add the problems of the change at a position, whose item takes `item_bytes` as JSON.
+
+        Those of an item that must be checked in the schema thread are added once that is done.
+        """
+        field = f"changes[{index}]"
         if self._problems.is_full:
             return
         self._check_foreign_id(f"{field}.object_id", change.object_id, MAX_OBJECT_ID_CHARS)
@@ -304,8 +339,14 @@ class _ChangeChecker:
         elif not isinstance(change.item, dict):
             self._problems.add(path, f'{path} is not a JSON object. Send an object, such as {{"price": 350.5}}.')
         elif model is not None:
-            add_findings(self._problems, path, model.schema.check(change.item, item_bytes, self._budget))
-            self._check_changed_fields(f"{field}.changed_fields", change, model.schema)
+            checked = self._checks.find(index, model.json_schema, change.item, item_bytes)
+            if checked is None:
+                return
+            if checked.fault is not None:
+                self._add_schema_fault(f"{field}.model", change.model, checked.fault)
+                return
+            add_findings(self._problems, path, checked.findings)
+            self._check_changed_fields(f"{field}.changed_fields", change, model, checked)
 
     def _check_foreign_id(self, field: str, text: str, max_chars: int) -> None:
         """Check an id that another program made. It is stored unchanged."""
@@ -327,7 +368,17 @@ class _ChangeChecker:
             self._problems.add(field, f"There is no declared model {name!r:.100}.{hint}", ProblemCode.NOT_FOUND)
         return model
 
-    def _check_changed_fields(self, field: str, change: Publication, schema: JsonSchema) -> None:
+    def _add_schema_fault(self, field: str, name: str, fault: Finding) -> None:
+        """Add the problem that a stored schema exceeds a limit, which was declared before the limit existed."""
+        message = (
+            f"The schema of the model {name} cannot be used any more: "
+            f"jsonSchema{quote_path(fault.path)} {fault.message}. Declare the model again with a smaller schema."
+        )
+        self._problems.add(field, message, ProblemCode.TOO_LARGE)
+
+    def _check_changed_fields(
+        self, field: str, change: Publication, model: DeclaredModel, checked: CheckedItem
+    ) -> None:
         names = change.changed_fields or ()
         if len(names) > MAX_CHANGED_FIELDS:
             self._problems.add_too_large(field, len(names), "entries", MAX_CHANGED_FIELDS)
@@ -338,8 +389,8 @@ class _ChangeChecker:
                 path = f"{field}[{index}]"
                 self._problems.add(path, f"{api_name(path)} contains a NUL or lone surrogate character. Remove it.")
                 continue
-            if name in schema.names or name in change.item or schema.is_open:
+            if name in checked.names or name in change.item or model.is_open:
                 continue
-            hint = did_you_mean(name, schema.names)
+            hint = did_you_mean(name, checked.names)
             message = f"The model {change.model} has no field {name!r:.{_MAX_QUOTED_CHARS}}.{hint}"
             self._problems.add(f"{field}[{index}]", message)

@@ -81,7 +81,7 @@ def from_declared_row(row: DeclaredModel) -> WatchableModel:
         name=row.name,
         labels={"en": row.label},
         description=row.description,
-        fields=row.schema.fields,
+        fields=row.field_infos,
         sample=row.sample,
     )
 

@@ -20,6 +20,7 @@ from tortoise.migrations.executor import MigrationExecutor, MigrationTarget
 from ringback.models import ConfigurationError, Settings, bootstrap, load_settings, migrate, open_database
 from ringback.models.database import clock
 from ringback.models.database.sql import as_uuid, execute, fetch, fetch_rows, is_postgres
+from ringback.models.declared_model import DeclaredModel
 from ringback.models.delivery_log import Installation, LogEntry
 from ringback.models.enums import Action, EventStatus, HttpMethod, OutcomeName, SuccessPolicy
 from ringback.models.event import Attempt, Change, Event
@@ -28,6 +29,7 @@ from ringback.models.inbox import Inbox, InboxRequest
 from ringback.models.queue.claims import claim
 from ringback.models.queue.grants import ClaimRequest
 from ringback.models.queue.workers import find_orphans, register_worker
+from ringback.models.templates.field_info import FieldInfo
 from ringback.models.timestamps import parse_timestamp
 from ringback.models.webhook import Webhook
 from ringback.models.worker import Worker
@@ -404,6 +406,29 @@ async def test_0016_can_be_undone_and_applied_again(empty: Settings, before_0016
             CANCELLED_IN_FLIGHT: (None, LEASE, AT + SECOND),
             SUCCEEDED: (None, None, None),
         }
+
+
+# 0017: the fields of declared models.
+
+
+async def test_0017_fills_the_fields_of_declared_models(empty: Settings) -> None:
+    """A schema that a limit refuses now was accepted before. Its templates may use any path."""
+    schemas = {
+        "part": {"type": "object", "properties": {"price": {"type": "number", "description": "What it costs."}}},
+        "refused": {"type": "object", "properties": {"a": {"$ref": "#/$defs/none"}}},
+    }
+    async with migrate_to_0001(empty) as connection:
+        for name, schema in schemas.items():
+            row = {"name": name, "label": "", "description": "", "json_schema": json.dumps(schema), "sample": {}}
+            await insert_row(connection, "ringback_declared_model", {**row, "created_at": AT, "updated_at": AT})
+
+    assert await migrate(empty) == LATEST
+
+    async with open_database(empty):
+        part, refused = await DeclaredModel.all().order_by("name")
+    assert part.field_infos == (FieldInfo("item.price", "float", "What it costs."),)
+    assert refused.field_infos == (FieldInfo("item.*", "json", "Any other field."),)
+    assert part.updated_at == AT
 
 
 async def table_names(connection: BaseDBAsyncClient) -> set[str]:

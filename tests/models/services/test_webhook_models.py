@@ -17,8 +17,9 @@ SCHEMA = '{"type": "object", "properties": {"a": {"type": "string"}}}'
 
 async def declare(name: str, **values: Any) -> DeclaredModel:
     now = await clock.now()
+    fields = [["item.a", "string", ""]]
     given = {"label": "Thing", "description": "", "json_schema": SCHEMA, "sample": {"a": "x"}, **values}
-    return await DeclaredModel.create(name=name, **given, created_at=now, updated_at=now)
+    return await DeclaredModel.create(name=name, template_fields=fields, **given, created_at=now, updated_at=now)
 
 
 async def test_labels(shop: Settings) -> None:
