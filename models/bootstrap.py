@@ -23,7 +23,7 @@ from tortoise.migrations.executor import MigrationExecutor
 from tortoise.models import Model
 from tortoise.transactions import in_transaction
 
-from ringback.models import delivery_log
+from ringback.models import declared_model, delivery_log
 from ringback.models.database.backends import Database, PostgresDatabase, SqliteFile, find_database
 from ringback.models.database.notifications import notifier
 from ringback.models.errors import ConfigurationError
@@ -246,6 +246,7 @@ async def migrate_config(config: Mapping[str, Any]) -> list[str]:
             applied = await _run_migrations(db, ringback_app)
         for name, other_apps in sorted(apps_by_connection.items()):
             applied += await _run_migrations(get_connection(name), other_apps)
+        await declared_model.fill_template_fields()
         await delivery_log.detect_move()
         return applied
 

@@ -8,6 +8,9 @@ from tortoise.indexes import Index
 from tortoise.models import Model
 
 from ringback.models.ids import new_key
+from ringback.models.json_schema.field_paths import ANY_FIELD
+from ringback.models.json_schema.schema import derive_fields
+from ringback.models.json_schema.subschemas import SchemaFault
 from ringback.models.templates.field_info import FieldInfo
 
 #: Characters of an idempotency key.
@@ -23,8 +26,8 @@ class DeclaredModel(Model):
     description = fields.TextField()
     #: JSON text, which is the key of the cache of compiled schemas.
     json_schema = fields.TextField()
-    #: [path, type, description] of each field that templates can use, derived from the schema.
-    template_fields: list[list[str]] = fields.JSONField(db_default="[]")
+    #: [path, type, description] of each field that templates can use. Null until migrate() derives it from the schema.
+    template_fields: list[list[str]] | None = fields.JSONField(null=True)
     sample: dict[str, Any] = fields.JSONField()
     created_at = fields.DatetimeField()
     updated_at = fields.DatetimeField()
@@ -35,13 +38,27 @@ class DeclaredModel(Model):
 
     @property
     def field_infos(self) -> tuple[FieldInfo, ...]:
-        """Return the fields that templates can use."""
+        """Return the fields that templates can use. As long as they are not derived, templates may use any path."""
+        if self.template_fields is None:
+            return (ANY_FIELD,)
         return tuple(FieldInfo(*values) for values in self.template_fields)
 
     @property
     def is_open(self) -> bool:
         """Whether an object may have other fields than those of the schema."""
-        return any(path == "item.*" for path, _, _ in self.template_fields)
+        return any(info.path == ANY_FIELD.path for info in self.field_infos)
+
+
+async def fill_template_fields() -> None:
+    """Derive the fields of models that were declared before the column existed."""
+    rows = await DeclaredModel.filter(template_fields=None).only("name")
+    for name in [row.name for row in rows]:
+        row = await DeclaredModel.filter(name=name).only("json_schema").get()
+        try:
+            infos = derive_fields(row.json_schema)
+        except SchemaFault:  # a limit refuses it now
+            infos = (ANY_FIELD,)
+        await DeclaredModel.filter(name=name).update(template_fields=to_template_fields(infos))
 
 
 def to_template_fields(infos: Iterable[FieldInfo]) -> list[list[str]]:

@@ -21,6 +21,8 @@ MAX_CHARACTERS = 200_000
 #: Depth to which values are expanded.
 MAX_DEPTH = 10
 _MAX_DESCRIPTION_CHARS = 500
+#: A field of an object that is open.
+ANY_FIELD = FieldInfo("item.*", "json", "Any other field.")
 
 #: Ringback's names of JSON types, where they differ.
 _TYPES = {"number": "float", "array": "list"}
@@ -126,7 +128,7 @@ def _field_infos(value: _Value, *, is_root: bool = False) -> Iterator[FieldInfo]
     for child in value.children:
         yield from _field_infos(child)
     if value.is_open and kind != "json":
-        yield FieldInfo(f"{value.path}.*", "json", "Any other field.")
+        yield FieldInfo(f"{value.path}.*", ANY_FIELD.type, ANY_FIELD.description)
 
 
 def _type(nodes: tuple[Node, ...]) -> str:

@@ -466,6 +466,6 @@ def test_an_ordinary_item_is_far_below_the_limits() -> None:
 
 
 def test_the_characters_of_fields_are_limited() -> None:
-    properties = {f"p{n}": {} for n in range(1_000)}
+    properties: dict[str, Any] = {f"p{n}": {} for n in range(1_000)}
     fields = check_schema(schema(properties={"x" * 1_000: schema(properties=properties)})).fields
     assert [info.path for info in fields] == [f"item.{'x' * 1_000}", f"item.{'x' * 1_000}.*"]
