@@ -25,10 +25,10 @@ MAX_SCHEMA_BYTES = 256 * 1024
 MAX_ITEM_BYTES = 256 * 1024
 #: Findings returned for one schema or item.
 MAX_FINDINGS = 100
-#: Visits that the check of one item may take. Python's global lock is held for as long: about 50 ms.
-MAX_VISITS = 1_000_000
+#: Visits that the check of one item may take. Python's global lock is held for as long: about 25 ms.
+MAX_VISITS = 500_000
 #: Visits that the checks of one call may take together.
-MAX_CALL_VISITS = 5_000_000
+MAX_CALL_VISITS = 4_000_000
 #: Visits of an item whose findings are listed, which takes up to a hundred times as long as a yes-or-no check.
 MAX_LISTED_VISITS = 5_000
 #: Visits that one call may spend on listing findings.

@@ -63,7 +63,7 @@ def measure_attack(program: Program) -> Iterator[AttackCost]:
     )
     try:
         time.sleep(CONTROL_SECONDS)
-        memory_before = _resident_mb(program.process.pid)
+        memory_before = read_resident_mb(program.process.pid)
         began = time.time()
         with _sample_memory(program.process.pid) as samples:
             yield cost
@@ -88,7 +88,7 @@ def _p99(values: Sequence[float]) -> float:
     return sorted(values)[int(len(values) * 0.99)]
 
 
-def _resident_mb(pid: int) -> float:
+def read_resident_mb(pid: int) -> float:
     status = Path(f"/proc/{pid}/status").read_text()
     line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
     return int(line.split()[1]) / 1024
@@ -97,12 +97,12 @@ def _resident_mb(pid: int) -> float:
 @contextmanager
 def _sample_memory(pid: int) -> Iterator[list[float]]:
     """Collect the resident memory of a process while the block runs, in MB."""
-    samples = [_resident_mb(pid)]
+    samples = [read_resident_mb(pid)]
     stop = threading.Event()
 
     def sample() -> None:
         while not stop.wait(SAMPLE_SECONDS):
-            samples.append(_resident_mb(pid))
+            samples.append(read_resident_mb(pid))
 
     thread = threading.Thread(target=sample)
     thread.start()

@@ -1,0 +1,155 @@
+"""Attacks with the JSON Schemas of declared models, and with items that are checked against them."""
+
+import json
+import sqlite3
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.bystander import MAX_DELAY_MS, MAX_MEMORY_MB, measure_attack, read_resident_mb
+from tests.support.program import Program
+
+DECLARE = """
+mutation ($input: DeclareModelInput!) { declareModel(input: $input) { model { name } errors { field message } } }
+"""
+PUBLISH = """
+mutation ($input: PublishChangesInput!) { publishChanges(input: $input) { changes { objectId } errors { message } } }
+"""
+INSERT = """
+INSERT INTO ringback_declared_model (name, label, description, json_schema, sample, created_at, updated_at)
+VALUES (?, 'Hostile', '', ?, '{}', '2026-01-01 00:00:00+00:00', '2026-01-01 00:00:00+00:00')
+"""
+MODELS = 40
+
+
+def schema(**keywords: Any) -> dict[str, Any]:
+    return {"type": "object", **keywords}
+
+
+def properties(keyword: str, values: Sequence[Any]) -> dict[str, Any]:
+    return schema(properties={f"p{n}": {keyword: value} for n, value in enumerate(values)})
+
+
+def nest_unevaluated(depth: int) -> dict[str, Any]:
+    nested: dict[str, Any] = {"properties": {"x": {}}}
+    for _ in range(depth):
+        nested = {"allOf": [nested], "unevaluatedProperties": False}
+    return schema(properties={"a": nested})
+
+
+#: Schemas that took much memory or time to compile before they were limited. Each takes a model's number.
+HOSTILE_SCHEMAS = [
+    lambda model: properties("pattern", [f"(a{{1,200}}){{1,200}}{model}{n}" for n in range(20)]),
+    lambda model: properties("pattern", [rf"\p{{L}}{{60}}{model}{n}" for n in range(20)]),
+    lambda model: properties("pattern", [r"\s" * 300 + str(model)]),
+    lambda model: properties("pattern", [rf"^[\p{{L}} ]{{1,90}}{model}$"]),
+    lambda model: properties("pattern", [f"^{model}x{n}$" for n in range(700)]),
+    lambda model: properties("enum", [[f"{model}-{n}" for n in range(20_000)]]),
+    lambda model: schema(patternProperties={rf"\p{{L}}{{9}}{model}{n}": True for n in range(100)}),
+    lambda model: schema(properties={"x" * 1_000: schema(properties={f"{model}{n}": {} for n in range(1_500)})}),
+]
+
+
+def declaration(name: str, json_schema: Any) -> dict[str, Any]:
+    return {"name": name, "label": "Hostile", "jsonSchema": json_schema, "sample": {}}
+
+
+def change(model: str, item: Any) -> dict[str, Any]:
+    return {"model": model, "action": "CREATED", "objectId": "1", "item": item}
+
+
+def check_log(program: Program) -> None:
+    log = program.log()
+    assert "Traceback" not in log and "INTERNAL" not in log, log
+
+
+def test_declaring_hostile_models(tmp_path: Path) -> None:
+    with Program(tmp_path) as program:
+        with measure_attack(program) as cost:
+            for model in range(MODELS):
+                hostile = HOSTILE_SCHEMAS[model % len(HOSTILE_SCHEMAS)](model)
+                program.query(DECLARE, {"input": declaration(f"hostile_{model}", hostile)})
+                program.query(PUBLISH, {"input": {"changes": [change(f"hostile_{model}", {"p0": "a"})]}})
+        cost.check()
+        assert cost.longest_ms < 1_000
+        check_log(program)
+
+
+def test_a_start_with_hostile_models(tmp_path: Path) -> None:
+    """The models were declared before schemas were limited, by a version that did not store their fields."""
+    program = Program(tmp_path)
+    program.start()
+    program.stop()
+    program.start()
+    control_seconds, control_mb = program.start_seconds, read_resident_mb(program.process.pid)
+    program.stop()
+    with closing(sqlite3.connect(program.data_dir / "ringback.db")) as db:
+        for model in range(MODELS):
+            db.execute(INSERT, (f"hostile_{model}", json.dumps(HOSTILE_SCHEMAS[model % 2](model))))
+        db.commit()
+
+    with program:
+        started_seconds, started_mb = program.start_seconds, read_resident_mb(program.process.pid)
+        status, _, _ = program.request("GET", "/readyz")
+        models = program.query("{ webhookModels { name fields { path } } }")["webhookModels"]
+        with measure_attack(program) as cost:
+            for model in range(MODELS):
+                refused = program.query(PUBLISH, {"input": {"changes": [change(f"hostile_{model}", {"p0": "a"})]}})
+                (error,) = refused["publishChanges"]["errors"]
+                assert error["message"].startswith(f"The schema of the model hostile_{model} cannot be used any more: ")
+        cost.check()
+        used_mb = read_resident_mb(program.process.pid)
+        check_log(program)
+
+    print(
+        f"start {control_seconds:.1f} → {started_seconds:.1f} s, {control_mb:.0f} → {started_mb:.0f} → {used_mb:.0f} MB"
+    )
+    assert status == 200
+    assert {f"hostile_{model}" for model in range(MODELS)} <= {model["name"] for model in models}
+    assert started_seconds < control_seconds + program.allowed(1.0)
+    assert started_mb < control_mb + MAX_MEMORY_MB
+
+
+#: Schemas and items whose check took seconds to forever before it was limited.
+COSTLY = {
+    "pattern": (properties("pattern", ["(a|b)*a(a|b){6000}[^ab]"]), {"p0": "ab" * 20_000}),
+    "enum": (schema(properties={"a": {"items": {"enum": [{"a": n} for n in range(5_000)]}}}),
+             {"a": [{"a": 4_999}] * 2_000}),
+    "fractions": (schema(properties={"a": {"items": {"multipleOf": 1e-300}}}), {"a": [1e300] * 10_000}),
+    "errors": (schema(properties={"a": {"items": {"anyOf": [{"type": "string", "enum": ["x" * 20] * 30}] * 200}}}),
+               {"a": [1] * 250}),
+    "subschemas": (schema(properties={"a": {"items": {"allOf": [{"minimum": n} for n in range(200)]}}}),
+                   {"a": [300] * 1_500}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", COSTLY)
+def test_publishing_costly_items(program: Program, case: str) -> None:
+    json_schema, item = COSTLY[case]
+    declared = program.query(DECLARE, {"input": declaration("costly", json_schema)})
+    assert declared["declareModel"]["errors"] == []
+    size = len(json.dumps(item))
+    changes = [change("costly", item)] * min(100, 200_000 // size)
+
+    with measure_attack(program) as cost:
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            program.query(PUBLISH, {"input": {"changes": changes}})
+            time.sleep(0.02)
+
+    cost.check()
+    assert cost.longest_ms < 4 * MAX_DELAY_MS
+    check_log(program)
+
+
+def test_nested_unevaluated_properties(program: Program) -> None:
+    """Compiling them is quick. The check of the smallest item took three times as long with each of 25 levels."""
+    with measure_attack(program) as cost:
+        declared = program.query(DECLARE, {"input": declaration("nested", nest_unevaluated(25))})
+
+    assert "unevaluatedProperties" in declared["declareModel"]["errors"][0]["message"]
+    cost.check()
