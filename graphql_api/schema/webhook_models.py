@@ -118,7 +118,8 @@ class DeclareModelInput:
     json_schema: JSON = strawberry.field(
         description='JSON Schema (draft 2020-12) of the objects, with `"type": "object"`, at most 256 KiB. It defines '
         "the fields, and each published item is validated against it, formats included. `$ref` may only point to "
-        "`$defs` of the same schema; patterns may have neither look-around nor back-references. "
+        "`$defs` of the same schema; patterns may have neither look-around nor back-references, and at most 6 MB when "
+        "compiled, all together. "
         'Example: `{"type": "object", "properties": {"price": {"type": "number"}}, "required": ["price"]}`.'
     )
     sample: JSON = strawberry.field(
