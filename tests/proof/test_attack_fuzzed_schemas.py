@@ -1,8 +1,5 @@
 """Fuzzed JSON Schemas and items on the started program: an answer always comes, soon, and takes little memory."""
 
-import time
-
-import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -10,8 +7,8 @@ from tests.proof.test_attack_declared_models import DECLARE, PUBLISH, change, ch
 from tests.support.bystander import measure_attack
 from tests.support.program import Program
 
-#: Seconds of fuzzing.
-SECONDS = 15.0
+#: Schemas that are declared. Making one takes as long as declaring it.
+EXAMPLES = 150
 _ATOMS = ["a", ".", r"\w", r"\s", r"\p{L}", "[^a-c]", "(?i)k", "é", r"\u0041", "$", "^", "(", "[", "\\"]
 _REPEATS = ["", "*", "+?", "{1,30}", "{200}", "{1,1000}", "{99999}"]
 _NAMES = st.sampled_from(["a", "b", "$ref", "", "x y"])
@@ -76,16 +73,11 @@ def model_schemas(draw: st.DrawFn) -> dict[str, object]:
     return {**keywords, "type": "object", "$defs": {"a": draw(schemas), "b": draw(schemas)}}
 
 
-class _TimeIsUp(Exception):
-    """The end of the fuzzing."""
-
-
 def test_fuzzed_schemas_and_items(own_program: Program) -> None:
     accepted = refused = 0
-    end = time.monotonic() + SECONDS
 
     @settings(
-        max_examples=100_000,
+        max_examples=EXAMPLES,
         deadline=None,
         database=None,
         phases=[Phase.generate],
@@ -94,8 +86,6 @@ def test_fuzzed_schemas_and_items(own_program: Program) -> None:
     @given(model_schemas(), st.lists(st.dictionaries(_NAMES, items, max_size=4), min_size=1, max_size=8))
     def declare_and_publish(json_schema: dict[str, object], published: list[dict[str, object]]) -> None:
         nonlocal accepted, refused
-        if time.monotonic() > end:
-            return
         status, answer = own_program.post(
             {"query": DECLARE, "variables": {"input": declaration("fuzzed", json_schema)}}
         )
@@ -109,7 +99,7 @@ def test_fuzzed_schemas_and_items(own_program: Program) -> None:
         status, answer = own_program.post({"query": PUBLISH, "variables": {"input": changes}})
         assert status < 500, answer
 
-    with measure_attack(own_program) as cost, pytest.raises(_TimeIsUp):
+    with measure_attack(own_program) as cost:
         declare_and_publish()
 
     print(f"{accepted} schemas accepted, {refused} refused")
