@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -12,11 +13,12 @@ from ringback.models import Settings
 from ringback.models.database import advisory_locks, clock
 from ringback.models.declared_model import DeclaredModel, IdempotencyKey
 from ringback.models.enums import Action
-from ringback.models.errors import InputRejected
+from ringback.models.errors import InputRejected, ProblemCode
 from ringback.models.event import Change, Event
 from ringback.models.services import webhook_models
 from ringback.models.services.declared_models import declare_model
 from ringback.models.services.publishing import Publication, Published, publish_changes
+from tests.support.lag import share_of_allowed
 from tests.support.recorded import watch
 from tests.support.statements import counted
 
@@ -155,3 +157,40 @@ async def test_a_key_stored_by_version_0_1_0_still_holds(database: Settings) -> 
 async def test_declared_names(database: Settings) -> None:
     await declare()
     assert await webhook_models.find_declared_names() == ["part"]
+
+
+@pytest.mark.measures_cpu
+async def test_costly_checks_do_not_hold_the_loop(database: Settings) -> None:
+    items = {"type": "array", "items": {"allOf": [{"minimum": n} for n in range(200)]}}
+    await declare({"type": "object", "properties": {"a": items}})
+    changes = [Publication("part", Action.CREATED, "1", {"a": [300] * 1_500}) for _ in range(100)]
+
+    async def publish() -> None:
+        with pytest.raises(InputRejected, match="Send fewer in one call"):
+            await publish_changes(changes)
+
+    assert await share_of_allowed(publish) < 1
+
+
+async def test_a_model_whose_schema_exceeds_a_limit_is_refused_by_name(database: Settings) -> None:
+    await declare()
+    too_large = {"type": "object", "properties": {"a": {"pattern": "((a{100}){100}){100}"}}}
+    await DeclaredModel.all().update(json_schema=json.dumps(too_large))
+
+    with pytest.raises(InputRejected) as caught:
+        await publish_changes([change(1)])
+
+    (problem,) = caught.value.problems
+    assert (problem.field, problem.code) == ("changes[0].model", ProblemCode.TOO_LARGE)
+    assert problem.message.startswith("The schema of the model part cannot be used any more: jsonSchema.properties.a")
+    assert await Change.all().count() == 0
+
+
+async def test_a_model_that_another_process_declares_again_is_checked_anew(database: Settings) -> None:
+    """Schemas are cached by their text, and fields by the time of the declaration."""
+    await declare()
+    await publish_changes([change(1)])
+    await DeclaredModel.all().update(json_schema=json.dumps(WITHOUT), updated_at=await clock.now())
+
+    with pytest.raises(InputRejected, match="is not a field of this model"):
+        await publish_changes([change(1)])
