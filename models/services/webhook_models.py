@@ -18,6 +18,9 @@ from ringback.models.templates.field_info import FieldInfo
 from ringback.models.tracking import model_fields
 from ringback.models.tracking.registry import NAME_PATTERN, get_tracking, registry
 
+#: Columns of a declared model that a WatchableModel needs. The schema may be large.
+_COLUMNS = ("name", "label", "description", "template_fields", "sample")
+
 
 @dataclass(frozen=True, slots=True)
 class WatchableModel:
@@ -51,13 +54,13 @@ async def find_declared(names: Collection[str], db: BaseDBAsyncClient | None = N
     untracked = {name for name in names if registry.get(name) is None and NAME_PATTERN.fullmatch(name)}
     if not untracked:
         return {}
-    rows = await DeclaredModel.filter(name__in=untracked).using_db(db)
-    return {row.name: from_declared_row(row) for row in rows}
+    rows = DeclaredModel.filter(name__in=untracked).using_db(db).only(*_COLUMNS)
+    return {row.name: from_declared_row(row) for row in await rows}
 
 
 async def list_models() -> list[WatchableModel]:
     """Return all models that webhooks can watch, sorted by name."""
-    models = {row.name: from_declared_row(row) for row in await DeclaredModel.all()}
+    models = {row.name: from_declared_row(row) for row in await DeclaredModel.all().only(*_COLUMNS)}
     for name in registry.names():
         tracked = find_tracked(name)
         if tracked is not None:

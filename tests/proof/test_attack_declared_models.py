@@ -62,6 +62,11 @@ def change(model: str, item: Any) -> dict[str, Any]:
     return {"model": model, "action": "CREATED", "objectId": "1", "item": item}
 
 
+def memory_of(program: Program) -> float:
+    assert program.process is not None
+    return read_resident_mb(program.process.pid)
+
+
 def check_log(program: Program) -> None:
     log = program.log()
     assert "Traceback" not in log and "INTERNAL" not in log, log
@@ -85,7 +90,7 @@ def test_a_start_with_hostile_models(tmp_path: Path) -> None:
     program.start()
     program.stop()
     program.start()
-    control_seconds, control_mb = program.start_seconds, read_resident_mb(program.process.pid)
+    control_seconds, control_mb = program.start_seconds, memory_of(program)
     program.stop()
     with closing(sqlite3.connect(program.data_dir / "ringback.db")) as db:
         for model in range(MODELS):
@@ -93,7 +98,7 @@ def test_a_start_with_hostile_models(tmp_path: Path) -> None:
         db.commit()
 
     with program:
-        started_seconds, started_mb = program.start_seconds, read_resident_mb(program.process.pid)
+        started_seconds, started_mb = program.start_seconds, memory_of(program)
         status, _, _ = program.request("GET", "/readyz")
         models = program.query("{ webhookModels { name fields { path } } }")["webhookModels"]
         with measure_attack(program) as cost:
@@ -102,7 +107,7 @@ def test_a_start_with_hostile_models(tmp_path: Path) -> None:
                 (error,) = refused["publishChanges"]["errors"]
                 assert error["message"].startswith(f"The schema of the model hostile_{model} cannot be used any more: ")
         cost.check()
-        used_mb = read_resident_mb(program.process.pid)
+        used_mb = memory_of(program)
         check_log(program)
 
     print(
