@@ -113,7 +113,8 @@ async def test_a_long_message_before_connection_init_ends_the_connection() -> No
     async with serving(Chatty(None)) as port:
         with await raw_socket(port) as client:
             client.socket.sendall(too_long)
-            assert (await asyncio.to_thread(client.closed))[0] == 1009
+            opcode, data = await asyncio.to_thread(client.frame)
+            assert (opcode, int.from_bytes(data[:2])) == (Opcode.CLOSE, 1009)
 
 
 def test_a_handshake_that_websockets_refuses_is_answered(program: Program) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import tracemalloc
 from collections.abc import Callable, Iterator
+from typing import Self
 
 import pytest
 import strawberry
@@ -240,6 +241,10 @@ class FewServices:
 
     async def reauthenticate(self) -> None:
         """Accept the token."""
+
+    def with_own_loaders(self) -> Self:
+        """Return this context: introspection loads no rows."""
+        return self
 
 
 def test_the_wider_net_has_152_definitions() -> None:
