@@ -27,6 +27,7 @@ Code = Literal[
     "INTERNAL",
     "LIMIT_EXCEEDED",
     "TOO_LARGE",
+    "TOO_MANY_REQUESTS",
     "UNAUTHENTICATED",
 ]
 #: Characters of a message, at most: messages of graphql-core quote the document and its variables.

@@ -199,6 +199,12 @@ class Settings(BaseSettings):
         description="Whether API clients may read the schema by introspection. With `false`, errors do not suggest "
         "names of the schema either, and GraphiQL has no documentation and no completion.",
     )
+    api_max_subscription_tokens: int = Field(
+        60_000,
+        ge=1_000,
+        description="Maximum number of GraphQL tokens in the documents of all subscriptions that run per API token and "
+        "process. Equal documents count once.",
+    )
     http_max_url_bytes: int = Field(
         65_536, ge=1_024, le=1_048_576, description="Maximum length of the URL of a request, in bytes."
     )

@@ -7,7 +7,6 @@ all other subscribers.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +28,8 @@ logger = structlog.get_logger("ringback.tailer")
 PAGE = 500
 #: Entries that a subscriber gets at once, and entries in a page of missed ones, at most.
 BURST = 100
+#: Subscribers that are woken in one turn of the event loop.
+OFFERS_PER_TURN = 64
 #: Entries queued for one subscriber, at most. A subscriber that has read its queue and is then
 #: further behind than before, and by more than this, is ended.
 MAX_WAITING = 5_000
@@ -90,9 +91,10 @@ class _Subscriber:
     def __init__(self, entry_filter: LogFilter, max_waiting: int) -> None:
         self.entry_filter = entry_filter
         self._max_waiting = max_waiting
-        self._queue: deque[TailedEntry] = deque()
+        # Thousands of idle subscribers wait, so each holds as little as possible: an empty deque takes 0.6 kB.
+        self._queue: list[TailedEntry] = []
         self._has_overflowed = False
-        self._changed = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
 
     def offer(self, entries: Sequence[TailedEntry]) -> None:
         """Queue entries, as many as fit. Do nothing after an overflow."""
@@ -103,15 +105,18 @@ class _Subscriber:
             self._has_overflowed = True
             entries = entries[:capacity]
         self._queue.extend(entries)
-        self._changed.set()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     async def next_burst(self) -> list[TailedEntry]:
         """Wait for entries. Return [] once the queue has overflowed and is empty."""
         while not self._queue and not self._has_overflowed:
-            self._changed.clear()
-            await self._changed.wait()
-        count = min(len(self._queue), BURST)
-        return [self._queue.popleft() for _ in range(count)]
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        self._waiter = None
+        burst = self._queue[:BURST]
+        del self._queue[:BURST]
+        return burst
 
 
 class _Audience:
@@ -139,13 +144,19 @@ class _Audience:
                 if not self._subscribers[key]:
                     del self._subscribers[key]
 
-    def publish(self, entries: Sequence[TailedEntry]) -> None:
-        """Offer entries to the subscribers whose filters accept them. Each distinct filter is applied once."""
+    async def publish(self, entries: Sequence[TailedEntry]) -> None:
+        """Offer entries to the subscribers whose filters accept them. Each distinct filter is applied once.
+
+        Everything else gets a turn after each OFFERS_PER_TURN subscribers. One that joins meanwhile does so behind
+        these entries, and one that leaves no longer reads its queue.
+        """
         candidates = set(self._subscribers.get(None, ()))
         for webhook_id in {tailed.entry.webhook_id for tailed in entries}:
             candidates |= self._subscribers.get(webhook_id, set())
         accepted: dict[LogFilter, list[TailedEntry]] = {}
-        for subscriber in candidates:
+        for number, subscriber in enumerate(candidates, 1):
+            if number % OFFERS_PER_TURN == 0:
+                await asyncio.sleep(0)
             entry_filter = subscriber.entry_filter
             if entry_filter not in accepted:
                 accepted[entry_filter] = [tailed for tailed in entries if entry_filter.accepts(tailed.entry)]
@@ -164,6 +175,9 @@ class Tailer:
         self.audience = _Audience()
         self._pages: SingleFlight[_PageKey, _Page] = SingleFlight(MAX_CACHED_PAGES, PAGE_CACHE_SECONDS)
         self._started = asyncio.Event()
+        #: The read of the log's end that has not started yet.
+        self._next_end: asyncio.Future[Position] | None = None
+        self._reading_end = asyncio.Lock()
         #: Wakes the tailer, which reads no entries without a subscriber. Made by `run`.
         self._joined: Listener | None = None
 
@@ -204,7 +218,7 @@ class Tailer:
         entries = self._with_positions(rows)
         if entries:
             self.position = entries[-1].position
-            self.audience.publish(entries)
+            await self.audience.publish(entries)
         return _TailerRead(is_full=len(entries) == PAGE, is_waiting=is_waiting)
 
     async def follow(self, entry_filter: LogFilter, after: Position | None) -> AsyncGenerator[list[TailedEntry], None]:
@@ -214,7 +228,7 @@ class Tailer:
         """
         await self._started.wait()
         if after is None:
-            position = await delivery_log.read_end(self._epoch)
+            position = await self._read_end_together()
         else:
             await delivery_log.check_resumable(after, self._epoch)
             position = after
@@ -239,6 +253,17 @@ class Tailer:
             behind_before, behind = behind, self._rows_after(position)
             if behind > max(behind_before, self._max_waiting):
                 raise SubscriberBehind(behind, position)
+
+    async def _read_end_together(self) -> Position:
+        """Read the end of the log, by one statement for all subscribers that come before the statement starts."""
+        if self._next_end is None:
+            self._next_end = asyncio.ensure_future(self._read_next_end())
+        return await wait_for_result(self._next_end)
+
+    async def _read_next_end(self) -> Position:
+        async with self._reading_end:
+            self._next_end = None
+            return await delivery_log.read_end(self._epoch)
 
     @property
     def _read_to(self) -> Position:

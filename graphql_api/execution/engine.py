@@ -12,6 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, cast
+from uuid import UUID
 
 import orjson
 import strawberry
@@ -29,25 +30,30 @@ from ringback.graphql_api.context.request_context import Context
 from ringback.graphql_api.context.single_flight import EventBatch, SingleFlight, wait_for_result
 from ringback.graphql_api.errors import ApiError, mask_error, to_graphql_error
 from ringback.graphql_api.execution.byte_budget import OperationBudget, is_too_large
-from ringback.graphql_api.execution.documents import Documents, Operation, RequestRefused
+from ringback.graphql_api.execution.documents import Documents, Operation, RequestRefused, TooManyRequests
 from ringback.graphql_api.execution.fast_executor import FastExecutor
 from ringback.graphql_api.execution.operation_limits import OperationLimits, limit_exceeded
 from ringback.graphql_api.execution.subscription_quota import SubscriptionQuota
+from ringback.graphql_api.execution.turns import Turns
 from ringback.graphql_api.execution.variable_limits import check_variables
 from ringback.graphql_api.fields.core_schema import core_schema
 from ringback.models import exact_json
 
-__all__ = ["Engine", "ExecutionResponse", "Operation", "OperationType", "RequestRefused"]
+__all__ = ["Engine", "ExecutionResponse", "Operation", "OperationType", "RequestRefused", "TooManyRequests"]
 
 
 #: Errors after which graphql-core stops coercing the variables of a request.
 MAX_COERCION_ERRORS = 20
 #: Responses to subscriptions that are cached for other subscribers to the same event.
-MAX_CACHED_RESPONSES = 4_096
+MAX_CACHED_RESPONSES = 1_024
 #: Bytes of such a response, at most. Longer ones are shared only while they are made.
 MAX_CACHED_BYTES = 16_384
 #: Bytes that the items of a batch may read or return together.
 MAX_BATCH_BYTES = 4_194_304
+#: Responses that all subscriptions together execute ahead of those that are sent, which take memory.
+MAX_RESPONSES_AHEAD = 4_096
+#: Tokens of a document, times the responses that its subscription executes in one turn, which takes time.
+MAX_TOKENS_AHEAD = 10_000
 #: Seconds for which such a response is cached.
 RESPONSE_CACHE_SECONDS = 1.0
 
@@ -89,6 +95,16 @@ def error_response(*errors: GraphQLError) -> ExecutionResponse:
     return ExecutionResponse(None, errors, executed=False)
 
 
+@dataclass(frozen=True, slots=True)
+class _Subscriber:
+    """A running subscription. Those with equal response keys get the same responses."""
+
+    executor: FastExecutor
+    operation: Operation
+    response_key: Hashable
+    token_id: UUID
+
+
 class Engine:
     """Executes operations against a schema, within limits."""
 
@@ -96,12 +112,15 @@ class Engine:
         self.limits = limits or OperationLimits()
         self._schema: GraphQLSchema = core_schema(schema)
         self._documents = Documents(self._schema, self.limits)
-        self.quota = SubscriptionQuota(self.limits.subscriptions_per_token)
+        self.quota = SubscriptionQuota(self.limits)
         self._responses: SingleFlight[Hashable, ExecutionResponse] = SingleFlight(
             MAX_CACHED_RESPONSES, RESPONSE_CACHE_SECONDS, cache_if=_is_cacheable
         )
+        self._turns = Turns()
+        #: Held while the operations of a closed connection are stopped.
+        self.stopping = asyncio.Lock()
         #: Held by the large operation that runs.
-        self._turns = asyncio.Lock()
+        self._large_operations = asyncio.Lock()
         # Loaders do not cache, so all subscriptions can share them: concurrent events are loaded together.
         self._loaders = Loaders()
 
@@ -109,9 +128,15 @@ class Engine:
         """Stop the thread that checks documents."""
         self._documents.close()
 
-    async def operation(self, text: str, name: str | None = None) -> Operation:
-        """Return the operation of a document, by its name if it has several. Raises RequestRefused if it is invalid."""
-        return await self._documents.operation(text, name)
+    async def operation(
+        self, text: str, name: str | None = None, *, token_id: UUID | None = None, request_bytes: int = 0
+    ) -> Operation:
+        """Return the operation of a document, by its name if it has several. Raises RequestRefused if it is invalid.
+
+        A new document is checked in its API token's turn. `request_bytes` is the size of the request, which waits too.
+        Raises TooManyRequests if too many of the token wait.
+        """
+        return await self._documents.operation(text, name, token_id, request_bytes)
 
     async def execute(
         self, operation: Operation, variables: Mapping[str, Any] | None, context: Context
@@ -122,7 +147,11 @@ class Engine:
             executor = self._make_executor(operation, variables, context.with_own_loaders())
         except RequestRefused as refused:
             return error_response(*refused.errors)
-        return await self._execute_within_budget(partial(execute_root_selection_set, executor))
+        with self._turns.give_way():
+            try:
+                return await self._execute_within_budget(partial(execute_root_selection_set, executor))
+            finally:
+                executor.forget_variables()
 
     async def subscribe(
         self, operation: Operation, variables: Mapping[str, Any] | None, context: Context
@@ -136,39 +165,62 @@ class Engine:
             await _reauthenticate(context)
             executor = self._make_executor(operation, variables, replace(context, loaders=self._loaders))
             response_key = _response_key(operation, variables, context)
-            with self.quota.reserve(context.viewer.id):
-                async with (
-                    aclosing(_source_events(executor, operation)) as events,
-                    aclosing(self._respond_to_events(events, executor, response_key)) as responses,
-                ):
-                    async for response in responses:
-                        await _reauthenticate(context)
-                        yield response
+            subscriber = _Subscriber(executor, operation, response_key, context.viewer.id)
+            with self.quota.reserve(subscriber.token_id, operation):
+                async with aclosing(_source_events(executor, operation)) as events:
+                    async for event in events:
+                        async with aclosing(self._execute_events(event, subscriber)) as responses:
+                            async for response in responses:
+                                await _reauthenticate(context)
+                                yield response
+                                # Else each of thousands of idle subscriptions would keep its last response.
+                                del response
         except RequestRefused as refused:
             yield error_response(*refused.errors)
 
-    async def _respond_to_events(
-        self, events: AsyncGenerator[Any, None], executor: FastExecutor, response_key: Hashable
-    ) -> AsyncGenerator[ExecutionResponse, None]:
-        """Yield the response to each event, and to each item of a batch.
-
-        Subscribers with equal keys share the responses to items. The items of a batch are loaded together, unless they
-        exceed the budget of a batch: then each is executed by itself.
-        """
-        async for event in events:
-            if not isinstance(event, EventBatch):
-                yield await self._execute_alone(executor, event)
+    async def _execute_events(self, event: Any, subscriber: _Subscriber) -> AsyncGenerator[ExecutionResponse, None]:
+        """Yield the responses to an event, or to all items of a batch, each in a turn of the subscriber's token."""
+        if not isinstance(event, EventBatch):
+            await self._turns.take(subscriber.token_id)
+            yield await self._execute_alone(subscriber.executor, event)
+            return
+        ahead = self._count_ahead(subscriber.operation)
+        for first in range(0, len(event.items), ahead):
+            items = event.items[first : first + ahead]
+            await self._turns.take(subscriber.token_id)
+            if len(items) == 1 and not self.quota.is_shared(subscriber.operation):
+                execute = partial(self._execute_alone, subscriber.executor)
+                yield await _execute_item(execute, event.to_object, items[0])
                 continue
-            together = partial(_execute_item, partial(_execute_event, executor), event.to_object)
-            alone = partial(_execute_item, partial(self._execute_alone, executor), event.to_object)
             with OperationBudget(MAX_BATCH_BYTES, turns=None):
-                futures = [self._responses.run((item, response_key), partial(together, item)) for item in event.items]
-            for item, future in zip(event.items, futures, strict=True):
-                response = await wait_for_result(future)
+                futures = [self._start_item(item, event.to_object, subscriber) for item in items]
+            for item, future in zip(items, futures, strict=True):
+                response = await self._turns.wait_for(subscriber.token_id, future)
                 if is_too_large(response.errors):
-                    run_alone = self._responses.run((item, response_key, "alone"), partial(alone, item))
-                    response = await wait_for_result(run_alone)
+                    response = await wait_for_result(self._start_item_alone(item, event.to_object, subscriber))
                 yield response
+                del response, future
+
+    def _count_ahead(self, operation: Operation) -> int:
+        """Return how many items of a batch are executed together, so that their rows are loaded together."""
+        by_memory = MAX_RESPONSES_AHEAD // self.quota.total
+        by_time = MAX_TOKENS_AHEAD // operation.token_count
+        return max(1, min(by_memory, by_time))
+
+    def _start_item(
+        self, item: Any, to_object: Callable[[Any], Any], subscriber: _Subscriber
+    ) -> "asyncio.Future[ExecutionResponse]":
+        """Start executing an item, unless a subscriber with an equal key has. Equal subscribers share the response."""
+        execute = partial(_execute_event, subscriber.executor)
+        return self._responses.run((item, subscriber.response_key), partial(_execute_item, execute, to_object, item))
+
+    def _start_item_alone(
+        self, item: Any, to_object: Callable[[Any], Any], subscriber: _Subscriber
+    ) -> "asyncio.Future[ExecutionResponse]":
+        """Start executing an item that exceeded the budget of its batch, in the same way."""
+        execute = partial(self._execute_alone, subscriber.executor)
+        key = (item, subscriber.response_key, "alone")
+        return self._responses.run(key, partial(_execute_item, execute, to_object, item))
 
     async def _execute_alone(self, executor: FastExecutor, event: Any) -> ExecutionResponse:
         """Return the response to one event, with loaders and a budget of its own."""
@@ -180,7 +232,7 @@ class Engine:
             return ExecutionResponse(None, (to_graphql_error(error),))
 
     async def _execute_within_budget(self, execute: Callable[[], Any]) -> ExecutionResponse:
-        with OperationBudget(self.limits.response_bytes, self._turns) as budget:
+        with OperationBudget(self.limits.response_bytes, self._large_operations) as budget:
             result = execute()
             if not isinstance(result, ExecutionResult):
                 result = await result

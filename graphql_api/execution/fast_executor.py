@@ -11,6 +11,7 @@ from typing import Any
 
 from graphql import Executor, GraphQLLeafType, GraphQLObjectType, GraphQLResolveInfo
 from graphql.execution.collect_fields import FieldDetailsList
+from graphql.execution.values import VariableValues
 from graphql.pyutils import Path
 
 from ringback.graphql_api.context.request_context import Context
@@ -43,6 +44,10 @@ class FastExecutor(Executor[Context]):
     def use_selection_cache(self, cache: SelectionCache) -> None:
         """Share compiled selections with other executions of an operation whose selections no variable decides."""
         self._selections.cache = cache
+
+    def forget_variables(self) -> None:
+        """Free the variables after the execution. An executor refers to itself, so it is collected much later."""
+        self.variable_values = VariableValues({}, {})
 
     def execute_collected_root_fields(self, root_type: Any, root_value: Any, grouped_field_set: Any, *rest: Any) -> Any:
         """Execute the root fields as collected for the first event."""

@@ -6,6 +6,9 @@ from typing import Self
 from ringback.graphql_api.errors import ApiError
 from ringback.models.settings import Settings
 
+#: Seconds after which a client may send a refused document again.
+RETRY_AFTER_SECONDS = 1
+
 
 @dataclass(frozen=True, slots=True)
 class OperationLimits:
@@ -14,6 +17,7 @@ class OperationLimits:
     `body_bytes` and `tokens` limit a request and its document, `depth` levels of fields, `cost` objects read,
     `response_bytes` what is read and returned.
     `introspection` says whether clients may read the schema, also by the suggestions in errors.
+    `subscription_tokens` limits the GraphQL tokens in the documents of an API token's running subscriptions.
     """
 
     body_bytes: int = 1_048_576
@@ -26,6 +30,7 @@ class OperationLimits:
     subscriptions_per_connection: int = 100
     subscriptions_per_token: int = 4_000
     introspection: bool = True
+    subscription_tokens: int = 60_000
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -41,6 +46,7 @@ class OperationLimits:
             subscriptions_per_connection=settings.api_max_subscriptions_per_connection,
             subscriptions_per_token=settings.api_max_subscriptions_per_token,
             introspection=settings.api_introspection,
+            subscription_tokens=settings.api_max_subscription_tokens,
         )
 
 
@@ -53,3 +59,15 @@ def too_deep(limits: OperationLimits) -> ApiError:
     """Return the error for a document that is nested too deeply to be measured."""
     message = f"The document is nested too deeply; {limits.depth:,} levels are allowed."
     return limit_exceeded("depth", limits.depth, message)
+
+
+def too_many_documents(limits: OperationLimits) -> ApiError:
+    """Return the error for a new document whose token has too much waiting."""
+    allowed = limits.body_bytes
+    message = (
+        f"New documents of this token are waiting to be checked, in requests of more than {allowed:,} bytes together, "
+        "the limit, RINGBACK_API_MAX_BODY_BYTES. Try again later, and use variables, so that documents repeat."
+    )
+    return ApiError(
+        "TOO_MANY_REQUESTS", message, limit="waitingBytes", allowed=allowed, retryAfterSeconds=RETRY_AFTER_SECONDS
+    )

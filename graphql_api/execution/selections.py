@@ -7,10 +7,11 @@ side effects, so if one raises (graphql_api.execution.value_completion), graphql
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, TypeAlias
 
-from graphql import GraphQLObjectType, get_named_type, get_nullable_type, is_list_type
+from graphql import GraphQLObjectType, GraphQLOutputType, get_named_type, get_nullable_type, is_list_type
 from graphql.execution.collect_fields import CollectedFields, FieldDetailsList
 from strawberry.types.field import StrawberryField
 
@@ -23,6 +24,8 @@ from ringback.graphql_api.fields.loaded_field import LoadedField, find_loaded_fi
 Collect: TypeAlias = Callable[[GraphQLObjectType, FieldDetailsList], CollectedFields]
 #: Selections of one operation that are cached, at most: fragments can make many from a short document.
 MAX_CACHED_SELECTIONS = 500
+#: Fields of the schema without fields below them that are cached, at most: more than it has.
+MAX_CACHED_LEAVES = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,25 +160,38 @@ class Selections:
         field = definition.extensions.get("strawberry-definition")
         if not isinstance(field, StrawberryField):
             return None
+        object_type = get_named_type(definition.type)
+        if not isinstance(object_type, GraphQLObjectType):
+            return _compile_leaf(field, definition.type)
         get = _make_getter(field)
         if get is None:
             return None
-        below: Selection | None = None
-        read_below: Reader | None = None
-        object_type = get_named_type(definition.type)
-        if isinstance(object_type, GraphQLObjectType):
-            below = self.below(object_type, selected)
-            read_below = below.read
-        width_below = below.width if below is not None and read_below is not None else 0
+        below = self.below(object_type, selected)
+        width_below = below.width if below.read is not None else 0
         is_list = is_list_type(get_nullable_type(definition.type))
         return Field(
             name=field.python_name,
             loaded=find_loaded_field(field),
             below=below,
             get=get,
-            read=make_reader(get, definition.type, read_below, width_below),
+            read=make_reader(get, definition.type, below.read, width_below),
             width=0 if is_list else width_below,
         )
+
+
+@lru_cache(MAX_CACHED_LEAVES)
+def _compile_leaf(field: StrawberryField, type_: GraphQLOutputType) -> Field | None:
+    """Return a field without fields below it. All operations share it: thousands that differ run at the same time."""
+    get = _make_getter(field)
+    if get is None:
+        return None
+    return Field(
+        name=field.python_name,
+        loaded=find_loaded_field(field),
+        below=None,
+        get=get,
+        read=make_reader(get, type_, None, 0),
+    )
 
 
 def _make_typename_field(parent: GraphQLObjectType) -> Field:

@@ -1,32 +1,79 @@
-"""The limit on concurrent subscriptions of one token, over all transports."""
+"""The limits on concurrent subscriptions of one token, over all transports."""
 
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 from uuid import UUID
 
-from ringback.graphql_api.execution.documents import RequestRefused
-from ringback.graphql_api.execution.operation_limits import limit_exceeded
+from ringback.graphql_api.execution.documents import Operation, RequestRefused
+from ringback.graphql_api.execution.operation_limits import OperationLimits, limit_exceeded
+
+K = TypeVar("K")
 
 
 class SubscriptionQuota:
-    """The number of running subscriptions of each token in this process."""
+    """The running subscriptions of each token in this process, and the tokens of their documents.
 
-    def __init__(self, allowed: int) -> None:
-        self._allowed = allowed
+    A document is in memory for as long as a subscription runs, and takes 50 to 200 times its size.
+    """
+
+    def __init__(self, limits: OperationLimits) -> None:
+        self._limits = limits
         #: Running subscriptions by token id.
         self.running: Counter[UUID] = Counter()
+        #: Running subscriptions of all tokens.
+        self.total = 0
+        self._document_tokens: Counter[UUID] = Counter()
+        #: Running subscriptions by operation, of one token and of all.
+        self._running_of_token: Counter[tuple[UUID, Operation]] = Counter()
+        self._running_of_all: Counter[Operation] = Counter()
+
+    def is_shared(self, operation: Operation) -> bool:
+        """Return whether several subscriptions run an operation."""
+        return self._running_of_all[operation] > 1
 
     @contextmanager
-    def reserve(self, token_id: UUID) -> Iterator[None]:
-        """Count a subscription while the block runs. Raises RequestRefused (LIMIT_EXCEEDED) at the limit."""
-        if self.running[token_id] >= self._allowed:
-            message = f"This token has {self._allowed:,} subscriptions running, which is the limit. End one first."
-            raise RequestRefused(limit_exceeded("subscriptionsPerToken", self._allowed, message))
-        self.running[token_id] += 1
+    def reserve(self, token_id: UUID, operation: Operation) -> Iterator[None]:
+        """Count a subscription while the block runs. Raises RequestRefused (LIMIT_EXCEEDED) at a limit."""
+        self._check(token_id, operation)
+        self._count(token_id, operation, 1)
         try:
             yield
         finally:
-            self.running[token_id] -= 1
-            if not self.running[token_id]:
-                del self.running[token_id]
+            self._count(token_id, operation, -1)
+
+    def _check(self, token_id: UUID, operation: Operation) -> None:
+        allowed = self._limits.subscriptions_per_token
+        if self.running[token_id] >= allowed:
+            message = (
+                f"This token has {allowed:,} subscriptions running, which is the limit, "
+                "RINGBACK_API_MAX_SUBSCRIPTIONS_PER_TOKEN. End one first."
+            )
+            raise RequestRefused(limit_exceeded("subscriptionsPerToken", allowed, message))
+        if (token_id, operation) in self._running_of_token:
+            return
+        allowed = self._limits.subscription_tokens
+        if self._document_tokens[token_id] + operation.token_count > allowed:
+            message = (
+                f"The documents of this token's subscriptions would have more than {allowed:,} tokens, the limit, "
+                "RINGBACK_API_MAX_SUBSCRIPTION_TOKENS. End one first, or use equal documents with variables."
+            )
+            raise RequestRefused(limit_exceeded("subscriptionTokens", allowed, message))
+
+    def _count(self, token_id: UUID, operation: Operation, change: int) -> None:
+        """Count a subscription that starts (1) or ends (-1)."""
+        self.total += change
+        _add(self.running, token_id, change)
+        _add(self._running_of_all, operation, change)
+        was_running = (token_id, operation) in self._running_of_token
+        _add(self._running_of_token, (token_id, operation), change)
+        if was_running != ((token_id, operation) in self._running_of_token):
+            _add(self._document_tokens, token_id, change * operation.token_count)
+
+
+def _add(counter: "Counter[K]", key: K, change: int) -> None:
+    """Change a count, and remove it when it becomes 0."""
+    counter[key] += change
+    if not counter[key]:
+        del counter[key]

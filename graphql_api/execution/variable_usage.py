@@ -8,6 +8,7 @@ from typing import Any
 
 from graphql import (
     SKIP,
+    DefinitionNode,
     DirectiveNode,
     DocumentNode,
     GraphQLObjectType,
@@ -21,19 +22,41 @@ from graphql import (
 )
 
 
-def variables_below_root(schema: GraphQLSchema, subscription: DocumentNode) -> frozenset[str]:
-    """Return the variables of a valid subscription and its fragments, except those of its root field's arguments."""
-    types = TypeInfo(schema)
-    collector = _BelowRootCollector(types, schema.subscription_type)
-    visit(subscription, TypeInfoVisitor(types, collector))
-    return frozenset(collector.names)
+class VariableUsage:
+    """The variables of the definitions of one valid document, each of which is visited once.
 
+    Operations share fragments, so visiting those again for each operation takes most of a second.
+    """
 
-def depends_on_variables(document: DocumentNode) -> bool:
-    """Return whether a variable of a directive decides which fields a valid document selects."""
-    collector = _DirectiveCollector()
-    visit(document, collector)
-    return bool(collector.names)
+    def __init__(self, schema: GraphQLSchema) -> None:
+        self._schema = schema
+        self._below_root: dict[int, frozenset[str]] = {}
+        self._in_directives: dict[int, bool] = {}
+
+    def below_root(self, subscription: DocumentNode) -> frozenset[str]:
+        """Return the variables of a subscription and its fragments, except those of its root field's arguments."""
+        return frozenset().union(*(self._find_below_root(definition) for definition in subscription.definitions))
+
+    def decides_selections(self, operation: DocumentNode) -> bool:
+        """Return whether a variable of a directive decides which fields an operation and its fragments select."""
+        return any(self._has_in_directives(definition) for definition in operation.definitions)
+
+    def _find_below_root(self, definition: DefinitionNode) -> frozenset[str]:
+        names = self._below_root.get(id(definition))
+        if names is None:
+            types = TypeInfo(self._schema)
+            collector = _BelowRootCollector(types, self._schema.subscription_type)
+            visit(definition, TypeInfoVisitor(types, collector))
+            names = self._below_root[id(definition)] = frozenset(collector.names)
+        return names
+
+    def _has_in_directives(self, definition: DefinitionNode) -> bool:
+        has_some = self._in_directives.get(id(definition))
+        if has_some is None:
+            collector = _DirectiveCollector()
+            visit(definition, collector)
+            has_some = self._in_directives[id(definition)] = bool(collector.names)
+        return has_some
 
 
 class _BelowRootCollector(Visitor):

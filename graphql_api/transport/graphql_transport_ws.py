@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import orjson
 from graphql import GraphQLError
 
+from ringback.graphql_api.transport.json_limits import MAX_VALUES, has_too_many_values
 from ringback.models import exact_json
 
 #: The name of the WebSocket subprotocol.
@@ -53,6 +54,8 @@ class Subscribe:
     query: str
     operation_name: str | None
     variables: Payload
+    #: Characters of the message.
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,8 @@ Message: TypeAlias = ConnectionInit | Ping | Pong | Subscribe | Complete
 
 def parse(text: str) -> Message:
     """Parse a client's message. Raises InvalidMessage."""
+    if has_too_many_values(text.encode()):
+        raise InvalidMessage(f"more than {MAX_VALUES:,} JSON values")
     try:
         message = exact_json.load(text)
     except JSONDecodeError as error:
@@ -82,7 +87,7 @@ def parse(text: str) -> Message:
             _object(message, "payload")
             return Pong()
         case "subscribe":
-            return _parse_subscribe(message)
+            return _parse_subscribe(message, len(text))
         case "complete":
             return Complete(_id(message))
         case str(kind) if kind in _SERVER_MESSAGES:
@@ -92,7 +97,7 @@ def parse(text: str) -> Message:
     raise InvalidMessage('"type" must be a string')
 
 
-def _parse_subscribe(message: Mapping[str, Any]) -> Subscribe:
+def _parse_subscribe(message: Mapping[str, Any], size: int) -> Subscribe:
     operation_id = _id(message)
     payload = message.get("payload")
     if not isinstance(payload, dict):
@@ -104,7 +109,7 @@ def _parse_subscribe(message: Mapping[str, Any]) -> Subscribe:
         raise InvalidMessage('"payload.operationName" must be a string or null')
     variables = _object(payload, "variables", "payload.")
     _object(payload, "extensions", "payload.")
-    return Subscribe(id=operation_id, query=query, operation_name=operation_name, variables=variables)
+    return Subscribe(id=operation_id, query=query, operation_name=operation_name, variables=variables, size=size)
 
 
 def _id(message: Mapping[str, Any]) -> str:

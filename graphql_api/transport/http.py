@@ -20,8 +20,10 @@ from ringback.graphql_api.execution.engine import (
     Operation,
     OperationType,
     RequestRefused,
+    TooManyRequests,
     error_response,
 )
+from ringback.graphql_api.execution.operation_limits import RETRY_AFTER_SECONDS
 from ringback.graphql_api.listener.client_slots import count_client_again, exempt_client
 from ringback.graphql_api.transport import graphiql, requests
 from ringback.graphql_api.transport.content_negotiation import Accepted, Format, is_json, negotiate
@@ -110,7 +112,11 @@ class GraphQLEndpoint:
         parameters = await self._read_parameters(scope, headers, receive)
         context = Context(self._services, token)
         try:
-            operation = await self._engine.operation(parameters.query, parameters.operation_name)
+            operation = await self._engine.operation(
+                parameters.query, parameters.operation_name, token_id=token.id, request_bytes=parameters.size
+            )
+        except TooManyRequests as refused:
+            raise MalformedRequest(429, refused.error, (b"retry-after", b"%d" % RETRY_AFTER_SECONDS)) from refused
         except RequestRefused as refused:
             return self._single_response(error_response(*refused.errors), accepted.result or accepted.stream, context)
         if operation.kind is OperationType.SUBSCRIPTION:

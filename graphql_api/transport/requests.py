@@ -8,11 +8,16 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from ringback.graphql_api.errors import ApiError, Code
+from ringback.graphql_api.transport.json_limits import LIST_VALUES, MAX_VALUES, has_too_many_values
 from ringback.models import exact_json
 
 Header = tuple[bytes, bytes]
 
 _EXAMPLE = 'such as {"query": "{ viewer { token { name } } }"}'
+TOO_MANY_VALUES = (
+    f"The request holds more than {MAX_VALUES:,} JSON values, the limit; a list or an object counts as {LIST_VALUES}. "
+    "Send fewer in one request."
+)
 #: Parameter names are shortened to this in messages.
 _MAX_NAME_CHARS = 40
 
@@ -38,10 +43,14 @@ class Parameters(NamedTuple):
     query: str
     variables: dict[str, Any] | None
     operation_name: str | None
+    #: Bytes of the body or of the query string.
+    size: int
 
 
 def parse_body(body: bytes) -> Parameters:
     """Parse the JSON body of a POST. Raises MalformedRequest."""
+    if has_too_many_values(body):
+        raise malformed_request(413, TOO_MANY_VALUES, code="TOO_LARGE")
     try:
         request = exact_json.load(body)
     except JSONDecodeError as error:
@@ -52,7 +61,7 @@ def parse_body(body: bytes) -> Parameters:
         )
     if not isinstance(request, dict):
         raise malformed_request(400, f"The body must be a JSON object, {_EXAMPLE}.")
-    return _check_types(request)
+    return _check_types(request, len(body))
 
 
 def parse_query_string(query_string: bytes) -> Parameters:
@@ -66,7 +75,7 @@ def parse_query_string(query_string: bytes) -> Parameters:
         if name in request:
             raise malformed_request(400, f"{_shorten(name)} must not appear twice in the query string.")
         request[name] = _parse_json(name, value) if name in ("variables", "extensions") else value
-    return _check_types(request)
+    return _check_types(request, len(query_string))
 
 
 def has_document(query_string: bytes) -> bool:
@@ -75,13 +84,15 @@ def has_document(query_string: bytes) -> bool:
 
 
 def _parse_json(name: str, value: str) -> Any:
+    if has_too_many_values(value.encode()):
+        raise malformed_request(413, TOO_MANY_VALUES, code="TOO_LARGE")
     try:
         return exact_json.load(value)
     except JSONDecodeError as error:
         raise malformed_request(400, f"{name} must be JSON: {error}") from error
 
 
-def _check_types(request: dict[str, Any]) -> Parameters:
+def _check_types(request: dict[str, Any], size: int) -> Parameters:
     query, variables, operation_name = request.get("query"), request.get("variables"), request.get("operationName")
     if not isinstance(query, str) or not query.strip():
         raise malformed_request(400, "query must be a GraphQL document as a string.")
@@ -92,7 +103,7 @@ def _check_types(request: dict[str, Any]) -> Parameters:
     extensions = request.get("extensions")
     if extensions is not None and not isinstance(extensions, dict):
         raise malformed_request(400, "extensions must be a JSON object.")
-    return Parameters(query=query, variables=variables, operation_name=operation_name or None)
+    return Parameters(query=query, variables=variables, operation_name=operation_name or None, size=size)
 
 
 def _shorten(name: str) -> str:

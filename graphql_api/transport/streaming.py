@@ -110,6 +110,7 @@ class Stream:
             async with aclosing(self.responses) as responses:
                 async for response in responses:
                     await self._send_frame(send, self.framing.frame(response))
+                    del response  # which would stay in memory until the next one
         except Exception as error:
             await self._send_frame(send, self.framing.frame(error_response(to_graphql_error(error))))
         await self._send_frame(send, self.framing.closing)

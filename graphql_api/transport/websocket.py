@@ -9,6 +9,8 @@ closes connections whose peer is gone or does not read.
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
+from functools import partial
+from itertools import islice
 
 import structlog
 from starlette.types import Receive, Scope, Send
@@ -18,8 +20,10 @@ from ringback.graphql_api.errors import to_graphql_error
 from ringback.graphql_api.execution.engine import (
     Engine,
     ExecutionResponse,
+    Operation,
     OperationType,
     RequestRefused,
+    TooManyRequests,
     error_response,
 )
 from ringback.graphql_api.execution.operation_limits import limit_exceeded
@@ -45,6 +49,10 @@ logger = structlog.get_logger("ringback.api")
 INIT_SECONDS = 3.0
 #: A control frame holds 125 bytes, and the close code takes two (RFC 6455, 5.5).
 MAX_REASON_BYTES = 123
+#: Operations of a closed connection that are stopped in one turn of the event loop.
+OPERATIONS_PER_STOP = 8
+#: Seconds until a document is offered again for which the queue had no room.
+RETRY_SECONDS = 0.1
 #: An operation that never waits yields to the event loop after this many messages.
 MESSAGES_PER_TURN = 16
 
@@ -71,7 +79,7 @@ async def serve_connection(engine: Engine, services: Services, scope: Scope, rec
         except _CloseConnection as closed:
             await connection.send({"type": "websocket.close", "code": closed.code, "reason": closed.reason})
         finally:
-            await connection.wait_until_stopped()
+            await connection.stop_operations()
 
 
 class _Connection:
@@ -85,6 +93,11 @@ class _Connection:
         self._operations: dict[str, asyncio.Task[None]] = {}
         #: Running operations, and stopped ones that have not ended yet.
         self._tasks: set[asyncio.Task[None]] = set()
+        #: Operations whose documents wait to be checked, with the sizes of their messages.
+        self._unchecked: dict[asyncio.Task[None], int] = {}
+        self._was_checked = asyncio.Event()
+        #: Held by the operation that tries again to have its document checked.
+        self._retrying = asyncio.Lock()
 
     async def serve(self, offered: list[str]) -> None:
         """Read until the client disconnects. Raises _CloseConnection to close the connection."""
@@ -95,18 +108,25 @@ class _Connection:
             raise _CloseConnection(4406, "Subprotocol not acceptable")
         await self.send({"type": "websocket.accept", "subprotocol": PROTOCOL})
         try:
-            try:
-                async with asyncio.timeout(INIT_SECONDS) as init_timeout:
-                    await self._read(init_timeout)
-            finally:
-                self._stop_all()
+            async with asyncio.timeout(INIT_SECONDS) as init_timeout:
+                await self._read(init_timeout)
         except TimeoutError as error:
             raise _CloseConnection(4408, "Connection initialisation timeout") from error
 
-    async def wait_until_stopped(self) -> None:
-        """Wait until every operation has ended."""
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+    async def stop_operations(self) -> None:
+        """Stop every operation, and wait until all have ended. Other work gets a turn after every few.
+
+        One connection at a time, since a client that had many would hold the event loop when it is gone.
+        """
+        try:
+            async with self._engine.stopping:
+                while self._tasks:
+                    stopped = tuple(islice(self._tasks, OPERATIONS_PER_STOP))
+                    for task in stopped:
+                        task.cancel()
+                    await asyncio.wait(stopped)
+        finally:
+            self._stop_all()
 
     async def send(self, event: dict[str, object]) -> None:
         """Send an ASGI message once the socket accepts it. Raises _ClientGone."""
@@ -177,13 +197,23 @@ class _Connection:
             error = limit_exceeded("subscriptionsPerConnection", allowed, text)
             await self._send_text(MessageWriter(message.id).error([error]))
             return
+        while self._unchecked and sum(self._unchecked.values()) + message.size > self._engine.limits.body_bytes:
+            self._was_checked.clear()
+            await self._was_checked.wait()
         while len(self._tasks) >= allowed:
             stopped = self._tasks.difference(self._operations.values())
             await asyncio.wait(stopped, return_when=asyncio.FIRST_COMPLETED)
         task = asyncio.create_task(self._run(message, self._context))
         self._operations[message.id] = task
         self._tasks.add(task)
+        self._unchecked[task] = message.size
+        task.add_done_callback(self._on_checked)
         task.add_done_callback(self._tasks.discard)
+
+    def _on_checked(self, task: "asyncio.Task[None]") -> None:
+        """Read on after the document of an operation was checked, or the operation has ended without."""
+        self._unchecked.pop(task, None)
+        self._was_checked.set()
 
     def _complete(self, message: Complete) -> None:
         """Stop an operation and free its id; nothing more is sent for it. Unknown ids are ignored."""
@@ -209,19 +239,46 @@ class _Connection:
                 if not response.executed:
                     return writer.error(response.errors)
                 await self._send_text(writer.next(response.text))
+                del response  # which would stay in memory until the next one
                 sent += 1
                 if sent % MESSAGES_PER_TURN == 0:
                     await asyncio.sleep(0)
         return writer.complete()
 
+    async def _get_operation(self, message: Subscribe, context: Context) -> Operation:
+        """Return the operation of a message. If too much of its token is waiting, try again until it is checked.
+
+        A client that connects again may send thousands of documents at once, and would not repeat a refused one.
+        """
+        get_operation = partial(
+            self._engine.operation,
+            message.query,
+            message.operation_name,
+            token_id=context.viewer.id,
+            request_bytes=message.size,
+        )
+        if not self._retrying.locked():
+            with suppress(TooManyRequests):
+                return await get_operation()
+        # One operation of each connection tries, so that thousands that wait cost no more than a few.
+        async with self._retrying:
+            while True:
+                with suppress(TooManyRequests):
+                    return await get_operation()
+                await asyncio.sleep(RETRY_SECONDS)
+
     async def _responses(self, message: Subscribe, context: Context) -> AsyncGenerator[ExecutionResponse, None]:
         """Execute an operation of any kind. Exceptions become error responses."""
         try:
-            operation = await self._engine.operation(message.query, message.operation_name)
+            operation = await self._get_operation(message, context)
+            task = asyncio.current_task()
+            assert task is not None
+            self._on_checked(task)
             if operation.kind is OperationType.SUBSCRIPTION:
                 async with aclosing(self._engine.subscribe(operation, message.variables, context)) as responses:
                     async for response in responses:
                         yield response
+                        del response
             else:
                 yield await self._engine.execute(operation, message.variables, context)
         except RequestRefused as refused:

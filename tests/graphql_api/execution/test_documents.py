@@ -5,18 +5,22 @@ import gc
 import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Self
+from uuid import UUID
 
 import pytest
 import strawberry
 from graphql import GraphQLError, parse
 
 from ringback.graphql_api.errors import MAX_MESSAGE
-from ringback.graphql_api.execution.documents import CACHED_CHARS, MAX_CACHED_CHARS, MAX_LINES
-from ringback.graphql_api.execution.engine import Engine, OperationType, RequestRefused
+from ringback.graphql_api.execution.document_cache import DocumentCache
+from ringback.graphql_api.execution.documents import MAX_CACHED_CHARS, MAX_LINES
+from ringback.graphql_api.execution.engine import Engine, OperationType, RequestRefused, TooManyRequests
 from ringback.graphql_api.execution.operation_limits import OperationLimits
 from ringback.graphql_api.schema.build import schema
 from tests.support.hostile_documents import DOCUMENTS, many
 from tests.support.lag import hold_the_loop, share_of_allowed
+
+MINE, THEIRS = UUID(int=1), UUID(int=2)
 
 
 @pytest.fixture
@@ -188,7 +192,8 @@ FILLERS: dict[str, tuple[int, Callable[[int], str]]] = {
 @pytest.mark.measures_cpu
 async def test_the_cache_is_limited(engine: Engine, name: str) -> None:
     count, make = FILLERS[name]
-    cache = engine._documents._cache
+    await refused(engine, make(count))
+    cache = engine._documents._cache = DocumentCache(5_000_000)
     gc.collect()
     tracemalloc.start()
     try:
@@ -199,14 +204,44 @@ async def test_the_cache_is_limited(engine: Engine, name: str) -> None:
     finally:
         tracemalloc.stop()
     assert len(cache) == count // 20
-    assert memory * CACHED_CHARS / cache.currsize < 50_000_000
+    assert memory < 1.2 * cache.weight
     for number in range(count // 20, count):
         await refused(engine, make(number))
-        if make(0) not in cache:
-            break
-    assert make(0) not in cache
-    assert len(cache) > 0
-    assert cache.currsize <= CACHED_CHARS
+    assert 0 < len(cache) < count
+    assert cache.weight <= 5_000_000
+
+
+async def test_a_flood_of_documents_evicts_those_of_its_own_token_only(engine: Engine) -> None:
+    engine._documents._cache = DocumentCache(300_000)
+    mine = await engine.operation("{ __typename }", token_id=MINE)
+    for number in range(100):
+        await engine.operation(f"{{ a{number}: __typename }}", token_id=THEIRS)
+
+    assert await engine.operation("{ __typename }", token_id=MINE) is mine
+    assert await engine.operation("{ __typename }", token_id=THEIRS) is mine
+
+
+async def test_new_documents_of_a_token_with_much_waiting_are_refused(engine: Engine) -> None:
+    waiting = [asyncio.create_task(send_large(engine, number, MINE)) for number in range(7)]
+    await asyncio.sleep(0)
+    another = await engine.operation("{ __typename }", token_id=THEIRS)
+    refusals = [error for error in await asyncio.gather(*waiting) if error]
+
+    assert another.kind is OperationType.QUERY
+    # One is being checked, and five wait.
+    (error,) = refusals
+    assert "RINGBACK_API_MAX_BODY_BYTES" in error.message
+    assert error.extensions == {"code": "TOO_MANY_REQUESTS", "limit": "waitingBytes", "allowed": 1_048_576,
+                                "retryAfterSeconds": 1}  # fmt: skip
+
+
+async def send_large(engine: Engine, number: int, token_id: UUID) -> GraphQLError | None:
+    """Send a new document in a request of 200,000 bytes. Return the error if too much is waiting."""
+    try:
+        await engine.operation(f"{{ a{number}: __typename }}", token_id=token_id, request_bytes=200_000)
+    except TooManyRequests as refusal:
+        return refusal.error
+    return None
 
 
 async def test_long_documents_are_not_cached(engine: Engine) -> None:

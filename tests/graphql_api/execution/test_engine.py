@@ -1,5 +1,8 @@
 """The engine: responses are encoded once, variables are checked, and a revoked token executes nothing."""
 
+import gc
+from weakref import ref
+
 import orjson
 import pytest
 from graphql import GraphQLError
@@ -38,6 +41,27 @@ async def test_a_missing_variable_is_named(api: Api) -> None:
     assert "data" not in orjson.loads(answer.json)
     assert error["message"].startswith("Variable '$id' has invalid value")
     assert (error["locations"], error["extensions"]) == ([{"line": 1, "column": 7}], {"code": "BAD_USER_INPUT"})
+
+
+class Item(dict[str, str]):
+    """A JSON object to which weak references are possible."""
+
+
+async def test_variables_are_freed_without_garbage_collection(api: Api) -> None:
+    operation = await api.engine.operation(
+        "mutation ($input: PublishChangesInput!) { publishChanges(input: $input) { errors { code } } }"
+    )
+    item = Item(id="1")
+    reference = ref(item)
+    changes = [{"model": "none", "action": "UPDATED", "objectId": "1", "item": item}]
+    gc.disable()
+    try:
+        answer = await api.engine.execute(operation, {"input": {"changes": changes}}, api.context())
+        del item, changes
+        assert b"NOT_FOUND" in answer.json
+        assert reference() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("text", ["{ viewer { token { id } } }", "subscription { deliveryLog { cursor } }"])

@@ -15,7 +15,8 @@ from tests.support.program import Program
 
 #: All limits, each different from its default.
 CHOSEN: dict[str, Any] = {"body_bytes": 60_000, "tokens": 200, "depth": 15, "aliases": 2, "root_fields": 3, "cost": 100,
-          "response_bytes": 1_048_576, "subscriptions_per_connection": 1, "subscriptions_per_token": 2}  # fmt: skip
+          "response_bytes": 1_048_576, "subscriptions_per_connection": 1, "subscriptions_per_token": 2,
+          "subscription_tokens": 1_000}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -224,7 +224,8 @@ async def test_the_quota_is_released_however_a_subscription_ends() -> None:
     assert await bench.refused(NAMES) == {
         "errors": [
             {
-                "message": "This token has 2 subscriptions running, which is the limit. End one first.",
+                "message": "This token has 2 subscriptions running, which is the limit, "
+                "RINGBACK_API_MAX_SUBSCRIPTIONS_PER_TOKEN. End one first.",
                 "extensions": {"code": "LIMIT_EXCEEDED", "limit": "subscriptionsPerToken", "allowed": 2},
             }
         ]
@@ -246,4 +247,21 @@ async def test_the_quota_is_released_however_a_subscription_ends() -> None:
     assert [answer async for answer in stream] == []
     await other
     assert running[TOKEN.id] == 0
+    bench.engine.close()
+
+
+async def test_the_tokens_of_running_documents_are_limited_and_equal_ones_count_once() -> None:
+    bench = Bench(OperationLimits(subscription_tokens=18))
+    _, first = await bench.follow(NAMES)
+    _, equal = await bench.follow(NAMES)
+    (error,) = (await bench.refused("subscription { things { name again: name twice: name } }"))["errors"]
+
+    assert "RINGBACK_API_MAX_SUBSCRIPTION_TOKENS" in error["message"]
+    assert error["extensions"] == {"code": "LIMIT_EXCEEDED", "limit": "subscriptionTokens", "allowed": 18}
+    _, different = await bench.follow("subscription { things { other: name } }")
+    for task in (first, equal, different):
+        task.cancel()
+    await asyncio.gather(first, equal, different, return_exceptions=True)
+    _, again = await bench.follow("subscription { things { name again: name twice: name } }")
+    again.cancel()
     bench.engine.close()

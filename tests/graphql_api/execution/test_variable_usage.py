@@ -5,7 +5,7 @@ from graphql import parse, separate_operations
 
 from ringback.graphql_api.execution.documents import Documents
 from ringback.graphql_api.execution.operation_limits import OperationLimits
-from ringback.graphql_api.execution.variable_usage import depends_on_variables, variables_below_root
+from ringback.graphql_api.execution.variable_usage import VariableUsage
 from ringback.graphql_api.schema.build import schema
 
 
@@ -32,7 +32,7 @@ def test_variables_below_the_root_field(selection: str, expected: set[str]) -> N
         "fragment Row on LogEntry { ...Deep }\n"
         "fragment Deep on LogEntry { message @include(if: $x) }"
     )
-    assert variables_below_root(schema._schema, separate_operations(document)[""]) == expected
+    assert VariableUsage(schema._schema).below_root(separate_operations(document)[""]) == expected
 
 
 async def test_an_operation_has_its_response_variables() -> None:
@@ -51,4 +51,4 @@ async def test_an_operation_has_its_response_variables() -> None:
     ],
 )
 def test_variables_of_directives_decide_what_is_selected(text: str, expected: bool) -> None:
-    assert depends_on_variables(parse(text)) is expected
+    assert VariableUsage(schema._schema).decides_selections(parse(text)) is expected

@@ -1,0 +1,31 @@
+"""The limit on the values in a client's JSON."""
+
+import json
+
+import pytest
+
+from ringback.graphql_api.transport.json_limits import has_too_many_values
+from ringback.graphql_api.transport.requests import MalformedRequest, parse_body
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b"[" + b"[]," * 60_000 + b"[]]", True),
+        (b"[" + b"[]," * 40_000 + b"[]]", False),
+        (b"[" + b"1," * 450_000 + b"1]", True),
+        (json.dumps({"text": '[{,"' * 200_000}).encode(), False),
+        (b"[" * 10_000, False),
+    ],
+    ids=["many lists", "fewer lists", "numbers", "text", "small"],
+)
+def test_values_outside_strings_are_counted(text: bytes, expected: bool) -> None:
+    assert has_too_many_values(text) is expected
+
+
+def test_a_request_with_too_many_values_is_refused_before_it_is_parsed() -> None:
+    body = b'{"query": "{ __typename }", "variables": {"x": [' + b"[]," * 60_000 + b"[]]}}"
+    with pytest.raises(MalformedRequest) as refusal:
+        parse_body(body)
+    assert refusal.value.status == 413
+    assert refusal.value.error.extensions == {"code": "TOO_LARGE"}
