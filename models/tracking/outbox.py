@@ -95,7 +95,7 @@ class NewLogEntry(NamedTuple):
 Verdicts: TypeAlias = Mapping[str, Verdict]
 
 
-async def record(db: BaseDBAsyncClient, before: Mapping[tuple[type[Model], Any], Stored | None]) -> None:
+async def record_changes(db: BaseDBAsyncClient, before: Mapping[tuple[type[Model], Any], Stored | None]) -> None:
     """Compare touched objects with their stored state now, and write a change with its events for each that differs.
 
     `before` holds the states before the transaction, by model and key; None for objects that did not exist. Nothing is

@@ -158,12 +158,12 @@ def get_touched_rows(db: BaseDBAsyncClient, unit: UnitOfWork) -> TouchedRows:
     outermost = _find_outermost(db)
     touched = unit.state_by_type[TouchedRows] = TouchedRows(outermost)
 
-    async def record() -> None:
+    async def record_touched() -> None:
         # Objects that a later step before the COMMIT writes are compared again, from here on.
         del unit.state_by_type[TouchedRows]
-        await outbox.record(outermost, touched.before)
+        await outbox.record_changes(outermost, touched.before)
 
-    unit.before_commit(record)
+    unit.before_commit(record_touched)
     return touched
 
 
