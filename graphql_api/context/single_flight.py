@@ -34,6 +34,10 @@ class SingleFlight(Generic[K, V]):
             future.add_done_callback(lambda done: self._on_done(key, done))
         return future
 
+    def __contains__(self, key: K) -> bool:
+        """Return whether the work of a key runs or its result is cached."""
+        return key in self._runs
+
     def forget(self) -> None:
         """Clear the cache. Work that runs goes on, but later calls do not join it."""
         self._runs.clear()

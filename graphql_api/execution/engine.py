@@ -187,7 +187,9 @@ class Engine:
         ahead = self._count_ahead(subscriber.operation)
         for first in range(0, len(event.items), ahead):
             items = event.items[first : first + ahead]
-            await self._turns.take(subscriber.token_id)
+            # An equal subscriber may have taken this turn.
+            if (items[0], subscriber.response_key) not in self._responses:
+                await self._turns.take(subscriber.token_id)
             if len(items) == 1 and not self.quota.is_shared(subscriber.operation):
                 execute = partial(self._execute_alone, subscriber.executor)
                 yield await _execute_item(execute, event.to_object, items[0])

@@ -53,6 +53,9 @@ class Turns:
 
     async def wait_for(self, token_id: UUID, shared: "asyncio.Future[V]") -> V:
         """Return the result of shared work in a turn. Cancelling the caller does not cancel the work."""
+        if shared.done():
+            await self.take(token_id)
+            return shared.result()
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def add(_: "asyncio.Future[Any]") -> None:
