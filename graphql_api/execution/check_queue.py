@@ -72,6 +72,7 @@ class CheckQueue(Generic[V]):
         for line in self._lines.values():
             for check in line.checks:
                 check.result.cancel()
+        self._lines.clear()
 
     def run(self, token_id: UUID | None, request_bytes: int, work: Callable[[], V]) -> "asyncio.Future[V]":
         """Queue a check for a token. `request_bytes` is the size of the request that waits. Raises QueueFull."""

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from functools import partial
-from itertools import islice
 
 import structlog
 from starlette.types import Receive, Scope, Send
@@ -79,7 +78,7 @@ async def serve_connection(engine: Engine, services: Services, scope: Scope, rec
         except _CloseConnection as closed:
             await connection.send({"type": "websocket.close", "code": closed.code, "reason": closed.reason})
         finally:
-            await connection.stop_operations()
+            await connection.wait_until_stopped()
 
 
 class _Connection:
@@ -108,25 +107,31 @@ class _Connection:
             raise _CloseConnection(4406, "Subprotocol not acceptable")
         await self.send({"type": "websocket.accept", "subprotocol": PROTOCOL})
         try:
-            async with asyncio.timeout(INIT_SECONDS) as init_timeout:
-                await self._read(init_timeout)
+            try:
+                async with asyncio.timeout(INIT_SECONDS) as init_timeout:
+                    await self._read(init_timeout)
+            finally:
+                await self._stop_operations()
         except TimeoutError as error:
             raise _CloseConnection(4408, "Connection initialisation timeout") from error
 
-    async def stop_operations(self) -> None:
-        """Stop every operation, and wait until all have ended. Other work gets a turn after every few.
+    async def wait_until_stopped(self) -> None:
+        """Wait until every operation has ended."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
-        One connection at a time, since a client that had many would hold the event loop when it is gone.
-        """
+    async def _stop_operations(self) -> None:
+        """Stop every operation. Other work gets a turn after every few, also if many connections close at once."""
         try:
             async with self._engine.stopping:
-                while self._tasks:
-                    stopped = tuple(islice(self._tasks, OPERATIONS_PER_STOP))
-                    for task in stopped:
-                        task.cancel()
-                    await asyncio.wait(stopped)
-        finally:
-            self._stop_all()
+                for number, task in enumerate(tuple(self._tasks), 1):
+                    task.cancel()
+                    if number % OPERATIONS_PER_STOP == 0:
+                        await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            for task in self._tasks:
+                task.cancel()
+            raise
 
     async def send(self, event: dict[str, object]) -> None:
         """Send an ASGI message once the socket accepts it. Raises _ClientGone."""
@@ -137,10 +142,6 @@ class _Connection:
 
     async def _send_text(self, text: str) -> None:
         await self.send({"type": "websocket.send", "text": text})
-
-    def _stop_all(self) -> None:
-        for task in self._tasks:
-            task.cancel()
 
     async def _read(self, init_timeout: asyncio.Timeout) -> None:
         """Handle messages until the client disconnects. connection_init cancels `init_timeout`."""
