@@ -4,6 +4,7 @@ POST and GET execute operations (GraphQL over HTTP). `Accept` decides between a 
 without a document, or from a browser, returns GraphiQL. Every request passes through here: this is a hot path.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator
 from typing import Final
 
@@ -34,6 +35,10 @@ from ringback.graphql_api.transport.responses import Reply, error_reply, graphql
 from ringback.graphql_api.transport.sse import EVENT_STREAM
 from ringback.graphql_api.transport.streaming import Framing, Stream, Streams
 
+#: Bytes of a body above which a request waits for its turn: parsed JSON takes up to 7 times its length in memory.
+LARGE_BODY_BYTES = 65_536
+#: Such requests that are parsed and executed at the same time.
+MAX_LARGE_REQUESTS = 2
 METHODS: Final = "GET, HEAD, OPTIONS, POST"
 _USED_HEADERS: Final = frozenset({b"accept", b"authorization", b"content-encoding", b"content-length", b"content-type"})
 _FRAMINGS: Final[dict[Format, Framing]] = {Format.EVENTS: EVENT_STREAM, Format.MULTIPART: MULTIPART}
@@ -64,6 +69,7 @@ class GraphQLEndpoint:
         self._services = services
         self._max_body_bytes = engine.limits.body_bytes
         self._streams = streams
+        self._large_requests = asyncio.Semaphore(MAX_LARGE_REQUESTS)
         self._options = CORSMiddleware(
             Response(status_code=204, headers={"Allow": METHODS}),
             allow_origins=["*"],
@@ -109,11 +115,20 @@ class GraphQLEndpoint:
         token = await self._services.bearers.bearer(headers.get(b"authorization", b"").decode("latin-1"))
         if token is None:
             raise MalformedRequest(401, unauthenticated_error(), (b"www-authenticate", b"Bearer"))
-        parameters = await self._read_parameters(scope, headers, receive)
         context = Context(self._services, token)
+        if method != "POST":
+            return await self._run(method, self._parse_query_string(scope), context, accepted)
+        body = await self._read_body(headers, receive)
+        if len(body) <= LARGE_BODY_BYTES:
+            return await self._run(method, requests.parse_body(body), context, accepted)
+        async with self._large_requests:
+            return await self._run(method, requests.parse_body(body), context, accepted)
+
+    async def _run(self, method: str, parameters: Parameters, context: Context, accepted: Accepted) -> Reply | Stream:
+        """Run an operation. A subscription's stream runs later."""
         try:
             operation = await self._engine.operation(
-                parameters.query, parameters.operation_name, token_id=token.id, request_bytes=parameters.size
+                parameters.query, parameters.operation_name, token_id=context.viewer.id, request_bytes=parameters.size
             )
         except TooManyRequests as refused:
             raise MalformedRequest(429, refused.error, (b"retry-after", b"%d" % RETRY_AFTER_SECONDS)) from refused
@@ -123,11 +138,12 @@ class GraphQLEndpoint:
             return self._subscribe(method, operation, parameters, context, accepted)
         return await self._execute(method, operation, parameters, context, accepted)
 
-    async def _read_parameters(self, scope: Scope, headers: Headers, receive: Receive) -> Parameters:
-        if scope["method"] != "POST":
-            if len(scope["query_string"]) > self._max_body_bytes:
-                raise _too_large(414, f"The query string is longer than {self._max_body_bytes:,} bytes, the limit.")
-            return requests.parse_query_string(scope["query_string"])
+    def _parse_query_string(self, scope: Scope) -> Parameters:
+        if len(scope["query_string"]) > self._max_body_bytes:
+            raise _too_large(414, f"The query string is longer than {self._max_body_bytes:,} bytes, the limit.")
+        return requests.parse_query_string(scope["query_string"])
+
+    async def _read_body(self, headers: Headers, receive: Receive) -> bytes:
         if not is_json(headers.get(b"content-type", b"")):
             raise malformed_request(
                 415, "Content-Type is not JSON. Send the request as JSON in UTF-8 with Content-Type: application/json."
@@ -139,11 +155,10 @@ class GraphQLEndpoint:
                 (b"accept-encoding", b"identity"),
             )
         try:
-            body = await read_limited_body(receive, headers.get(b"content-length"), self._max_body_bytes)
+            return await read_limited_body(receive, headers.get(b"content-length"), self._max_body_bytes)
         except TooLarge as error:
             message = f"The request body is longer than {self._max_body_bytes:,} bytes, the limit."
             raise _too_large(413, message) from error
-        return requests.parse_body(body)
 
     def _subscribe(
         self, method: str, operation: Operation, parameters: Parameters, context: Context, accepted: Accepted

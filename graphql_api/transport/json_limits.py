@@ -9,7 +9,7 @@ import re
 #: Bytes of JSON that are not checked: they cannot hold too much.
 UNCHECKED_BYTES = 65_536
 #: Values in one request, at most. A list or an object counts as much as LIST_VALUES other values.
-MAX_VALUES = 400_000
+MAX_VALUES = 150_000
 LIST_VALUES = 8
 _STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 
