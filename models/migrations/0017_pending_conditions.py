@@ -1,17 +1,8 @@
 """Events whose condition was not evaluated when their change was recorded."""
 
-from typing import Any
-
 from tortoise import fields, migrations
-from tortoise.migrations import operations as ops
 
-
-class AddPendingCondition(ops.AddField):
-    """An added column that is removed in place. On SQLite, Tortoise would copy the table and lose references to it."""
-
-    async def database_backward(self, app_label: str, old_state: Any, new_state: Any, state_editor: Any = None) -> None:
-        """Drop the column `condition_pending`."""
-        await state_editor.client.execute_script("ALTER TABLE ringback_event DROP COLUMN condition_pending")
+from ringback.models.migrations._droppable_field import AddDroppableField
 
 
 class Migration(migrations.Migration):
@@ -20,7 +11,7 @@ class Migration(migrations.Migration):
     initial = False
 
     operations = [
-        AddPendingCondition(
+        AddDroppableField(
             model_name="Event",
             name="condition_pending",
             field=fields.BooleanField(

@@ -5,7 +5,8 @@ once the inbox exceeds a quota.
 """
 
 from tortoise import fields, migrations
-from tortoise.migrations import operations as ops
+
+from ringback.models.migrations._droppable_field import AddDroppableField
 
 
 class Migration(migrations.Migration):
@@ -14,14 +15,14 @@ class Migration(migrations.Migration):
     initial = False
 
     operations = [
-        ops.AddField(
+        AddDroppableField(
             model_name="Inbox",
             name="stored_bytes",
             field=fields.BigIntField(
                 default=0, db_default=0, description="Total `size` of the stored requests of the inbox."
             ),
         ),
-        ops.AddField(
+        AddDroppableField(
             model_name="InboxRequest",
             name="size",
             field=fields.IntField(

@@ -5,7 +5,8 @@ column when a model is declared again.
 """
 
 from tortoise import fields, migrations
-from tortoise.migrations import operations as ops
+
+from ringback.models.migrations._droppable_field import AddDroppableField
 
 
 class Migration(migrations.Migration):
@@ -14,7 +15,7 @@ class Migration(migrations.Migration):
     initial = False
 
     operations = [
-        ops.AddField(
+        AddDroppableField(
             model_name="DeclaredModel",
             name="template_fields",
             field=fields.JSONField(

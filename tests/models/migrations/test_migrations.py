@@ -408,10 +408,25 @@ async def test_0016_can_be_undone_and_applied_again(empty: Settings, before_0016
         }
 
 
-# 0017: the fields of declared models.
+# Fields that were added later.
 
 
-async def test_0017_fills_the_fields_of_declared_models(empty: Settings) -> None:
+async def test_all_rows_survive_the_way_down(empty: Settings) -> None:
+    async with create_as_earlier_commit(empty) as connection:
+        for table in ROWS:
+            await fill(connection, table)
+    await migrate(empty)
+
+    async with migrate_to_0001(empty) as connection:
+        counts = {table: await fetch_rows(connection, f"SELECT count(*) FROM {table}") for table in ROWS}
+
+    assert {table: row[0] for table, (row,) in counts.items()} == dict.fromkeys(ROWS, 1)
+
+
+# 0019: the fields of declared models.
+
+
+async def test_0019_fills_the_fields_of_declared_models(empty: Settings) -> None:
     """A schema that a limit refuses now was accepted before. Its templates may use any path."""
     schemas = {
         "part": {"type": "object", "properties": {"price": {"type": "number", "description": "What it costs."}}},
