@@ -38,7 +38,7 @@ _MAX_SCHEME_CHARACTERS = 10
 #: Headers whose values are URLs, which may be relative.
 _URL_HEADERS = frozenset({"content-location", "location", "referer"})
 
-_USER_INFO = r"(?<=://)[^/?#{end}]+@"
+_USER_INFO = r"//[^/?#{end}]+@"
 #: A parameter of a query or a fragment.
 _PARAMETER = r"([?&;#])([^=?&;#{end}]+)=([^&;#{end}]+)"
 #: The token of a Telegram bot, one segment of a path.
@@ -96,7 +96,7 @@ class Redaction:
             name, value = header
             if self.is_secret(name):
                 redacted.append((name, _mask(name, value)))
-            elif "://" in value or "?" in value:
+            elif _may_hold_secret(value) or name.lower() in _URL_HEADERS:
                 searched_chars += len(value)
                 if searched_chars <= MAX_SEARCHED_CHARS:
                     redacted.append((name, self._redact_value(name, value)))
@@ -114,7 +114,7 @@ class Redaction:
 
     def redact_text(self, text: str) -> str:
         """Return the text with the secrets masked of the URLs and paths in it."""
-        if "/" in text or "?" in text:
+        if "/" in text or "?" in text or "#" in text:
             return self._redact(text, _URL_IN_TEXT)
         return text
 
@@ -127,7 +127,7 @@ class Redaction:
         return self._redact(value, _URL_IN_TEXT)
 
     def _redact(self, text: str, patterns: _Patterns) -> str:
-        text = patterns.user_info.sub(f"{MASK}@", text)
+        text = patterns.user_info.sub(f"//{MASK}@", text)
         text = patterns.bot_token.sub(rf"\1{MASK}", text)
         text = patterns.secret_path.sub(rf"\1{MASK}", text)
         return patterns.parameter.sub(self._redact_parameter, text)
@@ -148,6 +148,14 @@ class Redaction:
 
 #: The rules without patterns of an operator.
 DEFAULT = Redaction()
+
+
+def _may_hold_secret(value: str) -> bool:
+    """Return whether a header value may hold a URL, absolute or relative, with a secret in it.
+
+    One slash, as in media types, is not enough.
+    """
+    return value.count("/") > 1 or "?" in value or "#" in value
 
 
 def _normalize_name(name: str) -> str:

@@ -151,6 +151,7 @@ def test_signatures_of_others_are_masked_but_not_our_own(name: str) -> None:
         ("https://s3cr3t@x.example", f"https://{MASK}@x.example"),
         ("postgres://me:s3c@r3t@db:5432/x", f"postgres://{MASK}@db:5432/x"),
         ("//x.example/a?sig=s3cr3t", f"//x.example/a?sig={MASK}"),
+        ("//me:s3cr3t@x.example/a@b", f"//{MASK}@x.example/a@b"),
         ("/a?sig=s3cr3t", f"/a?sig={MASK}"),
         ("https://x.example/?token=two words&a=b", f"https://x.example/?token={MASK}&a=b"),
     ],
@@ -227,6 +228,8 @@ def test_other_paths_are_stored(url: str) -> None:
         ('See "https://x.example/?token=s3cr3t", then go on.', f'See "https://x.example/?token={MASK}", then go on.'),
         ("cannot connect to redis://:s3cr3t@db:1/0 (refused)", f"cannot connect to redis://{MASK}@db:1/0 (refused)"),
         (f"after /services/{SECRET}, and", f"after /services/{MASK} and"),
+        ("back at #access_token=s3cr3t, then", f"back at #access_token={MASK} then"),
+        ("at //me:s3cr3t@x.example, then", f"at //{MASK}@x.example, then"),
         ('{"a":"https://x/?a=1&sig=s3cr3t"}', f'{{"a":"https://x/?a=1&sig={MASK}"}}'),
     ],
 )
@@ -244,6 +247,25 @@ def test_a_relative_location_is_masked_and_a_text_with_a_question_mark_is_stored
     assert redact(headers) == [
         ("Location", f"/login?token={MASK}"), ("X-Reason", "Why not?"), ("Link", f"<https://x/?sig={MASK}>; rel=next"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "redacted"),
+    [
+        ("Location", f"/services/{SECRET}", f"/services/{MASK}"),
+        ("Content-Location", "/hooks/catch/1/abc/", f"/hooks/catch/{MASK}"),
+        ("Location", "/cb#access_token=s3cr3t", f"/cb#access_token={MASK}"),
+        ("Location", "cb;token=s3cr3t", f"cb;token={MASK}"),
+        ("Location", "//me:s3cr3t@x.example/a", f"//{MASK}@x.example/a"),
+        ("Link", "</cb#access_token=s3cr3t>; rel=next", f"</cb#access_token={MASK}>; rel=next"),
+        ("Link", "<//me:s3cr3t@x.example>; rel=next", f"<//{MASK}@x.example>; rel=next"),
+        ("Link", f"</services/{SECRET}>; rel=next", f"</services/{MASK}>; rel=next"),
+        ("Refresh", "0; url=/hooks/catch/1/abc/", f"0; url=/hooks/catch/{MASK}"),
+        ("X-Next", "#access_token=s3cr3t", f"#access_token={MASK}"),
+    ],
+)
+def test_relative_urls_in_headers_are_masked(name: str, value: str, redacted: str) -> None:
+    assert redact(((name, value),)) == [(name, redacted)]
 
 
 def test_urls_in_headers_are_masked_altogether_once_there_is_too_much_to_search() -> None:
@@ -268,8 +290,8 @@ def test_names_that_the_operator_calls_secret_are_masked_too() -> None:
 
 #: Texts that make a backtracking pattern slow, repeated to 64 KiB.
 PIECES = [
-    "a", "://", "://a@", "?a", "?a=", "?=", ";", "/", "/bot1", "/bot1:", "/hooks/", "/hooks/a", "hook.", "hook.a.",
-    "/api/", "/api/v1/webhooks/1", "/services/T", "/services/TAAAAAA/",
+    "a", "//", "//a", "://", "://a@", "?a", "?a=", "?=", ";", "/", "/bot1", "/bot1:", "/hooks/", "/hooks/a", "hook.",
+    "hook.a.", "/api/", "/api/v1/webhooks/1", "/services/T", "/services/TAAAAAA/",
     "discord.com/api/webhooks/", ".office.com:", "-", "A", "aA",
 ]  # fmt: skip
 
