@@ -53,10 +53,15 @@ class SizedReader(Protocol):
 current_budget: ContextVar[ByteBudget | None] = ContextVar("current_budget", default=None)
 
 
-async def read_rows(db: BaseDBAsyncClient, model: type[Model], query: str, values: list[Any]) -> Sequence[Any]:
-    """Return the rows of a SELECT from the table of `model`, within the budget of the running operation."""
+async def read_rows(
+    db: BaseDBAsyncClient, model: type[Model], query: str, values: list[Any], only: tuple[str, ...] = ()
+) -> Sequence[Any]:
+    """Return the rows of a SELECT from the table of `model`, within the budget of the running operation.
+
+    `only` names the selected attributes unless all are.
+    """
     budget = current_budget.get()
-    columns = _large_columns(model)
+    columns = _large_columns(model, only)
     if budget is None or not columns or not isinstance(db, SizedReader):
         _, rows = await db.execute_query(query, values)
         return rows
@@ -64,9 +69,11 @@ async def read_rows(db: BaseDBAsyncClient, model: type[Model], query: str, value
 
 
 @cache
-def _large_columns(model: type[Model]) -> Sequence[LargeColumn]:
+def _large_columns(model: type[Model], only: tuple[str, ...]) -> Sequence[LargeColumn]:
     columns = []
     for attribute, name in model._meta.fields_db_projection.items():
+        if only and attribute not in only:
+            continue
         field = model._meta.fields_map[attribute]
         if isinstance(field, fields.TextField | fields.JSONField | fields.BinaryField):
             columns.append(LargeColumn(name, is_json=isinstance(field, fields.JSONField)))

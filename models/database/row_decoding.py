@@ -56,7 +56,7 @@ async def read_instances(query: QuerySet[M]) -> list[M]:
     query.sql()  # builds the query and chooses the connection
     statement, values = query.query.get_parameterized_sql()
     assert query._db is not None
-    rows = await read_rows(query._db, query.model, statement, values)
+    rows = await read_rows(query._db, query.model, statement, values, query._fields_for_select)
     if not rows:
         return []
     return _build_instances(query._db, query.model, tuple(rows[0].keys()), rows)
