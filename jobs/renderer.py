@@ -16,7 +16,7 @@ import structlog
 from yarl import URL
 
 from ringback.jobs.http.request import OutgoingRequest, RequestTemplate, make_request_template
-from ringback.jobs.request_plan import ATTEMPT_HEADERS, RequestPlan, RequestPlans, list_texts
+from ringback.jobs.request_plan import ATTEMPT_HEADERS, RequestPlan, RequestPlans, list_templates
 from ringback.models.errors import TemplateError
 from ringback.models.ids import Prefix, encode
 from ringback.models.queue.claims import ClaimedChange, ClaimedEvent
@@ -27,7 +27,12 @@ from ringback.models.templates.budget import Meter
 from ringback.models.templates.charset import BodyCharset, BodyEncoder
 from ringback.models.templates.decimal_fields import NO_DECIMALS, DecimalFields
 from ringback.models.templates.scope import build_event_facts, build_scope
-from ringback.models.templates.template import compile_condition, compile_template, is_compiled
+from ringback.models.templates.template import (
+    compile_condition,
+    compile_template,
+    is_condition_compiled,
+    is_template_compiled,
+)
 from ringback.models.webhook import Webhook
 
 logger = structlog.get_logger("ringback.delivery")
@@ -115,7 +120,11 @@ class Renderer:
 
     def _is_compiled(self, webhook: Webhook) -> bool:
         """Return whether rendering will compile no more than a few short templates."""
-        return all(map(is_compiled, self._plans.find_long_texts(webhook)))
+        if not self._plans.has_long_texts(webhook):
+            return True
+        if webhook.condition is not None and not is_condition_compiled(webhook.condition):
+            return False
+        return all(map(is_template_compiled, list_templates(webhook)))
 
     async def _yield_to_loop(self) -> None:
         """Give the loop a turn. All requests that wait for it share the next TURN_SECONDS."""
@@ -204,7 +213,7 @@ def render(
 
 def uses_liquid(webhook: Webhook) -> bool:
     """Return whether a delivery of this webhook may render Liquid."""
-    return webhook.condition is not None or any("{" in text for text in list_texts(webhook))
+    return webhook.condition is not None or bool(list_templates(webhook))
 
 
 def sign(rendered: RenderedRequest, event: ClaimedEvent, *, timestamp: int, secret: str) -> OutgoingRequest:

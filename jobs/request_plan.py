@@ -5,7 +5,6 @@ webhooks in it. A plan belongs to one such object and is forgotten with it. Text
 events and is not part of a plan; neither is text with a fault, so that each attempt reports it.
 """
 
-from collections.abc import Sequence
 from importlib.metadata import version
 from typing import NamedTuple
 from weakref import ref
@@ -38,14 +37,23 @@ class RequestPlan:
     """The parts that all requests of a webhook share.
 
     `default_headers` precede the webhook's own. `target` is None if the URL holds Liquid or a fault, `template` if the
-    URL or a header does. `dot_segments` counts those that the URL holds as literal text. `long_texts` is the result of
-    `find_long_texts`.
+    URL or a header does. `dot_segments` counts those that the URL holds as literal text. `has_long_texts` is the result
+    of the function with this name.
     """
 
-    __slots__ = ("charset", "default_headers", "dot_segments", "has_body", "long_texts", "method", "target", "template")
+    __slots__ = (
+        "charset",
+        "default_headers",
+        "dot_segments",
+        "has_body",
+        "has_long_texts",
+        "method",
+        "target",
+        "template",
+    )
 
     def __init__(self, webhook: Webhook) -> None:
-        self.long_texts = find_long_texts(webhook)
+        self.has_long_texts = has_long_texts(webhook)
         self.method = str(webhook.method)
         self.has_body = webhook.send_json or bool(webhook.body_template) or webhook.method not in _WITHOUT_DEFAULT_BODY
         self.charset = body_charset(_content_type(webhook))
@@ -72,12 +80,12 @@ class RequestPlans:
     def __init__(self) -> None:
         self._plans: dict[int, _CachedPlan] = {}
 
-    def find_long_texts(self, webhook: Webhook) -> Sequence[str]:
-        """Return what the function `find_long_texts` does, without making the plan."""
+    def has_long_texts(self, webhook: Webhook) -> bool:
+        """Return what the function `has_long_texts` does, without making the plan."""
         cached = self._plans.get(id(webhook))
         if cached is None:
-            return find_long_texts(webhook)
-        return cached.plan.long_texts
+            return has_long_texts(webhook)
+        return cached.plan.has_long_texts
 
     def get(self, webhook: Webhook) -> RequestPlan:
         """Return the plan of a webhook, which must not be changed any more."""
@@ -95,22 +103,18 @@ class RequestPlans:
         return plan
 
 
-def list_texts(webhook: Webhook) -> list[str]:
-    """Return the URL, the header values and the body template of a webhook, as far as its requests use them."""
+def list_templates(webhook: Webhook) -> list[str]:
+    """Return the texts with Liquid: URL, header values and, unless the item is sent as JSON, the body template."""
     texts = [webhook.url, *(value for _, value in webhook.headers)]
     if not webhook.send_json:
         texts.append(webhook.body_template)
-    return texts
+    return [text for text in texts if "{" in text]
 
 
-def find_long_texts(webhook: Webhook) -> Sequence[str]:
-    """Return the Liquid texts of a webhook if compiling them takes long, else none."""
-    texts = [text for text in list_texts(webhook) if "{" in text]
-    if webhook.condition is not None:
-        texts.append(webhook.condition)
-    if sum(map(len, texts)) <= MAX_SHORT_CHARACTERS:
-        return ()
-    return texts
+def has_long_texts(webhook: Webhook) -> bool:
+    """Return whether compiling the templates and the condition of a webhook takes long."""
+    texts = [*list_templates(webhook), webhook.condition or ""]
+    return sum(map(len, texts)) > MAX_SHORT_CHARACTERS
 
 
 def _default_headers(webhook: Webhook, *, has_body: bool) -> Headers:

@@ -150,6 +150,11 @@ def compile_condition(expression: str) -> Condition:
     return Condition(parse_condition(expression), expression)
 
 
-def is_compiled(source: str) -> bool:
-    """Return whether a template or condition is in the cache, so that compiling it takes no time."""
-    return source in _templates or source in _conditions
+def is_template_compiled(source: str) -> bool:
+    """Return whether a template is in the cache, so that compiling it takes no time."""
+    return source in _templates
+
+
+def is_condition_compiled(expression: str) -> bool:
+    """Return whether a condition is in the cache, so that compiling it takes no time."""
+    return expression in _conditions

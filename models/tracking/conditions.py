@@ -23,7 +23,7 @@ from ringback.models.errors import TemplateError
 from ringback.models.templates.budget import MAX_PAUSE_MS, Meter
 from ringback.models.templates.decimal_fields import DecimalFields
 from ringback.models.templates.scope import ChangeLike, EventLike, build_event_facts, build_scope
-from ringback.models.templates.template import compile_condition, is_compiled
+from ringback.models.templates.template import compile_condition, is_condition_compiled
 
 #: Seconds of CPU that all conditions of a call may take, besides those for each evaluation and for parsing.
 CALL_SECONDS = 0.02
@@ -112,7 +112,7 @@ class _Evaluation:
         """Set the budget and the order: conditions that took little so far come first, then short ones."""
         self._is_started = True
         conditions = {check.condition for check in self._checks}
-        unparsed_characters = sum(len(condition) for condition in conditions if not is_compiled(condition))
+        unparsed_characters = sum(len(condition) for condition in conditions if not is_condition_compiled(condition))
         parse_seconds = min(unparsed_characters * PARSE_SECONDS_PER_CHARACTER, MAX_PARSE_SECONDS)
         self._seconds_left = CALL_SECONDS + len(self._checks) * EVALUATION_SECONDS + parse_seconds
         ranks = {condition: (_needed_seconds.get(hash(condition), 0.0), len(condition)) for condition in conditions}
@@ -160,7 +160,7 @@ def _decide(check: Check, meter: Meter) -> Verdict:
 
 
 def _estimate_parsing(condition: str) -> float:
-    if is_compiled(condition):
+    if is_condition_compiled(condition):
         return 0.0
     return len(condition) * PARSE_SECONDS_PER_CHARACTER
 

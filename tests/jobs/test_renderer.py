@@ -4,7 +4,7 @@ import asyncio
 import gc
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from ringback.models.redaction import Redaction
 from ringback.models.templates import budget
 from ringback.models.templates.budget import MAX_SHORT_CHARACTERS, Meter
 from ringback.models.templates.decimal_fields import DecimalFields
+from ringback.models.templates.template import compile_condition, compile_template
 from ringback.models.webhook import Webhook
 from tests.support.unsaved import change, event, webhook
 
@@ -119,6 +120,24 @@ async def test_long_templates_are_compiled_in_the_thread(monkeypatch: pytest.Mon
     renderer.close()
 
     assert watched.threads == ["ringback-render", "MainThread"]
+
+
+@pytest.mark.parametrize(
+    ("compile_other", "field"), [(compile_condition, "body_template"), (compile_template, "condition")]
+)
+async def test_a_template_and_a_condition_of_the_same_text_are_compiled_each(
+    compile_other: Callable[[str], object], field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = Slow(0.0)
+    monkeypatch.setattr(renderer_module, "render", watched)
+    renderer = Renderer()
+    text = f'item.name != "{field} {{{{ item.name }}}} {"x" * MAX_SHORT_CHARACTERS}"'
+    compile_other(text)
+
+    await renderer.render(webhook(**{field: text}), event(), change())
+    renderer.close()
+
+    assert watched.threads == ["ringback-render"]
 
 
 @pytest.mark.measures_cpu
