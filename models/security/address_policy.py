@@ -113,7 +113,7 @@ class AddressPolicy:
         )
 
     def check_host(self, host: str, port: int | None = None) -> str | None:
-        """Return why deliveries must not reach the host of a URL, or None if nothing speaks against it before DNS.
+        """Return the reason to refuse the host of a URL before DNS is asked, or None if there is none.
 
         Covers literal addresses in any spelling, localhost with its subdomains (RFC 6761, section 6.3), and the port
         unless it is None.

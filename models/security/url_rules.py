@@ -23,7 +23,7 @@ MAX_HEADER_VALUE_CHARS = 4_096
 
 _SCHEMES = ("http://", "https://")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_BEGINNING = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?")
+_START = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?")
 _AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
 #: Scheme and authority of a URL in which UNKNOWN stands for parts of both.
 _PARTIAL_AUTHORITY = re.compile(rf"([A-Za-z][A-Za-z0-9+.{UNKNOWN}-]*)://([^/?#]*)")
@@ -90,7 +90,7 @@ def check_url(url: str, *, allowed_dot_segments: int = 0) -> list[str]:
         return ["The URL is empty."]
     if len(url) > MAX_URL_CHARS:
         return [f"The URL is {len(url):,} characters long; at most {MAX_URL_CHARS:,} are allowed."]
-    problems = _check_text(url) + _check_beginning(url)
+    problems = _check_text(url) + _check_start(url)
     authority = _AUTHORITY.match(url)
     if authority is not None:
         problems += _check_authority(authority[1])
@@ -123,7 +123,7 @@ def check_partial_url(text: str) -> list[str]:
     problems = _check_text(text.replace(UNKNOWN, ""))
     prefix = text.partition(UNKNOWN)[0]
     if not _may_have_scheme(prefix.lower()):
-        problems += _check_beginning(prefix)
+        problems += _check_start(prefix)
     authority = _PARTIAL_AUTHORITY.match(text)
     if authority is not None:
         problems += _check_authority(authority[2])
@@ -237,12 +237,12 @@ def _may_have_scheme(prefix: str) -> bool:
     return any(scheme.startswith(prefix) or prefix.startswith(scheme) for scheme in _SCHEMES)
 
 
-def _check_beginning(url: str) -> list[str]:
-    beginning = _BEGINNING.match(url)
-    if beginning is not None and beginning[1].lower() not in ("http", "https"):
-        return [f"The URL begins with {beginning[1]}:, but only https:// and http:// can be delivered to."]
-    if beginning is None or beginning[2] is None:
-        return ["The URL must begin with https:// or http://."]
+def _check_start(url: str) -> list[str]:
+    start = _START.match(url)
+    if start is not None and start[1].lower() not in ("http", "https"):
+        return [f"The URL starts with {start[1]}:, but only https:// and http:// can be delivered to."]
+    if start is None or start[2] is None:
+        return ["The URL must start with https:// or http://."]
     return []
 
 

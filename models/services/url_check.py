@@ -1,4 +1,4 @@
-"""The check of a webhook's URL, as far as the URL is known before its data and without DNS."""
+"""The check of the URL of a webhook before its data and DNS are known."""
 
 import asyncio
 
@@ -23,7 +23,7 @@ class UrlCheck:
         self._rendering = asyncio.Lock()
 
     async def find_problems(self, url: str) -> list[str]:
-        """Return why a URL, which may contain Liquid, would be refused; [] if nothing speaks against it."""
+        """Return the reasons to refuse a URL, which may contain Liquid; [] if there are none."""
         problems = check_url_template(url)
         if problems:
             return problems

@@ -58,7 +58,7 @@ WHITESPACE = "The URL contains whitespace or control characters; write them perc
 
 CREDENTIALS = "The URL carries credentials (user:password@); put them into a header instead."
 
-BEGINNING = "The URL must begin with https:// or http://."
+START = "The URL must start with https:// or http://."
 
 
 @pytest.mark.parametrize(
@@ -77,13 +77,13 @@ BEGINNING = "The URL must begin with https:// or http://."
         ("https://h/\ud800", WHITESPACE),
         ("https://h\\@evil.example/", "The URL contains a backslash; write %5C, or / where a slash is meant."),
         ("https://h/#x", "The URL contains a #, and what follows it is never sent; write %23 to mean the character."),
-        ("hooks.example/in", BEGINNING),
-        ("//hooks.example/in", BEGINNING),
-        ("http:/hooks.example/in", BEGINNING),
-        ("https:hooks.example", BEGINNING),
-        ("ftp://h/", "The URL begins with ftp:, but only https:// and http:// can be delivered to."),
-        ("javascript:alert(1)", "The URL begins with javascript:, but only https:// and http:// can be delivered to."),
-        ("file:///etc/passwd", "The URL begins with file:, but only https:// and http:// can be delivered to."),
+        ("hooks.example/in", START),
+        ("//hooks.example/in", START),
+        ("http:/hooks.example/in", START),
+        ("https:hooks.example", START),
+        ("ftp://h/", "The URL starts with ftp:, but only https:// and http:// can be delivered to."),
+        ("javascript:alert(1)", "The URL starts with javascript:, but only https:// and http:// can be delivered to."),
+        ("file:///etc/passwd", "The URL starts with file:, but only https:// and http:// can be delivered to."),
         ("https://", "The URL has no host."),
         ("https:///x", "The URL has no host."),
         ("https://:8000/", "The URL has no host."),
@@ -135,7 +135,7 @@ def test_a_problem_of_a_url_is_reported(url: str, problem: str) -> None:
 def test_all_problems_of_a_url_are_reported_at_once() -> None:
     assert check_url("ftp://u@h/ x") == [
         WHITESPACE,
-        "The URL begins with ftp:, but only https:// and http:// can be delivered to.",
+        "The URL starts with ftp:, but only https:// and http:// can be delivered to.",
         CREDENTIALS,
     ]
 
@@ -174,12 +174,12 @@ def test_templates_that_may_render_to_a_url_are_accepted(url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
-        ("ftp://h/{{ item.x }}", "The URL begins with ftp:, but only https:// and http:// can be delivered to."),
+        ("ftp://h/{{ item.x }}", "The URL starts with ftp:, but only https:// and http:// can be delivered to."),
         (
             "javascript:{{ item.x }}",
-            "The URL begins with javascript:, but only https:// and http:// can be delivered to.",
+            "The URL starts with javascript:, but only https:// and http:// can be delivered to.",
         ),
-        ("hooks.example/{{ item.x }}", BEGINNING),
+        ("hooks.example/{{ item.x }}", START),
         ("https://u:{{ item.password }}@h/", CREDENTIALS),
         ("https://u@h/{{ item.x }}", CREDENTIALS),
         ("https://h:99999/{{ item.x }}", "The port 99999 is not a number from 1 to 65535."),
@@ -187,7 +187,7 @@ def test_templates_that_may_render_to_a_url_are_accepted(url: str) -> None:
         ("https://127.1/{{ item.x }}", "127.1 is an unusual spelling of 127.0.0.1; write it as 127.0.0.1."),
         ("https://h/a b{{ item.x }}", WHITESPACE),
         ("https://h/{{ item.x }}\n", WHITESPACE),
-        ("ftp://plain/", "The URL begins with ftp:, but only https:// and http:// can be delivered to."),
+        ("ftp://plain/", "The URL starts with ftp:, but only https:// and http:// can be delivered to."),
         ("", "The URL is empty."),
         ("https://h/{{ item.x }}/../b", dot_segment("..", "/…/")),
         (f"https://h{UNKNOWN}/{{{{ 1 }}}}", WHITESPACE),
