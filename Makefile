@@ -36,7 +36,7 @@ endif
 .PHONY: run test proof audit lint types check-layers lint-prose docs schema settings schema-tools web clients bench bench-api bench-live bench-page dist lock clean
 
 run: $(VENV)/.run
-	@$(MAKE) --no-print-directory web || echo "GraphiQL could not be built. Starting without it." >&2
+	@$(MAKE) --no-print-directory web || echo "GraphiQL could not be built: see docs/troubleshooting.md. Starting without it." >&2
 	@exec $(BIN)/ringback serve
 
 test: $(VENV)/.test $(WEB) $(CLIENTS) $(SCHEMA_TOOLS)

@@ -23,6 +23,7 @@ from ringback.graphql_api.listener.client_slots import ClientSlots
 from ringback.graphql_api.listener.config import Guard, HttpLimits, ListenerConfig
 from ringback.graphql_api.listener.proxied_requests import ProxiedRequests
 from ringback.graphql_api.supervisor import ProcessSupervisor, call_when_input_ends
+from ringback.graphql_api.transport import graphiql
 from ringback.graphql_api.websocket_protocol import WebSocketProtocol
 from ringback.jobs.announcer import announce_due_events
 from ringback.jobs.worker import RunningWorker, run_worker
@@ -231,11 +232,14 @@ def _only_owner_has_access(path: Path) -> bool:
 
 def _print_start(public_url: str, admin_token: _AdminToken) -> None:
     print(f"Ringback {version('ringback')} is running on {public_url}")
-    if admin_token.secret is not None:
+    if not graphiql.is_built():
+        print("GraphiQL is not built. To build it, run: make web")
+    elif admin_token.secret is None:
+        print(f"GraphiQL:  {public_url}/graphql")
+    else:
         print(f"GraphiQL:  {public_url}/graphql#token={admin_token.secret}")
         print(f"The link contains the admin token, which is stored in {admin_token.source}.", flush=True)
         return
-    print(f"GraphiQL:  {public_url}/graphql")
     if admin_token.is_revoked:
         print(f"The token in {admin_token.source} was revoked. Create one: ringback token create NAME", flush=True)
     else:

@@ -42,6 +42,11 @@ NOT_FOUND = """<!doctype html>
 """
 
 
+def is_built() -> bool:
+    """Return whether `make web` has built the GraphiQL page."""
+    return (STATIC / "index.html").is_file()
+
+
 class Pages:
     """The HTML pages. `public_url` is the setting, "" if there is none."""
 
@@ -51,10 +56,9 @@ class Pages:
     def explorer(self, scope: Scope) -> Response:
         """Return the GraphiQL page, or build instructions if this checkout has none."""
         headers = self.headers(scope)
-        index = STATIC / "index.html"
-        if not index.is_file():
+        if not is_built():
             return HTMLResponse(NOT_BUILT, headers=headers)
-        return FileResponse(index, media_type="text/html; charset=utf-8", headers=headers)
+        return FileResponse(STATIC / "index.html", media_type="text/html; charset=utf-8", headers=headers)
 
     def not_found(self, scope: Scope) -> Response:
         """Return the page for an address at which nothing is."""

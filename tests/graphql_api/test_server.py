@@ -1,14 +1,18 @@
-"""The server process: errors outside of operations, and its limit of open files."""
+"""The server process: errors outside of operations, its first output, and its limit of open files."""
 
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
+import pytest
 from structlog.testing import capture_logs
 from tortoise.exceptions import OperationalError
 
 from ringback.graphql_api.execution.operation_limits import OperationLimits
+from ringback.graphql_api.server import _AdminToken, _print_start
+from ringback.graphql_api.transport import graphiql
 from ringback.graphql_api.transport.http import GraphQLEndpoint
 from ringback.graphql_api.transport.streaming import Streams
 from ringback.models.enums import Role
@@ -62,3 +66,16 @@ run(main())
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "True\n"
+
+
+def test_without_the_page_there_is_no_link_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(graphiql, "STATIC", tmp_path)
+
+    _print_start("http://localhost:8000", _AdminToken(source=".ringback/admin-token", secret="s3cr3t"))
+
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "GraphiQL is not built. To build it, run: make web",
+        "GraphiQL asks for a token. The admin token is in .ringback/admin-token.",
+    ]
