@@ -20,7 +20,7 @@ from ringback.graphql_api.app import Application, open_application
 from ringback.graphql_api.http_protocol import HttpConnection
 from ringback.graphql_api.listener.byte_budget import ByteBudget
 from ringback.graphql_api.listener.client_slots import ClientSlots
-from ringback.graphql_api.listener.config import Guard, HttpLimits, ListenerConfig
+from ringback.graphql_api.listener.config import Guard, HttpLimits, ListenerConfig, limit_connections
 from ringback.graphql_api.listener.proxied_requests import ProxiedRequests
 from ringback.graphql_api.supervisor import ProcessSupervisor, call_when_input_ends
 from ringback.graphql_api.transport import graphiql
@@ -300,7 +300,7 @@ def _configure_http(app: Application, settings: Settings) -> ListenerConfig:
         ClientSlots(
             "connections",
             max_per_client=settings.http_max_connections_per_address,
-            max_total=_limit_connections(settings),
+            max_total=limit_connections(settings),
             proxies=settings.trusted_proxies,
         ),
         # The longest allowed request must fit, however long the operator allows it to be.
@@ -332,14 +332,6 @@ def _configure_http(app: Application, settings: Settings) -> ListenerConfig:
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=[str(network) for network in settings.trusted_proxies],
     )
-
-
-def _limit_connections(settings: Settings) -> int:
-    """Return the most connections: those of the settings, or fewer where the system allows fewer open files."""
-    if sys.platform == "win32":
-        return settings.http_max_connections
-    open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return min(settings.http_max_connections, open_files * 3 // 4)
 
 
 def _run_worker(

@@ -4,10 +4,14 @@ from dataclasses import dataclass
 from typing import Self
 
 from ringback.graphql_api.errors import ApiError
+from ringback.graphql_api.listener.config import limit_connections
 from ringback.models.settings import Settings
 
 #: Seconds after which a client may send a refused document again.
 RETRY_AFTER_SECONDS = 1
+
+#: One part in so many of the connections of the process may be WebSocket connections of the same token.
+CONNECTIONS_SHARE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +22,7 @@ class OperationLimits:
     `response_bytes` what is read and returned.
     `introspection` says whether clients may read the schema, also by the suggestions in errors.
     `subscription_tokens` limits the GraphQL tokens in the documents of an API token's running subscriptions.
+    `connections_per_token` limits its WebSocket connections: one token must leave room for the others.
     """
 
     body_bytes: int = 1_048_576
@@ -31,6 +36,7 @@ class OperationLimits:
     subscriptions_per_token: int = 4_000
     introspection: bool = True
     subscription_tokens: int = 60_000
+    connections_per_token: int = 2_500
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -47,6 +53,7 @@ class OperationLimits:
             subscriptions_per_token=settings.api_max_subscriptions_per_token,
             introspection=settings.api_introspection,
             subscription_tokens=settings.api_max_subscription_tokens,
+            connections_per_token=limit_connections(settings) // CONNECTIONS_SHARE,
         )
 
 

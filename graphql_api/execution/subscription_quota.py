@@ -1,4 +1,4 @@
-"""The limits on concurrent subscriptions of one token, over all transports."""
+"""The limits on the concurrent subscriptions of one token, over all transports, and on its WebSocket connections."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -24,6 +24,8 @@ class SubscriptionQuota:
         self.running: Counter[UUID] = Counter()
         #: Running subscriptions of all tokens.
         self.total = 0
+        #: WebSocket connections by token id.
+        self.connections: Counter[UUID] = Counter()
         self._document_tokens: Counter[UUID] = Counter()
         #: Running subscriptions by operation, of one token and of all.
         self._running_of_token: Counter[tuple[UUID, Operation]] = Counter()
@@ -32,6 +34,22 @@ class SubscriptionQuota:
     def is_shared(self, operation: Operation) -> bool:
         """Return whether several subscriptions run an operation."""
         return self._running_of_all[operation] > 1
+
+    @contextmanager
+    def count_connection(self, token_id: UUID) -> Iterator[None]:
+        """Count a WebSocket connection while the block runs. Raises RequestRefused (LIMIT_EXCEEDED) at the limit."""
+        allowed = self._limits.connections_per_token
+        if self.connections[token_id] >= allowed:
+            message = (
+                f"This token has {allowed:,} connections, the limit, a quarter of RINGBACK_HTTP_MAX_CONNECTIONS. "
+                "Close some."
+            )
+            raise RequestRefused(limit_exceeded("connectionsPerToken", allowed, message))
+        _add(self.connections, token_id, 1)
+        try:
+            yield
+        finally:
+            _add(self.connections, token_id, -1)
 
     @contextmanager
     def reserve(self, token_id: UUID, operation: Operation) -> Iterator[None]:

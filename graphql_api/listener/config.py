@@ -1,5 +1,6 @@
 """uvicorn's configuration with the listener's limits and counts, which both protocols read."""
 
+import sys
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -9,6 +10,17 @@ from ringback.graphql_api.listener.byte_budget import ByteBudget
 from ringback.graphql_api.listener.client_slots import ClientSlots
 from ringback.graphql_api.listener.refusals import RefusalLog
 from ringback.models.settings import Settings
+
+if sys.platform != "win32":
+    import resource
+
+
+def limit_connections(settings: Settings) -> int:
+    """Return the most connections: those of the settings, or fewer where the system allows fewer open files."""
+    if sys.platform == "win32":
+        return settings.http_max_connections
+    open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(settings.http_max_connections, open_files * 3 // 4)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,14 @@ closes connections whose peer is gone or does not read.
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import ExitStack, aclosing, suppress
 from functools import partial
 
 import structlog
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from ringback.graphql_api.context.request_context import Context, Services
-from ringback.graphql_api.errors import to_graphql_error
+from ringback.graphql_api.errors import ApiError, is_database_unreachable, to_graphql_error
 from ringback.graphql_api.execution.engine import (
     Engine,
     ExecutionResponse,
@@ -40,12 +40,15 @@ from ringback.graphql_api.transport.graphql_transport_ws import (
     parse,
     write_pong,
 )
+from ringback.graphql_api.transport.streaming import HEARTBEAT_SECONDS
 from ringback.models.ids import new_key
 
 logger = structlog.get_logger("ringback.api")
 
 #: Seconds that a client has to send connection_init; as in graphql-ws.
 INIT_SECONDS = 3.0
+#: Seconds between checks of the token of an idle connection; as for streams.
+TOKEN_CHECK_SECONDS = HEARTBEAT_SECONDS
 #: A control frame holds 125 bytes, and the close code takes two (RFC 6455, 5.5).
 MAX_REASON_BYTES = 123
 #: Operations of a closed connection that are stopped in one turn of the event loop.
@@ -89,6 +92,10 @@ class _Connection:
         self._receive = receive
         self._send = send
         self._context: Context | None = None
+        #: When an idle connection's token is checked next, by the loop's clock. None before connection_init.
+        self._token_check_at: float | None = None
+        #: Counts the connection for its token.
+        self._count = ExitStack()
         self._operations: dict[str, asyncio.Task[None]] = {}
         #: Running operations, and stopped ones that have not ended yet.
         self._tasks: set[asyncio.Task[None]] = set()
@@ -111,6 +118,7 @@ class _Connection:
                 async with asyncio.timeout(INIT_SECONDS) as init_timeout:
                     await self._read(init_timeout)
             finally:
+                self._count.close()
                 await self._stop_operations()
         except TimeoutError as error:
             raise _CloseConnection(4408, "Connection initialisation timeout") from error
@@ -146,7 +154,7 @@ class _Connection:
     async def _read(self, init_timeout: asyncio.Timeout) -> None:
         """Handle messages until the client disconnects. connection_init cancels `init_timeout`."""
         while True:
-            event = await self._receive()
+            event = await self._receive_event()
             if event["type"] == "websocket.disconnect":
                 return
             text = event.get("text")
@@ -171,6 +179,25 @@ class _Connection:
             # Other connections get their turn between messages that arrived together.
             await asyncio.sleep(0)
 
+    async def _receive_event(self) -> Message:
+        """Return the next event. Check the token meanwhile, so that a revoked one holds no connections."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(self._token_check_at):
+                    return await self._receive()
+            await self._check_token()
+
+    async def _check_token(self) -> None:
+        assert self._context is not None, "tokens are checked after connection_init"
+        self._token_check_at = asyncio.get_running_loop().time() + TOKEN_CHECK_SECONDS
+        try:
+            await self._context.reauthenticate()
+        except ApiError as error:
+            raise _CloseConnection(4403, "Forbidden") from error
+        except Exception as error:
+            if not is_database_unreachable(error):  # the next check may reach it
+                raise
+
     async def _init(self, message: ConnectionInit) -> None:
         if self._context is not None:
             raise _CloseConnection(4429, "Too many initialisation requests")
@@ -183,7 +210,13 @@ class _Connection:
             raise _CloseConnection(1013, f"Something went wrong (id {error_id}). Try again later.") from error
         if token is None:
             raise _CloseConnection(4403, "Forbidden")
+        try:
+            self._count.enter_context(self._engine.quota.count_connection(token.id))
+        except RequestRefused as refused:
+            # Clients connect again after 1013: connections that they have lost may still count.
+            raise _CloseConnection(1013, refused.errors[0].message) from refused
         self._context = Context(self._services, token)
+        self._token_check_at = asyncio.get_running_loop().time() + TOKEN_CHECK_SECONDS
         exempt_client(self._scope)
         await self._send_text(ACK)
 

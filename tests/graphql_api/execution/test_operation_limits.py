@@ -9,6 +9,7 @@ import pytest
 from graphql import get_introspection_query
 
 from ringback.graphql_api.execution.operation_limits import OperationLimits
+from ringback.graphql_api.listener.config import limit_connections
 from ringback.models.settings import Settings
 from tests.support.hostile_documents import DOCUMENTS, many
 from tests.support.program import Program
@@ -95,10 +96,11 @@ def test_the_cost_limit_allows_its_value_and_no_more(default: Program, strict: P
 
 
 def test_the_defaults_equal_those_of_the_settings() -> None:
-    assert OperationLimits.of(Settings()) == OperationLimits()
+    quarter = limit_connections(Settings()) // 4
+    assert OperationLimits.of(Settings()) == OperationLimits(connections_per_token=quarter)
     values: dict[str, Any] = {f"api_max_{name}": value for name, value in CHOSEN.items()}
     chosen = Settings(**values)
-    assert OperationLimits.of(chosen) == OperationLimits(**CHOSEN)
+    assert OperationLimits.of(chosen) == OperationLimits(**CHOSEN, connections_per_token=quarter)
     assert {f"api_max_{name}" for name in CHOSEN} == {name for name in Settings.model_fields if "api_max" in name}
 
 

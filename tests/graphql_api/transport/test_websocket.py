@@ -14,7 +14,9 @@ from ringback.graphql_api.app import Application
 from ringback.graphql_api.context.live_log import Tailer
 from ringback.graphql_api.context.request_context import Context
 from ringback.graphql_api.errors import unauthenticated_error
-from ringback.graphql_api.execution.engine import OperationType
+from ringback.graphql_api.execution.engine import Engine, OperationType
+from ringback.graphql_api.execution.operation_limits import OperationLimits
+from ringback.graphql_api.schema.build import schema
 from ringback.models import delivery_log
 from ringback.models.api_token import ApiToken
 from ringback.models.delivery_log import Position
@@ -24,6 +26,7 @@ from ringback.models.inbox import Inbox
 from ringback.models.services import api_tokens
 from tests.contract import operations
 from tests.support.api import Api
+from tests.support.eventually import eventually
 from tests.support.live_log import CURSORS, caught_up, joined, subscribed, write
 from tests.support.websocket_client import (
     ADMIN,
@@ -37,6 +40,7 @@ from tests.support.websocket_client import (
     run,
     send,
     serving,
+    still_open,
     subscribe,
 )
 
@@ -251,3 +255,37 @@ async def test_a_revoked_token_ends_what_runs_over_its_connection(
         assert await run(connection, VIEWER) == [{"type": "error", "payload": [refusal]}]
         await subscribed(served.api, 1)
         assert (await received(another))["payload"]["data"]["deliveryLog"]["message"] == "secret"
+
+
+async def test_a_token_cannot_take_more_connections_than_its_limit(served: Served) -> None:
+    engine = Engine(schema, OperationLimits(connections_per_token=1))
+    _, secret = await api_tokens.create_token("other", Role.ADMIN)
+    async with serving(Application(served.api.services, engine)) as port:
+        limited = replace(served, port=port)
+        async with limited.open() as first, limited.open() as second, limited.open() as other:
+            await init(first)
+            await send(second, type="connection_init", payload={"Authorization": f"Bearer {ADMIN}"})
+            code, reason = await closed(second)
+            await init(other, secret)
+            await still_open(first)
+        async with limited.open() as again:
+            await init(again)
+    await eventually(lambda: not engine.quota.connections)
+
+    assert code == 1013
+    assert "RINGBACK_HTTP_MAX_CONNECTIONS" in reason
+    engine.close()
+
+
+async def test_a_revoked_token_loses_its_idle_connections(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ringback.graphql_api.context.request_context.TRUSTED_SECONDS", 0.0)
+    monkeypatch.setattr("ringback.graphql_api.transport.websocket.TOKEN_CHECK_SECONDS", 0.05)
+    token, secret = await api_tokens.create_token("soon revoked", Role.ADMIN)
+    async with served.open() as connection, served.open() as another:
+        await init(connection, secret)
+        await init(another)
+
+        await served.api.do("RevokeApiToken", id=encode(Prefix.TOKEN, token.id))
+
+        assert await closed(connection) == (4403, "Forbidden")
+        await still_open(another)
