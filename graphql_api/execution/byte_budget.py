@@ -1,18 +1,20 @@
 """The bytes that one operation may read from the database and write into its response.
 
 `query_cost` limits the objects of an operation before it runs; their sizes are known only while they are read. An
-operation that reads more than SMALL_BYTES is large: large operations of a process run one after another, so that
-together they take little more memory than one. Small ones do not wait.
+operation that reads more than SMALL_BYTES is large: large operations of a process run one after another, in turns of
+their API tokens, so that together they take little more memory than one. Small ones do not wait.
 """
 
 import asyncio
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any, Self
+from uuid import UUID
 
 from graphql import GraphQLError
 
 from ringback.graphql_api.errors import ApiError
+from ringback.graphql_api.execution.fair_slots import FairSlots
 from ringback.models import exact_json
 from ringback.models.database.byte_budget import ReadWithin, current_budget
 
@@ -35,8 +37,8 @@ class ResponseTooLarge(ApiError):
 class OperationBudget:
     """The budget of one operation, a context manager. Tasks that the block starts share it."""
 
-    def __init__(self, limit: int, turns: asyncio.Lock | None) -> None:
-        """Prepare a budget of `limit` bytes.
+    def __init__(self, limit: int, turns: FairSlots | None, token_id: UUID) -> None:
+        """Prepare a budget of `limit` bytes for an operation of a token.
 
         `turns` is shared by the operations of the process. None means that the whole limit is read without a turn.
         """
@@ -44,6 +46,7 @@ class OperationBudget:
         self._limit = limit
         self._small_limit = limit if turns is None else SMALL_BYTES
         self._turns = turns
+        self._token_id = token_id
         self._read_bytes = 0
         self._written_bytes = 0
         self._has_ended = False
@@ -96,7 +99,7 @@ class OperationBudget:
             return
         if self._turns is None:
             raise self._too_large("reads")
-        await self._turns.acquire()
+        await self._turns.acquire(self._token_id)
         if self._has_ended:  # the operation was cancelled, and this is the task of one of its loaders
             self._turns.release()
             raise self._too_large("reads")

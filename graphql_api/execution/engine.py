@@ -31,6 +31,7 @@ from ringback.graphql_api.context.single_flight import EventBatch, SingleFlight,
 from ringback.graphql_api.errors import ApiError, mask_error, to_graphql_error
 from ringback.graphql_api.execution.byte_budget import OperationBudget, is_too_large
 from ringback.graphql_api.execution.documents import Documents, Operation, RequestRefused, TooManyRequests
+from ringback.graphql_api.execution.fair_slots import FairSlots
 from ringback.graphql_api.execution.fast_executor import FastExecutor
 from ringback.graphql_api.execution.operation_limits import OperationLimits, limit_exceeded
 from ringback.graphql_api.execution.subscription_quota import SubscriptionQuota
@@ -120,7 +121,7 @@ class Engine:
         #: Held while the operations of a closed connection are stopped.
         self.stopping = asyncio.Lock()
         #: Held by the large operation that runs.
-        self._large_operations = asyncio.Lock()
+        self._large_operations = FairSlots(1)
         # Loaders do not cache, so all subscriptions can share them: concurrent events are loaded together.
         self._loaders = Loaders()
 
@@ -147,9 +148,10 @@ class Engine:
             executor = self._make_executor(operation, variables, context.with_own_loaders())
         except RequestRefused as refused:
             return error_response(*refused.errors)
+        execute = partial(execute_root_selection_set, executor)
         with self._turns.give_way():
             try:
-                return await self._execute_within_budget(partial(execute_root_selection_set, executor))
+                return await self._execute_within_budget(execute, context.viewer.id)
             finally:
                 executor.forget_variables()
 
@@ -194,7 +196,7 @@ class Engine:
                 execute = partial(self._execute_alone, subscriber.executor)
                 yield await _execute_item(execute, event.to_object, items[0])
                 continue
-            with OperationBudget(MAX_BATCH_BYTES, turns=None):
+            with OperationBudget(MAX_BATCH_BYTES, None, subscriber.token_id):
                 futures = [self._start_item(item, event.to_object, subscriber) for item in items]
             for item, future in zip(items, futures, strict=True):
                 response = await self._turns.wait_for(subscriber.token_id, future)
@@ -228,13 +230,14 @@ class Engine:
         """Return the response to one event, with loaders and a budget of its own."""
         per_event = executor.build_per_event_executor(event)
         per_event.context_value = executor.context_value.with_own_loaders()
+        execute = partial(execute_subscription_event, per_event)
         try:
-            return await self._execute_within_budget(partial(execute_subscription_event, per_event))
+            return await self._execute_within_budget(execute, per_event.context_value.viewer.id)
         except Exception as error:
             return ExecutionResponse(None, (to_graphql_error(error),))
 
-    async def _execute_within_budget(self, execute: Callable[[], Any]) -> ExecutionResponse:
-        with OperationBudget(self.limits.response_bytes, self._large_operations) as budget:
+    async def _execute_within_budget(self, execute: Callable[[], Any], token_id: UUID) -> ExecutionResponse:
+        with OperationBudget(self.limits.response_bytes, self._large_operations, token_id) as budget:
             result = execute()
             if not isinstance(result, ExecutionResult):
                 result = await result

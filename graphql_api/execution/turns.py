@@ -8,11 +8,12 @@ not wait for all of those of another.
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 from uuid import UUID
+
+from ringback.graphql_api.execution.fair_slots import Lines
 
 V = TypeVar("V")
 
@@ -30,7 +31,7 @@ class Turns:
     """Waiting subscriptions by token, and the slice that runs."""
 
     def __init__(self) -> None:
-        self._lines: dict[UUID, deque[asyncio.Future[None]]] = {}
+        self._lines = Lines()
         self._slice_size = FIRST_SLICE
         self._slice_started_at: float | None = None
         self._is_scheduled = False
@@ -66,7 +67,7 @@ class Turns:
         return shared.result()
 
     def _add(self, token_id: UUID, turn: "asyncio.Future[None]") -> None:
-        self._lines.setdefault(token_id, deque()).append(turn)
+        self._lines.add(token_id, turn)
         if not self._is_scheduled:
             self._is_scheduled = True
             asyncio.get_running_loop().call_soon(self._run_slice)
@@ -82,7 +83,7 @@ class Turns:
         for _ in range(self._slice_size):
             if not self._lines:
                 break
-            turn = self._pop()
+            turn = self._lines.pop()
             if not turn.done():
                 turn.set_result(None)
         loop.call_soon(self._schedule_slice)
@@ -105,12 +106,3 @@ class Turns:
         self._slice_started_at = None
         factor = min(max(SLICE_SECONDS / seconds, 0.25), 2.0)
         self._slice_size = min(max(int(self._slice_size * factor), 1), MAX_SLICE)
-
-    def _pop(self) -> "asyncio.Future[None]":
-        """Return the first turn of the token that waits longest, and put the token behind the others."""
-        token_id, line = next(iter(self._lines.items()))
-        del self._lines[token_id]
-        turn = line.popleft()
-        if line:
-            self._lines[token_id] = line
-        return turn

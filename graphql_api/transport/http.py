@@ -4,7 +4,6 @@ POST and GET execute operations (GraphQL over HTTP). `Accept` decides between a 
 without a document, or from a browser, returns GraphiQL. Every request passes through here: this is a hot path.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator
 from typing import Final
 
@@ -24,6 +23,7 @@ from ringback.graphql_api.execution.engine import (
     TooManyRequests,
     error_response,
 )
+from ringback.graphql_api.execution.fair_slots import FairSlots
 from ringback.graphql_api.execution.operation_limits import RETRY_AFTER_SECONDS
 from ringback.graphql_api.listener.client_slots import count_client_again, exempt_client
 from ringback.graphql_api.transport import graphiql, requests
@@ -35,7 +35,8 @@ from ringback.graphql_api.transport.responses import Reply, error_reply, graphql
 from ringback.graphql_api.transport.sse import EVENT_STREAM
 from ringback.graphql_api.transport.streaming import Framing, Stream, Streams
 
-#: Bytes of a body above which a request waits for its turn: parsed JSON takes up to 7 times its length in memory.
+#: Bytes of a body above which a request waits for its token's turn: parsed JSON takes up to 7 times its length in
+#: memory.
 LARGE_BODY_BYTES = 65_536
 #: Such requests that are parsed and executed at the same time.
 MAX_LARGE_REQUESTS = 2
@@ -69,7 +70,7 @@ class GraphQLEndpoint:
         self._services = services
         self._max_body_bytes = engine.limits.body_bytes
         self._streams = streams
-        self._large_requests = asyncio.Semaphore(MAX_LARGE_REQUESTS)
+        self._large_requests = FairSlots(MAX_LARGE_REQUESTS)
         self._options = CORSMiddleware(
             Response(status_code=204, headers={"Allow": METHODS}),
             allow_origins=["*"],
@@ -121,7 +122,7 @@ class GraphQLEndpoint:
         body = await self._read_body(headers, receive)
         if len(body) <= LARGE_BODY_BYTES:
             return await self._run(method, requests.parse_body(body), context, accepted)
-        async with self._large_requests:
+        async with self._large_requests.hold(token.id):
             return await self._run(method, requests.parse_body(body), context, accepted)
 
     async def _run(self, method: str, parameters: Parameters, context: Context, accepted: Accepted) -> Reply | Stream:

@@ -1,12 +1,15 @@
 """The budget of bytes: what it refuses, and the turns of large operations."""
 
 import asyncio
+from uuid import UUID
 
 import pytest
 
 from ringback.graphql_api.execution.byte_budget import SMALL_BYTES, OperationBudget, ResponseTooLarge, count_text
+from ringback.graphql_api.execution.fair_slots import FairSlots
 from ringback.models.database.byte_budget import ReadWithin, SizedRows
 
+TOKEN = UUID(int=1)
 LIMIT = 4 * SMALL_BYTES
 
 
@@ -18,7 +21,7 @@ def rows_of(size: int) -> ReadWithin:
 
 
 async def test_reads_are_added_up_and_refused_beyond_the_limit() -> None:
-    with OperationBudget(LIMIT, asyncio.Lock()) as budget:
+    with OperationBudget(LIMIT, FairSlots(1), TOKEN) as budget:
         assert await budget.read(rows_of(LIMIT)) == ["row"]
 
         with pytest.raises(ResponseTooLarge, match="RINGBACK_API_MAX_RESPONSE_BYTES"):
@@ -27,7 +30,7 @@ async def test_reads_are_added_up_and_refused_beyond_the_limit() -> None:
 
 async def test_each_copy_of_a_long_text_counts() -> None:
     text = "x" * SMALL_BYTES
-    with OperationBudget(LIMIT, asyncio.Lock()):
+    with OperationBudget(LIMIT, FairSlots(1), TOKEN):
         for _ in range(3):
             count_text(text)
 
@@ -36,12 +39,26 @@ async def test_each_copy_of_a_long_text_counts() -> None:
 
 
 async def test_a_large_operation_waits_for_another_and_a_small_one_does_not() -> None:
-    turns = asyncio.Lock()
-    small, second = OperationBudget(LIMIT, turns), OperationBudget(LIMIT, turns)
-    with OperationBudget(LIMIT, turns) as first:
+    turns = FairSlots(1)
+    small, second = OperationBudget(LIMIT, turns, TOKEN), OperationBudget(LIMIT, turns, TOKEN)
+    with OperationBudget(LIMIT, turns, TOKEN) as first:
         await first.read(rows_of(SMALL_BYTES + 1))
         waiting = asyncio.create_task(second.read(rows_of(SMALL_BYTES + 1)))
         await small.read(rows_of(SMALL_BYTES))
         assert not waiting.done()
 
     assert await waiting == ["row"]
+
+
+async def test_a_token_does_not_wait_for_all_large_operations_of_another() -> None:
+    turns, order = FairSlots(1), list[str]()
+
+    async def run(token_id: UUID, name: str) -> None:
+        with OperationBudget(LIMIT, turns, token_id) as budget:
+            await budget.read(rows_of(SMALL_BYTES + 1))
+            order.append(name)
+            await asyncio.sleep(0)
+
+    await asyncio.gather(*(run(TOKEN, "one") for _ in range(5)), run(UUID(int=2), "other"))
+
+    assert order == ["one", "one", "other", "one", "one", "one"]

@@ -17,6 +17,7 @@ from ringback.graphql_api.execution.documents import MAX_CACHED_CHARS, MAX_LINES
 from ringback.graphql_api.execution.engine import Engine, OperationType, RequestRefused, TooManyRequests
 from ringback.graphql_api.execution.operation_limits import OperationLimits
 from ringback.graphql_api.schema.build import schema
+from ringback.models.api_token import ApiToken
 from tests.support.hostile_documents import DOCUMENTS, many
 from tests.support.lag import hold_the_loop, share_of_allowed
 
@@ -273,6 +274,8 @@ async def introspect_nodes(engine: Engine, number: int) -> list[str]:
 
 class FewServices:
     """A context with all that introspection needs."""
+
+    viewer = ApiToken(id=MINE)
 
     async def reauthenticate(self) -> None:
         """Accept the token."""

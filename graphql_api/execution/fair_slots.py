@@ -1,0 +1,70 @@
+"""Lines in which API tokens take turns: a token with few requests does not wait for all of those of another."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+
+class Lines:
+    """Waiting futures, one line for each token."""
+
+    def __init__(self) -> None:
+        self._lines: dict[UUID, deque[asyncio.Future[None]]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._lines)
+
+    def add(self, token_id: UUID, turn: "asyncio.Future[None]") -> None:
+        """Add a turn to the end of its token's line."""
+        self._lines.setdefault(token_id, deque()).append(turn)
+
+    def pop(self) -> "asyncio.Future[None]":
+        """Return the first turn of the token that waits longest, and put the token behind the others."""
+        token_id, line = next(iter(self._lines.items()))
+        del self._lines[token_id]
+        turn = line.popleft()
+        if line:
+            self._lines[token_id] = line
+        return turn
+
+
+class FairSlots:
+    """A semaphore whose slots are granted to tokens in turn."""
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._lines = Lines()
+
+    @asynccontextmanager
+    async def hold(self, token_id: UUID) -> AsyncIterator[None]:
+        """Hold a slot while the block runs."""
+        await self.acquire(token_id)
+        try:
+            yield
+        finally:
+            self.release()
+
+    async def acquire(self, token_id: UUID) -> None:
+        """Wait for a slot in the token's line."""
+        if self._free:
+            self._free -= 1
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._lines.add(token_id, turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # the slot was granted before
+                self.release()
+            raise
+
+    def release(self) -> None:
+        """Grant the slot to the next token."""
+        while self._lines:
+            turn = self._lines.pop()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1

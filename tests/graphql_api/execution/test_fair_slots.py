@@ -1,0 +1,40 @@
+"""Slots that tokens take in turn."""
+
+import asyncio
+from uuid import UUID
+
+from ringback.graphql_api.execution.fair_slots import FairSlots
+
+ONE, OTHER = UUID(int=1), UUID(int=2)
+
+
+async def test_tokens_take_turns() -> None:
+    slots, order = FairSlots(1), list[str]()
+
+    async def work(token_id: UUID, name: str) -> None:
+        async with slots.hold(token_id):
+            order.append(name)
+            await asyncio.sleep(0)
+
+    await asyncio.gather(*(work(ONE, "one") for _ in range(10)), work(OTHER, "other"))
+
+    assert order == ["one", "one", "other"] + ["one"] * 8
+
+
+async def test_a_cancelled_task_passes_its_slot_on() -> None:
+    slots = FairSlots(1)
+    await slots.acquire(ONE)
+    granted, waiting, last = [asyncio.create_task(slots.acquire(token_id)) for token_id in (ONE, ONE, OTHER)]
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.sleep(0)
+
+    slots.release()
+    granted.cancel()
+    await asyncio.wait([granted, waiting])
+
+    await last
+    slots.release()
+    await slots.acquire(ONE)
+    assert granted.cancelled()
+    assert waiting.cancelled()
