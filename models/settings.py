@@ -269,7 +269,8 @@ class Settings(BaseSettings):
     inbox_max_total_bytes: int = Field(
         536_870_912,
         ge=65_536,
-        description="Maximum number of bytes that all inboxes together store. The oldest requests are removed.",
+        description="Maximum number of bytes that all inboxes together store. The oldest requests of the inbox that "
+        "stores most are removed.",
     )
     inbox_max_requests_per_second: int = Field(
         500,

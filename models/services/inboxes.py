@@ -250,7 +250,7 @@ class Inboxes:
             )
 
     async def _make_room(self, size: int) -> None:
-        """Remove the oldest requests of all inboxes if a request of `size` bytes would exceed the total quota.
+        """Remove the oldest requests of the largest inboxes if a request of `size` bytes would exceed the total quota.
 
         The inboxes are added up once for each hundredth of the quota that this process stores, so each other process
         can exceed the quota by as much.
@@ -262,10 +262,13 @@ class Inboxes:
         self._bytes_until_check = share
         (sums,) = await fetch(Inbox._meta.db, _STORED_IN_ALL)
         excess = sums["total"] + size + share - self.limits.total_bytes
+        if excess <= 0:
+            return
         for _ in range(_MAX_TOTAL_BATCHES):
-            if excess <= 0:
+            freed_bytes = await _remove_from_largest_inbox(excess)
+            excess -= freed_bytes
+            if excess <= 0 or not freed_bytes:
                 return
-            excess -= await _remove_from_oldest_inbox(excess)
 
     async def _check_signature(self, inbox: Inbox, event: Event | None, request: Received) -> SignatureCheck:
         """Verify a request with the inbox's own secret, or else with the secret of the event's webhook."""
@@ -284,11 +287,14 @@ class Inboxes:
         return verify(dict(request.headers), request.body, secret)
 
 
-async def _remove_from_oldest_inbox(excess_bytes: int) -> int:
-    """Remove requests of the inbox that has the oldest one of all. Return their bytes."""
-    oldest = await InboxRequest.all().order_by("id").first().values_list("inbox_id", flat=True)
+async def _remove_from_largest_inbox(excess_bytes: int) -> int:
+    """Remove the oldest requests of the inbox that stores most, so that a flooded inbox does not empty the others.
+
+    Return the bytes that it stores less, 0 if nothing is left.
+    """
+    largest = await Inbox.filter(stored_bytes__gt=0).order_by("-stored_bytes").first().values_list("id", flat=True)
     async with in_transaction() as db:
-        inbox = await lock_row(db, Inbox, id=oldest)
+        inbox = await lock_row(db, Inbox, id=largest)
         if inbox is None:
             return 0
         return await _remove_oldest(db, inbox, excess_bytes=excess_bytes)
@@ -299,8 +305,8 @@ async def _remove_oldest(
 ) -> int:
     """Remove the oldest requests of a locked inbox, until `excess_bytes` are gone and none has an excess number.
 
-    `new_bytes` are counted already, and stored afterwards. Return the removed bytes. At most three batches are removed,
-    so that a request does not wait for many others; the next one goes on.
+    `new_bytes` are counted already, and stored afterwards. Return the bytes by which the sum became smaller. At most
+    three batches are removed, so that a request does not wait for many others; the next one goes on.
     """
     removed_bytes, is_empty = 0, False
     stored = InboxRequest.filter(inbox_id=inbox.id).using_db(db)
@@ -318,10 +324,10 @@ async def _remove_oldest(
         if len(excess) < batch:
             break
     # An empty inbox corrects the sum, which is too high once an operator has deleted requests by hand.
-    stored_bytes = new_bytes if is_empty else F("stored_bytes") - removed_bytes
-    if removed_bytes or is_empty:
-        await Inbox.filter(id=inbox.id).using_db(db).update(stored_bytes=stored_bytes)
-    return removed_bytes
+    freed_bytes = inbox.stored_bytes - new_bytes if is_empty else removed_bytes
+    if freed_bytes:
+        await Inbox.filter(id=inbox.id).using_db(db).update(stored_bytes=inbox.stored_bytes - freed_bytes)
+    return freed_bytes
 
 
 def _response_to_latest(inbox: Inbox) -> InboxResponse:

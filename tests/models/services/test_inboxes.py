@@ -43,15 +43,26 @@ async def test_an_inbox_keeps_its_newest_requests(limits: InboxLimits) -> None:
     assert await numbers(other) == [1, 2]
 
 
-async def test_the_oldest_requests_of_all_inboxes_are_removed() -> None:
+async def test_the_total_quota_removes_from_the_largest_inbox() -> None:
     inboxes = Inboxes(BOX, InboxLimits(total_bytes=5 * SIZE))
-    oldest, newest = [await inboxes.create(name, [InboxResponse()]) for name in ("oldest", "newest")]
-    await receive(inboxes, oldest, 3)
+    small, flooded = [await inboxes.create(name, [InboxResponse()]) for name in ("small", "flooded")]
+    await receive(inboxes, small, 1)
 
-    await receive(inboxes, newest, 3)
+    await receive(inboxes, flooded, 6)
 
-    assert await numbers(oldest) == [3]
-    assert await numbers(newest) == [1, 2, 3]
+    assert await numbers(small) == [1]
+    assert await numbers(flooded) == [4, 5, 6]
+
+
+async def test_a_sum_without_requests_is_corrected_before_others_lose_theirs() -> None:
+    inboxes = Inboxes(BOX, InboxLimits(total_bytes=5 * SIZE))
+    stale, used = [await inboxes.create(name, [InboxResponse()]) for name in ("stale", "used")]
+    await Inbox.filter(id=stale.id).update(stored_bytes=10 * SIZE)
+
+    await receive(inboxes, used, 4)
+
+    assert await numbers(stale) == []
+    assert await numbers(used) == [1, 2, 3, 4]
 
 
 async def test_a_request_above_a_quota_is_refused_and_not_stored() -> None:
