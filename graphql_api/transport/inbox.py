@@ -24,8 +24,6 @@ from ringback.models.templates.charset import encode_body
 HEADERS = {"Content-Security-Policy": "sandbox", "Cache-Control": "no-store"}
 #: The longest request body that is stored.
 MAX_BODY_BYTES = 1024 * 1024
-#: The longest path and query, and the longest headers together, that are stored.
-MAX_URL_BYTES = MAX_HEADER_BYTES = 65_536
 #: Requests of one inbox whose bodies this process reads or stores at the same time, and the bytes of those bodies.
 MAX_OPEN_REQUESTS, MAX_OPEN_BYTES = 1_000, 8 * MAX_BODY_BYTES
 #: The same bytes of all inboxes together.
@@ -147,10 +145,6 @@ class InboxEndpoint:
         token = request.path_params["token"]
         if not await self._inboxes.exists(token):
             return _refusal(404, _NO_INBOX, _close_if_long(request))
-        if len(_url(request)) > MAX_URL_BYTES:
-            return _refusal(414, f"The path and query are longer than {MAX_URL_BYTES:,} bytes, the limit.")
-        if sum(len(name) + len(value) for name, value in request.scope["headers"]) > MAX_HEADER_BYTES:
-            return _refusal(431, f"The headers are longer than {MAX_HEADER_BYTES:,} bytes, the limit.")
         if not self._rates.take(token):
             return _refusal(429, self._rates.message, _ONE_SECOND)
         content_length = request.headers.get("content-length")
