@@ -53,6 +53,7 @@ class OpenRequests:
     def __init__(self) -> None:
         self._requests: Counter[str] = Counter()
         self._bytes: Counter[str] = Counter()
+        self._total_bytes = 0
 
     @contextmanager
     def enter(self, token: str, receive: Receive) -> Iterator[Receive]:
@@ -63,26 +64,37 @@ class OpenRequests:
         if self._requests[token] >= MAX_OPEN_REQUESTS:
             raise InboxBusy(f"The inbox is receiving {MAX_OPEN_REQUESTS:,} requests, the limit.")
         self._requests[token] += 1
-        received_bytes = 0
+        held_bytes = 0
 
         async def receive_counted() -> Message:
-            nonlocal received_bytes
+            nonlocal held_bytes
             message = await receive()
-            count = len(message.get("body", b""))
-            received_bytes += count
-            self._bytes[token] += count
-            is_full = self._bytes[token] > MAX_OPEN_BYTES or self._bytes.total() > MAX_TOTAL_OPEN_BYTES
-            if is_full and received_bytes > SMALL_BODY_BYTES:
-                raise InboxBusy(f"The inbox is receiving bodies of {MAX_OPEN_BYTES:,} bytes, the limit.")
+            # The rest of a longer body is discarded.
+            count = min(len(message.get("body", b"")), MAX_BODY_BYTES - held_bytes)
+            held_bytes += count
+            self._count_bytes(token, count)
+            if held_bytes > SMALL_BODY_BYTES:
+                self._check_bytes(token)
             return message
 
         try:
             yield receive_counted
         finally:
             self._requests[token] -= 1
-            self._bytes[token] -= received_bytes
+            self._count_bytes(token, -held_bytes)
             if not self._requests[token]:
                 del self._requests[token], self._bytes[token]
+
+    def _count_bytes(self, token: str, change: int) -> None:
+        self._bytes[token] += change
+        self._total_bytes += change
+
+    def _check_bytes(self, token: str) -> None:
+        if self._bytes[token] > MAX_OPEN_BYTES:
+            raise InboxBusy(f"The inbox is receiving bodies of {MAX_OPEN_BYTES:,} bytes, the limit.")
+        if self._total_bytes > MAX_TOTAL_OPEN_BYTES:
+            message = f"All inboxes together are receiving bodies of {MAX_TOTAL_OPEN_BYTES:,} bytes, the limit."
+            raise InboxBusy(message)
 
 
 class Rates:

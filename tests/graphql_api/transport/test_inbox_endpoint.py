@@ -1,10 +1,18 @@
 """The endpoint of inboxes, called without a listener."""
 
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
-from ringback.graphql_api.transport.inbox import InboxEndpoint
+from ringback.graphql_api.transport.inbox import (
+    MAX_BODY_BYTES,
+    MAX_OPEN_BYTES,
+    MAX_TOTAL_OPEN_BYTES,
+    InboxBusy,
+    InboxEndpoint,
+    OpenRequests,
+)
 from ringback.models.inbox import InboxRequest
 from ringback.models.services.inboxes import Inboxes, InboxResponse
 from tests.support.builders import BOX
@@ -36,3 +44,29 @@ async def test_only_the_listener_limits_url_and_headers() -> None:
     stored = await InboxRequest.get(inbox_id=inbox.id)
     assert stored.url == f"/inbox/{inbox.token}?{'y' * 70_000}"
     assert stored.headers == [["x-long", "x" * 70_000]]
+
+
+async def receive_mebibyte() -> dict[str, Any]:
+    return {"type": "http.request", "body": b"x" * MAX_BODY_BYTES, "more_body": True}
+
+
+async def test_each_refusal_names_the_limit_that_is_reached() -> None:
+    requests = OpenRequests()
+    with ExitStack() as stack:
+        for _ in range(MAX_OPEN_BYTES // MAX_BODY_BYTES):
+            await stack.enter_context(requests.enter("one", receive_mebibyte))()
+        with pytest.raises(InboxBusy, match="The inbox is receiving bodies of 8,388,608 bytes"):
+            await stack.enter_context(requests.enter("one", receive_mebibyte))()
+
+    with ExitStack() as stack:
+        for number in range(MAX_TOTAL_OPEN_BYTES // MAX_BODY_BYTES):
+            await stack.enter_context(requests.enter(str(number), receive_mebibyte))()
+        with pytest.raises(InboxBusy, match="All inboxes together are receiving bodies of 25,165,824 bytes"):
+            await stack.enter_context(requests.enter("one", receive_mebibyte))()
+
+
+async def test_discarded_bytes_of_a_body_do_not_count() -> None:
+    requests = OpenRequests()
+    with requests.enter("one", receive_mebibyte) as receive:
+        for _ in range(2 * MAX_OPEN_BYTES // MAX_BODY_BYTES):
+            await receive()
