@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from ringback.graphql_api.transport.json_limits import has_too_many_values
+from ringback.graphql_api.transport import graphql_transport_ws
+from ringback.graphql_api.transport.json_limits import UNCHECKED_BYTES, has_too_many_values
 from ringback.graphql_api.transport.requests import MalformedRequest, parse_body
 
 
@@ -29,3 +30,12 @@ def test_a_request_with_too_many_values_is_refused_before_it_is_parsed() -> None
         parse_body(body)
     assert refusal.value.status == 413
     assert refusal.value.error.extensions == {"code": "TOO_LARGE"}
+
+
+def test_a_short_message_is_not_copied_to_be_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+    monkeypatch.setattr(graphql_transport_ws, "has_too_many_values", lambda text: counted.append(len(text)))
+    for size in (16, UNCHECKED_BYTES, UNCHECKED_BYTES + 1):
+        graphql_transport_ws.parse('{"type": "ping"}'.ljust(size))
+
+    assert counted == [UNCHECKED_BYTES + 1]
