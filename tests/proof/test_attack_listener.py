@@ -222,6 +222,23 @@ HANDSHAKE = (
 UNFINISHED_FRAME = b"\x81\xff" + (1_000_000).to_bytes(8) + b"\0\0\0\0" + b" " * 999_999
 
 
+def test_one_token_cannot_take_all_connections(tmp_path: Path, migrated: Path) -> None:
+    with Program(tmp_path, env={"RINGBACK_HTTP_MAX_CONNECTIONS": "60"}, migrated=migrated) as program:
+        init = {"type": "connection_init", "payload": {"Authorization": f"Bearer {program.token}"}}
+        init_frame = Frame(Opcode.TEXT, json.dumps(init).encode()).serialize(mask=True)
+        answers = []
+        with measure_attack(program) as cost, connect_many(program, 40, HANDSHAKE) as clients:
+            for client in clients:
+                assert client.recv(4_096).startswith(b"HTTP/1.1 101 ")
+                client.sendall(init_frame)
+                answers.append(client.recv(4_096))
+
+        acknowledged = [answer for answer in answers if b"connection_ack" in answer]
+        refused = [answer for answer in answers if b"RINGBACK_HTTP_MAX_CONNECTIONS" in answer]
+        assert (len(acknowledged), len(refused)) == (15, 25)
+        cost.check()
+
+
 @pytest.mark.parametrize(("has_token", "count"), [(False, 50), (True, 150)])
 def test_stalled_websocket_messages_hold_little_and_end(attacked: Program, has_token: bool, count: int) -> None:
     init = {"type": "connection_init", "payload": {"Authorization": f"Bearer {attacked.token}"}}
