@@ -83,7 +83,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._slot.exempt()
 
     def count_again(self) -> None:
-        """Do nothing: a token lasts as long as the connection."""
+        """Count the connection for its client while it closes, because it no longer counts for its token."""
+        if self._slot is not None and self in self.connections:
+            self._slot.count_again()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the abort timer, and release what the connection holds."""

@@ -26,7 +26,7 @@ from ringback.graphql_api.execution.engine import (
     error_response,
 )
 from ringback.graphql_api.execution.operation_limits import limit_exceeded
-from ringback.graphql_api.listener.client_slots import exempt_client
+from ringback.graphql_api.listener.client_slots import count_client_again, exempt_client
 from ringback.graphql_api.transport.graphql_transport_ws import (
     ACK,
     PROTOCOL,
@@ -81,6 +81,7 @@ async def serve_connection(engine: Engine, services: Services, scope: Scope, rec
         except _CloseConnection as closed:
             await connection.send({"type": "websocket.close", "code": closed.code, "reason": closed.reason})
         finally:
+            connection.release()
             await connection.wait_until_stopped()
 
 
@@ -118,10 +119,14 @@ class _Connection:
                 async with asyncio.timeout(INIT_SECONDS) as init_timeout:
                     await self._read(init_timeout)
             finally:
-                self._count.close()
                 await self._stop_operations()
         except TimeoutError as error:
             raise _CloseConnection(4408, "Connection initialisation timeout") from error
+
+    def release(self) -> None:
+        """Count the connection, which is closing, no longer for its token but for its address again."""
+        self._count.close()
+        count_client_again(self._scope)
 
     async def wait_until_stopped(self) -> None:
         """Wait until every operation has ended."""

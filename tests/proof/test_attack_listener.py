@@ -5,7 +5,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -237,6 +237,26 @@ def test_one_token_cannot_take_all_connections(tmp_path: Path, migrated: Path) -
         refused = [answer for answer in answers if b"RINGBACK_HTTP_MAX_CONNECTIONS" in answer]
         assert (len(acknowledged), len(refused)) == (15, 25)
         cost.check()
+
+
+def test_connections_that_do_not_close_count_for_their_address(tmp_path: Path, migrated: Path) -> None:
+    env = {"RINGBACK_HTTP_MAX_CONNECTIONS_PER_ADDRESS": "20"}
+    with Program(tmp_path, env=env, migrated=migrated) as program, ExitStack() as clients:
+        init = {"type": "connection_init", "payload": {"Authorization": f"Bearer {program.token}"}}
+        init_frame = Frame(Opcode.TEXT, json.dumps(init).encode()).serialize(mask=True)
+        invalid_frame = Frame(Opcode.TEXT, b"[]").serialize(mask=True)
+        answers = []
+        for _ in range(21):
+            client = clients.enter_context(closing(connect(program)))
+            send(client, HANDSHAKE)
+            answers.append(client.recv(4_096)[9:12])
+            if answers[-1] == b"101":
+                send(client, init_frame)
+                assert b"connection_ack" in client.recv(4_096)
+                send(client, invalid_frame)
+                assert b"Invalid message" in client.recv(4_096)
+
+        assert answers == [b"101"] * 20 + [b"429"]
 
 
 @pytest.mark.parametrize(("has_token", "count"), [(False, 50), (True, 150)])
