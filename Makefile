@@ -46,9 +46,10 @@ test: $(VENV)/.test $(WEB) $(CLIENTS) $(SCHEMA_TOOLS)
 	cd web && npm test --silent
 	$(BIN)/python -m pytest tests --ignore tests/proof -n $(JOBS) --dist worksteal --cov --cov-report=term
 
-# One process, because parallel tests would disturb the measurements.
+# First the proofs that can run at the same time, then those that measure.
 proof: $(VENV)/.test $(WEB) $(LOAD) $(CLIENTS)
-	$(BIN)/python -m pytest tests/proof
+	$(BIN)/python -m pytest tests/proof -m "not alone" -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest tests/proof -m alone
 
 # Of Python's packages and npm's, those of tests and examples included.
 audit: $(VENV)/audit/bin/pip-audit | $(NODE)

@@ -7,10 +7,14 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.support.bystander import measure_attack
 from tests.support.deliveries import create_webhook, test_fire, wait_until_ended
 from tests.support.program import Program
 from tests.support.receiver import ALLOW_LOOPBACK
+
+pytestmark = pytest.mark.alone
 
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 #: As many informational responses as fit into one write.

@@ -13,6 +13,8 @@ import pytest
 from tests.support.bystander import MAX_DELAY_MS, MAX_MEMORY_MB, measure_attack, read_resident_mb
 from tests.support.program import Program
 
+pytestmark = pytest.mark.alone
+
 DECLARE = """
 mutation ($input: DeclareModelInput!) { declareModel(input: $input) { model { name } errors { field message } } }
 """

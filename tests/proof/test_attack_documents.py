@@ -12,6 +12,8 @@ from tests.support.flood import Answer, create_tokens, flood
 from tests.support.hostile_documents import many, net
 from tests.support.program import Program
 
+pytestmark = pytest.mark.alone
+
 CLIENTS = 50
 SECONDS = 5.0
 #: What a small new document of another client may wait, in seconds.

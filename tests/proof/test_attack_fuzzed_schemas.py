@@ -1,11 +1,14 @@
 """Fuzzed JSON Schemas and items on the started program: an answer always comes, soon, and takes little memory."""
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.proof.test_attack_declared_models import DECLARE, PUBLISH, change, check_log, declaration
 from tests.support.bystander import measure_attack
 from tests.support.program import Program
+
+pytestmark = pytest.mark.alone
 
 #: Schemas that are declared. Making one takes as long as declaring it.
 EXAMPLES = 150

@@ -16,6 +16,8 @@ from tests.contract import operations
 from tests.support.bystander import measure_attack
 from tests.support.program import Program
 
+pytestmark = pytest.mark.alone
+
 MEBIBYTE = 1_048_576
 #: Seconds of the flood, and its connections.
 FLOOD_SECONDS, FLOOD_CONNECTIONS = 10.0, 4

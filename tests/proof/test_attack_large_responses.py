@@ -15,6 +15,8 @@ from tests.contract import operations
 from tests.support.bystander import measure_attack
 from tests.support.program import Program
 
+pytestmark = pytest.mark.alone
+
 ALIASES = 8
 #: Large rows of each kind. Eight pages of them are 320 MB.
 ROWS = 40

@@ -16,6 +16,8 @@ from tests.support.patience import PATIENCE_SECONDS
 from tests.support.program import Program
 from tests.support.raw_http import connect, connect_many, post_head, read_all_to_end, send, send_until_closed, statuses
 
+pytestmark = pytest.mark.alone
+
 #: Short limits, so that attacks end soon.
 SHORT = {
     "RINGBACK_HTTP_HEADER_SECONDS": "2",
@@ -135,8 +137,11 @@ def test_bodies_of_clients_without_a_token_are_not_held(attacked: Program, token
     assert b'"code":"UNAUTHENTICATED"' in unauthenticated
 
 
-@pytest.mark.parametrize("target", ["graphql", "inbox"])
-def test_stalled_bodies_hold_a_fixed_sum(attacked: Program, target: str) -> None:
+@pytest.mark.parametrize(
+    ("target", "status", "limit"),
+    [("graphql", b"503", b"RINGBACK_HTTP_MAX_BUFFERED_BYTES"), ("inbox", b"429", b"8,388,608 bytes, the limit")],
+)
+def test_stalled_bodies_hold_a_fixed_sum(attacked: Program, target: str, status: bytes, limit: bytes) -> None:
     path = "/graphql"
     if target == "inbox":
         path = make_inbox_path(attacked)
@@ -146,10 +151,10 @@ def test_stalled_bodies_hold_a_fixed_sum(attacked: Program, target: str) -> None
         answers = read_all_to_end(clients)
 
     cost.check()
-    assert statuses(answers) == {b"503", b"408"}
-    refused = next(answer for answer in answers if answer[9:12] == b"503")
-    assert b"\r\nRetry-After: 1\r\n" in refused
-    assert b"RINGBACK_HTTP_MAX_BUFFERED_BYTES" in refused
+    assert statuses(answers) == {status, b"408"}
+    refused = next(answer for answer in answers if answer[9:12] == status)
+    assert b"\r\nretry-after: 1\r\n" in refused.lower()
+    assert limit in refused
 
 
 def make_inbox_path(program: Program) -> str:
@@ -179,7 +184,6 @@ def test_unread_responses_are_ended(attacked: Program) -> None:
         assert count_open_files(attacked) < before + 10
 
     cost.check()
-    assert "RINGBACK_HTTP_READ_SECONDS" in attacked.log()
 
 
 def count_open_files(program: Program) -> int:

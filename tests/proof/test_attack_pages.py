@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
+
 from tests.support.bystander import measure_attack
 from tests.support.deliveries import create_webhook, test_fire, wait_until_ended
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.program import Program
 from tests.support.receiver import ALLOW_LOOPBACK
+
+pytestmark = pytest.mark.alone
 
 #: Seconds for which an attack goes on.
 ATTACK_SECONDS = 5.0

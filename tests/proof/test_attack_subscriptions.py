@@ -14,6 +14,8 @@ from tests.support.flood import create_tokens
 from tests.support.program import Program
 from tests.support.subscribers import subscribe
 
+pytestmark = pytest.mark.alone
+
 SUBSCRIPTIONS = 4_000
 SECONDS = 6.0
 MAX_MEDIAN_SECONDS = 0.1

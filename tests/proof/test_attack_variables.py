@@ -8,6 +8,8 @@ from tests.support.bystander import measure_attack
 from tests.support.flood import create_tokens, flood
 from tests.support.program import Program
 
+pytestmark = pytest.mark.alone
+
 PUBLISH = "mutation ($input: PublishChangesInput!) { publishChanges(input: $input) { errors { message } } }"
 
 

@@ -22,6 +22,8 @@ from tests.support.program import Program, worker
 from tests.support.receiver import ALLOW_LOOPBACK, Receiver
 from tests.support.servers import redis_server
 
+pytestmark = pytest.mark.alone
+
 #: Seconds of each outage, and of a lease. Without a setting, the second outage is more than twice the lease.
 OUTAGES = [float(seconds) for seconds in os.environ.get("RINGBACK_TEST_OUTAGES", "2,7").split(",")]
 LEASE_SECONDS = 15.0 if "RINGBACK_TEST_OUTAGES" in os.environ else 3.0

@@ -24,6 +24,8 @@ from tests.support.program import Program, worker
 from tests.support.receiver import ALLOW_LOOPBACK
 from tests.support.servers import redis_server
 
+pytestmark = pytest.mark.alone
+
 DECLARE = """
 mutation ($name: String!) { declareModel(input: {
   name: $name, label: "Thing", jsonSchema: {type: "object"}, sample: {}

@@ -23,6 +23,8 @@ from tests.support.program import Program, worker_environment
 from tests.support.receiver import ALLOW_LOOPBACK, Receiver
 from tests.support.servers import amqp_url, redis_server
 
+pytestmark = pytest.mark.alone
+
 KILLS = int(os.environ.get("RINGBACK_TEST_KILLS", "8"))
 #: The least kills with RabbitMQ of a full run are a fifth of those with Redis.
 KILLS_OF = {"redis": KILLS, "rabbitmq": max(KILLS // 5, 2)}

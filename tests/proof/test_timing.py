@@ -4,6 +4,8 @@ import datetime as dt
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.deliveries import (
     CREATE_WEBHOOK,
     EVENTS_OF,
@@ -18,6 +20,8 @@ from tests.support.deliveries import (
     wait_until_ended,
 )
 from tests.support.program import Program
+
+pytestmark = pytest.mark.alone
 
 
 def answer(status: int = 200, delay_ms: int = 0) -> dict[str, Any]:
