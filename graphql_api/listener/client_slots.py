@@ -113,6 +113,8 @@ class ClientSlot:
     def release(self) -> None:
         """Free the slot. Call this once."""
         self.exempt()
+        # A stream counts again after its connection is lost.
+        self._client = None
         self._slots.total -= 1
 
 

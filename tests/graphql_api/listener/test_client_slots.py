@@ -67,6 +67,17 @@ def test_a_slot_of_a_token_does_not_count_until_its_stream_ends() -> None:
     assert (slots.total, slots.by_client) == (0, {})
 
 
+def test_a_stream_that_ends_after_its_connection_does_not_count() -> None:
+    slots = ClientSlots("connections", max_per_client=1)
+    stream = take(slots)
+
+    stream.exempt()
+    stream.release()
+    stream.count_again()
+
+    assert (slots.total, slots.by_client) == (0, {})
+
+
 def test_proxies_count_in_total_only() -> None:
     slots = ClientSlots("connections", max_per_client=1, max_total=3, proxies=PROXIES)
     for _ in range(3):
