@@ -64,6 +64,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._fragments = bytearray()
         #: Since when a message has been incomplete, by the loop's clock.
         self._incomplete_since: float | None = None
+        #: The answers to the latest pings, while the peer does not read.
+        self._pongs = b""
         self.conn.max_message_size = min(MAX_UNAUTHENTICATED_BYTES, config.ws_max_size)
 
     def take_slot(self, slot: ClientSlot | None) -> None:
@@ -152,6 +154,20 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._fail(CloseCode.INVALID_DATA, "the text is not UTF-8")
         else:
             super().send_receive_event_to_app()
+
+    def handle_ping(self) -> None:
+        """Answer pings. While the peer does not read, keep the answers to the latest only (RFC 6455, 5.5.3)."""
+        pongs = b"".join(self.conn.data_to_send())
+        if self.writable.is_set() or self.conn.close_rcvd is not None:
+            self.transport.write(pongs)
+        elif pongs:
+            self._pongs = pongs
+
+    def resume_writing(self) -> None:
+        """Send the pongs that waited for the peer to read."""
+        super().resume_writing()
+        self.transport.write(self._pongs)
+        self._pongs = b""
 
     def keepalive_timeout(self) -> None:
         """Close the connection of a peer that does not answer pings. Clients reconnect after 1001, not after 1011."""

@@ -308,3 +308,18 @@ async def test_a_peer_that_answers_pings_stays_connected(opened: list[WebSocketP
                 assert opcode is Opcode.PING
                 client.send(Frame(Opcode.PONG, data))
             assert not app.ended.done()
+
+
+async def test_pings_of_a_peer_that_does_not_read_are_not_stored(opened: list[WebSocketProtocol]) -> None:
+    """The latest ping is answered once the peer reads."""
+    pings = Frame(Opcode.PING, b"x" * 125).serialize(mask=True) * 100_000
+    latest = Frame(Opcode.PING, b"latest").serialize(mask=True)
+
+    async with serving(Chatty(None)) as port:
+        with await raw_socket(port) as client:
+            await asyncio.to_thread(client.socket.sendall, pings + latest)
+            buffered_bytes = opened[0].transport.get_write_buffer_size()
+            while await asyncio.to_thread(client.frame) != (Opcode.PONG, b"latest"):
+                pass
+
+    assert buffered_bytes < MEBIBYTE
