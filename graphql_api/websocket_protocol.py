@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from starlette.types import Scope
 from uvicorn import Config
+from uvicorn._types import ASGIReceiveEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 from websockets.frames import CloseCode, Frame
@@ -23,6 +24,8 @@ from ringback.graphql_api.listener.config import ListenerConfig
 #: A read longer than this ends the connection's turn: uvloop reads up to 32 × 256,000 bytes in one turn, and handling
 #: that many empty frames took 3 s.
 LONG_READ_BYTES = 16_384
+#: Bytes that are parsed before reading can pause: an empty message takes 6 bytes, and 190 once it is parsed.
+PIECE_BYTES = 1_024
 #: Seconds that a peer has to read its close frame while the program stops; less than the server's grace period.
 SHUTDOWN_SECONDS = 1.0
 #: The longest message that a client can send before connection_init, in bytes.
@@ -60,6 +63,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._guard = config.guard
         self._slot: ClientSlot | None = None
         self._max_message_bytes = config.ws_max_size
+        #: Bytes received while messages wait for the application.
+        self._unparsed = bytearray()
         #: The fragments of an incomplete message, after the second one arrived.
         self._fragments = bytearray()
         #: Since when a message has been incomplete, by the loop's clock.
@@ -100,13 +105,27 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Handle frames. After a long read, read on in the next turn of the event loop."""
-        super().data_received(data)
+        self._unparsed += data
+        self._parse()
         held_bytes = self.count_held_bytes()
         if held_bytes > 0:
             self._guard.budget.hold(self, held_bytes)
         if len(data) > LONG_READ_BYTES and not self.transport.is_closing():
             self.transport.pause_reading()
             self.loop.call_soon(self._resume_reading)
+
+    def _parse(self) -> None:
+        """Parse what was received, until there is a message for the application."""
+        while self._unparsed and not self.read_paused and not self.transport.is_closing():
+            piece = bytes(self._unparsed[:PIECE_BYTES])
+            del self._unparsed[:PIECE_BYTES]
+            super().data_received(piece)
+
+    async def receive(self) -> ASGIReceiveEvent:
+        """Return the next message. After the last one that is parsed, parse on."""
+        message = await super().receive()
+        self._parse()
+        return message
 
     def _resume_reading(self) -> None:
         if not self.read_paused and not self.transport.is_closing():
@@ -122,12 +141,14 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._fail(CloseCode.POLICY_VIOLATION, "the message did not arrive in time")
 
     def count_held_bytes(self) -> int:
-        """Return the bytes of an incomplete message."""
-        return len(self.conn.reader.buffer) + len(self._fragments) + sum(map(len, self.frames))
+        """Return the bytes of an incomplete message, and those that wait to be parsed."""
+        incomplete_bytes = len(self.conn.reader.buffer) + len(self._fragments) + sum(map(len, self.frames))
+        return len(self._unparsed) + incomplete_bytes
 
     def free_held_bytes(self) -> bool:
-        """Close the connection, whose message is incomplete."""
+        """Close the connection, whose messages are incomplete or wait to be parsed."""
         self._fail(CloseCode.TRY_AGAIN_LATER, "the server holds too many bytes")
+        self._unparsed.clear()
         self.frames = []
         self._fragments.clear()
         return True
@@ -191,8 +212,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._abort_after(SHUTDOWN_SECONDS)
 
     async def run_asgi(self) -> None:
-        """Run the application, then close the connection within the close timeout."""
+        """Run the application, then drop messages it has not read, and close within the close timeout."""
         await super().run_asgi()
+        self.queue = asyncio.Queue()
+        self._parse()
         self._abort_after(self.close_timeout)
 
     def _abort_after(self, seconds: float) -> None:

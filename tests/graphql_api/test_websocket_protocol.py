@@ -323,3 +323,45 @@ async def test_pings_of_a_peer_that_does_not_read_are_not_stored(opened: list[We
                 pass
 
     assert buffered_bytes < MEBIBYTE
+
+
+async def test_messages_that_wait_for_the_application_are_held_as_bytes(opened: list[WebSocketProtocol]) -> None:
+    """Parsed, an empty message takes 32 times as much. None waits any longer once the application has closed."""
+    count = 10_000
+    messages = text(b"").serialize(mask=True) * count
+    may_read, has_read, may_close = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept", "subprotocol": PROTOCOL})
+        await may_read.wait()
+        for _ in range(count):
+            assert await receive() == {"type": "websocket.receive", "text": ""}
+        has_read.set()
+        await may_close.wait()
+        await send({"type": "websocket.close", "code": 4400})
+
+    async def wait_until_received(connection: WebSocketProtocol) -> None:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while connection.count_held_bytes() < len(messages) * 0.9:
+                await asyncio.sleep(0.01)
+
+    async with serving(app) as port:
+        with await raw_socket(port) as client:
+            await asyncio.to_thread(client.socket.sendall, messages)
+            (connection,) = opened
+            await wait_until_received(connection)
+            assert connection.queue.qsize() < 200
+
+            may_read.set()
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await has_read.wait()
+            assert connection.count_held_bytes() == 0
+
+            await asyncio.to_thread(client.socket.sendall, messages)
+            await wait_until_received(connection)
+            may_close.set()
+            assert await asyncio.to_thread(client.frame) == (Opcode.CLOSE, (4400).to_bytes(2))
+            await asyncio.sleep(0)
+            assert connection.queue.empty()
+            assert connection.count_held_bytes() == 0
