@@ -14,6 +14,7 @@ Timeouts are checked once per second for all connections, because a timer for ea
 """
 
 import asyncio
+from collections import deque
 from enum import Enum, auto
 from typing import Any, cast
 
@@ -88,7 +89,10 @@ class HttpConnection(HttpToolsProtocol):
         self._deadline: float | None = None
         #: Bytes received since the end of the last head, piece of a body, or request.
         self._unparsed_bytes = 0
+        #: Bytes of the newest request's body. After its response, only those that are discarded.
         self._body_bytes = 0
+        #: The same of each request before it that has no whole response, the oldest first.
+        self._earlier_body_bytes: deque[int] = deque()
         #: Bytes of responses that were unread at the last check, and since when none were read.
         self._unread_bytes = 0
         self._unread_since = 0.0
@@ -141,7 +145,7 @@ class HttpConnection(HttpToolsProtocol):
             return
         if self._phase is not _IDLE:
             self._wait_for_rest()
-        elif self._body_bytes > UNCOUNTED_BYTES:
+        elif self._body_bytes + sum(self._earlier_body_bytes) > UNCOUNTED_BYTES:
             self._guard.budget.hold(self, self.count_held_bytes())
         elif self.cycle.response_complete:
             # The response came before the end of its request, which has stopped uvicorn's timer.
@@ -194,6 +198,8 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Start a request."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._earlier_body_bytes.append(self._body_bytes)
         self._body_bytes = 0
         super().on_message_begin()
         self._phase = _HEAD
@@ -230,16 +236,27 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Release the request, and count the response until it is read."""
-        self._guard.budget.release(self)
+        self._forget_oldest_body()
         if self.cycle.response_complete:
             self.cycle.body.clear()
         super().on_response_complete()
         if self._phase is not _IDLE:
             # The deadline of the phase counts, and not the shorter time between requests.
             self._unset_keepalive_if_required()
-        unread_bytes = self.transport.get_write_buffer_size()
-        if unread_bytes > UNCOUNTED_BYTES:
-            self._guard.budget.hold(self, unread_bytes)
+        self._count_again()
+
+    def _forget_oldest_body(self) -> None:
+        if self._earlier_body_bytes:
+            self._earlier_body_bytes.popleft()
+        else:
+            self._body_bytes = 0
+
+    def _count_again(self) -> None:
+        held_bytes = self.count_held_bytes()
+        if held_bytes > UNCOUNTED_BYTES or self._phase is not _IDLE:
+            self._guard.budget.hold(self, held_bytes)
+        else:
+            self._guard.budget.release(self)
 
     def resume_writing(self) -> None:
         """Note that the client reads."""
@@ -274,12 +291,12 @@ class HttpConnection(HttpToolsProtocol):
         if self._unread_bytes == 0 or unread_bytes < self._unread_bytes:
             self._unread_since = now
         elif now >= self._unread_since + self._limits.read_seconds:
-            self._abort_unread_response()
+            self._abort(_UNREAD)
         self._unread_bytes = unread_bytes
 
     def count_held_bytes(self) -> int:
-        """Return the bytes held of a request that is incomplete or running, and of unread responses."""
-        held_bytes = self._unparsed_bytes + self.transport.get_write_buffer_size()
+        """Return the bytes held of requests that are incomplete, waiting or running, and of unread responses."""
+        held_bytes = self._unparsed_bytes + self.transport.get_write_buffer_size() + sum(self._earlier_body_bytes)
         if self.cycle is None or not self.cycle.response_started:
             held_bytes += self._body_bytes
         return held_bytes
@@ -289,24 +306,34 @@ class HttpConnection(HttpToolsProtocol):
         if self.transport.get_write_buffer_size() > UNCOUNTED_BYTES:
             is_stalled = self._unread_bytes > 0 and self.loop.time() > self._unread_since + LINGER_SECONDS
             if is_stalled:
-                self._abort_unread_response()
+                self._abort(_UNREAD)
             return is_stalled
+        if any(cycle.body for cycle, _ in self.pipeline):
+            self._abort(_NO_CAPACITY)
+            return True
         is_running = self._phase is _IDLE and not self.cycle.body
         if is_running or self._phase is _ENDED:
             return False
         self._refuse(_NO_CAPACITY)
         return True
 
-    def _abort_unread_response(self) -> None:
-        self._guard.refusals.add(_UNREAD, self._client_host)
+    def _abort(self, refusal: Refusal) -> None:
+        self._guard.refusals.add(refusal, self._client_host)
         self._end_requests()
         self.transport.abort()
 
     def _end_requests(self) -> None:
-        """Notify the application that the client is gone, and drop what it still sends: uvloop raises otherwise."""
+        """Notify the application that the client is gone, and drop what it still sends: uvloop raises otherwise.
+
+        The bodies go now, since a running request keeps the connection in memory.
+        """
+        self.pipeline.clear()
+        self._earlier_body_bytes.clear()
+        self._body_bytes = 0
         for cycle in (self._running, self.cycle):
             if cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True
+                cycle.body.clear()
                 cycle.message_event.set()
 
     def _upgrade(self) -> None:
@@ -354,7 +381,6 @@ class HttpConnection(HttpToolsProtocol):
             self.transport.close()
         else:
             self._end_requests()
-            self.cycle.body.clear()
             self._respond(refusal)
 
     def _respond(self, refusal: Refusal) -> None:

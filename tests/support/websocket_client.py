@@ -48,10 +48,11 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp, **options: Any) -> AsyncIterator[int]:
+async def serving(app: ASGIApp, *, budget: ByteBudget | None = None, **options: Any) -> AsyncIterator[int]:
     """Serve the application on this port, with these options of uvicorn's; by default it sends no pings."""
+    budget = budget or ByteBudget(64 * 1024 * 1024)
     config = ListenerConfig(
-        Guard(HttpLimits(), ClientSlots("connections", max_per_client=1_000), ByteBudget(64 * 1024 * 1024)),
+        Guard(HttpLimits(), ClientSlots("connections", max_per_client=1_000), budget),
         app,
         lifespan="off",
         log_config=None,

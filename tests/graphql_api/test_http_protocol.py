@@ -1,0 +1,77 @@
+"""The HTTP protocol: what it holds for its clients, and for how long."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from ringback.graphql_api.listener.byte_budget import ByteBudget
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.websocket_client import serving
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+BODY_BYTES = 60_000
+POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % BODY_BYTES + b"x" * BODY_BYTES
+
+
+class Waiting:
+    """An application that reads each body, then waits before it responds."""
+
+    def __init__(self) -> None:
+        self.may_respond = asyncio.Event()
+        self.responses = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await self.may_respond.wait()
+        self.responses += 1
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body"})
+
+
+@asynccontextmanager
+async def connected(port: int, sent: bytes) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Connect, and send this."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(sent)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+async def wait_until_held(budget: ByteBudget, expected: int) -> None:
+    """Wait until the budget has this total."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while budget.total != expected:
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("first", [GET, POST], ids=["waiting", "running"])
+async def test_bodies_of_pipelined_requests_are_held(first: bytes) -> None:
+    budget, app = ByteBudget(64 * 1024 * 1024), Waiting()
+    sent = first + POST * 2 + GET
+
+    async with serving(app, budget=budget) as port, connected(port, sent) as (reader, _):
+        await wait_until_held(budget, sent.count(POST) * BODY_BYTES)
+        app.may_respond.set()
+        for _ in range(4):
+            await reader.readuntil(b"\r\n\r\n")
+        assert budget.total == 0
+
+
+async def test_pipelined_requests_make_room_at_the_limit() -> None:
+    budget, app = ByteBudget(300_000), Waiting()
+
+    async with serving(app, budget=budget) as port, connected(port, GET + POST * 3 + GET) as (oldest, _):
+        await wait_until_held(budget, 3 * BODY_BYTES)
+        async with connected(port, GET + POST * 3) as (newest, _):
+            assert await oldest.read() == b""
+            assert budget.total == 3 * BODY_BYTES
+            app.may_respond.set()
+            for _ in range(4):
+                await newest.readuntil(b"\r\n\r\n")
+    assert app.responses == 5
