@@ -32,6 +32,8 @@ from ringback.graphql_api.websocket_protocol import WebSocketProtocol
 PIECE_BYTES = 16_384
 #: Running requests and unread responses up to this size do not count towards the bytes held.
 UNCOUNTED_BYTES = 65_536
+#: The longest rest of a body that is read after its response, so that the client reads the response.
+MAX_DISCARDED_BYTES = 65_536
 #: Requests that wait for the response to an earlier one on the same connection, at most.
 MAX_PIPELINED = 64
 #: Seconds that a refused client has to read the response: closing at once could make its system discard it.
@@ -172,7 +174,14 @@ class HttpConnection(HttpToolsProtocol):
             self._upgrade()
 
     def _wait_for_rest(self) -> None:
-        """Limit the time for the rest of a request. Read the rest of a body only when the application asks for it."""
+        """Limit the time for the rest of a request. Read the rest of a body only when the application asks for it.
+
+        After the response, discard the rest, and close the connection if it is long.
+        """
+        if self._phase is _BODY and self.cycle.response_complete and self._body_bytes > MAX_DISCARDED_BYTES:
+            self._start_phase(_ENDED)
+            self._linger()
+            return
         self._guard.budget.hold(self, self.count_held_bytes())
         if self._phase is _ENDED:
             return
@@ -386,8 +395,12 @@ class HttpConnection(HttpToolsProtocol):
     def _respond(self, refusal: Refusal) -> None:
         if self.transport.is_closing():
             return
-        self._deadline = self.loop.time() + LINGER_SECONDS
         self.transport.write(refusal.write(self.server_state.default_headers))
+        self._linger()
+
+    def _linger(self) -> None:
+        """Send what is written, and close the connection once the client could read it."""
+        self._deadline = self.loop.time() + LINGER_SECONDS
         self.transport.write_eof()
         self.flow.pause_reading()
 

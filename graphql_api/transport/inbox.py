@@ -30,9 +30,6 @@ MAX_OPEN_REQUESTS, MAX_OPEN_BYTES = 1_000, 8 * MAX_BODY_BYTES
 MAX_TOTAL_OPEN_BYTES = 24 * MAX_BODY_BYTES
 #: Bytes of a body that are read even then: bodies that stall must not keep small ones out.
 SMALL_BODY_BYTES = 16_384
-#: The longest rest of a body that is read after a refusal, so that the client reads the refusal. Of a longer one, the
-#: connection is closed.
-MAX_DISCARDED_BYTES = 65_536
 #: Inboxes whose rates are remembered. One that is forgotten starts with a full bucket.
 MAX_RATES = 4_096
 #: Statuses whose responses have no body (RFC 9110).
@@ -138,7 +135,7 @@ class InboxEndpoint:
         try:
             answer = await self._store(request)
         except InboxBusy as busy:
-            return _refusal(429, str(busy), {**_ONE_SECOND, **_close_if_long(request)})
+            return _refusal(429, str(busy), _ONE_SECOND)
         except TooLarge:
             return _refusal(413, f"The body is longer than {MAX_BODY_BYTES:,} bytes, the limit.")
         except RequestTooLarge as too_large:
@@ -156,7 +153,7 @@ class InboxEndpoint:
         """Store a request and return the inbox's response, or a refusal. Reads the body last."""
         token = request.path_params["token"]
         if not await self._inboxes.exists(token):
-            return _refusal(404, _NO_INBOX, _close_if_long(request))
+            return _refusal(404, _NO_INBOX)
         if not self._rates.take(token):
             return _refusal(429, self._rates.message, _ONE_SECOND)
         content_length = request.headers.get("content-length")
@@ -171,13 +168,6 @@ class InboxEndpoint:
 
 def _refusal(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
     return PlainTextResponse(f"{message}\n", status, {**HEADERS, **(headers or {})})
-
-
-def _close_if_long(request: Request) -> dict[str, str]:
-    """Return the header that closes the connection, if the body may be long."""
-    # The parser has refused lengths that are no numbers.
-    is_short = int(request.headers.get("content-length", "0")) <= MAX_DISCARDED_BYTES
-    return {} if is_short else {"Connection": "close"}
 
 
 def _url(request: Request) -> bytes:

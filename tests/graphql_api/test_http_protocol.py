@@ -12,6 +12,7 @@ from tests.support.patience import PATIENCE_SECONDS
 from tests.support.websocket_client import serving
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+MEBIBYTE = 1024 * 1024
 BODY_BYTES = 60_000
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % BODY_BYTES + b"x" * BODY_BYTES
 
@@ -28,8 +29,18 @@ class Waiting:
             pass
         await self.may_respond.wait()
         self.responses += 1
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
-        await send({"type": "http.response.body"})
+        await respond(send)
+
+
+async def respond_early(scope: Scope, receive: Receive, send: Send) -> None:
+    """Respond without reading the body."""
+    await respond(send)
+
+
+async def respond(send: Send) -> None:
+    """Send an empty response."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body"})
 
 
 @asynccontextmanager
@@ -75,3 +86,33 @@ async def test_pipelined_requests_make_room_at_the_limit() -> None:
             for _ in range(4):
                 await newest.readuntil(b"\r\n\r\n")
     assert app.responses == 5
+
+
+async def test_an_endless_rest_of_a_body_closes_the_connection() -> None:
+    """The response came before it, and the client can read that."""
+    sent_bytes = 0
+
+    async def send_rest(writer: asyncio.StreamWriter) -> None:
+        nonlocal sent_bytes
+        while sent_bytes < 64 * MEBIBYTE:
+            writer.write(b"1\r\nx\r\n" * 10_000)
+            await writer.drain()
+            sent_bytes += 60_000
+        writer.write_eof()
+
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with serving(respond_early) as port, connected(port, head) as (reader, writer):
+        response = await reader.readuntil(b"\r\n\r\n")
+        sending = asyncio.create_task(send_rest(writer))
+        assert await reader.read() == b""
+        sending.cancel()
+
+    assert response.startswith(b"HTTP/1.1 200 ")
+    assert sent_bytes < 16 * MEBIBYTE
+
+
+async def test_a_short_rest_of_a_body_keeps_the_connection() -> None:
+    async with serving(respond_early) as port, connected(port, POST[:-BODY_BYTES]) as (reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"x" * BODY_BYTES + GET)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
