@@ -23,6 +23,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from ringback.graphql_api.listener.byte_budget import RELEASE_BODY
 from ringback.graphql_api.listener.client_slots import SLOTS, ClientSlot
 from ringback.graphql_api.listener.config import ListenerConfig
 from ringback.graphql_api.listener.refusals import Refusal
@@ -150,7 +151,7 @@ class HttpConnection(HttpToolsProtocol):
         elif self._body_bytes + sum(self._earlier_body_bytes) > UNCOUNTED_BYTES:
             self._guard.budget.hold(self, self.count_held_bytes())
         elif self.cycle.response_complete:
-            # The response came before the end of its request, which has stopped uvicorn's timer.
+            # The response was sent before the request ended, and the later data cancelled uvicorn's keep-alive timer.
             self._deadline = self.loop.time() + self.timeout_keep_alive
 
     def _parse_in_pieces(self, data: bytes) -> None:
@@ -223,7 +224,7 @@ class HttpConnection(HttpToolsProtocol):
             raise _RequestRefused(_PIPELINED)
         super().on_headers_complete()
         self._start_phase(_BODY)
-        self.scope["extensions"] = {SLOTS: {self._slot: None}}
+        self.scope["extensions"] = {SLOTS: {self._slot: None}, RELEASE_BODY: {"call": self._release_body}}
         if not self.parser.should_upgrade():
             # Trailers must not look like headers to the application (RFC 9110, 6.5.1).
             self.headers = []
@@ -245,7 +246,10 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Release the request, and count the response until it is read."""
-        self._forget_oldest_body()
+        if self._earlier_body_bytes:
+            self._earlier_body_bytes.popleft()
+        else:
+            self._body_bytes = 0
         if self.cycle.response_complete:
             self.cycle.body.clear()
         super().on_response_complete()
@@ -254,11 +258,14 @@ class HttpConnection(HttpToolsProtocol):
             self._unset_keepalive_if_required()
         self._count_again()
 
-    def _forget_oldest_body(self) -> None:
+    def _release_body(self) -> None:
+        """Stop counting the body of the running request."""
         if self._earlier_body_bytes:
-            self._earlier_body_bytes.popleft()
+            self._earlier_body_bytes[0] = 0
         else:
             self._body_bytes = 0
+        if not self.transport.is_closing():
+            self._count_again()
 
     def _count_again(self) -> None:
         held_bytes = self.count_held_bytes()

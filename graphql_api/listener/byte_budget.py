@@ -5,8 +5,19 @@ uvicorn limits what it buffers for one connection, but not the sum, and the appl
 
 from typing import Protocol
 
+from starlette.types import Scope
+
+#: The name of the ASGI extension that stops counting the body of a request.
+RELEASE_BODY = "ringback.release_body"
 #: One part in FREED_SHARE is freed at once, because looking for it costs time.
 FREED_SHARE = 8
+
+
+def release_body(scope: Scope) -> None:
+    """Stop counting the body of a request, because the application no longer holds it."""
+    extension = scope.get("extensions", {}).get(RELEASE_BODY)
+    if extension is not None:
+        extension["call"]()
 
 
 class Holder(Protocol):
@@ -16,7 +27,7 @@ class Holder(Protocol):
         """Return how many bytes are held now."""
 
     def free_held_bytes(self) -> bool:
-        """Refuse the request whose bytes are held. Return False if it is running, so that it must not be stopped."""
+        """Refuse the request whose bytes are held. Return whether the bytes were freed."""
 
 
 class ByteBudget:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from ringback.graphql_api.listener.byte_budget import ByteBudget
+from ringback.graphql_api.listener.byte_budget import ByteBudget, release_body
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.websocket_client import serving
 
@@ -25,11 +25,16 @@ class Waiting:
         self.responses = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        while (await receive()).get("more_body"):
-            pass
+        await read_body(receive)
         await self.may_respond.wait()
         self.responses += 1
         await respond(send)
+
+
+async def read_body(receive: Receive) -> None:
+    """Read a body to its end."""
+    while (await receive()).get("more_body"):
+        pass
 
 
 async def respond_early(scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,6 +93,24 @@ async def test_pipelined_requests_make_room_at_the_limit() -> None:
     assert app.responses == 5
 
 
+async def test_a_body_that_the_application_has_stored_is_not_held() -> None:
+    """Only its own: a request after it waits."""
+    budget, app = ByteBudget(64 * 1024 * 1024), Waiting()
+
+    async def release_and_wait(scope: Scope, receive: Receive, send: Send) -> None:
+        await read_body(receive)
+        release_body(scope)
+        await app.may_respond.wait()
+        await respond(send)
+
+    async with serving(release_and_wait, budget=budget) as port, connected(port, POST * 3) as (reader, _):
+        await wait_until_held(budget, 2 * BODY_BYTES)
+        app.may_respond.set()
+        for _ in range(3):
+            await reader.readuntil(b"\r\n\r\n")
+        assert budget.total == 0
+
+
 async def test_an_endless_rest_of_a_body_closes_the_connection() -> None:
     """The response came before it, and the client can read that."""
     sent_bytes = 0
@@ -116,3 +139,24 @@ async def test_a_short_rest_of_a_body_keeps_the_connection() -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"x" * BODY_BYTES + GET)
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_body_that_is_released_after_its_client_is_gone_is_not_held() -> None:
+    budget, has_read, is_over = ByteBudget(64 * 1024 * 1024), asyncio.Event(), asyncio.Event()
+
+    async def release_late(scope: Scope, receive: Receive, send: Send) -> None:
+        await read_body(receive)
+        has_read.set()
+        await receive()
+        await asyncio.sleep(0.05)
+        release_body(scope)
+        is_over.set()
+        await respond(send)
+
+    async with serving(release_late, budget=budget) as port:
+        async with connected(port, POST) as (_, writer), asyncio.timeout(PATIENCE_SECONDS):
+            await has_read.wait()
+            writer.write(GET[:10])
+            await wait_until_held(budget, BODY_BYTES + 10)
+        await is_over.wait()
+        assert budget.total == 0

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from tests.contract import operations
 from tests.support.bystander import measure_attack
 from tests.support.program import Program
+from tests.support.raw_http import connect, post_head
 
 pytestmark = pytest.mark.alone
 
@@ -23,6 +25,8 @@ MEBIBYTE = 1_048_576
 FLOOD_SECONDS, FLOOD_CONNECTIONS = 10.0, 4
 #: Bytes that the database may have besides the quota of one inbox: its log of writes, and free pages.
 SPARE_BYTES = 32 * MEBIBYTE
+#: Requests that wait for a delayed response, and the bytes of each body.
+DELAYED, DELAYED_BODY_BYTES = 100, 80_000
 #: Bodies that stall, and the pause between two of them in seconds.
 STALLED, STALLED_PAUSE = 800, 0.005
 
@@ -33,9 +37,10 @@ def program(tmp_path: Path) -> Iterator[Program]:
         yield program
 
 
-def create_inbox(program: Program) -> str:
+def create_inbox(program: Program, **given: Any) -> str:
     """Create an inbox and return the path of its URL."""
-    made = program.query(operations()["CreateInbox"], {"input": {}})["createInbox"]
+    made = program.query(operations()["CreateInbox"], {"input": given})["createInbox"]
+    assert made["errors"] == []
     return str(urlsplit(made["inbox"]["url"]).path)
 
 
@@ -105,3 +110,22 @@ def test_an_unknown_inbox_is_refused_before_its_body_arrives(program: Program) -
         while not answer.endswith(b"\r\n\r\nok\n"):
             answer += connection.recv(65_536)
         assert b"HTTP/1.1 200 " in answer
+
+
+def test_delayed_responses_hold_no_bytes(tmp_path: Path, migrated: Path) -> None:
+    """They took the whole budget, and requests of others were refused."""
+    with Program(tmp_path, env={"RINGBACK_HTTP_MAX_BUFFERED_BYTES": str(4 * MEBIBYTE)}, migrated=migrated) as program:
+        delayed = create_inbox(program, responses=[{"delayMs": 20_000}])
+        other = create_inbox(program)
+        body = b"x" * DELAYED_BODY_BYTES
+
+        with measure_attack(program) as cost, ExitStack() as stack:
+            for _ in range(DELAYED):
+                client = stack.enter_context(connect(program))
+                client.sendall(post_head(program, DELAYED_BODY_BYTES, delayed) + body)
+            time.sleep(1)
+            statuses = {program.request("POST", other, b"x" * 100_000)[0] for _ in range(20)}
+
+        cost.check()
+        assert statuses == {200}
+        assert "Traceback" not in program.log()
