@@ -335,6 +335,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def _abort(self, refusal: Refusal) -> None:
         self._guard.refusals.add(refusal, self._client_host)
+        self._start_phase(_ENDED)
         self._end_requests()
         self.transport.abort()
 
