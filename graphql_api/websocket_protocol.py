@@ -115,11 +115,13 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.loop.call_soon(self._resume_reading)
 
     def _parse(self) -> None:
-        """Parse what was received, until there is a message for the application."""
+        """Parse until there is a message for the application. Drop the rest if the connection closes."""
         while self._unparsed and not self.read_paused and not self.transport.is_closing():
             piece = bytes(self._unparsed[:PIECE_BYTES])
             del self._unparsed[:PIECE_BYTES]
             super().data_received(piece)
+        if self.transport.is_closing():
+            self._unparsed.clear()
 
     async def receive(self) -> ASGIReceiveEvent:
         """Return the next message. After the last one that is parsed, parse on."""

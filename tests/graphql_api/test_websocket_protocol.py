@@ -365,3 +365,11 @@ async def test_messages_that_wait_for_the_application_are_held_as_bytes(opened: 
             await asyncio.sleep(0)
             assert connection.queue.empty()
             assert connection.count_held_bytes() == 0
+
+
+async def test_a_failed_connection_holds_no_bytes(opened: list[WebSocketProtocol]) -> None:
+    async with serving(Chatty(None)) as port:
+        with await raw_socket(port) as client:
+            client.send(text(b"\xff"), *[text(b"")] * 1_000)
+            assert (await asyncio.to_thread(client.frame))[0] is Opcode.CLOSE
+            assert opened[0].count_held_bytes() == 0
