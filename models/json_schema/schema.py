@@ -15,7 +15,12 @@ from jsonschema_rs import Draft202012Validator, ValidationError
 
 from ringback.models.json_schema.field_paths import list_fields
 from ringback.models.json_schema.findings import Finding, describe_error
-from ringback.models.json_schema.json_values import count_values, measure_depth
+from ringback.models.json_schema.json_values import (
+    BYTES_PER_CHARACTER,
+    count_values,
+    measure_depth,
+    measure_longest_path,
+)
 from ringback.models.json_schema.patterns import measure_patterns, pattern_options
 from ringback.models.json_schema.subschemas import DRAFT, SchemaFault, SubschemaGraph
 from ringback.models.json_schema.validation_cost import CheckCost
@@ -29,7 +34,8 @@ MAX_FINDINGS = 100
 MAX_VISITS = 500_000
 #: Visits that the checks of one call may take together.
 MAX_CALL_VISITS = 4_000_000
-#: Visits of an item whose findings are listed, which takes up to a hundred times as long as a yes-or-no check.
+#: Visits of an item whose findings are listed, which takes up to a hundred times as long as a yes-or-no check. The
+#: memory of the errors, of which each holds a copy of its value, counts as visits: 32 MB at most.
 MAX_LISTED_VISITS = 5_000
 #: Visits that one call may spend on listing findings.
 MAX_CALL_LISTED_VISITS = 50_000
@@ -39,6 +45,8 @@ MAX_QUICK_VISITS = 20_000
 _MAX_QUICK_BYTES = 16 * 1024
 #: Values of a schema whose findings are listed one by one; a larger schema gets only the first.
 _MAX_LISTED_SCHEMA_VALUES = 500
+#: Characters of the paths in a schema whose findings are listed one by one: the error of each value holds its path.
+_MAX_LISTED_SCHEMA_CHARACTERS = 10_000
 #: Memory that a compiled schema takes, in bytes: for each character of its text and each subschema, and for each byte
 #: of its patterns, which includes the states that matching adds.
 _BYTES_PER_CHARACTER, _BYTES_PER_SUBSCHEMA, _BYTES_PER_PATTERN_BYTE = 24, 2_048, 4
@@ -78,6 +86,7 @@ class JsonSchema:
     """
 
     def __init__(self, schema: dict[str, Any], characters: int) -> None:
+        self._longest_path = measure_longest_path(schema)
         self._graph = SubschemaGraph(schema)
         patterns = measure_patterns(self._graph)
         self._cost = CheckCost(self._graph, patterns.by_pattern)
@@ -119,12 +128,12 @@ class JsonSchema:
             return [Finding((), message, is_limit=True)]
         if self._validator.is_valid(item):
             return []
-        return list(self._list_findings(item, visits, budget))
+        return list(self._list_findings(item, budget))
 
-    def _list_findings(self, item: Any, visits: float, budget: CheckBudget) -> Iterator[Finding]:
-        """Yield the findings of an invalid item: all, or the first if listing all would take long."""
-        if visits > MAX_LISTED_VISITS:
-            visits = self._cost.count(item, MAX_LISTED_VISITS)
+    def _list_findings(self, item: Any, budget: CheckBudget) -> Iterator[Finding]:
+        """Yield the findings of an invalid item: all, or the first if listing all would take long or much memory."""
+        quoted_bytes = BYTES_PER_CHARACTER * (measure_longest_path(item) + self._longest_path)
+        visits = self._cost.count_listing(item, quoted_bytes, MAX_LISTED_VISITS)
         if visits <= MAX_LISTED_VISITS and budget.spend_listing(visits):
             yield from _list_findings(self._validator.iter_errors(item))
         elif self._has_alternatives or not budget.spend_listing(1):
@@ -166,7 +175,8 @@ def derive_fields(text: str) -> tuple[FieldInfo, ...]:
 
 
 def _find_metaschema_errors(schema: Any) -> Iterator[Finding]:
-    if count_values(schema) <= _MAX_LISTED_SCHEMA_VALUES:
+    is_small = count_values(schema) <= _MAX_LISTED_SCHEMA_VALUES
+    if is_small and measure_longest_path(schema) <= _MAX_LISTED_SCHEMA_CHARACTERS:
         yield from _list_findings(_METASCHEMA.iter_errors(schema))
     else:
         yield from _find_first_error(_METASCHEMA, schema)

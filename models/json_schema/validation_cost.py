@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Any, TypeAlias
 
 from ringback.models.json_schema.findings import Finding
-from ringback.models.json_schema.json_values import count_values
+from ringback.models.json_schema.json_values import count_values, measure_copy
 from ringback.models.json_schema.subschemas import CHILD_KEYWORDS, Node, SchemaFault, SubschemaGraph
 
 #: The ids, by id(), of subschemas that apply to the same value.
@@ -46,6 +46,10 @@ _VISITS_PER_FORMAT_CHARACTER = {"idn-hostname": 8.0, "idn-email": 8.0}
 _VISITS_PER_OTHER_FORMAT_CHARACTER = 0.25
 #: Bytes of a compiled pattern that a match visits in the time of one visit.
 _PATTERN_BYTES_PER_VISIT = 100
+#: Errors that one visit can find: one for each name of `required`.
+_ERRORS_PER_VISIT = 4
+#: Memory of listed errors that counts as one visit, in bytes.
+_BYTES_PER_LISTED_VISIT = 6_500
 
 
 @dataclass(slots=True)
@@ -89,18 +93,44 @@ class CheckCost:
 
     def count(self, item: Any, limit: float) -> float:
         """Return the most visits that a check of an item can take. Stops above `limit`."""
+        visits = 0.0
+        for value, nodes in self._walk(item):
+            visits += self._visits_of_value(value, nodes)
+            if visits > limit:
+                break
+        return visits
+
+    def count_listing(self, item: Any, quoted_bytes: int, limit: float) -> float:
+        """Return the most visits that listing the errors of an item can take. Stops above `limit`.
+
+        Each error takes up to `quoted_bytes` for its path and for what it quotes, besides a copy of the wrong value.
+        """
+        visits = 0.0
+        for value, nodes in self._walk(item):
+            errors = _ERRORS_PER_VISIT * sum(self._costs[node_id].fixed for node_id in nodes)
+            error_bytes = quoted_bytes + measure_copy(value)
+            visits += self._visits_of_value(value, nodes) + errors * error_bytes / _BYTES_PER_LISTED_VISIT
+            if visits > limit:
+                break
+        return visits
+
+    def _walk(self, item: Any) -> Iterator[tuple[Any, _Ids]]:
+        """Yield the values of an item that subschemas apply to, with these subschemas."""
         groups = _GroupCache(self._by_id, self._parents)
         pending: list[tuple[Any, _Ids]] = [(item, (self._root,))]
-        visits = 0.0
-        while pending and visits <= limit:
+        while pending:
             value, nodes = pending.pop()
-            characters = _count_characters(value)
-            for node_id in nodes:
-                cost = self._costs[node_id]
-                visits += cost.fixed + cost.per_character * characters
-                if cost.per_nested_value and isinstance(value, list):
-                    visits += cost.per_nested_value * count_values(value)
+            yield value, nodes
             pending += groups.list_children(value, nodes)
+
+    def _visits_of_value(self, value: Any, nodes: _Ids) -> float:
+        characters = _count_characters(value)
+        visits = 0.0
+        for node_id in nodes:
+            cost = self._costs[node_id]
+            visits += cost.fixed + cost.per_character * characters
+            if cost.per_nested_value and isinstance(value, list):
+                visits += cost.per_nested_value * count_values(value)
         return visits
 
     def _count_per_byte(self) -> list[float]:
@@ -187,6 +217,8 @@ def _cost_of(node: Node, pattern_sizes: Mapping[str, int]) -> _Cost:
     cost = _Cost(fixed=1.0)
     for keyword, visits in _VISITS_PER_ENTRY.items():
         cost.fixed += visits * len(node.get(keyword, ()))
+    for names in node.get("dependentRequired", {}).values():
+        cost.fixed += _VISITS_PER_ENTRY["required"] * len(names)
     for option in (*node.get("enum", ()), *_const_of(node)):
         cost.fixed += _visits_of_option(option)
     if isinstance(node.get("multipleOf"), float):

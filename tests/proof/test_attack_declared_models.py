@@ -131,6 +131,10 @@ COSTLY = {
                {"a": [1] * 240}),
     "subschemas": (schema(properties={"a": {"items": {"allOf": [{"minimum": n} for n in range(200)]}}}),
                    {"a": [300] * 1_500}),
+    "required": (schema(required=[f"n{n}" for n in range(2_000)]), {"a": "x" * 200_000}),
+    "required, objects": (schema(required=[f"n{n}" for n in range(500)]), {"a": [{"": 0}] * 2_000}),
+    "dependentRequired": (schema(dependentRequired={"a": [f"n{n}" for n in range(2_000)]}), {"a": "x" * 200_000}),
+    "long names": (schema(additionalProperties={"items": {"type": "string"}}), {"x" * 100_000: [1] * 2_000}),
 }  # fmt: skip
 
 
@@ -151,6 +155,16 @@ def test_publishing_costly_items(program: Program, case: str) -> None:
     cost.check()
     assert cost.longest_ms < 4 * MAX_DELAY_MS
     check_log(program)
+
+
+def test_declaring_a_wrong_schema_with_a_long_name(program: Program) -> None:
+    """Each of its errors held the path of its value: 1.2 GB together."""
+    wrong = schema(properties={"x" * 200_000: {"allOf": [1] * 400}})
+    with measure_attack(program) as cost:
+        declared = program.query(DECLARE, {"input": declaration("wrong", wrong)})
+
+    assert len(declared["declareModel"]["errors"]) == 1
+    cost.check()
 
 
 def test_nested_unevaluated_properties(program: Program) -> None:

@@ -329,11 +329,40 @@ def test_of_a_large_item_only_the_first_error_is_listed() -> None:
 def test_listing_findings_is_limited_by_the_budget() -> None:
     compiled = check_schema(schema(properties={"a": {"items": TEXT}}))
     budget = CheckBudget()
-    item = {"a": [1] * 4_000}
+    item = {"a": [1] * 2_500}
 
-    findings = [len(compiled.check(item, 8_010, budget)) for _ in range(14)]
+    findings = [len(compiled.check(item, 5_010, budget)) for _ in range(14)]
 
-    assert findings == [MAX_FINDINGS] * 12 + [1] * 2
+    assert findings == [MAX_FINDINGS] * 11 + [1] * 3
+
+
+LONG = "x" * 100_000
+MISSING = [f"n{n}" for n in range(300)]
+#: Schemas and items whose errors would take much memory: each holds its value, its path and a part of the schema.
+LARGE_ERRORS: dict[str, tuple[dict[str, Any], Any]] = {
+    "values": (schema(required=MISSING), {"a": LONG}),
+    "objects": (schema(required=MISSING), {"a": [{"": 0}] * 2_000}),
+    "dependencies": (schema(dependentRequired={"a": MISSING}), {"a": LONG}),
+    "paths": (schema(additionalProperties={"items": TEXT}), {LONG: [1] * 300}),
+    "options": (schema(properties={"a": {"items": {"enum": [LONG]}}}), {"a": [1] * 300}),
+}
+
+
+@pytest.mark.parametrize("case", LARGE_ERRORS)
+def test_errors_that_take_much_memory_are_not_listed(case: str) -> None:
+    json_schema, item = LARGE_ERRORS[case]
+    assert len(item_findings(json_schema, item)) == 1
+
+
+def test_errors_of_a_schema_with_long_names_are_not_listed() -> None:
+    assert len(schema_findings(schema(properties={LONG: {"allOf": [1] * 300}}))) == 1
+
+
+def test_all_errors_of_an_order_are_listed() -> None:
+    line = {"properties": dict.fromkeys(("sku", "price", "country", "note", "tax", "total"), TEXT)}
+    item = {"lines": [dict.fromkeys(line["properties"], 1)] * 16}
+
+    assert len(item_findings(schema(properties={"lines": {"items": line}}), item)) == 96
 
 
 def test_the_checks_of_one_call_are_limited_together() -> None:
