@@ -189,6 +189,9 @@ def _find_unsupported(path: Path, node: Node) -> Iterator[Finding]:
         yield Finding((*path, "$schema"), f"must be {DRAFT}, or be left out")
     if "$id" in node and path:
         yield Finding((*path, "$id"), "is allowed only at the top of the schema")
+    if "dependencies" in node:  # jsonschema-rs applies it all the same
+        message = "is not a keyword of draft 2020-12. Use dependentRequired or dependentSchemas"
+        yield Finding((*path, "dependencies"), message)
     for keyword in _REFERENCES:
         if keyword in node and not node[keyword].startswith("#"):
             message = "must start with #, because nothing is fetched. Copy the subschema into $defs"

@@ -369,10 +369,10 @@ class _ChangeChecker:
         return model
 
     def _add_schema_fault(self, field: str, name: str, fault: Finding) -> None:
-        """Add the problem that a stored schema exceeds a limit, which was declared before the limit existed."""
+        """Add the problem that a stored schema is refused today, which was declared before the rule existed."""
         message = (
             f"The schema of the model {name} cannot be used any more: "
-            f"jsonSchema{quote_path(fault.path)} {fault.message}. Declare the model again with a smaller schema."
+            f"jsonSchema{quote_path(fault.path)} {fault.message}. Declare the model again."
         )
         self._problems.add(field, message, ProblemCode.TOO_LARGE)
 

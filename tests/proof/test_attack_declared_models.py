@@ -131,8 +131,8 @@ COSTLY = {
                {"a": [1] * 240}),
     "subschemas": (schema(properties={"a": {"items": {"allOf": [{"minimum": n} for n in range(200)]}}}),
                    {"a": [300] * 1_500}),
-    "required": (schema(required=[f"n{n}" for n in range(2_000)]), {"a": "x" * 200_000}),
-    "required, objects": (schema(required=[f"n{n}" for n in range(500)]), {"a": [{"": 0}] * 2_000}),
+    "required": (properties("required", [[f"n{n}" for n in range(2_000)]]), {"p0": {"a": "x" * 200_000}}),
+    "required, objects": (properties("required", [[f"n{n}" for n in range(500)]]), {"p0": {"a": [{"": 0}] * 2_000}}),
     "dependentRequired": (schema(dependentRequired={"a": [f"n{n}" for n in range(2_000)]}), {"a": "x" * 200_000}),
     "long names": (schema(additionalProperties={"items": {"type": "string"}}), {"x" * 100_000: [1] * 2_000}),
 }  # fmt: skip
@@ -164,6 +164,17 @@ def test_declaring_a_wrong_schema_with_a_long_name(program: Program) -> None:
         declared = program.query(DECLARE, {"input": declaration("wrong", wrong)})
 
     assert len(declared["declareModel"]["errors"]) == 1
+    cost.check()
+
+
+def test_dependencies_are_refused(program: Program) -> None:
+    """jsonschema-rs applies this keyword of older drafts. Its subschemas would escape every limit."""
+    subschemas = {f"a{n}": {"properties": {f"x{n}": {"pattern": rf"[a-z]*{n}\pL{{50}}"}}} for n in range(100)}
+    with measure_attack(program) as cost:
+        declared = program.query(DECLARE, {"input": declaration("older", schema(dependencies=subschemas))})
+
+    (error,) = declared["declareModel"]["errors"]
+    assert "dependencies is not a keyword of draft 2020-12" in error["message"]
     cost.check()
 
 

@@ -186,6 +186,20 @@ async def test_a_model_whose_schema_exceeds_a_limit_is_refused_by_name(database:
     assert await Change.all().count() == 0
 
 
+async def test_a_model_with_a_keyword_of_older_drafts_is_refused(database: Settings) -> None:
+    await declare()
+    await DeclaredModel.all().update(json_schema='{"type": "object", "dependencies": {"id": ["price"]}}')
+
+    with pytest.raises(InputRejected) as caught:
+        await publish_changes([change(1)])
+
+    (problem,) = caught.value.problems
+    assert problem.message == (
+        "The schema of the model part cannot be used any more: jsonSchema.dependencies is not a keyword of draft "
+        "2020-12. Use dependentRequired or dependentSchemas. Declare the model again."
+    )
+
+
 async def test_a_model_that_another_process_declares_again_is_checked_anew(database: Settings) -> None:
     """Schemas are cached by their text, and fields by the time of the declaration."""
     await declare()
