@@ -46,7 +46,7 @@ class DeclaredModel(Model):
     @property
     def is_open(self) -> bool:
         """Whether an object may have other fields than those of the schema."""
-        return any(info.path == ANY_FIELD.path for info in self.field_infos)
+        return self.template_fields is None or any(path == ANY_FIELD.path for path, *_ in self.template_fields)
 
 
 async def fill_template_fields() -> None:

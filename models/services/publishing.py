@@ -43,6 +43,11 @@ MAX_OBJECT_ID_CHARS = 255
 MAX_CHANGED_FIELDS = 1_000
 #: Characters of an unknown field's name that a message quotes.
 _MAX_QUOTED_CHARS = 100
+#: Similar names that the messages of one call suggest. Finding one among _MAX_CANDIDATES takes up to 25 ms.
+_MAX_SUGGESTIONS = 3
+_MAX_CANDIDATES = 200
+#: Longest name that is compared with others, in characters.
+_MAX_COMPARED_CHARS = 40
 
 _decimal_fields = DecimalFieldsCache()
 
@@ -315,6 +320,7 @@ class _ChangeChecker:
         self.models = models
         self._suggestions = suggestions
         self._checks = checks
+        self._suggestions_left = _MAX_SUGGESTIONS
 
     def check(self, index: int, change: Publication, item_bytes: int) -> None:
         """Add the problems of the change at a position, whose item takes `item_bytes` as JSON.
@@ -364,7 +370,7 @@ class _ChangeChecker:
             return None
         model = self.models.get(name)
         if model is None:
-            hint = did_you_mean(name, self._suggestions)
+            hint = self._suggest(name, self._suggestions)
             self._problems.add(field, f"There is no declared model {name!r:.100}.{hint}", ProblemCode.NOT_FOUND)
         return model
 
@@ -382,6 +388,7 @@ class _ChangeChecker:
         names = change.changed_fields or ()
         if len(names) > MAX_CHANGED_FIELDS:
             self._problems.add_too_large(field, len(names), "entries", MAX_CHANGED_FIELDS)
+        is_open = bool(names) and model.is_open
         for index, name in enumerate(names[:MAX_CHANGED_FIELDS]):
             if self._problems.is_full:
                 return
@@ -389,8 +396,16 @@ class _ChangeChecker:
                 path = f"{field}[{index}]"
                 self._problems.add(path, f"{api_name(path)} contains a NUL or lone surrogate character. Remove it.")
                 continue
-            if name in checked.names or name in change.item or model.is_open:
+            if is_open or name in checked.names or name in change.item:
                 continue
-            hint = did_you_mean(name, checked.names)
+            hint = self._suggest(name, checked.names)
             message = f"The model {change.model} has no field {name!r:.{_MAX_QUOTED_CHARS}}.{hint}"
             self._problems.add(f"{field}[{index}]", message)
+
+    def _suggest(self, name: str, candidates: Collection[str]) -> str:
+        """Return a hint with the most similar name, or "" if there is none or finding it could take long."""
+        compared = [candidate for candidate in candidates if len(candidate) <= _MAX_COMPARED_CHARS]
+        if not self._suggestions_left or len(name) > _MAX_COMPARED_CHARS or len(compared) > _MAX_CANDIDATES:
+            return ""
+        self._suggestions_left -= 1
+        return did_you_mean(name, compared)

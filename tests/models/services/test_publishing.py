@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import random
 from dataclasses import replace
 from typing import Any
 
@@ -170,6 +171,43 @@ async def test_costly_checks_do_not_hold_the_loop(database: Settings) -> None:
             await publish_changes(changes)
 
     assert await share_of_allowed(publish) < 1
+
+
+@pytest.mark.measures_cpu
+async def test_many_changed_fields_do_not_hold_the_loop(database: Settings) -> None:
+    nested = {"properties": {f"n{n}": {} for n in range(1_500)}}
+    await declare({"type": "object", "properties": {"a": nested}, "additionalProperties": True})
+    fields = [f"x{n}" for n in range(1_000)]
+    changes = [Publication("part", Action.UPDATED, "1", {}, fields) for _ in range(20)]
+
+    async def publish() -> None:
+        await publish_changes(changes)
+
+    assert await share_of_allowed(publish) < 1
+
+
+@pytest.mark.measures_cpu
+async def test_suggesting_names_does_not_hold_the_loop(database: Settings) -> None:
+    letters = random.Random(1)
+    names = ["".join(letters.choices("abcd", k=100)) for _ in range(1_500)]
+    await declare({"type": "object", "properties": {name: {} for name in names}, "additionalProperties": False})
+    unknown = [name[1:] + "e" for name in names[:100]]
+
+    async def publish() -> None:
+        with pytest.raises(InputRejected, match="has no field"):
+            await publish_changes([Publication("part", Action.UPDATED, "1", {}, unknown)])
+
+    assert await share_of_allowed(publish) < 1
+
+
+async def test_a_similar_field_is_suggested(database: Settings) -> None:
+    await declare(WITHOUT | {"properties": {"price": {}}})
+
+    with pytest.raises(InputRejected) as caught:
+        await publish_changes([Publication("part", Action.UPDATED, "1", {}, ["prize"] * 4)])
+
+    hints = ["Did you mean price?" in problem.message for problem in caught.value.problems]
+    assert hints == [True, True, True, False]
 
 
 async def test_a_model_whose_schema_exceeds_a_limit_is_refused_by_name(database: Settings) -> None:
