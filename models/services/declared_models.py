@@ -30,6 +30,8 @@ MAX_LABEL_CHARS, MAX_DESCRIPTION_CHARS = 200, 10_000
 MAX_MODELS = 1_000
 #: Ids of single objects, which are not TypeIDs. A model's id is its name, so the two must differ.
 _RESERVED_NAMES = {"site_settings"}
+#: The line in which all declarations wait for the schema thread.
+_DECLARATIONS = "declarations"
 #: Fields that the problem of one webhook names.
 _MAX_NAMED_PATHS = 10
 
@@ -105,7 +107,7 @@ async def _check_schema(problems: Problems, json_schema: Any, sample: Any) -> tu
     size = len(orjson.dumps(sample))
     if size > MAX_ITEM_BYTES:
         problems.add_too_large("sample", size, "bytes", MAX_ITEM_BYTES)
-    checked = await run_in_schema_thread(_compile_and_check, json_schema, sample, size)
+    checked = await run_in_schema_thread(_DECLARATIONS, _compile_and_check, json_schema, sample, size)
     add_findings(problems, "json_schema", checked.schema_findings)
     add_findings(problems, "sample", checked.sample_findings)
     return checked.fields

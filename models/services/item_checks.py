@@ -63,9 +63,13 @@ class ItemChecks:
         return checked
 
     async def run(self) -> None:
-        """Check all items that wait, in the schema thread."""
+        """Check all items that wait, in the schema thread: those with the same schema together."""
         pending, self._pending = self._pending, {}
-        self._checked |= await run_in_schema_thread(_check_items, pending, self._budget)
+        items_by_schema: dict[str, dict[int, _PendingItem]] = {}
+        for position, waiting in pending.items():
+            items_by_schema.setdefault(waiting.json_schema, {})[position] = waiting
+        for json_schema, items in items_by_schema.items():
+            self._checked |= await run_in_schema_thread(json_schema, _check_against, json_schema, items, self._budget)
 
     def _check_at_once(self, json_schema: str, item: Any, size: int) -> CheckedItem | None:
         """Return the result of a short check that finds nothing, or None."""
@@ -77,15 +81,6 @@ class ItemChecks:
             return None
         self._immediate_visits_left -= visits
         return CheckedItem(json_schema, schema.names)
-
-
-def _check_items(pending: dict[int, _PendingItem], budget: CheckBudget) -> dict[int, CheckedItem]:
-    """Check items, those with the same schema one after another, so that it is compiled once."""
-    checked: dict[int, CheckedItem] = {}
-    for json_schema in dict.fromkeys(waiting.json_schema for waiting in pending.values()):
-        items = {position: waiting for position, waiting in pending.items() if waiting.json_schema == json_schema}
-        checked |= _check_against(json_schema, items, budget)
-    return checked
 
 
 def _check_against(json_schema: str, items: dict[int, _PendingItem], budget: CheckBudget) -> dict[int, CheckedItem]:

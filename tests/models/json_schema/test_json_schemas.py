@@ -1,11 +1,12 @@
 """JSON Schemas of declared models: refused schemas, the fields that templates can use, and the findings of items."""
 
+import asyncio
 from typing import Any
 
 import orjson
 import pytest
 
-from ringback.models.json_schema.compiler import compile_stored, find_compiled
+from ringback.models.json_schema.compiler import compile_stored, find_compiled, run_in_schema_thread
 from ringback.models.json_schema.field_paths import MAX_FIELDS
 from ringback.models.json_schema.findings import Finding, quote_path
 from ringback.models.json_schema.schema import MAX_FINDINGS, CheckBudget, check_schema
@@ -396,6 +397,25 @@ def test_compiled_schemas_are_forgotten_when_they_take_much_memory() -> None:
 
     assert find_compiled(texts[0]) is None
     assert find_compiled(texts[-1]) is not None
+
+
+def test_large_schemas_do_not_evict_small_ones() -> None:
+    small = orjson.dumps(schema(properties={"small": TEXT})).decode()
+    compile_stored(small)
+
+    for n in range(4):
+        compile_stored(orjson.dumps(schema(properties={"a": {"pattern": rf"^\p{{L}}{{90}}{n}$"}})).decode())
+
+    assert find_compiled(small) is not None
+
+
+async def test_schemas_take_turns_in_the_thread() -> None:
+    order: list[str] = []
+    calls = [run_in_schema_thread("often", order.append, f"often {n}") for n in range(20)]
+
+    await asyncio.gather(*calls, run_in_schema_thread("seldom", order.append, "seldom"))
+
+    assert order.index("seldom") <= 2
 
 
 PATTERNS_TOO_LARGE = (
