@@ -192,7 +192,7 @@ def test_publishing_many_changed_fields(program: Program) -> None:
     unknown = {**updated, "model": "closed", "changedFields": [f"{name[1:]}e" for name in names[:100]]}
 
     with measure_attack(program) as cost:
-        program.query(PUBLISH, {"input": {"changes": [known] * 20}})
+        program.query(PUBLISH, {"input": {"changes": [known] * 9}})
         program.query(PUBLISH, {"input": {"changes": [unknown]}})
 
     cost.check()

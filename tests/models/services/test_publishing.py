@@ -175,7 +175,7 @@ async def test_costly_checks_do_not_hold_the_loop(database: Settings) -> None:
 
 @pytest.mark.measures_cpu
 async def test_many_changed_fields_do_not_hold_the_loop(database: Settings) -> None:
-    nested = {"properties": {f"n{n}": {} for n in range(1_500)}}
+    nested: dict[str, Any] = {"properties": {f"n{n}": {} for n in range(1_500)}}
     await declare({"type": "object", "properties": {"a": nested}, "additionalProperties": True})
     fields = [f"x{n}" for n in range(1_000)]
     changes = [Publication("part", Action.UPDATED, "1", {}, fields) for _ in range(20)]
