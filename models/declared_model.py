@@ -58,7 +58,9 @@ async def fill_template_fields() -> None:
             infos = derive_fields(row.json_schema)
         except SchemaFault:  # a limit refuses it now
             infos = (ANY_FIELD,)
-        await DeclaredModel.filter(name=name).update(template_fields=to_template_fields(infos))
+        # A newer declaration, which another process may have stored meanwhile, has its own fields.
+        unchanged = DeclaredModel.filter(name=name, json_schema=row.json_schema, template_fields=None)
+        await unchanged.update(template_fields=to_template_fields(infos))
 
 
 def to_template_fields(infos: Iterable[FieldInfo]) -> list[list[str]]:

@@ -51,7 +51,8 @@ class DecimalFieldsCache:
             return cached
         types = types_by_path(row.field_infos)
         fields = DecimalFields(types)
-        self._declared[row.name] = _Cached(row.updated_at, fields, weight=len(types) + 1)
+        if row.template_fields is not None:  # derived soon, without a new declaration
+            self._declared[row.name] = _Cached(row.updated_at, fields, weight=len(types) + 1)
         return fields
 
     async def _find_declared(self, names: Collection[str]) -> dict[str, DecimalFields]:

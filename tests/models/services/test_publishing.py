@@ -12,11 +12,12 @@ from tortoise.transactions import in_transaction
 
 from ringback.models import Settings
 from ringback.models.database import advisory_locks, clock
-from ringback.models.declared_model import DeclaredModel, IdempotencyKey
+from ringback.models.declared_model import DeclaredModel, IdempotencyKey, fill_template_fields
 from ringback.models.enums import Action
 from ringback.models.errors import InputRejected, ProblemCode
 from ringback.models.event import Change, Event
 from ringback.models.services import webhook_models
+from ringback.models.services.decimal_fields import DecimalFieldsCache
 from ringback.models.services.declared_models import declare_model
 from ringback.models.services.publishing import Publication, Published, publish_changes
 from tests.support.lag import share_of_allowed
@@ -236,6 +237,37 @@ async def test_a_model_with_a_keyword_of_older_drafts_is_refused(database: Setti
         "The schema of the model part cannot be used any more: jsonSchema.dependencies is not a keyword of draft "
         "2020-12. Use dependentRequired or dependentSchemas. Declare the model again."
     )
+
+
+async def test_filled_fields_do_not_replace_those_of_a_newer_declaration(database: Settings) -> None:
+    newer = [["item.new", "string", ""]]
+    await declare()
+    await DeclaredModel.all().update(template_fields=None)
+    is_declared = asyncio.Event()
+
+    async def fill() -> None:
+        await is_declared.wait()
+        await fill_template_fields()
+
+    filling = asyncio.create_task(fill())
+    async with in_transaction() as db:
+        await DeclaredModel.all().using_db(db).update(json_schema=json.dumps(WITHOUT), template_fields=newer)
+        is_declared.set()
+        await asyncio.sleep(0.2)  # the task has read the older declaration and waits for the row
+    await filling
+
+    assert (await DeclaredModel.get()).template_fields == newer
+
+
+async def test_decimals_are_found_once_the_fields_are_filled(database: Settings) -> None:
+    await declare({"type": "object", "properties": {"price": {"type": "string", "format": "decimal"}}})
+    await DeclaredModel.all().update(template_fields=None)
+    cache = DecimalFieldsCache()
+    assert not (await cache.find(["part"]))["part"]
+
+    await fill_template_fields()
+
+    assert (await cache.find(["part"]))["part"]
 
 
 async def test_a_model_that_another_process_declares_again_is_checked_anew(database: Settings) -> None:
