@@ -19,7 +19,7 @@ MAX_FIELDS = 2_000
 #: Characters of paths and descriptions after which no further value is expanded.
 MAX_CHARACTERS = 200_000
 #: Depth to which values are expanded.
-MAX_DEPTH = 10
+MAX_LISTED_DEPTH = 10
 _MAX_DESCRIPTION_CHARS = 500
 #: A field of an object that is open.
 ANY_FIELD = FieldInfo("item.*", "json", "Any other field.")
@@ -56,7 +56,7 @@ def list_fields(graph: SubschemaGraph) -> list[FieldInfo]:
         value = pending.popleft()
         key = frozenset(id(node) for node in value.nodes)
         is_recursive = bool(key) and key in value.enclosing
-        if is_recursive or count >= MAX_FIELDS or len(value.enclosing) >= MAX_DEPTH:
+        if is_recursive or count >= MAX_FIELDS or len(value.enclosing) >= MAX_LISTED_DEPTH:
             value.is_open = True
             continue
         fields = _collect_fields(graph, value.nodes)

@@ -20,7 +20,7 @@ from ringback.models.json_schema.subschemas import CHILD_KEYWORDS, Node, SchemaF
 _Ids: TypeAlias = tuple[int, ...]
 
 #: Depth of nested JSON that the API accepts.
-MAX_DEPTH = 64
+MAX_JSON_DEPTH = 64
 #: Visits for a byte beyond which counting stops: no item may cost as many.
 _MAX_VISITS_PER_BYTE = 1e8
 #: Edges of the graph that one schema may have, from a subschema to those for a field or an element of its value.
@@ -86,7 +86,7 @@ class CheckCost:
         self._per_byte_by_depth = self._count_per_byte()
         self._unique_per_byte = max(cost.per_nested_value for cost in self._costs.values()) / 2
 
-    def estimate(self, size: int, depth: int = MAX_DEPTH) -> float:
+    def estimate(self, size: int, depth: int = MAX_JSON_DEPTH) -> float:
         """Return an upper limit of the visits for an item of `size` bytes whose values are nested up to `depth`."""
         per_byte = self._per_byte_by_depth[min(depth, len(self._per_byte_by_depth) - 1)]
         return size * (per_byte + self._unique_per_byte * (depth + 1))
@@ -138,7 +138,7 @@ class CheckCost:
         children = _find_children(self._by_id, set(self._parents.values()))
         visits = {node_id: cost.per_byte for node_id, cost in self._costs.items()}
         by_depth = [visits[self._root]]
-        for _ in range(MAX_DEPTH):
+        for _ in range(MAX_JSON_DEPTH):
             child_visits = {key: _count_child_visits(groups, visits) for key, groups in children.items()}
             deeper = {node_id: max(count, child_visits[self._parents[node_id]]) for node_id, count in visits.items()}
             if deeper == visits or by_depth[-1] == _MAX_VISITS_PER_BYTE:
