@@ -132,9 +132,9 @@ COSTLY = {
                {"a": [1] * 240}),
     "subschemas": (schema(properties={"a": {"items": {"allOf": [{"minimum": n} for n in range(200)]}}}),
                    {"a": [300] * 1_500}),
-    "required": (properties("required", [[f"n{n}" for n in range(2_000)]]), {"p0": {"a": "x" * 200_000}}),
+    "required": (properties("required", [[f"n{n}" for n in range(2_000)]]), {"p0": {"a": "x" * 190_000}}),
     "objects": (properties("required", [[f"n{n}" for n in range(500)]]), {"p0": {"a": [{"": "x" * 20}] * 700}}),
-    "dependentRequired": (schema(dependentRequired={"a": [f"n{n}" for n in range(2_000)]}), {"a": "x" * 200_000}),
+    "dependentRequired": (schema(dependentRequired={"a": [f"n{n}" for n in range(2_000)]}), {"a": "x" * 190_000}),
     "long names": (schema(additionalProperties={"items": {"type": "string"}}), {"x" * 100_000: [1] * 2_000}),
 }  # fmt: skip
 
