@@ -121,6 +121,8 @@ async def test_a_call_costs_a_constant_number_of_statements(api: Api) -> None:
     await api.do("DeclareModel", input={**PART, "name": "other"})
     await api.do("CreateWebhook", input=HOOK)
     await api.do("CreateWebhook", input={**HOOK, "condition": "item.price >= 0"})
+    # The first change of a model compiles its schema.
+    await publish(api, change(1_000, model="part"), change(1_001, model="other"))
     counts = []
     for size in (10, EARLY_CHANGES, 500):
         changes = [
@@ -133,7 +135,7 @@ async def test_a_call_costs_a_constant_number_of_statements(api: Api) -> None:
         counts.append([s.split()[0] for s in asked_for(statements)])
     few, many = ["SELECT"] * 4 + ["INSERT"] * 4, ["SELECT"] * 6 + ["INSERT"] * 4
     assert counts == [few, many, many]
-    assert await recorded() == (265, 530, 530, 6 + 13 + 333)
+    assert await recorded() == (266, 532, 532, 6 + 13 + 333)
 
 
 INVALID: list[tuple[dict[str, Any], str, str, str]] = [
