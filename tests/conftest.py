@@ -16,7 +16,9 @@ import pytest
 import pytest_asyncio
 import structlog
 
-import ringback
+import ringback.graphql_api
+import ringback.jobs
+import ringback.models
 from ringback.models import bootstrap, settings
 from ringback.models.settings import Settings
 from tests.support import postgres
@@ -153,9 +155,10 @@ def pytest_collection_finish() -> None:
 def pytest_collection(session: pytest.Session) -> Iterator[None]:
     """Import the packages under the tracer of coverage, then collect the tests without it."""
     if session.config.pluginmanager.hasplugin("_cov"):
-        for module in pkgutil.walk_packages(ringback.__path__, "ringback."):
-            if not module.name.endswith("__main__"):
-                importlib.import_module(module.name)
+        for package in (ringback.models, ringback.jobs, ringback.graphql_api):
+            for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+                if not module.name.endswith("__main__"):
+                    importlib.import_module(module.name)
     with _without_tracer(session.config):
         return (yield)
 

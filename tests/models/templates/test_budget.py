@@ -128,7 +128,7 @@ COSTLY = {
 @pytest.mark.parametrize("condition", [*COSTLY.values(), "case"], ids=[*COSTLY, "decimals compared by case"])
 @pytest.mark.measures_cpu
 def test_costly_comparisons_run_out_of_time(condition: str) -> None:
-    numbers = {"numbers": [1] * 200_000, "few": [1] * 8_000, "same": [1] * 7_999 + [2]}
+    numbers = {"numbers": [1] * 200_000, "few": [1] * 20_000, "same": [1] * 19_999 + [2]}
     scope = build_scope({**numbers, "text": "a" * 800_000, "sought": "a" * 400_000 + "b"}, EVENT)
     decimals = DecimalFields({f"item.{name}[]": "float" for name in numbers})
     case = "{% case item.few %}{% when " + "item.same, " * 49 + "item.same %}{% endcase %}"
