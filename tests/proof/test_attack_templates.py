@@ -94,13 +94,14 @@ def repeating(work: Any, threads: int = 1) -> Iterator[list[float]]:
 def check_waits(program: Program, attacked: Sequence[float], control: Sequence[float]) -> None:
     """Fail if the calls of another client took much longer during the attack, as far as a busy machine allows."""
     assert len(attacked) >= 10, f"another client made only {len(attacked)} calls during the attack"
-    delay_ms = (find_p99(attacked) - find_p99(control)) * 1e3
-    print(f"another client's mutation: {len(attacked)} calls, p99 +{delay_ms:.0f} ms, longest {max(attacked):.3f} s")
+    delay_ms = (find_p95(attacked) - find_p95(control)) * 1e3
+    print(f"another client's mutation: {len(attacked)} calls, p95 +{delay_ms:.0f} ms, longest {max(attacked):.3f} s")
     assert delay_ms <= program.allowed(MAX_DELAY_MS)
 
 
-def find_p99(waits: Sequence[float]) -> float:
-    return sorted(waits)[int(len(waits) * 0.99)]
+def find_p95(waits: Sequence[float]) -> float:
+    """Return the 95th percentile. The 99th of fewer than 100 calls would be the longest one."""
+    return sorted(waits)[int(len(waits) * 0.95)]
 
 
 def count_events(program: Program, webhook_id: str) -> dict[bool, int]:
