@@ -62,6 +62,11 @@ _SECRET_PATHS = (
 _SECRET_PATH = f"({'|'.join(_SECRET_PATHS)})[^?#{{end}}]+"
 
 
+#: What a header value holds that may be a URL with a secret in it, absolute or relative. Each line is one value.
+#: One slash, as in media types, is not enough.
+_MAY_HOLD_SECRET = re.compile(r"[?#]|/[^\n]*/")
+
+
 class _Patterns:
     """The patterns for a URL. `end` holds the characters that end a URL, of those that it cannot contain anyway."""
 
@@ -83,6 +88,7 @@ class Redaction:
         self._patterns = tuple(map(NamePattern, patterns))
         self._is_secret = lru_cache(1_024)(self._match_name)
         self._redact_sent_url = lru_cache(1_024)(self._redact_whole_url)
+        self._has_telling_name = lru_cache(256)(self._find_telling_name)
 
     def is_secret(self, name: str) -> bool:
         """Return whether the values of headers and query parameters with this name are secrets."""
@@ -90,13 +96,18 @@ class Redaction:
 
     def redact_headers(self, headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
         """Return the headers with secret values masked. An authorization scheme such as Bearer stays readable."""
+        headers = list(headers)
+        if not self._has_telling_name(tuple([name for name, _ in headers])):
+            values = "\n".join([value for _, value in headers])
+            if _MAY_HOLD_SECRET.search(values) is None:  # true of most headers, and quick to check
+                return headers
         redacted = []
         searched_chars = 0
         for header in headers:
             name, value = header
             if self.is_secret(name):
                 redacted.append((name, _mask(name, value)))
-            elif _may_hold_secret(value) or name.lower() in _URL_HEADERS:
+            elif _MAY_HOLD_SECRET.search(value) or name.lower() in _URL_HEADERS:
                 searched_chars += len(value)
                 if searched_chars <= MAX_SEARCHED_CHARS:
                     redacted.append((name, self._redact_value(name, value)))
@@ -138,6 +149,10 @@ class Redaction:
             return f"{separator}{name}={MASK}"
         return parameter[0]
 
+    def _find_telling_name(self, names: tuple[str, ...]) -> bool:
+        """Return whether the value of one of these headers is a secret or a URL."""
+        return any(self.is_secret(name) or name.lower() in _URL_HEADERS for name in names)
+
     def _match_name(self, name: str) -> bool:
         if name.lower() in _NO_SECRETS:
             return False
@@ -148,14 +163,6 @@ class Redaction:
 
 #: The rules without patterns of an operator.
 DEFAULT = Redaction()
-
-
-def _may_hold_secret(value: str) -> bool:
-    """Return whether a header value may hold a URL, absolute or relative, with a secret in it.
-
-    One slash, as in media types, is not enough.
-    """
-    return value.count("/") > 1 or "?" in value or "#" in value
 
 
 def _normalize_name(name: str) -> str:
