@@ -71,10 +71,13 @@ class _Patterns:
     """The patterns for a URL. `end` holds the characters that end a URL, of those that it cannot contain anyway."""
 
     def __init__(self, end: str) -> None:
-        self.user_info = re.compile(_USER_INFO.format(end=end))
         self.parameter = re.compile(_PARAMETER.format(end=end))
-        self.bot_token = re.compile(_BOT_TOKEN.format(end=end), re.IGNORECASE)
-        self.secret_path = re.compile(_SECRET_PATH.format(end=end), re.IGNORECASE)
+        #: Other patterns, and what replaces their matches.
+        self.masks = (
+            (re.compile(_USER_INFO.format(end=end)), f"//{MASK}@"),
+            (re.compile(_BOT_TOKEN.format(end=end), re.IGNORECASE), rf"\1{MASK}"),
+            (re.compile(_SECRET_PATH.format(end=end), re.IGNORECASE), rf"\1{MASK}"),
+        )
 
 
 _WHOLE_URL = _Patterns(end="")
@@ -138,9 +141,9 @@ class Redaction:
         return self._redact(value, _URL_IN_TEXT)
 
     def _redact(self, text: str, patterns: _Patterns) -> str:
-        text = patterns.user_info.sub(f"//{MASK}@", text)
-        text = patterns.bot_token.sub(rf"\1{MASK}", text)
-        text = patterns.secret_path.sub(rf"\1{MASK}", text)
+        for pattern, mask in patterns.masks:
+            if pattern.search(text):  # without a match, a substitution takes twice as long
+                text = pattern.sub(mask, text)
         return patterns.parameter.sub(self._redact_parameter, text)
 
     def _redact_parameter(self, parameter: re.Match[str]) -> str:
