@@ -16,7 +16,8 @@ from tests.support.subscribers import subscribe
 
 pytestmark = pytest.mark.alone
 
-SUBSCRIPTIONS = 4_000
+#: A little below the limit per token: 4,000 take 56 to 61 MB, so near the 64 allowed that a run could exceed them.
+SUBSCRIPTIONS = 3_800
 SECONDS = 6.0
 MAX_MEDIAN_SECONDS = 0.1
 WEBHOOK = "mutation ($input: CreateWebhookInput!) { createWebhook(input: $input) { errors { message } } }"
