@@ -19,7 +19,6 @@ from enum import Enum, auto
 from typing import Any, cast
 
 import httptools
-from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -229,7 +228,7 @@ class HttpConnection(HttpToolsProtocol):
             # Trailers must not look like headers to the application (RFC 9110, 6.5.1).
             self.headers = []
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
         super()._start_asgi_task(cycle, app)
 

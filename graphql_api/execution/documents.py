@@ -133,7 +133,7 @@ _NO_TOKEN = Token(TokenKind.SOF, 0, 0, 0, 0)
 
 
 class _CompactParser(Parser):
-    """graphql-core's parser with smaller locations, which take half of a document's memory.
+    """graphql-core's parser with smaller locations, which save 15 to 40 % of a document's memory.
 
     They hold no tokens, and a field without arguments shares the location of its name.
     """
