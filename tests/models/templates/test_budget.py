@@ -129,7 +129,7 @@ COSTLY = {
 @pytest.mark.measures_cpu
 def test_costly_comparisons_run_out_of_time(condition: str) -> None:
     numbers = {"numbers": [1] * 200_000, "few": [1] * 20_000, "same": [1] * 19_999 + [2]}
-    scope = build_scope({**numbers, "text": "a" * 800_000, "sought": "a" * 400_000 + "b"}, EVENT)
+    scope = build_scope({**numbers, "text": "a" * 4_000_000, "sought": "a" * 2_000_000 + "b"}, EVENT)
     decimals = DecimalFields({f"item.{name}[]": "float" for name in numbers})
     case = "{% case item.few %}{% when " + "item.same, " * 49 + "item.same %}{% endcase %}"
 
