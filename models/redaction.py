@@ -62,9 +62,8 @@ _SECRET_PATHS = (
 _SECRET_PATH = f"({'|'.join(_SECRET_PATHS)})[^?#{{end}}]+"
 
 
-#: What a header value holds that may be a URL with a secret in it, absolute or relative. Each line is one value.
-#: One slash, as in media types, is not enough.
-_MAY_HOLD_SECRET = re.compile(r"[?#]|/[^\n]*/")
+#: Two slashes in one line. One slash, as in media types, makes no URL with a secret in it.
+_TWO_SLASHES = re.compile(r"/[^\n]*/")
 
 
 class _Patterns:
@@ -102,7 +101,7 @@ class Redaction:
         headers = list(headers)
         if not self._has_telling_name(tuple([name for name, _ in headers])):
             values = "\n".join([value for _, value in headers])
-            if _MAY_HOLD_SECRET.search(values) is None:  # true of most headers, and quick to check
+            if not _may_hold_secret(values):  # true of most headers, and quick to check
                 return headers
         redacted = []
         searched_chars = 0
@@ -110,7 +109,7 @@ class Redaction:
             name, value = header
             if self.is_secret(name):
                 redacted.append((name, _mask(name, value)))
-            elif _MAY_HOLD_SECRET.search(value) or name.lower() in _URL_HEADERS:
+            elif _may_hold_secret(value) or name.lower() in _URL_HEADERS:
                 searched_chars += len(value)
                 if searched_chars <= MAX_SEARCHED_CHARS:
                     redacted.append((name, self._redact_value(name, value)))
@@ -166,6 +165,11 @@ class Redaction:
 
 #: The rules without patterns of an operator.
 DEFAULT = Redaction()
+
+
+def _may_hold_secret(values: str) -> bool:
+    """Return whether one of these header values, one a line, may be a URL with a secret in it, absolute or relative."""
+    return "?" in values or "#" in values or _TWO_SLASHES.search(values) is not None
 
 
 def _normalize_name(name: str) -> str:
