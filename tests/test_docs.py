@@ -14,7 +14,7 @@ from ringback.graphql_api.schema.build import schema
 from ringback.models import bootstrap
 from ringback.models.settings import Settings
 from ringback.models.templates.environment import ENVIRONMENT
-from ringback.models.templates.filters import FILTERS
+from ringback.models.templates.filters.allow_list import FILTERS
 from tests.settings_table import PAGE, insert_table
 
 ROOT = Path(__file__).parent.parent

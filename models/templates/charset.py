@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote_plus
 
-from ringback.models.templates.own_filters import quote_bytes
+from ringback.models.templates.filters.text import quote_bytes
 
 _FORM = "application/x-www-form-urlencoded"
 #: A parameter of a media type, with its value as a token or a quoted string (RFC 9110, 5.6.6).

@@ -17,7 +17,7 @@ from ringback.models.templates.budget import BadArgument, Refusal
 from ringback.models.templates.comparisons import ANY_EXPRESSION, OPERATORS, adapt_comparison
 from ringback.models.templates.decimals import DecimalValue
 from ringback.models.templates.errors import describe_unknown
-from ringback.models.templates.filters import FILTERS
+from ringback.models.templates.filters.allow_list import FILTERS
 from ringback.models.templates.render_context import TemplateContext
 
 

@@ -16,7 +16,7 @@ from liquid.builtin.tags.for_tag import ForNode
 from ringback.models.templates.comparisons import ANY_EXPRESSION, VALUE_OPERATORS
 from ringback.models.templates.decimal_fields import ALL_FIELDS
 from ringback.models.templates.environment import STATIC
-from ringback.models.templates.filters import FILTERS
+from ringback.models.templates.filters.allow_list import FILTERS
 
 #: Filters besides those of text for which a decimal is the same as its text. Most of them pass values on.
 _NEUTRAL_FILTERS = {

@@ -29,7 +29,7 @@ from ringback.models.templates.field_paths import (
     describe_unknown_field,
     look_up,
 )
-from ringback.models.templates.filters import FILTERS
+from ringback.models.templates.filters.allow_list import FILTERS
 from ringback.models.templates.formatting import format_path
 from ringback.models.templates.mixed_types import Operand, describe_mixed_types, kind_of_literal, kind_of_type
 from ringback.models.templates.parser import parse_condition, parse_template

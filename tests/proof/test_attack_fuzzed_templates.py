@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ringback.models.errors import TemplateError
 from ringback.models.templates.budget import RENDER_BUDGET_MS
 from ringback.models.templates.decimal_fields import DecimalFields
-from ringback.models.templates.filters import FILTERS
+from ringback.models.templates.filters.allow_list import FILTERS
 from ringback.models.templates.scope import build_scope
 from ringback.models.templates.template import compile_condition, compile_template
 from tests.support.templates import EVENT

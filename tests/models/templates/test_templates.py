@@ -11,8 +11,8 @@ from liquid.template import BoundTemplate
 from ringback.models.errors import TemplateError
 from ringback.models.templates.budget import Meter
 from ringback.models.templates.environment import ENVIRONMENT
-from ringback.models.templates.filters import FILTERS
-from ringback.models.templates.own_filters import PRISTINE
+from ringback.models.templates.filters.allow_list import FILTERS
+from ringback.models.templates.filters.text import PRISTINE
 from ringback.models.templates.render_context import TemplateContext
 from ringback.models.templates.scope import build_scope
 from ringback.models.templates.template import compile_condition, compile_template

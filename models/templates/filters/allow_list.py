@@ -1,6 +1,6 @@
 """The filters that templates may use: an allow-list, with limits on the input and the output of each filter.
 
-Most filters are python-liquid's; `own_filters` holds Ringback's. All of them run through `Filter`, which checks the
+Most filters are python-liquid's; the other modules hold Ringback's. All of them run through `Filter`, which checks the
 number of arguments, converts values to text as output does (`{{ true | append: "" }}` is "true"), counts the work, and
 turns Python errors into messages.
 """
@@ -14,7 +14,6 @@ from typing import Any
 from liquid import FalsyStrictUndefined
 from liquid.exceptions import FilterArgumentError, UndefinedError
 
-from ringback.models.templates import dates, list_filters, number_filters, own_filters
 from ringback.models.templates.budget import (
     MAX_INTEGER_BITS,
     MAX_ITEMS,
@@ -25,6 +24,7 @@ from ringback.models.templates.budget import (
     Refusal,
 )
 from ringback.models.templates.errors import quote
+from ringback.models.templates.filters import dates, lists, numbers, text
 from ringback.models.templates.formatting import estimate_length, to_json, to_text
 
 FilterFunction = Callable[..., object]
@@ -238,48 +238,48 @@ _KEYED_LIST_FILTERS = "sort sort_natural sum uniq"
 _OTHER_FILTERS = "date default first json last size slice"
 
 _OWN_FUNCTIONS: dict[str, FilterFunction] = {
-    "abs": number_filters.abs_,
-    "at_least": number_filters.at_least,
-    "at_most": number_filters.at_most,
-    "ceil": number_filters.ceil,
-    "compact": list_filters.compact,
+    "abs": numbers.abs_,
+    "at_least": numbers.at_least,
+    "at_most": numbers.at_most,
+    "ceil": numbers.ceil,
+    "compact": lists.compact,
     "date": dates.date,
-    "divided_by": number_filters.divided_by,
-    "find": list_filters.find,
-    "find_index": list_filters.find_index,
-    "floor": number_filters.floor,
-    "has": list_filters.has,
-    "join": own_filters.join,
+    "divided_by": numbers.divided_by,
+    "find": lists.find,
+    "find_index": lists.find_index,
+    "floor": numbers.floor,
+    "has": lists.has,
+    "join": text.join,
     "json": to_json,
-    "map": own_filters.map_,
-    "minus": number_filters.minus,
-    "modulo": number_filters.modulo,
-    "plus": number_filters.plus,
-    "reject": list_filters.reject,
-    "replace": own_filters.replace,
-    "round": number_filters.round_,
-    "size": own_filters.size,
-    "slice": own_filters.slice_,
-    "sort": list_filters.sort,
-    "sort_natural": list_filters.sort_natural,
-    "split": own_filters.split,
-    "strip_html": own_filters.strip_html,
-    "sum": number_filters.sum_,
-    "times": number_filters.times,
-    "truncate": own_filters.truncate,
-    "truncatewords": own_filters.truncatewords,
-    "uniq": own_filters.uniq,
-    "url_encode": own_filters.url_encode,
-    "where": list_filters.where,
+    "map": text.map_,
+    "minus": numbers.minus,
+    "modulo": numbers.modulo,
+    "plus": numbers.plus,
+    "reject": lists.reject,
+    "replace": text.replace,
+    "round": numbers.round_,
+    "size": text.size,
+    "slice": text.slice_,
+    "sort": lists.sort,
+    "sort_natural": lists.sort_natural,
+    "split": text.split,
+    "strip_html": text.strip_html,
+    "sum": numbers.sum_,
+    "times": numbers.times,
+    "truncate": text.truncate,
+    "truncatewords": text.truncatewords,
+    "uniq": text.uniq,
+    "url_encode": text.url_encode,
+    "where": lists.where,
 }
 
 
 def _build_filters(names: str, read_cost: ReadCost, neutral_input: object) -> dict[str, Filter]:
     filters = {}
     for name in names.split():
-        function = _OWN_FUNCTIONS.get(name) or own_filters.PRISTINE.filters[name]
+        function = _OWN_FUNCTIONS.get(name) or text.PRISTINE.filters[name]
         if getattr(function, "with_environment", False):
-            function = partial(function, environment=own_filters.PRISTINE)
+            function = partial(function, environment=text.PRISTINE)
         filters[name] = Filter(name, function, read_cost, neutral_input)
     return filters
 
