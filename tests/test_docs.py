@@ -13,8 +13,8 @@ from ringback.graphql_api.errors import Code
 from ringback.graphql_api.schema.build import schema
 from ringback.models import bootstrap
 from ringback.models.settings import Settings
-from ringback.models.templates.environment import ENVIRONMENT
 from ringback.models.templates.filters.allow_list import FILTERS
+from ringback.models.templates.syntax.environment import ENVIRONMENT
 from tests.settings_table import PAGE, insert_table
 
 ROOT = Path(__file__).parent.parent

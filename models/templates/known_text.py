@@ -16,10 +16,10 @@ from liquid.builtin.tags.increment_tag import IncrementNode
 
 from ringback.models.errors import TemplateError
 from ringback.models.templates.budget import Meter, Refusal
-from ringback.models.templates.environment import STATIC
 from ringback.models.templates.errors import translate_render_error
-from ringback.models.templates.parser import parse_template
 from ringback.models.templates.render_context import OutputBuffer, TemplateContext
+from ringback.models.templates.syntax.environment import STATIC
+from ringback.models.templates.syntax.parser import parse_template
 
 #: Stands for text that depends on data. A noncharacter, which no text of a URL contains.
 UNKNOWN = "\ufdd0"

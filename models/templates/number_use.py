@@ -13,10 +13,10 @@ from liquid.builtin.tags.assign_tag import AssignNode
 from liquid.builtin.tags.case_tag import CaseNode
 from liquid.builtin.tags.for_tag import ForNode
 
-from ringback.models.templates.comparisons import ANY_EXPRESSION, VALUE_OPERATORS
 from ringback.models.templates.decimal_fields import ALL_FIELDS
-from ringback.models.templates.environment import STATIC
 from ringback.models.templates.filters.allow_list import FILTERS
+from ringback.models.templates.syntax.comparisons import ANY_EXPRESSION, VALUE_OPERATORS
+from ringback.models.templates.syntax.environment import STATIC
 
 #: Filters besides those of text for which a decimal is the same as its text. Most of them pass values on.
 _NEUTRAL_FILTERS = {

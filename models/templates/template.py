@@ -17,11 +17,11 @@ from liquid.template import BoundTemplate
 from ringback.models.templates.budget import Meter, TimeUp
 from ringback.models.templates.charset import BodyEncoder
 from ringback.models.templates.decimal_fields import NO_DECIMALS, DecimalFields
-from ringback.models.templates.environment import EMPTY_TEMPLATE
 from ringback.models.templates.errors import translate_render_error
 from ringback.models.templates.number_use import find_number_fields, find_number_fields_of
-from ringback.models.templates.parser import parse_condition, parse_template
 from ringback.models.templates.render_context import OutputBuffer, TemplateContext
+from ringback.models.templates.syntax.environment import EMPTY_TEMPLATE
+from ringback.models.templates.syntax.parser import parse_condition, parse_template
 
 #: Source text that each cache holds, in characters. Syntax trees take up to 150 times as much memory, and the garbage
 #: collector walks all of it.

@@ -15,11 +15,8 @@ from liquid.template import BoundTemplate
 
 from ringback.models.errors import TemplateError
 from ringback.models.templates.budget import LimitReached, Meter
-from ringback.models.templates.comparisons import list_compared
 from ringback.models.templates.decimal_fields import DecimalFields
-from ringback.models.templates.environment import STATIC
 from ringback.models.templates.errors import describe_unknown, error_at
-from ringback.models.templates.fast_path import BoundFilter
 from ringback.models.templates.field_paths import (
     FORLOOP,
     NO_TYPES,
@@ -32,8 +29,11 @@ from ringback.models.templates.field_paths import (
 from ringback.models.templates.filters.allow_list import FILTERS
 from ringback.models.templates.formatting import format_path
 from ringback.models.templates.mixed_types import Operand, describe_mixed_types, kind_of_literal, kind_of_type
-from ringback.models.templates.parser import parse_condition, parse_template
 from ringback.models.templates.scope import EventFacts, build_scope
+from ringback.models.templates.syntax.comparisons import list_compared
+from ringback.models.templates.syntax.environment import STATIC
+from ringback.models.templates.syntax.fast_path import BoundFilter
+from ringback.models.templates.syntax.parser import parse_condition, parse_template
 from ringback.models.templates.template import Template
 
 #: Problems reported for one text. An author with more of them fixes these first.

@@ -8,8 +8,8 @@ from ringback.models.errors import TemplateError
 from ringback.models.templates.budget import Meter
 from ringback.models.templates.decimal_fields import ALL_FIELDS, DecimalFields
 from ringback.models.templates.number_use import find_number_fields, find_number_fields_of
-from ringback.models.templates.parser import parse_condition, parse_template
 from ringback.models.templates.scope import build_scope
+from ringback.models.templates.syntax.parser import parse_condition, parse_template
 from ringback.models.templates.template import compile_template
 from tests.support.templates import EVENT
 from tests.support.unhurried import unhurried

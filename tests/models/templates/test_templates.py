@@ -10,11 +10,11 @@ from liquid.template import BoundTemplate
 
 from ringback.models.errors import TemplateError
 from ringback.models.templates.budget import Meter
-from ringback.models.templates.environment import ENVIRONMENT
 from ringback.models.templates.filters.allow_list import FILTERS
 from ringback.models.templates.filters.text import PRISTINE
 from ringback.models.templates.render_context import TemplateContext
 from ringback.models.templates.scope import build_scope
+from ringback.models.templates.syntax.environment import ENVIRONMENT
 from ringback.models.templates.template import compile_condition, compile_template
 from tests.support.templates import EVENT, SCOPE, catch_error, catch_message, located_message, render
 

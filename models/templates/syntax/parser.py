@@ -8,10 +8,10 @@ from liquid.token import TOKEN_EXPRESSION
 
 from ringback.models.errors import TemplateError
 from ringback.models.templates.budget import MAX_SOURCE_BYTES
-from ringback.models.templates.environment import ENVIRONMENT
 from ringback.models.templates.errors import error_at, translate_syntax_error
-from ringback.models.templates.hardening import harden, harden_expression
-from ringback.models.templates.lexer import count_parts, scan
+from ringback.models.templates.syntax.environment import ENVIRONMENT
+from ringback.models.templates.syntax.hardening import harden, harden_expression
+from ringback.models.templates.syntax.lexer import count_parts, scan
 
 
 def parse_template(source: str) -> BoundTemplate:

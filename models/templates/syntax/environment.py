@@ -13,10 +13,10 @@ from liquid.builtin.tags import cycle_tag
 from liquid.template import BoundTemplate
 from liquid.token import TOKEN_CONTENT, TOKEN_OUTPUT
 
-from ringback.models.templates.fast_path import LoopNode
 from ringback.models.templates.formatting import to_text
-from ringback.models.templates.lexer import REFUSED_TAGS
 from ringback.models.templates.render_context import TemplateContext
+from ringback.models.templates.syntax.fast_path import LoopNode
+from ringback.models.templates.syntax.lexer import REFUSED_TAGS
 
 
 class TextNode(content.ContentNode):

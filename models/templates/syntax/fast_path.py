@@ -14,11 +14,11 @@ from liquid.builtin.tags.for_tag import ForLoop, ForNode
 from liquid.exceptions import BreakLoop, ContinueLoop
 
 from ringback.models.templates.budget import BadArgument, Refusal
-from ringback.models.templates.comparisons import ANY_EXPRESSION, OPERATORS, adapt_comparison
 from ringback.models.templates.decimals import DecimalValue
 from ringback.models.templates.errors import describe_unknown
 from ringback.models.templates.filters.allow_list import FILTERS
 from ringback.models.templates.render_context import TemplateContext
+from ringback.models.templates.syntax.comparisons import ANY_EXPRESSION, OPERATORS, adapt_comparison
 
 
 class PlainPath(Path):

@@ -13,9 +13,9 @@ from liquid.limits import to_int
 from liquid.token import TOKEN_TAG
 
 from ringback.models.templates.budget import MAX_EXPRESSION_DEPTH, MAX_ITEMS, LimitReached
-from ringback.models.templates.environment import STATIC
-from ringback.models.templates.fast_path import use_own_expressions
 from ringback.models.templates.render_context import TemplateContext
+from ringback.models.templates.syntax.environment import STATIC
+from ringback.models.templates.syntax.fast_path import use_own_expressions
 
 
 class Checkpoint(Node):
