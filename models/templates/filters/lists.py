@@ -1,4 +1,4 @@
-"""List filters that compare elements: python-liquid's, but nil sorts last, and 0 is not false."""
+"""Filters of lists that replace python-liquid's: nil sorts last, 0 is not false, and time and output are limited."""
 
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -8,8 +8,9 @@ from liquid.builtin.filters import array
 from liquid.exceptions import FilterError
 from liquid.filter import sequence_filter
 
+from ringback.models.templates.budget import MAX_TEXT, LimitReached
 from ringback.models.templates.decimals import DecimalValue
-from ringback.models.templates.formatting import to_text
+from ringback.models.templates.formatting import to_json, to_text
 
 
 @sequence_filter
@@ -18,6 +19,24 @@ def compact(items: list[object], key: object = None) -> list[object]:
     if key is None:
         return [item for item in items if item is not None]
     return [item for item in items if array._getitem(item, to_text(key)) is not None]
+
+
+@sequence_filter
+def join(items: list[object], separator: object = " ") -> str:
+    """Join elements as they would be printed, after checking the length of the result."""
+    glue = to_text(separator)
+    pieces = [to_text(item) for item in items]
+    length = sum(map(len, pieces)) + len(glue) * (len(pieces) - 1)
+    if length > MAX_TEXT:
+        raise LimitReached(f"The result of 'join' has more than {MAX_TEXT:,} characters")
+    return glue.join(pieces)
+
+
+@sequence_filter
+def map_(items: list[object], key: object) -> list[object]:
+    """Return one field of each element, or null for elements without it."""
+    name = to_text(key)
+    return [item.get(name) if isinstance(item, dict) else None for item in items]
 
 
 @sequence_filter
@@ -62,6 +81,17 @@ def find_index(items: list[object], key: object, value: object = None) -> int | 
 def has(items: list[object], key: object, value: object = None) -> bool:
     """Return whether `where` returns an element."""
     return any(matches for _, matches in _match(items, key, value))
+
+
+@sequence_filter
+def uniq(items: list[object], key: object = None) -> list[object]:
+    """Remove repeated elements by hashing them. python-liquid compares each element with all others."""
+    first_items: dict[tuple[type, object], object] = {}
+    for item in items:
+        compared = item.get(to_text(key)) if key is not None and isinstance(item, dict) else item
+        hashable = to_json(compared) if isinstance(compared, dict | list | tuple) else compared
+        first_items.setdefault((type(compared), hashable), item)
+    return list(first_items.values())
 
 
 def _sort(items: list[object], key: object, get_order: Callable[[tuple[object, object]], Any]) -> list[object]:

@@ -1,4 +1,4 @@
-"""Filters of our own: new ones, and replacements of python-liquid's that are quadratic, unbounded or slow."""
+"""Filters of text, or of text and lists. Most of those that they replace are quadratic, unbounded or slow."""
 
 import re
 from collections.abc import Sized
@@ -6,12 +6,12 @@ from urllib.parse import quote_plus
 
 from liquid import Environment
 from liquid.exceptions import FilterArgumentError
-from liquid.filter import liquid_filter, sequence_filter, string_filter
+from liquid.filter import liquid_filter, string_filter
 from liquid.limits import to_int
 
 from ringback.models.templates.budget import MAX_ITEMS, MAX_TEXT, LimitReached
 from ringback.models.templates.decimals import DecimalValue
-from ringback.models.templates.formatting import to_json, to_text
+from ringback.models.templates.formatting import to_text
 
 #: HTML tags, comments, scripts and styles. One that is never closed extends to the end of the text, so that no text is
 #: searched twice and the time stays linear.
@@ -25,24 +25,6 @@ _QUOTED_BYTES = {byte: quote_plus(bytes([byte])) for byte in range(256)}
 
 #: An unchanged python-liquid environment with all of its filters.
 PRISTINE = Environment()
-
-
-@sequence_filter
-def join(items: list[object], separator: object = " ") -> str:
-    """Join elements as they would be printed, after checking the length of the result."""
-    glue = to_text(separator)
-    pieces = [to_text(item) for item in items]
-    length = sum(map(len, pieces)) + len(glue) * (len(pieces) - 1)
-    if length > MAX_TEXT:
-        raise LimitReached(f"The result of 'join' has more than {MAX_TEXT:,} characters")
-    return glue.join(pieces)
-
-
-@sequence_filter
-def map_(items: list[object], key: object) -> list[object]:
-    """Return one field of each element, or null for elements without it."""
-    name = to_text(key)
-    return [item.get(name) if isinstance(item, dict) else None for item in items]
 
 
 @string_filter
@@ -102,17 +84,6 @@ def truncatewords(text: str, count: str = "15", end: str = "...") -> str:
     most = max(_to_integer(count), 1)
     words = text.split(None, most) if most < len(text) else []
     return text if len(words) <= most else " ".join(words[:most]) + end
-
-
-@sequence_filter
-def uniq(items: list[object], key: object = None) -> list[object]:
-    """Remove repeated elements by hashing them. python-liquid compares each element with all others."""
-    first_items: dict[tuple[type, object], object] = {}
-    for item in items:
-        compared = item.get(to_text(key)) if key is not None and isinstance(item, dict) else item
-        hashable = to_json(compared) if isinstance(compared, dict | list | tuple) else compared
-        first_items.setdefault((type(compared), hashable), item)
-    return list(first_items.values())
 
 
 def url_encode(text: str) -> str:
