@@ -20,8 +20,9 @@ from ringback.graphql_api.fields.relay import Node
 from ringback.graphql_api.fields.root_fields import mutation, query
 from ringback.models.ids import Prefix, encode
 from ringback.models.services import webhook_models as model_service
+from ringback.models.services.change_checks import Publication
 from ringback.models.services.declared_models import declare_model
-from ringback.models.services.publishing import Publication, Published, publish_changes
+from ringback.models.services.publishing import Published, publish_changes
 from ringback.models.services.webhook_models import WatchableModel
 
 PUBLISHED = row_paths(Published)

@@ -11,7 +11,8 @@ from ringback.models.declared_model import IdempotencyKey
 from ringback.models.delivery_log import LogEntry
 from ringback.models.enums import Action
 from ringback.models.event import Change, Event
-from ringback.models.services.publishing import EARLY_CHANGES, Publication, publish_changes
+from ringback.models.services.change_checks import Publication
+from ringback.models.services.publishing import EARLY_CHANGES, publish_changes
 from tests.support.api import Api
 from tests.support.declared import HOOK, PART, SCHEMA, asked_for, change, publish, recorded, refused
 from tests.support.patience import PATIENCE_SECONDS

@@ -17,9 +17,10 @@ from ringback.models.enums import Action
 from ringback.models.errors import InputRejected, ProblemCode
 from ringback.models.event import Change, Event
 from ringback.models.services import webhook_models
+from ringback.models.services.change_checks import Publication
 from ringback.models.services.decimal_fields import DecimalFieldsCache
 from ringback.models.services.declared_models import declare_model
-from ringback.models.services.publishing import Publication, Published, publish_changes
+from ringback.models.services.publishing import Published, publish_changes
 from tests.support.lag import share_of_allowed
 from tests.support.recorded import watch
 from tests.support.statements import counted

@@ -10,9 +10,10 @@ from ringback.models import Settings
 from ringback.models.delivery_log import LogEntry
 from ringback.models.enums import Action
 from ringback.models.event import Event
+from ringback.models.services.change_checks import Publication
 from ringback.models.services.declared_models import declare_model
 from ringback.models.services.leads import request_callback
-from ringback.models.services.publishing import EARLY_CHANGES, Publication, publish_changes
+from ringback.models.services.publishing import EARLY_CHANGES, publish_changes
 from ringback.models.services.site_settings import update_site_settings
 from ringback.models.templates.budget import Meter
 from ringback.models.templates.decimal_fields import NO_DECIMALS
