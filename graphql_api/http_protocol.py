@@ -25,6 +25,7 @@ from uvicorn.server import ServerState
 from ringback.graphql_api.listener.byte_budget import RELEASE_BODY
 from ringback.graphql_api.listener.client_slots import SLOTS, ClientSlot
 from ringback.graphql_api.listener.config import ListenerConfig
+from ringback.graphql_api.listener.http_limits import RequestRefused, count_header_bytes
 from ringback.graphql_api.listener.refusals import Refusal
 from ringback.graphql_api.websocket_protocol import WebSocketProtocol
 
@@ -38,8 +39,6 @@ MAX_DISCARDED_BYTES = 65_536
 MAX_PIPELINED = 64
 #: Seconds that a refused client has to read the response: closing at once could make its system discard it.
 LINGER_SECONDS = 1.0
-#: Bytes between the name and the value of a header, and after it.
-_SEPARATOR_BYTES = 4
 
 _INVALID = Refusal(400, "Invalid HTTP request received.")
 _PIPELINED = Refusal(429, f"More than {MAX_PIPELINED} requests on this connection wait for a response. Send fewer.")
@@ -60,14 +59,6 @@ class _Phase(Enum):
 
 # Reading a member from its class takes Python 3.11 several times as long.
 _HEAD, _BODY, _IDLE, _ENDED = _Phase
-
-
-class _RequestRefused(Exception):
-    """Ends the parsing of a request."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.message)
-        self.refusal = refusal
 
 
 class HttpConnection(HttpToolsProtocol):
@@ -164,12 +155,12 @@ class HttpConnection(HttpToolsProtocol):
         try:
             self.parser.feed_data(piece)
             if self._phase is not _IDLE:
-                self._check_head(self._unparsed_bytes - len(self.url))
-        except _RequestRefused as error:
+                self._limits.check_head(len(self.url), len(self.headers), self._unparsed_bytes - len(self.url))
+        except RequestRefused as error:
             self._refuse(error.refusal)
         except httptools.HttpParserError as error:
             cause = error.__context__
-            self._refuse(cause.refusal if isinstance(cause, _RequestRefused) else _INVALID)
+            self._refuse(cause.refusal if isinstance(cause, RequestRefused) else _INVALID)
         except httptools.HttpParserUpgrade:
             self._upgrade()
 
@@ -192,19 +183,6 @@ class HttpConnection(HttpToolsProtocol):
         if self._phase is _BODY and not self.cycle.response_complete:
             self.flow.pause_reading()
 
-    def _check_head(self, header_bytes: int) -> None:
-        """Raise _RequestRefused if the URL, the headers or the trailers are over a limit."""
-        limits = self._limits
-        if len(self.url) > limits.url_bytes:
-            message = f"The URL is longer than {limits.url_bytes:,} bytes, the limit (RINGBACK_HTTP_MAX_URL_BYTES)."
-            raise _RequestRefused(Refusal(414, message))
-        if len(self.headers) > limits.headers:
-            message = f"The request has more than {limits.headers:,} headers, the limit (RINGBACK_HTTP_MAX_HEADERS)."
-            raise _RequestRefused(Refusal(431, message))
-        if header_bytes > limits.header_bytes:
-            message = f"The headers are longer than {limits.header_bytes:,} bytes, the limit"
-            raise _RequestRefused(Refusal(431, f"{message} (RINGBACK_HTTP_MAX_HEADER_BYTES)."))
-
     def on_message_begin(self) -> None:
         """Start a request."""
         if self.cycle is not None and not self.cycle.response_complete:
@@ -217,10 +195,10 @@ class HttpConnection(HttpToolsProtocol):
         """Run the request unless it is over a limit."""
         header_bytes = 0
         if self._unparsed_bytes + PIECE_BYTES > self._limits.header_bytes:
-            header_bytes = sum(len(name) + len(value) + _SEPARATOR_BYTES for name, value in self.headers)
-        self._check_head(header_bytes)
+            header_bytes = count_header_bytes(self.headers)
+        self._limits.check_head(len(self.url), len(self.headers), header_bytes)
         if len(self.pipeline) >= MAX_PIPELINED:
-            raise _RequestRefused(_PIPELINED)
+            raise RequestRefused(_PIPELINED)
         super().on_headers_complete()
         self._start_phase(_BODY)
         self.scope["extensions"] = {SLOTS: {self._slot: None}, RELEASE_BODY: {"call": self._release_body}}
@@ -295,9 +273,9 @@ class HttpConnection(HttpToolsProtocol):
         if self._phase is _ENDED:
             self.transport.abort()
         elif self._phase is _BODY:
-            self._refuse(Refusal(408, _late("body", self._limits.body_seconds, "RINGBACK_HTTP_BODY_SECONDS")))
+            self._refuse(self._limits.refuse_late_body())
         elif self._phase is _HEAD and self._unparsed_bytes > 0:
-            self._refuse(Refusal(408, _late("headers", self._limits.header_seconds, "RINGBACK_HTTP_HEADER_SECONDS")))
+            self._refuse(self._limits.refuse_late_headers())
         else:
             self.transport.close()
 
@@ -410,7 +388,3 @@ class HttpConnection(HttpToolsProtocol):
         self._deadline = self.loop.time() + LINGER_SECONDS
         self.transport.write_eof()
         self.flow.pause_reading()
-
-
-def _late(part: str, seconds: float, setting: str) -> str:
-    return f"The {part} of the request did not arrive within {seconds:g} s ({setting})."

@@ -20,7 +20,8 @@ from ringback.graphql_api.app import Application, open_application
 from ringback.graphql_api.http_protocol import HttpConnection
 from ringback.graphql_api.listener.byte_budget import ByteBudget
 from ringback.graphql_api.listener.client_slots import ClientSlots
-from ringback.graphql_api.listener.config import Guard, HttpLimits, ListenerConfig, limit_connections
+from ringback.graphql_api.listener.config import Guard, ListenerConfig, limit_connections
+from ringback.graphql_api.listener.http_limits import HttpLimits
 from ringback.graphql_api.listener.proxied_requests import ProxiedRequests
 from ringback.graphql_api.supervisor import ProcessSupervisor, call_when_input_ends
 from ringback.graphql_api.transport import graphiql

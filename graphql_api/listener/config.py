@@ -2,12 +2,13 @@
 
 import sys
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import uvicorn
 
 from ringback.graphql_api.listener.byte_budget import ByteBudget
 from ringback.graphql_api.listener.client_slots import ClientSlots
+from ringback.graphql_api.listener.http_limits import HttpLimits
 from ringback.graphql_api.listener.refusals import RefusalLog
 from ringback.models.settings import Settings
 
@@ -21,30 +22,6 @@ def limit_connections(settings: Settings) -> int:
         return settings.http_max_connections
     open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return min(settings.http_max_connections, open_files * 3 // 4)
-
-
-@dataclass(frozen=True, slots=True)
-class HttpLimits:
-    """The limits from the settings RINGBACK_HTTP_…, for one connection."""
-
-    url_bytes: int = 65_536
-    header_bytes: int = 65_536
-    headers: int = 100
-    header_seconds: float = 10.0
-    body_seconds: float = 60.0
-    read_seconds: float = 60.0
-
-    @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """Return the limits that the settings give."""
-        return cls(
-            url_bytes=settings.http_max_url_bytes,
-            header_bytes=settings.http_max_header_bytes,
-            headers=settings.http_max_headers,
-            header_seconds=settings.http_header_seconds,
-            body_seconds=settings.http_body_seconds,
-            read_seconds=settings.http_read_seconds,
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ from websockets.typing import Subprotocol
 from ringback.graphql_api.http_protocol import HttpConnection
 from ringback.graphql_api.listener.byte_budget import ByteBudget
 from ringback.graphql_api.listener.client_slots import ClientSlots
-from ringback.graphql_api.listener.config import Guard, HttpLimits, ListenerConfig
+from ringback.graphql_api.listener.config import Guard, ListenerConfig
+from ringback.graphql_api.listener.http_limits import HttpLimits
 from ringback.graphql_api.websocket_protocol import WebSocketProtocol
 from tests.support.api import Api
 from tests.support.patience import PATIENCE_SECONDS
