@@ -15,8 +15,8 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.connection import get_connection
 from tortoise.exceptions import DBConnectionError, OperationalError
 
+from ringback.models.database.postgres_url import parse_postgres_url
 from ringback.models.errors import ConfigurationError
-from ringback.models.postgres_url import parse_postgres_url
 from ringback.models.private_files import create_private_file, make_private
 
 logger = structlog.get_logger("ringback.database")

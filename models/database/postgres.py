@@ -23,8 +23,8 @@ from tortoise.exceptions import DBConnectionError, IntegrityError, OperationalEr
 
 from ringback.models.database.byte_budget import LargeColumn, SizedRows
 from ringback.models.database.postgres_connector import get_connector
+from ringback.models.database.postgres_url import parse_postgres_url
 from ringback.models.database.transactions import RecordingClient, RecordingTransaction, Unstorable
-from ringback.models.postgres_url import parse_postgres_url
 
 #: Connections of one process.
 POOL_SIZE = 10

@@ -16,7 +16,7 @@ from typing import Any
 import asyncpg
 import structlog
 
-from ringback.models.postgres_url import Host, PostgresUrl, parse_postgres_url
+from ringback.models.database.postgres_url import Host, PostgresUrl, parse_postgres_url
 
 logger = structlog.get_logger("ringback.database")
 

@@ -17,7 +17,7 @@ from ringback.models.services.url_check import UrlCheck, has_liquid
 from ringback.models.services.validation import TOKEN, Problems
 from ringback.models.services.webhook_models import WatchableModel
 from ringback.models.services.webhook_spec import WebhookSpec
-from ringback.models.settings import MAX_CONCURRENCY, MAX_TIMEOUT_SECONDS
+from ringback.models.settings import MAX_CONCURRENCY
 from ringback.models.templates.budget import MAX_SHORT_CHARACTERS, MAX_SOURCE_BYTES, Meter
 from ringback.models.templates.charset import charset_fault
 from ringback.models.templates.field_info import types_by_path
@@ -31,7 +31,7 @@ MAX_HEADERS = 50
 MAX_CONDITION_CHARS = 8_192
 MAX_ATTEMPTS = 20
 MAX_DELAY_SECONDS = 7 * 24 * 3600
-MIN_TIMEOUT_SECONDS = 0.1
+MIN_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS = 0.1, 30.0
 #: Attempts per second.
 MIN_RATE, MAX_RATE = 0.01, 10_000.0
 

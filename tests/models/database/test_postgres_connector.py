@@ -19,8 +19,8 @@ from structlog.testing import capture_logs
 
 from ringback.models import bootstrap, load_settings, migrate, open_database
 from ringback.models.database.postgres_connector import Connector
+from ringback.models.database.postgres_url import parse_postgres_url
 from ringback.models.database.sql import fetch_rows
-from ringback.models.postgres_url import parse_postgres_url
 from ringback.models.site_settings import SiteSettings
 from tests.support import postgres
 from tests.support.authority import Authority

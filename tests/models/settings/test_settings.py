@@ -220,7 +220,7 @@ def test_a_module_that_cannot_be_imported(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_database_driver_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RINGBACK_DATABASE_URL", "postgres://db/x")
-    monkeypatch.setattr("ringback.models.settings.find_spec", lambda name: None)
+    monkeypatch.setattr("ringback.models.settings.values.find_spec", lambda name: None)
     with pytest.raises(ConfigurationError) as caught:
         settings.load_settings()
     assert str(caught.value) == (

@@ -7,7 +7,7 @@ from asyncpg.connect_utils import _parse_connect_dsn_and_args  # type: ignore[at
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ringback.models.postgres_url import Host, parse_postgres_url
+from ringback.models.database.postgres_url import Host, parse_postgres_url
 
 
 @pytest.mark.parametrize(
