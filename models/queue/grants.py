@@ -44,6 +44,8 @@ class ClaimRequest:
     free_slots: int
     #: How many of the slots may be used for retries.
     retry_slots: int
+    #: The concurrency limit of webhooks that set none.
+    max_concurrency: int
     #: Number of events that the worker has in flight, by webhook.
     in_flight: Mapping[UUID, int] = field(default_factory=dict)
     #: Events whose attempts have ended in the worker and whose results are not committed yet. They do not count against
@@ -53,8 +55,6 @@ class ClaimRequest:
     retries_first: bool = False
     #: Webhooks that the worker knows to be at a limit.
     on_hold: Collection[UUID] = ()
-    #: The concurrency limit of webhooks that set none.
-    max_concurrency: int = 50
     #: Search webhook by webhook, starting after this one. None: search for the earliest events of all webhooks.
     after_webhook: UUID | None = None
 

@@ -24,8 +24,8 @@ from ringback.models.settings.values import (
     RedisUrl,
 )
 
-#: Attempts of one webhook in flight at the same time.
-DEFAULT_MAX_CONCURRENCY, MAX_CONCURRENCY = 50, 1_000
+#: The most attempts of one webhook in flight at the same time, by its own limit or by the setting.
+MAX_CONCURRENCY = 1_000
 #: The address to connect to on this machine when the server listens on all addresses.
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}
 
@@ -102,7 +102,7 @@ class Settings(BaseSettings):
         1_000, ge=1, le=1_000, description="Maximum number of attempts in flight per worker process."
     )
     max_concurrency_per_webhook: int = Field(
-        DEFAULT_MAX_CONCURRENCY,
+        50,
         ge=1,
         le=MAX_CONCURRENCY,
         description="Maximum number of attempts in flight per webhook, in all workers together. A webhook's "

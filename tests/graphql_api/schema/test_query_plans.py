@@ -218,7 +218,9 @@ async def test_limits_and_slots_of_many_webhooks(webhooks: list[Webhook], monkey
     events = [await builders.event(webhook) for webhook in webhooks]
     lease = await builders.claim(*events)
     keys, now = [webhook.id for webhook in webhooks], await clock.now()
-    request = ClaimRequest(free_slots=10, retry_slots=10, unrecorded=[event.id for event in events[:5]])
+    request = ClaimRequest(
+        free_slots=10, retry_slots=10, max_concurrency=50, unrecorded=[event.id for event in events[:5]]
+    )
 
     async def limits_and_slots() -> dict[UUID, WebhookLimit]:
         async with in_transaction() as tx:
@@ -265,6 +267,7 @@ async def test_claims_do_not_read_the_events_of_other_webhooks(
     request = ClaimRequest(
         free_slots=800,
         retry_slots=800,
+        max_concurrency=50,
         in_flight={webhook.id: 800 for webhook in made},
         on_hold={webhook.id for webhook in made[:10]},
         after_webhook=FIRST_WEBHOOK,

@@ -97,7 +97,7 @@ async def test_no_event_is_lost_or_claimed_twice_while_sessions_end(database: Se
     webhook = await builders.webhook(max_concurrency=1_000)
     events = [await builders.event(webhook) for _ in range(60)]
     lease = await register_worker(60)
-    request = ClaimRequest(free_slots=4, retry_slots=4)
+    request = ClaimRequest(free_slots=4, retry_slots=4, max_concurrency=50)
     claimed: list[UUID] = []
     errors = 0
 

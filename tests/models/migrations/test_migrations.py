@@ -359,7 +359,7 @@ async def test_after_0016_the_first_worker_finds_what_others_left(empty: Setting
     async with open_database(empty):
         lease = await register_worker(60)
         orphans = await find_orphans(10)
-        batch = await claim(lease.worker_id, ClaimRequest(free_slots=10, retry_slots=10))
+        batch = await claim(lease.worker_id, ClaimRequest(free_slots=10, retry_slots=10, max_concurrency=50))
 
     assert {orphan.event_id for orphan in orphans} == {STARTED, CANCELLED_IN_FLIGHT}
     assert {orphan.claimed_at for orphan in orphans} == {AT + SECOND}

@@ -33,7 +33,7 @@ ENDED = (EventStatus.SUCCEEDED, EventStatus.FAILED, EventStatus.CANCELLED)
 
 
 async def claim(free_slots: int = 100, *, worker_id: UUID = WORKER) -> ClaimedBatch:
-    request = ClaimRequest(free_slots=free_slots, retry_slots=free_slots)
+    request = ClaimRequest(free_slots=free_slots, retry_slots=free_slots, max_concurrency=50)
     return await claim_events(worker_id, request)
 
 
@@ -262,7 +262,7 @@ async def test_a_full_look_at_retries_says_that_more_may_be_due() -> None:
     for seconds in (-2, -1):
         await builders.event(webhook, due_in=seconds, status=EventStatus.RETRYING, attempt_count=1)
 
-    batch = await claim_events(WORKER, ClaimRequest(free_slots=100, retry_slots=1))
+    batch = await claim_events(WORKER, ClaimRequest(free_slots=100, retry_slots=1, max_concurrency=50))
 
     assert (batch.seen, len(batch.deliveries), batch.more_due) == (1, 1, True)
 

@@ -24,7 +24,7 @@ SUSPECT: dict[str, Any] = {**RETRY, "attempt_count": 2, "abandoned_in_a_row": 2}
 async def look(free_slots: int = 100, *, retry_slots: int | None = None, **fields: Any) -> ClaimedBatch:
     """Claim due events, by default with as many slots for retries as for first attempts."""
     retries = free_slots if retry_slots is None else retry_slots
-    return await claim(WORKER, ClaimRequest(free_slots=free_slots, retry_slots=retries, **fields))
+    return await claim(WORKER, ClaimRequest(free_slots=free_slots, retry_slots=retries, max_concurrency=50, **fields))
 
 
 def ids(batch: ClaimedBatch) -> list[UUID]:

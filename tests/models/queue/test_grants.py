@@ -25,7 +25,7 @@ def due(
 
 
 def worker_with(free_slots: int = 100, *, retry_slots: int | None = None, **fields: object) -> ClaimRequest:
-    return ClaimRequest(free_slots, free_slots if retry_slots is None else retry_slots, **fields)  # type: ignore[arg-type]
+    return ClaimRequest(free_slots, free_slots if retry_slots is None else retry_slots, 50, **fields)  # type: ignore[arg-type]
 
 
 def unlimited(*webhook_ids: UUID) -> dict[UUID, WebhookLimit]:

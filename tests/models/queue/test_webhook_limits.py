@@ -252,7 +252,7 @@ async def test_an_attempt_that_has_ended_in_the_worker_does_not_count() -> None:
 async def test_without_webhooks_no_limits_are_read() -> None:
     with counted() as statements:
         async with in_transaction() as tx:
-            assert await read_limits(tx, {}, uuid4(), ClaimRequest(1, 1)) == {}
+            assert await read_limits(tx, {}, uuid4(), ClaimRequest(1, 1, 50)) == {}
 
     assert [statement for statement in statements if "ringback" in statement] == []
 

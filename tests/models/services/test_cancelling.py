@@ -42,7 +42,7 @@ async def test_a_cancelled_event_is_not_claimed() -> None:
     await event_service.cancel(public(due))
     await event_service.cancel(public(later))
 
-    assert await claim(WORKER, ClaimRequest(free_slots=9, retry_slots=9)) == ClaimedBatch()
+    assert await claim(WORKER, ClaimRequest(free_slots=9, retry_slots=9, max_concurrency=50)) == ClaimedBatch()
 
 
 async def test_an_event_cancelled_in_flight_keeps_its_worker() -> None:
@@ -65,7 +65,7 @@ async def test_an_event_cancelled_in_flight_is_not_claimed_after_its_release() -
     await workers.release(lease, [event.id])
 
     assert (await builders.stored(event)).status is EventStatus.CANCELLED
-    assert await claim(WORKER, ClaimRequest(free_slots=9, retry_slots=9)) == ClaimedBatch()
+    assert await claim(WORKER, ClaimRequest(free_slots=9, retry_slots=9, max_concurrency=50)) == ClaimedBatch()
 
 
 @pytest.mark.parametrize("status", ENDED)
