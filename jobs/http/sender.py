@@ -2,10 +2,10 @@
 
 Promises, and what keeps them:
 
-- Deliveries reach only addresses and ports that the AddressPolicy allows. The guard is in `socket_factory`, which gets
-  each address after DNS, however the host was written (aiohttp resolves no IP literals). The resolver refuses earlier,
-  where the name is known for the message. Of a name with allowed and refused addresses, only the allowed ones are
-  tried.
+- Deliveries reach only addresses and ports that the AddressPolicy allows. The guard is `_guarded_socket`, which aiohttp
+  calls with each address after DNS, however the host was written (aiohttp resolves no IP literals). The resolver
+  refuses earlier, where the name is known for the message. Of a name with allowed and refused addresses, only the
+  allowed ones are tried.
 - One `send` writes a request once. Only if a reused connection ends before the first byte of a response, it is written
   once more, on a new connection: the endpoint has most likely closed the first one without reading it.
 - One deadline covers everything: DNS, the wait for a free connection, connecting, TLS, and a slow body. (aiohttp rounds

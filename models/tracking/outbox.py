@@ -3,7 +3,7 @@
 They are written by the same transaction as the objects, so a rollback leaves nothing and a commit always leaves the
 events (rule 2 in docs/architecture.md). Workers and readers of the delivery log are notified after the COMMIT.
 
-`touched_rows` registers a hook that calls `record` just before the COMMIT (models.database.unit_of_work).
+`touched_rows` registers a hook that calls `record_changes` just before the COMMIT (models.database.unit_of_work).
 """
 
 import datetime as dt
