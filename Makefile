@@ -75,7 +75,7 @@ schema: $(VENV)/.run
 docs: $(VENV)/.test
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs build/docs
 
-# The table of settings in the README.
+# The table of settings in docs/settings.md.
 settings: $(VENV)/.run
 	$(BIN)/python -m tests.settings_table
 
