@@ -97,10 +97,10 @@ def check_url(url: str, *, allowed_dot_segments: int = 0) -> list[str]:
     dot_segments = _find_dot_segments(url)
     if len(dot_segments) > allowed_dot_segments:
         problems.append(_dot_segment_problem(dot_segments[0]))
-    if problems:
+    if problems or authority is None:
         return problems
     try:
-        URL(url)
+        URL(authority[0])  # `parse_target` parses no more of it
     except ValueError as error:
         return [f"The URL is not valid: {error}"]
     return []

@@ -27,7 +27,7 @@ logger = structlog.get_logger("ringback.webhooks")
 #: Webhooks read at once.
 PAGE = 100
 #: Seconds between two pages. The check of a page takes 4 ms, and deliveries that are due at the start come first.
-PAUSE_SECONDS = 0.1
+PAUSE_SECONDS = 1.0
 #: Lines logged. All webhooks of a model may use a field that it lost.
 MAX_LOGGED = 100
 _COLUMNS = ("id", "name", "model", "url", "headers", "send_json", "body_template", "condition")
