@@ -19,11 +19,8 @@ MAX_OBJECT_ID_CHARS = 255
 MAX_CHANGED_FIELDS = 1_000
 #: Characters of an unknown field's name that a message quotes.
 _MAX_QUOTED_CHARS = 100
-#: Similar names that the messages of one call suggest. Finding one among _MAX_CANDIDATES takes up to 25 ms.
+#: Maximum number of searches for a similar name in one call. Each may take as long as `did_you_mean` says.
 _MAX_SUGGESTIONS = 3
-_MAX_CANDIDATES = 200
-#: Longest name that is compared with others, in characters.
-_MAX_COMPARED_CHARS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +132,10 @@ class ChangeChecker:
 
     def _suggest(self, name: str, candidates: Collection[str]) -> str:
         """Return a hint with the most similar name, or "" if there is none or finding it could take long."""
-        compared = [candidate for candidate in candidates if len(candidate) <= _MAX_COMPARED_CHARS]
-        if not self._suggestions_left or len(name) > _MAX_COMPARED_CHARS or len(compared) > _MAX_CANDIDATES:
+        if not self._suggestions_left:
             return ""
         self._suggestions_left -= 1
-        return did_you_mean(name, compared)
+        return did_you_mean(name, candidates)
 
 
 def find_id_fault(text: str) -> str | None:

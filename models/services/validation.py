@@ -19,6 +19,10 @@ M = TypeVar("M", bound=Model)
 
 #: Problems reported for one input. Further ones are dropped to bound the size of the answer.
 MAX_PROBLEMS = 100
+#: Maximum number of names among which `did_you_mean` searches, and their maximum length in characters. A search takes
+#: up to 25 ms.
+_MAX_CANDIDATES = 200
+_MAX_COMPARED_CHARS = 40
 #: Control characters, which a text of one line must not contain.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 #: White space with a tab or a line break in it, which pasting puts into forms.
@@ -169,6 +173,12 @@ def check_unchanged(stored: dt.datetime, expected: dt.datetime | None) -> None:
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
-    """Return a hint such as " Did you mean item.phone?", or "" if no candidate is similar."""
-    matches = difflib.get_close_matches(name, list(candidates), n=1)
+    """Return a hint such as " Did you mean item.phone?", or "" if no candidate is similar.
+
+    Long names, and more than _MAX_CANDIDATES, are not compared.
+    """
+    compared = [candidate for candidate in candidates if len(candidate) <= _MAX_COMPARED_CHARS]
+    if len(name) > _MAX_COMPARED_CHARS or len(compared) > _MAX_CANDIDATES:
+        return ""
+    matches = difflib.get_close_matches(name, compared, n=1)
     return f" Did you mean {matches[0]}?" if matches else ""

@@ -69,7 +69,7 @@ async def list_models() -> list[WatchableModel]:
 
 
 async def suggest_names(name: str) -> str:
-    """Return a hint such as " Did you mean lead?", or "" if no model has a similar name."""
+    """Return a hint such as " Did you mean lead?", or "" if `did_you_mean` finds no similar name."""
     return did_you_mean(name, {*registry.names(), *await find_declared_names()})
 
 

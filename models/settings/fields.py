@@ -228,7 +228,7 @@ class Settings(BaseSettings):
         (),
         description="Regular expressions of names of headers and query parameters whose values are secrets, besides "
         "the usual ones, separated by commas or by lines: `^x-corp-,ssn$`. They match anywhere in a name, in upper or "
-        "lower case. In stored requests and responses, in errors and in the log, such values are masked.",
+        "lower case. In stored requests and responses, in errors and in the log, such values are redacted.",
     )
     log_level: str = Field(
         "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least severe level that is logged."

@@ -13,9 +13,10 @@ from ringback.models.settings.fields import Settings
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Read the settings. `overrides` that are not None, such as command line options, replace the environment's values.
+    """Read the settings. Overrides, such as command-line options, take precedence over the environment.
 
-    Raises ConfigurationError with one line that names each invalid or misspelled variable and its problem.
+    An override of None means that it is not given. Raises ConfigurationError with one line that names each invalid or
+    misspelled variable and its problem.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
     problems = list(describe_misspellings(find_unknown_variables(), Settings.model_fields))

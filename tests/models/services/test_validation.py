@@ -200,6 +200,14 @@ def test_a_hint() -> None:
     assert did_you_mean("x", ["lead"]) == ""
 
 
+def test_no_hint_is_searched_for_among_long_or_many_names() -> None:
+    assert did_you_mean("l" * 40, ["l" * 39]) == f" Did you mean {'l' * 39}?"
+    assert did_you_mean("l" * 41, ["l" * 39]) == ""
+    assert did_you_mean("l" * 39, ["l" * 41]) == ""
+    assert did_you_mean("leed", ["lead", *map(str, range(199))]) == " Did you mean lead?"
+    assert did_you_mean("leed", ["lead", *map(str, range(200))]) == ""
+
+
 def test_the_number_of_problems_is_limited() -> None:
     problems = Problems()
     for number in range(MAX_PROBLEMS + 5):
