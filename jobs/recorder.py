@@ -69,12 +69,6 @@ class Recorder:
         self._has_results.set()
         self._is_idle.clear()
 
-    async def record(self, result: Result) -> None:
-        """Queue a result, and wait until it is committed."""
-        recorded = asyncio.Event()
-        self.put(result, recorded.set)
-        await recorded.wait()
-
     @property
     def unrecorded(self) -> Set[UUID]:
         """The events with results that are not committed yet."""

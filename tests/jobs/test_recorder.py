@@ -27,6 +27,7 @@ from ringback.models.queue.workers import Orphan
 from ringback.models.redaction import MASK, Redaction
 from tests.support import builders
 from tests.support.builders import OK, later, result
+from tests.support.deliverers import record
 from tests.support.eventually import eventually
 from tests.support.outgoing import outgoing
 from tests.support.patience import PATIENCE_SECONDS
@@ -171,7 +172,7 @@ async def test_recording_returns_after_the_commit_and_notifies_the_tailers(recor
     event = await builders.event(await builders.webhook())
     due, logged = notifier.listen(Topic.DUE), notifier.listen(Topic.LOGGED)
 
-    await recorder.record(result(event, await builders.claim(event), OK, ended_at=await later()))
+    await record(recorder, result(event, await builders.claim(event), OK, ended_at=await later()))
 
     assert (await builders.stored(event)).status is EventStatus.SUCCEEDED
     assert await logged.wait(PATIENCE_SECONDS)
@@ -186,7 +187,7 @@ async def test_a_retry_is_announced_if_it_is_due_within_a_second(
     event = await builders.event(await builders.webhook(retry_delays=[5, delay]))
     due = notifier.listen(Topic.DUE)
 
-    await recorder.record(result(event, await builders.claim(event), ended_at=await later()))
+    await record(recorder, result(event, await builders.claim(event), ended_at=await later()))
 
     assert await due.wait(PATIENCE_SECONDS if is_announced else 0.1) is is_announced
 
@@ -231,7 +232,7 @@ async def test_a_write_is_tried_until_the_database_answers(
     failing = FailingWrite(error, times=6)
     monkeypatch.setattr(recording, "write_attempts", failing)
 
-    await asyncio.wait_for(recorder.record(result(event, lease, OK, ended_at=await later())), PATIENCE_SECONDS)
+    await asyncio.wait_for(record(recorder, result(event, lease, OK, ended_at=await later())), PATIENCE_SECONDS)
 
     assert failing.failures_left == 0
     assert (await builders.stored(event)).status is EventStatus.SUCCEEDED
@@ -251,7 +252,7 @@ async def test_an_unknown_driver_error_while_the_database_is_away_loses_nothing(
 
     monkeypatch.setattr(recording, "write_attempts", failing)
     monkeypatch.setattr(recording, "_database_answers", does_not_answer)
-    await asyncio.wait_for(recorder.record(result(event, lease, OK, ended_at=await later())), PATIENCE_SECONDS)
+    await asyncio.wait_for(record(recorder, result(event, lease, OK, ended_at=await later())), PATIENCE_SECONDS)
 
     assert failing.failures_left == 0
     assert [a.outcome for a in await builders.attempts(event)] == ["DELIVERED"]
@@ -266,7 +267,7 @@ async def test_a_few_unknown_errors_while_the_database_answers_lose_nothing(
     failing = FailingWrite(asyncpg.InterfaceError("the connection was released"), times=recording.MAX_UNEXPLAINED - 1)
 
     monkeypatch.setattr(recording, "write_attempts", failing)
-    await asyncio.wait_for(recorder.record(result(event, lease, OK, ended_at=await later())), PATIENCE_SECONDS)
+    await asyncio.wait_for(record(recorder, result(event, lease, OK, ended_at=await later())), PATIENCE_SECONDS)
 
     assert [a.outcome for a in await builders.attempts(event)] == ["DELIVERED"]
 
@@ -286,7 +287,7 @@ async def test_an_error_that_one_result_causes_is_isolated_after_a_few_tries(
         await write_attempts(results, redaction)
 
     monkeypatch.setattr(recording, "write_attempts", failing)
-    both = [recorder.record(result(event, lease, OK, ended_at=now)) for event in (bad, good)]
+    both = [record(recorder, result(event, lease, OK, ended_at=now)) for event in (bad, good)]
     await asyncio.wait_for(asyncio.gather(*both), PATIENCE_SECONDS)
 
     assert [a.outcome for a in await builders.attempts(good)] == ["DELIVERED"]
@@ -301,7 +302,7 @@ async def test_a_value_that_cannot_be_stored_abandons_one_attempt_only(recorder:
     unstorable = Blocked("\ud800 cannot be encoded")
 
     results = [result(bad, lease, unstorable, ended_at=now), result(good, lease, OK, ended_at=now)]
-    both = asyncio.gather(*map(recorder.record, results))
+    both = asyncio.gather(*(record(recorder, each) for each in results))
     await asyncio.wait_for(both, PATIENCE_SECONDS)
 
     assert (await builders.stored(good)).status is EventStatus.SUCCEEDED

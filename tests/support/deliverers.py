@@ -13,6 +13,7 @@ from ringback.jobs.in_flight import InFlight
 from ringback.jobs.lease_keeper import LeaseKeeper
 from ringback.jobs.outcomes import HttpResponse, judge
 from ringback.jobs.recorder import Recorder
+from ringback.jobs.result import Result
 from ringback.models.event import Change, Event
 from ringback.models.ids import Prefix, decode, encode
 from ringback.models.queue.claims import Delivery
@@ -186,6 +187,13 @@ class Bench:
             return seconds
 
         self.claimer._claim_once = record_wait  # type: ignore[method-assign]  # to see each claim
+
+
+async def record(recorder: Recorder, result: Result) -> None:
+    """Queue a result, and wait until it is committed."""
+    recorded = asyncio.Event()
+    recorder.put(result, recorded.set)
+    await recorded.wait()
 
 
 def public_id(event: Event) -> str:

@@ -22,7 +22,7 @@ from ringback.models.event import Change, Event
 from ringback.models.ids import Prefix, encode
 from tests.support import builders
 from tests.support.api import Api, open_api
-from tests.support.deliverers import Bench
+from tests.support.deliverers import Bench, record
 from tests.support.hostile_values import BYTES, NUMBERS, TEXTS
 from tests.support.http_server import NO_AUTHORITIES, answering
 from tests.support.sending import LOOPBACK, deliver
@@ -296,7 +296,7 @@ async def visit_responses(api: Api, value: bytes) -> list[Any]:
             async with server.running():
                 sent = await deliver(sender, server.url)
             result = builders.result(event, lease, sent.outcome, ended_at=await clock.now())
-            await recorder.record(result._replace(request=sent.request))
+            await record(recorder, result._replace(request=sent.request))
             answers += await read_attempts(api, event)
     recording.cancel()
     return answers
