@@ -1,10 +1,11 @@
 """The schema, built from the modules of this package."""
 
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import strawberry
-from graphql import GraphQLResolveInfo, is_named_type
+from graphql import GraphQLObjectType, GraphQLResolveInfo, is_named_type
 from strawberry.schema.config import StrawberryConfig
 
 from ringback.graphql_api.execution.input_objects import speed_up_input_objects
@@ -71,14 +72,14 @@ def _build_schema() -> strawberry.Schema:
 
 def _resolve_is_one_of_for_all_types(built: strawberry.Schema) -> None:
     """Resolve `isOneOf` of lists and non-null types to null; Strawberry's resolver raises an error for them."""
-    field = core_schema(built).type_map["__Type"].fields["isOneOf"]  # type: ignore[attr-defined]
-    resolve_of_named_type = field.resolve
+    introspection_type = cast(GraphQLObjectType, core_schema(built).type_map["__Type"])
+    field = introspection_type.fields["isOneOf"]
+    resolve_of_named_type = cast(Callable[..., bool | None], field.resolve)
 
     def resolve(kind: object, info: GraphQLResolveInfo[Any]) -> bool | None:
         if not is_named_type(kind):
             return None
-        is_one_of: bool | None = resolve_of_named_type(kind, info)
-        return is_one_of
+        return resolve_of_named_type(kind, info)
 
     field.resolve = resolve
 

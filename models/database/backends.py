@@ -133,22 +133,12 @@ class PostgresDatabase:
 
         Raises ConfigurationError if another process migrates for more than MIGRATION_LOCK_SECONDS.
         """
-        import asyncpg  # noqa: PLC0415 - an optional dependency
+        from ringback.models.database.postgres import hold_advisory_lock  # noqa: PLC0415 - imports an optional dependency
 
-        from ringback.models.database.postgres import translate_errors  # noqa: PLC0415
-        from ringback.models.database.postgres_connector import get_connector  # noqa: PLC0415
-
-        async with translate_errors():
-            session = await get_connector(self.url).connect()
-        try:
-            try:
-                await session.execute(f"SET lock_timeout = {int(MIGRATION_LOCK_SECONDS * 1000)}")
-                await session.execute(f"SELECT pg_advisory_lock({_LOCK_KEY})", timeout=2 * MIGRATION_LOCK_SECONDS)
-            except asyncpg.LockNotAvailableError as error:
-                raise _build_lock_timeout_error(self) from error
+        async with hold_advisory_lock(self.url, _LOCK_KEY, MIGRATION_LOCK_SECONDS) as is_locked:
+            if not is_locked:
+                raise _build_lock_timeout_error(self)
             yield
-        finally:
-            session.terminate()
 
     async def wait_until_reachable(self, connection: str, timeout_seconds: float) -> None:
         """Retry until the database answers, and log each failure.

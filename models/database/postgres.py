@@ -14,7 +14,8 @@ Differences from Tortoise's client:
 Use it as a Tortoise engine: `{"engine": "ringback.models.postgres", "credentials": {"dsn": "postgres://…"}}`.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
 import asyncpg
@@ -169,6 +170,23 @@ class translate_errors:  # noqa: N801 - used as a function; a generator would co
             translated = _translate(error)
             if translated is not None:
                 raise translated from error
+
+
+@contextlib.asynccontextmanager
+async def hold_advisory_lock(url: str, key: int, timeout_seconds: float) -> AsyncIterator[bool]:
+    """Hold an advisory lock during the block, on a session of its own. Yield False if it is not free in time."""
+    async with translate_errors():
+        session = await get_connector(url).connect()
+    try:
+        await session.execute(f"SET lock_timeout = {int(timeout_seconds * 1000)}")
+        is_locked = True
+        try:
+            await session.execute(f"SELECT pg_advisory_lock({key})", timeout=2 * timeout_seconds)
+        except asyncpg.LockNotAvailableError:
+            is_locked = False
+        yield is_locked
+    finally:
+        session.terminate()
 
 
 def _translate(error: BaseException) -> Exception | None:

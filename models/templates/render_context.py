@@ -124,8 +124,9 @@ class TemplateContext(RenderContext):
                 if type(value) is DecimalValue:
                     value = value.source  # its properties are those of its text
                 if type(segment) is DecimalValue:
-                    segment = int(segment)  # noqa: PLW2901  # an index
-                value = self.get_item(value, segment)
+                    value = self.get_item(value, int(segment))  # an index
+                else:
+                    value = self.get_item(value, segment)
         except IndexError:
             return None
         except (KeyError, TypeError):

@@ -235,7 +235,8 @@ registry = Registry()
 
 def get_tracking(model: type[Model]) -> Tracking:
     """Return the declaration of a root model."""
-    return cast(Tracking, model.tracking)  # type: ignore[attr-defined]  # build() has made sure
+    tracking: Tracking = cast(Any, model).tracking  # build() has checked that it exists
+    return tracking
 
 
 def _qualified_name(model: type[Model]) -> str:

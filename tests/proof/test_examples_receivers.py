@@ -57,7 +57,9 @@ class Running:
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
-        self.url = re.fullmatch(r"receiving on (http://127\.0\.0\.1:\d+/)", self.line())[1]  # type: ignore[index]
+        first_line = re.fullmatch(r"receiving on (http://127\.0\.0\.1:\d+/)", self.line())
+        assert first_line is not None
+        self.url = first_line[1]
 
     def line(self) -> str:
         """The next line."""

@@ -4,7 +4,7 @@ The lexer lists the allowed tags. No tag reads files, and there is no autoescape
 """
 
 from collections.abc import Mapping
-from typing import TextIO
+from typing import Any, TextIO
 
 from liquid import Environment, FalsyStrictUndefined, Node, RenderContext
 from liquid.builtin import content, output
@@ -80,7 +80,8 @@ ENVIRONMENT.filters.clear()
 for _name in REFUSED_TAGS:
     ENVIRONMENT.tags.pop(_name, None)
 for _name, _node_class in _NODES.items():
-    ENVIRONMENT.tags[_name].node_class = _node_class  # type: ignore[attr-defined]  # all of these tags have it
+    _tag: Any = ENVIRONMENT.tags[_name]  # its class does not declare `node_class`, which all of these tags have
+    _tag.node_class = _node_class
 
 EMPTY_TEMPLATE = BoundTemplate(ENVIRONMENT, [])
 #: A context for reading syntax trees without rendering them.

@@ -161,7 +161,8 @@ async def test_executions_share_selections_unless_a_variable_decides_them(api: A
         operation = await api.engine.operation(text)
         answer = await api.engine.execute(operation, variables, api.context())
         assert not answer.errors
-        (event,) = answer.data["events"]["nodes"]  # type: ignore[index]
+        assert answer.data is not None
+        (event,) = answer.data["events"]["nodes"]
         return event, operation.selection_cache
 
     text = "query ($n: Int!) { events(first: $n) { nodes { ...E webhook { name } } } } fragment E on Event { status }"

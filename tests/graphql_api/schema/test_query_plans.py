@@ -135,7 +135,9 @@ async def test_lists_of_events_by_what_no_index_has(webhooks: list[Webhook], mon
 async def test_lists_of_attempts(webhooks: list[Webhook], monkeypatch: pytest.MonkeyPatch) -> None:
     first, second, *_ = _ids(webhooks)
     early = {"started_after": moment(100), "started_before": moment(3_000)}
-    event = encode(Prefix.EVENT, (await Event.all().order_by("id").first()).id)  # type: ignore[union-attr]
+    oldest = await Event.all().order_by("id").first()
+    assert oldest is not None
+    event = encode(Prefix.EVENT, oldest.id)
     filters: list[dict[str, Any]] = [
         {},
         {"webhook_ids": [first]},
