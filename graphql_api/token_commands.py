@@ -28,7 +28,7 @@ async def list_tokens(settings: Settings) -> str:
     """Return a table of all tokens, oldest first. Raises ConfigurationError."""
     async with _open_existing_database(settings):
         tokens = await ApiToken.all().order_by("id")
-    return _format_table([_HEADINGS, *(_cells_of(token) for token in tokens)])
+    return _format_table([_HEADINGS, *map(_list_cells, tokens)])
 
 
 async def revoke_token(settings: Settings, token_id: str) -> None:
@@ -44,9 +44,9 @@ async def _open_existing_database(settings: Settings) -> AsyncIterator[None]:
         yield
 
 
-def _cells_of(token: ApiToken) -> Sequence[str]:
+def _list_cells(token: ApiToken) -> Sequence[str]:
     times = (token.created_at, token.last_used_at, token.expires_at, token.revoked_at)
-    return (encode(Prefix.TOKEN, token.id), token.name, str(token.role), *(_format_time(time) for time in times))
+    return (encode(Prefix.TOKEN, token.id), token.name, str(token.role), *map(_format_time, times))
 
 
 def _format_time(time: dt.datetime | None) -> str:
@@ -54,6 +54,12 @@ def _format_time(time: dt.datetime | None) -> str:
 
 
 def _format_table(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
+    columns = [_align(column) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cells).rstrip() for cells in zip(*columns, strict=True)]
+    return "\n".join(lines)
+
+
+def _align(column: Sequence[str]) -> Sequence[str]:
+    """Return the cells of a column, all as wide as the longest."""
+    width = max(map(len, column))
+    return [cell.ljust(width) for cell in column]

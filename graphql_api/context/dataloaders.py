@@ -74,7 +74,9 @@ async def row(keys: list[RowKey]) -> list[Any]:
     ids_by_model: dict[type[Model], list[UUID]] = {}
     for model, row_id in keys:
         ids_by_model.setdefault(model, []).append(row_id)
-    rows_by_model = {model: await _read_by_key(model, row_ids) for model, row_ids in ids_by_model.items()}
+    rows_by_model: dict[type[Model], dict[UUID, Any]] = {}
+    for model, row_ids in ids_by_model.items():
+        rows_by_model[model] = await _read_by_key(model, row_ids)
     return [rows_by_model[model].get(row_id) for model, row_id in keys]
 
 

@@ -9,7 +9,6 @@ through the schema.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, TypeAlias
 
 from ringback.models.json_schema.findings import Finding
@@ -181,8 +180,10 @@ class _GroupCache:
 
     def _find_parents(self, nodes: _Ids) -> list[Node]:
         if nodes not in self._parents:
-            ids = chain.from_iterable(self._parents_by_id[node_id] for node_id in nodes)
-            self._parents[nodes] = [self._by_id[node_id] for node_id in ids]
+            parents: list[Node] = []
+            for node_id in nodes:
+                parents += [self._by_id[parent_id] for parent_id in self._parents_by_id[node_id]]
+            self._parents[nodes] = parents
         return self._parents[nodes]
 
     def _find_field_group(self, nodes: _Ids, parents: list[Node], name: str) -> _Ids:
@@ -277,8 +278,11 @@ def _find_children(by_id: Mapping[int, Node], keys: set[_Ids]) -> dict[_Ids, lis
     edges = 0
     for key in keys:
         parents = [by_id[node_id] for node_id in key]
-        names = set(chain.from_iterable(parent.get("properties", ()) for parent in parents))
-        tuple_length = max((len(parent.get("prefixItems", ())) for parent in parents), default=0)
+        names: set[str] = set()
+        tuple_length = 0
+        for parent in parents:
+            names.update(parent.get("properties", ()))
+            tuple_length = max(tuple_length, len(parent.get("prefixItems", ())))
         edges += len(parents) * (len(names) + tuple_length + 2)
         if edges > MAX_EDGES:
             message = "has too many subschemas that refer to one another. Simplify it"
@@ -292,7 +296,7 @@ def _find_children(by_id: Mapping[int, Node], keys: set[_Ids]) -> dict[_Ids, lis
 
 def _ids_for_field(parents: list[Node], name: str | None) -> _Ids:
     """Return the ids of the subschemas for a field. None stands for a field that `properties` does not name."""
-    return _node_ids(chain.from_iterable(_subschemas_for_field(parent, name) for parent in parents))
+    return _node_ids(_subschemas_for_field(parents, name))
 
 
 def _ids_for_names(parents: list[Node]) -> _Ids:
@@ -302,27 +306,29 @@ def _ids_for_names(parents: list[Node]) -> _Ids:
 
 def _ids_for_element(parents: list[Node], index: int | None) -> _Ids:
     """Return the ids of the subschemas for an element. None stands for an element after those of `prefixItems`."""
-    return _node_ids(chain.from_iterable(_subschemas_for_element(parent, index) for parent in parents))
+    return _node_ids(_subschemas_for_element(parents, index))
 
 
-def _subschemas_for_field(node: Node, name: str | None) -> Iterator[Node | bool]:
-    properties = node.get("properties", {})
-    if name in properties:
-        yield properties[name]
-    else:
-        yield node.get("additionalProperties", True)
-    yield from node.get("patternProperties", {}).values()
-    yield node.get("unevaluatedProperties", True)
+def _subschemas_for_field(parents: list[Node], name: str | None) -> Iterator[Node | bool]:
+    for parent in parents:
+        properties = parent.get("properties", {})
+        if name in properties:
+            yield properties[name]
+        else:
+            yield parent.get("additionalProperties", True)
+        yield from parent.get("patternProperties", {}).values()
+        yield parent.get("unevaluatedProperties", True)
 
 
-def _subschemas_for_element(node: Node, index: int | None) -> Iterator[Node | bool]:
-    prefix_items = node.get("prefixItems", ())
-    if index is not None and index < len(prefix_items):
-        yield prefix_items[index]
-    else:
-        yield node.get("items", True)
-    yield node.get("contains", True)
-    yield node.get("unevaluatedItems", True)
+def _subschemas_for_element(parents: list[Node], index: int | None) -> Iterator[Node | bool]:
+    for parent in parents:
+        prefix_items = parent.get("prefixItems", ())
+        if index is not None and index < len(prefix_items):
+            yield prefix_items[index]
+        else:
+            yield parent.get("items", True)
+        yield parent.get("contains", True)
+        yield parent.get("unevaluatedItems", True)
 
 
 def _node_ids(schemas: Iterator[Node | bool]) -> _Ids:

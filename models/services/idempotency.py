@@ -5,7 +5,7 @@ events of its change and with a digest of it, which reveals that the key was use
 """
 
 import datetime as dt
-from collections.abc import Collection
+from collections.abc import Set
 from typing import NamedTuple
 from uuid import UUID
 
@@ -31,27 +31,35 @@ def lock_name(model: str) -> str:
 
 
 async def find_used_keys(
-    db: BaseDBAsyncClient, model_keys: Collection[ModelKey], now: dt.datetime
+    db: BaseDBAsyncClient, model_keys: Set[ModelKey], now: dt.datetime
 ) -> dict[ModelKey, IdempotencyKey]:
     """Return the stored keys among the given ones, and delete expired keys. Runs at most three statements."""
     stored = await _find_stored_keys(db, model_keys)
     oldest = now - KEY_LIFETIME
-    expired_ids = {row.id for row in stored.values() if row.created_at < oldest}
-    expired_ids |= await _find_expired_ids(db, oldest)
+    expired_ids = await _find_expired_ids(db, oldest)
+    used: dict[ModelKey, IdempotencyKey] = {}
+    for model_key, row in stored.items():
+        if row.created_at < oldest:
+            expired_ids.add(row.id)
+        else:
+            used[model_key] = row
     if expired_ids:
         await IdempotencyKey.filter(id__in=expired_ids).using_db(db).delete()
-    return {model_key: row for model_key, row in stored.items() if row.id not in expired_ids}
+    return used
 
 
-async def _find_stored_keys(db: BaseDBAsyncClient, model_keys: Collection[ModelKey]) -> dict[ModelKey, IdempotencyKey]:
+async def _find_stored_keys(db: BaseDBAsyncClient, model_keys: Set[ModelKey]) -> dict[ModelKey, IdempotencyKey]:
     if not model_keys:
         return {}
     models = {model_key.model for model_key in model_keys}
     keys = {model_key.key for model_key in model_keys}
-    rows = await IdempotencyKey.filter(key__in=keys, model__in=models).using_db(db)
-    stored = {ModelKey(row.model, row.key): row for row in rows}
-    # The query also returns a key of one of these models that was given for another model.
-    return {model_key: stored[model_key] for model_key in model_keys if model_key in stored}
+    stored: dict[ModelKey, IdempotencyKey] = {}
+    for row in await IdempotencyKey.filter(key__in=keys, model__in=models).using_db(db):
+        model_key = ModelKey(row.model, row.key)
+        # The query also returns a key of one of these models that was given for another model.
+        if model_key in model_keys:
+            stored[model_key] = row
+    return stored
 
 
 async def _find_expired_ids(db: BaseDBAsyncClient, oldest: dt.datetime) -> set[UUID]:

@@ -1,6 +1,6 @@
 """Filters of lists that replace python-liquid's: nil sorts last, 0 is not false, and time and output are limited."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -54,7 +54,7 @@ def sort_natural(items: list[object], key: object = None) -> list[object]:
 @sequence_filter
 def where(items: list[object], key: object, value: object = None) -> list[object]:
     """Return the elements whose field has this value, or any value but nil and false."""
-    return [item for item, matches in _match(items, key, value) if matches]
+    return [item for item in items if _matches(item, key, value)]
 
 
 @sequence_filter
@@ -62,25 +62,31 @@ def reject(items: list[object], key: object, value: object = None) -> list[objec
     """Return the elements that `where` leaves out."""
     if key is None:
         return []
-    return [item for item, matches in _match(items, key, value) if not matches]
+    return [item for item in items if not _matches(item, key, value)]
 
 
 @sequence_filter
 def find(items: list[object], key: object, value: object = None) -> object:
     """Return the first element that `where` returns, or None."""
-    return next((item for item, matches in _match(items, key, value) if matches), None)
+    for item in items:
+        if _matches(item, key, value):
+            return item
+    return None
 
 
 @sequence_filter
 def find_index(items: list[object], key: object, value: object = None) -> int | None:
     """Return the index of the first element that `where` returns, or None."""
-    return next((index for index, (_, matches) in enumerate(_match(items, key, value)) if matches), None)
+    for index, item in enumerate(items):
+        if _matches(item, key, value):
+            return index
+    return None
 
 
 @sequence_filter
 def has(items: list[object], key: object, value: object = None) -> bool:
     """Return whether `where` returns an element."""
-    return any(matches for _, matches in _match(items, key, value))
+    return any(_matches(item, key, value) for item in items)
 
 
 @sequence_filter
@@ -95,14 +101,20 @@ def uniq(items: list[object], key: object = None) -> list[object]:
 
 
 def _sort(items: list[object], key: object, get_order: Callable[[tuple[object, object]], Any]) -> list[object]:
-    """Sort elements by what `get_order` returns for their value, or the value of one field, and themselves."""
-    pairs = [(array._getitem(item, to_text(key)) if key else item, item) for item in items]
-    present = [pair for pair in pairs if pair[0] is not None]
+    """Sort elements by their value or one field. `get_order` gets that value with its element."""
+    present: list[tuple[object, object]] = []
+    absent: list[object] = []
+    for item in items:
+        value = array._getitem(item, to_text(key)) if key else item
+        if value is None:
+            absent.append(item)
+        else:
+            present.append((value, item))
     try:
         present.sort(key=get_order)
     except TypeError as error:
         raise FilterError("cannot compare these elements", token=None) from error
-    return [item for _, item in present] + [item for value, item in pairs if value is None]
+    return [item for _, item in present] + absent
 
 
 def _get_order(pair: tuple[object, object]) -> object:
@@ -111,12 +123,11 @@ def _get_order(pair: tuple[object, object]) -> object:
     return Decimal(value) if type(value) is DecimalValue else value
 
 
-def _match(items: list[object], key: object, value: object) -> Iterator[tuple[object, bool]]:
-    """Return each element, and whether its field has this value, or any value but nil and false if this one is nil."""
-    for item in items:
-        field = array._getitem(item, key)
-        if value is None:
-            yield item, field is not None and field is not False
-        else:
-            # In Python, 1 equals True.
-            yield item, field == value and isinstance(field, bool) is isinstance(value, bool)
+def _matches(item: object, key: object, value: object) -> bool:
+    """Return whether an element's field has this value, or any value but nil and false if this one is nil."""
+    field = array._getitem(item, key)
+    if value is None:
+        return field is not None and field is not False
+    if isinstance(field, bool) is not isinstance(value, bool):  # in Python, 1 equals True
+        return False
+    return bool(field == value)
