@@ -1,8 +1,9 @@
 """Checks the prose of the repository for banned phrases: `python -m tests.lint_prose`. Exits with 1 if it finds any.
 
-Prose is the docstrings and comments of the Python packages, the descriptions in schema.graphql, and the Markdown pages.
-A comment `# prose: allow` (`<!-- prose: allow -->` in Markdown) allows a phrase: on the same line, or on the last line
-of the docstring, comment or paragraph.
+Prose is the strings and comments of Python code, which include docstrings and messages, the descriptions in
+schema.graphql, the Markdown pages, and all files of the examples and the web page. A comment `# prose: allow`
+(`<!-- prose: allow -->` in Markdown) allows a phrase: on the same line, or on the last line of the docstring, comment
+or paragraph.
 """
 
 import ast
@@ -15,7 +16,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("models", "jobs", "graphql_api", "bench")
+PACKAGES = ("models", "jobs", "graphql_api", "bench", "tests", "examples")
+#: Files that quote the banned phrases: this one and its test.
+QUOTING = {"lint_prose.py", "test_lint_prose.py"}
+#: Folders in which all files with these suffixes are checked as a whole.
+FOLDERS = ("examples", "web")
+SUFFIXES = {".css", ".graphql", ".html", ".js", ".jsx", ".md", ".mjs", ".sh", ".ts"}
 #: Banned phrases, as regular expressions, and the words to use instead.
 BANNED = {
     r"under\s+way": "in flight (requests), running (jobs) or open (transactions)",
@@ -59,10 +65,15 @@ def check_repository(root: Path) -> list[Finding]:
     findings = []
     for package in PACKAGES:
         for path in sorted((root / package).rglob("*.py")):
-            findings += check(path.relative_to(root), path.read_text(), python_passages)
+            if path.name not in QUOTING:
+                findings += check(path.relative_to(root), path.read_text(), python_passages)
     schema = Path("schema.graphql")
     findings += check(schema, (root / schema).read_text(), schema_passages)
-    for path in [*sorted(root.glob("*.md")), *sorted((root / "docs").rglob("*.md"))]:
+    pages = [*sorted(root.glob("*.md")), *sorted((root / "docs").rglob("*.md"))]
+    for folder in FOLDERS:
+        paths = [path for path in (root / folder).rglob("*") if path.suffix in SUFFIXES]
+        pages += sorted(path for path in paths if "node_modules" not in path.parts)
+    for path in pages:
         findings += check(path.relative_to(root), path.read_text(), markdown_passages)
     return findings
 
@@ -82,12 +93,13 @@ def check(path: Path, source: str, split: Callable[[str], Iterator[Passage]]) ->
 
 
 def python_passages(source: str) -> Iterator[Passage]:
-    """Yield the docstrings and comments of a module. Comments on consecutive lines are one passage."""
+    """Yield the strings and comments of a module. Comments on consecutive lines are one passage."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            docstring = ast.get_docstring(node, clean=False)
-            if docstring is not None:
-                yield Passage(docstring, node.body[0].lineno)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            text = node.value
+            if node.end_lineno != node.lineno + text.count("\n"):  # the lines of the text are not those of the source
+                text = " ".join(text.split())
+            yield Passage(text, node.lineno)
     block: list[str] = []
     end = 0
     for token in tokenize.generate_tokens(io.StringIO(source).readline):

@@ -42,8 +42,9 @@ class Box:
     assert python_findings(source) == [(1, "lately"), (4, "lately"), (9, "lately")]
 
 
-def test_code_and_other_strings_are_not_checked() -> None:
-    assert python_findings('whoever = "lately"\n') == []
+def test_messages_are_checked_and_names_are_not() -> None:
+    assert python_findings('whoever = "lately"\n') == [(1, "lately")]
+    assert python_findings('x = 1\nraise Late(f"It is {x}, " "und" \n    "er\\nway.")\n') == [(2, "under way")]
 
 
 def test_a_phrase_may_extend_over_two_lines() -> None:
@@ -80,8 +81,8 @@ def test_markdown_is_checked_by_paragraph() -> None:
 def test_every_package_the_schema_and_all_pages_are_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pages = ["README.md", "docs/page.md", "docs/decisions/page.md"]
-    modules = ["models/a.py", "jobs/http/b.py", "graphql_api/schema/c.py", "bench/d.py"]
+    pages = ["README.md", "docs/page.md", "docs/decisions/page.md", "examples/curl/run.sh", "web/src/main.jsx"]
+    modules = ["models/a.py", "jobs/http/b.py", "graphql_api/schema/c.py", "bench/d.py", "tests/e.py", "examples/f.py"]
     texts = {
         **dict.fromkeys(pages, "lately\n"),
         **dict.fromkeys(modules, "# lately\n"),
@@ -91,6 +92,11 @@ def test_every_package_the_schema_and_all_pages_are_checked(
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+
+    for name in ("web/node_modules/package/index.js", "web/icon.svg", "tests/lint_prose.py"):
+        unchecked = tmp_path / name
+        unchecked.parent.mkdir(parents=True, exist_ok=True)
+        unchecked.write_text('"""lately"""')
 
     findings = check_repository(tmp_path)
 

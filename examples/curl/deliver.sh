@@ -54,7 +54,7 @@ until [[ $kind == EVENT_SUCCEEDED || $kind == EVENT_FAILED ]]; do
         entry=${line#data: }
         case $(jq -r '.errors[0].extensions.code // "OK"' <<<"$entry") in
             OK) ;;
-            CURSOR_BEHIND) break ;; # we were too slow, so the server let go of us
+            CURSOR_BEHIND) break ;; # this script was too slow, so the server ended the subscription
             *) echo "$entry" >&2 && exit 1 ;;
         esac
         cursor=$(jq -r .data.deliveryLog.cursor <<<"$entry")

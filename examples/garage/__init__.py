@@ -2,8 +2,8 @@
 
     PYTHONPATH=examples RINGBACK_MODELS=garage ringback serve
 
-Webhooks can then be made on `car`. Whoever writes these models with Tortoise fires them: a program of yours that opens
-the same database (see `embedded_app.py`), or a script like `visit.py` beside this file.
+Webhooks can then watch `car`. Every program that writes these models with Tortoise fires them: your own program that
+opens the same database (see `embedded_app.py`), or a script such as `visit.py` beside this file.
 """
 
 from collections.abc import Mapping

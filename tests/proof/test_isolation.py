@@ -210,7 +210,7 @@ def test_endpoints_that_hang_hold_up_nobody_else(place: Place) -> None:
 
 
 def test_endpoints_that_hang_leave_places_in_small_workers(tmp_path: Path, migrated_postgres: str) -> None:
-    """Each of them may have more under way than both workers have places; they all time out in the same moment."""
+    """Each of them may have more attempts in flight than both workers have slots. All time out at the same time."""
     with two_workers(tmp_path, migrated_postgres, {"RINGBACK_WORKER_CONCURRENCY": "20"}) as place:
         place.declare("hanging")
         for number in range(8):

@@ -87,7 +87,7 @@ class Workers:
 
 
 def busy_worker(workers: Workers, url: str) -> subprocess.Popen[str] | None:
-    """Return a worker that has at least three events under way."""
+    """Return a worker that has at least three events in flight."""
     busy = (process for process in workers.processes if len(fetch(url, _MINE, process.pid)) >= 3)
     return next(busy, None)
 

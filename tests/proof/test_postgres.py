@@ -61,7 +61,7 @@ def test_a_postgres_that_goes_and_comes_back(server: Server, tmp_path: Path) -> 
         program.query(TRACK_LEADS)
         acknowledged = sum(request_callback(program, f"before {number}") for number in range(30))
         assert acknowledged == 30
-        server.stop()  # while deliveries are under way
+        server.stop()  # while deliveries are in flight
         assert ready(program) == (503, b"not ready\n")
         # 503 when it is the token that is looked for.
         status, refused = program.post(

@@ -1,7 +1,7 @@
-"""Many real endpoints on loopback, one a path, in a thread of the test's own process.
+"""Many real endpoints on loopback, each with its own path, in a thread of the test's process.
 
-`/wait/MS/…` answers after so long, `/hang/…` never, all others at once. Of each path is kept when each request came,
-and how many were under way at most.
+`/wait/MS/…` responds after that many milliseconds, `/hang/…` never, all others at once. The arrival of each request and
+the most requests in flight are recorded for each path.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ class Endpoints:
 
     def __init__(self) -> None:
         self.url = ""
-        #: Of each path: each request's event id and the moment at which it came, by the monotonic clock.
+        #: Event id and arrival of each request, by path. Times are of the monotonic clock.
         self.arrivals: defaultdict[str, list[tuple[str, float]]] = defaultdict(list)
-        #: Of each path: the most requests that were under way together.
+        #: The most requests in flight at the same time, by path.
         self.peaks: Counter[str] = Counter()
-        self._under_way: Counter[str] = Counter()
+        self._in_flight: Counter[str] = Counter()
         self._listening = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._closing = asyncio.Event()
@@ -80,13 +80,13 @@ class Endpoints:
         await reader.readexactly(int(headers.get("content-length", 0)))
         path = lines[0].split(" ")[1]
         self.arrivals[path].append((headers["webhook-id"], time.monotonic()))
-        self._under_way[path] += 1
-        self.peaks[path] = max(self.peaks[path], self._under_way[path])
+        self._in_flight[path] += 1
+        self.peaks[path] = max(self.peaks[path], self._in_flight[path])
         try:
             if path.startswith("/hang/"):
                 await reader.readexactly(1)
             elif path.startswith("/wait/"):
                 await asyncio.sleep(int(path.split("/")[2]) / 1_000)
         finally:
-            self._under_way[path] -= 1
+            self._in_flight[path] -= 1
         writer.write(ANSWER)
