@@ -103,7 +103,7 @@ async def open_filled_database(folder: Path) -> AsyncIterator[Context]:
             inboxes=Inboxes(box),
             inbox_addresses=addresses,
             tailer=Tailer(await delivery_log.read_epoch()),
-            bearers=Authenticator(),
+            authenticator=Authenticator(),
         )
         token, _ = await api_tokens.create_token("bench", Role.ADMIN)
         yield Context(services, token)

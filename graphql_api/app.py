@@ -96,7 +96,7 @@ async def open_application(settings: Settings, *, public_url: str, secrets: Secr
         inboxes=Inboxes(secrets, InboxLimits.of(settings)),
         inbox_addresses=addresses,
         tailer=Tailer(await delivery_log.read_epoch()),
-        bearers=Authenticator(),
+        authenticator=Authenticator(),
     )
     async with contextlib.AsyncExitStack() as stack:
         tailer_task = asyncio.create_task(services.tailer.run())

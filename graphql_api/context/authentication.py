@@ -30,7 +30,7 @@ class Authenticator:
         )
         self._validity: SingleFlight[UUID, bool] = SingleFlight(MAX_CACHED_TOKENS, TRUSTED_SECONDS)
 
-    async def bearer(self, header: Any) -> ApiToken | None:
+    async def authenticate(self, header: Any) -> ApiToken | None:
         """Return the token of an `Authorization` value, or None if it is missing, malformed or not valid."""
         if not isinstance(header, str):
             return None
@@ -43,7 +43,7 @@ class Authenticator:
     async def authenticate_connection(self, params: Mapping[str, Any] | None) -> ApiToken | None:
         """Return the token of a connection_init payload. Its keys are case-insensitive, like header names."""
         values = {name.lower(): value for name, value in (params or {}).items() if isinstance(name, str)}
-        return await self.bearer(values.get("authorization"))
+        return await self.authenticate(values.get("authorization"))
 
     async def is_still_valid(self, token: ApiToken) -> bool:
         """Return whether a token is neither revoked nor expired. All subscriptions of the token share the look-up."""

@@ -32,7 +32,7 @@ class Services:
     inboxes: Inboxes
     inbox_addresses: InboxAddresses
     tailer: Tailer
-    bearers: Authenticator
+    authenticator: Authenticator
 
 
 @dataclass(slots=True)
@@ -46,14 +46,14 @@ class Context:
     loaders: Loaders = field(default_factory=Loaders)
 
     def with_own_loaders(self) -> "Context":
-        """Return a context for one operation, so that no other one loads its rows within its budget."""
+        """Return a context with its own DataLoaders, so that each operation's rows count against its own budget."""
         return Context(self.services, self.viewer, self.trusted_until)
 
     async def reauthenticate(self) -> None:
         """Raise ApiError (UNAUTHENTICATED) if the token was revoked or has expired since its last check."""
         if time.monotonic() < self.trusted_until:
             return
-        if not await self.services.bearers.is_still_valid(self.viewer):
+        if not await self.services.authenticator.is_still_valid(self.viewer):
             raise unauthenticated_error()
         self.trusted_until = _trust_until()
 

@@ -60,7 +60,7 @@ class Edge(Generic[N]):
     """A node with its cursor."""
 
     cursor: str = strawberry.field(description="Cursor of the node. As `after`, it requests the nodes that follow.")
-    node: N = strawberry.field(description="The node.")
+    node: N = strawberry.field(description="Object at this position of the list.")
 
 
 @object_type

@@ -95,7 +95,7 @@ TokenId = Annotated[ID, strawberry.argument(description=TOKEN_ID)]
 
 @strawberry.type
 class ApiTokenQuery:
-    """Query fields for tokens."""
+    """The queries `viewer` and `apiTokens`."""
 
     @query(
         """
@@ -122,7 +122,7 @@ class ApiTokenQuery:
 
 @strawberry.type
 class ApiTokenMutation:
-    """Mutations of tokens."""
+    """The mutations `createApiToken` and `revokeApiToken`."""
 
     @mutation(
         """
@@ -154,5 +154,5 @@ class ApiTokenMutation:
     async def revoke_api_token(self, info: Info, id: TokenId) -> RevokeApiTokenPayload | None:
         """Revoke an API token. Requests that use it are rejected."""
         await token_service.revoke_token(id)
-        info.context.services.bearers.forget()
+        info.context.services.authenticator.forget()
         return RevokeApiTokenPayload(revoked_id=id)

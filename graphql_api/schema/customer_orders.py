@@ -167,7 +167,7 @@ OrderId = Annotated[ID, strawberry.argument(description=ORDER_ID)]
 
 @strawberry.type
 class CustomerOrderQuery:
-    """Query fields for orders."""
+    """The queries `customerOrder` and `customerOrders`."""
 
     @query(
         """
@@ -195,7 +195,7 @@ class CustomerOrderQuery:
 
 @strawberry.type
 class CustomerOrderMutation:
-    """Mutations of orders."""
+    """The mutations `createCustomerOrder`, `updateCustomerOrder` and `deleteCustomerOrder`."""
 
     @mutation(
         """

@@ -64,7 +64,7 @@ def _inbox_request(row: inbox.InboxRequest) -> "InboxRequest":
 
 
 def _model(source: RowObject) -> WebhookModel:
-    return WebhookModel.named(source.row.model)
+    return WebhookModel.from_name(source.row.model)
 
 
 @object_type
@@ -167,7 +167,7 @@ def _changed_fields(_: RowObject, change: rows.Change | None) -> list[str]:
 
 @object_type
 class Event(Node):
-    """One change to be delivered to one webhook."""
+    """A change to deliver to a webhook."""
 
     id: ID = id_attribute(
         Prefix.EVENT,
@@ -234,8 +234,8 @@ class AttemptRequest:
     body: str | None = computed_field(itemgetter("body"), "Body. Null if none was sent.")
     note: str | None = computed_field(
         _note,
-        "How the sent body differs from the rendered text. Null if it does not. Example: `The body has characters that "
-        "windows-1251 lacks; they were sent as question marks.`",
+        "Difference between the sent body and the rendered text. Null if there is none. Example: `The body has "
+        "characters that windows-1251 lacks; they were sent as question marks.`",
     )
 
 
@@ -256,7 +256,7 @@ class AttemptResponse:
 
 @object_type
 class Attempt(Node):
-    """One try to deliver an event."""
+    """A try to deliver an event, with its request, response and outcome."""
 
     id: ID = id_attribute(Prefix.ATTEMPT, describe_id("Attempt id", Prefix.ATTEMPT))
     number: int = attribute(ATTEMPT.number, "Attempt number within the event, starting at 1.")

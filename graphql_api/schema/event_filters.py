@@ -25,8 +25,8 @@ from ringback.models.database.keyset import KeysetScan
 from ringback.models.database.keyset_sql import IndexPrefix
 from ringback.models.ids import Prefix, least_key_at
 
-#: Seconds by which the time in an id may differ from the row's timestamp: the clocks of several machines make ids, and
-#: the first release made an attempt's id when it recorded the attempt.
+#: Maximum difference, in seconds, between the time in an id and the row's timestamp. Machines whose clocks differ make
+#: ids, and the first release made an attempt's id when it recorded the attempt.
 KEY_TOLERANCE_SECONDS = 600
 
 #: Indexes of events, the most selective first.
@@ -76,7 +76,7 @@ class EventFilter:
     is_test: bool | None = optional_field("Only test events (`true`) or real events (`false`).")
 
     def plan_scans(self) -> list[KeysetScan[rows.Event]]:
-        """Return the scans that find the matching events. Raises BAD_USER_INPUT for ids, texts or ranges."""
+        """Return the scans that find the matching events. Raises BAD_USER_INPUT for an invalid id, text or range."""
         check_range(self.created_after, self.created_before, "filter.created")
         columns: dict[str, Collection[Any] | None] = {
             "webhook_id": parse_query_ids(Prefix.WEBHOOK, self.webhook_ids, "filter.webhookIds"),
@@ -85,7 +85,7 @@ class EventFilter:
             "status": self.statuses,
         }
         if self.statuses is None and self.webhook_ids is not None:
-            columns["status"] = set(EventStatus)  # the index by webhook goes on with the status
+            columns["status"] = set(EventStatus)  # status is the second column of the index on webhook_id
         if self.object_id is not None:
             columns["object_id"] = [check_query_text(self.object_id, "filter.objectId", MAX_OBJECT_ID)]
         created = _TimeRange("created_at", self.created_after, self.created_before)
@@ -98,7 +98,7 @@ class EventFilter:
         return [
             KeysetScan(
                 rows.Event,
-                _given(columns),
+                _select_given(columns),
                 more=conditions,
                 least=created.least_key(),
                 below=created.key_below(),
@@ -123,9 +123,9 @@ class AttemptFilter:
     )
 
     def plan_scans(self) -> list[KeysetScan[rows.Attempt]]:
-        """Return the scans that find the matching attempts. Raises BAD_USER_INPUT for ids or ranges."""
+        """Return the scans that find the matching attempts. Raises BAD_USER_INPUT for an invalid id or range."""
         check_range(self.started_after, self.started_before, "filter.started")
-        columns = _given(
+        columns = _select_given(
             {
                 "webhook_id": parse_query_ids(Prefix.WEBHOOK, self.webhook_ids, "filter.webhookIds"),
                 "event_id": parse_query_ids(Prefix.EVENT, self.event_ids, "filter.eventIds"),
@@ -135,7 +135,7 @@ class AttemptFilter:
         if self.status_code is not None:
             columns["status_code"] = [self.status_code]
         elif self.outcomes is None and self.webhook_ids is not None:
-            columns["outcome"] = set(OutcomeName)  # the index by webhook goes on with the outcome
+            columns["outcome"] = set(OutcomeName)  # outcome is the second column of the index on webhook_id
         if self.event_ids is not None:
             return [self._scan(columns, EVENT_ATTEMPT_INDEXES)]
         if self.status_code is None:
@@ -160,7 +160,7 @@ class AttemptFilter:
         )
 
 
-def _given(columns: Mapping[str, Collection[Any] | None]) -> dict[str, Collection[Any]]:
+def _select_given(columns: Mapping[str, Collection[Any] | None]) -> dict[str, Collection[Any]]:
     """Return the columns that a filter restricts, each with the distinct values that it may have."""
     return {column: set(values) for column, values in columns.items() if values is not None}
 

@@ -65,7 +65,7 @@ AttemptId = Annotated[ID, strawberry.argument(description=describe_id("Attempt i
 
 @strawberry.type
 class EventQuery:
-    """Query fields for events and attempts."""
+    """The queries `event`, `events`, `attempt` and `attempts`."""
 
     @query(
         """
@@ -146,7 +146,7 @@ class EventQuery:
 
 @strawberry.type
 class EventMutation:
-    """Mutations of events."""
+    """The mutations `testFireWebhook`, `redeliverEvent` and `cancelEvent`."""
 
     @mutation(
         """

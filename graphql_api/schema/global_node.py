@@ -70,7 +70,7 @@ KINDS: Mapping[Prefix, Kind] = {
 
 @strawberry.type
 class NodeQuery:
-    """The query field for any object."""
+    """The query `node`."""
 
     @query(
         """

@@ -126,7 +126,7 @@ InboxId = Annotated[ID, strawberry.argument(description=INBOX_ID)]
 
 @strawberry.type
 class InboxQuery:
-    """Query fields for inboxes."""
+    """The queries `inbox` and `inboxes`."""
 
     @query(
         """
@@ -157,7 +157,7 @@ class InboxQuery:
 
 @strawberry.type
 class InboxMutation:
-    """Mutations of inboxes."""
+    """The mutations `createInbox`, `clearInbox` and `deleteInbox`."""
 
     @mutation(
         """

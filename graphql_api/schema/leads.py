@@ -87,7 +87,7 @@ LeadId = Annotated[ID, strawberry.argument(description=LEAD_ID)]
 
 @strawberry.type
 class LeadQuery:
-    """Query fields for leads."""
+    """The queries `lead` and `leads`."""
 
     @query(
         """
@@ -115,7 +115,7 @@ class LeadQuery:
 
 @strawberry.type
 class LeadMutation:
-    """Mutations of leads."""
+    """The mutations `requestCallback`, `updateLead` and `deleteLead`."""
 
     @mutation(
         """

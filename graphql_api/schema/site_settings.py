@@ -52,7 +52,7 @@ class UpdateSiteSettingsPayload:
 
 @strawberry.type
 class SiteSettingsQuery:
-    """The query field for the settings."""
+    """The query `siteSettings`."""
 
     @query(
         """
@@ -68,7 +68,7 @@ class SiteSettingsQuery:
 
 @strawberry.type
 class SiteSettingsMutation:
-    """The mutation of the settings."""
+    """The mutation `updateSiteSettings`."""
 
     @mutation(
         """

@@ -61,7 +61,7 @@ class WebhookModel(Node):
         return cls(row=row, name=row.name)
 
     @classmethod
-    def named(cls, name: str) -> Self:
+    def from_name(cls, name: str) -> Self:
         """Return the object of a model that has not been read."""
         return cls(row=None, name=name)
 
@@ -203,7 +203,7 @@ class PublishChangesPayload:
 
 @strawberry.type
 class WebhookModelQuery:
-    """Query fields for models."""
+    """The query `webhookModels`."""
 
     @query(
         """
@@ -219,7 +219,7 @@ class WebhookModelQuery:
 
 @strawberry.type
 class WebhookModelMutation:
-    """Mutations of declared models."""
+    """The mutations `declareModel` and `publishChanges`."""
 
     @mutation(
         """

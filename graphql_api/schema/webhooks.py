@@ -134,7 +134,7 @@ WebhookId = Annotated[ID, strawberry.argument(description=describe_id("Webhook i
 
 @strawberry.type
 class WebhookQuery:
-    """Query fields for webhooks."""
+    """The queries `webhook` and `webhooks`."""
 
     @query(
         """
@@ -168,7 +168,7 @@ class WebhookQuery:
     ) -> Connection[Webhook] | None:
         """List webhooks, newest first."""
         conditions = filter or WebhookFilter()
-        webhooks = _matching(conditions)
+        webhooks = _find_matching(conditions)
         if not conditions.search:
             return await read_page(webhooks, first, after, Webhook.of)
         text = check_query_text(conditions.search, "filter.search")
@@ -181,7 +181,7 @@ class WebhookQuery:
 
 @strawberry.type
 class WebhookMutation:
-    """Mutations of webhooks."""
+    """The mutations `createWebhook`, `updateWebhook` and `deleteWebhook`."""
 
     @mutation(
         """
@@ -239,7 +239,7 @@ class WebhookMutation:
         return DeleteWebhookPayload(deleted_id=id)
 
 
-def _matching(filter: WebhookFilter) -> QuerySet[WebhookRow]:
+def _find_matching(filter: WebhookFilter) -> QuerySet[WebhookRow]:
     """Return the webhooks that meet a filter, except for its search text.
 
     Raises BAD_USER_INPUT for model names that no webhook can have.

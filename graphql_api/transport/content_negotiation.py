@@ -65,10 +65,10 @@ def negotiate(accept: bytes | None) -> Accepted:
     """Return the formats that an `Accept` header allows. A missing or empty header allows all."""
     ranges = _parse_accept(accept or b"*/*")
     return Accepted(
-        result=_preferred(ranges, _RESULTS),
-        stream=_preferred(ranges, _STREAMS),
-        page=_preferred(ranges, (Format.PAGE, *_RESULTS)) is Format.PAGE,
-        page_with_query=_preferred(ranges, (*_RESULTS, Format.PAGE)) is Format.PAGE,
+        result=_choose_format(ranges, _RESULTS),
+        stream=_choose_format(ranges, _STREAMS),
+        page=_choose_format(ranges, (Format.PAGE, *_RESULTS)) is Format.PAGE,
+        page_with_query=_choose_format(ranges, (*_RESULTS, Format.PAGE)) is Format.PAGE,
     )
 
 
@@ -125,7 +125,7 @@ class _Match(NamedTuple):
 _NO_MATCH = _Match(weight=0.0, specificity=0, earliness=0)
 
 
-def _preferred(ranges: Sequence[_MediaType], offers: Sequence[Format]) -> Format | None:
+def _choose_format(ranges: Sequence[_MediaType], offers: Sequence[Format]) -> Format | None:
     """Return the offer that the client prefers, or None if it accepts none. The earlier offer wins a tie."""
     preferred, preferred_match = None, _NO_MATCH
     for offer in offers:

@@ -38,7 +38,7 @@ from ringback.graphql_api.transport.streaming import Framing, Stream, Streams
 #: Bytes of a body above which a request waits for its token's turn: parsed JSON takes up to 7 times its length in
 #: memory.
 LARGE_BODY_BYTES = 65_536
-#: Such requests that are parsed and executed at the same time.
+#: Maximum number of large requests that are parsed and executed at the same time.
 MAX_LARGE_REQUESTS = 2
 METHODS: Final = "GET, HEAD, OPTIONS, POST"
 _USED_HEADERS: Final = frozenset({b"accept", b"authorization", b"content-encoding", b"content-length", b"content-type"})
@@ -113,7 +113,7 @@ class GraphQLEndpoint:
             raise _method_not_allowed(_BAD_METHOD, METHODS)
         if accepted.result is None and accepted.stream is None:
             raise malformed_request(406, _NOT_ACCEPTABLE)
-        token = await self._services.bearers.bearer(headers.get(b"authorization", b"").decode("latin-1"))
+        token = await self._services.authenticator.authenticate(headers.get(b"authorization", b"").decode("latin-1"))
         if token is None:
             raise MalformedRequest(401, unauthenticated_error(), (b"www-authenticate", b"Bearer"))
         context = Context(self._services, token)
@@ -195,7 +195,10 @@ def _used_headers(scope: Scope) -> Headers:
     headers: Headers = {}
     for name, value in scope["headers"]:
         if name in _USED_HEADERS:
-            headers[name] = headers[name] + b", " + value if name in headers else value
+            if name in headers:
+                headers[name] += b", " + value
+            else:
+                headers[name] = value
     return headers
 
 

@@ -45,15 +45,15 @@ from ringback.models.ids import new_key
 
 logger = structlog.get_logger("ringback.api")
 
-#: Seconds that a client has to send connection_init; as in graphql-ws.
+#: Seconds that a client has to send connection_init, as in graphql-ws.
 INIT_SECONDS = 3.0
-#: Seconds between checks of the token of an idle connection; as for streams.
+#: Seconds between checks of the token of an idle connection, as for streams.
 TOKEN_CHECK_SECONDS = HEARTBEAT_SECONDS
 #: A control frame holds 125 bytes, and the close code takes two (RFC 6455, 5.5).
 MAX_REASON_BYTES = 123
-#: Operations of a closed connection that are stopped in one turn of the event loop.
+#: Number of operations of a closed connection that are stopped in one turn of the event loop.
 OPERATIONS_PER_STOP = 8
-#: Seconds until a document is offered again for which the queue had no room.
+#: Seconds before a document that the queue had no room for is offered again.
 RETRY_SECONDS = 0.1
 #: An operation that never waits yields to the event loop after this many messages.
 MESSAGES_PER_TURN = 16
@@ -86,6 +86,8 @@ async def serve_connection(engine: Engine, services: Services, scope: Scope, rec
 
 
 class _Connection:
+    """A connection and its running operations."""
+
     def __init__(self, engine: Engine, services: Services, scope: Scope, receive: Receive, send: Send) -> None:
         self._engine = engine
         self._services = services
@@ -124,7 +126,7 @@ class _Connection:
             raise _CloseConnection(4408, "Connection initialisation timeout") from error
 
     def release(self) -> None:
-        """Count the connection, which is closing, no longer for its token but for its address again."""
+        """Stop counting the closing connection for its token, and count it for its address again."""
         self._count.close()
         count_client_again(self._scope)
 
@@ -134,7 +136,7 @@ class _Connection:
             await asyncio.wait(self._tasks)
 
     async def _stop_operations(self) -> None:
-        """Stop every operation. Other work gets a turn after every few, also if many connections close at once."""
+        """Stop every operation. Other work runs after every few of them, even if many connections close at once."""
         try:
             async with self._engine.stopping:
                 for number, task in enumerate(tuple(self._tasks), 1):
@@ -207,7 +209,7 @@ class _Connection:
         if self._context is not None:
             raise _CloseConnection(4429, "Too many initialisation requests")
         try:
-            token = await self._services.bearers.authenticate_connection(message.payload)
+            token = await self._services.authenticator.authenticate_connection(message.payload)
         except Exception as error:
             error_id = new_key().hex
             logger.exception("cannot authenticate", action="connect", error_id=error_id)
@@ -250,7 +252,7 @@ class _Connection:
         task.add_done_callback(self._tasks.discard)
 
     def _on_checked(self, task: "asyncio.Task[None]") -> None:
-        """Read on after the document of an operation was checked, or the operation has ended without."""
+        """Continue reading, because the document of an operation was checked or the operation has ended before that."""
         self._unchecked.pop(task, None)
         self._was_checked.set()
 

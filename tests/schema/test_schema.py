@@ -80,7 +80,7 @@ def test_a_deprecation_is_not_a_breaking_change(tmp_path: Path) -> None:
 VIOLATIONS = [
     ("  isTest: Boolean!\n", "  is_test: Boolean!\n", "naming-convention"),
     ("  isTest: Boolean!\n", "  eventIsTest: Boolean!\n", "no-typename-prefix"),
-    ('"""One try to deliver an event."""\ntype', "type", "require-description"),
+    ('"""A try to deliver an event, with its request, response and outcome."""\ntype', "type", "require-description"),
     ("  isTest: Boolean!\n", '  isTest: Boolean! @deprecated(reason: "")\n', "require-deprecation-reason"),
     ("  node: Event!\n", "  node: [Event!]!\n", "relay-edge-types"),
 ]

@@ -110,7 +110,7 @@ async def open_api() -> AsyncIterator[Api]:
         inboxes=Inboxes(BOX),
         inbox_addresses=addresses,
         tailer=Tailer(await delivery_log.read_epoch()),
-        bearers=Authenticator(),
+        authenticator=Authenticator(),
     )
     engine = Engine(schema)
     token, _ = await api_tokens.create_token("tests", Role.ADMIN)

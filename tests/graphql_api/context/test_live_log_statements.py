@@ -108,13 +108,13 @@ async def test_the_subscriptions_of_a_token_share_its_check(api: Api) -> None:
 async def test_the_requests_of_a_token_share_its_look_up(api: Api) -> None:
     token, secret = await api_tokens.create_token("busy", Role.ADMIN)
     with counted() as statements:
-        tokens = await asyncio.gather(*(api.services.bearers.bearer(f"Bearer {secret}") for _ in range(20)))
-        unknown = await asyncio.gather(*(api.services.bearers.bearer("Bearer nobody's") for _ in range(2)))
+        tokens = await asyncio.gather(*(api.services.authenticator.authenticate(f"Bearer {secret}") for _ in range(20)))
+        unknown = await asyncio.gather(*(api.services.authenticator.authenticate("Bearer nobody's") for _ in range(2)))
     assert [row and row.id for row in (*tokens, *unknown)] == [token.id] * 20 + [None] * 2
     assert len([s for s in statements if 'FROM "ringback_api_token"' in s]) == 2
-    api.services.bearers.forget()
+    api.services.authenticator.forget()
     with counted() as statements:
-        assert await api.services.bearers.bearer(f"Bearer {secret}") is not None
+        assert await api.services.authenticator.authenticate(f"Bearer {secret}") is not None
     assert len([s for s in statements if 'FROM "ringback_api_token"' in s]) == 1
 
 

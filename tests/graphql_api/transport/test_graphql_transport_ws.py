@@ -259,7 +259,7 @@ async def test_1013_a_failed_authentication_lets_clients_reconnect(
     async def away(*_: Any) -> None:
         raise RuntimeError("the password is hunter2")
 
-    monkeypatch.setattr(served.api.services.bearers, "bearer", away)
+    monkeypatch.setattr(served.api.services.authenticator, "authenticate", away)
     async with served.open() as connection:
         await send(connection, type="connection_init", payload=AUTHORIZED)
         code, reason = await closed(connection)

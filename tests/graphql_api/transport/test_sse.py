@@ -129,7 +129,7 @@ async def test_a_token_that_is_revoked_ends_its_streams(served: Served, monkeypa
         following = events(response)
         await subscribed(served.api, 1)
         await api_tokens.revoke_token(encode(Prefix.TOKEN, (await ApiToken.get(name="ws")).id))
-        served.api.services.bearers.forget()
+        served.api.services.authenticator.forget()
         clock.now += trusted_seconds - 0.001
         await write("still trusted")
         name, answer = await anext(following)

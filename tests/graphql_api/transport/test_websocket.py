@@ -219,7 +219,7 @@ async def test_a_revoked_token_ends_its_subscriptions(api: Api) -> None:
     await api_tokens.revoke_token(
         str(next(t["id"] for t in (await api.ask("ApiTokens"))["nodes"] if t["name"] == token.name))
     )
-    api.services.bearers.forget()
+    api.services.authenticator.forget()
     context.trusted_until = 0.0
     second = await anext(following)
     assert not second.executed
