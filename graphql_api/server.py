@@ -190,11 +190,11 @@ def _listen(settings: Settings) -> socket.socket:
 def _listen_error(settings: Settings, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return (
-            f"port {settings.port} on {settings.host} is in use. "
+            f"Port {settings.port} on {settings.host} is in use. "
             "Stop the other program, or set RINGBACK_PORT to another port."
         )
     return (
-        f"cannot listen on {settings.host}:{settings.port} ({error.strerror or error}). "
+        f"Cannot listen on {settings.host}:{settings.port} ({error.strerror or error}). "
         "Set RINGBACK_HOST and RINGBACK_PORT to an address of this machine."
     )
 

@@ -31,7 +31,7 @@ CONFIGURATION_EXIT_CODE = 1
 
 
 class ProcessSupervisor:
-    """Starts processes with a command line, restarts them, and stops them."""
+    """A supervisor that starts processes with a command line, restarts them, and stops them."""
 
     def __init__(self, count: int, *arguments: str) -> None:
         self._count = count
@@ -64,7 +64,7 @@ class ProcessSupervisor:
             if self._stopping.is_set():
                 return
             if code == CONFIGURATION_EXIT_CODE:
-                raise ConfigurationError(f"worker process {number} cannot run. Fix the error that it printed above.")
+                raise ConfigurationError(f"Worker process {number} cannot run. Fix the error that it printed above.")
             if loop.time() - started > SETTLED_SECONDS:
                 pause_seconds = FIRST_PAUSE_SECONDS
             logger.error(

@@ -90,7 +90,7 @@ def _lock_data_directory(settings: Settings) -> Iterator[None]:
         lock.acquire()
     except Timeout as error:
         raise ConfigurationError(
-            f"another worker is running on {settings.database_path}: end it, or use another RINGBACK_DATA_DIR"
+            f"Another worker is running on {settings.database_path}. End it, or use another RINGBACK_DATA_DIR."
         ) from error
     try:
         yield

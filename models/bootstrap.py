@@ -71,7 +71,7 @@ def tortoise_apps(modules: Iterable[str] = (), *, connection: str = CONNECTION) 
             other = app.setdefault("migrations", migrations)
             if other != migrations:
                 raise ConfigurationError(
-                    f"{other} and {migrations} both belong to the app {label!r}: set Meta.app in the models of one"
+                    f"{other} and {migrations} both belong to the app {label!r}. Set Meta.app in the models of one."
                 )
     return apps
 
@@ -101,11 +101,11 @@ def check_database_exists(settings: Settings) -> None:
         return
     if settings.database_url:
         raise ConfigurationError(
-            f"there is no database {settings.database_path.absolute()}. "
+            f"There is no database {settings.database_path.absolute()}. "
             "Set RINGBACK_DATABASE_URL to the database of the server, or create one with `ringback migrate`."
         )
     raise ConfigurationError(
-        f"there is no database in {settings.data_dir.absolute()}. Name the data directory of the server "
+        f"There is no database in {settings.data_dir.absolute()}. Name the data directory of the server "
         "with --data-dir or RINGBACK_DATA_DIR, or create a database with `ringback migrate`."
     )
 
@@ -141,7 +141,8 @@ def _create_writable_folder(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise ConfigurationError(
-            f"cannot write to {folder} ({error.strerror}): make it writable, or set RINGBACK_DATA_DIR to another folder"
+            f"Cannot write to {folder} ({error.strerror}). "
+            "Make it writable, or set RINGBACK_DATA_DIR to another folder."
         ) from error
 
 
@@ -169,14 +170,14 @@ async def open_tortoise(config: Mapping[str, Any]) -> AsyncIterator[None]:
         applied = await _read_applied(database, connection)
         if not applied:
             raise ConfigurationError(
-                f"the database {database} has no tables of Ringback. Create them with `ringback migrate`, "
+                f"The database {database} has no tables of Ringback. Create them with `ringback migrate`, "
                 "or migrate_config() if the configuration is your own, or use another database."
             )
         missing = set(list_migrations()) - applied
         if missing:
             raise ConfigurationError(
-                f"the database {database} is older than this program (it lacks {min(missing)}): "
-                "run `ringback migrate`, or call migrate_config() if the configuration is your own"
+                f"The database {database} is older than this program (it lacks {min(missing)}). "
+                "Run `ringback migrate`, or call migrate_config() if the configuration is your own."
             )
         start_tracking()
         yield
@@ -265,7 +266,7 @@ def _find_ringback_database(config: Mapping[str, Any]) -> tuple[Database, str]:
     """Return the database that holds Ringback's tables, and the name of its connection."""
     if APP not in config["apps"]:
         raise ConfigurationError(
-            "the Tortoise configuration lacks Ringback's models: put tortoise_apps() into its apps"
+            "The Tortoise configuration lacks Ringback's models. Put tortoise_apps() into its apps."
         )
     connection = config["apps"][APP]["default_connection"]
     return find_database(connection, config), connection
@@ -308,14 +309,14 @@ def _check_applied(database: Database, applied: set[str]) -> None:
     missing = replaced - applied
     if 0 < len(missing) < len(replaced):
         raise ConfigurationError(
-            f"the database {database} is too old for this program (it lacks {min(missing)}): "
-            "first run `ringback migrate` of an earlier commit that still has this migration"
+            f"The database {database} is too old for this program (it lacks {min(missing)}). "
+            "Check out an earlier commit that still has this migration, run `ringback migrate` there, then upgrade."
         )
     unknown = sorted(applied - replaced - set(list_migrations()))
     if unknown:
         raise ConfigurationError(
-            f"the database {database} is newer than this program (it has {unknown[-1]}): "
-            "upgrade Ringback, or use another database"
+            f"The database {database} is newer than this program (it has {unknown[-1]}). "
+            "Upgrade Ringback, or use another database."
         )
 
 
@@ -334,7 +335,7 @@ def _find_app_labels(module: str) -> list[str]:
             labels.add(value._meta.app or DEFAULT_APP)
     if not labels:
         raise ConfigurationError(
-            f"the module {module} defines no Tortoise models: import them there, or name another module"
+            f"The module {module} defines no Tortoise models. Import them there, or name another module."
         )
     return sorted(labels)
 

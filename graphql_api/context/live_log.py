@@ -49,7 +49,10 @@ class SubscriberBehind(RingbackError):
     """A subscriber reads more slowly than the log grows. `position` is the last one that it has read."""
 
     def __init__(self, entries: int, position: Position) -> None:
-        super().__init__(f"{entries:,} log entries behind")
+        super().__init__(
+            f"The subscriber is {entries:,} log entries behind. "
+            "Subscribe again with `after` set to `extensions.cursor`."
+        )
         self.position = position
 
 

@@ -117,5 +117,4 @@ class DeliveryLogSubscription:
         except CursorInvalid as error:
             raise cursor_error(error) from error
         except SubscriberBehind as error:
-            message = f"The subscriber is {error}. Subscribe again with `after` set to `extensions.cursor`."
-            raise ApiError("CURSOR_BEHIND", message, cursor=error.position.cursor()) from error
+            raise ApiError("CURSOR_BEHIND", str(error), cursor=error.position.cursor()) from error

@@ -75,7 +75,7 @@ class SqliteFile:
             raise _build_lock_timeout_error(self) from error
         except OSError as error:
             raise ConfigurationError(
-                f"cannot write to {self.path.parent} ({error.strerror}): make it writable"
+                f"Cannot write to {self.path.parent} ({error.strerror}). Make it writable."
             ) from error
         try:
             yield
@@ -95,7 +95,8 @@ class SqliteFile:
     def build_open_error(self, error: Exception) -> ConfigurationError:
         """Return the error for a database that cannot be opened, with the reason and what to do."""
         return ConfigurationError(
-            f"cannot open the database {self} ({error}): set RINGBACK_DATABASE_URL to another file, or restore this one"
+            f"Cannot open the database {self} ({error}). "
+            "Set RINGBACK_DATABASE_URL to another file, or restore this one."
         )
 
     def make_private(self) -> None:
@@ -108,7 +109,7 @@ class SqliteFile:
         """Raise ConfigurationError if the file exists and is not writable."""
         if self.path.exists() and not os.access(self.path, os.W_OK):
             raise ConfigurationError(
-                f"cannot write to {self.path}: make it writable, or set RINGBACK_DATABASE_URL to another file"
+                f"Cannot write to {self.path}. Make it writable, or set RINGBACK_DATABASE_URL to another file."
             )
 
 
@@ -167,8 +168,8 @@ class PostgresDatabase:
         (row,) = await db.execute_query_dict("SELECT current_setting('server_encoding') AS encoding")
         if row["encoding"] != "UTF8":
             raise ConfigurationError(
-                f"the database {self} has the encoding {row['encoding']}, but Ringback needs UTF8: "
-                "create one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+                f"The database {self} has the encoding {row['encoding']}, but Ringback needs UTF8. "
+                "Create one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0."
             )
 
     def is_missing_table(self, error: OperationalError) -> bool:
@@ -178,7 +179,7 @@ class PostgresDatabase:
     def build_open_error(self, error: Exception) -> ConfigurationError:
         """Return the error for a database that cannot be opened, with the reason and what to do."""
         return ConfigurationError(
-            f"cannot open the database {self} ({error}): start it, or set RINGBACK_DATABASE_URL to the right one"
+            f"Cannot open the database {self} ({error}). Start it, or set RINGBACK_DATABASE_URL to the right one."
         )
 
 
@@ -197,12 +198,12 @@ def find_database(connection: str, config: Mapping[str, Any]) -> Database:
     if "file_path" in credentials:
         return SqliteFile(Path(credentials["file_path"]))
     raise ConfigurationError(
-        f"the connection {connection!r} does not use Ringback's client: "
-        "build it with sqlite_connection(path) or postgres_connection(url)"
+        f"The connection {connection!r} does not use Ringback's client. "
+        "Build it with sqlite_connection(path) or postgres_connection(url)."
     )
 
 
 def _build_lock_timeout_error(database: Database) -> ConfigurationError:
     return ConfigurationError(
-        f"another process has been migrating {database} for {MIGRATION_LOCK_SECONDS:g} s: wait for it, or stop it"
+        f"Another process has been migrating {database} for {MIGRATION_LOCK_SECONDS:g} s. Wait for it, or stop it."
     )

@@ -100,7 +100,7 @@ class SqliteClient(RecordingClient, _OneConnection):
     def __init__(self, file_path: str, **kwargs: Any) -> None:
         if file_path in ("", ":memory:"):
             raise ConfigurationError(
-                f"file_path is {file_path!r}, but Ringback needs a file: two connections cannot share :memory:"
+                f"file_path is {file_path!r}, which two connections cannot share. Enter the path of a file."
             )
         # busy_timeout comes first, because the other pragmas may have to wait for another process.
         kwargs = {"busy_timeout": BUSY_TIMEOUT_MS, "synchronous": "FULL", **kwargs}

@@ -40,8 +40,8 @@ class SecretBox:
             return self._fernet.decrypt(sealed.encode()).decode()
         except InvalidToken as error:
             raise ConfigurationError(
-                "a signing secret in the database was encrypted with another key: "
-                "set RINGBACK_SECRET_KEY to the key it was encrypted with"
+                "A signing secret in the database was encrypted with another key. "
+                "Set RINGBACK_SECRET_KEY to the key it was encrypted with."
             ) from error
 
 
@@ -65,10 +65,10 @@ def load_or_create_secret(path: Path, initial: str | None = None) -> str:
         secret = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(
-            f"cannot read or create the secret in {path} ({error}): make the file readable, or remove it"
+            f"Cannot read or create the secret in {path} ({error}). Make the file readable, or remove it."
         ) from error
     if not secret:
-        raise ConfigurationError(f"{path} is empty: restore it, or remove it so that a new secret is created")
+        raise ConfigurationError(f"{path} is empty. Restore it, or remove it so that a new secret is created.")
     return secret
 
 

@@ -44,7 +44,7 @@ _CREDENTIALS = "The URL carries credentials (user:password@); put them into a he
 
 
 class Target(NamedTuple):
-    """Where a request goes.
+    """The destination of a request.
 
     `url` names the endpoint. `path_and_query` is sent byte for byte; a URL of yarl would drop a final question mark.
     `text` is the whole URL as it is sent.
@@ -171,11 +171,11 @@ def find_endpoint(text: str) -> Endpoint:
 def check_header_value(value: str) -> str | None:
     """Return why a header value cannot be sent (RFC 9110, 5.5), as the predicate of a sentence, or None if it can."""
     if _CONTROL_CHARACTER.search(value):
-        return "must not hold control characters"
+        return "contains control characters. Remove them"
     if not is_storable(value):
-        return "must be Unicode text"
+        return "contains a lone surrogate character. Remove it"
     if len(value) > MAX_HEADER_VALUE_CHARS:
-        return f"has {len(value):,} characters; {MAX_HEADER_VALUE_CHARS:,} are allowed"
+        return f"has {len(value):,} characters. Enter at most {MAX_HEADER_VALUE_CHARS:,}"
     return None
 
 

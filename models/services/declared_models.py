@@ -26,13 +26,13 @@ from ringback.models.tracking.registry import NAME_PATTERN, registry
 from ringback.models.webhook import Webhook
 
 MAX_LABEL_CHARS, MAX_DESCRIPTION_CHARS = 200, 10_000
-#: `webhookModels` lists all of them in one answer.
+#: Maximum number of declared models. `webhookModels` returns all of them in one response.
 MAX_MODELS = 1_000
 #: Ids of single objects, which are not TypeIDs. A model's id is its name, so the two must differ.
 _RESERVED_NAMES = {"site_settings"}
-#: The line in which all declarations wait for the schema thread.
+#: Key of the queue in which declarations wait for the schema thread.
 _DECLARATIONS = "declarations"
-#: Fields that the problem of one webhook names.
+#: Maximum number of fields that the error for one webhook names.
 _MAX_NAMED_PATHS = 10
 
 
@@ -93,7 +93,10 @@ def add_findings(problems: Problems, field: str, findings: Iterable[Finding]) ->
 
 def _check_name(problems: Problems, name: str) -> None:
     if not NAME_PATTERN.fullmatch(name):
-        message = f"name is {name!r:.120}. Enter at most 100 of a-z, 0-9 and _, a letter first, such as spare_part."
+        message = (
+            f"name is {name!r:.120}. Enter at most 100 characters from a-z, 0-9 and _, starting with a letter, "
+            "such as spare_part."
+        )
         problems.add("name", message)
     elif is_id(name) or name in _RESERVED_NAMES:
         problems.add("name", f"name is {name}, which is an id of another object. Choose another name.")

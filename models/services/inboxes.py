@@ -26,7 +26,7 @@ from ringback.models.security.secret_box import SecretBox
 from ringback.models.security.signing import SIGNATURE_HEADER, check_secret, verify
 from ringback.models.services.validation import Problems, not_found, parse_id
 from ringback.models.settings import Settings
-from ringback.models.templates.charset import charset_fault
+from ringback.models.templates.charset import find_charset_problem
 from ringback.models.webhook import Webhook
 
 logger = structlog.get_logger("ringback.inbox")
@@ -63,7 +63,7 @@ SELECT received, received - request_count AS cleared, (
 
 @dataclass(frozen=True, slots=True)
 class InboxLimits:
-    """What inboxes store and accept, from the settings RINGBACK_INBOX_MAX_…."""
+    """The limits on what inboxes store and accept, from the settings RINGBACK_INBOX_MAX_…."""
 
     requests: int = 10_000
     bytes: int = 67_108_864
@@ -380,7 +380,7 @@ def _check_response(problems: Problems, field: str, response: InboxResponse) -> 
     content_type = problems.check_media_type(
         f"{field}.content_type", response.content_type, max_chars=MAX_CONTENT_TYPE_CHARS
     )
-    fault = charset_fault(content_type or "")
-    if fault is not None:
-        problems.add(f"{field}.content_type", f"{field}.contentType {fault}.")
+    charset_problem = find_charset_problem(content_type or "", f"{field}.contentType")
+    if charset_problem is not None:
+        problems.add(f"{field}.content_type", charset_problem)
     return replace(response, content_type=content_type or "")

@@ -19,7 +19,7 @@ from ringback.models.services.webhook_models import WatchableModel
 from ringback.models.services.webhook_spec import WebhookSpec
 from ringback.models.settings import MAX_CONCURRENCY
 from ringback.models.templates.budget import MAX_SHORT_CHARACTERS, MAX_SOURCE_BYTES, Meter
-from ringback.models.templates.charset import charset_fault
+from ringback.models.templates.charset import find_charset_problem
 from ringback.models.templates.field_info import types_by_path
 from ringback.models.templates.validation import check_condition, check_template
 
@@ -146,9 +146,9 @@ def _check_actions(problems: Problems, actions: tuple[Action, ...]) -> tuple[Act
 def _check_charset(problems: Problems, content_type: str | None) -> None:
     if content_type is None:
         return
-    fault = charset_fault(content_type)
-    if fault is not None:
-        problems.add("content_type", f"contentType {fault}.")
+    message = find_charset_problem(content_type)
+    if message is not None:
+        problems.add("content_type", message)
 
 
 def _check_schedule(problems: Problems, spec: WebhookSpec, names: Set[str]) -> None:

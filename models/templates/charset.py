@@ -34,27 +34,32 @@ class BodyCharset(NamedTuple):
         return self.codec == "utf-8"
 
 
-def charset_fault(content_type: str) -> str | None:
-    """Return why a body cannot have the charset of its content type, as the predicate of a sentence, or None."""
+def find_charset_problem(content_type: str, field: str = "contentType") -> str | None:
+    """Return a message about a charset that a body cannot have, or None. `field` is the content type's name in it."""
     labels = _find_labels(content_type)
     encodings: set[str] = set()
     for label in labels:
         codec = _find_codec(label)
         if codec is None:
-            return f"names the charset {label!r:.80}, which is unknown. Enter one such as utf-8 or windows-1251"
+            return (
+                f"{field} names the charset {label!r:.80}, which is unknown. Enter one such as utf-8 or windows-1251."
+            )
         if _is_form(content_type) and not _contains_ascii(codec):
-            return f"names the charset {label}, which a form cannot have. Enter one that contains ASCII, such as utf-8"
+            return (
+                f"{field} names the charset {label}, which a form cannot have. "
+                "Enter one that contains ASCII, such as utf-8."
+            )
         encodings.add(codec)
     if len(encodings) > 1:
-        return f"names the charsets {' and '.join(labels)}. Enter one of them"
+        return f"{field} names the charsets {' and '.join(labels)}. Enter one of them."
     return None
 
 
 def body_charset(content_type: str) -> BodyCharset:
-    """Return the charset of a content type: UTF-8 if it names none, or was saved before `charset_fault` refused it."""
+    """Return the charset of a content type: UTF-8 if it names none, or names one that a body cannot have."""
     is_form = _is_form(content_type)
     labels = _find_labels(content_type)
-    if labels and charset_fault(content_type) is None:
+    if labels and find_charset_problem(content_type) is None:
         codec = _find_codec(labels[0])
         if codec is not None:
             return BodyCharset(label=labels[0], codec=codec, is_form=is_form)

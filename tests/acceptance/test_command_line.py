@@ -121,7 +121,7 @@ def test_token_commands_create_no_data_directory(tmp_path: Path, arguments: list
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         f"ringback: using the data directory {tmp_path / 'data'}\n"
-        f"ringback: there is no database in {tmp_path / 'data'}. Name the data directory of the server "
+        f"ringback: There is no database in {tmp_path / 'data'}. Name the data directory of the server "
         "with --data-dir or RINGBACK_DATA_DIR, or create a database with `ringback migrate`.\n"
     )
     assert list(tmp_path.iterdir()) == []
@@ -135,7 +135,7 @@ def test_token_commands_create_no_database_file(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         f"ringback: using the database {path}\n"
-        f"ringback: there is no database {path}. Set RINGBACK_DATABASE_URL to the database of the server, "
+        f"ringback: There is no database {path}. Set RINGBACK_DATABASE_URL to the database of the server, "
         "or create one with `ringback migrate`.\n"
     )
     assert list(tmp_path.iterdir()) == []
@@ -148,7 +148,7 @@ def test_token_commands_create_no_tables(tmp_path: Path) -> None:
 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[1:] == [
-        f"ringback: the database {tmp_path / 'ringback.db'} has no tables of Ringback. "
+        f"ringback: The database {tmp_path / 'ringback.db'} has no tables of Ringback. "
         "Create them with `ringback migrate`, or migrate_config() if the configuration is your own, "
         "or use another database."
     ]

@@ -33,13 +33,13 @@ def test_a_port_in_use(tmp_path: Path) -> None:
         port = str(taken.getsockname()[1])
         line = run_and_fail(tmp_path, RINGBACK_PORT=port)
     assert line == (
-        f"ringback: port {port} on 127.0.0.1 is in use. Stop the other program, or set RINGBACK_PORT to another port."
+        f"ringback: Port {port} on 127.0.0.1 is in use. Stop the other program, or set RINGBACK_PORT to another port."
     )
 
 
 def test_an_address_of_another_machine(tmp_path: Path) -> None:
     line = run_and_fail(tmp_path, RINGBACK_HOST="192.0.2.1")
-    assert line.startswith("ringback: cannot listen on 192.0.2.1:0 (")
+    assert line.startswith("ringback: Cannot listen on 192.0.2.1:0 (")
     assert line.endswith("Set RINGBACK_HOST and RINGBACK_PORT to an address of this machine.")
 
 
@@ -48,8 +48,8 @@ def test_a_data_directory_that_cannot_be_written(tmp_path: Path) -> None:
     blocked.write_text("no directory")
     line = run_and_fail(blocked / "data")
     assert line == (
-        f"ringback: cannot write to {blocked / 'data'} (Not a directory): "
-        "make it writable, or set RINGBACK_DATA_DIR to another folder"
+        f"ringback: Cannot write to {blocked / 'data'} (Not a directory). "
+        "Make it writable, or set RINGBACK_DATA_DIR to another folder."
     )
 
 
@@ -59,8 +59,8 @@ def test_a_data_directory_without_permission(tmp_path: Path) -> None:
     if os.geteuid() == 0:  # root may write anywhere except in /proc
         closed = Path("/proc/closed")
     line = run_and_fail(closed / "data")
-    assert line.startswith(f"ringback: cannot write to {closed / 'data'} (")
-    assert line.endswith("make it writable, or set RINGBACK_DATA_DIR to another folder")
+    assert line.startswith(f"ringback: Cannot write to {closed / 'data'} (")
+    assert line.endswith("Make it writable, or set RINGBACK_DATA_DIR to another folder.")
 
 
 def test_a_database_that_is_newer_than_the_program(tmp_path: Path, migrated: Path) -> None:
@@ -73,22 +73,22 @@ def test_a_database_that_is_newer_than_the_program(tmp_path: Path, migrated: Pat
     connection.close()
     line = run_and_fail(tmp_path)
     assert line == (
-        f"ringback: the database {path} is newer than this program (it has 9999_future): "
-        "upgrade Ringback, or use another database"
+        f"ringback: The database {path} is newer than this program (it has 9999_future). "
+        "Upgrade Ringback, or use another database."
     )
 
 
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "ringback.db").write_text("hello " * 1000)
     line = run_and_fail(tmp_path)
-    assert line.startswith(f"ringback: cannot open the database {tmp_path / 'ringback.db'} (")
-    assert line.endswith("file is not a database): set RINGBACK_DATABASE_URL to another file, or restore this one")
+    assert line.startswith(f"ringback: Cannot open the database {tmp_path / 'ringback.db'} (")
+    assert line.endswith("file is not a database). Set RINGBACK_DATABASE_URL to another file, or restore this one.")
 
 
 def test_a_second_program_on_the_same_data(program: Program) -> None:
     expected = (
-        f"ringback: another worker is running on {program.data_dir / 'ringback.db'}: "
-        "end it, or use another RINGBACK_DATA_DIR"
+        f"ringback: Another worker is running on {program.data_dir / 'ringback.db'}. "
+        "End it, or use another RINGBACK_DATA_DIR."
     )
     assert run_and_fail(program.data_dir, RINGBACK_ADMIN_TOKEN=ADMIN_TOKEN) == expected
     assert run_and_fail(program.data_dir, "worker") == expected

@@ -62,7 +62,7 @@ async def test_a_second_worker_on_sqlite_is_refused(tmp_path: Path) -> None:
         worker = asyncio.create_task(ringback.run_worker())
         while not await Worker.exists():
             await asyncio.sleep(0.01)
-        with pytest.raises(ConfigurationError, match=r"^another worker is running on "):
+        with pytest.raises(ConfigurationError, match=r"^Another worker is running on "):
             await ringback.run_worker()
         assert not worker.done()
 

@@ -54,7 +54,7 @@ def test_no_rendered_value_can_add_a_header(value: str) -> None:
     # A trailing line break is white space around the value and falls away; within it, it is refused.
     item = {"name": value + "."}
     assert render_error(item, headers=[["X-Name", "{{ item.name }}"]]) == (
-        f"The value of the header X-Name, rendered as {item['name']!r}, must not hold control characters"
+        f"The value of the header X-Name, rendered as {item['name']!r}, contains control characters. Remove them"
     )
 
 
@@ -67,7 +67,9 @@ def test_a_header_is_stripped_and_may_be_rendered_empty() -> None:
 
 
 def test_a_rendered_header_may_be_too_long() -> None:
-    assert "has 4,097 characters; 4,096 are allowed" in render_error({"n": "x" * 4097}, headers=[["A", "{{ item.n }}"]])
+    assert "has 4,097 characters. Enter at most 4,096" in render_error(
+        {"n": "x" * 4097}, headers=[["A", "{{ item.n }}"]]
+    )
 
 
 def test_a_changed_webhook_is_rendered_as_it_is_now() -> None:

@@ -331,7 +331,7 @@ async def test_two_workers_on_postgres_deliver_each_event_once(database: Setting
 
 async def test_a_second_worker_on_sqlite_is_refused(database: Settings) -> None:
     async with run_worker(database):
-        with pytest.raises(ConfigurationError, match=r"^another worker is running on .*ringback\.db: end it, or"):
+        with pytest.raises(ConfigurationError, match=r"^Another worker is running on .*ringback\.db\. End it, or"):
             async with run_worker(database):
                 pass
         assert await Worker.all().count() == 1

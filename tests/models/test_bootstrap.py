@@ -111,7 +111,7 @@ async def test_a_migration_of_another_process_that_does_not_end(
 
     monkeypatch.setattr(backends, "MIGRATION_LOCK_SECONDS", 0.1)
     chosen.data_dir.mkdir()
-    sentence = r"^another process has been migrating .* for 0\.1 s: wait for it"
+    sentence = r"^Another process has been migrating .* for 0\.1 s\. Wait for it"
     with FileLock(f"{chosen.database_path}.migrate.lock"), pytest.raises(ConfigurationError, match=sentence):
         await migrate(chosen)
     assert not chosen.database_path.exists()
@@ -208,8 +208,8 @@ async def test_a_newer_database_is_refused(chosen: Settings) -> None:
     with open_sqlite(chosen.database_path) as connection:
         connection.execute("INSERT INTO tortoise_migrations (app, name, applied_at) VALUES ('ringback', '0099_later', 'x')")  # fmt: skip  # noqa: E501
     sentence = (
-        f"the database {chosen.database_path} is newer than this program (it has 0099_later): "
-        "upgrade Ringback, or use another database"
+        f"The database {chosen.database_path} is newer than this program (it has 0099_later). "
+        "Upgrade Ringback, or use another database."
     )
     for attempt in (migrate(chosen), open_and_fail(chosen)):
         with pytest.raises(ConfigurationError) as caught:
@@ -227,7 +227,7 @@ async def test_a_database_without_tables_is_refused(chosen: Settings) -> None:
     with pytest.raises(ConfigurationError) as caught:
         await open_and_fail(chosen)
     assert str(caught.value) == (
-        f"the database {chosen.database_path} has no tables of Ringback. "
+        f"The database {chosen.database_path} has no tables of Ringback. "
         "Create them with `ringback migrate`, or migrate_config() if the configuration is your own, "
         "or use another database."
     )
@@ -238,7 +238,7 @@ async def test_an_older_database_is_refused(chosen: Settings) -> None:
     with open_sqlite(chosen.database_path) as connection:
         connection.execute("DELETE FROM tortoise_migrations WHERE name = '0016_workers'")
     with pytest.raises(
-        ConfigurationError, match=r"is older than this program \(it lacks 0016_workers\): run `ringback migrate`, or "
+        ConfigurationError, match=r"is older than this program \(it lacks 0016_workers\)\. Run `ringback migrate`, or "
     ):
         await open_and_fail(chosen)
 
@@ -249,7 +249,7 @@ async def test_a_file_that_is_not_a_database(chosen: Settings) -> None:
     for attempt in (migrate(chosen), open_and_fail(chosen)):
         with pytest.raises(ConfigurationError) as caught:
             await attempt
-        assert str(caught.value).startswith(f"cannot open the database {chosen.database_path} (")
+        assert str(caught.value).startswith(f"Cannot open the database {chosen.database_path} (")
         assert "file is not a database" in str(caught.value)
         assert "\n" not in str(caught.value)
     assert chosen.database_path.read_text().startswith("dear diary")
@@ -261,8 +261,8 @@ async def test_a_data_dir_that_is_a_file(tmp_path: Path) -> None:
         await migrate(load_settings(data_dir=tmp_path / "data"))
 
     assert str(caught.value) == (
-        f"cannot write to {tmp_path / 'data'} (File exists): make it writable, "
-        "or set RINGBACK_DATA_DIR to another folder"
+        f"Cannot write to {tmp_path / 'data'} (File exists). Make it writable, "
+        "or set RINGBACK_DATA_DIR to another folder."
     )
 
 
@@ -305,8 +305,8 @@ def test_a_data_dir_that_cannot_be_written(open_folder: Path) -> None:
     data.mkdir(mode=0o555)
     for folder in (data, data / "inner"):
         assert migrate_unprivileged(folder) == (
-            f"cannot write to {folder} (Permission denied): make it writable, "
-            "or set RINGBACK_DATA_DIR to another folder"
+            f"Cannot write to {folder} (Permission denied). Make it writable, "
+            "or set RINGBACK_DATA_DIR to another folder."
         )
     assert list(data.iterdir()) == []
     data.chmod(0o755)
@@ -319,7 +319,7 @@ def test_a_database_that_cannot_be_written(open_folder: Path) -> None:
     (data / "ringback.db").touch(mode=0o444)
 
     assert migrate_unprivileged(data) == (
-        f"cannot write to {data / 'ringback.db'}: make it writable, or set RINGBACK_DATABASE_URL to another file"
+        f"Cannot write to {data / 'ringback.db'}. Make it writable, or set RINGBACK_DATABASE_URL to another file."
     )
 
 
@@ -353,10 +353,10 @@ async def test_configurations_that_ringback_cannot_use(tmp_path: Path) -> None:
     url = {"default": f"sqlite://{tmp_path}/x.db"}
 
     for config, sentence in [
-        ({"connections": url, "apps": shop}, r"put tortoise_apps\(\) into its apps$"),
+        ({"connections": url, "apps": shop}, r"Put tortoise_apps\(\) into its apps\.$"),
         (
             {"connections": url, "apps": {**tortoise_apps(), **shop}},
-            r"^the connection 'default' does not use Ringback's client: build it with sqlite_connection\(path\) or ",
+            r"^The connection 'default' does not use Ringback's client\. Build it with sqlite_connection\(path\) or ",
         ),
     ]:
         with pytest.raises(ConfigurationError, match=sentence):
@@ -393,9 +393,9 @@ def test_the_apps_of_your_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "garage": {"models": ["rb_labelled"], "default_connection": "default", "migrations": "rb_labelled.migrations"},
         "pack": {"models": ["rb_package"], "default_connection": "default"},
     }
-    with pytest.raises(ConfigurationError, match="^rb_plain.migrations and rb_second.migrations both belong to the app 'models': set Meta.app"):  # fmt: skip  # noqa: E501
+    with pytest.raises(ConfigurationError, match="^rb_plain.migrations and rb_second.migrations both belong to the app 'models'. Set Meta.app"):  # fmt: skip  # noqa: E501
         tortoise_apps(["rb_plain", "rb_second"])
-    with pytest.raises(ConfigurationError, match="^the module rb_empty defines no Tortoise models"):
+    with pytest.raises(ConfigurationError, match="^The module rb_empty defines no Tortoise models"):
         tortoise_apps(["rb_empty"])
     for name in list(sys.modules):
         if name.startswith("rb_"):

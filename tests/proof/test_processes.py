@@ -60,7 +60,7 @@ async def test_a_configuration_error_ends_all_processes(
 ) -> None:
     monkeypatch.setenv("RINGBACK_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("RINGBACK_DATABASE_URL", "nonsense://")
-    with pytest.raises(ConfigurationError, match="worker process 1 cannot run. Fix the error that it printed above."):
+    with pytest.raises(ConfigurationError, match="Worker process 1 cannot run. Fix the error that it printed above."):
         await asyncio.wait_for(ProcessSupervisor(1, *SUPERVISED).run(), PATIENCE_SECONDS)
     assert "ringback: RINGBACK_DATABASE_URL starts with neither" in capfd.readouterr().err
 

@@ -123,7 +123,9 @@ class Filter:
             refused = quote(", ".join(to_text(argument) for argument in arguments)) or "this value"
             raise BadArgument(f"'{self.name}' does not accept {refused}") from error
         except Exception as error:
-            raise Refusal(f"'{self.name}' cannot be applied to this value") from error
+            raise Refusal(
+                f"'{self.name}' cannot be applied to this value. Change the value, or use another filter"
+            ) from error
 
     def _describe_arity(self) -> str:
         least, most = self._min_arguments, self._max_arguments
@@ -146,16 +148,16 @@ def _cost_of_result(name: str, result: object) -> int:
     """Return the characters that a result counts for. Raises LimitReached for one that is too large."""
     if isinstance(result, str):
         if len(result) > MAX_TEXT:
-            raise LimitReached(f"The result of '{name}' has more than {MAX_TEXT:,} characters")
+            raise LimitReached(f"The result of '{name}' has more than {MAX_TEXT:,} characters. Use a shorter text")
         return len(result)
     if isinstance(result, list):
         if len(result) > MAX_ITEMS:
-            raise LimitReached(f"The result of '{name}' has more than {MAX_ITEMS:,} elements")
+            raise LimitReached(f"The result of '{name}' has more than {MAX_ITEMS:,} elements. Use a shorter input")
         return 16 * len(result)
     if isinstance(result, float) and not isfinite(result):
-        raise LimitReached(f"The number that '{name}' returns is too large")
+        raise LimitReached(f"The number that '{name}' returns is too large. Use smaller numbers")
     if isinstance(result, int) and result.bit_length() > MAX_INTEGER_BITS:
-        raise LimitReached(f"The number that '{name}' returns is too large")
+        raise LimitReached(f"The number that '{name}' returns is too large. Use smaller numbers")
     return 0
 
 
@@ -163,7 +165,7 @@ def _cost_of_text(value: str, arguments: Sequence[str]) -> int:
     """Return the cost of a filter whose input and arguments are text."""
     length = len(value) + sum(map(len, arguments))
     if length > MAX_TEXT:
-        raise LimitReached(f"The input of this filter has more than {MAX_TEXT:,} characters")
+        raise LimitReached(f"The input of this filter has more than {MAX_TEXT:,} characters. Use a shorter text")
     return length
 
 
@@ -208,7 +210,7 @@ def _cost_of_top_level(value: object, arguments: Sequence[object]) -> int:
 def _bounded_length(value: object) -> int:
     length = estimate_length(value)
     if length > MAX_TEXT:
-        raise LimitReached(f"The input of this filter has more than {MAX_TEXT:,} characters")
+        raise LimitReached(f"The input of this filter has more than {MAX_TEXT:,} characters. Use a shorter text")
     return length
 
 
@@ -221,7 +223,7 @@ def _count_elements(value: object) -> int:
         if isinstance(current, list | tuple | range):
             count += len(current)
             if count > MAX_ITEMS:
-                raise LimitReached(f"The input of this filter has more than {MAX_ITEMS:,} elements")
+                raise LimitReached(f"The input of this filter has more than {MAX_ITEMS:,} elements. Use a shorter list")
             if not isinstance(current, range):
                 pending.extend(element for element in current if isinstance(element, list | tuple))
     return count

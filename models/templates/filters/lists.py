@@ -28,7 +28,7 @@ def join(items: list[object], separator: object = " ") -> str:
     pieces = [to_text(item) for item in items]
     length = sum(map(len, pieces)) + len(glue) * (len(pieces) - 1)
     if length > MAX_TEXT:
-        raise LimitReached(f"The result of 'join' has more than {MAX_TEXT:,} characters")
+        raise LimitReached(f"The result of 'join' has more than {MAX_TEXT:,} characters. Join fewer elements")
     return glue.join(pieces)
 
 

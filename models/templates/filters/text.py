@@ -32,7 +32,7 @@ def replace(text: str, old: str, new: str = "") -> str:
     """Replace every occurrence, after checking the length of the result."""
     length = len(text) + text.count(old) * (len(new) - len(old))
     if length > MAX_TEXT:
-        raise LimitReached(f"The result of 'replace' has more than {MAX_TEXT:,} characters")
+        raise LimitReached(f"The result of 'replace' has more than {MAX_TEXT:,} characters. Use a shorter text")
     return text.replace(old, new)
 
 
@@ -69,7 +69,7 @@ def split(text: str, separator: str) -> list[str]:
 def strip_html(text: str) -> str:
     """Remove tags and comments, and scripts and styles with their contents. python-liquid's version is quadratic."""
     if text.count("<") >= MAX_ITEMS:
-        raise LimitReached(f"The input of 'strip_html' has {MAX_ITEMS:,} or more '<' characters")
+        raise LimitReached(f"The input of 'strip_html' has {MAX_ITEMS:,} or more '<' characters. Use a shorter text")
     return _MARKUP.sub("", text)
 
 

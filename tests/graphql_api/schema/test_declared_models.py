@@ -147,7 +147,7 @@ async def test_a_test_fire_sends_the_declared_sample(api: Api) -> None:
     assert (await api.ask("Event", id=fired["event"]["id"]))["item"] == SAMPLE
 
 
-VALID_NAMES = "Enter at most 100 of a-z, 0-9 and _, a letter first, such as spare_part."
+VALID_NAMES = "Enter at most 100 characters from a-z, 0-9 and _, starting with a letter, such as spare_part."
 UNDECLARABLE: list[tuple[dict[str, Any], list[tuple[str, str, str]]]] = [
     ({"name": ""}, [("INVALID", "name", f"name is ''. {VALID_NAMES}")]),
     ({"name": "Part"}, [("INVALID", "name", f"name is 'Part'. {VALID_NAMES}")]),

@@ -67,7 +67,7 @@ async def test_a_migration_of_another_process_that_does_not_end(
     monkeypatch.setattr(backends, "MIGRATION_LOCK_SECONDS", 0.1)
     holder = await asyncpg.connect(empty.database_url)
     await holder.execute(f"SELECT pg_advisory_lock({backends._LOCK_KEY})")
-    with pytest.raises(ConfigurationError, match=r"^another process has been migrating .* for 0\.1 s: wait for it"):
+    with pytest.raises(ConfigurationError, match=r"^Another process has been migrating .* for 0\.1 s\. Wait for it"):
         await migrate(empty)
     await holder.close()
 
@@ -97,8 +97,8 @@ async def test_a_new_database_in_another_encoding_is_refused(empty: Settings) ->
         await migrate(latin)
 
     assert str(caught.value) == (
-        f"the database {backends.PostgresDatabase(url)} has the encoding LATIN1, but Ringback needs UTF8: "
-        "create one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+        f"The database {backends.PostgresDatabase(url)} has the encoding LATIN1, but Ringback needs UTF8. "
+        "Create one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0."
     )
     with pytest.raises(ConfigurationError, match="has no tables of Ringback"):
         await open_and_fail(latin)
@@ -136,8 +136,8 @@ async def test_an_unreachable_server_is_an_error_after_the_timeout(
         ("cannot reach the database, retrying", f"postgres://127.0.0.1:{port}/rb")
     ] * len(lines)
     assert len(lines) >= 2
-    assert str(caught.value).startswith(f"cannot open the database postgres://127.0.0.1:{port}/rb (")
-    assert str(caught.value).endswith("): start it, or set RINGBACK_DATABASE_URL to the right one")
+    assert str(caught.value).startswith(f"Cannot open the database postgres://127.0.0.1:{port}/rb (")
+    assert str(caught.value).endswith("). Start it, or set RINGBACK_DATABASE_URL to the right one.")
     assert "hidden" not in f"{caught.value}{lines}"
 
 

@@ -65,7 +65,7 @@ async def assert_idle(client: SqliteClient) -> None:
 
 def test_memory_is_refused() -> None:
     for path in ("", ":memory:"):
-        with pytest.raises(ConfigurationError, match=rf"^file_path is '{path}', but Ringback needs a file: "):
+        with pytest.raises(ConfigurationError, match=rf"^file_path is '{path}', which two connections cannot share"):
             SqliteClient(path, connection_name="default")
 
 

@@ -250,8 +250,8 @@ async def test_a_database_that_stopped_before_0015_is_refused(empty: Settings) -
         with pytest.raises(ConfigurationError) as caught:
             await refused
         assert str(caught.value) == (
-            f"the database {bootstrap.select_database(empty)} is too old for this program (it lacks 0010_rare): "
-            "first run `ringback migrate` of an earlier commit that still has this migration"
+            f"The database {bootstrap.select_database(empty)} is too old for this program (it lacks 0010_rare). "
+            "Check out an earlier commit that still has this migration, run `ringback migrate` there, then upgrade."
         )
     async with connect(empty) as connection:
         assert "ringback_worker" not in await table_names(connection)

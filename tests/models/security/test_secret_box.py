@@ -25,8 +25,8 @@ def test_a_secret_does_not_open_with_another_key_or_when_damaged(damage: Callabl
     with pytest.raises(ConfigurationError) as caught:
         SecretBox("another key").open(damage(sealed))
     assert str(caught.value) == (
-        "a signing secret in the database was encrypted with another key: "
-        "set RINGBACK_SECRET_KEY to the key it was encrypted with"
+        "A signing secret in the database was encrypted with another key. "
+        "Set RINGBACK_SECRET_KEY to the key it was encrypted with."
     )
 
 
@@ -54,7 +54,7 @@ def test_processes_that_create_a_secret_file_at_once_get_one_secret(tmp_path: Pa
 def test_an_unusable_secret_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("\n")
     with pytest.raises(
-        ConfigurationError, match="empty is empty: restore it, or remove it so that a new secret is created$"
+        ConfigurationError, match=r"empty is empty\. Restore it, or remove it so that a new secret is created\.$"
     ):
         load_or_create_secret(tmp_path / "empty")
     for name in ("folder", "nowhere/key", "bytes"):
@@ -62,7 +62,7 @@ def test_an_unusable_secret_file_is_an_error(tmp_path: Path) -> None:
             (tmp_path / name).mkdir()
         if name == "bytes":
             (tmp_path / name).write_bytes(b"\xff\xfe")
-        with pytest.raises(ConfigurationError, match=f"^cannot read or create the secret in .*{name}"):
+        with pytest.raises(ConfigurationError, match=f"^Cannot read or create the secret in .*{name}"):
             load_or_create_secret(tmp_path / name)
 
 

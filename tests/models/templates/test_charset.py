@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ringback.models.templates.charset import BodyCharset, BodyEncoder, body_charset, charset_fault
+from ringback.models.templates.charset import BodyCharset, BodyEncoder, body_charset, find_charset_problem
 from ringback.models.templates.decimal_fields import DecimalFields
 from ringback.models.templates.template import compile_template
 from tests.support.unhurried import unhurried
@@ -34,16 +34,18 @@ FORM = "application/x-www-form-urlencoded"
     ],
 )
 def test_a_content_type_names_a_charset(content_type: str, codec: str) -> None:
-    assert charset_fault(content_type) is None
+    assert find_charset_problem(content_type) is None
     assert body_charset(content_type).codec == codec
 
 
-UNKNOWN = "names the charset {!r}, which is unknown. Enter one such as utf-8 or windows-1251"
-NOT_IN_FORMS = "names the charset {}, which a form cannot have. Enter one that contains ASCII, such as utf-8"
+UNKNOWN = "contentType names the charset {!r}, which is unknown. Enter one such as utf-8 or windows-1251."
+NOT_IN_FORMS = (
+    "contentType names the charset {}, which a form cannot have. Enter one that contains ASCII, such as utf-8."
+)
 
 
 @pytest.mark.parametrize(
-    ("content_type", "fault"),
+    ("content_type", "message"),
     [
         ("text/plain; charset=windows-1215", UNKNOWN.format("windows-1215")),
         ("text/plain; charset=", UNKNOWN.format("")),
@@ -55,21 +57,24 @@ NOT_IN_FORMS = "names the charset {}, which a form cannot have. Enter one that c
         ("text/plain; charset=unicode_escape", UNKNOWN.format("unicode_escape")),
         ("text/plain; charset=undefined", UNKNOWN.format("undefined")),
         ("text/plain; charset=aliases", UNKNOWN.format("aliases")),
-        ("text/plain; charset=utf-8; charset=koi8-r", "names the charsets utf-8 and koi8-r. Enter one of them"),
+        (
+            "text/plain; charset=utf-8; charset=koi8-r",
+            "contentType names the charsets utf-8 and koi8-r. Enter one of them.",
+        ),
         (f"{FORM}; charset=utf-16", NOT_IN_FORMS.format("utf-16")),
         (f"{FORM.upper()} ;charset=UTF-7", NOT_IN_FORMS.format("UTF-7")),
         (f"{FORM};charset=cp037", NOT_IN_FORMS.format("cp037")),
     ],
 )
-def test_a_charset_that_cannot_work_is_a_fault_and_falls_back_to_utf_8(content_type: str, fault: str) -> None:
-    assert charset_fault(content_type) == fault
+def test_a_charset_that_cannot_work_is_a_fault_and_falls_back_to_utf_8(content_type: str, message: str) -> None:
+    assert find_charset_problem(content_type) == message
     assert body_charset(content_type).is_utf8
 
 
 def test_every_accepted_codec_encodes_any_text() -> None:
     accepted = 0
     for module in pkgutil.iter_modules(encodings.__path__):
-        if charset_fault(f"text/plain; charset={module.name}") is None:
+        if find_charset_problem(f"text/plain; charset={module.name}") is None:
             accepted += 1
             charset = body_charset(f"text/plain; charset={module.name}")
             encoder = BodyEncoder(charset)
@@ -130,4 +135,4 @@ def test_a_form_is_read_back_in_its_charset(text: str, label: str) -> None:
 def test_any_label_is_a_charset_or_a_fault(label: str) -> None:
     content_type = f"text/plain; charset={label}"
     assert codecs.lookup(body_charset(content_type).codec)
-    assert charset_fault(content_type) is None or body_charset(content_type).is_utf8
+    assert find_charset_problem(content_type) is None or body_charset(content_type).is_utf8

@@ -80,8 +80,16 @@ def test_syntax_errors_have_a_message_and_a_place(source: str, message: str, lin
         ("{{ 'a' | upcase: context: item }}", "'upcase' has no argument named 'context'. Remove it", 10),
         ("{{ 5 | divided_by: 0 }}", "'divided_by' does not accept 0", 8),
         ("{{ 'a' | slice: 'b' }}", "'slice' does not accept b", 10),
-        ("{{ item.items | sort }}", "'sort' cannot be applied to this value", 17),
-        ("{{ 'a' | base64_decode }}", "'base64_decode' cannot be applied to this value", 10),
+        (
+            "{{ item.items | sort }}",
+            "'sort' cannot be applied to this value. Change the value, or use another filter",
+            17,
+        ),
+        (
+            "{{ 'a' | base64_decode }}",
+            "'base64_decode' cannot be applied to this value. Change the value, or use another filter",
+            10,
+        ),
         ("{% if 1 < 'a' %}{% endif %}", "'<' and '>' compare two numbers or two strings", 9),
         ("{% if 1 contains 'a' %}{% endif %}", "'contains' needs a string or a list on its left", 9),
         ("{% for i in item.tags limit: 'x' %}{% endfor %}", "An integer is required here", 30),
