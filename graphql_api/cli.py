@@ -1,7 +1,7 @@
 """The command line: `ringback serve | api | worker | migrate | token create, list, revoke | export-schema`.
 
 A command imports what it needs when it runs, so that `--help` and `--version` answer at once. All commands that use a
-database say on standard error which one. Only `serve`, `api`, `worker` and `migrate` create one.
+database print on standard error which one. Only `serve`, `api`, `worker` and `migrate` create one.
 """
 
 import asyncio

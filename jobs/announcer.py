@@ -19,9 +19,9 @@ from ringback.models.database.notifications import Listener, Topic, notifier
 
 logger = structlog.get_logger("ringback.broker")
 
-#: Least seconds between two messages of one process: one message stands for any number of events.
+#: Minimum number of seconds between two messages of one process: one message stands for any number of events.
 TOGETHER_SECONDS = 0.005
-#: Number of waiting messages from which on none is sent: without a worker they would only accumulate.
+#: No message is sent while this many wait: without a worker they would only accumulate.
 MAX_WAITING = 20
 #: Messages between two counts of the queue. Eight processes that count at the same time leave at most a hundred.
 COUNT_EVERY = 10

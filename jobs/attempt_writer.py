@@ -57,7 +57,7 @@ class _LockedRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _WebhookState:
-    """The webhook's columns that decide about the next attempt, as they are now."""
+    """Current values of the webhook's columns that decide whether and when another attempt follows."""
 
     retry_delays: tuple[int, ...]
     is_active: bool
@@ -72,7 +72,7 @@ class _LockedEvent(NamedTuple):
 
 
 async def write_attempts(results: Sequence[Result], redaction: Redaction = DEFAULT) -> None:
-    """Write results in one transaction, redacted. Those whose attempt is recorded already are dropped."""
+    """Write results in one transaction, redacted. Results of attempts that are recorded already are dropped."""
     async with in_transaction() as db:
         events = await _lock_events(db, results)
         attempts: list[RecordedAttempt] = []
@@ -144,14 +144,14 @@ WHERE event.id IN (SELECT value FROM json_each($1))
 
 
 def _is_awaited(result: Result, row: _LockedRow) -> bool:
-    """Tell whether the event still waits for this result."""
+    """Return whether the event still waits for this result."""
     if row.worker_id is None or row.attempt_count != result.attempt_count:
         return False
     return as_uuid(row.worker_id) == result.worker_id
 
 
 def _is_unchanged(event: ClaimedEvent, row: _LockedRow) -> bool:
-    """Tell whether the event is as it was claimed, so that it need not be read again."""
+    """Return whether the event is as it was claimed, so that it need not be read again."""
     return (
         event.status == row.status
         and event.attempts_before_round == row.attempts_before_round

@@ -33,12 +33,12 @@ NAMESPACE = "ringback"
 
 
 def is_remote(url: str) -> bool:
-    """Tell whether the broker at this URL serves other processes too."""
+    """Return whether the broker at this URL serves other processes too."""
     return url != ""
 
 
 def is_redis(url: str) -> bool:
-    """Tell whether the broker at this URL is Redis."""
+    """Return whether the broker at this URL is Redis."""
     return url.partition(":")[0] in ("redis", "rediss")
 
 

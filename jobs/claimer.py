@@ -27,27 +27,27 @@ from ringback.models.queue.workers import WorkerLease
 
 logger = structlog.get_logger("ringback.claimer")
 
-#: Most seconds between two claims: the cost of a lost message.
+#: Maximum number of seconds between two claims: the cost of a lost message.
 POLL_SECONDS = 1.0
-#: Least seconds between two claims while attempts are in flight, so that events gather into larger batches.
+#: Minimum number of seconds between two claims while attempts are in flight, so that events gather into larger batches.
 GATHER_SECONDS = 0.02
-#: Least seconds of a timed wait before the next claim.
+#: Minimum number of seconds of a timed wait before the next claim.
 MIN_WAIT_SECONDS = 0.001
 #: Largest share of the slots for retries.
 RETRIES_SHARE = 0.75
 #: Seconds between looks at a webhook at its concurrency limit: its attempts may end in other workers.
 FULL_SECONDS = 0.2
-#: Most seconds between looks at a webhook at its rate limit: the limit may have been raised.
+#: Maximum number of seconds between looks at a webhook at its rate limit: the limit may have been raised.
 PACED_SECONDS = 0.5
 #: Seconds by which a claim precedes the start of its attempts.
 EARLY_SECONDS = AHEAD.total_seconds() / 2
 #: Seconds until another look at webhooks for which another worker was claiming.
 CONTENDED_SECONDS = 0.01
-#: Most seconds, chosen at random, by which each of several workers delays its timer, so that one of them claims.
+#: Upper limit, in seconds, of the random delay of each of several workers' timers, so that one of them claims.
 SPREAD_SECONDS = 0.01
 #: Seconds for which a worker without a free slot keeps a message before it passes it on.
 KEEP_MESSAGE_SECONDS = 0.05
-#: Least seconds before a message is passed on: if all workers are full, it circulates among them.
+#: Minimum number of seconds before a message is passed on: if all workers are full, it circulates among them.
 PASS_ON_SECONDS = 0.02
 #: Seconds between looks for events that name this worker and are not in flight here.
 STRAYS_SECONDS = 5.0

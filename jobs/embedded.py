@@ -20,7 +20,7 @@ from ringback.models.services import events
 from ringback.models.services.webhooks import Webhooks
 from ringback.models.settings import Settings
 
-#: Seconds between two looks at an event whose end another process has recorded without notifying this one.
+#: Seconds between two reads of an event, because another process may record its end without notifying this one.
 POLL_SECONDS = 1.0
 
 

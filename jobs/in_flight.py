@@ -68,7 +68,7 @@ class InFlight:
         self.free_slot()
 
     def was_freed(self, webhook_id: UUID) -> bool:
-        """Tell whether an event of the webhook has ended since the last `take_freed_webhooks`."""
+        """Return whether an event of the webhook has ended since the last `take_freed_webhooks`."""
         return webhook_id in self._freed_webhooks
 
     def take_freed_webhooks(self) -> set[UUID]:

@@ -13,9 +13,9 @@ from ringback.models.queue.workers import WorkerLease, read_uptime
 
 logger = structlog.get_logger("ringback.worker")
 
-#: Seconds between two looks for dead workers and orphans.
+#: Seconds between two searches for dead workers and orphans.
 LOOK_SECONDS = 1.0
-#: Most orphans abandoned by one look.
+#: Maximum number of orphans that one search abandons.
 MAX_ORPHANS = 1_000
 #: Renewals within one lease.
 RENEWALS_PER_LEASE = 3

@@ -124,7 +124,7 @@ Outcome: TypeAlias = (
 
 
 def judge(response: HttpResponse, accepts: Callable[[int], bool]) -> Delivered | Rejected:
-    """Judge a whole response by a success policy; `accepts` tells whether a status is a success."""
+    """Judge a whole response by a success policy; `accepts` returns whether a status is a success."""
     if accepts(response.status):
         return Delivered(response)
     counts = "only 200 counts"

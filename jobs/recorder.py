@@ -35,7 +35,7 @@ ENOUGH_RESULTS = 100
 MAX_RESULTS = 300
 #: Seconds before a failed write is first repeated; they double each time.
 FIRST_PAUSE_SECONDS = 0.1
-#: Most seconds before a failed write is repeated.
+#: Maximum number of seconds before a failed write is repeated.
 LAST_PAUSE_SECONDS = 2.0
 #: Unknown errors of one write, while the database answers, after which the results themselves count as the cause.
 MAX_UNEXPLAINED = 5

@@ -170,7 +170,7 @@ class Renderer:
 
 
 class _Work(NamedTuple):
-    """What one request is rendered from."""
+    """The inputs of one rendering."""
 
     webhook: Webhook
     event: ClaimedEvent

@@ -13,7 +13,7 @@ from ringback.models.json_schema.schema import derive_fields
 from ringback.models.json_schema.subschemas import SchemaFault
 from ringback.models.templates.field_info import FieldInfo
 
-#: Characters of an idempotency key.
+#: Maximum length of an idempotency key, in characters.
 MAX_KEY_CHARS = 255
 
 

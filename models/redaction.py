@@ -13,9 +13,9 @@ from urllib.parse import unquote_plus
 from ringback.models.name_patterns import NamePattern
 
 MASK = "••••••••"
-#: Characters of a name. The values of longer names are masked.
+#: Maximum length of a name, in characters. The values of longer names are redacted.
 MAX_NAME_CHARS = 64
-#: Characters of those header values of one request or response that may hold URLs. Further such values are masked,
+#: Characters of those header values of one request or response that may hold URLs. Further such values are redacted,
 #: because endpoints choose how long the headers of their responses are, and searching this many takes up to 2 ms.
 MAX_SEARCHED_CHARS = 4_096
 #: Characters of a URL whose redaction is cached: the limit of the URL of a webhook.
@@ -97,7 +97,7 @@ class Redaction:
         return len(name) > MAX_NAME_CHARS or self._is_secret(name)
 
     def redact_headers(self, headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Return the headers with secret values masked. An authorization scheme such as Bearer stays readable."""
+        """Return the headers with secret values redacted. An authorization scheme such as Bearer stays readable."""
         headers = list(headers)
         if not self._has_telling_name(tuple([name for name, _ in headers])):
             values = "\n".join([value for _, value in headers])
@@ -120,13 +120,13 @@ class Redaction:
         return redacted
 
     def redact_url(self, url: str) -> str:
-        """Return the URL with its secrets masked; the rest is spelled as before."""
+        """Return the URL with its secrets redacted. The rest is spelled as before."""
         if len(url) <= _MAX_CACHED_URL_CHARS:
             return self._redact_sent_url(url)
         return self._redact_whole_url(url)
 
     def redact_text(self, text: str) -> str:
-        """Return the text with the secrets masked of the URLs and paths in it."""
+        """Return the text with the secrets in its URLs and paths redacted."""
         if "/" in text or "?" in text or "#" in text:
             return self._redact(text, _URL_IN_TEXT)
         return text

@@ -55,7 +55,7 @@ class _Line:
 
 
 class CheckQueue(Generic[V]):
-    """Runs checks in a thread, one at a time, for tokens that take turns."""
+    """A queue of checks that run in a thread, one at a time, for tokens that take turns."""
 
     def __init__(self, max_bytes: int) -> None:
         """Limit the bytes of requests that one token may have waiting."""

@@ -2,7 +2,7 @@
 
 Each token has a share: the documents that it was the first to send. When the cache is full, the token with the largest
 share loses the document that it has not used for the longest time. So a token that sends ever new documents replaces
-its own. Documents of all tokens are found by every token.
+its own. Every token can use the documents of all others.
 """
 
 from collections import OrderedDict
@@ -15,7 +15,7 @@ class Weighed(Protocol):
 
     @property
     def weight(self) -> int:
-        """Bytes, estimated."""
+        """Estimated size in bytes."""
 
 
 V = TypeVar("V", bound=Weighed)

@@ -107,7 +107,7 @@ class _Subscriber:
 
 
 class Engine:
-    """Executes operations against a schema, within limits."""
+    """An executor of operations against a schema, within limits."""
 
     def __init__(self, schema: strawberry.Schema, limits: OperationLimits | None = None) -> None:
         self.limits = limits or OperationLimits()

@@ -20,7 +20,7 @@ from ringback.graphql_api.execution.selections import Selection, SelectionCache,
 
 
 class _SuppressFaults(suppress):
-    """Suppresses the faults that graphql-core will report, but not the end of the operation's budget."""
+    """A context manager that suppresses faults, which graphql-core reports later, but not an exhausted budget."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -32,7 +32,7 @@ _FAULTS = _SuppressFaults(Exception)
 
 
 class FastExecutor(Executor[Context]):
-    """Executes one operation, or all events of one subscription."""
+    """An executor of one operation, or of all events of one subscription."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

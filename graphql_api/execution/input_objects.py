@@ -54,7 +54,7 @@ def _make_constructor(
         name = schema.config.name_converter.from_field(field)
         convert = _make_conversion(schema, field.resolve_type(type_definition=definition), name)
         fields.append(_InputField(name, field.python_name, convert))
-        if field.default_value is field.default_factory is MISSING:
+        if field.default_value is MISSING and field.default_factory is MISSING:
             required[field.python_name] = None
 
     def construct(class_: type, value: Mapping[str, Any], context: InputContext) -> Any:

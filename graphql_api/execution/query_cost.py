@@ -95,7 +95,7 @@ class Cost:
 
 
 class CostEstimator:
-    """Estimates the operations of one valid document, which share the costs of its fragments."""
+    """An estimator of the operations of one valid document, which share the costs of its fragments."""
 
     def __init__(self, schema: GraphQLSchema, document: DocumentNode) -> None:
         self._schema = schema

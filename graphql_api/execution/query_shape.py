@@ -83,7 +83,7 @@ def _check_introspection(cost: int, *, is_allowed: bool) -> None:
 
 
 class _ShapeMeasurer:
-    """Measures selection sets, each fragment once."""
+    """A visitor that measures selection sets, each fragment once."""
 
     def __init__(self, fragments: Mapping[str, FragmentDefinitionNode], limits: OperationLimits) -> None:
         self._fragments = fragments

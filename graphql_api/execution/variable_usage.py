@@ -60,7 +60,7 @@ class VariableUsage:
 
 
 class _BelowRootCollector(Visitor):
-    """Collects the variables outside the root field's arguments."""
+    """A visitor that collects the variables outside the root field's arguments."""
 
     def __init__(self, types: TypeInfo, root: GraphQLObjectType | None) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class _BelowRootCollector(Visitor):
 
 
 class _DirectiveCollector(Visitor):
-    """Collects the variables in directives."""
+    """A visitor that collects the variables in directives."""
 
     def __init__(self) -> None:
         super().__init__()

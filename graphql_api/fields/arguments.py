@@ -16,11 +16,11 @@ from ringback.models.database.sql import is_storable
 
 T = TypeVar("T")
 
-#: Most entries of a list in a filter: databases limit the parameters of a statement.
+#: Maximum number of entries of a list in a filter: databases limit the parameters of a statement.
 MAX_ENTRIES = 1_000
-#: Most characters of a search text.
+#: Maximum number of characters of a search text.
 MAX_TEXT = 1_000
-#: Most characters that these columns hold: Tortoise refuses to compare them with longer texts.
+#: Maximum number of characters that these columns hold: Tortoise refuses to compare them with longer texts.
 MAX_MODEL, MAX_OBJECT_ID = 100, 255
 
 

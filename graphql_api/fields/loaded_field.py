@@ -1,7 +1,7 @@
 """Loaded fields: read through a DataLoader, for one object or for all objects of a page at once.
 
-A loaded field declares its loader and the key of an object instead of fetching. So the executor can load the field for
-a whole page in one statement, and an object outside such a page still loads it by itself.
+A loaded field names its loader and the key to load, and fetches nothing itself. The executor can therefore load the
+field for a whole page in one statement. A single object still loads its own value.
 """
 
 from collections.abc import Awaitable, Callable, Hashable, Sequence
@@ -25,7 +25,7 @@ _METADATA_KEY = "ringback.loaded_field"
 
 @dataclass(frozen=True, slots=True)
 class LoadedField:
-    """How to load a field: the loader, the key of an object, and the value made of the object and the result.
+    """The parts of a loaded field: the loader, the key of an object, and the value made of the object and the result.
 
     The executor stores a value that it has loaded in the object's `__dict__`, under the field's name.
     """

@@ -22,7 +22,7 @@ from ringback.models.exact_json import INT64
 from ringback.models.json_schema.findings import Path, quote_path
 from ringback.models.timestamps import format_timestamp
 
-#: Most levels of objects and lists in a JSON value: encoders have a limit too, and a response nests the value deeper.
+#: Maximum depth of a JSON value: encoders have a limit too, and a response nests the value deeper.
 MAX_DEPTH = 64
 #: RFC 3339, section 5.6; seconds may be left out.
 _DATETIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)", re.ASCII)

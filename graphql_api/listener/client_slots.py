@@ -20,7 +20,7 @@ CACHED_ADDRESSES = 4_096
 
 
 class Slot(Protocol):
-    """What a client has taken of a limit."""
+    """The part of a limit that a client has taken."""
 
     def exempt(self) -> None:
         """Stop counting for the client: its token was checked, and limits what the slot is used for."""

@@ -12,7 +12,7 @@ _SEPARATOR_BYTES = 4
 
 
 class RequestRefused(Exception):
-    """Ends the parsing of a request that is over a limit."""
+    """A request over a limit, whose parsing ends here."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.message)

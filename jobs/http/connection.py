@@ -77,12 +77,12 @@ class HttpConnection(ResponseHandler):
         return self.idle_since > 0.0
 
     def is_reusable(self) -> bool:
-        """Tell whether another request can be sent: the response is complete, and the endpoint keeps the connection."""
+        """Return whether another request can be sent: the response is complete and the connection stays open."""
         is_at_rest = self._pending is None and self._writing is None and not self._unsolicited
         return is_at_rest and self.response.state is ResponseState.KEPT_ALIVE and self.is_connected()
 
     def is_quiet(self) -> bool:
-        """Tell whether nothing has arrived since the response, not even a close that the loop has not seen yet."""
+        """Return whether nothing has arrived since the response, not even a close that the loop has not seen yet."""
         if self._unsolicited:
             return False
         if self._poll is None:

@@ -22,7 +22,7 @@ MAX_CONNECTIONS = 1_000
 KEEP_ALIVE_SECONDS = 4.0
 #: Seconds before a connection is used again: time to notice that the endpoint has closed it after its response.
 SETTLE_SECONDS = 0.01
-#: Least seconds between two sweeps of idle connections.
+#: Minimum number of seconds between two sweeps of idle connections.
 MIN_SWEEP_SECONDS = 0.1
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
 

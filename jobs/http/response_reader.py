@@ -264,7 +264,7 @@ class ResponseReader:
             self._header_bytes = max(self._header_bytes, MAX_RESPONSE_HEADER_BYTES)
 
     def _is_chunked(self) -> bool:
-        """Tell whether chunked is the last transfer coding."""
+        """Return whether chunked is the last transfer coding."""
         codings = [value.lower() for name, value in self.headers if name.lower() == "transfer-encoding"]
         return codings[-1].rpartition(",")[2].strip() == "chunked"
 

@@ -4,10 +4,10 @@ Promises, and what keeps them:
 
 - Deliveries reach only addresses and ports that the AddressPolicy allows. The guard is `_guarded_socket`, which aiohttp
   calls with each address after DNS, however the host was written (aiohttp resolves no IP literals). The resolver
-  refuses earlier, where the name is known for the message. Of a name with allowed and refused addresses, only the
-  allowed ones are tried.
-- One `send` writes a request once. Only if a reused connection ends before the first byte of a response, it is written
-  once more, on a new connection: the endpoint has most likely closed the first one without reading it.
+  refuses earlier, because its message can name the host. If a name has allowed and refused addresses, only the allowed
+  ones are tried.
+- One `send` writes a request once. Only if a reused connection ends before the first byte of a response is the request
+  written once more, on a new connection: the endpoint has most likely closed the first one without reading it.
 - One deadline covers everything: DNS, the wait for a free connection, connecting, TLS, and a slow body. (aiohttp rounds
   its own timeouts of 5 s and more up to whole seconds of the loop's clock.)
 - No response can fill the memory: at most MAX_RESPONSE_BYTES of a body are read, and as many decoded. Headers are cut
@@ -56,7 +56,7 @@ class SendResult(NamedTuple):
 
 
 class Sender:
-    """Sends requests over kept-alive connections; an async context manager, to be entered on the loop that it serves.
+    """A sender of requests over kept-alive connections. An async context manager: enter it on the loop that it serves.
 
     `lookup` (closed at the end) and `tls` default to `default_lookup()` and `make_tls_context()`. Exit when no send is
     running: closing interrupts it.
@@ -94,7 +94,7 @@ class Sender:
     ) -> SendResult:
         """Send one request. Failures of the target, its name or the network become outcomes, never exceptions.
 
-        `accepts` tells whether a status is a success. `unguarded` skips the address policy; it is for Ringback's own
+        `accepts` returns whether a status is a success. `unguarded` skips the address policy; it is for Ringback's own
         inbox addresses only. `may_send` is called once there is a connection: if it returns False, nothing is sent and
         SendWithheld is raised. It is called again for a second connection, and then the outcome is that of the first.
         Cancelling a send closes its connection.

@@ -15,9 +15,9 @@ from tortoise.exceptions import DBConnectionError
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: Requests in one transaction.
+#: Maximum number of requests in one transaction.
 MAX_BATCH_REQUESTS = 100
-#: Transactions open at the same time: while one waits for the database, the other can use this process.
+#: Maximum number of open transactions: while one waits for the database, the other can use this process.
 MAX_CONCURRENT_BATCHES = 2
 
 
@@ -72,7 +72,7 @@ class GroupCommit(Generic[T, R]):
                 await self._handle(batch)
         finally:
             for pending in batch:
-                pending.result.cancel()  # without effect on those that have a result
+                pending.result.cancel()  # has no effect on futures that have a result
 
     async def _handle(self, batch: Sequence[_Pending[T, R]]) -> None:
         try:

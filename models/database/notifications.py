@@ -1,6 +1,6 @@
 """Notifications from commits to the loops that wait for them, within one process.
 
-A notification carries no data and may be lost: a poll finds within a second whatever it announces. A relay, such as
+A notification carries no data and may be lost: each waiting loop also polls at least once a second. A relay, such as
 models.database.redis_notifications, forwards notifications to other processes. Due events reach other processes as a
 Dramatiq message instead (ringback.jobs.announcer).
 """
@@ -38,8 +38,10 @@ class Listener:
 
     async def wait(self, timeout_seconds: float | None = None) -> bool:
         """Wait for a notification. Return False if none arrives before the timeout."""
+        if timeout_seconds is not None:
+            timeout_seconds = max(timeout_seconds, 0)
         try:
-            async with asyncio.timeout(timeout_seconds and max(timeout_seconds, 0)):
+            async with asyncio.timeout(timeout_seconds):
                 await self._event.wait()
         except TimeoutError:
             return False

@@ -42,7 +42,7 @@ _OPTION_REJECTED = (
 
 
 class Connector:
-    """Opens connections to the servers of one URL."""
+    """A factory of connections to the servers of one URL."""
 
     def __init__(self, url: PostgresUrl) -> None:
         self._url = url

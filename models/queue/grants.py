@@ -3,9 +3,9 @@
 Three rules limit a claim.
 
 - **Fair shares.** A webhook may have as many events in flight in a worker as the worker has free slots. So a single
-  webhook gets half of the slots, one of ten webhooks an eleventh, and some slots are always left for one more ("dynamic
-  thresholds", Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). First attempts and retries take
-  turns. Only one suspect, an event that may be what kills the workers, is in flight at a time.
+  webhook gets half of the slots, each of ten webhooks gets an eleventh, and some slots are always left for one more
+  ("dynamic thresholds", Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). First attempts and
+  retries take turns. Only one suspect, an event that may be what kills the workers, is in flight at a time.
 - **Concurrency.** The attempts of a webhook that are in flight in all workers together do not exceed its limit.
 - **Rate.** Each attempt gets its own slot, one interval after the previous slot: the generic cell rate algorithm
   (ITU-T I.371, annex A) without a burst. The webhook's row stores the last slot rather than the next one, so that a
@@ -38,7 +38,7 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ClaimRequest:
-    """The capacity of a worker, and which events it wants."""
+    """The capacity of a worker, and the events that it wants."""
 
     #: Number of events that the worker can start now.
     free_slots: int

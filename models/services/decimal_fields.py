@@ -25,7 +25,7 @@ class _Cached(NamedTuple):
 
 
 class DecimalFieldsCache:
-    """Finds the decimal fields of models. Those of a declared model are read again only after a new declaration."""
+    """A cache of the decimal fields of models. A declared model's fields are read again after each declaration."""
 
     def __init__(self) -> None:
         self._declared: LRUCache[str, _Cached] = LRUCache(_MAX_CACHED_FIELDS, lambda cached: cached.weight)

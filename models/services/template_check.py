@@ -83,7 +83,7 @@ async def find_refused_templates(url_check: UrlCheck) -> AsyncIterator[RefusedTe
 
 @dataclass(slots=True)
 class _Checker:
-    """Checks templates of webhooks, each distinct one once."""
+    """A checker of webhook templates. It checks each distinct template once."""
 
     _fields: dict[str, tuple[FieldInfo, ...]] = field(default_factory=dict)
     #: Results by model and digest: the templates of all webhooks together may be large.

@@ -16,9 +16,9 @@ Number: TypeAlias = int | float | Decimal
 
 #: Longest text that is read as a decimal, in characters.
 _MAX_CHARACTERS = 300
-#: Most digits before the point of a result.
+#: Maximum number of digits before the point of a result.
 _MAX_DIGITS = 600
-#: Most digits after the point of a result.
+#: Maximum number of digits after the point of a result.
 _MAX_PLACES = 100
 _match_decimal = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,2})?").fullmatch
 #: Sums, differences, products and remainders are exact before they are cut to _MAX_PLACES.

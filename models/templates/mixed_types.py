@@ -10,7 +10,7 @@ from ringback.models.templates.errors import quote
 
 
 class Kind(Enum):
-    """What values are compared as."""
+    """The kind of value that a comparison uses."""
 
     NUMBER = "number"
     TEXT = "text"

@@ -56,8 +56,8 @@ class Template:
     ) -> str:
         """Return the rendered text for these root names. Raises TemplateError.
 
-        `decimals` are the item's decimal fields. `encoder` will encode the text, and is given if that is not in UTF-8.
-        `meter` is given if other templates share the time.
+        `decimals` are the item's decimal fields. Pass the `encoder` of the text if its charset is not UTF-8, and
+        `meter` to share one time limit with other templates.
         """
         if self.text is not None:
             return self.text
@@ -92,10 +92,10 @@ class Condition:
     def holds(
         self, scope: Mapping[str, object], decimals: DecimalFields = NO_DECIMALS, meter: Meter | None = None
     ) -> bool:
-        """Return whether the condition holds for these root names. An undefined name is false.
+        """Return whether the condition holds for these root names. An undefined name counts as false.
 
-        `decimals` are the item's decimal fields. `meter` is given for another limit than RENDER_BUDGET_MS, or if
-        templates share the time. Raises TemplateError.
+        `decimals` are the item's decimal fields. Pass `meter` to use a limit other than RENDER_BUDGET_MS, or to share
+        one limit among several templates. Raises TemplateError.
         """
         meter = meter or Meter()
         meter.start_template()

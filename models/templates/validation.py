@@ -60,7 +60,7 @@ def check_template(
 
     `fields` are the model's field paths as in Liquid, with `[]` for the elements of a list and a final `.*` for unknown
     structure: "item.phone", "item.items[].price", "item.meta.*". `types` are the types of fields by their paths, as
-    `FieldInfo` names them. `sample` is a plausible `item`. `meter` is given if other templates share the time.
+    `FieldInfo` names them. `sample` is a plausible `item`. Pass `meter` to share one time limit with other templates.
     """
     problems = find_problems(source, fields=fields, types=types)
     if problems:

@@ -31,7 +31,7 @@ CALL_SECONDS = 0.02
 EVALUATION_SECONDS = 0.000_02
 #: Seconds that parsing takes for each character, at most. Parsed conditions are cached.
 PARSE_SECONDS_PER_CHARACTER = 0.000_003
-#: Most seconds that conditions which are not parsed yet add to the budget.
+#: Maximum number of seconds that conditions which are not parsed yet add to the budget.
 MAX_PARSE_SECONDS = 0.05
 #: Seconds after which the next call, and the event loop, get a turn.
 TURN_SECONDS = 0.001

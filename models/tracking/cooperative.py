@@ -8,7 +8,7 @@ YIELD_AFTER_SECONDS = 0.005
 
 
 class LoopYielder:
-    """Yields to the event loop when a computation has held it for YIELD_AFTER_SECONDS."""
+    """A helper that yields to the event loop once a computation has held it for YIELD_AFTER_SECONDS."""
 
     def __init__(self) -> None:
         self._held_since = monotonic()

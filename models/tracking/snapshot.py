@@ -50,6 +50,17 @@ class Stored:
     hidden: dict[str, Any]
 
 
+class Column(NamedTuple):
+    """A column and the parts of `Stored` that hold it."""
+
+    name: str
+    #: A `Field`; mypy would take an attribute of that type for a descriptor.
+    field: Any
+    is_shown: bool
+    is_compared: bool
+    is_hidden: bool
+
+
 async def read(db: BaseDBAsyncClient, root: type[Model], keys: Iterable[Any]) -> dict[Any, Stored]:
     """Return the stored states of the objects with these keys, by key. Objects that do not exist are left out."""
     tracking = get_tracking(root)
@@ -78,7 +89,10 @@ def split_keys(keys: Sequence[Any]) -> Iterator[Sequence[Any]]:
 
 
 def find_differences(before: Stored, after: Stored) -> list[str] | None:
-    """Return the names of the shown fields that differ, in the snapshot's order; None if no stored value differs."""
+    """Return the names of the shown fields that differ, in the snapshot's order.
+
+    An empty list means that only hidden columns differ, None that no stored value differs.
+    """
     names = [name for name, value in after.compared.items() if _to_json(value) != _to_json(before.compared.get(name))]
     if names or _to_json(after.hidden) != _to_json(before.hidden):
         return names
@@ -92,6 +106,21 @@ def complete(model: type[Model], spec: Child, item: Mapping[str, Any]) -> dict[s
         related = cast(Any, model._meta.fields_map[name]).related_model
         snapshot[name] = _map_children(item[name], partial(complete, related, child))
     return add_computed(model, spec, snapshot)
+
+
+def add_computed(model: type[Model], spec: Child, item: dict[str, Any]) -> dict[str, Any]:
+    """Add the computed fields to `item` and return it. Raises TrackingError if one cannot be computed."""
+    for name, computed in spec.computed.items():
+        try:
+            item[name] = computed.compute(item)
+        except Exception as error:
+            raise TrackingError(f"{model.__name__}: the computed value {name} failed: {error!r}") from error
+    return item
+
+
+def list_shown_columns(model: type[Model], spec: Child, link: str | None) -> list[Column]:
+    """Return the columns that a snapshot shows: not the excluded ones, and not a child's reference to its parent."""
+    return [column for column in _list_columns(model, frozenset(spec.exclude), link) if column.is_shown]
 
 
 async def _read_children(
@@ -120,9 +149,9 @@ async def _read_children(
 async def _fetch_rows(
     db: BaseDBAsyncClient, model: type[Model], name: str, values: Sequence[Any], order: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
-    """Return the rows that have one of these values in the column `name`, in the form of Tortoise's `values()`.
+    """Return the rows whose column `name` has one of these values, in the form of Tortoise's `values()`.
 
-    Only the numbers of JSON columns differ: their integers keep their digits.
+    Unlike there, integers in JSON columns are exact.
     """
     decoders = _list_decoders(model, is_postgres(db))
     decoded_rows: list[dict[str, Any]] = []
@@ -159,7 +188,7 @@ async def _fetch_rows_on_postgres(
 
 @lru_cache(maxsize=1_000)
 def _list_decoders(model: type[Model], postgres: bool) -> list[tuple[str, Callable[[Any], Any]]]:
-    """Return the columns whose values the driver does not return in their Python types, with their decoders.
+    """Return the decoder of each column whose values the driver does not return as Python values.
 
     `postgres` is part of the key of the cache, because the drivers differ.
     """
@@ -186,7 +215,7 @@ def _decode_json(field: fields.JSONField[Any], value: Any) -> Any:
 
 @lru_cache(maxsize=1_000)
 def _build_query(model: type[Model], name: str, order: tuple[str, ...]) -> str:
-    """Build the SELECT of the rows that have one of the values of an array parameter in the column `name`."""
+    """Build a SELECT of the rows whose column `name` is in an array parameter."""
     meta = model._meta
     columns = meta.fields_db_projection
     table = meta.basetable
@@ -198,9 +227,9 @@ def _build_query(model: type[Model], name: str, order: tuple[str, ...]) -> str:
         by_key = f'{select} WHERE "{columns[name]}" = given.key OFFSET 0'
         return f"SELECT stored.* FROM unnest($1::{key_type}[]) given (key), LATERAL ({by_key}) stored"
     terms = []
-    for each in order:
-        direction = "DESC" if each.startswith("-") else "ASC"
-        terms.append(f'"{columns[each.lstrip("-")]}" {direction}')
+    for column in order:
+        direction = "DESC" if column.startswith("-") else "ASC"
+        terms.append(f'"{columns[column.lstrip("-")]}" {direction}')
     return f'{select} WHERE "{columns[name]}" = ANY($1) ORDER BY {", ".join(terms)}'
 
 
@@ -244,17 +273,6 @@ def _decode(
         stored.item[name] = _map_children(states, _get_item)
         stored.compared[name] = _map_children(states, _get_compared)
     return stored
-
-
-class Column(NamedTuple):
-    """A column and the parts of `Stored` that hold it."""
-
-    name: str
-    #: A `Field`; mypy would take an attribute of that type for a descriptor.
-    field: Any
-    is_shown: bool
-    is_compared: bool
-    is_hidden: bool
 
 
 @lru_cache(maxsize=1_000)
@@ -318,18 +336,3 @@ def _to_plain(value: Any, field: Field[Any]) -> Any:
     if isinstance(field, fields.JSONField):
         return load_stored(str(field.to_db_value(value, field.model)))
     return str(value)  # a UUID, or the value of a custom field
-
-
-def add_computed(model: type[Model], spec: Child, item: dict[str, Any]) -> dict[str, Any]:
-    """Return the item of a model with its computed fields. Raises TrackingError if one cannot be computed."""
-    for name, computed in spec.computed.items():
-        try:
-            item[name] = computed.compute(item)
-        except Exception as error:
-            raise TrackingError(f"{model.__name__}: the computed value {name} failed: {error!r}") from error
-    return item
-
-
-def list_shown_columns(model: type[Model], spec: Child, link: str | None) -> list[Column]:
-    """Return the columns that a snapshot shows: not the excluded ones, and not a child's reference to its parent."""
-    return [column for column in _list_columns(model, frozenset(spec.exclude), link) if column.is_shown]

@@ -1,4 +1,4 @@
-"""Redaction: which parts of headers, URLs and texts are stored, and which are masked."""
+"""Redaction: which parts of headers, URLs and texts are stored, and which are redacted."""
 
 import time
 from random import Random
@@ -61,7 +61,7 @@ redact_text = DEFAULT.redact_text
         "x" * (MAX_NAME_CHARS + 1),
     ],
 )
-def test_the_value_of_a_header_that_names_a_secret_is_masked(name: str) -> None:
+def test_the_value_of_a_header_that_names_a_secret_is_redacted(name: str) -> None:
     assert redact(((name, "s3cr3t"),)) == [(name, MASK)]
 
 
@@ -124,7 +124,7 @@ def test_order_and_repetitions_are_preserved() -> None:
 
 
 @pytest.mark.parametrize("name", ["X-Signature", "X-Hub-Signature-256", "X-HMAC", "X-Bearer"])
-def test_signatures_of_others_are_masked_but_not_our_own(name: str) -> None:
+def test_signatures_of_others_are_redacted_but_not_our_own(name: str) -> None:
     assert redact(((name, "s3cr3t"), ("webhook-signature", "v1,abc"))) == [
         (name, MASK),
         ("webhook-signature", "v1,abc"),
@@ -156,7 +156,7 @@ def test_signatures_of_others_are_masked_but_not_our_own(name: str) -> None:
         ("https://x.example/?token=two words&a=b", f"https://x.example/?token={MASK}&a=b"),
     ],
 )
-def test_secrets_of_a_url_are_masked(url: str, redacted: str) -> None:
+def test_secrets_of_a_url_are_redacted(url: str, redacted: str) -> None:
     assert redact_url(url) == redacted
 
 
@@ -197,7 +197,7 @@ URLS_BY_SERVICE = [
 
 
 @pytest.mark.parametrize(("url", "redacted"), URLS_BY_SERVICE)
-def test_the_secret_path_of_a_service_is_masked(url: str, redacted: str) -> None:
+def test_the_secret_path_of_a_service_is_redacted(url: str, redacted: str) -> None:
     assert redact_url(url) == redacted
     assert redact_url(url.replace("https://", "HTTPS://")) == redacted.replace("https://", "HTTPS://")
     assert redact_text(f"The URL, rendered as '{url}', fails.") == f"The URL, rendered as '{redacted}', fails."
@@ -233,11 +233,11 @@ def test_other_paths_are_stored(url: str) -> None:
         ('{"a":"https://x/?a=1&sig=s3cr3t"}', f'{{"a":"https://x/?a=1&sig={MASK}"}}'),
     ],
 )
-def test_urls_in_texts_are_masked(text: str, redacted: str) -> None:
+def test_urls_in_texts_are_redacted(text: str, redacted: str) -> None:
     assert redact_text(text) == redacted
 
 
-def test_a_relative_location_is_masked_and_a_text_with_a_question_mark_is_stored() -> None:
+def test_a_relative_location_is_redacted_and_a_text_with_a_question_mark_is_stored() -> None:
     headers = (
         ("Location", "/login?token=two words"),
         ("X-Reason", "Why not?"),
@@ -264,18 +264,18 @@ def test_a_relative_location_is_masked_and_a_text_with_a_question_mark_is_stored
         ("X-Next", "#access_token=s3cr3t", f"#access_token={MASK}"),
     ],
 )
-def test_relative_urls_in_headers_are_masked(name: str, value: str, redacted: str) -> None:
+def test_relative_urls_in_headers_are_redacted(name: str, value: str, redacted: str) -> None:
     assert redact(((name, value),)) == [(name, redacted)]
 
 
-def test_urls_in_headers_are_masked_altogether_once_there_is_too_much_to_search() -> None:
+def test_urls_in_headers_are_redacted_altogether_once_there_is_too_much_to_search() -> None:
     long = "https://x.example/?a=" + "b" * (MAX_SEARCHED_CHARS - 40)
     headers = (("A", long), ("B", "https://x.example/?a=b"), ("C", "c" * 9_000), ("Location", "/?a=b"))
 
     assert redact(headers) == [("A", long), ("B", MASK), ("C", "c" * 9_000), ("Location", MASK)]
 
 
-def test_names_that_the_operator_calls_secret_are_masked_too() -> None:
+def test_names_that_the_operator_calls_secret_are_redacted_too() -> None:
     redaction = Redaction(["^x-corp-", "ssn$", "a{1,3}b"])
 
     headers = (("X-Corp-Id", "1"), ("My-SSN", "2"), ("aab", "3"), ("Not-X-Corp-Id", "4"), ("X-Api-Key", "5"))
