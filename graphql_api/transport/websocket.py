@@ -85,6 +85,28 @@ async def serve_connection(engine: Engine, services: Services, scope: Scope, rec
             await connection.wait_until_stopped()
 
 
+class _UncheckedMessages:
+    """The messages whose documents wait to be checked: the size of each, by the task of its operation."""
+
+    def __init__(self) -> None:
+        self._sizes: dict[asyncio.Task[None], int] = {}
+        self._was_removed = asyncio.Event()
+
+    def add(self, task: asyncio.Task[None], size: int) -> None:
+        self._sizes[task] = size
+
+    def remove(self, task: asyncio.Task[None]) -> None:
+        """Remove a message whose document was checked, or whose operation has ended before that."""
+        self._sizes.pop(task, None)
+        self._was_removed.set()
+
+    async def wait_for_room(self, size: int, max_bytes: int) -> None:
+        """Wait until no message is left, or until another of `size` bytes does not exceed `max_bytes` in total."""
+        while self._sizes and sum(self._sizes.values()) + size > max_bytes:
+            self._was_removed.clear()
+            await self._was_removed.wait()
+
+
 class _Connection:
     """A connection and its running operations."""
 
@@ -102,9 +124,7 @@ class _Connection:
         self._operations: dict[str, asyncio.Task[None]] = {}
         #: Running operations, and stopped ones that have not ended yet.
         self._tasks: set[asyncio.Task[None]] = set()
-        #: Operations whose documents wait to be checked, with the sizes of their messages.
-        self._unchecked: dict[asyncio.Task[None], int] = {}
-        self._was_checked = asyncio.Event()
+        self._unchecked = _UncheckedMessages()
         #: Held by the operation that tries again to have its document checked.
         self._retrying = asyncio.Lock()
 
@@ -238,23 +258,16 @@ class _Connection:
             error = limit_exceeded("subscriptionsPerConnection", allowed, text)
             await self._send_text(MessageWriter(message.id).error([error]))
             return
-        while self._unchecked and sum(self._unchecked.values()) + message.size > self._engine.limits.body_bytes:
-            self._was_checked.clear()
-            await self._was_checked.wait()
+        await self._unchecked.wait_for_room(message.size, self._engine.limits.body_bytes)
         while len(self._tasks) >= allowed:
             stopped = self._tasks.difference(self._operations.values())
             await asyncio.wait(stopped, return_when=asyncio.FIRST_COMPLETED)
         task = asyncio.create_task(self._run(message, self._context))
         self._operations[message.id] = task
         self._tasks.add(task)
-        self._unchecked[task] = message.size
-        task.add_done_callback(self._on_checked)
+        self._unchecked.add(task, message.size)
+        task.add_done_callback(self._unchecked.remove)
         task.add_done_callback(self._tasks.discard)
-
-    def _on_checked(self, task: "asyncio.Task[None]") -> None:
-        """Continue reading, because the document of an operation was checked or the operation has ended before that."""
-        self._unchecked.pop(task, None)
-        self._was_checked.set()
 
     def _complete(self, message: Complete) -> None:
         """Stop an operation and free its id; nothing more is sent for it. Unknown ids are ignored."""
@@ -314,7 +327,7 @@ class _Connection:
             operation = await self._get_operation(message, context)
             task = asyncio.current_task()
             assert task is not None
-            self._on_checked(task)
+            self._unchecked.remove(task)
             if operation.kind is OperationType.SUBSCRIPTION:
                 async with aclosing(self._engine.subscribe(operation, message.variables, context)) as responses:
                     async for response in responses:

@@ -126,8 +126,13 @@ def parse_postgres_url(text: str) -> PostgresUrl:
     certificate = {}
     if trusts_system:
         certificate = {name: options.pop(name) for name in _TLS_OPTIONS & options.keys()}
-    known = {name: value for name, value in options.items() if name in _ASYNCPG_OPTIONS}
-    settings = {name: value for name, value in options.items() if name not in _ASYNCPG_OPTIONS}
+    known: dict[str, str] = {}
+    settings: dict[str, str] = {}
+    for name, value in options.items():
+        if name in _ASYNCPG_OPTIONS:
+            known[name] = value
+        else:
+            settings[name] = value
     fallback_name = settings.pop("fallback_application_name", None)
     if fallback_name is not None:
         settings.setdefault("application_name", fallback_name)

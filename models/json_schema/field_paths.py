@@ -150,7 +150,10 @@ def _declared_types(nodes: tuple[Node, ...]) -> set[str]:
     types: set[str] = set()
     for node in nodes:
         declared = node.get("type", ())
-        types.update([declared] if isinstance(declared, str) else declared)
+        if isinstance(declared, str):
+            types.add(declared)
+        else:
+            types.update(declared)
         values = list(node.get("enum", ()))
         if "const" in node:
             values.append(node["const"])
@@ -159,7 +162,7 @@ def _declared_types(nodes: tuple[Node, ...]) -> set[str]:
 
 
 def _implied_types(nodes: tuple[Node, ...]) -> set[str]:
-    keywords = {keyword for node in nodes for keyword in node}
+    keywords: set[str] = set().union(*nodes)
     return {kind for kind, hints in _TYPE_HINTS.items() if not keywords.isdisjoint(hints)}
 
 

@@ -93,7 +93,7 @@ class AddressPolicy:
     def refusal(self, address: Address, port: int | None = None, *, name: str | None = None) -> str | None:
         """Return why deliveries must not reach `address` at `port`, or None if they may. A port of None is unknown.
 
-        `name` is the host name that resolved to the address. The sentence then keeps the address to itself, because
+        `name` is the host name that resolved to the address. The message then omits the address, because
         authors of webhooks must not learn the addresses of internal names.
         """
         spellings: list[Address] = [address]

@@ -159,7 +159,8 @@ class _TreeWalk:
                 self.visit_expression(expression, root)
             if isinstance(node, ForNode):
                 self.visit_nodes([node.block], _names_inside_loop(node, root))
-                self.visit_nodes([node.default] if node.default else [], root)
+                if node.default:
+                    self.visit_nodes([node.default], root)
             else:
                 self.visit_nodes(node.children(STATIC), root)
 

@@ -120,7 +120,9 @@ def round_(value: object, places: object = 0) -> Number:
 @sequence_filter
 def sum_(items: list[object], key: object = None) -> Number:
     """Add the elements, or one field of each."""
-    numbers = [to_number(item if key is None else _get_field(item, key)) for item in items]
+    if key is not None:
+        items = [_get_field(item, key) for item in items]
+    numbers = [to_number(item) for item in items]
     integers = [number for number in numbers if isinstance(number, int)]
     if len(integers) == len(numbers):
         return sum(integers)

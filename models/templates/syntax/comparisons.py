@@ -149,8 +149,9 @@ def adapt_comparison(expression: Any) -> Expression:
 
 
 def _has_literal(comparison: Any) -> bool:
-    sides = (comparison.left, comparison.right)
-    return any(isinstance(side, Literal) for side in sides) and not any(isinstance(side, Blank) for side in sides)
+    if isinstance(comparison.left, Blank) or isinstance(comparison.right, Blank):
+        return False
+    return isinstance(comparison.left, Literal) or isinstance(comparison.right, Literal)
 
 
 def _has_number(comparison: Any) -> bool:
