@@ -61,6 +61,31 @@ class _Phase(Enum):
 _HEAD, _BODY, _IDLE, _ENDED = _Phase
 
 
+class _ReadProgress:
+    """The progress of a client that reads its responses, as far as checks have seen it."""
+
+    __slots__ = ("_since", "_unread_bytes")
+
+    def __init__(self) -> None:
+        self._unread_bytes = 0
+        #: When the client last made progress, by the loop's clock.
+        self._since = 0.0
+
+    def note_read(self) -> None:
+        """Note that the client has read what was waiting."""
+        self._unread_bytes = 0
+
+    def update(self, unread_bytes: int, now: float) -> None:
+        """Note how much is unread now."""
+        if self._unread_bytes == 0 or unread_bytes < self._unread_bytes:
+            self._since = now
+        self._unread_bytes = unread_bytes
+
+    def is_stalled(self, now: float, seconds: float) -> bool:
+        """Return whether bytes are unread and the client has made no progress for this long."""
+        return self._unread_bytes > 0 and now >= self._since + seconds
+
+
 class HttpConnection(HttpToolsProtocol):
     """An HTTP connection of uvicorn within the limits of a guard."""
 
@@ -86,9 +111,7 @@ class HttpConnection(HttpToolsProtocol):
         self._body_bytes = 0
         #: The same of each request before it that has no whole response, the oldest first.
         self._earlier_body_bytes: deque[int] = deque()
-        #: Bytes of responses that were unread at the last check, and since when none were read.
-        self._unread_bytes = 0
-        self._unread_since = 0.0
+        self._reading = _ReadProgress()
         # uvicorn sets these when a request starts.
         self.url = b""
         self.headers = []
@@ -253,7 +276,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def resume_writing(self) -> None:
         """Note that the client reads."""
-        self._unread_bytes = 0
+        self._reading.note_read()
         super().resume_writing()
 
     def shutdown(self) -> None:
@@ -267,7 +290,9 @@ class HttpConnection(HttpToolsProtocol):
 
     def check_time(self, now: float) -> None:
         """End the connection if its client is too slow."""
-        self._check_unread_response(now)
+        self._reading.update(self.transport.get_write_buffer_size(), now)
+        if self._reading.is_stalled(now, self._limits.read_seconds):
+            self._abort(_UNREAD)
         if self._deadline is None or now < self._deadline or self.transport.is_closing():
             return
         if self._phase is _ENDED:
@@ -279,14 +304,6 @@ class HttpConnection(HttpToolsProtocol):
         else:
             self.transport.close()
 
-    def _check_unread_response(self, now: float) -> None:
-        unread_bytes = self.transport.get_write_buffer_size()
-        if self._unread_bytes == 0 or unread_bytes < self._unread_bytes:
-            self._unread_since = now
-        elif now >= self._unread_since + self._limits.read_seconds:
-            self._abort(_UNREAD)
-        self._unread_bytes = unread_bytes
-
     def count_held_bytes(self) -> int:
         """Return the bytes held of requests that are incomplete, waiting or running, and of unread responses."""
         held_bytes = self._unparsed_bytes + self.transport.get_write_buffer_size() + sum(self._earlier_body_bytes)
@@ -297,7 +314,7 @@ class HttpConnection(HttpToolsProtocol):
     def free_held_bytes(self) -> bool:
         """Refuse a request that the application has not read whole, or abort if the client does not read responses."""
         if self.transport.get_write_buffer_size() > UNCOUNTED_BYTES:
-            is_stalled = self._unread_bytes > 0 and self.loop.time() > self._unread_since + LINGER_SECONDS
+            is_stalled = self._reading.is_stalled(self.loop.time(), LINGER_SECONDS)
             if is_stalled:
                 self._abort(_UNREAD)
             return is_stalled
