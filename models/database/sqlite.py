@@ -182,7 +182,7 @@ def _read_within(
     cursor = connection.execute(query, values)
     try:
         names = [description[0] for description in cursor.description]
-        read_values = [itemgetter(column.name) for column in columns if column.name in names]
+        read_values = [itemgetter(names.index(column.name)) for column in columns if column.name in names]
         rows, size = [], 0
         while fetched := cursor.fetchmany(_FETCHED_ROWS):
             rows += fetched
