@@ -7,7 +7,6 @@ There are no cookies, proxies, redirects, decoding or streams. The sender decide
 
 import asyncio
 import contextlib
-import select
 from collections.abc import Callable
 
 import aiohttp
@@ -45,7 +44,6 @@ class HttpConnection(ResponseHandler):
         self._writing: asyncio.Task[None] | None = None
         #: Bytes that arrived while no request was pending.
         self._unsolicited = b""
-        self._poll: select.poll | None = None
 
     def send(self, head: bytes, body: bytes | None, deadline: float) -> "asyncio.Future[None]":
         """Write a request, and return a future that is done when its response is complete, or over a limit.
@@ -81,16 +79,10 @@ class HttpConnection(ResponseHandler):
         is_at_rest = self._pending is None and self._writing is None and not self._unsolicited
         return is_at_rest and self.response.state is ResponseState.KEPT_ALIVE and self.is_connected()
 
-    def is_quiet(self) -> bool:
-        """Return whether nothing has arrived since the response, not even a close that the loop has not seen yet."""
-        if self._unsolicited:
-            return False
-        if self._poll is None:
-            if self.transport is None or not hasattr(select, "poll"):  # Windows has no poll
-                return True
-            self._poll = select.poll()
-            self._poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return not self._poll.poll(0)
+    @property
+    def has_unsolicited_bytes(self) -> bool:
+        """Whether bytes have arrived since the response."""
+        return bool(self._unsolicited)
 
     def data_received(self, data: bytes) -> None:
         """Read bytes of the response, or keep bytes that arrive without a pending request."""

@@ -49,8 +49,8 @@ class Pool:
 
     `resolver` looks up names, `tls` holds the trusted authorities, and `socket_factory` makes the sockets.
 
-    An idle connection is reused only if the endpoint has certainly not closed it. Many endpoints close after each
-    response without a `Connection: close` header, and a request written before the loop sees that is lost.
+    A connection is reused SETTLE_SECONDS after its response at the earliest. Many endpoints close after each response
+    without a `Connection: close` header, and the sender must repeat a request that is written before the loop sees it.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Pool:
             is_connected = connection.is_connected()
             if is_connected and time.monotonic() - connection.idle_since < SETTLE_SECONDS:
                 return None
-            if is_connected and connection.is_quiet():
+            if is_connected and not connection.has_unsolicited_bytes:
                 idle.popleft()
                 del self._idle[connection]
                 return connection

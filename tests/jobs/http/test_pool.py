@@ -108,7 +108,7 @@ async def test_unsolicited_bytes_end_an_idle_connection(pool: Pool) -> None:
     async with answering(OK, plain("408 Request Timeout"), pause=0.05, again=True).running() as server:
         connection = await connect_and_send(pool, server.url)
         pool.release(connection)
-        await eventually(lambda: not connection.is_quiet())
+        await eventually(lambda: connection.has_unsolicited_bytes)
         await asyncio.sleep(SETTLE_SECONDS * 2)
         assert pool.take_idle(server.url) is None
         assert not connection.is_connected()
@@ -121,7 +121,7 @@ async def test_bytes_before_the_request_count_as_the_response(pool: Pool) -> Non
 
     async with Server(greet).running() as server:
         connection = await pool.connect(server.url)
-        await eventually(lambda: not connection.is_quiet())
+        await eventually(lambda: connection.has_unsolicited_bytes)
         with pytest.raises(InvalidResponse, match="Bad status line"):
             await connection.send(REQUEST, None, LATER)
 

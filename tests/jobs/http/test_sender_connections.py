@@ -76,7 +76,7 @@ async def test_an_unannounced_close_loses_no_request(sender: Sender, pause: floa
     assert best >= 36
 
 
-async def test_a_busy_loop_does_not_send_into_a_closed_connection(sender: Sender) -> None:
+async def test_a_busy_loop_loses_no_request_to_a_closed_connection(sender: Sender) -> None:
     closed = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as thread:
         listener.settimeout(PATIENCE_SECONDS)
