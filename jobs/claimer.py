@@ -9,7 +9,7 @@ import asyncio
 import datetime as dt
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 import structlog
@@ -19,9 +19,10 @@ from ringback.jobs.deliverer import Deliverer
 from ringback.jobs.in_flight import InFlight
 from ringback.jobs.lease_keeper import LeaseKeeper
 from ringback.jobs.recorder import Recorder
+from ringback.models.background_tasks import end_tasks
 from ringback.models.database import clock
 from ringback.models.queue import workers
-from ringback.models.queue.claims import ClaimedBatch, claim, find_next_due
+from ringback.models.queue.claims import ClaimedBatch, Delivery, claim, find_next_due
 from ringback.models.queue.grants import AHEAD, FIRST_WEBHOOK, ClaimRequest
 from ringback.models.queue.workers import WorkerLease
 
@@ -87,28 +88,29 @@ class Claimer:
         #: Whether the last claim left due events to other workers, for lack of slots.
         self._left_behind = False
         self._claimed = asyncio.Event()
+        #: Starts the attempts of the last claim, while the next claim waits for the database.
+        self._starting: asyncio.Task[None] | None = None
         #: Whether the broker announces each message before it delivers it.
         self._are_messages_announced = False
         self._is_stopping = False
 
     async def run(self) -> None:
-        """Claim until `stop`. Errors are logged, and the claim is repeated."""
+        """Claim until `stop`, and start what is claimed. Errors are logged, and the claim is repeated."""
+        try:
+            await self._claim_until_stopped()
+            await self._wait_until_started()
+        finally:
+            if self._starting is not None:
+                await end_tasks(self._starting)
+
+    async def _claim_until_stopped(self) -> None:
         while not self._is_stopping:
             self._in_flight.wake.clear()
             started = time.monotonic()
             try:
                 seconds = await self._claim_once()
             except Exception as error:
-                is_unavailable = isinstance(error, BaseORMException | OSError)
-                logger.warning(
-                    "cannot claim events; trying again",
-                    action="claim",
-                    reason=str(error),
-                    again_in_seconds=PAUSE_SECONDS,
-                    exc_info=not is_unavailable,
-                )
-                self._in_flight.may_have_strays = True
-                await asyncio.sleep(PAUSE_SECONDS)
+                await self._pause_after("cannot claim events; trying again", error)
                 continue
             self._claimed.set()
             if len(self._in_flight):
@@ -169,9 +171,29 @@ class Claimer:
         self._put_on_hold(batch.at_limit, await clock.now())
         for delivery in batch.deliveries:
             self._in_flight.start(delivery.event)
-        await self._deliverer.start(lease, batch.deliveries)
+        await self._wait_until_started()
+        self._starting = asyncio.create_task(self._start(lease, batch.deliveries))
         await asyncio.sleep(0)  # let the attempts start first
         return await self._seconds_until_next(request, batch)
+
+    async def _start(self, lease: WorkerLease, deliveries: Sequence[Delivery]) -> None:
+        try:
+            await self._deliverer.start(lease, deliveries)
+        except Exception as error:
+            await self._pause_after("cannot start attempts; trying again", error)
+            self._in_flight.wake.set()
+
+    async def _wait_until_started(self) -> None:
+        """Wait until the attempts of the last claim are started, or released after an error."""
+        if self._starting is not None:
+            await self._starting
+
+    async def _pause_after(self, message: str, error: Exception) -> None:
+        """Log an error, and wait before the next try."""
+        is_bug = not isinstance(error, BaseORMException | OSError)
+        logger.warning(message, action="claim", reason=str(error), again_in_seconds=PAUSE_SECONDS, exc_info=is_bug)
+        self._in_flight.may_have_strays = True
+        await asyncio.sleep(PAUSE_SECONDS)
 
     async def _release_strays(self, lease: WorkerLease) -> None:
         """Release events that name this worker and are not in flight here: their claim's COMMIT got no answer."""

@@ -33,6 +33,9 @@ GATHER_SECONDS = 0.01
 ENOUGH_RESULTS = 100
 #: Results of one transaction.
 MAX_RESULTS = 300
+#: Transactions at once: while one waits for the database, the rows of the other are made. docs/decisions/0002 has the
+#: figures.
+MAX_TRANSACTIONS = 2
 #: Seconds before a failed write is first repeated; they double each time.
 FIRST_PAUSE_SECONDS = 0.1
 #: Maximum number of seconds before a failed write is repeated.
@@ -57,6 +60,7 @@ class Recorder:
         self._redaction = redaction
         self._queue: deque[_QueuedResult] = deque()
         self._has_results = asyncio.Event()
+        self._free_transactions = asyncio.Semaphore(MAX_TRANSACTIONS)
         #: Events by the identity of their results: an event may have an orphan's result and the worker's late one.
         self._unrecorded: dict[int, UUID] = {}
         self._is_idle = asyncio.Event()
@@ -78,15 +82,18 @@ class Recorder:
         return len(self._unrecorded)
 
     async def run(self) -> None:
-        """Write results until cancelled, one transaction at a time. Results that arrive meanwhile form the next one."""
-        while True:
-            await self._has_results.wait()
-            if len(self._queue) < ENOUGH_RESULTS:
-                await asyncio.sleep(GATHER_SECONDS)
-            batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_RESULTS))]
-            if not self._queue:
-                self._has_results.clear()
-            await self._write_batch(batch)
+        """Write results until cancelled. Those that arrive while all transactions are open form the next one."""
+        async with asyncio.TaskGroup() as writes:
+            while True:
+                await self._has_results.wait()
+                await self._free_transactions.acquire()
+                if len(self._queue) < ENOUGH_RESULTS:
+                    await asyncio.sleep(GATHER_SECONDS)
+                batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_RESULTS))]
+                if not self._queue:
+                    self._has_results.clear()
+                write = writes.create_task(self._write_batch(batch))
+                write.add_done_callback(lambda _: self._free_transactions.release())
 
     async def drain(self) -> None:
         """Wait until every queued result is committed."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import datetime as dt
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -14,11 +14,15 @@ from ringback.jobs import recorder as recording
 from ringback.models.database import clock
 from ringback.models.enums import EventStatus
 from ringback.models.event import Attempt, Event
-from ringback.models.queue.claims import ClaimedBatch, claim, find_next_due
+from ringback.models.queue.claims import ClaimedBatch, Delivery, claim, find_next_due
 from ringback.models.queue.grants import AHEAD, ClaimRequest
+from ringback.models.queue.webhook_cache import WebhookCache
+from ringback.models.queue.workers import WorkerLease
 from ringback.models.settings import Settings
+from ringback.models.webhook import Webhook
 from tests.support import builders
 from tests.support.deliverers import Bench
+from tests.support.eventually import eventually
 from tests.support.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.every_database
@@ -227,6 +231,59 @@ async def test_a_failing_database_is_tried_again(bench: Bench, monkeypatch: pyte
 
     assert failures == []
     assert bench.endpoint.event_ids == [event.id]
+
+
+@pytest.mark.usefixtures("_quick_pause", "_no_poll")
+async def test_attempts_that_cannot_be_started_are_claimed_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    failures: list[Exception] = [OSError("disk"), KeyError("anything")]
+    read = WebhookCache.of
+
+    async def read_or_fail(cache: WebhookCache, updated_at: Mapping[UUID, dt.datetime]) -> Mapping[UUID, Webhook]:
+        if failures:
+            raise failures.pop()
+        return await read(cache, updated_at)
+
+    monkeypatch.setattr(WebhookCache, "of", read_or_fail)
+    event = await builders.event(await builders.webhook())
+
+    async with bench.run_claimer():
+        await bench.endpoint.wait_for_requests()
+
+    assert failures == []
+    assert bench.endpoint.event_ids == [event.id]
+
+
+@pytest.mark.usefixtures("_no_poll")
+async def test_the_next_claim_does_not_wait_for_the_start_of_attempts(
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = await make_bench()
+    claimed: list[int] = []
+    may_start = asyncio.Event()
+    start = bench.deliverer.start
+
+    async def claim_and_count(worker_id: UUID, request: ClaimRequest) -> ClaimedBatch:
+        batch = await claim(worker_id, request)
+        claimed.append(len(batch.deliveries))
+        return batch
+
+    async def start_late(lease: WorkerLease, deliveries: Sequence[Delivery]) -> None:
+        await may_start.wait()
+        await start(lease, deliveries)
+
+    monkeypatch.setattr(claiming, "claim", claim_and_count)
+    monkeypatch.setattr(bench.deliverer, "start", start_late)
+    events = [await builders.event(await builders.webhook())]
+
+    async with bench.run_claimer():
+        events.append(await builders.event(await builders.webhook()))
+        assert await accept_message(bench)
+        await eventually(lambda: claimed == [1, 1])
+        assert bench.endpoint.requests == []
+        may_start.set()
+        await bench.endpoint.wait_for_requests(2)
+
+    assert bench.endpoint.event_ids == [event.id for event in events]
 
 
 @pytest.mark.on_postgres

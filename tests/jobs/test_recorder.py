@@ -341,7 +341,7 @@ async def test_an_event_is_unrecorded_until_all_its_results_are_written(
     assert [a.outcome for a in await builders.attempts(event)] == ["DELIVERED"]
 
 
-async def test_results_that_come_during_a_transaction_are_written_together_next(
+async def test_results_that_come_while_all_transactions_are_open_are_written_together_next(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writes: list[int] = []
@@ -352,20 +352,25 @@ async def test_results_that_come_during_a_transaction_are_written_together_next(
         writes.append(len(results))
         await go_on.wait()
 
+    async def wait_for_writes(count: int) -> None:
+        await eventually(lambda: len(writes) == count)
+
     monkeypatch.setattr(recording, "write_attempts", write_late)
     event = await builders.event(await builders.webhook())
     lease = await builders.claim(event)
-    recorder.put(result(event, lease, OK, ended_at=await later()), partial(recorded.append, 0))
-    await eventually(lambda: writes == [1])
-    for number in (1, 2):
+    open_writes = [1] * recording.MAX_TRANSACTIONS
+    for number in range(recording.MAX_TRANSACTIONS):
+        recorder.put(result(event, lease, OK, ended_at=await later()), partial(recorded.append, number))
+        await wait_for_writes(number + 1)
+    for number in (7, 8):
         recorder.put(result(event, lease, OK, ended_at=await later()), partial(recorded.append, number))
     drained = asyncio.create_task(recorder.drain())
     await asyncio.sleep(5 * recording.GATHER_SECONDS)
-    assert (writes, recorded, len(recorder), drained.done()) == ([1], [], 3, False)
+    assert (writes, recorded, len(recorder), drained.done()) == (open_writes, [], len(open_writes) + 2, False)
 
     go_on.set()
     await asyncio.wait_for(drained, PATIENCE_SECONDS)
 
-    assert writes == [1, 2]
-    assert recorded == [0, 1, 2]
+    assert writes == [*open_writes, 2]
+    assert recorded == [*range(recording.MAX_TRANSACTIONS), 7, 8]
     assert len(recorder) == 0
