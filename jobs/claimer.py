@@ -21,6 +21,7 @@ from ringback.jobs.lease_keeper import LeaseKeeper
 from ringback.jobs.recorder import Recorder
 from ringback.models.background_tasks import end_tasks
 from ringback.models.database import clock
+from ringback.models.database.transactions import finish
 from ringback.models.queue import workers
 from ringback.models.queue.claims import ClaimedBatch, Delivery, claim, find_next_due
 from ringback.models.queue.grants import AHEAD, FIRST_WEBHOOK, ClaimRequest
@@ -101,7 +102,7 @@ class Claimer:
             await self._wait_until_started()
         finally:
             if self._starting is not None:
-                await end_tasks(self._starting)
+                await finish(end_tasks(self._starting))
 
     async def _claim_until_stopped(self) -> None:
         while not self._is_stopping:
@@ -162,18 +163,23 @@ class Claimer:
         self._in_flight.is_short_of_slots = self._left_behind = free_slots <= 0
         if free_slots <= 0 or lease.is_expired():
             return POLL_SECONDS
+        if self._in_flight.may_have_strays:
+            await self._wait_until_started()  # if the start has failed, this worker claims no more during its pause
         await self._release_strays(lease)
         request = self._make_request(free_slots)
         batch = await claim(lease.worker_id, request)
         self._turns.advance(request, batch)
         self._left_behind = batch.left_behind
         self._in_flight.is_short_of_slots |= batch.left_behind
-        self._put_on_hold(batch.at_limit, await clock.now())
+        now = await clock.now()
+        await self._wait_until_started()
+        # No await from here on: if the wait is cancelled, the events are not in flight, and the end of the lease
+        # releases them.
+        self._put_on_hold(batch.at_limit, now)
         for delivery in batch.deliveries:
             self._in_flight.start(delivery.event)
-        await self._wait_until_started()
         self._starting = asyncio.create_task(self._start(lease, batch.deliveries))
-        await asyncio.sleep(0)  # let the attempts start first
+        await asyncio.sleep(0)  # let the start begin before the next statement
         return await self._seconds_until_next(request, batch)
 
     async def _start(self, lease: WorkerLease, deliveries: Sequence[Delivery]) -> None:
@@ -201,11 +207,11 @@ class Claimer:
         if not self._in_flight.may_have_strays and now - self._strays_checked_at < STRAYS_SECONDS:
             return
         expected = self._in_flight.event_ids | self._recorder.unrecorded
+        self._in_flight.may_have_strays = False  # a start that fails from here on sets it again
         released = await workers.release_all_but(lease, expected)
         if released:
             logger.warning("released claims whose COMMIT got no answer", action="claim", events=released)
         self._strays_checked_at = now
-        self._in_flight.may_have_strays = False
 
     def _make_request(self, free_slots: int) -> ClaimRequest:
         """Return the request for as many events as there is room for."""

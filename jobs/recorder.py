@@ -19,8 +19,9 @@ from tortoise.exceptions import (
 from ringback.jobs.attempt_writer import write_attempts
 from ringback.jobs.outcomes import Abandoned
 from ringback.jobs.result import Result
+from ringback.models.background_tasks import end_tasks
 from ringback.models.database.sql import fetch_rows
-from ringback.models.database.transactions import Unstorable
+from ringback.models.database.transactions import Unstorable, finish
 from ringback.models.event import Event
 from ringback.models.ids import Prefix, encode
 from ringback.models.redaction import DEFAULT, Redaction
@@ -56,11 +57,12 @@ class _QueuedResult(NamedTuple):
 class Recorder:
     """Background writes of results; `run` it as a task. No result is dropped while the database is unavailable."""
 
-    def __init__(self, redaction: Redaction = DEFAULT) -> None:
+    def __init__(self, redaction: Redaction = DEFAULT, *, transactions: int = MAX_TRANSACTIONS) -> None:
         self._redaction = redaction
         self._queue: deque[_QueuedResult] = deque()
         self._has_results = asyncio.Event()
-        self._free_transactions = asyncio.Semaphore(MAX_TRANSACTIONS)
+        self._free_transactions = asyncio.Semaphore(transactions)
+        self._writes: set[asyncio.Task[None]] = set()
         #: Events by the identity of their results: an event may have an orphan's result and the worker's late one.
         self._unrecorded: dict[int, UUID] = {}
         self._is_idle = asyncio.Event()
@@ -83,7 +85,7 @@ class Recorder:
 
     async def run(self) -> None:
         """Write results until cancelled. Those that arrive while all transactions are open form the next one."""
-        async with asyncio.TaskGroup() as writes:
+        try:
             while True:
                 await self._has_results.wait()
                 await self._free_transactions.acquire()
@@ -92,8 +94,15 @@ class Recorder:
                 batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_RESULTS))]
                 if not self._queue:
                     self._has_results.clear()
-                write = writes.create_task(self._write_batch(batch))
-                write.add_done_callback(lambda _: self._free_transactions.release())
+                write = asyncio.create_task(self._write_batch(batch))
+                self._writes.add(write)
+                write.add_done_callback(self._end_write)
+        finally:
+            await finish(end_tasks(*self._writes))
+
+    def _end_write(self, write: asyncio.Task[None]) -> None:
+        self._writes.discard(write)
+        self._free_transactions.release()
 
     async def drain(self) -> None:
         """Wait until every queued result is committed."""

@@ -17,7 +17,7 @@ from ringback.jobs.deliverer import Deliverer
 from ringback.jobs.http.sender import Sender
 from ringback.jobs.in_flight import InFlight
 from ringback.jobs.lease_keeper import LeaseKeeper
-from ringback.jobs.recorder import Recorder
+from ringback.jobs.recorder import MAX_TRANSACTIONS, Recorder
 from ringback.models.background_tasks import end_tasks
 from ringback.models.errors import ConfigurationError
 from ringback.models.redaction import Redaction
@@ -66,7 +66,10 @@ async def run_worker(
             stack.enter_context(_lock_data_directory(settings))
         sender = await stack.enter_async_context(Sender(policy))
         redaction = Redaction(settings.redact_patterns)
-        recorder = await stack.enter_async_context(_run_recorder(redaction))
+        transactions = MAX_TRANSACTIONS
+        if settings.is_embedded:
+            transactions = 1  # SQLite writes one at a time
+        recorder = await stack.enter_async_context(_run_recorder(redaction, transactions))
         in_flight = InFlight()
         keeper = LeaseKeeper(recorder, in_flight, lease_seconds=settings.lease_seconds, is_alone=settings.is_embedded)
         await stack.enter_async_context(_hold_lease(keeper))
@@ -99,8 +102,8 @@ def _lock_data_directory(settings: Settings) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _run_recorder(redaction: Redaction) -> AsyncIterator[Recorder]:
-    recorder = Recorder(redaction)
+async def _run_recorder(redaction: Redaction, transactions: int) -> AsyncIterator[Recorder]:
+    recorder = Recorder(redaction, transactions=transactions)
     task = asyncio.create_task(recorder.run())
     try:
         yield recorder

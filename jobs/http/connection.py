@@ -49,7 +49,8 @@ class HttpConnection(ResponseHandler):
         """Write a request, and return a future that is done when its response is complete, or over a limit.
 
         `deadline` is a time of the loop's clock. The future raises DeadlinePassed, InvalidResponse, or aiohttp's error
-        for a broken connection. Check `is_reusable` afterwards; a caller that cancels the future ends the connection.
+        for a broken connection, also if the endpoint ends a reused connection with status 408. Check `is_reusable`
+        afterwards; a caller that cancels the future ends the connection.
         """
         if self.transport is None or self.transport.is_closing():
             raise aiohttp.ServerDisconnectedError
@@ -74,6 +75,11 @@ class HttpConnection(ResponseHandler):
         """Whether the connection has served another request before."""
         return self.idle_since > 0.0
 
+    @property
+    def has_ended_unread(self) -> bool:
+        """Whether the endpoint has ended a reused connection, most likely without reading the last request."""
+        return self.is_reused and (not self.response.has_started or self.response.is_idle_timeout)
+
     def is_reusable(self) -> bool:
         """Return whether another request can be sent: the response is complete and the connection stays open."""
         is_at_rest = self._pending is None and self._writing is None and not self._unsolicited
@@ -93,7 +99,7 @@ class HttpConnection(ResponseHandler):
             return
         try:
             if self.response.feed(data):
-                self._finish()
+                self._finish_response()
         except InvalidResponse as error:
             self._finish(error)
 
@@ -105,7 +111,7 @@ class HttpConnection(ResponseHandler):
         super().connection_lost(exc)
         self.on_lost(self)
         if exc is None and self.response.end_at_close():
-            self._finish()
+            self._finish_response()
             return
         error = aiohttp.ServerDisconnectedError() if exc is None else aiohttp.ClientOSError(*exc.args)
         error.__cause__ = exc
@@ -130,6 +136,13 @@ class HttpConnection(ResponseHandler):
             self._writing.cancel()
         else:
             self._writing = None
+
+    def _finish_response(self) -> None:
+        """End the wait for the response, with an error if the response does not concern the request."""
+        if self.is_reused and self.response.is_idle_timeout:
+            self._finish(aiohttp.ServerDisconnectedError())
+        else:
+            self._finish()
 
     def _finish(self, error: BaseException | None = None) -> None:
         """End the wait for the response, if a request is pending."""

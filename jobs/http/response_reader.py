@@ -112,6 +112,11 @@ class ResponseReader:
         """Whether the whole response has arrived."""
         return self.state in _COMPLETE
 
+    @property
+    def is_idle_timeout(self) -> bool:
+        """Whether the endpoint has ended an idle connection without reading the request (RFC 9110, 15.5.9)."""
+        return self.status == 408 and self.state is ResponseState.FINAL
+
     def feed(self, data: bytes) -> bool:
         """Read some bytes; returns whether the response is complete, or one of its parts over its limit.
 

@@ -6,8 +6,9 @@ Promises, and what keeps them:
   calls with each address after DNS, however the host was written (aiohttp resolves no IP literals). The resolver
   refuses earlier, because its message can name the host. If a name has allowed and refused addresses, only the allowed
   ones are tried.
-- One `send` writes a request once. Only if a reused connection ends before the first byte of a response is the request
-  written once more, on a new connection: the endpoint has most likely closed the first one without reading it.
+- One `send` writes a request once. Only if a reused connection ends before the first byte of a response, or with status
+  408, is the request written once more, on a new connection: the endpoint has most likely ended the first one without
+  reading it.
 - One deadline covers everything: DNS, the wait for a free connection, connecting, TLS, and a slow body. (aiohttp rounds
   its own timeouts of 5 s and more up to whole seconds of the loop's clock.)
 - No response can fill the memory: at most MAX_RESPONSE_BYTES of a body are read, and as many decoded. Headers are cut
@@ -120,7 +121,7 @@ class Sender:
                 sent = request
                 await pending
             except aiohttp.ClientConnectionError:
-                if not connection.is_reused or connection.response.has_started:
+                if not connection.has_ended_unread:
                     raise
                 pool.release(connection)
                 connection = None

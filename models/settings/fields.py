@@ -48,7 +48,7 @@ class Settings(BaseSettings):
         "`ringback.db` in the data directory.",
     )
     database_pool_size: int = Field(
-        10, ge=2, le=1_000, description="Maximum number of Postgres connections per process."
+        10, ge=3, le=1_000, description="Maximum number of Postgres connections per process."
     )
     start_timeout_seconds: float = Field(
         60.0,

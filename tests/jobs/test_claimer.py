@@ -11,6 +11,7 @@ import pytest
 
 from ringback.jobs import claimer as claiming
 from ringback.jobs import recorder as recording
+from ringback.models.background_tasks import end_tasks
 from ringback.models.database import clock
 from ringback.models.enums import EventStatus
 from ringback.models.event import Attempt, Event
@@ -374,3 +375,35 @@ async def test_a_stop_claims_nothing_more(bench: Bench) -> None:
 
     assert (await builders.stored(event)).worker_id is None
     assert bench.endpoint.requests == []
+
+
+async def test_a_stop_releases_events_that_wait_for_an_earlier_start(
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = await make_bench()
+    claimed: list[int] = []
+
+    async def claim_and_count(worker_id: UUID, request: ClaimRequest) -> ClaimedBatch:
+        batch = await claim(worker_id, request)
+        claimed.append(len(batch.deliveries))
+        return batch
+
+    async def hang(lease: WorkerLease, deliveries: Sequence[Delivery]) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(claiming, "claim", claim_and_count)
+    monkeypatch.setattr(bench.deliverer, "start", hang)
+    await builders.event(await builders.webhook())
+    running = asyncio.create_task(bench.claimer.run())
+    await eventually(lambda: claimed == [1])
+    waiting = await builders.event(await builders.webhook())
+    assert await accept_message(bench)
+    await eventually(lambda: claimed == [1, 1])
+
+    bench.claimer.stop()
+    await end_tasks(running)
+    await bench.keeper.leave()
+
+    stored = await builders.stored(waiting)
+    assert (stored.status, stored.worker_id) == (EventStatus.PENDING, None)
+    assert await builders.attempts(waiting) == []

@@ -140,6 +140,25 @@ async def test_a_request_on_a_reused_connection_that_ends_is_sent_once_more(
     assert server.requests[1] == server.requests[2]
 
 
+IDLE_TIMEOUT = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.usefixtures("_long_keep_alive")
+async def test_a_request_on_a_connection_that_was_idle_for_too_long_is_sent_once_more(sender: Sender) -> None:
+    async with closing_at_the_second_request(IDLE_TIMEOUT).running() as server:
+        sent = await deliver_twice(sender, server)
+    assert sent.outcome == Delivered(HttpResponse(200, (("Content-Length", "2"),), b"ok"))
+    assert (server.connections, len(server.requests)) == (2, 3)
+
+
+async def test_a_408_on_a_new_connection_is_the_response(sender: Sender) -> None:
+    async with answering(IDLE_TIMEOUT).running() as server:
+        sent = await deliver(sender, server.url)
+    assert sent.outcome.response is not None
+    assert sent.outcome.response.status == 408
+    assert len(server.requests) == 1
+
+
 @pytest.mark.usefixtures("_long_keep_alive")
 async def test_a_request_whose_response_has_started_is_not_sent_again(sender: Sender) -> None:
     async with closing_at_the_second_request(b"H").running() as server:
