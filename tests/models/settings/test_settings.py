@@ -39,7 +39,7 @@ AS_A_NETWORK = "Write networks as in 10.0.0.0/8, separated by commas."
         *(("DATABASE_URL", url, f"RINGBACK_DATABASE_URL is {url}. {NO_FILE}")
           for url in ("sqlite://", "sqlite://:memory:", "sqlite://x.db?mode=ro")),
         ("DATABASE_POOL_SIZE", "1",
-         "RINGBACK_DATABASE_POOL_SIZE is 1. Set it to a whole number from 2 to 1000."),
+         "RINGBACK_DATABASE_POOL_SIZE is 1. Set it to a whole number from 3 to 1000."),
         *(("BROKER_URL", url, f"RINGBACK_BROKER_URL {NO_SERVER} redis://, rediss://, amqp://, amqps://.")
           for url in ("kafka://me:hunter2@host", "redis", "redis://", "amqp:/host")),
         *(("REDIS_URL", url, f"RINGBACK_REDIS_URL {NO_SERVER} redis://, rediss://.") for url in ("amqp://host", "x")),
