@@ -114,15 +114,16 @@ class Program:
         if self.process is None:
             return 0
         self.process.send_signal(signal.SIGTERM)
-        return self._wait()
+        return self.wait()
 
     def kill(self) -> None:
         """Kill it with SIGKILL."""
         assert self.process is not None
         self.process.kill()
-        self._wait()
+        self.wait()
 
-    def _wait(self) -> int:
+    def wait(self) -> int:
+        """Wait until it has ended; returns its exit code."""
         assert self.process is not None
         try:
             code = self.process.wait(PATIENCE_SECONDS)
