@@ -40,7 +40,7 @@ def stop(program: Program, *signals: signal.Signals, group: bool = False) -> flo
         if process.poll() is None:
             (os.killpg if group else os.kill)(process.pid, number)
         time.sleep(0.2)
-    assert program._wait() == 0, program.log()
+    assert program.wait() == 0, program.log()
     seconds = time.monotonic() - started
     assert seconds < DRAIN_SECONDS + program.allowed(REST_SECONDS)
     return seconds
