@@ -26,6 +26,7 @@ from ringback.graphql_api.listener.byte_budget import RELEASE_BODY
 from ringback.graphql_api.listener.client_slots import SLOTS, ClientSlot
 from ringback.graphql_api.listener.config import ListenerConfig
 from ringback.graphql_api.listener.http_limits import RequestRefused, count_header_bytes
+from ringback.graphql_api.listener.read_progress import ReadProgress
 from ringback.graphql_api.listener.refusals import Refusal
 from ringback.graphql_api.websocket_protocol import WebSocketProtocol
 
@@ -61,31 +62,6 @@ class _Phase(Enum):
 _HEAD, _BODY, _IDLE, _ENDED = _Phase
 
 
-class _ReadProgress:
-    """The progress of a client that reads its responses, as far as checks have seen it."""
-
-    __slots__ = ("_since", "_unread_bytes")
-
-    def __init__(self) -> None:
-        self._unread_bytes = 0
-        #: When the client last made progress, by the loop's clock.
-        self._since = 0.0
-
-    def note_read(self) -> None:
-        """Note that the client has read what was waiting."""
-        self._unread_bytes = 0
-
-    def update(self, unread_bytes: int, now: float) -> None:
-        """Note how much is unread now."""
-        if self._unread_bytes == 0 or unread_bytes < self._unread_bytes:
-            self._since = now
-        self._unread_bytes = unread_bytes
-
-    def is_stalled(self, now: float, seconds: float) -> bool:
-        """Return whether bytes are unread and the client has made no progress for this long."""
-        return self._unread_bytes > 0 and now >= self._since + seconds
-
-
 class HttpConnection(HttpToolsProtocol):
     """An HTTP connection of uvicorn within the limits of a guard."""
 
@@ -111,7 +87,7 @@ class HttpConnection(HttpToolsProtocol):
         self._body_bytes = 0
         #: The same of each request before it that has no whole response, the oldest first.
         self._earlier_body_bytes: deque[int] = deque()
-        self._reading = _ReadProgress()
+        self._reading = ReadProgress()
         # uvicorn sets these when a request starts.
         self.url = b""
         self.headers = []
