@@ -77,6 +77,8 @@ async def find_refused_templates(url_check: UrlCheck) -> AsyncIterator[RefusedTe
             if webhook.model in models:
                 for refused in await asyncio.to_thread(checker.check, [webhook]):  # a stop waits for the thread
                     yield refused
+        if len(page) < PAGE:
+            return
         await asyncio.sleep(PAUSE_SECONDS)
         page = await webhooks.filter(id__gt=page[-1].id).only(*_COLUMNS)
 

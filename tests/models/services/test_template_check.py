@@ -18,6 +18,11 @@ from tests.support import builders
 URL_CHECK = UrlCheck(AddressPolicy(), InboxAddresses("http://127.0.0.1:8000"))
 
 
+@pytest.fixture
+def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(template_check, "PAUSE_SECONDS", 0)
+
+
 async def find() -> list[tuple[str | None, str, tuple[str, ...]]]:
     """Return name, place and problems of each refused template, the problems without line and column."""
     return [
@@ -115,6 +120,7 @@ async def test_equal_templates_are_parsed_once(database: object) -> None:
     assert len(checker._problems) == 1
 
 
+@pytest.mark.usefixtures("_no_pause")
 async def test_all_pages_are_checked(database: object) -> None:
     for number in range(PAGE + 1):
         await builders.webhook(name=str(number), body_template="{{ item.zip }}")
@@ -142,6 +148,7 @@ async def test_a_warning_names_webhook_place_and_fields(database: object) -> Non
     ]
 
 
+@pytest.mark.usefixtures("_no_pause")
 async def test_the_number_of_warnings_is_limited(database: object) -> None:
     for _ in range(MAX_LOGGED + 2):
         await builders.webhook(body_template="{{ item.zip }}")
