@@ -1,51 +1,27 @@
-"""The claimer on a real database: the causes of a claim, and failures of the database."""
+"""The claimer on a real database: the causes of a claim, its limits, and its stop."""
 
 import asyncio
 import datetime as dt
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import pytest
 
 from ringback.jobs import claimer as claiming
-from ringback.jobs import recorder as recording
 from ringback.models.background_tasks import end_tasks
 from ringback.models.database import clock
 from ringback.models.enums import EventStatus
-from ringback.models.event import Attempt, Event
 from ringback.models.queue.claims import ClaimedBatch, Delivery, claim, find_next_due
 from ringback.models.queue.grants import AHEAD, ClaimRequest
-from ringback.models.queue.webhook_cache import WebhookCache
 from ringback.models.queue.workers import WorkerLease
-from ringback.models.settings import Settings
-from ringback.models.webhook import Webhook
 from tests.support import builders
 from tests.support.deliverers import Bench
 from tests.support.eventually import eventually
-from tests.support.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.every_database
 
-#: Ends the sessions of the test's database that are in a transaction.
-END_OPEN_TRANSACTIONS = """
-SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
-"""
-
 MakeBench = Callable[..., Awaitable[Bench]]
-
-
-@pytest.fixture
-def _quick_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a claim_or_fail database be tried again at once."""
-    monkeypatch.setattr(claiming, "PAUSE_SECONDS", 0.01)
-
-
-async def accept_message(bench: Bench) -> bool:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        return await bench.claimer.accept_message()
 
 
 @pytest.mark.usefixtures("_no_poll")
@@ -55,7 +31,7 @@ async def test_a_message_leads_to_a_claim(bench: Bench) -> None:
         await asyncio.sleep(0.05)
         assert bench.endpoint.requests == [], "there was no message"
 
-        assert await accept_message(bench)
+        assert await bench.accept_message()
         await bench.endpoint.wait_for_requests()
         await bench.wait_until_idle()
 
@@ -136,7 +112,7 @@ async def test_one_message_is_enough_for_more_events_than_slots(make_bench: Make
     async with bench.run_claimer():
         events = [await builders.event(await builders.webhook()) for _ in range(25)]
 
-        assert await accept_message(bench)
+        assert await bench.accept_message()
         await bench.endpoint.wait_for_requests(25)
         await bench.wait_until_idle()
 
@@ -160,98 +136,6 @@ async def test_the_claimer_sleeps_while_every_slot_is_taken(make_bench: MakeBenc
 
         assert len(bench.waits) - looks <= 1
         assert len(bench.endpoint.requests) == 1, "a webhook alone gets half of the slots"
-
-
-@pytest.mark.usefixtures("_quick_pause")
-async def test_a_claim_whose_commit_got_no_answer_is_released_and_delivered_once(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    claimed: list[UUID] = []
-
-    async def claim_without_answer(worker_id: UUID, request: ClaimRequest) -> ClaimedBatch:
-        batch = await claim(worker_id, request)
-        if batch.deliveries and not claimed:
-            claimed.extend(delivery.event.id for delivery in batch.deliveries)
-            raise ConnectionError("connection lost during COMMIT")
-        return batch
-
-    monkeypatch.setattr(claiming, "claim", claim_without_answer)
-    events = [await builders.event(await builders.webhook()) for _ in range(3)]
-
-    async with bench.run_claimer():
-        await bench.endpoint.wait_for_requests(3)
-        await bench.wait_until_idle()
-
-    assert sorted(claimed) == sorted(bench.endpoint.event_ids) == sorted(event.id for event in events)
-    for event in events:
-        assert [(a.number, a.outcome) for a in await builders.attempts(event)] == [(1, "DELIVERED")]
-
-
-@pytest.mark.usefixtures("_quick_pause")
-async def test_a_lost_claim_releases_nothing_that_is_being_sent(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    sent = await builders.event(await builders.webhook(), due_in=-1)
-    bench.endpoint.hold()
-    async with bench.run_claimer():
-        await bench.endpoint.wait_for_requests()
-        lost = False
-
-        async def claim_without_answer(worker_id: UUID, request: ClaimRequest) -> ClaimedBatch:
-            nonlocal lost
-            batch = await claim(worker_id, request)
-            if not lost:
-                lost = True
-                raise ConnectionError("connection lost during COMMIT")
-            return batch
-
-        monkeypatch.setattr(claiming, "claim", claim_without_answer)
-        other = await builders.event(await builders.webhook())
-        await accept_message(bench)
-        await bench.endpoint.wait_for_requests(2)
-        assert (await builders.stored(sent)).worker_id == bench.keeper.lease.worker_id
-        bench.endpoint.release()
-        await bench.wait_until_idle()
-
-    assert bench.endpoint.event_ids == [sent.id, other.id]
-    assert [a.outcome for a in await builders.attempts(sent)] == ["DELIVERED"]
-
-
-@pytest.mark.usefixtures("_quick_pause", "_no_poll")
-async def test_a_failing_database_is_tried_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    failures: list[Exception] = [OSError("disk"), KeyError("anything")]
-
-    async def claim_or_fail(worker_id: UUID, request: ClaimRequest) -> ClaimedBatch:
-        if failures:
-            raise failures.pop()
-        return await claim(worker_id, request)
-
-    monkeypatch.setattr(claiming, "claim", claim_or_fail)
-    event = await builders.event(await builders.webhook())
-
-    async with bench.run_claimer():
-        await bench.endpoint.wait_for_requests()
-
-    assert failures == []
-    assert bench.endpoint.event_ids == [event.id]
-
-
-@pytest.mark.usefixtures("_quick_pause", "_no_poll")
-async def test_attempts_that_cannot_be_started_are_claimed_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    failures: list[Exception] = [OSError("disk"), KeyError("anything")]
-    read = WebhookCache.of
-
-    async def read_or_fail(cache: WebhookCache, updated_at: Mapping[UUID, dt.datetime]) -> Mapping[UUID, Webhook]:
-        if failures:
-            raise failures.pop()
-        return await read(cache, updated_at)
-
-    monkeypatch.setattr(WebhookCache, "of", read_or_fail)
-    event = await builders.event(await builders.webhook())
-
-    async with bench.run_claimer():
-        await bench.endpoint.wait_for_requests()
-
-    assert failures == []
-    assert bench.endpoint.event_ids == [event.id]
 
 
 @pytest.mark.usefixtures("_no_poll")
@@ -278,7 +162,7 @@ async def test_the_next_claim_does_not_wait_for_the_start_of_attempts(
 
     async with bench.run_claimer():
         events.append(await builders.event(await builders.webhook()))
-        assert await accept_message(bench)
+        assert await bench.accept_message()
         await eventually(lambda: claimed == [1, 1])
         assert bench.endpoint.requests == []
         may_start.set()
@@ -287,39 +171,12 @@ async def test_the_next_claim_does_not_wait_for_the_start_of_attempts(
     assert bench.endpoint.event_ids == [event.id for event in events]
 
 
-@pytest.mark.on_postgres
-@pytest.mark.usefixtures("_quick_pause")
-async def test_sessions_ended_by_the_server_cost_no_event_and_no_duplicate(
-    make_bench: MakeBench, database: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(recording, "FIRST_PAUSE_SECONDS", 0.01)
-    bench = await make_bench(slots=20)
-    webhook = await builders.webhook()
-    events = [await builders.event(webhook) for _ in range(60)]
-    outside = await asyncpg.connect(database.database_url)
-    ended = 0
-
-    async with bench.run_claimer():
-        while ended < 10 and len(bench.endpoint.requests) < 60:
-            ended += len(await outside.fetch(END_OPEN_TRANSACTIONS))
-            await asyncio.sleep(0.002)
-        await bench.endpoint.wait_for_requests(60)
-        await bench.wait_until_idle()
-        await asyncio.sleep(0.1)
-
-    await outside.close()
-    assert ended > 0
-    assert sorted(bench.endpoint.event_ids) == sorted(event.id for event in events)
-    assert await Event.filter(status=EventStatus.SUCCEEDED).count() == 60
-    assert await Attempt.all().count() == 60
-
-
 @pytest.mark.usefixtures("_no_poll")
 async def test_duplicate_messages_deliver_an_event_once(bench: Bench) -> None:
     async with bench.run_claimer():
         event = await builders.event(await builders.webhook())
 
-        await asyncio.gather(*(accept_message(bench) for _ in range(10)))
+        await asyncio.gather(*(bench.accept_message() for _ in range(10)))
         await bench.endpoint.wait_for_requests()
         await bench.wait_until_idle()
         await asyncio.sleep(0.05)
@@ -334,7 +191,7 @@ async def test_an_expired_lease_claims_nothing_until_it_is_renewed(make_bench: M
     event = await builders.event(await builders.webhook())
 
     async with bench.run_claimer():
-        await accept_message(bench)
+        await bench.accept_message()
         await bench.wait_for_claims()
         assert (await builders.stored(event)).worker_id is None
         assert bench.endpoint.requests == []
@@ -370,7 +227,7 @@ async def test_a_stop_claims_nothing_more(bench: Bench) -> None:
         pass
     event = await builders.event(await builders.webhook())
 
-    assert await accept_message(bench)
+    assert await bench.accept_message()
     await asyncio.sleep(0.05)
 
     assert (await builders.stored(event)).worker_id is None
@@ -397,7 +254,7 @@ async def test_a_stop_releases_events_that_wait_for_an_earlier_start(
     running = asyncio.create_task(bench.claimer.run())
     await eventually(lambda: claimed == [1])
     waiting = await builders.event(await builders.webhook())
-    assert await accept_message(bench)
+    assert await bench.accept_message()
     await eventually(lambda: claimed == [1, 1])
 
     bench.claimer.stop()

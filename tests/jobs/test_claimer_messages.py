@@ -18,11 +18,6 @@ pytestmark = pytest.mark.every_database
 MakeBench = Callable[..., Awaitable[Bench]]
 
 
-async def accept_message(bench: Bench) -> bool:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        return await bench.claimer.accept_message()
-
-
 @pytest.mark.usefixtures("_no_poll")
 async def test_a_message_is_kept_until_its_claim_has_ended(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claiming, "KEEP_MESSAGE_SECONDS", PATIENCE_SECONDS)
@@ -34,7 +29,7 @@ async def test_a_message_is_kept_until_its_claim_has_ended(bench: Bench, monkeyp
 
     async with bench.run_claimer():
         monkeypatch.setattr(claiming, "claim", claim_late)
-        accepting = asyncio.create_task(accept_message(bench))
+        accepting = asyncio.create_task(bench.accept_message())
         await asyncio.sleep(0.05)
         assert not accepting.done()
 
@@ -51,7 +46,7 @@ async def test_a_full_worker_alone_keeps_the_message(make_bench: MakeBench) -> N
     async with bench.run_claimer():
         await bench.endpoint.wait_for_requests()
 
-        assert await accept_message(bench)
+        assert await bench.accept_message()
 
 
 @pytest.mark.usefixtures("_no_poll")
@@ -63,7 +58,7 @@ async def test_a_full_worker_keeps_a_message_that_reaches_no_peer(make_bench: Ma
     async with bench.run_claimer():
         await bench.endpoint.wait_for_requests()
 
-        assert await accept_message(bench)
+        assert await bench.accept_message()
 
 
 @pytest.mark.usefixtures("_no_poll")
@@ -75,7 +70,7 @@ async def test_a_full_worker_with_peers_passes_the_message_on(make_bench: MakeBe
     async with bench.run_claimer():
         await bench.endpoint.wait_for_requests()
 
-        assert not await accept_message(bench)
+        assert not await bench.accept_message()
 
 
 @pytest.mark.usefixtures("_no_poll")
@@ -89,7 +84,7 @@ async def test_a_full_worker_with_peers_waits_for_a_slot(
     bench.endpoint.hold()
     async with bench.run_claimer():
         await bench.endpoint.wait_for_requests(2)
-        accepting = asyncio.create_task(accept_message(bench))
+        accepting = asyncio.create_task(bench.accept_message())
         await asyncio.sleep(0.05)
         assert not accepting.done()
 
@@ -111,7 +106,7 @@ async def test_a_worker_that_leaves_due_events_behind_passes_the_message_on(
         for _ in range(5):
             await builders.event(webhook)
 
-        assert not await accept_message(bench)
+        assert not await bench.accept_message()
 
 
 @pytest.mark.usefixtures("_no_poll")
@@ -120,7 +115,7 @@ async def test_a_stopped_worker_with_peers_passes_the_message_on(bench: Bench) -
     async with bench.run_claimer():
         pass
 
-    assert not await accept_message(bench)
+    assert not await bench.accept_message()
 
 
 @pytest.mark.usefixtures("_no_poll")
@@ -139,7 +134,7 @@ async def test_an_announced_message_leads_to_one_claim(bench: Bench, monkeypatch
 
             bench.claimer.expect_message()
             await bench.endpoint.wait_for_requests()
-            assert await accept_message(bench)
+            assert await bench.accept_message()
             await bench.wait_until_idle()
 
             assert bench.endpoint.event_ids[-1] == event.id

@@ -126,6 +126,11 @@ class Bench:
         """Insert the worker's row."""
         await self.keeper.start()
 
+    async def accept_message(self) -> bool:
+        """Let the claimer handle a message; returns whether the message has been used up."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await self.claimer.accept_message()
+
     async def start(self, *events: Event) -> None:
         """Claim the events, due or not, and start their attempts."""
         await builders.claim(*events, lease=self.keeper.lease)
