@@ -37,7 +37,7 @@ GATHER_SECONDS = 0.02
 MIN_WAIT_SECONDS = 0.001
 #: Largest share of the slots for retries.
 RETRIES_SHARE = 0.75
-#: Seconds between looks at a webhook at its concurrency limit: its attempts may end in other workers.
+#: Seconds between looks at a webhook at its concurrency limit, if its attempts may end in other workers.
 FULL_SECONDS = 0.2
 #: Maximum number of seconds between looks at a webhook at its rate limit: the limit may have been raised.
 PACED_SECONDS = 0.5
@@ -246,7 +246,10 @@ class Claimer:
             elif self._in_flight.was_freed(webhook_id):  # since the claim counted its attempts
                 self._in_flight.wake.set()
             else:
-                self._in_flight.full_until[webhook_id] = monotonic_now + FULL_SECONDS
+                # Without other workers its attempts end here, which wakes the claimer. A look at a long backlog finds
+                # nothing for other webhooks.
+                seconds = FULL_SECONDS if self._keeper.has_peers else POLL_SECONDS
+                self._in_flight.full_until[webhook_id] = monotonic_now + seconds
 
     async def _seconds_until_next(self, request: ClaimRequest, batch: ClaimedBatch) -> float:
         if batch.more_due or (batch.contended and not batch.deliveries):

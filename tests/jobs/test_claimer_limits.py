@@ -161,6 +161,7 @@ async def test_attempts_of_other_workers_count_under_the_limit(bench: Bench) -> 
     webhook = await builders.webhook(max_concurrency=1)
     elsewhere, waiting = await builders.event(webhook, due_in=-1), await builders.event(webhook)
     lease = await builders.claim(elsewhere)
+    bench.keeper.has_peers = True
 
     async with bench.run_claimer():
         await asyncio.sleep(0.1)
@@ -171,6 +172,22 @@ async def test_attempts_of_other_workers_count_under_the_limit(bench: Bench) -> 
         await bench.endpoint.wait_for_requests()
 
     assert bench.endpoint.event_ids == [waiting.id]
+
+
+async def test_a_worker_without_peers_waits_for_the_end_of_its_own_attempts(bench: Bench) -> None:
+    webhook = await builders.webhook(max_concurrency=1)
+    events = [await builders.event(webhook, due_in=-1), await builders.event(webhook)]
+    bench.endpoint.hold()
+
+    async with bench.run_claimer():
+        await bench.endpoint.wait_for_requests()
+        await bench.wait_for_claims(1)
+        assert bench.waits[-1] == pytest.approx(claiming.POLL_SECONDS, abs=0.05)
+        bench.endpoint.release()
+        async with asyncio.timeout(claiming.POLL_SECONDS / 2):
+            await bench.endpoint.wait_for_requests(2)
+
+    assert bench.endpoint.event_ids == [event.id for event in events]
 
 
 @pytest.mark.usefixtures("_no_poll")
