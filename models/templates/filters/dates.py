@@ -8,7 +8,7 @@ from functools import cache
 from math import floor
 from zoneinfo import ZoneInfo, available_timezones
 
-from liquid import Environment
+from dateutil.parser import parser, parserinfo
 from liquid.filter import liquid_filter
 
 from ringback.models.templates.budget import BadArgument, LimitReached
@@ -22,11 +22,33 @@ _MAX_CHARACTERS = 100
 _MAX_WIDTH_DIGITS = 2
 #: A directive such as `%d`, `%-d`, `%^10B`, `%3N` or `%:z`. E and O choose a locale's digits, of which there are none.
 _DIRECTIVE = re.compile(r"%([-0^#_]*)([0-9]*)(:{0,2}z|[EO]?[A-Za-z+%])")
-#: A date such as 3.4.2026 or 03.04.26, with the day first, and the text after it.
-_DOTTED = re.compile(r"([0-9]{1,2})\.([0-9]{1,2})\.([0-9]{4}|[0-9]{2})(?![0-9.])(.*)", re.DOTALL)
+#: A date such as 3.4.2026, 03-04-2026 or 26-04-03, and the text after it.
+_NUMERIC_DATE = re.compile(r"([0-9]{1,2})([.-])([0-9]{1,2})\2([0-9]{4}|[0-9]{1,2})(?![0-9.])(.*)", re.DOTALL)
+#: A date of numbers, and a time such as 10.30, in which ISO 8601 would read a fraction of an hour.
+_DOTTED_TIME = re.compile(r"\A([0-9]+[.-][0-9]+[.-][0-9]+)([ ,T]+[0-9]{1,2}\.[0-9]{2}(?:\.[0-9]{2})?)(?![0-9.:])")
+#: The name in GMT+03:00 and UTC+3. dateutil reverses the sign after it, as in POSIX.
+_UTC_BEFORE_OFFSET = re.compile(r"(?:GMT|UTC?) ?(?=[+-][0-9])")
+#: A time with an offset, and the name of its zone: `12:00:00+0300 (Moscow Standard Time)`, `12:00:00 +0300 MSK`.
+_ZONE_AFTER_OFFSET = re.compile(r"(:[0-9.]+ ?[+-][0-9:]+) (?:\([^()]*\)|[A-Z]+)\Z")
 _HAS_TIME = re.compile(r":|[0-9]T[0-9]|[0-9] ?[ap]\.?m\b", re.IGNORECASE)
-#: python-liquid's filter reads dates such as "March 14, 2016".
-_PRISTINE = Environment()
+_PARTS = ("year", "month", "day", "hour", "minute", "second", "microsecond")
+
+_PARSER_INFO = parserinfo()
+#: The time zones that a date may name besides UTC and GMT, with their offsets in seconds: those of RFC 822, and Moscow.
+_PARSER_INFO.TZOFFSET = {
+    "UT": 0,
+    "EDT": -4 * 3600,
+    "EST": -5 * 3600,
+    "CDT": -5 * 3600,
+    "CST": -6 * 3600,
+    "MDT": -6 * 3600,
+    "MST": -7 * 3600,
+    "PDT": -7 * 3600,
+    "PST": -8 * 3600,
+    "MSK": 3 * 3600,
+}
+#: Reads dates such as "March 14, 2016".
+_PARSER = parser(_PARSER_INFO)
 
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _MONTHS = (
@@ -95,6 +117,7 @@ def _read(text: str, zone: dt.tzinfo | None) -> dt.datetime | None:
         return dt.datetime.fromtimestamp(int(text), zone or dt.UTC)
     if is_decimal(text):
         return None  # 350.50 is no date
+    text = _rewrite(text)
     timestamp = _parse(text)
     if timestamp.tzinfo is None:
         if _HAS_TIME.search(text) is None:
@@ -103,20 +126,65 @@ def _read(text: str, zone: dt.tzinfo | None) -> dt.datetime | None:
     return timestamp if zone is None else timestamp.astimezone(zone)
 
 
+def _rewrite(text: str) -> str:
+    """Return a date with the year first if the day was, a colon in its time, and no name of a zone beside an offset.
+
+    Raises ValueError for a day that does not exist.
+    """
+    text = _UTC_BEFORE_OFFSET.sub("", text)
+    text = _ZONE_AFTER_OFFSET.sub(r"\1", text)
+    text = _DOTTED_TIME.sub(lambda match: match[1] + match[2].replace(".", ":"), text)
+    numeric = _NUMERIC_DATE.fullmatch(text)
+    if numeric is None:
+        return text
+    day, separator, month, year, rest = numeric.groups()
+    if separator == "-" and len(year) <= 2:
+        year, day = day, year
+    return dt.date(_complete_year(year), int(month), int(day)).isoformat() + rest
+
+
+def _complete_year(year: str) -> int:
+    """Return a year, of 1969 to 2068 if it has one or two digits."""
+    number = int(year)
+    if len(year) > 2:
+        return number
+    return number + 2000 if number < 69 else number + 1900
+
+
 def _parse(text: str) -> dt.datetime:
     """Return the date that a text names. Raises ValueError."""
-    dotted = _DOTTED.fullmatch(text)
-    if dotted is not None:
-        day, month, year, rest = dotted.groups()
-        if len(year) == 2:
-            year = f"20{year}" if year < "69" else f"19{year}"
-        text = dt.date(int(year), int(month), int(day)).isoformat() + rest
     try:
         return dt.datetime.fromisoformat(text)
     except ValueError:
-        # Unreadable text comes back unchanged, which fromisoformat refuses again.
-        iso_text = _PRISTINE.filters["date"](text, "%Y-%m-%dT%H:%M:%S.%f%z", environment=_PRISTINE)
-        return dt.datetime.fromisoformat(iso_text)
+        return _parse_words(text)
+
+
+def _parse_words(text: str) -> dt.datetime:
+    """Return the date that a text such as "March 14, 2016" names. Raises ValueError.
+
+    As in Ruby, a part that is missing is that of today before the first part that is given, and the least after it:
+    "March 2016" is the first of March, and "10:30" is today.
+    """
+    found, _ = _PARSER._parse(text)  # unlike `parse`, it tells which parts are given
+    parts = {name: getattr(found, name, None) for name in _PARTS}
+    given = {name: value for name, value in parts.items() if value is not None}
+    if not given:
+        raise ValueError(text)
+    default = dt.datetime.combine(dt.datetime.now(dt.UTC), dt.time.min)
+    if "year" in given:
+        default = default.replace(month=1, day=1)
+    elif "month" in given:
+        default = default.replace(day=1)
+    return default.replace(**given, tzinfo=_get_zone(found.tzname, found.tzoffset))
+
+
+def _get_zone(name: str | None, offset: int | None) -> dt.tzinfo | None:
+    """Return the time zone that a date names, or None if it names none. Raises ValueError for an unknown name."""
+    if offset is not None:
+        return dt.timezone(dt.timedelta(seconds=offset))
+    if name is None or _PARSER_INFO.jump(name):  # dateutil takes the M of `P.M.` for a name
+        return None
+    raise ValueError(name)
 
 
 def _format(timestamp: dt.datetime, date_format: str) -> str:
@@ -172,6 +240,14 @@ def _format_offset(timestamp: dt.datetime, *, colons: int) -> str:
     return sign + (":" if colons else "").join(parts if colons == 2 else parts[:2])
 
 
+def _name_zone(timestamp: dt.datetime) -> str:
+    """Return the abbreviation of the time zone, such as MSK. An offset has none, as in Ruby."""
+    zone = timestamp.tzinfo
+    if isinstance(zone, dt.timezone) and zone != dt.UTC:
+        return ""
+    return timestamp.tzname() or ""
+
+
 @dataclass(frozen=True, slots=True)
 class _Number:
     """A directive that writes a number."""
@@ -215,5 +291,5 @@ _TEXTS: dict[str, Callable[[dt.datetime], str]] = {
     "P": lambda at: "am" if at.hour < 12 else "pm",
     "p": lambda at: "AM" if at.hour < 12 else "PM",
     "t": lambda at: "\t",
-    "Z": lambda at: at.tzname() or "",
+    "Z": _name_zone,
 }

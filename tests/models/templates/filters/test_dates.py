@@ -76,11 +76,22 @@ def test_no_format_is_an_error_of_ours(form: str) -> None:
         ("03.04.2026 14:30", "2026-04-03T14:30:00"),
         ("03.04.2026, 14:30:15", "2026-04-03T14:30:15"),
         ("03.04.2026T14:30Z", "2026-04-03T14:30:00"),
+        ("03.04.2026 10.30", "2026-04-03T10:30:00"),
+        ("03.04.2026 10.30.15", "2026-04-03T10:30:15"),
+        ("2026-04-03 10.30", "2026-04-03T10:30:00"),
+        ("03-04-2026", "2026-04-03T00:00:00"),
+        ("13-04-2026", "2026-04-13T00:00:00"),
+        ("3-4-2026 14:30", "2026-04-03T14:30:00"),
+        ("03-04-2026T14:30:00-03:00", "2026-04-03T14:30:00"),
+        ("26-04-03", "2026-04-03T00:00:00"),
+        ("26-4-3", "2026-04-03T00:00:00"),
+        ("99-12-31", "1999-12-31T00:00:00"),
         ("2026-04-03", "2026-04-03T00:00:00"),
         ("March 14, 2016", "2016-03-14T00:00:00"),
         ("1152098955", "2006-07-05T11:29:15"),
         ("13.13.2026", "13.13.2026"),
         ("30.02.2026", "30.02.2026"),
+        ("30-02-2026", "30-02-2026"),
         ("192.168.1.20", "192.168.1.20"),
         ("soon", "soon"),
         ("350.50", "350.50"),
@@ -90,8 +101,63 @@ def test_no_format_is_an_error_of_ours(form: str) -> None:
         (True, "true"),
     ],
 )
-def test_a_dotted_date_has_the_day_first(text: object, iso: str) -> None:
+def test_a_date_of_numbers_has_the_day_first(text: object, iso: str) -> None:
     assert render_date(text, "%Y-%m-%dT%H:%M:%S") == iso
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("Sat Jan 31 12:00:00 GMT+03:00 2026", "12:00 +03:00"),
+        ("Sat Jan 31 2026 12:00:00 GMT+0300", "12:00 +03:00"),
+        ("Sat Jan 31 2026 12:00:00 GMT+0300 (Moscow Standard Time)", "12:00 +03:00"),
+        ("2026-01-31 12:00 UTC+3", "12:00 +03:00"),
+        ("2026-01-31 12:00 PM GMT -0330", "12:00 -03:30"),
+        ("2026-01-31 12:00:00 +0300 MSK", "12:00 +03:00"),
+        ("2026-01-31 12:00:00 +0000 UTC", "12:00 +00:00"),
+        ("2026-01-31 12:00:00 -0500 (EST)", "12:00 -05:00"),
+        ("2026-01-31 12:00:00 EST", "12:00 -05:00"),
+        ("Sat Jan 31 12:00:00 PDT 2026", "12:00 -07:00"),
+        ("Sat, 31 Jan 2026 12:00:00 UT", "12:00 +00:00"),
+        ("2026-01-31 12:00:00 MSK", "12:00 +03:00"),
+        ("2026-01-31 12:00 P.M.", "12:00 +00:00"),
+        ("2026-01-31 12:00:00 CET", "2026-01-31 12:00:00 CET"),
+        ("2026-01-31 12:00:00 (MSK)", "2026-01-31 12:00:00 (MSK)"),
+        ("2026-01-31 12:00:00 +25:00", "2026-01-31 12:00:00 +25:00"),
+    ],
+)
+def test_the_zone_of_a_date_is_an_offset_or_a_known_name(text: str, time: str) -> None:
+    assert render_date(text, "%H:%M %:z") == time
+
+
+def test_missing_parts_of_a_date_are_those_of_today_before_the_first_part_given() -> None:
+    today = render_date("now", "%F")
+
+    assert render_date("March 2016", "%F") == render_date("2016-03", "%F") == "2016-03-01"
+    assert render_date("2016 14:00", "%F %R") == "2016-01-01 14:00"
+    assert render_date("March", "%F") == f"{today[:4]}-03-01"
+    assert render_date("14th", "%F") == f"{today[:8]}14"
+    assert render_date("10:30", "%F %R") == f"{today} 10:30"
+    assert render_date("Friday", "%F") == "Friday"
+
+
+@unhurried
+@given(st.text(max_size=30) | st.text(alphabet="0123456789.-+:/ TZAPM()GMTUCESJanFriday", max_size=30))
+def test_no_text_is_an_error(text: str) -> None:
+    assert isinstance(render_date(text, "%c %Z"), str)
+
+
+@pytest.mark.parametrize(
+    ("text", "zone", "name"),
+    [
+        (AT, None, "UTC"),
+        (AT, "Europe/Moscow", "MSK"),
+        ("2026-03-01T12:00:00+03:00", None, ""),
+        ("2026-03-01 12:00 EST", None, ""),
+    ],
+)
+def test_an_offset_has_no_abbreviation(text: str, zone: str | None, name: str) -> None:
+    assert render_date(text, "%Z|", zone) == f"{name}|"
 
 
 @unhurried
@@ -111,6 +177,8 @@ def test_a_dotted_date_is_read_as_it_is_written(day: dt.date, form: str) -> None
         ("2026-01-01 12:00", "Europe/Berlin", "01.01.2026 13:00 +01:00"),
         ("2026-07-01", "America/New_York", "01.07.2026 00:00 -04:00"),
         ("01.07.2026", "America/New_York", "01.07.2026 00:00 -04:00"),
+        ("01.07.2026 10.30", "Europe/Berlin", "01.07.2026 12:30 +02:00"),
+        ("01.07.2026 12:00 EST", "Europe/Berlin", "01.07.2026 19:00 +02:00"),
         ("1152098955", "Asia/Kolkata", "05.07.2006 16:59 +05:30"),
         ("0001-01-01T00:00:00Z", "America/New_York", "0001-01-01T00:00:00Z"),
         ("soon", "Europe/Moscow", "soon"),
