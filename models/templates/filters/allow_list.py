@@ -247,6 +247,8 @@ _OWN_FUNCTIONS: dict[str, FilterFunction] = {
     "compact": lists.compact,
     "date": dates.date,
     "divided_by": numbers.divided_by,
+    "escape": text.escape,
+    "escape_once": text.escape_once,
     "find": lists.find,
     "find_index": lists.find_index,
     "floor": numbers.floor,
@@ -271,6 +273,7 @@ _OWN_FUNCTIONS: dict[str, FilterFunction] = {
     "truncate": text.truncate,
     "truncatewords": text.truncatewords,
     "uniq": lists.uniq,
+    "url_decode": text.url_decode,
     "url_encode": text.url_encode,
     "where": lists.where,
 }

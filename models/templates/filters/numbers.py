@@ -1,10 +1,11 @@
 """Filters that compute, with decimals, integers and floats.
 
-As in Shopify's Liquid, text that is a number counts as that number, and everything else as 0. A result is a decimal if
-an operand is, else a float if an operand is, else an integer.
+As in Shopify's Liquid, text such as "350.50" counts as that number, other text as the integer that it starts with
+("12 pcs" as 12, "350,50" as 350) or 0, and everything else as 0. A result is a decimal if an operand is, else a float
+if an operand is, else an integer.
 """
 
-from math import isfinite
+import re
 
 from liquid.exceptions import FilterArgumentError
 from liquid.filter import sequence_filter
@@ -13,9 +14,14 @@ from liquid.limits import to_int
 from ringback.models.templates import decimals
 from ringback.models.templates.decimals import DecimalValue, Number
 
+#: Ruby's to_i reads integers so.
+_match_integer = re.compile(r"\s*[+-]?[0-9]+(?:_[0-9]+)*", re.ASCII).match
+#: Shopify's Liquid reads this text as a decimal.
+_match_decimal = re.compile(r"\s*-?[0-9]+\.[0-9]+\s*", re.ASCII).fullmatch
+
 
 def to_number(value: object) -> Number:
-    """Return a value as a number. Text that is not a number, and all other values, are 0."""
+    """Return a value as a number, or 0 if it is none."""
     if isinstance(value, DecimalValue):
         return value
     if isinstance(value, bool):
@@ -24,15 +30,10 @@ def to_number(value: object) -> Number:
         return value
     if not isinstance(value, str):
         return 0
-    try:
-        return to_int(value)
-    except ValueError:
-        pass
-    try:
-        number = float(value)
-    except ValueError:
-        return 0
-    return number if isfinite(number) else 0
+    if _match_decimal(value) is not None:
+        return float(value)
+    integer = _match_integer(value)
+    return 0 if integer is None else to_int(integer[0])
 
 
 def abs_(value: object) -> Number:

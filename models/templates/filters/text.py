@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sized
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, unquote_plus
 
 from liquid import Environment
 from liquid.exceptions import FilterArgumentError
@@ -20,11 +20,26 @@ _MARKUP = re.compile(
     re.ASCII | re.DOTALL | re.IGNORECASE,
 )
 
+#: An ampersand that begins no HTML entity, as `escape_once` of Shopify's Liquid finds it.
+_BARE_AMPERSAND = re.compile(r"&(?!(?:[a-zA-Z]+|#[0-9]+);)")
+#: The entities that Ruby writes for all other characters of HTML.
+_ENTITIES = str.maketrans({"<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"})
+
 #: The query encoding of each byte.
 _QUOTED_BYTES = {byte: quote_plus(bytes([byte])) for byte in range(256)}
 
 #: An unchanged python-liquid environment with all of its filters.
 PRISTINE = Environment()
+
+
+def escape(text: str) -> str:
+    """Replace the characters of HTML by entities."""
+    return text.replace("&", "&amp;").translate(_ENTITIES)
+
+
+def escape_once(text: str) -> str:
+    """Replace the characters of HTML by entities, but not those of an entity."""
+    return _BARE_AMPERSAND.sub("&amp;", text).translate(_ENTITIES)
 
 
 @string_filter
@@ -55,14 +70,17 @@ def slice_(value: object, start: object, length: object = 1) -> object:
 
 @string_filter
 def split(text: str, separator: str) -> list[str]:
-    """Split into at most MAX_ITEMS + 1 elements, one more than `Filter` allows."""
+    """Split into at most MAX_ITEMS + 1 elements, one more than `Filter` allows. Empty ones at the end are left out."""
     if not text or text == separator:
         return []
     if not separator:
         return list(text[: MAX_ITEMS + 1])
     if separator == " ":
         return text.split(None, MAX_ITEMS)
-    return text.split(separator, MAX_ITEMS)
+    parts = text.split(separator, MAX_ITEMS)
+    while parts and not parts[-1]:
+        parts.pop()
+    return parts
 
 
 @string_filter
@@ -84,6 +102,11 @@ def truncatewords(text: str, count: str = "15", end: str = "...") -> str:
     most = max(_to_integer(count), 1)
     words = text.split(None, most) if most < len(text) else []
     return text if len(words) <= most else " ".join(words[:most]) + end
+
+
+def url_decode(text: str) -> str:
+    """Decode text from a query or a form. Raises UnicodeDecodeError for bytes that are not UTF-8, as Liquid does."""
+    return unquote_plus(text, errors="strict")
 
 
 def url_encode(text: str) -> str:

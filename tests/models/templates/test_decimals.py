@@ -193,12 +193,16 @@ def test_the_scope_is_not_changed() -> None:
     assert json.dumps(names) == before
 
 
+TINY = f"'0.{'0' * 98}1'"
+HUGE = f"'1{'0' * 99}'"
+
+
 @pytest.mark.parametrize(
     "source",
     [
         "{% assign x = item.total %}{% for i in (1..3000) %}{% assign x = x | times: item.total %}{% endfor %}{{ x }}",
-        "{% assign x = item.total | divided_by: '1e-99' | times: '1e99' | divided_by: '1e-99' | times: '1e99'"
-        " | times: '1e99' | times: '1e99' | times: '1e99' %}{{ x }}",
+        f"{{% assign x = item.total | divided_by: {TINY} | times: {HUGE} | divided_by: {TINY} | times: {HUGE}"
+        f" | times: {HUGE} | times: {HUGE} | times: {HUGE} %}}{{{{ x }}}}",
     ],
 )
 def test_a_number_does_not_grow_without_limit(source: str) -> None:

@@ -113,6 +113,11 @@ def test_filters_raise_template_errors_only(name: str) -> None:
                     assert error.line == 1  # noqa: PT017
 
 
+def test_url_decode_refuses_bytes_that_are_not_text() -> None:
+    message, _, _ = catch_message(lambda: render("{{ '%ff' | url_decode }}"))
+    assert message == "'url_decode' cannot be applied to this value. Change the value, or use another filter"
+
+
 def test_undefined_names_may_be_tested_but_not_printed() -> None:
     assert render("{% if item.fone %}a{% else %}b{% endif %}{{ item.fone | default: 'c' }}") == "bc"
     assert render("{% if item.fone.x > 3 or item.fone contains 'a' %}a{% endif %}") == ""
@@ -169,8 +174,29 @@ def test_a_date_format_allows_widths_of_two_digits() -> None:
         ("{{ 'one' | truncatewords: 0 }} {{ 'one two' | truncatewords: 0, '--' }}", "one one--"),
         ("{{ 'hello' | slice: 1, nothing }} {{ -7.5 | modulo: 2 }} {{ -7.5 | modulo: 1.5 }}", "e 0.5 0.0"),
         ("{{ true | plus: 1 }} {{ 'nan' | plus: 1 }} {{ 5 | at_least: 7.5 }} {{ '5' | at_most: '7' }}", "1 1 7.5 5"),
+        (
+            "{{ '350,50' | plus: 1 }} {{ '12 шт.' | plus: 1 }} {{ '1e3' | plus: 1 }} {{ '.5' | plus: 1 }}",
+            "351 13 2 1",
+        ),
+        (
+            "{{ ' -1_000x' | plus: 1 }} {{ ' -1.50 ' | plus: 1 }} {{ '+1.5' | plus: 1 }} {{ '1.5.2' | plus: 1 }}",
+            "-999 -0.5 2 2",
+        ),
         ("{{ 350.5 | round }} {{ -0.5 | round }} {{ 2.675 | round: 2 }} {{ 1.005 | round: 2 }}", "351 -1 2.68 1.01"),
         ("{{ 5667 | round: -2 }} {{ 5 | round: 2 }} {{ 5650.5 | round: -2 }} {{ 5 | round: -9999 }}", "5700 5 5700 0"),
+        (
+            "{{ 'a,b,,' | split: ',' | size }} {{ ',a,,b' | split: ',' | size }} {{ ',,,' | split: ',' | size }}",
+            "2 4 0",
+        ),
+        (
+            """{{ '<a href="x">&amp;' | escape }} {{ "it's" | escape }}""",
+            "&lt;a href=&quot;x&quot;&gt;&amp;amp; it&#39;s",
+        ),
+        (
+            """{{ '<&lt;&nbsp;&#39;&#x27;&"' | escape_once }} {{ "it's" | escape_once }}""",
+            "&lt;&lt;&nbsp;&#39;&amp;#x27;&amp;&quot; it&#39;s",
+        ),
+        ("{{ '%D1%8F+%2B%zz' | url_decode }}", "я +%zz"),
         ("{% cycle 'g': 1, 2 %}{% cycle 'g': 1, 2, 3 %}{% cycle 'g': 1 %}{% cycle 'g': 1 %}", "121"),
         ("{% if nil == blank and false == blank and fone == blank and ' ' == blank %}a{% endif %}", "a"),
         ("{% if 0 == blank or true == blank or 'a' == blank %}a{% endif %}{% if nil != blank %}b{% endif %}", ""),
