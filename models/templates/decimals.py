@@ -28,16 +28,18 @@ _QUOTIENT = Context(prec=28)
 
 
 class DecimalValue(Decimal):
-    """The value of a decimal field, or a number computed from one. `source` is its value in JSON, text or a number.
+    """The value of a decimal field, or a number computed from one.
 
-    Compares by value, also with floats (0.1 is a tenth) and with text that is a number.
+    `source` is its value in JSON, text or a number, and `text` is what it prints. Compares by value, also with floats
+    (0.1 is a tenth) and with text that is a number.
     """
 
-    __slots__ = ("source",)
+    __slots__ = ("source", "text")
     source: str | int | float
+    text: str
 
     def __str__(self) -> str:
-        return str(self.source)
+        return self.text
 
     def __eq__(self, other: object) -> bool:
         number = _to_comparable(other)
@@ -71,7 +73,7 @@ def read_decimal(value: object) -> object:
         if _match_decimal(value) is None or len(value) > _MAX_CHARACTERS:
             return value
         number = DecimalValue(value)
-        number.source = value
+        number.source = number.text = value
         return number
     if isinstance(value, bool | DecimalValue) or not isinstance(value, int | float | Decimal):
         return value
@@ -79,6 +81,7 @@ def read_decimal(value: object) -> object:
     if not is_decimal(text):
         return value
     number = DecimalValue(text)
+    number.text = text
     number.source = text if isinstance(value, Decimal) else value
     return number
 
@@ -211,8 +214,9 @@ def _wrap(number: Decimal, *operands: Number) -> Number:
     if not number:
         number = number.copy_abs()
     value = DecimalValue(number)
+    value.text = format(number, "f")
     if is_text:
-        value.source = format(number, "f")
+        value.source = value.text
     elif _count_places(number) == 0:
         value.source = int(number)
     else:

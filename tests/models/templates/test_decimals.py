@@ -166,6 +166,22 @@ def test_a_number_of_a_declared_model_computes_as_a_decimal_and_stays_a_number_i
     )
 
 
+@pytest.mark.parametrize(
+    ("rate", "call", "text", "in_json"),
+    [
+        (9007199254740993, "times: 1.0", "9007199254740993.0", "9007199254740992.0"),
+        (9007199254740993, "plus: 0.5", "9007199254740993.5", "9007199254740994.0"),
+        (9007199254740993, "plus: 1", "9007199254740994", "9007199254740994"),
+        (0.1, "times: 0.0001", "0.00001", "1e-05"),
+        (2.5, "round: 2", "2.50", "2.5"),
+    ],
+)
+def test_a_computed_number_is_a_float_in_json_only(rate: float, call: str, text: str, in_json: str) -> None:
+    assert render(f"{{{{ item.rate | {call} }}}} {{{{ item.rate | {call} | json }}}}", {"rate": rate}) == (
+        f"{text} {in_json}"
+    )
+
+
 def test_the_json_of_an_item_is_that_of_the_snapshot() -> None:
     source = "{% if item.total > 1 and item.items[0].price > 1 and item.rate > 1 %}{{ item | json }}{% endif %}"
     assert json.loads(render(source)) == ITEM
