@@ -93,6 +93,17 @@ class _Contains(logical.ContainsExpression):
         return logical._contains(self.token, left, right)
 
 
+class AnyEqual(case_tag._AnyExpression):
+    """The values after `when`, compared as `==` compares."""
+
+    __slots__ = ()
+
+    def evaluate(self, context: RenderContext) -> list[bool]:
+        """Return for each value whether it equals that of the `case`."""
+        left = self.left.evaluate(context)
+        return [_is_equal(left, value.evaluate(context)) for value in self.expressions]
+
+
 #: The classes that replace those of python-liquid.
 _EQUALITIES: dict[type[Expression], Callable[[Token, Expression, Expression], Expression]] = {
     logical.EqExpression: _Equal,

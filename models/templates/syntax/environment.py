@@ -6,15 +6,16 @@ The lexer lists the allowed tags. No tag reads files, and there is no autoescape
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-from liquid import Environment, FalsyStrictUndefined, Node, RenderContext
+from liquid import BlockNode, Environment, Expression, FalsyStrictUndefined, Node, RenderContext, Token
 from liquid.builtin import content, output
 from liquid.builtin.expressions import FilteredExpression
-from liquid.builtin.tags import cycle_tag
+from liquid.builtin.tags import case_tag, cycle_tag
 from liquid.template import BoundTemplate
 from liquid.token import TOKEN_CONTENT, TOKEN_OUTPUT
 
 from ringback.models.templates.formatting import to_text
 from ringback.models.templates.render_context import TemplateContext
+from ringback.models.templates.syntax.comparisons import AnyEqual
 from ringback.models.templates.syntax.fast_path import LoopNode
 from ringback.models.templates.syntax.lexer import REFUSED_TAGS
 
@@ -52,6 +53,21 @@ class PrintNode(output.OutputNode):
     render = render_to_output  # type: ignore[assignment]
 
 
+class CaseNode(case_tag.CaseNode):
+    """`{% case … %}`, whose values are compared as `==` compares."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, token: Token, expression: Expression, blocks: list[case_tag.MultiExpressionBlockNode | BlockNode]
+    ) -> None:
+        super().__init__(token, expression, blocks)
+        for block in blocks:
+            if isinstance(block, case_tag.MultiExpressionBlockNode):
+                values = block.expression
+                block.expression = AnyEqual(values.token, values.left, values.expressions)
+
+
 class CycleNode(cycle_tag.CycleNode):
     """`{% cycle … %}`. An unnamed cycle is identified by its source text, not by the repr of its values."""
 
@@ -69,6 +85,7 @@ class CycleNode(cycle_tag.CycleNode):
 _NODES: Mapping[str, type[Node]] = {
     TOKEN_CONTENT: TextNode,
     TOKEN_OUTPUT: PrintNode,
+    "case": CaseNode,
     "cycle": CycleNode,
     "echo": PrintNode,
     "for": LoopNode,

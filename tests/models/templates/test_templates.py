@@ -201,6 +201,11 @@ def test_a_date_format_allows_widths_of_two_digits() -> None:
         ("{% if nil == blank and false == blank and fone == blank and ' ' == blank %}a{% endif %}", "a"),
         ("{% if 0 == blank or true == blank or 'a' == blank %}a{% endif %}{% if nil != blank %}b{% endif %}", ""),
         ("{% assign x = blank %}{% if x == nil %}a{% endif %}{% case nothing %}{% when blank %}b{% endcase %}", "ab"),
+        ("{% case false %}{% when blank %}a{% endcase %}{% case fone %}{% when blank %}b{% endcase %}", "ab"),
+        (
+            "{% case blank %}{% when false %}a{% endcase %}{% case 0 %}{% when 1, blank %}b{% else %}c{% endcase %}",
+            "ac",
+        ),
         ("{% if nil == empty %}a{% endif %}{% if '' == empty %}b{% endif %}", "b"),
         ("a{% comment %}{% raw %}{% endcomment %}{% endraw %}{% endcomment %}b", "ab"),
         ("a{% comment %}{% raw %}{% endcomment %}b", "ab"),
