@@ -8,7 +8,7 @@ from functools import cache
 from math import floor
 from zoneinfo import ZoneInfo, available_timezones
 
-from dateutil.parser import parser, parserinfo
+from dateutil.parser import parse, parserinfo
 from liquid.filter import liquid_filter
 
 from ringback.models.templates.budget import BadArgument, LimitReached
@@ -31,24 +31,14 @@ _UTC_BEFORE_OFFSET = re.compile(r"(?:GMT|UTC?) ?(?=[+-][0-9])")
 #: A time with an offset, and the name of its zone: `12:00:00+0300 (Moscow Standard Time)`, `12:00:00 +0300 MSK`.
 _ZONE_AFTER_OFFSET = re.compile(r"(:[0-9.]+ ?[+-][0-9:]+) (?:\([^()]*\)|[A-Z]+)\Z")
 _HAS_TIME = re.compile(r":|[0-9]T[0-9]|[0-9] ?[ap]\.?m\b", re.IGNORECASE)
-_PARTS = ("year", "month", "day", "hour", "minute", "second", "microsecond")
-
-_PARSER_INFO = parserinfo()
-#: The time zones that a date may name besides UTC and GMT, with their offsets in seconds: those of RFC 822, and Moscow.
-_PARSER_INFO.TZOFFSET = {
-    "UT": 0,
-    "EDT": -4 * 3600,
-    "EST": -5 * 3600,
-    "CDT": -5 * 3600,
-    "CST": -6 * 3600,
-    "MDT": -6 * 3600,
-    "MST": -7 * 3600,
-    "PDT": -7 * 3600,
-    "PST": -8 * 3600,
-    "MSK": 3 * 3600,
-}
-#: Reads dates such as "March 14, 2016".
-_PARSER = parser(_PARSER_INFO)
+#: Two dates that differ in each part. A part that `parse` returns from both was in the text.
+_DEFAULTS = (dt.datetime(2000, 1, 1, 1, tzinfo=dt.UTC), dt.datetime(2001, 2, 2, 2, tzinfo=dt.UTC))
+#: The time zones that a date may name besides UTC and GMT, with their hours from UTC: those of RFC 822, and Moscow.
+_ZONES = {
+    "UT": 0, "EDT": -4, "EST": -5, "CDT": -5, "CST": -6, "MDT": -6, "MST": -7, "PDT": -7, "PST": -8, "MSK": 3,
+}  # fmt: skip
+#: Whether dateutil skips a word, such as the M of `P.M.`. It takes those in capitals for time zones.
+_is_skipped = parserinfo().jump
 
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _MONTHS = (
@@ -165,26 +155,32 @@ def _parse_words(text: str) -> dt.datetime:
     As in Ruby, a part that is missing is that of today before the first part that is given, and the least after it:
     "March 2016" is the first of March, and "10:30" is today.
     """
-    found, _ = _PARSER._parse(text)  # unlike `parse`, it tells which parts are given
-    parts = {name: getattr(found, name, None) for name in _PARTS}
-    given = {name: value for name, value in parts.items() if value is not None}
-    if not given:
-        raise ValueError(text)
-    default = dt.datetime.combine(dt.datetime.now(dt.UTC), dt.time.min)
-    if "year" in given:
-        default = default.replace(month=1, day=1)
-    elif "month" in given:
-        default = default.replace(day=1)
-    return default.replace(**given, tzinfo=_get_zone(found.tzname, found.tzoffset))
+    first, second = _read_words(text, _DEFAULTS[0]), _read_words(text, _DEFAULTS[1])
+    today = dt.datetime.combine(dt.datetime.now(dt.UTC), dt.time.min)
+    if first.year == second.year:
+        return _read_words(text, today.replace(month=1, day=1))
+    if first.month == second.month:
+        return _read_words(text, today.replace(day=1))
+    if first.day == second.day or first.hour == second.hour:
+        return _read_words(text, today)
+    raise ValueError(text)
+
+
+def _read_words(text: str, default: dt.datetime) -> dt.datetime:
+    """Return the date that a text names, with the missing parts of `default`. Raises ValueError."""
+    timestamp: dt.datetime = parse(text, default=default, tzinfos=_get_zone)
+    return timestamp
 
 
 def _get_zone(name: str | None, offset: int | None) -> dt.tzinfo | None:
     """Return the time zone that a date names, or None if it names none. Raises ValueError for an unknown name."""
     if offset is not None:
         return dt.timezone(dt.timedelta(seconds=offset))
-    if name is None or _PARSER_INFO.jump(name):  # dateutil takes the M of `P.M.` for a name
+    if name is None or _is_skipped(name):
         return None
-    raise ValueError(name)
+    if name not in _ZONES:
+        raise ValueError(name)
+    return dt.timezone(dt.timedelta(hours=_ZONES[name]))
 
 
 def _format(timestamp: dt.datetime, date_format: str) -> str:
