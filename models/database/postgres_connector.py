@@ -77,7 +77,7 @@ class Connector:
         """Connect to one host, again without an option if the server rejects it."""
         given = options.pop("server_settings", None) or {}
         if host is not None:
-            options |= {"host": host.name, "port": host.port}
+            options |= {"host": host.name or None, "port": host.port}
         if self._url.trusts_system:
             options.setdefault("ssl", _create_system_context(self._url.tls))
         while True:

@@ -78,7 +78,7 @@ _UNSUPPORTED: Mapping[str, frozenset[str]] = {
 
 
 class Host(NamedTuple):
-    """A server: a name, an address or the folder of a Unix socket. Without a port, the default port."""
+    """A server: a name, an address or the folder of a Unix socket. asyncpg decides about a missing name or port."""
 
     name: str
     port: int | None
@@ -224,7 +224,7 @@ def _take_hosts(options: dict[str, str]) -> tuple[Host, ...]:
     if len(ports) != len(hosts):
         raise ValueError(f"there are {len(hosts)} hosts and {len(ports)} ports. Enter one port, or one for each host.")
     servers = [Host(host.name, port or host.port) for host, port in zip(hosts, ports, strict=True)]
-    return tuple(Host(name or "localhost", port) for name, port in servers if name or port)
+    return tuple(server for server in servers if server.name or server.port)
 
 
 def _parse_host(spec: str) -> Host:

@@ -171,6 +171,16 @@ async def test_a_socket_in_the_authority(url: str) -> None:
     assert await read_settings(connector, "port") == ["5432"]
 
 
+async def test_a_port_without_a_host(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder,) = parse_qs(urlsplit(url).query)["host"]
+    connector = Connector(parse_postgres_url(f"postgres://postgres@:5432{urlsplit(url).path}"))
+
+    with monkeypatch.context() as environment:
+        environment.setenv("PGHOST", folder)
+        environment.setenv("PGPORT", "1")
+        assert await read_settings(connector, "port") == ["5432"]
+
+
 PASSWORD = "p@s:s/w%rd#?&= я"
 
 
