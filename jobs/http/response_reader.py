@@ -8,7 +8,7 @@ from enum import Enum, auto
 
 import httptools
 
-from ringback.jobs.http.response_repair import ONLY_RECORDED, ResponseRepair
+from ringback.jobs.http.response_repair import NO_HEADER, ONLY_RECORDED, ResponseRepair
 
 #: Bytes of a response body that are read, and stored after decoding; the connection of a longer one is closed.
 MAX_RESPONSE_BYTES = 64 * 1024
@@ -24,11 +24,17 @@ MAX_NEEDED_HEADERS = 16
 MAX_INFORMATIONAL_RESPONSES = 100
 #: Bytes of headers, trailers or chunk lines in a row that are read. A response with more of them ends there.
 MAX_OVERHEAD_BYTES = 256 * 1024
+#: Parts of the errors of httptools after which a head is repaired.
+_REPAIRABLE = ("Content-Length", "Invalid header token")
 _NEEDED_HEADERS = frozenset({b"content-length", b"transfer-encoding", b"content-encoding", b"retry-after"})
 
 
 class InvalidResponse(Exception):
     """Bytes that are not an HTTP response; the message says why, without a full stop."""
+
+
+class _CodingMisread(Exception):
+    """A Transfer-Encoding that ends in a tab: httptools does not see that the body is chunked."""
 
 
 class ResponseState(Enum):
@@ -166,6 +172,9 @@ class ResponseReader:
         if self._repair is not None:
             if self._repair.has_own_length and name == b"content-length":
                 return
+            if name == NO_HEADER:
+                self.are_headers_cut = True
+                return
             name = name.removeprefix(ONLY_RECORDED)
         size = len(name) + len(value)
         is_full = self._header_bytes + size > MAX_RESPONSE_HEADER_BYTES or len(self.headers) >= MAX_RESPONSE_HEADERS
@@ -183,7 +192,10 @@ class ResponseReader:
         names = [name.lower() for name, _ in self.headers]
         # A transfer coding overrides a length (RFC 9112, 6.3).
         if "transfer-encoding" in names:
-            if self._is_chunked():
+            coding = self._last_coding()
+            if self._repair is None and coding.rstrip(" ").endswith("\t"):
+                raise _CodingMisread  # leads to `_parse_repaired`, as each error in a callback does
+            if coding.strip(" \t") == "chunked":
                 self.state = ResponseState.READING_BODY
                 self._set_strict(True)
         elif "content-length" in names:
@@ -203,7 +215,7 @@ class ResponseReader:
             self.state = ResponseState.READING_HEAD
         elif self.is_complete:
             return
-        elif self._repair is None and self._parser.should_keep_alive():  # known until this callback returns
+        elif self._repair is None and self._has_clear_end() and self._parser.should_keep_alive():
             self.state = ResponseState.KEPT_ALIVE
         else:
             self.state = ResponseState.FINAL
@@ -218,7 +230,7 @@ class ResponseReader:
 
     def _parse_repaired(self, data: bytes, error: httptools.HttpParserError) -> None:
         """Read a response that httptools refuses once more, repaired; raises InvalidResponse if that does not help."""
-        is_repairable = self.status != 0 or "Content-Length" in str(error)
+        is_repairable = self.status != 0 or any(part in str(error) for part in _REPAIRABLE)
         if not is_repairable or self._repair is not None or len(self._raw) > MAX_OVERHEAD_BYTES:
             raise InvalidResponse(self._describe(error)) from error
         raw = bytes(self._raw) + data
@@ -268,10 +280,14 @@ class ResponseReader:
                 self._store(name, value[:room])
             self._header_bytes = max(self._header_bytes, MAX_RESPONSE_HEADER_BYTES)
 
-    def _is_chunked(self) -> bool:
-        """Return whether chunked is the last transfer coding."""
+    def _last_coding(self) -> str:
+        """Return the last transfer coding in lower case, with white space around it."""
         codings = [value.lower() for name, value in self.headers if name.lower() == "transfer-encoding"]
-        return codings[-1].rpartition(",")[2].strip() == "chunked"
+        return codings[-1].rpartition(",")[2]
+
+    def _has_clear_end(self) -> bool:
+        """Return whether all programs agree where the response ended. Not all of them read `Content-Length : 2`."""
+        return self.state is ResponseState.READING_BODY or self.status in (204, 304)
 
     def _cut_off(self) -> None:
         """End a response whose headers, trailers or chunk lines are too long, if its status is known."""

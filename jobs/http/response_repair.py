@@ -1,9 +1,16 @@
 """Repair of responses that httptools refuses although browsers and curl accept them.
 
-Three faults are repaired: a Content-Length that is repeated with the same value, a Content-Length beside a
-Transfer-Encoding, which overrides it (RFC 9112, 6.3), and lines of a chunked body that end in LF alone. A proxy must
-refuse them, because the next one could see another end of the response. Ringback forwards nothing, and closes the
-connection after such a response.
+These faults are repaired:
+
+- a Content-Length that is repeated with the same value, or stands beside a Transfer-Encoding, which overrides it
+  (RFC 9112, 6.3)
+- a tab at the end of a Transfer-Encoding
+- white space between a header's name and its colon (RFC 9112, 5.1), and lines that are no headers, except where the
+  name is or resembles Content-Length or Transfer-Encoding: programs disagree about these
+- lines of a chunked body that end in LF alone
+
+A proxy must refuse most of them, because the next one could see another end of the response. Ringback forwards nothing,
+and closes the connection after such a response.
 """
 
 import re
@@ -11,6 +18,10 @@ from enum import Enum, auto
 
 #: Prefix of header lines that are recorded as they came, and that httptools must not understand.
 ONLY_RECORDED = b"Ringback-Only-Recorded-"
+#: Name of the lines that are no headers, which are not recorded.
+NO_HEADER = b"Ringback-No-Header"
+#: A header line, without the white space between name and colon.
+_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*(:.*)", re.DOTALL)
 #: Bytes of a chunk's size and extensions, at most.
 MAX_CHUNK_LINE_BYTES = 16 * 1024
 _BLANK_LINE = re.compile(rb"\n\r?\n")
@@ -79,12 +90,12 @@ class ResponseRepair:
             return None
         self._searched_until = 0
         head = self._take_until(end.end())
+        lines = list(map(_repair_line, head.split(b"\n")))
         if _INFORMATIONAL.match(head):
-            return head
-        lines = head.split(b"\n")
+            return b"\n".join(lines)
         codings = [_value(line) for line in lines if _name(line) == b"transfer-encoding"]
         self._part = _Part.REST
-        if codings and codings[-1].rpartition(b",")[2].strip().lower() == b"chunked":
+        if codings and codings[-1].rpartition(b",")[2].strip(b" \t").lower() == b"chunked":
             self._part = _Part.CHUNK_SIZE
         return b"\n".join(self._repair_lengths(lines, is_overridden=bool(codings)))
 
@@ -148,6 +159,19 @@ class ResponseRepair:
         return taken
 
 
+def _repair_line(line: bytes) -> bytes:
+    """Return a line of a head as httptools accepts it."""
+    name = _name(line)
+    if name == b"transfer-encoding":
+        return line.rstrip(b" \t\r") + b"\r"
+    if not name or name.startswith((b"http/", b"content-length", b"transfer-encoding")):
+        return line
+    header = _HEADER.fullmatch(line)
+    if header is None:
+        return NO_HEADER + b":" + line
+    return header[1] + header[2]
+
+
 def _name(line: bytes) -> bytes:
     """Return the name of a header line in lower case, or nothing for a line that continues the one before."""
     if line[:1] in (b" ", b"\t"):
@@ -156,4 +180,4 @@ def _name(line: bytes) -> bytes:
 
 
 def _value(line: bytes) -> bytes:
-    return line.partition(b":")[2].strip()
+    return line.partition(b":")[2].strip(b" \t\r")

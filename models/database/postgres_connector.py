@@ -77,9 +77,9 @@ class Connector:
         """Connect to one host, again without an option if the server rejects it."""
         given = options.pop("server_settings", None) or {}
         if host is not None:
-            options |= {"host": host.name, "port": host.port}
+            options |= {"host": host.name or None, "port": host.port}
         if self._url.trusts_system:
-            options.setdefault("ssl", _create_system_context(self._url.certificate))
+            options.setdefault("ssl", _create_system_context(self._url.tls))
         while True:
             settings = dict(self._settings)
             try:
@@ -113,11 +113,20 @@ def _find_rejected(settings: Mapping[str, str], message: str) -> str | None:
     return "options" if "options" in settings else None
 
 
-def _create_system_context(certificate: Mapping[str, str]) -> ssl.SSLContext:
+def _create_system_context(options: Mapping[str, str]) -> ssl.SSLContext:
     """Return a context that verifies the server as `sslmode=verify-full` does, with the system's certificates."""
     context = ssl.create_default_context()
-    if "sslcert" in certificate:
-        context.load_cert_chain(
-            certificate["sslcert"], certificate.get("sslkey"), password=certificate.get("sslpassword")
-        )
+    if "sslcert" in options:
+        context.load_cert_chain(options["sslcert"], options.get("sslkey"), password=options.get("sslpassword"))
+    if "sslcrl" in options:
+        context.load_verify_locations(options["sslcrl"])
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
+    if "ssl_min_protocol_version" in options:
+        context.minimum_version = _find_tls_version(options["ssl_min_protocol_version"])
+    if "ssl_max_protocol_version" in options:
+        context.maximum_version = _find_tls_version(options["ssl_max_protocol_version"])
     return context
+
+
+def _find_tls_version(name: str) -> ssl.TLSVersion:
+    return ssl.TLSVersion[name.replace(".", "_")]

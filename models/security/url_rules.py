@@ -35,10 +35,12 @@ _LIQUID = re.compile(r"(?:\s*\{\{-|\{\{).*?(?:-\}\}\s*|\}\})|(?:\s*\{%-|\{%).*?(
 #: A control character other than tab.
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
-#: A path segment that means this or the parent directory (RFC 3986, 5.2.4; %2e as in the WHATWG URL standard).
-_DOT_SEGMENT = re.compile(r"/((?:\.|%2e){1,2})(?=/|\Z)", re.IGNORECASE)
-#: Characters that a request line cannot hold (RFC 9112, 3).
-_UNSENDABLE = re.compile(r"[^\x21-\x7e]+")
+#: A path segment that means this or the parent directory (RFC 3986, 5.2.4; %2e as in the WHATWG URL standard). Some
+#: servers decode slashes before they resolve it (nginx), take backslashes for slashes (IIS), or first drop what follows
+#: a semicolon (Tomcat).
+_DOT_SEGMENT = re.compile(r"(?:[/\\]|%2f|%5c)((?:\.|%2e){1,2})(?=[/\\;]|%2f|%5c|%3b|\Z)", re.IGNORECASE)
+#: A character that no URL contains (RFC 3986, 2), or a percent sign that encodes nothing.
+_UNSENDABLE = re.compile(r"""[^\x21-\x7e]|["<>^`{|}]|%(?![0-9A-Fa-f]{2})""")
 
 _CREDENTIALS = "The URL carries credentials (user:password@); put them into a header instead."
 
@@ -58,8 +60,8 @@ class Target(NamedTuple):
 def parse_target(url: str) -> Target:
     """Return the target of a URL that `check_url` accepts.
 
-    Path and query stay as written, except that characters that HTTP forbids are percent-encoded, as UTF-8. Dot segments
-    are resolved: webhooks that were saved before `check_url` refused them still have some.
+    Path and query stay as written, except that characters that no URL contains are percent-encoded, as UTF-8. Dot
+    segments between slashes are resolved: webhooks that were saved before `check_url` refused them still have some.
     """
     authority = _AUTHORITY.match(url)
     assert authority is not None, "`check_url` refuses URLs without a host"
@@ -202,7 +204,7 @@ def _find_dot_segments(static: str) -> list[_DotSegment]:
     authority = _PARTIAL_AUTHORITY.match(static)
     start = 0 if authority is None else authority.end()
     path = static[start:].partition("?")[0]
-    return [_DotSegment(found[1], path[: found.start() + 1]) for found in _DOT_SEGMENT.finditer(path)]
+    return [_DotSegment(found[1], path[: found.start(1)]) for found in _DOT_SEGMENT.finditer(path)]
 
 
 def _dot_segment_problem(segment: _DotSegment) -> str:

@@ -1,5 +1,6 @@
 """A change as a program publishes it, and the checks of the changes of one call."""
 
+import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -141,13 +142,13 @@ class ChangeChecker:
 def find_id_fault(text: str) -> str | None:
     """Return what is wrong with the characters of an id, and what to do, or None.
 
-    An id must look the same to people and programs, so it is printable, and ASCII's space is its only white space.
+    Spaces of any kind may stand inside an id. Control and zero-width characters may not, since nobody sees them.
     """
     if is_blank(text):
         return "has no visible character. Enter a value"
     if text != text.strip():
         return "starts or ends with white space. Remove it"
     for position, character in enumerate(text, 1):
-        if not character.isprintable():
+        if not character.isprintable() and unicodedata.category(character) != "Zs":
             return f"contains {name_character(character)} at character {position}. Remove it"
     return None

@@ -10,10 +10,23 @@ from urllib.parse import unquote_plus
 from ringback.models.templates.filters.text import quote_bytes
 
 _FORM = "application/x-www-form-urlencoded"
-#: A parameter of a media type, with its value as a token or a quoted string (RFC 9110, 5.6.6).
-_PARAMETER = re.compile(r';[ \t]*([^=; \t]+)=("(?:[^"\\]|\\.)*"|[^;]*)')
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_QUOTED_STRING = r'"(?:[^"\\]|\\.)*"'
+#: The parameters of a media type (RFC 9110, 5.6.6).
+_PARAMETERS = re.compile(rf"(?:[ \t]*;[ \t]*+(?:{_TOKEN}=(?:{_TOKEN}|{_QUOTED_STRING}))?)*")
+#: A parameter as lenient receivers read it, and as webhooks that were saved earlier may have it.
+_LENIENT_PARAMETER = re.compile(rf";[ \t]*([^=; \t]+)[ \t]*=[ \t]*({_QUOTED_STRING}|[^;]*)")
 _QUOTED_PAIR = re.compile(r"\\(.)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:+-]*")
+#: Codecs of charsets whose names in IANA's registry Python does not know.
+_CODECS = {
+    "windows-31j": "cp932", "cswindows31j": "cp932", "windows-874": "cp874", "cswindows874": "cp874",
+    **{f"cswindows{page}": f"cp{page}" for page in range(1250, 1259)},
+    **{f"iso-8859-{part}-{direction}": f"iso8859-{part}" for part in (6, 8) for direction in "ei"},
+    **{f"csiso8859{part}{direction}": f"iso8859-{part}" for part in (6, 8) for direction in "ei"},
+    "csutf8": "utf-8", "cskoi8u": "koi8-u", "cseuckr": "euc_kr", "csgb2312": "gb2312", "csgbk": "gbk",
+    "csgb18030": "gb18030", "csbig5hkscs": "big5hkscs", "cseucpkdfmtjapanese": "euc_jp",
+}  # fmt: skip
 _ASCII = "".join(map(chr, range(0x20, 0x7F)))
 #: Codecs of Python that are no charsets, by their canonical names.
 _NO_CHARSETS = frozenset(
@@ -35,23 +48,19 @@ class BodyCharset(NamedTuple):
 
 
 def find_charset_problem(content_type: str, field: str = "contentType") -> str | None:
-    """Return a message about a charset that a body cannot have, or None. `field` is the content type's name in it."""
-    labels = _find_labels(content_type)
-    encodings: set[str] = set()
-    for label in labels:
-        codec = _find_codec(label)
-        if codec is None:
-            return (
-                f"{field} names the charset {label!r:.80}, which is unknown. Enter one such as utf-8 or windows-1251."
-            )
-        if _is_form(content_type) and not _contains_ascii(codec):
-            return (
-                f"{field} names the charset {label}, which a form cannot have. "
-                "Enter one that contains ASCII, such as utf-8."
-            )
-        encodings.add(codec)
-    if len(encodings) > 1:
-        return f"{field} names the charsets {' and '.join(labels)}. Enter one of them."
+    """Return a message about a charset that a body cannot have, or about parameters that may hide one, or None.
+
+    `field` is the content type's name in the message.
+    """
+    problem = _find_label_problem(content_type)
+    if problem is not None:
+        return f"{field} {problem}"
+    media_type = content_type.partition(";")[0]
+    if not _PARAMETERS.fullmatch(content_type, len(media_type)):
+        return (
+            f"{field} is {content_type!r:.80}, whose parameters cannot be read. "
+            "Write each as name=value, without spaces, such as charset=utf-8."
+        )
     return None
 
 
@@ -59,7 +68,7 @@ def body_charset(content_type: str) -> BodyCharset:
     """Return the charset of a content type: UTF-8 if it names none, or names one that a body cannot have."""
     is_form = _is_form(content_type)
     labels = _find_labels(content_type)
-    if labels and find_charset_problem(content_type) is None:
+    if labels and _find_label_problem(content_type) is None:
         codec = _find_codec(labels[0])
         if codec is not None:
             return BodyCharset(label=labels[0], codec=codec, is_form=is_form)
@@ -100,13 +109,29 @@ class BodyEncoder:
         return quote_bytes(self.encode(unquote_plus(quoted)))
 
 
+def _find_label_problem(content_type: str) -> str | None:
+    """Return what is wrong with the charset that a content type names, as the predicate of a sentence, or None."""
+    labels = _find_labels(content_type)
+    encodings: set[str] = set()
+    for label in labels:
+        codec = _find_codec(label)
+        if codec is None:
+            return f"names the charset {label!r:.80}, which is unknown. Enter one such as utf-8 or windows-1251."
+        if _is_form(content_type) and not _contains_ascii(codec):
+            return f"names the charset {label}, which a form cannot have. Enter one that contains ASCII, such as utf-8."
+        encodings.add(codec)
+    if len(encodings) > 1:
+        return f"names the charsets {' and '.join(labels)}. Enter one of them."
+    return None
+
+
 def _is_form(content_type: str) -> bool:
     return content_type.partition(";")[0].strip().lower() == _FORM
 
 
 def _find_labels(content_type: str) -> list[str]:
     labels: list[str] = []
-    for name, value in _PARAMETER.findall(content_type):
+    for name, value in _LENIENT_PARAMETER.findall(content_type):
         if name.lower() == "charset":
             label = value.strip()
             if len(label) > 1 and label.startswith('"') and label.endswith('"'):
@@ -120,9 +145,10 @@ def _find_codec(label: str) -> str | None:
     """Return the canonical name of Python's codec for a charset, or None if the charset is unknown."""
     if not _NAME.fullmatch(label):
         return None
+    name = _CODECS.get(label.lower(), label)
     try:
-        codec = codecs.lookup(label).name
-        "".encode(label)  # refuses codecs such as rot13, which do not encode text
+        codec = codecs.lookup(name).name
+        "".encode(name)  # refuses codecs such as rot13, which do not encode text
     except (LookupError, UnicodeError):
         return None
     if codec.replace("_", "-") in _NO_CHARSETS:

@@ -129,7 +129,8 @@ def test_a_rendered_url_that_is_invalid_is_refused(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["https://hooks.example/%3Akey%40/a%21?sp=%2Fa&e=%", "https://hooks.example/in?", "https://hooks.example/^a"]
+    "url",
+    ["https://hooks.example/%3Akey%40/a%21?sp=%2Fa&e=%25", "https://hooks.example/in?", "https://hooks.example/~a"],
 )
 @pytest.mark.parametrize("liquid", ["", "{{ item.blank_text }}"])
 def test_a_url_goes_out_as_written(url: str, liquid: str) -> None:
@@ -141,11 +142,27 @@ def test_a_url_goes_out_as_written(url: str, liquid: str) -> None:
     assert request.template.target.text == url
 
 
-@pytest.mark.parametrize("segment", [".", "..", "%2e", "%2E%2e", ".%2e", "a/../b", "a/..", "./a"])
+def test_characters_that_no_url_contains_go_out_percent_encoded() -> None:
+    request = render_webhook({"share": '50%"'}, url="https://hooks.example/{{ item.share }}?q={{ item.share }}|")
+
+    head = request.template.head((*request.values, "1", EVENT_ID, "1", "v1,x"), "0")
+
+    assert head.startswith(b"POST /50%25%22?q=50%25%22%7C HTTP/1.1\r\n")
+    assert request.template.target.text == "https://hooks.example/50%25%22?q=50%25%22%7C"
+
+
+@pytest.mark.parametrize(
+    "segment", [".", "..", "%2e", "%2E%2e", ".%2e", "a/../b", "a/..", "./a", "..;x=1", "..%5C..", "..%2F..%2Fadmin"]
+)
 def test_data_cannot_add_a_dot_segment(segment: str) -> None:
     message = render_error({"key": segment}, url="https://hooks.example/files/{{ item.key }}/x")
     assert message.startswith(f"The URL, rendered as 'https://hooks.example/files/{segment}/x', cannot be used: ")
     assert "The path of the URL has the segment " in message
+
+
+def test_data_that_is_url_encoded_cannot_add_a_dot_segment() -> None:
+    message = render_error({"key": "../../admin"}, url="https://hooks.example/files/{{ item.key | url_encode }}")
+    assert "The path of the URL has the segment .. after /files/, and servers resolve it" in message
 
 
 def test_data_may_hold_dots_that_are_no_segment() -> None:

@@ -3,6 +3,7 @@
 import datetime as dt
 import ipaddress
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -40,6 +41,23 @@ class Authority:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(file)
         return context
+
+    def revoke(self, hosts: Sequence[str]) -> Path:
+        """Write the list of revoked certificates, those of `hosts`, and return its file."""
+        now = dt.datetime.now(dt.UTC)
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self._name)
+            .last_update(now - dt.timedelta(days=1))
+            .next_update(now + dt.timedelta(days=1))
+        )
+        for host in hosts:
+            certificate = x509.load_pem_x509_certificate((self._directory / f"{host}.pem").read_bytes())
+            revoked = x509.RevokedCertificateBuilder().serial_number(certificate.serial_number).revocation_date(now)
+            builder = builder.add_revoked_certificate(revoked.build())
+        file = self._directory / "ca.crl"
+        file.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        return file
 
     def _sign(
         self, name: x509.Name, key: ec.EllipticCurvePublicKey, extension: x509.ExtensionType, days: int

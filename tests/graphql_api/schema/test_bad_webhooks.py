@@ -122,6 +122,9 @@ LOOPBACK = (
          "contentType is 'nonsense'. Enter a media type, such as application/json."),
         ({"contentType": "text/plain; charset=windows-1215"}, "INVALID", "contentType",
          "contentType names the charset 'windows-1215', which is unknown. Enter one such as utf-8 or windows-1251."),
+        ({"contentType": "text/xml; charset = windows-1251"}, "INVALID", "contentType",
+         "contentType is 'text/xml; charset = windows-1251', whose parameters cannot be read. "
+         "Write each as name=value, without spaces, such as charset=utf-8."),
         ({"contentType": "text/plain\r\nX: y"}, "INVALID", "contentType", f"contentType {NOT_A_LINE}"),
     ],
 )  # fmt: skip

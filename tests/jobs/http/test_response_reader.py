@@ -186,6 +186,83 @@ def test_lengths_that_differ_are_invalid(lengths: bytes) -> None:
         read(OK + b"Content-Length: " + lengths + b"\r\n\r\nok")
 
 
+@pytest.mark.parametrize("size", [1_000, 1])
+@pytest.mark.parametrize(
+    "coding", [b"chunked\t", b"\tchunked \t ", b"gzip, chunked\t", b"gzip\r\nTransfer-Encoding: chunked\t"]
+)
+def test_a_coding_may_end_in_a_tab(coding: bytes, size: int) -> None:
+    response = OK + b"Transfer-Encoding: " + coding + b"\r\nX: y\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+
+    reader = read(*in_pieces(response, size))
+
+    assert (reader.status, reader.body, reader.state) == (200, b"ok", ResponseState.FINAL)
+    assert [name for name, _ in reader.headers][-2:] == ["Transfer-Encoding", "X"]
+
+
+@pytest.mark.parametrize("coding", [b"chunked\t\r\nTransfer-Encoding: gzip", b"gzip\t", b"chunked\x0b", b"chunked,\t"])
+def test_a_body_that_is_not_chunked_at_last_ends_at_the_close(coding: bytes) -> None:
+    reader = read(OK + b"Transfer-Encoding: " + coding + b"\r\n\r\n2\r\nok\r\n0\r\n\r\n")
+
+    assert (reader.body, reader.state) == (b"2\r\nok\r\n0\r\n\r\n", ResponseState.READING_UNTIL_CLOSE)
+    assert reader.end_at_close()
+
+
+@pytest.mark.parametrize("size", [1_000, 1])
+@pytest.mark.parametrize("early", [b"", b"HTTP/1.1 103 Hints\r\nLink : a\r\nLink\r\n\r\n"])
+def test_white_space_before_a_colon_is_accepted(early: bytes, size: int) -> None:
+    lines = b"X-Foo : 1\r\nRetry-After\t :7\nX-Bar: a : b\r\n"
+
+    reader = read(*in_pieces(early + OK + lines + END, size))
+
+    assert (reader.status, reader.body, reader.state) == (200, b"ok", ResponseState.FINAL)
+    assert reader.headers == [("X-Foo", "1"), ("Retry-After", "7"), ("X-Bar", "a : b"), ("Content-Length", "2")]
+    assert not reader.are_headers_cut
+
+
+@pytest.mark.parametrize("size", [1_000, 1])
+@pytest.mark.parametrize(
+    "line", [b"Nonsense", b"no header", b"X Foo: 1", b"Set-Cookie a=b\r\n c", b"X\x00: 1", b"\xc3\xa9: 1"]
+)
+def test_a_line_that_is_no_header_is_left_out(line: bytes, size: int) -> None:
+    reader = read(*in_pieces(OK + b"A: 1\r\n" + line + b"\r\n" + END, size))
+
+    assert (reader.status, reader.body, reader.state) == (200, b"ok", ResponseState.FINAL)
+    assert reader.headers == [("A", "1"), ("Content-Length", "2")]
+    assert reader.are_headers_cut
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"Content-Length\t: 2\r\n",
+        b"Content-Length 2\r\n",
+        b"X : 1\r\nContent-Length : 2\r\n",
+        b"Content-Length: 2\r\nContent-Length : 2\r\n",
+        b"Content-Length\x00: 2\r\nContent-Length: 2\r\n",
+        b"Transfer-Encoding\t: chunked\r\n",
+        b"Transfer-Encoding\r\nContent-Length: 2\r\n",
+    ],
+)
+def test_lines_that_resemble_a_length_or_a_coding_are_not_repaired(lines: bytes) -> None:
+    with pytest.raises(InvalidResponse):
+        read(OK + lines + b"\r\nok")
+
+
+@pytest.mark.parametrize(
+    "response",
+    [b"Content-Length : 2\r\n\r\nok", b"Transfer-Encoding : chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"],
+)
+def test_a_connection_is_not_used_again_if_programs_disagree_about_the_end(response: bytes) -> None:
+    reader = read(OK + response)
+
+    assert (reader.status, reader.body, reader.state) == (200, b"ok", ResponseState.FINAL)
+
+
+@pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
+def test_a_connection_is_used_again_after_a_status_without_a_body(status: bytes) -> None:
+    assert read(b"HTTP/1.1 " + status + b"\r\n\r\n").state is ResponseState.KEPT_ALIVE
+
+
 LINE_ENDS = st.sampled_from([b"\r\n", b"\n"])
 
 

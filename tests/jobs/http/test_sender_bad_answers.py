@@ -24,7 +24,8 @@ NOT_HTTP = "127.0.0.1:{port} did not answer with valid HTTP: "
         (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "Invalid character in Content-Length."),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "Duplicate Content-Length."),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2, 3\r\n\r\n", "Duplicate Content-Length."),
-        (b"HTTP/1.1 200 OK\r\nno colon\r\n", "Invalid header token."),
+        (b"HTTP/1.1 200 OK\r\nContent-Length 1\r\n\r\n", "Invalid header token."),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding\t: chunked\r\n\r\n", "Invalid header token."),
     ],
 )
 async def test_bytes_that_are_not_http_are_a_bad_response(sender: Sender, answer: bytes, reason: str) -> None:

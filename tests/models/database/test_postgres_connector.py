@@ -18,7 +18,7 @@ import pytest_asyncio
 from structlog.testing import capture_logs
 
 from ringback.models import bootstrap, load_settings, migrate, open_database
-from ringback.models.database.postgres_connector import Connector
+from ringback.models.database.postgres_connector import Connector, get_connector
 from ringback.models.database.postgres_url import parse_postgres_url
 from ringback.models.database.sql import fetch_rows
 from ringback.models.site_settings import SiteSettings
@@ -98,7 +98,8 @@ async def test_a_url_with_the_options_of_every_tool_starts_with_one_warning(url:
         ({"replication": "database", "client_encoding": "LATIN1"}, ["client_encoding", "replication"]),
         ({"hostaddr": "192.0.2.1"}, ["hostaddr"]),
         ({"connect_timeout": "0"}, ["connect_timeout"]),
-        ({"servicefile": "/none", "ApplicationName": "x"}, ["servicefile", "ApplicationName"]),
+        ({"service": "none", "servicefile": "/none", "ApplicationName": "x"}, ["service", "ApplicationName"]),
+        ({"ssl": "false"}, ["ssl"]),
     ],
 )
 async def test_an_option_that_cannot_be_used_is_ignored(url: str, options: dict[str, str], ignored: list[str]) -> None:
@@ -146,11 +147,20 @@ async def test_a_service_names_the_server(url: str, tmp_path: Path, monkeypatch:
     (folder,) = parse_qs(urlsplit(url).query)["host"]
     database = urlsplit(url).path.strip("/")
     file = tmp_path / "services"
-    file.write_text(f"[rb]\nhost={folder}\ndbname={database}\nuser=postgres\n")
+    file.write_text(
+        f"[rb]\nhost={folder}\ndbname={database}\nuser=postgres\n"
+        "application_name=my app\noptions=-c geqo=off\nconnect_timeout=9\nchannel_binding=require\n"
+    )
     monkeypatch.setenv("PGSERVICEFILE", str(file))
     settings = load_settings(database_url="postgresql:///?service=rb", data_dir=tmp_path, start_timeout_seconds=0)
 
-    assert await migrate(settings) != []
+    with capture_logs() as lines:
+        assert await migrate(settings) != []
+        assert await read_settings(get_connector("postgresql:///?service=rb"), "application_name", "geqo") == [
+            "my app", "off",
+        ]  # fmt: skip
+
+    assert [line["options"] for line in lines] == [["channel_binding"]]
 
 
 async def test_a_socket_in_the_authority(url: str) -> None:
@@ -159,6 +169,16 @@ async def test_a_socket_in_the_authority(url: str) -> None:
     connector = Connector(parse_postgres_url(f"postgres://postgres@{encoded}{urlsplit(url).path}"))
 
     assert await read_settings(connector, "port") == ["5432"]
+
+
+async def test_a_port_without_a_host(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder,) = parse_qs(urlsplit(url).query)["host"]
+    connector = Connector(parse_postgres_url(f"postgres://postgres@:5432{urlsplit(url).path}"))
+
+    with monkeypatch.context() as environment:
+        environment.setenv("PGHOST", folder)
+        environment.setenv("PGPORT", "1")
+        assert await read_settings(connector, "port") == ["5432"]
 
 
 PASSWORD = "p@s:s/w%rd#?&= я"
@@ -207,7 +227,8 @@ async def _demand_password(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", ["sslmode=require", "sslmode=verify-full&sslrootcert=CA", "sslmode=prefer", "ssl=true"]
+    "options",
+    ["sslmode=require", "sslmode=verify-full&sslrootcert=CA", "sslmode=prefer", "ssl=verify-full&sslrootcert=CA"],
 )
 async def test_tls_and_a_percent_encoded_password(secure_server: SecureServer, options: str) -> None:
     options = options.replace("CA", str(secure_server.authority.file))
@@ -241,6 +262,44 @@ async def test_the_certificates_of_the_system_decide(
 
     monkeypatch.setenv("SSL_CERT_FILE", str(secure_server.authority.file))
     assert await read_settings(connector, "ssl") == ["on"]
+
+
+@pytest.mark.parametrize(("revoked", "is_refused"), [([], False), (["127.0.0.1"], True)])
+async def test_a_certificate_that_is_revoked(
+    secure_server: SecureServer, monkeypatch: pytest.MonkeyPatch, revoked: list[str], is_refused: bool
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(secure_server.authority.file))
+    options = f"sslrootcert=system&sslcrl={secure_server.authority.revoke(revoked)}"
+    connector = Connector(parse_postgres_url(f"postgres://postgres@127.0.0.1:{secure_server.port}/postgres?{options}"))
+
+    if is_refused:
+        with pytest.raises(ssl.SSLCertVerificationError, match="certificate revoked"):
+            await connector.connect()
+    else:
+        assert await read_settings(connector, "ssl") == ["on"]
+
+
+async def test_a_list_of_revoked_certificates_that_is_missing(secure_server: SecureServer) -> None:
+    url = f"postgres://postgres@127.0.0.1:{secure_server.port}/postgres?sslrootcert=system&sslcrl=/none"
+
+    with pytest.raises(FileNotFoundError):
+        await Connector(parse_postgres_url(url)).connect()
+
+
+@pytest.mark.parametrize(
+    ("option", "version"), [("ssl_max_protocol_version", "TLSv1.2"), ("ssl_min_protocol_version", "TLSv1.3")]
+)
+async def test_the_version_of_tls_with_the_certificates_of_the_system(
+    secure_server: SecureServer, monkeypatch: pytest.MonkeyPatch, option: str, version: str
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(secure_server.authority.file))
+    url = f"postgres://postgres@127.0.0.1:{secure_server.port}/postgres?sslrootcert=system&{option}={version}"
+
+    connection = await Connector(parse_postgres_url(url)).connect()
+
+    query = "SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+    assert await connection.fetchval(query) == version
+    await connection.close()
 
 
 async def test_a_wrong_password_is_not_tried_on_the_next_host(secure_server: SecureServer) -> None:

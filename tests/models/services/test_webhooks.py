@@ -123,8 +123,10 @@ async def test_updates_of_different_fields_at_the_same_time_are_all_stored(
     [
         ("content_type", "text/plain; charset=windows-1215"),
         ("content_type", "application/x-www-form-urlencoded; charset=utf-16"),
+        ("content_type", "text/xml; charset:windows-1251"),
         ("url", "https://hooks.example/a/../b"),
         ("url", "https://hooks.example/%2e/{{ item.id }}"),
+        ("url", "https://hooks.example/..;x/{{ item.id }}"),
     ],
 )
 async def test_what_can_never_be_sent_is_refused_but_not_in_older_webhooks(
