@@ -11,7 +11,7 @@ from ringback.models.templates.decimals import read_decimal
 from ringback.models.templates.field_paths import FieldShape, add_types
 
 #: The types of fields that are decimals in templates. JSON numbers compute as decimals too, and stay numbers in JSON.
-_DECIMAL_TYPES = frozenset({"decimal", "float"})
+DECIMAL_TYPES = frozenset({"decimal", "float"})
 #: Elements of a list that are converted between two readings of the clock.
 _VALUES_PER_TICK = 100
 #: In the place of field names: all fields of the item.
@@ -25,7 +25,7 @@ class DecimalFields:
 
     def __init__(self, types: Mapping[str, str]) -> None:
         item = FieldShape()
-        decimals = {path: name for path, name in types.items() if name in _DECIMAL_TYPES}
+        decimals = {path: name for path, name in types.items() if name in DECIMAL_TYPES}
         add_types(FieldShape(names={"item": item}), decimals)
         #: The shapes of the item's fields that are decimals or hold some, by the names of the fields.
         self._fields: Mapping[str, FieldShape] = item.names

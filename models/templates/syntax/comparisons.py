@@ -1,16 +1,19 @@
 """Comparisons as in python-liquid, but decimals are numbers, and `blank` equals nil and false as in Shopify's."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from liquid import Expression, RenderContext, Token
 from liquid.builtin.expressions import Literal, logical
-from liquid.builtin.expressions.primitive import Blank, StringLiteral
+from liquid.builtin.expressions.primitive import Blank, Empty, StringLiteral
 from liquid.builtin.tags import case_tag
 from liquid.undefined import is_undefined
 
 from ringback.models.templates.decimals import DecimalValue, is_decimal
 from ringback.models.templates.render_context import TemplateContext
+
+#: The types of values that contain nothing: numbers, booleans and the keywords `blank` and `empty`.
+_ATOMS = (int, float, Blank, Empty)
 
 
 class BlankValue(Blank):
@@ -81,14 +84,16 @@ class _GreaterOrEqual(logical.GeExpression):
 
 
 class _Contains(logical.ContainsExpression):
-    """`contains` with a value on its left that may be a decimal, which is searched as text."""
+    """`contains` with any value on its left: a decimal is searched as text, and a number contains nothing."""
 
     __slots__ = ()
 
     def evaluate(self, context: RenderContext) -> bool:
         left, right = self.left.evaluate(context), self.right.evaluate(context)
-        if isinstance(left, DecimalValue):
+        if type(left) is DecimalValue:
             left = left.source
+        if isinstance(left, _ATOMS):
+            return False
         cast(TemplateContext, context).meter.tick()  # every render uses this class
         return logical._contains(self.token, left, right)
 
@@ -118,11 +123,21 @@ OPERATORS: tuple[type[Expression], ...] = (
 ANY_EXPRESSION = case_tag._AnyExpression
 
 
-def list_compared(expression: Any) -> list[tuple[Expression, Expression]]:
+class Compared(NamedTuple):
+    """Two expressions that are compared, for order or for equality only."""
+
+    left: Expression
+    right: Expression
+    is_order: bool
+
+
+def list_compared(expression: Any) -> list[Compared]:
     """Return the pairs of expressions that an expression compares for equality or order."""
     if isinstance(expression, ANY_EXPRESSION):
-        return [(expression.left, value) for value in expression.expressions]
-    return [(expression.left, expression.right)] if is_comparison(expression) else []
+        return [Compared(expression.left, value, is_order=False) for value in expression.expressions]
+    if not is_comparison(expression):
+        return []
+    return [Compared(expression.left, expression.right, is_order=isinstance(expression, tuple(_ORDERS)))]
 
 
 def is_comparison(expression: Any) -> bool:

@@ -47,6 +47,7 @@ ITEM: dict[str, Any] = {
     "customer": {"balance": "-0.10"},
     "unit price": "1.00",
     "undeclared": "7.00",
+    "is_paid": True,
 }
 
 
@@ -79,6 +80,9 @@ def holds(condition: str, item: dict[str, Any] = ITEM) -> bool:
         ("item.rate < item.due", True),
         ("item.total == true", False),
         ("item.total contains '.5'", True),
+        ("item.rate contains 5", False),
+        ("item.items[0].quantity contains 1", False),
+        ("item.is_paid contains true or blank contains 'a' or empty contains 'a'", False),
         ("item.total == empty or item.total == blank or item.total == nil", False),
     ],
 )
