@@ -24,23 +24,26 @@ _STEP = re.compile(r'\.?(?P<name>[^.*"\[\]]+)|\[(?P<quoted>"(?:[^"\\]|\\.)*")\]|
 class FieldShape:
     """The known structure of one value: its fields and its elements. `is_open` allows any other field.
 
-    `type` is the type that `FieldInfo` names, empty where it is unknown.
+    `other` is the structure of these other fields, None where it is unknown. `type` is the type that `FieldInfo` names,
+    empty where it is unknown.
     """
 
     names: "dict[str, FieldShape]" = field(default_factory=dict)
     element: "FieldShape | None" = None
+    other: "FieldShape | None" = None
     is_open: bool = False
     type: str = ""
 
     def add(self, path: str) -> "FieldShape":
         """Add a declared path, and return the structure of its value.
 
-        Examples: `a.b`, `a["b c"]`, `a.rows[].b` for the elements of a list, `a.json.*` for unknown fields.
+        Examples: `a.b`, `a["b c"]`, `a.rows[].b` for the elements of a list, `a.json.*` for fields of any name.
         """
         shape = self
         for step in _STEP.finditer(path):
             if step["open"]:
                 shape.is_open = True
+                shape.other = shape = shape.other or FieldShape()
             elif step["element"]:
                 shape.element = shape = shape.element or FieldShape()
             else:
