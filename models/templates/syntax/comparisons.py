@@ -5,15 +5,13 @@ from typing import Any, NamedTuple, cast
 
 from liquid import Expression, RenderContext, Token
 from liquid.builtin.expressions import Literal, logical
-from liquid.builtin.expressions.primitive import Blank, Empty, StringLiteral
+from liquid.builtin.expressions.primitive import Blank, StringLiteral
 from liquid.builtin.tags import case_tag
+from liquid.exceptions import LiquidTypeError
 from liquid.undefined import is_undefined
 
 from ringback.models.templates.decimals import DecimalValue, is_decimal
 from ringback.models.templates.render_context import TemplateContext
-
-#: The types of values that contain nothing: numbers, booleans and the keywords `blank` and `empty`.
-_ATOMS = (int, float, Blank, Empty)
 
 
 class BlankValue(Blank):
@@ -84,18 +82,19 @@ class _GreaterOrEqual(logical.GeExpression):
 
 
 class _Contains(logical.ContainsExpression):
-    """`contains` with any value on its left: a decimal is searched as text, and a number contains nothing."""
+    """`contains` with any value on its left: a decimal is searched as text, other numbers contain nothing."""
 
     __slots__ = ()
 
     def evaluate(self, context: RenderContext) -> bool:
         left, right = self.left.evaluate(context), self.right.evaluate(context)
-        if type(left) is DecimalValue:
+        if isinstance(left, DecimalValue):
             left = left.source
-        if isinstance(left, _ATOMS):
-            return False
         cast(TemplateContext, context).meter.tick()  # every render uses this class
-        return logical._contains(self.token, left, right)
+        try:
+            return logical._contains(self.token, left, right)
+        except LiquidTypeError:  # such as a number
+            return False
 
 
 #: The classes that replace those of python-liquid.
