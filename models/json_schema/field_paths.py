@@ -95,7 +95,6 @@ class _Listing:
             yield self._make_value(format_path([value.path, name]), schemas, enclosing)
         elements = self._make_value(f"{value.path}[]", _collect_elements(value.nodes, required_ids), enclosing)
         if elements.nodes:
-            elements.type = self._find_element_type(elements)
             yield elements
         members = _collect_members(value.nodes)
         if members.alternatives:
@@ -125,11 +124,6 @@ class _Listing:
         if domain.types is None and schemas.alternatives:
             domain = intersect([domain, unite(map(self._domains.find, schemas.alternatives))])
         return name_type(domain, nodes)
-
-    def _find_element_type(self, elements: _Value) -> str:
-        """Return the type of all elements, or "json" if it depends on the index."""
-        types = {name_type(self._domains.find(schema), elements.nodes) for schema in elements.schemas.alternatives}
-        return "json" if len(types) > 1 else elements.type
 
     def _find_required_ids(self, schemas: _Schemas) -> set[int]:
         """Return the subschemas that always apply to a value, by id()."""

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ringback.models.json_schema.findings import JSON_TYPES
 from ringback.models.json_schema.subschemas import Node, SubschemaGraph
+from ringback.models.templates.decimal_fields import DECIMAL_OR_STRING
 
 #: Ringback's names of JSON types, where they differ.
 _NAMES = {"array": "list"}
@@ -20,17 +21,19 @@ _TYPE_HINTS = {
     "array": ("items", "prefixItems"),
 }
 _NUMBERS = frozenset({"integer", "number"})
+#: The formats of strings about which a schema says nothing.
+_ANY_FORMAT = frozenset({""})
 
 
 class Domain(NamedTuple):
     """The values that a schema allows.
 
-    `types` are their JSON types, with `integer` besides `number`, or None if they are unknown. `string_format` is the
-    format that all of its strings have, empty if there is none.
+    `types` are their JSON types, with `integer` besides `number`, or None if they are unknown. `string_formats` are
+    the formats that its strings may have; "" is text of any kind.
     """
 
     types: frozenset[str] | None
-    string_format: str = ""
+    string_formats: frozenset[str] = _ANY_FORMAT
 
 
 class DomainFinder:
@@ -62,28 +65,28 @@ class DomainFinder:
 def intersect(domains: Iterable[Domain]) -> Domain:
     """Return the values that are in all domains."""
     types: frozenset[str] | None = None
-    string_format = ""
+    formats = _ANY_FORMAT
     for domain in domains:
         if domain.types is not None:
             types = domain.types if types is None else types & domain.types
-        string_format = string_format or domain.string_format
-    return Domain(types, string_format)
+        if "" in formats and domain.string_formats != _ANY_FORMAT:
+            formats = domain.string_formats
+    return Domain(types, formats)
 
 
 def unite(domains: Iterable[Domain]) -> Domain:
     """Return the values that are in any of the domains."""
     types: frozenset[str] = frozenset()
     is_known = True
-    formats: set[str] = set()
+    formats: frozenset[str] = frozenset()
     for domain in domains:
         if domain.types is None:
             is_known = False
         else:
             types |= domain.types
         if domain.types is None or "string" in domain.types:
-            formats.add(domain.string_format)
-    string_format = formats.pop() if len(formats) == 1 else ""
-    return Domain(types if is_known else None, string_format)
+            formats |= domain.string_formats
+    return Domain(types if is_known else None, formats or _ANY_FORMAT)
 
 
 def name_type(domain: Domain, nodes: Iterable[Node]) -> str:
@@ -92,19 +95,20 @@ def name_type(domain: Domain, nodes: Iterable[Node]) -> str:
     types -= {"null"}
     if types and types <= _NUMBERS:
         return "float" if "number" in types else "integer"
-    if domain.string_format == "decimal" and "string" in types and types <= _NUMBERS | {"string"}:
-        return "decimal"
+    formats = domain.string_formats
+    if "decimal" in formats and "string" in types and types <= _NUMBERS | {"string"}:
+        return "decimal" if len(formats) == 1 else DECIMAL_OR_STRING
     if len(types) != 1:
         return "json"
     (name,) = types
     if name == "string":
-        return _FORMATS.get(domain.string_format, name)
+        return _FORMATS[min(formats)] if len(formats) == 1 and "" not in formats else name
     return _NAMES.get(name, name)
 
 
 def _declared_domain(node: Node) -> Domain:
     """Return the values that `type`, `enum`, `const` and `format` allow."""
-    domain = Domain(None, _known_format(node))
+    domain = Domain(None, frozenset({_known_format(node)}))
     return intersect([domain, *(Domain(_with_integers(types)) for types in _declared_types(node))])
 
 

@@ -11,7 +11,8 @@ from ringback.models.templates.decimals import read_decimal
 from ringback.models.templates.field_paths import FieldShape
 
 #: The types of fields that are decimals in templates. JSON numbers compute as decimals too, and stay numbers in JSON.
-DECIMAL_TYPES = frozenset({"decimal", "float"})
+DECIMAL_OR_STRING = "decimal or string"
+DECIMAL_TYPES = frozenset({"decimal", "float", DECIMAL_OR_STRING})
 #: Elements of a list that are converted between two readings of the clock.
 _VALUES_PER_TICK = 100
 #: In the place of field names: all fields of the item.

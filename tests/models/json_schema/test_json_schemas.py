@@ -213,8 +213,10 @@ NUMBER = {"type": "number"}
         ({"allOf": [{"type": ["string", "null"]}, {"format": "decimal"}]}, "decimal"),
         ({"type": "string", "anyOf": [{"format": "decimal", "maxLength": 9}, {"format": "decimal"}]}, "decimal"),
         ({"type": ["string", "boolean", "number"], "format": "decimal"}, "json"),
-        ({"anyOf": [{"const": "on request"}, DECIMAL]}, "string"),
-        ({"anyOf": [{"type": ["string", "number"]}, DECIMAL]}, "json"),
+        ({"anyOf": [{"const": "on request"}, DECIMAL]}, "decimal or string"),
+        ({"anyOf": [{"type": ["string", "number"]}, DECIMAL]}, "decimal or string"),
+        ({"allOf": [{"anyOf": [TEXT, DECIMAL]}, TEXT]}, "decimal or string"),
+        ({"allOf": [TEXT, {"anyOf": [TEXT, DECIMAL]}, DECIMAL]}, "decimal"),
         ({"anyOf": [{"format": "date"}, {"format": "date-time"}], "type": "string"}, "string"),
         ({"type": "string", "not": {"format": "decimal"}}, "string"),
         ({"type": "string", "if": {"minLength": 2}, "then": {"format": "decimal"}}, "string"),
@@ -234,7 +236,7 @@ def test_the_type_of_a_field_is_what_its_alternatives_have_in_common(keywords: d
     ("first", "second", "expected"),
     [
         (DECIMAL, {"type": ["null", "number"]}, "decimal"),
-        (DECIMAL, TEXT, "string"),
+        (DECIMAL, TEXT, "decimal or string"),
         (DECIMAL, True, "json"),
         (TEXT, False, "string"),
     ],
@@ -248,13 +250,13 @@ def test_a_field_of_alternative_objects(first: Any, second: Any, expected: str) 
 @pytest.mark.parametrize(
     ("keywords", "expected"),
     [
-        ({"prefixItems": [TEXT, DECIMAL]}, "json"),
+        ({"prefixItems": [TEXT, DECIMAL]}, "decimal or string"),
         ({"prefixItems": [NUMBER, NUMBER], "items": False}, "float"),
         ({"prefixItems": [DECIMAL], "items": DECIMAL}, "decimal"),
         ({"prefixItems": [DECIMAL], "items": True}, "json"),
         ({"items": DECIMAL}, "decimal"),
         ({"allOf": [{"items": TEXT}, {"items": {"format": "decimal"}}]}, "decimal"),
-        ({"anyOf": [{"items": TEXT}, {"items": DECIMAL}]}, "json"),
+        ({"anyOf": [{"items": TEXT}, {"items": DECIMAL}]}, "decimal or string"),
     ],
 )
 def test_the_type_of_elements(keywords: dict[str, Any], expected: str) -> None:

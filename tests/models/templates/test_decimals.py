@@ -220,6 +220,14 @@ def test_the_decimals_of_maps(condition: str, expected: bool) -> None:
     assert json.dumps(names) == before
 
 
+@pytest.mark.parametrize(
+    ("price", "condition"), [("350.50", "item.price > 99"), ("on request", "item.price == 'on request'")]
+)
+def test_a_field_that_is_a_decimal_or_other_text(price: str, condition: str) -> None:
+    fields = DecimalFields({"item.price": "decimal or string"})
+    assert compile_condition(condition).holds(build_scope({"price": price}, EVENT), fields)
+
+
 def test_the_fields_of_a_map_keep_their_order() -> None:
     source = "{{ item.prices | json }}{% for pair in item.prices %}{{ pair[1] | plus: 1 }};{% endfor %}"
     rendered = compile_template(source).render(build_scope(MAP_ITEM, EVENT), MAPS)
