@@ -34,7 +34,7 @@ class ModelField:
 
     # Resolved from a FieldInfo.
     path: str = strawberry.field(
-        description="Path in Liquid. `[]` stands for each element of a list, a final `*` for fields of any name. "
+        description="Path in Liquid. `[]` stands for each element of a list, `*` for fields of any other name. "
         "Example: `item.customer.name`."
     )
     type: str = strawberry.field(

@@ -8,4 +8,5 @@ block the program: the size of patterns is limited, and the cost of a check is c
     patterns         compiled sizes of patterns        field_paths      the fields that templates can use
     schema           JsonSchema and its limits         findings         jsonschema-rs' errors → messages
     compiler         the thread and the cache          json_values      the extent of a JSON value
+    value_types      the types of values
 """

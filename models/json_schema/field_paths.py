@@ -1,16 +1,16 @@
 """The fields of a JSON Schema, as `models.tracking.model_fields` lists those of a tracked model.
 
 Everything that a schema says about one value (`allOf`, alternatives, references) is merged. An object has the fields of
-its `properties`. If it declares further fields, or names none at all, it is open: templates may use any path below it.
-Values where the schema repeats itself, or exceeds the limits, are open too.
+its `properties`, and `*` for fields of any name that it declares. If it has `*`, or declares no fields at all, it is
+open: templates may use any path below it. Values where the schema repeats itself, or exceeds the limits, are open too.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from ringback.models.json_schema.findings import JSON_TYPES
 from ringback.models.json_schema.subschemas import Node, SubschemaGraph
+from ringback.models.json_schema.value_types import DomainFinder, intersect, name_type, unite
 from ringback.models.templates.field_info import FieldInfo
 from ringback.models.templates.formatting import format_path
 
@@ -24,96 +24,154 @@ _MAX_DESCRIPTION_CHARS = 500
 #: A field of an object that is open.
 ANY_FIELD = FieldInfo("item.*", "json", "Any other field.")
 
-#: Ringback's names of JSON types, where they differ.
-_TYPES = {"number": "float", "array": "list"}
-#: Types of strings with these formats.
-_FORMATS = {"date-time": "datetime", "date": "date", "time": "time", "uuid": "id", "decimal": "decimal"}
-#: Keywords that imply the type of a value without `type`.
-_TYPE_HINTS = {
-    "object": ("properties", "patternProperties", "additionalProperties", "required"),
-    "array": ("items", "prefixItems"),
-}
+
+@dataclass(eq=False, slots=True)
+class _Schemas:
+    """The schemas of a value: those that always apply to it, and alternatives, of which any may."""
+
+    required: list[Node | bool] = field(default_factory=list)
+    alternatives: list[Node | bool] = field(default_factory=list)
+
+    def add(self, schema: Node | bool, *, is_required: bool) -> None:
+        """Add a schema."""
+        schemas = self.required if is_required else self.alternatives
+        schemas.append(schema)
 
 
 @dataclass(eq=False, slots=True)
 class _Value:
-    """A value within an item: the subschemas that apply to it, and its fields and elements."""
+    """A value within an item: the schemas and all subschemas that apply to it, and its fields and elements."""
 
     path: str
+    type: str
+    description: str
+    schemas: _Schemas
     nodes: tuple[Node, ...]
     #: The subschemas of each enclosing value, by id(), to notice when the schema repeats itself.
-    enclosing: tuple[frozenset[int], ...] = ()
-    is_element: bool = False
+    enclosing: tuple[frozenset[int], ...]
     is_open: bool = False
     children: "list[_Value]" = field(default_factory=list)
 
 
 def list_fields(graph: SubschemaGraph) -> list[FieldInfo]:
     """Return every path that a template can use, parents before their children."""
-    root = _Value("item", graph.applied_with(graph.root))
-    pending, count, characters = deque([root]), 0, 0
-    while pending:
-        value = pending.popleft()
-        key = frozenset(id(node) for node in value.nodes)
-        is_recursive = bool(key) and key in value.enclosing
-        if is_recursive or count >= MAX_FIELDS or len(value.enclosing) >= MAX_LISTED_DEPTH:
-            value.is_open = True
-            continue
-        fields = _collect_fields(graph, value.nodes)
-        characters += sum(
-            len(value.path) + len(name) + len(_description(tuple(nodes))) for name, nodes in fields.items()
+    return _Listing(graph).list_fields()
+
+
+class _Listing:
+    """A list of the fields of one schema."""
+
+    def __init__(self, graph: SubschemaGraph) -> None:
+        self._graph = graph
+        self._domains = DomainFinder(graph)
+
+    def list_fields(self) -> list[FieldInfo]:
+        """Return every path, parents before their children."""
+        root = self._make_value("item", _Schemas(required=[self._graph.root]))
+        root.type = "object"
+        pending, count, characters = deque([root]), 0, 0
+        while pending:
+            value = pending.popleft()
+            key = frozenset(id(node) for node in value.nodes)
+            is_recursive = bool(key) and key in value.enclosing
+            if is_recursive or count >= MAX_FIELDS or len(value.enclosing) >= MAX_LISTED_DEPTH:
+                value.is_open = True
+                continue
+            children = list(self._make_children(value, (*value.enclosing, key)))
+            characters += sum(len(child.path) + len(child.description) for child in children)
+            if characters > MAX_CHARACTERS:
+                value.is_open = True
+                continue
+            value.children = children
+            value.is_open = not children and value.type == "object" and not any(map(_is_closed, value.nodes))
+            count += len(children)
+            pending.extend(children)
+        return list(_field_infos(root, is_root=True))
+
+    def _make_children(self, value: _Value, enclosing: tuple[frozenset[int], ...]) -> Iterator[_Value]:
+        """Yield the fields of a value, its elements, and its fields of any other name."""
+        required_ids = self._find_required_ids(value.schemas)
+        for name, schemas in _collect_fields(value.nodes, required_ids).items():
+            yield self._make_value(format_path([value.path, name]), schemas, enclosing)
+        elements = self._make_value(f"{value.path}[]", _collect_elements(value.nodes, required_ids), enclosing)
+        if elements.nodes:
+            yield elements
+        members = _collect_members(value.nodes)
+        if members.alternatives:
+            yield self._make_value(f"{value.path}.*", members, enclosing, default_description=ANY_FIELD.description)
+
+    def _make_value(
+        self,
+        path: str,
+        schemas: _Schemas,
+        enclosing: tuple[frozenset[int], ...] = (),
+        *,
+        default_description: str = "",
+    ) -> _Value:
+        all_schemas = [*schemas.required, *schemas.alternatives]
+        nodes = _unique(node for schema in all_schemas for node in self._graph.applied_with(schema))
+        return _Value(
+            path=path,
+            type=self._find_type(schemas, nodes),
+            description=_description(nodes) or default_description,
+            schemas=schemas,
+            nodes=nodes,
+            enclosing=enclosing,
         )
-        if characters > MAX_CHARACTERS:
-            value.is_open = True
-            continue
-        _expand(graph, value, key, fields)
-        count += len(value.children)
-        pending.extend(value.children)
-    return list(_field_infos(root, is_root=True))
+
+    def _find_type(self, schemas: _Schemas, nodes: tuple[Node, ...]) -> str:
+        domain = intersect(map(self._domains.find, schemas.required))
+        if domain.types is None and schemas.alternatives:
+            domain = intersect([domain, unite(map(self._domains.find, schemas.alternatives))])
+        return name_type(domain, nodes)
+
+    def _find_required_ids(self, schemas: _Schemas) -> set[int]:
+        """Return the subschemas that always apply to a value, by id()."""
+        pending = list(schemas.required)
+        if not pending and len(schemas.alternatives) == 1:
+            pending = list(schemas.alternatives)
+        ids: set[int] = set()
+        while pending:
+            schema = pending.pop()
+            if not isinstance(schema, bool) and id(schema) not in ids:
+                ids.add(id(schema))
+                pending.extend(self._graph.required_parts(schema))
+        return ids
 
 
-def _expand(graph: SubschemaGraph, value: _Value, key: frozenset[int], fields: dict[str, list[Node]]) -> None:
-    """Set the children of a value, and whether it is open."""
-    enclosing = (*value.enclosing, key)
-    for name, nodes in fields.items():
-        value.children.append(_Value(format_path([value.path, name]), _unique(nodes), enclosing))
-    elements = _collect_elements(graph, value.nodes)
-    if elements:
-        value.children.append(_Value(f"{value.path}[]", _unique(elements), enclosing, is_element=True))
-    has_unknown_fields = not fields and _type(value.nodes) == "object" and not any(map(_is_closed, value.nodes))
-    value.is_open = has_unknown_fields or any(map(_allows_more_fields, value.nodes))
-
-
-def _collect_fields(graph: SubschemaGraph, nodes: tuple[Node, ...]) -> dict[str, list[Node]]:
-    """Return the subschemas of each field."""
-    fields: dict[str, list[Node]] = {}
+def _collect_fields(nodes: tuple[Node, ...], required_ids: set[int]) -> dict[str, _Schemas]:
+    """Return the schemas of each named field."""
+    fields: dict[str, _Schemas] = {}
     for node in nodes:
-        for name, child in node.get("properties", {}).items():
-            if child is not False:
-                fields.setdefault(name, []).extend(graph.applied_with(child))
+        for name, schema in node.get("properties", {}).items():
+            if schema is not False:
+                fields.setdefault(name, _Schemas()).add(schema, is_required=id(node) in required_ids)
     return fields
 
 
-def _collect_elements(graph: SubschemaGraph, nodes: tuple[Node, ...]) -> list[Node]:
-    """Return the subschemas of all elements."""
-    elements: list[Node] = []
+def _collect_elements(nodes: tuple[Node, ...], required_ids: set[int]) -> _Schemas:
+    """Return the schemas of all elements. Those of certain indexes are alternatives."""
+    elements = _Schemas()
     for node in nodes:
-        for child in node.get("prefixItems", ()):
-            elements += graph.applied_with(child)
-        if "items" in node:
-            elements += graph.applied_with(node["items"])
+        elements.alternatives += node.get("prefixItems", ())
+        if node.get("items", False) is not False:
+            elements.add(node["items"], is_required=id(node) in required_ids and "prefixItems" not in node)
     return elements
 
 
-def _unique(nodes: list[Node]) -> tuple[Node, ...]:
+def _collect_members(nodes: tuple[Node, ...]) -> _Schemas:
+    """Return the schemas of the fields that are declared without their names. Any of them may apply."""
+    members = _Schemas()
+    for node in nodes:
+        members.alternatives += node.get("patternProperties", {}).values()
+        for keyword in ("additionalProperties", "unevaluatedProperties"):
+            if node.get(keyword, False) is not False:
+                members.alternatives.append(node[keyword])
+    return members
+
+
+def _unique(nodes: Iterable[Node]) -> tuple[Node, ...]:
     return tuple({id(node): node for node in nodes}.values())
-
-
-def _allows_more_fields(node: Node) -> bool:
-    """Return whether a subschema declares fields besides those that it names."""
-    if node.get("patternProperties"):
-        return True
-    return any(node.get(keyword, False) is not False for keyword in ("additionalProperties", "unevaluatedProperties"))
 
 
 def _is_closed(node: Node) -> bool:
@@ -121,56 +179,14 @@ def _is_closed(node: Node) -> bool:
 
 
 def _field_infos(value: _Value, *, is_root: bool = False) -> Iterator[FieldInfo]:
-    kind = "object" if is_root else _type(value.nodes)
     # An element that is an object is listed by its fields only, as the children of a tracked model are.
-    if not is_root and not (value.is_element and kind == "object"):
-        yield FieldInfo(value.path, kind, _description(value.nodes))
+    is_listed = not is_root and not (value.path.endswith("[]") and value.type == "object")
+    if is_listed:
+        yield FieldInfo(value.path, value.type, value.description)
     for child in value.children:
         yield from _field_infos(child)
-    if value.is_open and kind != "json":
+    if value.is_open and value.type != "json":
         yield FieldInfo(f"{value.path}.*", ANY_FIELD.type, ANY_FIELD.description)
-
-
-def _type(nodes: tuple[Node, ...]) -> str:
-    """Return Ringback's type of a value, or "json" if the schema allows several."""
-    types = _declared_types(nodes) or _implied_types(nodes)
-    types.discard("null")
-    if types == {"integer", "number"}:
-        return "float"
-    if len(types) != 1:
-        return "json"
-    (kind,) = types
-    if kind == "string":
-        return _string_type(nodes)
-    return _TYPES.get(kind, kind)
-
-
-def _declared_types(nodes: tuple[Node, ...]) -> set[str]:
-    """Return the JSON types of `type`, `enum` and `const`."""
-    types: set[str] = set()
-    for node in nodes:
-        declared = node.get("type", ())
-        if isinstance(declared, str):
-            types.add(declared)
-        else:
-            types.update(declared)
-        values = list(node.get("enum", ()))
-        if "const" in node:
-            values.append(node["const"])
-        types.update(JSON_TYPES.get(type(value), "integer") for value in values)
-    return types
-
-
-def _implied_types(nodes: tuple[Node, ...]) -> set[str]:
-    keywords: set[str] = set().union(*nodes)
-    return {kind for kind, hints in _TYPE_HINTS.items() if not keywords.isdisjoint(hints)}
-
-
-def _string_type(nodes: tuple[Node, ...]) -> str:
-    for node in nodes:
-        if node.get("format") in _FORMATS:
-            return _FORMATS[node["format"]]
-    return "string"
 
 
 def _description(nodes: tuple[Node, ...]) -> str:

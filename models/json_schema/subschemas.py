@@ -35,6 +35,8 @@ class _Keywords(NamedTuple):
 _IN_PLACE = _Keywords(
     lists=("allOf", "anyOf", "oneOf"), maps=("dependentSchemas",), singles=("if", "then", "else", "not")
 )
+#: Those whose subschemas apply to some values only.
+_CONDITIONAL = _IN_PLACE._replace(lists=("anyOf", "oneOf"))
 #: Child applicators: their subschemas apply to the value's fields, elements and names (sections 10.3 and 11).
 _CHILD = _Keywords(
     lists=("prefixItems",),
@@ -112,6 +114,15 @@ class SubschemaGraph:
         """Return the subschemas of `applied_with`, and how often each is evaluated."""
         return self._evaluations[id(node)] if isinstance(node, dict) else ()
 
+    def required_parts(self, node: Node) -> Iterator[Node | bool]:
+        """Yield the subschemas that apply whenever `node` does: those of references and `allOf`."""
+        for keyword in _REFERENCES:
+            if keyword in node:
+                target = self._resolve(node[keyword])
+                assert target is not None, "`_find_broken_references` has resolved all references"
+                yield target
+        yield from node.get("allOf", ())
+
     def _collect_nodes(self) -> Iterator[Finding]:
         """Collect the subschemas with their pointers and anchors. Yield what Ringback does not support."""
         pending = [_Located((), self.root)]
@@ -174,12 +185,8 @@ class SubschemaGraph:
         return tuple(applied)
 
     def _in_place(self, node: Node) -> Iterator[Node | bool]:
-        for keyword in _REFERENCES:
-            if keyword in node:
-                target = self._resolve(node[keyword])
-                assert target is not None, "`_find_broken_references` has resolved all references"
-                yield target
-        for _, child in _subschemas(node, _IN_PLACE):
+        yield from self.required_parts(node)
+        for _, child in _subschemas(node, _CONDITIONAL):
             yield child
 
 

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 
 from liquid import Token
 from liquid.exceptions import LiquidError, LiquidTypeError, LiquidValueError, UndefinedError
-from liquid.token import TOKEN_CONTAINS, TOKEN_GT, TOKEN_ILLEGAL, TOKEN_LT
+from liquid.token import TOKEN_GT, TOKEN_ILLEGAL, TOKEN_LT
 
 from ringback.models.errors import TemplateError
 from ringback.models.templates.budget import Refusal
@@ -132,7 +132,5 @@ def _render_message(error: Exception) -> str:
     if isinstance(error, LiquidTypeError) and error.token is not None:
         if error.token.kind in (TOKEN_LT, TOKEN_GT):
             return "'<' and '>' compare two numbers or two strings"
-        if error.token.kind == TOKEN_CONTAINS:
-            return "'contains' needs a string or a list on its left"
         return "An integer is required here"
     return "The template cannot be rendered with these values"

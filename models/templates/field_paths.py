@@ -24,23 +24,26 @@ _STEP = re.compile(r'\.?(?P<name>[^.*"\[\]]+)|\[(?P<quoted>"(?:[^"\\]|\\.)*")\]|
 class FieldShape:
     """The known structure of one value: its fields and its elements. `is_open` allows any other field.
 
-    `type` is the type that `FieldInfo` names, empty where it is unknown.
+    `other` is the structure of these other fields, None where it is unknown. `type` is the type that `FieldInfo` names,
+    empty where it is unknown.
     """
 
     names: "dict[str, FieldShape]" = field(default_factory=dict)
     element: "FieldShape | None" = None
+    other: "FieldShape | None" = None
     is_open: bool = False
     type: str = ""
 
     def add(self, path: str) -> "FieldShape":
         """Add a declared path, and return the structure of its value.
 
-        Examples: `a.b`, `a["b c"]`, `a.rows[].b` for the elements of a list, `a.json.*` for unknown fields.
+        Examples: `a.b`, `a["b c"]`, `a.rows[].b` for the elements of a list, `a.json.*` for fields of any name.
         """
         shape = self
         for step in _STEP.finditer(path):
             if step["open"]:
                 shape.is_open = True
+                shape.other = shape = shape.other or FieldShape()
             elif step["element"]:
                 shape.element = shape = shape.element or FieldShape()
             else:
@@ -64,13 +67,24 @@ class PathLookup(NamedTuple):
 OPEN = FieldShape(is_open=True)
 
 NO_TYPES: Mapping[str, str] = {}
-#: The types of the fields of `event` that are text.
+#: The types of the fields of `event`.
 _EVENT_TYPES = {f"event.{name}": "string" for name in ("id", "model", "action", "created_at")} | {
-    "event.changed_fields[]": "string"
+    "event.changed_fields": "list",
+    "event.changed_fields[]": "string",
 }
-_FORLOOP_NAMES = ("first", "index", "index0", "last", "length", "name", "rindex", "rindex0")
+_FORLOOP_TYPES = dict.fromkeys(("index", "index0", "length", "rindex", "rindex0"), "integer") | {
+    "first": "boolean",
+    "last": "boolean",
+    "name": "string",
+}
 #: The variable `forloop` inside a loop.
-FORLOOP = FieldShape(names={name: FieldShape() for name in _FORLOOP_NAMES} | {"parentloop": OPEN})
+FORLOOP = FieldShape(
+    names={name: FieldShape(type=type_name) for name, type_name in _FORLOOP_TYPES.items()} | {"parentloop": OPEN}
+)
+#: The number of elements or characters.
+_SIZE = FieldShape(is_open=True, type="integer")
+#: Types of values that may be objects, whose `size` may be a field. The type of objects in lists is unknown.
+_OBJECT_TYPES = {"", "json", "object"}
 
 
 def build_root(paths: Collection[str], types: Mapping[str, str] = NO_TYPES) -> FieldShape:
@@ -125,9 +139,9 @@ def describe_unknown_field(root: FieldShape, shape: FieldShape, path: list[objec
 
 
 def _property_of(shape: FieldShape, name: str) -> FieldShape:
-    if name == "size" or shape.element is None:
-        return OPEN
-    return shape.element
+    if name == "size":
+        return OPEN if shape.type in _OBJECT_TYPES else _SIZE
+    return shape.element or OPEN
 
 
 def _suggest(root: FieldShape, shape: FieldShape, parent: list[object], name: str) -> list[object] | None:

@@ -1,4 +1,4 @@
-"""Comparisons that mix a number with text, which are never true or fail. They are refused when a webhook is saved."""
+"""Comparisons of different types that are never true or fail. They are refused when a webhook is saved."""
 
 import json
 from decimal import Decimal
@@ -14,6 +14,7 @@ class Kind(Enum):
 
     NUMBER = "number"
     TEXT = "text"
+    BOOLEAN = "boolean"
 
 
 class Operand(NamedTuple):
@@ -22,11 +23,15 @@ class Operand(NamedTuple):
     text: str
     kind: Kind | None
     literal: object = None
+    #: Whether it is a field that is a decimal in templates.
+    is_decimal: bool = False
 
 
-_KINDS = dict.fromkeys(("decimal", "float", "integer", "seconds"), Kind.NUMBER) | dict.fromkeys(
-    ("base64", "date", "datetime", "id", "string", "time"), Kind.TEXT
-)
+_KINDS = {
+    "boolean": Kind.BOOLEAN,
+    **dict.fromkeys(("decimal", "float", "integer", "seconds"), Kind.NUMBER),
+    **dict.fromkeys(("base64", "date", "datetime", "id", "string", "time"), Kind.TEXT),
+}
 
 
 def kind_of_type(name: str) -> Kind | None:
@@ -38,16 +43,20 @@ def kind_of_literal(value: object) -> Kind | None:
     """Return the kind of a literal."""
     if isinstance(value, str):
         return Kind.TEXT
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, bool):
+        return Kind.BOOLEAN
+    if isinstance(value, int | float):
         return Kind.NUMBER
     return None
 
 
-def describe_mixed_types(left: Operand, right: Operand) -> str | None:
-    """Return the message that two operands cannot be compared, or None. One of them must be a field."""
-    if left.literal is not None:
+def describe_mixed_types(left: Operand, right: Operand, *, is_order: bool) -> str | None:
+    """Return the message that two operands cannot be compared, or None. `is_order` excludes == and !=."""
+    if left.literal is not None and (right.literal is None or left.kind is Kind.TEXT):
         left, right = right, left
-    if left.kind is None or right.kind is None or left.kind is right.kind or left.literal is not None:
+    if left.kind is None or right.kind is None or left.kind is right.kind:
+        return None
+    if Kind.BOOLEAN in (left.kind, right.kind) and not _fails_with_boolean(left, right, is_order=is_order):
         return None
     mistake = f"The {left.kind.value} {quote(left.text)} is compared with the {right.kind.value} {_write(right)}"
     if right.literal is None:
@@ -58,6 +67,11 @@ def describe_mixed_types(left: Operand, right: Operand) -> str | None:
     if is_decimal(text):
         return f"{mistake}. Write {Decimal(text):f} without quotes"
     return f"{mistake}. Compare it with a number, such as 1000"
+
+
+def _fails_with_boolean(left: Operand, right: Operand, *, is_order: bool) -> bool:
+    """Return whether a comparison with a boolean fails. Other numbers than decimals have an order with booleans."""
+    return is_order and (left.is_decimal or right.is_decimal)
 
 
 def _write(operand: Operand) -> str:

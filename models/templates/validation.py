@@ -1,7 +1,7 @@
 """Validation of templates and conditions when a webhook is saved.
 
 Only certain mistakes are reported: syntax errors, filters that do not exist or never accept their arguments, names that
-the model does not have, comparisons of a number with text, and limits that a sample object already exceeds. Everything
+the model does not have, comparisons of different types, and limits that a sample object already exceeds. Everything
 else depends on the data.
 """
 
@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 from liquid import Expression, Node, Token
 from liquid.builtin.expressions import FilteredExpression, Literal, Nil, Path
+from liquid.builtin.tags.assign_tag import AssignNode
 from liquid.builtin.tags.for_tag import ForNode
 from liquid.template import BoundTemplate
 
 from ringback.models.errors import TemplateError
 from ringback.models.templates.budget import LimitReached, Meter
-from ringback.models.templates.decimal_fields import DecimalFields
+from ringback.models.templates.decimal_fields import DECIMAL_TYPES, DecimalFields
 from ringback.models.templates.errors import describe_unknown, error_at
 from ringback.models.templates.field_paths import (
     FORLOOP,
@@ -30,7 +31,7 @@ from ringback.models.templates.filters.allow_list import FILTERS
 from ringback.models.templates.formatting import format_path
 from ringback.models.templates.mixed_types import Operand, describe_mixed_types, kind_of_literal, kind_of_type
 from ringback.models.templates.scope import EventFacts, build_scope
-from ringback.models.templates.syntax.comparisons import list_compared
+from ringback.models.templates.syntax.comparisons import Compared, list_compared
 from ringback.models.templates.syntax.environment import STATIC
 from ringback.models.templates.syntax.fast_path import BoundFilter
 from ringback.models.templates.syntax.parser import parse_condition, parse_template
@@ -135,7 +136,8 @@ class _Problems:
 def _find_template_problems(bound: BoundTemplate, source: str, root: FieldShape) -> _Problems:
     problems = _Problems(source)
     # The order in which loops and branches run is unknown, so a name assigned anywhere is allowed everywhere.
-    root.names.update(dict.fromkeys(bound.analyze().locals, OPEN))
+    for name, places in bound.analyze().locals.items():
+        root.names[name] = _ASSIGNED_ONCE if len(places) == 1 else OPEN
     _TreeWalk(problems).visit_nodes(bound.nodes, root)
     return problems
 
@@ -145,6 +147,26 @@ def _find_condition_problems(expression: str, root: FieldShape) -> _Problems:
     problems = _Problems(expression)
     _TreeWalk(problems).visit_expression(parsed, root)
     return problems
+
+
+#: The value of a name that is assigned once, before that place of the template.
+_ASSIGNED_ONCE = FieldShape(is_open=True)
+#: Filters that return numbers only.
+_NUMBER_FILTERS = {
+    "abs",
+    "at_least",
+    "at_most",
+    "ceil",
+    "divided_by",
+    "floor",
+    "minus",
+    "modulo",
+    "plus",
+    "round",
+    "size",
+    "sum",
+    "times",
+}
 
 
 class _TreeWalk:
@@ -157,6 +179,9 @@ class _TreeWalk:
         for node in nodes:
             for expression in node.expressions():
                 self.visit_expression(expression, root)
+            if isinstance(node, AssignNode) and root.names.get(str(node.name)) is _ASSIGNED_ONCE:
+                assigned_type = _find_assigned_type(node.expression, root)
+                root.names[str(node.name)] = FieldShape(is_open=True, type=assigned_type)
             if isinstance(node, ForNode):
                 self.visit_nodes([node.block], _names_inside_loop(node, root))
                 if node.default:
@@ -171,8 +196,8 @@ class _TreeWalk:
             for call in expression.filters or ():
                 assert isinstance(call, BoundFilter), "`hardening` binds all filters"
                 self.check_filter(call)
-        for left, right in list_compared(expression):
-            self.check_comparison(left, right, root)
+        for compared in list_compared(expression):
+            self.check_comparison(compared, root)
         for child in expression.children():
             self.visit_expression(child, root)
 
@@ -186,11 +211,12 @@ class _TreeWalk:
             self._problems.paths.add(key)
             self._problems.add(key, path.token, describe_unknown_field(root, shape, segments, unknown_at))
 
-    def check_comparison(self, left: Expression, right: Expression, root: FieldShape) -> None:
-        message = describe_mixed_types(_to_operand(left, root), _to_operand(right, root))
+    def check_comparison(self, compared: Compared, root: FieldShape) -> None:
+        left, right = _to_operand(compared.left, root), _to_operand(compared.right, root)
+        message = describe_mixed_types(left, right, is_order=compared.is_order)
         if message is None:
             return
-        written = right if isinstance(right, Literal) else left
+        written = compared.right if isinstance(compared.right, Literal) else compared.left
         if self._problems.accepts(message):
             self._problems.add(message, written.token, message)
 
@@ -238,13 +264,26 @@ def _find_unknown_zone(call: BoundFilter) -> str | None:
 def _to_operand(expression: Expression, root: FieldShape) -> Operand:
     """Return how a side of a comparison is written, and its kind."""
     if isinstance(expression, Path):
-        segments = _to_segments(expression)
-        shape, unknown_at = look_up(root, segments)
-        kind = None if unknown_at is not None else kind_of_type(shape.type)
-        return Operand(format_path(segments), kind)
+        type_name = _find_type(expression, root)
+        text = format_path(_to_segments(expression))
+        return Operand(text, kind_of_type(type_name), is_decimal=type_name in DECIMAL_TYPES)
     if isinstance(expression, Literal):
         return Operand(str(expression), kind_of_literal(expression.value), literal=expression.value)
     return Operand("", None)
+
+
+def _find_assigned_type(expression: Expression, root: FieldShape) -> str:
+    """Return the type of a value that is assigned, empty if it is unknown."""
+    assert isinstance(expression, FilteredExpression), "`assign` takes nothing else"
+    if expression.filters:
+        return "integer" if expression.filters[-1].name in _NUMBER_FILTERS else ""
+    return _find_type(expression.left, root) if isinstance(expression.left, Path) else ""
+
+
+def _find_type(path: Path, root: FieldShape) -> str:
+    """Return the type of the value at a path, empty if it is unknown."""
+    shape, unknown_at = look_up(root, _to_segments(path))
+    return shape.type if unknown_at is None else ""
 
 
 def _to_segments(path: Path) -> list[object]:

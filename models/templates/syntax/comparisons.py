@@ -1,12 +1,13 @@
 """Comparisons as in python-liquid, but decimals are numbers, and `blank` equals nil and false as in Shopify's."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from liquid import Expression, RenderContext, Token
 from liquid.builtin.expressions import Literal, logical
 from liquid.builtin.expressions.primitive import Blank, StringLiteral
 from liquid.builtin.tags import case_tag
+from liquid.exceptions import LiquidTypeError
 from liquid.undefined import is_undefined
 
 from ringback.models.templates.decimals import DecimalValue, is_decimal
@@ -81,7 +82,7 @@ class _GreaterOrEqual(logical.GeExpression):
 
 
 class _Contains(logical.ContainsExpression):
-    """`contains` with a value on its left that may be a decimal, which is searched as text."""
+    """`contains` with any value on its left: a decimal is searched as text, other numbers contain nothing."""
 
     __slots__ = ()
 
@@ -90,7 +91,10 @@ class _Contains(logical.ContainsExpression):
         if isinstance(left, DecimalValue):
             left = left.source
         cast(TemplateContext, context).meter.tick()  # every render uses this class
-        return logical._contains(self.token, left, right)
+        try:
+            return logical._contains(self.token, left, right)
+        except LiquidTypeError:  # such as a number
+            return False
 
 
 class AnyEqual(case_tag._AnyExpression):
@@ -129,11 +133,21 @@ OPERATORS: tuple[type[Expression], ...] = (
 ANY_EXPRESSION = case_tag._AnyExpression
 
 
-def list_compared(expression: Any) -> list[tuple[Expression, Expression]]:
+class Compared(NamedTuple):
+    """Two expressions that are compared, for order or for equality only."""
+
+    left: Expression
+    right: Expression
+    is_order: bool
+
+
+def list_compared(expression: Any) -> list[Compared]:
     """Return the pairs of expressions that an expression compares for equality or order."""
     if isinstance(expression, ANY_EXPRESSION):
-        return [(expression.left, value) for value in expression.expressions]
-    return [(expression.left, expression.right)] if is_comparison(expression) else []
+        return [Compared(expression.left, value, is_order=False) for value in expression.expressions]
+    if not is_comparison(expression):
+        return []
+    return [Compared(expression.left, expression.right, is_order=isinstance(expression, tuple(_ORDERS)))]
 
 
 def is_comparison(expression: Any) -> bool:

@@ -5,9 +5,10 @@ the loop as the node of `{% for … %}`.
 """
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, TextIO
 
-from liquid import BlockNode, Expression, Token
+from liquid import BlockNode, Expression, RenderContext, Token
 from liquid.builtin.expressions import BooleanExpression, FilteredExpression, KeywordArgument, LoopExpression, Path
 from liquid.builtin.expressions import Filter as FilterCall
 from liquid.builtin.tags.for_tag import ForLoop, ForNode
@@ -116,6 +117,44 @@ class BoundUrlEncode(BoundFilter):
         return context.encoder.requote(quoted)
 
 
+class LimitedLoop(LoopExpression):
+    """The expression of a loop. A limit of 0 or less leaves no elements, as in Shopify's."""
+
+    __slots__ = ()
+
+    def __init__(self, loop: LoopExpression) -> None:
+        super().__init__(
+            loop.token,
+            loop.identifier,
+            loop.iterable,
+            limit=loop.limit,
+            offset=loop.offset,
+            reversed_=loop.reversed,
+            cols=loop.cols,
+        )
+
+    def _slice(
+        self,
+        it: Iterator[object],
+        length: int,
+        context: RenderContext,
+        *,
+        limit: int | None,
+        offset: int | str | None,
+    ) -> tuple[Iterator[object], int]:
+        key = f"{self.identifier}-{self.iterable}"
+        start = context.stopindex(key) if offset == "continue" else int(offset or 0)
+        first = min(max(start, 0), length)
+        end = length
+        if limit is not None:
+            end = max(first, min(start + limit, length))
+        context.stopindex(key, end)
+        elements = islice(it, first, end)
+        if self.reversed:
+            return reversed(list(elements)), end - first
+        return elements, end - first
+
+
 class LoopNode(ForNode):
     """`{% for … %}` with its block, rendered without a call into python-liquid for each iteration."""
 
@@ -124,7 +163,7 @@ class LoopNode(ForNode):
     def __init__(
         self, token: Token, expression: LoopExpression, block: BlockNode, default: BlockNode | None = None
     ) -> None:
-        super().__init__(token, expression, block, default)
+        super().__init__(token, LimitedLoop(expression), block, default)
         #: Whether the loop has no limit, no offset and no `reversed`.
         self._is_plain = expression.limit is None and expression.offset is None and not expression.reversed
         #: The key under which python-liquid stores where the loop stopped, for `offset: continue`.

@@ -152,8 +152,9 @@ def test_a_schema_that_is_accepted(json_schema: dict[str, Any]) -> None:
         ({"additionalProperties": False}, []),
         ({"properties": {"a": TEXT}}, [("item.a", "string")]),
         ({"properties": {"a": TEXT}, "additionalProperties": True}, [("item.a", "string"), ("item.*", "json")]),
-        ({"properties": {"a": TEXT}, "patternProperties": {"^x": TEXT}}, [("item.a", "string"), ("item.*", "json")]),
-        ({"properties": {"a": TEXT}, "unevaluatedProperties": TEXT}, [("item.a", "string"), ("item.*", "json")]),
+        ({"properties": {"a": TEXT}, "patternProperties": {"^x": TEXT}}, [("item.a", "string"), ("item.*", "string")]),
+        ({"properties": {"a": TEXT}, "unevaluatedProperties": TEXT}, [("item.a", "string"), ("item.*", "string")]),
+        ({"patternProperties": {"^x": TEXT}, "additionalProperties": {"type": "integer"}}, [("item.*", "json")]),
         ({"properties": {"a": False, "b": True}}, [("item.b", "json")]),
         ({"properties": {"a b": TEXT, "c-d": TEXT, "e.f": schema(properties={"[]": TEXT})}},
          [('item["a b"]', "string"), ("item.c-d", "string"), ('item["e.f"]', "object"),
@@ -194,6 +195,91 @@ def test_a_schema_that_is_accepted(json_schema: dict[str, Any]) -> None:
 )  # fmt: skip
 def test_fields(keywords: dict[str, Any], expected: list[tuple[str, str]]) -> None:
     assert listed_fields(**keywords) == expected
+
+
+DECIMAL = {"type": "string", "format": "decimal"}
+NUMBER = {"type": "number"}
+
+
+@pytest.mark.parametrize(
+    ("keywords", "expected"),
+    [
+        (DECIMAL, "decimal"),
+        ({"type": ["string", "number"], "format": "decimal"}, "decimal"),
+        ({"type": ["string", "integer", "null"], "format": "decimal"}, "decimal"),
+        ({"anyOf": [NUMBER, DECIMAL]}, "decimal"),
+        ({"oneOf": [{"$ref": "#/$defs/decimal"}, {"type": "null"}, {"type": "integer"}]}, "decimal"),
+        ({"type": "string", "$ref": "#/$defs/decimal"}, "decimal"),
+        ({"allOf": [{"type": ["string", "null"]}, {"format": "decimal"}]}, "decimal"),
+        ({"type": "string", "anyOf": [{"format": "decimal", "maxLength": 9}, {"format": "decimal"}]}, "decimal"),
+        ({"type": ["string", "boolean", "number"], "format": "decimal"}, "json"),
+        ({"anyOf": [{"const": "on request"}, DECIMAL]}, "decimal or string"),
+        ({"anyOf": [{"type": ["string", "number"]}, DECIMAL]}, "decimal or string"),
+        ({"allOf": [{"anyOf": [TEXT, DECIMAL]}, TEXT]}, "decimal or string"),
+        ({"allOf": [TEXT, {"anyOf": [TEXT, DECIMAL]}, DECIMAL]}, "decimal"),
+        ({"anyOf": [{"format": "date"}, {"format": "date-time"}], "type": "string"}, "string"),
+        ({"type": "string", "not": {"format": "decimal"}}, "string"),
+        ({"type": "string", "if": {"minLength": 2}, "then": {"format": "decimal"}}, "string"),
+        ({"type": "number", "format": "decimal"}, "float"),
+        ({"allOf": [NUMBER, {"type": "integer"}]}, "integer"),
+        ({"enum": [1, 1.5]}, "float"),
+        ({"type": "string", "enum": ["a", None, 1]}, "string"),
+        ({"anyOf": [TEXT, {"minLength": 3}]}, "json"),
+        ({"allOf": [TEXT, NUMBER]}, "json"),
+    ],
+)
+def test_the_type_of_a_field_is_what_its_alternatives_have_in_common(keywords: dict[str, Any], expected: str) -> None:
+    assert listed_fields(properties={"a": keywords}, **{"$defs": {"decimal": DECIMAL}}) == [("item.a", expected)]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        (DECIMAL, {"type": ["null", "number"]}, "decimal"),
+        (DECIMAL, TEXT, "decimal or string"),
+        (DECIMAL, True, "json"),
+        (TEXT, False, "string"),
+    ],
+)
+def test_a_field_of_alternative_objects(first: Any, second: Any, expected: str) -> None:
+    alternatives = [{"properties": {"a": first}}, {"properties": {"a": second}}]
+    assert listed_fields(oneOf=alternatives) == [("item.a", expected)]
+    assert listed_fields(properties={"a": TEXT}, anyOf=alternatives) == [("item.a", "string")]
+
+
+@pytest.mark.parametrize(
+    ("keywords", "expected"),
+    [
+        ({"prefixItems": [TEXT, DECIMAL]}, "decimal or string"),
+        ({"prefixItems": [NUMBER, NUMBER], "items": False}, "float"),
+        ({"prefixItems": [DECIMAL], "items": DECIMAL}, "decimal"),
+        ({"prefixItems": [DECIMAL], "items": True}, "json"),
+        ({"items": DECIMAL}, "decimal"),
+        ({"allOf": [{"items": TEXT}, {"items": {"format": "decimal"}}]}, "decimal"),
+        ({"anyOf": [{"items": TEXT}, {"items": DECIMAL}]}, "decimal or string"),
+    ],
+)
+def test_the_type_of_elements(keywords: dict[str, Any], expected: str) -> None:
+    fields = listed_fields(properties={"a": {"type": "array", **keywords}})
+    assert fields == [("item.a", "list"), ("item.a[]", expected)]
+
+
+@pytest.mark.parametrize(
+    ("keywords", "expected"),
+    [
+        ({"additionalProperties": DECIMAL}, [("item.a.*", "decimal")]),
+        ({"patternProperties": {"^[A-Z]{3}$": DECIMAL, "^[a-z]{3}$": NUMBER}}, [("item.a.*", "decimal")]),
+        ({"additionalProperties": True}, [("item.a.*", "json")]),
+        ({"additionalProperties": DECIMAL, "properties": {"b": TEXT}},
+         [("item.a.b", "string"), ("item.a.*", "decimal")]),
+        ({"additionalProperties": schema(properties={"price": DECIMAL})},
+         [("item.a.*", "object"), ("item.a.*.price", "decimal")]),
+        ({"additionalProperties": {"type": "array", "items": DECIMAL}},
+         [("item.a.*", "list"), ("item.a.*[]", "decimal")]),
+    ],
+)  # fmt: skip
+def test_the_type_of_fields_of_any_name(keywords: dict[str, Any], expected: list[tuple[str, str]]) -> None:
+    assert listed_fields(properties={"a": schema(**keywords)}) == [("item.a", "object"), *expected]
 
 
 def test_fields_are_described() -> None:

@@ -9,7 +9,8 @@ from structlog.testing import capture_logs
 from ringback.models.ids import Prefix, encode
 from ringback.models.security.address_policy import AddressPolicy
 from ringback.models.security.inbox_addresses import InboxAddresses
-from ringback.models.services import template_check
+from ringback.models.services import template_check, webhook_models
+from ringback.models.services.declared_models import declare_model
 from ringback.models.services.template_check import MAX_LOGGED, PAGE, find_refused_templates, log_refused_templates
 from ringback.models.services.url_check import UrlCheck
 from ringback.models.webhook import Webhook
@@ -78,6 +79,29 @@ async def test_a_comparison_of_number_and_text_is_reported(database: object) -> 
     assert problems[0].startswith("The number item.total is compared with the text")
 
 
+@pytest.mark.every_database
+async def test_templates_for_declared_models_are_checked(database: object) -> None:
+    price = {"type": "string", "format": "decimal"}
+    await declare_model("part", "Part", None, {"type": "object", "properties": {"price": price}}, {"price": "1.00"})
+    await builders.webhook(name="part", model="part", condition="item.price > '100'", body_template="{{ item.zip }}")
+
+    assert await find() == [
+        ("part", "bodyTemplate", ("Unknown field item.zip",)),
+        ("part", "condition", ('The number item.price is compared with the text "100". Write 100 without quotes',)),
+    ]
+
+
+@pytest.mark.parametrize("model", ["lead", "declared_over_the_api"])
+async def test_a_charset_that_is_unknown_is_reported(database: object, model: str) -> None:
+    await builders.webhook(name="known", model=model, content_type="text/plain; charset=windows-1251")
+    await builders.webhook(name="unknown", model=model, content_type="text/plain; charset=windows-1215")
+
+    ((name, place, problems),) = await find()
+
+    assert (name, place) == ("unknown", "contentType")
+    assert problems[0].startswith("contentType names the charset 'windows-1215', which is unknown.")
+
+
 async def test_a_deleted_webhook_is_not_reported(database: object) -> None:
     webhook = await builders.webhook(body_template="{{ item.zip }}")
     await Webhook.filter(id=webhook.id).update(deleted_at=webhook.created_at)
@@ -113,10 +137,12 @@ async def test_equal_templates_are_parsed_once(database: object) -> None:
     first = await builders.webhook(body_template="{{ item.zip }}")
     second = await builders.webhook(body_template="{{ item.zip }}", headers=[["X-Zip", "{{ item.zip }}"]])
     checker = template_check._Checker()
+    lead = webhook_models.find_tracked("lead")
+    assert lead is not None
 
-    found = checker.check([first, second])
+    refused = checker.check(first, lead) + checker.check(second, lead)
 
-    assert [refused.place for refused in found] == ["bodyTemplate", "headers[0].value", "bodyTemplate"]
+    assert [each.place for each in refused] == ["bodyTemplate", "headers[0].value", "bodyTemplate"]
     assert len(checker._problems) == 1
 
 
@@ -136,7 +162,7 @@ async def test_a_warning_names_webhook_place_and_fields(database: object) -> Non
 
     assert lines == [
         {
-            "event": "a URL or template of a webhook would be refused today: change the webhook or its model",
+            "event": "a URL, content type or template would be refused today: change the webhook or its model",
             "log_level": "warning",
             "action": "check_webhooks",
             "webhook_id": encode(Prefix.WEBHOOK, webhook.id),
@@ -157,7 +183,8 @@ async def test_the_number_of_warnings_is_limited(database: object) -> None:
         await log_refused_templates(URL_CHECK)
 
     assert len(lines) == MAX_LOGGED + 1
-    assert (lines[-1]["event"], lines[-1]["more"]) == ("more URLs and templates of webhooks would be refused today", 2)
+    assert lines[-1]["event"] == "more URLs, content types and templates would be refused today"
+    assert lines[-1]["more"] == 2
 
 
 async def test_a_failing_database_is_logged(database: object) -> None:

@@ -47,6 +47,7 @@ ITEM: dict[str, Any] = {
     "customer": {"balance": "-0.10"},
     "unit price": "1.00",
     "undeclared": "7.00",
+    "is_paid": True,
 }
 
 
@@ -79,6 +80,9 @@ def holds(condition: str, item: dict[str, Any] = ITEM) -> bool:
         ("item.rate < item.due", True),
         ("item.total == true", False),
         ("item.total contains '.5'", True),
+        ("item.rate contains 5", False),
+        ("item.items[0].quantity contains 1", False),
+        ("item.is_paid contains true or blank contains 'a' or empty contains 'a'", False),
         ("item.total == empty or item.total == blank or item.total == nil", False),
     ],
 )
@@ -185,6 +189,72 @@ def test_a_computed_number_is_a_float_in_json_only(rate: float, call: str, text:
 def test_the_json_of_an_item_is_that_of_the_snapshot() -> None:
     source = "{% if item.total > 1 and item.items[0].price > 1 and item.rate > 1 %}{{ item | json }}{% endif %}"
     assert json.loads(render(source)) == ITEM
+
+
+MAPS = DecimalFields(
+    {
+        "item.prices": "object",
+        "item.prices.note": "string",
+        "item.prices.*": "decimal",
+        "item.rates.*.net": "decimal",
+        "item.rates.*.unit": "string",
+        "item.lists.*[]": "decimal",
+        "item.meta.*": "json",
+        "item.name": "string",
+        "item.*": "decimal",
+    }
+)
+MAP_ITEM: dict[str, Any] = {
+    "prices": {"usd": "350.50", "note": "7", "eur": None},
+    "rates": {"usd": {"net": "9.00", "unit": "9.00"}},
+    "lists": {"usd": ["9.00", "10.00"]},
+    "meta": {"a": "9.00"},
+    "name": "9.00",
+    "extra": "10.00",
+}
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ("item.prices.usd > 99", True),
+        ("item.prices['usd'] == 350.5", True),
+        ("item.prices.note == 7", False),
+        ("item.rates.usd.net < 10", True),
+        ("item.rates.usd.unit == 9", False),
+        ("item.lists.usd[1] > 9", True),
+        ("item.meta.a == 9", False),
+        ("item.name == 9", False),
+        ("item.extra > 9 and item.none == nil", True),
+    ],
+)
+def test_the_decimals_of_maps(condition: str, expected: bool) -> None:
+    names = build_scope(MAP_ITEM, EVENT)
+    before = json.dumps(names)
+
+    assert compile_condition(condition).holds(names, MAPS) is expected
+    assert json.dumps(names) == before
+
+
+@pytest.mark.parametrize(
+    ("price", "condition"), [("350.50", "item.price > 99"), ("on request", "item.price == 'on request'")]
+)
+def test_a_field_that_is_a_decimal_or_other_text(price: str, condition: str) -> None:
+    fields = DecimalFields({"item.price": "decimal or string"})
+    assert compile_condition(condition).holds(build_scope({"price": price}, EVENT), fields)
+
+
+def test_the_fields_of_a_map_keep_their_order() -> None:
+    source = "{{ item.prices | json }}{% for pair in item.prices %}{{ pair[1] | plus: 1 }};{% endfor %}"
+    rendered = compile_template(source).render(build_scope(MAP_ITEM, EVENT), MAPS)
+    assert rendered == '{"usd":"350.50","note":"7","eur":null}351.50;8;1;'
+
+
+@pytest.mark.parametrize(
+    ("types", "expected"), [({"item.a.*": "json", "item.b": "id"}, False), ({"item.*": "float"}, True)]
+)
+def test_a_model_has_decimals_or_not(types: dict[str, str], expected: bool) -> None:
+    assert bool(DecimalFields(types)) is expected
 
 
 def test_a_computed_decimal_is_text_in_json() -> None:

@@ -61,6 +61,35 @@ def test_output(source: str, text: str) -> None:
     assert render(source) == text
 
 
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ("limit: 2", "12"),
+        ("limit: 9", "123"),
+        ("limit: 0", "none"),
+        ("limit: 0.0", "none"),
+        ("limit: -1", "none"),
+        ("limit: item.items.last.q offset: 1", "23"),
+        ("limit: 0 offset: 1", "none"),
+        ("limit: -1 offset: 2", "none"),
+        ("limit: 1 offset: -1", "none"),
+        ("limit: 2 offset: -1 reversed", "1"),
+        ("offset: -1", "123"),
+        ("offset: 5", "none"),
+    ],
+)
+def test_a_loop_has_limit_elements_from_offset(arguments: str, text: str) -> None:
+    assert render(f"{{% for i in (1..3) {arguments} %}}{{{{ i }}}}{{% else %}}none{{% endfor %}}") == text
+
+
+def test_a_loop_without_elements_is_continued_where_it_started() -> None:
+    loops = [
+        f"{{% for i in (1..4) {arguments} %}}{{{{ i }}}}{{% endfor %}}"
+        for arguments in ("limit: 1", "limit: 0 offset: continue", "limit: 2 offset: continue")
+    ]
+    assert render("|".join(loops)) == "1||23"
+
+
 @pytest.mark.parametrize("value", [{"a": [1, 'x\u2028"\\\n']}, [], {}, "é\t", 0, -1.5, True, False, None])
 def test_json_round_trips(value: object) -> None:
     printed = compile_template("{{ value | json }}").render({"value": value})
