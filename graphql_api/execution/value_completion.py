@@ -16,7 +16,7 @@ from ringback.graphql_api.execution.byte_budget import SHORT_CHARS, count_fields
 Reader: TypeAlias = Callable[[Any], Any]
 
 #: Scalars whose valid values are their response values, with the Python type of those.
-_UNCONVERTED = {GraphQLID: str, GraphQLBoolean: bool}
+_UNCONVERTED = {GraphQLString: str, GraphQLID: str, GraphQLBoolean: bool}
 
 
 class InvalidValue(Exception):
@@ -31,8 +31,6 @@ def make_reader(get: Reader, type_: Any, read_object: Reader | None, width: int 
     """
     nullable = not is_non_null_type(type_)
     inner = type_ if nullable else type_.of_type
-    if inner is GraphQLString:
-        return _make_text_reader(get, nullable=nullable)
     if inner in _UNCONVERTED:
         return _make_unconverted_reader(get, _UNCONVERTED[inner], nullable=nullable)
     complete = _make_completion(inner, read_object, width)
@@ -50,28 +48,16 @@ def make_reader(get: Reader, type_: Any, read_object: Reader | None, width: int 
     return read
 
 
-def _make_text_reader(get: Reader, *, nullable: bool) -> Reader:
-    def read(source: Any) -> Any:
-        value = get(source)
-        if type(value) is str:
-            if len(value) > SHORT_CHARS:
-                count_text(value)
-            return value
-        if value is None and nullable:
-            return None
-        raise InvalidValue
-
-    return read
-
-
 def _make_unconverted_reader(get: Reader, type_: type, *, nullable: bool) -> Reader:
     allowed = (type_, type(None)) if nullable else (type_,)
 
     def read(source: Any) -> Any:
         value = get(source)
-        if type(value) in allowed:
-            return value
-        raise InvalidValue
+        if type(value) not in allowed:
+            raise InvalidValue
+        if type(value) is str and len(value) > SHORT_CHARS:
+            count_text(value)
+        return value
 
     return read
 
