@@ -265,8 +265,7 @@ class Engine:
         if isinstance(executor, list):
             raise RequestRefused(*map(mask_error, executor))
         assert isinstance(executor, FastExecutor)
-        if operation.selection_cache is not None:
-            executor.use_selection_cache(operation.selection_cache)
+        executor.selections.cache = operation.selection_cache
         self._check_cost(operation.cost.total(executor.variable_values.coerced))
         return executor
 
