@@ -80,10 +80,6 @@ class RequestRefused(Exception):
 class TooManyRequests(RequestRefused):
     """A request that is refused because its token has too much waiting. The client may send it again later."""
 
-    def __init__(self, error: ApiError) -> None:
-        super().__init__(error)
-        self.error = error
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Operation:

@@ -7,6 +7,8 @@ from json import JSONDecodeError
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
+from graphql import GraphQLError
+
 from ringback.graphql_api.errors import ApiError, Code
 from ringback.graphql_api.transport.json_limits import LIST_VALUES, MAX_VALUES, has_too_many_values
 from ringback.models import exact_json
@@ -25,7 +27,7 @@ _MAX_NAME_CHARS = 40
 class MalformedRequest(Exception):
     """Not a valid GraphQL-over-HTTP request. `status`, `error` and `headers` make up the response."""
 
-    def __init__(self, status: int, error: ApiError, *headers: Header) -> None:
+    def __init__(self, status: int, error: GraphQLError, *headers: Header) -> None:
         super().__init__(error.message)
         self.status = status
         self.error = error
