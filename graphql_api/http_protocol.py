@@ -129,12 +129,10 @@ class HttpConnection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         if self._phase is _IDLE:
             self._start_phase(_HEAD)
-        if len(data) <= PIECE_BYTES:
-            self._parse(data)
-        else:
-            self._parse_in_pieces(data)
-        if self._phase is _ENDED:
-            return
+        for start in range(0, len(data), PIECE_BYTES):
+            self._parse(data[start : start + PIECE_BYTES])
+            if self._phase is _ENDED:
+                return
         if self._phase is not _IDLE:
             self._wait_for_rest()
         elif self._body_bytes + sum(self._earlier_body_bytes) > UNCOUNTED_BYTES:
@@ -142,12 +140,6 @@ class HttpConnection(HttpToolsProtocol):
         elif self.cycle.response_complete:
             # The response was sent before the request ended, and the later data cancelled uvicorn's keep-alive timer.
             self._deadline = self.loop.time() + self.timeout_keep_alive
-
-    def _parse_in_pieces(self, data: bytes) -> None:
-        for start in range(0, len(data), PIECE_BYTES):
-            self._parse(data[start : start + PIECE_BYTES])
-            if self._phase is _ENDED:
-                return
 
     def _parse(self, piece: bytes) -> None:
         self._unparsed_bytes += len(piece)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import gc
+import resource
 import signal
 import socket
 import stat
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import uvicorn
+import uvloop
 from starlette.types import ASGIApp
 
 from ringback.graphql_api.app import Application, open_application
@@ -37,9 +39,6 @@ from ringback.models.security.secret_box import SecretBox, load_or_create_secret
 from ringback.models.services import api_tokens, template_check
 from ringback.models.services.url_check import UrlCheck
 from ringback.models.settings import Settings
-
-if sys.platform != "win32":
-    import resource
 
 #: Seconds that running requests get to end when the program stops.
 GRACE_SECONDS = 3
@@ -120,26 +119,17 @@ async def work_in_processes(count: int, *options: str) -> None:
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run a main coroutine, on uvloop except on Windows."""
+    """Run a main coroutine, on uvloop."""
     _raise_open_files_limit()
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main)
 
 
 def _raise_open_files_limit() -> None:
     """Raise the soft limit of open files up to the hard one: the usual 1,024 is less than deliveries may need."""
-    if sys.platform != "win32":
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        soft = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    if sys.platform == "win32":
-        return None
-    import uvloop  # noqa: PLC0415 - there is none for Windows
-
-    return uvloop.new_event_loop
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 class _StopSignals:

@@ -54,12 +54,6 @@ def _format_time(time: dt.datetime | None) -> str:
 
 
 def _format_table(rows: Sequence[Sequence[str]]) -> str:
-    columns = [_align(column) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cells).rstrip() for cells in zip(*columns, strict=True)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     return "\n".join(lines)
-
-
-def _align(column: Sequence[str]) -> Sequence[str]:
-    """Return the cells of a column, all as wide as the longest."""
-    width = max(map(len, column))
-    return [cell.ljust(width) for cell in column]

@@ -22,8 +22,6 @@ from ringback.models.webhook import Webhook
 M = TypeVar("M", bound=Model)
 #: Reads a batch: a value for each key, in the order of the keys.
 Load: TypeAlias = Callable[[list[Any]], Awaitable[Sequence[Any]]]
-#: A row of any table, by its model and id.
-RowKey: TypeAlias = tuple[type[Model], UUID]
 #: An attempt as its receiver identifies it: the event's id and the attempt number.
 AttemptKey: TypeAlias = tuple[UUID, int]
 
@@ -41,7 +39,9 @@ async def _read_by_key(model: type[M], keys: Iterable[UUID], column: str = "id")
     return {getattr(row, column): row for row in rows}
 
 
-def _make_row_loader(model: type[M], column: str = "id") -> Callable[[list[UUID]], Awaitable[list[M | None]]]:
+def make_row_loader(model: type[M], column: str = "id") -> Callable[[list[UUID]], Awaitable[list[M | None]]]:
+    """Return a function that reads a batch of rows of a model, by a column."""
+
     async def load(keys: list[UUID]) -> list[M | None]:
         rows = await _read_by_key(model, keys, column)
         return [rows.get(key) for key in keys]
@@ -59,25 +59,14 @@ def _make_list_loader(model: type[M], column: str, order: str) -> Callable[[list
     return load
 
 
-webhook = _make_row_loader(Webhook)
-change = _make_row_loader(Change)
-event = _make_row_loader(Event)
-attempt = _make_row_loader(Attempt)
+webhook = make_row_loader(Webhook)
+change = make_row_loader(Change)
+event = make_row_loader(Event)
+attempt = make_row_loader(Attempt)
 attempts_of_event = _make_list_loader(Attempt, "event_id", "number")
 events_of_change = _make_list_loader(Event, "change_id", "id")
-customer_of_order = _make_row_loader(OrderCustomer, "order_id")
+customer_of_order = make_row_loader(OrderCustomer, "order_id")
 items_of_order = _make_list_loader(OrderItem, "order_id", "position")
-
-
-async def row(keys: list[RowKey]) -> list[Any]:
-    """Read rows of any models, by one statement per model."""
-    ids_by_model: dict[type[Model], list[UUID]] = {}
-    for model, row_id in keys:
-        ids_by_model.setdefault(model, []).append(row_id)
-    rows_by_model: dict[type[Model], dict[UUID, Any]] = {}
-    for model, row_ids in ids_by_model.items():
-        rows_by_model[model] = await _read_by_key(model, row_ids)
-    return [rows_by_model[model].get(row_id) for model, row_id in keys]
 
 
 async def declared_model(names: list[str]) -> list[WatchableModel | None]:

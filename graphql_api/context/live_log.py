@@ -181,13 +181,12 @@ class Tailer:
         #: The read of the log's end that has not started yet.
         self._next_end: asyncio.Future[Position] | None = None
         self._reading_end = asyncio.Lock()
-        #: Wakes the tailer, which reads no entries without a subscriber. Made by `run`.
-        self._joined: Listener | None = None
+        #: Wakes the tailer, which reads no entries without a subscriber.
+        self._joined = Listener()
 
     async def run(self) -> None:
         """Read until cancelled. A failing database is retried every RETRY_SECONDS."""
         listener = notifier.listen(Topic.LOGGED)
-        self._joined = Listener()
         recheck_seconds = FIRST_RECHECK_SECONDS
         while True:
             try:
@@ -239,8 +238,7 @@ class Tailer:
         while True:
             subscriber = _Subscriber(entry_filter, self._max_waiting)
             with self.audience.join(subscriber):
-                if self._joined is not None:
-                    self._joined.wake()
+                self._joined.wake()
                 joined_at = self._read_to
                 while position < joined_at:
                     page = await self._read_missed(_PageKey(position, joined_at, entry_filter))

@@ -80,10 +80,6 @@ class RequestRefused(Exception):
 class TooManyRequests(RequestRefused):
     """A request that is refused because its token has too much waiting. The client may send it again later."""
 
-    def __init__(self, error: ApiError) -> None:
-        super().__init__(error)
-        self.error = error
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Operation:
@@ -275,20 +271,15 @@ class Documents:
         operations = {}
         for name, part in separate_operations(document).items():
             node = next(node for node in part.definitions if isinstance(node, OperationDefinitionNode))
-            operations[name] = _make_operation(part, node, costs.estimate(node), usage, token_count)
+            cost = costs.estimate(node)
+            response_variables: frozenset[str] = frozenset()
+            if node.operation is OperationType.SUBSCRIPTION:
+                response_variables = usage.below_root(part)
+            selection_cache: SelectionCache | None = None
+            if not usage.decides_selections(part):
+                selection_cache = {}
+            operations[name] = Operation(part, node, cost, token_count, response_variables, selection_cache)
         return operations
-
-
-def _make_operation(
-    document: DocumentNode, node: OperationDefinitionNode, cost: Cost, usage: VariableUsage, token_count: int
-) -> Operation:
-    response_variables: frozenset[str] = frozenset()
-    if node.operation is OperationType.SUBSCRIPTION:
-        response_variables = usage.below_root(document)
-    selection_cache: SelectionCache | None = None
-    if not usage.decides_selections(document):
-        selection_cache = {}
-    return Operation(document, node, cost, token_count, response_variables, selection_cache)
 
 
 def _refuse(text: str, *errors: GraphQLError) -> _Document:

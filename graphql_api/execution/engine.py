@@ -23,6 +23,7 @@ from graphql.execution import (
     execute_root_selection_set,
     execute_subscription_event,
 )
+from graphql.pyutils import AwaitableOrValue
 from strawberry.execution import optimized_is_awaitable
 
 from ringback.graphql_api.context.dataloaders import Loaders
@@ -238,10 +239,7 @@ class Engine:
 
     async def _execute_within_budget(self, execute: Callable[[], Any], token_id: UUID) -> ExecutionResponse:
         with OperationBudget(self.limits.response_bytes, self._large_operations, token_id) as budget:
-            result = execute()
-            if not isinstance(result, ExecutionResult):
-                result = await result
-            response = _make_response(result)
+            response = await _complete(execute())
             if budget.is_large:
                 _ = response.json  # encoded before the next large operation runs
             return response
@@ -267,8 +265,7 @@ class Engine:
         if isinstance(executor, list):
             raise RequestRefused(*map(mask_error, executor))
         assert isinstance(executor, FastExecutor)
-        if operation.selection_cache is not None:
-            executor.use_selection_cache(operation.selection_cache)
+        executor.selections.cache = operation.selection_cache
         self._check_cost(operation.cost.total(executor.variable_values.coerced))
         return executor
 
@@ -314,25 +311,20 @@ async def _source_events(executor: FastExecutor, operation: Operation) -> AsyncG
 async def _execute_item(
     execute: Callable[[Any], Awaitable[ExecutionResponse]], to_object: Callable[[Any], Any], item: Any
 ) -> ExecutionResponse:
+    """Return the response to one item. An unexpected error becomes a response too: the next item may succeed."""
     try:
-        event = to_object(item)
+        return await execute(to_object(item))
     except Exception as error:
         return ExecutionResponse(None, (to_graphql_error(error),))
-    return await execute(event)
 
 
 async def _execute_event(executor: FastExecutor, event: Any) -> ExecutionResponse:
-    """Return the response to one event. An unexpected error becomes a response too: the next event may succeed."""
-    try:
-        result = execute_subscription_event(executor.build_per_event_executor(event))
-        if not isinstance(result, ExecutionResult):
-            result = await result
-        return _make_response(result)
-    except Exception as error:
-        return ExecutionResponse(None, (to_graphql_error(error),))
+    return await _complete(execute_subscription_event(executor.build_per_event_executor(event)))
 
 
-def _make_response(result: ExecutionResult) -> ExecutionResponse:
+async def _complete(result: AwaitableOrValue[ExecutionResult]) -> ExecutionResponse:
+    if not isinstance(result, ExecutionResult):
+        result = await result
     return ExecutionResponse(result.data, tuple(map(mask_error, result.errors or ())))
 
 

@@ -16,7 +16,7 @@ from graphql.pyutils import Path
 
 from ringback.graphql_api.context.request_context import Context
 from ringback.graphql_api.execution.byte_budget import ResponseTooLarge, count_fields, count_json, count_text
-from ringback.graphql_api.execution.selections import Selection, SelectionCache, Selections
+from ringback.graphql_api.execution.selections import Selection, Selections
 
 
 class _SuppressFaults(suppress):
@@ -38,12 +38,8 @@ class FastExecutor(Executor[Context]):
         super().__init__(*args, **kwargs)
         # Shared by the copies that execute a subscription's events, as is graphql-core's cache of collected fields.
         # That cache is keyed by identity and would grow with each event, so all events use the first root fields.
-        self._selections = Selections(self.collect_subfields)
+        self.selections = Selections(self.collect_subfields)
         self._root_fields: list[Any] = []
-
-    def use_selection_cache(self, cache: SelectionCache) -> None:
-        """Share compiled selections with other executions of an operation whose selections no variable decides."""
-        self._selections.cache = cache
 
     def forget_variables(self) -> None:
         """Free the variables after the execution. An executor refers to itself, so it is collected much later."""
@@ -79,8 +75,8 @@ class FastExecutor(Executor[Context]):
 
         The loaded fields of other objects were loaded with their parent's.
         """
-        selection = self._selections.below(return_type, field_details_list)
-        if selection.has_loaded_fields and self._selections.field(info.parent_type, field_details_list) is None:
+        selection = self.selections.below(return_type, field_details_list)
+        if selection.has_loaded_fields and self.selections.field(info.parent_type, field_details_list) is None:
             return self._load_and_complete(selection, return_type, field_details_list, info, *rest)
         return super().complete_object_value(return_type, field_details_list, info, *rest)
 
@@ -97,7 +93,7 @@ class FastExecutor(Executor[Context]):
         self, return_type: GraphQLObjectType, field_details_list: FieldDetailsList, path: Path, result: Any, *rest: Any
     ) -> Any:
         """Read an object by its reader, if it has one that succeeds."""
-        selection = self._selections.below(return_type, field_details_list)
+        selection = self.selections.below(return_type, field_details_list)
         count_fields(selection.width)
         if selection.read is not None:
             with _FAULTS:
@@ -108,7 +104,7 @@ class FastExecutor(Executor[Context]):
         self, parent_type: GraphQLObjectType, source: Any, field_details_list: FieldDetailsList, *rest: Any
     ) -> Any:
         """Read a field by its reader, if it has one that succeeds."""
-        field = self._selections.field(parent_type, field_details_list)
+        field = self.selections.field(parent_type, field_details_list)
         if field is not None and field.read is not None:
             with _FAULTS:
                 return field.read(source)

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 from ringback.graphql_api.execution.fair_slots import Lines
@@ -58,11 +58,7 @@ class Turns:
             await self.take(token_id)
             return shared.result()
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def add(_: "asyncio.Future[Any]") -> None:
-            self._add(token_id, turn)
-
-        shared.add_done_callback(add)
+        shared.add_done_callback(lambda _: self._add(token_id, turn))
         await turn
         return shared.result()
 

@@ -9,14 +9,11 @@ from enum import Enum
 from typing import Any, TypeAlias
 
 from graphql import GraphQLEnumType, Undefined
-from graphql.type import GraphQLBoolean, GraphQLID, GraphQLString, is_leaf_type, is_list_type, is_non_null_type
+from graphql.type import GraphQLID, GraphQLString, is_leaf_type, is_list_type, is_non_null_type
 
 from ringback.graphql_api.execution.byte_budget import SHORT_CHARS, count_fields, count_json, count_text
 
 Reader: TypeAlias = Callable[[Any], Any]
-
-#: Scalars whose valid values are their response values, with the Python type of those.
-_UNCONVERTED = {GraphQLID: str, GraphQLBoolean: bool}
 
 
 class InvalidValue(Exception):
@@ -31,10 +28,8 @@ def make_reader(get: Reader, type_: Any, read_object: Reader | None, width: int 
     """
     nullable = not is_non_null_type(type_)
     inner = type_ if nullable else type_.of_type
-    if inner is GraphQLString:
+    if inner in (GraphQLString, GraphQLID):
         return _make_text_reader(get, nullable=nullable)
-    if inner in _UNCONVERTED:
-        return _make_unconverted_reader(get, _UNCONVERTED[inner], nullable=nullable)
     complete = _make_completion(inner, read_object, width)
     if complete is None:
         return None
@@ -59,18 +54,6 @@ def _make_text_reader(get: Reader, *, nullable: bool) -> Reader:
             return value
         if value is None and nullable:
             return None
-        raise InvalidValue
-
-    return read
-
-
-def _make_unconverted_reader(get: Reader, type_: type, *, nullable: bool) -> Reader:
-    allowed = (type_, type(None)) if nullable else (type_,)
-
-    def read(source: Any) -> Any:
-        value = get(source)
-        if type(value) in allowed:
-            return value
         raise InvalidValue
 
     return read

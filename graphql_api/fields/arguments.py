@@ -36,11 +36,11 @@ class Update:
     )
 
 
-def given_fields(update: Any) -> dict[str, Any]:
-    """Return the changes that the client sent, null included, without `id` and `expected_updated_at`."""
+def given_fields(input: Any) -> dict[str, Any]:
+    """Return the fields of an input that are not UNSET, null included, without `id` and `expected_updated_at`."""
     values: dict[str, Any] = {}
-    for field in dataclasses.fields(update):
-        value = getattr(update, field.name)
+    for field in dataclasses.fields(input):
+        value = getattr(input, field.name)
         if value is not UNSET and field.name not in ("id", "expected_updated_at"):
             values[field.name] = value
     return values

@@ -108,10 +108,6 @@ def _describe_fault(path: Path, value: Any) -> str | None:
     return None
 
 
-def _serialize_json(value: Any) -> Any:
-    return value
-
-
 SCALARS: dict[object, ScalarDefinition] = {
     dt.datetime: strawberry.scalar(
         name="DateTime",
@@ -133,7 +129,6 @@ SCALARS: dict[object, ScalarDefinition] = {
         f"nested at most {MAX_DEPTH} levels deep. Integers must fit into 64 bits; send longer ones as strings. Numbers "
         "with a fraction or an exponent are IEEE 754 doubles, with 15 significant digits.",
         specified_by_url="https://ecma-international.org/wp-content/uploads/ECMA-404_2nd_edition_december_2017.pdf",
-        serialize=_serialize_json,
         parse_value=_parse_json,
     ),
 }

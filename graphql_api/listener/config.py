@@ -1,6 +1,6 @@
 """uvicorn's configuration with the listener's limits and counts, which both protocols read."""
 
-import sys
+import resource
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,14 +12,9 @@ from ringback.graphql_api.listener.http_limits import HttpLimits
 from ringback.graphql_api.listener.refusals import RefusalLog
 from ringback.models.settings import Settings
 
-if sys.platform != "win32":
-    import resource
-
 
 def limit_connections(settings: Settings) -> int:
     """Return the most connections: those of the settings, or fewer where the system allows fewer open files."""
-    if sys.platform == "win32":
-        return settings.http_max_connections
     open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return min(settings.http_max_connections, open_files * 3 // 4)
 

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import strawberry
 from strawberry import ID
-from tortoise.models import Model
 
 from ringback.graphql_api.context import dataloaders
 from ringback.graphql_api.context.request_context import Info
@@ -25,7 +24,7 @@ from ringback.graphql_api.schema.inboxes import Inbox
 from ringback.graphql_api.schema.leads import Lead
 from ringback.graphql_api.schema.site_settings import SITE_SETTINGS, SiteSettings
 from ringback.graphql_api.schema.webhook_models import WebhookModel
-from ringback.models import api_token, customer_order, event, inbox, lead, site_settings, webhook
+from ringback.models import api_token, customer_order, inbox, lead, site_settings
 from ringback.models.ids import Prefix, is_id
 from ringback.models.services import webhook_models
 from ringback.models.tracking.registry import NAME_PATTERN
@@ -41,9 +40,9 @@ NodeId = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """The table of a kind of object, and the function that makes a node of its row; None hides the row."""
+    """The loader of a kind of object, and the function that makes a node of its row; None hides the row."""
 
-    model: type[Model]
+    load: dataloaders.Load
     make_node: Callable[[Any, Info], Node | None]
 
 
@@ -56,15 +55,15 @@ def _unrevoked_token(row: api_token.ApiToken, _: Info) -> ApiToken | None:
 
 
 KINDS: Mapping[Prefix, Kind] = {
-    Prefix.WEBHOOK: Kind(webhook.Webhook, _by_row(Webhook)),
-    Prefix.CHANGE: Kind(event.Change, _by_row(Change)),
-    Prefix.EVENT: Kind(event.Event, _by_row(Event)),
-    Prefix.ATTEMPT: Kind(event.Attempt, _by_row(Attempt)),
-    Prefix.LEAD: Kind(lead.Lead, _by_row(Lead)),
-    Prefix.ORDER: Kind(customer_order.CustomerOrder, _by_row(CustomerOrder)),
-    Prefix.INBOX: Kind(inbox.Inbox, Inbox.with_url),
-    Prefix.REQUEST: Kind(inbox.InboxRequest, _by_row(InboxRequest)),
-    Prefix.TOKEN: Kind(api_token.ApiToken, _unrevoked_token),
+    Prefix.WEBHOOK: Kind(dataloaders.webhook, _by_row(Webhook)),
+    Prefix.CHANGE: Kind(dataloaders.change, _by_row(Change)),
+    Prefix.EVENT: Kind(dataloaders.event, _by_row(Event)),
+    Prefix.ATTEMPT: Kind(dataloaders.attempt, _by_row(Attempt)),
+    Prefix.LEAD: Kind(dataloaders.make_row_loader(lead.Lead), _by_row(Lead)),
+    Prefix.ORDER: Kind(dataloaders.make_row_loader(customer_order.CustomerOrder), _by_row(CustomerOrder)),
+    Prefix.INBOX: Kind(dataloaders.make_row_loader(inbox.Inbox), Inbox.with_url),
+    Prefix.REQUEST: Kind(dataloaders.make_row_loader(inbox.InboxRequest), _by_row(InboxRequest)),
+    Prefix.TOKEN: Kind(dataloaders.make_row_loader(api_token.ApiToken), _unrevoked_token),
 }
 
 
@@ -90,15 +89,11 @@ class NodeQuery:
                 return WebhookModel.of(model)
         prefix, separator, _ = id.partition("_")
         if separator and prefix in KINDS:
-            return await _find_by_id(Prefix(prefix), id, info)
+            kind = KINDS[Prefix(prefix)]
+            row = await info.context.loaders[kind.load].load(parse_query_id(prefix, id))
+            return None if row is None else kind.make_node(row, info)
         if could_be_a_name:
             return None
         raise bad_user_input(
             f"id: {id[:80]!r} is not an id. Send one such as evt_{SUFFIX}, or a model's name such as customer_order."
         )
-
-
-async def _find_by_id(prefix: Prefix, id: str, info: Info) -> Node | None:
-    kind = KINDS[prefix]
-    row = await info.context.loaders[dataloaders.row].load((kind.model, parse_query_id(prefix, id)))
-    return None if row is None else kind.make_node(row, info)

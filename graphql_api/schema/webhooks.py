@@ -27,7 +27,7 @@ from ringback.models.database.keyset import Page
 from ringback.models.database.row_decoding import find_row
 from ringback.models.ids import Prefix
 from ringback.models.services import webhook_search
-from ringback.models.services.webhook_spec import FIELD_NAMES, WebhookSpec
+from ringback.models.services.webhook_spec import WebhookSpec
 from ringback.models.webhook import DEFAULT_TIMEOUT_SECONDS, default_retry_delays
 from ringback.models.webhook import Webhook as WebhookRow
 
@@ -205,7 +205,7 @@ class WebhookMutation:
         self, info: Info, input: Annotated[CreateWebhookInput, strawberry.argument(description="The new webhook.")]
     ) -> CreateWebhookPayload | None:
         """Create a webhook. Only this result contains its signing secret."""
-        webhook, secret = await info.context.services.webhooks.create(_spec(input))
+        webhook, secret = await info.context.services.webhooks.create(WebhookSpec(**_spec_fields(input)))
         return CreateWebhookPayload(webhook=Webhook.of(webhook), signing_secret=secret)
 
     @mutation(
@@ -223,7 +223,7 @@ class WebhookMutation:
     ) -> UpdateWebhookPayload | None:
         """Update a webhook. Waiting events are delivered with the new configuration."""
         expected = or_none(input.expected_updated_at)
-        webhook = await info.context.services.webhooks.update(input.id, _changes(input), expected)
+        webhook = await info.context.services.webhooks.update(input.id, _spec_fields(input), expected)
         return UpdateWebhookPayload(webhook=Webhook.of(webhook))
 
     @mutation(
@@ -255,24 +255,12 @@ def _find_matching(filter: WebhookFilter) -> QuerySet[WebhookRow]:
     return webhooks
 
 
-def _spec(input: CreateWebhookInput) -> WebhookSpec:
-    return WebhookSpec(**_as_spec_fields({name: getattr(input, name) for name in FIELD_NAMES}))
-
-
-def _changes(input: UpdateWebhookInput) -> dict[str, Any]:
-    """Return the given fields, by their names and with their types in WebhookSpec."""
-    return _as_spec_fields(given_fields(input))
-
-
-def _as_spec_fields(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return fields of an input with their types in WebhookSpec: tuples instead of lists, pairs instead of headers."""
+def _spec_fields(input: CreateWebhookInput | UpdateWebhookInput) -> dict[str, Any]:
+    """Return the given fields with their types in WebhookSpec: tuples instead of lists, pairs instead of headers."""
+    fields = given_fields(input)
     for name in ("actions", "retry_delays_seconds"):
         if fields.get(name) is not None:
             fields[name] = tuple(fields[name])
     if fields.get("headers") is not None:
-        fields["headers"] = _pairs(fields["headers"])
+        fields["headers"] = tuple((header.name, header.value) for header in fields["headers"])
     return fields
-
-
-def _pairs(headers: list[HeaderInput]) -> tuple[tuple[str, str], ...]:
-    return tuple((header.name, header.value) for header in headers)

@@ -133,22 +133,17 @@ def write_pong(payload: Payload) -> str:
     return orjson.dumps(message).decode()
 
 
-class MessageWriter:
-    """The messages about one operation. Their common start is encoded once."""
+def write_next(operation_id: str, response: str) -> str:
+    """Return a result of an operation. `response` is JSON, which is not encoded again for each subscriber."""
+    return f'{{"id":{orjson.dumps(operation_id).decode()},"type":"next","payload":{response}}}'
 
-    def __init__(self, operation_id: str) -> None:
-        self._start = f'{{"id":{orjson.dumps(operation_id).decode()},"type":'
-        self._next = f'{self._start}"next","payload":'
 
-    def next(self, response: str) -> str:
-        """Return a `next` message. `response` is JSON."""
-        return f"{self._next}{response}}}"
+def write_error(operation_id: str, errors: Iterable[GraphQLError]) -> str:
+    """Return the message that an operation was refused, or ended in an error."""
+    message = {"id": operation_id, "type": "error", "payload": [error.formatted for error in errors]}
+    return orjson.dumps(message).decode()
 
-    def error(self, errors: Iterable[GraphQLError]) -> str:
-        """Return an `error` message: the operation was refused, or ended in an error."""
-        formatted = orjson.dumps([error.formatted for error in errors]).decode()
-        return f'{self._start}"error","payload":{formatted}}}'
 
-    def complete(self) -> str:
-        """Return a `complete` message: no more results follow."""
-        return f'{self._start}"complete"}}'
+def write_complete(operation_id: str) -> str:
+    """Return the message that no more results of an operation follow."""
+    return orjson.dumps({"id": operation_id, "type": "complete"}).decode()

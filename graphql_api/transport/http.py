@@ -132,7 +132,7 @@ class GraphQLEndpoint:
                 parameters.query, parameters.operation_name, token_id=context.viewer.id, request_bytes=parameters.size
             )
         except TooManyRequests as refused:
-            raise MalformedRequest(429, refused.error, (b"retry-after", b"%d" % RETRY_AFTER_SECONDS)) from refused
+            raise MalformedRequest(429, refused.errors[0], (b"retry-after", b"%d" % RETRY_AFTER_SECONDS)) from refused
         except RequestRefused as refused:
             return self._single_response(error_response(*refused.errors), accepted.result or accepted.stream, context)
         if operation.kind is OperationType.SUBSCRIPTION:

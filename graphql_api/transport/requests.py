@@ -7,6 +7,8 @@ from json import JSONDecodeError
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
+from graphql import GraphQLError
+
 from ringback.graphql_api.errors import ApiError, Code
 from ringback.graphql_api.transport.json_limits import LIST_VALUES, MAX_VALUES, has_too_many_values
 from ringback.models import exact_json
@@ -25,7 +27,7 @@ _MAX_NAME_CHARS = 40
 class MalformedRequest(Exception):
     """Not a valid GraphQL-over-HTTP request. `status`, `error` and `headers` make up the response."""
 
-    def __init__(self, status: int, error: ApiError, *headers: Header) -> None:
+    def __init__(self, status: int, error: GraphQLError, *headers: Header) -> None:
         super().__init__(error.message)
         self.status = status
         self.error = error
@@ -49,12 +51,7 @@ class Parameters(NamedTuple):
 
 def parse_body(body: bytes) -> Parameters:
     """Parse the JSON body of a POST. Raises MalformedRequest."""
-    if has_too_many_values(body):
-        raise malformed_request(413, TOO_MANY_VALUES, code="TOO_LARGE")
-    try:
-        request = exact_json.load(body)
-    except JSONDecodeError as error:
-        raise malformed_request(400, f"The body is not valid JSON: {error}") from error
+    request = _load(body, "The body is not valid JSON")
     if isinstance(request, list):
         raise malformed_request(
             400, f"Batches are not supported. Send one operation per request, as a JSON object, {_EXAMPLE}."
@@ -74,7 +71,7 @@ def parse_query_string(query_string: bytes) -> Parameters:
     for name, value in pairs:
         if name in request:
             raise malformed_request(400, f"{_shorten(name)} must not appear twice in the query string.")
-        request[name] = _parse_json(name, value) if name in ("variables", "extensions") else value
+        request[name] = _load(value.encode(), f"{name} must be JSON") if name in ("variables", "extensions") else value
     return _check_types(request, len(query_string))
 
 
@@ -83,13 +80,13 @@ def has_document(query_string: bytes) -> bool:
     return query_string.startswith(b"query=") or b"&query=" in query_string
 
 
-def _parse_json(name: str, value: str) -> Any:
-    if has_too_many_values(value.encode()):
+def _load(text: bytes, message: str) -> Any:
+    if has_too_many_values(text):
         raise malformed_request(413, TOO_MANY_VALUES, code="TOO_LARGE")
     try:
-        return exact_json.load(value)
+        return exact_json.load(text)
     except JSONDecodeError as error:
-        raise malformed_request(400, f"{name} must be JSON: {error}") from error
+        raise malformed_request(400, f"{message}: {error}") from error
 
 
 def _check_types(request: dict[str, Any], size: int) -> Parameters:

@@ -33,11 +33,13 @@ from ringback.graphql_api.transport.graphql_transport_ws import (
     Complete,
     ConnectionInit,
     InvalidMessage,
-    MessageWriter,
     Ping,
     Pong,
     Subscribe,
     parse,
+    write_complete,
+    write_error,
+    write_next,
     write_pong,
 )
 from ringback.graphql_api.transport.streaming import HEARTBEAT_SECONDS
@@ -256,7 +258,7 @@ class _Connection:
         if len(self._operations) >= allowed:
             text = f"This connection already runs {allowed:,} operations, the limit. Complete one first."
             error = limit_exceeded("subscriptionsPerConnection", allowed, text)
-            await self._send_text(MessageWriter(message.id).error([error]))
+            await self._send_text(write_error(message.id, [error]))
             return
         await self._unchecked.wait_for_room(message.size, self._engine.limits.body_bytes)
         while len(self._tasks) >= allowed:
@@ -276,28 +278,27 @@ class _Connection:
             task.cancel()
 
     async def _run(self, message: Subscribe, context: Context) -> None:
-        writer = MessageWriter(message.id)
         try:
             with suppress(_ClientGone):
-                await self._send_text(await self._send_results(message, context, writer))
+                await self._send_text(await self._send_results(message, context))
         finally:
             # No other task runs between the last message and this: a client that has read it may reuse the id.
             if self._operations.get(message.id) is asyncio.current_task():
                 del self._operations[message.id]
 
-    async def _send_results(self, message: Subscribe, context: Context, writer: MessageWriter) -> str:
+    async def _send_results(self, message: Subscribe, context: Context) -> str:
         """Send the results of an operation. Return the message that ends it, unsent."""
         sent = 0
         async with aclosing(self._responses(message, context)) as responses:
             async for response in responses:
                 if not response.executed:
-                    return writer.error(response.errors)
-                await self._send_text(writer.next(response.text))
+                    return write_error(message.id, response.errors)
+                await self._send_text(write_next(message.id, response.text))
                 del response  # which would stay in memory until the next one
                 sent += 1
                 if sent % MESSAGES_PER_TURN == 0:
                     await asyncio.sleep(0)
-        return writer.complete()
+        return write_complete(message.id)
 
     async def _get_operation(self, message: Subscribe, context: Context) -> Operation:
         """Return the operation of a message. If too much of its token is waiting, try again until it is checked.

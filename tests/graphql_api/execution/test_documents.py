@@ -241,7 +241,7 @@ async def send_large(engine: Engine, number: int, token_id: UUID) -> GraphQLErro
     try:
         await engine.operation(f"{{ a{number}: __typename }}", token_id=token_id, request_bytes=200_000)
     except TooManyRequests as refusal:
-        return refusal.error
+        return refusal.errors[0]
     return None
 
 

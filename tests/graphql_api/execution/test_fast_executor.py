@@ -198,7 +198,7 @@ async def test_the_caches_of_a_subscription_do_not_grow(api: Api) -> None:
             "kind": "EVENT_RECORDED", "event": {"id": encode(Prefix.EVENT, event.id), "status": status.value},
             "webhook": {"model": {"label": "Lead: callback request"}},
         }  # fmt: skip
-        sizes.append((len(executor._relevant_sub_fields), len(executor._selections._selections)))
+        sizes.append((len(executor._relevant_sub_fields), len(executor.selections._selections)))
     assert sizes[0] == sizes[2]
 
 

@@ -3,11 +3,13 @@
 import datetime as dt
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 from graphql import Executor, GraphQLField, GraphQLList, GraphQLNonNull, GraphQLObjectType, GraphQLSchema, parse
 from graphql.type import GraphQLBoolean, GraphQLFloat, GraphQLID, GraphQLInt, GraphQLString
 
+from ringback.graphql_api.execution.byte_budget import OperationBudget, ResponseTooLarge
 from ringback.graphql_api.execution.value_completion import InvalidValue, make_reader
 from ringback.graphql_api.schema.build import schema
 from ringback.models.enums import EventStatus
@@ -80,3 +82,11 @@ def test_invalid_values_raise(kind: Any, value: Any) -> None:
 def test_a_type_whose_objects_have_no_reader_has_none() -> None:
     assert make_reader(lambda value: value, GraphQLNonNull(GraphQLList(TYPES["Event"])), None) is None
     assert make_reader(lambda value: value, TYPES["Node"], None) is None
+
+
+@pytest.mark.parametrize("kind", [GraphQLString, GraphQLNonNull(GraphQLID)], ids=str)
+def test_long_texts_and_ids_count(kind: Any) -> None:
+    read = make_reader(lambda value: value, kind, None)
+    assert read is not None
+    with OperationBudget(1_000, None, UUID(int=1)), pytest.raises(ResponseTooLarge):
+        read("x" * 1_001)
