@@ -217,9 +217,8 @@ class CustomerOrderMutation:
         self, input: Annotated[CreateCustomerOrderInput, strawberry.argument(description="The new order.")]
     ) -> CreateCustomerOrderPayload | None:
         """Create an order."""
-        customer = order_service.Customer(**vars(input.customer))
         row = await order_service.create_order(
-            input.number, customer, _items(input.items), comment=input.comment, status=input.status
+            input.number, _customer(input.customer), _items(input.items), comment=input.comment, status=input.status
         )
         return CreateCustomerOrderPayload(order=CustomerOrder.of(row))
 
@@ -257,14 +256,23 @@ def _changes(input: UpdateCustomerOrderInput) -> dict[str, Any]:
     """Return the given fields, by their names and with their types in the service."""
     changes = given_fields(input)
     if changes.get("customer") is not None:
-        changes["customer"] = order_service.Customer(**vars(changes["customer"]))
+        changes["customer"] = _customer(changes["customer"])
     if changes.get("items") is not None:
         changes["items"] = _items(changes["items"])
     return changes
 
 
+def _customer(input: CustomerInput) -> order_service.Customer:
+    return order_service.Customer(name=input.name, phone=input.phone, email=input.email)
+
+
 def _items(items: list[OrderItemInput]) -> list[order_service.Item]:
-    return [order_service.Item(**vars(item)) for item in items]
+    return [
+        order_service.Item(
+            brand=item.brand, article=item.article, name=item.name, quantity=item.quantity, price=item.price
+        )
+        for item in items
+    ]
 
 
 def _round(amount: Decimal) -> Decimal:

@@ -173,7 +173,15 @@ class InboxMutation:
         self, info: Info, input: Annotated[CreateInboxInput, strawberry.argument(description="The new inbox.")]
     ) -> CreateInboxPayload | None:
         """Create an inbox. Its URL can be the target of a webhook."""
-        responses = [inbox_service.InboxResponse(**vars(response)) for response in input.responses]
+        responses = [
+            inbox_service.InboxResponse(
+                status_code=response.status_code,
+                body=response.body,
+                content_type=response.content_type,
+                delay_ms=response.delay_ms,
+            )
+            for response in input.responses
+        ]
         row = await info.context.services.inboxes.create(input.name, responses, input.signing_secret)
         return CreateInboxPayload(inbox=Inbox.with_url(row, info))
 

@@ -266,5 +266,16 @@ class WebhookModelMutation:
         self, input: Annotated[PublishChangesInput, strawberry.argument(description="The changes.")]
     ) -> PublishChangesPayload | None:
         """Publish changes of declared models. All are recorded in one transaction, or none."""
-        published = await publish_changes([Publication(**vars(change)) for change in input.changes])
+        published = await publish_changes([_publication(change) for change in input.changes])
         return PublishChangesPayload(changes=[PublishedChange.of(result) for result in published])
+
+
+def _publication(change: ChangeInput) -> Publication:
+    return Publication(
+        model=change.model,
+        action=change.action,
+        object_id=change.object_id,
+        item=change.item,
+        changed_fields=change.changed_fields,
+        idempotency_key=change.idempotency_key,
+    )
