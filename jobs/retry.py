@@ -5,7 +5,9 @@ The first attempt's time is set by `models.tracking.outbox`, that of a redeliver
 """
 
 import datetime as dt
+import math
 import re
+from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
@@ -19,9 +21,7 @@ ABANDONED_DELAYS_SECONDS = (0, 1, 5, 15)
 #: The longest wait that `Retry-After` can ask for: as long as the longest delay of a schedule.
 MAX_RETRY_AFTER_SECONDS = 7 * 24 * 3600
 #: Seconds in a `Retry-After`. RFC 9110 allows whole ones only; servers that compute the wait send fractions, too.
-_SECONDS = re.compile(r"([0-9]+)(\.[0-9]*)?")
-#: Digits of the seconds that are read. A greater number is above the longest wait in any case.
-_MAX_DIGITS = 12
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
 
 
 class Progress(NamedTuple):
@@ -77,9 +77,8 @@ def retry_after_seconds(outcome: Outcome, now: dt.datetime) -> float:
     value = first_header(outcome.response.headers, "retry-after")
     if not value:
         return 0.0
-    match = _SECONDS.fullmatch(value)
-    if match:
-        return _parse_seconds(match[1], match[2] or "")
+    if _SECONDS.fullmatch(value):
+        return float(math.ceil(min(Decimal(value), Decimal(MAX_RETRY_AFTER_SECONDS))))
     try:
         retry_at = parsedate_to_datetime(value)
     except (ValueError, TypeError, OverflowError):
@@ -88,15 +87,6 @@ def retry_after_seconds(outcome: Outcome, now: dt.datetime) -> float:
         retry_at = retry_at.replace(tzinfo=dt.UTC)
     seconds = (retry_at - now).total_seconds()
     return min(max(seconds, 0.0), float(MAX_RETRY_AFTER_SECONDS))
-
-
-def _parse_seconds(whole: str, fraction: str) -> float:
-    """Return the seconds of a Retry-After, rounded up. `fraction` is empty or starts with the point."""
-    digits = whole.lstrip("0")[:_MAX_DIGITS] or "0"
-    seconds = int(digits)
-    if fraction.strip(".0"):
-        seconds += 1
-    return float(min(seconds, MAX_RETRY_AFTER_SECONDS))
 
 
 def _after_abandoned(former: Progress, ended_at: dt.datetime, delays: tuple[int, ...], *, stopped: bool) -> Progress:
