@@ -11,7 +11,7 @@ from tortoise.exceptions import BaseORMException
 
 from ringback.jobs.actors import declare_actors
 from ringback.jobs.announcer import send_announcements
-from ringback.jobs.broker import WORKER_TIMEOUT_MS, is_remote, open_broker
+from ringback.jobs.broker import WORKER_TIMEOUT_MS, open_broker
 from ringback.jobs.claimer import Claimer
 from ringback.jobs.deliverer import Deliverer
 from ringback.jobs.http.sender import Sender
@@ -73,7 +73,7 @@ async def run_worker(
         claimer = Claimer(
             deliverer, recorder, in_flight, keeper,
             slots=settings.worker_concurrency, max_concurrency=settings.max_concurrency_per_webhook,
-            can_pass_on=is_remote(settings.broker_url),
+            can_pass_on=bool(settings.broker_url),
         )  # fmt: skip
         stack.push_async_callback(_stop_claimer, claimer, asyncio.create_task(claimer.run()))
         await stack.enter_async_context(_consume_messages(settings.broker_url, claimer))
@@ -120,7 +120,7 @@ async def _consume_messages(broker_url: str, claimer: Claimer) -> AsyncIterator[
             loop.call_soon_threadsafe(claimer.expect_message)
 
     broker = open_broker(broker_url, announce)
-    declare_actors(broker, claimer)
+    declare_actors(broker, claimer.accept_message)
     worker = dramatiq.Worker(broker, worker_threads=1, worker_timeout=WORKER_TIMEOUT_MS)
     try:
         async with send_announcements(broker, broker_url):
