@@ -17,7 +17,7 @@ from ringback.jobs.http.sender import SendResult, SendWithheld
 from ringback.jobs.in_flight import InFlight
 from ringback.jobs.outcomes import Abandoned, Outcome, RenderFailed
 from ringback.jobs.recorder import Recorder
-from ringback.jobs.renderer import RenderedRequest, Renderer, sign, uses_liquid
+from ringback.jobs.renderer import Renderer, sign, uses_liquid
 from ringback.jobs.result import Result
 from ringback.models.database import clock
 from ringback.models.errors import ConfigurationError, TemplateError
@@ -58,7 +58,7 @@ class RequestSender(Protocol):
 class _Prepared(NamedTuple):
     """A request that can be signed and sent. It is `unguarded` if it goes to an inbox of this installation."""
 
-    rendered: RenderedRequest
+    rendered: OutgoingRequest
     secret: str
     unguarded: bool
 
@@ -255,7 +255,8 @@ class Deliverer:
             secret = self._secrets.open(attempt.webhook.signing_secret)
         except (TemplateError, ConfigurationError) as error:
             return RenderFailed(str(error))
-        unguarded = self._inboxes.token(rendered.url) is not None and await self._inboxes.is_own(rendered.url)
+        url = rendered.template.url
+        unguarded = self._inboxes.token(url) is not None and await self._inboxes.is_own(url)
         return _Prepared(rendered, secret, unguarded)
 
     def _abandon_after_bug(self, attempt: _Attempt) -> Result:
