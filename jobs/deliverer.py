@@ -20,6 +20,7 @@ from ringback.jobs.outcomes import Abandoned, Outcome, RenderFailed
 from ringback.jobs.recorder import Recorder
 from ringback.jobs.renderer import Renderer, sign, uses_liquid
 from ringback.jobs.result import Result
+from ringback.models.background_tasks import wait_for
 from ringback.models.database import clock
 from ringback.models.database.clock import Clock
 from ringback.models.errors import ConfigurationError, TemplateError
@@ -196,12 +197,7 @@ class Deliverer:
         if not attempt.is_early:
             return not self._stopping.is_set()
         seconds = (attempt.event.next_attempt_at - attempt.clock.now()).total_seconds()
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            return True
-        return False
+        return not await wait_for(self._stopping, seconds)
 
     async def _deliver(self, attempt: _Attempt) -> Result:
         """Render, sign and send one request; raises SendWithheld if the lease has expired before it is sent."""
