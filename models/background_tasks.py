@@ -1,4 +1,4 @@
-"""Waits for background tasks: reliable cancellation, and timed waits for events."""
+"""Helpers for background tasks: reliable cancellation, and a wait for an event with a time limit."""
 
 import asyncio
 from typing import Any
