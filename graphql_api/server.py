@@ -29,7 +29,7 @@ from ringback.graphql_api.supervisor import ProcessSupervisor, call_when_input_e
 from ringback.graphql_api.transport import graphiql
 from ringback.graphql_api.websocket_protocol import WebSocketProtocol
 from ringback.jobs.announcer import announce_due_events
-from ringback.jobs.worker import RunningWorker, run_worker
+from ringback.jobs.worker import run_worker
 from ringback.models import bootstrap
 from ringback.models.background_tasks import end_tasks
 from ringback.models.errors import ConfigurationError
@@ -77,8 +77,8 @@ async def serve(settings: Settings, *, deliver: bool) -> None:
                 stop.on_repeated_interrupt(http_server.hurry)
                 async with contextlib.AsyncExitStack() as stack:
                     if deliver:
-                        worker = await stack.enter_async_context(_run_worker(settings, secrets, public_url))
-                        stop.on_repeated_interrupt(worker.hurry)
+                        hurried = await stack.enter_async_context(_run_worker(settings, secrets, public_url))
+                        stop.on_repeated_interrupt(hurried.set)
                     else:
                         await stack.enter_async_context(announce_due_events(settings.broker_url))
                     sys.setswitchinterval(SWITCH_SECONDS)
@@ -98,9 +98,9 @@ async def work(settings: Settings, *, supervised: bool = False) -> None:
         bootstrap.open_database(settings),
         bootstrap.share_notifications(settings.notifications_url),
         # The API processes made the inbox URLs in webhooks from the same settings.
-        _run_worker(settings, load_secret_box(settings), settings.address()) as worker,
+        _run_worker(settings, load_secret_box(settings), settings.address()) as hurried,
     ):
-        stop.on_repeated_interrupt(worker.hurry)
+        stop.on_repeated_interrupt(hurried.set)
         _tune_garbage_collection()
         print(f"Ringback {version('ringback')} is delivering. Stop it with Ctrl+C.", flush=True)
         async with _check_webhooks(settings, settings.address()):
@@ -327,7 +327,7 @@ def _configure_http(app: Application, settings: Settings) -> ListenerConfig:
 
 def _run_worker(
     settings: Settings, secrets: SecretBox, public_url: str
-) -> contextlib.AbstractAsyncContextManager[RunningWorker]:
+) -> contextlib.AbstractAsyncContextManager[asyncio.Event]:
     policy = AddressPolicy(settings.dangerous_allow_networks, settings.allow_ports)
     return run_worker(settings, policy=policy, secrets=secrets, inboxes=InboxAddresses(public_url))
 

@@ -4,8 +4,9 @@ The message carries no data. A lost, duplicated or late one costs time, never an
 """
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
-from typing import Protocol
+from typing import Any
 
 import dramatiq
 import structlog
@@ -16,31 +17,26 @@ QUEUE = "ringback-due-events"
 ACTOR = "deliver_due_events"
 
 
-class Receiver(Protocol):
-    """The receiver of messages, on the event loop of the deliveries."""
-
-    async def accept_message(self) -> bool:
-        """Claim due events; returns False if the message should go on to another worker."""
-
-
 def due_message() -> dramatiq.Message[None]:
     """Return the message that events are due."""
     return dramatiq.Message(queue_name=QUEUE, actor_name=ACTOR, args=(), kwargs={}, options={})
 
 
-def declare_actors(broker: dramatiq.Broker, receiver: Receiver) -> None:
-    """Declare the actor of a worker process, whose receiver belongs to the running loop.
+def declare_actors(broker: dramatiq.Broker, accept_message: Callable[[], Coroutine[Any, Any, bool]]) -> None:
+    """Declare the actor of a worker process. It calls `accept_message` on the running loop.
 
-    At module level, Dramatiq would bind the actor to one global broker. A process may have several (tests do), and the
-    receiver is made with the worker.
+    `accept_message` claims due events, and returns False if the message should go on to another worker.
+
+    At module level, Dramatiq would bind the actor to one global broker. A process may have several (tests do), and each
+    worker has its own `accept_message`.
     """
     loop = asyncio.get_running_loop()
 
     @dramatiq.actor(broker=broker, actor_name=ACTOR, queue_name=QUEUE)
     def deliver_due_events() -> None:
-        """Let the receiver claim, and send the message again if another worker should have it. Never raises."""
+        """Let the worker claim, and send the message again if another worker should have it. Never raises."""
         try:
-            accepted = asyncio.run_coroutine_threadsafe(receiver.accept_message(), loop).result()
+            accepted = asyncio.run_coroutine_threadsafe(accept_message(), loop).result()
             if not accepted:
                 deliver_due_events.send()
         except (CancelledError, RuntimeError):  # the loop is closed

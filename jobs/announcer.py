@@ -12,7 +12,7 @@ import dramatiq
 import structlog
 
 from ringback.jobs.actors import QUEUE, due_message
-from ringback.jobs.broker import is_remote, open_broker
+from ringback.jobs.broker import open_broker
 from ringback.jobs.message_senders import MessageSender, open_sender
 from ringback.models.background_tasks import end_tasks
 from ringback.models.database.notifications import Listener, Topic, notifier
@@ -38,7 +38,7 @@ async def announce_due_events(broker_url: str) -> AsyncIterator[None]:
     `broker_url` is the workers' RINGBACK_BROKER_URL. If it is empty, no other process can be notified. Raises
     ConfigurationError if the broker's driver is not installed.
     """
-    if not is_remote(broker_url):
+    if not broker_url:
         yield
         return
     broker = open_broker(broker_url)

@@ -1,7 +1,6 @@
 """The rows of a recorded attempt: the attempt itself, its event afterwards, and the entries of the delivery log."""
 
 import datetime as dt
-from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -29,22 +28,6 @@ class RecordedAttempt(NamedTuple):
     error: str | None
     progress: Progress
     attempt_id: UUID
-    number: int
-
-
-class EventRow(NamedTuple):
-    """The columns of an event that change after an attempt."""
-
-    id: UUID
-    status: EventStatus
-    attempt_count: int
-    attempts_before_round: int
-    abandoned_in_a_row: int
-    max_attempts: int
-    next_attempt_at: dt.datetime | None
-    finished_at: dt.datetime | None
-    worker_id: UUID | None
-    claimed_at: dt.datetime | None
 
 
 class AttemptRow(NamedTuple):
@@ -75,23 +58,6 @@ class LogRow(NamedTuple):
     model: str
 
 
-def event_row(attempt: RecordedAttempt) -> EventRow:
-    """Return the event after its attempt. No worker holds it any more."""
-    progress = attempt.progress
-    return EventRow(
-        id=attempt.event.id,
-        status=progress.status,
-        attempt_count=progress.attempt_count,
-        attempts_before_round=progress.attempts_before_round,
-        abandoned_in_a_row=progress.abandoned_in_a_row,
-        max_attempts=progress.max_attempts,
-        next_attempt_at=progress.next_attempt_at,
-        finished_at=progress.finished_at,
-        worker_id=None,
-        claimed_at=None,
-    )
-
-
 def attempt_row(attempt: RecordedAttempt, redaction: Redaction) -> AttemptRow:
     """Return the attempt, with its request and response as redacted JSON."""
     event, result = attempt.event, attempt.result
@@ -106,7 +72,7 @@ def attempt_row(attempt: RecordedAttempt, redaction: Redaction) -> AttemptRow:
         id=attempt.attempt_id,
         event_id=event.id,
         webhook_id=event.webhook_id,
-        number=attempt.number,
+        number=attempt.progress.attempt_count,
         started_at=result.started_at,
         duration_ms=result.duration_ms,
         outcome=outcome.name,
@@ -119,7 +85,8 @@ def attempt_row(attempt: RecordedAttempt, redaction: Redaction) -> AttemptRow:
 
 def log_rows(attempt: RecordedAttempt) -> list[LogRow]:
     """Return the delivery log's entries: the attempt, then the scheduled retry or the end of the event."""
-    event, progress, number, at = attempt.event, attempt.progress, attempt.number, attempt.result.ended_at
+    event, progress, at = attempt.event, attempt.progress, attempt.result.ended_at
+    number = progress.attempt_count
     finished = LogRow(
         at=at,
         kind=LogKind.ATTEMPT_FINISHED,
@@ -134,14 +101,15 @@ def log_rows(attempt: RecordedAttempt) -> list[LogRow]:
         message = f"Attempt {number + 1} of {progress.max_attempts} due at {due_at}"
         return [finished, finished._replace(kind=LogKind.RETRY_SCHEDULED, message=message)]
     if progress.finished_at == at:
-        message = _end_message(progress.status, number)
+        attempts = "1 attempt" if number == 1 else f"{number} attempts"
+        message = f"{progress.status.capitalize()} after {attempts}"
         return [finished, finished._replace(kind=_END_KINDS[progress.status], message=message)]
     return [finished]
 
 
 def _attempt_message(attempt: RecordedAttempt) -> str:
     outcome, duration_ms = attempt.result.outcome, attempt.result.duration_ms
-    message = f"Attempt {attempt.number} of {attempt.progress.max_attempts}: {outcome.name}"
+    message = f"Attempt {attempt.progress.attempt_count} of {attempt.progress.max_attempts}: {outcome.name}"
     if outcome.response is not None:
         message += f" ({outcome.response.status})"
     if duration_ms is not None:
@@ -152,10 +120,3 @@ def _attempt_message(attempt: RecordedAttempt) -> str:
     if request is not None and request.note is not None:
         message = f"{message.removesuffix('.')}. {request.note}"
     return message
-
-
-@lru_cache(256)
-def _end_message(status: EventStatus, number: int) -> str:
-    if number == 1:
-        return f"{status.capitalize()} after 1 attempt"
-    return f"{status.capitalize()} after {number} attempts"

@@ -6,8 +6,6 @@ event's row to check that.
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
 
@@ -16,21 +14,13 @@ import structlog
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
-from ringback.jobs.attempt_rows import (
-    AttemptRow,
-    EventRow,
-    LogRow,
-    RecordedAttempt,
-    attempt_row,
-    event_row,
-    log_rows,
-)
+from ringback.jobs.attempt_rows import AttemptRow, LogRow, RecordedAttempt, attempt_row, log_rows
 from ringback.jobs.result import Result
-from ringback.jobs.retry import after_attempt
+from ringback.jobs.retry import Progress, after_attempt
 from ringback.models.database.bulk_write import insert_values, update_values
 from ringback.models.database.notifications import Topic, notifier
 from ringback.models.database.row_decoding import load_by_id
-from ringback.models.database.sql import array_parameter, as_uuid, fetch_rows, is_postgres
+from ringback.models.database.sql import array_parameter, as_uuid, column_in, fetch_rows, is_postgres
 from ringback.models.delivery_log import LogEntry
 from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, encode, new_key_at
@@ -40,9 +30,12 @@ from ringback.models.timestamps import format_timestamp
 
 logger = structlog.get_logger("ringback.delivery")
 
+#: Columns of an event to write after an attempt. The worker and the time of its claim become null.
+_EVENT_COLUMNS = ("id", *Progress._fields, "worker_id", "claimed_at")
+
 
 class _LockedRow(NamedTuple):
-    """The columns of `_LOCK_EVENTS`, as the driver returns them."""
+    """The columns of `_READ_EVENTS`, as the driver returns them."""
 
     event_id: UUID | str
     worker_id: UUID | str | None
@@ -53,22 +46,6 @@ class _LockedRow(NamedTuple):
     retry_delays: str
     is_active: bool
     is_deleted: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _WebhookState:
-    """Current values of the webhook's columns that decide whether and when another attempt follows."""
-
-    retry_delays: tuple[int, ...]
-    is_active: bool
-    is_deleted: bool
-
-
-class _LockedEvent(NamedTuple):
-    """An event whose attempt is not recorded yet, with the state of its webhook."""
-
-    event: Event | ClaimedEvent
-    webhook: _WebhookState
 
 
 async def write_attempts(results: Sequence[Result], redaction: Redaction = DEFAULT) -> None:
@@ -82,64 +59,54 @@ async def write_attempts(results: Sequence[Result], redaction: Redaction = DEFAU
                 event_id = encode(Prefix.EVENT, result.event_id)
                 logger.info("result dropped: the attempt is recorded already", action="record", event_id=event_id)
                 continue
-            attempts.append(_record(locked, result, redaction))
+            attempts.append(_record(*locked, result, redaction))
         if not attempts:
             return
         log_entries: list[LogRow] = []
         for attempt in attempts:
             log_entries += log_rows(attempt)
         attempt_rows = [attempt_row(attempt, redaction) for attempt in attempts]
+        event_rows = [(attempt.event.id, *attempt.progress, None, None) for attempt in attempts]
         await insert_values(db, Attempt, AttemptRow._fields, attempt_rows)
-        await update_values(db, Event, EventRow._fields, list(map(event_row, attempts)))
+        await update_values(db, Event, _EVENT_COLUMNS, event_rows)
         await insert_values(db, LogEntry, LogRow._fields, log_entries)
     _notify(attempts)
     _log_attempts(attempts)
 
 
-async def _lock_events(db: BaseDBAsyncClient, results: Sequence[Result]) -> dict[UUID, _LockedEvent]:
-    """Lock the events whose attempts are not recorded yet, and return them as they are now."""
-    rows = await _fetch_locked_rows(db, [result.event_id for result in results])
-    locked: dict[UUID, _LockedEvent] = {}
-    changed: dict[UUID, _WebhookState] = {}
+async def _lock_events(
+    db: BaseDBAsyncClient, results: Sequence[Result]
+) -> dict[UUID, tuple[Event | ClaimedEvent, _LockedRow]]:
+    """Lock the events whose attempts are not recorded yet, and return them as they are now, with their rows."""
+    statement = _READ_EVENTS.format(has_result=column_in(db, "event.id", 1))
+    if is_postgres(db):
+        statement += " ORDER BY event.id FOR UPDATE OF event"
+    event_ids = [result.event_id for result in results]
+    locked_rows = map(_LockedRow._make, await fetch_rows(db, statement, array_parameter(db, event_ids)))
+    rows = {as_uuid(row.event_id): row for row in locked_rows}
+    events: dict[UUID, Event | ClaimedEvent] = {}
+    changed: list[UUID] = []
     for result in results:
         row = rows.get(result.event_id)
         if row is None or not _is_awaited(result, row):
             continue
-        webhook = _webhook_state(row.retry_delays, row.is_active, row.is_deleted)
         event = result.event
         if event is not None and _is_unchanged(event, row):
-            locked[result.event_id] = _LockedEvent(event, webhook)
+            events[result.event_id] = event
         else:
-            changed[result.event_id] = webhook
-    reread = await load_by_id(db, Event, list(changed))
-    for event_id, current in reread.items():
-        locked[event_id] = _LockedEvent(current, changed[event_id])
-    return locked
+            changed.append(result.event_id)
+    events.update(await load_by_id(db, Event, changed))
+    return {event_id: (event, rows[event_id]) for event_id, event in events.items()}
 
 
-async def _fetch_locked_rows(db: BaseDBAsyncClient, event_ids: Sequence[UUID]) -> dict[UUID, _LockedRow]:
-    statement = _READ_EVENTS_ON_SQLITE
-    if is_postgres(db):
-        statement = _LOCK_EVENTS
-    rows = await fetch_rows(db, statement, array_parameter(db, event_ids))
-    return {as_uuid(row[0]): _LockedRow._make(row) for row in rows}
-
-
-#: Events by their primary key, with their webhooks, in the order of ids so that transactions cannot deadlock. Stopping
-#: a webhook cancels its waiting events in the same transaction. So if this statement waits for that transaction, the
-#: event's status is current, even if the webhook's columns were read before it.
-_LOCK_EVENTS = """
+#: Events with their webhooks. On Postgres this locks the events in the order of ids, so that transactions cannot
+#: deadlock. Stopping a webhook cancels its waiting events in the same transaction. So if this statement waits for that
+#: transaction, the event's status is current, even if the webhook's columns were read before it.
+_READ_EVENTS = """
 SELECT event.id, worker_id, status, attempt_count, attempts_before_round, max_attempts,
        retry_delays, is_active, webhook.deleted_at IS NOT NULL
 FROM ringback_event event JOIN ringback_webhook webhook ON webhook.id = webhook_id
-WHERE event.id = ANY($1::uuid[]) ORDER BY event.id FOR UPDATE OF event
-"""
-#: The same columns. SQLite's transactions run one at a time and need no row locks.
-_READ_EVENTS_ON_SQLITE = """
-SELECT event.id, worker_id, status, attempt_count, attempts_before_round, max_attempts,
-       retry_delays, is_active, webhook.deleted_at IS NOT NULL
-FROM ringback_event event JOIN ringback_webhook webhook ON webhook.id = webhook_id
-WHERE event.id IN (SELECT value FROM json_each($1))
+WHERE {has_result}
 """
 
 
@@ -159,27 +126,27 @@ def _is_unchanged(event: ClaimedEvent, row: _LockedRow) -> bool:
     )
 
 
-@lru_cache(256)
-def _webhook_state(retry_delays: str, is_active: bool, is_deleted: bool) -> _WebhookState:
-    return _WebhookState(
-        retry_delays=tuple(orjson.loads(retry_delays)), is_active=bool(is_active), is_deleted=bool(is_deleted)
-    )
-
-
-def _record(locked: _LockedEvent, result: Result, redaction: Redaction) -> RecordedAttempt:
-    event, webhook = locked.event, locked.webhook
+def _record(event: Event | ClaimedEvent, row: _LockedRow, result: Result, redaction: Redaction) -> RecordedAttempt:
     error = result.outcome.error
     if error is not None:
         error = redaction.redact_text(error)
-    is_inactive = not webhook.is_active and not event.is_test
-    stopped = event.status.ended or webhook.is_deleted or is_inactive
+    former = Progress(
+        status=event.status,
+        attempt_count=event.attempt_count,
+        attempts_before_round=event.attempts_before_round,
+        abandoned_in_a_row=event.abandoned_in_a_row,
+        max_attempts=event.max_attempts,
+        finished_at=event.finished_at,
+    )
+    delays = tuple(orjson.loads(row.retry_delays))
+    is_inactive = not row.is_active and not event.is_test
+    stopped = event.status.ended or row.is_deleted or is_inactive
     return RecordedAttempt(
         event=event,
         result=result,
         error=error,
-        progress=after_attempt(event, result.outcome, result.ended_at, webhook.retry_delays, stopped=stopped),
+        progress=after_attempt(former, result.outcome, result.ended_at, delays, stopped=stopped),
         attempt_id=new_key_at(result.started_at),
-        number=event.attempt_count + 1,
     )
 
 
@@ -211,7 +178,7 @@ def _log_attempts(attempts: Sequence[RecordedAttempt]) -> None:
             event_id=encode(Prefix.EVENT, event.id),
             webhook=encode(Prefix.WEBHOOK, event.webhook_id),
             model=event.model,
-            number=attempt.number,
+            number=progress.attempt_count,
             outcome=outcome.name,
             status_code=status_code,
             duration_ms=attempt.result.duration_ms,

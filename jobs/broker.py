@@ -32,11 +32,6 @@ MAINTENANCE_CHANCE = 200_000
 NAMESPACE = "ringback"
 
 
-def is_remote(url: str) -> bool:
-    """Return whether the broker at this URL serves other processes too."""
-    return url != ""
-
-
 def is_redis(url: str) -> bool:
     """Return whether the broker at this URL is Redis."""
     return url.partition(":")[0] in ("redis", "rediss")
@@ -50,13 +45,8 @@ def open_broker(url: str, announce: Callable[[], None] = lambda: None) -> dramat
     """
     if is_redis(url):
         return _redis_broker(url, announce)
-    if is_remote(url):
+    if url:
         return _rabbitmq_broker(url)
-    return in_process_broker()
-
-
-def in_process_broker() -> StubBroker:
-    """Return a broker within this process."""
     return StubBroker(middleware=[])
 
 

@@ -19,7 +19,7 @@ from ringback.jobs.deliverer import Deliverer
 from ringback.jobs.in_flight import InFlight
 from ringback.jobs.lease_keeper import LeaseKeeper
 from ringback.jobs.recorder import Recorder
-from ringback.models.background_tasks import end_tasks
+from ringback.models.background_tasks import end_tasks, wait_for
 from ringback.models.database import clock
 from ringback.models.database.transactions import finish
 from ringback.models.queue import workers
@@ -116,7 +116,7 @@ class Claimer:
             self._claimed.set()
             if len(self._in_flight):
                 await asyncio.sleep(max(started + GATHER_SECONDS - time.monotonic(), 0))
-            await _wait(self._in_flight.wake, seconds)
+            await wait_for(self._in_flight.wake, seconds)
 
     def stop(self) -> None:
         """Stop claiming. `run` ends once all claimed events are started."""
@@ -137,12 +137,12 @@ class Claimer:
         has_peers = self._can_pass_on and self._keeper.has_peers
         if has_peers and self._free_slots() <= 0:
             self._in_flight.slot_freed.clear()
-            if not await _wait(self._in_flight.slot_freed, KEEP_MESSAGE_SECONDS):
+            if not await wait_for(self._in_flight.slot_freed, KEEP_MESSAGE_SECONDS):
                 return False
             self._claim_soon()
         elif not self._are_messages_announced:
             self._claim_soon()
-        await _wait(self._claimed, KEEP_MESSAGE_SECONDS)
+        await wait_for(self._claimed, KEEP_MESSAGE_SECONDS)
         if not has_peers or not (self._left_behind or self._is_stopping):
             return True
         await asyncio.sleep(PASS_ON_SECONDS)
@@ -303,15 +303,3 @@ class _Turns:
 def _remove_expired(held_until: dict[UUID, float], now: float) -> None:
     for webhook_id in [webhook_id for webhook_id, until in held_until.items() if until <= now]:
         del held_until[webhook_id]
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for an event for at most `seconds`; returns whether it is set."""
-    if event.is_set() or seconds <= 0:
-        return event.is_set()
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return False
-    return True

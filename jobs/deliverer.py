@@ -5,24 +5,27 @@ An event is in flight from its claim until its attempt has ended, or until it is
 
 import asyncio
 import datetime as dt
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import uuid4
 
 import structlog
 from tortoise.exceptions import BaseORMException
 
 from ringback.jobs.http.request import OutgoingRequest
-from ringback.jobs.http.sender import SendResult, SendWithheld
+from ringback.jobs.http.sender import Sender, SendWithheld
 from ringback.jobs.in_flight import InFlight
 from ringback.jobs.outcomes import Abandoned, Outcome, RenderFailed
 from ringback.jobs.recorder import Recorder
-from ringback.jobs.renderer import RenderedRequest, Renderer, sign, uses_liquid
+from ringback.jobs.renderer import Renderer, sign, uses_liquid
 from ringback.jobs.result import Result
+from ringback.models.background_tasks import wait_for
 from ringback.models.database import clock
+from ringback.models.database.clock import Clock
 from ringback.models.errors import ConfigurationError, TemplateError
 from ringback.models.queue import workers
-from ringback.models.queue.claims import ClaimedEvent, Delivery
+from ringback.models.queue.claims import ClaimedChange, ClaimedEvent, Delivery
 from ringback.models.queue.webhook_cache import WebhookCache
 from ringback.models.queue.workers import WorkerLease
 from ringback.models.redaction import DEFAULT, Redaction
@@ -40,53 +43,27 @@ PAUSE_SECONDS = 1.0
 STARTS_PER_TURN = 25
 
 
-class RequestSender(Protocol):
-    """The part of the sender that deliveries use."""
-
-    async def send(
-        self,
-        request: OutgoingRequest,
-        *,
-        timeout_seconds: float,
-        accepts: Callable[[int], bool],
-        unguarded: bool,
-        may_send: Callable[[], bool],
-    ) -> SendResult:
-        """Send a request. Raises SendWithheld if `may_send` returns False; failures of the endpoint become outcomes."""
-
-
 class _Prepared(NamedTuple):
     """A request that can be signed and sent. It is `unguarded` if it goes to an inbox of this installation."""
 
-    rendered: RenderedRequest
+    rendered: OutgoingRequest
     secret: str
     unguarded: bool
 
 
+@dataclass(slots=True, eq=False)
 class _Attempt:
     """One attempt of a claimed event. `started_at` is None as long as the endpoint cannot have seen a request."""
 
-    __slots__ = ("clock", "decimals", "delivery", "event", "is_early", "lease", "started_at", "webhook")
-
-    def __init__(
-        self,
-        *,
-        lease: WorkerLease,
-        database_clock: clock.Clock,
-        is_early: bool,
-        delivery: Delivery,
-        webhook: Webhook,
-        decimals: DecimalFields,
-    ) -> None:
-        self.lease = lease
-        self.clock = database_clock
-        self.delivery = delivery
-        self.event = delivery.event
-        #: Whether the attempt was claimed before it is due.
-        self.is_early = is_early
-        self.webhook = webhook
-        self.decimals = decimals
-        self.started_at: dt.datetime | None = None
+    lease: WorkerLease
+    clock: Clock
+    #: Whether the attempt was claimed before it is due.
+    is_early: bool
+    event: ClaimedEvent
+    change: ClaimedChange | None
+    webhook: Webhook
+    decimals: DecimalFields
+    started_at: dt.datetime | None = None
 
     def make_result(
         self,
@@ -118,7 +95,7 @@ class Deliverer:
 
     def __init__(
         self,
-        sender: RequestSender,
+        sender: Sender,
         recorder: Recorder,
         in_flight: InFlight,
         secrets: SecretBox,
@@ -150,9 +127,10 @@ class Deliverer:
                 webhook = webhooks[delivery.event.webhook_id]
                 attempt = _Attempt(
                     lease=lease,
-                    database_clock=database_clock,
+                    clock=database_clock,
                     is_early=delivery.event.next_attempt_at > now,
-                    delivery=delivery,
+                    event=delivery.event,
+                    change=delivery.change,
                     webhook=webhook,
                     decimals=decimals.get(webhook.model, NO_DECIMALS),
                 )
@@ -216,14 +194,10 @@ class Deliverer:
 
     async def _wait_until_due(self, attempt: _Attempt) -> bool:
         """Wait for the time of an attempt; returns False if the program stops before."""
-        if attempt.is_early:
-            seconds = (attempt.event.next_attempt_at - attempt.clock.now()).total_seconds()
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._stopping.wait()
-            except TimeoutError:
-                return True
-        return not self._stopping.is_set()
+        if not attempt.is_early:
+            return not self._stopping.is_set()
+        seconds = (attempt.event.next_attempt_at - attempt.clock.now()).total_seconds()
+        return not await wait_for(self._stopping, seconds)
 
     async def _deliver(self, attempt: _Attempt) -> Result:
         """Render, sign and send one request; raises SendWithheld if the lease has expired before it is sent."""
@@ -250,12 +224,12 @@ class Deliverer:
 
     async def _prepare(self, attempt: _Attempt) -> _Prepared | RenderFailed:
         try:
-            change = attempt.delivery.change
-            rendered = await self._renderer.render(attempt.webhook, attempt.event, change, attempt.decimals)
+            rendered = await self._renderer.render(attempt.webhook, attempt.event, attempt.change, attempt.decimals)
             secret = self._secrets.open(attempt.webhook.signing_secret)
         except (TemplateError, ConfigurationError) as error:
             return RenderFailed(str(error))
-        unguarded = self._inboxes.token(rendered.url) is not None and await self._inboxes.is_own(rendered.url)
+        url = rendered.template.url
+        unguarded = self._inboxes.token(url) is not None and await self._inboxes.is_own(url)
         return _Prepared(rendered, secret, unguarded)
 
     def _abandon_after_bug(self, attempt: _Attempt) -> Result:

@@ -37,7 +37,6 @@ class Ringback:
     """
 
     webhooks: Webhooks
-    events: "Events"
 
     def __init__(self, settings: Settings, *, tortoise_config: Mapping[str, Any] | None = None) -> None:
         self.settings = settings

@@ -8,13 +8,7 @@ from typing import NamedTuple
 from uuid import UUID, uuid4
 
 import structlog
-from tortoise.exceptions import (
-    BaseORMException,
-    DBConnectionError,
-    IntegrityError,
-    OperationalError,
-    TransactionManagementError,
-)
+from tortoise.exceptions import BaseORMException, IntegrityError, OperationalError, TransactionManagementError
 
 from ringback.jobs.attempt_writer import write_attempts
 from ringback.jobs.outcomes import Abandoned
@@ -44,7 +38,7 @@ LAST_PAUSE_SECONDS = 2.0
 #: Unknown errors of one write, while the database answers, after which the results themselves count as the cause.
 MAX_UNEXPLAINED = 5
 #: Errors of a database that is unavailable, locked or full.
-_UNAVAILABLE = (OperationalError, TransactionManagementError, DBConnectionError, sqlite3.OperationalError, OSError)
+_UNAVAILABLE = (OperationalError, TransactionManagementError, sqlite3.OperationalError, OSError)
 #: Errors of values that cannot be stored.
 _VALUE_FAULTS = (Unstorable, IntegrityError, ValueError, TypeError, OverflowError)
 

@@ -13,7 +13,6 @@ from uuid import UUID, uuid4
 
 import orjson
 import structlog
-from yarl import URL
 
 from ringback.jobs.http.request import OutgoingRequest, RequestTemplate, make_request_template
 from ringback.jobs.request_plan import ATTEMPT_HEADERS, RequestPlan, RequestPlans, list_templates
@@ -49,24 +48,6 @@ _PENDING_AND_FALSE = (
 )
 
 
-class RenderedRequest(NamedTuple):
-    """A request without the header values of one attempt, which `sign` adds."""
-
-    event_id: str
-    template: RequestTemplate
-    #: Values of the first variable headers of the template.
-    values: tuple[str, ...]
-    body: bytes | None
-    #: Codec and note of the request to send.
-    codec: str = "utf-8"
-    note: str | None = None
-
-    @property
-    def url(self) -> URL:
-        """The target's URL."""
-        return self.template.url
-
-
 class Renderer:
     """Rendering that does not block the event loop for long.
 
@@ -94,7 +75,7 @@ class Renderer:
         event: ClaimedEvent,
         change: ClaimedChange | None,
         decimals: DecimalFields = NO_DECIMALS,
-    ) -> RenderedRequest:
+    ) -> OutgoingRequest:
         """Render a request; raises TemplateError. An unexpected exception is logged, and the error holds its log id.
 
         `decimals` are the decimal fields of the event's model.
@@ -137,7 +118,7 @@ class Renderer:
         self._seconds_this_turn = 0.0
         self._is_turn_scheduled = False
 
-    def _render_on_loop(self, work: "_Work", meter: Meter) -> RenderedRequest:
+    def _render_on_loop(self, work: "_Work", meter: Meter) -> OutgoingRequest:
         started = perf_counter()
         try:
             return self._render(work, meter)
@@ -147,7 +128,7 @@ class Renderer:
             if seconds > SLOW_SECONDS:
                 self._slow.setdefault(work.webhook.id, asyncio.Lock())
 
-    def _render_in_thread(self, work: "_Work") -> RenderedRequest:
+    def _render_in_thread(self, work: "_Work") -> OutgoingRequest:
         started = thread_time()
         try:
             return self._render(work, Meter())
@@ -156,7 +137,7 @@ class Renderer:
             if thread_time() - started <= SLOW_SECONDS:
                 self._slow.pop(work.webhook.id, None)
 
-    def _render(self, work: "_Work", meter: Meter) -> RenderedRequest:
+    def _render(self, work: "_Work", meter: Meter) -> OutgoingRequest:
         webhook, event, change, decimals = work
         try:
             plan = self._plans.get(webhook)
@@ -187,10 +168,11 @@ def render(
     *,
     redaction: Redaction = DEFAULT,
     meter: Meter | None = None,
-) -> RenderedRequest:
+) -> OutgoingRequest:
     """Render URL, headers and body; raises TemplateError, whose message names the part that failed.
 
-    All templates together have the time of `meter`.
+    The request lacks the values of its last headers, which `sign` adds. All templates together have the time of
+    `meter`.
     """
     texts = _Texts(event, change, decimals, redaction, meter or Meter())
     if webhook.condition is not None and not event.is_test:
@@ -201,8 +183,7 @@ def render(
         template, values = _render_head(plan, webhook, texts)
     body, note = _render_body(plan, webhook, texts)
     event_id = encode(Prefix.EVENT, event.id)
-    return RenderedRequest(
-        event_id=event_id,
+    return OutgoingRequest(
         template=template,
         values=(*values, event_id, f"{event.model}.{event.action.lower()}"),
         body=body,
@@ -216,7 +197,7 @@ def uses_liquid(webhook: Webhook) -> bool:
     return webhook.condition is not None or bool(list_templates(webhook))
 
 
-def sign(rendered: RenderedRequest, event: ClaimedEvent, *, timestamp: int, secret: str) -> OutgoingRequest:
+def sign(rendered: OutgoingRequest, event: ClaimedEvent, *, timestamp: int, secret: str) -> OutgoingRequest:
     """Return the request with the headers of this attempt, signed as in Standard Webhooks; `timestamp` in Unix seconds.
 
     `Ringback-Attempt` is the number under which the attempt will be recorded: only the worker that claimed the event
@@ -224,8 +205,9 @@ def sign(rendered: RenderedRequest, event: ClaimedEvent, *, timestamp: int, secr
     """
     unix_time = str(timestamp)
     number = str(event.attempt_count + 1)
-    signature = compute_signature(rendered.event_id, unix_time, rendered.body or b"", secret)
-    values = (*rendered.values, number, rendered.event_id, unix_time, signature)
+    event_id = encode(Prefix.EVENT, event.id)
+    signature = compute_signature(event_id, unix_time, rendered.body or b"", secret)
+    values = (*rendered.values, number, event_id, unix_time, signature)
     return OutgoingRequest(
         template=rendered.template, values=values, body=rendered.body, codec=rendered.codec, note=rendered.note
     )

@@ -6,8 +6,7 @@ events and is not part of a plan; neither is text with a fault, so that each att
 """
 
 from importlib.metadata import version
-from typing import NamedTuple
-from weakref import ref
+from weakref import finalize
 
 from ringback.jobs.http.request import Headers, RequestTemplate
 from ringback.models.enums import HttpMethod
@@ -67,39 +66,27 @@ class RequestPlan:
             self.template = RequestTemplate(self.method, self.target, fixed_headers, ATTEMPT_HEADERS)
 
 
-class _CachedPlan(NamedTuple):
-    """A plan, and the reference that removes it when its webhook is collected."""
-
-    plan: RequestPlan
-    webhook: ref[Webhook]
-
-
 class RequestPlans:
     """The plans of all webhook objects that exist, by the identity of the object."""
 
     def __init__(self) -> None:
-        self._plans: dict[int, _CachedPlan] = {}
+        self._plans: dict[int, RequestPlan] = {}
 
     def has_long_texts(self, webhook: Webhook) -> bool:
         """Return whether compiling the texts of a webhook may take long. This makes no plan, which compiles them."""
-        cached = self._plans.get(id(webhook))
-        if cached is None:
+        plan = self._plans.get(id(webhook))
+        if plan is None:
             return has_long_texts(webhook)
-        return cached.plan.has_long_texts
+        return plan.has_long_texts
 
     def get(self, webhook: Webhook) -> RequestPlan:
         """Return the plan of a webhook, which must not be changed any more."""
         key = id(webhook)
-        cached = self._plans.get(key)
-        if cached is not None:
-            return cached.plan
-
-        def forget(_: ref[Webhook]) -> None:
-            self._plans.pop(key, None)
-
-        # The callback runs before another object can have the same id.
-        plan = RequestPlan(webhook)
-        self._plans[key] = _CachedPlan(plan, ref(webhook, forget))
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plans[key] = RequestPlan(webhook)
+            # This runs before another object can have the same id.
+            finalize(webhook, self._plans.pop, key, None)
         return plan
 
 

@@ -5,9 +5,11 @@ The first attempt's time is set by `models.tracking.outbox`, that of a redeliver
 """
 
 import datetime as dt
+import math
 import re
+from decimal import Decimal
 from email.utils import parsedate_to_datetime
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from ringback.jobs.outcomes import Abandoned, Delivered, Outcome, first_header
 from ringback.models.enums import EventStatus
@@ -19,41 +21,18 @@ ABANDONED_DELAYS_SECONDS = (0, 1, 5, 15)
 #: The longest wait that `Retry-After` can ask for: as long as the longest delay of a schedule.
 MAX_RETRY_AFTER_SECONDS = 7 * 24 * 3600
 #: Seconds in a `Retry-After`. RFC 9110 allows whole ones only; servers that compute the wait send fractions, too.
-_SECONDS = re.compile(r"([0-9]+)(\.[0-9]*)?")
-#: Digits of the seconds that are read. A greater number is above the longest wait in any case.
-_MAX_DIGITS = 12
-
-
-class EventState(Protocol):
-    """The part of an event that the policy reads. A `Progress` is one, too."""
-
-    @property
-    def status(self) -> EventStatus:
-        """The status before the attempt."""
-
-    @property
-    def attempt_count(self) -> int:
-        """The number of recorded attempts."""
-
-    @property
-    def attempts_before_round(self) -> int:
-        """The number of recorded attempts that do not count in the current round of the schedule."""
-
-    @property
-    def abandoned_in_a_row(self) -> int:
-        """The number of attempts abandoned since the last that was not."""
-
-    @property
-    def finished_at(self) -> dt.datetime | None:
-        """The end of the event, if it has ended."""
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
 
 
 class Progress(NamedTuple):
-    """The state of an event after an attempt. The next attempt's number is `attempt_count + 1`."""
+    """The state of an event before or after an attempt. The next attempt's number is `attempt_count + 1`."""
 
     status: EventStatus
+    #: Number of recorded attempts.
     attempt_count: int
+    #: Number of recorded attempts that do not count in the current round of the schedule.
     attempts_before_round: int
+    #: Number of attempts abandoned since the last that was not.
     abandoned_in_a_row: int
     max_attempts: int
     next_attempt_at: dt.datetime | None = None
@@ -61,7 +40,7 @@ class Progress(NamedTuple):
 
 
 def after_attempt(
-    former: EventState, outcome: Outcome, ended_at: dt.datetime, delays: tuple[int, ...], *, stopped: bool
+    former: Progress, outcome: Outcome, ended_at: dt.datetime, delays: tuple[int, ...], *, stopped: bool
 ) -> Progress:
     """Return the state of an event after an attempt that ended at `ended_at` with `outcome`.
 
@@ -98,9 +77,8 @@ def retry_after_seconds(outcome: Outcome, now: dt.datetime) -> float:
     value = first_header(outcome.response.headers, "retry-after")
     if not value:
         return 0.0
-    match = _SECONDS.fullmatch(value)
-    if match:
-        return _parse_seconds(match[1], match[2] or "")
+    if _SECONDS.fullmatch(value):
+        return float(math.ceil(min(Decimal(value), Decimal(MAX_RETRY_AFTER_SECONDS))))
     try:
         retry_at = parsedate_to_datetime(value)
     except (ValueError, TypeError, OverflowError):
@@ -111,16 +89,7 @@ def retry_after_seconds(outcome: Outcome, now: dt.datetime) -> float:
     return min(max(seconds, 0.0), float(MAX_RETRY_AFTER_SECONDS))
 
 
-def _parse_seconds(whole: str, fraction: str) -> float:
-    """Return the seconds of a Retry-After, rounded up. `fraction` is empty or starts with the point."""
-    digits = whole.lstrip("0")[:_MAX_DIGITS] or "0"
-    seconds = int(digits)
-    if fraction.strip(".0"):
-        seconds += 1
-    return float(min(seconds, MAX_RETRY_AFTER_SECONDS))
-
-
-def _after_abandoned(former: EventState, ended_at: dt.datetime, delays: tuple[int, ...], *, stopped: bool) -> Progress:
+def _after_abandoned(former: Progress, ended_at: dt.datetime, delays: tuple[int, ...], *, stopped: bool) -> Progress:
     """Leave the schedule as it is: the attempt counts as one before the current round."""
     abandoned_in_a_row = former.abandoned_in_a_row + 1
     progress = Progress(
@@ -138,7 +107,7 @@ def _after_abandoned(former: EventState, ended_at: dt.datetime, delays: tuple[in
     return _schedule(progress, ended_at, seconds)
 
 
-def _end(progress: Progress, former: EventState, status: EventStatus, ended_at: dt.datetime) -> Progress:
+def _end(progress: Progress, former: Progress, status: EventStatus, ended_at: dt.datetime) -> Progress:
     if former.status.ended:  # cancelled during the attempt: it keeps that end and its time
         return progress._replace(status=former.status, finished_at=former.finished_at)
     return progress._replace(status=status, finished_at=ended_at)

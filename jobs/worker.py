@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import dramatiq
 import structlog
@@ -11,7 +11,7 @@ from tortoise.exceptions import BaseORMException
 
 from ringback.jobs.actors import declare_actors
 from ringback.jobs.announcer import send_announcements
-from ringback.jobs.broker import WORKER_TIMEOUT_MS, is_remote, open_broker
+from ringback.jobs.broker import WORKER_TIMEOUT_MS, open_broker
 from ringback.jobs.claimer import Claimer
 from ringback.jobs.deliverer import Deliverer
 from ringback.jobs.http.sender import Sender
@@ -40,90 +40,61 @@ WRITE_SECONDS = 1.5
 LEAVE_SECONDS = 1.0
 
 
-class RunningWorker:
-    """A running worker. After `hurry`, its stop does not wait for deliveries in flight."""
-
-    def __init__(self) -> None:
-        self.hurried = asyncio.Event()
-
-    def hurry(self) -> None:
-        """Abandon deliveries in flight when the worker stops, instead of waiting for them."""
-        self.hurried.set()
-
-
 @contextlib.asynccontextmanager
 async def run_worker(
     settings: Settings, *, policy: AddressPolicy, secrets: SecretBox, inboxes: InboxAddresses
-) -> AsyncIterator[RunningWorker]:
+) -> AsyncIterator[asyncio.Event]:
     """Deliver events while the block runs, on the running loop and an open database.
+
+    The end of the block waits for deliveries in flight. Set the yielded event to abandon them instead.
 
     SQLite serves one worker process at a time; a second one raises ConfigurationError. On Postgres any number of
     workers share the events, and deliver those of a dead worker once its lease has expired.
     """
-    worker = RunningWorker()
+    hurried = asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:
         if settings.is_embedded:
-            stack.enter_context(_lock_data_directory(settings))
+            _lock_data_directory(settings, stack)
         sender = await stack.enter_async_context(Sender(policy))
         redaction = Redaction(settings.redact_patterns)
         transactions = MAX_TRANSACTIONS
         if settings.is_embedded:
             transactions = 1  # SQLite writes one at a time
-        recorder = await stack.enter_async_context(_run_recorder(redaction, transactions))
+        recorder = Recorder(redaction, transactions=transactions)
+        stack.push_async_callback(end_tasks, asyncio.create_task(recorder.run()))
         in_flight = InFlight()
         keeper = LeaseKeeper(recorder, in_flight, lease_seconds=settings.lease_seconds, is_alone=settings.is_embedded)
-        await stack.enter_async_context(_hold_lease(keeper))
+        await keeper.start()
+        stack.push_async_callback(_leave, keeper)
+        stack.push_async_callback(end_tasks, asyncio.create_task(keeper.run()))
         deliverer = Deliverer(sender, recorder, in_flight, secrets, inboxes, redaction=redaction)
         stack.push_async_callback(_drain, recorder)
-        stack.push_async_callback(deliverer.stop, worker.hurried, DRAIN_SECONDS)
+        stack.push_async_callback(deliverer.stop, hurried, DRAIN_SECONDS)
         claimer = Claimer(
             deliverer, recorder, in_flight, keeper,
             slots=settings.worker_concurrency, max_concurrency=settings.max_concurrency_per_webhook,
-            can_pass_on=is_remote(settings.broker_url),
+            can_pass_on=bool(settings.broker_url),
         )  # fmt: skip
-        await stack.enter_async_context(_run_claimer(claimer))
+        stack.push_async_callback(_stop_claimer, claimer, asyncio.create_task(claimer.run()))
         await stack.enter_async_context(_consume_messages(settings.broker_url, claimer))
-        yield worker
+        yield hurried
 
 
-@contextlib.contextmanager
-def _lock_data_directory(settings: Settings) -> Iterator[None]:
-    lock = FileLock(f"{settings.database_path}.worker.lock", timeout=0, mode=0o600)
+def _lock_data_directory(settings: Settings, stack: contextlib.AsyncExitStack) -> None:
     try:
-        lock.acquire()
+        stack.enter_context(FileLock(f"{settings.database_path}.worker.lock", timeout=0, mode=0o600))
     except Timeout as error:
         raise ConfigurationError(
             f"Another worker is running on {settings.database_path}. End it, or use another RINGBACK_DATA_DIR."
         ) from error
+
+
+async def _leave(keeper: LeaseKeeper) -> None:
     try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextlib.asynccontextmanager
-async def _run_recorder(redaction: Redaction, transactions: int) -> AsyncIterator[Recorder]:
-    recorder = Recorder(redaction, transactions=transactions)
-    task = asyncio.create_task(recorder.run())
-    try:
-        yield recorder
-    finally:
-        await end_tasks(task)
-
-
-@contextlib.asynccontextmanager
-async def _hold_lease(keeper: LeaseKeeper) -> AsyncIterator[None]:
-    await keeper.start()
-    task = asyncio.create_task(keeper.run())
-    try:
-        yield
-    finally:
-        await end_tasks(task)
-        try:
-            await asyncio.wait_for(keeper.leave(), LEAVE_SECONDS)
-        except (BaseORMException, OSError) as error:
-            reason = str(error) or "no answer in time"
-            logger.warning("cannot end the lease; it will expire", action="stop", reason=reason)
+        await asyncio.wait_for(keeper.leave(), LEAVE_SECONDS)
+    except (BaseORMException, OSError) as error:
+        reason = str(error) or "no answer in time"
+        logger.warning("cannot end the lease; it will expire", action="stop", reason=reason)
 
 
 async def _drain(recorder: Recorder) -> None:
@@ -132,16 +103,11 @@ async def _drain(recorder: Recorder) -> None:
         await asyncio.wait_for(recorder.drain(), WRITE_SECONDS)
 
 
-@contextlib.asynccontextmanager
-async def _run_claimer(claimer: Claimer) -> AsyncIterator[None]:
-    """Run the claimer. At the end, let it start the events it has claimed."""
-    task = asyncio.create_task(claimer.run())
-    try:
-        yield
-    finally:
-        claimer.stop()
-        await asyncio.wait([task], timeout=CLAIM_SECONDS)
-        await end_tasks(task)
+async def _stop_claimer(claimer: Claimer, task: asyncio.Task[None]) -> None:
+    """Let the claimer start the events it has claimed."""
+    claimer.stop()
+    await asyncio.wait([task], timeout=CLAIM_SECONDS)
+    await end_tasks(task)
 
 
 @contextlib.asynccontextmanager
@@ -154,7 +120,7 @@ async def _consume_messages(broker_url: str, claimer: Claimer) -> AsyncIterator[
             loop.call_soon_threadsafe(claimer.expect_message)
 
     broker = open_broker(broker_url, announce)
-    declare_actors(broker, claimer)
+    declare_actors(broker, claimer.accept_message)
     worker = dramatiq.Worker(broker, worker_threads=1, worker_timeout=WORKER_TIMEOUT_MS)
     try:
         async with send_announcements(broker, broker_url):

@@ -25,10 +25,6 @@ class DeadlinePassed(Exception):
     """No complete response has arrived in time."""
 
 
-def _ignore_loss(_: "HttpConnection") -> None:
-    pass
-
-
 class HttpConnection(ResponseHandler):
     """A connection to one endpoint, for one request at a time. `response` holds what has arrived since the last one."""
 
@@ -38,7 +34,7 @@ class HttpConnection(ResponseHandler):
         #: When the pool got the connection back, by the monotonic clock; 0 before that.
         self.idle_since = 0.0
         #: Called when the connection has ended.
-        self.on_lost: Callable[[HttpConnection], None] = _ignore_loss
+        self.on_lost: Callable[[HttpConnection], None] = lambda _: None
         self._pending: asyncio.Future[None] | None = None
         self._deadline_timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None

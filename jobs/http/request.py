@@ -48,17 +48,18 @@ class RequestTemplate:
     def __init__(self, method: str, target: Target, fixed_headers: Headers, variable_names: tuple[str, ...]) -> None:
         url = target.url
         fixed_names = [name for name, _ in fixed_headers]
-        rules = _check_names((*fixed_names, *variable_names))
-        host_header: Headers = ()
-        if rules.needs_host:
-            host_header = (("Host", url.host_port_subcomponent or ""),)
+        names = (*fixed_names, *variable_names)
+        given = {name.lower() for name in names}
+        automatic = (("Host", url.host_port_subcomponent or ""), *AUTOMATIC_HEADERS)
+        missing = [header for header in automatic if header[0].lower() not in given]
+        name_fault = next(filter(None, map(_name_fault, names)), None)
         self.method = method
         self.target = target
         self.host = url.raw_host or ""
         self.fixed_headers = fixed_headers
         self.variable_names = variable_names
-        self.leading_headers = (*host_header, *rules.automatic, *fixed_headers)
-        self.fault = _target_fault(method, url) or rules.fault or header_fault(fixed_headers)
+        self.leading_headers = (*missing, *fixed_headers)
+        self.fault = _target_fault(method, url) or name_fault or header_fault(fixed_headers)
         self._pattern = self._make_pattern()
 
     @property
@@ -145,25 +146,6 @@ def header_fault(headers: Headers) -> str | None:
         if _CONTROL.search(value):
             return f"The value of the header {name} contains a line break or another control character."
     return None
-
-
-class _NameRules(NamedTuple):
-    """Consequences of the header names alone, which are the same for most webhooks."""
-
-    fault: str | None
-    needs_host: bool
-    automatic: Headers
-
-
-@lru_cache(1_024)
-def _check_names(names: tuple[str, ...]) -> _NameRules:
-    given = {name.lower() for name in names}
-    faults = filter(None, map(_name_fault, names))
-    return _NameRules(
-        fault=next(faults, None),
-        needs_host="host" not in given,
-        automatic=tuple([(name, value) for name, value in AUTOMATIC_HEADERS if name.lower() not in given]),
-    )
 
 
 def _name_fault(name: str) -> str | None:

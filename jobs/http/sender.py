@@ -104,7 +104,7 @@ class Sender:
         refusal = self._refuse(request, unguarded=unguarded)
         if refusal is not None:
             return SendResult(refusal, None, _milliseconds_since(started))
-        pool = self._choose_pool(unguarded=unguarded)
+        pool = self._unguarded if unguarded else self._guarded
         url = request.template.url
         connection: HttpConnection | None = None
         sent: OutgoingRequest | None = None
@@ -144,11 +144,6 @@ class Sender:
             if connection is not None:
                 pool.release(connection)
         return SendResult(outcome, sent, _milliseconds_since(started))
-
-    def _choose_pool(self, *, unguarded: bool) -> Pool:
-        if unguarded:
-            return self._unguarded
-        return self._guarded
 
     def _refuse(self, request: OutgoingRequest, *, unguarded: bool) -> Outcome | None:
         """Return the outcome of a request that must not be sent, or None."""

@@ -12,6 +12,8 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 
+from ringback.models.background_tasks import wait_for
+
 #: Events due later than this need no notification, because each worker's own poll and timer finds them.
 DUE_SOON = dt.timedelta(seconds=1)
 
@@ -38,16 +40,10 @@ class Listener:
 
     async def wait(self, timeout_seconds: float | None = None) -> bool:
         """Wait for a notification. Return False if none arrives before the timeout."""
-        if timeout_seconds is not None:
-            timeout_seconds = max(timeout_seconds, 0)
         try:
-            async with asyncio.timeout(timeout_seconds):
-                await self._event.wait()
-        except TimeoutError:
-            return False
+            return await wait_for(self._event, timeout_seconds)
         finally:
             self._event.clear()
-        return True
 
 
 class Notifier:

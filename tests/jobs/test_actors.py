@@ -10,7 +10,6 @@ import pytest
 from dramatiq.brokers.stub import StubBroker
 
 from ringback.jobs.actors import ACTOR, QUEUE, declare_actors, due_message
-from ringback.jobs.broker import in_process_broker
 from tests.support.patience import PATIENCE_SECONDS
 
 
@@ -47,8 +46,8 @@ class Receiver:
 @asynccontextmanager
 async def consume(receiver: Receiver) -> AsyncIterator[StubBroker]:
     """Run a Dramatiq worker with the actor while the block runs."""
-    broker = in_process_broker()
-    declare_actors(broker, receiver)
+    broker = StubBroker(middleware=[])
+    declare_actors(broker, receiver.accept_message)
     worker = dramatiq.Worker(broker, worker_threads=1, worker_timeout=50)
     worker.start()
     try:
@@ -104,10 +103,10 @@ async def test_an_error_drops_the_message_and_the_next_is_accepted(error: BaseEx
 
 
 def test_a_message_after_the_loop_has_ended_raises_nothing() -> None:
-    broker = in_process_broker()
+    broker = StubBroker(middleware=[])
 
     async def declare() -> None:
-        declare_actors(broker, Receiver())
+        declare_actors(broker, Receiver().accept_message)
 
     asyncio.run(declare())
     with pytest.warns(RuntimeWarning, match="was never awaited"):

@@ -14,7 +14,7 @@ from ringback.jobs import announcer
 from ringback.jobs.actors import ACTOR, QUEUE
 from ringback.jobs.announcer import announce_due_events, send_announcements
 from ringback.jobs.attempt_writer import write_attempts
-from ringback.jobs.broker import in_process_broker, open_broker
+from ringback.jobs.broker import open_broker
 from ringback.jobs.message_senders import open_sender
 from ringback.models.database.notifications import Topic, notifier
 from ringback.models.enums import Action
@@ -47,7 +47,7 @@ def url(request: pytest.FixtureRequest) -> str:
 
 def new_broker() -> StubBroker:
     """Return a broker in memory with the queue that a worker of this process would declare."""
-    broker = in_process_broker()
+    broker = StubBroker(middleware=[])
     broker.declare_queue(QUEUE)
     return broker
 

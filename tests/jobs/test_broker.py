@@ -16,7 +16,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from ringback.jobs import broker as brokers
 from ringback.jobs.actors import declare_actors, due_message
-from ringback.jobs.broker import ANSWER_SECONDS, WORKER_TIMEOUT_MS, is_remote, open_broker
+from ringback.jobs.broker import ANSWER_SECONDS, WORKER_TIMEOUT_MS, open_broker
 from tests.support.eventually import eventually
 from tests.support.servers import RedisServer, amqp_url, redis_server
 
@@ -64,7 +64,7 @@ class Receiver:
 async def consume(url: str, receiver: Receiver, *, worker_timeout_ms: int = 50) -> AsyncIterator[Callable[[], object]]:
     """Run a worker process's consumer while the block runs; yields a function that sends the message."""
     opened = open_broker(url)
-    declare_actors(opened, receiver)
+    declare_actors(opened, receiver.accept_message)
     worker = dramatiq.Worker(opened, worker_threads=1, worker_timeout=worker_timeout_ms)
     worker.start()
 
@@ -192,7 +192,7 @@ def test_no_broker_has_middleware_that_retries(url: str) -> None:
     opened = open_broker(url)
 
     assert opened.middleware == []
-    assert isinstance(opened, StubBroker) is not is_remote(url)
+    assert isinstance(opened, StubBroker) is (url == "")
 
     opened.close()
 
@@ -207,7 +207,7 @@ async def test_redis_announces_each_message_before_it_is_received(url: str) -> N
 
     receiver = Receiver(accept)
     opened = open_broker(url, lambda: steps.append("announced"))
-    declare_actors(opened, receiver)
+    declare_actors(opened, receiver.accept_message)
     for _ in range(2):
         opened.enqueue(due_message())  # fetched at once, whereas later ones end a wait
     worker = dramatiq.Worker(opened, worker_threads=1, worker_timeout=50)

@@ -75,7 +75,7 @@ class Receiver:
 async def run_consumer(url: str, receiver: Receiver) -> AsyncIterator[None]:
     """Run a worker process's consumer, with a broker of its own, while the block runs."""
     broker = open_broker(url)
-    declare_actors(broker, receiver)
+    declare_actors(broker, receiver.accept_message)
     worker = dramatiq.Worker(broker, worker_threads=1, worker_timeout=50)
     worker.start()
     try:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from ringback.jobs import renderer as renderer_module
-from ringback.jobs.renderer import RenderedRequest, Renderer, render
+from ringback.jobs.http.request import OutgoingRequest
+from ringback.jobs.renderer import Renderer, render
 from ringback.jobs.request_plan import RequestPlan
 from ringback.models.errors import TemplateError
 from ringback.models.queue.claims import ClaimedChange, ClaimedEvent
@@ -54,7 +55,7 @@ class Slow:
         *,
         redaction: Redaction,
         meter: Meter,
-    ) -> RenderedRequest:
+    ) -> OutgoingRequest:
         self.threads.append(threading.current_thread().name.split("_")[0])
         end = time.thread_time() + self.seconds
         while time.thread_time() < end:
@@ -158,7 +159,7 @@ async def test_a_busy_machine_makes_no_webhook_slow_for_longer_than_one_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Busy(Slow):
-        def __call__(self, *given: Any, redaction: Redaction, meter: Meter) -> RenderedRequest:
+        def __call__(self, *given: Any, redaction: Redaction, meter: Meter) -> OutgoingRequest:
             time.sleep(self.pause)  # of the wall clock alone
             return super().__call__(*given, redaction=redaction, meter=meter)
 
@@ -203,7 +204,7 @@ async def test_an_internal_error_becomes_a_template_error_with_its_log_id(monkey
         decimals: DecimalFields,
         *,
         meter: Meter,
-    ) -> RenderedRequest:
+    ) -> OutgoingRequest:
         raise KeyError("private detail")
 
     monkeypatch.setattr(renderer_module, "render", raise_error)

@@ -16,7 +16,6 @@ import pytest
 from ringback.jobs import claimer, deliverer, lease_keeper, worker
 from ringback.jobs.http.sender import Sender
 from ringback.jobs.recorder import Recorder
-from ringback.jobs.worker import RunningWorker
 from ringback.models.database.notifications import Topic, notifier
 from ringback.models.enums import Action, EventStatus
 from ringback.models.errors import ConfigurationError
@@ -86,7 +85,7 @@ async def serve_endpoint() -> AsyncIterator[Endpoint]:
         await endpoint.close()
 
 
-def run_worker(settings: Settings) -> contextlib.AbstractAsyncContextManager[RunningWorker]:
+def run_worker(settings: Settings) -> contextlib.AbstractAsyncContextManager[asyncio.Event]:
     inboxes = InboxAddresses("http://127.0.0.1:8000")
     return worker.run_worker(settings, policy=LOOPBACK, secrets=builders.BOX, inboxes=inboxes)
 
@@ -135,13 +134,13 @@ async def test_no_more_attempts_are_in_flight_than_the_setting_allows(database: 
             await builders.event(hanging, due_in=-1)
         later = await builders.event(healthy, due_in=0)
 
-        async with run_worker(database.model_copy(update={"worker_concurrency": 3})) as running:
+        async with run_worker(database.model_copy(update={"worker_concurrency": 3})) as hurried:
             await eventually(lambda: len(endpoint.arrived) >= 2)
             await asyncio.sleep(0.3)
             assert Counter(endpoint.arrived)["hang"] <= 2
             await eventually_found(lambda: has_ended(later))
             assert Counter(endpoint.arrived)["hang"] <= 2
-            running.hurry()
+            hurried.set()
 
 
 async def time_to_deliver(webhook: Webhook) -> float:
@@ -158,7 +157,7 @@ async def test_a_hanging_endpoint_does_not_delay_a_healthy_webhook(database: Set
     async with serve_endpoint() as endpoint:
         hanging = await builders.webhook(url=endpoint.url("hang"), max_concurrency=1_000, timeout_seconds=FOREVER)
         healthy = await builders.webhook(url=endpoint.url("ok"))
-        async with run_worker(database) as running:
+        async with run_worker(database) as hurried:
             control = await time_to_deliver(healthy)
             for _ in range(300):
                 await builders.event(hanging, due_in=0)
@@ -167,7 +166,7 @@ async def test_a_hanging_endpoint_does_not_delay_a_healthy_webhook(database: Set
 
             assert await time_to_deliver(healthy) < 1.0 + 5 * control
             assert await Attempt.filter(webhook_id=hanging.id).count() == 0, "all of them must still hang"
-            running.hurry()
+            hurried.set()
 
 
 async def test_a_stop_awaits_answers_and_leaves_no_claim(database: Settings) -> None:
@@ -241,11 +240,11 @@ async def test_a_stop_releases_a_claim_whose_answer_never_comes(
 
 
 async def test_a_stop_in_a_hurry_abandons_sent_requests(database: Settings) -> None:
-    async with asyncio.timeout(2 * PATIENCE_SECONDS), serve_endpoint() as endpoint, run_worker(database) as running:
+    async with asyncio.timeout(2 * PATIENCE_SECONDS), serve_endpoint() as endpoint, run_worker(database) as hurried:
         event = await builders.event(await builders.webhook(url=endpoint.url("hang"), timeout_seconds=FOREVER))
         notifier.notify(Topic.DUE)
         await eventually(lambda: "hang" in endpoint.arrived)
-        running.hurry()
+        hurried.set()
 
     assert [a.outcome for a in await builders.attempts(event)] == ["ABANDONED"]
     assert (await builders.stored(event)).worker_id is None

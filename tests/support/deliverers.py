@@ -8,7 +8,7 @@ from uuid import UUID
 from ringback.jobs.claimer import Claimer
 from ringback.jobs.deliverer import Deliverer
 from ringback.jobs.http.request import OutgoingRequest
-from ringback.jobs.http.sender import SendResult, SendWithheld
+from ringback.jobs.http.sender import Sender, SendResult, SendWithheld
 from ringback.jobs.in_flight import InFlight
 from ringback.jobs.lease_keeper import LeaseKeeper
 from ringback.jobs.outcomes import HttpResponse, judge
@@ -24,7 +24,7 @@ from tests.support.eventually import eventually
 from tests.support.patience import PATIENCE_SECONDS
 
 
-class Endpoint:
+class Endpoint(Sender):
     """A fake sender that reports 200 after 20 ms. `hold` delays all responses until `release`."""
 
     def __init__(self) -> None:
@@ -69,8 +69,8 @@ class Endpoint:
         *,
         timeout_seconds: float,
         accepts: Callable[[int], bool],
-        unguarded: bool,
-        may_send: Callable[[], bool],
+        unguarded: bool = False,
+        may_send: Callable[[], bool] = lambda: True,
     ) -> SendResult:
         self.on_connected()
         if not may_send():

@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
+from yarl import URL
 
 from ringback.jobs import renderer
-from ringback.jobs.http.request import Headers
-from ringback.jobs.renderer import RenderedRequest
+from ringback.jobs.http.request import Headers, OutgoingRequest
 from ringback.jobs.request_plan import RequestPlan
 from ringback.models.errors import TemplateError
 from ringback.models.ids import Prefix, encode
@@ -19,12 +19,16 @@ EVENT_ID = encode(Prefix.EVENT, KEY)
 OURS = (("PS-WEBHOOK_EVENT-ID", EVENT_ID), ("Ringback-Event", "lead.created"))
 
 
-class TestedRequest(RenderedRequest):
+class TestedRequest(OutgoingRequest):
     """A rendered request with the properties that tests assert."""
 
     @property
     def method(self) -> str:
         return self.template.method
+
+    @property
+    def url(self) -> URL:
+        return self.template.url
 
     @property
     def headers(self) -> Headers:
