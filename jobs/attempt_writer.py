@@ -20,7 +20,7 @@ from ringback.jobs.retry import Progress, after_attempt
 from ringback.models.database.bulk_write import insert_values, update_values
 from ringback.models.database.notifications import Topic, notifier
 from ringback.models.database.row_decoding import load_by_id
-from ringback.models.database.sql import array_parameter, as_uuid, column_in, fetch_rows, is_postgres
+from ringback.models.database.sql import array_parameter, as_uuid, fetch_rows, is_postgres
 from ringback.models.delivery_log import LogEntry
 from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, encode, new_key_at
@@ -35,7 +35,7 @@ _EVENT_COLUMNS = ("id", *Progress._fields, "worker_id", "claimed_at")
 
 
 class _LockedRow(NamedTuple):
-    """The columns of `_READ_EVENTS`, as the driver returns them."""
+    """The columns of `_LOCK_EVENTS`, as the driver returns them."""
 
     event_id: UUID | str
     worker_id: UUID | str | None
@@ -78,12 +78,7 @@ async def _lock_events(
     db: BaseDBAsyncClient, results: Sequence[Result]
 ) -> dict[UUID, tuple[Event | ClaimedEvent, _LockedRow]]:
     """Lock the events whose attempts are not recorded yet, and return them as they are now, with their rows."""
-    statement = _READ_EVENTS.format(has_result=column_in(db, "event.id", 1))
-    if is_postgres(db):
-        statement += " ORDER BY event.id FOR UPDATE OF event"
-    event_ids = [result.event_id for result in results]
-    locked_rows = map(_LockedRow._make, await fetch_rows(db, statement, array_parameter(db, event_ids)))
-    rows = {as_uuid(row.event_id): row for row in locked_rows}
+    rows = await _fetch_locked_rows(db, [result.event_id for result in results])
     events: dict[UUID, Event | ClaimedEvent] = {}
     changed: list[UUID] = []
     for result in results:
@@ -99,14 +94,29 @@ async def _lock_events(
     return {event_id: (event, rows[event_id]) for event_id, event in events.items()}
 
 
-#: Events with their webhooks. On Postgres this locks the events in the order of ids, so that transactions cannot
-#: deadlock. Stopping a webhook cancels its waiting events in the same transaction. So if this statement waits for that
-#: transaction, the event's status is current, even if the webhook's columns were read before it.
-_READ_EVENTS = """
+async def _fetch_locked_rows(db: BaseDBAsyncClient, event_ids: Sequence[UUID]) -> dict[UUID, _LockedRow]:
+    statement = _READ_EVENTS_ON_SQLITE
+    if is_postgres(db):
+        statement = _LOCK_EVENTS
+    rows = await fetch_rows(db, statement, array_parameter(db, event_ids))
+    return {as_uuid(row[0]): _LockedRow._make(row) for row in rows}
+
+
+#: Events by their primary key, with their webhooks, in the order of ids so that transactions cannot deadlock. Stopping
+#: a webhook cancels its waiting events in the same transaction. So if this statement waits for that transaction, the
+#: event's status is current, even if the webhook's columns were read before it.
+_LOCK_EVENTS = """
 SELECT event.id, worker_id, status, attempt_count, attempts_before_round, max_attempts,
        retry_delays, is_active, webhook.deleted_at IS NOT NULL
 FROM ringback_event event JOIN ringback_webhook webhook ON webhook.id = webhook_id
-WHERE {has_result}
+WHERE event.id = ANY($1::uuid[]) ORDER BY event.id FOR UPDATE OF event
+"""
+#: The same columns. SQLite's transactions run one at a time and need no row locks.
+_READ_EVENTS_ON_SQLITE = """
+SELECT event.id, worker_id, status, attempt_count, attempts_before_round, max_attempts,
+       retry_delays, is_active, webhook.deleted_at IS NOT NULL
+FROM ringback_event event JOIN ringback_webhook webhook ON webhook.id = webhook_id
+WHERE event.id IN (SELECT value FROM json_each($1))
 """
 
 

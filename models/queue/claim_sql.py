@@ -14,12 +14,21 @@ All return the columns of `claims.DueRow`, which include the columns of the webh
 SQLite a transaction is alone, so nothing is locked.
 """
 
-#: The comparison of a webhook's id with those on hold.
-_ON_HOLD = "= ANY($4::uuid[])"
-_ON_HOLD_ON_SQLITE = "IN (SELECT value FROM json_each($4))"
-#: The end of the statements that find due events: lock the webhooks. LATERAL looks them up by their keys.
-_LOCK_WEBHOOKS = """
-, locked AS (
+#: Find the earliest due events of each kind, by the index ringback_event_waiting, and lock their webhooks. LATERAL
+#: looks webhooks up by their keys.
+LOCK_DUE = """
+WITH due AS MATERIALIZED (
+    SELECT * FROM (
+        SELECT id, webhook_id, next_attempt_at, abandoned_in_a_row, status FROM ringback_event
+        WHERE status = 'PENDING' AND worker_id IS NULL AND next_attempt_at <= $1
+        AND NOT webhook_id = ANY($4::uuid[]) AND ($5 OR abandoned_in_a_row < 2) ORDER BY next_attempt_at LIMIT $2
+    ) first
+    UNION ALL SELECT * FROM (
+        SELECT id, webhook_id, next_attempt_at, abandoned_in_a_row, status FROM ringback_event
+        WHERE status = 'RETRYING' AND worker_id IS NULL AND next_attempt_at <= $1
+        AND NOT webhook_id = ANY($4::uuid[]) AND ($5 OR abandoned_in_a_row < 2) ORDER BY next_attempt_at LIMIT $3
+    ) retry
+), locked AS (
     SELECT webhook.* FROM (SELECT DISTINCT webhook_id FROM due) due_webhook, LATERAL (
         SELECT id, max_concurrency, rate_limit_per_second, last_slot_at FROM ringback_webhook
         WHERE id = due_webhook.webhook_id FOR NO KEY UPDATE SKIP LOCKED
@@ -28,32 +37,34 @@ _LOCK_WEBHOOKS = """
 SELECT due.*, locked.id IS NOT NULL, max_concurrency, rate_limit_per_second, last_slot_at
 FROM due LEFT JOIN locked ON locked.id = due.webhook_id
 """
-_JOIN_WEBHOOKS_ON_SQLITE = """
-SELECT due.*, 1, max_concurrency, rate_limit_per_second, last_slot_at
-FROM due JOIN ringback_webhook ON ringback_webhook.id = due.webhook_id
-"""
-
-#: Find the earliest due events of each kind, by the index ringback_event_waiting.
-_DUE = """
+LOCK_DUE_ON_SQLITE = """
 WITH due AS MATERIALIZED (
     SELECT * FROM (
         SELECT id, webhook_id, next_attempt_at, abandoned_in_a_row, status FROM ringback_event
         WHERE status = 'PENDING' AND worker_id IS NULL AND next_attempt_at <= $1
-        AND NOT webhook_id {on_hold} AND ($5 OR abandoned_in_a_row < 2) ORDER BY next_attempt_at LIMIT $2
+        AND NOT webhook_id IN (SELECT value FROM json_each($4)) AND ($5 OR abandoned_in_a_row < 2)
+        ORDER BY next_attempt_at LIMIT $2
     ) first
     UNION ALL SELECT * FROM (
         SELECT id, webhook_id, next_attempt_at, abandoned_in_a_row, status FROM ringback_event
         WHERE status = 'RETRYING' AND worker_id IS NULL AND next_attempt_at <= $1
-        AND NOT webhook_id {on_hold} AND ($5 OR abandoned_in_a_row < 2) ORDER BY next_attempt_at LIMIT $3
+        AND NOT webhook_id IN (SELECT value FROM json_each($4)) AND ($5 OR abandoned_in_a_row < 2)
+        ORDER BY next_attempt_at LIMIT $3
     ) retry
 )
+SELECT due.*, 1, max_concurrency, rate_limit_per_second, last_slot_at
+FROM due JOIN ringback_webhook ON ringback_webhook.id = due.webhook_id
 """
-LOCK_DUE = _DUE.format(on_hold=_ON_HOLD) + _LOCK_WEBHOOKS
-LOCK_DUE_ON_SQLITE = _DUE.format(on_hold=_ON_HOLD_ON_SQLITE) + _JOIN_WEBHOOKS_ON_SQLITE
 
-#: Step from the first waiting event of one webhook to the first of the next, by the index
-#: ringback_event_waiting_by_webhook.
-_WALK = """
+#: Find due events webhook by webhook, so that no backlog hides another webhook, and lock the webhooks. `walk` steps
+#: from the first event of one webhook to the first of the next, by the index ringback_event_waiting_by_webhook.
+#: - `= ANY(ARRAY[…])` with ORDER BY webhook_id can use only that index. Given a choice, Postgres looks for a webhook's
+#:   events among all events that are due.
+#: - The inner LIMIT is a constant, so that Postgres knows it when it plans.
+#: - OFFSET 0, and CROSS JOIN on SQLite, keep the walk in the outer loop: a full page must end with the last webhook
+#:   whose events were read.
+LOCK_DUE_BY_WEBHOOK = """
+WITH due AS MATERIALIZED (
     WITH RECURSIVE walk(webhook_id) AS (
         SELECT (
             SELECT webhook_id FROM ringback_event
@@ -65,16 +76,6 @@ _WALK = """
             ORDER BY event.webhook_id LIMIT 1
         ) FROM walk WHERE walk.webhook_id IS NOT NULL
     )
-"""
-#: Find due events webhook by webhook, so that no backlog hides another webhook.
-#: - `= ANY(ARRAY[…])` with ORDER BY webhook_id can use only the index of the walk. Given a choice, Postgres looks for a
-#:   webhook's events among all events that are due.
-#: - The inner LIMIT is a constant, so that Postgres knows it when it plans.
-#: - OFFSET 0, and CROSS JOIN on SQLite, keep the walk in the outer loop: a full page must end with the last webhook
-#:   whose events were read.
-LOCK_DUE_BY_WEBHOOK = f"""
-WITH due AS MATERIALIZED (
-    {_WALK}
     SELECT event.* FROM walk, LATERAL (
         SELECT earliest.* FROM unnest(ARRAY['PENDING', 'RETRYING']) kind, LATERAL (
             SELECT * FROM (
@@ -84,23 +85,40 @@ WITH due AS MATERIALIZED (
                 ORDER BY event.webhook_id, next_attempt_at LIMIT 50
             ) fifty LIMIT $6
         ) earliest WHERE $3 > 0 OR kind = 'PENDING' OFFSET 0
-    ) event WHERE walk.webhook_id IS NOT NULL AND NOT walk.webhook_id {_ON_HOLD} LIMIT $2
+    ) event WHERE walk.webhook_id IS NOT NULL AND NOT walk.webhook_id = ANY($4::uuid[]) LIMIT $2
+), locked AS (
+    SELECT webhook.* FROM (SELECT DISTINCT webhook_id FROM due) due_webhook, LATERAL (
+        SELECT id, max_concurrency, rate_limit_per_second, last_slot_at FROM ringback_webhook
+        WHERE id = due_webhook.webhook_id FOR NO KEY UPDATE SKIP LOCKED
+    ) webhook
 )
-{_LOCK_WEBHOOKS}
+SELECT due.*, locked.id IS NOT NULL, max_concurrency, rate_limit_per_second, last_slot_at
+FROM due LEFT JOIN locked ON locked.id = due.webhook_id
 """
-LOCK_DUE_BY_WEBHOOK_ON_SQLITE = f"""
+LOCK_DUE_BY_WEBHOOK_ON_SQLITE = """
 WITH due AS MATERIALIZED (
-    {_WALK}
+    WITH RECURSIVE walk(webhook_id) AS (
+        SELECT (
+            SELECT webhook_id FROM ringback_event
+            WHERE worker_id IS NULL AND next_attempt_at IS NOT NULL AND webhook_id > $7 ORDER BY webhook_id LIMIT 1
+        )
+        UNION ALL SELECT (
+            SELECT event.webhook_id FROM ringback_event event
+            WHERE worker_id IS NULL AND next_attempt_at IS NOT NULL AND event.webhook_id > walk.webhook_id
+            ORDER BY event.webhook_id LIMIT 1
+        ) FROM walk WHERE walk.webhook_id IS NOT NULL
+    )
     SELECT event.id, event.webhook_id, event.next_attempt_at, event.abandoned_in_a_row, event.status
     FROM walk CROSS JOIN json_each('["PENDING", "RETRYING"]') kind CROSS JOIN ringback_event event ON event.id IN (
         SELECT earliest.id FROM ringback_event earliest
         WHERE earliest.webhook_id = walk.webhook_id AND status = kind.value AND worker_id IS NULL
         AND next_attempt_at <= $1 AND ($5 OR abandoned_in_a_row < 2) ORDER BY next_attempt_at LIMIT $6
     )
-    WHERE walk.webhook_id IS NOT NULL AND NOT walk.webhook_id {_ON_HOLD_ON_SQLITE}
+    WHERE walk.webhook_id IS NOT NULL AND NOT walk.webhook_id IN (SELECT value FROM json_each($4))
     AND ($3 > 0 OR kind.value = 'PENDING') LIMIT $2
 )
-{_JOIN_WEBHOOKS_ON_SQLITE}
+SELECT due.*, 1, max_concurrency, rate_limit_per_second, last_slot_at
+FROM due JOIN ringback_webhook ON ringback_webhook.id = due.webhook_id
 """
 
 #: Find the time of the next event of each kind after `$1`, without webhooks on hold (`$2`). By the index
@@ -109,12 +127,24 @@ NEXT_DUE = """
 SELECT * FROM (
     SELECT next_attempt_at FROM ringback_event
     WHERE status = 'PENDING' AND worker_id IS NULL AND next_attempt_at > $1
-    AND NOT {is_on_hold} ORDER BY next_attempt_at LIMIT 1
+    AND NOT webhook_id = ANY($2::uuid[]) ORDER BY next_attempt_at LIMIT 1
 ) first
 UNION ALL SELECT * FROM (
     SELECT next_attempt_at FROM ringback_event
     WHERE status = 'RETRYING' AND worker_id IS NULL AND next_attempt_at > $1
-    AND NOT {is_on_hold} ORDER BY next_attempt_at LIMIT 1
+    AND NOT webhook_id = ANY($2::uuid[]) ORDER BY next_attempt_at LIMIT 1
+) retry
+"""
+NEXT_DUE_ON_SQLITE = """
+SELECT * FROM (
+    SELECT next_attempt_at FROM ringback_event
+    WHERE status = 'PENDING' AND worker_id IS NULL AND next_attempt_at > $1
+    AND NOT webhook_id IN (SELECT value FROM json_each($2)) ORDER BY next_attempt_at LIMIT 1
+) first
+UNION ALL SELECT * FROM (
+    SELECT next_attempt_at FROM ringback_event
+    WHERE status = 'RETRYING' AND worker_id IS NULL AND next_attempt_at > $1
+    AND NOT webhook_id IN (SELECT value FROM json_each($2)) ORDER BY next_attempt_at LIMIT 1
 ) retry
 """
 

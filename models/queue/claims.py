@@ -21,7 +21,7 @@ from tortoise.transactions import in_transaction
 
 from ringback.models.database import clock
 from ringback.models.database.row_decoding import build_row_decoder
-from ringback.models.database.sql import array_parameter, as_uuid, column_in, fetch_rows, format_uuid, is_postgres
+from ringback.models.database.sql import array_parameter, as_uuid, fetch_rows, format_uuid, is_postgres
 from ringback.models.enums import Action, EventStatus
 from ringback.models.event import Event
 from ringback.models.queue import claim_sql
@@ -147,7 +147,7 @@ async def claim(worker_id: UUID, request: ClaimRequest) -> ClaimedBatch:
 async def find_next_due(on_hold: Collection[UUID], after: dt.datetime) -> dt.datetime | None:
     """Return when the first event after `after` is due, or None. Webhooks on hold are ignored."""
     db = Event._meta.db
-    statement = claim_sql.NEXT_DUE.format(is_on_hold=column_in(db, "webhook_id", 2))
+    statement = claim_sql.NEXT_DUE if is_postgres(db) else claim_sql.NEXT_DUE_ON_SQLITE
     rows = await fetch_rows(db, statement, after, array_parameter(db, on_hold))
     times = [_require_time(value) for (value,) in rows]
     return min(times, default=None)

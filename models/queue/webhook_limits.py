@@ -12,7 +12,7 @@ from uuid import UUID
 
 from tortoise.backends.base.client import BaseDBAsyncClient
 
-from ringback.models.database.sql import array_parameter, as_uuid, column_in, fetch_rows, format_uuid, is_postgres
+from ringback.models.database.sql import array_parameter, as_uuid, fetch_rows, format_uuid, is_postgres
 from ringback.models.queue.grants import ClaimRequest, WebhookLimit
 from ringback.models.timestamps import format_sqlite_timestamp
 
@@ -31,7 +31,7 @@ async def read_limits(
     """Count the attempts of locked webhooks that are in flight, and return what the limits still allow."""
     if not webhooks:
         return {}
-    statement = _COUNT_IN_FLIGHT.format(is_locked=column_in(db, "webhook_id", 1), is_unrecorded=column_in(db, "id", 3))
+    statement = _COUNT_IN_FLIGHT if is_postgres(db) else _COUNT_IN_FLIGHT_ON_SQLITE
     rows = await fetch_rows(
         db, statement, array_parameter(db, webhooks), worker_id, array_parameter(db, request.unrecorded)
     )
@@ -66,6 +66,12 @@ async def save_slots(db: BaseDBAsyncClient, slots: Mapping[UUID, dt.datetime]) -
 #: worker_id). Events (`$3`) whose attempts have ended in this worker (`$2`) do not count.
 _COUNT_IN_FLIGHT = """
 SELECT webhook_id, count(*) FROM ringback_event
-WHERE worker_id IS NOT NULL AND {is_locked} AND NOT (worker_id = $2 AND {is_unrecorded})
+WHERE worker_id IS NOT NULL AND webhook_id = ANY($1::uuid[]) AND NOT (worker_id = $2 AND id = ANY($3::uuid[]))
+GROUP BY webhook_id
+"""
+_COUNT_IN_FLIGHT_ON_SQLITE = """
+SELECT webhook_id, count(*) FROM ringback_event
+WHERE worker_id IS NOT NULL AND webhook_id IN (SELECT value FROM json_each($1))
+AND NOT (worker_id = $2 AND id IN (SELECT value FROM json_each($3)))
 GROUP BY webhook_id
 """

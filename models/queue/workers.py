@@ -17,7 +17,7 @@ from typing import NamedTuple
 from uuid import UUID, uuid4
 
 from ringback.models.database import clock
-from ringback.models.database.sql import array_parameter, as_uuid, column_in, execute, fetch_rows, is_postgres
+from ringback.models.database.sql import array_parameter, as_uuid, execute, fetch_rows, is_postgres
 from ringback.models.event import Event
 from ringback.models.timestamps import parse_timestamp
 
@@ -114,7 +114,7 @@ async def find_orphans(limit: int) -> list[Orphan]:
 async def release(lease: WorkerLease, event_ids: Sequence[UUID]) -> None:
     """Release claimed events for which nothing was sent: they are due again, or stay cancelled."""
     db = Event._meta.db
-    statement = f"{_RELEASE} AND {column_in(db, 'id', 2)}"
+    statement = _RELEASE if is_postgres(db) else _RELEASE_ON_SQLITE
     await execute(db, statement, lease.worker_id, array_parameter(db, event_ids))
 
 
@@ -124,7 +124,7 @@ async def release_all_but(lease: WorkerLease, event_ids: Collection[UUID]) -> in
     A worker has such unknown events after it lost the connection during the COMMIT of a claim or of a release.
     """
     db = Event._meta.db
-    statement = f"{_RELEASE} AND NOT {column_in(db, 'id', 2)}"
+    statement = _RELEASE_ALL_BUT if is_postgres(db) else _RELEASE_ALL_BUT_ON_SQLITE
     return await execute(db, statement, lease.worker_id, array_parameter(db, event_ids))
 
 
@@ -138,5 +138,19 @@ _FIND_ORPHANS = """
 SELECT id, worker_id, attempt_count, claimed_at FROM ringback_event
 WHERE worker_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM ringback_worker WHERE ringback_worker.id = worker_id) LIMIT $1
 """
-#: Release some events of a worker by their keys, or all but some by the index ringback_event_claimed.
-_RELEASE = "UPDATE ringback_event SET worker_id = NULL, claimed_at = NULL WHERE worker_id = $1"
+#: Release some events of a worker, by their keys.
+_RELEASE = """
+UPDATE ringback_event SET worker_id = NULL, claimed_at = NULL WHERE worker_id = $1 AND id = ANY($2::uuid[])
+"""
+_RELEASE_ON_SQLITE = """
+UPDATE ringback_event SET worker_id = NULL, claimed_at = NULL
+WHERE worker_id = $1 AND id IN (SELECT value FROM json_each($2))
+"""
+#: Release all events of a worker except some, by the index ringback_event_claimed.
+_RELEASE_ALL_BUT = """
+UPDATE ringback_event SET worker_id = NULL, claimed_at = NULL WHERE worker_id = $1 AND NOT id = ANY($2::uuid[])
+"""
+_RELEASE_ALL_BUT_ON_SQLITE = """
+UPDATE ringback_event SET worker_id = NULL, claimed_at = NULL
+WHERE worker_id = $1 AND NOT id IN (SELECT value FROM json_each($2))
+"""
