@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
 from functools import lru_cache, partial
+from operator import attrgetter
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
@@ -270,8 +271,8 @@ def _decode(
         elif column.is_hidden:
             stored.hidden[name] = value
     for name, states in children.items():
-        stored.item[name] = _map_children(states, _get_item)
-        stored.compared[name] = _map_children(states, _get_compared)
+        stored.item[name] = _map_children(states, attrgetter("item"))
+        stored.compared[name] = _map_children(states, attrgetter("compared", "hidden"))
     return stored
 
 
@@ -299,14 +300,6 @@ def _map_children(states: Any, function: Callable[[Any], Any]) -> Any:
     if isinstance(states, list):
         return [function(state) for state in states]
     return None if states is None else function(states)
-
-
-def _get_item(state: Stored) -> dict[str, Any]:
-    return state.item
-
-
-def _get_compared(state: Stored) -> list[dict[str, Any]]:
-    return [state.compared, state.hidden]
 
 
 def _to_json(value: Any) -> str:
