@@ -222,8 +222,8 @@ def _build_query(model: type[Model], name: str, order: tuple[str, ...]) -> str:
     table = meta.basetable
     select = meta.db.query_class.from_(table).select(*(table[column] for column in columns.values())).get_sql()
     if name == meta.pk_attr:
-        # LATERAL looks up each key by the index. Without it a plan that Postgres caches while the table is small would
-        # scan the table after it has grown.
+        # LATERAL looks up each key by the index. Without it a plan that Postgres caches while the table has 100 to 500
+        # rows would scan the table after it has grown.
         key_type = str(meta.pk.get_for_dialect("postgres", "SQL_TYPE")).partition("(")[0]
         by_key = f'{select} WHERE "{columns[name]}" = given.key OFFSET 0'
         return f"SELECT stored.* FROM unnest($1::{key_type}[]) given (key), LATERAL ({by_key}) stored"
