@@ -17,8 +17,14 @@ def format_sqlite_timestamp(timestamp: dt.datetime) -> str:
 
 
 def parse_timestamp(value: Any) -> dt.datetime | None:
-    """Return a timestamp from a row of either database in UTC, or None for NULL."""
-    timestamp = dt.datetime.fromisoformat(value) if isinstance(value, str) else value
-    if timestamp is None:
+    """Return a timestamp from a row of either database in UTC, or None for NULL.
+
+    UTC is also assumed where the text names no time zone.
+    """
+    if value is None:
         return None
+    timestamp = dt.datetime.fromisoformat(value) if isinstance(value, str) else value
+    assert isinstance(timestamp, dt.datetime)
+    if timestamp.tzinfo is None:
+        return timestamp.replace(tzinfo=dt.UTC)
     return timestamp.astimezone(dt.UTC)

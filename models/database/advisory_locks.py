@@ -9,10 +9,7 @@ from hashlib import blake2b
 
 from tortoise.backends.base.client import BaseDBAsyncClient
 
-_LOCK = "SELECT pg_advisory_xact_lock(key) FROM (SELECT unnest($1::bigint[]) AS key ORDER BY key) AS locks"
-_LOCK_SHARED = (
-    "SELECT pg_advisory_xact_lock_shared(key) FROM (SELECT unnest($1::bigint[]) AS key ORDER BY key) AS locks"
-)
+_LOCK = "SELECT {}(key) FROM (SELECT unnest($1::bigint[]) AS key ORDER BY key) AS locks"
 
 
 async def acquire(db: BaseDBAsyncClient, names: Iterable[str], *, shared: bool = False) -> None:
@@ -21,8 +18,8 @@ async def acquire(db: BaseDBAsyncClient, names: Iterable[str], *, shared: bool =
         return
     keys = sorted({_lock_key(name) for name in names})
     if keys:
-        statement = _LOCK_SHARED if shared else _LOCK
-        await db.execute_query(statement, [keys])
+        function = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
+        await db.execute_query(_LOCK.format(function), [keys])
 
 
 def _lock_key(name: str) -> int:

@@ -6,7 +6,6 @@ instead of 34.5 (medians of 5 runs on SQLite). Instances are filled here too: wi
 pages take 1.16 to 1.36 times as long. A test compares the instances of every model with Tortoise's.
 """
 
-import datetime as dt
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any, NamedTuple, TypeAlias, TypeVar
@@ -21,6 +20,7 @@ from tortoise.queryset import QuerySet
 
 from ringback.models.database.byte_budget import read_rows
 from ringback.models.database.sql import adapt_statement, array_parameter, as_uuid, column_in, is_postgres
+from ringback.models.timestamps import parse_timestamp
 
 M = TypeVar("M", bound=Model)
 Row = TypeVar("Row", bound=NamedTuple)
@@ -134,7 +134,7 @@ def _find_decoder(field: Any, postgres: bool) -> Decode | None:
     if isinstance(field, fields.UUIDField):
         return None if postgres else as_uuid
     if isinstance(field, fields.DatetimeField):
-        return None if postgres else _decode_timestamp
+        return None if postgres else parse_timestamp
     if isinstance(field, fields.JSONField):
         return _decode_json
     if isinstance(field, CharEnumFieldInstance):
@@ -151,12 +151,3 @@ def _find_decoder(field: Any, postgres: bool) -> Decode | None:
 
 def _decode_json(value: Any) -> Any:
     return orjson.loads(value) if isinstance(value, str | bytes) else value
-
-
-def _decode_timestamp(value: Any) -> dt.datetime:
-    """Return a timestamp in UTC, which is also assumed where the text names no time zone."""
-    timestamp = dt.datetime.fromisoformat(value) if isinstance(value, str) else value
-    assert isinstance(timestamp, dt.datetime)
-    if timestamp.tzinfo is None:
-        return timestamp.replace(tzinfo=dt.UTC)
-    return timestamp.astimezone(dt.UTC)

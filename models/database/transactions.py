@@ -11,7 +11,6 @@ from abc import abstractmethod
 from collections.abc import Coroutine
 from typing import Any, ClassVar, TypeVar, cast
 
-import structlog
 from tortoise.backends.base.client import (
     BaseDBAsyncClient,
     ConnectionWrapper,
@@ -33,8 +32,6 @@ Rows = list[dict[str, Any]]
 QueryResult = tuple[int, list[dict[str, Any]]]
 
 TRANSACTION_ENDED = "this transaction has ended: start tasks that outlive a transaction outside of it"
-
-logger = structlog.get_logger("ringback.transactions")
 
 
 async def finish(step: Coroutine[Any, Any, T]) -> T:

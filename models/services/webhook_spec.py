@@ -1,8 +1,8 @@
 """The fields of a webhook that administrators set, and how the table stores them."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ringback.models.enums import Action, HttpMethod, SuccessPolicy
 from ringback.models.webhook import DEFAULT_RETRY_DELAYS_SECONDS, DEFAULT_TIMEOUT_SECONDS, Webhook
@@ -36,64 +36,29 @@ class WebhookSpec:
 FIELD_NAMES = frozenset(field.name for field in fields(WebhookSpec))
 #: Fields that an update may set to null.
 CLEARABLE = frozenset(field.name for field in fields(WebhookSpec) if field.default is None)
+#: Fields whose column has the same name and type.
+_STORED_AS_IS = FIELD_NAMES - {"actions", "headers", "retry_delays_seconds"}
 
 
 def read_spec(webhook: Webhook) -> WebhookSpec:
     """Return the spec that a row stores."""
-    return WebhookSpec(**{name: _read_field(webhook, name) for name in FIELD_NAMES})
+    stored = {name: getattr(webhook, name) for name in _STORED_AS_IS}
+    headers = tuple((name, value) for name, value in webhook.headers)
+    return WebhookSpec(
+        **stored,
+        actions=tuple(map(Action, webhook.actions)),
+        headers=headers,
+        retry_delays_seconds=tuple(webhook.retry_delays),
+    )
 
 
 def write_spec(webhook: Webhook, spec: WebhookSpec) -> None:
     """Set the columns of a row to the values of a spec, without saving it."""
-    for name in FIELD_NAMES:
-        _write_field(webhook, name, getattr(spec, name))
-
-
-class _Column(NamedTuple):
-    """A column whose name or type differs from the field that it stores."""
-
-    name: str
-    to_column: Callable[[Any], Any]
-    to_field: Callable[[Any], Any]
-
-
-def _actions_to_json(actions: tuple[Action, ...]) -> list[str]:
-    return [action.value for action in actions]
-
-
-def _actions_from_json(names: list[str]) -> tuple[Action, ...]:
-    return tuple(Action(name) for name in names)
-
-
-def _headers_to_json(headers: tuple[tuple[str, str], ...]) -> list[list[str]]:
-    return [[name, value] for name, value in headers]
-
-
-def _headers_from_json(headers: list[list[str]]) -> tuple[tuple[str, str], ...]:
-    return tuple((name, value) for name, value in headers)
-
-
-#: All other fields are stored unchanged, in a column of the same name.
-_CONVERTED: Mapping[str, _Column] = {
-    "actions": _Column(name="actions", to_column=_actions_to_json, to_field=_actions_from_json),
-    "headers": _Column(name="headers", to_column=_headers_to_json, to_field=_headers_from_json),
-    "retry_delays_seconds": _Column(name="retry_delays", to_column=list, to_field=tuple),
-}
-
-
-def _read_field(webhook: Webhook, name: str) -> Any:
-    column = _CONVERTED.get(name)
-    if column is None:
-        return getattr(webhook, name)
-    return column.to_field(getattr(webhook, column.name))
-
-
-def _write_field(webhook: Webhook, name: str, value: Any) -> None:
-    column = _CONVERTED.get(name)
-    if column is None:
-        setattr(webhook, name, value)
-    else:
-        setattr(webhook, column.name, column.to_column(value))
+    for name in _STORED_AS_IS:
+        setattr(webhook, name, getattr(spec, name))
+    webhook.actions = [action.value for action in spec.actions]
+    webhook.headers = [[name, value] for name, value in spec.headers]
+    webhook.retry_delays = list(spec.retry_delays_seconds)
 
 
 class PlacedTemplate(NamedTuple):

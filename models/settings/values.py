@@ -1,6 +1,7 @@
 """Types of settings: how a text from the environment becomes a value, and what is wrong with it if it cannot."""
 
 import re
+from functools import partial
 from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any
@@ -146,15 +147,7 @@ def _check_database_url(value: str) -> str:
     return value
 
 
-def _check_broker_url(value: str) -> str:
-    return _check_server_url("RINGBACK_BROKER_URL", value, _BROKER_SCHEMES)
-
-
-def _check_redis_url(value: str) -> str:
-    return _check_server_url("RINGBACK_REDIS_URL", value, _REDIS_SCHEMES)
-
-
-def _check_server_url(variable: str, value: str, schemes: tuple[str, ...]) -> str:
+def _check_server_url(value: str, *, variable: str, schemes: tuple[str, ...]) -> str:
     scheme, separator, rest = value.partition("://")
     if value and (scheme not in schemes or not separator or not rest):
         # The message does not quote the value, which may contain a password.
@@ -176,8 +169,12 @@ def _check_admin_token(value: SecretStr | None) -> SecretStr | None:
 Port = Annotated[int, Ge(0), Le(_MAX_PORT), BeforeValidator(_check_port)]
 PublicUrl = Annotated[str, AfterValidator(_check_public_url)]
 DatabaseUrl = Annotated[str, AfterValidator(_check_database_url)]
-BrokerUrl = Annotated[str, AfterValidator(_check_broker_url)]
-RedisUrl = Annotated[str, AfterValidator(_check_redis_url)]
+BrokerUrl = Annotated[
+    str, AfterValidator(partial(_check_server_url, variable="RINGBACK_BROKER_URL", schemes=_BROKER_SCHEMES))
+]
+RedisUrl = Annotated[
+    str, AfterValidator(partial(_check_server_url, variable="RINGBACK_REDIS_URL", schemes=_REDIS_SCHEMES))
+]
 AdminToken = Annotated[SecretStr | None, AfterValidator(_check_admin_token)]
 ModuleNames = Annotated[tuple[str, ...], BeforeValidator(_split_list), NoDecode]
 Networks = Annotated[

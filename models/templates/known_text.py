@@ -4,8 +4,8 @@ The nodes of the template are rendered in order, without `item` and `event`. A n
 that an earlier one may have changed, is skipped. So a text is taken for known only if no data can change it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TextIO, cast
+from collections.abc import Iterable, Iterator
+from typing import NoReturn, TextIO, cast
 
 from liquid import Node
 from liquid.builtin.tags.cycle_tag import CycleNode
@@ -33,7 +33,7 @@ def render_known_text(source: str) -> str:
     The text ends with UNKNOWN where rendering fails. Raises TemplateError if the template cannot be parsed.
     """
     bound = parse_template(source)
-    hidden = _HiddenNames()
+    hidden = _HiddenNames(item=None, event=None)
     context = TemplateContext(bound, hidden, Meter())
     pieces: list[str] = []
     for node in bound.nodes:
@@ -41,7 +41,9 @@ def render_known_text(source: str) -> str:
             pieces.append(_render_node(node, context))
         except _DependsOnData:
             tree = list(_walk(node))
-            hidden.hide(_assigned_names(tree), context)
+            for name in _assigned_names(tree):
+                hidden[name] = None
+                context.locals.pop(name, None)
             if not node.blank:
                 pieces.append(UNKNOWN)
             if any(isinstance(inner, _STATEFUL) for inner in tree):
@@ -55,29 +57,11 @@ class _DependsOnData(Refusal):
     """The end of a node that reads a hidden name."""
 
 
-class _HiddenNames(Mapping[str, object]):
-    """The names whose values are unknown. Reading one raises _DependsOnData."""
+class _HiddenNames(dict[str, None]):
+    """The names whose values are unknown, as keys. Reading one raises _DependsOnData."""
 
-    def __init__(self) -> None:
-        self._names = {"item", "event"}
-
-    def hide(self, names: Iterable[str], context: TemplateContext) -> None:
-        """Hide names that a skipped node may have assigned."""
-        for name in names:
-            self._names.add(name)
-            context.locals.pop(name, None)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._names
-
-    def __getitem__(self, name: str) -> object:
+    def __getitem__(self, name: str) -> NoReturn:
         raise _DependsOnData(f"{name} is unknown")
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
 
 
 def _render_node(node: Node, context: TemplateContext) -> str:

@@ -56,13 +56,7 @@ def build_scope(item: Mapping[str, object], event: EventFacts) -> dict[str, obje
     """Return the root names: `item`, the object's snapshot, and `event`."""
     return {
         "item": item if type(item) is dict else dict(item),
-        "event": {
-            "id": event.id,
-            "model": event.model,
-            "action": event.action,
-            "changed_fields": list(event.changed_fields),
-            "created_at": event.created_at,
-        },
+        "event": {**event._asdict(), "changed_fields": list(event.changed_fields)},
     }
 
 

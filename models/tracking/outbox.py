@@ -14,14 +14,14 @@ from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
-import orjson
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.models import Model
 
 from ringback.models.database import clock
 from ringback.models.database.bulk_write import NewRows, insert_together
 from ringback.models.database.notifications import Topic, notifier
-from ringback.models.database.sql import array_parameter, as_uuid, fetch_rows, is_postgres
+from ringback.models.database.row_decoding import build_row_decoder
+from ringback.models.database.sql import array_parameter, fetch_rows, is_postgres
 from ringback.models.database.unit_of_work import require_unit
 from ringback.models.delivery_log import LogEntry
 from ringback.models.enums import Action, EventStatus, LogKind
@@ -34,14 +34,15 @@ from ringback.models.tracking.conditions import Check, Verdict
 from ringback.models.tracking.cooperative import LoopYielder
 from ringback.models.tracking.registry import get_tracking
 from ringback.models.tracking.snapshot import Stored
+from ringback.models.webhook import Webhook
 
 
-@dataclass(frozen=True, slots=True)
-class WatchingWebhook:
+class WatchingWebhook(NamedTuple):
     """The columns of an active webhook that decide about its events."""
 
+    model: str
     id: UUID
-    actions: frozenset[str]
+    actions: Sequence[str]
     condition: str | None
     #: In seconds; the first is the delay from the change to the first attempt.
     retry_delays: Sequence[int]
@@ -161,7 +162,7 @@ async def evaluate_early(
     Returns the verdicts of each change, in order. Verdicts that depend on the id or time of an event are left out.
     Models without an entry in `decimals` are ignored, and so are items that are not objects.
     """
-    watching = await _read_watching_webhooks(db, decimals.keys(), lock=False)
+    watching = await find_watching_webhooks(db, decimals.keys(), lock=False)
     yielder = LoopYielder()
     checks: list[Check] = []
     positions: list[int] = []
@@ -184,26 +185,21 @@ async def evaluate_early(
     return list(verdicts)
 
 
-async def find_watching_webhooks(db: BaseDBAsyncClient, models: Collection[str]) -> dict[str, list[WatchingWebhook]]:
-    """Return the active webhooks of these models, by model. They stay active until the transaction ends."""
-    return await _read_watching_webhooks(db, models, lock=True)
-
-
-async def _read_watching_webhooks(
-    db: BaseDBAsyncClient, models: Collection[str], *, lock: bool
+async def find_watching_webhooks(
+    db: BaseDBAsyncClient, models: Collection[str], *, lock: bool = True
 ) -> dict[str, list[WatchingWebhook]]:
-    watching: dict[str, list[WatchingWebhook]] = {}
+    """Return the active webhooks of these models, by model.
+
+    With `lock`, they stay active until the transaction ends.
+    """
     statement = _WATCHING_WEBHOOKS_ON_SQLITE
     if is_postgres(db):
         statement = _LOCK_WATCHING_WEBHOOKS if lock else _WATCHING_WEBHOOKS
-    for model, key, actions, condition, retry_delays in await fetch_rows(db, statement, array_parameter(db, models)):
-        webhook = WatchingWebhook(
-            id=as_uuid(key),
-            actions=frozenset(orjson.loads(actions)),
-            condition=condition,
-            retry_delays=orjson.loads(retry_delays),
-        )
-        watching.setdefault(model, []).append(webhook)
+    decode = build_row_decoder(Webhook, WatchingWebhook, postgres=is_postgres(db))
+    watching: dict[str, list[WatchingWebhook]] = {}
+    for row in await fetch_rows(db, statement, array_parameter(db, models)):
+        webhook = decode(row)
+        watching.setdefault(webhook.model, []).append(webhook)
     return watching
 
 

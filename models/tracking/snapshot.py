@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
 from functools import lru_cache, partial
+from operator import attrgetter
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
@@ -221,8 +222,8 @@ def _build_query(model: type[Model], name: str, order: tuple[str, ...]) -> str:
     table = meta.basetable
     select = meta.db.query_class.from_(table).select(*(table[column] for column in columns.values())).get_sql()
     if name == meta.pk_attr:
-        # LATERAL looks up each key by the index. Without it a plan that Postgres caches while the table is small would
-        # scan the table after it has grown.
+        # LATERAL looks up each key by the index. Without it a plan that Postgres caches while the table has 100 to 500
+        # rows would scan the table after it has grown.
         key_type = str(meta.pk.get_for_dialect("postgres", "SQL_TYPE")).partition("(")[0]
         by_key = f'{select} WHERE "{columns[name]}" = given.key OFFSET 0'
         return f"SELECT stored.* FROM unnest($1::{key_type}[]) given (key), LATERAL ({by_key}) stored"
@@ -270,8 +271,8 @@ def _decode(
         elif column.is_hidden:
             stored.hidden[name] = value
     for name, states in children.items():
-        stored.item[name] = _map_children(states, _get_item)
-        stored.compared[name] = _map_children(states, _get_compared)
+        stored.item[name] = _map_children(states, attrgetter("item"))
+        stored.compared[name] = _map_children(states, attrgetter("compared", "hidden"))
     return stored
 
 
@@ -299,14 +300,6 @@ def _map_children(states: Any, function: Callable[[Any], Any]) -> Any:
     if isinstance(states, list):
         return [function(state) for state in states]
     return None if states is None else function(states)
-
-
-def _get_item(state: Stored) -> dict[str, Any]:
-    return state.item
-
-
-def _get_compared(state: Stored) -> list[dict[str, Any]]:
-    return [state.compared, state.hidden]
 
 
 def _to_json(value: Any) -> str:

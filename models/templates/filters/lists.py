@@ -68,19 +68,13 @@ def reject(items: list[object], key: object, value: object = None) -> list[objec
 @sequence_filter
 def find(items: list[object], key: object, value: object = None) -> object:
     """Return the first element that `where` returns, or None."""
-    for item in items:
-        if _matches(item, key, value):
-            return item
-    return None
+    return next((item for item in items if _matches(item, key, value)), None)
 
 
 @sequence_filter
 def find_index(items: list[object], key: object, value: object = None) -> int | None:
     """Return the index of the first element that `where` returns, or None."""
-    for index, item in enumerate(items):
-        if _matches(item, key, value):
-            return index
-    return None
+    return next((index for index, item in enumerate(items) if _matches(item, key, value)), None)
 
 
 @sequence_filter

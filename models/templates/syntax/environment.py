@@ -7,27 +7,16 @@ from collections.abc import Mapping
 from typing import Any, TextIO
 
 from liquid import BlockNode, Environment, Expression, FalsyStrictUndefined, Node, RenderContext, Token
-from liquid.builtin import content, output
-from liquid.builtin.expressions import FilteredExpression
+from liquid.builtin import output
 from liquid.builtin.tags import case_tag, cycle_tag
 from liquid.template import BoundTemplate
-from liquid.token import TOKEN_CONTENT, TOKEN_OUTPUT
+from liquid.token import TOKEN_OUTPUT
 
 from ringback.models.templates.formatting import to_text
 from ringback.models.templates.render_context import TemplateContext
 from ringback.models.templates.syntax.comparisons import AnyEqual
 from ringback.models.templates.syntax.fast_path import LoopNode
 from ringback.models.templates.syntax.lexer import REFUSED_TAGS
-
-
-class TextNode(content.ContentNode):
-    """Text between the markup. Writing it is too cheap to read the clock."""
-
-    __slots__ = ()
-
-    def render(self, context: RenderContext, buffer: TextIO) -> int:
-        """Write the text."""
-        return buffer.write(self.text)
 
 
 class PrintNode(output.OutputNode):
@@ -37,13 +26,7 @@ class PrintNode(output.OutputNode):
 
     def render_to_output(self, context: TemplateContext, buffer: TextIO) -> int:  # type: ignore[override]  # always this class
         """Write the value of the expression."""
-        expression = self.expression
-        if type(expression) is FilteredExpression:
-            value = expression.left.evaluate(context)
-            for bound_filter in expression.filters or ():
-                value = bound_filter.evaluate(value, context)
-        else:
-            value = expression.evaluate(context)
+        value = self.expression.evaluate(context)
         if type(value) is str:  # the usual case, too cheap to read the clock
             return buffer.write(value)
         length = buffer.write(to_text(value))
@@ -83,7 +66,6 @@ class CycleNode(cycle_tag.CycleNode):
 
 #: Ringback's nodes, by their tags.
 _NODES: Mapping[str, type[Node]] = {
-    TOKEN_CONTENT: TextNode,
     TOKEN_OUTPUT: PrintNode,
     "case": CaseNode,
     "cycle": CycleNode,
