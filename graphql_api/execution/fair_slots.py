@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 
 class Lines:
@@ -33,18 +34,23 @@ class Lines:
 class FairSlots:
     """A semaphore whose slots are granted to tokens in turn."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, max_per_token: int | None = None) -> None:
+        """Make `count` slots, of which `hold` grants `max_per_token` to one token at the same time."""
         self._free = count
         self._lines = Lines()
+        self._max_per_token = max_per_token or count
+        self._own_slots: WeakValueDictionary[UUID, asyncio.Semaphore] = WeakValueDictionary()
 
     @asynccontextmanager
     async def hold(self, token_id: UUID) -> AsyncIterator[None]:
         """Hold a slot while the block runs."""
-        await self.acquire(token_id)
-        try:
-            yield
-        finally:
-            self.release()
+        own_slots = self._own_slots.setdefault(token_id, asyncio.Semaphore(self._max_per_token))
+        async with own_slots:
+            await self.acquire(token_id)
+            try:
+                yield
+            finally:
+                self.release()
 
     async def acquire(self, token_id: UUID) -> None:
         """Wait for a slot in the token's line."""

@@ -38,8 +38,8 @@ from ringback.graphql_api.transport.streaming import Framing, Stream, Streams
 #: Bytes of a body above which a request waits for its token's turn: parsed JSON takes up to 7 times its length in
 #: memory.
 LARGE_BODY_BYTES = 65_536
-#: Maximum number of large requests that are parsed and executed at the same time.
-MAX_LARGE_REQUESTS = 2
+#: Maximum number of large requests that are parsed and executed at the same time, of all tokens and of one.
+MAX_LARGE_REQUESTS, MAX_LARGE_REQUESTS_PER_TOKEN = 3, 2
 METHODS: Final = "GET, HEAD, OPTIONS, POST"
 _USED_HEADERS: Final = frozenset({b"accept", b"authorization", b"content-encoding", b"content-length", b"content-type"})
 _FRAMINGS: Final[dict[Format, Framing]] = {Format.EVENTS: EVENT_STREAM, Format.MULTIPART: MULTIPART}
@@ -70,7 +70,7 @@ class GraphQLEndpoint:
         self._services = services
         self._max_body_bytes = engine.limits.body_bytes
         self._streams = streams
-        self._large_requests = FairSlots(MAX_LARGE_REQUESTS)
+        self._large_requests = FairSlots(MAX_LARGE_REQUESTS, max_per_token=MAX_LARGE_REQUESTS_PER_TOKEN)
         self._options = CORSMiddleware(
             Response(status_code=204, headers={"Allow": METHODS}),
             allow_origins=["*"],

@@ -18,7 +18,26 @@ async def test_tokens_take_turns() -> None:
 
     await asyncio.gather(*(work(ONE, "one") for _ in range(10)), work(OTHER, "other"))
 
-    assert order == ["one", "one", "other"] + ["one"] * 8
+    assert order == ["one", "other"] + ["one"] * 9
+
+
+async def test_one_token_never_holds_all_slots() -> None:
+    slots, running, ended = FairSlots(3, max_per_token=2), list[str](), asyncio.Event()
+
+    async def work(token_id: UUID, name: str) -> None:
+        async with slots.hold(token_id):
+            running.append(name)
+            await ended.wait()
+
+    tasks = [asyncio.create_task(work(ONE, "one")) for _ in range(4)]
+    await asyncio.sleep(0)
+    tasks.append(asyncio.create_task(work(OTHER, "other")))
+    await asyncio.sleep(0)
+
+    assert running == ["one", "one", "other"]
+    ended.set()
+    await asyncio.gather(*tasks)
+    assert running == ["one", "one", "other", "one", "one"]
 
 
 async def test_a_cancelled_task_passes_its_slot_on() -> None:
