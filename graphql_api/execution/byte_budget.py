@@ -14,9 +14,9 @@ from uuid import UUID
 from graphql import GraphQLError
 
 from ringback.graphql_api.errors import ApiError
-from ringback.graphql_api.execution.fair_slots import FairSlots
 from ringback.models import exact_json
 from ringback.models.database.byte_budget import ReadWithin, current_budget
+from ringback.models.fair_slots import FairSlots
 
 #: `extensions.limit` of the error.
 RESPONSE_BYTES = "response_bytes"

@@ -32,7 +32,6 @@ from ringback.graphql_api.context.single_flight import EventBatch, SingleFlight,
 from ringback.graphql_api.errors import ApiError, mask_error, to_graphql_error
 from ringback.graphql_api.execution.byte_budget import OperationBudget, is_too_large
 from ringback.graphql_api.execution.documents import Documents, Operation, RequestRefused, TooManyRequests
-from ringback.graphql_api.execution.fair_slots import FairSlots
 from ringback.graphql_api.execution.fast_executor import FastExecutor
 from ringback.graphql_api.execution.operation_limits import OperationLimits, limit_exceeded
 from ringback.graphql_api.execution.subscription_quota import SubscriptionQuota
@@ -40,6 +39,8 @@ from ringback.graphql_api.execution.turns import Turns
 from ringback.graphql_api.execution.variable_limits import check_variables
 from ringback.graphql_api.fields.core_schema import core_schema
 from ringback.models import exact_json
+from ringback.models.fair_slots import FairSlots
+from ringback.models.services.slow_checks import Caller
 
 __all__ = ["Engine", "ExecutionResponse", "Operation", "OperationType", "RequestRefused", "TooManyRequests"]
 
@@ -197,7 +198,7 @@ class Engine:
                 execute = partial(self._execute_alone, subscriber.executor)
                 yield await _execute_item(execute, event.to_object, items[0])
                 continue
-            with OperationBudget(MAX_BATCH_BYTES, None, subscriber.token_id):
+            with Caller(subscriber.token_id), OperationBudget(MAX_BATCH_BYTES, None, subscriber.token_id):
                 futures = [self._start_item(item, event.to_object, subscriber) for item in items]
             for item, future in zip(items, futures, strict=True):
                 response = await self._turns.wait_for(subscriber.token_id, future)
@@ -238,7 +239,8 @@ class Engine:
             return ExecutionResponse(None, (to_graphql_error(error),))
 
     async def _execute_within_budget(self, execute: Callable[[], Any], token_id: UUID) -> ExecutionResponse:
-        with OperationBudget(self.limits.response_bytes, self._large_operations, token_id) as budget:
+        budget = OperationBudget(self.limits.response_bytes, self._large_operations, token_id)
+        with Caller(token_id), budget:
             response = await _complete(execute())
             if budget.is_large:
                 _ = response.json  # encoded before the next large operation runs

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 from uuid import UUID
 
-from ringback.graphql_api.execution.fair_slots import Lines
+from ringback.models.fair_slots import Lines
 
 V = TypeVar("V")
 

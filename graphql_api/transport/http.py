@@ -23,7 +23,6 @@ from ringback.graphql_api.execution.engine import (
     TooManyRequests,
     error_response,
 )
-from ringback.graphql_api.execution.fair_slots import FairSlots
 from ringback.graphql_api.execution.operation_limits import RETRY_AFTER_SECONDS
 from ringback.graphql_api.listener.client_slots import count_client_again, exempt_client
 from ringback.graphql_api.transport import graphiql, requests
@@ -34,6 +33,7 @@ from ringback.graphql_api.transport.requests import MalformedRequest, Parameters
 from ringback.graphql_api.transport.responses import Reply, error_reply, graphql_response
 from ringback.graphql_api.transport.sse import EVENT_STREAM
 from ringback.graphql_api.transport.streaming import Framing, Stream, Streams
+from ringback.models.fair_slots import FairSlots
 
 #: Bytes of a body above which a request waits for its token's turn: parsed JSON takes up to 7 times its length in
 #: memory.

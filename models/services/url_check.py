@@ -1,7 +1,5 @@
 """The check of the URL of a webhook before its data and DNS are known."""
 
-import asyncio
-
 from ringback.models.security.address_policy import AddressPolicy
 from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.security.url_rules import (
@@ -11,6 +9,7 @@ from ringback.models.security.url_rules import (
     find_endpoint,
     render_known_url,
 )
+from ringback.models.services.slow_checks import SlowChecks
 from ringback.models.templates.known_text import UNKNOWN
 
 
@@ -20,7 +19,7 @@ class UrlCheck:
     def __init__(self, policy: AddressPolicy, inboxes: InboxAddresses) -> None:
         self._policy = policy
         self._inboxes = inboxes
-        self._rendering = asyncio.Lock()
+        self._renderings = SlowChecks()
 
     async def find_problems(self, url: str) -> list[str]:
         """Return the reasons to refuse a URL, which may contain Liquid; [] if there are none."""
@@ -29,9 +28,8 @@ class UrlCheck:
             return problems
         known_url = url
         if has_liquid(url):
-            # Rendering takes up to 50 ms: do it in a thread, for one URL at a time.
-            async with self._rendering:
-                known_url = await asyncio.to_thread(render_known_url, url)
+            # Rendering takes up to 50 ms.
+            known_url = await self._renderings.run(render_known_url, url)
             problems = check_partial_url(known_url)
         if problems:
             return problems

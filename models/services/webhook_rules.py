@@ -1,6 +1,5 @@
 """The rules that a webhook must satisfy before it is saved."""
 
-import asyncio
 from collections.abc import Mapping, Set
 from dataclasses import replace
 from typing import NamedTuple
@@ -13,6 +12,7 @@ from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.security.signing import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
 from ringback.models.security.url_rules import MAX_URL_CHARS, check_header_value
 from ringback.models.services import webhook_models
+from ringback.models.services.slow_checks import SlowChecks
 from ringback.models.services.url_check import UrlCheck, has_liquid
 from ringback.models.services.validation import TOKEN, Problems
 from ringback.models.services.webhook_models import WatchableModel
@@ -70,8 +70,8 @@ class WebhookRules:
 
     def __init__(self, policy: AddressPolicy, inboxes: InboxAddresses) -> None:
         self._url_check = UrlCheck(policy, inboxes)
-        #: Held while the templates of a webhook are checked, by whether they are long.
-        self._template_checks = {False: asyncio.Lock(), True: asyncio.Lock()}
+        #: Checks of a webhook's templates, by whether they are long: short ones do not wait for long ones.
+        self._template_checks = {False: SlowChecks(), True: SlowChecks()}
 
     async def check(self, spec: WebhookSpec, names: Set[str]) -> CheckedSpec:
         """Check the named fields of a spec, and return it with its texts stripped.
@@ -105,9 +105,8 @@ class WebhookRules:
             condition = problems.check_text("condition", spec.condition, max_chars=MAX_CONDITION_CHARS)
             spec = replace(spec, condition=condition)
         if model is not None:
-            # Long templates take up to a second: check them in a thread, one webhook at a time. Short ones do not wait.
-            async with self._template_checks[_has_long_texts(spec)]:
-                await asyncio.to_thread(_check_templates, problems, spec, names, model)
+            checks = self._template_checks[_has_long_texts(spec)]
+            await checks.run(_check_templates, problems, spec, names, model)
         problems.raise_if_any()
         return CheckedSpec(spec, model)
 

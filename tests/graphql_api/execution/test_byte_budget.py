@@ -6,8 +6,8 @@ from uuid import UUID
 import pytest
 
 from ringback.graphql_api.execution.byte_budget import SMALL_BYTES, OperationBudget, ResponseTooLarge, count_text
-from ringback.graphql_api.execution.fair_slots import FairSlots
 from ringback.models.database.byte_budget import ReadWithin, SizedRows
+from ringback.models.fair_slots import FairSlots
 
 TOKEN = UUID(int=1)
 LIMIT = 4 * SMALL_BYTES

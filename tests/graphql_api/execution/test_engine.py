@@ -1,16 +1,22 @@
 """The engine: responses are encoded once, variables are checked, and a revoked token executes nothing."""
 
 import gc
+from typing import Any, cast
+from uuid import UUID
 from weakref import ref
 
 import orjson
 import pytest
+import strawberry
 from graphql import GraphQLError
 
-from ringback.graphql_api.execution.engine import ExecutionResponse, error_response
+from ringback.graphql_api.context.request_context import Context
+from ringback.graphql_api.execution.engine import Engine, ExecutionResponse, error_response
 from ringback.models import ids
+from ringback.models.api_token import ApiToken
 from ringback.models.ids import Prefix
 from ringback.models.services import api_tokens
+from ringback.models.services.slow_checks import current_caller
 from tests.support.api import Api
 
 
@@ -41,6 +47,27 @@ async def test_a_missing_variable_is_named(api: Api) -> None:
     assert "data" not in orjson.loads(answer.json)
     assert error["message"].startswith("Variable '$id' has invalid value")
     assert (error["locations"], error["extensions"]) == ([{"line": 1, "column": 7}], {"code": "BAD_USER_INPUT"})
+
+
+@strawberry.type
+class Query:
+    @strawberry.field
+    def caller(self) -> str:
+        caller = current_caller.get()
+        assert caller is not None
+        return str(caller.token_id)
+
+
+async def test_an_operation_runs_for_its_token() -> None:
+    engine = Engine(strawberry.Schema(Query))
+    token = ApiToken(id=UUID(int=1))
+    operation = await engine.operation("{ caller }")
+
+    answer = await engine.execute(operation, {}, Context(cast(Any, None), token))
+
+    assert answer.data == {"caller": str(token.id)}
+    assert current_caller.get() is None
+    engine.close()
 
 
 class Item(dict[str, str]):

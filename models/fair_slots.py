@@ -12,12 +12,12 @@ class Lines:
     """Waiting futures, one line for each token."""
 
     def __init__(self) -> None:
-        self._lines: dict[UUID, deque[asyncio.Future[None]]] = {}
+        self._lines: dict[UUID | None, deque[asyncio.Future[None]]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._lines)
 
-    def add(self, token_id: UUID, turn: "asyncio.Future[None]") -> None:
+    def add(self, token_id: UUID | None, turn: "asyncio.Future[None]") -> None:
         """Add a turn to the end of its token's line."""
         self._lines.setdefault(token_id, deque()).append(turn)
 
@@ -39,10 +39,10 @@ class FairSlots:
         self._free = count
         self._lines = Lines()
         self._max_per_token = max_per_token or count
-        self._own_slots: WeakValueDictionary[UUID, asyncio.Semaphore] = WeakValueDictionary()
+        self._own_slots: WeakValueDictionary[UUID | None, asyncio.Semaphore] = WeakValueDictionary()
 
     @asynccontextmanager
-    async def hold(self, token_id: UUID) -> AsyncIterator[None]:
+    async def hold(self, token_id: UUID | None) -> AsyncIterator[None]:
         """Hold a slot while the block runs."""
         own_slots = self._own_slots.setdefault(token_id, asyncio.Semaphore(self._max_per_token))
         async with own_slots:
@@ -52,7 +52,7 @@ class FairSlots:
             finally:
                 self.release()
 
-    async def acquire(self, token_id: UUID) -> None:
+    async def acquire(self, token_id: UUID | None) -> None:
         """Wait for a slot in the token's line."""
         if self._free:
             self._free -= 1

@@ -3,7 +3,7 @@
 import asyncio
 from uuid import UUID
 
-from ringback.graphql_api.execution.fair_slots import FairSlots
+from ringback.models.fair_slots import FairSlots
 
 ONE, OTHER = UUID(int=1), UUID(int=2)
 

@@ -1,0 +1,24 @@
+"""Slow checks, which run one at a time in turns of their callers."""
+
+import asyncio
+from uuid import UUID
+
+from ringback.models.services.slow_checks import Caller, SlowChecks
+
+ONE, OTHER = UUID(int=1), UUID(int=2)
+
+
+async def test_a_caller_does_not_wait_for_all_checks_of_another() -> None:
+    checks, order = SlowChecks(), list[str]()
+
+    async def check(token_id: UUID, name: str) -> None:
+        with Caller(token_id):
+            await checks.run(order.append, name)
+
+    await asyncio.gather(*(check(ONE, "one") for _ in range(5)), check(OTHER, "other"))
+
+    assert order == ["one", "other", "one", "one", "one", "one"]
+
+
+async def test_checks_outside_of_an_operation_run_too() -> None:
+    assert await SlowChecks().run(int, "1", base=2) == 1
