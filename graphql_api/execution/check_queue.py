@@ -113,7 +113,7 @@ class CheckQueue(Generic[V]):
         self._virtual_time = max(self._virtual_time, line.virtual_time)
         check = line.checks.popleft()
         self._add_bytes(line, -check.size)
-        running = asyncio.get_running_loop().run_in_executor(self._thread, _measure, check.work)
+        running = asyncio.get_running_loop().run_in_executor(self._thread, _measure, check)
         running.add_done_callback(lambda done: self._on_done(line, check, done))
 
     def _on_done(self, line: _Line, check: _Check, done: "asyncio.Future[_Measured]") -> None:
@@ -138,7 +138,9 @@ class CheckQueue(Generic[V]):
                 del self._lines[token_id]
 
 
-def _measure(work: Callable[[], Any]) -> _Measured:
+def _measure(check: _Check) -> _Measured:
+    if check.result.cancelled():
+        return _Measured(None, 0.0)
     started_at = time.thread_time()
-    result = work()
+    result = check.work()
     return _Measured(result, time.thread_time() - started_at)

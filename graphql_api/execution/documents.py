@@ -2,17 +2,18 @@
 
 Parsing and validation take three quarters of a small request's time, and 0.2 s for a hostile document. So they run in
 a thread of their own, to keep the event loop responsive, and results are cached, including refusals. Clients decide
-which documents come, so API tokens take turns in the thread and have shares of the cache.
+which documents come, so API tokens take turns in the thread and have shares of the cache. Introspection runs there too.
 """
 
 import asyncio
 import re
 import sys
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from graphql import (
@@ -67,6 +68,9 @@ MAX_VALIDATION_ERRORS = 5
 # The budget for comparing fields, in graphql-core's units. Its default of ten times as much takes most of a second.
 # Hundreds of fields in dozens of fragments stay below this one.
 overlapping_fields_can_be_merged.MAX_COMPLEXITY_BUDGET = 50_000
+
+
+V = TypeVar("V")
 
 
 class RequestRefused(Exception):
@@ -172,7 +176,7 @@ class Documents:
         self._schema = schema
         self._limits = limits
         self._cache: DocumentCache[_Document] = DocumentCache(CACHED_BYTES)
-        self._queue: CheckQueue[_Document] = CheckQueue(limits.body_bytes)
+        self._queue: CheckQueue[Any] = CheckQueue(limits.body_bytes)
         self._running: dict[tuple[UUID | None, str], asyncio.Future[_Document]] = {}
 
     def close(self) -> None:
@@ -201,6 +205,14 @@ class Documents:
         if operation is None:
             raise RequestRefused(ApiError("BAD_REQUEST", "operationName must name one of the document's operations."))
         return operation
+
+    async def run_in_thread(self, token_id: UUID, work: Callable[[], V]) -> V:
+        """Run work in the thread that checks documents, in its token's turn. Raises ApiError if too much waits."""
+        try:
+            result: asyncio.Future[V] = self._queue.run(token_id, 0, partial(copy_context().run, work))
+        except QueueFull as full:
+            raise too_many_documents(self._limits) from full
+        return await result
 
     async def _check_in_thread(self, text: str, token_id: UUID | None, request_bytes: int) -> _Document:
         # Requests share a check with those of their own token only: another token's turn may come much later.

@@ -128,7 +128,7 @@ class Engine:
         self._loaders = Loaders()
 
     def close(self) -> None:
-        """Stop the thread that checks documents."""
+        """Stop the thread that checks documents and introspects."""
         self._documents.close()
 
     async def operation(
@@ -268,6 +268,7 @@ class Engine:
             raise RequestRefused(*map(mask_error, executor))
         assert isinstance(executor, FastExecutor)
         executor.selections.cache = operation.selection_cache
+        executor.run_in_thread = partial(self._documents.run_in_thread, context.viewer.id)
         self._check_cost(operation.cost.total(executor.variable_values.coerced))
         return executor
 

@@ -5,7 +5,9 @@ function if no field below it needs a resolver. It reports no errors: if it rais
 fields and reports them.
 """
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -16,6 +18,7 @@ from graphql.pyutils import Path
 
 from ringback.graphql_api.context.request_context import Context
 from ringback.graphql_api.execution.byte_budget import ResponseTooLarge, count_fields, count_json, count_text
+from ringback.graphql_api.execution.query_shape import INTROSPECTION_COST
 from ringback.graphql_api.execution.selections import Selection, Selections
 
 
@@ -40,6 +43,8 @@ class FastExecutor(Executor[Context]):
         # That cache is keyed by identity and would grow with each event, so all events use the first root fields.
         self.selections = Selections(self.collect_subfields)
         self._root_fields: list[Any] = []
+        #: Runs a function apart from the event loop, which introspection would hold for up to 0.2 s. None: on the loop.
+        self.run_in_thread: Callable[[Callable[[], Any]], Awaitable[Any]] | None = None
 
     def forget_variables(self) -> None:
         """Free the variables after the execution. An executor refers to itself, so it is collected much later."""
@@ -103,11 +108,13 @@ class FastExecutor(Executor[Context]):
     def execute_field(
         self, parent_type: GraphQLObjectType, source: Any, field_details_list: FieldDetailsList, *rest: Any
     ) -> Any:
-        """Read a field by its reader, if it has one that succeeds."""
+        """Read a field by its reader, if it has one that succeeds. Introspect in a thread."""
         field = self.selections.field(parent_type, field_details_list)
         if field is not None and field.read is not None:
             with _FAULTS:
                 return field.read(source)
+        if self.run_in_thread is not None and field_details_list[0].node.name.value in INTROSPECTION_COST:
+            return self.run_in_thread(partial(super().execute_field, parent_type, source, field_details_list, *rest))
         return super().execute_field(parent_type, source, field_details_list, *rest)
 
     @staticmethod

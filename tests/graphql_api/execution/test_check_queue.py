@@ -91,6 +91,19 @@ async def test_tokens_share_what_all_may_have_waiting(queue: CheckQueue[str]) ->
     assert works.order.count("small") == 1
 
 
+async def test_a_cancelled_check_does_not_run(queue: CheckQueue[str]) -> None:
+    works = Works()
+    first = queue.run(HEAVY, 1, works.first)
+    cancelled = queue.run(HEAVY, 1, works.named("cancelled"))
+    last = queue.run(HEAVY, 1, works.named("last"))
+
+    cancelled.cancel()
+    works.release.set()
+
+    assert await asyncio.gather(first, last) == ["first", "last"]
+    assert works.order == ["last"]
+
+
 async def test_an_error_reaches_its_caller_and_the_queue_goes_on(queue: CheckQueue[str]) -> None:
     def fail() -> str:
         raise ValueError("no")

@@ -86,7 +86,7 @@ async def test_all_hostile_documents_at_once_do_not_block_the_loop() -> None:
 
 
 @pytest.mark.measures_cpu
-async def test_the_widest_introspection_blocks_the_loop_for_less_than_a_second(engine: Engine) -> None:
+async def test_the_widest_introspection_does_not_block_the_loop(engine: Engine) -> None:
     text, _, _ = DOCUMENTS["a wide introspection"]
     inner = text.removeprefix("{").removesuffix("}")
     twice = f"{{ a: {inner} b: {inner} }}"
@@ -96,7 +96,7 @@ async def test_the_widest_introspection_blocks_the_loop_for_less_than_a_second(e
         answer = await engine.execute(operation, {}, FewServices())  # type: ignore[arg-type]
         assert answer.data is not None
 
-    assert await share_of_allowed(execute, limit=20) < 20
+    assert await share_of_allowed(execute) < 1
 
 
 @pytest.mark.measures_cpu
