@@ -1,12 +1,22 @@
-"""Checks that take a thread up to a second, one at a time, in turns of the API tokens."""
+"""Checks that take a thread up to a second, one at a time, in turns of the API tokens.
+
+An operation that waits for its checks holds memory, and may hold the turn of large operations. So it has a limit.
+"""
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextvars import ContextVar, Token
 from typing import ParamSpec, Self, TypeVar
 from uuid import UUID
 
+from ringback.models.errors import InputRejected, Problem, ProblemCode
 from ringback.models.fair_slots import FairSlots
+
+#: CPU seconds of checks after which an operation starts no more of them. The check of a usual webhook takes 1 to 5 ms.
+MAX_CHECK_SECONDS = 3.0
+#: Seconds after its start when an operation starts no more checks. Its first check always runs.
+MAX_OPERATION_SECONDS = 10.0
 
 P = ParamSpec("P")
 V = TypeVar("V")
@@ -15,8 +25,17 @@ V = TypeVar("V")
 class Caller:
     """The API token for which an operation runs, a context manager. Tasks that the block starts share it."""
 
-    def __init__(self, token_id: UUID) -> None:
+    def __init__(
+        self,
+        token_id: UUID | None,
+        *,
+        max_check_seconds: float = MAX_CHECK_SECONDS,
+        max_seconds: float = MAX_OPERATION_SECONDS,
+    ) -> None:
         self.token_id = token_id
+        self._max_check_seconds = max_check_seconds
+        self._check_seconds = 0.0
+        self._deadline = time.monotonic() + max_seconds
 
     def __enter__(self) -> Self:
         self._previous: Token[Caller | None] = current_caller.set(self)
@@ -26,8 +45,26 @@ class Caller:
         """End the operation."""
         current_caller.reset(self._previous)
 
+    def run(self, check: Callable[P, V], *args: P.args, **kwargs: P.kwargs) -> V:
+        """Run a check and count its CPU time. Raises InputRejected if the operation may start no more checks."""
+        self._require_time()
+        started_at = time.thread_time()
+        try:
+            return check(*args, **kwargs)
+        finally:
+            self._check_seconds += time.thread_time() - started_at
 
-#: The caller of the running operation, or None outside of operations, such as in a program of one's own.
+    def _require_time(self) -> None:
+        is_late = self._check_seconds > 0 and time.monotonic() > self._deadline
+        if is_late or self._check_seconds > self._max_check_seconds:
+            message = (
+                "This webhook was not checked, because the checks of this operation take too long. "
+                "Use fewer webhooks in one operation."
+            )
+            raise InputRejected(Problem(message, code=ProblemCode.TOO_LARGE))
+
+
+#: The caller of the running operation, or None outside of operations, as in programs that use Ringback as a library.
 current_caller: ContextVar[Caller | None] = ContextVar("current_caller", default=None)
 
 
@@ -38,8 +75,7 @@ class SlowChecks:
         self._slots = FairSlots(1)
 
     async def run(self, check: Callable[P, V], *args: P.args, **kwargs: P.kwargs) -> V:
-        """Run a check in the caller's turn and return its result."""
-        caller = current_caller.get()
-        token_id = caller.token_id if caller is not None else None
-        async with self._slots.hold(token_id):
-            return await asyncio.to_thread(check, *args, **kwargs)
+        """Run a check in the caller's turn and return its result. Raises InputRejected as Caller.run."""
+        caller = current_caller.get() or Caller(None)
+        async with self._slots.hold(caller.token_id):
+            return await asyncio.to_thread(caller.run, check, *args, **kwargs)

@@ -3,6 +3,9 @@
 import asyncio
 from uuid import UUID
 
+import pytest
+
+from ringback.models.errors import InputRejected
 from ringback.models.services.slow_checks import Caller, SlowChecks
 
 ONE, OTHER = UUID(int=1), UUID(int=2)
@@ -22,3 +25,17 @@ async def test_a_caller_does_not_wait_for_all_checks_of_another() -> None:
 
 async def test_checks_outside_of_an_operation_run_too() -> None:
     assert await SlowChecks().run(int, "1", base=2) == 1
+
+
+@pytest.mark.parametrize("limit", ["max_check_seconds", "max_seconds"])
+async def test_an_operation_out_of_time_starts_no_more_checks(limit: str) -> None:
+    checks, order = SlowChecks(), list[str]()
+
+    with Caller(ONE, **{limit: 0.0}):
+        await checks.run(order.append, "first")
+        with pytest.raises(InputRejected, match="Use fewer webhooks"):
+            await checks.run(order.append, "second")
+    with Caller(ONE):
+        await checks.run(order.append, "of the next operation")
+
+    assert order == ["first", "of the next operation"]
