@@ -77,5 +77,8 @@ class SlowChecks:
     async def run(self, check: Callable[P, V], *args: P.args, **kwargs: P.kwargs) -> V:
         """Run a check in the caller's turn and return its result. Raises InputRejected as Caller.run."""
         caller = current_caller.get() or Caller(None)
-        async with self._slots.hold(caller.token_id):
-            return await asyncio.to_thread(caller.run, check, *args, **kwargs)
+        await self._slots.acquire(caller.token_id)
+        running = asyncio.ensure_future(asyncio.to_thread(caller.run, check, *args, **kwargs))
+        # A thread cannot be cancelled, so it keeps the slot of a request that is.
+        running.add_done_callback(lambda _: self._slots.release())
+        return await asyncio.shield(running)

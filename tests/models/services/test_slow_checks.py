@@ -1,6 +1,7 @@
 """Slow checks, which run one at a time in turns of their callers."""
 
 import asyncio
+import threading
 from uuid import UUID
 
 import pytest
@@ -20,7 +21,22 @@ async def test_a_caller_does_not_wait_for_all_checks_of_another() -> None:
 
     await asyncio.gather(*(check(ONE, "one") for _ in range(5)), check(OTHER, "other"))
 
-    assert order == ["one", "other", "one", "one", "one", "one"]
+    assert order == ["one", "one", "other", "one", "one", "one"]
+
+
+async def test_the_check_of_a_cancelled_request_keeps_its_slot() -> None:
+    checks, release = SlowChecks(), threading.Event()
+    cancelled = asyncio.create_task(checks.run(release.wait))
+    await asyncio.sleep(0)
+    waiting = asyncio.create_task(checks.run(release.is_set))
+    await asyncio.sleep(0)
+
+    cancelled.cancel()
+    await asyncio.wait([cancelled])
+    await asyncio.sleep(0.01)
+    release.set()
+
+    assert await waiting is True
 
 
 async def test_checks_outside_of_an_operation_run_too() -> None:
