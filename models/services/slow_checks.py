@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextvars import ContextVar, Token
+from functools import partial
 from typing import ParamSpec, Self, TypeVar
 from uuid import UUID
 
@@ -45,12 +46,12 @@ class Caller:
         """End the operation."""
         current_caller.reset(self._previous)
 
-    def run(self, check: Callable[P, V], *args: P.args, **kwargs: P.kwargs) -> V:
+    def run(self, check: Callable[[], V]) -> V:
         """Run a check and count its CPU time. Raises InputRejected if the operation may start no more checks."""
         self._require_time()
         started_at = time.thread_time()
         try:
-            return check(*args, **kwargs)
+            return check()
         finally:
             self._check_seconds += time.thread_time() - started_at
 
@@ -78,7 +79,8 @@ class SlowChecks:
         """Run a check in the caller's turn and return its result. Raises InputRejected as Caller.run."""
         caller = current_caller.get() or Caller(None)
         await self._slots.acquire(caller.token_id)
-        running = asyncio.ensure_future(asyncio.to_thread(caller.run, check, *args, **kwargs))
+        work = partial(caller.run, partial(check, *args, **kwargs))
+        running = asyncio.ensure_future(asyncio.to_thread(work))
         # A thread cannot be cancelled, so it keeps the slot of a request that is.
         running.add_done_callback(lambda _: self._slots.release())
         return await asyncio.shield(running)

@@ -100,7 +100,7 @@ async def test_a_cancelled_check_does_not_run(queue: CheckQueue[str]) -> None:
     cancelled.cancel()
     works.release.set()
 
-    assert await asyncio.gather(first, last) == ["first", "last"]
+    assert [await first, await last] == ["first", "last"]
     assert works.order == ["last"]
 
 
