@@ -1,4 +1,4 @@
-"""Attacks with documents: costly ones, and floods of new ones that replace those in the cache."""
+"""Attacks with documents: costly ones, introspection, and floods of new ones that replace those in the cache."""
 
 import json
 import threading
@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from graphql import get_introspection_query
 
 from tests.support.bystander import measure_attack
 from tests.support.flood import Answer, create_tokens, flood
@@ -40,6 +41,11 @@ def overlapping(number: int) -> bytes:
 def cheap(number: int) -> bytes:
     """Return a request with a small document that no other request has."""
     return json.dumps({"query": f"query Q{number} {{ a{number}: __typename }}"}).encode()
+
+
+def introspection(_: int) -> bytes:
+    """Return a request for the whole schema."""
+    return json.dumps({"query": get_introspection_query()}).encode()
 
 
 class Newcomer(threading.Thread):
@@ -85,6 +91,14 @@ def test_costly_documents_delay_no_checked_ones_of_the_same_token(program: Progr
     refused = Answer(429, "TOO_MANY_REQUESTS", "waitingBytes", "1")
     assert sent.answers[refused] > 0
     assert set(sent.answers) == {refused, Answer(200, "LIMIT_EXCEEDED", "validation", None)}
+
+
+def test_introspection_delays_nobody_else(program: Program) -> None:
+    with measure_attack(program) as cost:
+        sent = flood(program, [program.token], introspection, connections=CLIENTS, seconds=SECONDS)
+
+    cost.check()
+    assert {answer.status for answer in sent.answers} == {200}
 
 
 def test_new_documents_do_not_replace_those_of_others(program: Program) -> None:
