@@ -1,8 +1,9 @@
 """Redaction of secrets in all that is stored or logged of requests and responses, except their bodies.
 
 Secrets are the values of headers and query parameters whose names say so, user names and passwords in URLs, and the
-paths by which chat and automation services know their callers. The patterns take time linear in the text, because
-endpoints choose the headers of their responses.
+paths by which chat and automation services know their callers. A parameter whose value is an escaped URL with such a
+secret is redacted too. The patterns take time linear in the text, because endpoints choose the headers of their
+responses.
 """
 
 import re
@@ -16,7 +17,7 @@ MASK = "••••••••"
 #: Maximum length of a name, in characters. The values of longer names are redacted.
 MAX_NAME_CHARS = 64
 #: Characters of those header values of one request or response that may hold URLs. Further such values are redacted,
-#: because endpoints choose how long the headers of their responses are, and searching this many takes up to 2 ms.
+#: because endpoints choose how long the headers of their responses are, and searching this many takes up to 3 ms.
 MAX_SEARCHED_CHARS = 4_096
 #: Characters of a URL whose redaction is cached: the limit of the URL of a webhook.
 _MAX_CACHED_URL_CHARS = 2_048
@@ -39,8 +40,11 @@ _MAX_SCHEME_CHARACTERS = 10
 _URL_HEADERS = frozenset({"content-location", "location", "referer"})
 
 _USER_INFO = r"//[^/?#{end}]+@"
-#: A parameter of a query or a fragment.
-_PARAMETER = r"([?&;#])([^=?&;#{end}]+)=([^&;#{end}]+)"
+#: A parameter of a path, a query or a fragment: what precedes its value, its name, and its value up to a question mark,
+#: which may start a query.
+_PARAMETER = r"([?&;#]([^=?&;#{end}]+)=)([^?&;#{end}]*)"
+#: A value that is a secret, which may contain question marks.
+_SECRET_VALUE = r"[^&;#{end}]+"
 #: The token of a Telegram bot, one segment of a path.
 _BOT_TOKEN = r"(/bot)(?:(?<=telegram\.org/bot)|(?<=telegram\.org/file/bot)|(?=\d+(?::|%3A)))[^/?#{end}]+"
 #: The start of a path whose rest is a secret, by service. Most are recognised on other hosts too, such as proxies.
@@ -64,6 +68,12 @@ _SECRET_PATH = f"({'|'.join(_SECRET_PATHS)})[^?#{{end}}]+"
 
 #: Two slashes in one line. One slash, as in media types, makes no URL with a secret in it.
 _TWO_SLASHES = re.compile(r"/[^\n]*/")
+#: An escaped letter, digit, dash or dot. A URL means the same without these escapes (RFC 3986, 2.3).
+_ESCAPED_LETTER = re.compile(r"%(2[DEde]|3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa])")
+#: An escape that can hide a secret: one of these, or of # % & / ; or ?, or of a colon in front of a slash.
+_TELLING_ESCAPE = re.compile(r"%(?:2[356D-Fd-f]|3[0-9BFbf]|3[Aa]/|[46][1-9A-Fa-f]|[57][0-9Aa])")
+#: How often a value is unescaped. A URL in a parameter of a URL in a parameter is escaped twice.
+_MAX_UNESCAPES = 2
 
 
 class _Patterns:
@@ -71,9 +81,10 @@ class _Patterns:
 
     def __init__(self, end: str) -> None:
         self.parameter = re.compile(_PARAMETER.format(end=end))
+        self.user_info = re.compile(_USER_INFO.format(end=end))
+        self.secret_value = re.compile(_SECRET_VALUE.format(end=end))
         #: Other patterns, and what replaces their matches.
         self.masks = (
-            (re.compile(_USER_INFO.format(end=end)), f"//{MASK}@"),
             (re.compile(_BOT_TOKEN.format(end=end), re.IGNORECASE), rf"\1{MASK}"),
             (re.compile(_SECRET_PATH.format(end=end), re.IGNORECASE), rf"\1{MASK}"),
         )
@@ -120,7 +131,7 @@ class Redaction:
         return redacted
 
     def redact_url(self, url: str) -> str:
-        """Return the URL with its secrets redacted. The rest is spelled as before."""
+        """Return the URL with its secrets redacted. Letters elsewhere may lose their escapes."""
         if len(url) <= _MAX_CACHED_URL_CHARS:
             return self._redact_sent_url(url)
         return self._redact_whole_url(url)
@@ -140,15 +151,50 @@ class Redaction:
         return self._redact(value, _URL_IN_TEXT)
 
     def _redact(self, text: str, patterns: _Patterns) -> str:
+        text = self._redact_plain(text, patterns)
+        if "%" in text and _TELLING_ESCAPE.search(text):
+            return self._redact_escaped(text, patterns)
+        return text
+
+    def _redact_plain(self, text: str, patterns: _Patterns) -> str:
+        if "@" in text:
+            text = patterns.user_info.sub(f"//{MASK}@", text)
         for pattern, mask in patterns.masks:
             if pattern.search(text):  # without a match, a substitution takes twice as long
                 text = pattern.sub(mask, text)
-        return patterns.parameter.sub(self._redact_parameter, text)
+        if "=" in text:
+            return self._redact_parameters(text, patterns)
+        return text
 
-    def _redact_parameter(self, parameter: re.Match[str]) -> str:
-        separator, name, _ = parameter.groups()
-        if self.is_secret(unquote_plus(name)):
-            return f"{separator}{name}={MASK}"
+    def _redact_parameters(self, text: str, patterns: _Patterns) -> str:
+        redacted = ""
+        end = 0
+        for parameter in patterns.parameter.finditer(text):
+            # A name within a secret is part of it.
+            if parameter.start() >= end and self.is_secret(unquote_plus(parameter[2])):
+                secret = patterns.secret_value.match(text, parameter.end(1))
+                if secret:
+                    redacted += text[end : secret.start()] + MASK
+                    end = secret.end()
+        return redacted + text[end:]
+
+    def _redact_escaped(self, text: str, patterns: _Patterns) -> str:
+        """Return the text with those secrets redacted that escapes hide."""
+        unescaped = _ESCAPED_LETTER.sub(_unescape, text)
+        if unescaped != text:
+            redacted = self._redact_plain(unescaped, patterns)
+            if redacted != unescaped:
+                text = redacted
+        return patterns.parameter.sub(self._redact_escaped_url, text)
+
+    def _redact_escaped_url(self, parameter: re.Match[str]) -> str:
+        start, _, value = parameter.groups()
+        for _ in range(_MAX_UNESCAPES):
+            if "%" not in value or not _TELLING_ESCAPE.search(value):
+                break
+            value = unquote_plus(value)
+            if self._redact_plain(value, _WHOLE_URL) != value:
+                return f"{start}{MASK}"
         return parameter[0]
 
     def _find_telling_name(self, names: tuple[str, ...]) -> bool:
@@ -170,6 +216,10 @@ DEFAULT = Redaction()
 def _may_hold_secret(values: str) -> bool:
     """Return whether one of these header values, one a line, may be a URL with a secret in it, absolute or relative."""
     return "?" in values or "#" in values or _TWO_SLASHES.search(values) is not None
+
+
+def _unescape(escape: re.Match[str]) -> str:
+    return chr(int(escape[1], 16))
 
 
 def _normalize_name(name: str) -> str:

@@ -273,7 +273,7 @@ class Documents:
     def _syntax_error(self, error: GraphQLError) -> GraphQLError:
         if "contains more than" in error.message:
             allowed = self._limits.tokens
-            message = f"The document has more than {allowed:,} tokens, which is the limit."
+            message = f"The document has more than {allowed:,} tokens, the limit (RINGBACK_API_MAX_TOKENS)."
             return limit_exceeded("tokens", allowed, message)
         return mask_error(error, executing=False)
 

@@ -275,7 +275,10 @@ class Engine:
     def _check_cost(self, cost: int) -> None:
         allowed = self.limits.cost
         if cost > allowed:
-            message = f"The operation may read {cost:,} objects; {allowed:,} are allowed. Ask for smaller pages."
+            message = (
+                f"The operation may read {cost:,} objects; {allowed:,} are allowed (RINGBACK_API_MAX_COST). "
+                "Ask for smaller pages."
+            )
             raise RequestRefused(limit_exceeded("cost", allowed, message))
 
 

@@ -64,7 +64,7 @@ def limit_exceeded(limit: str, allowed: int, message: str) -> ApiError:
 
 def too_deep(limits: OperationLimits) -> ApiError:
     """Return the error for a document that is nested too deeply to be measured."""
-    message = f"The document is nested too deeply; {limits.depth:,} levels are allowed."
+    message = f"The document is nested too deeply; {limits.depth:,} levels are allowed (RINGBACK_API_MAX_DEPTH)."
     return limit_exceeded("depth", limits.depth, message)
 
 

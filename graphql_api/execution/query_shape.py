@@ -54,17 +54,20 @@ def check_shape(document: DocumentNode, limits: OperationLimits) -> None:
     for definition in document.definitions:
         if isinstance(definition, OperationDefinitionNode | FragmentDefinitionNode):
             shape = measurer.measure(definition.selection_set)
-            _check_count("depth", shape.depth, limits.depth, "levels of fields")
-            _check_count("aliases", shape.aliases, limits.aliases, "aliases")
+            _check_count("depth", shape.depth, limits.depth, "levels of fields", "RINGBACK_API_MAX_DEPTH")
+            _check_count("aliases", shape.aliases, limits.aliases, "aliases", "RINGBACK_API_MAX_ALIASES")
             if isinstance(definition, OperationDefinitionNode):
-                _check_count("rootFields", shape.fields, limits.root_fields, "root fields")
+                _check_count(
+                    "rootFields", shape.fields, limits.root_fields, "root fields", "RINGBACK_API_MAX_ROOT_FIELDS"
+                )
                 _check_introspection(shape.introspection, is_allowed=limits.introspection)
 
 
-def _check_count(limit: str, count: int, allowed: int, things: str) -> None:
+def _check_count(limit: str, count: int, allowed: int, things: str, setting: str) -> None:
     if count > allowed:
         quoted = f"{count:,}" if count < HUGE_COUNT else f"at least {HUGE_COUNT:,}"
-        raise limit_exceeded(limit, allowed, f"The document has {quoted} {things}; {allowed:,} are allowed.")
+        message = f"The document has {quoted} {things}; {allowed:,} are allowed ({setting})."
+        raise limit_exceeded(limit, allowed, message)
 
 
 def _check_introspection(cost: int, *, is_allowed: bool) -> None:
@@ -76,7 +79,7 @@ def _check_introspection(cost: int, *, is_allowed: bool) -> None:
         raise ApiError("GRAPHQL_VALIDATION_FAILED", message)
     if cost > MAX_INTROSPECTION_COST:
         message = (
-            f"The introspection costs {cost:,}; {MAX_INTROSPECTION_COST} is allowed. "
+            f"The introspection costs {cost:,}; {MAX_INTROSPECTION_COST} is allowed, a fixed limit. "
             "__schema costs 10 and __type 1, and each alias inside as much again."
         )
         raise limit_exceeded("introspection", MAX_INTROSPECTION_COST, message)

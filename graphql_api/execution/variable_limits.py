@@ -46,6 +46,9 @@ def check_variables(
         else:
             continue
         if count > MAX_ENTRIES:
-            message = f"The variables hold over {MAX_ENTRIES:,} list entries and fields. Send fewer in one request."
+            message = (
+                f"The variables hold over {MAX_ENTRIES:,} list entries and fields, a fixed limit. "
+                "Send fewer in one request."
+            )
             raise limit_exceeded("listEntries", MAX_ENTRIES, message)
         pending += inner

@@ -55,6 +55,7 @@ _NOT_ACCEPTABLE: Final = (
     "Accept names no supported media type. Send Accept: application/graphql-response+json, application/json or "
     "text/event-stream."
 )
+_BODY_LIMIT: Final = "the limit (RINGBACK_API_MAX_BODY_BYTES)"
 
 Headers = dict[bytes, bytes]
 
@@ -141,7 +142,7 @@ class GraphQLEndpoint:
 
     def _parse_query_string(self, scope: Scope) -> Parameters:
         if len(scope["query_string"]) > self._max_body_bytes:
-            raise _too_large(414, f"The query string is longer than {self._max_body_bytes:,} bytes, the limit.")
+            raise _too_large(414, f"The query string is longer than {self._max_body_bytes:,} bytes, {_BODY_LIMIT}.")
         return requests.parse_query_string(scope["query_string"])
 
     async def _read_body(self, headers: Headers, receive: Receive) -> bytes:
@@ -158,7 +159,7 @@ class GraphQLEndpoint:
         try:
             return await read_limited_body(receive, headers.get(b"content-length"), self._max_body_bytes)
         except TooLarge as error:
-            message = f"The request body is longer than {self._max_body_bytes:,} bytes, the limit."
+            message = f"The request body is longer than {self._max_body_bytes:,} bytes, {_BODY_LIMIT}."
             raise _too_large(413, message) from error
 
     def _subscribe(

@@ -60,7 +60,7 @@ class OpenRequests:
         Both raise InboxBusy for a request beyond a limit.
         """
         if self._requests[token] >= MAX_OPEN_REQUESTS:
-            raise InboxBusy(f"The inbox is receiving {MAX_OPEN_REQUESTS:,} requests, the limit.")
+            raise InboxBusy(f"The inbox is receiving {MAX_OPEN_REQUESTS:,} requests, a fixed limit.")
         self._requests[token] += 1
         held_bytes = 0
 
@@ -89,9 +89,9 @@ class OpenRequests:
 
     def _check_bytes(self, token: str) -> None:
         if self._bytes[token] > MAX_OPEN_BYTES:
-            raise InboxBusy(f"The inbox is receiving bodies of {MAX_OPEN_BYTES:,} bytes, the limit.")
+            raise InboxBusy(f"The inbox is receiving bodies of {MAX_OPEN_BYTES:,} bytes, a fixed limit.")
         if self._total_bytes > MAX_TOTAL_OPEN_BYTES:
-            message = f"All inboxes together are receiving bodies of {MAX_TOTAL_OPEN_BYTES:,} bytes, the limit."
+            message = f"All inboxes together are receiving bodies of {MAX_TOTAL_OPEN_BYTES:,} bytes, a fixed limit."
             raise InboxBusy(message)
 
 
@@ -138,7 +138,7 @@ class InboxEndpoint:
         except InboxBusy as busy:
             return _refusal(429, str(busy), _ONE_SECOND)
         except TooLarge:
-            return _refusal(413, f"The body is longer than {MAX_BODY_BYTES:,} bytes, the limit.")
+            return _refusal(413, f"The body is longer than {MAX_BODY_BYTES:,} bytes, a fixed limit.")
         except RequestTooLarge as too_large:
             return _refusal(413, str(too_large))
         except ClientDisconnect:

@@ -17,8 +17,8 @@ Header = tuple[bytes, bytes]
 
 _EXAMPLE = 'such as {"query": "{ viewer { token { name } } }"}'
 TOO_MANY_VALUES = (
-    f"The request holds more than {MAX_VALUES:,} JSON values, the limit; a list or an object counts as {LIST_VALUES}. "
-    "Send fewer in one request."
+    f"The request holds more than {MAX_VALUES:,} JSON values, a fixed limit; a list or an object counts as "
+    f"{LIST_VALUES}. Send fewer in one request."
 )
 #: Parameter names are shortened to this in messages.
 _MAX_NAME_CHARS = 40

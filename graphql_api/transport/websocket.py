@@ -256,7 +256,10 @@ class _Connection:
             raise _CloseConnection(4409, f"Subscriber for {message.id} already exists")
         allowed = self._engine.limits.subscriptions_per_connection
         if len(self._operations) >= allowed:
-            text = f"This connection already runs {allowed:,} operations, the limit. Complete one first."
+            text = (
+                f"This connection already runs {allowed:,} operations, the limit "
+                "(RINGBACK_API_MAX_SUBSCRIPTIONS_PER_CONNECTION). Complete one first."
+            )
             error = limit_exceeded("subscriptionsPerConnection", allowed, text)
             await self._send_text(write_error(message.id, [error]))
             return

@@ -228,7 +228,10 @@ class Inboxes:
         first_missing = max(number, cleared) + 1
         last_missing = received if next_number is None else next_number - 1
         if first_missing <= last_missing:
-            raise RequestsRemoved(f"requests {first_missing:,} to {last_missing:,} of the inbox were removed")
+            raise RequestsRemoved(
+                f"requests {first_missing:,} to {last_missing:,} of the inbox were removed by a quota "
+                "(RINGBACK_INBOX_MAX_REQUESTS, RINGBACK_INBOX_MAX_BYTES or RINGBACK_INBOX_MAX_TOTAL_BYTES)"
+            )
         return requests
 
     def _check_size(self, size: int) -> None:

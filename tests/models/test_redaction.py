@@ -2,6 +2,7 @@
 
 import time
 from random import Random
+from urllib.parse import quote
 
 import pytest
 
@@ -154,10 +155,47 @@ def test_signatures_of_others_are_redacted_but_not_our_own(name: str) -> None:
         ("//me:s3cr3t@x.example/a@b", f"//{MASK}@x.example/a@b"),
         ("/a?sig=s3cr3t", f"/a?sig={MASK}"),
         ("https://x.example/?token=two words&a=b", f"https://x.example/?token={MASK}&a=b"),
+        ("/a;v=1?token=s3cr3t&b=2", f"/a;v=1?token={MASK}&b=2"),
+        (";a=b?sig=s3cr3t", f";a=b?sig={MASK}"),
+        ("#a=b?token=s3cr3t", f"#a=b?token={MASK}"),
+        ("/?a=b?c=d?token=s3cr3t", f"/?a=b?c=d?token={MASK}"),
+        ("/?token=s3?cr3t&a=b", f"/?token={MASK}&a=b"),
+        ("/?token=?s3cr3t?sig=s3cr3t?", f"/?token={MASK}"),
     ],
 )
 def test_secrets_of_a_url_are_redacted(url: str, redacted: str) -> None:
     assert redact_url(url) == redacted
+
+
+@pytest.mark.parametrize(
+    ("url", "redacted"),
+    [
+        ("https://hooks.slack.com/%73ervices/T0/B0/s3cr3t", f"https://hooks.slack.com/services/{MASK}"),
+        ("https://hooks%2Eslack.com/services/T0/B0/s3cr3t?%61=b", f"https://hooks.slack.com/services/{MASK}?a=b"),
+        ("https://bots.example/%62ot123:s3cr3t/send", f"https://bots.example/bot{MASK}/send"),
+        ("/?a=%2Fb&x=https%3A%2F%2Fhooks.slack.com%2Fservices%2FT0%2Fs3cr3t", f"/?a=%2Fb&x={MASK}"),
+        ("/?x=https%3A//me%3As3cr3t%40x.example/&a=b", f"/?x={MASK}&a=b"),
+        ("/login?next=%2Fcb%3Fcode%3Ds3cr3t#a", f"/login?next={MASK}#a"),
+        ("/login?next=%2Fcb%3Fto%3Dhttps%253A%252F%252Fx%252F%253Fa%253Db%2526sig%253Ds3cr3t", f"/login?next={MASK}"),
+    ],
+)
+def test_secrets_that_escapes_hide_are_redacted(url: str, redacted: str) -> None:
+    assert redact_url(url) == redacted
+    assert redact_text(f"at {url} now") == f"at {redacted} now"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://x.example/%61?b=%41",
+        "https://x.example/?next=https%3A%2F%2Fshop.example%2Forders%3Fid%3D5&email=me%40x.example",
+        "https://x.example/?at=2026-11-30T10%3A00&rate=5%25&name=%D0%98%D0%B2%D0%B0%D0%BD",
+        "https://x.example/?a=%252525253Ftoken",
+    ],
+)
+def test_urls_without_secrets_keep_their_escapes(url: str) -> None:
+    assert redact_url(url) == url
+    assert redact_text(f"at {url} now") == f"at {url} now"
 
 
 SECRET = "T01ABCDEFGH/B01ABCDEFGH/1a2B3c4D5e6F7g8H9i0JkLmN"
@@ -292,7 +330,8 @@ def test_names_that_the_operator_calls_secret_are_redacted_too() -> None:
 PIECES = [
     "a", "//", "//a", "://", "://a@", "?a", "?a=", "?=", ";", "/", "/bot1", "/bot1:", "/hooks/", "/hooks/a", "hook.",
     "hook.a.", "/api/", "/api/v1/webhooks/1", "/services/T", "/services/TAAAAAA/",
-    "discord.com/api/webhooks/", ".office.com:", "-", "A", "aA",
+    "discord.com/api/webhooks/", ".office.com:", "-", "A", "aA", "?a=?", "?token=a?", "%73", "?a=%2F", "?a=%252F%2F",
+    "?a=%25", "%25",
 ]  # fmt: skip
 
 
@@ -319,5 +358,7 @@ def test_no_secret_survives_whatever_is_around_it() -> None:
         name = random.choice(["token", "sig", "code", "X-PAT", "api%5Fkey", "X-Vault-Token", "apiKey"])
         url = f"https://x.example/{ends.partition('#')[0]}?a=1&{name}={secret}&b=2"
         assert secret not in redact_url(url), url
+        assert secret not in redact_url(f"/?a=b&next={quote(url)}"), url
+        assert secret not in redact_url(f"/;next={quote(url, safe='')}"), url
         assert secret not in redact_text(f"{noise} https://me:{secret}@x.example/{noise}")
         assert secret not in redact_url(f"https://hooks.slack.com/services/{secret}{noise}")

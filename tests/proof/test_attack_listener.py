@@ -139,7 +139,7 @@ def test_bodies_of_clients_without_a_token_are_not_held(attacked: Program, token
 
 @pytest.mark.parametrize(
     ("target", "status", "limit"),
-    [("graphql", b"503", b"RINGBACK_HTTP_MAX_BUFFERED_BYTES"), ("inbox", b"429", b"8,388,608 bytes, the limit")],
+    [("graphql", b"503", b"RINGBACK_HTTP_MAX_BUFFERED_BYTES"), ("inbox", b"429", b"8,388,608 bytes, a fixed limit")],
 )
 def test_stalled_bodies_hold_a_fixed_sum(attacked: Program, target: str, status: bytes, limit: bytes) -> None:
     path = "/graphql"

@@ -19,6 +19,9 @@ CHOSEN: dict[str, Any] = {"body_bytes": 60_000, "tokens": 200, "depth": 15, "ali
           "response_bytes": 1_048_576, "subscriptions_per_connection": 1, "subscriptions_per_token": 2,
           "subscription_tokens": 1_000}  # fmt: skip
 
+#: Ends of the names of settings that are spelled otherwise than their limits.
+SETTINGS = {"rootFields": "ROOT_FIELDS"}
+
 
 @pytest.fixture(scope="module")
 def default(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
@@ -45,7 +48,9 @@ def over(program: Program, query: str, **variables: Any) -> tuple[str, int] | No
     (error,) = answer["errors"]
     assert "data" not in answer
     assert error["extensions"]["code"] == "LIMIT_EXCEEDED"
-    return error["extensions"]["limit"], error["extensions"]["allowed"]
+    limit: str = error["extensions"]["limit"]
+    assert f"(RINGBACK_API_MAX_{SETTINGS.get(limit, limit.upper())})" in error["message"]
+    return limit, error["extensions"]["allowed"]
 
 
 def sized(length: int) -> bytes:

@@ -104,5 +104,5 @@ async def test_an_operation_over_the_cost_limit_is_refused(api: Api) -> None:
     assert await api.ask(text, n=97) == {"nodes": []}
     assert await api.error(text, n=98) == (
         "LIMIT_EXCEEDED",
-        "The operation may read 10,001 objects; 10,000 are allowed. Ask for smaller pages.",
+        "The operation may read 10,001 objects; 10,000 are allowed (RINGBACK_API_MAX_COST). Ask for smaller pages.",
     )

@@ -53,7 +53,7 @@ def nested(depth: int) -> Any:
     ],
 )
 async def test_more_entries_than_any_argument_takes_are_refused(api: Api, text: str, variables: dict[str, Any]) -> None:
-    message = "The variables hold over 10,000 list entries and fields. Send fewer in one request."
+    message = "The variables hold over 10,000 list entries and fields, a fixed limit. Send fewer in one request."
 
     assert await api.error(text, **variables) == ("LIMIT_EXCEEDED", message)
 

@@ -152,7 +152,10 @@ async def test_more_operations_than_allowed_get_an_error_each(api: Api) -> None:
                     "limit": "subscriptionsPerConnection",
                     "allowed": 3,
                 }
-                assert refusal["message"].startswith("This connection already runs 3 operations, the limit.")
+                assert refusal["message"] == (
+                    "This connection already runs 3 operations, the limit "
+                    "(RINGBACK_API_MAX_SUBSCRIPTIONS_PER_CONNECTION). Complete one first."
+                )
             await send(connection, type="complete", id="b")
             assert [message["type"] for message in await run(connection, VIEWER, "d")] == ["next", "complete"]
             await init(another)

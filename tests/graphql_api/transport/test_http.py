@@ -145,7 +145,7 @@ def test_a_compressed_body_is_refused(program: Program) -> None:
 def test_a_request_over_one_mebibyte_is_refused(program: Program) -> None:
     exact = json.dumps(VIEWER).encode()
     assert program.post(exact + b" " * (1_048_576 - len(exact)))[0] == 200
-    message = "The request body is longer than 1,048,576 bytes, the limit."
+    message = "The request body is longer than 1,048,576 bytes, the limit (RINGBACK_API_MAX_BODY_BYTES)."
     expected = {"errors": [{"message": message, "extensions": {"code": "TOO_LARGE"}}]}
     assert program.post(exact + b" " * (1_048_577 - len(exact))) == (413, expected)
     assert chunked(program, exact + b" " * 1_048_577) == (413, expected)
@@ -207,7 +207,7 @@ def test_a_setting_limits_the_length_of_requests(tmp_path: Path, migrated: Path)
             (413, program.post(too_long), "request body"),
             (414, get(program, too_long), "query string"),
         ):
-            message = f"The {what} is longer than 2,048 bytes, the limit."
+            message = f"The {what} is longer than 2,048 bytes, the limit (RINGBACK_API_MAX_BODY_BYTES)."
             assert answer == (status, {"errors": [{"message": message, "extensions": {"code": "TOO_LARGE"}}]})
         fits = {"query": "{ __typename }" + " " * 1_000}
         assert [program.post(fits), get(program, fits)] == [(200, TYPENAME)] * 2

@@ -131,7 +131,7 @@ def test_a_body_over_one_mebibyte_is_refused_and_not_kept(program: Program) -> N
     inbox = make_inbox(program)
     assert program.request("POST", path(inbox), b"x" * 1_048_576)[0] == 200
     status, headers, text = program.request("POST", path(inbox), b"x" * 1_048_577)
-    assert (status, text) == (413, b"The body is longer than 1,048,576 bytes, the limit.\n")
+    assert (status, text) == (413, b"The body is longer than 1,048,576 bytes, a fixed limit.\n")
     assert headers["Content-Security-Policy"] == "sandbox"
     assert [len(r["body"]) for r in received(program, inbox)] == [1_048_576]
 

@@ -30,6 +30,7 @@ def test_a_request_with_too_many_values_is_refused_before_it_is_parsed() -> None
         parse_body(body)
     assert refusal.value.status == 413
     assert refusal.value.error.extensions == {"code": "TOO_LARGE"}
+    assert "150,000 JSON values, a fixed limit;" in refusal.value.error.message
 
 
 def test_a_short_message_is_not_copied_to_be_counted(monkeypatch: pytest.MonkeyPatch) -> None:
