@@ -92,6 +92,9 @@ async def test_conditions_orders_and_limits_apply(database: object) -> None:
 async def test_the_event_loop_gets_turns_while_many_rows_are_decoded(
     database: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    turns = 0
+    turn_counts: list[int] = []
+
     def note_turn(*arguments: Any) -> list[Any]:
         turn_counts.append(turns)
         return build(*arguments)
@@ -102,8 +105,6 @@ async def test_the_event_loop_gets_turns_while_many_rows_are_decoded(
             turns += 1
             await asyncio.sleep(0)
 
-    turns = 0
-    turn_counts: list[int] = []
     build = row_decoding._build_instances
     monkeypatch.setattr(row_decoding, "_build_instances", note_turn)
     monkeypatch.setattr(row_decoding, "_ROWS_PER_TURN", 2)

@@ -8,10 +8,11 @@ import pytest
 
 from ringback.models import Settings
 from ringback.models.errors import InputRejected
-from ringback.models.services import lost_fields, validation
+from ringback.models.services import lost_fields
 from ringback.models.services.declared_models import declare_model
 from ringback.models.services.lost_fields import LostFieldsCheck
 from ringback.models.services.validation import Problems
+from ringback.models.templates import validation
 from ringback.models.webhook import Webhook
 from tests.support import builders
 
@@ -41,7 +42,7 @@ async def test_a_write_does_not_wait_for_the_check(database: Settings, monkeypat
         return find(source, **options)
 
     started, may_end = threading.Event(), threading.Event()
-    find = lost_fields.find_unknown_paths
+    find = validation.find_unknown_paths
     monkeypatch.setattr(lost_fields, "find_unknown_paths", wait_and_find)
     await declare(FULL)
     await make_webhook()
@@ -79,9 +80,9 @@ async def test_a_webhook_that_changes_after_the_check_is_checked(
 async def test_the_check_stops_at_the_maximum_number_of_problems(
     database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(validation, "MAX_PROBLEMS", 2)
+    monkeypatch.setattr("ringback.models.services.validation.MAX_PROBLEMS", 2)
     sources: list[str] = []
-    find = lost_fields.find_unknown_paths
+    find = validation.find_unknown_paths
 
     def note_source(source: str, **options: Any) -> set[str]:
         sources.append(source)
