@@ -1,10 +1,13 @@
 """From a change to the requests of an inbox: each attempt links to its own request and no other."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from ringback.graphql_api.execution import selections
+from ringback.graphql_api.execution.byte_budget import FIELD_BYTES, SMALL_BYTES
 from ringback.models.event import Event
 from ringback.models.ids import Prefix, encode
 from ringback.models.inbox import Inbox, InboxRequest
@@ -124,6 +127,18 @@ async def test_the_causal_graph_costs_a_constant_number_of_statements(api: Api, 
             "ringback_attempt", "ringback_change", "ringback_event", "ringback_event", "ringback_event",
             "ringback_inbox_request", "ringback_inbox_request", "ringback_webhook",
         ], statements  # fmt: skip
+
+
+async def test_each_place_of_an_event_in_a_response_counts(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event is read once, however many objects of a page have it in their lists."""
+    await events_of_one_change(2)
+    monkeypatch.setattr(selections, "LISTED_FIELDS", SMALL_BYTES // FIELD_BYTES)
+    document = "query ($first: Int!) { events(first: $first) { nodes { change { events { id } } } } }"
+    monkeypatch.setattr(api.engine, "limits", replace(api.engine.limits, response_bytes=3 * SMALL_BYTES))
+
+    assert len((await api.ask(document, first=1))["nodes"]) == 1
+    code, _ = await api.error(document, first=2)
+    assert code == "LIMIT_EXCEEDED"
 
 
 async def events_of_one_change(size: int) -> Sequence[Event]:
