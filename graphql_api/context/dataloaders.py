@@ -107,12 +107,28 @@ async def last_attempt_of_webhook(keys: list[UUID]) -> list[Attempt | None]:
     return [attempts_by_webhook.get(key) for key in keys]
 
 
+#: The first request with each number that names one of the events, by the index on event_id.
+_FIRST_REQUESTS_POSTGRES = """
+SELECT DISTINCT ON (event_id, attempt_number) event_id, attempt_number, id FROM ringback_inbox_request
+WHERE event_id = ANY($1::uuid[]) AND attempt_number = ANY($2::int[]) ORDER BY event_id, attempt_number, id
+"""
+#: The same on SQLite.
+_FIRST_REQUESTS_SQLITE = """
+SELECT event_id, attempt_number, min(id) AS id FROM ringback_inbox_request
+WHERE event_id IN (SELECT value FROM json_each($1)) AND attempt_number IN (SELECT value FROM json_each($2))
+GROUP BY event_id, attempt_number
+"""
+
+
 async def request_of_attempt(keys: list[AttemptKey]) -> list[InboxRequest | None]:
     """Read the first request that an inbox received for each attempt. Repeated requests change nothing."""
-    event_ids = {event_id for event_id, _ in keys}
-    query = InboxRequest.filter(event_id__in=event_ids, attempt_number__isnull=False).order_by("-id")
-    newest_first = await query.values_list("event_id", "attempt_number", "id")
-    request_ids = {(event_id, number): request_id for event_id, number, request_id in newest_first}
+    db = InboxRequest._meta.db
+    statement = _FIRST_REQUESTS_POSTGRES if is_postgres(db) else _FIRST_REQUESTS_SQLITE
+    event_ids = array_parameter(db, {event_id for event_id, _ in keys})
+    numbers = array_parameter(db, {number for _, number in keys})
+    request_ids: dict[AttemptKey, UUID] = {}
+    for row in await fetch(db, statement, event_ids, numbers):
+        request_ids[as_uuid(row["event_id"]), row["attempt_number"]] = as_uuid(row["id"])
     rows = await _read_by_key(InboxRequest, [request_ids[key] for key in request_ids.keys() & set(keys)])
     requests = {key: rows.get(request_id) for key, request_id in request_ids.items()}
     return [requests.get(key) for key in keys]

@@ -16,6 +16,7 @@ from graphql.execution.collect_fields import CollectedFields, FieldDetailsList
 from strawberry.types.field import StrawberryField
 
 from ringback.graphql_api.context.dataloaders import Load, Loaders
+from ringback.graphql_api.execution.byte_budget import count_fields
 from ringback.graphql_api.execution.value_completion import Reader, make_reader
 from ringback.graphql_api.fields.attribute_field import find_attribute_reader
 from ringback.graphql_api.fields.loaded_field import LoadedField, find_loaded_field
@@ -26,6 +27,8 @@ Collect: TypeAlias = Callable[[GraphQLObjectType, FieldDetailsList], CollectedFi
 MAX_CACHED_SELECTIONS = 500
 #: Fields of the schema without fields below them that are cached, at most: more than it has.
 MAX_CACHED_LEAVES = 4_096
+#: Fields that an object of a loaded list counts as, besides its own. The events of a change, for one, have no limit.
+LISTED_FIELDS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,10 @@ class Selection:
                 rows = dict(zip(keys, await loaders[load].load_many(keys), strict=True))
             for name, loaded in loaded_fields.items():
                 for source in objects:
-                    source.__dict__[name] = loaded.make(source, rows.get(loaded.key(source)))
+                    row = rows.get(loaded.key(source))
+                    if isinstance(row, list):
+                        count_fields(len(row) * LISTED_FIELDS)
+                    source.__dict__[name] = loaded.make(source, row)
         for field in self.fields:
             if field.below is not None and field.below.has_loaded_fields:
                 objects_below = list(_flatten(field.get(source) for source in objects))

@@ -1,7 +1,8 @@
 """Reading rows within a budget of bytes, so that many large rows are refused before they fill the memory.
 
-Texts, JSON and binary values count. SQLite stops a few rows behind the budget, and Postgres sends only the first row
-that exceeds it. Without a budget, or inside a transaction, all rows are read.
+Texts, JSON and binary values count, and so does each row of which all columns are read. SQLite stops a few rows behind
+the budget, and Postgres sends only the first row that exceeds it. Without a budget, or inside a transaction, all rows
+are read.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,9 +14,12 @@ from tortoise import fields
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.models import Model
 
+#: Bytes that a row counts besides its large columns. Its instance takes up to 2 kB until the operation ends.
+ROW_BYTES = 512
+
 
 class SizedRows(NamedTuple):
-    """Rows as the driver gives them, and the bytes of their large columns."""
+    """Rows as the driver gives them, and the bytes that they count."""
 
     rows: Sequence[Any]
     size: int
@@ -26,6 +30,13 @@ class LargeColumn(NamedTuple):
 
     name: str
     is_json: bool
+
+
+class RowSize(NamedTuple):
+    """The bytes that each row of a statement counts: a fixed number, and those of its large columns."""
+
+    fixed_bytes: int
+    columns: Sequence[LargeColumn]
 
 
 #: Reads all rows, or at least so many that they have more than a number of bytes.
@@ -43,10 +54,8 @@ class ByteBudget(Protocol):
 class SizedReader(Protocol):
     """A database client that can stop reading."""
 
-    async def read_within(
-        self, query: str, values: list[Any], columns: Sequence[LargeColumn], max_bytes: int
-    ) -> SizedRows:
-        """Return the rows of a SELECT, or at least so many that `columns` have more than `max_bytes`."""
+    async def read_within(self, query: str, values: list[Any], row_size: RowSize, max_bytes: int) -> SizedRows:
+        """Return the rows of a SELECT, or at least so many that they count more than `max_bytes`."""
 
 
 #: The budget of the running operation, or None if it has none.
@@ -61,15 +70,15 @@ async def read_rows(
     `only` names the selected attributes unless all are.
     """
     budget = current_budget.get()
-    columns = _large_columns(model, only)
-    if budget is None or not columns or not isinstance(db, SizedReader):
+    row_size = _row_size(model, only)
+    if budget is None or not row_size.columns or not isinstance(db, SizedReader):
         _, rows = await db.execute_query(query, values)
         return rows
-    return await budget.read(partial(db.read_within, query, values, columns))
+    return await budget.read(partial(db.read_within, query, values, row_size))
 
 
 @cache
-def _large_columns(model: type[Model], only: tuple[str, ...]) -> Sequence[LargeColumn]:
+def _row_size(model: type[Model], only: tuple[str, ...]) -> RowSize:
     columns = []
     for attribute, name in model._meta.fields_db_projection.items():
         if only and attribute not in only:
@@ -77,4 +86,4 @@ def _large_columns(model: type[Model], only: tuple[str, ...]) -> Sequence[LargeC
         field = model._meta.fields_map[attribute]
         if isinstance(field, fields.TextField | fields.JSONField | fields.BinaryField):
             columns.append(LargeColumn(name, is_json=isinstance(field, fields.JSONField)))
-    return columns
+    return RowSize(0 if only else ROW_BYTES, columns)

@@ -15,14 +15,14 @@ Use it as a Tortoise engine: `{"engine": "ringback.models.postgres", "credential
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import asyncpg
 from tortoise.backends.asyncpg import client as tortoise_asyncpg
 from tortoise.exceptions import DBConnectionError, IntegrityError, OperationalError, TransactionManagementError
 
-from ringback.models.database.byte_budget import LargeColumn, SizedRows
+from ringback.models.database.byte_budget import LargeColumn, RowSize, SizedRows
 from ringback.models.database.postgres_connector import get_connector
 from ringback.models.database.postgres_url import parse_postgres_url
 from ringback.models.database.transactions import RecordingClient, RecordingTransaction, Unstorable
@@ -141,14 +141,12 @@ class PostgresClient(_ErrorTranslation, RecordingClient, tortoise_asyncpg.Asyncp
         defaults = {"init": _tune_for_short_reads, "connect": get_connector(self.dsn).connect}
         return await asyncpg.create_pool(**{**defaults, **options})
 
-    async def read_within(
-        self, query: str, values: list[Any], columns: Sequence[LargeColumn], max_bytes: int
-    ) -> SizedRows:
-        """Return the rows of a SELECT up to the first one with which `columns` have more than `max_bytes`.
+    async def read_within(self, query: str, values: list[Any], row_size: RowSize, max_bytes: int) -> SizedRows:
+        """Return the rows of a SELECT up to the first one with which they count more than `max_bytes`.
 
         The rows have one more column, `read_bytes`.
         """
-        size = " + ".join(map(_length_of, columns))
+        size = " + ".join([str(row_size.fixed_bytes), *map(_length_of, row_size.columns)])
         page = _PAGE_WITHIN.format(size=size, query=query, parameter=len(values) + 1)
         _, rows = await self.execute_query(page, [*values, max_bytes])
         return SizedRows(rows, rows[-1]["read_bytes"] if rows else 0)

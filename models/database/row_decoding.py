@@ -6,6 +6,7 @@ instead of 34.5 (medians of 5 runs on SQLite). Instances are filled here too: wi
 pages take 1.16 to 1.36 times as long. A test compares the instances of every model with Tortoise's.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any, NamedTuple, TypeAlias, TypeVar
@@ -26,6 +27,9 @@ M = TypeVar("M", bound=Model)
 Row = TypeVar("Row", bound=NamedTuple)
 Decode: TypeAlias = Callable[[Any], Any]
 
+#: Rows from which instances are built, in about 3 ms, before the event loop gets a turn.
+_ROWS_PER_TURN = 500
+
 
 class _Column(NamedTuple):
     """The attribute of a column, and the decoder of its values other than NULL, if they need one."""
@@ -40,7 +44,7 @@ async def load_where(db: BaseDBAsyncClient, model: type[M], condition: str, *val
     quoted = ", ".join([f'"{column}"' for column in columns])
     statement = f'SELECT {quoted} FROM "{model._meta.db_table}" WHERE {condition}'
     rows = await read_rows(db, model, *adapt_statement(db, statement, values))
-    return _build_instances(db, model, columns, rows)
+    return await _build_in_turns(db, model, columns, rows)
 
 
 async def load_by_id(db: BaseDBAsyncClient, model: type[M], keys: Sequence[UUID]) -> dict[UUID, M]:
@@ -59,13 +63,25 @@ async def read_instances(query: QuerySet[M]) -> list[M]:
     rows = await read_rows(query._db, query.model, statement, values, query._fields_for_select)
     if not rows:
         return []
-    return _build_instances(query._db, query.model, tuple(rows[0].keys()), rows)
+    return await _build_in_turns(query._db, query.model, tuple(rows[0].keys()), rows)
 
 
 async def find_row(model: type[M], key: UUID) -> M | None:
     """Return the row with this id, or None."""
     rows = await read_instances(model.filter(id=key))
     return rows[0] if rows else None
+
+
+async def _build_in_turns(
+    db: BaseDBAsyncClient, model: type[M], names: tuple[str, ...], rows: Sequence[Iterable[Any]]
+) -> list[M]:
+    """Return what `_build_instances` returns, with turns for the event loop if there are many rows."""
+    instances: list[M] = []
+    for start in range(0, len(rows), _ROWS_PER_TURN):
+        if start:
+            await asyncio.sleep(0)
+        instances += _build_instances(db, model, names, rows[start : start + _ROWS_PER_TURN])
+    return instances
 
 
 def _build_instances(

@@ -60,8 +60,8 @@ def column_in(db: BaseDBAsyncClient, column: str, number: int, kind: str = "uuid
     return f"{column} IN (SELECT value FROM json_each(${number}))"
 
 
-def array_parameter(db: BaseDBAsyncClient, keys: Collection[UUID | str]) -> Any:
-    """Return any number of ids or texts as one parameter: an array on Postgres, JSON on SQLite."""
+def array_parameter(db: BaseDBAsyncClient, keys: Collection[UUID | str | int]) -> Any:
+    """Return any number of ids, texts or integers as one parameter: an array on Postgres, JSON on SQLite."""
     values = [enum_value(key) for key in keys]
     if is_postgres(db):
         return values

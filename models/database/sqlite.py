@@ -16,7 +16,7 @@ file, because a second connection cannot read a database in memory.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from operator import itemgetter
 from typing import Any, cast
 
@@ -30,7 +30,7 @@ from tortoise.exceptions import (
     TransactionManagementError,
 )
 
-from ringback.models.database.byte_budget import LargeColumn, SizedRows
+from ringback.models.database.byte_budget import RowSize, SizedRows
 from ringback.models.database.transactions import (
     QueryResult,
     RecordingClient,
@@ -127,13 +127,11 @@ class SqliteClient(RecordingClient, _OneConnection):
         return await super().execute_query_dict(query, values)
 
     @tortoise_sqlite.translate_exceptions
-    async def read_within(
-        self, query: str, values: list[Any], columns: Sequence[LargeColumn], max_bytes: int
-    ) -> SizedRows:
-        """Return the rows of a SELECT up to the first with which `columns` have more than `max_bytes`, or 7 more."""
+    async def read_within(self, query: str, values: list[Any], row_size: RowSize, max_bytes: int) -> SizedRows:
+        """Return the rows of a SELECT up to the first with which they count more than `max_bytes`, or 7 more."""
         async with self._reader.acquire_connection() as connection:
             self.log.debug("%s: %s", query, values)
-            sized_rows = await connection._execute(_read_within, connection._conn, query, values, columns, max_bytes)
+            sized_rows = await connection._execute(_read_within, connection._conn, query, values, row_size, max_bytes)
             return cast(SizedRows, sized_rows)
 
 
@@ -177,15 +175,16 @@ async def _open_connection(path: str, pragmas: dict[str, Any]) -> aiosqlite.Conn
 
 
 def _read_within(
-    connection: sqlite3.Connection, query: str, values: list[Any], columns: Sequence[LargeColumn], max_bytes: int
+    connection: sqlite3.Connection, query: str, values: list[Any], row_size: RowSize, max_bytes: int
 ) -> SizedRows:
     cursor = connection.execute(query, values)
     try:
         names = [description[0] for description in cursor.description]
-        read_values = [itemgetter(names.index(column.name)) for column in columns if column.name in names]
+        read_values = [itemgetter(names.index(column.name)) for column in row_size.columns if column.name in names]
         rows, size = [], 0
         while fetched := cursor.fetchmany(_FETCHED_ROWS):
             rows += fetched
+            size += row_size.fixed_bytes * len(fetched)
             size += sum(sum(map(len, filter(None, map(read, fetched)))) for read in read_values)
             if size > max_bytes:
                 break

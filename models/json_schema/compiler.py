@@ -32,7 +32,7 @@ _lines: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
 
 async def run_in_schema_thread(line: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Run a function that compiles schemas or checks items in their thread. Lines take turns.
+    """Run a function that compiles schemas, or checks items or templates, in their thread. Lines take turns.
 
     A line is the text of a stored schema, or another name. Only one function of each waits for the thread, so that
     many calls for one schema delay those for others by one function only.

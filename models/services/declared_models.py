@@ -1,6 +1,6 @@
 """Declare models whose objects live in another program."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import orjson
@@ -10,20 +10,17 @@ from tortoise.transactions import in_transaction
 from ringback.models.database import advisory_locks, clock
 from ringback.models.database.sql import lock_row
 from ringback.models.declared_model import DeclaredModel, to_template_fields
-from ringback.models.errors import ProblemCode
-from ringback.models.ids import Prefix, encode, is_id
+from ringback.models.errors import InputRejected, Problem, ProblemCode
+from ringback.models.ids import is_id
 from ringback.models.json_schema.compiler import run_in_schema_thread
 from ringback.models.json_schema.findings import Finding, quote_path
 from ringback.models.json_schema.schema import MAX_ITEM_BYTES, CheckBudget, check_schema
 from ringback.models.json_schema.subschemas import SchemaFault
 from ringback.models.services import webhook_models
+from ringback.models.services.lost_fields import LostFieldsCheck
 from ringback.models.services.validation import Problems, api_name
-from ringback.models.services.webhook_spec import PlacedTemplate, list_templates
 from ringback.models.templates.field_info import FieldInfo
-from ringback.models.templates.validation import find_unknown_paths
-from ringback.models.tracking.cooperative import LoopYielder
 from ringback.models.tracking.registry import NAME_PATTERN, registry
-from ringback.models.webhook import Webhook
 
 MAX_LABEL_CHARS, MAX_DESCRIPTION_CHARS = 200, 10_000
 #: Maximum number of declared models. `webhookModels` returns all of them in one response.
@@ -32,8 +29,6 @@ MAX_MODELS = 1_000
 _RESERVED_NAMES = {"site_settings"}
 #: Key of the queue in which declarations wait for the schema thread.
 _DECLARATIONS = "declarations"
-#: Maximum number of fields that the error for one webhook names.
-_MAX_NAMED_PATHS = 10
 
 
 class _Checked(NamedTuple):
@@ -65,22 +60,14 @@ async def declare_model(
         "template_fields": to_template_fields(fields),
         "sample": sample,
     }
-    async with in_transaction() as db:
-        await advisory_locks.acquire(db, [webhook_models.lock_name(name)])
-        row = await lock_row(db, DeclaredModel, name=name)
-        now = await clock.now(db)
-        if row is None:
-            await _check_model_count(problems, db)
-            problems.raise_if_any()
-            return await DeclaredModel.create(name=name, **values, created_at=now, updated_at=now, using_db=db)
-        if all(getattr(row, column) == value for column, value in values.items()):
-            return row
+    check = LostFieldsCheck(name, fields)
+    while True:
         if not force:
-            await _check_webhooks(problems, db, row, fields)
+            await check.run(problems)
             problems.raise_if_any()
-        row.update_from_dict({**values, "updated_at": now})
-        await row.save(using_db=db)
-        return row
+        declared = await _save(name, values, None if force else check)
+        if declared is not None:
+            return declared
 
 
 def add_findings(problems: Problems, field: str, findings: Iterable[Finding]) -> None:
@@ -89,6 +76,24 @@ def add_findings(problems: Problems, field: str, findings: Iterable[Finding]) ->
         code = ProblemCode.TOO_LARGE if finding.is_limit else ProblemCode.INVALID
         path = quote_path(finding.path)
         problems.add(field, f"{api_name(field)}{path} {finding.message}.", code, within=path)
+
+
+async def _save(name: str, values: Mapping[str, Any], check: LostFieldsCheck | None) -> DeclaredModel | None:
+    """Store a declaration. Return None if the check is outdated and must run again. Raises InputRejected."""
+    async with in_transaction() as db:
+        await advisory_locks.acquire(db, [webhook_models.lock_name(name)])
+        row = await lock_row(db, DeclaredModel, name=name)
+        now = await clock.now(db)
+        if row is None:
+            await _check_model_count(db)
+            return await DeclaredModel.create(name=name, **values, created_at=now, updated_at=now, using_db=db)
+        if all(getattr(row, column) == value for column, value in values.items()):
+            return row
+        if check is not None and not await check.is_current(db, row):
+            return None
+        row.update_from_dict({**values, "updated_at": now})
+        await row.save(using_db=db)
+        return row
 
 
 def _check_name(problems: Problems, name: str) -> None:
@@ -127,44 +132,7 @@ def _compile_and_check(json_schema: Any, sample: Any, size: int) -> _Checked:
     return _Checked(schema.fields, sample_findings=tuple(sample_findings))
 
 
-async def _check_model_count(problems: Problems, db: BaseDBAsyncClient) -> None:
+async def _check_model_count(db: BaseDBAsyncClient) -> None:
     if await DeclaredModel.all().using_db(db).count() >= MAX_MODELS:
         message = f"The limit of {MAX_MODELS:,} declared models is reached. Redeclare an existing model instead."
-        problems.add("name", message, ProblemCode.TOO_LARGE)
-
-
-async def _check_webhooks(
-    problems: Problems, db: BaseDBAsyncClient, row: DeclaredModel, fields: tuple[FieldInfo, ...]
-) -> None:
-    """Add a problem for each webhook that uses fields which the new schema lacks."""
-    old_paths = webhook_models.template_paths(row.field_infos)
-    new_paths = webhook_models.template_paths(fields)
-    if set(old_paths) <= set(new_paths):
-        return
-    yielder = LoopYielder()
-    for webhook in await Webhook.filter(model=row.name, deleted_at=None).using_db(db).order_by("id"):
-        lost: set[str] = set()
-        for template in list_templates(webhook):
-            await yielder.pause()
-            lost |= _lost_paths(template, old_paths, new_paths)
-        if lost:
-            problems.add("json_schema", _lost_paths_message(webhook, sorted(lost)), ProblemCode.CONFLICT)
-
-
-def _lost_paths(template: PlacedTemplate, old_paths: list[str], new_paths: list[str]) -> set[str]:
-    unknown = find_unknown_paths(template.text, fields=new_paths, is_condition=template.is_condition)
-    if not unknown:
-        return set()
-    return unknown - find_unknown_paths(template.text, fields=old_paths, is_condition=template.is_condition)
-
-
-def _lost_paths_message(webhook: Webhook, paths: list[str]) -> str:
-    webhook_id = encode(Prefix.WEBHOOK, webhook.id)
-    named_webhook = f'The webhook "{webhook.name}"' if webhook.name else "The webhook"
-    named_paths = ", ".join(paths[:_MAX_NAMED_PATHS])
-    if len(paths) > _MAX_NAMED_PATHS:
-        named_paths += f" and {len(paths) - _MAX_NAMED_PATHS} more"
-    return (
-        f"{named_webhook} ({webhook_id}) uses {named_paths}, which this schema does not have. "
-        "Change the webhook first, or declare the model with force: true."
-    )
+        raise InputRejected(Problem(message, "name", ProblemCode.TOO_LARGE))

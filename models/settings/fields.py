@@ -138,7 +138,7 @@ class Settings(BaseSettings):
         16_777_216,
         ge=1_048_576,
         description="Maximum number of bytes that an operation may read from the database, and of long texts and JSON "
-        "values in its response. Each alias counts.",
+        "values in its response. Each row counts 512 bytes besides its texts. Each alias counts.",
     )
     api_introspection: bool = Field(
         True,

@@ -2,6 +2,7 @@
 
 Every condition of a model's webhooks is evaluated for every change of the model, most of them while a transaction is
 open. So the calls of a process share one thread, in which they take turns, and each call has a budget of CPU time.
+Evaluations before a transaction let those of open transactions, for which other writers wait, go first.
 
 A real condition takes 3 to 30 µs. The budget allows for that, and for some that take longer. A condition that has not
 used its fair share of the budget is never stopped, whatever the others take. One that takes more gets what is left, and
@@ -13,9 +14,11 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, nullcontext
 from enum import Enum
 from time import thread_time
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 from cachetools import TTLCache
 
@@ -35,6 +38,8 @@ PARSE_SECONDS_PER_CHARACTER = 0.000_003
 MAX_PARSE_SECONDS = 0.05
 #: Seconds after which the next call, and the event loop, get a turn.
 TURN_SECONDS = 0.001
+#: Turns of early evaluations that the thread has at a time: one runs, and the next follows without a pause.
+MAX_EARLY_TURNS = 2
 #: Seconds for which a condition that was stopped, or a model whose conditions took long, is remembered.
 MEMORY_SECONDS = 60
 #: Seconds of one call from which the conditions of a model are slow.
@@ -62,13 +67,17 @@ class Check(NamedTuple):
 
 
 async def evaluate(checks: Sequence[Check]) -> list[Verdict]:
-    """Return the verdicts of one call, in the order of the checks."""
+    """Return the verdicts of one call, in the order of the checks. These are all early, or none is."""
     if not checks:
         return []
     evaluation = _Evaluation(checks)
     loop = asyncio.get_running_loop()
+    slots: AbstractAsyncContextManager[None] = nullcontext()
+    if checks[0].is_early:
+        slots = _early_slots.setdefault(loop, asyncio.Semaphore(MAX_EARLY_TURNS))
     while not evaluation.is_done:
-        await loop.run_in_executor(_thread, evaluation.take_turn)
+        async with slots:
+            await loop.run_in_executor(_thread, evaluation.take_turn)
     return evaluation.verdicts
 
 
@@ -167,6 +176,8 @@ def _estimate_parsing(condition: str) -> float:
 
 #: One thread: more would compete for the interpreter and be no faster.
 _thread = ThreadPoolExecutor(1, thread_name_prefix="ringback-conditions")
+#: The semaphore for early turns of each event loop with early evaluations. All others overtake those that wait for it.
+_early_slots: WeakValueDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakValueDictionary()
 #: Seconds that conditions need at least, by their hashes, if their share of a budget did not suffice. Each time that it
 #: does not, the next try waits for a share of twice the size. Used by `_thread` only.
 _needed_seconds: TTLCache[int, float] = TTLCache(maxsize=10_000, ttl=MEMORY_SECONDS)

@@ -6,8 +6,12 @@ from uuid import UUID
 import pytest
 
 from ringback.graphql_api.execution.byte_budget import SMALL_BYTES, OperationBudget, ResponseTooLarge, count_text
-from ringback.models.database.byte_budget import ReadWithin, SizedRows
+from ringback.models import Settings
+from ringback.models.database.byte_budget import ROW_BYTES, ReadWithin, SizedRows
+from ringback.models.database.row_decoding import read_instances
+from ringback.models.event import Event
 from ringback.models.fair_slots import FairSlots
+from tests.support import builders
 
 TOKEN = UUID(int=1)
 LIMIT = 4 * SMALL_BYTES
@@ -26,6 +30,18 @@ async def test_reads_are_added_up_and_refused_beyond_the_limit() -> None:
 
         with pytest.raises(ResponseTooLarge, match="RINGBACK_API_MAX_RESPONSE_BYTES"):
             await budget.read(rows_of(1))
+
+
+@pytest.mark.every_database
+async def test_each_row_counts(database: Settings) -> None:
+    webhook = await builders.webhook()
+    for _ in range(20):
+        await builders.event(webhook)
+
+    with OperationBudget(10 * ROW_BYTES, None, TOKEN):
+        assert len(await read_instances(Event.all().limit(10))) == 10
+    with OperationBudget(10 * ROW_BYTES, None, TOKEN), pytest.raises(ResponseTooLarge):
+        await read_instances(Event.all().limit(11))
 
 
 async def test_each_copy_of_a_long_text_counts() -> None:

@@ -1,10 +1,13 @@
 """From a change to the requests of an inbox: each attempt links to its own request and no other."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from ringback.graphql_api.execution import selections
+from ringback.graphql_api.execution.byte_budget import FIELD_BYTES, SMALL_BYTES
 from ringback.models.event import Event
 from ringback.models.ids import Prefix, encode
 from ringback.models.inbox import Inbox, InboxRequest
@@ -12,6 +15,7 @@ from ringback.models.services.inboxes import Inboxes, InboxResponse, Received
 from tests.support import builders
 from tests.support.api import Api
 from tests.support.builders import attempt
+from tests.support.query_plans import spied
 from tests.support.statements import counted, table
 
 
@@ -38,6 +42,7 @@ async def linked_request_ids(api: Api, event: Event) -> list[str | None]:
     return [a["inboxRequest"] and a["inboxRequest"]["id"] for a in answer["attempts"]]
 
 
+@pytest.mark.every_database
 async def test_each_attempt_links_to_the_request_with_its_number(api: Api, inboxes: Inboxes) -> None:
     inbox = await inboxes.create(None, [InboxResponse(500)])
     one, other = await builders.event(await builders.webhook()), await builders.event(await builders.webhook())
@@ -60,6 +65,23 @@ async def test_a_repeated_request_does_not_replace_the_first(api: Api, inboxes: 
     for where in (inbox, second):
         await receive(inboxes, where, event, "1", b"again")
     assert await linked_request_ids(api, event) == [first]
+
+
+@pytest.mark.every_database
+async def test_repeated_requests_are_not_read(api: Api, inboxes: Inboxes, monkeypatch: pytest.MonkeyPatch) -> None:
+    inbox = await inboxes.create(None, [InboxResponse()])
+    event = await builders.event(await builders.webhook())
+    await attempt(event)
+    first = await receive(inboxes, inbox, event, "1")
+    for number in ("1", "1", "2", "999"):
+        await receive(inboxes, inbox, event, number)
+
+    with spied(monkeypatch) as statements:
+        assert await linked_request_ids(api, event) == [first]
+
+    reads = [statement for statement in statements if "ringback_inbox_request" in statement[0]]
+    row_counts = [len(await Event._meta.db.execute_query_dict(query, values)) for query, values in reads]
+    assert set(row_counts) == {1}
 
 
 @pytest.mark.parametrize("number", [None, "", "0", "-1", "1.0", "1 ", "١", "x", "9" * 10, "01"])
@@ -105,6 +127,18 @@ async def test_the_causal_graph_costs_a_constant_number_of_statements(api: Api, 
             "ringback_attempt", "ringback_change", "ringback_event", "ringback_event", "ringback_event",
             "ringback_inbox_request", "ringback_inbox_request", "ringback_webhook",
         ], statements  # fmt: skip
+
+
+async def test_each_place_of_an_event_in_a_response_counts(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event is read once, however many objects of a page have it in their lists."""
+    await events_of_one_change(2)
+    monkeypatch.setattr(selections, "LISTED_FIELDS", SMALL_BYTES // FIELD_BYTES)
+    document = "query ($first: Int!) { events(first: $first) { nodes { change { events { id } } } } }"
+    monkeypatch.setattr(api.engine, "limits", replace(api.engine.limits, response_bytes=3 * SMALL_BYTES))
+
+    assert len((await api.ask(document, first=1))["nodes"]) == 1
+    code, _ = await api.error(document, first=2)
+    assert code == "LIMIT_EXCEEDED"
 
 
 async def events_of_one_change(size: int) -> Sequence[Event]:

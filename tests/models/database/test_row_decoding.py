@@ -1,15 +1,18 @@
 """Tests of row decoding: every attribute equals the one that Tortoise reads."""
 
+import asyncio
 import datetime as dt
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import pytest
 from tortoise import Tortoise
 from tortoise.models import Model
 from tortoise.transactions import in_transaction
 
-from ringback.models.database import clock
+from ringback.models.database import clock, row_decoding
 from ringback.models.database.row_decoding import build_row_decoder, load_by_id, load_where, read_instances
 from ringback.models.database.sql import fetch_rows, is_postgres
 from ringback.models.delivery_log import LogEntry
@@ -84,6 +87,38 @@ async def test_conditions_orders_and_limits_apply(database: object) -> None:
 
     assert [event.id for event in newest] == [ids[1]]
     assert await read_instances(Event.filter(model="it's; --")) == []
+
+
+async def test_the_event_loop_gets_turns_while_many_rows_are_decoded(
+    database: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = 0
+    turn_counts: list[int] = []
+
+    def note_turn(*arguments: Any) -> list[Any]:
+        turn_counts.append(turns)
+        return build(*arguments)
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    build = row_decoding._build_instances
+    monkeypatch.setattr(row_decoding, "_build_instances", note_turn)
+    monkeypatch.setattr(row_decoding, "_ROWS_PER_TURN", 2)
+    webhook = await builders.webhook()
+    ids = [(await builders.event(webhook)).id for _ in range(5)]
+    counting = asyncio.create_task(count_turns())
+
+    events = await read_instances(Event.all().order_by("id"))
+
+    counting.cancel()
+    with suppress(asyncio.CancelledError):
+        await counting
+    assert [event.id for event in events] == ids
+    assert len(set(turn_counts)) == 3
 
 
 async def test_an_instance_that_was_read_can_be_saved(database: object) -> None:

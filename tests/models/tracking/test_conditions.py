@@ -1,5 +1,6 @@
 """Conditions of one call: they share a budget, of which cheap ones always get their part."""
 
+import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -110,6 +111,24 @@ async def test_a_condition_on_the_event_itself_is_not_evaluated_early() -> None:
     verdicts = await evaluate([check(text, is_early=True) for text in texts])
 
     assert verdicts == [Verdict.UNKNOWN] * 3 + [Verdict.PASSED]
+
+
+async def test_open_transactions_overtake_early_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
+    def take_turn(evaluation: conditions._Evaluation) -> None:
+        early_turns.append(evaluation._checks[0].is_early)
+        take(evaluation)
+
+    early_turns: list[bool] = []
+    take = conditions._Evaluation.take_turn
+    monkeypatch.setattr(conditions._Evaluation, "take_turn", take_turn)
+    early = [asyncio.create_task(evaluate([check(slow(number), is_early=True)])) for number in range(6)]
+    await asyncio.sleep(0)
+
+    assert await evaluate([check("item.staff == 5")]) == [Verdict.REFUSED]
+
+    assert len(await asyncio.gather(*early)) == 6
+    assert early_turns[:3] == [True, True, False]
+    assert early_turns.count(True) >= 6
 
 
 @pytest.fixture
