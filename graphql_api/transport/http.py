@@ -27,7 +27,7 @@ from ringback.graphql_api.execution.fair_slots import FairSlots
 from ringback.graphql_api.execution.operation_limits import RETRY_AFTER_SECONDS
 from ringback.graphql_api.listener.client_slots import count_client_again, exempt_client
 from ringback.graphql_api.transport import graphiql, requests
-from ringback.graphql_api.transport.content_negotiation import Accepted, Format, is_json, negotiate
+from ringback.graphql_api.transport.content_negotiation import MAX_HEADER_BYTES, Accepted, Format, is_json, negotiate
 from ringback.graphql_api.transport.multipart import MULTIPART
 from ringback.graphql_api.transport.request_body import TooLarge, read_limited_body
 from ringback.graphql_api.transport.requests import MalformedRequest, Parameters, malformed_request
@@ -52,8 +52,8 @@ _NEEDS_STREAM: Final = (
     'text/event-stream (graphql-sse) or Accept: multipart/mixed;subscriptionSpec="1.0".'
 )
 _NOT_ACCEPTABLE: Final = (
-    "Accept names no supported media type. Send Accept: application/graphql-response+json, application/json or "
-    "text/event-stream."
+    f"Accept names no supported media type, or is longer than {MAX_HEADER_BYTES} bytes. Send Accept: "
+    "application/graphql-response+json, application/json or text/event-stream."
 )
 
 Headers = dict[bytes, bytes]
