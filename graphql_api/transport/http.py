@@ -5,7 +5,9 @@ without a document, or from a browser, returns GraphiQL. Every request passes th
 """
 
 from collections.abc import AsyncGenerator
+from contextlib import ExitStack
 from typing import Final
+from uuid import UUID
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
@@ -98,14 +100,14 @@ class GraphQLEndpoint:
         except Exception as unexpected:  # such as an unreachable database
             status = 503 if is_database_unreachable(unexpected) else 500
             reply = error_reply(status, to_graphql_error(unexpected), accepted.error)
-        if isinstance(reply, Stream):
-            # The token's limit counts subscriptions.
+        if not isinstance(reply, Stream) or reply.connection is None:
+            return await reply(receive, send)
+        with reply.connection:
             exempt_client(scope)
             try:
                 return await reply(receive, send)
             finally:
                 count_client_again(scope)
-        return await reply(receive, send)
 
     async def _reply(self, scope: Scope, headers: Headers, accepted: Accepted, receive: Receive) -> Reply | Stream:
         method = scope["method"]
@@ -132,7 +134,7 @@ class GraphQLEndpoint:
                 parameters.query, parameters.operation_name, token_id=context.viewer.id, request_bytes=parameters.size
             )
         except TooManyRequests as refused:
-            raise MalformedRequest(429, refused.errors[0], (b"retry-after", b"%d" % RETRY_AFTER_SECONDS)) from refused
+            raise _too_many_requests(refused) from refused
         except RequestRefused as refused:
             return self._single_response(error_response(*refused.errors), accepted.result or accepted.stream, context)
         if operation.kind is OperationType.SUBSCRIPTION:
@@ -168,8 +170,18 @@ class GraphQLEndpoint:
             raise malformed_request(406, _NEEDS_STREAM)
         if method == "HEAD":
             raise _method_not_allowed("HEAD cannot open a subscription. Use POST or GET.", "GET, POST")
+        connection = self._count_connection(context.viewer.id)
         responses = self._engine.subscribe(operation, parameters.variables, context)
-        return Stream(_FRAMINGS[accepted.stream], responses, context.reauthenticate, self._streams)
+        return Stream(_FRAMINGS[accepted.stream], responses, context.reauthenticate, self._streams, connection)
+
+    def _count_connection(self, token_id: UUID) -> ExitStack:
+        """Count a stream as a connection of its token until the stack is closed. Raises MalformedRequest (429)."""
+        connection = ExitStack()
+        try:
+            connection.enter_context(self._engine.quota.count_connection(token_id))
+        except RequestRefused as refused:
+            raise _too_many_requests(refused) from refused
+        return connection
 
     async def _execute(
         self, method: str, operation: Operation, parameters: Parameters, context: Context, accepted: Accepted
@@ -208,6 +220,10 @@ def _wants_page(scope: Scope, accepted: Accepted) -> bool:
 
 def _method_not_allowed(message: str, allowed: str) -> MalformedRequest:
     return malformed_request(405, message, (b"allow", allowed.encode()))
+
+
+def _too_many_requests(refused: RequestRefused) -> MalformedRequest:
+    return MalformedRequest(429, refused.errors[0], (b"retry-after", b"%d" % RETRY_AFTER_SECONDS))
 
 
 def _too_large(status: int, message: str) -> MalformedRequest:

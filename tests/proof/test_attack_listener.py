@@ -243,6 +243,18 @@ def test_one_token_cannot_take_all_connections(tmp_path: Path, migrated: Path) -
         cost.check()
 
 
+def test_one_token_cannot_take_all_connections_by_streams(tmp_path: Path, migrated: Path) -> None:
+    with Program(tmp_path, env={"RINGBACK_HTTP_MAX_CONNECTIONS": "60"}, migrated=migrated) as program:
+        body = json.dumps({"query": "subscription { deliveryLog { at } }"}).encode()
+        head = post_head(program, len(body), token=program.token)
+        request = head.replace(b"Host: x", b"Host: x\r\nAccept: text/event-stream") + body
+        with measure_attack(program) as cost, connect_many(program, 40, request) as clients:
+            answers = [client.recv(4_096)[9:12] for client in clients]
+
+        assert (answers.count(b"200"), answers.count(b"429")) == (15, 25)
+        cost.check()
+
+
 def test_connections_that_do_not_close_count_for_their_address(tmp_path: Path, migrated: Path) -> None:
     env = {"RINGBACK_HTTP_MAX_CONNECTIONS_PER_ADDRESS": "20"}
     with Program(tmp_path, env=env, migrated=migrated) as program, ExitStack() as clients:
