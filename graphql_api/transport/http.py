@@ -27,6 +27,7 @@ from ringback.graphql_api.execution.engine import (
 )
 from ringback.graphql_api.execution.fair_slots import FairSlots
 from ringback.graphql_api.execution.operation_limits import RETRY_AFTER_SECONDS
+from ringback.graphql_api.listener.byte_budget import release_request
 from ringback.graphql_api.listener.client_slots import count_client_again, exempt_client
 from ringback.graphql_api.transport import graphiql, requests
 from ringback.graphql_api.transport.content_negotiation import MAX_HEADER_BYTES, Accepted, Format, is_json, negotiate
@@ -103,6 +104,8 @@ class GraphQLEndpoint:
         if not isinstance(reply, Stream) or reply.connection is None:
             return await reply(receive, send)
         with reply.connection:
+            headers.clear()
+            release_request(scope)
             exempt_client(scope)
             try:
                 return await reply(receive, send)

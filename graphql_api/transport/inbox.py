@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from ringback.graphql_api.listener.byte_budget import release_body
+from ringback.graphql_api.listener.byte_budget import release_request
 from ringback.graphql_api.transport.request_body import TooLarge, read_limited_body
 from ringback.models.services.inboxes import Inboxes, InboxResponse, Received, RequestTooLarge
 from ringback.models.templates.charset import encode_body
@@ -146,7 +146,7 @@ class InboxEndpoint:
         if isinstance(answer, Response):
             return answer
         # The request is stored, so that a delay holds no memory.
-        release_body(request.scope)
+        release_request(request.scope)
         await asyncio.sleep(answer.delay_ms / 1000)
         content = b"" if answer.status_code in _BODILESS else encode_body(answer.body, answer.content_type)
         return Response(content, answer.status_code, {**HEADERS, "Content-Type": answer.content_type})
