@@ -33,7 +33,7 @@ from ringback.graphql_api.transport import graphiql, requests
 from ringback.graphql_api.transport.content_negotiation import MAX_HEADER_BYTES, Accepted, Format, is_json, negotiate
 from ringback.graphql_api.transport.multipart import MULTIPART
 from ringback.graphql_api.transport.request_body import TooLarge, read_limited_body
-from ringback.graphql_api.transport.requests import MalformedRequest, Parameters, malformed_request
+from ringback.graphql_api.transport.requests import Header, MalformedRequest, Parameters, malformed_request
 from ringback.graphql_api.transport.responses import Reply, error_reply, graphql_response
 from ringback.graphql_api.transport.sse import EVENT_STREAM
 from ringback.graphql_api.transport.streaming import Framing, Stream, Streams
@@ -178,12 +178,15 @@ class GraphQLEndpoint:
         return Stream(_FRAMINGS[accepted.stream], responses, context.reauthenticate, self._streams, connection)
 
     def _count_connection(self, token_id: UUID) -> ExitStack:
-        """Count a stream as a connection of its token until the stack is closed. Raises MalformedRequest (429)."""
+        """Count a stream as a connection of its token until the stack is closed.
+
+        Raises MalformedRequest (429) at the limit, which closes the connection.
+        """
         connection = ExitStack()
         try:
             connection.enter_context(self._engine.quota.count_connection(token_id))
         except RequestRefused as refused:
-            raise _too_many_requests(refused) from refused
+            raise _too_many_requests(refused, (b"connection", b"close")) from refused
         return connection
 
     async def _execute(
@@ -225,8 +228,8 @@ def _method_not_allowed(message: str, allowed: str) -> MalformedRequest:
     return malformed_request(405, message, (b"allow", allowed.encode()))
 
 
-def _too_many_requests(refused: RequestRefused) -> MalformedRequest:
-    return MalformedRequest(429, refused.errors[0], (b"retry-after", b"%d" % RETRY_AFTER_SECONDS))
+def _too_many_requests(refused: RequestRefused, *headers: Header) -> MalformedRequest:
+    return MalformedRequest(429, refused.errors[0], (b"retry-after", b"%d" % RETRY_AFTER_SECONDS), *headers)
 
 
 def _too_large(status: int, message: str) -> MalformedRequest:

@@ -156,6 +156,7 @@ async def test_a_token_cannot_take_more_streams_than_its_connections(served: Ser
         limited = replace(served, port=port)
         async with post(limited, CURSORS) as first, post(limited, CURSORS) as second:
             assert (first.status, second.status, second.headers["Retry-After"]) == (200, 429, "1")
+            assert second.headers["Connection"] == "close"
             ((error),) = (await second.json())["errors"]
             async with post(limited, "{ __typename }") as query:
                 assert len(await answered(query)) == 2
