@@ -351,6 +351,8 @@ class HttpConnection(HttpToolsProtocol):
         slot, self._slot = self._slot, None
         self._guard.budget.release(self)
         super().handle_websocket_upgrade()
+        # The parser keeps this object in memory until garbage is collected.
+        self.url, self.headers, self.scope = b"", [], _NO_SCOPE
         websocket = self.transport.get_protocol()
         assert isinstance(websocket, WebSocketProtocol), "the configuration names this protocol"
         websocket.take_slot(slot)

@@ -15,7 +15,7 @@ from uvicorn._types import ASGIReceiveEvent, ASGISendEvent, WebSocketResponseSta
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 from websockets.frames import CloseCode, Frame
-from websockets.http11 import Response
+from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from ringback.graphql_api.listener.client_slots import ClientSlot, add_slot
@@ -166,6 +166,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.frames = []
         self._fragments.clear()
         return True
+
+    def handle_connect(self, event: Request) -> None:
+        """Start the application. Only its scope has the head of the handshake."""
+        super().handle_connect(event)
+        del self.request
 
     def handle_cont(self, event: Frame) -> None:
         """Add a fragment to those before it: a list of tiny fragments takes many times their size."""

@@ -132,6 +132,12 @@ def test_a_handshake_with_a_body_is_answered(program: Program, body: str) -> Non
         assert read_to_end(client).startswith(b"HTTP/1.1 400 ")
 
 
+async def test_the_head_of_a_handshake_is_not_kept(opened: list[WebSocketProtocol]) -> None:
+    async with serving(Chatty(None)) as port:
+        with await raw_socket(port):
+            assert not hasattr(opened[0], "request")
+
+
 async def test_an_application_that_refuses_the_handshake_sends_the_headers_of_every_response() -> None:
     refusal = PlainTextResponse("No.", 429, {"Retry-After": "1"})
 
