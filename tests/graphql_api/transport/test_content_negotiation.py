@@ -110,7 +110,7 @@ def test_accept_decides_whether_the_page_is_sent(accept: bytes | None, page: boo
         b" " * 510 + b"x",
         b"a/b;" + b" ;" * 250,
         b"x/*," * 127,
-        b"x/*," * 16_000,
+        b"x/*," * 1_000,
     ],
 )
 @pytest.mark.measures_cpu
