@@ -16,13 +16,14 @@ Timeouts are checked once per second for all connections, because a timer for ea
 import asyncio
 from collections import deque
 from enum import Enum, auto
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import httptools
+from uvicorn._types import HTTPScope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from ringback.graphql_api.listener.byte_budget import RELEASE_BODY
+from ringback.graphql_api.listener.byte_budget import RELEASE_REQUEST
 from ringback.graphql_api.listener.client_slots import SLOTS, ClientSlot
 from ringback.graphql_api.listener.config import ListenerConfig
 from ringback.graphql_api.listener.http_limits import RequestRefused, count_header_bytes
@@ -32,12 +33,15 @@ from ringback.graphql_api.websocket_protocol import WebSocketProtocol
 
 #: Bytes that are parsed before the limits are checked again. uvloop reads up to 256,000 bytes at once.
 PIECE_BYTES = 16_384
-#: Running requests and unread responses up to this size do not count towards the bytes held.
+#: A single running request and unread responses up to this size do not count towards the bytes held.
 UNCOUNTED_BYTES = 65_536
 #: The longest rest of a body that is read after its response, so that the client reads the response.
 MAX_DISCARDED_BYTES = 65_536
 #: Requests that wait for the response to an earlier one on the same connection, at most.
-MAX_PIPELINED = 64
+MAX_PIPELINED = 16
+#: Bytes that a waiting request counts besides its URL, headers and body, and that a header counts besides its text.
+#: They take half as much memory, but leave gaps in it when they end.
+REQUEST_BYTES, HEADER_BYTES = 6_000, 400
 #: Seconds that a refused client has to read the response: closing at once could make its system discard it.
 LINGER_SECONDS = 1.0
 
@@ -45,6 +49,7 @@ _INVALID = Refusal(400, "Invalid HTTP request received.")
 _PIPELINED = Refusal(429, f"More than {MAX_PIPELINED} requests on this connection wait for a response. Send fewer.")
 _NO_CAPACITY = Refusal(503, "The server holds too many bytes (RINGBACK_HTTP_MAX_BUFFERED_BYTES). Try again later.")
 _UNREAD = Refusal(408, "The response was not read within RINGBACK_HTTP_READ_SECONDS.")
+_NO_SCOPE: Final = cast(HTTPScope, {})
 
 
 class _Phase(Enum):
@@ -83,10 +88,11 @@ class HttpConnection(HttpToolsProtocol):
         self._deadline: float | None = None
         #: Bytes received since the end of the last head, piece of a body, or request.
         self._unparsed_bytes = 0
-        #: Bytes of the newest request's body. After its response, only those that are discarded.
-        self._body_bytes = 0
+        #: Bytes of the newest request: its body, and its head if it has waited. After its response, only those that are
+        #: discarded.
+        self._request_bytes = 0
         #: The same of each request before it that has no whole response, the oldest first.
-        self._earlier_body_bytes: deque[int] = deque()
+        self._earlier_request_bytes: deque[int] = deque()
         self._reading = ReadProgress()
         # uvicorn sets these when a request starts.
         self.url = b""
@@ -132,10 +138,14 @@ class HttpConnection(HttpToolsProtocol):
         for start in range(0, len(data), PIECE_BYTES):
             self._parse(data[start : start + PIECE_BYTES])
             if self._phase is _ENDED:
-                return
-        if self._phase is not _IDLE:
+                break
+        if self._phase is _ENDED:
+            if self._earlier_request_bytes:
+                # Those before the refused request go on.
+                self._guard.budget.hold(self, self.count_held_bytes())
+        elif self._phase is not _IDLE:
             self._wait_for_rest()
-        elif self._body_bytes + sum(self._earlier_body_bytes) > UNCOUNTED_BYTES:
+        elif self._earlier_request_bytes or self._request_bytes > UNCOUNTED_BYTES:
             self._guard.budget.hold(self, self.count_held_bytes())
         elif self.cycle.response_complete:
             # The response was sent before the request ended, and the later data cancelled uvicorn's keep-alive timer.
@@ -160,7 +170,7 @@ class HttpConnection(HttpToolsProtocol):
 
         After the response, discard the rest, and close the connection if it is long.
         """
-        if self._phase is _BODY and self.cycle.response_complete and self._body_bytes > MAX_DISCARDED_BYTES:
+        if self._phase is _BODY and self.cycle.response_complete and self._request_bytes > MAX_DISCARDED_BYTES:
             self._start_phase(_ENDED)
             self._linger()
             return
@@ -177,8 +187,8 @@ class HttpConnection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Start a request."""
         if self.cycle is not None and not self.cycle.response_complete:
-            self._earlier_body_bytes.append(self._body_bytes)
-        self._body_bytes = 0
+            self._earlier_request_bytes.append(self._request_bytes)
+        self._request_bytes = 0
         super().on_message_begin()
         self._phase = _HEAD
 
@@ -191,11 +201,14 @@ class HttpConnection(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_PIPELINED:
             raise RequestRefused(_PIPELINED)
         super().on_headers_complete()
+        if self.pipeline:
+            text_bytes = len(self.url) + count_header_bytes(self.headers)
+            self._request_bytes = REQUEST_BYTES + HEADER_BYTES * len(self.headers) + text_bytes
         self._start_phase(_BODY)
-        self.scope["extensions"] = {SLOTS: {self._slot: None}, RELEASE_BODY: {"call": self._release_body}}
+        self.scope["extensions"] = {SLOTS: {self._slot: None}, RELEASE_REQUEST: {"call": self._release_request}}
         if not self.parser.should_upgrade():
-            # Trailers must not look like headers to the application (RFC 9110, 6.5.1).
-            self.headers = []
+            # The cycle has them. Trailers must not look like headers to the application (RFC 9110, 6.5.1).
+            self.url, self.headers, self.scope = b"", [], _NO_SCOPE
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
@@ -204,7 +217,7 @@ class HttpConnection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Pass a piece of a body on."""
         self._unparsed_bytes = 0
-        self._body_bytes += len(body)
+        self._request_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -214,30 +227,32 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Release the request, and count the response until it is read."""
-        if self._earlier_body_bytes:
-            self._earlier_body_bytes.popleft()
+        if self._earlier_request_bytes:
+            self._earlier_request_bytes.popleft()
         else:
-            self._body_bytes = 0
+            self._request_bytes = 0
         if self.cycle.response_complete:
             self.cycle.body.clear()
+            # The connection may be idle for a while.
+            self.cycle.scope = _NO_SCOPE
         super().on_response_complete()
         if self._phase is not _IDLE:
             # The deadline of the phase counts, and not the shorter time between requests.
             self._unset_keepalive_if_required()
         self._count_again()
 
-    def _release_body(self) -> None:
-        """Stop counting the body of the running request."""
-        if self._earlier_body_bytes:
-            self._earlier_body_bytes[0] = 0
+    def _release_request(self) -> None:
+        """Stop counting the running request."""
+        if self._earlier_request_bytes:
+            self._earlier_request_bytes[0] = 0
         else:
-            self._body_bytes = 0
+            self._request_bytes = 0
         if not self.transport.is_closing():
             self._count_again()
 
     def _count_again(self) -> None:
         held_bytes = self.count_held_bytes()
-        if held_bytes > UNCOUNTED_BYTES or self._phase is not _IDLE:
+        if self._earlier_request_bytes or held_bytes > UNCOUNTED_BYTES or self._phase is not _IDLE:
             self._guard.budget.hold(self, held_bytes)
         else:
             self._guard.budget.release(self)
@@ -261,6 +276,8 @@ class HttpConnection(HttpToolsProtocol):
         self._reading.update(self.transport.get_write_buffer_size(), now)
         if self._reading.is_stalled(now, self._limits.read_seconds):
             self._abort(_UNREAD)
+        elif self.flow.write_paused:
+            self._count_again()
         if self._deadline is None or now < self._deadline or self.transport.is_closing():
             return
         if self._phase is _ENDED:
@@ -274,21 +291,25 @@ class HttpConnection(HttpToolsProtocol):
 
     def count_held_bytes(self) -> int:
         """Return the bytes held of requests that are incomplete, waiting or running, and of unread responses."""
-        held_bytes = self._unparsed_bytes + self.transport.get_write_buffer_size() + sum(self._earlier_body_bytes)
-        if self.cycle is None or not self.cycle.response_started:
-            held_bytes += self._body_bytes
+        held_bytes = self._unparsed_bytes + HEADER_BYTES * len(self.headers)
+        held_bytes += self.transport.get_write_buffer_size() + sum(self._earlier_request_bytes)
+        if self.cycle is None or not self.cycle.response_complete:
+            held_bytes += self._request_bytes
         return held_bytes
 
     def free_held_bytes(self) -> bool:
-        """Refuse a request that the application has not read whole, or abort if the client does not read responses."""
+        """Refuse a request that the application has not read whole.
+
+        Abort the connection if requests wait for an earlier one, or if the client does not read responses.
+        """
+        if self.pipeline:
+            self._abort(_NO_CAPACITY)
+            return True
         if self.transport.get_write_buffer_size() > UNCOUNTED_BYTES:
             is_stalled = self._reading.is_stalled(self.loop.time(), LINGER_SECONDS)
             if is_stalled:
                 self._abort(_UNREAD)
             return is_stalled
-        if any(cycle.body for cycle, _ in self.pipeline):
-            self._abort(_NO_CAPACITY)
-            return True
         is_running = self._phase is _IDLE and not self.cycle.body
         if is_running or self._phase is _ENDED:
             return False
@@ -307,8 +328,8 @@ class HttpConnection(HttpToolsProtocol):
         The bodies go now, since a running request keeps the connection in memory.
         """
         self.pipeline.clear()
-        self._earlier_body_bytes.clear()
-        self._body_bytes = 0
+        self._earlier_request_bytes.clear()
+        self._request_bytes = 0
         for cycle in (self._running, self.cycle):
             if cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True
@@ -330,6 +351,8 @@ class HttpConnection(HttpToolsProtocol):
         slot, self._slot = self._slot, None
         self._guard.budget.release(self)
         super().handle_websocket_upgrade()
+        # The parser keeps this object in memory until garbage is collected.
+        self.url, self.headers, self.scope = b"", [], _NO_SCOPE
         websocket = self.transport.get_protocol()
         assert isinstance(websocket, WebSocketProtocol), "the configuration names this protocol"
         websocket.take_slot(slot)
@@ -345,11 +368,10 @@ class HttpConnection(HttpToolsProtocol):
         Requests before it keep their responses unless the refused one has started.
         """
         self._guard.refusals.add(refusal, self._client_host)
-        self._guard.budget.release(self)
         is_in_head = self._phase is _HEAD
         self._start_phase(_ENDED)
-        self._body_bytes = 0
-        self.headers = []
+        self._request_bytes = 0
+        self.headers, self.scope = [], _NO_SCOPE
         if self.cycle is None or (is_in_head and self.cycle.response_complete):
             self._respond(refusal)
         elif is_in_head:

@@ -11,15 +11,16 @@ from typing import Any, cast
 
 from starlette.types import Scope
 from uvicorn import Config
-from uvicorn._types import ASGIReceiveEvent
+from uvicorn._types import ASGIReceiveEvent, ASGISendEvent, WebSocketResponseStartEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 from websockets.frames import CloseCode, Frame
-from websockets.http11 import Response
+from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from ringback.graphql_api.listener.client_slots import ClientSlot, add_slot
 from ringback.graphql_api.listener.config import ListenerConfig
+from ringback.graphql_api.listener.refusals import Refusal
 
 #: A read longer than this ends the connection's turn: uvloop reads up to 32 × 256,000 bytes in one turn, and handling
 #: that many empty frames took 3 s.
@@ -30,6 +31,8 @@ PIECE_BYTES = 1_024
 SHUTDOWN_SECONDS = 1.0
 #: The longest message that a client can send before connection_init, in bytes.
 MAX_UNAUTHENTICATED_BYTES = 65_536
+
+_INVALID = Refusal(400, "The WebSocket handshake is invalid. Send it without a body.")
 
 
 class _Connection(ServerProtocol):
@@ -78,7 +81,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._slot = slot
         if not self.handshake_initiated:
             # websockets has refused the request, and uvicorn leaves the response unsent and the connection open.
-            self.transport.write(b"".join(self.conn.data_to_send()))
+            # There is no response to a handshake with a body.
+            response = b"".join(self.conn.data_to_send())
+            self.transport.write(response or _INVALID.write(self.default_headers))
             self.transport.close()
         elif not self.close_sent:
             add_slot(cast(Scope, self.scope), self)
@@ -129,6 +134,13 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._parse()
         return message
 
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send a message. A response that refuses the handshake has the headers of every response, too."""
+        if message["type"] == "websocket.http.response.start":
+            headers = [*message["headers"], *self.config.encoded_headers]
+            message = WebSocketResponseStartEvent(type=message["type"], status=message["status"], headers=headers)
+        await super().send(message)
+
     def _resume_reading(self) -> None:
         if not self.read_paused and not self.transport.is_closing():
             self.transport.resume_reading()
@@ -154,6 +166,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.frames = []
         self._fragments.clear()
         return True
+
+    def handle_connect(self, event: Request) -> None:
+        """Start the application. Only its scope has the head of the handshake."""
+        super().handle_connect(event)
+        del self.request
 
     def handle_cont(self, event: Frame) -> None:
         """Add a fragment to those before it: a list of tiny fragments takes many times their size."""

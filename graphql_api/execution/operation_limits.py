@@ -10,7 +10,7 @@ from ringback.models.settings import Settings
 #: Seconds after which a client may send a refused document again.
 RETRY_AFTER_SECONDS = 1
 
-#: One part in so many of the connections of the process may be WebSocket connections of the same token.
+#: One part in so many of the connections of the process may be WebSocket connections and streams of the same token.
 CONNECTIONS_SHARE = 4
 
 
@@ -22,7 +22,7 @@ class OperationLimits:
     `response_bytes` what is read and returned.
     `introspection` says whether clients may read the schema, also by the suggestions in errors.
     `subscription_tokens` limits the GraphQL tokens in the documents of an API token's running subscriptions.
-    `connections_per_token` limits its WebSocket connections: one token must leave room for the others.
+    `connections_per_token` limits its WebSocket connections and streams: one token must leave room for the others.
     """
 
     body_bytes: int = 1_048_576

@@ -1,4 +1,4 @@
-"""The limits on the concurrent subscriptions of one token, over all transports, and on its WebSocket connections."""
+"""The limits on the concurrent subscriptions of one token, over all transports, and on its connections."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ class SubscriptionQuota:
         self.running: Counter[UUID] = Counter()
         #: Running subscriptions of all tokens.
         self.total = 0
-        #: WebSocket connections by token id.
+        #: WebSocket connections and streams by token id.
         self.connections: Counter[UUID] = Counter()
         self._document_tokens: Counter[UUID] = Counter()
         #: Running subscriptions by operation, of one token and of all.
@@ -37,7 +37,7 @@ class SubscriptionQuota:
 
     @contextmanager
     def count_connection(self, token_id: UUID) -> Iterator[None]:
-        """Count a WebSocket connection while the block runs. Raises RequestRefused (LIMIT_EXCEEDED) at the limit."""
+        """Count a WebSocket connection or a stream while the block runs. Raises RequestRefused at the limit."""
         allowed = self._limits.connections_per_token
         if self.connections[token_id] >= allowed:
             message = (

@@ -7,15 +7,17 @@ from typing import Protocol
 
 from starlette.types import Scope
 
-#: The name of the ASGI extension that stops counting the body of a request.
-RELEASE_BODY = "ringback.release_body"
+#: The name of the ASGI extension that stops counting a request.
+RELEASE_REQUEST = "ringback.release_request"
 #: One part in FREED_SHARE is freed at once, because looking for it costs time.
 FREED_SHARE = 8
 
 
-def release_body(scope: Scope) -> None:
-    """Stop counting the body of a request, because the application no longer holds it."""
-    extension = scope.get("extensions", {}).get(RELEASE_BODY)
+def release_request(scope: Scope) -> None:
+    """Drop headers and query of a request, whose body is gone, and stop counting it: the response may take long."""
+    scope["headers"].clear()
+    scope["query_string"] = b""
+    extension = scope.get("extensions", {}).get(RELEASE_REQUEST)
     if extension is not None:
         extension["call"]()
 

@@ -30,8 +30,10 @@ _STREAMS = (Format.EVENTS, Format.MULTIPART)
 #: Version of Apollo's multipart protocol for subscriptions; without it, multipart/mixed means something else.
 _SUBSCRIPTION_SPEC = "1.0"
 _UTF_8 = frozenset({"utf-8", "utf8"})
-#: Longer headers are ignored, in bytes.
-_MAX_HEADER_BYTES = 4_096
+#: Longer headers are ignored, in bytes: a new header is parsed before the token is checked, and then cached.
+MAX_HEADER_BYTES = 512
+#: Ranges of an `Accept` header that are read: choosing a format compares each of them with each offer.
+MAX_RANGES = 32
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 _VALUE = rf'(?:{_TOKEN}|"(?:[^"\\]|\\.)*+")'
@@ -60,10 +62,20 @@ class Accepted:
         return self.result if self.result in (Format.JSON, Format.RESPONSE) else Format.JSON
 
 
-@lru_cache(256)
+_NOTHING = Accepted(result=None, stream=None, page=False, page_with_query=False)
+
+
 def negotiate(accept: bytes | None) -> Accepted:
-    """Return the formats that an `Accept` header allows. A missing or empty header allows all."""
-    ranges = _parse_accept(accept or b"*/*")
+    """Return the formats that an `Accept` header allows: all if it is missing or empty, none if it is too long."""
+    accept = accept or b"*/*"
+    if len(accept) > MAX_HEADER_BYTES:
+        return _NOTHING
+    return _negotiate(accept)
+
+
+@lru_cache(256)
+def _negotiate(accept: bytes) -> Accepted:
+    ranges = _parse_accept(accept)
     return Accepted(
         result=_choose_format(ranges, _RESULTS),
         stream=_choose_format(ranges, _STREAMS),
@@ -72,11 +84,13 @@ def negotiate(accept: bytes | None) -> Accepted:
     )
 
 
-@lru_cache(256)
 def is_json(content_type: bytes) -> bool:
     """Return whether a `Content-Type` means JSON in UTF-8."""
-    if len(content_type) > _MAX_HEADER_BYTES:
-        return False
+    return len(content_type) <= MAX_HEADER_BYTES and _is_json(content_type)
+
+
+@lru_cache(256)
+def _is_json(content_type: bytes) -> bool:
     media_type = _parse_media_type(content_type.decode("latin-1"))
     return media_type is not None and media_type.name == Format.JSON.value and media_type.is_utf_8
 
@@ -145,10 +159,9 @@ def _most_specific(ranges: Sequence[_MediaType], offer: Format) -> _Match:
 
 
 def _parse_accept(accept: bytes) -> list[_MediaType]:
-    """Return the ranges of an `Accept` header. Malformed ones are skipped."""
-    if len(accept) > _MAX_HEADER_BYTES:
-        return []
-    ranges = map(_parse_media_type, _ELEMENT.findall(accept.decode("latin-1")))
+    """Return the first ranges of an `Accept` header. Malformed ones are skipped."""
+    elements = _ELEMENT.findall(accept.decode("latin-1"))[:MAX_RANGES]
+    ranges = map(_parse_media_type, elements)
     return [item for item in ranges if item is not None and _WEIGHT.fullmatch(item.parameters.get("q", "1"))]
 
 

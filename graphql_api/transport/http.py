@@ -5,7 +5,9 @@ without a document, or from a browser, returns GraphiQL. Every request passes th
 """
 
 from collections.abc import AsyncGenerator
+from contextlib import ExitStack
 from typing import Final
+from uuid import UUID
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
@@ -24,12 +26,13 @@ from ringback.graphql_api.execution.engine import (
     error_response,
 )
 from ringback.graphql_api.execution.operation_limits import RETRY_AFTER_SECONDS
+from ringback.graphql_api.listener.byte_budget import release_request
 from ringback.graphql_api.listener.client_slots import count_client_again, exempt_client
 from ringback.graphql_api.transport import graphiql, requests
-from ringback.graphql_api.transport.content_negotiation import Accepted, Format, is_json, negotiate
+from ringback.graphql_api.transport.content_negotiation import MAX_HEADER_BYTES, Accepted, Format, is_json, negotiate
 from ringback.graphql_api.transport.multipart import MULTIPART
 from ringback.graphql_api.transport.request_body import TooLarge, read_limited_body
-from ringback.graphql_api.transport.requests import MalformedRequest, Parameters, malformed_request
+from ringback.graphql_api.transport.requests import Header, MalformedRequest, Parameters, malformed_request
 from ringback.graphql_api.transport.responses import Reply, error_reply, graphql_response
 from ringback.graphql_api.transport.sse import EVENT_STREAM
 from ringback.graphql_api.transport.streaming import Framing, Stream, Streams
@@ -52,8 +55,8 @@ _NEEDS_STREAM: Final = (
     'text/event-stream (graphql-sse) or Accept: multipart/mixed;subscriptionSpec="1.0".'
 )
 _NOT_ACCEPTABLE: Final = (
-    "Accept names no supported media type. Send Accept: application/graphql-response+json, application/json or "
-    "text/event-stream."
+    f"Accept names no supported media type, or is longer than {MAX_HEADER_BYTES} bytes. Send Accept: "
+    "application/graphql-response+json, application/json or text/event-stream."
 )
 _BODY_LIMIT: Final = "the limit (RINGBACK_API_MAX_BODY_BYTES)"
 
@@ -99,14 +102,16 @@ class GraphQLEndpoint:
         except Exception as unexpected:  # such as an unreachable database
             status = 503 if is_database_unreachable(unexpected) else 500
             reply = error_reply(status, to_graphql_error(unexpected), accepted.error)
-        if isinstance(reply, Stream):
-            # The token's limit counts subscriptions.
+        if not isinstance(reply, Stream) or reply.connection is None:
+            return await reply(receive, send)
+        with reply.connection:
+            headers.clear()
+            release_request(scope)
             exempt_client(scope)
             try:
                 return await reply(receive, send)
             finally:
                 count_client_again(scope)
-        return await reply(receive, send)
 
     async def _reply(self, scope: Scope, headers: Headers, accepted: Accepted, receive: Receive) -> Reply | Stream:
         method = scope["method"]
@@ -133,7 +138,7 @@ class GraphQLEndpoint:
                 parameters.query, parameters.operation_name, token_id=context.viewer.id, request_bytes=parameters.size
             )
         except TooManyRequests as refused:
-            raise MalformedRequest(429, refused.errors[0], (b"retry-after", b"%d" % RETRY_AFTER_SECONDS)) from refused
+            raise _too_many_requests(refused) from refused
         except RequestRefused as refused:
             return self._single_response(error_response(*refused.errors), accepted.result or accepted.stream, context)
         if operation.kind is OperationType.SUBSCRIPTION:
@@ -169,8 +174,21 @@ class GraphQLEndpoint:
             raise malformed_request(406, _NEEDS_STREAM)
         if method == "HEAD":
             raise _method_not_allowed("HEAD cannot open a subscription. Use POST or GET.", "GET, POST")
+        connection = self._count_connection(context.viewer.id)
         responses = self._engine.subscribe(operation, parameters.variables, context)
-        return Stream(_FRAMINGS[accepted.stream], responses, context.reauthenticate, self._streams)
+        return Stream(_FRAMINGS[accepted.stream], responses, context.reauthenticate, self._streams, connection)
+
+    def _count_connection(self, token_id: UUID) -> ExitStack:
+        """Count a stream as a connection of its token until the stack is closed.
+
+        Raises MalformedRequest (429) at the limit, which closes the connection.
+        """
+        connection = ExitStack()
+        try:
+            connection.enter_context(self._engine.quota.count_connection(token_id))
+        except RequestRefused as refused:
+            raise _too_many_requests(refused, (b"connection", b"close")) from refused
+        return connection
 
     async def _execute(
         self, method: str, operation: Operation, parameters: Parameters, context: Context, accepted: Accepted
@@ -209,6 +227,10 @@ def _wants_page(scope: Scope, accepted: Accepted) -> bool:
 
 def _method_not_allowed(message: str, allowed: str) -> MalformedRequest:
     return malformed_request(405, message, (b"allow", allowed.encode()))
+
+
+def _too_many_requests(refused: RequestRefused, *headers: Header) -> MalformedRequest:
+    return MalformedRequest(429, refused.errors[0], (b"retry-after", b"%d" % RETRY_AFTER_SECONDS), *headers)
 
 
 def _too_large(status: int, message: str) -> MalformedRequest:

@@ -17,7 +17,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from ringback.graphql_api.listener.byte_budget import release_body
+from ringback.graphql_api.listener.byte_budget import release_request
+from ringback.graphql_api.listener.http_limits import count_header_bytes
 from ringback.graphql_api.transport.request_body import TooLarge, read_limited_body
 from ringback.models.services.inboxes import Inboxes, InboxResponse, Received, RequestTooLarge
 from ringback.models.templates.charset import encode_body
@@ -25,11 +26,11 @@ from ringback.models.templates.charset import encode_body
 HEADERS = {"Content-Security-Policy": "sandbox", "Cache-Control": "no-store"}
 #: The longest request body that is stored.
 MAX_BODY_BYTES = 1024 * 1024
-#: Requests of one inbox whose bodies this process reads or stores at the same time, and the bytes of those bodies.
+#: Requests of one inbox that this process reads or stores at the same time, and the bytes of their heads and bodies.
 MAX_OPEN_REQUESTS, MAX_OPEN_BYTES = 1_000, 8 * MAX_BODY_BYTES
 #: The same bytes of all inboxes together.
 MAX_TOTAL_OPEN_BYTES = 24 * MAX_BODY_BYTES
-#: Bytes of a body that are read even then: bodies that stall must not keep small ones out.
+#: Bytes of a head or a body that are accepted even then: bodies that stall must not keep small ones out.
 SMALL_BODY_BYTES = 16_384
 #: Inboxes whose rates are remembered. One that is forgotten starts with a full bucket.
 MAX_RATES = 4_096
@@ -46,7 +47,7 @@ class InboxBusy(Exception):
 
 
 class OpenRequests:
-    """The requests that are read or stored, and the bytes of their bodies, by inbox."""
+    """The requests that are read or stored, and the bytes of their heads and bodies, by inbox."""
 
     def __init__(self) -> None:
         self._requests: Counter[str] = Counter()
@@ -54,14 +55,15 @@ class OpenRequests:
         self._total_bytes = 0
 
     @contextmanager
-    def enter(self, token: str, receive: Receive) -> Iterator[Receive]:
-        """Count a request while the block runs. Yields a `receive` that counts its body.
+    def enter(self, token: str, receive: Receive, head_bytes: int = 0) -> Iterator[Receive]:
+        """Count a request and its head while the block runs. Yields a `receive` that counts its body.
 
         Both raise InboxBusy for a request beyond a limit.
         """
         if self._requests[token] >= MAX_OPEN_REQUESTS:
             raise InboxBusy(f"The inbox is receiving {MAX_OPEN_REQUESTS:,} requests, a fixed limit.")
         self._requests[token] += 1
+        self._count_bytes(token, head_bytes)
         held_bytes = 0
 
         async def receive_counted() -> Message:
@@ -76,10 +78,12 @@ class OpenRequests:
             return message
 
         try:
+            if head_bytes > SMALL_BODY_BYTES:
+                self._check_bytes(token)
             yield receive_counted
         finally:
             self._requests[token] -= 1
-            self._count_bytes(token, -held_bytes)
+            self._count_bytes(token, -head_bytes - held_bytes)
             if not self._requests[token]:
                 del self._requests[token], self._bytes[token]
 
@@ -146,7 +150,7 @@ class InboxEndpoint:
         if isinstance(answer, Response):
             return answer
         # The request is stored, so that a delay holds no memory.
-        release_body(request.scope)
+        release_request(request.scope)
         await asyncio.sleep(answer.delay_ms / 1000)
         content = b"" if answer.status_code in _BODILESS else encode_body(answer.body, answer.content_type)
         return Response(content, answer.status_code, {**HEADERS, "Content-Type": answer.content_type})
@@ -160,7 +164,8 @@ class InboxEndpoint:
             return _refusal(429, self._rates.message, _ONE_SECOND)
         content_length = request.headers.get("content-length")
         declared = content_length.encode() if content_length else None
-        with self._open.enter(token, request.receive) as receive:
+        head_bytes = len(_url(request)) + count_header_bytes(request.scope["headers"])
+        with self._open.enter(token, request.receive, head_bytes) as receive:
             body = await read_limited_body(receive, declared, MAX_BODY_BYTES)
             answer = await self._inboxes.receive(token, _received_request(request, body))
         if answer is None:  # deleted meanwhile

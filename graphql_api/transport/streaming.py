@@ -7,7 +7,7 @@ becomes invalid, or the program stops. In the last case it is cut off, so that c
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 
 from starlette.types import Receive, Send
@@ -65,6 +65,8 @@ class Stream:
     responses: Responses
     reauthenticate: Callable[[], Awaitable[None]]
     streams: Streams
+    #: Counts a subscription's connection for its token. None for a single response, which counts for its address.
+    connection: ExitStack | None = None
     _sending: bool = False
 
     async def __call__(self, receive: Receive, send: Send) -> None:

@@ -26,6 +26,7 @@ from ringback.graphql_api.execution.engine import (
     error_response,
 )
 from ringback.graphql_api.execution.operation_limits import limit_exceeded
+from ringback.graphql_api.listener.byte_budget import release_request
 from ringback.graphql_api.listener.client_slots import count_client_again, exempt_client
 from ringback.graphql_api.transport.graphql_transport_ws import (
     ACK,
@@ -76,6 +77,7 @@ class _ClientGone(Exception):
 
 async def serve_connection(engine: Engine, services: Services, scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one connection. Any origin may connect, because tokens and not cookies authenticate it."""
+    release_request(scope)
     connection = _Connection(engine, services, scope, receive, send)
     with suppress(_ClientGone):
         try:

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from ringback.graphql_api.listener.byte_budget import ByteBudget, release_body
+from ringback.graphql_api.http_protocol import HEADER_BYTES, MAX_PIPELINED, REQUEST_BYTES
+from ringback.graphql_api.listener.byte_budget import ByteBudget, release_request
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.websocket_client import serving
 
@@ -15,6 +16,22 @@ GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 MEBIBYTE = 1024 * 1024
 BODY_BYTES = 60_000
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % BODY_BYTES + b"x" * BODY_BYTES
+#: A header of 5 bytes, and a request with many of them.
+HEADER = b"a:b\r\n"
+GET_WITH_HEADERS = b"GET / HTTP/1.1\r\n" + HEADER * 90 + b"\r\n"
+
+
+def head_bytes(*headers: bytes) -> int:
+    """Return how much a waiting request for / with these headers counts, besides its body."""
+    return REQUEST_BYTES + sum(HEADER_BYTES + len(header) + len(": \r\n") for header in headers) + len("/")
+
+
+#: How much the requests count.
+GET_HEADERS = (b"Hostx",)
+POST_HEADERS = (b"Hostx", b"Content-Length60000")
+GET_HELD = head_bytes(*GET_HEADERS)
+POST_HELD = head_bytes(*POST_HEADERS) + BODY_BYTES
+HEADERS_HELD = head_bytes(*[b"ab"] * 90)
 
 
 class Waiting:
@@ -66,13 +83,14 @@ async def wait_until_held(budget: ByteBudget, expected: int) -> None:
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize("first", [GET, POST], ids=["waiting", "running"])
-async def test_bodies_of_pipelined_requests_are_held(first: bytes) -> None:
+@pytest.mark.parametrize(("first", "heads"), [(GET, GET_HEADERS), (POST, POST_HEADERS)], ids=["waiting", "running"])
+async def test_bodies_of_pipelined_requests_are_held(first: bytes, heads: tuple[bytes, ...]) -> None:
+    """The head of the running one is not."""
     budget, app = ByteBudget(64 * 1024 * 1024), Waiting()
     sent = first + POST * 2 + GET
 
     async with serving(app, budget=budget) as port, connected(port, sent) as (reader, _):
-        await wait_until_held(budget, sent.count(POST) * BODY_BYTES)
+        await wait_until_held(budget, sent.count(POST) * POST_HELD + sent.count(GET) * GET_HELD - head_bytes(*heads))
         app.may_respond.set()
         for _ in range(4):
             await reader.readuntil(b"\r\n\r\n")
@@ -83,28 +101,61 @@ async def test_pipelined_requests_make_room_at_the_limit() -> None:
     budget, app = ByteBudget(300_000), Waiting()
 
     async with serving(app, budget=budget) as port, connected(port, GET + POST * 3 + GET) as (oldest, _):
-        await wait_until_held(budget, 3 * BODY_BYTES)
+        await wait_until_held(budget, 3 * POST_HELD + GET_HELD)
         async with connected(port, GET + POST * 3) as (newest, _):
             assert await oldest.read() == b""
-            assert budget.total == 3 * BODY_BYTES
+            assert budget.total == 3 * POST_HELD
             app.may_respond.set()
             for _ in range(4):
                 await newest.readuntil(b"\r\n\r\n")
     assert app.responses == 5
 
 
-async def test_a_body_that_the_application_has_stored_is_not_held() -> None:
+async def test_heads_of_pipelined_requests_make_room_at_the_limit() -> None:
+    budget, app = ByteBudget(15 * HEADERS_HELD), Waiting()
+    sent = GET_WITH_HEADERS * 10
+
+    async with serving(app, budget=budget) as port, connected(port, sent) as (oldest, _):
+        await wait_until_held(budget, 9 * HEADERS_HELD)
+        async with connected(port, sent) as (newest, _):
+            assert await oldest.read() == b""
+            assert budget.total == 9 * HEADERS_HELD
+            app.may_respond.set()
+            for _ in range(10):
+                await newest.readuntil(b"\r\n\r\n")
+
+
+async def test_requests_before_a_refused_one_are_held() -> None:
+    budget, app = ByteBudget(64 * MEBIBYTE), Waiting()
+    sent = GET_WITH_HEADERS * (MAX_PIPELINED + 2)
+
+    async with serving(app, budget=budget) as port, connected(port, sent) as (reader, _):
+        await wait_until_held(budget, MAX_PIPELINED * HEADERS_HELD)
+        app.may_respond.set()
+        assert (await reader.read()).count(b"HTTP/1.1 200 ") == MAX_PIPELINED + 1
+    assert budget.total == 0
+
+
+async def test_headers_of_an_incomplete_head_are_held() -> None:
+    budget, sent = ByteBudget(64 * MEBIBYTE), b"GET / HTTP/1.1\r\n" + HEADER * 90
+
+    async with serving(respond_early, budget=budget) as port, connected(port, sent + b"c"):
+        await wait_until_held(budget, len(sent + b"c") + 90 * HEADER_BYTES)
+
+
+async def test_a_request_that_the_application_has_stored_is_not_held() -> None:
     """Only its own: a request after it waits."""
     budget, app = ByteBudget(64 * 1024 * 1024), Waiting()
 
     async def release_and_wait(scope: Scope, receive: Receive, send: Send) -> None:
         await read_body(receive)
-        release_body(scope)
+        release_request(scope)
+        assert (scope["headers"], scope["query_string"]) == ([], b"")
         await app.may_respond.wait()
         await respond(send)
 
     async with serving(release_and_wait, budget=budget) as port, connected(port, POST * 3) as (reader, _):
-        await wait_until_held(budget, 2 * BODY_BYTES)
+        await wait_until_held(budget, 2 * POST_HELD)
         app.may_respond.set()
         for _ in range(3):
             await reader.readuntil(b"\r\n\r\n")
@@ -141,7 +192,7 @@ async def test_a_short_rest_of_a_body_keeps_the_connection() -> None:
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
 
 
-async def test_a_body_that_is_released_after_its_client_is_gone_is_not_held() -> None:
+async def test_a_request_that_is_released_after_its_client_is_gone_is_not_held() -> None:
     budget, has_read, is_over = ByteBudget(64 * 1024 * 1024), asyncio.Event(), asyncio.Event()
 
     async def release_late(scope: Scope, receive: Receive, send: Send) -> None:
@@ -149,7 +200,7 @@ async def test_a_body_that_is_released_after_its_client_is_gone_is_not_held() ->
         has_read.set()
         await receive()
         await asyncio.sleep(0.05)
-        release_body(scope)
+        release_request(scope)
         is_over.set()
         await respond(send)
 

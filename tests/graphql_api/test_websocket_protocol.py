@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 import uvloop
+from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 from websockets.frames import Frame, Opcode
 
 from ringback.graphql_api.websocket_protocol import MAX_UNAUTHENTICATED_BYTES, WebSocketProtocol
@@ -121,6 +123,32 @@ def test_a_handshake_that_websockets_refuses_is_answered(program: Program) -> No
     with closing(connect_raw(program)) as client:
         client.sendall(HANDSHAKE.replace("\r\n\r\n", f"\r\nCookie: {'x' * 9_000}\r\n\r\n").encode())
         assert read_to_end(client).startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize("body", ["Content-Length: 3\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"])
+def test_a_handshake_with_a_body_is_answered(program: Program, body: str) -> None:
+    with closing(connect_raw(program)) as client:
+        client.sendall(HANDSHAKE.removesuffix("\r\n").encode() + body.encode())
+        assert read_to_end(client).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_the_head_of_a_handshake_is_not_kept(opened: list[WebSocketProtocol]) -> None:
+    async with serving(Chatty(None)) as port:
+        with await raw_socket(port):
+            assert not hasattr(opened[0], "request")
+
+
+async def test_an_application_that_refuses_the_handshake_sends_the_headers_of_every_response() -> None:
+    refusal = PlainTextResponse("No.", 429, {"Retry-After": "1"})
+
+    async with serving(refusal, headers=[("X-Content-Type-Options", "nosniff")]) as port:
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(f"ws://127.0.0.1:{port}/")
+
+    response = refused.value.response
+    assert (response.status_code, response.body) == (429, b"No.")
+    assert response.headers.get_all("X-Content-Type-Options") == ["nosniff"]
+    assert response.headers.get_all("Retry-After") == ["1"]
 
 
 def test_a_flood_of_messages_is_answered_in_order(program: Program) -> None:

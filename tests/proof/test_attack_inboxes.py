@@ -27,6 +27,8 @@ FLOOD_SECONDS, FLOOD_CONNECTIONS = 10.0, 4
 SPARE_BYTES = 32 * MEBIBYTE
 #: Requests that wait for a delayed response, and the bytes of each body.
 DELAYED, DELAYED_BODY_BYTES = 100, 80_000
+#: Requests with long heads that wait for a delayed response.
+DELAYED_HEADS = 600
 #: Bodies that stall, and the pause between two of them in seconds.
 STALLED, STALLED_PAUSE = 800, 0.005
 
@@ -110,6 +112,21 @@ def test_an_unknown_inbox_is_refused_before_its_body_arrives(program: Program) -
         while not answer.endswith(b"\r\n\r\nok\n"):
             answer += connection.recv(65_536)
         assert b"HTTP/1.1 200 " in answer
+
+
+def test_delayed_responses_hold_no_heads(program: Program) -> None:
+    delayed = create_inbox(program, responses=[{"delayMs": 20_000}])
+    filler = b"x" * 60_000
+    head = b"GET %s?%s HTTP/1.1\r\nHost: x\r\na: %s\r\n\r\n" % (delayed.encode(), filler, filler)
+
+    with measure_attack(program) as cost, ExitStack() as stack:
+        for _ in range(DELAYED_HEADS):
+            stack.enter_context(connect(program)).sendall(head)
+            time.sleep(STALLED_PAUSE)
+        time.sleep(1)
+
+    cost.check()
+    assert "Traceback" not in program.log()
 
 
 def test_delayed_responses_hold_no_bytes(tmp_path: Path, migrated: Path) -> None:

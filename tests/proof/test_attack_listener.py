@@ -172,6 +172,20 @@ def test_pipelined_requests_are_limited(attacked: Program) -> None:
     assert max(answer.count(b"HTTP/1.1 401") for answer in answers) < 1_000
 
 
+def test_heads_of_waiting_requests_hold_a_fixed_sum(attacked: Program) -> None:
+    """They wait for responses that are not read."""
+    largest = max((GRAPHIQL / "static").iterdir(), key=lambda path: path.stat().st_size)
+    unread = b"GET /graphql/static/%s HTTP/1.1\r\nHost: x\r\n\r\n" % largest.name.encode()
+    waiting = b"GET / HTTP/1.1\r\nHost: x\r\n" + b"a:b\r\n" * 98 + b"\r\n"
+    with (
+        measure_attack(attacked) as cost,
+        connect_many(attacked, 400, unread * 4 + waiting * 50, receive_buffer=4_096, seconds=2),
+    ):
+        time.sleep(1)
+
+    cost.check()
+
+
 def test_unread_responses_are_ended(attacked: Program) -> None:
     largest = max((GRAPHIQL / "static").iterdir(), key=lambda path: path.stat().st_size)
     requests = b"GET /graphql/static/%s HTTP/1.1\r\nHost: x\r\n\r\n" % largest.name.encode() * 20
@@ -240,6 +254,18 @@ def test_one_token_cannot_take_all_connections(tmp_path: Path, migrated: Path) -
         acknowledged = [answer for answer in answers if b"connection_ack" in answer]
         refused = [answer for answer in answers if b"RINGBACK_HTTP_MAX_CONNECTIONS" in answer]
         assert (len(acknowledged), len(refused)) == (15, 25)
+        cost.check()
+
+
+def test_one_token_cannot_take_all_connections_by_streams(tmp_path: Path, migrated: Path) -> None:
+    with Program(tmp_path, env={"RINGBACK_HTTP_MAX_CONNECTIONS": "60"}, migrated=migrated) as program:
+        body = json.dumps({"query": "subscription { deliveryLog { at } }"}).encode()
+        head = post_head(program, len(body), token=program.token)
+        request = head.replace(b"Host: x", b"Host: x\r\nAccept: text/event-stream") + body
+        with measure_attack(program) as cost, connect_many(program, 40, request) as clients:
+            answers = [client.recv(4_096)[9:12] for client in clients]
+
+        assert (answers.count(b"200"), answers.count(b"429")) == (15, 25)
         cost.check()
 
 

@@ -255,8 +255,8 @@ def test_a_subscription_by_head_is_refused(program: Program) -> None:
 @pytest.mark.parametrize("accept", ["text/html", "image/*", "application/json;q=0", "nonsense", "a" * 5_000])
 def test_an_accept_without_a_supported_type_is_refused(program: Program, accept: str) -> None:
     message = (
-        "Accept names no supported media type. Send Accept: application/graphql-response+json, application/json or "
-        "text/event-stream."
+        "Accept names no supported media type, or is longer than 512 bytes. Send Accept: "
+        "application/graphql-response+json, application/json or text/event-stream."
     )
     assert program.post(VIEWER, {"Accept": accept}) == (406, bad(message))
 

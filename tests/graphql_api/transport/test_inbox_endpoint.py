@@ -65,6 +65,18 @@ async def test_each_refusal_names_the_limit_that_is_reached() -> None:
             await stack.enter_context(requests.enter("one", receive_mebibyte))()
 
 
+def test_long_heads_of_open_requests_are_limited() -> None:
+    requests, head_bytes = OpenRequests(), MAX_BODY_BYTES
+    with ExitStack() as stack:
+        for _ in range(MAX_OPEN_BYTES // head_bytes):
+            stack.enter_context(requests.enter("one", receive_mebibyte, head_bytes))
+        with pytest.raises(InboxBusy):
+            stack.enter_context(requests.enter("one", receive_mebibyte, head_bytes))
+        stack.enter_context(requests.enter("one", receive_mebibyte, 1_000))
+    with requests.enter("one", receive_mebibyte, head_bytes):
+        pass
+
+
 async def test_discarded_bytes_of_a_body_do_not_count() -> None:
     requests = OpenRequests()
     with requests.enter("one", receive_mebibyte) as receive:

@@ -38,6 +38,7 @@ REQUESTS = {
     "a WebSocket at a wrong address": ("GET /nothing", HANDSHAKE),
     "a malformed handshake": ("GET /graphql", f"{UPGRADE}Sec-WebSocket-Version: 13\r\n"),
     "a handshake of an old version": ("GET /graphql", f"{HANDSHAKE}".replace("13", "8")),
+    "a handshake with a body": ("GET /graphql", f"{HANDSHAKE}Content-Length: 3\r\n"),
     "no HTTP": ("\x00", ""),
 }
 

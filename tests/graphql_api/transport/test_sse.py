@@ -15,11 +15,15 @@ from ringback.graphql_api.app import Application
 from ringback.graphql_api.context import request_context
 from ringback.graphql_api.context.live_log import Tailer
 from ringback.graphql_api.errors import unauthenticated_error
+from ringback.graphql_api.execution.engine import Engine
+from ringback.graphql_api.execution.operation_limits import OperationLimits
+from ringback.graphql_api.schema.build import schema
 from ringback.models import delivery_log
 from ringback.models.api_token import ApiToken
 from ringback.models.ids import Prefix, encode
 from ringback.models.services import api_tokens
 from tests.support.api import Api
+from tests.support.eventually import eventually
 from tests.support.live_log import CURSORS, caught_up, joined, subscribed, write
 from tests.support.websocket_client import ADMIN, Served, serving
 
@@ -144,6 +148,25 @@ async def test_a_token_that_is_revoked_ends_its_streams(served: Served, monkeypa
     await subscribed(served.api, 0)
     async with post(served, CURSORS) as response:
         assert response.status == 401
+
+
+async def test_a_token_cannot_take_more_streams_than_its_connections(served: Served) -> None:
+    engine = Engine(schema, OperationLimits(connections_per_token=1))
+    async with serving(Application(served.api.services, engine)) as port:
+        limited = replace(served, port=port)
+        async with post(limited, CURSORS) as first, post(limited, CURSORS) as second:
+            assert (first.status, second.status, second.headers["Retry-After"]) == (200, 429, "1")
+            assert second.headers["Connection"] == "close"
+            ((error),) = (await second.json())["errors"]
+            async with post(limited, "{ __typename }") as query:
+                assert len(await answered(query)) == 2
+        await eventually(lambda: not engine.quota.connections)
+        async with post(limited, CURSORS) as again:
+            assert again.status == 200
+    engine.close()
+
+    assert error["extensions"] == {"code": "LIMIT_EXCEEDED", "limit": "connectionsPerToken", "allowed": 1}
+    assert "RINGBACK_HTTP_MAX_CONNECTIONS" in error["message"]
 
 
 def small_socket(address: Any) -> socket.socket:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from starlette.types import Message, Scope
 from websockets.typing import Subprotocol
 
 from ringback.graphql_api.app import Application
@@ -17,6 +18,7 @@ from ringback.graphql_api.errors import unauthenticated_error
 from ringback.graphql_api.execution.engine import Engine, OperationType
 from ringback.graphql_api.execution.operation_limits import OperationLimits
 from ringback.graphql_api.schema.build import schema
+from ringback.graphql_api.transport.websocket import serve_connection
 from ringback.models import delivery_log
 from ringback.models.api_token import ApiToken
 from ringback.models.delivery_log import Position
@@ -255,6 +257,22 @@ async def test_a_revoked_token_ends_what_runs_over_its_connection(
         assert await run(connection, VIEWER) == [{"type": "error", "payload": [refusal]}]
         await subscribed(served.api, 1)
         assert (await received(another))["payload"]["data"]["deliveryLog"]["message"] == "secret"
+
+
+async def test_the_head_of_a_handshake_is_dropped(api: Api) -> None:
+    scope: Scope = {"headers": [(b"a", b"b")], "query_string": b"c", "subprotocols": []}
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await serve_connection(api.engine, api.services, scope, receive, send)
+
+    assert (scope["headers"], scope["query_string"]) == ([], b"")
+    assert sent[-1]["code"] == 4406
 
 
 async def test_a_token_cannot_take_more_connections_than_its_limit(served: Served) -> None:
