@@ -186,27 +186,32 @@ class _Connection:
             event = await self._receive_event()
             if event["type"] == "websocket.disconnect":
                 return
-            text = event.get("text")
-            if text is None:
-                raise _CloseConnection(4400, "Invalid message: binary. Send JSON as text.")
-            try:
-                message = parse(text)
-            except InvalidMessage as invalid:
-                raise _CloseConnection(4400, f"Invalid message: {invalid}") from invalid
-            match message:
-                case ConnectionInit():
-                    init_timeout.reschedule(None)
-                    await self._init(message)
-                case Ping():
-                    await self._send_text(write_pong(message.payload))
-                case Pong():
-                    pass
-                case Subscribe():
-                    await self._subscribe(message)
-                case Complete():
-                    self._complete(message)
+            await self._handle(event.get("text"), init_timeout)
+            # Else an idle connection would keep its last message.
+            del event
             # Other connections get their turn between messages that arrived together.
             await asyncio.sleep(0)
+
+    async def _handle(self, text: str | None, init_timeout: asyncio.Timeout) -> None:
+        """Handle one message. Raises _CloseConnection if it is invalid."""
+        if text is None:
+            raise _CloseConnection(4400, "Invalid message: binary. Send JSON as text.")
+        try:
+            message = parse(text)
+        except InvalidMessage as invalid:
+            raise _CloseConnection(4400, f"Invalid message: {invalid}") from invalid
+        match message:
+            case ConnectionInit():
+                init_timeout.reschedule(None)
+                await self._init(message)
+            case Ping():
+                await self._send_text(write_pong(message.payload))
+            case Pong():
+                pass
+            case Subscribe():
+                await self._subscribe(message)
+            case Complete():
+                self._complete(message)
 
     async def _receive_event(self) -> Message:
         """Return the next event. Check the token meanwhile, so that a revoked one holds no connections."""
@@ -278,27 +283,31 @@ class _Connection:
             task.cancel()
 
     async def _run(self, message: Subscribe, context: Context) -> None:
+        operation_id = message.id
+        responses = self._responses(message, context)
+        # A subscription runs for long, and its message may hold variables of a megabyte that it does not declare.
+        del message
         try:
             with suppress(_ClientGone):
-                await self._send_text(await self._send_results(message, context))
+                await self._send_text(await self._send_results(operation_id, responses))
         finally:
             # No other task runs between the last message and this: a client that has read it may reuse the id.
-            if self._operations.get(message.id) is asyncio.current_task():
-                del self._operations[message.id]
+            if self._operations.get(operation_id) is asyncio.current_task():
+                del self._operations[operation_id]
 
-    async def _send_results(self, message: Subscribe, context: Context) -> str:
+    async def _send_results(self, operation_id: str, results: AsyncGenerator[ExecutionResponse, None]) -> str:
         """Send the results of an operation. Return the message that ends it, unsent."""
         sent = 0
-        async with aclosing(self._responses(message, context)) as responses:
+        async with aclosing(results) as responses:
             async for response in responses:
                 if not response.executed:
-                    return write_error(message.id, response.errors)
-                await self._send_text(write_next(message.id, response.text))
+                    return write_error(operation_id, response.errors)
+                await self._send_text(write_next(operation_id, response.text))
                 del response  # which would stay in memory until the next one
                 sent += 1
                 if sent % MESSAGES_PER_TURN == 0:
                     await asyncio.sleep(0)
-        return write_complete(message.id)
+        return write_complete(operation_id)
 
     async def _get_operation(self, message: Subscribe, context: Context) -> Operation:
         """Return the operation of a message. If too much of its token is waiting, try again until it is checked.
@@ -330,7 +339,9 @@ class _Connection:
             assert task is not None
             self._unchecked.remove(task)
             if operation.kind is OperationType.SUBSCRIPTION:
-                async with aclosing(self._engine.subscribe(operation, message.variables, context)) as responses:
+                subscription = self._engine.subscribe(operation, message.variables, context)
+                del message
+                async with aclosing(subscription) as responses:
                     async for response in responses:
                         yield response
                         del response

@@ -149,7 +149,8 @@ class Settings(BaseSettings):
         60_000,
         ge=1_000,
         description="Maximum number of GraphQL tokens in the documents of all subscriptions that run per API token and "
-        "process. Equal documents count once.",
+        "process. Equal documents count once. 50 characters of variables, and 400 bytes of a document, count as a "
+        "token too.",
     )
     http_max_url_bytes: int = Field(
         65_536, ge=1_024, le=1_048_576, description="Maximum length of the URL of a request, in bytes."
