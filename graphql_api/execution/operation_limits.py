@@ -10,6 +10,9 @@ from ringback.models.settings import Settings
 #: Seconds after which a client may send a refused document again.
 RETRY_AFTER_SECONDS = 1
 
+#: Times the bytes of a request that the WebSocket messages of one token may take together.
+MESSAGES_FACTOR = 8
+
 #: One part in so many of the connections of the process may be WebSocket connections of the same token.
 CONNECTIONS_SHARE = 4
 
@@ -56,6 +59,11 @@ class OperationLimits:
             connections_per_token=limit_connections(settings) // CONNECTIONS_SHARE,
         )
 
+    @property
+    def message_bytes(self) -> int:
+        """Bytes of memory that a token's WebSocket messages may take together until their operations have them."""
+        return MESSAGES_FACTOR * self.body_bytes
+
 
 def limit_exceeded(limit: str, allowed: int, message: str) -> ApiError:
     """Return the error for exceeding a limit. `limit` is its name for programs, `extensions.limit`."""
@@ -77,4 +85,16 @@ def too_many_documents(limits: OperationLimits) -> ApiError:
     )
     return ApiError(
         "TOO_MANY_REQUESTS", message, limit="waitingBytes", allowed=allowed, retryAfterSeconds=RETRY_AFTER_SECONDS
+    )
+
+
+def too_many_messages(limits: OperationLimits) -> ApiError:
+    """Return the error for a WebSocket message whose token has too many that wait or are executed."""
+    allowed = limits.message_bytes
+    message = (
+        f"The WebSocket messages of this token take more than {allowed:,} bytes together, the limit, "
+        f"{MESSAGES_FACTOR} times RINGBACK_API_MAX_BODY_BYTES. Wait for the results, then try again."
+    )
+    return ApiError(
+        "TOO_MANY_REQUESTS", message, limit="messageBytes", allowed=allowed, retryAfterSeconds=RETRY_AFTER_SECONDS
     )

@@ -1,4 +1,4 @@
-"""The limits on the concurrent subscriptions of one token, over all transports, and on its WebSocket connections."""
+"""The limits on a token's subscriptions, over all transports, and on its WebSocket connections and messages."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -29,6 +29,8 @@ class SubscriptionQuota:
         self.total = 0
         #: WebSocket connections by token id.
         self.connections: Counter[UUID] = Counter()
+        #: Bytes of WebSocket messages that wait or are executed, by token id.
+        self._message_bytes: Counter[UUID] = Counter()
         #: Tokens of documents and variables by token id. Equal documents of one token count once.
         self._tokens: Counter[UUID] = Counter()
         #: Running subscriptions by operation, of one token and of all.
@@ -54,6 +56,15 @@ class SubscriptionQuota:
             yield
         finally:
             _add(self.connections, token_id, -1)
+
+    def has_room_for_message(self, token_id: UUID, size: int) -> bool:
+        """Return whether the token's messages and one more do not take too many bytes. A single one always may."""
+        held_bytes = self._message_bytes[token_id]
+        return not held_bytes or held_bytes + size <= self._limits.message_bytes
+
+    def count_message(self, token_id: UUID, change: int) -> None:
+        """Add to the bytes of the token's messages that wait or are executed."""
+        _add(self._message_bytes, token_id, change)
 
     @contextmanager
     def reserve(self, token_id: UUID, operation: Operation, variable_chars: int = 0) -> Iterator[None]:

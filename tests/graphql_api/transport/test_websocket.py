@@ -14,8 +14,9 @@ from ringback.graphql_api.app import Application
 from ringback.graphql_api.context.live_log import Tailer
 from ringback.graphql_api.context.request_context import Context
 from ringback.graphql_api.errors import unauthenticated_error
-from ringback.graphql_api.execution.engine import Engine, OperationType
+from ringback.graphql_api.execution.engine import Engine, Operation, OperationType
 from ringback.graphql_api.execution.operation_limits import OperationLimits
+from ringback.graphql_api.listener.byte_budget import ByteBudget
 from ringback.graphql_api.schema.build import schema
 from ringback.models import delivery_log
 from ringback.models.api_token import ApiToken
@@ -274,6 +275,77 @@ async def test_a_token_cannot_take_more_connections_than_its_limit(served: Serve
 
     assert code == 1013
     assert "RINGBACK_HTTP_MAX_CONNECTIONS" in reason
+    engine.close()
+
+
+class PausedOperations:
+    """An engine's `operation` that waits for `may_go_on`."""
+
+    def __init__(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.may_go_on = asyncio.Event()
+        self._operation = engine.operation
+        monkeypatch.setattr(engine, "operation", self._wait)
+
+    async def _wait(self, *arguments: Any, **options: Any) -> Operation:
+        await self.may_go_on.wait()
+        return await self._operation(*arguments, **options)
+
+
+async def test_messages_that_wait_are_limited_for_all_connections(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection whose message waits longest is closed."""
+    paused = PausedOperations(served.api.engine, monkeypatch)
+    budget = ByteBudget(250_000)
+    async with serving(Application(served.api.services, served.api.engine), budget=budget) as port:
+        limited = replace(served, port=port)
+        async with limited.open() as oldest, limited.open() as older, limited.open() as newest:
+            for connection in (oldest, older, newest):
+                await init(connection)
+            await subscribe(oldest, VIEWER, unused="x" * 100_000)
+            await still_open(oldest)
+            await subscribe(older, VIEWER, unused="x" * 100_000)
+            await still_open(older)
+            assert 200_000 < budget.total < 250_000
+            await subscribe(newest, VIEWER, unused="x" * 100_000)
+
+            assert await closed(oldest) == (1013, "The server holds too many bytes. Try again later.")
+            await still_open(older)
+            paused.may_go_on.set()
+            assert (await received(newest))["payload"] == ASKED
+            await eventually(lambda: budget.total == 0)
+
+
+async def test_messages_that_wait_are_limited_for_each_token(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parsed, the numbers take 8 MB."""
+    numbers, long = [0] * 120_000, "x" * 500_000
+    engine = Engine(schema)
+    paused = PausedOperations(engine, monkeypatch)
+    _, secret = await api_tokens.create_token("other", Role.ADMIN)
+    async with serving(Application(served.api.services, engine)) as port:
+        limited = replace(served, port=port)
+        async with limited.open() as first, limited.open() as second, limited.open() as other:
+            await init(first)
+            await subscribe(first, VIEWER, unused=numbers)
+            await still_open(first)
+            await init(second)
+            (refusal,) = await run(second, VIEWER, unused=long)
+            await init(other, secret)
+            await subscribe(other, VIEWER, unused=long)
+            await still_open(other)
+            paused.may_go_on.set()
+            assert [(await received(first))["type"] for _ in range(2)] == ["next", "complete"]
+            accepted = await run(second, VIEWER, unused=long)
+
+    assert refusal["type"] == "error"
+    (error,) = refusal["payload"]
+    assert error["extensions"] == {
+        "code": "TOO_MANY_REQUESTS",
+        "limit": "messageBytes",
+        "allowed": 8_388_608,
+        "retryAfterSeconds": 1,
+    }
+    assert [message["type"] for message in accepted] == ["next", "complete"]
     engine.close()
 
 
