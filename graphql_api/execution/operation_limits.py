@@ -26,6 +26,7 @@ class OperationLimits:
     `introspection` says whether clients may read the schema, also by the suggestions in errors.
     `subscription_tokens` limits the GraphQL tokens in the documents of an API token's running subscriptions.
     `connections_per_token` limits its WebSocket connections: one token must leave room for the others.
+    `limit_total` gives the limits on subscriptions and connections of all tokens together.
     """
 
     body_bytes: int = 1_048_576
@@ -36,9 +37,9 @@ class OperationLimits:
     cost: int = 10_000
     response_bytes: int = 16_777_216
     subscriptions_per_connection: int = 100
-    subscriptions_per_token: int = 4_000
+    subscriptions_per_token: int = 3_000
     introspection: bool = True
-    subscription_tokens: int = 60_000
+    subscription_tokens: int = 45_000
     connections_per_token: int = 2_500
 
     @classmethod
@@ -63,6 +64,11 @@ class OperationLimits:
     def message_bytes(self) -> int:
         """Bytes of memory that a token's WebSocket messages may take together until their operations have them."""
         return MESSAGES_FACTOR * self.body_bytes
+
+
+def limit_total(per_token: int) -> int:
+    """Return the limit for all tokens together, a third more than for one: a holder of a token can create others."""
+    return per_token + (per_token + 2) // 3
 
 
 def limit_exceeded(limit: str, allowed: int, message: str) -> ApiError:

@@ -7,7 +7,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from ringback.graphql_api.execution.documents import Operation, RequestRefused
-from ringback.graphql_api.execution.operation_limits import OperationLimits, limit_exceeded
+from ringback.graphql_api.execution.operation_limits import OperationLimits, limit_exceeded, limit_total
 
 K = TypeVar("K")
 
@@ -43,7 +43,7 @@ class SubscriptionQuota:
 
     @contextmanager
     def count_connection(self, token_id: UUID) -> Iterator[None]:
-        """Count a WebSocket connection while the block runs. Raises RequestRefused (LIMIT_EXCEEDED) at the limit."""
+        """Count a WebSocket connection while the block runs. Raises RequestRefused (LIMIT_EXCEEDED) at a limit."""
         allowed = self._limits.connections_per_token
         if self.connections[token_id] >= allowed:
             message = (
@@ -51,6 +51,13 @@ class SubscriptionQuota:
                 "Close some."
             )
             raise RequestRefused(limit_exceeded("connectionsPerToken", allowed, message))
+        allowed = limit_total(allowed)
+        if self.connections.total() >= allowed:
+            message = (
+                f"All tokens together have {allowed:,} connections to this process, the limit, a third of "
+                "RINGBACK_HTTP_MAX_CONNECTIONS. Close some."
+            )
+            raise RequestRefused(limit_exceeded("connections", allowed, message))
         _add(self.connections, token_id, 1)
         try:
             yield
@@ -88,6 +95,13 @@ class SubscriptionQuota:
                 "RINGBACK_API_MAX_SUBSCRIPTIONS_PER_TOKEN. End one first."
             )
             raise RequestRefused(limit_exceeded("subscriptionsPerToken", allowed, message))
+        allowed = limit_total(allowed)
+        if self.total >= allowed:
+            message = (
+                f"All tokens together have {allowed:,} subscriptions running in this process, which is the limit, a "
+                "third more than RINGBACK_API_MAX_SUBSCRIPTIONS_PER_TOKEN. End one first."
+            )
+            raise RequestRefused(limit_exceeded("subscriptions", allowed, message))
         tokens = variable_tokens
         if (token_id, operation) not in self._running_of_token:
             tokens += operation.token_count
@@ -99,6 +113,14 @@ class SubscriptionQuota:
                 "variables."
             )
             raise RequestRefused(limit_exceeded("subscriptionTokens", allowed, message))
+        allowed = limit_total(allowed)
+        if tokens and self._tokens.total() + tokens > allowed:
+            message = (
+                f"The documents and variables of all subscriptions in this process would have more than {allowed:,} "
+                "tokens, the limit, a third more than RINGBACK_API_MAX_SUBSCRIPTION_TOKENS. End one first, or use "
+                "equal documents with short variables."
+            )
+            raise RequestRefused(limit_exceeded("allSubscriptionTokens", allowed, message))
 
     def _count(self, token_id: UUID, operation: Operation, variable_tokens: int, change: int) -> None:
         """Count a subscription that starts (1) or ends (-1)."""

@@ -272,6 +272,32 @@ async def test_the_tokens_of_running_documents_are_limited_and_equal_ones_count_
     bench.engine.close()
 
 
+async def test_the_subscriptions_of_all_tokens_are_limited() -> None:
+    bench = Bench(OperationLimits(subscriptions_per_token=3))
+    tasks = [(await bench.follow(NAMES, token))[1] for token in (TOKEN, TOKEN, OTHER, OTHER)]
+    (error,) = (await bench.refused(NAMES, OTHER))["errors"]
+
+    assert "RINGBACK_API_MAX_SUBSCRIPTIONS_PER_TOKEN" in error["message"]
+    assert error["extensions"] == {"code": "LIMIT_EXCEEDED", "limit": "subscriptions", "allowed": 4}
+    for task in tasks:
+        task.cancel()
+    bench.engine.close()
+
+
+async def test_the_tokens_of_all_running_documents_are_limited() -> None:
+    bench = Bench(OperationLimits(subscription_tokens=18))
+    texts = [NAMES, "subscription { things { other: name } }"]
+    tasks = [(await bench.follow(text))[1] for text in texts]
+    tasks.append((await bench.follow(NAMES, OTHER))[1])
+    (error,) = (await bench.refused(texts[1], OTHER))["errors"]
+
+    assert "RINGBACK_API_MAX_SUBSCRIPTION_TOKENS" in error["message"]
+    assert error["extensions"] == {"code": "LIMIT_EXCEEDED", "limit": "allSubscriptionTokens", "allowed": 24}
+    for task in tasks:
+        task.cancel()
+    bench.engine.close()
+
+
 async def test_variables_count_as_tokens_for_each_subscription() -> None:
     bench = Bench(OperationLimits(subscription_tokens=60))
     operation = await bench.engine.operation(LABEL)

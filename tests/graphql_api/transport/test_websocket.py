@@ -261,20 +261,24 @@ async def test_a_revoked_token_ends_what_runs_over_its_connection(
 async def test_a_token_cannot_take_more_connections_than_its_limit(served: Served) -> None:
     engine = Engine(schema, OperationLimits(connections_per_token=1))
     _, secret = await api_tokens.create_token("other", Role.ADMIN)
+    _, third_secret = await api_tokens.create_token("third", Role.ADMIN)
     async with serving(Application(served.api.services, engine)) as port:
         limited = replace(served, port=port)
-        async with limited.open() as first, limited.open() as second, limited.open() as other:
+        async with limited.open() as first, limited.open() as second, limited.open() as other, limited.open() as third:
             await init(first)
             await send(second, type="connection_init", payload={"Authorization": f"Bearer {ADMIN}"})
             code, reason = await closed(second)
             await init(other, secret)
+            await send(third, type="connection_init", payload={"Authorization": f"Bearer {third_secret}"})
+            total_code, total_reason = await closed(third)
             await still_open(first)
         async with limited.open() as again:
             await init(again)
     await eventually(lambda: not engine.quota.connections)
 
-    assert code == 1013
-    assert "RINGBACK_HTTP_MAX_CONNECTIONS" in reason
+    assert (code, total_code) == (1013, 1013)
+    assert "a quarter of RINGBACK_HTTP_MAX_CONNECTIONS" in reason
+    assert "a third of RINGBACK_HTTP_MAX_CONNECTIONS" in total_reason
     engine.close()
 
 
