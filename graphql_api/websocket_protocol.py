@@ -6,6 +6,8 @@ its connection open and delays the shutdown. Here such connections are aborted a
 
 import asyncio
 import logging
+import sys
+from collections import deque
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -18,6 +20,7 @@ from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
+from ringback.graphql_api.listener.byte_budget import add_budget
 from ringback.graphql_api.listener.client_slots import ClientSlot, add_slot
 from ringback.graphql_api.listener.config import ListenerConfig
 from ringback.graphql_api.listener.refusals import Refusal
@@ -68,6 +71,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._max_message_bytes = config.ws_max_size
         #: Bytes received while messages wait for the application.
         self._unparsed = bytearray()
+        #: Bytes of memory of each message in the queue.
+        self._queued_sizes: deque[int] = deque()
         #: The fragments of an incomplete message, after the second one arrived.
         self._fragments = bytearray()
         #: Since when a message has been incomplete, by the loop's clock.
@@ -86,7 +91,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.write(response or _INVALID.write(self.default_headers))
             self.transport.close()
         elif not self.close_sent:
-            add_slot(cast(Scope, self.scope), self)
+            scope = cast(Scope, self.scope)
+            add_slot(scope, self)
+            add_budget(scope, self._guard.budget)
 
     def exempt(self) -> None:
         """Stop counting the connection for its client, and accept long messages: its token was checked."""
@@ -131,7 +138,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     async def receive(self) -> ASGIReceiveEvent:
         """Return the next message. After the last one that is parsed, parse on."""
         message = await super().receive()
+        if message["type"] == "websocket.receive":
+            self._queued_sizes.popleft()
         self._parse()
+        if self.count_held_bytes() == 0:
+            self._guard.budget.release(self)
         return message
 
     async def send(self, message: ASGISendEvent) -> None:
@@ -147,7 +158,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def check_time(self, now: float) -> None:
         """Close the connection if the rest of a message does not arrive."""
-        if self.read_paused or self.count_held_bytes() == 0:
+        if self.read_paused or self._count_unread_bytes() == 0:
             self._incomplete_since = None
         elif self._incomplete_since is None:
             self._incomplete_since = now
@@ -155,12 +166,17 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._fail(CloseCode.POLICY_VIOLATION, "the message did not arrive in time")
 
     def count_held_bytes(self) -> int:
+        """Return the bytes of messages that are incomplete, wait to be parsed, or wait for the application."""
+        return self._count_unread_bytes() + sum(self._queued_sizes)
+
+    def _count_unread_bytes(self) -> int:
         """Return the bytes of an incomplete message, and those that wait to be parsed."""
         incomplete_bytes = len(self.conn.reader.buffer) + len(self._fragments) + sum(map(len, self.frames))
         return len(self._unparsed) + incomplete_bytes
 
     def free_held_bytes(self) -> bool:
-        """Close the connection, whose messages are incomplete or wait to be parsed."""
+        """Close the connection, whose messages are incomplete or wait."""
+        self._drop_queued_messages()
         self._fail(CloseCode.TRY_AGAIN_LATER, "the server holds too many bytes")
         self._unparsed.clear()
         self.frames = []
@@ -172,11 +188,29 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().handle_connect(event)
         del self.request
 
+    def _drop_queued_messages(self) -> None:
+        self._queued_sizes.clear()
+        for _ in range(self.queue.qsize()):
+            event = self.queue.get_nowait()
+            if event["type"] != "websocket.receive":
+                self.queue.put_nowait(event)
+
+    def handle_text(self, event: Frame) -> None:
+        """Handle a text frame, and take its data out: websockets keeps the last frame of each connection."""
+        super().handle_text(event)
+        event.data = b""
+
+    def handle_bytes(self, event: Frame) -> None:
+        """Handle a binary frame in the same way."""
+        super().handle_bytes(event)
+        event.data = b""
+
     def handle_cont(self, event: Frame) -> None:
         """Add a fragment to those before it: a list of tiny fragments takes many times their size."""
         for first in self.frames:
             self._fragments += first
         self._fragments += event.data
+        event.data = b""
         self.frames = []
         if event.fin:
             self.frames = [bytes(self._fragments)]
@@ -186,14 +220,19 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def send_receive_event_to_app(self) -> None:
         """Pass a message on. Invalid UTF-8 closes with 1007, without the traceback that uvicorn logs."""
         self._incomplete_since = None
+        message = b"".join(self.frames)
+        size = len(message)
         try:
             if self.curr_msg_data_type == "text":
-                b"".join(self.frames).decode()
+                # Text takes up to four bytes for a character that is one byte of UTF-8.
+                size = sys.getsizeof(message.decode())
         except UnicodeDecodeError:
             self.frames = []
             self._fail(CloseCode.INVALID_DATA, "the text is not UTF-8")
         else:
             super().send_receive_event_to_app()
+            if not self.close_sent:
+                self._queued_sizes.append(size)
 
     def handle_ping(self) -> None:
         """Answer pings. While the peer does not read, keep the answers to the latest only (RFC 6455, 5.5.3)."""
@@ -234,6 +273,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """Run the application, then drop messages it has not read, and close within the close timeout."""
         await super().run_asgi()
         self.queue = asyncio.Queue()
+        self._queued_sizes.clear()
         self._parse()
         self._abort_after(self.close_timeout)
 

@@ -92,7 +92,7 @@ class Operation:
     document: DocumentNode
     node: OperationDefinitionNode
     cost: Cost
-    #: Tokens of the document's text.
+    #: Tokens of the document's text, and one for each BYTES_PER_TOKEN of it, which stays in memory too.
     token_count: int
     #: Variables of a subscription on which its responses depend. Those of the root field's arguments do not count.
     response_variables: frozenset[str] = frozenset()
@@ -260,8 +260,9 @@ class Documents:
             return _refuse(text, too_deep(self._limits))
         if errors:
             return _refuse(text, *map(_validation_error, errors))
-        weight = sys.getsizeof(text) + BYTES_PER_DOCUMENT + BYTES_PER_TOKEN * token_count
-        return _Document(weight, self._make_operations(document, token_count))
+        text_bytes = sys.getsizeof(text)
+        weight = text_bytes + BYTES_PER_DOCUMENT + BYTES_PER_TOKEN * token_count
+        return _Document(weight, self._make_operations(document, token_count + text_bytes // BYTES_PER_TOKEN))
 
     def _parse(self, text: str) -> _Parsed:
         tokens = self._limits.tokens

@@ -23,7 +23,7 @@ from graphql.execution import (
     execute_root_selection_set,
     execute_subscription_event,
 )
-from graphql.pyutils import AwaitableOrValue
+from graphql.pyutils import AwaitableOrValue, Undefined
 from strawberry.execution import optimized_is_awaitable
 
 from ringback.graphql_api.context.dataloaders import Loaders
@@ -169,8 +169,11 @@ class Engine:
             await _reauthenticate(context)
             executor = self._make_executor(operation, variables, replace(context, loaders=self._loaders))
             response_key = _response_key(operation, variables, context)
+            # The executor keeps the variables that the operation declares. Others would stay as long as this frame.
+            del variables
             subscriber = _Subscriber(executor, operation, response_key, context.viewer.id)
-            with self.quota.reserve(subscriber.token_id, operation):
+            variable_chars = _count_variable_chars(executor)
+            with self.quota.reserve(subscriber.token_id, operation, variable_chars):
                 async with aclosing(_source_events(executor, operation)) as events:
                     async for event in events:
                         async with aclosing(self._execute_events(event, subscriber)) as responses:
@@ -297,6 +300,12 @@ def _response_key(operation: Operation, variables: Mapping[str, Any] | None, con
     """Return all that a response depends on besides the event."""
     used = {name: value for name, value in (variables or {}).items() if name in operation.response_variables}
     return operation, json.dumps(used, sort_keys=True), context.viewer.role
+
+
+def _count_variable_chars(executor: FastExecutor) -> int:
+    """Return the length of an executor's variables as JSON."""
+    values = [source.value for source in executor.variable_values.sources.values() if source.value is not Undefined]
+    return sum(len(json.dumps(value)) for value in values)
 
 
 async def _source_events(executor: FastExecutor, operation: Operation) -> AsyncGenerator[Any, None]:

@@ -10,6 +10,9 @@ from ringback.models.settings import Settings
 #: Seconds after which a client may send a refused document again.
 RETRY_AFTER_SECONDS = 1
 
+#: Times the bytes of a request that the WebSocket messages of one token may take together.
+MESSAGES_FACTOR = 8
+
 #: One part in so many of the connections of the process may be WebSocket connections and streams of the same token.
 CONNECTIONS_SHARE = 4
 
@@ -23,6 +26,7 @@ class OperationLimits:
     `introspection` says whether clients may read the schema, also by the suggestions in errors.
     `subscription_tokens` limits the GraphQL tokens in the documents of an API token's running subscriptions.
     `connections_per_token` limits its WebSocket connections and streams: one token must leave room for the others.
+    `limit_total` gives the limits on subscriptions and connections of all tokens together.
     """
 
     body_bytes: int = 1_048_576
@@ -33,9 +37,9 @@ class OperationLimits:
     cost: int = 10_000
     response_bytes: int = 16_777_216
     subscriptions_per_connection: int = 100
-    subscriptions_per_token: int = 4_000
+    subscriptions_per_token: int = 3_000
     introspection: bool = True
-    subscription_tokens: int = 60_000
+    subscription_tokens: int = 45_000
     connections_per_token: int = 2_500
 
     @classmethod
@@ -55,6 +59,16 @@ class OperationLimits:
             subscription_tokens=settings.api_max_subscription_tokens,
             connections_per_token=limit_connections(settings) // CONNECTIONS_SHARE,
         )
+
+    @property
+    def message_bytes(self) -> int:
+        """Bytes of memory that a token's WebSocket messages may take together until their operations have them."""
+        return MESSAGES_FACTOR * self.body_bytes
+
+
+def limit_total(per_token: int) -> int:
+    """Return the limit for all tokens together, a third more than for one: a holder of a token can create others."""
+    return per_token + (per_token + 2) // 3
 
 
 def limit_exceeded(limit: str, allowed: int, message: str) -> ApiError:
@@ -77,4 +91,16 @@ def too_many_documents(limits: OperationLimits) -> ApiError:
     )
     return ApiError(
         "TOO_MANY_REQUESTS", message, limit="waitingBytes", allowed=allowed, retryAfterSeconds=RETRY_AFTER_SECONDS
+    )
+
+
+def too_many_messages(limits: OperationLimits) -> ApiError:
+    """Return the error for a WebSocket message whose token has too many that wait or are executed."""
+    allowed = limits.message_bytes
+    message = (
+        f"The WebSocket messages of this token take more than {allowed:,} bytes together, the limit, "
+        f"{MESSAGES_FACTOR} times RINGBACK_API_MAX_BODY_BYTES. Wait for the results, then try again."
+    )
+    return ApiError(
+        "TOO_MANY_REQUESTS", message, limit="messageBytes", allowed=allowed, retryAfterSeconds=RETRY_AFTER_SECONDS
     )

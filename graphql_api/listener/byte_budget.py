@@ -9,6 +9,8 @@ from starlette.types import Scope
 
 #: The name of the ASGI extension that stops counting a request.
 RELEASE_REQUEST = "ringback.release_request"
+#: The name of the ASGI extension with the budget of the connection.
+BYTE_BUDGET = "ringback.byte_budget"
 #: One part in FREED_SHARE is freed at once, because looking for it costs time.
 FREED_SHARE = 8
 
@@ -68,3 +70,14 @@ class ByteBudget:
         counts = {holder: holder.count_held_bytes() for holder in self._held}
         self._held = {holder: count for holder, count in counts.items() if count > 0}
         self.total = sum(self._held.values())
+
+
+def add_budget(scope: Scope, budget: ByteBudget) -> None:
+    """Let the application count what it holds of a connection."""
+    scope["extensions"] = {**scope.get("extensions", {}), BYTE_BUDGET: {"budget": budget}}
+
+
+def find_budget(scope: Scope) -> ByteBudget | None:
+    """Return the budget of a connection, or None where none limits it."""
+    budget: ByteBudget | None = scope.get("extensions", {}).get(BYTE_BUDGET, {}).get("budget")
+    return budget

@@ -7,7 +7,7 @@ closes connections whose peer is gone or does not read.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import ExitStack, aclosing, suppress
 from functools import partial
 
@@ -25,8 +25,8 @@ from ringback.graphql_api.execution.engine import (
     TooManyRequests,
     error_response,
 )
-from ringback.graphql_api.execution.operation_limits import limit_exceeded
-from ringback.graphql_api.listener.byte_budget import release_request
+from ringback.graphql_api.execution.operation_limits import limit_exceeded, too_many_messages
+from ringback.graphql_api.listener.byte_budget import ByteBudget, find_budget, release_request
 from ringback.graphql_api.listener.client_slots import count_client_again, exempt_client
 from ringback.graphql_api.transport.graphql_transport_ws import (
     ACK,
@@ -43,6 +43,7 @@ from ringback.graphql_api.transport.graphql_transport_ws import (
     write_next,
     write_pong,
 )
+from ringback.graphql_api.transport.json_limits import estimate_memory
 from ringback.graphql_api.transport.streaming import HEARTBEAT_SECONDS
 from ringback.models.ids import new_key
 
@@ -79,36 +80,74 @@ async def serve_connection(engine: Engine, services: Services, scope: Scope, rec
     """Serve one connection. Any origin may connect, because tokens and not cookies authenticate it."""
     release_request(scope)
     connection = _Connection(engine, services, scope, receive, send)
+    close: dict[str, object] | None = None
     with suppress(_ClientGone):
         try:
-            await connection.serve(scope["subprotocols"])
-        except _CloseConnection as closed:
-            await connection.send({"type": "websocket.close", "code": closed.code, "reason": closed.reason})
+            try:
+                await connection.serve(scope["subprotocols"])
+            except _CloseConnection as closed:
+                close = {"type": "websocket.close", "code": closed.code, "reason": closed.reason}
+            if close is not None:  # sent after the exception is gone, whose frames hold the last message
+                await connection.send(close)
         finally:
             connection.release()
             await connection.wait_until_stopped()
 
 
-class _UncheckedMessages:
-    """The messages whose documents wait to be checked: the size of each, by the task of its operation."""
+class _HeldMessages:
+    """The messages that a connection holds: the bytes of memory of each, by the task of its operation.
 
-    def __init__(self) -> None:
-        self._sizes: dict[asyncio.Task[None], int] = {}
+    They count in the listener's budget: for a subscription until its document is checked, since its variables count
+    for the token then, and for other operations until they end.
+    """
+
+    def __init__(self, budget: ByteBudget | None, drop: Callable[[], bool]) -> None:
+        """Prepare for a connection. `drop` closes it, and returns whether that frees its messages."""
+        self._budget = budget
+        self._drop = drop
+        #: Messages whose documents are not checked yet. None has the one that is being read.
+        self._unchecked: dict[asyncio.Task[None] | None, int] = {}
+        self._executed: dict[asyncio.Task[None], int] = {}
         self._was_removed = asyncio.Event()
 
-    def add(self, task: asyncio.Task[None], size: int) -> None:
-        self._sizes[task] = size
+    def read(self, size: int) -> None:
+        """Count a message that is being read."""
+        self._unchecked[None] = size
+        if self._budget is not None:
+            self._budget.hold(self, self.count_held_bytes())
 
-    def remove(self, task: asyncio.Task[None]) -> None:
-        """Remove a message whose document was checked, or whose operation has ended before that."""
-        self._sizes.pop(task, None)
+    def assign(self, task: asyncio.Task[None]) -> None:
+        """Count the message that is being read for the task of its operation."""
+        self._unchecked[task] = self._unchecked.pop(None)
+
+    def execute(self, task: asyncio.Task[None]) -> None:
+        """Count a message whose document was checked."""
+        self._executed[task] = self._unchecked.pop(task)
         self._was_removed.set()
 
-    async def wait_for_room(self, size: int, max_bytes: int) -> None:
-        """Wait until no message is left, or until another of `size` bytes does not exceed `max_bytes` in total."""
-        while self._sizes and sum(self._sizes.values()) + size > max_bytes:
+    def remove(self, task: asyncio.Task[None] | None) -> int:
+        """Stop counting a message. Return its size, or 0 if it does not count any more."""
+        size = self._unchecked.pop(task, 0)
+        if task is not None:
+            size += self._executed.pop(task, 0)
+        self._was_removed.set()
+        if self._budget is not None and not self._unchecked and not self._executed:
+            self._budget.release(self)
+        return size
+
+    async def wait_for_room(self, max_bytes: int) -> None:
+        """Wait until no document but the one that is being read waits, or all do not exceed `max_bytes` in total."""
+        while len(self._unchecked) > 1 and sum(self._unchecked.values()) > max_bytes:
             self._was_removed.clear()
             await self._was_removed.wait()
+
+    def count_held_bytes(self) -> int:
+        """Return the bytes of all messages."""
+        return sum(self._unchecked.values()) + sum(self._executed.values())
+
+    def free_held_bytes(self) -> bool:
+        """Close the connection."""
+        return self._drop()
 
 
 class _Connection:
@@ -128,7 +167,10 @@ class _Connection:
         self._operations: dict[str, asyncio.Task[None]] = {}
         #: Running operations, and stopped ones that have not ended yet.
         self._tasks: set[asyncio.Task[None]] = set()
-        self._unchecked = _UncheckedMessages()
+        self._messages = _HeldMessages(find_budget(scope), self._drop)
+        #: Ends the reading of messages. None after it has ended.
+        self._reading: asyncio.Timeout | None = None
+        self._is_dropped = False
         #: Held by the operation that tries again to have its document checked.
         self._retrying = asyncio.Lock()
 
@@ -141,13 +183,24 @@ class _Connection:
             raise _CloseConnection(4406, "Subprotocol not acceptable")
         await self.send({"type": "websocket.accept", "subprotocol": PROTOCOL})
         try:
-            try:
-                async with asyncio.timeout(INIT_SECONDS) as init_timeout:
-                    await self._read(init_timeout)
-            finally:
-                await self._stop_operations()
-        except TimeoutError as error:
-            raise _CloseConnection(4408, "Connection initialisation timeout") from error
+            with suppress(TimeoutError):
+                async with asyncio.timeout(INIT_SECONDS) as self._reading:
+                    return await self._read()
+        finally:
+            self._reading = None
+            self._messages.remove(None)
+            await self._stop_operations()
+        if self._is_dropped:
+            raise _CloseConnection(1013, "The server holds too many bytes. Try again later.")
+        raise _CloseConnection(4408, "Connection initialisation timeout")
+
+    def _drop(self) -> bool:
+        """Close the connection, whose messages take too much memory. Return whether it was open."""
+        if self._reading is None or self._reading.expired():
+            return False
+        self._is_dropped = True
+        self._reading.reschedule(asyncio.get_running_loop().time())
+        return True
 
     def release(self) -> None:
         """Stop counting the closing connection for its token, and count it for its address again."""
@@ -182,33 +235,39 @@ class _Connection:
     async def _send_text(self, text: str) -> None:
         await self.send({"type": "websocket.send", "text": text})
 
-    async def _read(self, init_timeout: asyncio.Timeout) -> None:
-        """Handle messages until the client disconnects. connection_init cancels `init_timeout`."""
+    async def _read(self) -> None:
+        """Handle messages until the client disconnects."""
         while True:
             event = await self._receive_event()
             if event["type"] == "websocket.disconnect":
                 return
-            text = event.get("text")
-            if text is None:
-                raise _CloseConnection(4400, "Invalid message: binary. Send JSON as text.")
-            try:
-                message = parse(text)
-            except InvalidMessage as invalid:
-                raise _CloseConnection(4400, f"Invalid message: {invalid}") from invalid
-            match message:
-                case ConnectionInit():
-                    init_timeout.reschedule(None)
-                    await self._init(message)
-                case Ping():
-                    await self._send_text(write_pong(message.payload))
-                case Pong():
-                    pass
-                case Subscribe():
-                    await self._subscribe(message)
-                case Complete():
-                    self._complete(message)
+            await self._handle(event.pop("text", None))
+            self._messages.remove(None)
             # Other connections get their turn between messages that arrived together.
             await asyncio.sleep(0)
+
+    async def _handle(self, text: str | None) -> None:
+        """Handle one message. Raises _CloseConnection if it is invalid."""
+        if text is None:
+            raise _CloseConnection(4400, "Invalid message: binary. Send JSON as text.")
+        try:
+            message = parse(text)
+        except InvalidMessage as invalid:
+            raise _CloseConnection(4400, f"Invalid message: {invalid}") from invalid
+        size = estimate_memory(text)
+        self._messages.read(size)
+        del text
+        match message:
+            case ConnectionInit():
+                await self._init(message)
+            case Ping():
+                await self._send_text(write_pong(message.payload))
+            case Pong():
+                pass
+            case Subscribe():
+                await self._subscribe(message, size)
+            case Complete():
+                self._complete(message)
 
     async def _receive_event(self) -> Message:
         """Return the next event. Check the token meanwhile, so that a revoked one holds no connections."""
@@ -232,6 +291,8 @@ class _Connection:
     async def _init(self, message: ConnectionInit) -> None:
         if self._context is not None:
             raise _CloseConnection(4429, "Too many initialisation requests")
+        if self._reading is not None and not self._is_dropped:
+            self._reading.reschedule(None)
         try:
             token = await self._services.authenticator.authenticate_connection(message.payload)
         except Exception as error:
@@ -251,7 +312,7 @@ class _Connection:
         exempt_client(self._scope)
         await self._send_text(ACK)
 
-    async def _subscribe(self, message: Subscribe) -> None:
+    async def _subscribe(self, message: Subscribe, size: int) -> None:
         if self._context is None:
             raise _CloseConnection(4401, "Unauthorized")
         if message.id in self._operations:
@@ -265,16 +326,26 @@ class _Connection:
             error = limit_exceeded("subscriptionsPerConnection", allowed, text)
             await self._send_text(write_error(message.id, [error]))
             return
-        await self._unchecked.wait_for_room(message.size, self._engine.limits.body_bytes)
+        await self._messages.wait_for_room(self._engine.limits.body_bytes)
         while len(self._tasks) >= allowed:
             stopped = self._tasks.difference(self._operations.values())
             await asyncio.wait(stopped, return_when=asyncio.FIRST_COMPLETED)
+        token_id = self._context.viewer.id
+        if not self._engine.quota.has_room_for_message(token_id, size):
+            await self._send_text(write_error(message.id, [too_many_messages(self._engine.limits)]))
+            return
         task = asyncio.create_task(self._run(message, self._context))
         self._operations[message.id] = task
         self._tasks.add(task)
-        self._unchecked.add(task, message.size)
-        task.add_done_callback(self._unchecked.remove)
+        self._messages.assign(task)
+        self._engine.quota.count_message(token_id, size)
+        task.add_done_callback(self._release_message)
         task.add_done_callback(self._tasks.discard)
+
+    def _release_message(self, task: asyncio.Task[None]) -> None:
+        """Stop counting the message of an operation that has ended, or whose subscription has started."""
+        assert self._context is not None, "operations run after connection_init"
+        self._engine.quota.count_message(self._context.viewer.id, -self._messages.remove(task))
 
     def _complete(self, message: Complete) -> None:
         """Stop an operation and free its id; nothing more is sent for it. Unknown ids are ignored."""
@@ -283,27 +354,31 @@ class _Connection:
             task.cancel()
 
     async def _run(self, message: Subscribe, context: Context) -> None:
+        operation_id = message.id
+        responses = self._responses(message, context)
+        # A subscription runs for long, and its message may hold variables of a megabyte that it does not declare.
+        del message
         try:
             with suppress(_ClientGone):
-                await self._send_text(await self._send_results(message, context))
+                await self._send_text(await self._send_results(operation_id, responses))
         finally:
             # No other task runs between the last message and this: a client that has read it may reuse the id.
-            if self._operations.get(message.id) is asyncio.current_task():
-                del self._operations[message.id]
+            if self._operations.get(operation_id) is asyncio.current_task():
+                del self._operations[operation_id]
 
-    async def _send_results(self, message: Subscribe, context: Context) -> str:
+    async def _send_results(self, operation_id: str, results: AsyncGenerator[ExecutionResponse, None]) -> str:
         """Send the results of an operation. Return the message that ends it, unsent."""
         sent = 0
-        async with aclosing(self._responses(message, context)) as responses:
+        async with aclosing(results) as responses:
             async for response in responses:
                 if not response.executed:
-                    return write_error(message.id, response.errors)
-                await self._send_text(write_next(message.id, response.text))
+                    return write_error(operation_id, response.errors)
+                await self._send_text(write_next(operation_id, response.text))
                 del response  # which would stay in memory until the next one
                 sent += 1
                 if sent % MESSAGES_PER_TURN == 0:
                     await asyncio.sleep(0)
-        return write_complete(message.id)
+        return write_complete(operation_id)
 
     async def _get_operation(self, message: Subscribe, context: Context) -> Operation:
         """Return the operation of a message. If too much of its token is waiting, try again until it is checked.
@@ -333,13 +408,16 @@ class _Connection:
             operation = await self._get_operation(message, context)
             task = asyncio.current_task()
             assert task is not None
-            self._unchecked.remove(task)
             if operation.kind is OperationType.SUBSCRIPTION:
-                async with aclosing(self._engine.subscribe(operation, message.variables, context)) as responses:
+                self._release_message(task)
+                subscription = self._engine.subscribe(operation, message.variables, context)
+                del message
+                async with aclosing(subscription) as responses:
                     async for response in responses:
                         yield response
                         del response
             else:
+                self._messages.execute(task)
                 yield await self._engine.execute(operation, message.variables, context)
         except RequestRefused as refused:
             yield error_response(*refused.errors)

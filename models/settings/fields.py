@@ -132,7 +132,10 @@ class Settings(BaseSettings):
         100, ge=1, description="Maximum number of operations that run at the same time over one WebSocket."
     )
     api_max_subscriptions_per_token: int = Field(
-        4_000, ge=1, description="Maximum number of subscriptions that run at the same time per token and process."
+        3_000,
+        ge=1,
+        description="Maximum number of subscriptions that run at the same time per token and process. All tokens "
+        "together may have a third more.",
     )
     api_max_response_bytes: int = Field(
         16_777_216,
@@ -146,10 +149,11 @@ class Settings(BaseSettings):
         "names of the schema either, and GraphiQL has no documentation and no completion.",
     )
     api_max_subscription_tokens: int = Field(
-        60_000,
+        45_000,
         ge=1_000,
         description="Maximum number of GraphQL tokens in the documents of all subscriptions that run per API token and "
-        "process. Equal documents count once.",
+        "process. Equal documents count once. 50 characters of variables, and 400 bytes of a document, count as a "
+        "token too. All API tokens together may have a third more.",
     )
     http_max_url_bytes: int = Field(
         65_536, ge=1_024, le=1_048_576, description="Maximum length of the URL of a request, in bytes."
@@ -184,7 +188,8 @@ class Settings(BaseSettings):
         10_000,
         ge=10,
         description="Maximum number of connections per process. Three quarters of the open files that the system "
-        "allows, if that is less.",
+        "allows, if that is less. A quarter of them may be WebSocket connections of one token, a third those of all "
+        "tokens.",
     )
     http_max_connections_per_address: int = Field(
         1_000,
@@ -195,8 +200,8 @@ class Settings(BaseSettings):
     http_max_buffered_bytes: int = Field(
         33_554_432,
         ge=1_048_576,
-        description="Maximum number of bytes of incomplete and running requests and of unread responses in a process. "
-        "At least twice `RINGBACK_API_MAX_BODY_BYTES`.",
+        description="Maximum number of bytes of incomplete and running requests, of WebSocket messages that wait or "
+        "are executed, and of unread responses in a process. At least twice `RINGBACK_API_MAX_BODY_BYTES`.",
     )
     trusted_proxies: Networks = Field(
         (),

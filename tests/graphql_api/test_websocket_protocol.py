@@ -1,6 +1,7 @@
 """WebSocket frames: malformed frames, floods of frames, and peers that do not read or are gone."""
 
 import asyncio
+import gc
 import json
 import signal
 from collections.abc import Iterator
@@ -18,7 +19,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.frames import Frame, Opcode
 
+from ringback.graphql_api.listener.byte_budget import ByteBudget
 from ringback.graphql_api.websocket_protocol import MAX_UNAUTHENTICATED_BYTES, WebSocketProtocol
+from tests.support.eventually import eventually
 from tests.support.lag import share_of_allowed
 from tests.support.live_log import CURSORS
 from tests.support.patience import PATIENCE_SECONDS
@@ -403,3 +406,48 @@ async def test_a_failed_connection_holds_no_bytes(opened: list[WebSocketProtocol
             client.send(text(b"\xff"), *[text(b"")] * 1_000)
             assert (await asyncio.to_thread(client.frame))[0] is Opcode.CLOSE
             assert opened[0].count_held_bytes() == 0
+
+
+async def test_messages_that_the_application_does_not_read_are_limited(opened: list[WebSocketProtocol]) -> None:
+    """The connection whose message waits longest is closed."""
+    message = text(b"x" * 10_000)
+    may_end = asyncio.Event()
+    budget = ByteBudget(15_000)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept", "subprotocol": PROTOCOL})
+        await may_end.wait()
+
+    async with serving(app, budget=budget) as port:
+        with await raw_socket(port) as first, await raw_socket(port) as second:
+            first.send(message)
+            await eventually(lambda: budget.total > 10_000)
+            second.send(message)
+            opcode, data = await asyncio.to_thread(first.frame)
+
+            assert (opcode, int.from_bytes(data[:2])) == (Opcode.CLOSE, 1013)
+            assert [connection.count_held_bytes() > 10_000 for connection in opened] == [False, True]
+            assert 10_000 < budget.total < 15_000
+            may_end.set()
+
+
+async def test_an_idle_connection_does_not_keep_its_last_frame() -> None:
+    has_read, may_end = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept", "subprotocol": PROTOCOL})
+        for _ in range(2):
+            await receive()
+        has_read.set()
+        await may_end.wait()
+
+    async with serving(app) as port:
+        with await raw_socket(port) as client:
+            client.send(text(b"x" * 10_000), text(b"x", fin=False), more(b"x" * 10_000, fin=True))
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await has_read.wait()
+
+            assert [item for item in gc.get_objects() if type(item) is Frame and len(item.data) == 10_000] == []
+            may_end.set()

@@ -13,7 +13,7 @@ from graphql import GraphQLError, parse
 
 from ringback.graphql_api.errors import MAX_MESSAGE
 from ringback.graphql_api.execution.document_cache import DocumentCache
-from ringback.graphql_api.execution.documents import MAX_CACHED_CHARS, MAX_LINES
+from ringback.graphql_api.execution.documents import BYTES_PER_TOKEN, MAX_CACHED_CHARS, MAX_LINES
 from ringback.graphql_api.execution.engine import Engine, OperationType, RequestRefused, TooManyRequests
 from ringback.graphql_api.execution.operation_limits import OperationLimits
 from ringback.graphql_api.schema.build import schema
@@ -249,6 +249,13 @@ async def test_long_documents_are_not_cached(engine: Engine) -> None:
     for length, is_cached in ((MAX_CACHED_CHARS, True), (MAX_CACHED_CHARS + 1, False)):
         text = "{ __typename }".ljust(length)
         assert (await engine.operation(text) is await engine.operation(text)) is is_cached
+
+
+async def test_the_text_of_a_long_document_counts_as_tokens(engine: Engine) -> None:
+    short = await engine.operation("{ __typename }")
+    long = await engine.operation("{ __typename }" + " " * 40 * BYTES_PER_TOKEN)
+
+    assert long.token_count == short.token_count + 40
 
 
 async def test_documents_are_checked_while_others_are_executed() -> None:

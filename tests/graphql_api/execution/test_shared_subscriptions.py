@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import weakref
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, cast
@@ -14,6 +15,7 @@ from ringback.graphql_api.context.single_flight import EventBatch
 from ringback.graphql_api.errors import ApiError
 from ringback.graphql_api.execution.engine import Engine, ExecutionResponse
 from ringback.graphql_api.execution.operation_limits import OperationLimits
+from ringback.graphql_api.execution.subscription_quota import CHARS_PER_TOKEN
 from ringback.models.api_token import ApiToken
 from ringback.models.enums import Role
 from tests.support.live_log import take
@@ -73,7 +75,9 @@ class Query:
 @strawberry.type
 class Subscription:
     @strawberry.subscription
-    async def things(self, info: strawberry.Info[Any, None], after: int = 0) -> AsyncGenerator[Thing, None]:
+    async def things(
+        self, info: strawberry.Info[Any, None], after: int = 0, label: str = ""
+    ) -> AsyncGenerator[Thing, None]:
         async with aclosing(info.context.services.listen()) as bursts:
             async for burst in bursts:
                 yield burst  # the engine converts the items to Things
@@ -89,6 +93,7 @@ class Subscription:
 TOKEN, OTHER = (ApiToken(name=name, role=Role.ADMIN) for name in ("one", "other"))
 NAMES = "subscription { things { name } }"
 AFTER = "subscription ($after: Int! = 0) { things(after: $after) { name } }"
+LABEL = "subscription ($label: String!) { things(label: $label) { name } }"
 TWICE = "subscription ($twice: Boolean!) { things { name again: name @include(if: $twice) } }"
 
 
@@ -112,10 +117,10 @@ class Bench:
                 await asyncio.sleep(0)
         return stream, waiting
 
-    async def refused(self, text: str, token: ApiToken = TOKEN) -> dict[str, Any]:
+    async def refused(self, text: str, token: ApiToken = TOKEN, /, **variables: Any) -> dict[str, Any]:
         """Return the only response of a subscription that cannot start."""
         operation = await self.engine.operation(text)
-        stream = self.engine.subscribe(operation, {}, Context(cast(Any, self.source), token))
+        stream = self.engine.subscribe(operation, variables, Context(cast(Any, self.source), token))
         (answer,) = [answer async for answer in stream]
         return dict(json.loads(answer.json))
 
@@ -265,3 +270,61 @@ async def test_the_tokens_of_running_documents_are_limited_and_equal_ones_count_
     _, again = await bench.follow("subscription { things { name again: name twice: name } }")
     again.cancel()
     bench.engine.close()
+
+
+async def test_the_subscriptions_of_all_tokens_are_limited() -> None:
+    bench = Bench(OperationLimits(subscriptions_per_token=3))
+    tasks = [(await bench.follow(NAMES, token))[1] for token in (TOKEN, TOKEN, OTHER, OTHER)]
+    (error,) = (await bench.refused(NAMES, OTHER))["errors"]
+
+    assert "RINGBACK_API_MAX_SUBSCRIPTIONS_PER_TOKEN" in error["message"]
+    assert error["extensions"] == {"code": "LIMIT_EXCEEDED", "limit": "subscriptions", "allowed": 4}
+    for task in tasks:
+        task.cancel()
+    bench.engine.close()
+
+
+async def test_the_tokens_of_all_running_documents_are_limited() -> None:
+    bench = Bench(OperationLimits(subscription_tokens=18))
+    texts = [NAMES, "subscription { things { other: name } }"]
+    tasks = [(await bench.follow(text))[1] for text in texts]
+    tasks.append((await bench.follow(NAMES, OTHER))[1])
+    (error,) = (await bench.refused(texts[1], OTHER))["errors"]
+
+    assert "RINGBACK_API_MAX_SUBSCRIPTION_TOKENS" in error["message"]
+    assert error["extensions"] == {"code": "LIMIT_EXCEEDED", "limit": "allSubscriptionTokens", "allowed": 24}
+    for task in tasks:
+        task.cancel()
+    bench.engine.close()
+
+
+async def test_variables_count_as_tokens_for_each_subscription() -> None:
+    bench = Bench(OperationLimits(subscription_tokens=60))
+    operation = await bench.engine.operation(LABEL)
+    one_token_left = "x" * CHARS_PER_TOKEN * (59 - operation.token_count)
+    two_tokens = "x" * CHARS_PER_TOKEN * 2
+
+    _, first = await bench.follow(LABEL, label=one_token_left)
+    (error,) = (await bench.refused(LABEL, label=two_tokens))["errors"]
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    _, second = await bench.follow(LABEL, label=two_tokens)
+
+    assert error["extensions"] == {"code": "LIMIT_EXCEEDED", "limit": "subscriptionTokens", "allowed": 60}
+    second.cancel()
+    bench.engine.close()
+
+
+class Value:
+    """A value that no operation declares."""
+
+
+async def test_variables_that_are_not_declared_are_freed(bench: Bench) -> None:
+    value = Value()
+    freed = weakref.ref(value)
+    _, waiting = await bench.follow(NAMES, unused=value)
+
+    del value
+
+    assert freed() is None
+    waiting.cancel()

@@ -1,5 +1,6 @@
 """graphql-transport-ws: operations over one connection, as in PROTOCOL.md (graphql-ws), over real sockets."""
 
+import gc
 import json
 from typing import Any
 
@@ -9,6 +10,7 @@ from ringback.graphql_api.app import Application
 from ringback.graphql_api.execution.engine import Engine
 from ringback.graphql_api.execution.operation_limits import OperationLimits
 from ringback.graphql_api.schema.build import schema
+from ringback.graphql_api.transport.graphql_transport_ws import Subscribe
 from ringback.models.services import api_tokens
 from tests.support.api import Api
 from tests.support.live_log import CURSORS, subscribed, write
@@ -192,4 +194,14 @@ async def test_an_internal_error_ends_only_its_operation(served: Served, monkeyp
         (internal,) = error["payload"]
         assert internal["extensions"]["code"] == "INTERNAL"
         assert "hunter2" not in json.dumps(internal)
+        await still_open(connection)
+
+
+async def test_a_running_subscription_does_not_keep_its_message(served: Served) -> None:
+    async with served.open() as connection:
+        await init(connection)
+        await subscribe(connection, CURSORS, unused="x" * 100_000)
+        await subscribed(served.api, 1)
+
+        assert [item for item in gc.get_objects() if type(item) is Subscribe] == []
         await still_open(connection)

@@ -5,7 +5,12 @@ import json
 import pytest
 
 from ringback.graphql_api.transport import graphql_transport_ws
-from ringback.graphql_api.transport.json_limits import UNCHECKED_BYTES, has_too_many_values
+from ringback.graphql_api.transport.json_limits import (
+    UNCHECKED_BYTES,
+    VALUE_BYTES,
+    estimate_memory,
+    has_too_many_values,
+)
 from ringback.graphql_api.transport.requests import MalformedRequest, parse_body
 
 
@@ -22,6 +27,14 @@ from ringback.graphql_api.transport.requests import MalformedRequest, parse_body
 )
 def test_values_outside_strings_are_counted(text: bytes, expected: bool) -> None:
     assert has_too_many_values(text) is expected
+
+
+def test_the_memory_of_parsed_values_is_estimated() -> None:
+    numbers, text = "[" + "1," * 1_000 + "1]", '"' + "," * 2_000 + '"'
+
+    assert estimate_memory(numbers) > 1_000 * VALUE_BYTES
+    assert estimate_memory(text) < 2_100
+    assert estimate_memory(text + "😀") > 8_000
 
 
 def test_a_request_with_too_many_values_is_refused_before_it_is_parsed() -> None:

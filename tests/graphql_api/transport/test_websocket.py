@@ -15,8 +15,9 @@ from ringback.graphql_api.app import Application
 from ringback.graphql_api.context.live_log import Tailer
 from ringback.graphql_api.context.request_context import Context
 from ringback.graphql_api.errors import unauthenticated_error
-from ringback.graphql_api.execution.engine import Engine, OperationType
+from ringback.graphql_api.execution.engine import Engine, Operation, OperationType
 from ringback.graphql_api.execution.operation_limits import OperationLimits
+from ringback.graphql_api.listener.byte_budget import ByteBudget
 from ringback.graphql_api.schema.build import schema
 from ringback.graphql_api.transport.websocket import serve_connection
 from ringback.models import delivery_log
@@ -278,20 +279,95 @@ async def test_the_head_of_a_handshake_is_dropped(api: Api) -> None:
 async def test_a_token_cannot_take_more_connections_than_its_limit(served: Served) -> None:
     engine = Engine(schema, OperationLimits(connections_per_token=1))
     _, secret = await api_tokens.create_token("other", Role.ADMIN)
+    _, third_secret = await api_tokens.create_token("third", Role.ADMIN)
     async with serving(Application(served.api.services, engine)) as port:
         limited = replace(served, port=port)
-        async with limited.open() as first, limited.open() as second, limited.open() as other:
+        async with limited.open() as first, limited.open() as second, limited.open() as other, limited.open() as third:
             await init(first)
             await send(second, type="connection_init", payload={"Authorization": f"Bearer {ADMIN}"})
             code, reason = await closed(second)
             await init(other, secret)
+            await send(third, type="connection_init", payload={"Authorization": f"Bearer {third_secret}"})
+            total_code, total_reason = await closed(third)
             await still_open(first)
         async with limited.open() as again:
             await init(again)
     await eventually(lambda: not engine.quota.connections)
 
-    assert code == 1013
-    assert "RINGBACK_HTTP_MAX_CONNECTIONS" in reason
+    assert (code, total_code) == (1013, 1013)
+    assert "a quarter of RINGBACK_HTTP_MAX_CONNECTIONS" in reason
+    assert "a third of RINGBACK_HTTP_MAX_CONNECTIONS" in total_reason
+    engine.close()
+
+
+class PausedOperations:
+    """An engine's `operation` that waits for `may_go_on`."""
+
+    def __init__(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.may_go_on = asyncio.Event()
+        self._operation = engine.operation
+        monkeypatch.setattr(engine, "operation", self._wait)
+
+    async def _wait(self, *arguments: Any, **options: Any) -> Operation:
+        await self.may_go_on.wait()
+        return await self._operation(*arguments, **options)
+
+
+async def test_messages_that_wait_are_limited_for_all_connections(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection whose message waits longest is closed."""
+    paused = PausedOperations(served.api.engine, monkeypatch)
+    budget = ByteBudget(250_000)
+    async with serving(Application(served.api.services, served.api.engine), budget=budget) as port:
+        limited = replace(served, port=port)
+        async with limited.open() as oldest, limited.open() as older, limited.open() as newest:
+            for connection in (oldest, older, newest):
+                await init(connection)
+            await subscribe(oldest, VIEWER, unused="x" * 100_000)
+            await still_open(oldest)
+            await subscribe(older, VIEWER, unused="x" * 100_000)
+            await still_open(older)
+            assert 200_000 < budget.total < 250_000
+            await subscribe(newest, VIEWER, unused="x" * 100_000)
+
+            assert await closed(oldest) == (1013, "The server holds too many bytes. Try again later.")
+            await still_open(older)
+            paused.may_go_on.set()
+            assert (await received(newest))["payload"] == ASKED
+            await eventually(lambda: budget.total == 0)
+
+
+async def test_messages_that_wait_are_limited_for_each_token(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parsed, the numbers take 8 MB."""
+    numbers, long = [0] * 120_000, "x" * 500_000
+    engine = Engine(schema)
+    paused = PausedOperations(engine, monkeypatch)
+    _, secret = await api_tokens.create_token("other", Role.ADMIN)
+    async with serving(Application(served.api.services, engine)) as port:
+        limited = replace(served, port=port)
+        async with limited.open() as first, limited.open() as second, limited.open() as other:
+            await init(first)
+            await subscribe(first, VIEWER, unused=numbers)
+            await still_open(first)
+            await init(second)
+            (refusal,) = await run(second, VIEWER, unused=long)
+            await init(other, secret)
+            await subscribe(other, VIEWER, unused=long)
+            await still_open(other)
+            paused.may_go_on.set()
+            assert [(await received(first))["type"] for _ in range(2)] == ["next", "complete"]
+            accepted = await run(second, VIEWER, unused=long)
+
+    assert refusal["type"] == "error"
+    (error,) = refusal["payload"]
+    assert error["extensions"] == {
+        "code": "TOO_MANY_REQUESTS",
+        "limit": "messageBytes",
+        "allowed": 8_388_608,
+        "retryAfterSeconds": 1,
+    }
+    assert [message["type"] for message in accepted] == ["next", "complete"]
     engine.close()
 
 
