@@ -38,8 +38,6 @@ PARSE_SECONDS_PER_CHARACTER = 0.000_003
 MAX_PARSE_SECONDS = 0.05
 #: Seconds after which the next call, and the event loop, get a turn.
 TURN_SECONDS = 0.001
-#: Turns of early evaluations that the thread has at a time: one runs, and the next follows without a pause.
-MAX_EARLY_TURNS = 2
 #: Seconds for which a condition that was stopped, or a model whose conditions took long, is remembered.
 MEMORY_SECONDS = 60
 #: Seconds of one call from which the conditions of a model are slow.
@@ -72,11 +70,11 @@ async def evaluate(checks: Sequence[Check]) -> list[Verdict]:
         return []
     evaluation = _Evaluation(checks)
     loop = asyncio.get_running_loop()
-    slots: AbstractAsyncContextManager[None] = nullcontext()
+    lock: AbstractAsyncContextManager[None] = nullcontext()
     if checks[0].is_early:
-        slots = _early_slots.setdefault(loop, asyncio.Semaphore(MAX_EARLY_TURNS))
+        lock = _early_turns.setdefault(loop, asyncio.Lock())
     while not evaluation.is_done:
-        async with slots:
+        async with lock:
             await loop.run_in_executor(_thread, evaluation.take_turn)
     return evaluation.verdicts
 
@@ -176,8 +174,8 @@ def _estimate_parsing(condition: str) -> float:
 
 #: One thread: more would compete for the interpreter and be no faster.
 _thread = ThreadPoolExecutor(1, thread_name_prefix="ringback-conditions")
-#: The semaphore for early turns of each event loop with early evaluations. All others overtake those that wait for it.
-_early_slots: WeakValueDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakValueDictionary()
+#: The lock for turns of early evaluations, by event loop. All other evaluations overtake those that wait for it.
+_early_turns: WeakValueDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakValueDictionary()
 #: Seconds that conditions need at least, by their hashes, if their share of a budget did not suffice. Each time that it
 #: does not, the next try waits for a share of twice the size. Used by `_thread` only.
 _needed_seconds: TTLCache[int, float] = TTLCache(maxsize=10_000, ttl=MEMORY_SECONDS)

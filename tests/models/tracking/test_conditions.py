@@ -127,7 +127,7 @@ async def test_open_transactions_overtake_early_evaluations(monkeypatch: pytest.
     assert await evaluate([check("item.staff == 5")]) == [Verdict.REFUSED]
 
     assert len(await asyncio.gather(*early)) == 6
-    assert early_turns[:3] == [True, True, False]
+    assert early_turns[:2] == [True, False]
     assert early_turns.count(True) >= 6
 
 
