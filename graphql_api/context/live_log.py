@@ -33,6 +33,8 @@ OFFERS_PER_TURN = 64
 #: Entries queued for one subscriber, at most. A subscriber that has read its queue and is then
 #: further behind than before, and by more than this, is ended.
 MAX_WAITING = 5_000
+#: Entries queued for all subscribers together, about, at 8 bytes each. Each subscriber may always have a page of them.
+MAX_QUEUED = 1_000_000
 #: Pages of missed entries that are cached for other subscribers that missed the same.
 MAX_CACHED_PAGES = 64
 #: Seconds for which such a page is cached.
@@ -99,11 +101,12 @@ class _Subscriber:
         self._has_overflowed = False
         self._waiter: asyncio.Future[None] | None = None
 
-    def offer(self, entries: Sequence[TailedEntry]) -> None:
-        """Queue entries, as many as fit. Do nothing after an overflow."""
+    def offer(self, entries: Sequence[TailedEntry], max_queued: int) -> None:
+        """Queue entries, up to `max_queued` in total. Do nothing after an overflow."""
         if self._has_overflowed:
             return
-        capacity = self._max_waiting - len(self._queue)
+        # The queue may be longer than `max_queued`, which becomes smaller when others join.
+        capacity = max(0, min(self._max_waiting, max_queued) - len(self._queue))
         if len(entries) > capacity:
             self._has_overflowed = True
             entries = entries[:capacity]
@@ -157,6 +160,7 @@ class _Audience:
         for webhook_id in {tailed.entry.webhook_id for tailed in entries}:
             candidates |= self._subscribers.get(webhook_id, set())
         accepted: dict[LogFilter, list[TailedEntry]] = {}
+        max_queued = max(PAGE, MAX_QUEUED // max(self.size, 1))
         for number, subscriber in enumerate(candidates, 1):
             if number % OFFERS_PER_TURN == 0:
                 await asyncio.sleep(0)
@@ -164,7 +168,7 @@ class _Audience:
             if entry_filter not in accepted:
                 accepted[entry_filter] = [tailed for tailed in entries if entry_filter.accepts(tailed.entry)]
             if accepted[entry_filter]:
-                subscriber.offer(accepted[entry_filter])
+                subscriber.offer(accepted[entry_filter], max_queued)
 
 
 class Tailer:

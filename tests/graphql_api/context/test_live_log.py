@@ -279,6 +279,32 @@ async def test_a_full_queue_has_not_overflowed(small: Tailer) -> None:
     await following.aclose()
 
 
+async def test_queues_are_short_while_many_subscribe_and_nothing_is_lost(
+    database: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ringback.graphql_api.context.live_log.MAX_QUEUED", 1)
+    tailer = Tailer(await delivery_log.read_epoch())
+    tailing = asyncio.create_task(tailer.run())
+    following = tailer.follow(ALL, None)
+    waiting = asyncio.create_task(take(following, 1))
+    await joined(tailer, 1)
+    await write("0")
+    await waiting
+
+    await write(*numbered(1, 3 * PAGE))
+    await caught_up(tailer)
+    (subscriber,) = tailer.audience._subscribers[None]
+    queued = len(subscriber._queue)
+    seen: list[str] = []
+    while len(seen) < 3 * PAGE - 1:
+        seen += messages(await take(following, 1))
+
+    assert queued == PAGE
+    assert seen == numbered(1, 3 * PAGE)
+    await following.aclose()
+    tailing.cancel()
+
+
 async def test_reading_many_missed_entries_is_not_ended_by_new_ones(small: Tailer) -> None:
     await write(*numbered(0, 5 * BURST))
     await caught_up(small)
