@@ -7,7 +7,7 @@ closes connections whose peer is gone or does not read.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import ExitStack, aclosing, suppress
 from functools import partial
 
@@ -26,7 +26,7 @@ from ringback.graphql_api.execution.engine import (
     error_response,
 )
 from ringback.graphql_api.execution.operation_limits import limit_exceeded, too_many_messages
-from ringback.graphql_api.listener.byte_budget import ByteBudget, find_budget, release_request
+from ringback.graphql_api.listener.byte_budget import find_budget, release_request
 from ringback.graphql_api.listener.client_slots import count_client_again, exempt_client
 from ringback.graphql_api.transport.graphql_transport_ws import (
     ACK,
@@ -43,6 +43,7 @@ from ringback.graphql_api.transport.graphql_transport_ws import (
     write_next,
     write_pong,
 )
+from ringback.graphql_api.transport.held_messages import HeldMessages
 from ringback.graphql_api.transport.json_limits import estimate_memory
 from ringback.graphql_api.transport.streaming import HEARTBEAT_SECONDS
 from ringback.models.ids import new_key
@@ -94,62 +95,6 @@ async def serve_connection(engine: Engine, services: Services, scope: Scope, rec
             await connection.wait_until_stopped()
 
 
-class _HeldMessages:
-    """The messages that a connection holds: the bytes of memory of each, by the task of its operation.
-
-    They count in the listener's budget: for a subscription until its document is checked, since its variables count
-    for the token then, and for other operations until they end.
-    """
-
-    def __init__(self, budget: ByteBudget | None, drop: Callable[[], bool]) -> None:
-        """Prepare for a connection. `drop` closes it, and returns whether that frees its messages."""
-        self._budget = budget
-        self._drop = drop
-        #: Messages whose documents are not checked yet. None has the one that is being read.
-        self._unchecked: dict[asyncio.Task[None] | None, int] = {}
-        self._executed: dict[asyncio.Task[None], int] = {}
-        self._was_removed = asyncio.Event()
-
-    def read(self, size: int) -> None:
-        """Count a message that is being read."""
-        self._unchecked[None] = size
-        if self._budget is not None:
-            self._budget.hold(self, self.count_held_bytes())
-
-    def assign(self, task: asyncio.Task[None]) -> None:
-        """Count the message that is being read for the task of its operation."""
-        self._unchecked[task] = self._unchecked.pop(None)
-
-    def execute(self, task: asyncio.Task[None]) -> None:
-        """Count a message whose document was checked."""
-        self._executed[task] = self._unchecked.pop(task)
-        self._was_removed.set()
-
-    def remove(self, task: asyncio.Task[None] | None) -> int:
-        """Stop counting a message. Return its size, or 0 if it does not count any more."""
-        size = self._unchecked.pop(task, 0)
-        if task is not None:
-            size += self._executed.pop(task, 0)
-        self._was_removed.set()
-        if self._budget is not None and not self._unchecked and not self._executed:
-            self._budget.release(self)
-        return size
-
-    async def wait_for_room(self, max_bytes: int) -> None:
-        """Wait until no document but the one that is being read waits, or all do not exceed `max_bytes` in total."""
-        while len(self._unchecked) > 1 and sum(self._unchecked.values()) > max_bytes:
-            self._was_removed.clear()
-            await self._was_removed.wait()
-
-    def count_held_bytes(self) -> int:
-        """Return the bytes of all messages."""
-        return sum(self._unchecked.values()) + sum(self._executed.values())
-
-    def free_held_bytes(self) -> bool:
-        """Close the connection."""
-        return self._drop()
-
-
 class _Connection:
     """A connection and its running operations."""
 
@@ -167,7 +112,7 @@ class _Connection:
         self._operations: dict[str, asyncio.Task[None]] = {}
         #: Running operations, and stopped ones that have not ended yet.
         self._tasks: set[asyncio.Task[None]] = set()
-        self._messages = _HeldMessages(find_budget(scope), self._drop)
+        self._messages = HeldMessages(find_budget(scope), self._drop)
         #: Ends the reading of messages. None after it has ended.
         self._reading: asyncio.Timeout | None = None
         self._is_dropped = False
