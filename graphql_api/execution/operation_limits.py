@@ -24,7 +24,7 @@ class OperationLimits:
     `body_bytes` and `tokens` limit a request and its document, `depth` levels of fields, `cost` objects read,
     `response_bytes` what is read and returned.
     `introspection` says whether clients may read the schema, also by the suggestions in errors.
-    `subscription_tokens` limits the GraphQL tokens in the documents of an API token's running subscriptions.
+    `subscription_tokens` limits the GraphQL tokens in the documents and variables of an API token's subscriptions.
     `connections_per_token` limits its WebSocket connections and streams: one token must leave room for the others.
     `limit_total` gives the limits on subscriptions and connections of all tokens together.
     """
