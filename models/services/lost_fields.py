@@ -54,7 +54,7 @@ class LostFieldsCheck:
             self._passed.clear()
         if not self._loses_fields():
             return
-        for version in await self._read_versions(Webhook._choose_db()):
+        for version in await self._read_versions(Webhook._meta.db):
             if version not in self._passed:
                 await self._check_webhook(problems, version)
             if problems.is_full:
