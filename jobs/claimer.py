@@ -123,16 +123,16 @@ class Claimer:
         self._is_stopping = True
         self._in_flight.wake.set()
 
-    def expect_message(self) -> None:
-        """Claim because the broker has a message, at the same time as the message is fetched."""
+    async def expect_message(self) -> None:
+        """Claim because the broker has a message. The message is fetched afterwards: threads slow the claim down."""
         self._are_messages_announced = True
         self._claim_soon()
+        await wait_for(self._claimed, KEEP_MESSAGE_SECONDS)
 
     async def accept_message(self) -> bool:
         """Claim because events are due; returns False if the message should go on to another worker.
 
-        A worker without a free slot waits briefly for one. The message is kept until the claim has ended, since its
-        acknowledgement by Dramatiq's thread would slow the claim down.
+        A worker without a free slot waits briefly for one. The message is kept until the claim has ended.
         """
         has_peers = self._can_pass_on and self._keeper.has_peers
         if has_peers and self._free_slots() <= 0:

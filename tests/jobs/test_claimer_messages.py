@@ -132,7 +132,7 @@ async def test_an_announced_message_leads_to_one_claim(bench: Bench, monkeypatch
         for _ in range(2):
             event = await builders.event(await builders.webhook())
 
-            bench.claimer.expect_message()
+            await bench.claimer.expect_message()
             await bench.endpoint.wait_for_requests()
             assert await bench.accept_message()
             await bench.wait_until_idle()
