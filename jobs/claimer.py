@@ -47,7 +47,7 @@ EARLY_SECONDS = AHEAD.total_seconds() / 2
 CONTENDED_SECONDS = 0.01
 #: Upper limit, in seconds, of the random delay of each of several workers' timers, so that one of them claims.
 SPREAD_SECONDS = 0.01
-#: Seconds for which a worker without a free slot keeps a message before it passes it on.
+#: Maximum number of seconds for which a message waits for the end of its claim, or for a free slot.
 KEEP_MESSAGE_SECONDS = 0.05
 #: Minimum number of seconds before a message is passed on: if all workers are full, it circulates among them.
 PASS_ON_SECONDS = 0.02
