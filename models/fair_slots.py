@@ -13,6 +13,8 @@ class Lines:
 
     def __init__(self) -> None:
         self._lines: dict[UUID | None, deque[asyncio.Future[None]]] = {}
+        #: The token whose turn was the last.
+        self._last: UUID | None = None
 
     def __bool__(self) -> bool:
         return bool(self._lines)
@@ -22,12 +24,14 @@ class Lines:
         self._lines.setdefault(token_id, deque()).append(turn)
 
     def pop(self) -> "asyncio.Future[None]":
-        """Return the first turn of the token that waits longest, and put the token behind the others."""
+        """Return the first turn of the token whose last turn, or whose arrival, is longest ago."""
+        if self._last in self._lines:
+            self._lines[self._last] = self._lines.pop(self._last)
         token_id, line = next(iter(self._lines.items()))
-        del self._lines[token_id]
         turn = line.popleft()
-        if line:
-            self._lines[token_id] = line
+        if not line:
+            del self._lines[token_id]
+        self._last = token_id
         return turn
 
 

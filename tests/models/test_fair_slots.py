@@ -57,3 +57,24 @@ async def test_a_cancelled_task_passes_its_slot_on() -> None:
     await slots.acquire(ONE)
     assert granted.cancelled()
     assert waiting.cancelled()
+
+
+async def test_a_new_token_comes_before_the_one_that_was_served_last() -> None:
+    slots, order = FairSlots(1), list[str]()
+
+    async def acquire(token_id: UUID, name: str) -> None:
+        await slots.acquire(token_id)
+        order.append(name)
+
+    await slots.acquire(ONE)
+    tasks = [asyncio.create_task(acquire(ONE, "one")) for _ in range(2)]
+    await asyncio.sleep(0)
+    slots.release()
+    tasks.append(asyncio.create_task(acquire(OTHER, "other")))
+    await asyncio.sleep(0)
+    slots.release()
+    await asyncio.sleep(0)
+    slots.release()
+    await asyncio.gather(*tasks)
+
+    assert order == ["one", "other", "one"]
