@@ -4,7 +4,7 @@ Differences from Tortoise's client:
 
 - Transactions BEGIN IMMEDIATE. A deferred transaction that reads and then writes fails with "database is locked" as
   soon as a second process does the same.
-- Writers of a process queue for one FIFO lock. SQLite's busy timeout alone is unfair and slow.
+- Writers of a process wait for one lock, in turns of the API tokens. SQLite's busy timeout alone is unfair and slow.
 - Reads outside of transactions use a second connection, so in WAL mode they never wait for a writer.
 - Transactions are those of `models.database.transactions`. If SQLite rolls one back by itself, it refuses statements.
 - Scripts run inside the open transaction. Python's `executescript()` would commit it first.
@@ -39,6 +39,7 @@ from ringback.models.database.transactions import (
     finish,
     is_select,
 )
+from ringback.models.fair_slots import FairLock
 
 #: Milliseconds to wait for a writer of another process.
 BUSY_TIMEOUT_MS = 10_000
@@ -93,7 +94,7 @@ class SqliteTransaction(RecordingTransaction, tortoise_sqlite.SqliteTransactionW
 
 
 class SqliteClient(RecordingClient, _OneConnection):
-    """A database file with a writing connection, guarded by the FIFO lock, and a reading one."""
+    """A database file with a writing connection, guarded by the fair lock, and a reading one."""
 
     transaction_class = SqliteTransaction
 
@@ -105,6 +106,7 @@ class SqliteClient(RecordingClient, _OneConnection):
         # busy_timeout comes first, because the other pragmas may have to wait for another process.
         kwargs = {"busy_timeout": BUSY_TIMEOUT_MS, "synchronous": "FULL", **kwargs}
         super().__init__(file_path, **kwargs)
+        self._lock = FairLock()
         self._reader = _Reader(self)
 
     async def close(self) -> None:

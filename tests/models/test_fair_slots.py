@@ -3,7 +3,9 @@
 import asyncio
 from uuid import UUID
 
-from ringback.models.fair_slots import FairSlots
+import pytest
+
+from ringback.models.fair_slots import FairLock, FairSlots, current_line, wait_in_line
 
 ONE, OTHER = UUID(int=1), UUID(int=2)
 
@@ -78,3 +80,31 @@ async def test_a_new_token_comes_before_the_one_that_was_served_last() -> None:
     await asyncio.gather(*tasks)
 
     assert order == ["one", "other", "one"]
+
+
+async def test_a_lock_is_granted_to_lines_in_turn() -> None:
+    lock, order = FairLock(), list[str]()
+
+    async def work(line: object, name: str) -> None:
+        with wait_in_line(line):
+            async with lock:
+                order.append(name)
+                await asyncio.sleep(0)
+
+    await asyncio.gather(*(work(ONE, "one") for _ in range(4)), work(OTHER, "other"), work(None, "worker"))
+
+    assert order == ["one", "one", "other", "worker", "one", "one"]
+    assert not lock.locked()
+    assert current_line.get() is None
+
+
+async def test_a_lock_that_is_not_held_cannot_be_released() -> None:
+    lock = FairLock()
+    with pytest.raises(RuntimeError, match="not acquired"):
+        lock.release()
+
+    async with lock:
+        waiting = asyncio.create_task(lock.acquire())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+    assert await waiting

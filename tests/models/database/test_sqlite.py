@@ -98,7 +98,7 @@ async def test_readers_do_not_wait_for_a_writer(client: SqliteClient) -> None:
     assert await count_rows(client) == 1
 
 
-async def test_writers_are_served_in_the_order_they_came(client: SqliteClient) -> None:
+async def test_writers_without_a_token_are_served_in_the_order_they_came(client: SqliteClient) -> None:
     order: list[int] = []
 
     async def write(number: int) -> None:
