@@ -12,8 +12,10 @@ import pytest
 from tortoise.transactions import in_transaction
 
 from ringback.models.api_token import ApiToken
-from ringback.models.inbox import Inbox
+from ringback.models.inbox import Inbox, InboxRequest
+from ringback.models.services.inboxes import Inboxes, InboxResponse, Received
 from ringback.models.services.slow_checks import Caller
+from tests.support.builders import BOX
 from tests.support.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -51,6 +53,20 @@ async def test_the_worker_and_other_tokens_do_not_wait_for_all_writers_of_a_toke
     await asyncio.gather(*start_apart(works))
 
     assert order == ["one", "one", "other", "worker", "one", "statement", *["one"] * 37]
+
+
+async def test_the_worker_does_not_wait_for_all_requests_of_inboxes() -> None:
+    inboxes, order = Inboxes(BOX), list[str]()
+    inbox = await inboxes.create(None, [InboxResponse()])
+
+    async def receive() -> None:
+        await inboxes.receive(inbox.token, Received("POST", "/", (), b"", None))
+        order.append("request")
+
+    await asyncio.gather(*start_apart([*(receive() for _ in range(20)), write(None, order, "worker")]))
+
+    assert order.index("worker") <= 2
+    assert await InboxRequest.filter(inbox_id=inbox.id).count() == 20
 
 
 async def test_cancelled_writers_keep_no_other_waiting() -> None:
