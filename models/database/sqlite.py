@@ -79,7 +79,7 @@ class SqliteTransaction(RecordingTransaction, tortoise_sqlite.SqliteTransactionW
     async def begin(self) -> None:
         """Start the transaction and take SQLite's write lock at once."""
         if self._connection.in_transaction:  # left open by hand, or by a rollback that failed
-            await self._connection.rollback()
+            await finish(self._connection.rollback())
         try:
             await super().begin()
         except OperationalError as error:
