@@ -4,7 +4,8 @@ Differences from Tortoise's client:
 
 - Transactions BEGIN IMMEDIATE. A deferred transaction that reads and then writes fails with "database is locked" as
   soon as a second process does the same.
-- Writers of a process wait for one lock, in turns of the API tokens. SQLite's busy timeout alone is unfair and slow.
+- Writers of a process wait for one lock, and readers for another, in turns of the API tokens. SQLite's busy timeout
+  alone is unfair and slow.
 - Reads outside of transactions use a second connection, so in WAL mode they never wait for a writer.
 - Transactions are those of `models.database.transactions`. If SQLite rolls one back by itself, it refuses statements.
 - Scripts run inside the open transaction. Python's `executescript()` would commit it first.
@@ -48,7 +49,11 @@ _FETCHED_ROWS = 8
 
 
 class _OneConnection(tortoise_sqlite.SqliteClient):
-    """A client with one connection to the file."""
+    """A client with one connection to the file, guarded by a fair lock."""
+
+    def __init__(self, file_path: str, **kwargs: Any) -> None:
+        super().__init__(file_path, **kwargs)
+        self._lock = FairLock()
 
     async def create_connection(self, with_db: bool) -> None:
         """Open the connection if it is not open yet."""
@@ -94,7 +99,7 @@ class SqliteTransaction(RecordingTransaction, tortoise_sqlite.SqliteTransactionW
 
 
 class SqliteClient(RecordingClient, _OneConnection):
-    """A database file with a writing connection, guarded by the fair lock, and a reading one."""
+    """A database file with a writing connection and a reading one."""
 
     transaction_class = SqliteTransaction
 
@@ -106,7 +111,6 @@ class SqliteClient(RecordingClient, _OneConnection):
         # busy_timeout comes first, because the other pragmas may have to wait for another process.
         kwargs = {"busy_timeout": BUSY_TIMEOUT_MS, "synchronous": "FULL", **kwargs}
         super().__init__(file_path, **kwargs)
-        self._lock = FairLock()
         self._reader = _Reader(self)
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Tests of the turns in which writers on SQLite get the lock: by API token, with a line of its own for the worker."""
+"""Tests of the turns in which writers and readers get SQLite: by API token, with a line of its own for the worker."""
 
 import asyncio
 import datetime as dt
@@ -53,6 +53,20 @@ async def test_the_worker_and_other_tokens_do_not_wait_for_all_writers_of_a_toke
     await asyncio.gather(*start_apart(works))
 
     assert order == ["one", "one", "other", "worker", "one", "statement", *["one"] * 37]
+
+
+async def test_the_worker_and_other_tokens_do_not_wait_for_all_readers_of_a_token() -> None:
+    order: list[str] = []
+
+    async def read(token_id: UUID | None, name: str) -> None:
+        with Caller(token_id):
+            await Inbox.all().count()
+        order.append(name)
+
+    works = [*(read(ONE, "one") for _ in range(20)), read(OTHER, "other"), read(None, "worker")]
+    await asyncio.gather(*start_apart(works))
+
+    assert order == ["one", "one", "other", "worker", *["one"] * 18]
 
 
 async def test_the_worker_does_not_wait_for_all_requests_of_inboxes() -> None:
