@@ -21,7 +21,7 @@ from ringback.models.fair_slots import FairSlots
 #: `extensions.limit` of the error.
 RESPONSE_BYTES = "response_bytes"
 #: Bytes that an operation may read without a turn.
-SMALL_BYTES = 1_048_576
+SMALL_BYTES = 262_144
 #: Statements of one operation that read at the same time.
 MAX_CONCURRENT_READS = 4
 #: Bytes that a field of an object counts, and characters of a text that they cover.

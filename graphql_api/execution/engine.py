@@ -57,6 +57,8 @@ MAX_BATCH_BYTES = 4_194_304
 MAX_RESPONSES_AHEAD = 4_096
 #: Tokens of a document, times the responses that its subscription executes in one turn, which takes time.
 MAX_TOKENS_AHEAD = 10_000
+#: Queries and mutations that are executed at the same time, above which others start in turns of the tokens.
+MAX_STARTED_AT_ONCE = 16
 #: Seconds for which such a response is cached.
 RESPONSE_CACHE_SECONDS = 1.0
 
@@ -120,6 +122,10 @@ class Engine:
             MAX_CACHED_RESPONSES, RESPONSE_CACHE_SECONDS, cache_if=_is_cacheable
         )
         self._turns = Turns()
+        #: Turns in which queries and mutations start while many are executed.
+        self._starts = Turns()
+        #: Held by the long WebSocket message that is parsed.
+        self.long_messages = FairSlots(1)
         #: Held while the operations of a closed connection are stopped.
         self.stopping = asyncio.Lock()
         #: Held by the large operation that runs.
@@ -153,6 +159,8 @@ class Engine:
         execute = partial(execute_root_selection_set, executor)
         with self._turns.give_way():
             try:
+                if self._turns.requests > MAX_STARTED_AT_ONCE:
+                    await self._starts.take(context.viewer.id)
                 return await self._execute_within_budget(execute, context.viewer.id)
             finally:
                 executor.forget_variables()

@@ -1,5 +1,6 @@
 """The engine: responses are encoded once, variables are checked, and a revoked token executes nothing."""
 
+import asyncio
 import gc
 from typing import Any, cast
 from uuid import UUID
@@ -11,7 +12,7 @@ import strawberry
 from graphql import GraphQLError
 
 from ringback.graphql_api.context.request_context import Context
-from ringback.graphql_api.execution.engine import Engine, ExecutionResponse, error_response
+from ringback.graphql_api.execution.engine import MAX_STARTED_AT_ONCE, Engine, ExecutionResponse, error_response
 from ringback.models import ids
 from ringback.models.api_token import ApiToken
 from ringback.models.ids import Prefix
@@ -103,3 +104,17 @@ async def test_a_revoked_token_executes_nothing(api: Api, text: str) -> None:
         answers = [answer async for answer in api.engine.subscribe(operation, {}, context)]
     assert [answer.executed for answer in answers] == [False]
     assert [(error.extensions or {})["code"] for answer in answers for error in answer.errors] == ["UNAUTHENTICATED"]
+
+
+async def test_operations_beyond_the_first_few_start_in_turns(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[UUID] = []
+
+    async def take(token_id: UUID) -> None:
+        turns.append(token_id)
+
+    monkeypatch.setattr(api.engine._starts, "take", take)
+
+    answers = await asyncio.gather(*(api.ask("{ webhooks(first: 1) { nodes { id } } }") for _ in range(20)))
+
+    assert answers == [{"nodes": []}] * 20
+    assert turns == [api.token.id] * (20 - MAX_STARTED_AT_ONCE)
