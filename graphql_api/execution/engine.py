@@ -161,7 +161,7 @@ class Engine:
             try:
                 if self._turns.requests > MAX_STARTED_AT_ONCE:
                     await self._starts.take(context.viewer.id)
-                return await self._execute_within_budget(execute, context.viewer.id)
+                return await self._execute_within_budget(execute, context)
             finally:
                 executor.forget_variables()
 
@@ -245,13 +245,16 @@ class Engine:
         per_event.context_value = executor.context_value.with_own_loaders()
         execute = partial(execute_subscription_event, per_event)
         try:
-            return await self._execute_within_budget(execute, per_event.context_value.viewer.id)
+            return await self._execute_within_budget(execute, per_event.context_value)
         except Exception as error:
             return ExecutionResponse(None, (to_graphql_error(error),))
 
-    async def _execute_within_budget(self, execute: Callable[[], Any], token_id: UUID) -> ExecutionResponse:
-        budget = OperationBudget(self.limits.response_bytes, self._large_operations, token_id)
-        with Caller(token_id), budget:
+    async def _execute_within_budget(self, execute: Callable[[], Any], context: Context) -> ExecutionResponse:
+        token_id = context.viewer.id
+        budget = OperationBudget(
+            self.limits.response_bytes, self._large_operations, token_id, request_slots=context.request_slots
+        )
+        with Caller(token_id, is_late=budget.is_late), budget:
             response = await _complete(execute())
             if budget.is_large:
                 _ = response.json  # encoded before the next large operation runs
