@@ -16,14 +16,22 @@ Timeouts are checked once per second for all connections, because a timer for ea
 import asyncio
 from collections import deque
 from enum import Enum, auto
+from functools import partial
 from typing import Any, Final, cast
 
 import httptools
-from uvicorn._types import HTTPScope
+from uvicorn._types import (
+    ASGI3Application,
+    ASGIReceiveCallable,
+    ASGISendCallable,
+    ASGISendEvent,
+    HTTPScope,
+    Scope,
+)
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from ringback.graphql_api.listener.byte_budget import RELEASE_REQUEST
+from ringback.graphql_api.listener.byte_budget import RELEASE_REQUEST, UNCOUNTED_UNREAD_BYTES
 from ringback.graphql_api.listener.client_slots import SLOTS, ClientSlot
 from ringback.graphql_api.listener.config import ListenerConfig
 from ringback.graphql_api.listener.http_limits import RequestRefused, count_header_bytes
@@ -33,7 +41,7 @@ from ringback.graphql_api.websocket_protocol import WebSocketProtocol
 
 #: Bytes that are parsed before the limits are checked again. uvloop reads up to 256,000 bytes at once.
 PIECE_BYTES = 16_384
-#: A single running request and unread responses up to this size do not count towards the bytes held.
+#: A single running request up to this size does not count towards the bytes held.
 UNCOUNTED_BYTES = 65_536
 #: The longest rest of a body that is read after its response, so that the client reads the response.
 MAX_DISCARDED_BYTES = 65_536
@@ -44,6 +52,8 @@ MAX_PIPELINED = 16
 REQUEST_BYTES, HEADER_BYTES = 6_000, 400
 #: Seconds that a refused client has to read the response: closing at once could make its system discard it.
 LINGER_SECONDS = 1.0
+#: Times its size that a piece of a stream takes in memory while it waits: a subscription keeps the response too.
+STREAM_COPIES = 3
 
 _INVALID = Refusal(400, "Invalid HTTP request received.")
 _PIPELINED = Refusal(429, f"More than {MAX_PIPELINED} requests on this connection wait for a response. Send fewer.")
@@ -94,6 +104,8 @@ class HttpConnection(HttpToolsProtocol):
         #: The same of each request before it that has no whole response, the oldest first.
         self._earlier_request_bytes: deque[int] = deque()
         self._reading = ReadProgress()
+        #: Bytes of a response that the application sends, but that wait for the client to read what is before them.
+        self._waiting_bytes = 0
         # uvicorn sets these when a request starts.
         self.url = b""
         self.headers = []
@@ -210,9 +222,28 @@ class HttpConnection(HttpToolsProtocol):
             # The cycle has them. Trailers must not look like headers to the application (RFC 9110, 6.5.1).
             self.url, self.headers, self.scope = b"", [], _NO_SCOPE
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+        super()._start_asgi_task(cycle, partial(self._run, app))
+
+    async def _run(
+        self, app: ASGI3Application, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> None:
+        await app(scope, receive, partial(self._send, send))
+
+    async def _send(self, send: ASGISendCallable, message: ASGISendEvent) -> None:
+        """Send a message. Count its body while it waits for the client to read."""
+        if not self.flow.write_paused or message["type"] != "http.response.body":
+            return await send(message)
+        waiting_bytes = len(message["body"])
+        if self._running is not None and self._running.chunked_encoding:
+            waiting_bytes *= STREAM_COPIES
+        self._waiting_bytes += waiting_bytes
+        self._guard.budget.hold(self, self.count_held_bytes())
+        try:
+            await send(message)
+        finally:
+            self._waiting_bytes -= waiting_bytes
 
     def on_body(self, body: bytes) -> None:
         """Pass a piece of a body on."""
@@ -252,15 +283,18 @@ class HttpConnection(HttpToolsProtocol):
 
     def _count_again(self) -> None:
         held_bytes = self.count_held_bytes()
-        if self._earlier_request_bytes or held_bytes > UNCOUNTED_BYTES or self._phase is not _IDLE:
-            self._guard.budget.hold(self, held_bytes)
-        else:
+        is_short = held_bytes <= UNCOUNTED_BYTES and self._count_unread_bytes() <= UNCOUNTED_UNREAD_BYTES
+        if self._phase is _IDLE and not self._earlier_request_bytes and is_short:
             self._guard.budget.release(self)
+        else:
+            self._guard.budget.hold(self, held_bytes)
 
     def resume_writing(self) -> None:
-        """Note that the client reads."""
+        """Note that the client reads, so that it is the last to make room."""
         self._reading.note_read()
+        self._guard.budget.release(self)
         super().resume_writing()
+        self._count_again()
 
     def shutdown(self) -> None:
         """Close the connection after its response. Abort it if it was refused, or its client does not read a stream."""
@@ -273,10 +307,11 @@ class HttpConnection(HttpToolsProtocol):
 
     def check_time(self, now: float) -> None:
         """End the connection if its client is too slow."""
-        self._reading.update(self.transport.get_write_buffer_size(), now)
+        unread_bytes = self.transport.get_write_buffer_size()
+        self._reading.update(unread_bytes, now)
         if self._reading.is_stalled(now, self._limits.read_seconds):
             self._abort(_UNREAD)
-        elif self.flow.write_paused:
+        elif unread_bytes > 0:
             self._count_again()
         if self._deadline is None or now < self._deadline or self.transport.is_closing():
             return
@@ -292,24 +327,22 @@ class HttpConnection(HttpToolsProtocol):
     def count_held_bytes(self) -> int:
         """Return the bytes held of requests that are incomplete, waiting or running, and of unread responses."""
         held_bytes = self._unparsed_bytes + HEADER_BYTES * len(self.headers)
-        held_bytes += self.transport.get_write_buffer_size() + sum(self._earlier_request_bytes)
+        held_bytes += self._count_unread_bytes() + sum(self._earlier_request_bytes)
         if self.cycle is None or not self.cycle.response_complete:
             held_bytes += self._request_bytes
         return held_bytes
 
+    def _count_unread_bytes(self) -> int:
+        return self.transport.get_write_buffer_size() + self._waiting_bytes
+
     def free_held_bytes(self) -> bool:
         """Refuse a request that the application has not read whole.
 
-        Abort the connection if requests wait for an earlier one, or if the client does not read responses.
+        Abort the connection if requests wait for an earlier one, or if the client has not read its responses.
         """
-        if self.pipeline:
+        if self.pipeline or self._count_unread_bytes() > UNCOUNTED_UNREAD_BYTES:
             self._abort(_NO_CAPACITY)
             return True
-        if self.transport.get_write_buffer_size() > UNCOUNTED_BYTES:
-            is_stalled = self._reading.is_stalled(self.loop.time(), LINGER_SECONDS)
-            if is_stalled:
-                self._abort(_UNREAD)
-            return is_stalled
         is_running = self._phase is _IDLE and not self.cycle.body
         if is_running or self._phase is _ENDED:
             return False

@@ -13,14 +13,14 @@ from typing import Any, cast
 
 from starlette.types import Scope
 from uvicorn import Config
-from uvicorn._types import ASGIReceiveEvent, ASGISendEvent, WebSocketResponseStartEvent
+from uvicorn._types import ASGIReceiveEvent, ASGISendEvent, WebSocketResponseStartEvent, WebSocketSendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
-from ringback.graphql_api.listener.byte_budget import add_budget
+from ringback.graphql_api.listener.byte_budget import UNCOUNTED_UNREAD_BYTES, add_budget
 from ringback.graphql_api.listener.client_slots import ClientSlot, add_slot
 from ringback.graphql_api.listener.config import ListenerConfig
 from ringback.graphql_api.listener.refusals import Refusal
@@ -34,6 +34,9 @@ PIECE_BYTES = 1_024
 SHUTDOWN_SECONDS = 1.0
 #: The longest message that a client can send before connection_init, in bytes.
 MAX_UNAUTHENTICATED_BYTES = 65_536
+#: Times its length that a message takes in memory while it waits for the peer to read: the application keeps the
+#: response too.
+MESSAGE_COPIES = 6
 
 _INVALID = Refusal(400, "The WebSocket handshake is invalid. Send it without a body.")
 
@@ -79,6 +82,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._incomplete_since: float | None = None
         #: The answers to the latest pings, while the peer does not read.
         self._pongs = b""
+        #: Bytes of memory of messages that wait for the peer to read those before them.
+        self._waiting_bytes = 0
         self.conn.max_message_size = min(MAX_UNAUTHENTICATED_BYTES, config.ws_max_size)
 
     def take_slot(self, slot: ClientSlot | None) -> None:
@@ -150,14 +155,31 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if message["type"] == "websocket.http.response.start":
             headers = [*message["headers"], *self.config.encoded_headers]
             message = WebSocketResponseStartEvent(type=message["type"], status=message["status"], headers=headers)
-        await super().send(message)
+        if self.writable.is_set() or message["type"] != "websocket.send":
+            await super().send(message)
+        else:
+            await self._send_later(message)
+        if self.transport.get_write_buffer_size() > UNCOUNTED_UNREAD_BYTES:
+            self._guard.budget.hold(self, self.count_held_bytes())
+
+    async def _send_later(self, message: WebSocketSendEvent) -> None:
+        """Send a message once the peer reads. Count it until then."""
+        waiting_bytes = MESSAGE_COPIES * len(message.get("text") or "")
+        self._waiting_bytes += waiting_bytes
+        self._guard.budget.hold(self, self.count_held_bytes())
+        try:
+            await super().send(message)
+        finally:
+            self._waiting_bytes -= waiting_bytes
 
     def _resume_reading(self) -> None:
         if not self.read_paused and not self.transport.is_closing():
             self.transport.resume_reading()
 
     def check_time(self, now: float) -> None:
-        """Close the connection if the rest of a message does not arrive."""
+        """Close the connection if the rest of a message does not arrive. Count what the peer has not read."""
+        if self.transport.get_write_buffer_size() > 0:
+            self._guard.budget.hold(self, self.count_held_bytes())
         if self.read_paused or self._count_unread_bytes() == 0:
             self._incomplete_since = None
         elif self._incomplete_since is None:
@@ -166,8 +188,15 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._fail(CloseCode.POLICY_VIOLATION, "the message did not arrive in time")
 
     def count_held_bytes(self) -> int:
-        """Return the bytes of messages that are incomplete, wait to be parsed, or wait for the application."""
-        return self._count_unread_bytes() + sum(self._queued_sizes)
+        """Return the bytes of messages that are incomplete, or wait to be parsed, taken by the application or read."""
+        unsent_bytes = self._count_unsent_bytes()
+        if unsent_bytes <= UNCOUNTED_UNREAD_BYTES:
+            unsent_bytes = 0
+        return self._count_unread_bytes() + sum(self._queued_sizes) + unsent_bytes
+
+    def _count_unsent_bytes(self) -> int:
+        """Return the bytes that the peer has not read."""
+        return self.transport.get_write_buffer_size() + self._waiting_bytes
 
     def _count_unread_bytes(self) -> int:
         """Return the bytes of an incomplete message, and those that wait to be parsed."""
@@ -175,8 +204,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         return len(self._unparsed) + incomplete_bytes
 
     def free_held_bytes(self) -> bool:
-        """Close the connection, whose messages are incomplete or wait."""
+        """Close the connection, whose messages are incomplete or wait. Abort it if the peer has not read them."""
         self._drop_queued_messages()
+        if self._count_unsent_bytes() > UNCOUNTED_UNREAD_BYTES:
+            self.transport.abort()
         self._fail(CloseCode.TRY_AGAIN_LATER, "the server holds too many bytes")
         self._unparsed.clear()
         self.frames = []
@@ -245,6 +276,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def resume_writing(self) -> None:
         """Send the pongs that waited for the peer to read."""
         super().resume_writing()
+        # A peer that reads is the last to make room.
+        self._guard.budget.release(self)
         self.transport.write(self._pongs)
         self._pongs = b""
 

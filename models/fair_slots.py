@@ -61,6 +61,11 @@ class FairSlots:
         self._max_per_token = max_per_token or count
         self._own_slots: WeakValueDictionary[UUID | None, asyncio.Semaphore] = WeakValueDictionary()
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether someone waits for a slot."""
+        return bool(self._lines)
+
     @asynccontextmanager
     async def hold(self, token_id: UUID | None) -> AsyncIterator[None]:
         """Hold a slot while the block runs."""

@@ -6,6 +6,7 @@ their API tokens, so that together they take little more memory than one. Small 
 """
 
 import asyncio
+import time
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any, Self
@@ -21,9 +22,11 @@ from ringback.models.fair_slots import FairSlots
 #: `extensions.limit` of the error.
 RESPONSE_BYTES = "response_bytes"
 #: Bytes that an operation may read without a turn.
-SMALL_BYTES = 1_048_576
+SMALL_BYTES = 262_144
 #: Statements of one operation that read at the same time.
 MAX_CONCURRENT_READS = 4
+#: Seconds after which an operation starts no more root fields or slow checks if others wait for its turn or slot.
+MAX_SECONDS_IF_OTHERS_WAIT = 0.4
 #: Bytes that a field of an object counts, and characters of a text that they cover.
 FIELD_BYTES, SHORT_CHARS = 64, 256
 #: A text of up to so many characters counts its characters, a longer one its JSON.
@@ -37,10 +40,13 @@ class ResponseTooLarge(ApiError):
 class OperationBudget:
     """The budget of one operation, a context manager. Tasks that the block starts share it."""
 
-    def __init__(self, limit: int, turns: FairSlots | None, token_id: UUID) -> None:
+    def __init__(
+        self, limit: int, turns: FairSlots | None, token_id: UUID, request_slots: FairSlots | None = None
+    ) -> None:
         """Prepare a budget of `limit` bytes for an operation of a token.
 
         `turns` is shared by the operations of the process. None means that the whole limit is read without a turn.
+        The operation holds one of the `request_slots`, if there are any.
         """
         self.is_large = False
         self._limit = limit
@@ -50,6 +56,10 @@ class OperationBudget:
         self._read_bytes = 0
         self._written_bytes = 0
         self._has_ended = False
+        #: What the operation holds one of, and since when.
+        self._held = [] if request_slots is None else [request_slots]
+        self._held_since = time.monotonic()
+        self._is_late = False
 
     @cached_property
     def _reads(self) -> asyncio.Semaphore:
@@ -83,6 +93,12 @@ class OperationBudget:
         if self._written_bytes > self._limit:
             raise self._too_large("returns")
 
+    def is_late(self) -> bool:
+        """Return whether the operation has held its turn or slot for long while others waited. It stays late."""
+        if not self._is_late and time.monotonic() > self._held_since + MAX_SECONDS_IF_OTHERS_WAIT:
+            self._is_late = any(slots.is_wanted for slots in self._held)
+        return self._is_late
+
     def __enter__(self) -> Self:
         self._token = current_budget.set(self)
         return self
@@ -104,6 +120,8 @@ class OperationBudget:
             self._turns.release()
             raise self._too_large("reads")
         self.is_large = True
+        self._held.append(self._turns)
+        self._held_since = time.monotonic()
 
     def _too_large(self, verb: str) -> ResponseTooLarge:
         message = (
@@ -116,6 +134,21 @@ class OperationBudget:
 def is_too_large(errors: Iterable[GraphQLError]) -> bool:
     """Return whether one of the errors of a response is a ResponseTooLarge."""
     return any((error.extensions or {}).get("limit") == RESPONSE_BYTES for error in errors)
+
+
+def is_late() -> bool:
+    """Return whether the running operation must start no more root fields."""
+    budget = current_budget.get()
+    return isinstance(budget, OperationBudget) and budget.is_late()
+
+
+def out_of_time() -> ApiError:
+    """Return the error of a root field that is not started."""
+    message = (
+        f"This field was not executed, because the operation has run for more than {MAX_SECONDS_IF_OTHERS_WAIT} s, a "
+        "fixed limit while others wait for it. Send this field and those after it in another request."
+    )
+    return ApiError("TOO_MANY_REQUESTS", message, limit="operationSeconds", allowed=MAX_SECONDS_IF_OTHERS_WAIT)
 
 
 def count_fields(count: int) -> None:

@@ -17,7 +17,14 @@ from graphql.execution.values import VariableValues
 from graphql.pyutils import Path
 
 from ringback.graphql_api.context.request_context import Context
-from ringback.graphql_api.execution.byte_budget import ResponseTooLarge, count_fields, count_json, count_text
+from ringback.graphql_api.execution.byte_budget import (
+    ResponseTooLarge,
+    count_fields,
+    count_json,
+    count_text,
+    is_late,
+    out_of_time,
+)
 from ringback.graphql_api.execution.query_shape import INTROSPECTION_COST
 from ringback.graphql_api.execution.selections import Selection, Selections
 
@@ -67,7 +74,30 @@ class FastExecutor(Executor[Context]):
         """Execute a mutation. One with a single field, as most are, needs no serial execution."""
         if len(grouped_field_set) == 1 and self.abort_signal is None:
             return self.execute_fields(parent_type, source_value, path, grouped_field_set, position_context)
-        return super().execute_fields_serially(parent_type, source_value, path, grouped_field_set, position_context)
+        return self._execute_one_by_one(parent_type, source_value, path, grouped_field_set, position_context)
+
+    async def _execute_one_by_one(
+        self,
+        parent_type: GraphQLObjectType,
+        source_value: Any,
+        path: Path | None,
+        grouped_field_set: Any,
+        position_context: Any,
+    ) -> dict[str, Any]:
+        """Execute the fields of a mutation, but no more of them once others have waited for too long."""
+        results: dict[str, Any] = {}
+        for name, details in grouped_field_set.items():
+            if results and is_late():
+                results[name] = None
+                field = self.schema.get_field(parent_type, details[0].node.name.value)
+                assert field is not None, "the document is valid"
+                self.handle_field_error(out_of_time(), field.type, details, Path(path, name, parent_type.name))
+                continue
+            fields = self.execute_fields(parent_type, source_value, path, {name: details}, position_context)
+            if not isinstance(fields, dict):
+                fields = await fields
+            results.update(fields)
+        return results
 
     def complete_object_value(
         self,

@@ -35,16 +35,16 @@ class Turns:
         self._slice_size = FIRST_SLICE
         self._slice_started_at: float | None = None
         self._is_scheduled = False
-        self._requests = 0
+        self.requests = 0
 
     @contextmanager
     def give_way(self) -> Iterator[None]:
         """Pause between slices while the block executes a query or a mutation."""
-        self._requests += 1
+        self.requests += 1
         try:
             yield
         finally:
-            self._requests -= 1
+            self.requests -= 1
 
     async def take(self, token_id: UUID) -> None:
         """Wait for a turn."""
@@ -86,7 +86,7 @@ class Turns:
 
     def _schedule_slice(self) -> None:
         self._adapt_size()
-        if self._requests:
+        if self.requests:
             asyncio.get_running_loop().call_later(PAUSE_SECONDS, self._run_slice)
         else:
             self._run_slice()

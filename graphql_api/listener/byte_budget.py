@@ -13,6 +13,8 @@ RELEASE_REQUEST = "ringback.release_request"
 BYTE_BUDGET = "ringback.byte_budget"
 #: One part in FREED_SHARE is freed at once, because looking for it costs time.
 FREED_SHARE = 8
+#: Unread bytes of a connection that do not count: most of them are sent in the next turn of the event loop.
+UNCOUNTED_UNREAD_BYTES = 4_096
 
 
 def release_request(scope: Scope) -> None:
@@ -25,20 +27,20 @@ def release_request(scope: Scope) -> None:
 
 
 class Holder(Protocol):
-    """A connection for which bytes are held: of a request that is incomplete or running, or of an unread response."""
+    """A connection for which bytes are held: of requests that are incomplete or running, or of unread responses."""
 
     def count_held_bytes(self) -> int:
         """Return how many bytes are held now."""
 
     def free_held_bytes(self) -> bool:
-        """Refuse the request whose bytes are held. Return whether the bytes were freed."""
+        """Refuse the request whose bytes are held, or abort the connection. Return whether the bytes were freed."""
 
 
 class ByteBudget:
     """The bytes held for each connection, the oldest first.
 
-    At the limit the oldest incomplete request is refused, not the newest: a stalled client is older than an honest one,
-    so attackers displace each other.
+    At the limit the oldest incomplete request or unread response makes room, not the newest: a stalled client is older
+    than an honest one, so attackers displace each other. Clients that read on come last.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -68,7 +70,9 @@ class ByteBudget:
     def _count_again(self) -> None:
         """Read how many bytes are held now, since connections report only when the number grows."""
         counts = {holder: holder.count_held_bytes() for holder in self._held}
-        self._held = {holder: count for holder, count in counts.items() if count > 0}
+        stalled = {holder: count for holder, count in counts.items() if count >= self._held[holder]}
+        read_on = {holder: count for holder, count in counts.items() if 0 < count < self._held[holder]}
+        self._held = {**stalled, **read_on}
         self.total = sum(self._held.values())
 
 

@@ -42,7 +42,7 @@ from ringback.models.fair_slots import FairSlots
 #: memory.
 LARGE_BODY_BYTES = 65_536
 #: Maximum number of large requests that are parsed and executed at the same time, of all tokens and of one.
-MAX_LARGE_REQUESTS, MAX_LARGE_REQUESTS_PER_TOKEN = 3, 2
+MAX_LARGE_REQUESTS, MAX_LARGE_REQUESTS_PER_TOKEN = 6, 2
 METHODS: Final = "GET, HEAD, OPTIONS, POST"
 _USED_HEADERS: Final = frozenset({b"accept", b"authorization", b"content-encoding", b"content-length", b"content-type"})
 _FRAMINGS: Final[dict[Format, Framing]] = {Format.EVENTS: EVENT_STREAM, Format.MULTIPART: MULTIPART}
@@ -129,6 +129,7 @@ class GraphQLEndpoint:
         if len(body) <= LARGE_BODY_BYTES:
             return await self._run(method, requests.parse_body(body), context, accepted)
         async with self._large_requests.hold(token.id):
+            context.request_slots = self._large_requests
             return await self._run(method, requests.parse_body(body), context, accepted)
 
     async def _run(self, method: str, parameters: Parameters, context: Context, accepted: Accepted) -> Reply | Stream:

@@ -7,6 +7,7 @@ closes connections whose peer is gone or does not read.
 """
 
 import asyncio
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack, aclosing, suppress
 from functools import partial
@@ -43,6 +44,7 @@ from ringback.graphql_api.transport.graphql_transport_ws import (
     write_next,
     write_pong,
 )
+from ringback.graphql_api.transport.graphql_transport_ws import Message as ClientMessage
 from ringback.graphql_api.transport.held_messages import HeldMessages
 from ringback.graphql_api.transport.json_limits import estimate_memory
 from ringback.graphql_api.transport.streaming import HEARTBEAT_SECONDS
@@ -62,6 +64,8 @@ OPERATIONS_PER_STOP = 8
 RETRY_SECONDS = 0.1
 #: An operation that never waits yields to the event loop after this many messages.
 MESSAGES_PER_TURN = 16
+#: Characters of a message above which it is parsed in its token's turn: a megabyte takes 20 ms.
+LONG_MESSAGE_CHARS = 4_096
 
 
 class _CloseConnection(Exception):
@@ -195,11 +199,7 @@ class _Connection:
         """Handle one message. Raises _CloseConnection if it is invalid."""
         if text is None:
             raise _CloseConnection(4400, "Invalid message: binary. Send JSON as text.")
-        try:
-            message = parse(text)
-        except InvalidMessage as invalid:
-            raise _CloseConnection(4400, f"Invalid message: {invalid}") from invalid
-        size = estimate_memory(text)
+        message, size = await self._parse_in_turn(text)
         self._messages.read(size)
         del text
         match message:
@@ -213,6 +213,16 @@ class _Connection:
                 await self._subscribe(message, size)
             case Complete():
                 self._complete(message)
+
+    async def _parse_in_turn(self, text: str) -> tuple[ClientMessage, int]:
+        """Parse a message and estimate its memory. Other work runs between two long messages of all connections."""
+        if len(text) <= LONG_MESSAGE_CHARS:
+            return _parse(text)
+        token_id = None if self._context is None else self._context.viewer.id
+        self._messages.read(sys.getsizeof(text))
+        async with self._engine.long_messages.hold(token_id):
+            await asyncio.sleep(0)
+            return _parse(text)
 
     async def _receive_event(self) -> Message:
         """Return the next event. Check the token meanwhile, so that a revoked one holds no connections."""
@@ -351,10 +361,8 @@ class _Connection:
         """Execute an operation of any kind. Exceptions become error responses."""
         try:
             operation = await self._get_operation(message, context)
-            task = asyncio.current_task()
-            assert task is not None
             if operation.kind is OperationType.SUBSCRIPTION:
-                self._release_message(task)
+                self._release_message(_get_current_task())
                 subscription = self._engine.subscribe(operation, message.variables, context)
                 del message
                 async with aclosing(subscription) as responses:
@@ -362,9 +370,24 @@ class _Connection:
                         yield response
                         del response
             else:
-                self._messages.execute(task)
+                self._messages.execute(_get_current_task())
                 yield await self._engine.execute(operation, message.variables, context)
         except RequestRefused as refused:
             yield error_response(*refused.errors)
         except Exception as error:
             yield error_response(to_graphql_error(error))
+
+
+def _parse(text: str) -> tuple[ClientMessage, int]:
+    try:
+        message = parse(text)
+    except InvalidMessage as invalid:
+        raise _CloseConnection(4400, f"Invalid message: {invalid}") from invalid
+    return message, estimate_memory(text)
+
+
+def _get_current_task() -> asyncio.Task[None]:
+    """Return the running task. A frame that keeps it keeps itself, once the task is cancelled."""
+    task = asyncio.current_task()
+    assert task is not None
+    return task

@@ -33,9 +33,9 @@ from ringback.models.tracking.outbox import NewChange, Verdicts, WatchingWebhook
 from ringback.models.tracking.registry import NAME_PATTERN
 
 MAX_CHANGES = 500
-#: Events that several changes of one call may create, conditions aside. Writing so many takes 0.7 s and 11 MB, and on
-#: SQLite all other writers wait.
-MAX_EVENTS = 20_000
+#: Events that several changes of one call may create, conditions aside. On SQLite all other writers wait until they are
+#: written: 20,000 took 0.7 s and 11 MB.
+MAX_EVENTS = 100_000
 #: Changes of a call whose conditions are evaluated before the transaction. For fewer, reading the webhooks twice takes
 #: longer, unless their conditions are slow.
 EARLY_CHANGES = 20

@@ -35,11 +35,14 @@ class Caller:
         *,
         max_check_seconds: float = MAX_CHECK_SECONDS,
         max_seconds: float = MAX_OPERATION_SECONDS,
+        is_late: Callable[[], bool] = lambda: False,
     ) -> None:
+        """Prepare for an operation. `is_late` returns whether it keeps others waiting for too long."""
         self.token_id = token_id
         self._max_check_seconds = max_check_seconds
         self._check_seconds = 0.0
         self._deadline = time.monotonic() + max_seconds
+        self._is_late = is_late
 
     def __enter__(self) -> Self:
         self._previous: Token[Caller | None] = current_caller.set(self)
@@ -61,7 +64,7 @@ class Caller:
             self._check_seconds += time.thread_time() - started_at
 
     def _require_time(self) -> None:
-        is_late = self._check_seconds > 0 and time.monotonic() > self._deadline
+        is_late = self._check_seconds > 0 and (time.monotonic() > self._deadline or self._is_late())
         if is_late or self._check_seconds > self._max_check_seconds:
             message = (
                 "This webhook was not checked, because the checks of this operation take too long. "

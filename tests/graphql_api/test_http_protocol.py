@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from ringback.graphql_api.http_protocol import HEADER_BYTES, MAX_PIPELINED, REQUEST_BYTES
+from ringback.graphql_api.http_protocol import HEADER_BYTES, MAX_PIPELINED, REQUEST_BYTES, STREAM_COPIES
 from ringback.graphql_api.listener.byte_budget import ByteBudget, release_request
+from tests.support.eventually import eventually
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.websocket_client import serving
 
@@ -211,3 +212,24 @@ async def test_a_request_that_is_released_after_its_client_is_gone_is_not_held()
             await wait_until_held(budget, BODY_BYTES + 10)
         await is_over.wait()
         assert budget.total == 0
+
+
+async def test_responses_that_are_not_read_make_room_at_the_limit() -> None:
+    """The piece of a stream that waits for the client counts, too."""
+    piece = b"x" * (8 * MEBIBYTE)
+    budget = ByteBudget(64 * MEBIBYTE)
+
+    async def stream(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with serving(stream, budget=budget) as port, connected(port, GET) as (oldest, _):
+        await eventually(lambda: budget.total > STREAM_COPIES * len(piece))
+        async with connected(port, GET) as (newest, _):
+            await eventually(lambda: budget.total > 2 * STREAM_COPIES * len(piece))
+            async with connected(port, GET):
+                with suppress(ConnectionResetError):
+                    assert len(await oldest.read()) < 2 * len(piece)
+                assert len(await newest.read(2 * len(piece))) > 0

@@ -20,7 +20,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.frames import Frame, Opcode
 
 from ringback.graphql_api.listener.byte_budget import ByteBudget
-from ringback.graphql_api.websocket_protocol import MAX_UNAUTHENTICATED_BYTES, WebSocketProtocol
+from ringback.graphql_api.websocket_protocol import MAX_UNAUTHENTICATED_BYTES, MESSAGE_COPIES, WebSocketProtocol
 from tests.support.eventually import eventually
 from tests.support.lag import share_of_allowed
 from tests.support.live_log import CURSORS
@@ -430,6 +430,38 @@ async def test_messages_that_the_application_does_not_read_are_limited(opened: l
             assert [connection.count_held_bytes() > 10_000 for connection in opened] == [False, True]
             assert 10_000 < budget.total < 15_000
             may_end.set()
+
+
+async def test_a_peer_that_does_not_read_makes_room_for_others(opened: list[WebSocketProtocol]) -> None:
+    """What it has not read and what waits behind that count."""
+    message = "x" * 4_000_000
+    budget = ByteBudget(50_000_000)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept", "subprotocol": PROTOCOL})
+        with suppress(OSError):
+            for _ in range(2):
+                await send({"type": "websocket.send", "text": message})
+
+    async with serving(app, budget=budget) as port:
+        with await raw_socket(port):
+            await eventually(lambda: budget.total > MESSAGE_COPIES * len(message))
+            assert budget.total < (MESSAGE_COPIES + 1) * len(message) + 100
+            budget.hold(Stranger(), 49_000_000)
+
+            await wait_until_closed(opened)
+            await eventually(lambda: budget.total == 49_000_000)
+
+
+class Stranger:
+    """Another holder of bytes, which cannot be freed."""
+
+    def count_held_bytes(self) -> int:
+        return 49_000_000
+
+    def free_held_bytes(self) -> bool:
+        return False
 
 
 async def test_an_idle_connection_does_not_keep_its_last_frame() -> None:

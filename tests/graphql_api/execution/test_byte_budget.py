@@ -12,6 +12,7 @@ from ringback.models.database.row_decoding import read_instances
 from ringback.models.event import Event
 from ringback.models.fair_slots import FairSlots
 from tests.support import builders
+from tests.support.eventually import eventually
 
 TOKEN = UUID(int=1)
 LIMIT = 4 * SMALL_BYTES
@@ -64,6 +65,21 @@ async def test_a_large_operation_waits_for_another_and_a_small_one_does_not() ->
         assert not waiting.done()
 
     assert await waiting == ["row"]
+
+
+async def test_an_operation_is_late_once_others_have_waited_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ringback.graphql_api.execution.byte_budget.MAX_SECONDS_IF_OTHERS_WAIT", 0.0)
+    turns = FairSlots(1)
+    with OperationBudget(LIMIT, turns, TOKEN) as first, OperationBudget(LIMIT, turns, TOKEN) as second:
+        await first.read(rows_of(SMALL_BYTES + 1))
+        assert not first.is_late()
+
+        waiting = asyncio.create_task(second.read(rows_of(SMALL_BYTES + 1)))
+        await eventually(first.is_late)
+        waiting.cancel()
+
+        assert first.is_late()
+        assert not second.is_late()
 
 
 async def test_a_token_does_not_wait_for_all_large_operations_of_another() -> None:

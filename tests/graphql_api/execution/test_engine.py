@@ -1,6 +1,8 @@
 """The engine: responses are encoded once, variables are checked, and a revoked token executes nothing."""
 
+import asyncio
 import gc
+from dataclasses import replace
 from typing import Any, cast
 from uuid import UUID
 from weakref import ref
@@ -11,10 +13,12 @@ import strawberry
 from graphql import GraphQLError
 
 from ringback.graphql_api.context.request_context import Context
-from ringback.graphql_api.execution.engine import Engine, ExecutionResponse, error_response
+from ringback.graphql_api.execution.engine import MAX_STARTED_AT_ONCE, Engine, ExecutionResponse, error_response
 from ringback.models import ids
 from ringback.models.api_token import ApiToken
+from ringback.models.fair_slots import FairSlots
 from ringback.models.ids import Prefix
+from ringback.models.inbox import Inbox
 from ringback.models.services import api_tokens
 from ringback.models.services.slow_checks import current_caller
 from tests.support.api import Api
@@ -103,3 +107,41 @@ async def test_a_revoked_token_executes_nothing(api: Api, text: str) -> None:
         answers = [answer async for answer in api.engine.subscribe(operation, {}, context)]
     assert [answer.executed for answer in answers] == [False]
     assert [(error.extensions or {})["code"] for answer in answers for error in answer.errors] == ["UNAUTHENTICATED"]
+
+
+async def test_operations_beyond_the_first_few_start_in_turns(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[UUID] = []
+
+    async def take(token_id: UUID) -> None:
+        turns.append(token_id)
+
+    monkeypatch.setattr(api.engine._starts, "take", take)
+
+    answers = await asyncio.gather(*(api.ask("{ webhooks(first: 1) { nodes { id } } }") for _ in range(20)))
+
+    assert answers == [{"nodes": []}] * 20
+    assert turns == [api.token.id] * (20 - MAX_STARTED_AT_ONCE)
+
+
+async def test_a_mutation_that_others_wait_for_starts_no_more_fields(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ringback.graphql_api.execution.byte_budget.MAX_SECONDS_IF_OTHERS_WAIT", 0.0)
+    fields = " ".join(f"{alias}: createInbox(input: {{}}) {{ inbox {{ url }} }}" for alias in "abc")
+    operation = await api.engine.operation(f"mutation {{ {fields} }}")
+    slots = FairSlots(1)
+    await slots.acquire(api.token.id)
+    waiting = asyncio.create_task(slots.acquire(UUID(int=1)))
+    await asyncio.sleep(0)
+
+    context = replace(api.context(), request_slots=slots)
+    refused = await api.engine.execute(operation, None, context)
+    slots.release()
+    await waiting
+    executed = await api.engine.execute(operation, None, context)
+
+    assert refused.data is not None
+    assert [field is None for field in refused.data.values()] == [False, True, True]
+    assert [(error.path, error.extensions) for error in refused.errors] == [
+        ([alias], {"code": "TOO_MANY_REQUESTS", "limit": "operationSeconds", "allowed": 0.0}) for alias in "bc"
+    ]
+    assert executed.errors == ()
+    assert await Inbox.all().count() == 4

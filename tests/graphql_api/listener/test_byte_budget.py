@@ -30,6 +30,18 @@ def test_the_oldest_incomplete_request_makes_room() -> None:
     assert budget.total == 70
 
 
+def test_a_client_that_reads_on_makes_room_last() -> None:
+    budget = ByteBudget(100)
+    reading, stalled, newest = Connection(60), Connection(30), Connection(20)
+    budget.hold(reading, 60)
+    budget.hold(stalled, 30)
+    reading.held = 55
+
+    budget.hold(newest, 20)
+
+    assert [connection.is_refused for connection in (reading, stalled, newest)] == [False, True, False]
+
+
 def test_a_request_that_no_longer_holds_bytes_is_not_refused() -> None:
     budget = ByteBudget(100)
     finished, other = Connection(90), Connection(50)

@@ -19,7 +19,8 @@ from ringback.graphql_api.execution.engine import Engine, Operation, OperationTy
 from ringback.graphql_api.execution.operation_limits import OperationLimits
 from ringback.graphql_api.listener.byte_budget import ByteBudget
 from ringback.graphql_api.schema.build import schema
-from ringback.graphql_api.transport.websocket import serve_connection
+from ringback.graphql_api.transport.held_messages import MAX_UNCHECKED
+from ringback.graphql_api.transport.websocket import LONG_MESSAGE_CHARS, serve_connection
 from ringback.models import delivery_log
 from ringback.models.api_token import ApiToken
 from ringback.models.delivery_log import Position
@@ -369,6 +370,44 @@ async def test_messages_that_wait_are_limited_for_each_token(served: Served, mon
     }
     assert [message["type"] for message in accepted] == ["next", "complete"]
     engine.close()
+
+
+async def test_a_connection_with_many_unchecked_documents_is_not_read(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paused = PausedOperations(served.api.engine, monkeypatch)
+    async with served.open() as connection:
+        await init(connection)
+        for number in range(MAX_UNCHECKED):
+            await subscribe(connection, VIEWER, str(number))
+        await still_open(connection)
+
+        await subscribe(connection, VIEWER, "one more")
+        await send(connection, type="ping")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await connection.recv()
+
+        paused.may_go_on.set()
+        answers = [(await received(connection))["type"] for _ in range(2 * MAX_UNCHECKED + 3)]
+        assert answers.count("complete") == MAX_UNCHECKED + 1
+        assert answers.count("pong") == 1
+
+
+async def test_a_long_message_is_parsed_in_turn(served: Served) -> None:
+    """Short messages do not wait."""
+    async with served.open() as long, served.open() as short:
+        await init(long)
+        await init(short)
+
+        async with served.api.engine.long_messages.hold(None):
+            await send(long, type="ping", payload={"text": "x" * LONG_MESSAGE_CHARS})
+            await still_open(short)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await long.recv()
+
+        assert (await received(long))["type"] == "pong"
 
 
 async def test_a_revoked_token_loses_its_idle_connections(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,11 +43,15 @@ async def test_checks_outside_of_an_operation_run_too() -> None:
     assert await SlowChecks().run(int, "1", base=2) == 1
 
 
-@pytest.mark.parametrize("limit", ["max_check_seconds", "max_seconds"])
-async def test_an_operation_out_of_time_starts_no_more_checks(limit: str) -> None:
+@pytest.mark.parametrize("caller", [
+    Caller(ONE, max_check_seconds=0.0),
+    Caller(ONE, max_seconds=0.0),
+    Caller(ONE, is_late=lambda: True),
+])  # fmt: skip
+async def test_an_operation_out_of_time_starts_no_more_checks(caller: Caller) -> None:
     checks, order = SlowChecks(), list[str]()
 
-    with Caller(ONE, **{limit: 0.0}):
+    with caller:
         await checks.run(order.append, "first")
         with pytest.raises(InputRejected, match="Use fewer webhooks"):
             await checks.run(order.append, "second")
