@@ -188,6 +188,7 @@ class Deliverer:
             if result is None:
                 await self._release(attempt.lease, [attempt.event])
             else:
+                self._in_flight.set_prompt(attempt.webhook.id, result.is_prompt)
                 self._in_flight.end(attempt.event)
                 self._recorder.put(result, self._in_flight.free_slot)
             del self._tasks[attempt]

@@ -1,11 +1,15 @@
 """The events that this process has claimed: the deliverer reports on them, and the claimer decides by them."""
 
 import asyncio
-from collections.abc import Mapping, Set
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Set
 from uuid import UUID
 
 from ringback.models.enums import EventStatus
 from ringback.models.queue.claims import ClaimedEvent
+
+#: Most webhooks that are known to be prompt. Those whose attempts ended longest ago are forgotten.
+MAX_PROMPT = 5_000
 
 
 class InFlight:
@@ -15,6 +19,7 @@ class InFlight:
         #: By identity: an event may be claimed again shortly before its release is reported.
         self._events: dict[int, ClaimedEvent] = {}
         self._by_webhook: dict[UUID, int] = {}
+        self._prompt: OrderedDict[UUID, None] = OrderedDict()
         #: Number of retries in flight.
         self.retries = 0
         #: Number of suspects in flight: events that may be crashing workers.
@@ -44,6 +49,26 @@ class InFlight:
     def by_webhook(self) -> Mapping[UUID, int]:
         """The number of events in flight of each webhook that has any."""
         return self._by_webhook
+
+    @property
+    def prompt(self) -> Collection[UUID]:
+        """The webhooks whose last attempt in this process was prompt. The one that ended longest ago comes first."""
+        return self._prompt.keys()
+
+    @property
+    def in_common_slots(self) -> dict[UUID, int]:
+        """The number of events in flight of each webhook that is not known to be prompt."""
+        return {webhook_id: events for webhook_id, events in self._by_webhook.items() if webhook_id not in self._prompt}
+
+    def set_prompt(self, webhook_id: UUID, is_prompt: bool) -> None:
+        """Remember whether the last attempt of a webhook was prompt."""
+        if not is_prompt:
+            self._prompt.pop(webhook_id, None)
+            return
+        self._prompt[webhook_id] = None
+        self._prompt.move_to_end(webhook_id)
+        if len(self._prompt) > MAX_PROMPT:
+            self._prompt.popitem(last=False)
 
     def start(self, event: ClaimedEvent) -> None:
         """Add a claimed event."""

@@ -5,7 +5,7 @@ Parameters of the statements that find due events:
 - `$1`: latest due time
 - `$2`: most events
 - `$3`: most retries
-- `$4`: webhooks on hold
+- `$4`: webhooks on hold, or for `LOCK_DUE_OF_WEBHOOKS` those to search
 - `$5`: whether suspects may be claimed
 - `$6`, only webhook by webhook: most events of each webhook and kind
 - `$7`, only webhook by webhook: the webhook after which the search starts
@@ -116,6 +116,42 @@ WITH due AS MATERIALIZED (
     )
     WHERE walk.webhook_id IS NOT NULL AND NOT walk.webhook_id IN (SELECT value FROM json_each($4))
     AND ($3 > 0 OR kind.value = 'PENDING') LIMIT $2
+)
+SELECT due.*, 1, max_concurrency, rate_limit_per_second, last_slot_at
+FROM due JOIN ringback_webhook ON ringback_webhook.id = due.webhook_id
+"""
+
+#: Find the earliest due events of some webhooks, by the index ringback_event_waiting_by_webhook, and lock the webhooks.
+#: As above, `= ANY(ARRAY[…])` and OFFSET 0 keep Postgres from reading all events that are due.
+LOCK_DUE_OF_WEBHOOKS = """
+WITH due AS MATERIALIZED (
+    SELECT event.* FROM unnest($4::uuid[]) searched(webhook_id), LATERAL (
+        SELECT earliest.* FROM unnest(ARRAY['PENDING', 'RETRYING']) kind, LATERAL (
+            SELECT id, webhook_id, next_attempt_at, abandoned_in_a_row, status FROM ringback_event event
+            WHERE event.webhook_id = ANY(ARRAY[searched.webhook_id]) AND status = kind AND worker_id IS NULL
+            AND next_attempt_at <= $1 AND ($5 OR abandoned_in_a_row < 2)
+            ORDER BY event.webhook_id, next_attempt_at LIMIT 50
+        ) earliest WHERE $3 > 0 OR kind = 'PENDING' OFFSET 0
+    ) event LIMIT $2
+), locked AS (
+    SELECT webhook.* FROM (SELECT DISTINCT webhook_id FROM due) due_webhook, LATERAL (
+        SELECT id, max_concurrency, rate_limit_per_second, last_slot_at FROM ringback_webhook
+        WHERE id = due_webhook.webhook_id FOR NO KEY UPDATE SKIP LOCKED
+    ) webhook
+)
+SELECT due.*, locked.id IS NOT NULL, max_concurrency, rate_limit_per_second, last_slot_at
+FROM due LEFT JOIN locked ON locked.id = due.webhook_id
+"""
+LOCK_DUE_OF_WEBHOOKS_ON_SQLITE = """
+WITH due AS MATERIALIZED (
+    SELECT event.id, event.webhook_id, event.next_attempt_at, event.abandoned_in_a_row, event.status
+    FROM json_each($4) searched CROSS JOIN json_each('["PENDING", "RETRYING"]') kind
+    CROSS JOIN ringback_event event ON event.id IN (
+        SELECT earliest.id FROM ringback_event earliest
+        WHERE earliest.webhook_id = searched.value AND status = kind.value AND worker_id IS NULL
+        AND next_attempt_at <= $1 AND ($5 OR abandoned_in_a_row < 2) ORDER BY next_attempt_at LIMIT 50
+    )
+    WHERE $3 > 0 OR kind.value = 'PENDING' LIMIT $2
 )
 SELECT due.*, 1, max_concurrency, rate_limit_per_second, last_slot_at
 FROM due JOIN ringback_webhook ON ringback_webhook.id = due.webhook_id

@@ -31,8 +31,7 @@ from ringback.models.timestamps import format_sqlite_timestamp, parse_timestamp
 
 #: Maximum events of one claim.
 MAX_CLAIM = 500
-#: Maximum events of each webhook and kind in a claim that searches webhook by webhook. `claim_sql.LOCK_DUE_BY_WEBHOOK`
-#: repeats it.
+#: Maximum events of each webhook and kind in a claim that searches webhook by webhook. `claim_sql` repeats it.
 MAX_EVENTS_EACH = 50
 #: Abandoned attempts in a row after which an event is a suspect: it may be what kills the workers. `claim_sql` repeats
 #: it.
@@ -114,6 +113,8 @@ class ClaimedBatch:
     more_due: bool = False
     #: Whether due events were left because the worker lacks slots or shares.
     left_behind: bool = False
+    #: Whether some of these events lack one of the common slots.
+    lacks_common_slots: bool = False
     #: Whether another worker was claiming for some of the webhooks.
     contended: bool = False
     #: The webhook after which the next search webhook by webhook starts.
@@ -138,6 +139,7 @@ async def claim(worker_id: UUID, request: ClaimRequest) -> ClaimedBatch:
         at_limit=grants.at_limit,
         more_due=due.more_due,
         left_behind=grants.left_behind,
+        lacks_common_slots=grants.lacks_common_slots,
         contended=any(candidate.webhook_id not in limits for candidate in candidates),
         after_webhook=due.after_webhook,
         looked_until=now + AHEAD,
@@ -182,19 +184,22 @@ async def _find_due(db: BaseDBAsyncClient, request: ClaimRequest, until: dt.date
     """Find events that are due by `until`, at most as many of each kind as the worker has slots, and lock webhooks."""
     limit = min(request.free_slots, MAX_CLAIM)
     retry_limit = min(limit, max(request.retry_slots, 0))
-    values: list[Any] = [until, limit, retry_limit, array_parameter(db, request.on_hold), request.may_take_suspect]
+    webhooks = request.on_hold
+    if request.only_prompt:
+        webhooks = [webhook_id for webhook_id in request.prompt if webhook_id not in request.on_hold]
+    values: list[Any] = [until, limit, retry_limit, array_parameter(db, webhooks), request.may_take_suspect]
     by_webhook = request.after_webhook is not None
-    if by_webhook:
+    if by_webhook and not request.only_prompt:
         webhooks_at_limit = len(request.on_hold) + 1
         limit_each = max(min(limit // webhooks_at_limit, MAX_EVENTS_EACH), 1)
         values += [limit_each, request.after_webhook]
-    rows = await fetch_rows(db, _select_due_statement(is_postgres(db), by_webhook), *values)
+    rows = await fetch_rows(db, _select_due_statement(is_postgres(db), request), *values)
     due_rows = [DueRow._make(row) for row in rows]
     candidates = sorted(map(_make_candidate, due_rows), key=attrgetter("due_at"))
     firsts = [candidate for candidate in candidates if not candidate.is_retry]
     retries = [candidate for candidate in candidates if candidate.is_retry]
     is_full = len(firsts) == limit or len(retries) == retry_limit > 0
-    more_due = is_full or (by_webhook and len(candidates) == limit)
+    more_due = is_full or ((by_webhook or request.only_prompt) and len(candidates) == limit)
     after_webhook = FIRST_WEBHOOK
     if more_due:
         after_webhook = max(candidate.webhook_id for candidate in candidates)
@@ -207,8 +212,10 @@ async def _find_due(db: BaseDBAsyncClient, request: ClaimRequest, until: dt.date
     )
 
 
-def _select_due_statement(postgres: bool, by_webhook: bool) -> str:
-    if by_webhook:
+def _select_due_statement(postgres: bool, request: ClaimRequest) -> str:
+    if request.only_prompt:
+        return claim_sql.LOCK_DUE_OF_WEBHOOKS if postgres else claim_sql.LOCK_DUE_OF_WEBHOOKS_ON_SQLITE
+    if request.after_webhook is not None:
         return claim_sql.LOCK_DUE_BY_WEBHOOK if postgres else claim_sql.LOCK_DUE_BY_WEBHOOK_ON_SQLITE
     return claim_sql.LOCK_DUE if postgres else claim_sql.LOCK_DUE_ON_SQLITE
 

@@ -1,11 +1,13 @@
 """Decides which due events a worker may claim, and when each of their attempts starts. Pure: no clock, no database.
 
-Three rules limit a claim.
+Four rules limit a claim.
 
 - **Fair shares.** A webhook may have as many events in flight in a worker as the worker has free slots. So a single
   webhook gets half of the slots, each of ten webhooks gets an eleventh, and some slots are always left for one more
   ("dynamic thresholds", Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). First attempts and
   retries take turns. Only one suspect, an event that may be what kills the workers, is in flight at a time.
+- **A reserve for prompt webhooks.** Webhooks that are known to answer promptly may use all slots. All others have fair
+  shares of the common slots only. So webhooks whose endpoints hang do not delay prompt ones, however many they are.
 - **Concurrency.** The attempts of a webhook that are in flight in all workers together do not exceed its limit.
 - **Rate.** Each attempt gets its own slot, one interval after the previous slot: the generic cell rate algorithm
   (ITU-T I.371, annex A) without a burst. The webhook's row stores the last slot rather than the next one, so that a
@@ -57,6 +59,17 @@ class ClaimRequest:
     on_hold: Collection[UUID] = ()
     #: Search webhook by webhook, starting after this one. None: search for the earliest events of all webhooks.
     after_webhook: UUID | None = None
+    #: Webhooks that are known to answer promptly.
+    prompt: Collection[UUID] = ()
+    #: How many of the slots may be used for other webhooks. None: all.
+    common_slots: int | None = None
+    #: Search for events of prompt webhooks only.
+    only_prompt: bool = False
+
+    @property
+    def has_common_slots(self) -> bool:
+        """Whether any event may start, and not only those of prompt webhooks."""
+        return self.common_slots is None or self.common_slots > 0
 
 
 @dataclass(slots=True)
@@ -87,6 +100,8 @@ class Grants:
     at_limit: dict[UUID, dt.datetime | None] = field(default_factory=dict)
     #: Whether events are left because the worker lacks slots or shares. Another worker may take them.
     left_behind: bool = False
+    #: Whether some of these events lack one of the common slots.
+    lacks_common_slots: bool = False
     #: The new last slot of each webhook with a rate.
     slots: dict[UUID, dt.datetime] = field(default_factory=dict)
 
@@ -108,17 +123,25 @@ def grant(
     in_flight = Counter(request.in_flight)
     free_slots = request.free_slots
     retry_slots = request.retry_slots
+    common_slots = free_slots
+    if request.common_slots is not None:
+        common_slots = request.common_slots
     may_take_suspect = request.may_take_suspect
     for candidate in candidates:
         webhook_id = candidate.webhook_id
         limit = limits.get(webhook_id)
         if limit is None or webhook_id in grants.at_limit:
             continue
-        lacks_share = in_flight[webhook_id] >= free_slots
+        is_prompt = webhook_id in request.prompt
+        usable_slots = free_slots
+        if not is_prompt:
+            usable_slots = min(free_slots, common_slots)
+        lacks_share = in_flight[webhook_id] >= usable_slots
         lacks_retry_slot = candidate.is_retry and retry_slots <= 0
         must_wait_for_suspect = candidate.is_suspect and not may_take_suspect
         if lacks_share or lacks_retry_slot or must_wait_for_suspect:
             grants.left_behind = True
+            grants.lacks_common_slots |= not is_prompt and common_slots <= 0
             continue
         if limit.free <= 0:
             grants.at_limit[webhook_id] = None
@@ -134,5 +157,6 @@ def grant(
         in_flight[webhook_id] += 1
         free_slots -= 1
         retry_slots -= candidate.is_retry
+        common_slots -= not is_prompt
         may_take_suspect = may_take_suspect and not candidate.is_suspect
     return grants

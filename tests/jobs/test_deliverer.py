@@ -134,6 +134,31 @@ async def test_an_attempt_uses_the_webhook_as_it_is_when_claimed(bench: Bench) -
     ]
 
 
+@pytest.mark.parametrize(("duration_ms", "is_prompt"), [(20, True), (999, True), (1_000, False), (30_000, False)])
+async def test_the_last_attempt_decides_whether_a_webhook_is_prompt(
+    bench: Bench, duration_ms: int, is_prompt: bool
+) -> None:
+    webhook = await builders.webhook()
+    bench.in_flight.set_prompt(webhook.id, not is_prompt)
+    bench.endpoint.status = 500
+    bench.endpoint.duration_ms = duration_ms
+
+    await bench.start(await builders.event(webhook))
+    await bench.wait_until_idle()
+
+    assert (webhook.id in bench.in_flight.prompt) == is_prompt
+
+
+async def test_a_webhook_to_which_nothing_was_sent_is_not_prompt(bench: Bench) -> None:
+    webhook = await builders.webhook(body_template="{{ item.fone }}")
+    bench.in_flight.set_prompt(webhook.id, True)
+
+    await bench.start(await builders.event(webhook))
+    await bench.wait_until_idle()
+
+    assert webhook.id not in bench.in_flight.prompt
+
+
 async def test_a_failed_rendering_is_an_attempt_without_a_request(bench: Bench) -> None:
     event = await builders.event(await builders.webhook(body_template="{{ item.fone }}"))
 

@@ -2,6 +2,9 @@
 
 from uuid import uuid4
 
+import pytest
+
+from ringback.jobs import in_flight as in_flight_module
 from ringback.jobs.in_flight import InFlight
 from ringback.models.enums import EventStatus
 from tests.support.unsaved import event
@@ -81,3 +84,31 @@ def test_freed_webhooks_are_returned_once() -> None:
 
     assert not in_flight.was_freed(claimed.webhook_id)
     assert in_flight.take_freed_webhooks() == set()
+
+
+def test_only_webhooks_that_are_not_prompt_use_common_slots() -> None:
+    in_flight = InFlight()
+    fast, slow = event(id=uuid4()), event(id=uuid4())
+    for claimed in (fast, slow, slow._replace(id=uuid4())):
+        in_flight.start(claimed)
+    assert in_flight.in_common_slots == {fast.webhook_id: 1, slow.webhook_id: 2}
+
+    in_flight.set_prompt(fast.webhook_id, True)
+    assert list(in_flight.prompt) == [fast.webhook_id]
+    assert in_flight.in_common_slots == {slow.webhook_id: 2}
+
+    in_flight.set_prompt(fast.webhook_id, False)
+    in_flight.set_prompt(slow.webhook_id, False)
+    assert list(in_flight.prompt) == []
+    assert in_flight.in_common_slots == {fast.webhook_id: 1, slow.webhook_id: 2}
+
+
+def test_the_prompt_webhooks_with_the_oldest_attempts_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(in_flight_module, "MAX_PROMPT", 2)
+    in_flight = InFlight()
+    first, second, third = uuid4(), uuid4(), uuid4()
+
+    for webhook_id in (first, second, first, third):
+        in_flight.set_prompt(webhook_id, True)
+
+    assert list(in_flight.prompt) == [first, third]
