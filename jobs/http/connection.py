@@ -105,6 +105,7 @@ class HttpConnection(ResponseHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """End the pending request, with an error unless the close ends the body."""
         super().connection_lost(exc)
+        self.response.free_parser()
         self.on_lost(self)
         if exc is None and self.response.end_at_close():
             self._finish_response()
