@@ -182,7 +182,7 @@ class Claimer:
         # releases them.
         self._put_on_hold(batch.at_limit, now)
         for delivery in batch.deliveries:
-            self._in_flight.start(delivery.event)
+            self._in_flight.start(delivery.event, delivery.item_size)
         self._starting = asyncio.create_task(self._start(lease, batch.deliveries))
         await asyncio.sleep(0)  # let the start begin before the next statement
         return await self._seconds_until_next(request, batch)
@@ -245,6 +245,8 @@ class Claimer:
             prompt=in_flight.prompt,
             common_slots=common_slots,
             only_prompt=common_slots <= 0 or self._turns.only_prompt,
+            prompt_bytes=in_flight.room_for_bodies(is_prompt=True),
+            common_bytes=in_flight.room_for_bodies(is_prompt=False),
         )
 
     def _put_on_hold(self, at_limit: Mapping[UUID, dt.datetime | None], now: dt.datetime) -> None:

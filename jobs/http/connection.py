@@ -99,6 +99,13 @@ class HttpConnection(ResponseHandler):
         except InvalidResponse as error:
             self._finish(error)
 
+    def close(self) -> None:
+        """Close the connection, at once if the endpoint has not read the request: its rest would stay in memory."""
+        if self.transport is not None and self.transport.get_write_buffer_size():
+            self.abort()
+        else:
+            super().close()
+
     def eof_received(self) -> None:
         """Do nothing: the transport closes itself."""
 

@@ -25,7 +25,16 @@ from ringback.models.database.sql import array_parameter, as_uuid, fetch_rows, f
 from ringback.models.enums import Action, EventStatus
 from ringback.models.event import Event
 from ringback.models.queue import claim_sql
-from ringback.models.queue.grants import AHEAD, FIRST_WEBHOOK, Candidate, ClaimRequest, grant, take_turns
+from ringback.models.queue.grants import (
+    AHEAD,
+    FIRST_WEBHOOK,
+    LARGE_BYTES,
+    Candidate,
+    ClaimRequest,
+    Grants,
+    grant,
+    take_turns,
+)
 from ringback.models.queue.webhook_limits import LockedWebhook, read_limits, save_slots
 from ringback.models.timestamps import format_sqlite_timestamp, parse_timestamp
 
@@ -37,6 +46,8 @@ MAX_EVENTS_EACH = 50
 #: it.
 SUSPECT_AFTER = 2
 #: Statuses of events that wait for an attempt.
+#: Time until another look at webhooks whose large items do not fit into the worker's memory.
+LACKS_BYTES_PAUSE = dt.timedelta(seconds=0.2)
 WAITING_STATUSES = (EventStatus.PENDING, EventStatus.RETRYING)
 _LONG_AGO = dt.datetime.min.replace(tzinfo=dt.UTC)
 
@@ -96,6 +107,15 @@ class Delivery(NamedTuple):
     change: ClaimedChange | None
     webhook_updated_at: dt.datetime
 
+    @property
+    def item_size(self) -> int:
+        """The number of bytes of the change's item as UTF-8."""
+        if self.change is None:
+            return 0
+        if self.change.item_json.isascii():
+            return len(self.change.item_json)
+        return len(self.change.item_json.encode())
+
 
 @dataclass(frozen=True, slots=True)
 class ClaimedBatch:
@@ -131,12 +151,13 @@ async def claim(worker_id: UUID, request: ClaimRequest) -> ClaimedBatch:
         candidates = take_turns(due.firsts, due.retries, retries_first=request.retries_first)
         limits = await read_limits(tx, due.webhooks, worker_id, request)
         grants = grant(candidates, limits, request, now)
-        deliveries = await _start_attempts(tx, worker_id, grants.starts, now)
+        deliveries = await _start_attempts(tx, worker_id, grants, now)
         await save_slots(tx, grants.slots)
+    lacks_bytes = _list_webhooks_without_bytes(candidates, grants, deliveries)
     return ClaimedBatch(
         deliveries=deliveries,
         seen=len(candidates),
-        at_limit=grants.at_limit,
+        at_limit=grants.at_limit | dict.fromkeys(lacks_bytes, now + LACKS_BYTES_PAUSE),
         more_due=due.more_due,
         left_behind=grants.left_behind,
         lacks_common_slots=grants.lacks_common_slots,
@@ -242,18 +263,21 @@ def _list_locked_webhooks(rows: Sequence[DueRow]) -> dict[UUID, LockedWebhook]:
     return webhooks
 
 
-async def _start_attempts(
-    db: BaseDBAsyncClient, worker_id: UUID, starts: Mapping[UUID, dt.datetime], now: dt.datetime
-) -> list[Delivery]:
+async def _start_attempts(db: BaseDBAsyncClient, worker_id: UUID, grants: Grants, now: dt.datetime) -> list[Delivery]:
     """Write the worker into events that still wait. Return their deliveries, the earliest first."""
+    starts = grants.starts
     if not starts:
         return []
     postgres = is_postgres(db)
     if postgres:
-        rows = await fetch_rows(db, claim_sql.START_ATTEMPTS, list(starts), list(starts.values()), worker_id, now)
+        values = [list(starts), list(starts.values()), worker_id, now, grants.rooms, LARGE_BYTES]
+        rows = await fetch_rows(db, claim_sql.START_ATTEMPTS, *values)
     else:
-        texts = {format_uuid(event_id): format_sqlite_timestamp(starts_at) for event_id, starts_at in starts.items()}
-        rows = await fetch_rows(db, claim_sql.START_ATTEMPTS_ON_SQLITE, orjson.dumps(texts).decode(), worker_id, now)
+        given = {}
+        for (event_id, starts_at), room in zip(starts.items(), grants.rooms, strict=True):
+            given[format_uuid(event_id)] = (format_sqlite_timestamp(starts_at), room)
+        encoded = orjson.dumps(given).decode()
+        rows = await fetch_rows(db, claim_sql.START_ATTEMPTS_ON_SQLITE, encoded, worker_id, now, LARGE_BYTES)
     make_event = build_row_decoder(Event, ClaimedEvent, postgres=postgres)
     deliveries = []
     for *event, item, changed_fields, updated_at in rows:
@@ -263,6 +287,19 @@ async def _start_attempts(
         )
     deliveries.sort(key=_start_order)
     return deliveries
+
+
+def _list_webhooks_without_bytes(
+    candidates: Sequence[Candidate], grants: Grants, deliveries: Sequence[Delivery]
+) -> set[UUID]:
+    """Return the webhooks with granted events that did not start because their items are large."""
+    if len(deliveries) == len(grants.starts):
+        return set()
+    has_large = any(delivery.item_size >= LARGE_BYTES for delivery in deliveries)
+    if not has_large and min(grants.rooms) > 0:
+        return set()  # another transaction is changing the events
+    unstarted = grants.starts.keys() - {delivery.event.id for delivery in deliveries}
+    return {candidate.webhook_id for candidate in candidates if candidate.event_id in unstarted}
 
 
 def _start_order(delivery: Delivery) -> tuple[dt.datetime, UUID]:

@@ -24,6 +24,11 @@ from uuid import UUID
 
 #: Attempts are claimed this long before they start, so that the time of the claim does not delay them.
 AHEAD = dt.timedelta(seconds=0.05)
+#: Bytes of an item or body from which on it is large. Small ones of all slots take at most 16 MB.
+LARGE_BYTES = 16 * 1024
+#: Bytes of large items and bodies that a worker holds for attempts of prompt webhooks, and as many for all others. The
+#: last one may exceed them.
+MAX_LARGE_BYTES = 16 * 1024 * 1024
 #: Sorts before the id of every webhook.
 FIRST_WEBHOOK = UUID(int=0)
 
@@ -65,6 +70,9 @@ class ClaimRequest:
     common_slots: int | None = None
     #: Search for events of prompt webhooks only.
     only_prompt: bool = False
+    #: Bytes of large items that may start, for prompt webhooks and for all others.
+    prompt_bytes: int = MAX_LARGE_BYTES
+    common_bytes: int = MAX_LARGE_BYTES
 
     @property
     def has_common_slots(self) -> bool:
@@ -95,6 +103,8 @@ class Grants:
 
     #: Start times by event.
     starts: dict[UUID, dt.datetime] = field(default_factory=dict)
+    #: For each of these events, the bytes of large items that may start with it.
+    rooms: list[int] = field(default_factory=list)
     #: Webhooks with more due events than their limits allow, with the time of the next slot, or None if one of their
     #: attempts must end first.
     at_limit: dict[UUID, dt.datetime | None] = field(default_factory=dict)
@@ -154,6 +164,7 @@ def grant(
         if limit.interval is not None:
             limit.last_slot_at = grants.slots[webhook_id] = starts_at
         grants.starts[candidate.event_id] = starts_at
+        grants.rooms.append(request.prompt_bytes if is_prompt else request.common_bytes)
         in_flight[webhook_id] += 1
         free_slots -= 1
         retry_slots -= candidate.is_retry

@@ -1,4 +1,4 @@
-"""Endpoints that switch protocols, or send informational responses or headers without end, attack the program."""
+"""Endpoints that switch protocols, send informational responses or headers without end, or read no request."""
 
 import contextlib
 import socket
@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -110,6 +111,31 @@ def test_headers_that_never_end(tmp_path: Path, migrated: Path, size: int) -> No
             assert program.query(PUBLISH, {"input": {"changes": changes}})["publishChanges"]["errors"] == []
             program.wait_until(lambda: sum(endpoint.requests.values()) == 250, "all requests")
             time.sleep(1)
+
+        print(cost)
+        assert cost.memory_mb <= MAX_MEMORY_MB
+
+
+@pytest.mark.parametrize("is_rendered", [False, True], ids=["items", "rendered bodies"])
+def test_large_bodies_that_are_not_read(tmp_path: Path, migrated: Path, is_rendered: bool) -> None:
+    item: dict[str, Any] = {"text": "x" * 250_000}
+    body: dict[str, Any] = {"sendJson": True}
+    if is_rendered:
+        item, body = {}, {"bodyTemplate": "{% for i in (1..250) %}" + "x" * 1_000 + "{% endfor %}"}
+    with (
+        Program(tmp_path, env=ALLOW_LOOPBACK, migrated=migrated) as program,
+        socket.create_server(("127.0.0.1", 0), backlog=1_000) as listener,
+    ):
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        assert program.query(DECLARE)["declareModel"]["errors"] == []
+        for _ in range(8):
+            create_webhook(program, url, model="thing", retryDelaysSeconds=[0], **body)
+        change = {"model": "thing", "action": "CREATED", "objectId": "1", "item": item}
+        with measure_attack(program) as cost:
+            for _ in range(40):
+                published = program.query(PUBLISH, {"input": {"changes": [change]}})
+                assert published["publishChanges"]["errors"] == []
+            time.sleep(3)
 
         print(cost)
         assert cost.memory_mb <= MAX_MEMORY_MB
