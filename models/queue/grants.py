@@ -1,6 +1,6 @@
 """Decides which due events a worker may claim, and when each of their attempts starts. Pure: no clock, no database.
 
-Four rules limit a claim.
+Five rules limit a claim.
 
 - **Fair shares.** A webhook may have as many events in flight in a worker as the worker has free slots. So a single
   webhook gets half of the slots, each of ten webhooks gets an eleventh, and some slots are always left for one more
@@ -8,6 +8,8 @@ Four rules limit a claim.
   retries take turns. Only one suspect, an event that may be what kills the workers, is in flight at a time.
 - **A reserve for prompt webhooks.** Webhooks that are known to answer promptly may use all slots. All others have fair
   shares of the common slots only. So webhooks whose endpoints hang do not delay prompt ones, however many they are.
+- **Memory.** Large items start while there is room for them: `rooms`, which the statement that starts attempts compares
+  with the items. Prompt webhooks have room of their own.
 - **Concurrency.** The attempts of a webhook that are in flight in all workers together do not exceed its limit.
 - **Rate.** Each attempt gets its own slot, one interval after the previous slot: the generic cell rate algorithm
   (ITU-T I.371, annex A) without a burst. The webhook's row stores the last slot rather than the next one, so that a
