@@ -12,7 +12,8 @@ request() { # request DOCUMENT VARIABLES: the body of a request
 
 graphql() { # graphql DOCUMENT VARIABLES FILTER: what jq's filter picks from the data; fails with the answer when that is null
     local answer
-    answer=$(request "$1" "$2" | curl -sS "$url" -H "$authorization" -H "Content-Type: application/json" -d @-)
+    answer=$(request "$1" "$2" | curl -sS "$url" -H "$authorization" -H "Content-Type: application/json" -d @-) &&
+        [[ -n $answer ]] || { echo "Ringback does not answer at $url. Is it running?" >&2 && return 1; }
     jq -er ".data | $3" <<<"$answer" || { echo "$answer" >&2 && return 1; }
 }
 

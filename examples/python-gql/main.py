@@ -5,6 +5,7 @@ Queries and mutations go over HTTP, the live log over a WebSocket. `follow` is t
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -17,7 +18,8 @@ from gql.transport.websockets import WebsocketsTransport
 from websockets.exceptions import ConnectionClosed
 
 URL = os.environ.get("RINGBACK_URL", "http://127.0.0.1:8000") + "/graphql"
-AUTHORIZATION = {"Authorization": f"Bearer {os.environ['RINGBACK_TOKEN']}"}
+TOKEN = os.environ.get("RINGBACK_TOKEN") or sys.exit("Set RINGBACK_TOKEN to an API token.")
+AUTHORIZATION = {"Authorization": f"Bearer {TOKEN}"}
 
 CREATE_INBOX = gql("""
 mutation CreateInbox($input: CreateInboxInput!) {
@@ -95,7 +97,7 @@ async def follow(webhook_id: str, after: str | None) -> AsyncGenerator[dict[str,
 
 
 async def main() -> None:
-    """Do it."""
+    """Create an inbox and a webhook to it, fire the webhook, and print what is delivered."""
     async with over_http() as http:
         responses = [{"statusCode": 503, "body": "busy"}, {"body": "thank you"}]
         inbox = (await mutate(http, CREATE_INBOX, {"name": "gql", "responses": responses}))["inbox"]
@@ -134,4 +136,7 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    try:
+        asyncio.run(main())
+    except TransportConnectionFailed as error:
+        sys.exit(f"No connection to {URL} ({error}). Is Ringback running?")

@@ -10,7 +10,12 @@ import { Webhook } from "standardwebhooks";
 const MAX_BODY = 1_000_000;
 const HANDLED = "events.txt";
 
-const webhook = new Webhook(process.env.WEBHOOK_SECRET);
+const secret = process.env.WEBHOOK_SECRET;
+if (!secret) {
+  console.error("Set WEBHOOK_SECRET to the webhook's signingSecret.");
+  process.exit(1);
+}
+const webhook = new Webhook(secret);
 const handled = new Set(existsSync(HANDLED) ? readFileSync(HANDLED, "utf8").split("\n") : []);
 const running = new Map();
 

@@ -13,7 +13,8 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 #: Bytes of the longest body that is read.
 MAX_BODY = 1_000_000
 
-webhook = Webhook(os.environ["WEBHOOK_SECRET"])
+secret = os.environ.get("WEBHOOK_SECRET") or sys.exit("Set WEBHOOK_SECRET to the webhook's signingSecret.")
+webhook = Webhook(secret)
 events = sqlite3.connect("events.db", isolation_level=None)
 events.execute("CREATE TABLE IF NOT EXISTS event (id TEXT PRIMARY KEY)")
 

@@ -134,8 +134,8 @@ class Settings(BaseSettings):
     api_max_subscriptions_per_token: int = Field(
         3_000,
         ge=1,
-        description="Maximum number of subscriptions that run at the same time per token and process. All tokens "
-        "together may have a third more.",
+        description="Maximum number of subscriptions that run at the same time per token and process. The maximum for "
+        "all tokens together is a third higher.",
     )
     api_max_response_bytes: int = Field(
         16_777_216,
@@ -153,7 +153,7 @@ class Settings(BaseSettings):
         ge=1_000,
         description="Maximum number of GraphQL tokens in the documents of all subscriptions that run per API token and "
         "process. Equal documents count once. 50 characters of variables, and 400 bytes of a document, count as a "
-        "token too. All API tokens together may have a third more.",
+        "token too. The maximum for all API tokens together is a third higher.",
     )
     http_max_url_bytes: int = Field(
         65_536, ge=1_024, le=1_048_576, description="Maximum length of the URL of a request, in bytes."
@@ -188,8 +188,7 @@ class Settings(BaseSettings):
         10_000,
         ge=10,
         description="Maximum number of connections per process. Three quarters of the open files that the system "
-        "allows, if that is less. A quarter of them may be WebSocket connections of one token, a third those of all "
-        "tokens.",
+        "allows, if that is less. WebSocket connections may take up a third of them, those of one token a quarter.",
     )
     http_max_connections_per_address: int = Field(
         1_000,

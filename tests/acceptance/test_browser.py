@@ -287,6 +287,19 @@ def test_a_subscription_says_that_the_server_is_away(watched: Watched, tmp_path:
         expect(result).to_contain_text(words('"live": "Listening"'))
 
 
+def test_a_query_says_that_the_server_does_not_answer(watched: Watched, tmp_path: Path, migrated: Path) -> None:
+    page = watched.page
+    with Program(tmp_path / "stopped", migrated=migrated) as program:
+        open_graphiql(page, program)
+        program.stop()
+
+        result = run(page)
+
+        expect(result).to_contain_text(words("Ringback does not answer at http://127.0.0."))  # the editor wraps it
+        expect(result).to_contain_text(words("Is it running?"))
+        expect(result).not_to_contain_text("Failed to fetch")
+
+
 def test_without_introspection_graphiql_says_so_and_runs_operations(
     watched: Watched, tmp_path: Path, migrated: Path
 ) -> None:

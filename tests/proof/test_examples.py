@@ -87,6 +87,44 @@ def test_the_garage(tmp_path: Path) -> None:
         assert len(received(program, 2)) == 2
 
 
+def save_program(page: str, name: str, folder: Path) -> Path:
+    """Save the program of a page that the comment `<!-- NAME -->` precedes, and return its path."""
+    program = (EXAMPLES.parent / "docs" / page).read_text().split(f"<!-- {name} -->\n```python\n")[1]
+    path = folder / name
+    path.write_text(program.split("```")[0])
+    return path
+
+
+def test_the_shop_of_the_page_creates_its_webhook_once(tmp_path: Path) -> None:
+    shop = save_program("embedding.md", "shop.py", tmp_path)
+    shop.write_text(shop.read_text().replace("https://example.com/hook", "http://127.0.0.1:9/"))
+    env = {"RINGBACK_DATA_DIR": str(tmp_path / "data"), "RINGBACK_DANGEROUS_ALLOW_NETWORKS": "127.0.0.1"}
+
+    lines = run(str(shop), env=env).stdout.splitlines() + run(str(shop), env=env).stdout.splitlines()
+
+    assert len([line for line in lines if line.startswith("Give the receiver this secret: whsec_")]) == 1
+    assert [line for line in lines if line.startswith("FAILED")] == ["FAILED after 2 attempt(s)"] * 2
+
+
+def test_the_car_of_the_page(tmp_path: Path) -> None:
+    cars = save_program("models.md", "cars.py", tmp_path)
+    env = {"RINGBACK_MODELS": "cars", "PYTHONPATH": str(tmp_path)}
+    with Program(tmp_path / "cars", env=env) as program:
+        create_webhook(
+            program,
+            create_inbox(program),
+            model="car",
+            actions=["CREATED", "UPDATED"],
+            sendJson=True,
+            retryDelaysSeconds=[0],
+        )
+        printed = run(str(cars), env={"RINGBACK_DATA_DIR": str(program.data_dir)}).stdout
+
+        assert printed == "KA 1 has 120 km\n"
+        mileages = [car["mileage"] for car in received(program, 2)]
+        assert sorted(mileages) == [0, 120]
+
+
 class Receiver(BaseHTTPRequestHandler):
     """Keeps what it gets; the first answer is 500."""
 

@@ -22,6 +22,8 @@ ROOT = Path(__file__).parent.parent.parent
 BUILD_SECONDS = 120.0
 #: The log of each example's event, whose endpoint is busy at the first attempt.
 LOG = ["EVENT_RECORDED", "ATTEMPT_FINISHED", "RETRY_SCHEDULED", "ATTEMPT_FINISHED", "EVENT_SUCCEEDED"]
+#: Nothing listens on the discard port.
+NO_SERVER = "http://127.0.0.1:9"
 STORED = """
 {
   events { nodes {
@@ -199,6 +201,34 @@ async def test_python_with_gql_follows_across_a_restart(own_program: Program, mo
         await asyncio.to_thread(fire, own_program, webhook_id)
         await waiting
     assert len(set(cursors)) == 9
+
+
+def run_alone(command: list[str], folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run an example without a server, with these variables only."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RINGBACK_")} | env
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+
+
+def test_curl_ends_at_a_wrong_url() -> None:
+    done = run_alone(["./deliver.sh"], ROOT / "examples/curl", RINGBACK_TOKEN="rbk_1", RINGBACK_URL=NO_SERVER)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1] == f"Ringback does not answer at {NO_SERVER}/graphql. Is it running?"
+
+
+def test_python_with_gql_ends_at_a_wrong_url() -> None:
+    command = [sys.executable, "main.py"]
+    done = run_alone(command, ROOT / "examples/python-gql", RINGBACK_TOKEN="rbk_1", RINGBACK_URL=NO_SERVER)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(rf"No connection to {NO_SERVER}/graphql \(.+\)\. Is Ringback running\?\n", done.stderr)
+
+
+def test_python_with_gql_asks_for_its_token() -> None:
+    done = run_alone([sys.executable, "main.py"], ROOT / "examples/python-gql")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "Set RINGBACK_TOKEN to an API token.\n"
 
 
 def test_curl(program: Program) -> None:

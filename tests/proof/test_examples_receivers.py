@@ -8,7 +8,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -85,6 +85,16 @@ def status_of(url: str, body: bytes, headers: dict[str, str]) -> int:
     except urllib.error.HTTPError as error:
         with error:
             return error.code
+
+
+@pytest.mark.parametrize("make_command", [python_command, node_command])
+def test_a_receiver_asks_for_its_secret(tmp_path: Path, make_command: Callable[[Path], list[str]]) -> None:
+    env = {name: value for name, value in os.environ.items() if name != "WEBHOOK_SECRET"}
+    command = make_command(tmp_path)
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "Set WEBHOOK_SECRET to the webhook's signingSecret.\n"
 
 
 @pytest.mark.parametrize("make_command", [python_command, node_command])

@@ -32,12 +32,8 @@ export async function whoAmI(token, onRefused) {
     onRefused();
     return null;
   }
-  try {
-    const answer = await post({ query: "{ viewer { token { name role } } }" }, token, onRefused);
-    return answer.data?.viewer?.token ?? null;
-  } catch {
-    return null; // not caused by the token; the explorer shows the error
-  }
+  const answer = await post({ query: "{ viewer { token { name role } } }" }, token, onRefused);
+  return answer.data?.viewer?.token ?? null; // the explorer shows errors that the token does not cause
 }
 
 // GraphiQL parses the text 100 ms after a change. A Run shortly after a change of tab still has the operation name
@@ -56,17 +52,13 @@ function current(params) {
 }
 
 async function post(params, token, onRefused) {
-  const response = await fetch(PATH, {
-    method: "POST",
-    cache: "no-store",
-    headers: {
-      Accept: "application/graphql-response+json, application/json;q=0.9",
-      Authorization: `Bearer ${token}`,
-      "Content-Type": "application/json",
-    },
-    body: JSON.stringify(params),
-  });
-  const text = await response.text();
+  let response, text;
+  try {
+    response = await send(params, token);
+    text = await response.text();
+  } catch {
+    return { errors: [{ message: `Ringback does not answer at ${location.origin}. Is it running?` }] };
+  }
   let answer;
   try {
     answer = JSON.parse(text);
@@ -76,6 +68,19 @@ async function post(params, token, onRefused) {
   const refused = answer.errors?.some?.((error) => error.extensions?.code === UNAUTHENTICATED);
   if (response.status === 401 || refused) onRefused();
   return answer;
+}
+
+function send(params, token) {
+  return fetch(PATH, {
+    method: "POST",
+    cache: "no-store",
+    headers: {
+      Accept: "application/graphql-response+json, application/json;q=0.9",
+      Authorization: `Bearer ${token}`,
+      "Content-Type": "application/json",
+    },
+    body: JSON.stringify(params),
+  });
 }
 
 function socketUrl() {

@@ -93,10 +93,14 @@ test("whoAmI names the token's owner", async () => {
   assert.deepEqual(await whoAmI("secret", assert.fail), { name: "first", role: "ADMIN" });
 });
 
-test("an unreachable server does not reject the token", async () => {
+test("an unreachable server is reported, and does not reject the token", async () => {
+  globalThis.location = { origin: "http://127.0.0.1:8000" };
   globalThis.fetch = async () => {
     throw new TypeError("Failed to fetch");
   };
+  const message = "Ringback does not answer at http://127.0.0.1:8000. Is it running?";
+  const fetcher = createFetcher("secret", assert.fail, NOBODY);
+  assert.deepEqual(await fetcher({ query: "{ viewer { permissions } }" }), { errors: [{ message }] });
   assert.equal(await whoAmI("secret", assert.fail), null);
 });
 

@@ -8,7 +8,10 @@ import { WebSocket } from "ws";
 
 const uri = `${process.env["RINGBACK_URL"] ?? "http://127.0.0.1:8000"}/graphql`;
 const token = process.env["RINGBACK_TOKEN"];
-if (!token) throw new Error("Set RINGBACK_TOKEN to an API token.");
+if (!token) {
+  console.error("Set RINGBACK_TOKEN to an API token.");
+  process.exit(1);
+}
 const Authorization = `Bearer ${token}`;
 
 Object.assign(globalThis, { WebSocket }); // Node.js has one of its own from version 22 on; GraphQLWsLink needs it there
