@@ -321,6 +321,20 @@ async def test_an_empty_body_is_a_warning(webhooks: Webhooks, changes: dict[str,
 
 
 @pytest.mark.usefixtures("database")
+async def test_an_inbox_under_another_address_is_a_warning(webhooks: Webhooks) -> None:
+    token = (await Inboxes(BOX).create(None, [InboxResponse()])).token
+    webhook, _ = await webhooks.create(replace(SPEC, url=HERE.url(token), send_json=True))
+
+    moved = Webhooks(AddressPolicy(), InboxAddresses("http://127.0.0.1:8001"), BOX)
+
+    assert await webhooks.find_warnings(webhook) == []
+    assert await moved.find_warnings(webhook) == [
+        "The URL is that of an inbox of this installation under another address; its inboxes are below "
+        "http://127.0.0.1:8001/inbox/ now. Update the URL, or set RINGBACK_PUBLIC_URL or RINGBACK_PORT to its address."
+    ]
+
+
+@pytest.mark.usefixtures("database")
 async def test_a_stored_webhook_that_would_be_refused_today_has_warnings(webhooks: Webhooks) -> None:
     webhook, _ = await webhooks.create(replace(SPEC, body_template="{{ item.name }}"))
     await Webhook.filter(id=webhook.id).update(
