@@ -19,7 +19,7 @@ from ringback.models.security.signing import new_signing_secret
 from ringback.models.services import events, webhook_models
 from ringback.models.services.validation import Problems, check_unchanged, parse_id, require_found
 from ringback.models.services.webhook_models import WatchableModel
-from ringback.models.services.webhook_rules import MODEL_DEPENDENT_FIELDS, WebhookRules, warn_of_empty_body
+from ringback.models.services.webhook_rules import MODEL_DEPENDENT_FIELDS, WebhookRules, warn_of_body
 from ringback.models.services.webhook_spec import CLEARABLE, FIELD_NAMES, WebhookSpec, read_spec, write_spec
 from ringback.models.webhook import Webhook
 
@@ -78,12 +78,12 @@ class Webhooks:
         return webhook
 
     async def find_warnings(self, webhook: Webhook) -> list[str]:
-        """Return what is wrong with a stored webhook: the rules that would refuse it today, and an empty body.
+        """Return what is wrong with a stored webhook: the rules that would refuse it today, and its body.
 
         Rules become stricter and models lose fields, but a stored webhook goes on as it is.
         """
         spec = read_spec(webhook)
-        warnings = warn_of_empty_body(spec)
+        warnings = warn_of_body(spec)
         try:
             await self._stored_rules.check(spec, FIELD_NAMES)
         except InputRejected as error:
