@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from graphql import SourceLocation
 
 from ringback.models.lead import Lead
 from tests.support.api import Api
@@ -118,7 +119,7 @@ async def test_an_order_line_is_refused(api: Api, given: dict[str, Any], field: 
 async def test_a_malformed_decimal_is_refused_by_its_type(api: Api, price: object) -> None:
     code, message = await api.error("CreateCustomerOrder", input={**ORDER, "items": [{**ITEM, "price": price}]})
     assert code == "BAD_USER_INPUT"
-    assert message.endswith('at .items[0].price: Expected a Decimal as a string, such as "350.50".')
+    assert message.endswith(f'at .items[0].price: {price!r} is not a Decimal. Send it as a string, such as "350.50".')
 
 
 async def test_all_errors_of_an_order_are_listed(api: Api) -> None:
@@ -208,7 +209,7 @@ async def test_a_malformed_datetime_is_refused_by_its_type(api: Api, datetime: o
     code, message = await api.error("CreateApiToken", input={"name": "n", "role": "ADMIN", "expiresAt": datetime})
     assert code == "BAD_USER_INPUT"
     assert message.endswith(
-        "at .expiresAt: Expected a DateTime in RFC 3339 format, such as 2026-01-31T12:00:00.000000Z."
+        f"at .expiresAt: {datetime!r} is not a DateTime. Use RFC 3339 format, such as 2026-01-31T12:00:00.000000Z."
     )
 
 
@@ -216,7 +217,28 @@ async def test_a_malformed_datetime_is_refused_by_its_type(api: Api, datetime: o
 async def test_a_datetime_that_does_not_exist_is_refused(api: Api, datetime: str) -> None:
     code, message = await api.error("CreateApiToken", input={"name": "n", "role": "ADMIN", "expiresAt": datetime})
     assert code == "BAD_USER_INPUT"
-    assert message.endswith("This DateTime does not exist, or is outside the years 1 to 9999 in UTC.")
+    assert message.endswith(f"The DateTime {datetime} does not exist, or is outside the years 1 to 9999 in UTC.")
+
+
+@pytest.mark.parametrize(
+    ("literal", "message"),
+    [
+        (f'"{"x" * 100}"',
+         f"'{'x' * 79} is not a DateTime. Use RFC 3339 format, such as 2026-01-31T12:00:00.000000Z."),
+        ('"2999-02-30T00:00:00Z"',
+         "The DateTime 2999-02-30T00:00:00Z does not exist, or is outside the years 1 to 9999 in UTC."),
+    ],
+)  # fmt: skip
+async def test_a_bad_literal_is_refused_with_its_place(api: Api, literal: str, message: str) -> None:
+    document = (
+        f'mutation {{\n  createApiToken(input: {{name: "n", role: ADMIN, expiresAt: {literal}}}) {{ secret }}\n}}'
+    )
+
+    (error,) = (await api.execute(document)).errors
+
+    assert error.message == message
+    assert error.locations == [SourceLocation(line=2, column=61)]
+    assert error.extensions == {"code": "GRAPHQL_VALIDATION_FAILED"}
 
 
 @pytest.mark.parametrize(
