@@ -48,6 +48,24 @@ async def test_an_unknown_or_malformed_id_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("operation", "input", "field"),
+    [(operation, given, field) for operation, prefix, _, given, field in ID_MUTATIONS if prefix == "whk"],
+)
+async def test_a_deleted_webhook_is_refused_with_the_time(
+    api: Api, operation: str, input: dict[str, Any] | None, field: str
+) -> None:
+    key = (await api.do("CreateWebhook", input=WEBHOOK))["webhook"]["id"]
+    await api.do("DeleteWebhook", id=key)
+    deleted_at = (await api.ask("query ($id: ID!) { webhook(id: $id) { deletedAt } }", id=key))["deletedAt"]
+
+    variables = {"id": key} if input is None else {"input": {field.removeprefix("input."): key, **input}}
+    refusals = await api.refusals(operation, **variables)
+
+    message = f"The webhook {key} was deleted at {deleted_at}. It cannot be changed or fired any more."
+    assert refusals == [("NOT_FOUND", field, message)]
+
+
+@pytest.mark.parametrize(
     ("operation", "strict"),
     [("UpdateLead", ["name", "phone", "status"]), ("UpdateCustomerOrder", ["number", "customer", "items", "status"])],
 )
