@@ -33,6 +33,8 @@ Code = Literal[
 #: Characters of a message, at most: messages of graphql-core quote the document and its variables.
 MAX_MESSAGE = 1_000
 
+_TOKEN_SOURCES = "`ringback token create NAME` creates a token, and `make run` prints one at its first start."
+
 
 class ApiError(GraphQLError):
     """A declared top-level error. `code` becomes `extensions.code`."""
@@ -46,11 +48,19 @@ def bad_user_input(message: str) -> ApiError:
     return ApiError("BAD_USER_INPUT", message)
 
 
-def unauthenticated_error() -> ApiError:
-    """Return the error for a missing or invalid token."""
+def missing_token_error() -> ApiError:
+    """Return the error for an `Authorization` header that is missing or has no bearer token."""
     return ApiError(
         "UNAUTHENTICATED",
-        "Send a valid API token: the header `Authorization: Bearer <token>`, or the same in connection_init.",
+        f"The request has no API token. Send the header `Authorization: Bearer <API token>`. {_TOKEN_SOURCES}",
+    )
+
+
+def unauthenticated_error() -> ApiError:
+    """Return the error for a token that is unknown, revoked or expired. It does not say which of them."""
+    return ApiError(
+        "UNAUTHENTICATED",
+        f"The API token is not valid: it is unknown, was revoked, or has expired. Send another one. {_TOKEN_SOURCES}",
     )
 
 

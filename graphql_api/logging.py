@@ -74,4 +74,7 @@ def _render_json(logger: object, level: str, event: structlog.typing.EventDict) 
 
 def _add_library_action(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     event.setdefault("action", "library")
+    is_dramatiq = event["_record"].name.startswith("dramatiq.")
+    if is_dramatiq and "connection error" in event["event"]:
+        event["variable"] = "RINGBACK_BROKER_URL"
     return event

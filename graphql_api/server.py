@@ -35,7 +35,7 @@ from ringback.models.background_tasks import end_tasks
 from ringback.models.errors import ConfigurationError
 from ringback.models.security.address_policy import AddressPolicy
 from ringback.models.security.inbox_addresses import InboxAddresses
-from ringback.models.security.secret_box import SecretBox, load_or_create_secret, load_secret_box
+from ringback.models.security.secret_box import SecretBox, load_or_create_secret, open_secret_box
 from ringback.models.services import api_tokens, template_check
 from ringback.models.services.url_check import UrlCheck
 from ringback.models.settings import Settings
@@ -68,8 +68,8 @@ async def serve(settings: Settings, *, deliver: bool) -> None:
     with _listen(settings) as sock:
         public_url = settings.address(sock.getsockname()[1])
         async with bootstrap.open_database(settings), bootstrap.share_notifications(settings.notifications_url):
+            secrets = await open_secret_box(settings)
             admin_token = await _ensure_admin_token(settings)
-            secrets = load_secret_box(settings)
             async with (
                 open_application(settings, public_url=public_url, secrets=secrets) as app,
                 _run_http_server(app, sock, settings) as http_server,
@@ -98,7 +98,7 @@ async def work(settings: Settings, *, supervised: bool = False) -> None:
         bootstrap.open_database(settings),
         bootstrap.share_notifications(settings.notifications_url),
         # The API processes made the inbox URLs in webhooks from the same settings.
-        _run_worker(settings, load_secret_box(settings), settings.address()) as hurried,
+        _run_worker(settings, await open_secret_box(settings), settings.address()) as hurried,
     ):
         stop.on_repeated_interrupt(hurried.set)
         _tune_garbage_collection()

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from ringback.models import bootstrap
 from ringback.models.api_token import ApiToken
 from ringback.models.enums import Role
+from ringback.models.errors import ConfigurationError, InputRejected
 from ringback.models.ids import Prefix, encode
 from ringback.models.services import api_tokens
 from ringback.models.settings import Settings
@@ -32,9 +33,12 @@ async def list_tokens(settings: Settings) -> str:
 
 
 async def revoke_token(settings: Settings, token_id: str) -> None:
-    """Revoke a token. Raises ConfigurationError and InputRejected."""
+    """Revoke a token. Raises ConfigurationError."""
     async with _open_existing_database(settings):
-        await api_tokens.revoke_token(token_id)
+        try:
+            await api_tokens.revoke_token(token_id)
+        except InputRejected as error:
+            raise ConfigurationError(f"{error} `ringback token list` prints the ids of all tokens.") from error
 
 
 @contextlib.asynccontextmanager

@@ -77,7 +77,7 @@ async def _send_messages(sender: MessageSender, listener: Listener) -> None:
             sent_since_count += 1
         except Exception as error:
             logger.warning(
-                "cannot reach the broker; polls will find due events",
+                "cannot reach the broker of RINGBACK_BROKER_URL; polls will find due events",
                 action="announce",
                 reason=str(error),
                 again_in_seconds=PAUSE_SECONDS,

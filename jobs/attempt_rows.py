@@ -6,7 +6,7 @@ from uuid import UUID
 
 from ringback.jobs.attempt_json import request_to_json, response_to_json
 from ringback.jobs.result import Result
-from ringback.jobs.retry import Progress
+from ringback.jobs.retry import Progress, retry_after_seconds
 from ringback.models.enums import EventStatus, LogKind
 from ringback.models.event import Event
 from ringback.models.queue.claims import ClaimedEvent
@@ -99,6 +99,9 @@ def log_rows(attempt: RecordedAttempt) -> list[LogRow]:
     if progress.next_attempt_at is not None:
         due_at = format_timestamp(progress.next_attempt_at)
         message = f"Attempt {number + 1} of {progress.max_attempts} due at {due_at}"
+        asked_seconds = retry_after_seconds(attempt.result.outcome, at)
+        if asked_seconds > 0 and progress.next_attempt_at == at + dt.timedelta(seconds=asked_seconds):
+            message += " (Retry-After)"
         return [finished, finished._replace(kind=LogKind.RETRY_SCHEDULED, message=message)]
     if progress.finished_at == at:
         attempts = "1 attempt" if number == 1 else f"{number} attempts"

@@ -15,7 +15,7 @@ from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, decode, encode
 from ringback.models.security.address_policy import AddressPolicy
 from ringback.models.security.inbox_addresses import InboxAddresses
-from ringback.models.security.secret_box import load_secret_box
+from ringback.models.security.secret_box import open_secret_box
 from ringback.models.services import events
 from ringback.models.services.webhooks import Webhooks
 from ringback.models.settings import Settings
@@ -58,7 +58,7 @@ class Ringback:
             await stack.enter_async_context(bootstrap.share_notifications(self.settings.notifications_url))
             self._policy = AddressPolicy(self.settings.dangerous_allow_networks, self.settings.allow_ports)
             self._inboxes = InboxAddresses(self.settings.address())
-            self._secrets = load_secret_box(self.settings)
+            self._secrets = await open_secret_box(self.settings)
             self.webhooks = Webhooks(self._policy, self._inboxes, self._secrets)
             stack.push_async_callback(self._announcing.aclose)
             await self._announce()

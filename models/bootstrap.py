@@ -139,6 +139,8 @@ def _create_writable_folder(folder: Path) -> None:
         probe = folder / f".probe-{os.getpid()}"
         probe.touch()
         probe.unlink()
+    except FileExistsError as error:
+        raise ConfigurationError(f"{folder} is a file. Set RINGBACK_DATA_DIR to a folder.") from error
     except OSError as error:
         raise ConfigurationError(
             f"Cannot write to {folder} ({error.strerror}). "

@@ -32,11 +32,8 @@ class Authenticator:
 
     async def authenticate(self, header: Any) -> ApiToken | None:
         """Return the token of an `Authorization` value, or None if it is missing, malformed or not valid."""
-        if not isinstance(header, str):
-            return None
-        scheme, _, secret = header.strip().partition(" ")
-        secret = secret.strip()
-        if scheme.lower() != "bearer" or not 0 < len(secret) <= MAX_TOKEN:
+        secret = find_bearer_token(header)
+        if secret is None or len(secret) > MAX_TOKEN:
             return None
         return await wait_for_result(self._tokens.run(hash_token(secret), partial(api_tokens.authenticate, secret)))
 
@@ -53,6 +50,16 @@ class Authenticator:
         """Look up every token again, because one was revoked."""
         self._tokens.forget()
         self._validity.forget()
+
+
+def find_bearer_token(header: Any) -> str | None:
+    """Return the bearer token in an `Authorization` value, or None if it has none."""
+    if not isinstance(header, str):
+        return None
+    scheme, _, secret = header.strip().partition(" ")
+    if scheme.lower() != "bearer":
+        return None
+    return secret.strip() or None
 
 
 def _is_found(token: ApiToken | None) -> bool:

@@ -6,14 +6,15 @@ Refused values raise GraphQLError: graphql-core counts any other exception as an
 import datetime as dt
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from itertools import chain, compress, repeat
 from operator import is_
-from typing import Any
+from typing import Any, TypeVar
 
 import strawberry
-from graphql import GraphQLError
+from graphql import GraphQLError, ValueNode, value_from_ast_untyped
+from graphql.pyutils import inspect
 from strawberry.scalars import JSON
 from strawberry.types.scalar import ScalarDefinition
 
@@ -21,6 +22,8 @@ from ringback.models.database.sql import is_storable
 from ringback.models.exact_json import INT64
 from ringback.models.json_schema.findings import Path, quote_path
 from ringback.models.timestamps import format_timestamp
+
+T = TypeVar("T")
 
 #: Maximum depth of a JSON value: encoders have a limit too, and a response nests the value deeper.
 MAX_DEPTH = 64
@@ -34,18 +37,20 @@ _ALWAYS_STORABLE = {bool, type(None)}
 def _parse_datetime(value: Any) -> dt.datetime:
     text = value.upper() if isinstance(value, str) else ""
     if not _DATETIME.fullmatch(text):
-        raise GraphQLError("Expected a DateTime in RFC 3339 format, such as 2026-01-31T12:00:00.000000Z.")
+        raise GraphQLError(
+            f"{inspect(value):.80} is not a DateTime. Use RFC 3339 format, such as 2026-01-31T12:00:00.000000Z."
+        )
     try:
         return dt.datetime.fromisoformat(text).astimezone(dt.UTC)
     except (ValueError, OverflowError) as error:
-        raise GraphQLError("This DateTime does not exist, or is outside the years 1 to 9999 in UTC.") from error
+        raise GraphQLError(f"The DateTime {text} does not exist, or is outside the years 1 to 9999 in UTC.") from error
 
 
 def _parse_decimal(value: Any) -> Decimal:
     if isinstance(value, int) and not isinstance(value, bool) and value in INT64:
         return Decimal(value)
     if not isinstance(value, str) or not _DECIMAL.fullmatch(value):
-        raise GraphQLError('Expected a Decimal as a string, such as "350.50".')
+        raise GraphQLError(f'{inspect(value):.80} is not a Decimal. Send it as a string, such as "350.50".')
     return Decimal(value)
 
 
@@ -108,6 +113,18 @@ def _describe_fault(path: Path, value: Any) -> str | None:
     return None
 
 
+def _locate_errors(parse: Callable[[Any], T]) -> Callable[[ValueNode, dict[str, Any] | None], T]:
+    """Return a parser of literals whose errors have the place of the literal in the document."""
+
+    def parse_literal(node: ValueNode, variables: dict[str, Any] | None = None) -> T:
+        try:
+            return parse(value_from_ast_untyped(node, variables))
+        except GraphQLError as error:
+            raise GraphQLError(error.message, node) from error
+
+    return parse_literal
+
+
 SCALARS: dict[object, ScalarDefinition] = {
     dt.datetime: strawberry.scalar(
         name="DateTime",
@@ -116,12 +133,14 @@ SCALARS: dict[object, ScalarDefinition] = {
         specified_by_url="https://datatracker.ietf.org/doc/html/rfc3339",
         serialize=format_timestamp,
         parse_value=_parse_datetime,
+        parse_literal=_locate_errors(_parse_datetime),
     ),
     Decimal: strawberry.scalar(
         name="Decimal",
         description='Exact decimal number as a string. Example: `"350.50"`.',
         serialize=str,
         parse_value=_parse_decimal,
+        parse_literal=_locate_errors(_parse_decimal),
     ),
     JSON: strawberry.scalar(
         name="JSON",
@@ -130,5 +149,6 @@ SCALARS: dict[object, ScalarDefinition] = {
         "with a fraction or an exponent are IEEE 754 doubles, with 15 significant digits.",
         specified_by_url="https://ecma-international.org/wp-content/uploads/ECMA-404_2nd_edition_december_2017.pdf",
         parse_value=_parse_json,
+        parse_literal=_locate_errors(_parse_json),
     ),
 }

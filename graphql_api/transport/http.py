@@ -14,8 +14,14 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from ringback.graphql_api.context.authentication import find_bearer_token
 from ringback.graphql_api.context.request_context import Context, Services
-from ringback.graphql_api.errors import is_database_unreachable, to_graphql_error, unauthenticated_error
+from ringback.graphql_api.errors import (
+    is_database_unreachable,
+    missing_token_error,
+    to_graphql_error,
+    unauthenticated_error,
+)
 from ringback.graphql_api.execution.engine import (
     Engine,
     ExecutionResponse,
@@ -45,6 +51,7 @@ LARGE_BODY_BYTES = 65_536
 MAX_LARGE_REQUESTS, MAX_LARGE_REQUESTS_PER_TOKEN = 6, 2
 METHODS: Final = "GET, HEAD, OPTIONS, POST"
 _USED_HEADERS: Final = frozenset({b"accept", b"authorization", b"content-encoding", b"content-length", b"content-type"})
+_CHALLENGE: Final[Header] = (b"www-authenticate", b"Bearer")
 _FRAMINGS: Final[dict[Format, Framing]] = {Format.EVENTS: EVENT_STREAM, Format.MULTIPART: MULTIPART}
 _BAD_METHOD: Final = (
     "Method not allowed. Send operations by POST; queries and subscriptions also by GET. The single connection mode of "
@@ -119,9 +126,12 @@ class GraphQLEndpoint:
             raise _method_not_allowed(_BAD_METHOD, METHODS)
         if accepted.result is None and accepted.stream is None:
             raise malformed_request(406, _NOT_ACCEPTABLE)
-        token = await self._services.authenticator.authenticate(headers.get(b"authorization", b"").decode("latin-1"))
+        authorization = headers.get(b"authorization", b"").decode("latin-1")
+        if find_bearer_token(authorization) is None:
+            raise MalformedRequest(401, missing_token_error(), _CHALLENGE)
+        token = await self._services.authenticator.authenticate(authorization)
         if token is None:
-            raise MalformedRequest(401, unauthenticated_error(), (b"www-authenticate", b"Bearer"))
+            raise MalformedRequest(401, unauthenticated_error(), _CHALLENGE)
         context = Context(self._services, token)
         if method != "POST":
             return await self._run(method, self._parse_query_string(scope), context, accepted)

@@ -68,10 +68,13 @@ def _timed_out(failure: _Failure) -> Outcome:
 def _tls_failed(failure: _Failure) -> Outcome:
     cause = failure.cause
     reason = getattr(cause, "verify_message", None)
+    code = getattr(cause, "reason", None) or "handshake failed"
     if not reason:
-        code = getattr(cause, "reason", None) or "handshake failed"
         reason = str(code).replace("_", " ").lower()
-    return TlsFailed(f"TLS with {failure.peer} failed: {quote(reason)}.")
+    message = f"TLS with {failure.peer} failed: {quote(reason)}."
+    if code == "WRONG_VERSION_NUMBER":  # OpenSSL's word for an answer without TLS
+        message += " The endpoint seems to speak http: check the scheme and the port of the URL."
+    return TlsFailed(message)
 
 
 def _not_connected(failure: _Failure) -> Outcome:

@@ -29,6 +29,8 @@ _INET_ATON = re.compile(rf"{IPV4_NUMBER}(?:\.{IPV4_NUMBER}){{0,3}}")
 #: Ports that deliveries may reach: HTTP, HTTPS, and all that are not reserved for system services.
 DEFAULT_PORTS = (range(80, 81), range(443, 444), range(1_024, 65_536))
 
+#: The networks of a name such as localhost, which has addresses of both kinds.
+_LOOPBACK_NETWORKS = "127.0.0.0/8,::1/128"
 _GLOBAL_UNICAST_V6 = IPv6Network("2000::/3")
 _COMPATIBLE_V4 = IPv6Network("::/96")
 #: The first match names the address, so a network precedes the larger ones that contain it. Networks of the registries
@@ -105,11 +107,13 @@ class AddressPolicy:
         if kind is None:
             return self._port_refusal(port)
         fact = f"{_format_address(address)} is {kind}"
+        networks = _find_network(spellings[-1])
         if name is not None:
             fact = f"{name} resolves to {kind}"
+            networks = _LOOPBACK_NETWORKS if spellings[-1].is_loopback else "its network"
         return (
             f"{fact}; deliveries reach public addresses only. "
-            "To allow it, add its network to RINGBACK_DANGEROUS_ALLOW_NETWORKS."
+            f"To allow it, add {networks} to RINGBACK_DANGEROUS_ALLOW_NETWORKS."
         )
 
     def check_host(self, host: str, port: int | None = None) -> str | None:
@@ -184,6 +188,13 @@ def _find_special_kind(address: Address) -> str | None:
     if address in _COMPATIBLE_V4:
         return _find_special_kind(_embedded_v4(address)) or "a deprecated IPv4-compatible address"
     return None if address in _GLOBAL_UNICAST_V6 else "not a global unicast address"
+
+
+def _find_network(address: Address) -> str:
+    """Return the network that allows an address: all IPv4 loopback addresses, or the address alone."""
+    if isinstance(address, IPv4Address) and address.is_loopback:
+        return "127.0.0.0/8"
+    return f"{address}/{address.max_prefixlen}"
 
 
 def _embedded_v4(address: IPv6Address) -> IPv4Address:

@@ -37,6 +37,19 @@ class InboxAddresses:
             return False
         return token is not None and await Inbox.exists(token=token)
 
+    async def describe_move(self, url: str) -> str | None:
+        """Return what to do about the URL of an existing inbox under another address, or None for every other URL."""
+        try:
+            token = URL(url).path.rpartition(INBOX_PATH)[2]
+        except ValueError:
+            return None
+        if not TOKEN_PATTERN.fullmatch(token) or not await Inbox.exists(token=token):
+            return None
+        return (
+            "The URL is that of an inbox of this installation under another address; its inboxes are below "
+            f"{self.url('')} now. Update the URL, or set RINGBACK_PUBLIC_URL or RINGBACK_PORT to its address."
+        )
+
     def _parse_token(self, url: URL) -> str | None:
         base = self._base
         is_this_server = (url.scheme, url.host, url.port) == (base.scheme, base.host, base.port)

@@ -12,14 +12,20 @@ import secrets
 from functools import lru_cache
 from pathlib import Path
 
+import structlog
 from cryptography.fernet import Fernet, InvalidToken
 
 from ringback.models.errors import ConfigurationError
 from ringback.models.private_files import make_private
 from ringback.models.settings import Settings
+from ringback.models.webhook import Webhook
+
+logger = structlog.get_logger("ringback.start")
 
 #: Name of the file in the data directory that holds the random secret.
 KEY_FILE = "secret.key"
+#: Shorter keys can be guessed by anyone who has a copy of the database.
+MIN_KEY_CHARACTERS = 16
 
 
 class SecretBox:
@@ -34,6 +40,14 @@ class SecretBox:
     def seal(self, secret: str) -> str:
         """Encrypt a secret."""
         return self._fernet.encrypt(secret.encode()).decode()
+
+    def can_open(self, sealed: str) -> bool:
+        """Return whether a secret was encrypted with the key of this box."""
+        try:
+            self.open(sealed)
+        except ConfigurationError:
+            return False
+        return True
 
     def _open(self, sealed: str) -> str:
         try:
@@ -50,6 +64,42 @@ def load_secret_box(settings: Settings) -> SecretBox:
     if settings.secret_key is not None:
         return SecretBox(settings.secret_key.get_secret_value())
     return SecretBox(load_or_create_secret(settings.data_dir / KEY_FILE))
+
+
+async def open_secret_box(settings: Settings) -> SecretBox:
+    """Return the box of `load_secret_box` once it has decrypted a stored signing secret. The database must be open.
+
+    Raises ConfigurationError if the key is missing or another one than that of the stored secrets.
+    """
+    newest = await Webhook.filter(deleted_at=None).order_by("-id").first()
+    path = settings.data_dir.absolute() / KEY_FILE
+    if newest is not None and settings.secret_key is None and not path.exists():
+        raise ConfigurationError(
+            f"The database has encrypted signing secrets, but RINGBACK_SECRET_KEY is not set and {path} does not "
+            "exist. Set RINGBACK_SECRET_KEY to the key they were encrypted with, or restore the file."
+        )
+    box = load_secret_box(settings)
+    if newest is not None and not box.can_open(newest.signing_secret):
+        raise ConfigurationError(_describe_wrong_key(settings, path))
+    if settings.secret_key is not None and len(settings.secret_key) < MIN_KEY_CHARACTERS:
+        logger.warning(
+            f"RINGBACK_SECRET_KEY has fewer than {MIN_KEY_CHARACTERS} characters and can be guessed. "
+            "Use a longer one for a new database: the key of an existing one cannot be changed.",
+            action="start",
+        )
+    return box
+
+
+def _describe_wrong_key(settings: Settings, path: Path) -> str:
+    if settings.secret_key is None:
+        return (
+            f"The signing secrets in the database were encrypted with another key than the one in {path}. "
+            "Set RINGBACK_SECRET_KEY to the key they were encrypted with, or restore the file."
+        )
+    return (
+        "The signing secrets in the database were encrypted with another key than RINGBACK_SECRET_KEY. "
+        f"Set it to the key they were encrypted with, or unset it if that key is in {path}."
+    )
 
 
 def load_or_create_secret(path: Path, initial: str | None = None) -> str:

@@ -18,7 +18,7 @@ from ringback.models.event import Event
 from ringback.models.ids import Prefix, new_key
 from ringback.models.queue.claims import WAITING_STATUSES
 from ringback.models.services import webhook_models
-from ringback.models.services.validation import parse_id, require_found
+from ringback.models.services.validation import parse_id, require_found, require_webhook
 from ringback.models.timestamps import format_timestamp
 from ringback.models.tracking import outbox
 from ringback.models.tracking.outbox import NewEvent
@@ -60,9 +60,7 @@ async def test_fire(webhook_id: str, action: Action, item: Any) -> Event:
     if item is not None and not isinstance(item, Mapping):
         raise InputRejected(Problem('item is not a JSON object. Send an object, such as {"name": "Maria"}.', "item"))
     async with in_transaction() as db:
-        webhook = require_found(
-            await lock_row(db, Webhook, id=key, deleted_at=None), "webhook", webhook_id, "webhook_id"
-        )
+        webhook = require_webhook(await lock_row(db, Webhook, id=key), webhook_id, "webhook_id")
         if item is None:
             model = await webhook_models.find(webhook.model, db)
             item = model.sample if model else {}

@@ -37,7 +37,7 @@ class UrlCheck:
         refusal = self._find_refusal(endpoint)
         if refusal is None or await self._may_be_inbox(known_url, endpoint):
             return []
-        return [refusal]
+        return [await self._inboxes.describe_move(known_url) or refusal]
 
     def _find_refusal(self, endpoint: Endpoint) -> str | None:
         if endpoint.host is None:

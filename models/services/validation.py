@@ -14,6 +14,7 @@ from ringback.models import ids
 from ringback.models.database.sql import is_storable
 from ringback.models.errors import InputRejected, Problem, ProblemCode
 from ringback.models.timestamps import format_timestamp
+from ringback.models.webhook import Webhook
 
 M = TypeVar("M", bound=Model)
 
@@ -162,6 +163,16 @@ def require_found(row: M | None, kind: str, text: str, field: str = "id") -> M:
     if row is None:
         raise not_found(kind, text, field)
     return row
+
+
+def require_webhook(row: Webhook | None, text: str, field: str = "id") -> Webhook:
+    """Return the webhook that was found by an id. Raises InputRejected if it is None or deleted."""
+    webhook = require_found(row, "webhook", text, field)
+    if webhook.deleted_at is not None:
+        deleted_at = format_timestamp(webhook.deleted_at)
+        message = f"The webhook {text} was deleted at {deleted_at}. It cannot be changed or fired any more."
+        raise InputRejected(Problem(message, field, ProblemCode.NOT_FOUND))
+    return webhook
 
 
 def check_unchanged(stored: dt.datetime, expected: dt.datetime | None) -> None:

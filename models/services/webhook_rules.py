@@ -1,5 +1,6 @@
 """The rules that a webhook must satisfy before it is saved."""
 
+import re
 from collections.abc import Mapping, Set
 from dataclasses import replace
 from typing import NamedTuple
@@ -34,6 +35,8 @@ MAX_DELAY_SECONDS = 7 * 24 * 3600
 MIN_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS = 0.1, 30.0
 #: Attempts per second.
 MIN_RATE, MAX_RATE = 0.01, 10_000.0
+#: The start of a template for JSON: after tags, an object, a list, or an output that ends in the filter `json`.
+_JSON_START = re.compile(r"(?:\s|\{%.*?%\})*+(?:\{(?!\{)|\[|\{\{[^}]*\|\s*json\s*-?\}\})", re.DOTALL)
 
 #: Headers that a webhook cannot set, in lower case, with the reason or the alternative.
 RESERVED_HEADERS: Mapping[str, str] = {
@@ -122,9 +125,19 @@ class WebhookRules:
             problems.add("url", fault)
 
 
-def warn_of_empty_body(spec: WebhookSpec) -> list[str]:
-    """Return a warning if a request that normally has a body would be sent without one."""
-    if spec.method in (HttpMethod.GET, HttpMethod.DELETE) or spec.send_json or spec.body_template.strip():
+def warn_of_body(spec: WebhookSpec) -> list[str]:
+    """Return a warning if requests will have another body or content type than the author probably expects."""
+    has_template = bool(spec.body_template.strip())
+    if spec.send_json and has_template:
+        return ["sendJson is true, so bodyTemplate is ignored. Set sendJson: false, or an empty bodyTemplate."]
+    if spec.send_json:
+        return []
+    if has_template and not spec.content_type and _JSON_START.match(spec.body_template):
+        return [
+            "bodyTemplate looks like JSON, but is sent as application/x-www-form-urlencoded. "
+            'Set contentType: "application/json".'
+        ]
+    if has_template or spec.method in (HttpMethod.GET, HttpMethod.DELETE):
         return []
     return [f"{spec.method} requests will have an empty body. Set bodyTemplate, or sendJson: true."]
 

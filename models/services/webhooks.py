@@ -17,9 +17,9 @@ from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.security.secret_box import SecretBox
 from ringback.models.security.signing import new_signing_secret
 from ringback.models.services import events, webhook_models
-from ringback.models.services.validation import Problems, check_unchanged, parse_id, require_found
+from ringback.models.services.validation import Problems, check_unchanged, parse_id, require_webhook
 from ringback.models.services.webhook_models import WatchableModel
-from ringback.models.services.webhook_rules import MODEL_DEPENDENT_FIELDS, WebhookRules, warn_of_empty_body
+from ringback.models.services.webhook_rules import MODEL_DEPENDENT_FIELDS, WebhookRules, warn_of_body
 from ringback.models.services.webhook_spec import CLEARABLE, FIELD_NAMES, WebhookSpec, read_spec, write_spec
 from ringback.models.webhook import Webhook
 
@@ -56,11 +56,11 @@ class Webhooks:
         problems.check_nulls(changes, clearable=CLEARABLE)
         problems.raise_if_any()
         key = parse_id(Prefix.WEBHOOK, webhook_id)
-        unlocked = require_found(await Webhook.get_or_none(id=key, deleted_at=None), "webhook", webhook_id)
+        unlocked = require_webhook(await Webhook.get_or_none(id=key), webhook_id)
         checked = await self._rules.check(replace(read_spec(unlocked), **changes), changes.keys())
         checked_changes = {name: getattr(checked.spec, name) for name in changes}
         async with in_transaction() as db:
-            webhook = require_found(await lock_row(db, Webhook, id=key, deleted_at=None), "webhook", webhook_id)
+            webhook = require_webhook(await lock_row(db, Webhook, id=key), webhook_id)
             check_unchanged(webhook.updated_at, expected_updated_at)
             if changes.keys() & MODEL_DEPENDENT_FIELDS:
                 await _require_unchanged_model(db, checked.spec.model, checked.model)
@@ -78,12 +78,12 @@ class Webhooks:
         return webhook
 
     async def find_warnings(self, webhook: Webhook) -> list[str]:
-        """Return what is wrong with a stored webhook: the rules that would refuse it today, and an empty body.
+        """Return what is wrong with a stored webhook: the rules that would refuse it today, and its body.
 
         Rules become stricter and models lose fields, but a stored webhook goes on as it is.
         """
         spec = read_spec(webhook)
-        warnings = warn_of_empty_body(spec)
+        warnings = warn_of_body(spec)
         try:
             await self._stored_rules.check(spec, FIELD_NAMES)
         except InputRejected as error:
@@ -94,7 +94,7 @@ class Webhooks:
         """Mark a webhook as deleted and cancel its waiting events. Its history stays. Raises InputRejected."""
         key = parse_id(Prefix.WEBHOOK, webhook_id)
         async with in_transaction() as db:
-            webhook = require_found(await lock_row(db, Webhook, id=key, deleted_at=None), "webhook", webhook_id)
+            webhook = require_webhook(await lock_row(db, Webhook, id=key), webhook_id)
             now = await clock.now(db)
             webhook.deleted_at = webhook.updated_at = now
             webhook.is_active = False

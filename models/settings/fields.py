@@ -69,7 +69,8 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = Field(
         None,
         description="Key that encrypts signing secrets in the database. Empty means a key that is generated once and "
-        "stored in the data directory. Do not change it: requests of existing webhooks could no longer be signed.",
+        "stored in the data directory. Use at least 16 random characters. Do not change it: "
+        "Ringback does not start with a key that cannot decrypt the stored secrets.",
     )
     admin_token: AdminToken = Field(
         None,

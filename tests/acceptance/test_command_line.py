@@ -106,12 +106,19 @@ def test_a_server_accepts_a_created_token_until_it_is_revoked(program: Program) 
 
 
 def test_an_unknown_token_is_not_revoked(tmp_path: Path, migrated: Path) -> None:
+    data_dir = str(copy_of(migrated, tmp_path))
     unknown = "tok_01h455vb4pex5vsknk084sn02q"
+    problems = {
+        unknown: f"There is no token with the id {unknown}.",
+        "ci": f"'ci' is not an id. Expected an id such as {unknown}.",
+    }
 
-    done = run("token", "revoke", unknown, "--data-dir", str(copy_of(migrated, tmp_path)))
+    for token_id, problem in problems.items():
+        done = run("token", "revoke", token_id, "--data-dir", data_dir)
 
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.splitlines()[1:] == [f"ringback: There is no token with the id {unknown}."]
+        assert (done.returncode, done.stdout) == (1, "")
+        expected = f"ringback: {problem} `ringback token list` prints the ids of all tokens."
+        assert done.stderr.splitlines()[1:] == [expected]
 
 
 @pytest.mark.parametrize("arguments", [["create", "x"], ["list"], ["revoke", "tok_01h455vb4pex5vsknk084sn02q"]])

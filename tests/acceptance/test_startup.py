@@ -1,5 +1,6 @@
 """How the program starts: what it prints, and the one line with which it refuses to start."""
 
+import asyncio
 import os
 import shutil
 import socket
@@ -9,6 +10,8 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+from ringback.models import bootstrap, load_settings
+from tests.support import builders
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.program import ADMIN_TOKEN, Program
 
@@ -83,6 +86,27 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     line = run_and_fail(tmp_path)
     assert line.startswith(f"ringback: Cannot open the database {tmp_path / 'ringback.db'} (")
     assert line.endswith("file is not a database). Set RINGBACK_DATABASE_URL to another file, or restore this one.")
+
+
+async def add_webhook(data_dir: Path) -> None:
+    async with bootstrap.open_database(load_settings(data_dir=data_dir)):
+        await builders.webhook()
+
+
+def test_a_missing_key(tmp_path: Path, migrated: Path) -> None:
+    data_dir = tmp_path / "data"
+    shutil.copytree(migrated, data_dir)
+    asyncio.run(add_webhook(data_dir))
+
+    for command in ("serve", "api", "worker"):
+        assert run_and_fail(data_dir, command) == (
+            "ringback: The database has encrypted signing secrets, but RINGBACK_SECRET_KEY is not set and "
+            f"{data_dir / 'secret.key'} does not exist. "
+            "Set RINGBACK_SECRET_KEY to the key they were encrypted with, or restore the file."
+        )
+
+    assert not (data_dir / "secret.key").exists()
+    assert not (data_dir / "admin-token").exists()
 
 
 def test_a_second_program_on_the_same_data(program: Program) -> None:

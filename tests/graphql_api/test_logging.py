@@ -79,6 +79,26 @@ def test_lines_of_libraries_have_the_same_format() -> None:
     assert entry == {"event": "failed here", "level": "error", "action": "library"}
 
 
+_BROKER = """
+import logging
+from ringback.graphql_api.logging import configure_logging
+configure_logging("INFO")
+consumer = logging.getLogger("dramatiq.worker.ConsumerThread")
+consumer.critical("Consumer encountered a connection error: %s", "refused")
+consumer.critical("Consumer encountered an unexpected error.")
+"""
+
+
+def test_a_lost_broker_names_the_variable_of_its_url() -> None:
+    done = subprocess.run([sys.executable, "-c", _BROKER], capture_output=True, text=True, check=True)
+
+    lost, other = map(json.loads, done.stderr.splitlines())
+
+    assert lost["event"] == "Consumer encountered a connection error: refused"
+    assert lost["variable"] == "RINGBACK_BROKER_URL"
+    assert "variable" not in other
+
+
 def run_on_terminal(program: str, **env: str) -> list[str]:
     """Run a program whose standard error is a terminal. Return the lines that it writes there."""
     reading, terminal = os.openpty()

@@ -8,6 +8,7 @@ import dramatiq
 import pytest
 from dramatiq.brokers.stub import StubBroker
 from redis import Redis
+from structlog.testing import capture_logs
 from tortoise.transactions import in_transaction
 
 from ringback.jobs import announcer
@@ -245,8 +246,12 @@ async def test_an_unavailable_broker_costs_messages_only(tmp_path: Path, monkeyp
             notifier.notify(Topic.DUE)
             await asyncio.sleep(0.1)
             server.stop()
-            await notify_often(50)
+            with capture_logs() as logs:
+                await notify_often(50)
             server.start()
+            assert {entry["event"] for entry in logs} == {
+                "cannot reach the broker of RINGBACK_BROKER_URL; polls will find due events"
+            }
 
             with Redis.from_url(server.url) as client:
                 assert client.llen(REDIS_LIST) == 0

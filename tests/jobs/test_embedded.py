@@ -67,6 +67,16 @@ async def test_a_second_worker_on_sqlite_is_refused(tmp_path: Path) -> None:
         assert not worker.done()
 
 
+async def test_a_wrong_key_is_refused(tmp_path: Path) -> None:
+    async with embedded(tmp_path) as ringback:
+        await create_lead_webhook(ringback, "https://hooks.example/")
+    (tmp_path / "secret.key").write_text("another key, but long")
+
+    with pytest.raises(ConfigurationError, match=r"encrypted with another key than the one in .*secret\.key\."):
+        async with embedded(tmp_path):
+            pass
+
+
 async def test_an_unknown_event(tmp_path: Path) -> None:
     async with embedded(tmp_path) as ringback:
         assert await ringback.events.get("evt_01h455vb4pex5vsknk084sn02q") is None

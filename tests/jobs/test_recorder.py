@@ -15,7 +15,7 @@ from yarl import URL
 
 from ringback.jobs import recorder as recording
 from ringback.jobs.attempt_writer import write_attempts
-from ringback.jobs.outcomes import Blocked, RenderFailed
+from ringback.jobs.outcomes import Blocked, HttpResponse, Rejected, RenderFailed
 from ringback.jobs.recorder import Recorder
 from ringback.jobs.result import Result, abandon
 from ringback.models.database.notifications import Topic, notifier
@@ -25,6 +25,7 @@ from ringback.models.enums import EventStatus
 from ringback.models.event import Attempt, Event
 from ringback.models.queue.workers import Orphan
 from ringback.models.redaction import MASK, Redaction
+from ringback.models.timestamps import format_timestamp
 from tests.support import builders
 from tests.support.builders import OK, later, result
 from tests.support.deliverers import record
@@ -107,6 +108,22 @@ async def test_a_refusal_schedules_the_next_attempt_from_the_end_of_this_one() -
     )
     assert second.kind == "RETRY_SCHEDULED"
     assert second.message.startswith("Attempt 2 of 3 due at 20")
+
+
+@pytest.mark.parametrize(
+    ("delay", "asked", "seconds", "note"),
+    [(240, "600", 600, " (Retry-After)"), (240, "60", 240, ""), (0, "0", 0, "")],
+)
+async def test_the_log_says_that_retry_after_decided(delay: int, asked: str, seconds: int, note: str) -> None:
+    event = await builders.event(await builders.webhook(retry_delays=[0, delay]))
+    ended_at = await later()
+    refused = Rejected(HttpResponse(503, (("Retry-After", asked),)), "no")
+
+    await write_attempts([result(event, await builders.claim(event), refused, ended_at=ended_at)])
+
+    entry = await LogEntry.get(event_id=event.id, kind="RETRY_SCHEDULED")
+    due_at = format_timestamp(ended_at + dt.timedelta(seconds=seconds))
+    assert entry.message == f"Attempt 2 of 2 due at {due_at}{note}"
 
 
 async def test_three_refusals_fail_the_event_and_the_log_has_them_in_order() -> None:

@@ -260,10 +260,7 @@ async def test_a_data_dir_that_is_a_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         await migrate(load_settings(data_dir=tmp_path / "data"))
 
-    assert str(caught.value) == (
-        f"Cannot write to {tmp_path / 'data'} (File exists). Make it writable, "
-        "or set RINGBACK_DATA_DIR to another folder."
-    )
+    assert str(caught.value) == f"{tmp_path / 'data'} is a file. Set RINGBACK_DATA_DIR to a folder."
 
 
 UNPRIVILEGED = """

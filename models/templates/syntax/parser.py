@@ -35,6 +35,9 @@ def parse_condition(expression: str) -> BooleanExpression:
     end = len(expression.rstrip())
     if not end:
         raise error_at(expression, 0, "The condition is empty. Enter an expression, such as item.id != nil")
+    start = end - len(expression.strip())
+    if expression.startswith(("{{", "{%"), start):
+        raise error_at(expression, start, "A condition has no braces. Leave out {{ }} and {% %}: item.id != nil")
     count_parts(expression, 0, end)
     tokens = tokenize(expression, Token(TOKEN_EXPRESSION, expression, 0, expression))
     try:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from graphql import SourceLocation
 
 from ringback.models.lead import Lead
 from tests.support.api import Api
@@ -44,6 +45,24 @@ async def test_an_unknown_or_malformed_id_is_refused(
     other = f"req_{UNKNOWN}"
     wrong_prefix = f"'{other}' is not an id of this kind. Expected one that starts with {prefix}_."
     assert await api.refusals(operation, **variables(other)) == [("INVALID", field, wrong_prefix)]
+
+
+@pytest.mark.parametrize(
+    ("operation", "input", "field"),
+    [(operation, given, field) for operation, prefix, _, given, field in ID_MUTATIONS if prefix == "whk"],
+)
+async def test_a_deleted_webhook_is_refused_with_the_time(
+    api: Api, operation: str, input: dict[str, Any] | None, field: str
+) -> None:
+    key = (await api.do("CreateWebhook", input=WEBHOOK))["webhook"]["id"]
+    await api.do("DeleteWebhook", id=key)
+    deleted_at = (await api.ask("query ($id: ID!) { webhook(id: $id) { deletedAt } }", id=key))["deletedAt"]
+
+    variables = {"id": key} if input is None else {"input": {field.removeprefix("input."): key, **input}}
+    refusals = await api.refusals(operation, **variables)
+
+    message = f"The webhook {key} was deleted at {deleted_at}. It cannot be changed or fired any more."
+    assert refusals == [("NOT_FOUND", field, message)]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +137,7 @@ async def test_an_order_line_is_refused(api: Api, given: dict[str, Any], field: 
 async def test_a_malformed_decimal_is_refused_by_its_type(api: Api, price: object) -> None:
     code, message = await api.error("CreateCustomerOrder", input={**ORDER, "items": [{**ITEM, "price": price}]})
     assert code == "BAD_USER_INPUT"
-    assert message.endswith('at .items[0].price: Expected a Decimal as a string, such as "350.50".')
+    assert message.endswith(f'at .items[0].price: {price!r} is not a Decimal. Send it as a string, such as "350.50".')
 
 
 async def test_all_errors_of_an_order_are_listed(api: Api) -> None:
@@ -208,7 +227,7 @@ async def test_a_malformed_datetime_is_refused_by_its_type(api: Api, datetime: o
     code, message = await api.error("CreateApiToken", input={"name": "n", "role": "ADMIN", "expiresAt": datetime})
     assert code == "BAD_USER_INPUT"
     assert message.endswith(
-        "at .expiresAt: Expected a DateTime in RFC 3339 format, such as 2026-01-31T12:00:00.000000Z."
+        f"at .expiresAt: {datetime!r} is not a DateTime. Use RFC 3339 format, such as 2026-01-31T12:00:00.000000Z."
     )
 
 
@@ -216,7 +235,28 @@ async def test_a_malformed_datetime_is_refused_by_its_type(api: Api, datetime: o
 async def test_a_datetime_that_does_not_exist_is_refused(api: Api, datetime: str) -> None:
     code, message = await api.error("CreateApiToken", input={"name": "n", "role": "ADMIN", "expiresAt": datetime})
     assert code == "BAD_USER_INPUT"
-    assert message.endswith("This DateTime does not exist, or is outside the years 1 to 9999 in UTC.")
+    assert message.endswith(f"The DateTime {datetime} does not exist, or is outside the years 1 to 9999 in UTC.")
+
+
+@pytest.mark.parametrize(
+    ("literal", "message"),
+    [
+        (f'"{"x" * 100}"',
+         f"'{'x' * 79} is not a DateTime. Use RFC 3339 format, such as 2026-01-31T12:00:00.000000Z."),
+        ('"2999-02-30T00:00:00Z"',
+         "The DateTime 2999-02-30T00:00:00Z does not exist, or is outside the years 1 to 9999 in UTC."),
+    ],
+)  # fmt: skip
+async def test_a_bad_literal_is_refused_with_its_place(api: Api, literal: str, message: str) -> None:
+    document = (
+        f'mutation {{\n  createApiToken(input: {{name: "n", role: ADMIN, expiresAt: {literal}}}) {{ secret }}\n}}'
+    )
+
+    (error,) = (await api.execute(document)).errors
+
+    assert error.message == message
+    assert error.locations == [SourceLocation(line=2, column=61)]
+    assert error.extensions == {"code": "GRAPHQL_VALIDATION_FAILED"}
 
 
 @pytest.mark.parametrize(

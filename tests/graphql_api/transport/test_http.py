@@ -19,17 +19,37 @@ from tests.support.program import Program
 TYPENAME = {"data": {"__typename": "Query"}}
 VIEWER = {"query": "{ viewer { token { name } } }"}
 NEW_TOKEN = "mutation ($input: CreateApiTokenInput!) { createApiToken(input: $input) { secret token { id } } }"
-SEND_A_TOKEN = "Send a valid API token: the header `Authorization: Bearer <token>`, or the same in connection_init."
+SOURCES = "`ringback token create NAME` creates a token, and `make run` prints one at its first start."
+NO_TOKEN = f"The request has no API token. Send the header `Authorization: Bearer <API token>`. {SOURCES}"
+INVALID = f"The API token is not valid: it is unknown, was revoked, or has expired. Send another one. {SOURCES}"
 NOT_JSON = "Content-Type is not JSON. Send the request as JSON in UTF-8 with Content-Type: application/json."
-UNAUTHENTICATED = {"errors": [{"message": SEND_A_TOKEN, "extensions": {"code": "UNAUTHENTICATED"}}]}
 
 
-@pytest.mark.parametrize("value", [None, "", "Bearer", "Bearer ", "Bearer nope", "Basic x", "Bearer " + "x" * 600, "é"])
-def test_without_a_valid_token_every_request_is_unauthenticated(program: Program, value: str | None) -> None:
+def unauthenticated(message: str) -> dict[str, Any]:
+    return {"errors": [{"message": message, "extensions": {"code": "UNAUTHENTICATED"}}]}
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (None, NO_TOKEN),
+        ("", NO_TOKEN),
+        ("Bearer", NO_TOKEN),
+        ("Bearer ", NO_TOKEN),
+        ("Basic x", NO_TOKEN),
+        ("rbk_x", NO_TOKEN),
+        ("é", NO_TOKEN),
+        ("Bearer nope", INVALID),
+        ("Bearer " + "x" * 600, INVALID),
+    ],
+)
+def test_without_a_valid_token_every_request_is_unauthenticated(
+    program: Program, value: str | None, message: str
+) -> None:
     headers = {"Content-Type": "application/json"} | ({} if value is None else {"Authorization": value})
     for body in (json.dumps(VIEWER).encode(), b"no json", b""):
         status, answered, text = program.request("POST", "/graphql", body, headers)
-        assert (status, json.loads(text)) == (401, UNAUTHENTICATED)
+        assert (status, json.loads(text)) == (401, unauthenticated(message))
         assert answered["WWW-Authenticate"] == "Bearer"
 
 
@@ -47,7 +67,7 @@ def test_a_revoked_or_expired_token_is_invalid(program: Program) -> None:
         assert changed.rowcount == 1
     for bearer in bearers:
         program.wait_until(lambda bearer=bearer: program.post(VIEWER, bearer)[0] == 401, "the end of the token")
-        assert program.post(VIEWER, bearer) == (401, UNAUTHENTICATED)
+        assert program.post(VIEWER, bearer) == (401, unauthenticated(INVALID))
 
 
 @pytest.mark.parametrize(

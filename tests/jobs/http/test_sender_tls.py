@@ -64,7 +64,10 @@ async def test_https_to_a_plain_server_fails_in_tls(sender: Sender) -> None:
     server = Server(speak_first)
     async with server.running():
         sent = await deliver(sender, server.url.with_scheme("https"))
-    assert sent.outcome == TlsFailed(f"TLS with 127.0.0.1:{server.port} failed: wrong version number.")
+    assert sent.outcome == TlsFailed(
+        f"TLS with 127.0.0.1:{server.port} failed: wrong version number. "
+        "The endpoint seems to speak http: check the scheme and the port of the URL."
+    )
 
 
 async def test_http_to_a_tls_server_is_a_bad_response(sender: Sender, authority: Authority) -> None:

@@ -63,6 +63,20 @@ def test_the_url_made_for_a_token_gives_the_token() -> None:
         assert addresses.url(TOKEN).count("//") == 1
 
 
+async def test_an_inbox_under_another_address_is_described(database: object) -> None:
+    token = (await Inboxes(SecretBox("a key")).create(None, [InboxResponse()])).token
+    addresses = InboxAddresses("http://shop.example:8001/hooks")
+
+    for url in (f"http://shop.example:8000/inbox/{token}", f"https://127.0.0.1/x/inbox/{token}?a=b"):
+        assert await addresses.describe_move(url) == (
+            "The URL is that of an inbox of this installation under another address; its inboxes are below "
+            "http://shop.example:8001/hooks/inbox/ now. "
+            "Update the URL, or set RINGBACK_PUBLIC_URL or RINGBACK_PORT to its address."
+        )
+    for url in (f"http://shop.example/inbox/{token}x", "http://shop.example", f"http://[/inbox/{token}", LONG):
+        assert await addresses.describe_move(url) is None
+
+
 async def test_the_url_of_a_missing_inbox_is_not_own(database: object) -> None:
     addresses = InboxAddresses("http://shop.example:8000")
     for url in ("http://shop.example:8000/inbox/abc", "http://[", "", "http://shop.example:99999/inbox/abc", LONG):

@@ -6,9 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
-from ringback.models import ConfigurationError, load_secret_box, load_settings
-from ringback.models.security.secret_box import SecretBox, hash_token, load_or_create_secret
+from ringback.models import ConfigurationError, Settings, load_secret_box, load_settings
+from ringback.models.security.secret_box import SecretBox, hash_token, load_or_create_secret, open_secret_box
+from ringback.models.webhook import Webhook
+from tests.support import builders
+
+#: The key of the stored secrets that `builders.webhook` makes.
+STORED_KEY = "a key of the tests' own"
 
 
 def test_a_sealed_secret_opens_with_the_same_key() -> None:
@@ -73,6 +79,81 @@ def test_the_box_uses_the_key_of_the_settings_or_the_secret_file(tmp_path: Path)
     from_setting = load_secret_box(load_settings(data_dir=tmp_path / "none", secret_key="a key"))
     assert from_setting.open(SecretBox("a key").seal("x")) == "x"
     assert not (tmp_path / "none").exists()
+
+
+async def test_the_key_of_the_stored_secrets_opens_the_box(database: Settings) -> None:
+    webhook = await builders.webhook()
+
+    with capture_logs() as logs:
+        box = await open_secret_box(load_settings(data_dir=database.data_dir, secret_key=STORED_KEY))
+
+    assert box.open(webhook.signing_secret).startswith("whsec_")
+    assert logs == []
+    assert not (database.data_dir / "secret.key").exists()
+
+
+async def test_another_key_in_the_variable_is_refused(database: Settings) -> None:
+    await builders.webhook()
+
+    with pytest.raises(ConfigurationError) as caught:
+        await open_secret_box(load_settings(data_dir=database.data_dir, secret_key="another key, but long"))
+
+    assert str(caught.value) == (
+        "The signing secrets in the database were encrypted with another key than RINGBACK_SECRET_KEY. "
+        "Set it to the key they were encrypted with, or unset it if that key is in "
+        f"{database.data_dir / 'secret.key'}."
+    )
+
+
+async def test_another_key_in_the_file_is_refused(database: Settings) -> None:
+    await builders.webhook()
+    path = database.data_dir / "secret.key"
+    path.write_text("another key, but long")
+
+    with pytest.raises(ConfigurationError) as caught:
+        await open_secret_box(database)
+
+    assert str(caught.value) == (
+        f"The signing secrets in the database were encrypted with another key than the one in {path}. "
+        "Set RINGBACK_SECRET_KEY to the key they were encrypted with, or restore the file."
+    )
+
+
+async def test_a_missing_key_is_refused_and_none_is_written(database: Settings) -> None:
+    await builders.webhook()
+    path = database.data_dir / "secret.key"
+
+    with pytest.raises(ConfigurationError) as caught:
+        await open_secret_box(database)
+
+    assert str(caught.value) == (
+        f"The database has encrypted signing secrets, but RINGBACK_SECRET_KEY is not set and {path} does not exist. "
+        "Set RINGBACK_SECRET_KEY to the key they were encrypted with, or restore the file."
+    )
+    assert not path.exists()
+
+
+async def test_secrets_of_deleted_webhooks_do_not_count(database: Settings) -> None:
+    webhook = await builders.webhook()
+    await Webhook.filter(id=webhook.id).update(deleted_at=webhook.updated_at)
+
+    await open_secret_box(database)
+
+    assert (database.data_dir / "secret.key").exists()
+
+
+async def test_a_short_key_is_only_warned_of(database: Settings) -> None:
+    with capture_logs() as logs:
+        await open_secret_box(load_settings(data_dir=database.data_dir, secret_key="fifteen letters"))
+
+    assert logs == [
+        {
+            "event": "RINGBACK_SECRET_KEY has fewer than 16 characters and can be guessed. "
+            "Use a longer one for a new database: the key of an existing one cannot be changed.",
+            "action": "start",
+            "log_level": "warning",
+        }
+    ]
 
 
 def test_the_stored_form_of_a_token() -> None:

@@ -11,6 +11,7 @@ from ringback.models.security.address_policy import AddressPolicy
 from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.services import template_check, webhook_models
 from ringback.models.services.declared_models import declare_model
+from ringback.models.services.inboxes import Inboxes, InboxResponse
 from ringback.models.services.template_check import MAX_LOGGED, PAGE, find_refused_templates, log_refused_templates
 from ringback.models.services.url_check import UrlCheck
 from ringback.models.webhook import Webhook
@@ -125,6 +126,16 @@ async def test_a_port_that_is_not_allowed_is_reported(database: object, model: s
 
     assert (name, place) == ("ssh", "url")
     assert problems[0].startswith("Port 22 is not allowed; deliveries reach the ports 80, 443, 1024-65535 only.")
+
+
+async def test_an_inbox_under_another_address_is_reported_as_such(database: object) -> None:
+    token = (await Inboxes(builders.BOX).create(None, [InboxResponse()])).token
+    await builders.webhook(name="moved", url=f"http://127.0.0.1:8001/inbox/{token}")
+
+    ((name, place, (problem,)),) = await find()
+
+    assert (name, place) == ("moved", "url")
+    assert problem.startswith("The URL is that of an inbox of this installation under another address;")
 
 
 async def test_an_inbox_is_not_reported(database: object) -> None:

@@ -321,6 +321,61 @@ async def test_an_empty_body_is_a_warning(webhooks: Webhooks, changes: dict[str,
 
 
 @pytest.mark.usefixtures("database")
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"name": {{ item.name | json }}}',
+        "\n[{{ item.id }}]",
+        "{% assign name = item.name %}\n{%- if name -%} {}{% endif %}",
+        "{{ item | json }}",
+    ],
+)
+async def test_json_without_a_content_type_is_a_warning(webhooks: Webhooks, body: str) -> None:
+    warning = (
+        "bodyTemplate looks like JSON, but is sent as application/x-www-form-urlencoded. "
+        'Set contentType: "application/json".'
+    )
+    plain, _ = await webhooks.create(replace(SPEC, body_template=body))
+    typed, _ = await webhooks.create(replace(SPEC, body_template=body, content_type="application/json"))
+
+    assert await webhooks.find_warnings(plain) == [warning]
+    assert await webhooks.find_warnings(typed) == []
+
+
+@pytest.mark.usefixtures("database")
+@pytest.mark.parametrize(
+    "body", ["name={{ item.name }}", "{{ item.name }}[1]", "{% if item %}name={}{% endif %}", "{{ item.name }}"]
+)
+async def test_other_templates_are_not_taken_for_json(webhooks: Webhooks, body: str) -> None:
+    webhook, _ = await webhooks.create(replace(SPEC, body_template=body))
+
+    assert await webhooks.find_warnings(webhook) == []
+
+
+@pytest.mark.usefixtures("database")
+async def test_an_ignored_template_is_a_warning(webhooks: Webhooks) -> None:
+    webhook, _ = await webhooks.create(replace(SPEC, send_json=True, body_template="{{ item.id }}"))
+
+    assert await webhooks.find_warnings(webhook) == [
+        "sendJson is true, so bodyTemplate is ignored. Set sendJson: false, or an empty bodyTemplate."
+    ]
+
+
+@pytest.mark.usefixtures("database")
+async def test_an_inbox_under_another_address_is_a_warning(webhooks: Webhooks) -> None:
+    token = (await Inboxes(BOX).create(None, [InboxResponse()])).token
+    webhook, _ = await webhooks.create(replace(SPEC, url=HERE.url(token), send_json=True))
+
+    moved = Webhooks(AddressPolicy(), InboxAddresses("http://127.0.0.1:8001"), BOX)
+
+    assert await webhooks.find_warnings(webhook) == []
+    assert await moved.find_warnings(webhook) == [
+        "The URL is that of an inbox of this installation under another address; its inboxes are below "
+        "http://127.0.0.1:8001/inbox/ now. Update the URL, or set RINGBACK_PUBLIC_URL or RINGBACK_PORT to its address."
+    ]
+
+
+@pytest.mark.usefixtures("database")
 async def test_a_stored_webhook_that_would_be_refused_today_has_warnings(webhooks: Webhooks) -> None:
     webhook, _ = await webhooks.create(replace(SPEC, body_template="{{ item.name }}"))
     await Webhook.filter(id=webhook.id).update(

@@ -121,7 +121,8 @@ def test_messages_of_python_liquid_are_never_passed_on() -> None:
     [
         ("true %}x{% if true", "Unexpected '%'. Tags cannot be used inside an expression", 1, 6),
         ("true -%}{% endif %}{% include 'x' %}", "Unexpected '-'", 1, 6),
-        ("{{ item.paid }}", "Unexpected '{'. Braces cannot be used inside an expression", 1, 1),
+        ("{{ item.paid }}", "A condition has no braces. Leave out {{ }} and {% %}: item.id != nil", 1, 1),
+        ("item.paid == {{ 1 }}", "Unexpected '{'. Braces cannot be used inside an expression", 1, 14),
         ("", "The condition is empty. Enter an expression, such as item.id != nil", 1, 1),
         (" \n", "The condition is empty. Enter an expression, such as item.id != nil", 1, 1),
         ("a\nb", "Unexpected 'b'", 2, 1),

@@ -120,6 +120,10 @@ def test_mistakes_in_conditions() -> None:
     assert [located_message(error) for error in check_condition("a ==", fields=FIELDS)] == [
         ("The expression is incomplete", 1, 5)
     ]
+    for condition in (" {{ item.phone }} ", " {% if item.phone %}"):
+        assert [located_message(error) for error in check_condition(condition, fields=FIELDS)] == [
+            ("A condition has no braces. Leave out {{ }} and {% %}: item.id != nil", 1, 2)
+        ]
 
 
 @pytest.mark.parametrize(
