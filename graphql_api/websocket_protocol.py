@@ -36,7 +36,7 @@ SHUTDOWN_SECONDS = 1.0
 MAX_UNAUTHENTICATED_BYTES = 65_536
 #: Times its length that a message takes in memory while it waits for the peer to read: the application keeps the
 #: response too.
-MESSAGE_COPIES = 4
+MESSAGE_COPIES = 6
 
 _INVALID = Refusal(400, "The WebSocket handshake is invalid. Send it without a body.")
 

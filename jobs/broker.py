@@ -40,7 +40,7 @@ def is_redis(url: str) -> bool:
 def open_broker(url: str, announce: Callable[[], None] = lambda: None) -> dramatiq.Broker:
     """Return the broker at `redis(s)://…` or `amqp(s)://…`, or, for an empty URL, one within this process.
 
-    It connects at its first use. The Redis broker calls `announce`, in a thread, before it delivers a message. Raises
+    It connects at its first use. The Redis broker calls `announce`, in a thread, before it fetches a message. Raises
     ConfigurationError if the driver is not installed.
     """
     if is_redis(url):
@@ -63,8 +63,8 @@ def _redis_broker(url: str, announce: Callable[[], None]) -> dramatiq.Broker:
     class Broker(RedisBroker):
         """A Redis broker that waits for messages with BLMOVE, where Dramatiq's polls a hundred times a second.
 
-        It calls `announce` before it fetches a message, so that the claim runs meanwhile: otherwise the time from the
-        commit to the request is 7 % longer. It seldom looks for delayed messages: Ringback sends none.
+        It fetches a message when `announce` has returned, so that Dramatiq's threads do not slow the claim down
+        (docs/decisions/0002). It seldom looks for delayed messages: Ringback sends none.
         """
 
         #: Whether Redis supports BLMOVE (6.2 and later) and allows it; otherwise it is polled, as by Dramatiq.

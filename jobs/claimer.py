@@ -37,8 +37,12 @@ GATHER_SECONDS = 0.02
 MIN_WAIT_SECONDS = 0.001
 #: Largest share of the slots for retries.
 RETRIES_SHARE = 0.75
+#: For each of this many slots, one is reserved for webhooks that are known to be prompt. Fewer slots have no reserve.
+SLOTS_PER_RESERVED = 8
 #: Seconds between looks at a webhook at its concurrency limit, if its attempts may end in other workers.
 FULL_SECONDS = 0.2
+#: Seconds between searches for events of prompt webhooks, while others use all common slots.
+PROMPT_SECONDS = 0.2
 #: Maximum number of seconds between looks at a webhook at its rate limit: the limit may have been raised.
 PACED_SECONDS = 0.5
 #: Seconds by which a claim precedes the start of its attempts.
@@ -47,7 +51,7 @@ EARLY_SECONDS = AHEAD.total_seconds() / 2
 CONTENDED_SECONDS = 0.01
 #: Upper limit, in seconds, of the random delay of each of several workers' timers, so that one of them claims.
 SPREAD_SECONDS = 0.01
-#: Seconds for which a worker without a free slot keeps a message before it passes it on.
+#: Maximum number of seconds for which a message waits for the end of its claim, or for a free slot.
 KEEP_MESSAGE_SECONDS = 0.05
 #: Minimum number of seconds before a message is passed on: if all workers are full, it circulates among them.
 PASS_ON_SECONDS = 0.02
@@ -80,6 +84,7 @@ class Claimer:
         self._in_flight = in_flight
         self._keeper = keeper
         self._slots = slots
+        self._common_slots = slots - slots // SLOTS_PER_RESERVED
         self._max_concurrency = max_concurrency
         self._can_pass_on = can_pass_on
         self._turns = _Turns()
@@ -123,16 +128,16 @@ class Claimer:
         self._is_stopping = True
         self._in_flight.wake.set()
 
-    def expect_message(self) -> None:
-        """Claim because the broker has a message, at the same time as the message is fetched."""
+    async def expect_message(self) -> None:
+        """Claim because the broker has a message. The message is fetched afterwards: threads slow the claim down."""
         self._are_messages_announced = True
         self._claim_soon()
+        await wait_for(self._claimed, KEEP_MESSAGE_SECONDS)
 
     async def accept_message(self) -> bool:
         """Claim because events are due; returns False if the message should go on to another worker.
 
-        A worker without a free slot waits briefly for one. The message is kept until the claim has ended, since its
-        acknowledgement by Dramatiq's thread would slow the claim down.
+        A worker without a free slot waits briefly for one. The message is kept until the claim has ended.
         """
         has_peers = self._can_pass_on and self._keeper.has_peers
         if has_peers and self._free_slots() <= 0:
@@ -169,7 +174,7 @@ class Claimer:
         request = self._make_request(free_slots)
         batch = await claim(lease.worker_id, request)
         self._turns.advance(request, batch)
-        self._left_behind = batch.left_behind
+        self._left_behind = batch.left_behind or request.only_prompt
         self._in_flight.is_short_of_slots |= batch.left_behind
         now = await clock.now()
         await self._wait_until_started()
@@ -177,7 +182,7 @@ class Claimer:
         # releases them.
         self._put_on_hold(batch.at_limit, now)
         for delivery in batch.deliveries:
-            self._in_flight.start(delivery.event)
+            self._in_flight.start(delivery.event, delivery.item_size)
         self._starting = asyncio.create_task(self._start(lease, batch.deliveries))
         await asyncio.sleep(0)  # let the start begin before the next statement
         return await self._seconds_until_next(request, batch)
@@ -221,9 +226,12 @@ class Claimer:
         now = time.monotonic()
         _remove_expired(in_flight.full_until, now)
         _remove_expired(self._paced_until, now)
-        crowded = {webhook_id for webhook_id, events in in_flight.by_webhook.items() if events >= free_slots}
+        in_common_slots = in_flight.in_common_slots
+        common_slots = self._common_slots - sum(in_common_slots.values())
+        crowded = _list_crowded(in_flight.by_webhook, free_slots) | _list_crowded(in_common_slots, common_slots)
         retry_slots = max(int(self._slots * RETRIES_SHARE), 1) - in_flight.retries
-        in_flight.is_short_of_slots = bool(crowded) or retry_slots <= 0 or in_flight.suspects > 0
+        lacks_slots = retry_slots <= 0 or common_slots <= 0
+        in_flight.is_short_of_slots = bool(crowded) or lacks_slots or in_flight.suspects > 0
         return ClaimRequest(
             free_slots=free_slots,
             retry_slots=retry_slots,
@@ -234,6 +242,11 @@ class Claimer:
             on_hold=crowded | in_flight.full_until.keys() | self._paced_until.keys(),
             max_concurrency=self._max_concurrency,
             after_webhook=self._turns.after_webhook,
+            prompt=in_flight.prompt,
+            common_slots=common_slots,
+            only_prompt=common_slots <= 0 or self._turns.only_prompt,
+            prompt_bytes=in_flight.room_for_bodies(is_prompt=True),
+            common_bytes=in_flight.room_for_bodies(is_prompt=False),
         )
 
     def _put_on_hold(self, at_limit: Mapping[UUID, dt.datetime | None], now: dt.datetime) -> None:
@@ -256,6 +269,10 @@ class Claimer:
             if batch.deliveries:
                 return 0.0
             return CONTENDED_SECONDS
+        if request.only_prompt:
+            if batch.deliveries or request.has_common_slots:
+                return 0.0
+            return PROMPT_SECONDS
         if request.after_webhook is not None and batch.after_webhook == FIRST_WEBHOOK:
             return 0.0  # all webhooks had their turn; the earliest events are next
         waits = [POLL_SECONDS]
@@ -282,6 +299,8 @@ class _Turns:
 
     def __init__(self) -> None:
         self.retries_first = False
+        #: Whether others hid the events of prompt webhooks, so that these are searched for next.
+        self.only_prompt = False
         self._is_clogged = False
         self._next_webhook = FIRST_WEBHOOK
 
@@ -294,10 +313,18 @@ class _Turns:
 
     def advance(self, request: ClaimRequest, batch: ClaimedBatch) -> None:
         """Plan the next claim. A look full of events that could not be claimed may hide others."""
+        self.only_prompt = batch.more_due and batch.lacks_common_slots
+        if request.only_prompt:
+            return
         self.retries_first = not self.retries_first
         if request.after_webhook is not None:
             self._next_webhook = batch.after_webhook
         self._is_clogged = batch.more_due and 2 * len(batch.deliveries) < batch.seen
+
+
+def _list_crowded(in_flight: Mapping[UUID, int], free_slots: int) -> set[UUID]:
+    """Return the webhooks that have their fair share of the slots in flight."""
+    return {webhook_id for webhook_id, events in in_flight.items() if events >= free_slots}
 
 
 def _remove_expired(held_until: dict[UUID, float], now: float) -> None:

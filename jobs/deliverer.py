@@ -7,6 +7,7 @@ import asyncio
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -111,6 +112,8 @@ class Deliverer:
         self._renderer = Renderer(redaction)
         self._webhooks = WebhookCache()
         self._decimals = DecimalFieldsCache()
+        #: Held by the request with a large body that gets memory next, of prompt webhooks (True) and of all others.
+        self._large_body_turns = {True: asyncio.Lock(), False: asyncio.Lock()}
         self._tasks: dict[_Attempt, asyncio.Task[None]] = {}
         self._stopping = asyncio.Event()
 
@@ -188,8 +191,9 @@ class Deliverer:
             if result is None:
                 await self._release(attempt.lease, [attempt.event])
             else:
+                self._in_flight.set_prompt(attempt.webhook.id, result.is_prompt)
                 self._in_flight.end(attempt.event)
-                self._recorder.put(result, self._in_flight.free_slot)
+                self._recorder.put(result, partial(self._in_flight.on_recorded, attempt.event))
             del self._tasks[attempt]
 
     async def _wait_until_due(self, attempt: _Attempt) -> bool:
@@ -201,7 +205,8 @@ class Deliverer:
 
     async def _deliver(self, attempt: _Attempt) -> Result:
         """Render, sign and send one request; raises SendWithheld if the lease has expired before it is sent."""
-        prepared = await self._prepare(attempt)
+        prepared = await self._prepare_within_memory(attempt)
+        attempt.change = None  # the body is enough from here on
         if attempt.lease.is_expired():
             raise SendWithheld
         started_at = attempt.started_at = attempt.clock.now()
@@ -221,6 +226,20 @@ class Deliverer:
             attempt.started_at = None
             raise
         return attempt.make_result(sent.outcome, started_at, sent.duration_ms, sent.request)
+
+    async def _prepare_within_memory(self, attempt: _Attempt) -> _Prepared | RenderFailed:
+        """Render the request. One with a large body is rendered again once there is memory for it."""
+        prepared = await self._prepare(attempt)
+        size = _measure_body(prepared)
+        if self._in_flight.hold_body(attempt.event, size):
+            return prepared
+        del prepared
+        is_prompt = attempt.webhook.id in self._in_flight.prompt
+        async with self._large_body_turns[is_prompt]:
+            while not self._in_flight.hold_body(attempt.event, size):
+                self._in_flight.body_freed.clear()
+                await self._in_flight.body_freed.wait()
+        return await self._prepare(attempt)
 
     async def _prepare(self, attempt: _Attempt) -> _Prepared | RenderFailed:
         try:
@@ -253,4 +272,11 @@ class Deliverer:
             self._in_flight.may_have_strays = True
         finally:
             for event in events:
+                self._in_flight.free_body(event)
                 self._in_flight.end(event)
+
+
+def _measure_body(prepared: _Prepared | RenderFailed) -> int:
+    if isinstance(prepared, RenderFailed):
+        return 0
+    return len(prepared.rendered.body or b"")

@@ -1,11 +1,24 @@
 """The events that this process has claimed: the deliverer reports on them, and the claimer decides by them."""
 
 import asyncio
-from collections.abc import Mapping, Set
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Set
+from typing import NamedTuple
 from uuid import UUID
 
 from ringback.models.enums import EventStatus
 from ringback.models.queue.claims import ClaimedEvent
+from ringback.models.queue.grants import LARGE_BYTES, MAX_LARGE_BYTES
+
+#: Most webhooks that are known to be prompt. Those whose attempts ended longest ago are forgotten.
+MAX_PROMPT = 5_000
+
+
+class _LargeBody(NamedTuple):
+    """The size of a body, and whether its webhook was known to be prompt at the start."""
+
+    size: int
+    is_prompt: bool
 
 
 class InFlight:
@@ -15,6 +28,13 @@ class InFlight:
         #: By identity: an event may be claimed again shortly before its release is reported.
         self._events: dict[int, ClaimedEvent] = {}
         self._by_webhook: dict[UUID, int] = {}
+        #: The large items and bodies that attempts hold, by the identity of their events.
+        self._large_bodies: dict[int, _LargeBody] = {}
+        #: Their bytes, of prompt webhooks (True) and of all others (False).
+        self._large_bytes = {True: 0, False: 0}
+        #: Set when a large body is freed.
+        self.body_freed = asyncio.Event()
+        self._prompt: OrderedDict[UUID, None] = OrderedDict()
         #: Number of retries in flight.
         self.retries = 0
         #: Number of suspects in flight: events that may be crashing workers.
@@ -45,8 +65,56 @@ class InFlight:
         """The number of events in flight of each webhook that has any."""
         return self._by_webhook
 
-    def start(self, event: ClaimedEvent) -> None:
-        """Add a claimed event."""
+    @property
+    def prompt(self) -> Collection[UUID]:
+        """The webhooks whose last attempt in this process was prompt. The one that ended longest ago comes first."""
+        return self._prompt.keys()
+
+    @property
+    def in_common_slots(self) -> dict[UUID, int]:
+        """The number of events in flight of each webhook that is not known to be prompt."""
+        return {webhook_id: events for webhook_id, events in self._by_webhook.items() if webhook_id not in self._prompt}
+
+    def set_prompt(self, webhook_id: UUID, is_prompt: bool) -> None:
+        """Remember whether the last attempt of a webhook was prompt."""
+        if not is_prompt:
+            self._prompt.pop(webhook_id, None)
+            return
+        self._prompt[webhook_id] = None
+        self._prompt.move_to_end(webhook_id)
+        if len(self._prompt) > MAX_PROMPT:
+            self._prompt.popitem(last=False)
+
+    def hold_body(self, event: ClaimedEvent, size: int) -> bool:
+        """Count the item or body of an event. Return False, and count it not, if large ones use all their memory."""
+        self.free_body(event)
+        if size < LARGE_BYTES:
+            return True
+        if self.room_for_bodies(is_prompt=event.webhook_id in self._prompt) <= 0:
+            return False
+        self._count_body(event, size)
+        return True
+
+    def free_body(self, event: ClaimedEvent) -> None:
+        """Count the item or body of an event no longer."""
+        body = self._large_bodies.pop(id(event), None)
+        if body is not None:
+            self._large_bytes[body.is_prompt] -= body.size
+            self.body_freed.set()
+
+    def room_for_bodies(self, *, is_prompt: bool) -> int:
+        """Return the bytes of large bodies that prompt webhooks, or all others, may still hold."""
+        return MAX_LARGE_BYTES - self._large_bytes[is_prompt]
+
+    def _count_body(self, event: ClaimedEvent, size: int) -> None:
+        body = _LargeBody(size=size, is_prompt=event.webhook_id in self._prompt)
+        self._large_bodies[id(event)] = body
+        self._large_bytes[body.is_prompt] += size
+
+    def start(self, event: ClaimedEvent, item_size: int = 0) -> None:
+        """Add a claimed event. The size of its item counts until its body is known."""
+        if item_size >= LARGE_BYTES:
+            self._count_body(event, item_size)
         self._events[id(event)] = event
         self._by_webhook[event.webhook_id] = self._by_webhook.get(event.webhook_id, 0) + 1
         self.retries += event.status is EventStatus.RETRYING
@@ -65,6 +133,11 @@ class InFlight:
         self._freed_webhooks.add(event.webhook_id)
         if event.webhook_id in self.full_until:
             self.wake.set()
+        self.free_slot()
+
+    def on_recorded(self, event: ClaimedEvent) -> None:
+        """Free the slot and the body of an event whose result is committed."""
+        self.free_body(event)
         self.free_slot()
 
     def was_freed(self, webhook_id: UUID) -> bool:

@@ -9,6 +9,9 @@ from ringback.jobs.outcomes import Abandoned, Outcome
 from ringback.models.queue.claims import ClaimedEvent
 from ringback.models.queue.workers import Orphan
 
+#: Milliseconds from which an attempt is slow.
+SLOW_MS = 1_000
+
 
 class Result(NamedTuple):
     """One attempt that has ended; times are the database's.
@@ -26,6 +29,11 @@ class Result(NamedTuple):
     duration_ms: int | None
     request: OutgoingRequest | None = None
     event: ClaimedEvent | None = None
+
+    @property
+    def is_prompt(self) -> bool:
+        """Whether a request was sent, and ended in less than SLOW_MS."""
+        return self.request is not None and self.duration_ms is not None and self.duration_ms < SLOW_MS
 
 
 def abandon(orphan: Orphan, now: dt.datetime) -> Result:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from concurrent.futures import CancelledError
 
 import dramatiq
 import structlog
@@ -116,8 +117,8 @@ async def _consume_messages(broker_url: str, claimer: Claimer) -> AsyncIterator[
     loop = asyncio.get_running_loop()
 
     def announce() -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(claimer.expect_message)
+        with contextlib.suppress(CancelledError, RuntimeError):  # the loop is closed
+            asyncio.run_coroutine_threadsafe(claimer.expect_message(), loop).result()
 
     broker = open_broker(broker_url, announce)
     declare_actors(broker, claimer.accept_message)

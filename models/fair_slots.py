@@ -2,32 +2,52 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Hashable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from typing import Literal
 from uuid import UUID
 from weakref import WeakValueDictionary
 
+#: The line in which the running task waits for a `FairLock`: the id of the API token for which it runs, an object that
+#: serves many tokens, or None for all else, such as the worker.
+current_line: ContextVar[Hashable] = ContextVar("current_line", default=None)
+
+
+@contextmanager
+def wait_in_line(line: Hashable) -> Iterator[None]:
+    """Let the block, and the tasks that it starts, wait in this line."""
+    previous = current_line.set(line)
+    try:
+        yield
+    finally:
+        current_line.reset(previous)
+
 
 class Lines:
-    """Waiting futures, one line for each token."""
+    """Waiting futures, one line for each token, or object that serves many tokens."""
 
     def __init__(self) -> None:
-        self._lines: dict[UUID | None, deque[asyncio.Future[None]]] = {}
+        self._lines: dict[Hashable, deque[asyncio.Future[None]]] = {}
+        #: The token whose turn was the last.
+        self._last: Hashable = None
 
     def __bool__(self) -> bool:
         return bool(self._lines)
 
-    def add(self, token_id: UUID | None, turn: "asyncio.Future[None]") -> None:
+    def add(self, token_id: Hashable, turn: "asyncio.Future[None]") -> None:
         """Add a turn to the end of its token's line."""
         self._lines.setdefault(token_id, deque()).append(turn)
 
     def pop(self) -> "asyncio.Future[None]":
-        """Return the first turn of the token that waits longest, and put the token behind the others."""
+        """Return the first turn of the token whose last turn, or whose arrival, is longest ago."""
+        if self._last in self._lines:
+            self._lines[self._last] = self._lines.pop(self._last)
         token_id, line = next(iter(self._lines.items()))
-        del self._lines[token_id]
         turn = line.popleft()
-        if line:
-            self._lines[token_id] = line
+        if not line:
+            del self._lines[token_id]
+        self._last = token_id
         return turn
 
 
@@ -57,7 +77,7 @@ class FairSlots:
             finally:
                 self.release()
 
-    async def acquire(self, token_id: UUID | None) -> None:
+    async def acquire(self, token_id: Hashable) -> None:
         """Wait for a slot in the token's line."""
         if self._free:
             self._free -= 1
@@ -79,3 +99,21 @@ class FairSlots:
                 turn.set_result(None)
                 return
         self._free += 1
+
+
+class FairLock(asyncio.Lock):
+    """A lock that is granted to the lines of the waiting tasks in turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._turns = FairSlots(1)
+
+    async def acquire(self) -> Literal[True]:
+        """Wait for the lock in the line of the running task."""
+        await self._turns.acquire(current_line.get())
+        return await super().acquire()  # never waits, because only the holder of the turn gets here
+
+    def release(self) -> None:
+        """Grant the lock to the next line."""
+        super().release()
+        self._turns.release()

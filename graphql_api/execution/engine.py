@@ -53,6 +53,10 @@ MAX_CACHED_RESPONSES = 1_024
 MAX_CACHED_BYTES = 16_384
 #: Bytes that the items of a batch may read or return together.
 MAX_BATCH_BYTES = 4_194_304
+#: The same of the batches of all subscriptions together, each of which waits until its client reads.
+MAX_BYTES_AHEAD = 16_777_216
+#: Events that subscriptions execute alone at the same time: each may read and return much.
+MAX_EVENTS_ALONE = 8
 #: Responses that all subscriptions together execute ahead of those that are sent, which take memory.
 MAX_RESPONSES_AHEAD = 4_096
 #: Tokens of a document, times the responses that its subscription executes in one turn, which takes time.
@@ -130,6 +134,8 @@ class Engine:
         self.stopping = asyncio.Lock()
         #: Held by the large operation that runs.
         self._large_operations = FairSlots(1)
+        #: Held by the events that subscriptions execute alone.
+        self._events_alone = FairSlots(MAX_EVENTS_ALONE)
         # Loaders do not cache, so all subscriptions can share them: concurrent events are loaded together.
         self._loaders = Loaders()
 
@@ -209,7 +215,8 @@ class Engine:
                 execute = partial(self._execute_alone, subscriber.executor)
                 yield await _execute_item(execute, event.to_object, items[0])
                 continue
-            with Caller(subscriber.token_id), OperationBudget(MAX_BATCH_BYTES, None, subscriber.token_id):
+            batch_bytes = min(MAX_BATCH_BYTES, MAX_BYTES_AHEAD // self.quota.total)
+            with Caller(subscriber.token_id), OperationBudget(batch_bytes, None, subscriber.token_id):
                 futures = [self._start_item(item, event.to_object, subscriber) for item in items]
             for item, future in zip(items, futures, strict=True):
                 response = await self._turns.wait_for(subscriber.token_id, future)
@@ -245,7 +252,8 @@ class Engine:
         per_event.context_value = executor.context_value.with_own_loaders()
         execute = partial(execute_subscription_event, per_event)
         try:
-            return await self._execute_within_budget(execute, per_event.context_value)
+            async with self._events_alone.hold(per_event.context_value.viewer.id):
+                return await self._execute_within_budget(execute, per_event.context_value)
         except Exception as error:
             return ExecutionResponse(None, (to_graphql_error(error),))
 
@@ -351,7 +359,19 @@ async def _execute_event(executor: FastExecutor, event: Any) -> ExecutionRespons
 async def _complete(result: AwaitableOrValue[ExecutionResult]) -> ExecutionResponse:
     if not isinstance(result, ExecutionResult):
         result = await result
-    return ExecutionResponse(result.data, tuple(map(mask_error, result.errors or ())))
+    errors = result.errors or ()
+    response = ExecutionResponse(result.data, tuple(map(mask_error, errors)))
+    for error in errors:
+        _forget_frames(error)
+    return response
+
+
+def _forget_frames(error: GraphQLError) -> None:
+    """Drop the tracebacks of an error: their frames refer to it, and keep rows until garbage is collected."""
+    cause: Exception | None = error
+    while cause is not None:
+        cause.__traceback__ = None
+        cause = cause.original_error if isinstance(cause, GraphQLError) else None
 
 
 def _locate_at_root_field(error: Exception, operation: Operation) -> GraphQLError:

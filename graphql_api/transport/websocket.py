@@ -361,10 +361,8 @@ class _Connection:
         """Execute an operation of any kind. Exceptions become error responses."""
         try:
             operation = await self._get_operation(message, context)
-            task = asyncio.current_task()
-            assert task is not None
             if operation.kind is OperationType.SUBSCRIPTION:
-                self._release_message(task)
+                self._release_message(_get_current_task())
                 subscription = self._engine.subscribe(operation, message.variables, context)
                 del message
                 async with aclosing(subscription) as responses:
@@ -372,7 +370,7 @@ class _Connection:
                         yield response
                         del response
             else:
-                self._messages.execute(task)
+                self._messages.execute(_get_current_task())
                 yield await self._engine.execute(operation, message.variables, context)
         except RequestRefused as refused:
             yield error_response(*refused.errors)
@@ -386,3 +384,10 @@ def _parse(text: str) -> tuple[ClientMessage, int]:
     except InvalidMessage as invalid:
         raise _CloseConnection(4400, f"Invalid message: {invalid}") from invalid
     return message, estimate_memory(text)
+
+
+def _get_current_task() -> asyncio.Task[None]:
+    """Return the running task. A frame that keeps it keeps itself, once the task is cancelled."""
+    task = asyncio.current_task()
+    assert task is not None
+    return task

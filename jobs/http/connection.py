@@ -99,12 +99,20 @@ class HttpConnection(ResponseHandler):
         except InvalidResponse as error:
             self._finish(error)
 
+    def close(self) -> None:
+        """Close the connection, at once if the endpoint has not read the request: its rest would stay in memory."""
+        if self.transport is not None and self.transport.get_write_buffer_size():
+            self.abort()
+        else:
+            super().close()
+
     def eof_received(self) -> None:
         """Do nothing: the transport closes itself."""
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End the pending request, with an error unless the close ends the body."""
         super().connection_lost(exc)
+        self.response.free_parser()
         self.on_lost(self)
         if exc is None and self.response.end_at_close():
             self._finish_response()

@@ -23,7 +23,9 @@ MAX_NEEDED_HEADERS = 16
 #: Informational responses before the final one. Each costs time, and one response may bring thousands of them.
 MAX_INFORMATIONAL_RESPONSES = 100
 #: Bytes of headers, trailers or chunk lines in a row that are read. A response with more of them ends there.
-MAX_OVERHEAD_BYTES = 256 * 1024
+MAX_OVERHEAD_BYTES = 64 * 1024
+#: Bytes of a head and chunks that are kept as they came, until it is known that they need no repair.
+MAX_RAW_BYTES = 32 * 1024
 #: Parts of the errors of httptools after which a head is repaired.
 _REPAIRABLE = ("Content-Length", "Invalid header token")
 _NEEDED_HEADERS = frozenset({b"content-length", b"transfer-encoding", b"content-encoding", b"retry-after"})
@@ -106,8 +108,8 @@ class ResponseReader:
         self._has_begun = False
         #: Bytes that have arrived since the response began, or since the last part of its body.
         self._overhead_bytes = 0
-        #: Head and chunks as they came, for a repair, as long as they are short enough.
-        self._raw = bytearray()
+        #: Head and chunks as they came, for a repair. None if they are too long for one.
+        self._raw: bytearray | None = bytearray()
         self._repair: ResponseRepair | None = None
         self._refused_status = 0
         if self._is_strict:
@@ -148,8 +150,8 @@ class ResponseReader:
             self._overhead_bytes += len(data)
         if self._overhead_bytes > MAX_OVERHEAD_BYTES:
             self._cut_off()
-        elif len(self._raw) <= MAX_OVERHEAD_BYTES and (self._is_strict or not self.status):
-            self._raw += data
+        elif self._is_strict or not self.status:
+            self._keep_raw(data)
         return self.is_complete
 
     def end_at_close(self) -> bool:
@@ -158,6 +160,14 @@ class ResponseReader:
             return False
         self.state = ResponseState.FINAL
         return True
+
+    def free_parser(self) -> None:
+        """Free the header that the parser was reading, and what is kept for a repair.
+
+        The parser refers to this reader and would wait for a garbage collection, and many connections end until then.
+        """
+        self._new_parser()
+        self._raw = None
 
     def on_message_begin(self) -> None:
         """Mark the connection unusable if a second response follows the first."""
@@ -231,7 +241,7 @@ class ResponseReader:
     def _parse_repaired(self, data: bytes, error: httptools.HttpParserError) -> None:
         """Read a response that httptools refuses once more, repaired; raises InvalidResponse if that does not help."""
         is_repairable = self.status != 0 or any(part in str(error) for part in _REPAIRABLE)
-        if not is_repairable or self._repair is not None or len(self._raw) > MAX_OVERHEAD_BYTES:
+        if not is_repairable or self._repair is not None or self._raw is None:
             raise InvalidResponse(self._describe(error)) from error
         raw = bytes(self._raw) + data
         overhead_bytes, refused_status = self._overhead_bytes, self._parser.get_status_code()
@@ -245,6 +255,13 @@ class ResponseReader:
         except httptools.HttpParserError as second_error:
             if not self.is_complete:
                 raise InvalidResponse(self._describe(second_error)) from second_error
+
+    def _keep_raw(self, data: bytes) -> None:
+        if self._raw is None:
+            return
+        self._raw += data
+        if len(self._raw) > MAX_RAW_BYTES:
+            self._raw = None
 
     def _new_parser(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
@@ -296,7 +313,7 @@ class ResponseReader:
             if self._has_begun:
                 status = self._parser.get_status_code()
             if status < 200:
-                raise InvalidResponse("Its headers do not end within 256 KiB")
+                raise InvalidResponse("Its headers do not end within 64 KiB")
             self.status = status
             self.are_headers_cut = True
         self.is_cut_off = True

@@ -12,6 +12,8 @@ from typing import Generic, TypeVar
 
 from tortoise.exceptions import DBConnectionError
 
+from ringback.models.fair_slots import wait_in_line
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -69,7 +71,8 @@ class GroupCommit(Generic[T, R]):
                 batch.append(pending)
         try:
             if batch:
-                await self._handle(batch)
+                with wait_in_line(self):  # a batch serves several tokens
+                    await self._handle(batch)
         finally:
             for pending in batch:
                 pending.result.cancel()  # has no effect on futures that have a result

@@ -109,7 +109,6 @@ class PostgresTransaction(_ErrorTranslation, RecordingTransaction, tortoise_asyn
         async with translate_errors():
             status = await self._connection.execute(statement)
         if statement == "COMMIT" and status != "COMMIT":
-            self._finalized = True
             raise TransactionManagementError(
                 "a statement of this transaction failed, so Postgres rolled all of it back: "
                 "run statements that may fail in a nested in_transaction()"

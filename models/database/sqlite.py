@@ -4,7 +4,8 @@ Differences from Tortoise's client:
 
 - Transactions BEGIN IMMEDIATE. A deferred transaction that reads and then writes fails with "database is locked" as
   soon as a second process does the same.
-- Writers of a process queue for one FIFO lock. SQLite's busy timeout alone is unfair and slow.
+- Writers of a process wait for one lock, and readers for another, in turns of the API tokens. SQLite's busy timeout
+  alone is unfair and slow.
 - Reads outside of transactions use a second connection, so in WAL mode they never wait for a writer.
 - Transactions are those of `models.database.transactions`. If SQLite rolls one back by itself, it refuses statements.
 - Scripts run inside the open transaction. Python's `executescript()` would commit it first.
@@ -39,6 +40,7 @@ from ringback.models.database.transactions import (
     finish,
     is_select,
 )
+from ringback.models.fair_slots import FairLock
 
 #: Milliseconds to wait for a writer of another process.
 BUSY_TIMEOUT_MS = 10_000
@@ -47,7 +49,11 @@ _FETCHED_ROWS = 8
 
 
 class _OneConnection(tortoise_sqlite.SqliteClient):
-    """A client with one connection to the file."""
+    """A client with one connection to the file, guarded by a fair lock."""
+
+    def __init__(self, file_path: str, **kwargs: Any) -> None:
+        super().__init__(file_path, **kwargs)
+        self._lock = FairLock()
 
     async def create_connection(self, with_db: bool) -> None:
         """Open the connection if it is not open yet."""
@@ -78,7 +84,7 @@ class SqliteTransaction(RecordingTransaction, tortoise_sqlite.SqliteTransactionW
     async def begin(self) -> None:
         """Start the transaction and take SQLite's write lock at once."""
         if self._connection.in_transaction:  # left open by hand, or by a rollback that failed
-            await self._connection.rollback()
+            await finish(self._connection.rollback())
         try:
             await super().begin()
         except OperationalError as error:
@@ -93,7 +99,7 @@ class SqliteTransaction(RecordingTransaction, tortoise_sqlite.SqliteTransactionW
 
 
 class SqliteClient(RecordingClient, _OneConnection):
-    """A database file with a writing connection, guarded by the FIFO lock, and a reading one."""
+    """A database file with a writing connection and a reading one."""
 
     transaction_class = SqliteTransaction
 

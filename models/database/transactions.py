@@ -37,7 +37,8 @@ TRANSACTION_ENDED = "this transaction has ended: start tasks that outlive a tran
 async def finish(step: Coroutine[Any, Any, T]) -> T:
     """Run `step` to its end even if the caller is cancelled, then raise the cancellation.
 
-    An interrupted BEGIN, COMMIT or ROLLBACK would leave a lock held or a transaction open.
+    An interrupted BEGIN, COMMIT or ROLLBACK would leave a lock held or a transaction open. An error of the step is only
+    the cause of a cancellation: a caller that retries after errors must end.
     """
     task = asyncio.ensure_future(step)
     cancelled: asyncio.CancelledError | None = None
@@ -48,10 +49,9 @@ async def finish(step: Coroutine[Any, Any, T]) -> T:
             cancelled = error
         except Exception:
             break  # raised again by task.result()
-    result = task.result()
-    if cancelled is not None:
-        raise cancelled
-    return result
+    if cancelled is not None and not task.cancelled():
+        raise cancelled from task.exception()
+    return task.result()
 
 
 def is_select(query: str) -> bool:
@@ -266,8 +266,11 @@ class _Outermost(TransactionContext):
                 if not self._tx._finalized:
                     await self._tx.rollback()
             finally:
-                get_connections().reset(self._token)
-                await finish(self._tx.release())
+                try:
+                    await finish(self._tx.release())
+                finally:
+                    # Raises ValueError in another context, such as the one in which an abandoned generator is closed.
+                    get_connections().reset(self._token)
 
 
 class _Savepoint(NestedTransactionContext):

@@ -25,19 +25,29 @@ from ringback.models.database.sql import array_parameter, as_uuid, fetch_rows, f
 from ringback.models.enums import Action, EventStatus
 from ringback.models.event import Event
 from ringback.models.queue import claim_sql
-from ringback.models.queue.grants import AHEAD, FIRST_WEBHOOK, Candidate, ClaimRequest, grant, take_turns
+from ringback.models.queue.grants import (
+    AHEAD,
+    FIRST_WEBHOOK,
+    LARGE_BYTES,
+    Candidate,
+    ClaimRequest,
+    Grants,
+    grant,
+    take_turns,
+)
 from ringback.models.queue.webhook_limits import LockedWebhook, read_limits, save_slots
 from ringback.models.timestamps import format_sqlite_timestamp, parse_timestamp
 
 #: Maximum events of one claim.
 MAX_CLAIM = 500
-#: Maximum events of each webhook and kind in a claim that searches webhook by webhook. `claim_sql.LOCK_DUE_BY_WEBHOOK`
-#: repeats it.
+#: Maximum events of each webhook and kind in a claim that searches webhook by webhook. `claim_sql` repeats it.
 MAX_EVENTS_EACH = 50
 #: Abandoned attempts in a row after which an event is a suspect: it may be what kills the workers. `claim_sql` repeats
 #: it.
 SUSPECT_AFTER = 2
 #: Statuses of events that wait for an attempt.
+#: Time until another look at webhooks whose large items do not fit into the worker's memory.
+LACKS_BYTES_PAUSE = dt.timedelta(seconds=0.2)
 WAITING_STATUSES = (EventStatus.PENDING, EventStatus.RETRYING)
 _LONG_AGO = dt.datetime.min.replace(tzinfo=dt.UTC)
 
@@ -97,6 +107,15 @@ class Delivery(NamedTuple):
     change: ClaimedChange | None
     webhook_updated_at: dt.datetime
 
+    @property
+    def item_size(self) -> int:
+        """The number of bytes of the change's item as UTF-8."""
+        if self.change is None:
+            return 0
+        if self.change.item_json.isascii():
+            return len(self.change.item_json)
+        return len(self.change.item_json.encode())
+
 
 @dataclass(frozen=True, slots=True)
 class ClaimedBatch:
@@ -114,6 +133,8 @@ class ClaimedBatch:
     more_due: bool = False
     #: Whether due events were left because the worker lacks slots or shares.
     left_behind: bool = False
+    #: Whether some of these events lack one of the common slots.
+    lacks_common_slots: bool = False
     #: Whether another worker was claiming for some of the webhooks.
     contended: bool = False
     #: The webhook after which the next search webhook by webhook starts.
@@ -130,14 +151,16 @@ async def claim(worker_id: UUID, request: ClaimRequest) -> ClaimedBatch:
         candidates = take_turns(due.firsts, due.retries, retries_first=request.retries_first)
         limits = await read_limits(tx, due.webhooks, worker_id, request)
         grants = grant(candidates, limits, request, now)
-        deliveries = await _start_attempts(tx, worker_id, grants.starts, now)
+        deliveries = await _start_attempts(tx, worker_id, grants, now)
         await save_slots(tx, grants.slots)
+    lacks_bytes = _list_webhooks_without_bytes(candidates, grants, deliveries)
     return ClaimedBatch(
         deliveries=deliveries,
         seen=len(candidates),
-        at_limit=grants.at_limit,
+        at_limit=grants.at_limit | dict.fromkeys(lacks_bytes, now + LACKS_BYTES_PAUSE),
         more_due=due.more_due,
         left_behind=grants.left_behind,
+        lacks_common_slots=grants.lacks_common_slots,
         contended=any(candidate.webhook_id not in limits for candidate in candidates),
         after_webhook=due.after_webhook,
         looked_until=now + AHEAD,
@@ -182,19 +205,22 @@ async def _find_due(db: BaseDBAsyncClient, request: ClaimRequest, until: dt.date
     """Find events that are due by `until`, at most as many of each kind as the worker has slots, and lock webhooks."""
     limit = min(request.free_slots, MAX_CLAIM)
     retry_limit = min(limit, max(request.retry_slots, 0))
-    values: list[Any] = [until, limit, retry_limit, array_parameter(db, request.on_hold), request.may_take_suspect]
+    webhooks = request.on_hold
+    if request.only_prompt:
+        webhooks = [webhook_id for webhook_id in request.prompt if webhook_id not in request.on_hold]
+    values: list[Any] = [until, limit, retry_limit, array_parameter(db, webhooks), request.may_take_suspect]
     by_webhook = request.after_webhook is not None
-    if by_webhook:
+    if by_webhook and not request.only_prompt:
         webhooks_at_limit = len(request.on_hold) + 1
         limit_each = max(min(limit // webhooks_at_limit, MAX_EVENTS_EACH), 1)
         values += [limit_each, request.after_webhook]
-    rows = await fetch_rows(db, _select_due_statement(is_postgres(db), by_webhook), *values)
+    rows = await fetch_rows(db, _select_due_statement(is_postgres(db), request), *values)
     due_rows = [DueRow._make(row) for row in rows]
     candidates = sorted(map(_make_candidate, due_rows), key=attrgetter("due_at"))
     firsts = [candidate for candidate in candidates if not candidate.is_retry]
     retries = [candidate for candidate in candidates if candidate.is_retry]
     is_full = len(firsts) == limit or len(retries) == retry_limit > 0
-    more_due = is_full or (by_webhook and len(candidates) == limit)
+    more_due = is_full or ((by_webhook or request.only_prompt) and len(candidates) == limit)
     after_webhook = FIRST_WEBHOOK
     if more_due:
         after_webhook = max(candidate.webhook_id for candidate in candidates)
@@ -207,8 +233,10 @@ async def _find_due(db: BaseDBAsyncClient, request: ClaimRequest, until: dt.date
     )
 
 
-def _select_due_statement(postgres: bool, by_webhook: bool) -> str:
-    if by_webhook:
+def _select_due_statement(postgres: bool, request: ClaimRequest) -> str:
+    if request.only_prompt:
+        return claim_sql.LOCK_DUE_OF_WEBHOOKS if postgres else claim_sql.LOCK_DUE_OF_WEBHOOKS_ON_SQLITE
+    if request.after_webhook is not None:
         return claim_sql.LOCK_DUE_BY_WEBHOOK if postgres else claim_sql.LOCK_DUE_BY_WEBHOOK_ON_SQLITE
     return claim_sql.LOCK_DUE if postgres else claim_sql.LOCK_DUE_ON_SQLITE
 
@@ -235,18 +263,21 @@ def _list_locked_webhooks(rows: Sequence[DueRow]) -> dict[UUID, LockedWebhook]:
     return webhooks
 
 
-async def _start_attempts(
-    db: BaseDBAsyncClient, worker_id: UUID, starts: Mapping[UUID, dt.datetime], now: dt.datetime
-) -> list[Delivery]:
+async def _start_attempts(db: BaseDBAsyncClient, worker_id: UUID, grants: Grants, now: dt.datetime) -> list[Delivery]:
     """Write the worker into events that still wait. Return their deliveries, the earliest first."""
+    starts = grants.starts
     if not starts:
         return []
     postgres = is_postgres(db)
     if postgres:
-        rows = await fetch_rows(db, claim_sql.START_ATTEMPTS, list(starts), list(starts.values()), worker_id, now)
+        values = [list(starts), list(starts.values()), worker_id, now, grants.rooms, LARGE_BYTES]
+        rows = await fetch_rows(db, claim_sql.START_ATTEMPTS, *values)
     else:
-        texts = {format_uuid(event_id): format_sqlite_timestamp(starts_at) for event_id, starts_at in starts.items()}
-        rows = await fetch_rows(db, claim_sql.START_ATTEMPTS_ON_SQLITE, orjson.dumps(texts).decode(), worker_id, now)
+        given = {}
+        for (event_id, starts_at), room in zip(starts.items(), grants.rooms, strict=True):
+            given[format_uuid(event_id)] = (format_sqlite_timestamp(starts_at), room)
+        encoded = orjson.dumps(given).decode()
+        rows = await fetch_rows(db, claim_sql.START_ATTEMPTS_ON_SQLITE, encoded, worker_id, now, LARGE_BYTES)
     make_event = build_row_decoder(Event, ClaimedEvent, postgres=postgres)
     deliveries = []
     for *event, item, changed_fields, updated_at in rows:
@@ -256,6 +287,19 @@ async def _start_attempts(
         )
     deliveries.sort(key=_start_order)
     return deliveries
+
+
+def _list_webhooks_without_bytes(
+    candidates: Sequence[Candidate], grants: Grants, deliveries: Sequence[Delivery]
+) -> set[UUID]:
+    """Return the webhooks with granted events that did not start because their items are large."""
+    if len(deliveries) == len(grants.starts):
+        return set()
+    has_large = any(delivery.item_size >= LARGE_BYTES for delivery in deliveries)
+    if not has_large and min(grants.rooms) > 0:
+        return set()  # another transaction is changing the events
+    unstarted = grants.starts.keys() - {delivery.event.id for delivery in deliveries}
+    return {candidate.webhook_id for candidate in candidates if candidate.event_id in unstarted}
 
 
 def _start_order(delivery: Delivery) -> tuple[dt.datetime, UUID]:

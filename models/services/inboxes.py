@@ -19,6 +19,7 @@ from ringback.models.database.sql import fetch, lock_row
 from ringback.models.enums import SignatureCheck
 from ringback.models.errors import ConfigurationError, RingbackError
 from ringback.models.event import Event
+from ringback.models.fair_slots import wait_in_line
 from ringback.models.ids import Prefix
 from ringback.models.inbox import Inbox, InboxRequest
 from ringback.models.security.inbox_addresses import TOKEN_PATTERN
@@ -173,9 +174,38 @@ class Inboxes:
         """
         if not TOKEN_PATTERN.fullmatch(token):
             return None
+        self._check_size(request.size)
+        with wait_in_line(self):  # the worker must not wait for all of these requests
+            await self._make_room(request.size)
+            response = await self._store(token, request)
+        if response is not None:
+            notifier.notify(Topic.RECEIVED)
+        return response
+
+    async def received_after(self, inbox_id: UUID, number: int, limit: int) -> list[InboxRequest] | None:
+        """Return the requests of an inbox after request `number`, in order. None if the inbox was deleted.
+
+        Raises RequestsRemoved if the next request was removed by a quota. Clearing an inbox is no gap.
+        """
+        later = InboxRequest.filter(inbox_id=inbox_id, number__gt=number)
+        requests = await later.order_by("number").limit(limit)
+        if requests and requests[0].number == number + 1:
+            return requests
+        states = await fetch(Inbox._meta.db, _NEXT_STORED, inbox_id, number)
+        if not states:
+            return None
+        received, cleared, next_number = states[0]["received"], states[0]["cleared"], states[0]["next"]
+        first_missing = max(number, cleared) + 1
+        last_missing = received if next_number is None else next_number - 1
+        if first_missing <= last_missing:
+            raise RequestsRemoved(
+                f"requests {first_missing:,} to {last_missing:,} of the inbox were removed by a quota "
+                "(RINGBACK_INBOX_MAX_REQUESTS, RINGBACK_INBOX_MAX_BYTES or RINGBACK_INBOX_MAX_TOTAL_BYTES)"
+            )
+        return requests
+
+    async def _store(self, token: str, request: Received) -> InboxResponse | None:
         size = request.size
-        self._check_size(size)
-        await self._make_room(size)
         async with in_transaction() as db:
             # Count first: the update locks the inbox, so that its requests are numbered in the order of their commits.
             counters = {
@@ -209,30 +239,7 @@ class Inboxes:
                 size=size,
                 using_db=db,
             )
-        notifier.notify(Topic.RECEIVED)
         return response
-
-    async def received_after(self, inbox_id: UUID, number: int, limit: int) -> list[InboxRequest] | None:
-        """Return the requests of an inbox after request `number`, in order. None if the inbox was deleted.
-
-        Raises RequestsRemoved if the next request was removed by a quota. Clearing an inbox is no gap.
-        """
-        later = InboxRequest.filter(inbox_id=inbox_id, number__gt=number)
-        requests = await later.order_by("number").limit(limit)
-        if requests and requests[0].number == number + 1:
-            return requests
-        states = await fetch(Inbox._meta.db, _NEXT_STORED, inbox_id, number)
-        if not states:
-            return None
-        received, cleared, next_number = states[0]["received"], states[0]["cleared"], states[0]["next"]
-        first_missing = max(number, cleared) + 1
-        last_missing = received if next_number is None else next_number - 1
-        if first_missing <= last_missing:
-            raise RequestsRemoved(
-                f"requests {first_missing:,} to {last_missing:,} of the inbox were removed by a quota "
-                "(RINGBACK_INBOX_MAX_REQUESTS, RINGBACK_INBOX_MAX_BYTES or RINGBACK_INBOX_MAX_TOTAL_BYTES)"
-            )
-        return requests
 
     def _check_size(self, size: int) -> None:
         quotas = {"RINGBACK_INBOX_MAX_BYTES": self.limits.bytes}

@@ -12,7 +12,7 @@ from typing import ParamSpec, Self, TypeVar
 from uuid import UUID
 
 from ringback.models.errors import InputRejected, Problem, ProblemCode
-from ringback.models.fair_slots import FairSlots
+from ringback.models.fair_slots import FairSlots, current_line
 
 #: CPU seconds of checks after which an operation starts no more of them. The check of a usual webhook takes 1 to 5 ms.
 MAX_CHECK_SECONDS = 3.0
@@ -24,7 +24,10 @@ V = TypeVar("V")
 
 
 class Caller:
-    """The API token for which an operation runs, a context manager. Tasks that the block starts share it."""
+    """The API token for which an operation runs, a context manager. Tasks that the block starts share it.
+
+    Its transactions wait in the line of the token.
+    """
 
     def __init__(
         self,
@@ -43,10 +46,12 @@ class Caller:
 
     def __enter__(self) -> Self:
         self._previous: Token[Caller | None] = current_caller.set(self)
+        self._previous_line = current_line.set(self.token_id)
         return self
 
     def __exit__(self, *error: object) -> None:
         """End the operation."""
+        current_line.reset(self._previous_line)
         current_caller.reset(self._previous)
 
     def run(self, check: Callable[[], V]) -> V:

@@ -200,8 +200,9 @@ class Settings(BaseSettings):
     http_max_buffered_bytes: int = Field(
         33_554_432,
         ge=1_048_576,
-        description="Maximum number of bytes of incomplete and running requests, of WebSocket messages that wait or "
-        "are executed, and of unread responses in a process. At least twice `RINGBACK_API_MAX_BODY_BYTES`.",
+        description="Maximum number of bytes of incomplete and running requests, of WebSocket messages and operations "
+        "that wait or are executed, and of unread responses and results in a process. At least twice "
+        "`RINGBACK_API_MAX_BODY_BYTES`.",
     )
     trusted_proxies: Networks = Field(
         (),

@@ -129,10 +129,11 @@ async def test_an_announced_message_leads_to_one_claim(bench: Bench, monkeypatch
 
     async with bench.run_claimer():
         monkeypatch.setattr(claiming, "claim", count_claim)
-        for _ in range(2):
+        for number in (1, 2):
             event = await builders.event(await builders.webhook())
 
-            bench.claimer.expect_message()
+            await bench.claimer.expect_message()
+            assert len(claims) == number
             await bench.endpoint.wait_for_requests()
             assert await bench.accept_message()
             await bench.wait_until_idle()

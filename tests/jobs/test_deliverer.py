@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from tortoise.exceptions import OperationalError
 
-from ringback.jobs import deliverer
+from ringback.jobs import deliverer, in_flight
 from ringback.models.database import clock
 from ringback.models.enums import EventStatus
 from ringback.models.event import Event
@@ -132,6 +132,71 @@ async def test_an_attempt_uses_the_webhook_as_it_is_when_claimed(bench: Bench) -
         "https://old.example/",
         "https://new.example/",
     ]
+
+
+@pytest.mark.parametrize(("duration_ms", "is_prompt"), [(20, True), (999, True), (1_000, False), (30_000, False)])
+async def test_the_last_attempt_decides_whether_a_webhook_is_prompt(
+    bench: Bench, duration_ms: int, is_prompt: bool
+) -> None:
+    webhook = await builders.webhook()
+    bench.in_flight.set_prompt(webhook.id, not is_prompt)
+    bench.endpoint.status = 500
+    bench.endpoint.duration_ms = duration_ms
+
+    await bench.start(await builders.event(webhook))
+    await bench.wait_until_idle()
+
+    assert (webhook.id in bench.in_flight.prompt) == is_prompt
+
+
+async def test_a_webhook_to_which_nothing_was_sent_is_not_prompt(bench: Bench) -> None:
+    webhook = await builders.webhook(body_template="{{ item.fone }}")
+    bench.in_flight.set_prompt(webhook.id, True)
+
+    await bench.start(await builders.event(webhook))
+    await bench.wait_until_idle()
+
+    assert webhook.id not in bench.in_flight.prompt
+
+
+async def test_large_bodies_wait_for_memory_and_small_ones_do_not(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_flight, "MAX_LARGE_BYTES", 20_000)
+    long = await builders.webhook(body_template="{% for i in (1..20) %}" + "x" * 1_000 + "{% endfor %}")
+    large = [await builders.event(long) for _ in range(3)]
+    small = await builders.event(await builders.webhook(body_template="{{ item.name }}"))
+    bench.endpoint.hold()
+
+    await bench.start(*large, small)
+    await bench.endpoint.wait_for_requests(2)
+    await asyncio.sleep(0.05)
+    assert bench.endpoint.event_ids == [large[0].id, small.id]
+
+    for number in (1, 2):
+        bench.endpoint.release(large[number - 1])
+        await bench.endpoint.wait_for_requests(2 + number)
+        await asyncio.sleep(0.05)
+        assert bench.endpoint.event_ids[1 + number :] == [large[number].id]
+    bench.endpoint.release()
+    await bench.wait_until_idle()
+
+    assert {len(request.body or b"") for request in bench.endpoint.requests} == {20_000, len("Ада".encode())}
+    assert bench.in_flight.room_for_bodies(is_prompt=False) == 20_000
+
+
+async def test_a_stop_releases_events_that_wait_for_memory(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(in_flight, "MAX_LARGE_BYTES", 20_000)
+    long = await builders.webhook(body_template="{% for i in (1..20) %}" + "x" * 1_000 + "{% endfor %}")
+    sent, waiting = await builders.event(long), await builders.event(long)
+    bench.endpoint.hold()
+    await bench.start(sent, waiting)
+    await bench.endpoint.wait_for_requests(1)
+
+    await bench.stop(hurry=True)
+
+    await assert_released(waiting)
+    assert bench.in_flight.room_for_bodies(is_prompt=False) == 20_000
 
 
 async def test_a_failed_rendering_is_an_attempt_without_a_request(bench: Bench) -> None:

@@ -2,8 +2,12 @@
 
 from uuid import uuid4
 
+import pytest
+
+from ringback.jobs import in_flight as in_flight_module
 from ringback.jobs.in_flight import InFlight
 from ringback.models.enums import EventStatus
+from ringback.models.queue.grants import LARGE_BYTES
 from tests.support.unsaved import event
 
 
@@ -81,3 +85,53 @@ def test_freed_webhooks_are_returned_once() -> None:
 
     assert not in_flight.was_freed(claimed.webhook_id)
     assert in_flight.take_freed_webhooks() == set()
+
+
+def test_only_webhooks_that_are_not_prompt_use_common_slots() -> None:
+    in_flight = InFlight()
+    fast, slow = event(id=uuid4()), event(id=uuid4())
+    for claimed in (fast, slow, slow._replace(id=uuid4())):
+        in_flight.start(claimed)
+    assert in_flight.in_common_slots == {fast.webhook_id: 1, slow.webhook_id: 2}
+
+    in_flight.set_prompt(fast.webhook_id, True)
+    assert list(in_flight.prompt) == [fast.webhook_id]
+    assert in_flight.in_common_slots == {slow.webhook_id: 2}
+
+    in_flight.set_prompt(fast.webhook_id, False)
+    in_flight.set_prompt(slow.webhook_id, False)
+    assert list(in_flight.prompt) == []
+    assert in_flight.in_common_slots == {fast.webhook_id: 1, slow.webhook_id: 2}
+
+
+def test_the_prompt_webhooks_with_the_oldest_attempts_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(in_flight_module, "MAX_PROMPT", 2)
+    in_flight = InFlight()
+    first, second, third = uuid4(), uuid4(), uuid4()
+
+    for webhook_id in (first, second, first, third):
+        in_flight.set_prompt(webhook_id, True)
+
+    assert list(in_flight.prompt) == [first, third]
+
+
+def test_large_bodies_are_held_until_their_memory_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(in_flight_module, "MAX_LARGE_BYTES", 50_000)
+    in_flight = InFlight()
+    claimed, rendered, waiting, prompt = (event(id=uuid4()) for _ in range(4))
+    in_flight.set_prompt(prompt.webhook_id, True)
+
+    in_flight.start(claimed, 40_000)
+    assert in_flight.room_for_bodies(is_prompt=False) == 10_000
+    assert in_flight.hold_body(rendered, 20_000), "the last one may exceed the limit"
+    assert in_flight.room_for_bodies(is_prompt=False) == -10_000
+    assert not in_flight.hold_body(waiting, LARGE_BYTES)
+    assert in_flight.hold_body(waiting, LARGE_BYTES - 1)
+    assert in_flight.hold_body(prompt, LARGE_BYTES)
+
+    in_flight.hold_body(claimed, 10)
+    assert in_flight.body_freed.is_set()
+    assert in_flight.hold_body(waiting, LARGE_BYTES)
+    for ended in (claimed, rendered, waiting, prompt):
+        in_flight.on_recorded(ended)
+    assert in_flight.room_for_bodies(is_prompt=False) == in_flight.room_for_bodies(is_prompt=True) == 50_000

@@ -3,7 +3,9 @@
 import asyncio
 from uuid import UUID
 
-from ringback.models.fair_slots import FairSlots
+import pytest
+
+from ringback.models.fair_slots import FairLock, FairSlots, current_line, wait_in_line
 
 ONE, OTHER = UUID(int=1), UUID(int=2)
 
@@ -57,3 +59,52 @@ async def test_a_cancelled_task_passes_its_slot_on() -> None:
     await slots.acquire(ONE)
     assert granted.cancelled()
     assert waiting.cancelled()
+
+
+async def test_a_new_token_comes_before_the_one_that_was_served_last() -> None:
+    slots, order = FairSlots(1), list[str]()
+
+    async def acquire(token_id: UUID, name: str) -> None:
+        await slots.acquire(token_id)
+        order.append(name)
+
+    await slots.acquire(ONE)
+    tasks = [asyncio.create_task(acquire(ONE, "one")) for _ in range(2)]
+    await asyncio.sleep(0)
+    slots.release()
+    tasks.append(asyncio.create_task(acquire(OTHER, "other")))
+    await asyncio.sleep(0)
+    slots.release()
+    await asyncio.sleep(0)
+    slots.release()
+    await asyncio.gather(*tasks)
+
+    assert order == ["one", "other", "one"]
+
+
+async def test_a_lock_is_granted_to_lines_in_turn() -> None:
+    lock, order = FairLock(), list[str]()
+
+    async def work(line: object, name: str) -> None:
+        with wait_in_line(line):
+            async with lock:
+                order.append(name)
+                await asyncio.sleep(0)
+
+    await asyncio.gather(*(work(ONE, "one") for _ in range(4)), work(OTHER, "other"), work(None, "worker"))
+
+    assert order == ["one", "one", "other", "worker", "one", "one"]
+    assert not lock.locked()
+    assert current_line.get() is None
+
+
+async def test_a_lock_that_is_not_held_cannot_be_released() -> None:
+    lock = FairLock()
+    with pytest.raises(RuntimeError, match="not acquired"):
+        lock.release()
+
+    async with lock:
+        waiting = asyncio.create_task(lock.acquire())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+    assert await waiting

@@ -1,15 +1,17 @@
-"""Endpoints that switch protocols, or send informational responses without end, attack the started program."""
+"""Endpoints that switch protocols, send informational responses or headers without end, or read no request."""
 
 import contextlib
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.bystander import measure_attack
+from tests.support.bystander import MAX_MEMORY_MB, measure_attack
 from tests.support.deliveries import create_webhook, test_fire, wait_until_ended
 from tests.support.program import Program
 from tests.support.receiver import ALLOW_LOOPBACK
@@ -20,6 +22,12 @@ SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection:
 #: As many informational responses as fit into one write.
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000
 ATTEMPTS = 50
+DECLARE = """
+mutation { declareModel(input: {
+  name: "thing", label: "Thing", jsonSchema: {type: "object"}, sample: {}
+}) { errors { message } } }
+"""
+PUBLISH = "mutation ($input: PublishChangesInput!) { publishChanges(input: $input) { errors { message } } }"
 
 
 class _Endpoint:
@@ -90,3 +98,44 @@ def test_informational_responses_without_end(tmp_path: Path, migrated: Path) -> 
         assert {outcome for outcome, _ in results} == {"BAD_RESPONSE"}
         assert all("More than 100 informational responses" in error for _, error in results)
         assert "Traceback" not in program.log()
+
+
+@pytest.mark.parametrize("size", [250_000, 60_000], ids=["over the limit", "just below it"])
+def test_headers_that_never_end(tmp_path: Path, migrated: Path, size: int) -> None:
+    endpoint = _Endpoint(b"HTTP/1.1 200 OK\r\nX: " + b"a" * size)
+    with Program(tmp_path, env=ALLOW_LOOPBACK, migrated=migrated) as program, endpoint.running():
+        assert program.query(DECLARE)["declareModel"]["errors"] == []
+        create_webhook(program, endpoint.url, model="thing", maxConcurrency=1_000, retryDelaysSeconds=[0])
+        changes = [{"model": "thing", "action": "CREATED", "objectId": "1", "item": {}}] * 250
+        with measure_attack(program) as cost:
+            assert program.query(PUBLISH, {"input": {"changes": changes}})["publishChanges"]["errors"] == []
+            program.wait_until(lambda: sum(endpoint.requests.values()) == 250, "all requests")
+            time.sleep(1)
+
+        print(cost)
+        assert cost.memory_mb <= MAX_MEMORY_MB
+
+
+@pytest.mark.parametrize("is_rendered", [False, True], ids=["items", "rendered bodies"])
+def test_large_bodies_that_are_not_read(tmp_path: Path, migrated: Path, is_rendered: bool) -> None:
+    item: dict[str, Any] = {"text": "x" * 250_000}
+    body: dict[str, Any] = {"sendJson": True}
+    if is_rendered:
+        item, body = {}, {"bodyTemplate": "{% for i in (1..250) %}" + "x" * 1_000 + "{% endfor %}"}
+    with (
+        Program(tmp_path, env=ALLOW_LOOPBACK, migrated=migrated) as program,
+        socket.create_server(("127.0.0.1", 0), backlog=1_000) as listener,
+    ):
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        assert program.query(DECLARE)["declareModel"]["errors"] == []
+        for _ in range(8):
+            create_webhook(program, url, model="thing", retryDelaysSeconds=[0], **body)
+        change = {"model": "thing", "action": "CREATED", "objectId": "1", "item": item}
+        with measure_attack(program) as cost:
+            for _ in range(40):
+                published = program.query(PUBLISH, {"input": {"changes": [change]}})
+                assert published["publishChanges"]["errors"] == []
+            time.sleep(3)
+
+        print(cost)
+        assert cost.memory_mb <= MAX_MEMORY_MB

@@ -29,6 +29,8 @@ SPARE_BYTES = 32 * MEBIBYTE
 DELAYED, DELAYED_BODY_BYTES = 100, 80_000
 #: Requests with long heads that wait for a delayed response.
 DELAYED_HEADS = 600
+#: Rate of an inbox, and requests of a flood of small ones.
+RATE, SMALL_REQUESTS = 20, 200
 #: Bodies that stall, and the pause between two of them in seconds.
 STALLED, STALLED_PAUSE = 800, 0.005
 
@@ -76,6 +78,25 @@ def test_a_flood_of_large_bodies_fills_neither_disk_nor_memory(program: Program)
     assert statuses[200] > 64, "the flood must exceed the quota"
     assert stored <= 64 * MEBIBYTE + SPARE_BYTES
     assert "Traceback" not in program.log()
+
+
+def test_an_inbox_refuses_requests_beyond_its_rate(tmp_path: Path, migrated: Path) -> None:
+    env = {"RINGBACK_INBOX_MAX_REQUESTS_PER_SECOND": str(RATE)}
+    with Program(tmp_path, env=env, migrated=migrated) as program:
+        flooded = create_inbox(program)
+        other = create_inbox(program)
+        began = time.monotonic()
+
+        responses = [program.request("POST", flooded, b"x") for _ in range(SMALL_REQUESTS)]
+
+        seconds = time.monotonic() - began
+        statuses = Counter(status for status, _, _ in responses)
+        assert statuses.keys() == {200, 429}
+        assert RATE <= statuses[200] <= RATE * (1 + seconds) + 1
+        _, headers, text = next(response for response in responses if response[0] == 429)
+        assert headers["Retry-After"] == "1"
+        assert b"RINGBACK_INBOX_MAX_REQUESTS_PER_SECOND" in text
+        assert program.request("POST", other, b"x")[0] == 200
 
 
 def test_bodies_that_stall_hold_little_memory_and_keep_small_ones_working(program: Program) -> None:

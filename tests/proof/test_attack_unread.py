@@ -1,8 +1,9 @@
 """Attacks by clients that ask for large responses on many connections and read none of them."""
 
 import json
+import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -24,6 +25,11 @@ RECEIVE_BUFFER = 4_096
 #: A little less than an operation reads without a turn.
 LARGE_TEXT = b"x" * 900_000
 OPERATIONS_PER_CONNECTION = 20
+DECLARE = """
+mutation { declareModel(input: {name: "thing", label: "Thing", jsonSchema: {type: "object"}, sample: {}})
+  { errors { message } } }
+"""
+PUBLISH = "mutation ($input: PublishChangesInput!) { publishChanges(input: $input) { errors { message } } }"
 STATIC = Path(__file__).parents[2] / "graphql_api/static"
 
 
@@ -65,12 +71,19 @@ def test_unread_responses_to_queries_hold_a_fixed_sum(program: Program, large_qu
     cost.check()
 
 
+def open_websockets(program: Program, clients: Sequence[socket.socket]) -> None:
+    init = make_frame({"type": "connection_init", "payload": {"Authorization": f"Bearer {program.token}"}})
+    for client in clients:
+        assert client.recv(RECEIVE_BUFFER).startswith(b"HTTP/1.1 101 ")
+        client.sendall(init)
+        assert b"connection_ack" in client.recv(RECEIVE_BUFFER)
+
+
 def make_frame(message: dict[str, object]) -> bytes:
     return Frame(Opcode.TEXT, json.dumps(message).encode()).serialize(mask=True)
 
 
 def test_unread_websocket_results_hold_a_fixed_sum(program: Program, large_query: str) -> None:
-    init = make_frame({"type": "connection_init", "payload": {"Authorization": f"Bearer {program.token}"}})
     subscribes = [
         make_frame({"type": "subscribe", "id": str(number), "payload": {"query": large_query}})
         for number in range(OPERATIONS_PER_CONNECTION)
@@ -80,12 +93,34 @@ def test_unread_websocket_results_hold_a_fixed_sum(program: Program, large_query
         measure_attack(program) as cost,
         connect_many(program, 60, HANDSHAKE.encode(), receive_buffer=RECEIVE_BUFFER) as clients,
     ):
-        for client in clients:
-            assert client.recv(RECEIVE_BUFFER).startswith(b"HTTP/1.1 101 ")
-            client.sendall(init)
-            assert b"connection_ack" in client.recv(RECEIVE_BUFFER)
+        open_websockets(program, clients)
         for client in clients:
             send(client, b"".join(subscribes))
+        time.sleep(SECONDS)
+
+    cost.check()
+
+
+def test_unread_results_of_subscriptions_hold_a_fixed_sum(program: Program) -> None:
+    """Each subscription has a document of its own, and each entry an item of 100 kB."""
+    assert program.query(DECLARE)["declareModel"]["errors"] == []
+    for _ in range(4):
+        webhook = {"url": "https://example.com", "model": "thing", "actions": ["UPDATED"]}
+        assert program.query(operations()["CreateWebhook"], {"input": webhook})["createWebhook"]["errors"] == []
+    changes = [{"model": "thing", "action": "UPDATED", "objectId": "1", "item": {"text": "x" * 100_000}}] * 3
+
+    with (
+        measure_attack(program) as cost,
+        connect_many(program, 15, HANDSHAKE.encode(), receive_buffer=RECEIVE_BUFFER) as clients,
+    ):
+        open_websockets(program, clients)
+        for first, client in enumerate(clients):
+            for number in range(OPERATIONS_PER_CONNECTION):
+                query = f"subscription {{ deliveryLog {{ a{first}_{number}: cursor event {{ item }} }} }}"
+                send(client, make_frame({"type": "subscribe", "id": str(number), "payload": {"query": query}}))
+        time.sleep(1)
+        for _ in range(10):
+            assert program.query(PUBLISH, {"input": {"changes": changes}})["publishChanges"]["errors"] == []
         time.sleep(SECONDS)
 
     cost.check()

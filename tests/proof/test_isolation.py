@@ -117,8 +117,9 @@ class Place:
 
 
 @contextmanager
-def embedded(folder: Path) -> Iterator[Place]:
-    with Endpoints() as endpoints, Program(folder / "program", env=ALLOW_LOOPBACK) as program:
+def embedded(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[Place]:
+    env = {**ALLOW_LOOPBACK, **(settings or {})}
+    with Endpoints() as endpoints, Program(folder / "program", env=env) as program:
         place = Place(program, endpoints)
         place.measure_undisturbed()
         yield place
@@ -220,6 +221,20 @@ def test_endpoints_that_hang_leave_places_in_small_workers(tmp_path: Path, migra
         place.wait_for("/hang/7", 1)
         _check_lateness(place, "/healthy", place.fired([healthy], 5.0))
         assert sum(place.endpoints.peaks[f"/hang/{number}"] for number in range(8)) >= 30
+
+
+def test_many_webhooks_that_hang_leave_slots_for_prompt_ones(tmp_path: Path) -> None:
+    """Each may have only one attempt in flight; together they have more events than the worker has slots."""
+    with embedded(tmp_path, {"RINGBACK_WORKER_CONCURRENCY": "40"}) as place:
+        healthy = place.webhook("/healthy")
+        _check_lateness(place, "/healthy", place.fired([healthy], 0.5))
+        place.declare("hanging")
+        for number in range(60):
+            place.webhook(f"/hang/{number}", model="hanging", retryDelaysSeconds=[0], maxConcurrency=1)
+        place.publish("hanging", 3)
+        place.program.wait_until(lambda: len(place.endpoints.peaks) >= 37, "35 attempts that hang")
+        _check_lateness(place, "/healthy", place.fired([healthy], 2.0))
+        assert sum(path.startswith("/hang/") for path in place.endpoints.peaks) == 35
 
 
 def test_backlogs_of_paced_webhooks_hide_nobody(place: Place) -> None:

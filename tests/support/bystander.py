@@ -61,7 +61,9 @@ def measure_attack(program: Program) -> Iterator[AttackCost]:
         stdout=subprocess.PIPE,
         text=True,
     )
+    assert client.stdout is not None
     try:
+        client.stdout.readline()  # its first answer
         time.sleep(CONTROL_SECONDS)
         memory_before = read_resident_mb(program.process.pid)
         began = time.time()
@@ -114,7 +116,10 @@ def _sample_memory(pid: int) -> Iterator[list[float]]:
 
 
 def _main(url: str, token: str) -> None:
-    """Ask over one connection until standard input ends, then print when each request began and how long it took."""
+    """Ask over one connection until standard input ends, then print when each request began and how long it took.
+
+    The first answer is reported at once.
+    """
     ended = threading.Event()
 
     def wait_for_end_of_input() -> None:
@@ -133,6 +138,8 @@ def _main(url: str, token: str) -> None:
         if response.status != 200 or b"errors" in answer:
             raise SystemExit(f"the client got {response.status}: {answer!r}")
         waits.append((at, time.time() - at))
+        if len(waits) == 1:
+            print("started", flush=True)
     print(json.dumps(waits))
 
 

@@ -25,12 +25,13 @@ from tests.support.patience import PATIENCE_SECONDS
 
 
 class Endpoint(Sender):
-    """A fake sender that reports 200 after 20 ms. `hold` delays all responses until `release`."""
+    """A fake sender that reports 200 after `duration_ms`. `hold` delays all responses until `release`."""
 
     def __init__(self) -> None:
         self.requests: list[OutgoingRequest] = []
         self.unguarded: list[bool] = []
         self.status = 200
+        self.duration_ms = 20
         #: URLs for which `send` raises an unexpected error.
         self.broken: set[str] = set()
         #: Called once there is a connection, before the request is sent.
@@ -86,7 +87,7 @@ class Endpoint(Sender):
                 await self._held.setdefault(self.event_ids[-1], asyncio.Event()).wait()
         finally:
             self.unanswered -= 1
-        return SendResult(judge(HttpResponse(self.status), accepts), request, 20)
+        return SendResult(judge(HttpResponse(self.status), accepts), request, self.duration_ms)
 
 
 class Bench:

@@ -209,6 +209,13 @@ async def test_claiming_and_recording(webhooks: list[Webhook], monkeypatch: pyte
         lambda: claim(lease.worker_id, replace(room, after_webhook=FIRST_WEBHOOK)),
     )
     assert {delivery.event.id for delivery in again.deliveries} == set(sorted(ids)[:10])
+    prompt = [webhook.id for webhook in webhooks[:3]]
+    await workers.release(lease, sorted(ids)[:4])
+    of_prompt = await run(
+        "claim for prompt webhooks",
+        lambda: claim(lease.worker_id, replace(room, prompt=prompt, common_slots=0, only_prompt=True)),
+    )
+    assert {delivery.event.id for delivery in of_prompt.deliveries} == set(sorted(ids)[:4])
     now = await clock.now()
     await run("the next due time", lambda: find_next_due({webhooks[5].id}, now))
     results = [builders.result(event, lease, ended_at=now) for event in waiting[:20]]
@@ -294,9 +301,12 @@ async def test_claims_do_not_read_the_events_of_other_webhooks(
         await insert(db, waiting[start : start + 5_000])
     await db.execute_script("VACUUM ANALYZE" if is_postgres(db) else "ANALYZE")
     claim_limit = 500 // 11
+    prompt_request = replace(request, prompt=[webhook.id for webhook in made[10:]], common_slots=0, only_prompt=True)
     for _ in range(8):  # after five executions Postgres may switch to a generic plan
         batch = await check(monkeypatch, "claim webhook by webhook", lambda: claim(uuid4(), request))
         assert (batch.seen, batch.deliveries) == (10 * claim_limit, [])
+        batch = await check(monkeypatch, "claim for prompt webhooks", lambda: claim(uuid4(), prompt_request))
+        assert (batch.seen, batch.deliveries) == (500, [])
         await check(monkeypatch, "the next due time", lambda: find_next_due(request.on_hold, dt.datetime.now(dt.UTC)))
 
 

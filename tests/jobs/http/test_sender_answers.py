@@ -74,7 +74,7 @@ async def test_keeps_64_kib_of_the_body(sender: Sender, length: int, truncated: 
     )
 
 
-@pytest.mark.parametrize("lines", [b"X: " + b"y" * 10_000, b"\r\n".join([b"X: y"] * 500), b"X: " + b"y" * 200_000])
+@pytest.mark.parametrize("lines", [b"X: " + b"y" * 10_000, b"\r\n".join([b"X: y"] * 500), b"X: " + b"y" * 60_000])
 async def test_headers_over_a_limit_are_cut_and_the_response_counts(sender: Sender, lines: bytes) -> None:
     async with answering(plain("200 OK", b"ok", lines), again=True).running() as server:
         sent = await deliver(sender, server.url)

@@ -6,6 +6,7 @@ import socket
 import pytest
 from yarl import URL
 
+from ringback.jobs.http.connection import HttpConnection
 from ringback.jobs.http.sender import Sender, SendResult
 from ringback.jobs.outcomes import TimedOut
 from tests.support.eventually import eventually
@@ -27,6 +28,25 @@ async def test_a_listener_that_never_accepts_times_out(sender: Sender) -> None:
         url = URL(f"http://127.0.0.1:{listener.getsockname()[1]}/")
         sent = await deliver(sender, url, timeout_seconds=0.2)
     assert sent.outcome == TimedOut("No complete response within 0.2 s.")
+
+
+async def test_a_request_that_is_not_read_is_not_kept_after_its_timeout(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[HttpConnection] = []
+    connection_lost = HttpConnection.connection_lost
+
+    def record_loss(connection: HttpConnection, error: BaseException | None) -> None:
+        lost.append(connection)
+        connection_lost(connection, error)
+
+    monkeypatch.setattr(HttpConnection, "connection_lost", record_loss)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = URL(f"http://127.0.0.1:{listener.getsockname()[1]}/")
+        sent = await deliver(sender, url, body=b"x" * 20_000_000, timeout_seconds=1)
+        await eventually(lambda: len(lost) == 1)
+
+    assert sent.outcome == TimedOut("No complete response within 1 s.")
 
 
 def body_started(sent: SendResult) -> bool:

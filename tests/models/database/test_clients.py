@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import copy_context
 from pathlib import Path
@@ -231,6 +231,49 @@ async def test_a_refused_commit_calls_no_hook(client: RecordingClient) -> None:
             assert unit is not None
             unit.on_commit(lambda: after_commit.append(1))
     assert (await read_ids(client), after_commit) == ([], [])
+    await assert_idle(client)
+
+
+async def test_a_commit_of_a_failed_transaction_calls_no_hook(client: RecordingClient) -> None:
+    """Postgres answers COMMIT with ROLLBACK if a statement has failed. SQLite undoes only that statement."""
+    after_commit: list[int] = []
+
+    async def write() -> None:
+        async with in_transaction() as tx:
+            unit = find_unit(tx)
+            assert unit is not None
+            unit.on_commit(lambda: after_commit.append(1))
+            await insert_row(tx, 1)
+            with pytest.raises(IntegrityError):
+                await insert_row(tx, 1)
+
+    if isinstance(client, SqliteClient):
+        await write()
+    else:
+        with pytest.raises(TransactionManagementError, match="a statement of this transaction failed"):
+            await write()
+
+    assert await read_ids(client) == after_commit
+    await assert_idle(client)
+
+
+async def test_a_generator_closed_in_another_context_releases_its_transaction(client: RecordingClient) -> None:
+    """So asyncio closes a generator that its consumer has abandoned."""
+
+    async def stream() -> AsyncGenerator[int, None]:
+        async with in_transaction() as tx:
+            await insert_row(tx, 1)
+            yield 1
+
+    async def read_row(rows: AsyncGenerator[int, None]) -> None:
+        assert await anext(rows) == 1
+
+    rows = stream()
+    await asyncio.create_task(read_row(rows))
+    with pytest.raises(ValueError, match="different Context"):
+        await rows.aclose()
+
+    assert await read_ids(client) == []
     await assert_idle(client)
 
 

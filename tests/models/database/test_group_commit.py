@@ -7,6 +7,7 @@ import pytest
 from tortoise.exceptions import DBConnectionError
 
 from ringback.models.database.group_commit import MAX_CONCURRENT_BATCHES, GroupCommit
+from ringback.models.fair_slots import current_line, wait_in_line
 from tests.support.patience import PATIENCE_SECONDS
 
 
@@ -97,3 +98,17 @@ async def test_requests_are_cancelled_with_their_batch() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(waiting[0], PATIENCE_SECONDS)
+
+
+async def test_a_batch_does_not_wait_in_the_line_of_the_request_that_started_it() -> None:
+    lines: list[object] = []
+
+    async def work(requests: Sequence[str]) -> Sequence[str]:
+        lines.append(current_line.get())
+        return requests
+
+    group_commit = GroupCommit(work)
+    with wait_in_line("a token"):
+        assert await group_commit.do("request") == "request"
+        assert current_line.get() == "a token"
+    assert lines == [group_commit]

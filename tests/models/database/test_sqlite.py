@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextvars import copy_context
 from pathlib import Path
@@ -98,7 +99,7 @@ async def test_readers_do_not_wait_for_a_writer(client: SqliteClient) -> None:
     assert await count_rows(client) == 1
 
 
-async def test_writers_are_served_in_the_order_they_came(client: SqliteClient) -> None:
+async def test_writers_without_a_token_are_served_in_the_order_they_came(client: SqliteClient) -> None:
     order: list[int] = []
 
     async def write(number: int) -> None:
@@ -226,6 +227,31 @@ async def test_a_transaction_left_open_by_hand_is_rolled_back(client: SqliteClie
     async with in_transaction() as tx:
         await insert_row(tx, 2)
     assert await client.execute_query_dict("SELECT id FROM t") == [{"id": 2}]
+    await assert_idle(client)
+
+
+async def test_a_cancellation_while_a_transaction_left_open_is_rolled_back(client: SqliteClient) -> None:
+    connection = client._connection
+    assert connection is not None
+    await connection.create_function("pause", 0, lambda: time.sleep(0.05))
+    await client.execute_query("BEGIN")
+    await insert_row(client, 1)
+
+    async def write() -> None:
+        async with in_transaction():
+            pytest.fail("entered")
+
+    # The rollback waits for this statement in the thread of the connection.
+    pausing = asyncio.create_task(connection.execute_fetchall("SELECT pause()"))
+    await asyncio.sleep(0)
+    writing = asyncio.create_task(write(), context=copy_context())
+    await asyncio.sleep(0)
+    writing.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    await pausing
+    assert await count_rows(client) == 0
     await assert_idle(client)
 
 

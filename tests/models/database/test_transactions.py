@@ -86,11 +86,21 @@ async def test_finish_raises_what_the_step_raises() -> None:
     go.set()
     with pytest.raises(ZeroDivisionError):
         await task
-    go.clear()
+
+
+async def test_finish_raises_the_cancellation_rather_than_an_error_of_the_step() -> None:
+    """Otherwise a loop that retries after errors would go on after its cancellation."""
+    go = asyncio.Event()
+
+    async def step() -> None:
+        await go.wait()
+        raise ZeroDivisionError
+
     task = asyncio.create_task(finish(step()))
-    await asyncio.sleep(0.001)
+    await asyncio.sleep(0)
     task.cancel()
-    await asyncio.sleep(0.001)
+    await asyncio.sleep(0)
     go.set()
-    with pytest.raises(ZeroDivisionError):
+
+    with pytest.raises(asyncio.CancelledError):
         await task

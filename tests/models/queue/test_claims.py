@@ -4,10 +4,12 @@ import asyncio
 import datetime as dt
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
+import orjson
 import pytest
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
@@ -19,7 +21,7 @@ from ringback.models.event import Change, Event
 from ringback.models.queue import claims, workers
 from ringback.models.queue.claims import MAX_CLAIM, ClaimedBatch, ClaimedEvent
 from ringback.models.queue.claims import claim as claim_events
-from ringback.models.queue.grants import ClaimRequest, WebhookLimit
+from ringback.models.queue.grants import LARGE_BYTES, ClaimRequest, WebhookLimit
 from ringback.models.queue.webhook_limits import read_limits
 from ringback.models.webhook import Webhook
 from tests.support import builders, unsaved
@@ -110,6 +112,51 @@ async def test_an_event_is_claimed_50_ms_ahead_and_keeps_its_time() -> None:
     assert ids(batch) == [soon.id]
     assert batch.deliveries[0].event.next_attempt_at == soon.next_attempt_at
     assert (await builders.stored(later)).worker_id is None
+
+
+async def make_event(webhook: Webhook, item_bytes: int, due_in: float) -> Event:
+    """Make an event whose item has this many bytes as JSON, of which half are in letters of two bytes."""
+    event = await builders.event(webhook, due_in=due_in)
+    text = "ж" * (item_bytes // 4)
+    text += "x" * (item_bytes - len(orjson.dumps({"text": text})))
+    await Change.filter(id=event.change_id).update(item={"text": text})
+    return event
+
+
+async def test_large_items_start_until_their_memory_is_used() -> None:
+    webhook, other = await builders.webhook(), await builders.webhook()
+    large = [await make_event(webhook, 20_000, number - 10) for number in range(4)]
+    small = await make_event(webhook, LARGE_BYTES - 1, -1)
+    of_other = await make_event(other, LARGE_BYTES, -0.5)
+    request = ClaimRequest(free_slots=50, retry_slots=50, max_concurrency=50, common_bytes=60_000)
+
+    batch = await claim_events(WORKER, request)
+    without_room = await claim_events(WORKER, replace(request, common_bytes=-5))
+    rest = await claim_events(WORKER, replace(request, common_bytes=1))
+
+    assert ids(batch) == [*[event.id for event in large[:3]], small.id]
+    assert [delivery.item_size for delivery in batch.deliveries] == [20_000, 20_000, 20_000, LARGE_BYTES - 1]
+    assert batch.at_limit.keys() == {webhook.id, other.id}
+    assert ids(without_room) == []
+    assert without_room.at_limit.keys() == {webhook.id, other.id}
+    assert ids(rest) == [large[3].id]
+    assert rest.at_limit.keys() == {other.id}
+    assert (await builders.stored(of_other)).worker_id is None
+
+
+async def test_large_items_of_prompt_webhooks_have_memory_of_their_own() -> None:
+    webhook, prompt = await builders.webhook(), await builders.webhook()
+    for number in range(2):
+        await make_event(webhook, 20_000, number - 10)
+    events = [await make_event(prompt, 20_000, number - 5) for number in range(3)]
+    request = ClaimRequest(
+        free_slots=50, retry_slots=50, max_concurrency=50, prompt=[prompt.id], common_bytes=0, prompt_bytes=40_000
+    )
+
+    batch = await claim_events(WORKER, request)
+
+    assert ids(batch) == [event.id for event in events[:2]]
+    assert batch.at_limit.keys() == {webhook.id, prompt.id}
 
 
 async def test_a_claimed_event_is_not_claimed_again() -> None:

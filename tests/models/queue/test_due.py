@@ -263,6 +263,54 @@ async def test_webhook_by_webhook_only_due_events_that_wait_are_found() -> None:
     assert batch.seen == 1
 
 
+async def test_among_prompt_webhooks_no_backlog_of_others_is_seen() -> None:
+    busy, on_hold, quiet, idle = await sorted_webhooks(4)
+    await backlog(busy, 9)
+    await backlog(busy, 9, **RETRY)
+    await backlog(on_hold, 9)
+    first, retry = await builders.event(quiet), await builders.event(quiet, **RETRY)
+    await builders.event(quiet, due_in=100)
+
+    batch = await look(
+        free_slots=4,
+        only_prompt=True,
+        prompt=[idle.id, on_hold.id, quiet.id],
+        common_slots=0,
+        on_hold={on_hold.id},
+        after_webhook=FIRST_WEBHOOK,
+    )
+
+    assert set(ids(batch)) == {first.id, retry.id}
+    assert (batch.seen, batch.more_due, batch.left_behind) == (2, False, False)
+
+
+async def test_of_prompt_webhooks_the_first_ones_are_searched_first() -> None:
+    one, two, three = await sorted_webhooks(3)
+    for webhook in (one, two, three):
+        await backlog(webhook, 60)
+
+    batch = await look(free_slots=60, only_prompt=True, prompt=[three.id, one.id, two.id], common_slots=0)
+
+    assert (batch.seen, batch.more_due) == (60, True)
+    assert webhook_ids(batch) == {three.id, one.id}
+
+
+async def test_without_slots_for_retries_no_retry_of_a_prompt_webhook_is_claimed() -> None:
+    webhook = await builders.webhook()
+    await backlog(webhook, 3, **RETRY)
+    first = await builders.event(webhook)
+
+    batch = await look(retry_slots=0, only_prompt=True, prompt=[webhook.id], common_slots=0)
+
+    assert ids(batch) == [first.id]
+
+
+async def test_without_prompt_webhooks_none_of_their_events_is_found() -> None:
+    await builders.event(await builders.webhook())
+
+    assert await look(only_prompt=True, common_slots=0) == ClaimedBatch()
+
+
 async def test_each_webhook_gets_at_least_one_event_in_a_look() -> None:
     busy, quiet, *on_hold = await sorted_webhooks(8)
     of_busy, of_quiet = await backlog(busy, 9), await backlog(quiet, 9)

@@ -175,6 +175,53 @@ def test_no_suspect_starts_beside_another_one() -> None:
     assert grants.left_behind
 
 
+# The reserve for prompt webhooks.
+
+
+@pytest.mark.parametrize(
+    ("common_slots", "slow", "is_used_up"),
+    [(None, 5, False), (9, 5, False), (8, 4, False), (3, 2, False), (1, 1, True), (0, 0, True), (-4, 0, True)],
+)
+def test_webhooks_not_known_to_be_prompt_have_shares_of_the_common_slots(
+    common_slots: int | None, slow: int, is_used_up: bool
+) -> None:
+    of_slow, of_fast = due(5, CRM), due(5, SHOP)
+    worker = worker_with(prompt={SHOP}, common_slots=common_slots)
+
+    grants = grant([*of_slow, *of_fast], unlimited(CRM, SHOP), worker, NOW)
+
+    assert list(grants.starts) == ids(of_slow[:slow] + of_fast)
+    assert grants.left_behind == (slow < 5)
+    assert grants.lacks_common_slots == is_used_up
+    assert grants.at_limit == {}
+
+
+def test_webhooks_that_are_not_known_to_be_prompt_use_the_common_slots_up() -> None:
+    events = [*due(2, CRM), *due(2, MAIL)]
+
+    grants = grant(events, unlimited(CRM, MAIL), worker_with(prompt={SHOP}, common_slots=2), NOW)
+
+    assert list(grants.starts) == [events[0].event_id, events[2].event_id]
+    assert grants.lacks_common_slots
+
+
+def test_prompt_webhooks_use_no_common_slots() -> None:
+    fast, slow = due(9, SHOP), due(1, CRM)
+
+    grants = grant([*fast, *slow], unlimited(CRM, SHOP), worker_with(prompt={SHOP}, common_slots=1), NOW)
+
+    assert list(grants.starts) == ids([*fast, *slow])
+    assert not grants.left_behind
+
+
+def test_a_prompt_webhook_alone_gets_half_of_the_slots() -> None:
+    grants = grant(due(100), unlimited(CRM), worker_with(100, prompt={CRM}, common_slots=-10), NOW)
+
+    assert len(grants.starts) == 50
+    assert grants.left_behind
+    assert not grants.lacks_common_slots
+
+
 # Concurrency.
 
 

@@ -16,7 +16,7 @@ from ringback.models.declared_model import DeclaredModel, IdempotencyKey, fill_t
 from ringback.models.enums import Action
 from ringback.models.errors import InputRejected, ProblemCode
 from ringback.models.event import Change, Event
-from ringback.models.services import webhook_models
+from ringback.models.services import publishing, webhook_models
 from ringback.models.services.change_checks import Publication
 from ringback.models.services.decimal_fields import DecimalFieldsCache
 from ringback.models.services.declared_models import declare_model
@@ -99,12 +99,49 @@ async def test_the_number_of_statements_does_not_depend_on_the_number_of_changes
     monkeypatch.setattr(clock, "READING_SECONDS", 3_600.0)
     await declare()
     await watch("part")
+    # The first change of a model compiles its schema.
+    await publish_changes([change(1_000)])
     numbers = []
     for size in (50, 500):
         with counted() as statements:
             await publish_changes([change(n, f"{size}.{n}" if n % 2 else None) for n in range(size)])
         numbers.append(len([s for s in statements if s]))
-    assert numbers[0] == numbers[1] <= 12
+    assert numbers[0] == numbers[1] <= 13
+
+
+@pytest.mark.parametrize("change_count", [2, publishing.EARLY_CHANGES])
+async def test_changes_with_too_many_events_are_refused(
+    database: Settings, monkeypatch: pytest.MonkeyPatch, change_count: int
+) -> None:
+    """They would be written in one transaction, for which all other writers wait on SQLite."""
+    monkeypatch.setattr(publishing, "MAX_EVENTS", 2 * change_count)
+    await declare()
+    for actions in (("CREATED",), ("CREATED", "DELETED"), ("UPDATED",)):
+        await watch("part", actions=actions)
+    changes = [change(number, str(number)) for number in range(change_count)]
+    await publish_changes(changes)
+    await watch("part", actions=("CREATED",))
+
+    more = [change(number) for number in range(change_count)]
+    with pytest.raises(InputRejected) as rejected:
+        await publish_changes(more)
+
+    (problem,) = rejected.value.problems
+    assert (problem.field, problem.code) == ("changes", ProblemCode.TOO_LARGE)
+    assert problem.message.startswith(f"changes may create {3 * change_count} events")
+    assert await Change.all().count() == change_count
+    assert [published.duplicate for published in await publish_changes(changes)] == [True] * change_count
+
+
+async def test_a_single_change_creates_all_of_its_events(database: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publishing, "MAX_EVENTS", 1)
+    await declare()
+    for _ in range(3):
+        await watch("part")
+
+    (published,) = await publish_changes([change()])
+
+    assert len(published.event_ids) == 3
 
 
 async def test_a_lock_is_held_until_the_transaction_ends(database: Settings) -> None:
