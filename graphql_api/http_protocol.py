@@ -450,6 +450,8 @@ class HttpConnection(HttpToolsProtocol):
         elif is_in_head:
             # uvicorn closes the connection after the last response.
             self.cycle.keep_alive = False
+        elif self.cycle.response_complete:
+            self._linger()
         elif self.cycle.response_started or self.pipeline:
             self._end_requests()
             self.transport.close()
@@ -465,6 +467,8 @@ class HttpConnection(HttpToolsProtocol):
 
     def _linger(self) -> None:
         """Send what is written, and close the connection once the client could read it."""
+        if self.transport.is_closing():
+            return
         self._deadline = self.loop.time() + LINGER_SECONDS
         self.transport.write_eof()
         self.flow.pause_reading()

@@ -2,7 +2,8 @@
 
 Users choose the content of these responses, and they share an origin with GraphiQL: hence `sandbox`, and GraphiQL's
 policy names no inbox as a source.
-A client needs no token, only the URL: so no body is read before the inbox is found, and each inbox has its own limits.
+A client needs no token, only the URL: so no body is read unless the inbox exists, or had a request lately, and each
+inbox has its own limits.
 """
 
 import asyncio
@@ -117,6 +118,10 @@ class Rates:
     def __contains__(self, key: str) -> bool:
         return key in self._full_at
 
+    def forget(self, key: str) -> None:
+        """Remove a bucket."""
+        self._full_at.pop(key, None)
+
     def take(self, key: str) -> bool:
         """Count a request. Return False, and do not count it, if there were too many within the last second."""
         now = time.monotonic()
@@ -170,22 +175,21 @@ class InboxEndpoint:
     async def _store(self, request: Request) -> InboxResponse | Response:
         """Store a request and return the inbox's response, or a refusal. Reads the body last."""
         token = request.path_params["token"]
-        is_known = token in self._rates
-        if is_known and not self._rates.take(token):
+        if token not in self._rates:
+            if not self._look_ups.take(_name_client(request)):
+                return _refusal(429, _TOO_MANY_INBOXES, _ONE_SECOND)
+            if not await self._inboxes.exists(token):
+                return _refusal(404, _NO_INBOX)
+        if not self._rates.take(token):
             return _refusal(429, self._rate_message, _ONE_SECOND)
-        if not is_known and not self._look_ups.take(_name_client(request)):
-            return _refusal(429, _TOO_MANY_INBOXES, _ONE_SECOND)
-        if not await self._inboxes.exists(token):
-            return _refusal(404, _NO_INBOX)
-        if not is_known:
-            self._rates.take(token)
         content_length = request.headers.get("content-length")
         declared = content_length.encode() if content_length else None
         head_bytes = len(_url(request)) + count_header_bytes(request.scope["headers"])
         with self._open.enter(token, request.receive, head_bytes) as receive:
             body = await read_limited_body(receive, declared, MAX_BODY_BYTES)
             answer = await self._inboxes.receive(token, _received_request(request, body))
-        if answer is None:  # deleted meanwhile
+        if answer is None:  # deleted since it was looked up
+            self._rates.forget(token)
             return _refusal(404, _NO_INBOX)
         return answer
 
