@@ -5,9 +5,10 @@ requests without end; llhttp has no limits at all. h11, uvicorn's other parser, 
 these limits are here:
 
 - URL, headers and trailers: their bytes and number, counted as they arrive, since llhttp reports only whole headers
+- the number of small pieces in which a body arrives
 - the time for the headers and the body of a request, and for reading a response
 - the requests that wait for the response to an earlier one
-- connections, in total and by client
+- connections, in total and by client; one whose client is gone counts until its request has ended
 - the bytes that all connections together make the program hold
 
 Timeouts are checked once per second for all connections, because a timer for each request costs more.
@@ -37,6 +38,7 @@ from ringback.graphql_api.listener.config import ListenerConfig
 from ringback.graphql_api.listener.http_limits import RequestRefused, count_header_bytes
 from ringback.graphql_api.listener.read_progress import ReadProgress
 from ringback.graphql_api.listener.refusals import Refusal
+from ringback.graphql_api.listener.running_requests import RunningRequests, count_head_bytes
 from ringback.graphql_api.websocket_protocol import WebSocketProtocol
 
 #: Bytes that are parsed before the limits are checked again. uvloop reads up to 256,000 bytes at once.
@@ -50,6 +52,8 @@ MAX_PIPELINED = 16
 #: Bytes that a waiting request counts besides its URL, headers and body, and that a header counts besides its text.
 #: They take half as much memory, but leave gaps in it when they end.
 REQUEST_BYTES, HEADER_BYTES = 6_000, 400
+#: Pieces of a body that may be smaller than SMALL_BYTES on average. Each one takes time, however small it is.
+MAX_SMALL_PIECES, SMALL_BYTES = 4_096, 64
 #: Seconds that a refused client has to read the response: closing at once could make its system discard it.
 LINGER_SECONDS = 1.0
 #: Times its size that a piece of a stream takes in memory while it waits: a subscription keeps the response too.
@@ -57,6 +61,11 @@ STREAM_COPIES = 3
 
 _INVALID = Refusal(400, "Invalid HTTP request received.")
 _PIPELINED = Refusal(429, f"More than {MAX_PIPELINED} requests on this connection wait for a response. Send fewer.")
+_SMALL_PIECES = Refusal(
+    400,
+    f"The body arrives in more than {MAX_SMALL_PIECES:,} pieces of less than {SMALL_BYTES} bytes on average. Send "
+    "larger chunks.",
+)
 _NO_CAPACITY = Refusal(503, "The server holds too many bytes (RINGBACK_HTTP_MAX_BUFFERED_BYTES). Try again later.")
 _UNREAD = Refusal(408, "The response was not read within RINGBACK_HTTP_READ_SECONDS.")
 _NO_SCOPE: Final = cast(HTTPScope, {})
@@ -93,6 +102,12 @@ class HttpConnection(HttpToolsProtocol):
         self._slot: ClientSlot | None = None
         #: The request that is running. `cycle` is the newest one, which may wait for it.
         self._running: RequestResponseCycle | None = None
+        self._requests = RunningRequests(self._release_if_lost)
+        self._is_lost = False
+        #: Bytes of the requests whose client is gone: the application may hold them until they have ended.
+        self._abandoned_bytes = 0
+        #: Pieces and bytes of the body of the newest request.
+        self._body_pieces = self._body_bytes = 0
         self._phase = _HEAD
         #: When the phase must have ended, by the loop's clock.
         self._deadline: float | None = None
@@ -128,10 +143,22 @@ class HttpConnection(HttpToolsProtocol):
         self._deadline = self.loop.time() + self._limits.header_seconds
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Release what the connection holds."""
+        """Release what the connection holds, or let the end of its requests do so.
+
+        Otherwise a client that connects again and again could have any number of requests.
+        """
         self._end_requests()
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
+        self._is_lost = True
+        if self._requests:
+            self._guard.budget.hold(self, self.count_held_bytes())
+        else:
+            self._release_if_lost()
+
+    def _release_if_lost(self) -> None:
+        if not self._is_lost:
+            return
         self._guard.budget.release(self)
         if self._slot is not None:
             self._slot.release()
@@ -200,7 +227,7 @@ class HttpConnection(HttpToolsProtocol):
         """Start a request."""
         if self.cycle is not None and not self.cycle.response_complete:
             self._earlier_request_bytes.append(self._request_bytes)
-        self._request_bytes = 0
+        self._request_bytes = self._body_pieces = self._body_bytes = 0
         super().on_message_begin()
         self._phase = _HEAD
 
@@ -224,12 +251,13 @@ class HttpConnection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
+        self._requests.add()
         super()._start_asgi_task(cycle, partial(self._run, app))
 
     async def _run(
         self, app: ASGI3Application, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> None:
-        await app(scope, receive, partial(self._send, send))
+        await self._requests.run(app(scope, receive, partial(self._send, send)))
 
     async def _send(self, send: ASGISendCallable, message: ASGISendEvent) -> None:
         """Send a message. Count its body while it waits for the client to read."""
@@ -249,6 +277,10 @@ class HttpConnection(HttpToolsProtocol):
         """Pass a piece of a body on."""
         self._unparsed_bytes = 0
         self._request_bytes += len(body)
+        self._body_bytes += len(body)
+        self._body_pieces += 1
+        if self._body_pieces > MAX_SMALL_PIECES and self._body_bytes < SMALL_BYTES * self._body_pieces:
+            raise RequestRefused(_SMALL_PIECES)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -326,6 +358,8 @@ class HttpConnection(HttpToolsProtocol):
 
     def count_held_bytes(self) -> int:
         """Return the bytes held of requests that are incomplete, waiting or running, and of unread responses."""
+        if self._is_lost:
+            return self._abandoned_bytes
         held_bytes = self._unparsed_bytes + HEADER_BYTES * len(self.headers)
         held_bytes += self._count_unread_bytes() + sum(self._earlier_request_bytes)
         if self.cycle is None or not self.cycle.response_complete:
@@ -336,10 +370,13 @@ class HttpConnection(HttpToolsProtocol):
         return self.transport.get_write_buffer_size() + self._waiting_bytes
 
     def free_held_bytes(self) -> bool:
-        """Refuse a request that the application has not read whole.
+        """Refuse a request that the application has not read whole, or cancel one whose client is gone.
 
         Abort the connection if requests wait for an earlier one, or if the client has not read its responses.
         """
+        if self._is_lost:
+            self._requests.cancel()
+            return True
         if self.pipeline or self._count_unread_bytes() > UNCOUNTED_UNREAD_BYTES:
             self._abort(_NO_CAPACITY)
             return True
@@ -360,6 +397,9 @@ class HttpConnection(HttpToolsProtocol):
 
         The bodies go now, since a running request keeps the connection in memory.
         """
+        if self._requests and self._running is not None and self._abandoned_bytes == 0:
+            body_bytes = (*self._earlier_request_bytes, self._request_bytes)[0]
+            self._abandoned_bytes = REQUEST_BYTES + count_head_bytes(self._running.scope) + body_bytes
         self.pipeline.clear()
         self._earlier_request_bytes.clear()
         self._request_bytes = 0
@@ -410,6 +450,8 @@ class HttpConnection(HttpToolsProtocol):
         elif is_in_head:
             # uvicorn closes the connection after the last response.
             self.cycle.keep_alive = False
+        elif self.cycle.response_complete:
+            self._linger()
         elif self.cycle.response_started or self.pipeline:
             self._end_requests()
             self.transport.close()
@@ -425,6 +467,8 @@ class HttpConnection(HttpToolsProtocol):
 
     def _linger(self) -> None:
         """Send what is written, and close the connection once the client could read it."""
+        if self.transport.is_closing():
+            return
         self._deadline = self.loop.time() + LINGER_SECONDS
         self.transport.write_eof()
         self.flow.pause_reading()

@@ -2,7 +2,8 @@
 
 Users choose the content of these responses, and they share an origin with GraphiQL: hence `sandbox`, and GraphiQL's
 policy names no inbox as a source.
-A client needs no token, only the URL: so no body is read before the inbox is found, and each inbox has its own limits.
+A client needs no token, only the URL: so no body is read unless the inbox exists, or had a request lately, and each
+inbox has its own limits.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from ringback.graphql_api.listener.byte_budget import release_request
+from ringback.graphql_api.listener.client_slots import name_client
 from ringback.graphql_api.listener.http_limits import count_header_bytes
 from ringback.graphql_api.transport.request_body import TooLarge, read_limited_body
 from ringback.models.services.inboxes import Inboxes, InboxResponse, Received, RequestTooLarge
@@ -34,12 +36,18 @@ MAX_TOTAL_OPEN_BYTES = 24 * MAX_BODY_BYTES
 SMALL_BODY_BYTES = 16_384
 #: Inboxes whose rates are remembered. One that is forgotten starts with a full bucket.
 MAX_RATES = 4_096
+#: Inboxes without a recent request that one client may ask for per second. Strangers could ask for more than the
+#: database finds.
+MAX_LOOK_UPS_PER_SECOND = 200
 #: Statuses whose responses have no body (RFC 9110).
 _BODILESS = (204, 205, 304)
 _ONE_SECOND: Final = {"Retry-After": "1"}
 
 
 _NO_INBOX: Final = "There is no inbox at this address."
+_TOO_MANY_INBOXES: Final = (
+    f"Your address asks for more than {MAX_LOOK_UPS_PER_SECOND} different inboxes per second, a fixed limit."
+)
 
 
 class InboxBusy(Exception):
@@ -100,26 +108,29 @@ class OpenRequests:
 
 
 class Rates:
-    """Token buckets that hold the requests of one second, by inbox. A limit of 0 accepts every request."""
+    """Token buckets that hold the requests of one second, by inbox or client. A limit of 0 accepts every request."""
 
     def __init__(self, requests_per_second: int) -> None:
         self._limit = requests_per_second
-        self.message = (
-            f"The inbox accepts {requests_per_second:,} requests per second. "
-            "The operator can raise RINGBACK_INBOX_MAX_REQUESTS_PER_SECOND."
-        )
         #: When each bucket would be full again, in seconds of the monotonic clock.
         self._full_at: LRUCache[str, float] = LRUCache(MAX_RATES)
 
-    def take(self, token: str) -> bool:
+    def __contains__(self, key: str) -> bool:
+        return key in self._full_at
+
+    def forget(self, key: str) -> None:
+        """Remove a bucket."""
+        self._full_at.pop(key, None)
+
+    def take(self, key: str) -> bool:
         """Count a request. Return False, and do not count it, if there were too many within the last second."""
-        if not self._limit:
-            return True
         now = time.monotonic()
-        full_at = max(self._full_at.get(token, now), now) + 1 / self._limit
+        full_at = now
+        if self._limit:
+            full_at = max(self._full_at.get(key, now), now) + 1 / self._limit
         if full_at > now + 1:
             return False
-        self._full_at[token] = full_at
+        self._full_at[key] = full_at
         return True
 
 
@@ -130,6 +141,12 @@ class InboxEndpoint:
         self._inboxes = inboxes
         self._open = OpenRequests()
         self._rates = Rates(inboxes.limits.requests_per_second)
+        #: Look-ups of inboxes without a recent request, by client.
+        self._look_ups = Rates(MAX_LOOK_UPS_PER_SECOND)
+        self._rate_message = (
+            f"The inbox accepts {inboxes.limits.requests_per_second:,} requests per second. "
+            "The operator can raise RINGBACK_INBOX_MAX_REQUESTS_PER_SECOND."
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Store one request and send the inbox's response."""
@@ -158,19 +175,27 @@ class InboxEndpoint:
     async def _store(self, request: Request) -> InboxResponse | Response:
         """Store a request and return the inbox's response, or a refusal. Reads the body last."""
         token = request.path_params["token"]
-        if not await self._inboxes.exists(token):
-            return _refusal(404, _NO_INBOX)
+        if token not in self._rates:
+            if not self._look_ups.take(_name_client(request)):
+                return _refusal(429, _TOO_MANY_INBOXES, _ONE_SECOND)
+            if not await self._inboxes.exists(token):
+                return _refusal(404, _NO_INBOX)
         if not self._rates.take(token):
-            return _refusal(429, self._rates.message, _ONE_SECOND)
+            return _refusal(429, self._rate_message, _ONE_SECOND)
         content_length = request.headers.get("content-length")
         declared = content_length.encode() if content_length else None
         head_bytes = len(_url(request)) + count_header_bytes(request.scope["headers"])
         with self._open.enter(token, request.receive, head_bytes) as receive:
             body = await read_limited_body(receive, declared, MAX_BODY_BYTES)
             answer = await self._inboxes.receive(token, _received_request(request, body))
-        if answer is None:  # deleted meanwhile
+        if answer is None:  # deleted since it was looked up
+            self._rates.forget(token)
             return _refusal(404, _NO_INBOX)
         return answer
+
+
+def _name_client(request: Request) -> str:
+    return name_client(request.client.host if request.client else None) or ""
 
 
 def _refusal(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:

@@ -24,7 +24,12 @@ GET_WITH_HEADERS = b"GET / HTTP/1.1\r\n" + HEADER * 90 + b"\r\n"
 
 def head_bytes(*headers: bytes) -> int:
     """Return how much a waiting request for / with these headers counts, besides its body."""
-    return REQUEST_BYTES + sum(HEADER_BYTES + len(header) + len(": \r\n") for header in headers) + len("/")
+    return REQUEST_BYTES + HEADER_BYTES * len(headers) + head_text_bytes(*headers)
+
+
+def head_text_bytes(*headers: bytes) -> int:
+    """Return the bytes of / and these headers."""
+    return sum(len(header) + len(": \r\n") for header in headers) + len("/")
 
 
 #: How much the requests count.
@@ -32,6 +37,8 @@ GET_HEADERS = (b"Hostx",)
 POST_HEADERS = (b"Hostx", b"Content-Length60000")
 GET_HELD = head_bytes(*GET_HEADERS)
 POST_HELD = head_bytes(*POST_HEADERS) + BODY_BYTES
+#: A running request whose client is gone.
+ABANDONED_GET = REQUEST_BYTES + head_text_bytes(*GET_HEADERS)
 HEADERS_HELD = head_bytes(*[b"ab"] * 90)
 
 
@@ -40,11 +47,18 @@ class Waiting:
 
     def __init__(self) -> None:
         self.may_respond = asyncio.Event()
-        self.responses = 0
+        self.waiting = self.cancelled = self.responses = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await read_body(receive)
-        await self.may_respond.wait()
+        self.waiting += 1
+        try:
+            await self.may_respond.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.waiting -= 1
         self.responses += 1
         await respond(send)
 
@@ -105,7 +119,7 @@ async def test_pipelined_requests_make_room_at_the_limit() -> None:
         await wait_until_held(budget, 3 * POST_HELD + GET_HELD)
         async with connected(port, GET + POST * 3) as (newest, _):
             assert await oldest.read() == b""
-            assert budget.total == 3 * POST_HELD
+            assert budget.total == 3 * POST_HELD + ABANDONED_GET
             app.may_respond.set()
             for _ in range(4):
                 await newest.readuntil(b"\r\n\r\n")
@@ -120,7 +134,7 @@ async def test_heads_of_pipelined_requests_make_room_at_the_limit() -> None:
         await wait_until_held(budget, 9 * HEADERS_HELD)
         async with connected(port, sent) as (newest, _):
             assert await oldest.read() == b""
-            assert budget.total == 9 * HEADERS_HELD
+            assert budget.total == 9 * HEADERS_HELD + REQUEST_BYTES + head_text_bytes(*[b"ab"] * 90)
             app.may_respond.set()
             for _ in range(10):
                 await newest.readuntil(b"\r\n\r\n")
@@ -212,6 +226,27 @@ async def test_a_request_that_is_released_after_its_client_is_gone_is_not_held()
             await wait_until_held(budget, BODY_BYTES + 10)
         await is_over.wait()
         assert budget.total == 0
+
+
+async def test_a_request_is_held_until_it_ends_although_its_client_is_gone() -> None:
+    budget, app = ByteBudget(64 * MEBIBYTE), Waiting()
+    async with serving(app, budget=budget) as port:
+        async with connected(port, GET):
+            await eventually(lambda: app.waiting == 1)
+        await wait_until_held(budget, ABANDONED_GET)
+
+        app.may_respond.set()
+        await wait_until_held(budget, 0)
+
+
+async def test_requests_whose_clients_are_gone_are_cancelled_at_the_limit() -> None:
+    budget, app = ByteBudget(3 * REQUEST_BYTES), Waiting()
+    async with serving(app, budget=budget) as port:
+        for _ in range(4):
+            async with connected(port, GET):
+                await eventually(lambda: app.waiting > 0)
+        await eventually(lambda: app.cancelled > 0)
+        assert budget.total <= 3 * REQUEST_BYTES
 
 
 async def test_responses_that_are_not_read_make_room_at_the_limit() -> None:

@@ -31,6 +31,8 @@ DELAYED, DELAYED_BODY_BYTES = 100, 80_000
 DELAYED_HEADS = 600
 #: Rate of an inbox, and requests of a flood of small ones.
 RATE, SMALL_REQUESTS = 20, 200
+#: Unknown inboxes that a client asks for, in a few seconds.
+LOOK_UPS = 2_000
 #: Bodies that stall, and the pause between two of them in seconds.
 STALLED, STALLED_PAUSE = 800, 0.005
 
@@ -97,6 +99,15 @@ def test_an_inbox_refuses_requests_beyond_its_rate(tmp_path: Path, migrated: Pat
         assert headers["Retry-After"] == "1"
         assert b"RINGBACK_INBOX_MAX_REQUESTS_PER_SECOND" in text
         assert program.request("POST", other, b"x")[0] == 200
+
+
+def test_a_client_may_look_for_a_limited_number_of_inboxes(program: Program) -> None:
+    used = create_inbox(program)
+    assert program.request("POST", used, b"x")[0] == 200
+    statuses = Counter(program.request("GET", f"/inbox/unknown{number}")[0] for number in range(LOOK_UPS))
+
+    assert statuses.keys() == {404, 429}
+    assert program.request("POST", used, b"x")[0] == 200
 
 
 def test_bodies_that_stall_hold_little_memory_and_keep_small_ones_working(program: Program) -> None:

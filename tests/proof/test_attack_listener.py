@@ -3,6 +3,7 @@
 import itertools
 import json
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -45,6 +46,17 @@ ENDLESS_BODY = {
     "a chunk extension": (b"1;", b"a" * 65_536, 431),
     "a chunk size": (b"", b"0" * 65_536, 431),
 }
+
+
+#: Requests of clients that hang up at once: each makes the program look up an inbox, or a token.
+ABANDONED = {
+    "an inbox": b"POST /inbox/unknown HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 60_000,
+    "an inbox, long URL": b"GET /inbox/unknown?%s HTTP/1.1\r\nHost: x\r\n\r\n" % (b"a" * 60_000),
+}
+#: Seconds of such requests.
+ABANDONED_SECONDS = 3.0
+#: Closes a connection with a reset.
+RESET = struct.pack("ii", 1, 0)
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +208,30 @@ def test_unread_responses_are_ended(attacked: Program) -> None:
     ):
         time.sleep(attacked.allowed(2 + MARGIN_SECONDS))
         assert count_open_files(attacked) < before + 10
+
+    cost.check()
+
+
+@pytest.mark.parametrize("request_bytes", ABANDONED.values(), ids=ABANDONED)
+def test_clients_that_hang_up_hold_little(attacked: Program, request_bytes: bytes) -> None:
+    """Their requests waited for the database, and no limit counted them: 400 MB, and others waited for seconds."""
+    with measure_attack(attacked) as cost:
+        end = time.monotonic() + ABANDONED_SECONDS
+        while time.monotonic() < end:
+            with closing(connect(attacked)) as client:
+                client.sendall(request_bytes)
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+
+    cost.check()
+
+
+def test_bodies_of_small_chunks_are_refused(attacked: Program) -> None:
+    """Each chunk took time of the event loop, so that others waited for seconds."""
+    head = CHUNKED + b"Authorization: Bearer %s\r\n\r\n" % attacked.token.encode()
+    with measure_attack(attacked) as cost, connect_many(attacked, 8, head) as clients:
+        for client in clients:
+            while send(client, b"1\r\nx\r\n" * 5_000):
+                pass
 
     cost.check()
 
