@@ -15,7 +15,6 @@ Timeouts are checked once per second for all connections, because a timer for ea
 """
 
 import asyncio
-from collections import deque
 from enum import Enum, auto
 from functools import partial
 from typing import Any, Final, cast
@@ -37,6 +36,7 @@ from ringback.graphql_api.listener.client_slots import SLOTS, ClientSlot
 from ringback.graphql_api.listener.config import ListenerConfig
 from ringback.graphql_api.listener.http_limits import RequestRefused, count_header_bytes
 from ringback.graphql_api.listener.read_progress import ReadProgress
+from ringback.graphql_api.listener.received_requests import HEADER_BYTES, REQUEST_BYTES, ReceivedRequests
 from ringback.graphql_api.listener.refusals import Refusal
 from ringback.graphql_api.listener.running_requests import RunningRequests, count_head_bytes
 from ringback.graphql_api.websocket_protocol import WebSocketProtocol
@@ -49,11 +49,6 @@ UNCOUNTED_BYTES = 65_536
 MAX_DISCARDED_BYTES = 65_536
 #: Requests that wait for the response to an earlier one on the same connection, at most.
 MAX_PIPELINED = 16
-#: Bytes that a waiting request counts besides its URL, headers and body, and that a header counts besides its text.
-#: They take half as much memory, but leave gaps in it when they end.
-REQUEST_BYTES, HEADER_BYTES = 6_000, 400
-#: Pieces of a body that may be smaller than SMALL_BYTES on average. Each one takes time, however small it is.
-MAX_SMALL_PIECES, SMALL_BYTES = 4_096, 64
 #: Seconds that a refused client has to read the response: closing at once could make its system discard it.
 LINGER_SECONDS = 1.0
 #: Times its size that a piece of a stream takes in memory while it waits: a subscription keeps the response too.
@@ -61,11 +56,6 @@ STREAM_COPIES = 3
 
 _INVALID = Refusal(400, "Invalid HTTP request received.")
 _PIPELINED = Refusal(429, f"More than {MAX_PIPELINED} requests on this connection wait for a response. Send fewer.")
-_SMALL_PIECES = Refusal(
-    400,
-    f"The body arrives in more than {MAX_SMALL_PIECES:,} pieces of less than {SMALL_BYTES} bytes on average. Send "
-    "larger chunks.",
-)
 _NO_CAPACITY = Refusal(503, "The server holds too many bytes (RINGBACK_HTTP_MAX_BUFFERED_BYTES). Try again later.")
 _UNREAD = Refusal(408, "The response was not read within RINGBACK_HTTP_READ_SECONDS.")
 _NO_SCOPE: Final = cast(HTTPScope, {})
@@ -106,18 +96,12 @@ class HttpConnection(HttpToolsProtocol):
         self._is_lost = False
         #: Bytes of the requests whose client is gone: the application may hold them until they have ended.
         self._abandoned_bytes = 0
-        #: Pieces and bytes of the body of the newest request.
-        self._body_pieces = self._body_bytes = 0
         self._phase = _HEAD
         #: When the phase must have ended, by the loop's clock.
         self._deadline: float | None = None
         #: Bytes received since the end of the last head, piece of a body, or request.
         self._unparsed_bytes = 0
-        #: Bytes of the newest request: its body, and its head if it has waited. After its response, only those that are
-        #: discarded.
-        self._request_bytes = 0
-        #: The same of each request before it that has no whole response, the oldest first.
-        self._earlier_request_bytes: deque[int] = deque()
+        self._received = ReceivedRequests()
         self._reading = ReadProgress()
         #: Bytes of a response that the application sends, but that wait for the client to read what is before them.
         self._waiting_bytes = 0
@@ -179,12 +163,12 @@ class HttpConnection(HttpToolsProtocol):
             if self._phase is _ENDED:
                 break
         if self._phase is _ENDED:
-            if self._earlier_request_bytes:
+            if self._received.are_several:
                 # Those before the refused request go on.
                 self._guard.budget.hold(self, self.count_held_bytes())
         elif self._phase is not _IDLE:
             self._wait_for_rest()
-        elif self._earlier_request_bytes or self._request_bytes > UNCOUNTED_BYTES:
+        elif self._received.are_several or self._received.newest_bytes > UNCOUNTED_BYTES:
             self._guard.budget.hold(self, self.count_held_bytes())
         elif self.cycle.response_complete:
             # The response was sent before the request ended, and the later data cancelled uvicorn's keep-alive timer.
@@ -209,7 +193,7 @@ class HttpConnection(HttpToolsProtocol):
 
         After the response, discard the rest, and close the connection if it is long.
         """
-        if self._phase is _BODY and self.cycle.response_complete and self._request_bytes > MAX_DISCARDED_BYTES:
+        if self._phase is _BODY and self.cycle.response_complete and self._received.newest_bytes > MAX_DISCARDED_BYTES:
             self._start_phase(_ENDED)
             self._linger()
             return
@@ -225,9 +209,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Start a request."""
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._earlier_request_bytes.append(self._request_bytes)
-        self._request_bytes = self._body_pieces = self._body_bytes = 0
+        self._received.start(is_answered=self.cycle is None or self.cycle.response_complete)
         super().on_message_begin()
         self._phase = _HEAD
 
@@ -241,8 +223,7 @@ class HttpConnection(HttpToolsProtocol):
             raise RequestRefused(_PIPELINED)
         super().on_headers_complete()
         if self.pipeline:
-            text_bytes = len(self.url) + count_header_bytes(self.headers)
-            self._request_bytes = REQUEST_BYTES + HEADER_BYTES * len(self.headers) + text_bytes
+            self._received.add_head(len(self.headers), len(self.url) + count_header_bytes(self.headers))
         self._start_phase(_BODY)
         self.scope["extensions"] = {SLOTS: {self._slot: None}, RELEASE_REQUEST: {"call": self._release_request}}
         if not self.parser.should_upgrade():
@@ -276,11 +257,7 @@ class HttpConnection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Pass a piece of a body on."""
         self._unparsed_bytes = 0
-        self._request_bytes += len(body)
-        self._body_bytes += len(body)
-        self._body_pieces += 1
-        if self._body_pieces > MAX_SMALL_PIECES and self._body_bytes < SMALL_BYTES * self._body_pieces:
-            raise RequestRefused(_SMALL_PIECES)
+        self._received.add_body(len(body))
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -290,10 +267,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Release the request, and count the response until it is read."""
-        if self._earlier_request_bytes:
-            self._earlier_request_bytes.popleft()
-        else:
-            self._request_bytes = 0
+        self._received.end_oldest()
         if self.cycle.response_complete:
             self.cycle.body.clear()
             # The connection may be idle for a while.
@@ -306,17 +280,14 @@ class HttpConnection(HttpToolsProtocol):
 
     def _release_request(self) -> None:
         """Stop counting the running request."""
-        if self._earlier_request_bytes:
-            self._earlier_request_bytes[0] = 0
-        else:
-            self._request_bytes = 0
+        self._received.release_oldest()
         if not self.transport.is_closing():
             self._count_again()
 
     def _count_again(self) -> None:
         held_bytes = self.count_held_bytes()
         is_short = held_bytes <= UNCOUNTED_BYTES and self._count_unread_bytes() <= UNCOUNTED_UNREAD_BYTES
-        if self._phase is _IDLE and not self._earlier_request_bytes and is_short:
+        if self._phase is _IDLE and not self._received.are_several and is_short:
             self._guard.budget.release(self)
         else:
             self._guard.budget.hold(self, held_bytes)
@@ -361,9 +332,9 @@ class HttpConnection(HttpToolsProtocol):
         if self._is_lost:
             return self._abandoned_bytes
         held_bytes = self._unparsed_bytes + HEADER_BYTES * len(self.headers)
-        held_bytes += self._count_unread_bytes() + sum(self._earlier_request_bytes)
+        held_bytes += self._count_unread_bytes() + self._received.earlier_bytes
         if self.cycle is None or not self.cycle.response_complete:
-            held_bytes += self._request_bytes
+            held_bytes += self._received.newest_bytes
         return held_bytes
 
     def _count_unread_bytes(self) -> int:
@@ -398,11 +369,10 @@ class HttpConnection(HttpToolsProtocol):
         The bodies go now, since a running request keeps the connection in memory.
         """
         if self._requests and self._running is not None and self._abandoned_bytes == 0:
-            body_bytes = (*self._earlier_request_bytes, self._request_bytes)[0]
-            self._abandoned_bytes = REQUEST_BYTES + count_head_bytes(self._running.scope) + body_bytes
+            head_bytes = count_head_bytes(self._running.scope)
+            self._abandoned_bytes = REQUEST_BYTES + head_bytes + self._received.oldest_bytes
         self.pipeline.clear()
-        self._earlier_request_bytes.clear()
-        self._request_bytes = 0
+        self._received.clear()
         for cycle in (self._running, self.cycle):
             if cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True
@@ -443,7 +413,7 @@ class HttpConnection(HttpToolsProtocol):
         self._guard.refusals.add(refusal, self._client_host)
         is_in_head = self._phase is _HEAD
         self._start_phase(_ENDED)
-        self._request_bytes = 0
+        self._received.newest_bytes = 0
         self.headers, self.scope = [], _NO_SCOPE
         if self.cycle is None or (is_in_head and self.cycle.response_complete):
             self._respond(refusal)

@@ -2,7 +2,7 @@
 
 Users choose the content of these responses, and they share an origin with GraphiQL: hence `sandbox`, and GraphiQL's
 policy names no inbox as a source.
-A client needs no token, only the URL: so no body is read unless the inbox exists, or had a request lately, and each
+A client needs no token, only the URL: so no body is read unless the inbox exists, or had a request recently, and each
 inbox has its own limits.
 """
 

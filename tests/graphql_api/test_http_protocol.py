@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from ringback.graphql_api.http_protocol import HEADER_BYTES, MAX_PIPELINED, REQUEST_BYTES, STREAM_COPIES
+from ringback.graphql_api.http_protocol import MAX_PIPELINED, STREAM_COPIES
 from ringback.graphql_api.listener.byte_budget import ByteBudget, release_request
+from ringback.graphql_api.listener.received_requests import HEADER_BYTES, REQUEST_BYTES
 from tests.support.eventually import eventually
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.websocket_client import serving
