@@ -49,6 +49,8 @@ UNCOUNTED_BYTES = 65_536
 MAX_DISCARDED_BYTES = 65_536
 #: Requests that wait for the response to an earlier one on the same connection, at most.
 MAX_PIPELINED = 16
+#: Times its size that the body of a running request takes in memory: the application has its text too.
+ABANDONED_COPIES = 2
 #: Seconds that a refused client has to read the response: closing at once could make its system discard it.
 LINGER_SECONDS = 1.0
 #: Times its size that a piece of a stream takes in memory while it waits: a subscription keeps the response too.
@@ -370,7 +372,8 @@ class HttpConnection(HttpToolsProtocol):
         """
         if self._requests and self._running is not None and self._abandoned_bytes == 0:
             head_bytes = count_head_bytes(self._running.scope)
-            self._abandoned_bytes = REQUEST_BYTES + head_bytes + self._received.oldest_bytes
+            body_bytes = ABANDONED_COPIES * self._received.oldest_bytes
+            self._abandoned_bytes = REQUEST_BYTES + head_bytes + body_bytes
         self.pipeline.clear()
         self._received.clear()
         for cycle in (self._running, self.cycle):
