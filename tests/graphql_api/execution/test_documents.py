@@ -11,6 +11,7 @@ import pytest
 import strawberry
 from graphql import GraphQLError, parse
 
+from ringback.graphql_api.context.dataloaders import Loaders
 from ringback.graphql_api.errors import MAX_MESSAGE
 from ringback.graphql_api.execution.document_cache import DocumentCache
 from ringback.graphql_api.execution.documents import BYTES_PER_TOKEN, MAX_CACHED_CHARS, MAX_LINES
@@ -283,6 +284,7 @@ class FewServices:
     """A context with all that introspection needs."""
 
     viewer = ApiToken(id=MINE)
+    loaders = Loaders()
 
     async def reauthenticate(self) -> None:
         """Accept the token."""
