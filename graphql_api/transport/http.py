@@ -15,7 +15,12 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ringback.graphql_api.context.request_context import Context, Services
-from ringback.graphql_api.errors import is_database_unreachable, to_graphql_error, unauthenticated_error
+from ringback.graphql_api.errors import (
+    is_database_unreachable,
+    to_graphql_error,
+    unauthenticated_error,
+    unchecked_token_error,
+)
 from ringback.graphql_api.execution.engine import (
     Engine,
     ExecutionResponse,
@@ -99,7 +104,7 @@ class GraphQLEndpoint:
             reply = error_reply(malformed.status, malformed.error, accepted.error, *malformed.headers)
         except ClientDisconnect:
             return None
-        except Exception as unexpected:  # such as an unreachable database
+        except Exception as unexpected:
             status = 503 if is_database_unreachable(unexpected) else 500
             reply = error_reply(status, to_graphql_error(unexpected), accepted.error)
         if not isinstance(reply, Stream) or reply.connection is None:
@@ -119,7 +124,13 @@ class GraphQLEndpoint:
             raise _method_not_allowed(_BAD_METHOD, METHODS)
         if accepted.result is None and accepted.stream is None:
             raise malformed_request(406, _NOT_ACCEPTABLE)
-        token = await self._services.authenticator.authenticate(headers.get(b"authorization", b"").decode("latin-1"))
+        authorization = headers.get(b"authorization", b"").decode("latin-1")
+        try:
+            token = await self._services.authenticator.authenticate(authorization)
+        except Exception as error:
+            if is_database_unreachable(error):
+                raise MalformedRequest(503, unchecked_token_error(error)) from error
+            raise
         if token is None:
             raise MalformedRequest(401, unauthenticated_error(), (b"www-authenticate", b"Bearer"))
         context = Context(self._services, token)
