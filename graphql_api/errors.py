@@ -64,6 +64,14 @@ def unauthenticated_error() -> ApiError:
     )
 
 
+def unchecked_token_error(cause: Exception) -> GraphQLError:
+    """Return the error for a token that cannot be checked. It tells a stranger nothing about the cause."""
+    error_id = new_key().hex
+    logger.error("cannot check a token", action="authenticate", error_id=error_id, exc_info=cause)
+    message = f"The server cannot check the token now. Try again. Its log has the details under id {error_id}."
+    return GraphQLError(message, extensions={"code": "INTERNAL", "id": error_id})
+
+
 def cursor_error(error: CursorInvalid) -> ApiError:
     """Return the error for an invalid or expired cursor of the live log."""
     if isinstance(error, CursorExpired):

@@ -57,6 +57,7 @@ LINGER_SECONDS = 1.0
 STREAM_COPIES = 3
 
 _INVALID = Refusal(400, "Invalid HTTP request received.")
+_TWO_HOSTS = Refusal(400, "The request has more than one Host header. Send one.")
 _PIPELINED = Refusal(429, f"More than {MAX_PIPELINED} requests on this connection wait for a response. Send fewer.")
 _NO_CAPACITY = Refusal(503, "The server holds too many bytes (RINGBACK_HTTP_MAX_BUFFERED_BYTES). Try again later.")
 _UNREAD = Refusal(408, "The response was not read within RINGBACK_HTTP_READ_SECONDS.")
@@ -223,6 +224,8 @@ class HttpConnection(HttpToolsProtocol):
         self._limits.check_head(len(self.url), len(self.headers), header_bytes)
         if len(self.pipeline) >= MAX_PIPELINED:
             raise RequestRefused(_PIPELINED)
+        if sum(name == b"host" for name, _ in self.headers) > 1:  # RFC 9112, 3.2
+            raise RequestRefused(_TWO_HOSTS)
         super().on_headers_complete()
         if self.pipeline:
             self._received.add_head(len(self.headers), len(self.url) + count_header_bytes(self.headers))

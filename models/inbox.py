@@ -65,3 +65,10 @@ class InboxRequest(Model):
         table = "ringback_inbox_request"
         app = "ringback"
         indexes = (Index(fields=("inbox_id", "id")), Index(fields=("inbox_id", "number")), Index(fields=("event_id",)))
+
+
+#: Attributes of a request except its body, which may be large.
+REQUEST_WITHOUT_BODY = (
+    "inbox_id",
+    *(name for name in InboxRequest._meta.fields_db_projection if name != "body"),
+)

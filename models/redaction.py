@@ -1,13 +1,14 @@
 """Redaction of secrets in all that is stored or logged of requests and responses, except their bodies.
 
-Secrets are the values of headers and query parameters whose names say so, user names and passwords in URLs, and the
-paths by which chat and automation services know their callers. A parameter whose value is an escaped URL with such a
-secret is redacted too. The patterns take time linear in the text, because endpoints choose the headers of their
-responses.
+Secrets are the values of headers and parameters whose names say so, user names and passwords in URLs, and the paths by
+which chat and automation services know their callers. Parameters are in URLs and in the values of headers. One whose
+value is an escaped URL with such a secret is redacted too. The patterns take time linear in the text, because endpoints
+choose the headers of their responses.
 """
 
 import re
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from urllib.parse import unquote_plus
 
@@ -26,8 +27,8 @@ _SECRET_NAME = re.compile(
     r"authori[sz]ation|token|secret|passw|passphrase|passcode|credential|session|sessid|signature|hmac|bearer|cookie"
     r"|connection-?string|(?:access|account|api|app|auth|client|consumer|encryption|functions?|license|master|private"
     r"|server|service|shared|signing|subscription|user)-?key"
-    r"|-(?:assertion|auth|csrf|jwt|key|otp|pass|pat|psw|pwd|sid|sig|sign|totp|xsrf)-|-authentication-\Z"
-    r"|-saml-?re(?:quest|sponse)-|\A-x-vault-"
+    r"|-(?:assertion|auth|code-verifier|csrf|jwt|key|otp|pass|pat|psw|pw|pwd|sas|sid|sig|sign|skey|totp|xsrf)-"
+    r"|-authentication-(?:info-)?\Z|-saml-?re(?:quest|sponse)-|\A-pin-\Z|\A-x-vault-"
     r"|\A-(?:x-)?(?:(?:access|activation|auth|device|mfa|oauth|security|sms|verification)-)?code-\Z"
 )
 #: Names that match the pattern although their values are not secrets.
@@ -45,6 +46,13 @@ _USER_INFO = r"//[^/?#{end}]+@"
 _PARAMETER = r"([?&;#]([^=?&;#{end}]+)=)([^?&;#{end}]*)"
 #: A value that is a secret, which may contain question marks.
 _SECRET_VALUE = r"[^&;#{end}]+"
+#: A parameter in the value of a header (RFC 9110, 5.6.6 and 11.2): its name, and its value. A list in parentheses or an
+#: asterisk is no secret, but part of a policy such as `publickey-credentials-get=(self)`.
+_HEADER_PARAMETER = re.compile(
+    rf"""(?<![^\s,;"])([\w.\[\]-]{{1,{MAX_NAME_CHARS}}})=(?:"(?:[^"\\]|\\.)*"?|[^\s,;"(*='][^\s,;"]*)"""
+)
+#: What a value with such a parameter contains: an equals sign, but none that ends a text in base64.
+_EQUALS_SIGN = re.compile(r"=[^\s(*=']")
 #: The token of a Telegram bot, one segment of a path.
 _BOT_TOKEN = r"(/bot)(?:(?<=telegram\.org/bot)|(?<=telegram\.org/file/bot)|(?=\d+(?::|%3A)))[^/?#{end}]+"
 #: The start of a path whose rest is a secret, by service. Most are recognised on other hosts too, such as proxies.
@@ -102,6 +110,7 @@ class Redaction:
         self._is_secret = lru_cache(1_024)(self._match_name)
         self._redact_sent_url = lru_cache(1_024)(self._redact_whole_url)
         self._has_telling_name = lru_cache(256)(self._find_telling_name)
+        self._names_secret = lru_cache(64)(self._find_secret_parameter)
 
     def is_secret(self, name: str) -> bool:
         """Return whether the values of headers and query parameters with this name are secrets."""
@@ -112,7 +121,9 @@ class Redaction:
         headers = list(headers)
         if not self._has_telling_name(tuple([name for name, _ in headers])):
             values = "\n".join([value for _, value in headers])
-            if not _may_hold_secret(values):  # true of most headers, and quick to check
+            # True of most headers, and quick to check.
+            has_parameter = _EQUALS_SIGN.search(values) is not None
+            if not _may_hold_secret(values) and not (has_parameter and self._has_secret_parameter(headers)):
                 return headers
         redacted = []
         searched_chars = 0
@@ -120,7 +131,7 @@ class Redaction:
             name, value = header
             if self.is_secret(name):
                 redacted.append((name, _mask(name, value)))
-            elif _may_hold_secret(value) or name.lower() in _URL_HEADERS:
+            elif _may_hold_secret(value) or name.lower() in _URL_HEADERS or self._has_secret_parameter([header]):
                 searched_chars += len(value)
                 if searched_chars <= MAX_SEARCHED_CHARS:
                     redacted.append((name, self._redact_value(name, value)))
@@ -148,7 +159,12 @@ class Redaction:
     def _redact_value(self, name: str, value: str) -> str:
         if name.lower() in _URL_HEADERS:
             return self._redact(value, _WHOLE_URL)
-        return self._redact(value, _URL_IN_TEXT)
+        return _HEADER_PARAMETER.sub(self._redact_header_parameter, self._redact(value, _URL_IN_TEXT))
+
+    def _redact_header_parameter(self, parameter: re.Match[str]) -> str:
+        if self.is_secret(parameter[1]):
+            return f"{parameter[1]}={MASK}"
+        return parameter[0]
 
     def _redact(self, text: str, patterns: _Patterns) -> str:
         text = self._redact_plain(text, patterns)
@@ -201,6 +217,15 @@ class Redaction:
         """Return whether the value of one of these headers is a secret or a URL."""
         return any(self.is_secret(name) or name.lower() in _URL_HEADERS for name in names)
 
+    def _has_secret_parameter(self, headers: Sequence[tuple[str, str]]) -> bool:
+        """Return whether one of these values has a parameter whose name is that of a secret."""
+        values = [value for _, value in headers if "=" in value and _EQUALS_SIGN.search(value)]
+        return bool(values) and self._names_secret(tuple(values))
+
+    def _find_secret_parameter(self, values: tuple[str, ...]) -> bool:
+        parameters = (parameter for value in values for parameter in _HEADER_PARAMETER.finditer(value))
+        return any(self.is_secret(parameter[1]) for parameter in parameters)
+
     def _match_name(self, name: str) -> bool:
         if name.lower() in _NO_SECRETS:
             return False
@@ -223,7 +248,12 @@ def _unescape(escape: re.Match[str]) -> str:
 
 
 def _normalize_name(name: str) -> str:
-    """Return the words of a name, such as apiKey or X-API-Key, in lower case with dashes around each."""
+    """Return the words of a name, such as apiKey or X-API-Key, in lower case with dashes around each.
+
+    Compatible characters, such as full-width letters, count as those of ASCII.
+    """
+    if not name.isascii():
+        name = unicodedata.normalize("NFKC", name)
     separated = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name)
     return re.sub(r"[^a-z0-9]+", "-", f"-{separated.lower()}-")
 

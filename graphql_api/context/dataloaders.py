@@ -3,6 +3,7 @@
 They batch and do not cache: one WebSocket context serves many operations, and `event` in the live log must be current.
 """
 
+import base64
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
@@ -15,8 +16,9 @@ from ringback.models.database.row_decoding import read_instances
 from ringback.models.database.sql import array_parameter, as_uuid, fetch, is_postgres
 from ringback.models.enums import OutcomeName
 from ringback.models.event import Attempt, Change, Event
-from ringback.models.inbox import InboxRequest
+from ringback.models.inbox import REQUEST_WITHOUT_BODY, InboxRequest
 from ringback.models.services.webhook_models import WatchableModel, find_declared
+from ringback.models.tracking.cooperative import LoopYielder
 from ringback.models.webhook import Webhook
 
 M = TypeVar("M", bound=Model)
@@ -34,16 +36,22 @@ class Loaders(dict[Load, DataLoader[Any, Any]]):
         return loader
 
 
-async def _read_by_key(model: type[M], keys: Iterable[UUID], column: str = "id") -> dict[UUID, M]:
-    rows = await read_instances(model.filter(**{f"{column}__in": set(keys)}))
-    return {getattr(row, column): row for row in rows}
+async def _read_by_key(
+    model: type[M], keys: Iterable[UUID], column: str = "id", only: Sequence[str] = ()
+) -> dict[UUID, M]:
+    matching = model.filter(**{f"{column}__in": set(keys)})
+    if only:
+        matching = matching.only(*only)
+    return {getattr(row, column): row for row in await read_instances(matching)}
 
 
-def make_row_loader(model: type[M], column: str = "id") -> Callable[[list[UUID]], Awaitable[list[M | None]]]:
-    """Return a function that reads a batch of rows of a model, by a column."""
+def make_row_loader(
+    model: type[M], column: str = "id", only: Sequence[str] = ()
+) -> Callable[[list[UUID]], Awaitable[list[M | None]]]:
+    """Return a function that reads a batch of rows of a model, by a column. `only` names the attributes to read."""
 
     async def load(keys: list[UUID]) -> list[M | None]:
-        rows = await _read_by_key(model, keys, column)
+        rows = await _read_by_key(model, keys, column, only)
         return [rows.get(key) for key in keys]
 
     return load
@@ -129,6 +137,27 @@ async def request_of_attempt(keys: list[AttemptKey]) -> list[InboxRequest | None
     request_ids: dict[AttemptKey, UUID] = {}
     for row in await fetch(db, statement, event_ids, numbers):
         request_ids[as_uuid(row["event_id"]), row["attempt_number"]] = as_uuid(row["id"])
-    rows = await _read_by_key(InboxRequest, [request_ids[key] for key in request_ids.keys() & set(keys)])
+    wanted = [request_ids[key] for key in request_ids.keys() & set(keys)]
+    rows = await _read_by_key(InboxRequest, wanted, only=REQUEST_WITHOUT_BODY)
     requests = {key: rows.get(request_id) for key, request_id in request_ids.items()}
     return [requests.get(key) for key in keys]
+
+
+async def body_of_request(requests: list[InboxRequest]) -> list[bytes | None]:
+    """Return the bodies of requests of inboxes, and read those that are missing. None for a request that is deleted."""
+    bodies = {request.id: bytes(request.body) for request in requests if hasattr(request, "body")}
+    missing = {request.id for request in requests} - bodies.keys()
+    if missing:
+        rows = await _read_by_key(InboxRequest, missing, only=("id", "body"))
+        bodies |= {key: bytes(row.body) for key, row in rows.items()}
+    return [bodies.get(request.id) for request in requests]
+
+
+async def base64_body_of_request(requests: list[InboxRequest]) -> list[str | None]:
+    """Return the bodies in base64, as `body_of_request` does. Encoding 1 MB takes 2 ms, so other work gets turns."""
+    yielder = LoopYielder()
+    encoded_bodies: list[str | None] = []
+    for body in await body_of_request(requests):
+        await yielder.pause()
+        encoded_bodies.append(None if body is None else base64.b64encode(body).decode())
+    return encoded_bodies

@@ -169,7 +169,7 @@ class Engine:
                     await self._starts.take(context.viewer.id)
                 return await self._execute_within_budget(execute, context)
             finally:
-                executor.forget_variables()
+                executor.forget_values()
 
     async def subscribe(
         self, operation: Operation, variables: Mapping[str, Any] | None, context: Context
@@ -249,13 +249,16 @@ class Engine:
     async def _execute_alone(self, executor: FastExecutor, event: Any) -> ExecutionResponse:
         """Return the response to one event, with loaders and a budget of its own."""
         per_event = executor.build_per_event_executor(event)
-        per_event.context_value = executor.context_value.with_own_loaders()
+        context = executor.context_value.with_own_loaders()
+        per_event.context_value = context
         execute = partial(execute_subscription_event, per_event)
         try:
-            async with self._events_alone.hold(per_event.context_value.viewer.id):
-                return await self._execute_within_budget(execute, per_event.context_value)
+            async with self._events_alone.hold(context.viewer.id):
+                return await self._execute_within_budget(execute, context)
         except Exception as error:
             return ExecutionResponse(None, (to_graphql_error(error),))
+        finally:
+            context.loaders.clear()
 
     async def _execute_within_budget(self, execute: Callable[[], Any], context: Context) -> ExecutionResponse:
         token_id = context.viewer.id

@@ -53,9 +53,13 @@ class FastExecutor(Executor[Context]):
         #: Runs a function apart from the event loop, which introspection would hold for up to 0.2 s. None: on the loop.
         self.run_in_thread: Callable[[Callable[[], Any]], Awaitable[Any]] | None = None
 
-    def forget_variables(self) -> None:
-        """Free the variables after the execution. An executor refers to itself, so it is collected much later."""
+    def forget_values(self) -> None:
+        """Free variables and loaded rows after the execution. An executor refers to itself, so it is freed much later.
+
+        Call it only if the loaders are the executor's own.
+        """
         self.variable_values = VariableValues({}, {})
+        self.context_value.loaders.clear()
 
     def execute_collected_root_fields(self, root_type: Any, root_value: Any, grouped_field_set: Any, *rest: Any) -> Any:
         """Execute the root fields as collected for the first event."""

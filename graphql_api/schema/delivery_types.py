@@ -5,11 +5,10 @@ except for `Webhook.events` and `Webhook.warnings`, which cost some for each web
 """
 
 import asyncio
-import base64
 import datetime as dt
 from collections.abc import Mapping
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import strawberry
 from strawberry import ID
@@ -17,6 +16,7 @@ from strawberry.scalars import JSON
 
 from ringback.graphql_api.context import dataloaders
 from ringback.graphql_api.context.request_context import Info
+from ringback.graphql_api.errors import bad_user_input
 from ringback.graphql_api.fields.attribute_field import (
     RowObject,
     attribute,
@@ -42,6 +42,8 @@ from ringback.graphql_api.schema.webhook_models import WebhookModel
 from ringback.models import event as rows
 from ringback.models import inbox, webhook
 from ringback.models.ids import Prefix, encode
+
+Body = TypeVar("Body", bytes, str)
 
 WEBHOOK = row_paths(webhook.Webhook)
 CHANGE = row_paths(rows.Change)
@@ -281,15 +283,21 @@ class Attempt(Node):
     )
 
 
-def _body_text(request: RowObject) -> str | None:
+def _body_text(_: RowObject, body: bytes | None) -> str | None:
     try:
-        return bytes(request.row.body).decode("utf-8")
+        return _require_body(body).decode("utf-8")
     except UnicodeDecodeError:
         return None
 
 
-def _body_base64(request: RowObject) -> str:
-    return base64.b64encode(bytes(request.row.body)).decode()
+def _body_base64(_: RowObject, body: str | None) -> str:
+    return _require_body(body)
+
+
+def _require_body(body: Body | None) -> Body:
+    if body is None:
+        raise bad_user_input("The request was deleted while it was read. Query the inbox again.")
+    return body
 
 
 @object_type
@@ -301,8 +309,11 @@ class InboxRequest(Node):
     method: str = attribute(INBOX_REQUEST.method, "HTTP method.")
     url: str = attribute(INBOX_REQUEST.url, "Path and query as received.")
     headers: list[Header] = json_attribute(INBOX_REQUEST.headers, "Headers in order, names in lower case.")
-    body: str | None = computed_field(_body_text, "Body as text. Null if it is not UTF-8.")
-    body_base64: str = computed_field(_body_base64, "Body in base64.")
+    # Loaded, so that bodies are read only if they are selected.
+    body: str | None = loaded_field(
+        dataloaders.body_of_request, INBOX_REQUEST, "Body as text. Null if it is not UTF-8.", _body_text
+    )
+    body_base64: str = loaded_field(dataloaders.base64_body_of_request, INBOX_REQUEST, "Body in base64.", _body_base64)
     remote_address: str | None = attribute(INBOX_REQUEST.remote_address, "IP address of the sender. Null if unknown.")
     response_status_code: int = attribute(INBOX_REQUEST.response_status_code, "Status of the inbox's response.")
     signature: SignatureCheck = attribute(INBOX_REQUEST.signature, "Result of verifying the signature.")

@@ -62,7 +62,9 @@ KINDS: Mapping[Prefix, Kind] = {
     Prefix.LEAD: Kind(dataloaders.make_row_loader(lead.Lead), _by_row(Lead)),
     Prefix.ORDER: Kind(dataloaders.make_row_loader(customer_order.CustomerOrder), _by_row(CustomerOrder)),
     Prefix.INBOX: Kind(dataloaders.make_row_loader(inbox.Inbox), Inbox.with_url),
-    Prefix.REQUEST: Kind(dataloaders.make_row_loader(inbox.InboxRequest), _by_row(InboxRequest)),
+    Prefix.REQUEST: Kind(
+        dataloaders.make_row_loader(inbox.InboxRequest, only=inbox.REQUEST_WITHOUT_BODY), _by_row(InboxRequest)
+    ),
     Prefix.TOKEN: Kind(dataloaders.make_row_loader(api_token.ApiToken), _unrevoked_token),
 }
 

@@ -66,7 +66,8 @@ class Inbox(Node):
     @strawberry.field(description="Received requests, newest first.")
     async def requests(self, first: First = 20, after: After = None) -> Connection[InboxRequest] | None:
         """Return a page of the requests that were received since the inbox was created or cleared."""
-        return await read_page(rows.InboxRequest.filter(inbox_id=self.row.id), first, after, InboxRequest.of)
+        requests = rows.InboxRequest.filter(inbox_id=self.row.id).only(*rows.REQUEST_WITHOUT_BODY)
+        return await read_page(requests, first, after, InboxRequest.of)
 
 
 @input_type

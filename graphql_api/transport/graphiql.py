@@ -1,14 +1,16 @@
 """GraphiQL at GET /graphql: the page that `web/` bundles. It loads nothing from other origins.
 
 Inboxes share its origin, and their users choose the content and the type of the responses. So its policy does not name
-the origin as a source, but the paths below which its files and the API are.
+the origin as a source, but the paths below which its files and the API are. At a host that a policy cannot name, the
+origin is a source of all but scripts: those need the nonce of the page.
 """
 
 import re
+import secrets
 from pathlib import Path
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 from yarl import URL
@@ -24,7 +26,8 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
-#: A host that a source of a policy can name (Content Security Policy Level 3, 2.3.1): no IPv6 address.
+#: A host that a source of a policy can name (Content Security Policy Level 3, 2.3.1): no IPv6 address, and no
+#: name with an underscore.
 _NAMEABLE_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}(:[0-9]{1,5})?")
 NOT_BUILT = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Ringback</title>
@@ -58,42 +61,39 @@ class Pages:
 
     def explorer(self, scope: Scope) -> Response:
         """Return the GraphiQL page, or build instructions if this checkout has none."""
-        headers = self.headers(scope)
         if not is_built():
-            return HTMLResponse(NOT_BUILT, headers=headers)
-        return FileResponse(STATIC / "index.html", media_type="text/html; charset=utf-8", headers=headers)
+            return HTMLResponse(NOT_BUILT, headers=self.headers(scope))
+        nonce = secrets.token_urlsafe(16)
+        page = (STATIC / "index.html").read_text("utf-8").replace("<script ", f'<script nonce="{nonce}" ')
+        return HTMLResponse(page, headers=self.headers(scope, f"'nonce-{nonce}'"))
 
     def not_found(self, scope: Scope) -> Response:
         """Return the page for an address at which nothing is."""
         return HTMLResponse(NOT_FOUND, 404, headers=self.headers(scope))
 
-    def headers(self, scope: Scope) -> dict[str, str]:
-        """Return the headers of a page. Other clients get JSON or plain text at the same address."""
+    def headers(self, scope: Scope, script_source: str = "'none'") -> dict[str, str]:
+        """Return the headers of a page. Other clients get JSON or plain text at the same address.
+
+        `script_source` is the source of scripts where the policy cannot name the host.
+        """
         host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
-        policy = _page_policy(host, self._public_host)
+        policy = _page_policy(host, self._public_host, script_source)
         return HEADERS | {"Content-Security-Policy": policy, "Vary": "Accept"}
 
 
-def _page_policy(host: str, public_host: str) -> str:
+def _page_policy(host: str, public_host: str, script_source: str) -> str:
     """Return the policy of a page that the browser asked for at `host`, or at `public_host` behind a proxy."""
-    files = api = "'self'"
+    scripts, files, api = script_source, "'self'", "'self'"
     if _NAMEABLE_HOST.fullmatch(host):
-        hosts = [_host_source(name) for name in sorted({host, public_host}) if _NAMEABLE_HOST.fullmatch(name)]
-        files = " ".join([f"{name}{PREFIX}/" for name in hosts])
+        hosts = [name for name in sorted({host, public_host}) if _NAMEABLE_HOST.fullmatch(name)]
+        scripts = files = " ".join([f"{name}{PREFIX}/" for name in hosts])
         # A source without a scheme covers no WebSockets in some browsers.
         api = " ".join([f"{scheme}{name}{API}" for name in hosts for scheme in ("", "ws://", "wss://")])
     return (
-        f"default-src 'none'; script-src {files}; style-src {files} 'unsafe-inline'; font-src {files}; "
+        f"default-src 'none'; script-src {scripts}; style-src {files} 'unsafe-inline'; font-src {files}; "
         f"img-src {files} data:; connect-src {api}; worker-src {files}; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
-
-
-def _host_source(host: str) -> str:
-    """Return the source for a host. One without a port gets any port, because a proxy may have removed it."""
-    if ":" in host:
-        return host
-    return f"{host}:*"
 
 
 class Assets(StaticFiles):

@@ -21,6 +21,7 @@ from ringback.graphql_api.errors import (
     missing_token_error,
     to_graphql_error,
     unauthenticated_error,
+    unchecked_token_error,
 )
 from ringback.graphql_api.execution.engine import (
     Engine,
@@ -106,7 +107,7 @@ class GraphQLEndpoint:
             reply = error_reply(malformed.status, malformed.error, accepted.error, *malformed.headers)
         except ClientDisconnect:
             return None
-        except Exception as unexpected:  # such as an unreachable database
+        except Exception as unexpected:
             status = 503 if is_database_unreachable(unexpected) else 500
             reply = error_reply(status, to_graphql_error(unexpected), accepted.error)
         if not isinstance(reply, Stream) or reply.connection is None:
@@ -129,7 +130,12 @@ class GraphQLEndpoint:
         authorization = headers.get(b"authorization", b"").decode("latin-1")
         if find_bearer_token(authorization) is None:
             raise MalformedRequest(401, missing_token_error(), _CHALLENGE)
-        token = await self._services.authenticator.authenticate(authorization)
+        try:
+            token = await self._services.authenticator.authenticate(authorization)
+        except Exception as error:
+            if is_database_unreachable(error):
+                raise MalformedRequest(503, unchecked_token_error(error)) from error
+            raise
         if token is None:
             raise MalformedRequest(401, unauthenticated_error(), _CHALLENGE)
         context = Context(self._services, token)

@@ -1,8 +1,8 @@
 """Reading rows within a budget of bytes, so that many large rows are refused before they fill the memory.
 
-Texts, JSON and binary values count, and so does each row of which all columns are read. SQLite stops a few rows behind
-the budget, and Postgres sends only the first row that exceeds it. Without a budget, or inside a transaction, all rows
-are read.
+Texts, JSON and binary values count, and so does each row of which all other columns are read. SQLite stops a few rows
+behind the budget, and Postgres sends only the first row that exceeds it. Without a budget, or inside a transaction, all
+rows are read.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -80,10 +80,13 @@ async def read_rows(
 @cache
 def _row_size(model: type[Model], only: tuple[str, ...]) -> RowSize:
     columns = []
+    fixed_bytes = ROW_BYTES
     for attribute, name in model._meta.fields_db_projection.items():
-        if only and attribute not in only:
-            continue
         field = model._meta.fields_map[attribute]
-        if isinstance(field, fields.TextField | fields.JSONField | fields.BinaryField):
+        is_large = isinstance(field, fields.TextField | fields.JSONField | fields.BinaryField)
+        is_read = not only or attribute in only
+        if is_large and is_read:
             columns.append(LargeColumn(name, is_json=isinstance(field, fields.JSONField)))
-    return RowSize(0 if only else ROW_BYTES, columns)
+        elif not is_large and not is_read:
+            fixed_bytes = 0
+    return RowSize(fixed_bytes, columns)

@@ -17,6 +17,8 @@ from tests.support.patience import PATIENCE_SECONDS
 from tests.support.program import Program
 
 PATIENCE_MS = PATIENCE_SECONDS * 1000
+#: A host that no policy can name.
+UNNAMEABLE_HOST = "a_b"
 #: Only the server's address resolves, and the browser sends no requests of its own.
 ARGUMENTS = [
     "--no-sandbox",
@@ -26,7 +28,7 @@ ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    f"--host-resolver-rules=MAP {UNNAMEABLE_HOST} 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 TABS = [
     "CreateInbox",
@@ -187,6 +189,28 @@ def test_graphiql_takes_nothing_from_an_inbox_of_its_origin(program: Program, wa
         "query ($id: ID!) { inbox(id: $id) { requests(first: 5) { nodes { id } } } }", {"id": inbox["id"]}
     )
     assert requests["inbox"]["requests"]["nodes"] == []
+
+
+def test_graphiql_runs_no_script_of_an_inbox_at_a_host_that_no_policy_can_name(
+    program: Program, watched: Watched
+) -> None:
+    page = watched.page
+    inbox = program.query(
+        """
+        mutation ($body: String!) {
+          createInbox(input: {responses: [{contentType: "text/javascript", body: $body}]}) { inbox { url } }
+        }
+        """,
+        {"body": "globalThis.hasRun = true"},
+    )["createInbox"]["inbox"]
+    url = program.url.replace("127.0.0.1", UNNAMEABLE_HOST)
+    page.goto(f"{url}/graphql#token={program.token}")
+    expect(run(page)).to_contain_text(words('"name": "My first inbox"'))
+
+    violated = page.evaluate(USE_ADDRESS, inbox["url"].replace("127.0.0.1", UNNAMEABLE_HOST))
+
+    assert page.evaluate("globalThis.hasRun") is None
+    assert "script-src-elem" in violated
 
 
 def test_a_wrong_token_leads_to_the_token_form(program: Program, watched: Watched) -> None:

@@ -1,4 +1,4 @@
-"""The started program with RINGBACK_API_INTROSPECTION=false: no response adds a name of the schema."""
+"""The started program with RINGBACK_API_INTROSPECTION=false: no response suggests a name of the schema."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -67,6 +67,19 @@ def test_no_error_suggests_a_name_of_the_schema(
     assert status == 200
     assert any(message in text for text in messages(answer)), answer
     assert "Did you mean" not in str(answer)
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ("{ node { id } }", "Argument 'Query.node(id:)' of type 'ID!' is required, but it was not provided."),
+        ("mutation { createInbox(input: {responses: [{}]}) }", "must have a selection of subfields"),
+    ],
+)
+def test_errors_name_what_a_document_lacks(closed: Program, document: str, message: str) -> None:
+    _, answer = closed.post({"query": document})
+
+    assert any(message in text for text in messages(answer)), answer
 
 
 def test_operations_run_as_usual(closed: Program) -> None:

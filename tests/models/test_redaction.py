@@ -161,6 +161,10 @@ def test_signatures_of_others_are_redacted_but_not_our_own(name: str) -> None:
         ("/?a=b?c=d?token=s3cr3t", f"/?a=b?c=d?token={MASK}"),
         ("/?token=s3?cr3t&a=b", f"/?token={MASK}&a=b"),
         ("/?token=?s3cr3t?sig=s3cr3t?", f"/?token={MASK}"),
+        ("/?code_verifier=s3cr3t&ticket=5", f"/?code_verifier={MASK}&ticket=5"),
+        ("/?pin=s3cr3t&pin_color=red", f"/?pin={MASK}&pin_color=red"),
+        ("/?pw=s3cr3t&sas=s3cr3t&skey=s3cr3t", f"/?pw={MASK}&sas={MASK}&skey={MASK}"),
+        ("/?ｔoken=s3cr3t&%EF%BD%94oken=s3cr3t", f"/?ｔoken={MASK}&%EF%BD%94oken={MASK}"),
     ],
 )
 def test_secrets_of_a_url_are_redacted(url: str, redacted: str) -> None:
@@ -306,6 +310,43 @@ def test_relative_urls_in_headers_are_redacted(name: str, value: str, redacted: 
     assert redact(((name, value),)) == [(name, redacted)]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "redacted"),
+    [
+        ("X-Line", "t=1; sig=s3cr3t", f"t=1; sig={MASK}"),
+        ("X-Line", "a=1;api-key=s3cr3t,b=2", f"a=1;api-key={MASK}"),
+        ("X-Line", "ｔoken=s3cr3t", f"ｔoken={MASK}"),
+        ("WWW-Authenticate", 'Bearer realm="x", token="s3cr3t, too", a="b"', f'Bearer realm="x", token={MASK}, a="b"'),
+        ("WWW-Authenticate", 'Bearer token="s3\\"cr3t"', f"Bearer token={MASK}"),
+        ("WWW-Authenticate", 'Bearer token="s3cr3t', f"Bearer token={MASK}"),
+        ("Authentication-Info", "nextnonce=s3cr3t", MASK),
+        ("Link", "</a>; rel=next; token=s3cr3t", f"</a>; rel=next; token={MASK}"),
+    ],
+)
+def test_secret_parameters_of_headers_are_redacted(name: str, value: str, redacted: str) -> None:
+    assert redact(((name, value),)) == [(name, redacted)]
+    assert redact((("A", "b=c"), ("Location", "/"), (name, value)))[2] == (name, redacted)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Content-Type", "text/html; charset=utf-8"),
+        ("Cache-Control", "private, max-age=0"),
+        ("Alt-Svc", 'h3=":443"; ma=86400'),
+        ("Permissions-Policy", "publickey-credentials-get=(self), otp-credentials=*"),
+        ("WWW-Authenticate", 'Bearer error="invalid_token", error_description="The token expired"'),
+        ("Authentication-Results", "mx.example; dkim=pass header.d=x.example"),
+        ("Content-Security-Policy", "script-src 'sha256-token='"),
+        ("ETag", 'W/"a="'),
+        ("X-Text", "the key = 5"),
+    ],
+)
+def test_other_parameters_of_headers_are_stored(name: str, value: str) -> None:
+    assert redact(((name, value),)) == [(name, value)]
+    assert redact((("Location", "/"), (name, value)))[1] == (name, value)
+
+
 def test_urls_in_headers_are_redacted_altogether_once_there_is_too_much_to_search() -> None:
     long = "https://x.example/?a=" + "b" * (MAX_SEARCHED_CHARS - 40)
     headers = (("A", long), ("B", "https://x.example/?a=b"), ("C", "c" * 9_000), ("Location", "/?a=b"))
@@ -331,7 +372,7 @@ PIECES = [
     "a", "//", "//a", "://", "://a@", "?a", "?a=", "?=", ";", "/", "/bot1", "/bot1:", "/hooks/", "/hooks/a", "hook.",
     "hook.a.", "/api/", "/api/v1/webhooks/1", "/services/T", "/services/TAAAAAA/",
     "discord.com/api/webhooks/", ".office.com:", "-", "A", "aA", "?a=?", "?token=a?", "%73", "?a=%2F", "?a=%252F%2F",
-    "?a=%25", "%25",
+    "?a=%25", "%25", "a=", 'a="', ',a="\\"', "token", ",", ",token=a",
 ]  # fmt: skip
 
 

@@ -63,13 +63,15 @@ def test_a_postgres_that_goes_and_comes_back(server: Server, tmp_path: Path) -> 
         assert acknowledged == 30
         server.stop()  # while deliveries are in flight
         assert ready(program) == (503, b"not ready\n")
-        # 503 when it is the token that is looked for.
+        # 503 if the token cannot be checked.
         status, refused = program.post(
             {"query": REQUEST_CALLBACK, "variables": {"input": {"name": "meanwhile", "phone": "1"}}}
         )
         assert status in (200, 503)
         assert refused["errors"][0]["extensions"]["code"] == "INTERNAL"
-        assert refused["errors"][0]["message"].startswith("The server's database does not answer. Try again.")
+        assert refused["errors"][0]["message"].startswith(
+            ("The server's database does not answer. Try again.", "The server cannot check the token now. Try again.")
+        )
         assert program.request("GET", "/healthz")[0] == 200
         time.sleep(3)
         server.start()

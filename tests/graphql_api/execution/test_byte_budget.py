@@ -7,10 +7,13 @@ import pytest
 
 from ringback.graphql_api.execution.byte_budget import SMALL_BYTES, OperationBudget, ResponseTooLarge, count_text
 from ringback.models import Settings
+from ringback.models.database import clock
 from ringback.models.database.byte_budget import ROW_BYTES, ReadWithin, SizedRows
 from ringback.models.database.row_decoding import read_instances
+from ringback.models.enums import SignatureCheck
 from ringback.models.event import Event
 from ringback.models.fair_slots import FairSlots
+from ringback.models.inbox import REQUEST_WITHOUT_BODY, Inbox, InboxRequest
 from tests.support import builders
 from tests.support.eventually import eventually
 
@@ -43,6 +46,22 @@ async def test_each_row_counts(database: Settings) -> None:
         assert len(await read_instances(Event.all().limit(10))) == 10
     with OperationBudget(10 * ROW_BYTES, None, TOKEN), pytest.raises(ResponseTooLarge):
         await read_instances(Event.all().limit(11))
+
+
+@pytest.mark.every_database
+async def test_rows_without_a_large_column_count(database: Settings) -> None:
+    inbox = await Inbox.create(token="t", responses=[], created_at=await clock.now())
+    for _ in range(20):
+        await InboxRequest.create(
+            inbox_id=inbox.id, received_at=await clock.now(), method="POST", url="", headers=[], body=b"x" * 10_000,
+            response_status_code=200, signature=SignatureCheck.ABSENT,
+        )  # fmt: skip
+    requests = InboxRequest.all().only(*REQUEST_WITHOUT_BODY)
+
+    with OperationBudget(11 * ROW_BYTES, None, TOKEN):
+        assert len(await read_instances(requests.limit(10))) == 10
+    with OperationBudget(11 * ROW_BYTES, None, TOKEN), pytest.raises(ResponseTooLarge):
+        await read_instances(requests.limit(12))
 
 
 async def test_each_copy_of_a_long_text_counts() -> None:

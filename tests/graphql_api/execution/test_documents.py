@@ -11,6 +11,7 @@ import pytest
 import strawberry
 from graphql import GraphQLError, parse
 
+from ringback.graphql_api.context.dataloaders import Loaders
 from ringback.graphql_api.errors import MAX_MESSAGE
 from ringback.graphql_api.execution.document_cache import DocumentCache
 from ringback.graphql_api.execution.documents import BYTES_PER_TOKEN, MAX_CACHED_CHARS, MAX_LINES
@@ -284,6 +285,7 @@ class FewServices:
 
     viewer = ApiToken(id=MINE)
     request_slots = None
+    loaders = Loaders()
 
     async def reauthenticate(self) -> None:
         """Accept the token."""

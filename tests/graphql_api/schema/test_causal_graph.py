@@ -125,7 +125,8 @@ async def test_the_causal_graph_costs_a_constant_number_of_statements(api: Api, 
         assert request_ids_by_event(answer) == expected
         assert sorted(map(table, statements)) == [
             "ringback_attempt", "ringback_change", "ringback_event", "ringback_event", "ringback_event",
-            "ringback_inbox_request", "ringback_inbox_request", "ringback_webhook",
+            "ringback_inbox_request", "ringback_inbox_request", "ringback_inbox_request", "ringback_inbox_request",
+            "ringback_webhook",
         ], statements  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """The GraphiQL page, and the ways that lead browsers to it."""
 
 import http.client
+import re
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -92,12 +93,16 @@ def parse_policy(policy: str) -> dict[str, str]:
     return dict(directive.strip().split(" ", 1) for directive in policy.split(";"))
 
 
+#: The source of scripts where the policy cannot name the host.
+NONCE = "'nonce-abc'"
+
+
 def page_policy(host: str | None, public_url: str = "") -> dict[str, str]:
     headers = []
     if host is not None:
         headers.append((b"host", host.encode("latin-1")))
-    policy = graphiql.Pages(public_url).headers({"type": "http", "headers": headers})["Content-Security-Policy"]
-    return parse_policy(policy)
+    answered = graphiql.Pages(public_url).headers({"type": "http", "headers": headers}, NONCE)
+    return parse_policy(answered["Content-Security-Policy"])
 
 
 def test_the_sources_of_the_page_are_the_paths_of_its_files_and_of_the_api() -> None:
@@ -118,25 +123,26 @@ def test_the_sources_of_the_page_are_the_paths_of_its_files_and_of_the_api() -> 
 @pytest.mark.parametrize(
     ("host", "public_url", "script_sources"),
     [
-        # A proxy may remove the port, or put its own name for the server in the place of the host.
-        ("hooks.example", "", "hooks.example:*/graphql/static/"),
-        ("hooks.example", "https://hooks.example", "hooks.example:*/graphql/static/"),
+        # A source without a port is the port of the scheme, not any port.
+        ("hooks.example", "", "hooks.example/graphql/static/"),
+        ("hooks.example", "https://hooks.example", "hooks.example/graphql/static/"),
+        # A proxy may put its own name for the server in the place of the host.
         ("up:80", "https://a.example:8443/x", "a.example:8443/graphql/static/ up:80/graphql/static/"),
         # A policy cannot name these.
-        ("[::1]:8000", "", "'self'"),
-        ("[::1]:8000", "https://hooks.example", "'self'"),
-        (None, "", "'self'"),
-        ("", "", "'self'"),
-        ("my_host:80", "", "'self'"),
-        ("x" * 300, "", "'self'"),
+        ("[::1]:8000", "", NONCE),
+        ("[::1]:8000", "https://hooks.example", NONCE),
+        (None, "", NONCE),
+        ("", "", NONCE),
+        ("my_host:80", "", NONCE),
+        ("x" * 300, "", NONCE),
         # Nor can a request write its own policy.
-        ("evil.example; script-src *", "", "'self'"),
-        ("*", "", "'self'"),
-        ("a.example/x", "", "'self'"),
-        ("https:", "", "'self'"),
-        ("a.example:80 b.example", "", "'self'"),
-        ("a.example:*", "", "'self'"),
-        ("a.example,b", "", "'self'"),
+        ("evil.example; script-src *", "", NONCE),
+        ("*", "", NONCE),
+        ("a.example/x", "", NONCE),
+        ("https:", "", NONCE),
+        ("a.example:80 b.example", "", NONCE),
+        ("a.example:*", "", NONCE),
+        ("a.example,b", "", NONCE),
     ],
 )
 def test_the_policy_names_the_host_of_the_request(host: str | None, public_url: str, script_sources: str) -> None:
@@ -144,3 +150,23 @@ def test_the_policy_names_the_host_of_the_request(host: str | None, public_url: 
 
     assert policy["script-src"] == script_sources
     assert len(policy) == 10
+
+
+def test_each_page_at_a_host_that_no_policy_can_name_has_its_own_nonce(program: Program) -> None:
+    if not (graphiql.STATIC / "index.html").is_file():
+        pytest.skip("GraphiQL is not built: make web")
+    nonces = set()
+    for _ in range(2):
+        _, headers, page = program.request("GET", "/graphql", headers={**BROWSER, "Host": "a_b:80"})
+        source = parse_policy(headers["content-security-policy"])["script-src"]
+        assert re.fullmatch("'nonce-[A-Za-z0-9_-]{22}'", source)
+        assert f'<script nonce="{source[7:-1]}" type="module"' in page.decode()
+        nonces.add(source)
+
+    assert len(nonces) == 2
+
+
+def test_a_page_without_scripts_allows_none_at_such_a_host(program: Program) -> None:
+    _, headers, _ = program.request("GET", "/nothing", headers={**BROWSER, "Host": "a_b:80"})
+
+    assert parse_policy(headers["content-security-policy"])["script-src"] == "'none'"

@@ -4,8 +4,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tortoise.exceptions import DBConnectionError
 
 from ringback.graphql_api.transport.http import GraphQLEndpoint
 from ringback.graphql_api.transport.streaming import Streams
@@ -38,10 +40,7 @@ async def ask(
     await GraphQLEndpoint(api.engine, api.services, Streams())(scope, receive, send)
     start, *chunks = sent
     assert start["type"] == "http.response.start"
-    if (
-        chunks or dict(start["headers"])[b"content-type"] != b"text/html; charset=utf-8"
-    ):  # a file is not sent to a client that disconnected
-        assert [chunk.get("more_body", False) for chunk in chunks] == [True] * (len(chunks) - 1) + [False]
+    assert [chunk.get("more_body", False) for chunk in chunks] == [True] * (len(chunks) - 1) + [False]
     return start["status"], dict(start["headers"]), b"".join(chunk.get("body", b"") for chunk in chunks)
 
 
@@ -53,6 +52,23 @@ async def test_repeated_headers_are_joined(api: Api) -> None:
     assert (status, headers[b"content-type"]) == (200, b"application/graphql-response+json; charset=utf-8")
     assert (await ask(api, "POST", BEARER, BEARER, *JSON, body=body))[0] == 401
     assert (await ask(api, "POST", BEARER, *JSON, *JSON, body=body))[0] == 415
+
+
+@pytest.mark.logs_errors
+async def test_a_stranger_does_not_learn_that_the_database_is_away(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(header: str) -> None:
+        raise DBConnectionError("cannot connect to db.internal:5432")
+
+    monkeypatch.setattr(api.services.authenticator, "authenticate", fail)
+
+    status, _, text = await ask(api, "POST", (b"authorization", b"Bearer wrong"), *JSON, body=b"{}")
+
+    (error,) = json.loads(text)["errors"]
+    error_id = error["extensions"]["id"]
+    assert (status, error["extensions"]) == (503, {"code": "INTERNAL", "id": error_id})
+    assert error["message"] == (
+        f"The server cannot check the token now. Try again. Its log has the details under id {error_id}."
+    )
 
 
 async def test_the_last_of_two_equal_keys_counts(api: Api) -> None:

@@ -91,6 +91,14 @@ def test_no_response_leads_to_the_host_of_the_request(program: Program, target: 
     assert status != 500
 
 
+@pytest.mark.parametrize("second", ["Host: b.example\r\n", "hOST: a.example\r\n"])
+@pytest.mark.parametrize("request_line", ["GET /healthz", "GET /graphql"])
+def test_a_request_with_two_hosts_is_refused(program: Program, request_line: str, second: str) -> None:
+    status, _ = read_head(program, request_line, second, host="a.example")
+
+    assert status == 400
+
+
 def test_an_address_with_a_slash_at_the_end_serves_the_api(program: Program) -> None:
     sent = {"Content-Type": "application/json", "Authorization": f"Bearer {program.token}"}
 
