@@ -13,6 +13,7 @@ from uuid import UUID
 
 from ringback.models.errors import InputRejected, Problem, ProblemCode
 from ringback.models.fair_slots import FairSlots
+from ringback.models.tracking.conditions import ConditionBudget, current_budget
 
 #: CPU seconds of checks after which an operation starts no more of them. The check of a usual webhook takes 1 to 5 ms.
 MAX_CHECK_SECONDS = 3.0
@@ -24,7 +25,10 @@ V = TypeVar("V")
 
 
 class Caller:
-    """The API token for which an operation runs, a context manager. Tasks that the block starts share it."""
+    """The API token for which an operation runs, a context manager. Tasks that the block starts share it.
+
+    The conditions that the block evaluates share one budget.
+    """
 
     def __init__(
         self,
@@ -43,10 +47,12 @@ class Caller:
 
     def __enter__(self) -> Self:
         self._previous: Token[Caller | None] = current_caller.set(self)
+        self._previous_budget: Token[ConditionBudget | None] = current_budget.set(ConditionBudget())
         return self
 
     def __exit__(self, *error: object) -> None:
         """End the operation."""
+        current_budget.reset(self._previous_budget)
         current_caller.reset(self._previous)
 
     def run(self, check: Callable[[], V]) -> V:
