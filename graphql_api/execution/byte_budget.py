@@ -23,6 +23,8 @@ from ringback.models.fair_slots import FairSlots
 RESPONSE_BYTES = "response_bytes"
 #: Bytes that an operation may read without a turn.
 SMALL_BYTES = 262_144
+#: Bytes that the items of a batch of log entries may read or return together.
+MAX_BATCH_BYTES = 4_194_304
 #: Statements of one operation that read at the same time.
 MAX_CONCURRENT_READS = 4
 #: Seconds after which an operation starts no more root fields or slow checks if others wait for its turn or slot.
@@ -41,7 +43,7 @@ class OperationBudget:
     """The budget of one operation, a context manager. Tasks that the block starts share it."""
 
     def __init__(
-        self, limit: int, turns: FairSlots | None, token_id: UUID, request_slots: FairSlots | None = None
+        self, limit: int, turns: FairSlots | None, token_id: UUID | None, request_slots: FairSlots | None = None
     ) -> None:
         """Prepare a budget of `limit` bytes for an operation of a token.
 
