@@ -67,19 +67,79 @@ async def test_a_large_operation_waits_for_another_and_a_small_one_does_not() ->
     assert await waiting == ["row"]
 
 
-async def test_an_operation_is_late_once_others_have_waited_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no operation hold its turn or slot while others wait."""
     monkeypatch.setattr("ringback.graphql_api.execution.byte_budget.MAX_SECONDS_IF_OTHERS_WAIT", 0.0)
+
+
+@pytest.mark.usefixtures("no_patience")
+async def test_others_get_the_turn_between_two_fields() -> None:
+    turns = FairSlots(1)
+    with OperationBudget(LIMIT, turns, TOKEN) as first:
+        with OperationBudget(LIMIT, turns, TOKEN) as second:
+            await first.read(rows_of(SMALL_BYTES + 1))
+            waiting = asyncio.create_task(second.read(rows_of(SMALL_BYTES + 1)))
+            await eventually(first.is_late)
+
+            assert first.may_start_field()
+            await waiting
+            reading = asyncio.create_task(first.read(rows_of(1)))
+            await asyncio.sleep(0.01)
+            assert not reading.done()
+            assert second.is_large
+
+        assert await reading == ["row"]
+        assert first.is_large
+        with pytest.raises(ResponseTooLarge):
+            await first.read(rows_of(LIMIT))
+
+
+@pytest.mark.usefixtures("no_patience")
+async def test_an_operation_with_a_large_response_keeps_its_turn_and_ends() -> None:
     turns = FairSlots(1)
     with OperationBudget(LIMIT, turns, TOKEN) as first, OperationBudget(LIMIT, turns, TOKEN) as second:
         await first.read(rows_of(SMALL_BYTES + 1))
-        assert not first.is_late()
+        first.write(SMALL_BYTES + 1)
+        assert first.may_start_field()
 
         waiting = asyncio.create_task(second.read(rows_of(SMALL_BYTES + 1)))
         await eventually(first.is_late)
+
+        assert not first.may_start_field()
+        assert not waiting.done()
         waiting.cancel()
 
-        assert first.is_late()
-        assert not second.is_late()
+
+async def test_a_field_is_late_only_after_a_while_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    slots = FairSlots(1)
+    await slots.acquire(TOKEN)
+    with OperationBudget(LIMIT, None, TOKEN, slots) as budget:
+        monkeypatch.setattr("ringback.graphql_api.execution.byte_budget.MAX_SECONDS_IF_OTHERS_WAIT", 0.2)
+        await asyncio.sleep(0.3)
+        assert budget.may_start_field()
+        waiting = asyncio.create_task(slots.acquire(TOKEN))
+        await asyncio.sleep(0)
+
+        assert not budget.is_late()
+        await eventually(budget.is_late)
+    slots.release()
+    await waiting
+
+
+@pytest.mark.usefixtures("no_patience")
+async def test_a_turn_does_not_prolong_a_slot() -> None:
+    slots, turns = FairSlots(1), FairSlots(1)
+    await slots.acquire(TOKEN)
+    waiting = asyncio.create_task(slots.acquire(TOKEN))
+    with OperationBudget(LIMIT, turns, TOKEN, slots) as budget:
+        await budget.read(rows_of(SMALL_BYTES + 1))
+        await eventually(budget.is_late)
+
+        assert not budget.may_start_field()
+        assert budget.is_large
+    slots.release()
+    await waiting
 
 
 async def test_a_token_does_not_wait_for_all_large_operations_of_another() -> None:
