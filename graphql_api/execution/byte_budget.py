@@ -3,7 +3,7 @@
 `query_cost` limits the objects of an operation before it runs; their sizes are known only while they are read. An
 operation that reads more than SMALL_BYTES is large: large operations of a process run one after another, in turns of
 their API tokens, so that together they take little more memory than one. Small ones do not wait. A mutation whose
-response is still small lets others have its turn between two root fields.
+response is still small lets others have its turn, and the slot of its request, between two root fields.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from graphql import GraphQLError
 from ringback.graphql_api.errors import ApiError
 from ringback.models import exact_json
 from ringback.models.database.byte_budget import ReadWithin, current_budget
-from ringback.models.fair_slots import FairSlots
+from ringback.models.fair_slots import FairSlots, HeldSlot
 
 #: `extensions.limit` of the error.
 RESPONSE_BYTES = "response_bytes"
@@ -44,12 +44,12 @@ class OperationBudget:
     """The budget of one operation, a context manager. Tasks that the block starts share it."""
 
     def __init__(
-        self, limit: int, turns: FairSlots | None, token_id: UUID | None, request_slots: FairSlots | None = None
+        self, limit: int, turns: FairSlots | None, token_id: UUID | None, request_slot: HeldSlot | None = None
     ) -> None:
         """Prepare a budget of `limit` bytes for an operation of a token.
 
         `turns` is shared by the operations of the process. None means that the whole limit is read without a turn.
-        The operation holds one of the `request_slots`, if there are any.
+        The operation holds the `request_slot`, if there is one.
         """
         self.is_large = False
         self._limit = limit
@@ -62,8 +62,9 @@ class OperationBudget:
         #: The slots that the operation holds one of, and since when. The time that it waits for its turn is left out.
         self._held_since: dict[FairSlots, float] = {}
         self._field_started_at = time.monotonic()
-        if request_slots is not None:
-            self._held_since[request_slots] = self._field_started_at
+        self._request_slot = request_slot
+        if request_slot is not None:
+            self._held_since[request_slot.slots] = self._field_started_at
 
     @cached_property
     def _reads(self) -> asyncio.Semaphore:
@@ -101,14 +102,14 @@ class OperationBudget:
         """Return whether the root field that runs has kept others waiting for long."""
         return _is_long_ago(self._field_started_at) and self._keeps_others_waiting()
 
-    def may_start_field(self) -> bool:
-        """Return whether the operation may start another root field. Others that have waited long get its turn first.
+    async def may_start_field(self) -> bool:
+        """Return whether the operation may start another root field. Others that wait get its turn and slot first.
 
-        An operation whose response is no longer small keeps its turn, because it keeps that memory. Nor does it release
-        the slot of its request, whose variables stay in memory until it ends.
+        An operation whose response is no longer small keeps both, because it keeps that memory.
         """
-        if self._turns is not None and self._written_bytes <= SMALL_BYTES and self._is_held_for_long(self._turns):
-            self._release_turn()
+        if self._written_bytes <= SMALL_BYTES and self._keeps_others_waiting():
+            self._release_turn()  # first: those that hold all slots may wait for the turn
+            await self._pass_on_slot()
         self._field_started_at = time.monotonic()
         return not self._keeps_others_waiting()
 
@@ -129,6 +130,11 @@ class OperationBudget:
     def _is_held_for_long(self, slots: FairSlots) -> bool:
         held_since = self._held_since.get(slots)
         return held_since is not None and slots.is_wanted and _is_long_ago(held_since)
+
+    async def _pass_on_slot(self) -> None:
+        slot = self._request_slot
+        if slot is not None and self._is_held_for_long(slot.slots) and await slot.slots.pass_on(slot):
+            self._held_since[slot.slots] = time.monotonic()
 
     def _release_turn(self) -> None:
         """Let the next large operation run. The next read waits for a turn again."""
@@ -169,10 +175,10 @@ def _is_long_ago(at: float) -> bool:
     return time.monotonic() > at + MAX_SECONDS_IF_OTHERS_WAIT
 
 
-def may_start_field() -> bool:
+async def may_start_field() -> bool:
     """Return whether the running operation may start another root field."""
     budget = current_budget.get()
-    return not isinstance(budget, OperationBudget) or budget.may_start_field()
+    return not isinstance(budget, OperationBudget) or await budget.may_start_field()
 
 
 def out_of_time() -> ApiError:

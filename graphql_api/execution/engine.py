@@ -267,7 +267,7 @@ class Engine:
     async def _execute_within_budget(self, execute: Callable[[], Any], context: Context) -> ExecutionResponse:
         token_id = context.viewer.id
         budget = OperationBudget(
-            self.limits.response_bytes, self._large_operations, token_id, request_slots=context.request_slots
+            self.limits.response_bytes, self._large_operations, token_id, request_slot=context.request_slot
         )
         with Caller(token_id, is_late=budget.is_late), budget:
             response = await _complete(execute())

@@ -89,7 +89,7 @@ class FastExecutor(Executor[Context]):
         is_ended = False
         for name, details in grouped_field_set.items():
             if results and not is_ended:
-                is_ended = not may_start_field()
+                is_ended = not await may_start_field()
             if is_ended:
                 results[name] = None
                 field = self.schema.get_field(parent_type, details[0].node.name.value)

@@ -166,13 +166,12 @@ async def test_a_mutation_whose_slot_is_wanted_starts_no_more_fields(api: Api, m
     fields = " ".join(f"{alias}: createInbox(input: {{}}) {{ inbox {{ url }} }}" for alias in "abc")
     operation = await api.engine.operation(f"mutation {{ {fields} }}")
     slots = FairSlots(1)
-    await slots.acquire(api.token.id)
-    waiting = asyncio.create_task(slots.acquire(UUID(int=1)))
-    await asyncio.sleep(0)
 
-    context = replace(api.context(), request_slots=slots)
-    refused = await api.engine.execute(operation, None, context)
-    slots.release()
+    async with slots.hold(api.token.id) as slot:
+        context = replace(api.context(), request_slot=slot)
+        waiting = asyncio.create_task(slots.acquire(UUID(int=1)))
+        await asyncio.sleep(0)
+        refused = await api.engine.execute(operation, None, context)
     await waiting
     executed = await api.engine.execute(operation, None, context)
 
