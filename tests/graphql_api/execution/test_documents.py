@@ -283,6 +283,7 @@ class FewServices:
     """A context with all that introspection needs."""
 
     viewer = ApiToken(id=MINE)
+    request_slot = None
 
     async def reauthenticate(self) -> None:
         """Accept the token."""
