@@ -54,11 +54,16 @@ class Lines:
 class FairSlots:
     """A semaphore whose slots are granted to tokens in turn."""
 
-    def __init__(self, count: int, *, max_per_token: int | None = None) -> None:
-        """Make `count` slots, of which `hold` grants `max_per_token` to one token at the same time."""
+    def __init__(self, count: int, *, max_per_token: int | None = None, max_interrupted: int = 0) -> None:
+        """Make `count` slots, of which `hold` grants `max_per_token` to one token at the same time.
+
+        At most `max_interrupted` holders let others have their slots at the same time.
+        """
         self._free = count
         self._lines = Lines()
         self._max_per_token = max_per_token or count
+        self._max_interrupted = max_interrupted
+        self._interrupted = 0
         self._own_slots: WeakValueDictionary[UUID | None, asyncio.Semaphore] = WeakValueDictionary()
 
     @property
@@ -67,15 +72,17 @@ class FairSlots:
         return bool(self._lines)
 
     @asynccontextmanager
-    async def hold(self, token_id: UUID | None) -> AsyncIterator[None]:
+    async def hold(self, token_id: UUID | None) -> AsyncIterator["HeldSlot"]:
         """Hold a slot while the block runs."""
         own_slots = self._own_slots.setdefault(token_id, asyncio.Semaphore(self._max_per_token))
         async with own_slots:
             await self.acquire(token_id)
+            slot = HeldSlot(self, token_id)
             try:
-                yield
+                yield slot
             finally:
-                self.release()
+                if slot.is_held:
+                    self.release()
 
     async def acquire(self, token_id: Hashable) -> None:
         """Wait for a slot in the token's line."""
@@ -99,6 +106,29 @@ class FairSlots:
                 turn.set_result(None)
                 return
         self._free += 1
+
+    async def pass_on(self, slot: "HeldSlot") -> bool:
+        """Let the next token have a held slot, and wait for one again. Return False if too many holders do so."""
+        if self._interrupted >= self._max_interrupted:
+            return False
+        self._interrupted += 1
+        slot.is_held = False
+        self.release()
+        try:
+            await self.acquire(slot.token_id)
+            slot.is_held = True
+        finally:
+            self._interrupted -= 1
+        return True
+
+
+class HeldSlot:
+    """A slot that the block of `FairSlots.hold` holds. `is_held` is False while others have it."""
+
+    def __init__(self, slots: FairSlots, token_id: UUID | None) -> None:
+        self.slots = slots
+        self.token_id = token_id
+        self.is_held = True
 
 
 class FairLock(asyncio.Lock):

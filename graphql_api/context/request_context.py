@@ -11,7 +11,7 @@ from ringback.graphql_api.context.dataloaders import Loaders
 from ringback.graphql_api.context.live_log import Tailer
 from ringback.graphql_api.errors import unauthenticated_error
 from ringback.models.api_token import ApiToken
-from ringback.models.fair_slots import FairSlots
+from ringback.models.fair_slots import HeldSlot
 from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.services.inboxes import Inboxes
 from ringback.models.services.webhooks import Webhooks
@@ -45,8 +45,8 @@ class Context:
     #: When the token must be checked again, by the monotonic clock.
     trusted_until: float = field(default_factory=_trust_until)
     loaders: Loaders = field(default_factory=Loaders)
-    #: What the request holds a slot of, or None.
-    request_slots: FairSlots | None = None
+    #: The slot that the request holds, or None.
+    request_slot: HeldSlot | None = None
 
     def with_own_loaders(self) -> "Context":
         """Return a context with its own DataLoaders, so that each operation's rows count against its own budget."""

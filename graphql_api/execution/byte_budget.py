@@ -2,7 +2,8 @@
 
 `query_cost` limits the objects of an operation before it runs; their sizes are known only while they are read. An
 operation that reads more than SMALL_BYTES is large: large operations of a process run one after another, in turns of
-their API tokens, so that together they take little more memory than one. Small ones do not wait.
+their API tokens, so that together they take little more memory than one. Small ones do not wait. A mutation whose
+response is still small lets others have its turn, and the slot of its request, between two root fields.
 """
 
 import asyncio
@@ -17,15 +18,17 @@ from graphql import GraphQLError
 from ringback.graphql_api.errors import ApiError
 from ringback.models import exact_json
 from ringback.models.database.byte_budget import ReadWithin, current_budget
-from ringback.models.fair_slots import FairSlots
+from ringback.models.fair_slots import FairSlots, HeldSlot
 
 #: `extensions.limit` of the error.
 RESPONSE_BYTES = "response_bytes"
 #: Bytes that an operation may read without a turn.
 SMALL_BYTES = 262_144
+#: Bytes that the items of a batch of log entries may read or return together.
+MAX_BATCH_BYTES = 4_194_304
 #: Statements of one operation that read at the same time.
 MAX_CONCURRENT_READS = 4
-#: Seconds after which an operation starts no more root fields or slow checks if others wait for its turn or slot.
+#: Seconds for which an operation may hold its turn or slot while others wait for it, and then finish its root field.
 MAX_SECONDS_IF_OTHERS_WAIT = 0.4
 #: Bytes that a field of an object counts, and characters of a text that they cover.
 FIELD_BYTES, SHORT_CHARS = 64, 256
@@ -41,12 +44,12 @@ class OperationBudget:
     """The budget of one operation, a context manager. Tasks that the block starts share it."""
 
     def __init__(
-        self, limit: int, turns: FairSlots | None, token_id: UUID, request_slots: FairSlots | None = None
+        self, limit: int, turns: FairSlots | None, token_id: UUID | None, request_slot: HeldSlot | None = None
     ) -> None:
         """Prepare a budget of `limit` bytes for an operation of a token.
 
         `turns` is shared by the operations of the process. None means that the whole limit is read without a turn.
-        The operation holds one of the `request_slots`, if there are any.
+        The operation holds the `request_slot`, if there is one.
         """
         self.is_large = False
         self._limit = limit
@@ -56,10 +59,12 @@ class OperationBudget:
         self._read_bytes = 0
         self._written_bytes = 0
         self._has_ended = False
-        #: What the operation holds one of, and since when.
-        self._held = [] if request_slots is None else [request_slots]
-        self._held_since = time.monotonic()
-        self._is_late = False
+        #: The slots that the operation holds one of, and since when. The time that it waits for its turn is left out.
+        self._held_since: dict[FairSlots, float] = {}
+        self._field_started_at = time.monotonic()
+        self._request_slot = request_slot
+        if request_slot is not None:
+            self._held_since[request_slot.slots] = self._field_started_at
 
     @cached_property
     def _reads(self) -> asyncio.Semaphore:
@@ -72,7 +77,7 @@ class OperationBudget:
     async def read(self, read_within: ReadWithin) -> Sequence[Any]:
         """Return all rows of a statement. Raises ResponseTooLarge if they exceed the budget."""
         async with self._reads:
-            if not self.is_large:
+            if not self.is_large and self._read_bytes <= self._small_limit:
                 page = await read_within(self._small_limit - self._read_bytes)
                 if self._read_bytes + page.size <= self._small_limit:
                     self._read_bytes += page.size
@@ -94,10 +99,19 @@ class OperationBudget:
             raise self._too_large("returns")
 
     def is_late(self) -> bool:
-        """Return whether the operation has held its turn or slot for long while others waited. It stays late."""
-        if not self._is_late and time.monotonic() > self._held_since + MAX_SECONDS_IF_OTHERS_WAIT:
-            self._is_late = any(slots.is_wanted for slots in self._held)
-        return self._is_late
+        """Return whether the root field that runs has kept others waiting for long."""
+        return _is_long_ago(self._field_started_at) and self._keeps_others_waiting()
+
+    async def may_start_field(self) -> bool:
+        """Return whether the operation may start another root field. Others that wait get its turn and slot first.
+
+        An operation whose response is no longer small keeps both, because it keeps that memory.
+        """
+        if self._written_bytes <= SMALL_BYTES and self._keeps_others_waiting():
+            self._release_turn()  # first: those that hold all slots may wait for the turn
+            await self._pass_on_slot()
+        self._field_started_at = time.monotonic()
+        return not self._keeps_others_waiting()
 
     def __enter__(self) -> Self:
         self._token = current_budget.set(self)
@@ -107,7 +121,26 @@ class OperationBudget:
         """Let the next large operation run."""
         current_budget.reset(self._token)
         self._has_ended = True
+        self._release_turn()
+
+    def _keeps_others_waiting(self) -> bool:
+        # A copy, because the thread of slow checks asks too.
+        return any(self._is_held_for_long(slots) for slots in list(self._held_since))
+
+    def _is_held_for_long(self, slots: FairSlots) -> bool:
+        held_since = self._held_since.get(slots)
+        return held_since is not None and slots.is_wanted and _is_long_ago(held_since)
+
+    async def _pass_on_slot(self) -> None:
+        slot = self._request_slot
+        if slot is not None and self._is_held_for_long(slot.slots) and await slot.slots.pass_on(slot):
+            self._held_since[slot.slots] = time.monotonic()
+
+    def _release_turn(self) -> None:
+        """Let the next large operation run. The next read waits for a turn again."""
         if self.is_large and self._turns is not None:
+            self.is_large = False
+            del self._held_since[self._turns]
             self._turns.release()
 
     async def _wait_for_turn(self) -> None:
@@ -115,13 +148,15 @@ class OperationBudget:
             return
         if self._turns is None:
             raise self._too_large("reads")
+        asked_at = time.monotonic()
         await self._turns.acquire(self._token_id)
         if self._has_ended:  # the operation was cancelled, and this is the task of one of its loaders
             self._turns.release()
             raise self._too_large("reads")
         self.is_large = True
-        self._held.append(self._turns)
-        self._held_since = time.monotonic()
+        granted_at = time.monotonic()
+        self._held_since = {slots: since + granted_at - asked_at for slots, since in self._held_since.items()}
+        self._held_since[self._turns] = granted_at
 
     def _too_large(self, verb: str) -> ResponseTooLarge:
         message = (
@@ -136,10 +171,14 @@ def is_too_large(errors: Iterable[GraphQLError]) -> bool:
     return any((error.extensions or {}).get("limit") == RESPONSE_BYTES for error in errors)
 
 
-def is_late() -> bool:
-    """Return whether the running operation must start no more root fields."""
+def _is_long_ago(at: float) -> bool:
+    return time.monotonic() > at + MAX_SECONDS_IF_OTHERS_WAIT
+
+
+async def may_start_field() -> bool:
+    """Return whether the running operation may start another root field."""
     budget = current_budget.get()
-    return isinstance(budget, OperationBudget) and budget.is_late()
+    return not isinstance(budget, OperationBudget) or await budget.may_start_field()
 
 
 def out_of_time() -> ApiError:

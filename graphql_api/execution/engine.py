@@ -30,10 +30,11 @@ from ringback.graphql_api.context.dataloaders import Loaders
 from ringback.graphql_api.context.request_context import Context
 from ringback.graphql_api.context.single_flight import EventBatch, SingleFlight, wait_for_result
 from ringback.graphql_api.errors import ApiError, mask_error, to_graphql_error
-from ringback.graphql_api.execution.byte_budget import OperationBudget, is_too_large
+from ringback.graphql_api.execution.byte_budget import MAX_BATCH_BYTES, SMALL_BYTES, OperationBudget, is_too_large
 from ringback.graphql_api.execution.documents import Documents, Operation, RequestRefused, TooManyRequests
 from ringback.graphql_api.execution.fast_executor import FastExecutor
 from ringback.graphql_api.execution.operation_limits import OperationLimits, limit_exceeded
+from ringback.graphql_api.execution.shared_rows import SharedRows
 from ringback.graphql_api.execution.subscription_quota import SubscriptionQuota
 from ringback.graphql_api.execution.turns import Turns
 from ringback.graphql_api.execution.variable_limits import check_variables
@@ -51,9 +52,7 @@ MAX_COERCION_ERRORS = 20
 MAX_CACHED_RESPONSES = 1_024
 #: Bytes of such a response, at most. Longer ones are shared only while they are made.
 MAX_CACHED_BYTES = 16_384
-#: Bytes that the items of a batch may read or return together.
-MAX_BATCH_BYTES = 4_194_304
-#: The same of the batches of all subscriptions together, each of which waits until its client reads.
+#: Bytes that the batches of all subscriptions may read or return together. Each waits until its client reads.
 MAX_BYTES_AHEAD = 16_777_216
 #: Events that subscriptions execute alone at the same time: each may read and return much.
 MAX_EVENTS_ALONE = 8
@@ -63,6 +62,8 @@ MAX_RESPONSES_AHEAD = 4_096
 MAX_TOKENS_AHEAD = 10_000
 #: Queries and mutations that are executed at the same time, above which others start in turns of the tokens.
 MAX_STARTED_AT_ONCE = 16
+#: Subscriptions that execute an item at the same time, if no other shares the response.
+MAX_SUBSCRIPTIONS_AT_ONCE = 16
 #: Seconds for which such a response is cached.
 RESPONSE_CACHE_SECONDS = 1.0
 
@@ -136,8 +137,9 @@ class Engine:
         self._large_operations = FairSlots(1)
         #: Held by the events that subscriptions execute alone.
         self._events_alone = FairSlots(MAX_EVENTS_ALONE)
-        # Loaders do not cache, so all subscriptions can share them: concurrent events are loaded together.
-        self._loaders = Loaders()
+        self._shared_rows = SharedRows()
+        #: Held by subscriptions that execute an item alone, as their rows may arrive together.
+        self._subscriptions = FairSlots(MAX_SUBSCRIPTIONS_AT_ONCE)
 
     def close(self) -> None:
         """Stop the thread that checks documents and introspects."""
@@ -181,7 +183,7 @@ class Engine:
         """
         try:
             await _reauthenticate(context)
-            executor = self._make_executor(operation, variables, replace(context, loaders=self._loaders))
+            executor = self._make_executor(operation, variables, context)
             response_key = _response_key(operation, variables, context)
             # The executor keeps the variables that the operation declares. Others would stay as long as this frame.
             del variables
@@ -208,16 +210,16 @@ class Engine:
         ahead = self._count_ahead(subscriber.operation)
         for first in range(0, len(event.items), ahead):
             items = event.items[first : first + ahead]
+            if len(items) == 1 and not self.quota.is_shared(subscriber.operation):
+                yield await self._execute_unshared(items[0], event.to_object, subscriber)
+                continue
             # An equal subscriber may have taken this turn.
             if (items[0], subscriber.response_key) not in self._responses:
                 await self._turns.take(subscriber.token_id)
-            if len(items) == 1 and not self.quota.is_shared(subscriber.operation):
-                execute = partial(self._execute_alone, subscriber.executor)
-                yield await _execute_item(execute, event.to_object, items[0])
-                continue
             batch_bytes = min(MAX_BATCH_BYTES, MAX_BYTES_AHEAD // self.quota.total)
+            loaders = self._shared_rows.loaders_for(items)
             with Caller(subscriber.token_id), OperationBudget(batch_bytes, None, subscriber.token_id):
-                futures = [self._start_item(item, event.to_object, subscriber) for item in items]
+                futures = [self._start_item(item, event.to_object, subscriber, loaders) for item in items]
             for item, future in zip(items, futures, strict=True):
                 response = await self._turns.wait_for(subscriber.token_id, future)
                 if is_too_large(response.errors):
@@ -231,11 +233,24 @@ class Engine:
         by_time = MAX_TOKENS_AHEAD // operation.token_count
         return max(1, min(by_memory, by_time))
 
-    def _start_item(
+    async def _execute_unshared(
         self, item: Any, to_object: Callable[[Any], Any], subscriber: _Subscriber
+    ) -> ExecutionResponse:
+        """Return the response to an item that no equal subscriber needs."""
+        async with self._subscriptions.hold(subscriber.token_id):
+            await self._turns.take(subscriber.token_id)
+            execute = partial(_execute_event, subscriber.executor, self._shared_rows.loaders_for([item]))
+            with Caller(subscriber.token_id), OperationBudget(SMALL_BYTES, None, subscriber.token_id):
+                response = await _execute_item(execute, to_object, item)
+        if is_too_large(response.errors):
+            response = await _execute_item(partial(self._execute_alone, subscriber.executor), to_object, item)
+        return response
+
+    def _start_item(
+        self, item: Any, to_object: Callable[[Any], Any], subscriber: _Subscriber, loaders: Loaders
     ) -> "asyncio.Future[ExecutionResponse]":
         """Start executing an item, unless a subscriber with an equal key has. Equal subscribers share the response."""
-        execute = partial(_execute_event, subscriber.executor)
+        execute = partial(_execute_event, subscriber.executor, loaders)
         return self._responses.run((item, subscriber.response_key), partial(_execute_item, execute, to_object, item))
 
     def _start_item_alone(
@@ -263,7 +278,7 @@ class Engine:
     async def _execute_within_budget(self, execute: Callable[[], Any], context: Context) -> ExecutionResponse:
         token_id = context.viewer.id
         budget = OperationBudget(
-            self.limits.response_bytes, self._large_operations, token_id, request_slots=context.request_slots
+            self.limits.response_bytes, self._large_operations, token_id, request_slot=context.request_slot
         )
         with Caller(token_id, is_late=budget.is_late), budget:
             response = await _complete(execute())
@@ -355,8 +370,10 @@ async def _execute_item(
         return ExecutionResponse(None, (to_graphql_error(error),))
 
 
-async def _execute_event(executor: FastExecutor, event: Any) -> ExecutionResponse:
-    return await _complete(execute_subscription_event(executor.build_per_event_executor(event)))
+async def _execute_event(executor: FastExecutor, loaders: Loaders, event: Any) -> ExecutionResponse:
+    per_event = executor.build_per_event_executor(event)
+    per_event.context_value = replace(executor.context_value, loaders=loaders)
+    return await _complete(execute_subscription_event(per_event))
 
 
 async def _complete(result: AwaitableOrValue[ExecutionResult]) -> ExecutionResponse:

@@ -22,7 +22,7 @@ from ringback.graphql_api.execution.byte_budget import (
     count_fields,
     count_json,
     count_text,
-    is_late,
+    may_start_field,
     out_of_time,
 )
 from ringback.graphql_api.execution.query_shape import INTROSPECTION_COST
@@ -88,10 +88,13 @@ class FastExecutor(Executor[Context]):
         grouped_field_set: Any,
         position_context: Any,
     ) -> dict[str, Any]:
-        """Execute the fields of a mutation, but no more of them once others have waited for too long."""
+        """Execute the fields of a mutation. Others that wait get its turn in between, or it ends early."""
         results: dict[str, Any] = {}
+        is_ended = False
         for name, details in grouped_field_set.items():
-            if results and is_late():
+            if results and not is_ended:
+                is_ended = not await may_start_field()
+            if is_ended:
                 results[name] = None
                 field = self.schema.get_field(parent_type, details[0].node.name.value)
                 assert field is not None, "the document is valid"

@@ -50,6 +50,8 @@ from ringback.models.fair_slots import FairSlots
 LARGE_BODY_BYTES = 65_536
 #: Maximum number of large requests that are parsed and executed at the same time, of all tokens and of one.
 MAX_LARGE_REQUESTS, MAX_LARGE_REQUESTS_PER_TOKEN = 6, 2
+#: Large requests that let others run between two of their root fields, at most. Their variables stay in memory.
+MAX_INTERRUPTED_REQUESTS = 3
 METHODS: Final = "GET, HEAD, OPTIONS, POST"
 _USED_HEADERS: Final = frozenset({b"accept", b"authorization", b"content-encoding", b"content-length", b"content-type"})
 _CHALLENGE: Final[Header] = (b"www-authenticate", b"Bearer")
@@ -82,7 +84,11 @@ class GraphQLEndpoint:
         self._services = services
         self._max_body_bytes = engine.limits.body_bytes
         self._streams = streams
-        self._large_requests = FairSlots(MAX_LARGE_REQUESTS, max_per_token=MAX_LARGE_REQUESTS_PER_TOKEN)
+        self._large_requests = FairSlots(
+            MAX_LARGE_REQUESTS,
+            max_per_token=MAX_LARGE_REQUESTS_PER_TOKEN,
+            max_interrupted=MAX_INTERRUPTED_REQUESTS,
+        )
         self._options = CORSMiddleware(
             Response(status_code=204, headers={"Allow": METHODS}),
             allow_origins=["*"],
@@ -144,8 +150,7 @@ class GraphQLEndpoint:
         body = await self._read_body(headers, receive)
         if len(body) <= LARGE_BODY_BYTES:
             return await self._run(method, requests.parse_body(body), context, accepted)
-        async with self._large_requests.hold(token.id):
-            context.request_slots = self._large_requests
+        async with self._large_requests.hold(token.id) as context.request_slot:
             return await self._run(method, requests.parse_body(body), context, accepted)
 
     async def _run(self, method: str, parameters: Parameters, context: Context, accepted: Accepted) -> Reply | Stream:

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from ringback.models.errors import InputRejected, Problem, ProblemCode
 from ringback.models.fair_slots import FairSlots, current_line
+from ringback.models.tracking.conditions import ConditionBudget, current_budget
 
 #: CPU seconds of checks after which an operation starts no more of them. The check of a usual webhook takes 1 to 5 ms.
 MAX_CHECK_SECONDS = 3.0
@@ -26,7 +27,7 @@ V = TypeVar("V")
 class Caller:
     """The API token for which an operation runs, a context manager. Tasks that the block starts share it.
 
-    Its transactions wait in the line of the token.
+    Its transactions wait in the line of the token, and the conditions that the block evaluates share one budget.
     """
 
     def __init__(
@@ -47,11 +48,13 @@ class Caller:
     def __enter__(self) -> Self:
         self._previous: Token[Caller | None] = current_caller.set(self)
         self._previous_line = current_line.set(self.token_id)
+        self._previous_budget: Token[ConditionBudget | None] = current_budget.set(ConditionBudget())
         return self
 
     def __exit__(self, *error: object) -> None:
         """End the operation."""
         current_line.reset(self._previous_line)
+        current_budget.reset(self._previous_budget)
         current_caller.reset(self._previous)
 
     def run(self, check: Callable[[], V]) -> V:

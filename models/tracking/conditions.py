@@ -1,8 +1,9 @@
 """The conditions of webhooks, evaluated for the changes of one call within a time limit.
 
 Every condition of a model's webhooks is evaluated for every change of the model, most of them while a transaction is
-open. So the calls of a process share one thread, in which they take turns, and each call has a budget of CPU time.
-Evaluations before a transaction let those of open transactions, for which other writers wait, go first.
+open. So the calls of a process share one thread, in which they take turns, and have a budget of CPU time, which is
+shared by the calls of one GraphQL operation. Evaluations before a transaction let those of open transactions, for which
+other writers wait, go first.
 
 A real condition takes 3 to 30 µs. The budget allows for that, and for some that take longer. A condition that has not
 used its fair share of the budget is never stopped, whatever the others take. One that takes more gets what is left, and
@@ -15,6 +16,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, nullcontext
+from contextvars import ContextVar
 from enum import Enum
 from time import thread_time
 from typing import Any, NamedTuple
@@ -28,13 +30,13 @@ from ringback.models.templates.decimal_fields import DecimalFields
 from ringback.models.templates.scope import ChangeLike, EventLike, build_event_facts, build_scope
 from ringback.models.templates.template import compile_condition, is_condition_compiled
 
-#: Seconds of CPU that all conditions of a call may take, besides those for each evaluation and for parsing.
-CALL_SECONDS = 0.02
+#: Seconds of CPU that all conditions of an operation may take, besides those for each evaluation and for parsing.
+OPERATION_SECONDS = 0.02
 #: Seconds of CPU that each evaluation adds to the budget: what a real condition takes.
 EVALUATION_SECONDS = 0.000_02
 #: Seconds that parsing takes for each character, at most. Parsed conditions are cached.
 PARSE_SECONDS_PER_CHARACTER = 0.000_003
-#: Maximum number of seconds that conditions which are not parsed yet add to the budget.
+#: Maximum number of seconds that conditions of an operation which are not parsed yet add to the budget.
 MAX_PARSE_SECONDS = 0.05
 #: Seconds after which the next call, and the event loop, get a turn.
 TURN_SECONDS = 0.001
@@ -64,11 +66,41 @@ class Check(NamedTuple):
     is_early: bool = False
 
 
+class ConditionBudget:
+    """The seconds of CPU that the conditions of one operation may take. Its calls come one after another."""
+
+    def __init__(self) -> None:
+        self.seconds_left = OPERATION_SECONDS
+        self._parse_seconds_left = MAX_PARSE_SECONDS
+        #: Seconds of the longest evaluation so far.
+        self._longest = 0.0
+
+    def add_call(self, evaluations: int, unparsed_characters: int) -> None:
+        """Add what the conditions of a call need. A call does not pay for the excess of an earlier one."""
+        parse_seconds = min(unparsed_characters * PARSE_SECONDS_PER_CHARACTER, self._parse_seconds_left)
+        self._parse_seconds_left -= parse_seconds
+        self.seconds_left = max(self.seconds_left, 0.0) + evaluations * EVALUATION_SECONDS + parse_seconds
+
+    def is_longest(self, seconds: float) -> bool:
+        """Return whether an evaluation took longer than all before it."""
+        return seconds > self._longest
+
+    def spend(self, seconds: float) -> None:
+        """Subtract the time of an evaluation. The longest one is free: it may be a garbage collection."""
+        longest = max(self._longest, min(seconds, MAX_PAUSE_MS / 1000))
+        self.seconds_left -= seconds - (longest - self._longest)
+        self._longest = longest
+
+
+#: The budget of the running operation, or None outside of operations, where each call has its own.
+current_budget: ContextVar[ConditionBudget | None] = ContextVar("current_condition_budget", default=None)
+
+
 async def evaluate(checks: Sequence[Check]) -> list[Verdict]:
     """Return the verdicts of one call, in the order of the checks. These are all early, or none is."""
     if not checks:
         return []
-    evaluation = _Evaluation(checks)
+    evaluation = _Evaluation(checks, current_budget.get() or ConditionBudget())
     loop = asyncio.get_running_loop()
     lock: AbstractAsyncContextManager[None] = nullcontext()
     if checks[0].is_early:
@@ -87,14 +119,12 @@ def are_slow(models: Iterable[str]) -> bool:
 class _Evaluation:
     """The checks of one call. Used by one thread at a time."""
 
-    def __init__(self, checks: Sequence[Check]) -> None:
+    def __init__(self, checks: Sequence[Check], budget: ConditionBudget) -> None:
         self.verdicts = [Verdict.PENDING] * len(checks)
         self._checks = checks
+        self._budget = budget
         self._queue: deque[int] = deque()
-        self._seconds_left = 0.0
         self._seconds_used = 0.0
-        #: Seconds of the longest evaluation so far.
-        self._longest = 0.0
         self._is_started = False
 
     @property
@@ -107,32 +137,31 @@ class _Evaluation:
         started = thread_time()
         if not self._is_started:
             self._start()
-        while self._queue and self._seconds_left > 0 and thread_time() - started < TURN_SECONDS:
+        while self._queue and self._budget.seconds_left > 0 and thread_time() - started < TURN_SECONDS:
             self._evaluate_next()
-        if self._seconds_left <= 0:
+        if self._budget.seconds_left <= 0:
             self._queue.clear()
         self._seconds_used += thread_time() - started
         if not self._queue and self._seconds_used >= SLOW_SECONDS:
             _slow_models.update(dict.fromkeys({check.event.model for check in self._checks}, True))
 
     def _start(self) -> None:
-        """Set the budget and the order: conditions that took little so far come first, then short ones."""
+        """Extend the budget and set the order: conditions that took little so far come first, then short ones."""
         self._is_started = True
         conditions = {check.condition for check in self._checks}
         unparsed_characters = sum(len(condition) for condition in conditions if not is_condition_compiled(condition))
-        parse_seconds = min(unparsed_characters * PARSE_SECONDS_PER_CHARACTER, MAX_PARSE_SECONDS)
-        self._seconds_left = CALL_SECONDS + len(self._checks) * EVALUATION_SECONDS + parse_seconds
+        self._budget.add_call(len(self._checks), unparsed_characters)
         ranks = {condition: (_needed_seconds.get(hash(condition), 0.0), len(condition)) for condition in conditions}
         order = sorted(range(len(self._checks)), key=lambda index: ranks[self._checks[index].condition])
         self._queue.extend(order)
 
     def _evaluate_next(self) -> None:
         """Evaluate one condition. If its share of the budget does not suffice, it is tried again after the others."""
-        share = max(self._seconds_left / len(self._queue), EVALUATION_SECONDS)
+        share = max(self._budget.seconds_left / len(self._queue), EVALUATION_SECONDS)
         index = self._queue.popleft()
         check = self._checks[index]
         key = hash(check.condition)
-        if _needed_seconds.get(key, 0.0) > share or _estimate_parsing(check.condition) > self._seconds_left:
+        if _needed_seconds.get(key, 0.0) > share or _estimate_parsing(check.condition) > self._budget.seconds_left:
             return
         meter = Meter(share * 1000, max_pause_ms=0)
         started = thread_time()
@@ -144,15 +173,9 @@ class _Evaluation:
         seconds = thread_time() - started
         if meter.is_time_up:
             self._queue.append(index)
-            if seconds <= self._longest:
+            if not self._budget.is_longest(seconds):
                 _needed_seconds[key] = 2 * share
-        self._spend(seconds)
-
-    def _spend(self, seconds: float) -> None:
-        """Subtract the time of an evaluation. The longest one of a call is free: it may be a garbage collection."""
-        longest = max(self._longest, min(seconds, MAX_PAUSE_MS / 1000))
-        self._seconds_left -= seconds - (longest - self._longest)
-        self._longest = longest
+        self._budget.spend(seconds)
 
 
 def _decide(check: Check, meter: Meter) -> Verdict:

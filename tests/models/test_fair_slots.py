@@ -108,3 +108,60 @@ async def test_a_lock_that_is_not_held_cannot_be_released() -> None:
         await asyncio.sleep(0)
         assert not waiting.done()
     assert await waiting
+
+
+async def test_a_holder_lets_others_have_its_slot() -> None:
+    slots, order = FairSlots(1, max_interrupted=1), list[str]()
+
+    async def run() -> None:
+        async with slots.hold(OTHER):
+            order.append("other")
+
+    async with slots.hold(ONE) as slot:
+        waiting = asyncio.create_task(run())
+        await asyncio.sleep(0)
+        assert await slots.pass_on(slot)
+        order.append("one")
+
+    await waiting
+    assert order == ["other", "one"]
+
+
+async def test_only_so_many_holders_pass_on_their_slots() -> None:
+    slots = FairSlots(2, max_interrupted=1)
+    async with slots.hold(ONE) as first, slots.hold(OTHER) as second:
+        waiting = asyncio.create_task(slots.acquire(OTHER))
+        await asyncio.sleep(0)
+        passing = asyncio.create_task(slots.pass_on(first))
+        await asyncio.sleep(0)
+
+        assert not await slots.pass_on(second)
+        assert not passing.done()
+        slots.release()
+        assert await passing
+    await waiting
+
+
+async def test_a_cancelled_holder_does_not_release_the_slot_that_it_passed_on() -> None:
+    slots = FairSlots(1, max_interrupted=1)
+
+    async def run() -> None:
+        async with slots.hold(ONE) as slot:
+            held.set()
+            await slots.pass_on(slot)
+
+    held = asyncio.Event()
+    async with slots.hold(OTHER):
+        running = asyncio.create_task(run())
+        other = asyncio.create_task(slots.acquire(OTHER))
+        await asyncio.sleep(0)
+    await held.wait()
+    await other
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+    last = asyncio.create_task(slots.acquire(ONE))
+    await asyncio.sleep(0)
+    assert not last.done()
+    slots.release()
+    await last

@@ -38,8 +38,8 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
         yield program
 
 
-def publish(program: Program, seconds: float) -> list[float]:
-    """Publish a change each half second. Return how long each mutation took."""
+def publish(program: Program, seconds: float, pause_seconds: float = 0.5) -> list[float]:
+    """Publish a change, with a pause after each. Return how long each mutation took."""
     connection = http.client.HTTPConnection(urlsplit(program.url).netloc, timeout=60)
     headers = {"Authorization": f"Bearer {program.token}", "Content-Type": "application/json"}
     change = {"model": "thing", "action": "UPDATED", "objectId": "1", "item": {}}
@@ -52,7 +52,7 @@ def publish(program: Program, seconds: float) -> list[float]:
         answer = json.loads(connection.getresponse().read())
         waits.append(time.monotonic() - sent_at)
         assert answer == {"data": {"publishChanges": {"errors": []}}}
-        time.sleep(0.5)
+        time.sleep(pause_seconds)
     connection.close()
     return waits
 
@@ -71,6 +71,20 @@ def test_thousands_of_different_subscriptions_do_not_slow_mutations(program: Pro
     assert subscribers.report["error"] is None
     assert subscribers.report["messages"] > SUBSCRIPTIONS
     assert "Traceback" not in program.log()
+
+
+def test_a_thousand_subscriptions_that_read_rows_do_not_slow_mutations(program: Program) -> None:
+    undisturbed = statistics.median(publish(program, 2.0))
+    tokens = create_tokens(program, 4)
+
+    with measure_attack(program) as cost, subscribe(program, tokens, 1_000, fields="rows") as subscribers:
+        waits = publish(program, 4.0, pause_seconds=0.05)
+
+    cost.check()
+    print(f"a mutation takes {statistics.median(waits) * 1e3:.0f} ms, alone {undisturbed * 1e3:.0f}")
+    assert statistics.median(waits) < undisturbed + program.allowed(MAX_MEDIAN_SECONDS)
+    assert subscribers.report["error"] is None
+    assert subscribers.report["messages"] > 1_000
 
 
 def test_large_documents_of_subscriptions_are_limited(program: Program) -> None:

@@ -10,7 +10,7 @@ from ringback.models import delivery_log
 from ringback.models.database import clock
 from ringback.models.database.notifications import Topic, notifier
 from ringback.models.delivery_log import LogEntry, Position
-from ringback.models.enums import LogKind, Role
+from ringback.models.enums import EventStatus, LogKind, Role
 from ringback.models.event import Event
 from ringback.models.ids import Prefix, encode
 from ringback.models.services import api_tokens
@@ -72,6 +72,30 @@ async def test_an_entry_takes_as_many_statements_for_many_followers_as_for_one(a
     statements = await publish(api, followers, 1)
     assert len(statements) == len(PER_BURST), statements
     assert all(any(table in s for s in statements) for table in PER_BURST)
+
+
+async def test_different_documents_read_the_rows_of_an_entry_once(api: Api) -> None:
+    event = await builders.event(await builders.webhook(name="Leads"))
+    fields = "webhook { name } event { status }"
+    documents = [f"subscription {{ deliveryLog {{ a{number}: cursor {fields} }} }}" for number in range(30)]
+    streams = [await api.follow(document) for document in documents]
+    first = [asyncio.create_task(take(stream, 1)) for stream in streams]
+    await subscribed(api, len(streams))
+
+    with counted(everywhere=True) as statements:
+        await write_one_for_each([event])
+        entries = [entries_of(await task)[0] for task in first]
+    second = [asyncio.create_task(take(stream, 1)) for stream in streams]
+    await Event.filter(id=event.id).update(status=EventStatus.CANCELLED)
+    await write_one_for_each([event])
+    later_entries = [entries_of(await task)[0] for task in second]
+
+    assert {(entry["webhook"]["name"], entry["event"]["status"]) for entry in entries} == {("Leads", "PENDING")}
+    assert {entry["event"]["status"] for entry in later_entries} == {"CANCELLED"}
+    for table in PER_BURST:
+        assert len([s for s in statements if table in s]) == 1
+    for stream in streams:
+        await stream.aclose()
 
 
 @pytest.mark.parametrize("followers", [1, 20])

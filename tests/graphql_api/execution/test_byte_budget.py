@@ -86,19 +86,96 @@ async def test_a_large_operation_waits_for_another_and_a_small_one_does_not() ->
     assert await waiting == ["row"]
 
 
-async def test_an_operation_is_late_once_others_have_waited_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no operation hold its turn or slot while others wait."""
     monkeypatch.setattr("ringback.graphql_api.execution.byte_budget.MAX_SECONDS_IF_OTHERS_WAIT", 0.0)
+
+
+@pytest.mark.usefixtures("no_patience")
+async def test_others_get_the_turn_between_two_fields() -> None:
+    turns = FairSlots(1)
+    with OperationBudget(LIMIT, turns, TOKEN) as first:
+        with OperationBudget(LIMIT, turns, TOKEN) as second:
+            await first.read(rows_of(SMALL_BYTES + 1))
+            waiting = asyncio.create_task(second.read(rows_of(SMALL_BYTES + 1)))
+            await eventually(first.is_late)
+
+            assert await first.may_start_field()
+            await waiting
+            reading = asyncio.create_task(first.read(rows_of(1)))
+            await asyncio.sleep(0.01)
+            assert not reading.done()
+            assert second.is_large
+
+        assert await reading == ["row"]
+        assert first.is_large
+        with pytest.raises(ResponseTooLarge):
+            await first.read(rows_of(LIMIT))
+
+
+@pytest.mark.usefixtures("no_patience")
+async def test_an_operation_with_a_large_response_keeps_its_turn_and_ends() -> None:
     turns = FairSlots(1)
     with OperationBudget(LIMIT, turns, TOKEN) as first, OperationBudget(LIMIT, turns, TOKEN) as second:
         await first.read(rows_of(SMALL_BYTES + 1))
-        assert not first.is_late()
+        first.write(SMALL_BYTES + 1)
+        assert await first.may_start_field()
 
         waiting = asyncio.create_task(second.read(rows_of(SMALL_BYTES + 1)))
         await eventually(first.is_late)
+
+        assert not await first.may_start_field()
+        assert not waiting.done()
         waiting.cancel()
 
-        assert first.is_late()
-        assert not second.is_late()
+
+async def test_a_field_is_late_only_after_a_while_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    slots = FairSlots(1)
+    async with slots.hold(TOKEN) as slot:
+        with OperationBudget(LIMIT, None, TOKEN, slot) as budget:
+            monkeypatch.setattr("ringback.graphql_api.execution.byte_budget.MAX_SECONDS_IF_OTHERS_WAIT", 0.2)
+            await asyncio.sleep(0.3)
+            assert await budget.may_start_field()
+            waiting = asyncio.create_task(slots.acquire(TOKEN))
+            await asyncio.sleep(0)
+
+            assert not budget.is_late()
+            await eventually(budget.is_late)
+    await waiting
+
+
+@pytest.mark.usefixtures("no_patience")
+async def test_others_get_the_slot_and_the_turn_between_two_fields() -> None:
+    slots, turns = FairSlots(1, max_interrupted=1), FairSlots(1)
+
+    async def run() -> None:
+        async with slots.hold(None):
+            with OperationBudget(LIMIT, turns, TOKEN) as budget:
+                await budget.read(rows_of(SMALL_BYTES + 1))
+
+    async with slots.hold(TOKEN) as slot:
+        with OperationBudget(LIMIT, turns, TOKEN, slot) as budget:
+            await budget.read(rows_of(SMALL_BYTES + 1))
+            other = asyncio.create_task(run())
+            await eventually(budget.is_late)
+
+            assert await budget.may_start_field()
+            assert other.done()
+            assert slot.is_held
+
+
+@pytest.mark.usefixtures("no_patience")
+async def test_an_operation_ends_if_too_many_have_passed_on_their_slots() -> None:
+    slots = FairSlots(1)
+    async with slots.hold(TOKEN) as slot:
+        with OperationBudget(LIMIT, FairSlots(1), TOKEN, slot) as budget:
+            await budget.read(rows_of(SMALL_BYTES + 1))
+            waiting = asyncio.create_task(slots.acquire(TOKEN))
+            await eventually(budget.is_late)
+
+            assert not await budget.may_start_field()
+    await waiting
 
 
 async def test_a_token_does_not_wait_for_all_large_operations_of_another() -> None:

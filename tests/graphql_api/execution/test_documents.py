@@ -284,7 +284,7 @@ class FewServices:
     """A context with all that introspection needs."""
 
     viewer = ApiToken(id=MINE)
-    request_slots = None
+    request_slot = None
     loaders = Loaders()
 
     async def reauthenticate(self) -> None:

@@ -13,9 +13,11 @@ import strawberry
 from graphql import GraphQLError
 
 from ringback.graphql_api.context.request_context import Context
+from ringback.graphql_api.execution.byte_budget import SMALL_BYTES
 from ringback.graphql_api.execution.engine import MAX_STARTED_AT_ONCE, Engine, ExecutionResponse, error_response
 from ringback.models import ids
 from ringback.models.api_token import ApiToken
+from ringback.models.database.byte_budget import SizedRows, current_budget
 from ringback.models.fair_slots import FairSlots
 from ringback.models.ids import Prefix
 from ringback.models.inbox import Inbox
@@ -123,18 +125,53 @@ async def test_operations_beyond_the_first_few_start_in_turns(api: Api, monkeypa
     assert turns == [api.token.id] * (20 - MAX_STARTED_AT_ONCE)
 
 
-async def test_a_mutation_that_others_wait_for_starts_no_more_fields(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+@strawberry.type
+class Mutation:
+    @strawberry.mutation
+    async def read(self, info: strawberry.Info[Context, None]) -> bool:
+        """Read many rows, and record which token did."""
+        budget = current_budget.get()
+        assert budget is not None
+        await budget.read(read_large_rows)
+        await asyncio.sleep(0.001)
+        READERS.append(info.context.viewer.id)
+        return True
+
+
+READERS: list[UUID] = []
+
+
+async def read_large_rows(max_bytes: int) -> SizedRows:
+    return SizedRows([], SMALL_BYTES + 1)
+
+
+async def test_large_mutations_take_turns_between_their_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ringback.graphql_api.execution.byte_budget.MAX_SECONDS_IF_OTHERS_WAIT", 0.0)
+    READERS.clear()
+    engine = Engine(strawberry.Schema(Query, Mutation))
+    operation = await engine.operation("mutation { a: read b: read c: read }")
+    tokens = [ApiToken(id=UUID(int=number)) for number in (1, 2)]
+
+    answers = await asyncio.gather(
+        *(engine.execute(operation, {}, Context(cast(Any, None), token)) for token in tokens)
+    )
+
+    assert [answer.errors for answer in answers] == [(), ()]
+    assert [token.id for _ in range(3) for token in tokens] == READERS
+    engine.close()
+
+
+async def test_a_mutation_whose_slot_is_wanted_starts_no_more_fields(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ringback.graphql_api.execution.byte_budget.MAX_SECONDS_IF_OTHERS_WAIT", 0.0)
     fields = " ".join(f"{alias}: createInbox(input: {{}}) {{ inbox {{ url }} }}" for alias in "abc")
     operation = await api.engine.operation(f"mutation {{ {fields} }}")
     slots = FairSlots(1)
-    await slots.acquire(api.token.id)
-    waiting = asyncio.create_task(slots.acquire(UUID(int=1)))
-    await asyncio.sleep(0)
 
-    context = replace(api.context(), request_slots=slots)
-    refused = await api.engine.execute(operation, None, context)
-    slots.release()
+    async with slots.hold(api.token.id) as slot:
+        context = replace(api.context(), request_slot=slot)
+        waiting = asyncio.create_task(slots.acquire(UUID(int=1)))
+        await asyncio.sleep(0)
+        refused = await api.engine.execute(operation, None, context)
     await waiting
     executed = await api.engine.execute(operation, None, context)
 

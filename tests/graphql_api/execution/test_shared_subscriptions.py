@@ -13,11 +13,12 @@ import strawberry
 from ringback.graphql_api.context.request_context import Context
 from ringback.graphql_api.context.single_flight import EventBatch
 from ringback.graphql_api.errors import ApiError
-from ringback.graphql_api.execution.engine import Engine, ExecutionResponse
+from ringback.graphql_api.execution.engine import MAX_SUBSCRIPTIONS_AT_ONCE, Engine, ExecutionResponse
 from ringback.graphql_api.execution.operation_limits import OperationLimits
 from ringback.graphql_api.execution.subscription_quota import CHARS_PER_TOKEN
 from ringback.models.api_token import ApiToken
 from ringback.models.enums import Role
+from tests.support.eventually import eventually
 from tests.support.live_log import take
 from tests.support.patience import PATIENCE_SECONDS
 
@@ -174,6 +175,21 @@ async def test_a_batch_executes_concurrently_and_keeps_its_order(bench: Bench) -
     bench.source.may_end.set()
     assert [name_of(answer) for answer in [*await waiting, *await take(stream, 3)]] == ["a", "b", "c", "d"]
     assert bench.source.executed == ["a", "b", "c", "d"]
+
+
+async def test_different_documents_execute_an_item_a_few_at_a_time(bench: Bench) -> None:
+    texts = [f"subscription {{ things {{ name a{number}: name }} }}" for number in range(MAX_SUBSCRIPTIONS_AT_ONCE + 4)]
+    followers = [await bench.follow(text) for text in texts]
+    bench.source.may_end.clear()
+    bench.source.emit("a")
+    await eventually(lambda: len(bench.source.executed) == 2 * MAX_SUBSCRIPTIONS_AT_ONCE)
+    await asyncio.sleep(0.05)
+    executed_at_once = len(bench.source.executed)
+
+    bench.source.may_end.set()
+
+    assert [name_of((await waiting)[0]) for _, waiting in followers] == ["a"] * len(texts)
+    assert executed_at_once == 2 * MAX_SUBSCRIPTIONS_AT_ONCE
 
 
 async def test_cancelling_one_subscriber_does_not_cancel_the_shared_execution(bench: Bench) -> None:

@@ -16,6 +16,7 @@ from ringback.models.services.declared_models import declare_model
 from ringback.models.services.leads import request_callback
 from ringback.models.services.publishing import EARLY_CHANGES, publish_changes
 from ringback.models.services.site_settings import update_site_settings
+from ringback.models.services.slow_checks import Caller
 from ringback.models.templates.budget import Meter
 from ringback.models.templates.decimal_fields import NO_DECIMALS
 from ringback.models.tracking import conditions
@@ -84,10 +85,25 @@ async def test_slow_conditions_are_pending_and_cheap_ones_are_not() -> None:
 
 @pytest.mark.measures_cpu
 async def test_one_slow_condition_gets_what_the_others_leave(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conditions, "CALL_SECONDS", 1.0)
+    monkeypatch.setattr(conditions, "OPERATION_SECONDS", 1.0)
     checks = [check(slow(1)), *[check(f"item.staff == {number}") for number in range(500)]]
 
     assert await evaluate(checks) == [Verdict.REFUSED] * 501
+
+
+@pytest.mark.measures_cpu
+async def test_the_calls_of_an_operation_share_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conditions, "OPERATION_SECONDS", 0.3)
+
+    with Caller(None):
+        first = await evaluate([check(slow(number)) for number in range(200)])
+        second = await evaluate([check(slow(200)), check("item.staff == 5")])
+        third = await evaluate([check(slow(201))])
+    alone = await evaluate([check(slow(202))])
+
+    assert Verdict.PENDING in first
+    assert (second, third) == ([Verdict.PENDING, Verdict.REFUSED], [Verdict.PENDING])
+    assert alone == [Verdict.REFUSED]
 
 
 async def test_one_garbage_collection_does_not_use_up_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +150,7 @@ async def test_open_transactions_overtake_early_evaluations(monkeypatch: pytest.
 @pytest.fixture
 def no_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave nothing for conditions."""
-    for name in ("CALL_SECONDS", "EVALUATION_SECONDS", "MAX_PARSE_SECONDS"):
+    for name in ("OPERATION_SECONDS", "EVALUATION_SECONDS", "MAX_PARSE_SECONDS"):
         monkeypatch.setattr(conditions, name, 0.0)
 
 
