@@ -249,7 +249,7 @@ class HttpConnection(HttpToolsProtocol):
         """Send a message. Count its body while it waits for the client to read."""
         if not self.flow.write_paused or message["type"] != "http.response.body":
             return await send(message)
-        waiting_bytes = len(message["body"])
+        waiting_bytes = len(message.get("body", b""))
         if self._running is not None and self._running.chunked_encoding:
             waiting_bytes *= STREAM_COPIES
         self._waiting_bytes += waiting_bytes

@@ -203,8 +203,7 @@ def test_graphiql_runs_no_script_of_an_inbox_at_a_host_that_no_policy_can_name(
         """,
         {"body": "globalThis.hasRun = true"},
     )["createInbox"]["inbox"]
-    url = program.url.replace("127.0.0.1", UNNAMEABLE_HOST)
-    page.goto(f"{url}/graphql#token={program.token}")
+    open_graphiql(page, program, UNNAMEABLE_HOST)
     expect(run(page)).to_contain_text(words('"name": "My first inbox"'))
 
     violated = page.evaluate(USE_ADDRESS, inbox["url"].replace("127.0.0.1", UNNAMEABLE_HOST))
@@ -358,8 +357,9 @@ def test_a_wrong_address_leads_to_graphiql(program: Program, watched: Watched) -
     expect(page.get_by_label("Your API token")).to_be_visible()
 
 
-def open_graphiql(page: Page, program: Program) -> None:
-    page.goto(f"{program.url}/graphql#token={program.token}")
+def open_graphiql(page: Page, program: Program, host: str = "127.0.0.1") -> None:
+    url = program.url.replace("127.0.0.1", host)
+    page.goto(f"{url}/graphql#token={program.token}")
     expect(page.locator(".graphiql-query-editor")).to_contain_text(words("mutation CreateInbox"))
 
 

@@ -171,13 +171,16 @@ async def test_large_bodies_wait_for_memory_and_small_ones_do_not(
     await bench.start(*large, small)
     await bench.endpoint.wait_for_requests(2)
     await asyncio.sleep(0.05)
-    assert bench.endpoint.event_ids == [large[0].id, small.id]
+    assert small.id in bench.endpoint.event_ids
 
+    by_id = {event.id: event for event in large}
     for number in (1, 2):
-        bench.endpoint.release(large[number - 1])
+        sent = [by_id[event_id] for event_id in bench.endpoint.event_ids if event_id in by_id]
+        assert len(sent) == number
+        bench.endpoint.release(sent[-1])
         await bench.endpoint.wait_for_requests(2 + number)
         await asyncio.sleep(0.05)
-        assert bench.endpoint.event_ids[1 + number :] == [large[number].id]
+    assert set(bench.endpoint.event_ids) == {small.id, *by_id}
     bench.endpoint.release()
     await bench.wait_until_idle()
 
