@@ -23,7 +23,7 @@ from ringback.models.fair_slots import FairSlots, HeldSlot
 #: `extensions.limit` of the error.
 RESPONSE_BYTES = "response_bytes"
 #: Bytes that an operation may read without a turn.
-SMALL_BYTES = 262_144
+SMALL_BYTES = 1_048_576
 #: Bytes that the items of a batch of log entries may read or return together.
 MAX_BATCH_BYTES = 4_194_304
 #: Statements of one operation that read at the same time.
