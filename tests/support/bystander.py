@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from tests.support.program import Program
 
 #: Seconds for which the client is measured without the attack.
-CONTROL_SECONDS = 1.5
+CONTROL_SECONDS = 1.0
 #: Pause between two requests of the client, in seconds.
 PAUSE_SECONDS = 0.01
 #: Pause between two readings of the program's memory, in seconds.
