@@ -262,7 +262,8 @@ async def test_a_webhook_that_answers_nothing_leaves_slots_for_others(make_bench
     async with bench.run_claimer():
         await bench.endpoint.wait_for_requests(4)
         await asyncio.sleep(0.05)
-        assert bench.endpoint.event_ids == [event.id for event in events[:4]]
+        # Their connections are opened at the same time.
+        assert set(bench.endpoint.event_ids) == {event.id for event in events[:4]}
 
         event = await builders.event(healthy)
         await bench.claimer.accept_message()
