@@ -65,14 +65,7 @@ def test_the_garage(tmp_path: Path) -> None:
             ("item.spent", "decimal", "The price of all visits."),
         ]
         assert car["sample"]["spent"] == "1.00"
-        create_webhook(
-            program,
-            create_inbox(program),
-            model="car",
-            actions=["CREATED", "UPDATED"],
-            sendJson=True,
-            retryDelaysSeconds=[0],
-        )
+        watch_cars(program)
         env = {**GARAGE, "RINGBACK_DATA_DIR": str(program.data_dir)}
         today = dt.datetime.now(dt.UTC).date()
         run("-m", "garage.visit", "KA 1", "oil change", "49.90", env=env)
@@ -85,6 +78,18 @@ def test_the_garage(tmp_path: Path) -> None:
         assert [visit["work"] for visit in second["visits"]] == ["oil change", "new tyres"]
         assert second["spent"] == "400.00"
         assert len(received(program, 2)) == 2
+
+
+def watch_cars(program: Program) -> None:
+    """Send cars that are created or updated to a new inbox."""
+    create_webhook(
+        program,
+        create_inbox(program),
+        model="car",
+        actions=["CREATED", "UPDATED"],
+        sendJson=True,
+        retryDelaysSeconds=[0],
+    )
 
 
 def save_program(page: str, name: str, folder: Path) -> Path:
@@ -110,14 +115,7 @@ def test_the_car_of_the_page(tmp_path: Path) -> None:
     cars = save_program("models.md", "cars.py", tmp_path)
     env = {"RINGBACK_MODELS": "cars", "PYTHONPATH": str(tmp_path)}
     with Program(tmp_path / "cars", env=env) as program:
-        create_webhook(
-            program,
-            create_inbox(program),
-            model="car",
-            actions=["CREATED", "UPDATED"],
-            sendJson=True,
-            retryDelaysSeconds=[0],
-        )
+        watch_cars(program)
         printed = run(str(cars), env={"RINGBACK_DATA_DIR": str(program.data_dir)}).stdout
 
         assert printed == "KA 1 has 120 km\n"
