@@ -126,6 +126,7 @@ class Deliverer:
             decimals = await self._decimals.find({w.model for w in webhooks.values() if uses_liquid(w)})
             database_clock = await clock.read_clock()
             now = database_clock.now()
+            loop = asyncio.get_running_loop()  # asyncio.create_task looks it up, with a system call each time
             for delivery in deliveries:
                 webhook = webhooks[delivery.event.webhook_id]
                 attempt = _Attempt(
@@ -137,7 +138,7 @@ class Deliverer:
                     webhook=webhook,
                     decimals=decimals.get(webhook.model, NO_DECIMALS),
                 )
-                self._tasks[attempt] = asyncio.create_task(self._run(attempt))
+                self._tasks[attempt] = loop.create_task(self._run(attempt))
                 started += 1
                 if started % STARTS_PER_TURN == 0:
                     await asyncio.sleep(0)

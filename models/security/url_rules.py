@@ -79,7 +79,10 @@ def parse_target(url: str) -> Target:
 
 def count_dot_segments(url: str) -> int:
     """Return the number of path segments . and .. that a URL, which may contain Liquid, holds as literal text."""
-    return len(_find_dot_segments(_LIQUID.sub(UNKNOWN, url)))
+    static = url
+    if "{" in url:
+        static = _LIQUID.sub(UNKNOWN, url)
+    return len(_find_dot_segments(static))
 
 
 def check_url(url: str, *, allowed_dot_segments: int = 0) -> list[str]:
@@ -204,6 +207,8 @@ def _find_dot_segments(static: str) -> list[_DotSegment]:
     authority = _PARTIAL_AUTHORITY.match(static)
     start = 0 if authority is None else authority.end()
     path = static[start:].partition("?")[0]
+    if "." not in path and "%" not in path:  # true of most paths, and quick to check
+        return []
     return [_DotSegment(found[1], path[: found.start(1)]) for found in _DOT_SEGMENT.finditer(path)]
 
 

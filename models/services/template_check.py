@@ -5,7 +5,7 @@ goes on as it is; attempts at an address or a port that is refused end as BLOCKE
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -78,13 +78,20 @@ async def find_refused_templates(url_check: UrlCheck) -> AsyncIterator[RefusedTe
             if charset_problem is not None:
                 yield RefusedTemplate(webhook=webhook, place="contentType", problems=(charset_problem,))
             model = webhook_models.find_tracked(webhook.model) or declared.get(webhook.model)
-            if model is not None:
-                for refused in await asyncio.to_thread(checker.check, webhook, model):  # a stop waits for the thread
+            templates = _list_liquid(webhook)
+            if model is not None and templates:
+                # A stop waits for the thread.
+                for refused in await asyncio.to_thread(checker.check, webhook, model, templates):
                     yield refused
         if len(page) < PAGE:
             return
         await asyncio.sleep(PAUSE_SECONDS)
         page = await webhooks.filter(id__gt=page[-1].id).only(*_COLUMNS)
+
+
+def _list_liquid(webhook: Webhook) -> list[PlacedTemplate]:
+    """Return the condition and the templates with Liquid of a webhook."""
+    return [template for template in list_templates(webhook) if template.is_condition or "{" in template.text]
 
 
 def _find_charset_problem(webhook: Webhook) -> str | None:
@@ -100,17 +107,18 @@ class _Checker:
     #: Results by model and digest: the templates of all webhooks together may be large.
     _problems: dict[tuple[str, bool, bytes], tuple[str, ...]] = field(default_factory=dict)
 
-    def check(self, webhook: Webhook, model: WatchableModel) -> list[RefusedTemplate]:
-        """Return the templates of a webhook of this model that would be refused."""
-        return [
-            RefusedTemplate(webhook=webhook, place=template.place, problems=problems)
-            for template in list_templates(webhook)
-            if (problems := self._find_problems(model, template))
-        ]
+    def check(
+        self, webhook: Webhook, model: WatchableModel, templates: Sequence[PlacedTemplate]
+    ) -> list[RefusedTemplate]:
+        """Return those templates of a webhook of this model that would be refused."""
+        refused = []
+        for template in templates:
+            problems = self._find_problems(model, template)
+            if problems:
+                refused.append(RefusedTemplate(webhook=webhook, place=template.place, problems=problems))
+        return refused
 
     def _find_problems(self, model: WatchableModel, template: PlacedTemplate) -> tuple[str, ...]:
-        if not template.is_condition and "{" not in template.text:
-            return ()
         key = (model.name, template.is_condition, sha256(template.text.encode()).digest())
         problems = self._problems.get(key)
         if problems is None:

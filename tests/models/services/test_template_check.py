@@ -151,7 +151,9 @@ async def test_equal_templates_are_parsed_once(database: object) -> None:
     lead = webhook_models.find_tracked("lead")
     assert lead is not None
 
-    refused = checker.check(first, lead) + checker.check(second, lead)
+    refused = []
+    for webhook in (first, second):
+        refused += checker.check(webhook, lead, template_check._list_liquid(webhook))
 
     assert [each.place for each in refused] == ["bodyTemplate", "headers[0].value", "bodyTemplate"]
     assert len(checker._problems) == 1
