@@ -248,8 +248,9 @@ class Deliverer:
             secret = self._secrets.open(attempt.webhook.signing_secret)
         except (TemplateError, ConfigurationError) as error:
             return RenderFailed(str(error))
-        url = rendered.template.url
-        unguarded = self._inboxes.token(url) is not None and await self._inboxes.is_own(url)
+        target = rendered.template.target
+        may_be_inbox = self._inboxes.may_be_here(target.origin.raw_host, target.origin.port)
+        unguarded = may_be_inbox and await self._inboxes.is_own(target.text)
         return _Prepared(rendered, secret, unguarded)
 
     def _abandon_after_bug(self, attempt: _Attempt) -> Result:

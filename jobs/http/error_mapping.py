@@ -36,12 +36,12 @@ class _Failure(NamedTuple):
     """An error, the URL of its request, and the response as far as it had arrived."""
 
     error: BaseException
-    url: URL
+    origin: URL
     response: HttpResponse | None
 
     @property
     def peer(self) -> str:
-        return f"{self.url.host_subcomponent}:{self.url.port}"
+        return f"{self.origin.host_subcomponent}:{self.origin.port}"
 
     @property
     def cause(self) -> BaseException:
@@ -50,14 +50,14 @@ class _Failure(NamedTuple):
         return cause
 
 
-def to_outcome(error: BaseException, url: URL, response: HttpResponse | None = None) -> Outcome:
+def to_outcome(error: BaseException, origin: URL, response: HttpResponse | None = None) -> Outcome:
     """Return the outcome for an error of aiohttp or the system; `response` is as much as had arrived before it.
 
     Any other error is a bug of ours, and is raised again.
     """
     for kinds, make_outcome in _OUTCOMES:
         if isinstance(error, kinds):
-            return make_outcome(_Failure(error, url, response))
+            return make_outcome(_Failure(error, origin, response))
     raise error
 
 
@@ -87,7 +87,7 @@ def _not_connected(failure: _Failure) -> Outcome:
         return Unreachable(str(cause))
     if isinstance(cause, ConnectionRefusedError):
         return Unreachable(f"Connection refused by {failure.peer}.")
-    if isinstance(cause, ConnectionResetError) and failure.url.scheme == "https":
+    if isinstance(cause, ConnectionResetError) and failure.origin.scheme == "https":
         return TlsFailed(f"TLS with {failure.peer} failed: the connection was closed during the handshake.")
     return Unreachable(f"No connection to {failure.peer}: {_describe_failure(cause)}.")
 

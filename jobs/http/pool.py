@@ -74,14 +74,14 @@ class Pool:
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._sweep_timer: asyncio.TimerHandle | None = None
 
-    async def connect(self, url: URL, *, is_new: bool = False) -> HttpConnection:
-        """Return an idle or new connection to the endpoint of a URL; call `release` afterwards, whatever happens.
+    async def connect(self, origin: URL, *, is_new: bool = False) -> HttpConnection:
+        """Return an idle or new connection to an endpoint; call `release` afterwards, whatever happens.
 
         With `is_new` it is not an idle one. Waits while the pool is full. Raises the errors of aiohttp and the system.
         """
         has_waited = False
         while True:
-            connection = None if is_new else self.take_idle(url)
+            connection = None if is_new else self.take_idle(origin)
             if connection is not None:
                 return connection
             if len(self._open) + self._opening < self._limit:
@@ -91,11 +91,11 @@ class Pool:
                 break
             await self._wait_for_capacity(has_waited)
             has_waited = True
-        return await self._open_connection(self._endpoints(url.origin()))
+        return await self._open_connection(self._endpoints(origin))
 
-    def take_idle(self, url: URL) -> HttpConnection | None:
-        """Return an idle connection to the endpoint of a URL, if there is one; `release` it afterwards."""
-        idle = self._endpoints(url.origin()).idle
+    def take_idle(self, origin: URL) -> HttpConnection | None:
+        """Return an idle connection to an endpoint, if there is one; `release` it afterwards."""
+        idle = self._endpoints(origin).idle
         while idle:
             connection = idle[0]
             is_connected = connection.is_connected()

@@ -46,26 +46,26 @@ class RequestTemplate:
     __slots__ = ("_pattern", "fault", "fixed_headers", "host", "leading_headers", "method", "target", "variable_names")
 
     def __init__(self, method: str, target: Target, fixed_headers: Headers, variable_names: tuple[str, ...]) -> None:
-        url = target.url
+        origin = target.origin
         fixed_names = [name for name, _ in fixed_headers]
         names = (*fixed_names, *variable_names)
         given = {name.lower() for name in names}
-        automatic = (("Host", url.host_port_subcomponent or ""), *AUTOMATIC_HEADERS)
+        automatic = (("Host", origin.host_port_subcomponent or ""), *AUTOMATIC_HEADERS)
         missing = [header for header in automatic if header[0].lower() not in given]
         name_fault = next(filter(None, map(_name_fault, names)), None)
         self.method = method
         self.target = target
-        self.host = url.raw_host or ""
+        self.host = origin.raw_host or ""
         self.fixed_headers = fixed_headers
         self.variable_names = variable_names
         self.leading_headers = (*missing, *fixed_headers)
-        self.fault = _target_fault(method, url) or name_fault or header_fault(fixed_headers)
+        self.fault = _target_fault(method, origin) or name_fault or header_fault(fixed_headers)
         self._pattern = self._make_pattern()
 
     @property
-    def url(self) -> URL:
-        """The target's URL, which names the endpoint."""
-        return self.target.url
+    def origin(self) -> URL:
+        """The target's URL without path and query."""
+        return self.target.origin
 
     def head(self, values: tuple[str, ...], length: str | None) -> bytes:
         """Return the bytes before the body, with these header values and this Content-Length (None: no such header)."""
@@ -148,6 +148,7 @@ def header_fault(headers: Headers) -> str | None:
     return None
 
 
+@lru_cache(1_024)
 def _name_fault(name: str) -> str | None:
     if not _TOKEN.fullmatch(name):
         return f"{name!r} is not a header name."
@@ -156,10 +157,10 @@ def _name_fault(name: str) -> str | None:
     return None
 
 
-def _target_fault(method: str, url: URL) -> str | None:
-    if url.scheme not in ("http", "https") or not url.raw_host:
+def _target_fault(method: str, origin: URL) -> str | None:
+    if origin.scheme not in ("http", "https") or not origin.raw_host:
         return "The URL must start with http:// or https:// and have a host."
-    if url.raw_user is not None or url.raw_password is not None:
+    if origin.raw_user is not None or origin.raw_password is not None:
         return "The URL contains credentials; put them into a header."
     if not _TOKEN.fullmatch(method):
         return f"{method!r} is not an HTTP method."

@@ -105,14 +105,14 @@ class Sender:
         if refusal is not None:
             return SendResult(refusal, None, _milliseconds_since(started))
         pool = self._unguarded if unguarded else self._guarded
-        url = request.template.url
+        origin = request.template.origin
         connection: HttpConnection | None = None
         sent: OutgoingRequest | None = None
         deadline = self._loop.time() + timeout_seconds
         try:
-            connection = pool.take_idle(url)
+            connection = pool.take_idle(origin)
             if connection is None:
-                connection = await _connect(pool, url, deadline)
+                connection = await _connect(pool, origin, deadline)
             if not may_send():
                 raise SendWithheld
             head = request.template.head(request.values, request.length)
@@ -125,7 +125,7 @@ class Sender:
                     raise
                 pool.release(connection)
                 connection = None
-                connection = await _connect(pool, url, deadline, is_new=True)
+                connection = await _connect(pool, origin, deadline, is_new=True)
                 if not may_send():
                     if sent is None:
                         raise SendWithheld from None
@@ -137,9 +137,9 @@ class Sender:
         except DeadlinePassed:
             outcome = TimedOut(f"No complete response within {timeout_seconds:g} s.", _partial_response(connection))
         except EXPECTED as error:
-            outcome = to_outcome(error, url, _partial_response(connection))
+            outcome = to_outcome(error, origin, _partial_response(connection))
             if connection is None and sent is not None:
-                outcome = _not_sent_again(outcome, url)
+                outcome = _not_sent_again(outcome, origin)
         finally:
             if connection is not None:
                 pool.release(connection)
@@ -152,7 +152,7 @@ class Sender:
             return RenderFailed(fault)
         if unguarded:
             return None
-        refusal = self._refusal_for_host(request.template.host, request.template.url.port)
+        refusal = self._refusal_for_host(request.template.host, request.template.origin.port)
         if refusal is None:
             return None
         return Blocked(refusal)
@@ -169,12 +169,12 @@ class Sender:
         return socket.socket(family, kind, protocol)
 
 
-async def _connect(pool: Pool, url: URL, deadline: float, *, is_new: bool = False) -> HttpConnection:
+async def _connect(pool: Pool, origin: URL, deadline: float, *, is_new: bool = False) -> HttpConnection:
     """Return a connection, a new one if `is_new`; raises DeadlinePassed, and the errors of aiohttp and the system."""
     limit = asyncio.timeout_at(deadline)
     try:
         async with limit:
-            return await pool.connect(url, is_new=is_new)
+            return await pool.connect(origin, is_new=is_new)
     except TimeoutError as error:
         if limit.expired():
             raise DeadlinePassed from error
@@ -188,12 +188,12 @@ def _judge_whole(response: ResponseReader, accepts: Callable[[int], bool]) -> Ou
     return judge(whole, accepts)
 
 
-def _not_sent_again(outcome: Outcome, url: URL) -> Outcome:
+def _not_sent_again(outcome: Outcome, origin: URL) -> Outcome:
     """Return the outcome of a request whose reused connection had ended, and that could not be sent again.
 
     Outcomes such as Unreachable would say that the endpoint has seen no request.
     """
-    reason = f"{url.host_subcomponent}:{url.port} closed the reused connection without a response"
+    reason = f"{origin.host_subcomponent}:{origin.port} closed the reused connection without a response"
     return BadResponse(f"{reason}, and the request could not be sent again: {outcome.error}")
 
 

@@ -1,7 +1,6 @@
 """Recognition of the URLs of this server's inboxes, which are compared as normalized URLs, never as text."""
 
 import re
-from functools import lru_cache
 
 from yarl import URL
 
@@ -17,9 +16,6 @@ class InboxAddresses:
 
     def __init__(self, public_url: str) -> None:
         self._base = URL(public_url)
-        #: Return the token in the URL of an inbox of this server, or None for every other URL. The inbox may not exist.
-        #: Cached, because each attempt asks.
-        self.token = lru_cache(4_096)(self._parse_token)
 
     def url(self, token: str) -> str:
         """Return the absolute URL of an inbox."""
@@ -29,7 +25,7 @@ class InboxAddresses:
         """Return whether a URL may lead to this server. Its host, as DNS is asked for it, and its port may be None."""
         return host in (None, self._base.raw_host) and port in (None, self._base.port)
 
-    async def is_own(self, url: str | URL) -> bool:
+    async def is_own(self, url: str) -> bool:
         """Return whether the URL is an existing inbox of this server."""
         try:
             token = self.token(URL(url))
@@ -50,7 +46,8 @@ class InboxAddresses:
             f"{self.url('')} now. Update the URL, or set RINGBACK_PUBLIC_URL or RINGBACK_PORT to its address."
         )
 
-    def _parse_token(self, url: URL) -> str | None:
+    def token(self, url: URL) -> str | None:
+        """Return the token in the URL of an inbox of this server, which may not exist; None for every other URL."""
         base = self._base
         is_this_server = (url.scheme, url.host, url.port) == (base.scheme, base.host, base.port)
         prefix = base.path.rstrip("/") + INBOX_PATH

@@ -48,11 +48,11 @@ _CREDENTIALS = "The URL carries credentials (user:password@); put them into a he
 class Target(NamedTuple):
     """The destination of a request.
 
-    `url` names the endpoint. `path_and_query` is sent byte for byte; a URL of yarl would drop a final question mark.
-    `text` is the whole URL as it is sent.
+    `origin` is the URL without path and query. `path_and_query` is sent byte for byte; a URL of yarl would drop a final
+    question mark. `text` is the whole URL as it is sent.
     """
 
-    url: URL
+    origin: URL
     path_and_query: str
     text: str
 
@@ -70,11 +70,8 @@ def parse_target(url: str) -> Target:
     path = path or "/"
     if _DOT_SEGMENT.search(path):
         path = _resolve_dot_segments(path)
-    parsed = URL.build(
-        scheme=origin.scheme, authority=origin.raw_authority, path=path, query_string=query, encoded=True
-    )
     path_and_query = path + mark + query
-    return Target(url=parsed, path_and_query=path_and_query, text=f"{origin.origin()}{path_and_query}")
+    return Target(origin=origin, path_and_query=path_and_query, text=f"{origin.origin()}{path_and_query}")
 
 
 def count_dot_segments(url: str) -> int:

@@ -52,7 +52,7 @@ async def test_a_stored_snapshot_of_a_tracked_model(bench: Bench) -> None:
 
     assert await deliver(bench, event) == [AS_DECIMAL + "9.00 10.00;19.00"]
     (request,) = bench.endpoint.requests
-    assert request.template.url.path == "/351"
+    assert request.template.target.path_and_query == "/351"
     assert ("X-Total", "701.00") in request.headers
 
 

@@ -128,7 +128,7 @@ async def test_an_attempt_uses_the_webhook_as_it_is_when_claimed(bench: Bench) -
     await bench.start(second)
     await bench.wait_until_idle()
 
-    assert [str(request.template.url) for request in bench.endpoint.requests] == [
+    assert [request.template.target.text for request in bench.endpoint.requests] == [
         "https://old.example/",
         "https://new.example/",
     ]

@@ -13,7 +13,11 @@ def test_a_plan_holds_all_parts_that_are_fixed() -> None:
         webhook(url=" https://hooks.example/in ", headers=[["A", " {1} "]], body_template="{{ item.id }}")
     )
     assert plan.template is not None
-    assert (plan.template.method, str(plan.template.url), plan.has_body) == ("POST", "https://hooks.example/in", True)
+    assert (plan.template.method, plan.template.target.text, plan.has_body) == (
+        "POST",
+        "https://hooks.example/in",
+        True,
+    )
     assert plan.template.fixed_headers == (
         ("User-Agent", USER_AGENT),
         ("Content-Type", "application/x-www-form-urlencoded"),

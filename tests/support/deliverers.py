@@ -81,7 +81,7 @@ class Endpoint(Sender):
         self.unanswered += 1
         self.most_unanswered = max(self.most_unanswered, self.unanswered)
         try:
-            if str(request.template.url) in self.broken:
+            if request.template.target.text in self.broken:
                 raise KeyError("an internal error")
             if self._is_holding:
                 await self._held.setdefault(self.event_ids[-1], asyncio.Event()).wait()

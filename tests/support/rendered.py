@@ -28,7 +28,7 @@ class TestedRequest(OutgoingRequest):
 
     @property
     def url(self) -> URL:
-        return self.template.url
+        return URL(self.template.target.text)
 
     @property
     def headers(self) -> Headers:

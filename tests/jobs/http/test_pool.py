@@ -33,7 +33,7 @@ async def pool() -> AsyncIterator[Pool]:
 
 
 async def connect_and_send(pool: Pool, url: URL) -> HttpConnection:
-    connection = await pool.connect(url)
+    connection = await pool.connect(url.origin())
     await connection.send(REQUEST, None, LATER)
     return connection
 
@@ -52,14 +52,14 @@ async def test_a_full_pool_closes_the_longest_idle_connection(pool: Pool) -> Non
         for server in (first, second, third):
             pool.release(await connect_and_send(pool, server.url))
         await asyncio.sleep(SETTLE_SECONDS * 2)
-        assert pool.take_idle(first.url) is None
-        assert pool.take_idle(second.url) is not None
-        assert pool.take_idle(third.url) is not None
+        assert pool.take_idle(first.url.origin()) is None
+        assert pool.take_idle(second.url.origin()) is not None
+        assert pool.take_idle(third.url.origin()) is not None
 
 
 async def test_waiting_requests_get_free_slots_in_order(pool: Pool) -> None:
     async with keep_alive_server().running() as server, keep_alive_server().running() as other:
-        used = [await pool.connect(server.url) for _ in range(2)]
+        used = [await pool.connect(server.url.origin()) for _ in range(2)]
         turns: list[int] = []
 
         async def use(number: int) -> None:
@@ -80,7 +80,7 @@ async def test_waiting_requests_get_free_slots_in_order(pool: Pool) -> None:
 async def test_a_connection_that_ends_while_in_use_frees_its_slot(pool: Pool) -> None:
     async with answering(b"").running() as server:
         for _ in range(3):
-            connection = await pool.connect(server.url)
+            connection = await pool.connect(server.url.origin())
             with pytest.raises(aiohttp.ServerDisconnectedError):
                 await connection.send(REQUEST, None, LATER)
     async with keep_alive_server().running() as server:
@@ -110,7 +110,7 @@ async def test_unsolicited_bytes_end_an_idle_connection(pool: Pool) -> None:
         pool.release(connection)
         await eventually(lambda: connection.has_unsolicited_bytes)
         await asyncio.sleep(SETTLE_SECONDS * 2)
-        assert pool.take_idle(server.url) is None
+        assert pool.take_idle(server.url.origin()) is None
         assert not connection.is_connected()
 
 
@@ -120,7 +120,7 @@ async def test_bytes_before_the_request_count_as_the_response(pool: Pool) -> Non
         await reader.read()
 
     async with Server(greet).running() as server:
-        connection = await pool.connect(server.url)
+        connection = await pool.connect(server.url.origin())
         await eventually(lambda: connection.has_unsolicited_bytes)
         with pytest.raises(InvalidResponse, match="Bad status line"):
             await connection.send(REQUEST, None, LATER)
@@ -128,7 +128,7 @@ async def test_bytes_before_the_request_count_as_the_response(pool: Pool) -> Non
 
 async def test_an_informational_response_alone_is_no_response(pool: Pool) -> None:
     async with answering(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n").running() as server:
-        connection = await pool.connect(server.url)
+        connection = await pool.connect(server.url.origin())
         with pytest.raises(aiohttp.ServerDisconnectedError):
             await connection.send(REQUEST, None, LATER)
 
@@ -164,7 +164,7 @@ async def test_a_connection_is_reusable_if_nothing_follows_the_response(
     pool: Pool, answer: bytes, body: bytes, reusable: bool
 ) -> None:
     async with answering(answer, again=True).running() as server:
-        connection = await pool.connect(server.url)
+        connection = await pool.connect(server.url.origin())
         await connection.send(REQUEST, None, LATER)
         assert connection.response.body == body
         assert connection.response.status in (200, 204, 304)
@@ -190,7 +190,7 @@ async def test_a_repeated_response_is_read_like_the_first(pool: Pool) -> None:
     other = plain("202 Accepted", b"later", b"X: y")
     answers = (OK, OK, other, OK, OK, b"HTTP/1.1 200 OK~" + OK[15:], OK, other, other)
     async with server_with_responses(*answers).running() as server:
-        connection = await pool.connect(server.url)
+        connection = await pool.connect(server.url.origin())
         for answer in answers:
             await connection.send(REQUEST, None, LATER)
             status, headers, body = (202, [("Content-Length", "5"), ("X", "y")], b"later")
@@ -228,7 +228,7 @@ async def test_a_response_before_the_end_of_the_request_ends_the_connection(pool
         await asyncio.Event().wait()
 
     async with Server(refuse).running() as server:
-        connection = await pool.connect(server.url)
+        connection = await pool.connect(server.url.origin())
         # The endpoint reads no more, so the whole body can never be written.
         answer = connection.send(b"POST / HTTP/1.1\r\nContent-Length: 30000000\r\n\r\n", b"x" * 30_000_000, LATER)
         await asyncio.wait_for(answer, PATIENCE_SECONDS)

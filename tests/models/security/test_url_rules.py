@@ -316,7 +316,6 @@ def test_path_and_query_stay_as_written(url: str, path_and_query: str, text: str
     target = parse_target(url)
 
     assert (target.path_and_query, target.text) == (path_and_query, text)
-    assert target.url.raw_path_qs.rstrip("?") == path_and_query.rstrip("?")
 
 
 @unhurried
@@ -325,7 +324,7 @@ def test_the_characters_of_urls_are_sent_byte_for_byte(rest: str) -> None:
     url = f"https://hooks.example/{rest}"
     if not check_url(url):
         assert parse_target(url).path_and_query == f"/{rest}"
-        assert parse_target(url).url.host == "hooks.example"
+        assert parse_target(url).origin.host == "hooks.example"
 
 
 @unhurried
