@@ -41,8 +41,8 @@ RETRIES_SHARE = 0.75
 SLOTS_PER_RESERVED = 8
 #: Seconds between looks at a webhook at its concurrency limit, if its attempts may end in other workers.
 FULL_SECONDS = 0.2
-#: Minimum number of seconds between searches for events of prompt webhooks only. One takes up to 25 ms.
-PROMPT_SECONDS = 0.1
+#: Seconds between searches for events of prompt webhooks, while others use all common slots.
+PROMPT_SECONDS = 0.2
 #: Maximum number of seconds between looks at a webhook at its rate limit: the limit may have been raised.
 PACED_SECONDS = 0.5
 #: Seconds by which a claim precedes the start of its attempts.
@@ -88,8 +88,6 @@ class Claimer:
         self._max_concurrency = max_concurrency
         self._can_pass_on = can_pass_on
         self._turns = _Turns()
-        #: When to search for events of prompt webhooks only, if others use all common slots, by the monotonic clock.
-        self._prompt_search_at = 0.0
         #: Webhooks at their rate limits, and when to look at them again, by the monotonic clock.
         self._paced_until: dict[UUID, float] = {}
         self._strays_checked_at = time.monotonic()
@@ -174,12 +172,7 @@ class Claimer:
             await self._wait_until_started()  # if the start has failed, this worker claims no more during its pause
         await self._release_strays(lease)
         request = self._make_request(free_slots)
-        if not request.has_common_slots and not request.only_prompt:
-            self._left_behind = True
-            return max(self._prompt_search_at - time.monotonic(), MIN_WAIT_SECONDS)
         batch = await claim(lease.worker_id, request)
-        if request.only_prompt:
-            self._prompt_search_at = time.monotonic() + PROMPT_SECONDS
         self._turns.advance(request, batch)
         self._left_behind = batch.left_behind or request.only_prompt
         self._in_flight.is_short_of_slots |= batch.left_behind
@@ -238,6 +231,8 @@ class Claimer:
         crowded = _list_crowded(in_flight.by_webhook, free_slots) | _list_crowded(in_common_slots, common_slots)
         retry_slots = max(int(self._slots * RETRIES_SHARE), 1) - in_flight.retries
         lacks_slots = retry_slots <= 0 or common_slots <= 0
+        # With many common slots, events of other webhooks hide those of prompt ones only until these slots are used.
+        are_prompt_hidden = self._turns.only_prompt and 2 * common_slots < free_slots
         in_flight.is_short_of_slots = bool(crowded) or lacks_slots or in_flight.suspects > 0
         return ClaimRequest(
             free_slots=free_slots,
@@ -251,7 +246,7 @@ class Claimer:
             after_webhook=self._turns.after_webhook,
             prompt=in_flight.prompt,
             common_slots=common_slots,
-            only_prompt=now >= self._prompt_search_at and (common_slots <= 0 or self._turns.only_prompt),
+            only_prompt=common_slots <= 0 or are_prompt_hidden,
             prompt_bytes=in_flight.room_for_bodies(is_prompt=True),
             common_bytes=in_flight.room_for_bodies(is_prompt=False),
         )

@@ -424,32 +424,35 @@ async def test_a_claimer_without_common_slots_does_not_claim_all_the_time(make_b
         claims = len(bench.waits)
         await asyncio.sleep(1)
 
-    assert len(bench.waits) - claims <= 12
-    assert max(bench.waits[claims:]) == claiming.PROMPT_SECONDS
+    assert len(bench.waits) - claims <= 6
+    assert bench.waits[-1] == claiming.PROMPT_SECONDS
     assert len(bench.endpoint.requests) == 7
 
 
-async def test_a_backlog_of_new_webhooks_leads_to_few_searches_for_prompt_ones(
+async def test_prompt_webhooks_are_searched_for_once_others_use_the_common_slots(
     make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = await make_bench(slots=16)
-    prompt = await builders.webhook()
-    bench.in_flight.set_prompt(prompt.id, True)
+    bench.in_flight.set_prompt((await builders.webhook()).id, True)
     for _ in range(100):
         await builders.event(await builders.webhook(), due_in=-60)
-    requests: list[ClaimRequest] = []
+    searches: list[bool] = []
 
-    async def claim_and_count(worker_id: UUID, request: ClaimRequest) -> ClaimedBatch:
-        requests.append(request)
+    async def claim_and_record(worker_id: UUID, request: ClaimRequest) -> ClaimedBatch:
+        searches.append(request.only_prompt)
         return await claim(worker_id, request)
 
-    monkeypatch.setattr(claiming, "claim", claim_and_count)
-    monkeypatch.setattr(claiming, "PROMPT_SECONDS", 10 * PATIENCE_SECONDS)
-    async with bench.run_claimer():
-        await bench.endpoint.wait_for_requests(100)
+    monkeypatch.setattr(claiming, "claim", claim_and_record)
+    for _ in range(3):
+        await bench.claimer._claim_once()
+        await bench.wait_until_idle()
+    assert searches == [False] * 3
 
-    assert len(requests) >= 8
-    assert [request.only_prompt for request in requests].count(True) == 1
+    bench.endpoint.hold()
+    for _ in range(2):
+        await bench.claimer._claim_once()
+    assert searches[3:] == [False, True]
+    bench.endpoint.release()
 
 
 @pytest.mark.usefixtures("_no_poll")
