@@ -71,19 +71,19 @@ def declare_global_options(
 @app.command()
 def serve(host: Host = None, port: Port = None, data_dir: DataDir = None) -> None:
     """Run everything in one process: API, GraphiQL, inbox and deliveries."""
-    from ringback.graphql_api import server
+    from ringback.graphql_api import process, server
 
     settings = _start(host=host, port=port, data_dir=data_dir)
-    server.run(server.serve(settings, deliver=True))
+    process.run(server.serve(settings, deliver=True))
 
 
 @app.command()
 def api(host: Host = None, port: Port = None, data_dir: DataDir = None) -> None:
     """Run the API, GraphiQL and the inbox without deliveries, which `ringback worker` makes."""
-    from ringback.graphql_api import server
+    from ringback.graphql_api import process, server
 
     settings = _start(host=host, port=port, data_dir=data_dir)
-    server.run(server.serve(settings, deliver=False))
+    process.run(server.serve(settings, deliver=False))
 
 
 @app.command()
@@ -93,11 +93,11 @@ def worker(
     supervised: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Deliver events, without serving the API."""
-    from ringback.graphql_api import server
+    from ringback.graphql_api import process, worker_process
 
     settings = _load_settings(data_dir=data_dir) if supervised else _start(data_dir=data_dir)
     if processes == 1:
-        server.run(server.work(settings, supervised=supervised))
+        process.run(worker_process.work(settings, supervised=supervised))
     elif settings.is_embedded:
         raise ConfigurationError(
             f"--processes is {processes}, but SQLite allows one worker process. "
@@ -105,7 +105,7 @@ def worker(
         )
     else:
         options = [] if data_dir is None else ["--data-dir", str(data_dir)]
-        server.run(server.work_in_processes(processes, *options))
+        process.run(worker_process.work_in_processes(processes, *options))
 
 
 @app.command()

@@ -3,19 +3,15 @@
 import asyncio
 import contextlib
 import errno
-import gc
-import resource
-import signal
 import socket
 import stat
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import uvicorn
-import uvloop
 from starlette.types import ASGIApp
 
 from ringback.graphql_api.app import Application, open_application
@@ -25,34 +21,24 @@ from ringback.graphql_api.listener.client_slots import ClientSlots
 from ringback.graphql_api.listener.config import Guard, ListenerConfig, limit_connections
 from ringback.graphql_api.listener.http_limits import HttpLimits
 from ringback.graphql_api.listener.proxied_requests import ProxiedRequests
-from ringback.graphql_api.supervisor import ProcessSupervisor, call_when_input_ends
+from ringback.graphql_api.process import StopSignals, tune_garbage_collection
 from ringback.graphql_api.transport import graphiql
 from ringback.graphql_api.websocket_protocol import WebSocketProtocol
+from ringback.graphql_api.worker_process import check_webhooks, deliver_events
 from ringback.jobs.announcer import announce_due_events
-from ringback.jobs.worker import run_worker
 from ringback.models import bootstrap
-from ringback.models.background_tasks import end_tasks
 from ringback.models.errors import ConfigurationError
-from ringback.models.security.address_policy import AddressPolicy
-from ringback.models.security.inbox_addresses import InboxAddresses
-from ringback.models.security.secret_box import SecretBox, load_or_create_secret, open_secret_box
-from ringback.models.services import api_tokens, template_check
-from ringback.models.services.url_check import UrlCheck
+from ringback.models.security.secret_box import load_or_create_secret, open_secret_box
+from ringback.models.services import api_tokens
 from ringback.models.settings import Settings
 
 #: Seconds that running requests get to end when the program stops.
 GRACE_SECONDS = 3
-#: Arguments of `gc.set_threshold`: collect after 50,000 new objects, and each older generation after 10 collections
-#: of the younger one. With Python's own thresholds, collection took a third of the time of publishing log entries
-#: and a fifth of that of delivering.
-GC_THRESHOLDS = (50_000, 10, 10)
 #: Seconds after which a thread that computes, such as the one that checks documents, lets the event loop run. Python's
 #: own 5 ms delayed each step of a request by as much.
 SWITCH_SECONDS = 0.001
 #: Connections that wait to be accepted, at most.
 BACKLOG = 2048
-#: Open files that the process asks for, at most.
-MAX_OPEN_FILES = 65_536
 TOKEN_FILE = "admin-token"
 #: Headers of every response. Browsers must not take a response for a script because its content looks like one.
 HEADERS = [("X-Content-Type-Options", "nosniff")]
@@ -63,7 +49,7 @@ async def serve(settings: Settings, *, deliver: bool) -> None:
 
     The worker stops first, so inboxes and the live log keep working until the last delivery has ended.
     """
-    stop = _StopSignals()
+    stop = StopSignals()
     await bootstrap.migrate(settings)
     with _listen(settings) as sock:
         public_url = settings.address(sock.getsockname()[1])
@@ -77,91 +63,15 @@ async def serve(settings: Settings, *, deliver: bool) -> None:
                 stop.on_repeated_interrupt(http_server.hurry)
                 async with contextlib.AsyncExitStack() as stack:
                     if deliver:
-                        hurried = await stack.enter_async_context(_run_worker(settings, secrets, public_url))
+                        hurried = await stack.enter_async_context(deliver_events(settings, secrets, public_url))
                         stop.on_repeated_interrupt(hurried.set)
                     else:
                         await stack.enter_async_context(announce_due_events(settings.broker_url))
                     sys.setswitchinterval(SWITCH_SECONDS)
-                    _tune_garbage_collection()
+                    tune_garbage_collection()
                     _print_start(public_url, admin_token)
-                    async with _check_webhooks(settings, public_url):
+                    async with check_webhooks(settings, public_url):
                         await stop.wait()
-
-
-async def work(settings: Settings, *, supervised: bool = False) -> None:
-    """Deliver until a signal arrives, without serving the API. With `supervised`, also until standard input ends."""
-    stop = _StopSignals()
-    if supervised:
-        call_when_input_ends(stop.request)
-    await bootstrap.migrate(settings)
-    async with (
-        bootstrap.open_database(settings),
-        bootstrap.share_notifications(settings.notifications_url),
-        # The API processes made the inbox URLs in webhooks from the same settings.
-        _run_worker(settings, await open_secret_box(settings), settings.address()) as hurried,
-    ):
-        stop.on_repeated_interrupt(hurried.set)
-        _tune_garbage_collection()
-        print(f"Ringback {version('ringback')} is delivering. Stop it with Ctrl+C.", flush=True)
-        async with _check_webhooks(settings, settings.address()):
-            await stop.wait()
-
-
-async def work_in_processes(count: int, *options: str) -> None:
-    """Deliver in `count` processes of `ringback worker` with these options, until a signal arrives."""
-    stop = _StopSignals()
-    supervisor = ProcessSupervisor(count, "worker", "--supervised", *options)
-    running = asyncio.create_task(supervisor.run())
-    stop.on_repeated_interrupt(lambda: supervisor.stop(signal.SIGINT))
-    await asyncio.wait([running, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
-    supervisor.stop(signal.SIGTERM)
-    await running
-
-
-def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run a main coroutine, on uvloop."""
-    _raise_open_files_limit()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main)
-
-
-def _raise_open_files_limit() -> None:
-    """Raise the soft limit of open files up to the hard one: the usual 1,024 is less than deliveries may need."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    soft = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-class _StopSignals:
-    """The stop signals. The first SIGINT or SIGTERM requests a stop; a later SIGINT (Ctrl+C) hurries it.
-
-    A later SIGTERM changes nothing, so an impatient supervisor, or one that signals a whole group, loses no delivery.
-    """
-
-    def __init__(self) -> None:
-        self._requested = asyncio.Event()
-        self._hurry: list[Callable[[], None]] = []
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._on_signal, number)
-
-    async def wait(self) -> None:
-        """Wait until a stop is requested."""
-        await self._requested.wait()
-
-    def request(self) -> None:
-        """Request a stop."""
-        self._requested.set()
-
-    def on_repeated_interrupt(self, hurry: Callable[[], None]) -> None:
-        """Call `hurry` at each SIGINT after a stop was requested."""
-        self._hurry.append(hurry)
-
-    def _on_signal(self, number: signal.Signals) -> None:
-        if self._requested.is_set() and number is signal.SIGINT:
-            for hurry in self._hurry:
-                hurry()
-        self._requested.set()
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -248,7 +158,7 @@ class _HttpServer(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave the signals to `_StopSignals`."""
+        """Leave the signals to `StopSignals`."""
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -323,32 +233,3 @@ def _configure_http(app: Application, settings: Settings) -> ListenerConfig:
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=[str(network) for network in settings.trusted_proxies],
     )
-
-
-def _run_worker(
-    settings: Settings, secrets: SecretBox, public_url: str
-) -> contextlib.AbstractAsyncContextManager[asyncio.Event]:
-    policy = AddressPolicy(settings.dangerous_allow_networks, settings.allow_ports)
-    return run_worker(settings, policy=policy, secrets=secrets, inboxes=InboxAddresses(public_url))
-
-
-@contextlib.asynccontextmanager
-async def _check_webhooks(settings: Settings, public_url: str) -> AsyncIterator[None]:
-    """Check the webhooks in the background while the block runs, because thousands take seconds."""
-    policy = AddressPolicy(settings.dangerous_allow_networks, settings.allow_ports)
-    url_check = UrlCheck(policy, InboxAddresses(public_url))
-    task = asyncio.create_task(template_check.log_refused_templates(url_check))
-    try:
-        yield
-    finally:
-        await end_tasks(task)
-
-
-def _tune_garbage_collection() -> None:
-    """Exempt all objects made at the start, whose collection would block requests for 0.1 s, and collect more rarely.
-
-    Thousands of subscribers and attempts in flight keep many objects for a while, which are not garbage.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)

@@ -56,7 +56,7 @@ async def test_a_failing_database_is_a_masked_error(api: Api) -> None:
 def test_the_program_raises_its_limit_of_open_files() -> None:
     script = """
 import resource
-from ringback.graphql_api.server import run
+from ringback.graphql_api.process import run
 _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
 async def main():
