@@ -1,4 +1,7 @@
-"""The worker process, which imports nothing of the API: it starts sooner and takes less memory."""
+"""The process of `ringback worker`, and the deliveries that `ringback serve` makes too.
+
+Imports nothing of the API, so that a worker starts fast and takes little memory.
+"""
 
 import asyncio
 import contextlib

@@ -43,6 +43,8 @@ SLOTS_PER_RESERVED = 8
 FULL_SECONDS = 0.2
 #: Seconds between searches for events of prompt webhooks, while others use all common slots.
 PROMPT_SECONDS = 0.2
+#: Maximum number of seconds between these searches, while others use the common slots and free them again quickly.
+HIDDEN_SECONDS = 0.5
 #: Maximum number of seconds between looks at a webhook at its rate limit: the limit may have been raised.
 PACED_SECONDS = 0.5
 #: Seconds by which a claim precedes the start of its attempts.
@@ -88,6 +90,8 @@ class Claimer:
         self._max_concurrency = max_concurrency
         self._can_pass_on = can_pass_on
         self._turns = _Turns()
+        #: When to search for prompt webhooks although others have common slots, by the monotonic clock.
+        self._prompt_search_at = time.monotonic() + HIDDEN_SECONDS
         #: Webhooks at their rate limits, and when to look at them again, by the monotonic clock.
         self._paced_until: dict[UUID, float] = {}
         self._strays_checked_at = time.monotonic()
@@ -174,6 +178,8 @@ class Claimer:
         request = self._make_request(free_slots)
         batch = await claim(lease.worker_id, request)
         self._turns.advance(request, batch)
+        if request.only_prompt:
+            self._prompt_search_at = time.monotonic() + HIDDEN_SECONDS
         self._left_behind = batch.left_behind or request.only_prompt
         self._in_flight.is_short_of_slots |= batch.left_behind
         now = await clock.now()
@@ -231,8 +237,8 @@ class Claimer:
         crowded = _list_crowded(in_flight.by_webhook, free_slots) | _list_crowded(in_common_slots, common_slots)
         retry_slots = max(int(self._slots * RETRIES_SHARE), 1) - in_flight.retries
         lacks_slots = retry_slots <= 0 or common_slots <= 0
-        # With many common slots, events of other webhooks hide those of prompt ones only until these slots are used.
-        are_prompt_hidden = self._turns.only_prompt and 2 * common_slots < free_slots
+        # A backlog may refill common slots as fast as they are used. Its events hide those of prompt webhooks too.
+        may_search = 2 * common_slots < free_slots or now >= self._prompt_search_at
         in_flight.is_short_of_slots = bool(crowded) or lacks_slots or in_flight.suspects > 0
         return ClaimRequest(
             free_slots=free_slots,
@@ -246,7 +252,7 @@ class Claimer:
             after_webhook=self._turns.after_webhook,
             prompt=in_flight.prompt,
             common_slots=common_slots,
-            only_prompt=common_slots <= 0 or are_prompt_hidden,
+            only_prompt=common_slots <= 0 or (self._turns.may_hide_prompt and may_search),
             prompt_bytes=in_flight.room_for_bodies(is_prompt=True),
             common_bytes=in_flight.room_for_bodies(is_prompt=False),
         )
@@ -301,8 +307,8 @@ class _Turns:
 
     def __init__(self) -> None:
         self.retries_first = False
-        #: Whether others hid the events of prompt webhooks, so that these are searched for next.
-        self.only_prompt = False
+        #: Whether events of prompt webhooks may be hidden, since the last search for them.
+        self.may_hide_prompt = False
         self._is_clogged = False
         self._next_webhook = FIRST_WEBHOOK
 
@@ -315,9 +321,10 @@ class _Turns:
 
     def advance(self, request: ClaimRequest, batch: ClaimedBatch) -> None:
         """Plan the next claim. A look full of events that could not be claimed may hide others."""
-        self.only_prompt = batch.more_due and batch.lacks_common_slots
         if request.only_prompt:
+            self.may_hide_prompt = False
             return
+        self.may_hide_prompt = batch.more_due and (self.may_hide_prompt or batch.lacks_common_slots)
         self.retries_first = not self.retries_first
         if request.after_webhook is not None:
             self._next_webhook = batch.after_webhook

@@ -33,7 +33,7 @@ class LookupFailed(OSError):
 
 
 class _Failure(NamedTuple):
-    """An error, the URL of its request, and the response as far as it had arrived."""
+    """An error, the origin of the request's URL, and the response as far as it had arrived."""
 
     error: BaseException
     origin: URL

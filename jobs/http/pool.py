@@ -49,8 +49,9 @@ class Pool:
 
     `resolver` looks up names, `tls` holds the trusted authorities, and `socket_factory` makes the sockets.
 
-    A connection is reused SETTLE_SECONDS after its response at the earliest. Many endpoints close after each response
-    without a `Connection: close` header, and the sender must repeat a request that is written before the loop sees it.
+    An origin is a URL without path and query. A connection is reused SETTLE_SECONDS after its response at the earliest.
+    Many endpoints close after each response without a `Connection: close` header, and the sender must repeat a request
+    that is written before the loop sees it.
     """
 
     def __init__(

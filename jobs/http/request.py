@@ -64,7 +64,7 @@ class RequestTemplate:
 
     @property
     def origin(self) -> URL:
-        """The target's URL without path and query."""
+        """Scheme, host and port of the target."""
         return self.target.origin
 
     def head(self, values: tuple[str, ...], length: str | None) -> bytes:
@@ -148,7 +148,6 @@ def header_fault(headers: Headers) -> str | None:
     return None
 
 
-@lru_cache(1_024)
 def _name_fault(name: str) -> str | None:
     if not _TOKEN.fullmatch(name):
         return f"{name!r} is not a header name."

@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Mapping
+from itertools import chain
 from uuid import UUID
 
 from cachetools import LRUCache
@@ -35,6 +36,6 @@ class WebhookCache:
 
 
 def _weigh(webhook: Webhook) -> int:
-    header_values = [value for _, value in webhook.headers]
-    texts = (webhook.url, webhook.body_template, webhook.condition or "", *header_values)
+    headers = chain.from_iterable(webhook.headers)
+    texts = (webhook.url, webhook.body_template, webhook.condition or "", *headers)
     return 1 + sum(map(len, texts)) // PAGE_CHARACTERS

@@ -48,8 +48,8 @@ _CREDENTIALS = "The URL carries credentials (user:password@); put them into a he
 class Target(NamedTuple):
     """The destination of a request.
 
-    `origin` is the URL without path and query. `path_and_query` is sent byte for byte; a URL of yarl would drop a final
-    question mark. `text` is the whole URL as it is sent.
+    `origin` is scheme, host and port, and credentials if the URL has any. `path_and_query` is sent byte for byte; a URL
+    of yarl would drop a final question mark. `text` is the whole URL as it is sent.
     """
 
     origin: URL

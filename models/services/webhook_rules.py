@@ -29,6 +29,7 @@ MAX_CONTENT_TYPE_CHARS = 200
 #: A URL with Liquid may be longer than the URL that it renders to.
 MAX_URL_TEMPLATE_CHARS = 8_192
 MAX_HEADERS = 50
+MAX_HEADER_NAME_CHARS = 256
 MAX_CONDITION_CHARS = 8_192
 MAX_ATTEMPTS = 20
 MAX_DELAY_SECONDS = 7 * 24 * 3600
@@ -201,7 +202,9 @@ def _check_headers(problems: Problems, headers: tuple[tuple[str, str], ...]) -> 
         problems.add_too_large("headers", len(headers), "entries", MAX_HEADERS)
     for index, (name, value) in enumerate(headers[:MAX_HEADERS]):
         reserved = RESERVED_HEADERS.get(name.lower())
-        if not TOKEN.fullmatch(name):
+        if len(name) > MAX_HEADER_NAME_CHARS:
+            problems.add_too_large(f"headers[{index}].name", len(name), "characters", MAX_HEADER_NAME_CHARS)
+        elif not TOKEN.fullmatch(name):
             problems.add(
                 f"headers[{index}].name", f"{name!r:.80} is not a valid header name. Enter a name such as X-Shop."
             )

@@ -429,30 +429,56 @@ async def test_a_claimer_without_common_slots_does_not_claim_all_the_time(make_b
     assert len(bench.endpoint.requests) == 7
 
 
-async def test_prompt_webhooks_are_searched_for_once_others_use_the_common_slots(
-    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bench = await make_bench(slots=16)
-    bench.in_flight.set_prompt((await builders.webhook()).id, True)
-    for _ in range(100):
-        await builders.event(await builders.webhook(), due_in=-60)
-    searches: list[bool] = []
+@pytest.fixture
+def searches(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Return whether each claim searches for prompt webhooks only."""
+    made: list[bool] = []
 
     async def claim_and_record(worker_id: UUID, request: ClaimRequest) -> ClaimedBatch:
-        searches.append(request.only_prompt)
+        made.append(request.only_prompt)
         return await claim(worker_id, request)
 
     monkeypatch.setattr(claiming, "claim", claim_and_record)
-    for _ in range(3):
+    return made
+
+
+async def make_backlog(bench: Bench) -> list[Event]:
+    """Return due events of webhooks of their own, the earliest first, and let another webhook be known as prompt."""
+    bench.in_flight.set_prompt((await builders.webhook()).id, True)
+    return [await builders.event(await builders.webhook(), due_in=number / 100 - 60) for number in range(100)]
+
+
+@pytest.mark.parametrize(("ended", "is_search"), [(1, True), (4, False)])
+async def test_prompt_webhooks_are_searched_for_while_others_have_most_common_slots(
+    make_bench: MakeBench, searches: list[bool], monkeypatch: pytest.MonkeyPatch, ended: int, is_search: bool
+) -> None:
+    monkeypatch.setattr(claiming, "HIDDEN_SECONDS", 10 * PATIENCE_SECONDS)
+    bench = await make_bench(slots=16)  # of which 14 are common
+    events = await make_backlog(bench)
+    bench.endpoint.hold()
+    await bench.claimer._claim_once()
+    await bench.endpoint.wait_for_requests(14)
+    bench.endpoint.release(*events[:ended])
+    await eventually(lambda: len(bench.in_flight) == 14 - ended and len(bench.recorder) == 0)
+
+    await bench.claimer._claim_once()
+
+    assert searches == [False, is_search]
+    bench.endpoint.release()
+
+
+async def test_prompt_webhooks_are_searched_for_at_times_while_others_end_quickly(
+    make_bench: MakeBench, searches: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claiming, "HIDDEN_SECONDS", 0)
+    bench = await make_bench(slots=16)
+    await make_backlog(bench)
+
+    for _ in range(4):
         await bench.claimer._claim_once()
         await bench.wait_until_idle()
-    assert searches == [False] * 3
 
-    bench.endpoint.hold()
-    for _ in range(2):
-        await bench.claimer._claim_once()
-    assert searches[3:] == [False, True]
-    bench.endpoint.release()
+    assert searches == [False, True, False, True]
 
 
 @pytest.mark.usefixtures("_no_poll")

@@ -75,6 +75,8 @@ LOOPBACK = (
          "'A B' is not a valid header name. Enter a name such as X-Shop."),
         ({"headers": [{"name": "", "value": "x"}]}, "INVALID", "headers[0].name",
          "'' is not a valid header name. Enter a name such as X-Shop."),
+        ({"headers": [{"name": "X" * 257, "value": "x"}]}, "TOO_LARGE", "headers[0].name",
+         "headers[0].name has 257 characters. Enter at most 256."),
         ({"headers": [{"name": "X", "value": "x\r\nY: z"}]}, "INVALID", "headers[0].value",
          "headers[0].value contains control characters. Remove them."),
         ({"headers": [{"name": "X", "value": LONE}]}, "INVALID", "headers[0].value",

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from ringback.models.database import clock
-from ringback.models.queue.webhook_cache import WebhookCache
+from ringback.models.queue.webhook_cache import PAGE_CHARACTERS, WebhookCache
 from ringback.models.webhook import Webhook
 from tests.support import builders
 
@@ -27,6 +27,17 @@ async def test_a_webhook_is_read_again_when_it_has_changed() -> None:
     changed = await cache.of({webhook.id: changed_at, other.id: other.updated_at})
     assert changed[webhook.id].url == "https://new.example/"
     assert changed[other.id] is first[other.id]
+
+
+async def test_the_texts_of_a_webhook_count_with_the_names_of_its_headers() -> None:
+    light = await builders.webhook()
+    heavy = await builders.webhook(headers=[["X" * PAGE_CHARACTERS, "y" * PAGE_CHARACTERS]])
+    cache = WebhookCache(max_weight=3)
+    first = await cache.of({light.id: light.updated_at})
+
+    await cache.of({heavy.id: heavy.updated_at})
+
+    assert (await cache.of({light.id: light.updated_at}))[light.id] is not first[light.id]
 
 
 async def test_the_webhooks_used_last_stay_cached() -> None:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
+from ringback.models.security.inbox_addresses import InboxAddresses
 from ringback.models.security.url_rules import (
     MAX_URL_CHARS,
     Endpoint,
@@ -335,6 +336,22 @@ def test_percent_encoding_neither_loses_a_character_nor_encodes_one_twice(rest: 
         target = parse_target(url)
         assert unquote(target.path_and_query) == unquote(f"/{rest}")
         assert parse_target(target.text) == target
+
+
+_INBOX_PIECES = st.sampled_from(["/", "inbox", "%69nbox", "INBOX", "%2F", ".", "%2e", "%25", "?", "token", "%74oken"])
+
+
+@unhurried
+@given(st.lists(_INBOX_PIECES, max_size=8).map("".join))
+def test_a_url_that_counts_as_an_inbox_is_sent_to_that_inbox(rest: str) -> None:
+    """The guard lets requests to inboxes of this server pass."""
+    url = f"http://shop.example:8000/inbox/{rest}"
+    if check_url(url):
+        return
+    target = parse_target(url)
+    token = InboxAddresses("http://shop.example:8000").token(URL(target.text))
+    if token is not None:
+        assert unquote(target.path_and_query.partition("?")[0]) == f"/inbox/{token}"
 
 
 _PATH_PIECES = st.sampled_from(["/", "/", "%2F", "%5c", ";", "%3b", ".", "%2e", "%2E.", "a", "%25", "?"])
