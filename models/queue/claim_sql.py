@@ -219,21 +219,27 @@ RETURNING event.id, event.webhook_id, event.model, event.action, event.is_test, 
 event.attempt_count, event.attempts_before_round, event.abandoned_in_a_row, event.max_attempts, event.next_attempt_at,
 event.created_at, event.finished_at, event.condition_pending, fitting.item, fitting.changed_fields, fitting.updated_at
 """
-#: The same on SQLite: `$1` start time and room by id as a JSON object, `$2` worker, `$3` now, `$4` as `$6` above. The
-#: plus keeps SQLite from using an index on the status, by which it would read all events of that status.
+#: The same on SQLite: `$1` start time and room by id as a JSON object, `$2` worker, `$3` now, `$4` as `$6` above.
+#: - The plus keeps SQLite from using an index on the status, by which it would read all events of that status.
+#: - The rooms are compared only if one of the items is large, since SQLite runs the last subselect when it needs it.
 START_ATTEMPTS_ON_SQLITE = """
-UPDATE ringback_event SET worker_id = $2, claimed_at = $3, next_attempt_at = fitting.starts_at
-FROM (
-    SELECT *, sum(bytes) FILTER (WHERE bytes >= $4) OVER (PARTITION BY room ORDER BY number) - bytes AS bytes_before
-    FROM (
-        SELECT key, value ->> 0 AS starts_at, value ->> 1 AS room, granted.id AS number,
-        length(CAST(COALESCE(item, test_item, '') AS BLOB)) AS bytes
-        FROM json_each($1) granted CROSS JOIN ringback_event event ON event.id = granted.key
-        LEFT JOIN ringback_change change ON change.id = change_id
+UPDATE ringback_event SET worker_id = $2, claimed_at = $3, next_attempt_at = value ->> 0
+FROM json_each($1) granted
+WHERE ringback_event.id = granted.key AND +status IN ('PENDING', 'RETRYING') AND worker_id IS NULL AND (
+    COALESCE(
+        (SELECT length(CAST(item AS BLOB)) FROM ringback_change WHERE id = change_id), length(CAST(test_item AS BLOB)), 0
+    ) < $4
+    OR ringback_event.id IN (
+        SELECT key FROM (
+            SELECT key, room, sum(bytes) OVER (PARTITION BY room ORDER BY number) - bytes AS bytes_before FROM (
+                SELECT key, value ->> 1 AS room, large.id AS number,
+                length(CAST(COALESCE(item, event.test_item) AS BLOB)) AS bytes
+                FROM json_each($1) large CROSS JOIN ringback_event event ON event.id = large.key
+                LEFT JOIN ringback_change change ON change.id = event.change_id
+            ) WHERE bytes >= $4
+        ) WHERE bytes_before < room
     )
-) fitting
-WHERE ringback_event.id = fitting.key AND +status IN ('PENDING', 'RETRYING') AND worker_id IS NULL
-AND (bytes < $4 OR bytes_before < room)
+)
 RETURNING ringback_event.id, webhook_id, model, action, is_test, test_item, status, attempt_count,
 attempts_before_round, abandoned_in_a_row, max_attempts, next_attempt_at, created_at, finished_at, condition_pending,
 (SELECT item FROM ringback_change WHERE id = change_id),

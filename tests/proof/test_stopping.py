@@ -20,8 +20,6 @@ from tests.support.deliveries import (
 from tests.support.program import Program
 from tests.support.receiver import ALLOW_LOOPBACK, Receiver
 
-pytestmark = pytest.mark.alone
-
 #: Seconds that the program waits for attempts in flight.
 DRAIN_SECONDS = 5.0
 #: Seconds that the rest of its stop may take.

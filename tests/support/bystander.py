@@ -1,6 +1,5 @@
 """What an attack costs others: how much longer another client waits, and how much more memory the program takes."""
 
-import http.client
 import json
 import subprocess
 import sys
@@ -9,20 +8,16 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from tests.support.program import Program
 
 #: Seconds for which the client is measured without the attack.
 CONTROL_SECONDS = 1.0
-#: Pause between two requests of the client, in seconds.
-PAUSE_SECONDS = 0.01
 #: Pause between two readings of the program's memory, in seconds.
 SAMPLE_SECONDS = 0.05
 #: What an attack may cost.
 MAX_DELAY_MS = 250.0
 MAX_MEMORY_MB = 64.0
-_QUERY = json.dumps({"query": "{ __typename }"})
 
 
 class AttackCost:
@@ -56,7 +51,7 @@ def measure_attack(program: Program) -> Iterator[AttackCost]:
     assert program.process is not None
     cost = AttackCost()
     client = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.bystander", program.url, program.token],
+        [sys.executable, "-m", "tests.support.bystander_client", program.url, program.token],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -113,35 +108,3 @@ def _sample_memory(pid: int) -> Iterator[list[float]]:
     finally:
         stop.set()
         thread.join()
-
-
-def _main(url: str, token: str) -> None:
-    """Ask over one connection until standard input ends, then print when each request began and how long it took.
-
-    The first answer is reported at once.
-    """
-    ended = threading.Event()
-
-    def wait_for_end_of_input() -> None:
-        sys.stdin.read()
-        ended.set()
-
-    threading.Thread(target=wait_for_end_of_input, daemon=True).start()
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=100)
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    waits: list[tuple[float, float]] = []
-    while not ended.wait(PAUSE_SECONDS):
-        at = time.time()
-        connection.request("POST", "/graphql", _QUERY, headers)
-        response = connection.getresponse()
-        answer = response.read()
-        if response.status != 200 or b"errors" in answer:
-            raise SystemExit(f"the client got {response.status}: {answer!r}")
-        waits.append((at, time.time() - at))
-        if len(waits) == 1:
-            print("started", flush=True)
-    print(json.dumps(waits))
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])
