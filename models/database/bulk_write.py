@@ -125,15 +125,10 @@ def _encode_rows(
     encoders = _find_encoders(model, columns, is_postgres(db))
     if not encoders:
         return list(rows)
-    encoded = []
-    for row in rows:
-        values = list(row)
-        for position, encode in encoders:
-            value = values[position]
-            if value is not None:
-                values[position] = encode(value)
-        encoded.append(values)
-    return encoded
+    encoded: list[Sequence[Any]] = list(zip(*rows, strict=True))
+    for position, encode in encoders:
+        encoded[position] = [None if value is None else encode(value) for value in encoded[position]]
+    return list(zip(*encoded, strict=True))
 
 
 @lru_cache(64)

@@ -227,7 +227,8 @@ UPDATE ringback_event SET worker_id = $2, claimed_at = $3, next_attempt_at = val
 FROM json_each($1) granted
 WHERE ringback_event.id = granted.key AND +status IN ('PENDING', 'RETRYING') AND worker_id IS NULL AND (
     COALESCE(
-        (SELECT length(CAST(item AS BLOB)) FROM ringback_change WHERE id = change_id), length(CAST(test_item AS BLOB)), 0
+        (SELECT length(CAST(item AS BLOB)) FROM ringback_change WHERE id = change_id),
+        length(CAST(test_item AS BLOB)), 0
     ) < $4
     OR ringback_event.id IN (
         SELECT key FROM (
