@@ -45,9 +45,9 @@ MAX_EVENTS_EACH = 50
 #: Abandoned attempts in a row after which an event is a suspect: it may be what kills the workers. `claim_sql` repeats
 #: it.
 SUSPECT_AFTER = 2
-#: Statuses of events that wait for an attempt.
 #: Time until another look at webhooks whose large items do not fit into the worker's memory.
 LACKS_BYTES_PAUSE = dt.timedelta(seconds=0.2)
+#: Statuses of events that wait for an attempt.
 WAITING_STATUSES = (EventStatus.PENDING, EventStatus.RETRYING)
 _LONG_AGO = dt.datetime.min.replace(tzinfo=dt.UTC)
 
