@@ -85,29 +85,34 @@ def attempt_row(attempt: RecordedAttempt, redaction: Redaction) -> AttemptRow:
 
 def log_rows(attempt: RecordedAttempt) -> list[LogRow]:
     """Return the delivery log's entries: the attempt, then the scheduled retry or the end of the event."""
-    event, progress, at = attempt.event, attempt.progress, attempt.result.ended_at
+    progress, at = attempt.progress, attempt.result.ended_at
+    rows = [_make_log_row(attempt, LogKind.ATTEMPT_FINISHED, _attempt_message(attempt))]
     number = progress.attempt_count
-    finished = LogRow(
-        at=at,
-        kind=LogKind.ATTEMPT_FINISHED,
-        message=_attempt_message(attempt),
-        webhook_id=event.webhook_id,
-        event_id=event.id,
-        attempt_id=attempt.attempt_id,
-        model=event.model,
-    )
     if progress.next_attempt_at is not None:
         due_at = format_timestamp(progress.next_attempt_at)
         message = f"Attempt {number + 1} of {progress.max_attempts} due at {due_at}"
         asked_seconds = retry_after_seconds(attempt.result.outcome, at)
         if asked_seconds > 0 and progress.next_attempt_at == at + dt.timedelta(seconds=asked_seconds):
             message += " (Retry-After)"
-        return [finished, finished._replace(kind=LogKind.RETRY_SCHEDULED, message=message)]
-    if progress.finished_at == at:
+        rows.append(_make_log_row(attempt, LogKind.RETRY_SCHEDULED, message))
+    elif progress.finished_at == at:
         attempts = "1 attempt" if number == 1 else f"{number} attempts"
         message = f"{progress.status.capitalize()} after {attempts}"
-        return [finished, finished._replace(kind=_END_KINDS[progress.status], message=message)]
-    return [finished]
+        rows.append(_make_log_row(attempt, _END_KINDS[progress.status], message))
+    return rows
+
+
+def _make_log_row(attempt: RecordedAttempt, kind: LogKind, message: str) -> LogRow:
+    event = attempt.event
+    return LogRow(
+        at=attempt.result.ended_at,
+        kind=kind,
+        message=message,
+        webhook_id=event.webhook_id,
+        event_id=event.id,
+        attempt_id=attempt.attempt_id,
+        model=event.model,
+    )
 
 
 def _attempt_message(attempt: RecordedAttempt) -> str:

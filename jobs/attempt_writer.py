@@ -140,14 +140,6 @@ def _record(event: Event | ClaimedEvent, row: _LockedRow, result: Result, redact
     error = result.outcome.error
     if error is not None:
         error = redaction.redact_text(error)
-    former = Progress(
-        status=event.status,
-        attempt_count=event.attempt_count,
-        attempts_before_round=event.attempts_before_round,
-        abandoned_in_a_row=event.abandoned_in_a_row,
-        max_attempts=event.max_attempts,
-        finished_at=event.finished_at,
-    )
     delays = tuple(orjson.loads(row.retry_delays))
     is_inactive = not row.is_active and not event.is_test
     stopped = event.status.ended or row.is_deleted or is_inactive
@@ -155,7 +147,7 @@ def _record(event: Event | ClaimedEvent, row: _LockedRow, result: Result, redact
         event=event,
         result=result,
         error=error,
-        progress=after_attempt(former, result.outcome, result.ended_at, delays, stopped=stopped),
+        progress=after_attempt(event, result.outcome, result.ended_at, delays, stopped=stopped),
         attempt_id=new_key_at(result.started_at),
     )
 

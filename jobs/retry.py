@@ -9,7 +9,7 @@ import math
 import re
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ringback.jobs.outcomes import Abandoned, Delivered, Outcome, first_header
 from ringback.models.enums import EventStatus
@@ -24,8 +24,23 @@ MAX_RETRY_AFTER_SECONDS = 7 * 24 * 3600
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
 
 
+class EventState(Protocol):
+    """The state of an event before an attempt: an `Event`, a `ClaimedEvent`, or the `Progress` of the last attempt."""
+
+    @property
+    def status(self) -> EventStatus: ...
+    @property
+    def attempt_count(self) -> int: ...
+    @property
+    def attempts_before_round(self) -> int: ...
+    @property
+    def abandoned_in_a_row(self) -> int: ...
+    @property
+    def finished_at(self) -> dt.datetime | None: ...
+
+
 class Progress(NamedTuple):
-    """The state of an event before or after an attempt. The next attempt's number is `attempt_count + 1`."""
+    """The state of an event after an attempt. The next attempt's number is `attempt_count + 1`."""
 
     status: EventStatus
     #: Number of recorded attempts.
@@ -40,7 +55,7 @@ class Progress(NamedTuple):
 
 
 def after_attempt(
-    former: Progress, outcome: Outcome, ended_at: dt.datetime, delays: tuple[int, ...], *, stopped: bool
+    former: EventState, outcome: Outcome, ended_at: dt.datetime, delays: tuple[int, ...], *, stopped: bool
 ) -> Progress:
     """Return the state of an event after an attempt that ended at `ended_at` with `outcome`.
 
@@ -50,21 +65,26 @@ def after_attempt(
     if isinstance(outcome, Abandoned):
         return _after_abandoned(former, ended_at, delays, stopped=stopped)
     attempts_in_round = former.attempt_count + 1 - former.attempts_before_round
-    progress = Progress(
-        status=EventStatus.RETRYING,
-        attempt_count=former.attempt_count + 1,
+    next_attempt_at = None
+    if isinstance(outcome, Delivered):
+        status = EventStatus.SUCCEEDED
+    elif stopped:
+        status = EventStatus.CANCELLED
+    elif attempts_in_round >= len(delays):
+        status = EventStatus.FAILED
+    else:
+        status = EventStatus.RETRYING
+        seconds = max(float(delays[attempts_in_round]), retry_after_seconds(outcome, ended_at))
+        next_attempt_at = ended_at + dt.timedelta(seconds=seconds)
+    return _make_progress(
+        former,
+        status,
+        ended_at,
         attempts_before_round=former.attempts_before_round,
         abandoned_in_a_row=0,
         max_attempts=former.attempts_before_round + max(len(delays), attempts_in_round),
+        next_attempt_at=next_attempt_at,
     )
-    if isinstance(outcome, Delivered):
-        return _end(progress, former, EventStatus.SUCCEEDED, ended_at)
-    if stopped:
-        return _end(progress, former, EventStatus.CANCELLED, ended_at)
-    if attempts_in_round >= len(delays):
-        return _end(progress, former, EventStatus.FAILED, ended_at)
-    seconds = max(float(delays[attempts_in_round]), retry_after_seconds(outcome, ended_at))
-    return _schedule(progress, ended_at, seconds)
 
 
 def retry_after_seconds(outcome: Outcome, now: dt.datetime) -> float:
@@ -89,29 +109,51 @@ def retry_after_seconds(outcome: Outcome, now: dt.datetime) -> float:
     return min(max(seconds, 0.0), float(MAX_RETRY_AFTER_SECONDS))
 
 
-def _after_abandoned(former: Progress, ended_at: dt.datetime, delays: tuple[int, ...], *, stopped: bool) -> Progress:
+def _after_abandoned(former: EventState, ended_at: dt.datetime, delays: tuple[int, ...], *, stopped: bool) -> Progress:
     """Leave the schedule as it is: the attempt counts as one before the current round."""
     abandoned_in_a_row = former.abandoned_in_a_row + 1
-    progress = Progress(
-        status=EventStatus.RETRYING,
-        attempt_count=former.attempt_count + 1,
+    next_attempt_at = None
+    if stopped:
+        status = EventStatus.CANCELLED
+    elif abandoned_in_a_row >= MAX_ABANDONED_IN_A_ROW:
+        status = EventStatus.FAILED
+    else:
+        status = EventStatus.RETRYING
+        seconds = ABANDONED_DELAYS_SECONDS[min(abandoned_in_a_row, len(ABANDONED_DELAYS_SECONDS)) - 1]
+        next_attempt_at = ended_at + dt.timedelta(seconds=seconds)
+    return _make_progress(
+        former,
+        status,
+        ended_at,
         attempts_before_round=former.attempts_before_round + 1,
         abandoned_in_a_row=abandoned_in_a_row,
         max_attempts=former.attempts_before_round + 1 + len(delays),
+        next_attempt_at=next_attempt_at,
     )
-    if stopped:
-        return _end(progress, former, EventStatus.CANCELLED, ended_at)
-    if abandoned_in_a_row >= MAX_ABANDONED_IN_A_ROW:
-        return _end(progress, former, EventStatus.FAILED, ended_at)
-    seconds = ABANDONED_DELAYS_SECONDS[min(abandoned_in_a_row, len(ABANDONED_DELAYS_SECONDS)) - 1]
-    return _schedule(progress, ended_at, seconds)
 
 
-def _end(progress: Progress, former: Progress, status: EventStatus, ended_at: dt.datetime) -> Progress:
-    if former.status.ended:  # cancelled during the attempt: it keeps that end and its time
-        return progress._replace(status=former.status, finished_at=former.finished_at)
-    return progress._replace(status=status, finished_at=ended_at)
-
-
-def _schedule(progress: Progress, ended_at: dt.datetime, seconds: float) -> Progress:
-    return progress._replace(next_attempt_at=ended_at + dt.timedelta(seconds=seconds))
+def _make_progress(
+    former: EventState,
+    status: EventStatus,
+    ended_at: dt.datetime,
+    *,
+    attempts_before_round: int,
+    abandoned_in_a_row: int,
+    max_attempts: int,
+    next_attempt_at: dt.datetime | None,
+) -> Progress:
+    """Return the state after one more attempt. `next_attempt_at` is None if `status` is an end."""
+    finished_at = None
+    if next_attempt_at is None:
+        finished_at = ended_at
+        if former.status.ended:  # cancelled during the attempt: it keeps that end and its time
+            status, finished_at = former.status, former.finished_at
+    return Progress(
+        status=status,
+        attempt_count=former.attempt_count + 1,
+        attempts_before_round=attempts_before_round,
+        abandoned_in_a_row=abandoned_in_a_row,
+        max_attempts=max_attempts,
+        next_attempt_at=next_attempt_at,
+        finished_at=finished_at,
+    )

@@ -13,6 +13,7 @@ from functools import lru_cache
 from urllib.parse import unquote_plus
 
 from ringback.models.name_patterns import NamePattern
+from ringback.models.security.signing import SIGNATURE_HEADER
 
 MASK = "••••••••"
 #: Maximum length of a name, in characters. The values of longer names are redacted.
@@ -32,7 +33,7 @@ _SECRET_NAME = re.compile(
     r"|\A-(?:x-)?(?:(?:access|activation|auth|device|mfa|oauth|security|sms|verification)-)?code-\Z"
 )
 #: Names that match the pattern although their values are not secrets.
-_NO_SECRETS = frozenset({"access-control-allow-credentials", "idempotency-key", "webhook-signature"})
+_NO_SECRETS = frozenset({"access-control-allow-credentials", "idempotency-key", SIGNATURE_HEADER})
 #: Headers whose values start with an authorization scheme (RFC 9110, 11.6.2 and 11.7.2).
 _WITH_SCHEME = frozenset({"authorization", "proxy-authorization"})
 #: Characters of a scheme, at most, so that no secret passes for one.
@@ -120,7 +121,8 @@ class Redaction:
         """Return the headers with secret values redacted. An authorization scheme such as Bearer stays readable."""
         headers = list(headers)
         if not self._has_telling_name(tuple([name for name, _ in headers])):
-            values = "\n".join([value for _, value in headers])
+            # Slashes in the base64 of a signature make no URL.
+            values = "\n".join([value for name, value in headers if name != SIGNATURE_HEADER])
             # True of most headers, and quick to check.
             has_parameter = _EQUALS_SIGN.search(values) is not None
             if not _may_hold_secret(values) and not (has_parameter and self._has_secret_parameter(headers)):

@@ -25,6 +25,8 @@ def parse_timestamp(value: Any) -> dt.datetime | None:
         return None
     timestamp = dt.datetime.fromisoformat(value) if isinstance(value, str) else value
     assert isinstance(timestamp, dt.datetime)
+    if timestamp.tzinfo is dt.UTC:
+        return timestamp
     if timestamp.tzinfo is None:
         return timestamp.replace(tzinfo=dt.UTC)
     return timestamp.astimezone(dt.UTC)
