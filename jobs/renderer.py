@@ -51,6 +51,8 @@ _PENDING_AND_FALSE = (
 class Renderer:
     """Rendering that does not block the event loop for long.
 
+    Requests that send the item as JSON and have no Liquid need no rendering, and are made at once.
+
     The loop gets a turn after every 5 ms of rendering. A request that is not rendered after 2 ms of CPU is started
     again in a thread, where its templates may use 50 ms together (`models.templates.budget`). The next requests of its
     webhook are rendered in the thread too, until one of them takes less than 2 ms. So are requests with long templates
@@ -81,6 +83,8 @@ class Renderer:
         `decimals` are the decimal fields of the event's model.
         """
         work = _Work(webhook, event, change, decimals)
+        if self._plans.is_plain(webhook):
+            return self._render(work)
         # Another request of the webhook may find out, during the wait, that it is slow.
         while webhook.id not in self._slow and self._seconds_this_turn >= TURN_SECONDS:
             await self._yield_to_loop()
@@ -137,7 +141,7 @@ class Renderer:
             if thread_time() - started <= SLOW_SECONDS:
                 self._slow.pop(work.webhook.id, None)
 
-    def _render(self, work: "_Work", meter: Meter) -> OutgoingRequest:
+    def _render(self, work: "_Work", meter: Meter | None = None) -> OutgoingRequest:
         webhook, event, change, decimals = work
         try:
             plan = self._plans.get(webhook)
@@ -174,7 +178,7 @@ def render(
     The request lacks the values of its last headers, which `sign` adds. All templates together have the time of
     `meter`.
     """
-    texts = _Texts(event, change, decimals, redaction, meter or Meter())
+    texts = _Texts(event, change, decimals, redaction, meter)
     if webhook.condition is not None and not event.is_test:
         texts.check_condition(webhook.condition)
     values: tuple[str, ...] = ()
@@ -222,7 +226,7 @@ class _Texts:
         change: ClaimedChange | None,
         decimals: DecimalFields,
         redaction: Redaction,
-        meter: Meter,
+        meter: Meter | None,
     ) -> None:
         self.redaction = redaction
         self._event = event
@@ -244,7 +248,7 @@ class _Texts:
             template = compile_template(source)
             if template.text is not None:
                 return template.text
-            return template.render(self._root_names(), self._decimals, encoder=encoder, meter=self._meter)
+            return template.render(self._root_names(), self._decimals, encoder=encoder, meter=self._running_meter())
         except TemplateError as error:
             raise _part_error(part, error) from error
 
@@ -265,11 +269,16 @@ class _Texts:
         Its value was tested at the change, unless it is pending. Then false raises TemplateError too.
         """
         try:
-            is_true = compile_condition(condition).holds(self._root_names(), self._decimals, self._meter)
+            is_true = compile_condition(condition).holds(self._root_names(), self._decimals, self._running_meter())
         except TemplateError as error:
             raise _part_error("The condition", error) from error
         if self._event.condition_pending and not is_true:
             raise TemplateError(_PENDING_AND_FALSE)
+
+    def _running_meter(self) -> Meter:
+        if self._meter is None:
+            self._meter = Meter()
+        return self._meter
 
     def _root_names(self) -> dict[str, object]:
         if self._names is None:

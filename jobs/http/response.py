@@ -4,7 +4,7 @@ import zlib
 from typing import NamedTuple
 
 from ringback.jobs.http.response_reader import MAX_RESPONSE_BYTES, ResponseReader
-from ringback.jobs.outcomes import HttpResponse, first_header
+from ringback.jobs.outcomes import HttpResponse
 
 
 class _DecodedBody(NamedTuple):
@@ -17,16 +17,14 @@ def to_http_response(reader: ResponseReader, *, is_whole: bool) -> HttpResponse:
 
     `is_whole` says that the connection has read the whole response.
     """
-    headers = tuple(reader.headers)
-    body, is_body_whole = reader.body, True
-    if body:
-        encoding = first_header(headers, "content-encoding").lower()
-        body, is_body_whole = _decode(body[:MAX_RESPONSE_BYTES], encoding)
+    body, is_body_whole = reader.body[:MAX_RESPONSE_BYTES], True
+    if body and reader.content_encoding:
+        body, is_body_whole = _decode(body, reader.content_encoding)
     is_too_long = len(reader.body) > MAX_RESPONSE_BYTES
     is_truncated = is_too_long or reader.is_cut_off or not is_whole or not is_body_whole
     return HttpResponse(
         status=reader.status,
-        headers=headers,
+        headers=tuple(reader.headers),
         body=body,
         body_truncated=is_truncated,
         headers_truncated=reader.are_headers_cut,

@@ -76,6 +76,7 @@ class ResponseReader:
         "_repair",
         "are_headers_cut",
         "body",
+        "content_encoding",
         "has_started",
         "headers",
         "is_cut_off",
@@ -96,6 +97,8 @@ class ResponseReader:
         self.headers: list[tuple[str, str]] = []
         #: Whether headers, or parts of them, were not stored.
         self.are_headers_cut = False
+        #: The value of the first Content-Encoding, in lower case, or an empty text.
+        self.content_encoding = ""
         self.body = b""
         #: Whether reading has stopped before the end of the response, because of MAX_OVERHEAD_BYTES.
         self.is_cut_off = False
@@ -200,6 +203,8 @@ class ResponseReader:
         self.status = self._parser.get_status_code()
         self.state = ResponseState.READING_UNTIL_CLOSE
         names = [name.lower() for name, _ in self.headers]
+        if "content-encoding" in names:
+            self.content_encoding = self.headers[names.index("content-encoding")][1].strip().lower()
         # A transfer coding overrides a length (RFC 9112, 6.3).
         if "transfer-encoding" in names:
             coding = self._last_coding()
@@ -221,6 +226,7 @@ class ResponseReader:
         if 100 <= self.status <= 199 and self.status != 101:
             self._informational_count += 1
             self.status, self.headers, self.are_headers_cut, self.body = 0, [], False, b""
+            self.content_encoding = ""
             self._header_bytes = self._needed_headers = self._overhead_bytes = 0
             self.state = ResponseState.READING_HEAD
         elif self.is_complete:
