@@ -79,7 +79,7 @@ async def _lock_events(
 ) -> dict[UUID, tuple[Event | ClaimedEvent, _LockedRow]]:
     """Lock the events whose attempts are not recorded yet, and return them as they are now, with their rows."""
     rows = await _fetch_locked_rows(db, [result.event_id for result in results])
-    events: dict[UUID, Event | ClaimedEvent] = {}
+    locked: dict[UUID, tuple[Event | ClaimedEvent, _LockedRow]] = {}
     changed: list[UUID] = []
     for result in results:
         row = rows.get(result.event_id)
@@ -87,11 +87,12 @@ async def _lock_events(
             continue
         event = result.event
         if event is not None and _is_unchanged(event, row):
-            events[result.event_id] = event
+            locked[result.event_id] = event, row
         else:
             changed.append(result.event_id)
-    events.update(await load_by_id(db, Event, changed))
-    return {event_id: (event, rows[event_id]) for event_id, event in events.items()}
+    for event_id, changed_event in (await load_by_id(db, Event, changed)).items():
+        locked[event_id] = changed_event, rows[event_id]
+    return locked
 
 
 async def _fetch_locked_rows(db: BaseDBAsyncClient, event_ids: Sequence[UUID]) -> dict[UUID, _LockedRow]:

@@ -28,15 +28,24 @@ class EventState(Protocol):
     """The state of an event before an attempt: an `Event`, a `ClaimedEvent`, or the `Progress` of the last attempt."""
 
     @property
-    def status(self) -> EventStatus: ...
+    def status(self) -> EventStatus:
+        """Status of the event."""
+
     @property
-    def attempt_count(self) -> int: ...
+    def attempt_count(self) -> int:
+        """Number of recorded attempts."""
+
     @property
-    def attempts_before_round(self) -> int: ...
+    def attempts_before_round(self) -> int:
+        """Number of recorded attempts that do not count in the current round of the schedule."""
+
     @property
-    def abandoned_in_a_row(self) -> int: ...
+    def abandoned_in_a_row(self) -> int:
+        """Number of attempts abandoned since the last that was not."""
+
     @property
-    def finished_at(self) -> dt.datetime | None: ...
+    def finished_at(self) -> dt.datetime | None:
+        """The end of the event, or None if it has not ended."""
 
 
 class Progress(NamedTuple):

@@ -13,7 +13,6 @@ from functools import lru_cache
 from urllib.parse import unquote_plus
 
 from ringback.models.name_patterns import NamePattern
-from ringback.models.security.signing import SIGNATURE_HEADER
 
 MASK = "••••••••"
 #: Maximum length of a name, in characters. The values of longer names are redacted.
@@ -32,8 +31,9 @@ _SECRET_NAME = re.compile(
     r"|-authentication-(?:info-)?\Z|-saml-?re(?:quest|sponse)-|\A-pin-\Z|\A-x-vault-"
     r"|\A-(?:x-)?(?:(?:access|activation|auth|device|mfa|oauth|security|sms|verification)-)?code-\Z"
 )
+_SIGNATURE = "webhook-signature"
 #: Names that match the pattern although their values are not secrets.
-_NO_SECRETS = frozenset({"access-control-allow-credentials", "idempotency-key", SIGNATURE_HEADER})
+_NO_SECRETS = frozenset({"access-control-allow-credentials", "idempotency-key", _SIGNATURE})
 #: Headers whose values start with an authorization scheme (RFC 9110, 11.6.2 and 11.7.2).
 _WITH_SCHEME = frozenset({"authorization", "proxy-authorization"})
 #: Characters of a scheme, at most, so that no secret passes for one.
@@ -122,7 +122,7 @@ class Redaction:
         headers = list(headers)
         if not self._has_telling_name(tuple([name for name, _ in headers])):
             # Slashes in the base64 of a signature make no URL.
-            values = "\n".join([value for name, value in headers if name != SIGNATURE_HEADER])
+            values = "\n".join([value for name, value in headers if name != _SIGNATURE])
             # True of most headers, and quick to check.
             has_parameter = _EQUALS_SIGN.search(values) is not None
             if not _may_hold_secret(values) and not (has_parameter and self._has_secret_parameter(headers)):
