@@ -9,7 +9,7 @@ from ringback.jobs.recorder import Recorder
 from ringback.jobs.result import abandon
 from ringback.models.database import clock
 from ringback.models.queue import workers
-from ringback.models.queue.workers import WorkerLease, read_uptime
+from ringback.models.queue.workers import WorkerLease
 
 logger = structlog.get_logger("ringback.worker")
 
@@ -41,7 +41,7 @@ class LeaseKeeper:
     async def start(self) -> None:
         """Register this worker."""
         self.lease = await workers.register_worker(self._lease_seconds)
-        self._renewed_at = self._steady_since = read_uptime()
+        self._renewed_at = self._steady_since = clock.read_uptime()
         self.has_peers = await workers.has_peers(self.lease)
 
     async def run(self) -> None:
@@ -51,7 +51,7 @@ class LeaseKeeper:
                 async with asyncio.timeout(self._lease_seconds / RENEWALS_PER_LEASE):
                     await self._look()
             except Exception as error:
-                self._steady_since = read_uptime()
+                self._steady_since = clock.read_uptime()
                 logger.warning(
                     "cannot renew the lease or look for orphans; trying again",
                     action="renew",
@@ -72,15 +72,15 @@ class LeaseKeeper:
         await self._abandon_orphans()
 
     async def _renew_if_due(self) -> None:
-        is_due = read_uptime() - self._renewed_at >= self._lease_seconds / RENEWALS_PER_LEASE
+        is_due = clock.read_uptime() - self._renewed_at >= self._lease_seconds / RENEWALS_PER_LEASE
         is_expired = self.lease.is_expired()
         if not is_due and not is_expired:
             return
         if is_expired:
-            self._steady_since = read_uptime()
+            self._steady_since = clock.read_uptime()
         if not await workers.renew(self.lease, self._lease_seconds):
             await self._register_again()
-        self._renewed_at = read_uptime()
+        self._renewed_at = clock.read_uptime()
         self.has_peers = await workers.has_peers(self.lease)
         self._in_flight.wake.set()
 
@@ -93,10 +93,10 @@ class LeaseKeeper:
         )
         self.lease.ends_at = 0.0
         self.lease = await workers.register_worker(self._lease_seconds)
-        self._steady_since = read_uptime()
+        self._steady_since = clock.read_uptime()
 
     async def _declare_dead_if_steady(self) -> None:
-        if read_uptime() - self._steady_since < self._lease_seconds:
+        if clock.read_uptime() - self._steady_since < self._lease_seconds:
             return
         dead = await workers.declare_dead()
         if dead:

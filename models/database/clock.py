@@ -3,9 +3,9 @@
 SQLite runs in this process, so its clock is the system clock, read here because SQLite's own functions lack
 microseconds.
 
-The clock of Postgres is read every few seconds and continued with the local monotonic clock in between, because a
-delivery needs the time several times and each reading costs a round trip. A reading is off by at most half a round
-trip, far below the margins of leases. The local system clock, which may be hours off, is never used.
+The clock of Postgres is read every few seconds and continued with the local uptime in between, because a delivery
+needs the time several times and each reading costs a round trip. A reading is off by at most half a round trip, far
+below the margins of leases. The local system clock, which may be hours off, is never used.
 """
 
 import datetime as dt
@@ -20,10 +20,17 @@ from ringback.models.database.sql import fetch, is_postgres
 from ringback.models.database.transactions import RecordingTransaction
 from ringback.models.site_settings import SiteSettings
 
+#: A monotonic clock that includes time in which the machine was suspended; only Linux has it.
+_UPTIME = getattr(time, "CLOCK_BOOTTIME", None)
 #: Seconds between two readings of the server's clock.
 READING_SECONDS = 5.0
 #: Assumed drift of two clocks, in seconds per second. A slow reading does not replace an older but more exact one.
 DRIFT = 0.001
+
+
+def read_uptime() -> float:
+    """Return the seconds of a monotonic clock. On Linux it includes time in which the machine was suspended."""
+    return time.monotonic() if _UPTIME is None else time.clock_gettime(_UPTIME)
 
 
 class Clock:
@@ -36,9 +43,9 @@ class Clock:
 
 @dataclass(slots=True)
 class _Reading(Clock):
-    """A server's clock: it showed `server` at the monotonic time `local`, give or take `error` seconds.
+    """A server's clock: it showed `server` at the uptime `local`, give or take `error` seconds.
 
-    `read_at` is the monotonic time of the last attempt to read it.
+    `read_at` is the uptime at the last attempt to read it.
     """
 
     server: dt.datetime
@@ -48,7 +55,7 @@ class _Reading(Clock):
 
     def now(self) -> dt.datetime:
         """Return the server's current time in UTC."""
-        return self.server + dt.timedelta(seconds=time.monotonic() - self.local)
+        return self.server + dt.timedelta(seconds=read_uptime() - self.local)
 
 
 _readings: WeakKeyDictionary[BaseDBAsyncClient, _Reading] = WeakKeyDictionary()
@@ -68,13 +75,13 @@ async def read_clock(db: BaseDBAsyncClient | None = None) -> Clock:
     reading = _readings.get(client)
     if reading is None:
         reading = _readings[client] = await _read(db)
-    elif time.monotonic() - reading.read_at > READING_SECONDS:
+    elif read_uptime() - reading.read_at > READING_SECONDS:
         reading = await _refresh(client, db, reading)
     return reading
 
 
 async def _refresh(client: BaseDBAsyncClient, db: BaseDBAsyncClient, previous: _Reading) -> _Reading:
-    previous.read_at = time.monotonic()  # before the read, so that only one caller reads and no other waits
+    previous.read_at = read_uptime()  # before the read, so that only one caller reads and no other waits
     try:
         reading = await _read(db)
     except BaseORMException:  # the database is unreachable: the previous reading stays valid
@@ -86,9 +93,9 @@ async def _refresh(client: BaseDBAsyncClient, db: BaseDBAsyncClient, previous: _
 
 
 async def _read(db: BaseDBAsyncClient) -> _Reading:
-    before = time.monotonic()
+    before = read_uptime()
     rows = await fetch(db, "SELECT clock_timestamp() AS now")
-    after = time.monotonic()
+    after = read_uptime()
     server: dt.datetime = rows[0]["now"]
     return _Reading(
         server=server.astimezone(dt.UTC),

@@ -11,7 +11,6 @@ import datetime as dt
 import math
 import os
 import socket
-import time
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 from uuid import UUID, uuid4
@@ -21,17 +20,9 @@ from ringback.models.database.sql import array_parameter, as_uuid, execute, fetc
 from ringback.models.event import Event
 from ringback.models.timestamps import parse_timestamp
 
-#: A clock that includes time in which the machine was suspended; only Linux has it.
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
-
-
-def read_uptime() -> float:
-    """Return the seconds of a monotonic clock. On Linux it includes time in which the machine was suspended."""
-    return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)
-
 
 class WorkerLease:
-    """The id under which a worker claims, and the `read_uptime` at which its lease ends.
+    """The id under which a worker claims, and the uptime (`clock.read_uptime`) at which its lease ends.
 
     The lease counts from before the statement that renewed it, so it never ends later here than in the database.
     """
@@ -42,7 +33,7 @@ class WorkerLease:
 
     def is_expired(self) -> bool:
         """Return whether the lease has ended, so that the worker must not start or send anything."""
-        return read_uptime() >= self.ends_at
+        return clock.read_uptime() >= self.ends_at
 
 
 class Orphan(NamedTuple):
@@ -57,7 +48,7 @@ class Orphan(NamedTuple):
 async def register_worker(lease_seconds: float) -> WorkerLease:
     """Insert the row of a new worker. On SQLite this deletes the rows of former workers."""
     db = Event._meta.db
-    asked_at = read_uptime()
+    asked_at = clock.read_uptime()
     now = await clock.now()
     worker_id, host = uuid4(), socket.gethostname()[:255]
     if is_postgres(db):
@@ -71,7 +62,7 @@ async def register_worker(lease_seconds: float) -> WorkerLease:
 
 async def renew(lease: WorkerLease, lease_seconds: float) -> bool:
     """Extend a lease, even an expired one. Return False if the worker was declared dead meanwhile."""
-    asked_at = read_uptime()
+    asked_at = clock.read_uptime()
     alive_until = await clock.now() + dt.timedelta(seconds=lease_seconds)
     if not await execute(Event._meta.db, _RENEW, lease.worker_id, alive_until):
         return False

@@ -12,7 +12,7 @@ from ringback.models.database import clock
 from ringback.models.enums import EventStatus
 from ringback.models.event import Event
 from ringback.models.queue import workers
-from ringback.models.queue.workers import read_uptime, register_worker
+from ringback.models.queue.workers import register_worker
 from ringback.models.worker import Worker
 from tests.support import builders
 from tests.support.deliverers import Bench
@@ -63,7 +63,7 @@ async def test_the_lease_ends_no_later_here_than_in_the_database(make_bench: Mak
 
     assert row.alive_until is not None
     left_in_database = (row.alive_until - await clock.now()).total_seconds()
-    left_here = bench.keeper.lease.ends_at - read_uptime()
+    left_here = bench.keeper.lease.ends_at - clock.read_uptime()
     assert left_here <= left_in_database + 0.005
     assert left_in_database == pytest.approx(30.0, abs=5.0)
 
@@ -157,13 +157,13 @@ async def has_attempts(event: Event, number: int) -> bool:
 
 async def test_an_expired_worker_is_declared_dead_after_a_whole_lease(make_bench: MakeBench) -> None:
     bench = await make_bench(is_alone=False, lease_seconds=1.5)
-    started = read_uptime()
+    started = clock.read_uptime()
     expired, alive = await expired_worker(), await register_worker(builders.LEASE_SECONDS)
 
     async with bench.keep_lease():
         while await is_registered(expired):
             await asyncio.sleep(0.01)
-        seconds = read_uptime() - started
+        seconds = clock.read_uptime() - started
 
     assert seconds >= 1.4
     assert await is_registered(alive)
@@ -176,10 +176,10 @@ async def test_a_failed_renewal_postpones_the_declaration_of_death(
     bench = await make_bench(is_alone=False, lease_seconds=1.5)
     expired = await expired_worker()
     find_orphans = workers.find_orphans
-    failing_until = read_uptime() + 1.2
+    failing_until = clock.read_uptime() + 1.2
 
     async def away_at_first(limit: int) -> list[workers.Orphan]:
-        if read_uptime() < failing_until:
+        if clock.read_uptime() < failing_until:
             raise OperationalError("the database does not answer")
         return await find_orphans(limit)
 
@@ -187,7 +187,7 @@ async def test_a_failed_renewal_postpones_the_declaration_of_death(
     async with bench.keep_lease():
         while await is_registered(expired):
             await asyncio.sleep(0.01)
-        seconds_after_outage = read_uptime() - failing_until
+        seconds_after_outage = clock.read_uptime() - failing_until
 
     assert seconds_after_outage >= 1.4
 
@@ -199,7 +199,7 @@ async def test_after_an_outage_longer_than_the_lease_nobody_is_declared_dead(mak
         lease.ends_at = 0.0
         await Worker.filter(id=lease.worker_id).update(alive_until=await builders.later(-60))
         # Both have renewed for long: the outage itself must reset that.
-    one.keeper._steady_since = other.keeper._steady_since = read_uptime() - 60
+    one.keeper._steady_since = other.keeper._steady_since = clock.read_uptime() - 60
 
     async with one.keep_lease(), other.keep_lease():
         await eventually(lambda: not any(bench.keeper.lease.is_expired() for bench in (one, other)))

@@ -40,7 +40,7 @@ async def expire(lease: WorkerLease, *, seconds_ago: float = 0.1) -> None:
     """End a lease in the database and in its worker."""
     ended_at = await clock.now() - dt.timedelta(seconds=seconds_ago)
     assert await Worker.filter(id=lease.worker_id).update(alive_until=ended_at) == 1
-    lease.ends_at = workers.read_uptime() - seconds_ago
+    lease.ends_at = clock.read_uptime() - seconds_ago
 
 
 async def seconds_left_in_database(lease: WorkerLease) -> float:
@@ -133,7 +133,7 @@ async def test_a_worker_has_peers_while_another_row_exists() -> None:
 
 
 def test_a_lease_expires_when_its_end_is_reached() -> None:
-    now = workers.read_uptime()
+    now = clock.read_uptime()
 
     assert WorkerLease(uuid4(), now).is_expired()
     assert not WorkerLease(uuid4(), now + 60).is_expired()
@@ -151,12 +151,12 @@ async def test_the_lease_of_the_only_worker_of_a_file_never_ends() -> None:
 @pytest.mark.on_postgres
 @pytest.mark.usefixtures("database")
 async def test_a_lease_starts_before_the_statement_that_registers_it() -> None:
-    asked_at = workers.read_uptime()
+    asked_at = clock.read_uptime()
 
     lease = await register_worker(60)
 
     left_in_database = await seconds_left_in_database(lease)
-    assert asked_at + 60 <= lease.ends_at <= workers.read_uptime() + left_in_database
+    assert asked_at + 60 <= lease.ends_at <= clock.read_uptime() + left_in_database
 
 
 @pytest.mark.on_postgres
@@ -172,7 +172,27 @@ async def test_a_slow_renewal_ends_no_later_than_in_the_database() -> None:
     assert await renewing
 
     left_in_database = await seconds_left_in_database(lease)
-    assert lease.ends_at <= workers.read_uptime() + left_in_database
+    assert lease.ends_at <= clock.read_uptime() + left_in_database
+
+
+@pytest.mark.on_postgres
+@pytest.mark.usefixtures("database")
+async def test_a_renewal_after_the_machine_was_suspended_extends_the_lease_in_the_database_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lease = await register_worker(60)
+    asked_at = await clock.now()
+    uptime = clock.read_uptime
+
+    # The server's clock cannot be moved, so it is not read again.
+    monkeypatch.setattr(clock, "READING_SECONDS", math.inf)
+    monkeypatch.setattr(clock, "read_uptime", lambda: uptime() + 3_600)
+    assert await renew(lease, 60)
+
+    alive_until = (await Worker.get(id=lease.worker_id)).alive_until
+    assert alive_until is not None
+    assert alive_until >= asked_at + dt.timedelta(seconds=3_600) + MINUTE
+    assert not lease.is_expired()
 
 
 @pytest.mark.on_postgres
