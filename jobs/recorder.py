@@ -121,7 +121,8 @@ class Recorder:
                 return
             except Exception as error:
                 is_unavailable = isinstance(error, _UNAVAILABLE)
-                is_value_fault = isinstance(error, _VALUE_FAULTS)
+                # While the database is away, a driver may raise anything.
+                is_value_fault = isinstance(error, _VALUE_FAULTS) and await _database_answers()
                 if not is_unavailable and not is_value_fault and await _database_answers():
                     unexplained += 1
                 if is_value_fault or unexplained == MAX_UNEXPLAINED:

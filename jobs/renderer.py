@@ -19,6 +19,7 @@ from ringback.jobs.request_plan import ATTEMPT_HEADERS, RequestPlan, RequestPlan
 from ringback.models.errors import TemplateError
 from ringback.models.ids import Prefix, encode
 from ringback.models.queue.claims import ClaimedChange, ClaimedEvent
+from ringback.models.queue.grants import LARGE_BYTES
 from ringback.models.redaction import DEFAULT, Redaction
 from ringback.models.security.signing import compute_signature
 from ringback.models.security.url_rules import Target, check_header_value, check_url, parse_target
@@ -51,7 +52,7 @@ _PENDING_AND_FALSE = (
 class Renderer:
     """Rendering that does not block the event loop for long.
 
-    Requests that send the item as JSON and have no Liquid need no rendering, and are made at once.
+    Requests that differ only in a small item, sent as JSON, need no rendering and are made at once.
 
     The loop gets a turn after every 5 ms of rendering. A request that is not rendered after 2 ms of CPU is started
     again in a thread, where its templates may use 50 ms together (`models.templates.budget`). The next requests of its
@@ -83,7 +84,7 @@ class Renderer:
         `decimals` are the decimal fields of the event's model.
         """
         work = _Work(webhook, event, change, decimals)
-        if self._plans.is_plain(webhook):
+        if webhook.id not in self._slow and self._needs_no_rendering(webhook, change):
             return self._render(work)
         # Another request of the webhook may find out, during the wait, that it is slow.
         while webhook.id not in self._slow and self._seconds_this_turn >= TURN_SECONDS:
@@ -102,6 +103,10 @@ class Renderer:
     def close(self) -> None:
         """Let the thread end."""
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _needs_no_rendering(self, webhook: Webhook, change: ClaimedChange | None) -> bool:
+        is_large = change is not None and len(change.item_json) >= LARGE_BYTES
+        return not is_large and self._plans.sends_item_only(webhook)
 
     def _is_compiled(self, webhook: Webhook) -> bool:
         """Return whether rendering will compile no more than a few short templates."""

@@ -257,12 +257,13 @@ async def test_a_write_is_tried_until_the_database_answers(
 
 
 @pytest.mark.usefixtures("_quick_pauses")
+@pytest.mark.parametrize("error", [asyncpg.InterfaceError("the connection was released"), ValueError("a bad message")])
 async def test_an_unknown_driver_error_while_the_database_is_away_loses_nothing(
-    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+    error: Exception, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     event = await builders.event(await builders.webhook())
     lease = await builders.claim(event)
-    failing = FailingWrite(asyncpg.InterfaceError("the connection was released"), times=6)
+    failing = FailingWrite(error, times=6)
 
     async def does_not_answer() -> bool:
         return False

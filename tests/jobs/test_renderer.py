@@ -15,6 +15,7 @@ from ringback.jobs.renderer import Renderer, render
 from ringback.jobs.request_plan import RequestPlan
 from ringback.models.errors import TemplateError
 from ringback.models.queue.claims import ClaimedChange, ClaimedEvent
+from ringback.models.queue.grants import LARGE_BYTES
 from ringback.models.redaction import Redaction
 from ringback.models.templates import budget
 from ringback.models.templates.budget import MAX_SHORT_CHARACTERS, Meter
@@ -54,7 +55,7 @@ class Slow:
         decimals: DecimalFields,
         *,
         redaction: Redaction,
-        meter: Meter,
+        meter: Meter | None,
     ) -> OutgoingRequest:
         self.threads.append(threading.current_thread().name.split("_")[0])
         end = time.thread_time() + self.seconds
@@ -159,7 +160,7 @@ async def test_a_busy_machine_makes_no_webhook_slow_for_longer_than_one_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Busy(Slow):
-        def __call__(self, *given: Any, redaction: Redaction, meter: Meter) -> OutgoingRequest:
+        def __call__(self, *given: Any, redaction: Redaction, meter: Meter | None) -> OutgoingRequest:
             time.sleep(self.pause)  # of the wall clock alone
             return super().__call__(*given, redaction=redaction, meter=meter)
 
@@ -193,6 +194,41 @@ async def test_rendering_many_requests_gives_the_loop_turns(monkeypatch: pytest.
     counting.cancel()
     renderer.close()
     assert turns >= 9
+
+
+@pytest.mark.parametrize(
+    ("characters", "waits"), [(0, False), (LARGE_BYTES, True)], ids=["a small item", "a large item"]
+)
+async def test_requests_that_differ_only_in_a_small_item_do_not_wait_for_a_turn(
+    characters: int, waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renderer = Renderer()
+    sends_json = webhook(send_json=True)
+    await renderer.render(sends_json, event(), change())
+    monkeypatch.setattr(renderer, "_seconds_this_turn", TURN_SECONDS)
+    has_turned = False
+
+    def turn() -> None:
+        nonlocal has_turned
+        has_turned = True
+
+    asyncio.get_running_loop().call_soon(turn)
+    await renderer.render(sends_json, event(), change({"text": "x" * characters}))
+    renderer.close()
+    assert has_turned is waits
+
+
+async def test_a_webhook_that_sends_the_item_is_slow_for_one_request_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Slow(TURN_SECONDS * 1.5)
+    monkeypatch.setattr(renderer_module, "render", slow)
+    renderer = Renderer()
+    sends_json = webhook(send_json=True)
+    await renderer.render(sends_json, event(), change())
+    slow.seconds = 0.0
+    for _ in range(2):
+        await renderer.render(sends_json, event(), change())
+    renderer.close()
+    assert slow.threads == ["MainThread", "ringback-render", "MainThread"]
 
 
 async def test_an_internal_error_becomes_a_template_error_with_its_log_id(monkeypatch: pytest.MonkeyPatch) -> None:

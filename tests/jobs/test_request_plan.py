@@ -1,6 +1,7 @@
 """Request plans: they hold the fixed parts of a webhook's requests, and are forgotten with the webhook."""
 
 import gc
+from typing import Any
 
 import pytest
 
@@ -31,6 +32,26 @@ def test_liquid_and_faults_are_not_planned(value: str) -> None:
     assert RequestPlan(webhook(headers=[["A", value]])).template is None
     plan = RequestPlan(webhook(url=f"https://hooks.example/{value}"))
     assert (plan.target, plan.template) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"send_json": True}, True),
+        ({"send_json": True, "headers": [["A", "1"]]}, True),
+        ({"body_template": "text"}, False),
+        ({"send_json": True, "condition": "item.id"}, False),
+        ({"send_json": True, "headers": [["A", "{{ item.id }}"]]}, False),
+        ({"send_json": True, "url": "https://hooks.example/{{ item.id }}"}, False),
+        ({"send_json": True, "content_type": "application/json; charset=windows-1251"}, False),
+    ],
+)
+def test_a_plan_says_whether_requests_differ_only_in_the_item(fields: dict[str, Any], expected: bool) -> None:
+    made = webhook(**fields)
+    plans = RequestPlans()
+    assert not plans.sends_item_only(made)
+    assert plans.get(made).sends_item_only is expected
+    assert plans.sends_item_only(made) is expected
 
 
 def test_a_plan_is_made_once_and_cached_until_its_webhook_is_collected() -> None:

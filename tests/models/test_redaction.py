@@ -132,6 +132,19 @@ def test_signatures_of_others_are_redacted_but_not_our_own(name: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["webhook-signature", "Webhook-Signature"])
+@pytest.mark.parametrize(
+    ("value", "redacted"),
+    [
+        (f"v1,{'a/' * 21}b=", f"v1,{'a/' * 21}b="),
+        ("https://u:pw@h.example/?token=abc", f"https://{MASK}@h.example/?token={MASK}"),
+        ("v1,a password=hunter2", f"v1,a password={MASK}"),
+    ],
+)
+def test_only_what_is_a_signature_counts_as_one(name: str, value: str, redacted: str) -> None:
+    assert redact(((name, value),)) == [(name, redacted)]
+
+
 @pytest.mark.parametrize(
     ("url", "redacted"),
     [

@@ -291,6 +291,19 @@ def test_a_connection_is_not_used_again_if_programs_disagree_about_the_end(respo
     assert (reader.status, reader.body, reader.state) == (200, b"ok", ResponseState.FINAL)
 
 
+def test_the_content_encoding_is_that_of_the_last_response() -> None:
+    encoded = b"Content-Encoding:  GZip \r\n"
+    reader = read(OK + encoded + END)
+    assert reader.content_encoding == "gzip"
+
+    reader.start()
+    reader.feed(OK + END)
+    assert reader.content_encoding == ""
+
+    early = b"HTTP/1.1 103 Early Hints\r\n" + encoded + b"\r\n"
+    assert read(early + OK + END).content_encoding == ""
+
+
 @pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
 def test_a_connection_is_used_again_after_a_status_without_a_body(status: bytes) -> None:
     assert read(b"HTTP/1.1 " + status + b"\r\n\r\n").state is ResponseState.KEPT_ALIVE
