@@ -13,6 +13,9 @@ import uvloop
 #: of the younger one. With Python's own thresholds, collection took a third of the time of publishing log entries
 #: and a fifth of that of delivering.
 GC_THRESHOLDS = (50_000, 10, 10)
+#: Seconds without a statement after which Postgres rolls a transaction back. A machine that loses its power or network
+#: would otherwise keep rows locked until the server misses it: for two hours with Linux's TCP keepalive.
+IDLE_TRANSACTION_SECONDS = 30
 #: Open files that the process asks for, at most.
 MAX_OPEN_FILES = 65_536
 

@@ -21,7 +21,7 @@ from ringback.graphql_api.listener.client_slots import ClientSlots
 from ringback.graphql_api.listener.config import Guard, ListenerConfig, limit_connections
 from ringback.graphql_api.listener.http_limits import HttpLimits
 from ringback.graphql_api.listener.proxied_requests import ProxiedRequests
-from ringback.graphql_api.process import StopSignals, tune_garbage_collection
+from ringback.graphql_api.process import IDLE_TRANSACTION_SECONDS, StopSignals, tune_garbage_collection
 from ringback.graphql_api.transport import graphiql
 from ringback.graphql_api.websocket_protocol import WebSocketProtocol
 from ringback.graphql_api.worker_process import check_webhooks, deliver_events
@@ -53,7 +53,10 @@ async def serve(settings: Settings, *, deliver: bool) -> None:
     await bootstrap.migrate(settings)
     with _listen(settings) as sock:
         public_url = settings.address(sock.getsockname()[1])
-        async with bootstrap.open_database(settings), bootstrap.share_notifications(settings.notifications_url):
+        async with (
+            bootstrap.open_database(settings, idle_transaction_seconds=IDLE_TRANSACTION_SECONDS),
+            bootstrap.share_notifications(settings.notifications_url),
+        ):
             secrets = await open_secret_box(settings)
             admin_token = await _ensure_admin_token(settings)
             async with (

@@ -9,7 +9,7 @@ import signal
 from collections.abc import AsyncIterator
 from importlib.metadata import version
 
-from ringback.graphql_api.process import StopSignals, tune_garbage_collection
+from ringback.graphql_api.process import IDLE_TRANSACTION_SECONDS, StopSignals, tune_garbage_collection
 from ringback.graphql_api.supervisor import ProcessSupervisor, call_when_input_ends
 from ringback.jobs.worker import run_worker
 from ringback.models import bootstrap
@@ -29,7 +29,7 @@ async def work(settings: Settings, *, supervised: bool = False) -> None:
         call_when_input_ends(stop.request)
     await bootstrap.migrate(settings)
     async with (
-        bootstrap.open_database(settings),
+        bootstrap.open_database(settings, idle_transaction_seconds=IDLE_TRANSACTION_SECONDS),
         bootstrap.share_notifications(settings.notifications_url),
         # The API processes made the inbox URLs in webhooks from the same settings.
         deliver_events(settings, await open_secret_box(settings), settings.address()) as hurried,

@@ -76,11 +76,11 @@ def tortoise_apps(modules: Iterable[str] = (), *, connection: str = CONNECTION) 
     return apps
 
 
-def select_database(settings: Settings) -> Database:
-    """Return the database of the settings."""
+def select_database(settings: Settings, *, idle_transaction_seconds: int = 0) -> Database:
+    """Return the database of the settings, with the option of `postgres_connection()`."""
     if settings.is_embedded:
         return SqliteFile(settings.database_path)
-    return PostgresDatabase(settings.database_url, settings.database_pool_size)
+    return PostgresDatabase(settings.database_url, settings.database_pool_size, idle_transaction_seconds)
 
 
 def describe_database(settings: Settings) -> str:
@@ -149,13 +149,15 @@ def _create_writable_folder(folder: Path) -> None:
 
 
 @contextlib.asynccontextmanager
-async def open_database(settings: Settings) -> AsyncIterator[None]:
+async def open_database(settings: Settings, *, idle_transaction_seconds: int = 0) -> AsyncIterator[None]:
     """Open the database of the settings for this event loop and track its models, while the block runs.
 
-    Raises ConfigurationError if the database cannot be opened, lacks migrations, or is newer than this program.
+    `idle_transaction_seconds` is the option of `postgres_connection()`. Raises ConfigurationError if the database
+    cannot be opened, lacks migrations, or is newer than this program.
     """
     settings.load_models()
-    async with open_tortoise(tortoise_config(select_database(settings), settings.models)):
+    database = select_database(settings, idle_transaction_seconds=idle_transaction_seconds)
+    async with open_tortoise(tortoise_config(database, settings.models)):
         yield
 
 

@@ -41,7 +41,9 @@ def sqlite_connection(path: Path | str) -> dict[str, Any]:
 def postgres_connection(url: str, **options: Any) -> dict[str, Any]:
     """Return a connection for a Tortoise configuration: a Postgres database, opened with Ringback's client.
 
-    Options are `pool_size` and the arguments of asyncpg's `create_pool()`.
+    Options are `pool_size`, `idle_transaction_seconds` and the arguments of asyncpg's `create_pool()`. Postgres rolls a
+    transaction back that sends no statement for `idle_transaction_seconds` (0: never), and so frees its locks, unless
+    the server has a limit of its own.
     """
     return {"engine": "ringback.models.postgres", "credentials": {"dsn": url, **options}}
 
@@ -119,6 +121,7 @@ class PostgresDatabase:
 
     url: str
     pool_size: int | None = None
+    idle_transaction_seconds: int = 0
 
     def __str__(self) -> str:
         return parse_postgres_url(self.url).display
@@ -126,7 +129,7 @@ class PostgresDatabase:
     def connection(self) -> dict[str, Any]:
         """Return the connection for a Tortoise configuration."""
         options = {"pool_size": self.pool_size} if self.pool_size else {}
-        return postgres_connection(self.url, **options)
+        return postgres_connection(self.url, idle_transaction_seconds=self.idle_transaction_seconds, **options)
 
     @contextlib.asynccontextmanager
     async def lock_migrations(self) -> AsyncIterator[None]:

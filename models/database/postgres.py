@@ -68,9 +68,12 @@ class _PooledConnection(asyncpg.Connection):
         return ""
 
 
-async def _tune_for_short_reads(connection: Any) -> None:
-    """Turn off optimizations that only pay for statements that read many rows."""
-    await connection.execute("SET jit = off; SET enable_incremental_sort = off")
+#: Turn off optimizations that only pay for statements that read many rows.
+_TUNE_FOR_SHORT_READS = "SET jit = off; SET enable_incremental_sort = off"
+_LIMIT_IDLE_TRANSACTIONS = """
+SELECT set_config('idle_in_transaction_session_timeout', '{seconds}s', false)
+WHERE current_setting('idle_in_transaction_session_timeout') = '0'
+"""
 
 
 class _ErrorTranslation:
@@ -127,18 +130,24 @@ class PostgresClient(_ErrorTranslation, RecordingClient, tortoise_asyncpg.Asyncp
 
     transaction_class = PostgresTransaction
 
-    def __init__(self, dsn: str, pool_size: int = POOL_SIZE, **kwargs: Any) -> None:
+    def __init__(self, dsn: str, pool_size: int = POOL_SIZE, idle_transaction_seconds: int = 0, **kwargs: Any) -> None:
         options = {"command_timeout": STATEMENT_SECONDS, **kwargs}
         super().__init__(database=parse_postgres_url(dsn).database, minsize=0, maxsize=pool_size, **options)
         self.connection_class = cast(Any, _PooledConnection)
         self.dsn = dsn
+        self._start_of_sessions = _TUNE_FOR_SHORT_READS
+        if idle_transaction_seconds:
+            self._start_of_sessions += f"; {_LIMIT_IDLE_TRANSACTIONS.format(seconds=idle_transaction_seconds)}"
 
     async def create_pool(self, **kwargs: Any) -> Any:
         """Create the pool from the URL, which replaces Tortoise's separate connection arguments."""
         in_url = ("host", "port", "user", "password", "database")
         options = {name: value for name, value in kwargs.items() if name not in in_url}
-        defaults = {"init": _tune_for_short_reads, "connect": get_connector(self.dsn).connect}
+        defaults = {"init": self._start_session, "connect": get_connector(self.dsn).connect}
         return await asyncpg.create_pool(**{**defaults, **options})
+
+    async def _start_session(self, connection: Any) -> None:
+        await connection.execute(self._start_of_sessions)
 
     async def read_within(self, query: str, values: list[Any], row_size: RowSize, max_bytes: int) -> SizedRows:
         """Return the rows of a SELECT up to the first one with which they count more than `max_bytes`.

@@ -21,6 +21,11 @@ from ringback.models.timestamps import format_sqlite_timestamp
 M = TypeVar("M", bound=Model)
 
 
+def choose_database(model: type[Model]) -> BaseDBAsyncClient:
+    """Return the connection for writes of a model, which is the open transaction if there is one."""
+    return model._choose_db(True)
+
+
 def is_postgres(db: BaseDBAsyncClient) -> bool:
     """Return whether a connection is one to Postgres."""
     return db.capabilities.dialect == "postgres"

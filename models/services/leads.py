@@ -10,7 +10,7 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
 from ringback.models.database.group_commit import GroupCommit
-from ringback.models.database.sql import lock_row
+from ringback.models.database.sql import choose_database, lock_row
 from ringback.models.database.unit_of_work import find_unit
 from ringback.models.ids import Prefix
 from ringback.models.lead import Lead
@@ -38,7 +38,7 @@ async def request_callback(name: str, phone: str) -> Lead | None:
     name = problems.check_form_line("name", name, max_chars=MAX_NAME_CHARS) or ""
     phone = problems.check_form_line("phone", phone, max_chars=MAX_PHONE_CHARS) or ""
     problems.raise_if_any()
-    db = Lead._choose_db(True)
+    db = choose_database(Lead)
     if find_unit(db) is not None:
         # The caller's transaction may change the lead further, so the signals must record it.
         return await _create_lead(name, phone)

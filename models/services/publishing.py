@@ -17,6 +17,7 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
 from ringback.models.database import advisory_locks, clock
+from ringback.models.database.sql import choose_database
 from ringback.models.declared_model import MAX_KEY_CHARS, DeclaredModel, IdempotencyKey
 from ringback.models.errors import InputRejected, Problem, ProblemCode
 from ringback.models.ids import new_key
@@ -157,7 +158,7 @@ async def _evaluate_conditions(changes: Sequence[Publication]) -> _EarlyVerdicts
     names = {change.model for change in changes}
     if len(changes) < EARLY_CHANGES and not conditions.are_slow(names):
         return _EarlyVerdicts()
-    db = DeclaredModel._choose_db()
+    db = choose_database(DeclaredModel)
     models = await _load_models(db, names)
     now = await clock.now(db)
     watching = await outbox.find_watching_webhooks(db, models.keys(), lock=False)

@@ -21,7 +21,7 @@ from ringback.models.database import clock
 from ringback.models.database.bulk_write import NewRows, insert_together
 from ringback.models.database.notifications import Topic, notifier
 from ringback.models.database.row_decoding import build_row_decoder
-from ringback.models.database.sql import array_parameter, fetch_rows, is_postgres
+from ringback.models.database.sql import array_parameter, choose_database, fetch_rows, is_postgres
 from ringback.models.database.unit_of_work import require_unit
 from ringback.models.delivery_log import LogEntry
 from ringback.models.enums import Action, EventStatus, LogKind
@@ -150,8 +150,8 @@ async def evaluate_inserts_early(
     name = get_tracking(model).name
     if not conditions.are_slow([name]):
         return []
-    changes = _make_insert_changes(model, names, rows, await clock.now(model._choose_db(True)))
-    return await evaluate_early(model._choose_db(True), changes, {name: model_fields.decimal_fields(model)})
+    changes = _make_insert_changes(model, names, rows, await clock.now(choose_database(model)))
+    return await evaluate_early(choose_database(model), changes, {name: model_fields.decimal_fields(model)})
 
 
 async def evaluate_early(

@@ -14,7 +14,7 @@ from tortoise.exceptions import TransactionManagementError
 from tortoise.models import Model
 from tortoise.queryset import QuerySet
 
-from ringback.models.database.sql import lock_rows
+from ringback.models.database.sql import choose_database, lock_rows
 from ringback.models.database.transactions import TRANSACTION_ENDED, check_recording
 from ringback.models.database.unit_of_work import UnitOfWork, find_unit, require_unit
 from ringback.models.errors import TrackingError
@@ -138,7 +138,7 @@ async def track_touched_rows(
     a transaction that has ended.
     """
     registry.check_registered(model)
-    db = using_db or model._choose_db(True)
+    db = using_db or choose_database(model)
     check_recording(model, db)
     unit = find_unit(db)
     if unit is None:

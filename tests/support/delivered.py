@@ -36,7 +36,8 @@ def wait_until_all_ended(program: Program, url: str, seconds: float = 2 * PATIEN
 def check_deliveries(url: str, receiver: Receiver, load: Load, webhooks: int) -> Counter[str]:
     """Check that nothing acknowledged is lost, stuck or recorded wrongly; returns the number of attempts by outcome.
 
-    An event that was accepted twice must have an ABANDONED attempt, and every request must have an attempt.
+    An event that was accepted twice must have an ABANDONED attempt, every request must have an attempt, and no worker
+    may send an attempt after another one has continued with the next.
     """
     events = fetch(url, "SELECT id, status, attempt_count FROM ringback_event")
     outcomes: dict[Any, list[str]] = {event["id"]: [] for event in events}
@@ -56,6 +57,7 @@ def check_deliveries(url: str, receiver: Receiver, load: Load, webhooks: int) ->
         assert numbers[key] == list(range(1, event["attempt_count"] + 1)), "a number is missing"
         assert outcomes[key].count("DELIVERED") == 1
         assert 1 <= receiver.seen[name] <= len(outcomes[key]), "a request without an attempt"
+        assert receiver.numbers[name] == sorted(receiver.numbers[name]), "an attempt was sent after the next one"
         accepted = receiver.seen[name] - receiver.refused[name]
         assert accepted == 1 or "ABANDONED" in outcomes[key], "a duplicate though no worker died"
     return Counter(outcome for of_event in outcomes.values() for outcome in of_event)

@@ -3,7 +3,7 @@
 import random
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
@@ -13,6 +13,7 @@ from tests.support.patience import PATIENCE_SECONDS
 #: What lets the program deliver to a Receiver.
 ALLOW_LOOPBACK = {"RINGBACK_DANGEROUS_ALLOW_NETWORKS": "127.0.0.0/8"}
 EVENT_ID = "PS-WEBHOOK_EVENT-ID"
+ATTEMPT = "Ringback-Attempt"
 
 
 class Receiver:
@@ -28,6 +29,8 @@ class Receiver:
         self.seen: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
+        #: The numbers of each event's attempts, in the order of arrival.
+        self.numbers: defaultdict[str, list[int]] = defaultdict(list)
         self.arrived = threading.Event()
         #: While it is cleared, requests are held and not answered.
         self.answers = threading.Event()
@@ -55,9 +58,10 @@ class Receiver:
         with self._lock:
             return Counter(self.seen), Counter(self.answered)
 
-    def _decide(self, event_id: str) -> tuple[int, float]:
+    def _decide(self, event_id: str, number: int) -> tuple[int, float]:
         with self._lock:
             self.seen[event_id] += 1
+            self.numbers[event_id].append(number)
             refuse = self.refused[event_id] < self._refusals and self._chance.random() < self._refuse
             self.refused[event_id] += refuse
             delay = max(0.0, self._chance.uniform(*self._delay))
@@ -74,7 +78,7 @@ class Receiver:
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 event_id = self.headers[EVENT_ID]
-                status, delay = receiver._decide(event_id)
+                status, delay = receiver._decide(event_id, int(self.headers[ATTEMPT]))
                 time.sleep(delay)
                 receiver.answers.wait(PATIENCE_SECONDS)
                 self.send_response(status)
