@@ -8,7 +8,7 @@ from typing import NamedTuple
 from uuid import UUID, uuid4
 
 import structlog
-from tortoise.exceptions import BaseORMException, IntegrityError, OperationalError, TransactionManagementError
+from tortoise.exceptions import IntegrityError, OperationalError, TransactionManagementError
 
 from ringback.jobs.attempt_writer import write_attempts
 from ringback.jobs.outcomes import Abandoned
@@ -120,14 +120,14 @@ class Recorder:
                 await write_attempts(results, self._redaction)
                 return
             except Exception as error:
-                is_unavailable = isinstance(error, _UNAVAILABLE)
+                is_value_fault = isinstance(error, _VALUE_FAULTS)
+                is_unavailable = isinstance(error, _UNAVAILABLE) and not is_value_fault
                 # While the database is away, a driver may raise anything.
-                is_value_fault = isinstance(error, _VALUE_FAULTS) and await _database_answers()
-                if not is_unavailable and not is_value_fault and await _database_answers():
+                if not is_unavailable and await _database_answers():
                     unexplained += 1
-                if is_value_fault or unexplained == MAX_UNEXPLAINED:
-                    await self._write_each(results)
-                    return
+                    if is_value_fault or unexplained == MAX_UNEXPLAINED:
+                        await self._write_each(results)
+                        return
                 logger.warning(
                     "cannot record attempts; trying again",
                     action="record",
@@ -160,6 +160,6 @@ class Recorder:
 async def _database_answers() -> bool:
     try:
         await fetch_rows(Event._meta.db, "SELECT 1")
-    except (BaseORMException, OSError):
+    except Exception:  # whatever a driver raises
         return False
     return True

@@ -105,8 +105,8 @@ class Renderer:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _needs_no_rendering(self, webhook: Webhook, change: ClaimedChange | None) -> bool:
-        is_large = change is not None and len(change.item_json) >= LARGE_BYTES
-        return not is_large and self._plans.sends_item_only(webhook)
+        is_small = change is not None and len(change.item_json) < LARGE_BYTES
+        return is_small and self._plans.sends_item_only(webhook)
 
     def _is_compiled(self, webhook: Webhook) -> bool:
         """Return whether rendering will compile no more than a few short templates."""

@@ -42,8 +42,8 @@ def postgres_connection(url: str, **options: Any) -> dict[str, Any]:
     """Return a connection for a Tortoise configuration: a Postgres database, opened with Ringback's client.
 
     Options are `pool_size`, `idle_transaction_seconds` and the arguments of asyncpg's `create_pool()`. Postgres rolls a
-    transaction back that sends no statement for `idle_transaction_seconds` (0: never), and so frees its locks, unless
-    the server has a limit of its own.
+    transaction back that sends no statement for `idle_transaction_seconds` (0: never), and so frees its locks. A limit
+    of the URL, the role or the database counts instead, and so does a shorter one of the server.
     """
     return {"engine": "ringback.models.postgres", "credentials": {"dsn": url, **options}}
 

@@ -70,9 +70,12 @@ class _PooledConnection(asyncpg.Connection):
 
 #: Turn off optimizations that only pay for statements that read many rows.
 _TUNE_FOR_SHORT_READS = "SET jit = off; SET enable_incremental_sort = off"
+#: Set the limit unless the URL, the role or the database sets one, or the server a shorter one.
 _LIMIT_IDLE_TRANSACTIONS = """
-SELECT set_config('idle_in_transaction_session_timeout', '{seconds}s', false)
-WHERE current_setting('idle_in_transaction_session_timeout') = '0'
+SELECT set_config(name, '{seconds}s', false) FROM pg_settings
+WHERE name = 'idle_in_transaction_session_timeout'
+AND source NOT IN ('client', 'user', 'database', 'database user')
+AND (setting = '0' OR setting::bigint > 1000 * {seconds})
 """
 
 
@@ -88,7 +91,9 @@ class PostgresTransaction(_ErrorTranslation, RecordingTransaction, tortoise_asyn
     """The connection inside a transaction or savepoint."""
 
     LOST_ERROR = DBConnectionError
-    LOST_MESSAGE = "the connection to the database was lost, which rolled this transaction back: retry it"
+    LOST_MESSAGE = (
+        "the connection to the database was lost, or this transaction was idle too long. It was rolled back: retry it"
+    )
 
     async def acquire(self) -> None:
         """Take a connection from the pool."""
@@ -143,11 +148,14 @@ class PostgresClient(_ErrorTranslation, RecordingClient, tortoise_asyncpg.Asyncp
         """Create the pool from the URL, which replaces Tortoise's separate connection arguments."""
         in_url = ("host", "port", "user", "password", "database")
         options = {name: value for name, value in kwargs.items() if name not in in_url}
-        defaults = {"init": self._start_session, "connect": get_connector(self.dsn).connect}
-        return await asyncpg.create_pool(**{**defaults, **options})
+        further_start = options.pop("init", None)
 
-    async def _start_session(self, connection: Any) -> None:
-        await connection.execute(self._start_of_sessions)
+        async def start_session(connection: Any) -> None:
+            await connection.execute(self._start_of_sessions)
+            if further_start is not None:
+                await further_start(connection)
+
+        return await asyncpg.create_pool(**{"connect": get_connector(self.dsn).connect, **options}, init=start_session)
 
     async def read_within(self, query: str, values: list[Any], row_size: RowSize, max_bytes: int) -> SizedRows:
         """Return the rows of a SELECT up to the first one with which they count more than `max_bytes`.

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,17 @@ from structlog.testing import capture_logs
 from tortoise.exceptions import OperationalError
 
 from ringback.graphql_api.execution.operation_limits import OperationLimits
-from ringback.graphql_api.server import _AdminToken, _print_start
+from ringback.graphql_api.server import _AdminToken, _print_start, serve
 from ringback.graphql_api.transport import graphiql
 from ringback.graphql_api.transport.http import GraphQLEndpoint
 from ringback.graphql_api.transport.streaming import Streams
+from ringback.graphql_api.worker_process import work
+from ringback.models import bootstrap
 from ringback.models.enums import Role
 from ringback.models.services import api_tokens
+from ringback.models.settings import Settings, load_settings
 from tests.support.api import Api
+from tests.support.servers import free_port
 
 
 class FailingEngine:
@@ -51,6 +56,22 @@ async def test_a_failing_database_is_a_masked_error(api: Api) -> None:
     assert error["extensions"]["code"] == "INTERNAL"
     assert "disk" not in error["message"]
     assert [line["error_id"] for line in logged] == [error["extensions"]["id"]]
+
+
+@pytest.mark.parametrize("start", [lambda settings: serve(settings, deliver=False), work], ids=["serve", "work"])
+async def test_postgres_ends_idle_transactions_of_servers_and_workers(
+    start: Callable[[Settings], Awaitable[None]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Opened(Exception):
+        pass
+
+    def open_database(settings: Settings, *, idle_transaction_seconds: int) -> None:
+        assert idle_transaction_seconds == 30
+        raise Opened
+
+    monkeypatch.setattr(bootstrap, "open_database", open_database)
+    with pytest.raises(Opened):
+        await start(load_settings(data_dir=tmp_path, port=free_port()))
 
 
 def test_the_program_raises_its_limit_of_open_files() -> None:

@@ -257,7 +257,14 @@ async def test_a_write_is_tried_until_the_database_answers(
 
 
 @pytest.mark.usefixtures("_quick_pauses")
-@pytest.mark.parametrize("error", [asyncpg.InterfaceError("the connection was released"), ValueError("a bad message")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        asyncpg.InterfaceError("the connection was released"),
+        ValueError("a message"),
+        RuntimeError("the transport closed"),
+    ],
+)
 async def test_an_unknown_driver_error_while_the_database_is_away_loses_nothing(
     error: Exception, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,11 +272,11 @@ async def test_an_unknown_driver_error_while_the_database_is_away_loses_nothing(
     lease = await builders.claim(event)
     failing = FailingWrite(error, times=6)
 
-    async def does_not_answer() -> bool:
-        return False
+    async def fail(*args: Any) -> None:
+        raise error
 
     monkeypatch.setattr(recording, "write_attempts", failing)
-    monkeypatch.setattr(recording, "_database_answers", does_not_answer)
+    monkeypatch.setattr(recording, "fetch_rows", fail)
     await asyncio.wait_for(record(recorder, result(event, lease, OK, ended_at=await later())), PATIENCE_SECONDS)
 
     assert failing.failures_left == 0
