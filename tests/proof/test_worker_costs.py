@@ -4,8 +4,6 @@ import contextlib
 import time
 from pathlib import Path
 
-import pytest
-
 from bench.load import cpu_seconds
 from tests.support import postgres
 from tests.support.delivered import fetch, wait_until_all_ended
@@ -14,10 +12,8 @@ from tests.support.program import Program, worker
 from tests.support.receiver import ALLOW_LOOPBACK, Receiver
 from tests.support.servers import redis_server
 
-pytestmark = pytest.mark.alone
-
 LEADS, WEBHOOKS = 50, 4
-IDLE_SECONDS = 10.0
+IDLE_SECONDS = 8.0
 MAX_SHARE_OF_A_CORE = 0.05
 UPDATES = "SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'ringback_event'"
 
