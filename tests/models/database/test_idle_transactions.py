@@ -22,8 +22,8 @@ LIMIT = "SELECT current_setting('idle_in_transaction_session_timeout') AS value"
 
 
 @asynccontextmanager
-async def opened(url: str, seconds: int) -> AsyncIterator[Any]:
-    connection = postgres_connection(url, idle_transaction_seconds=seconds)
+async def opened(url: str, seconds: int, **options: Any) -> AsyncIterator[Any]:
+    connection = postgres_connection(url, idle_transaction_seconds=seconds, **options)
     apps = {"ringback": {"models": ["ringback.models.api_token"], "default_connection": "default"}}
     config = {"connections": {"default": connection}, "apps": apps}
     await Tortoise.init(config=config, _enable_global_fallback=True)
@@ -70,6 +70,18 @@ async def test_a_limit_of_the_url_comes_first(options: str, seconds: int, limit:
     url = await postgres.create(postgres_server)
     async with opened(f"{url}{'&' if '?' in url else '?'}{options}", seconds) as client:
         assert await read_limit(client) == limit
+    await postgres.drop(postgres_server, url)
+
+
+async def test_the_start_of_sessions_that_an_application_gives_comes_in_addition(postgres_server: str) -> None:
+    async def start(connection: Any) -> None:
+        await connection.execute("SET application_name = 'mine'")
+
+    url = await postgres.create(postgres_server)
+    async with opened(url, 30, init=start) as client:
+        (row,) = await client.execute_query_dict("SELECT current_setting('application_name') AS name")
+        assert row["name"] == "mine"
+        assert await read_limit(client) == "30s"
     await postgres.drop(postgres_server, url)
 
 
