@@ -14,8 +14,8 @@ import uvloop
 #: and a fifth of that of delivering.
 GC_THRESHOLDS = (50_000, 10, 10)
 #: Seconds without a statement after which Postgres rolls a transaction back. A machine that loses its power or network
-#: would otherwise keep rows locked until the server notices, which takes more than two
-#: hours with Linux's TCP keepalive.
+#: would otherwise keep rows locked until the server notices, which takes more than two hours with Linux's TCP
+#: keepalive.
 IDLE_TRANSACTION_SECONDS = 30
 #: Open files that the process asks for, at most.
 MAX_OPEN_FILES = 65_536

@@ -67,7 +67,8 @@ def test_a_worker_frozen_beyond_its_lease_sends_nothing_when_it_wakes(tmp_path: 
         unsent = [name for name in claimed if receiver.numbers[name] == [2]]
         frozen.send_signal(signal.SIGCONT)
 
-        # One of them may have been about to be written.
-        api.wait_until(lambda: workers.count_lines("nothing sent: the lease has expired") >= len(unsent) - 1, "its end")
+        # The request of one of them may have been in the making.
+        withheld = "nothing sent: the lease has expired"
+        api.wait_until(lambda: workers.count_lines(withheld) >= len(unsent) - 1, "the withheld requests")
         assert len(unsent) > 1
         assert all(numbers == sorted(numbers) for numbers in receiver.numbers.values()), receiver.numbers
