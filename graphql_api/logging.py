@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import sys
+from contextlib import suppress
 from typing import TextIO, cast
 
 import orjson
@@ -26,10 +27,8 @@ class _StandardError(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Write a line, redacted. Standard error is line-buffered, so the end of a line flushes it."""
-        try:
+        with suppress(OSError, ValueError):
             sys.stderr.write(self._redaction.redact_text(text))
-        except (OSError, ValueError):
-            return 0
         return len(text)
 
 
