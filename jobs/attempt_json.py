@@ -1,9 +1,11 @@
 """The stored form of an attempt's request and response, with their secrets redacted."""
 
+from functools import lru_cache
 from typing import Any
 
-from ringback.jobs.http.request import OutgoingRequest
+from ringback.jobs.http.request import OutgoingRequest, RequestTemplate
 from ringback.jobs.outcomes import HttpResponse
+from ringback.jobs.request_plan import ATTEMPT_HEADERS
 from ringback.models.redaction import Redaction
 
 
@@ -15,7 +17,7 @@ def request_to_json(request: OutgoingRequest, redaction: Redaction) -> dict[str,
     stored = {
         "method": request.template.method,
         "url": redaction.redact_url(request.template.target.text),
-        "headers": redaction.redact_headers(request.sent_headers),
+        "headers": _redact_sent_headers(request, redaction),
         "body": body,
     }
     if request.note is not None:
@@ -34,3 +36,17 @@ def response_to_json(response: HttpResponse, redaction: Redaction) -> dict[str, 
         "body": response.body.decode("utf-8", "replace").replace("\x00", "\ufffd"),
         "body_truncated": response.body_truncated,
     }
+
+
+def _redact_sent_headers(request: OutgoingRequest, redaction: Redaction) -> list[tuple[str, str]]:
+    """Return the headers that went out, redacted: once for all requests that differ only in headers of ours."""
+    template = request.template
+    if template.variable_names != ATTEMPT_HEADERS:
+        return redaction.redact_headers(request.sent_headers)
+    varied = request.sent_headers[len(template.leading_headers) :]
+    return [*_redact_leading_headers(template, redaction), *varied]
+
+
+@lru_cache(1_024)
+def _redact_leading_headers(template: RequestTemplate, redaction: Redaction) -> list[tuple[str, str]]:
+    return redaction.redact_headers(template.leading_headers)

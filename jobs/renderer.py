@@ -83,9 +83,12 @@ class Renderer:
 
         `decimals` are the decimal fields of the event's model.
         """
+        plan = self._plans.find(webhook)
+        if plan is not None and plan.item_template is not None and change is not None and webhook.id not in self._slow:
+            item = change.item_json.encode()
+            if len(item) < LARGE_BYTES:
+                return _make_request(plan, plan.item_template, event, item)
         work = _Work(webhook, event, change, decimals)
-        if webhook.id not in self._slow and self._needs_no_rendering(webhook, change):
-            return self._render(work)
         # Another request of the webhook may find out, during the wait, that it is slow.
         while webhook.id not in self._slow and self._seconds_this_turn >= TURN_SECONDS:
             await self._yield_to_loop()
@@ -103,10 +106,6 @@ class Renderer:
     def close(self) -> None:
         """Let the thread end."""
         self._thread.shutdown(wait=False, cancel_futures=True)
-
-    def _needs_no_rendering(self, webhook: Webhook, change: ClaimedChange | None) -> bool:
-        is_small = change is not None and len(change.item_json) < LARGE_BYTES
-        return is_small and self._plans.sends_item_only(webhook)
 
     def _is_compiled(self, webhook: Webhook) -> bool:
         """Return whether rendering will compile no more than a few short templates."""
@@ -191,14 +190,22 @@ def render(
     if template is None:
         template, values = _render_head(plan, webhook, texts)
     body, note = _render_body(plan, webhook, texts)
+    return _make_request(plan, template, event, body, values=values, note=note)
+
+
+def _make_request(
+    plan: RequestPlan,
+    template: RequestTemplate,
+    event: ClaimedEvent,
+    body: bytes | None,
+    *,
+    values: tuple[str, ...] = (),
+    note: str | None = None,
+) -> OutgoingRequest:
+    """Return the request with the headers that all attempts of the event share."""
     event_id = encode(Prefix.EVENT, event.id)
-    return OutgoingRequest(
-        template=template,
-        values=(*values, event_id, f"{event.model}.{event.action.lower()}"),
-        body=body,
-        codec=plan.charset.codec,
-        note=note,
-    )
+    event_type = f"{event.model}.{event.action.lower()}"
+    return OutgoingRequest(template, (*values, event_id, event_type), body, plan.charset.codec, note)
 
 
 def uses_liquid(webhook: Webhook) -> bool:

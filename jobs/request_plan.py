@@ -37,7 +37,7 @@ class RequestPlan:
 
     `default_headers` precede the webhook's own. `target` is None if the URL holds Liquid or a fault, `template` if the
     URL or a header does. `dot_segments` counts those that the URL holds as literal text. `has_long_texts` is the result
-    of the function with this name. `sends_item_only` says that the requests differ only in the item, sent as JSON.
+    of the function with this name. `item_template` is the template if requests differ only in the item, sent as JSON.
     """
 
     __slots__ = (
@@ -46,8 +46,8 @@ class RequestPlan:
         "dot_segments",
         "has_body",
         "has_long_texts",
+        "item_template",
         "method",
-        "sends_item_only",
         "target",
         "template",
     )
@@ -65,8 +65,9 @@ class RequestPlan:
         if self.target is not None and own_headers is not None:
             fixed_headers = (*self.default_headers, *own_headers)
             self.template = RequestTemplate(self.method, self.target, fixed_headers, ATTEMPT_HEADERS)
-        is_body_plain = webhook.send_json and self.charset.is_utf8
-        self.sends_item_only = is_body_plain and self.template is not None and webhook.condition is None
+        self.item_template: RequestTemplate | None = None
+        if webhook.send_json and self.charset.is_utf8 and webhook.condition is None:
+            self.item_template = self.template
 
 
 class RequestPlans:
@@ -75,14 +76,13 @@ class RequestPlans:
     def __init__(self) -> None:
         self._plans: dict[int, RequestPlan] = {}
 
-    def sends_item_only(self, webhook: Webhook) -> bool:
-        """Return whether the webhook has a plan already, and this sends only the item."""
-        plan = self._plans.get(id(webhook))
-        return plan is not None and plan.sends_item_only
+    def find(self, webhook: Webhook) -> RequestPlan | None:
+        """Return the plan of a webhook if it has one already."""
+        return self._plans.get(id(webhook))
 
     def has_long_texts(self, webhook: Webhook) -> bool:
         """Return whether compiling the texts of a webhook may take long. This makes no plan, which compiles them."""
-        plan = self._plans.get(id(webhook))
+        plan = self.find(webhook)
         if plan is None:
             return has_long_texts(webhook)
         return plan.has_long_texts

@@ -125,7 +125,7 @@ class Redaction:
         if not self._has_telling_name(tuple([name for name, _ in headers])):
             values = "\n".join([value for name, value in headers if name != _SIGNATURE or not _is_signature(value)])
             # True of most headers, and quick to check.
-            has_parameter = _EQUALS_SIGN.search(values) is not None
+            has_parameter = "=" in values and _EQUALS_SIGN.search(values) is not None
             if not _may_hold_secret(values) and not (has_parameter and self._has_secret_parameter(headers)):
                 return headers
         redacted = []

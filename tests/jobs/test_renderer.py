@@ -225,10 +225,10 @@ async def test_a_webhook_that_sends_the_item_is_slow_for_one_request_only(monkey
     sends_json = webhook(send_json=True)
     await renderer.render(sends_json, event(), change())
     slow.seconds = 0.0
-    for _ in range(2):
-        await renderer.render(sends_json, event(), change())
+    await renderer.render(sends_json, event(), change())
+    assert (await renderer.render(sends_json, event(), change())).body == change().item_json.encode()
     renderer.close()
-    assert slow.threads == ["MainThread", "ringback-render", "MainThread"]
+    assert slow.threads == ["MainThread", "ringback-render"], "the third request is not rendered"
 
 
 async def test_an_internal_error_becomes_a_template_error_with_its_log_id(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,9 +49,11 @@ def test_liquid_and_faults_are_not_planned(value: str) -> None:
 def test_a_plan_says_whether_requests_differ_only_in_the_item(fields: dict[str, Any], expected: bool) -> None:
     made = webhook(**fields)
     plans = RequestPlans()
-    assert not plans.sends_item_only(made)
-    assert plans.get(made).sends_item_only is expected
-    assert plans.sends_item_only(made) is expected
+    assert plans.find(made) is None
+    plan = plans.get(made)
+    assert plan.item_template is (plan.template if expected else None)
+    assert plan.template is not None or not expected
+    assert plans.find(made) is plan
 
 
 def test_a_plan_is_made_once_and_cached_until_its_webhook_is_collected() -> None:

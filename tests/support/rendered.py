@@ -38,7 +38,8 @@ class TestedRequest(OutgoingRequest):
 
 def render(webhook: Webhook, event: ClaimedEvent, change: ClaimedChange | None) -> TestedRequest:
     """Render the request of an event by a new plan of the webhook."""
-    return TestedRequest(*renderer.render(RequestPlan(webhook), webhook, event, change))
+    rendered = renderer.render(RequestPlan(webhook), webhook, event, change)
+    return TestedRequest(rendered.template, rendered.values, rendered.body, rendered.codec, rendered.note)
 
 
 def render_webhook(item: dict[str, Any] | None = None, **fields: Any) -> TestedRequest:
