@@ -1,6 +1,7 @@
 """The rows of a recorded attempt: the attempt itself, its event afterwards, and the entries of the delivery log."""
 
 import datetime as dt
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -20,7 +21,8 @@ _END_KINDS = {
 }
 
 
-class RecordedAttempt(NamedTuple):
+@dataclass(slots=True, eq=False)
+class RecordedAttempt:
     """A result to write, with the event before the attempt and its progress after it. `error` is redacted."""
 
     event: Event | ClaimedEvent
@@ -85,8 +87,9 @@ def attempt_row(attempt: RecordedAttempt, redaction: Redaction) -> AttemptRow:
 
 def log_rows(attempt: RecordedAttempt) -> list[LogRow]:
     """Return the delivery log's entries: the attempt, then the scheduled retry or the end of the event."""
-    progress, at = attempt.progress, attempt.result.ended_at
-    rows = [_make_log_row(attempt, LogKind.ATTEMPT_FINISHED, _attempt_message(attempt))]
+    event, progress, at = attempt.event, attempt.progress, attempt.result.ended_at
+    keys = event.webhook_id, event.id, attempt.attempt_id, event.model
+    rows = [LogRow(at, LogKind.ATTEMPT_FINISHED, _attempt_message(attempt), *keys)]
     number = progress.attempt_count
     if progress.next_attempt_at is not None:
         due_at = format_timestamp(progress.next_attempt_at)
@@ -94,25 +97,12 @@ def log_rows(attempt: RecordedAttempt) -> list[LogRow]:
         asked_seconds = retry_after_seconds(attempt.result.outcome, at)
         if asked_seconds > 0 and progress.next_attempt_at == at + dt.timedelta(seconds=asked_seconds):
             message += " (Retry-After)"
-        rows.append(_make_log_row(attempt, LogKind.RETRY_SCHEDULED, message))
+        rows.append(LogRow(at, LogKind.RETRY_SCHEDULED, message, *keys))
     elif progress.finished_at == at:
         attempts = "1 attempt" if number == 1 else f"{number} attempts"
         message = f"{progress.status.capitalize()} after {attempts}"
-        rows.append(_make_log_row(attempt, _END_KINDS[progress.status], message))
+        rows.append(LogRow(at, _END_KINDS[progress.status], message, *keys))
     return rows
-
-
-def _make_log_row(attempt: RecordedAttempt, kind: LogKind, message: str) -> LogRow:
-    event = attempt.event
-    return LogRow(
-        at=attempt.result.ended_at,
-        kind=kind,
-        message=message,
-        webhook_id=event.webhook_id,
-        event_id=event.id,
-        attempt_id=attempt.attempt_id,
-        model=event.model,
-    )
 
 
 def _attempt_message(attempt: RecordedAttempt) -> str:

@@ -7,7 +7,6 @@ import asyncio
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -168,7 +167,9 @@ class Deliverer:
         """Make one attempt and queue its result, or release its event. Raises nothing but CancelledError."""
         result: Result | None = None
         try:
-            if await self._wait_until_due(attempt):
+            if attempt.is_early:
+                await self._wait_until_due(attempt)
+            if not self._stopping.is_set():
                 result = await self._deliver(attempt)
         except asyncio.CancelledError:
             if attempt.started_at is not None:
@@ -194,19 +195,25 @@ class Deliverer:
             else:
                 self._in_flight.set_prompt(attempt.webhook.id, result.is_prompt)
                 self._in_flight.end(attempt.event)
-                self._recorder.put(result, partial(self._in_flight.on_recorded, attempt.event))
+                self._recorder.put(result)
             del self._tasks[attempt]
 
-    async def _wait_until_due(self, attempt: _Attempt) -> bool:
-        """Wait for the time of an attempt; returns False if the program stops before."""
-        if not attempt.is_early:
-            return not self._stopping.is_set()
+    async def _wait_until_due(self, attempt: _Attempt) -> None:
+        """Wait until an attempt is due, or until the program stops."""
         seconds = (attempt.event.next_attempt_at - attempt.clock.now()).total_seconds()
-        return not await wait_for(self._stopping, seconds)
+        await wait_for(self._stopping, seconds)
 
     async def _deliver(self, attempt: _Attempt) -> Result:
-        """Render, sign and send one request; raises SendWithheld if the lease has expired before it is sent."""
-        prepared = await self._prepare_within_memory(attempt)
+        """Render, sign and send one request; raises SendWithheld if the lease has expired before it is sent.
+
+        A request with a large body is rendered again once there is memory for it.
+        """
+        prepared = await self._prepare(attempt)
+        size = _measure_body(prepared)
+        if not self._in_flight.hold_body(attempt.event, size):
+            del prepared
+            await self._wait_for_memory(attempt, size)
+            prepared = await self._prepare(attempt)
         attempt.change = None  # the body is enough from here on
         if attempt.lease.is_expired():
             raise SendWithheld
@@ -221,26 +228,20 @@ class Deliverer:
                 timeout_seconds=attempt.webhook.timeout_seconds,
                 accepts=attempt.webhook.success_policy.accepts,
                 unguarded=prepared.unguarded,
-                may_send=lambda: not attempt.lease.is_expired(),
+                is_withdrawn=attempt.lease.is_expired,
             )
         except SendWithheld:
             attempt.started_at = None
             raise
         return attempt.make_result(sent.outcome, started_at, sent.duration_ms, sent.request)
 
-    async def _prepare_within_memory(self, attempt: _Attempt) -> _Prepared | RenderFailed:
-        """Render the request. One with a large body is rendered again once there is memory for it."""
-        prepared = await self._prepare(attempt)
-        size = _measure_body(prepared)
-        if self._in_flight.hold_body(attempt.event, size):
-            return prepared
-        del prepared
+    async def _wait_for_memory(self, attempt: _Attempt, size: int) -> None:
+        """Wait until the memory for a large body is free, and hold it. One request at a time waits for the next."""
         is_prompt = attempt.webhook.id in self._in_flight.prompt
         async with self._large_body_turns[is_prompt]:
             while not self._in_flight.hold_body(attempt.event, size):
                 self._in_flight.body_freed.clear()
                 await self._in_flight.body_freed.wait()
-        return await self._prepare(attempt)
 
     async def _prepare(self, attempt: _Attempt) -> _Prepared | RenderFailed:
         try:

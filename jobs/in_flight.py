@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Set
 from typing import NamedTuple
 from uuid import UUID
 
+from ringback.jobs.result import Result
 from ringback.models.enums import EventStatus
 from ringback.models.queue.claims import ClaimedEvent
 from ringback.models.queue.grants import LARGE_BYTES, MAX_LARGE_BYTES
@@ -122,22 +123,24 @@ class InFlight:
 
     def end(self, event: ClaimedEvent) -> None:
         """Remove an event whose attempt has ended, or that was released, and free its slot."""
+        webhook_id = event.webhook_id
         del self._events[id(event)]
-        remaining = self._by_webhook[event.webhook_id] - 1
+        remaining = self._by_webhook[webhook_id] - 1
         if remaining:
-            self._by_webhook[event.webhook_id] = remaining
+            self._by_webhook[webhook_id] = remaining
         else:
-            del self._by_webhook[event.webhook_id]
+            del self._by_webhook[webhook_id]
         self.retries -= event.status is EventStatus.RETRYING
         self.suspects -= event.is_suspect
-        self._freed_webhooks.add(event.webhook_id)
-        if event.webhook_id in self.full_until:
+        self._freed_webhooks.add(webhook_id)
+        if webhook_id in self.full_until:
             self.wake.set()
         self.free_slot()
 
-    def on_recorded(self, event: ClaimedEvent) -> None:
+    def on_recorded(self, result: Result) -> None:
         """Free the slot and the body of an event whose result is committed."""
-        self.free_body(event)
+        if result.event is not None:
+            self.free_body(result.event)
         self.free_slot()
 
     def was_freed(self, webhook_id: UUID) -> bool:

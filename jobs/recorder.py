@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence, Set
-from typing import NamedTuple
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import structlog
@@ -43,29 +43,34 @@ _UNAVAILABLE = (OperationalError, TransactionManagementError, sqlite3.Operationa
 _VALUE_FAULTS = (Unstorable, IntegrityError, ValueError, TypeError, OverflowError)
 
 
-class _QueuedResult(NamedTuple):
-    result: Result
-    on_recorded: Callable[[], None] | None
-
-
 class Recorder:
-    """Background writes of results; `run` it as a task. No result is dropped while the database is unavailable."""
+    """Background writes of results; `run` it as a task. No result is dropped while the database is unavailable.
 
-    def __init__(self, redaction: Redaction = DEFAULT, *, transactions: int = MAX_TRANSACTIONS) -> None:
+    `on_recorded` is called when a result, or another result of the same attempt, is committed.
+    """
+
+    def __init__(
+        self,
+        redaction: Redaction = DEFAULT,
+        *,
+        on_recorded: Callable[[Result], None] = lambda _: None,
+        transactions: int = MAX_TRANSACTIONS,
+    ) -> None:
         self._redaction = redaction
-        self._queue: deque[_QueuedResult] = deque()
+        self.on_recorded = on_recorded
+        self._queue: deque[Result] = deque()
         self._has_results = asyncio.Event()
         self._free_transactions = asyncio.Semaphore(transactions)
         self._writes: set[asyncio.Task[None]] = set()
-        #: Events by the identity of their results: an event may have an orphan's result and the worker's late one.
-        self._unrecorded: dict[int, UUID] = {}
+        #: Events by their results: an event may have an orphan's result and the worker's late one.
+        self._unrecorded: dict[Result, UUID] = {}
         self._is_idle = asyncio.Event()
         self._is_idle.set()
 
-    def put(self, result: Result, on_recorded: Callable[[], None] | None = None) -> None:
-        """Queue a result. `on_recorded` is called when it, or another result of the same attempt, is committed."""
-        self._queue.append(_QueuedResult(result, on_recorded))
-        self._unrecorded[id(result)] = result.event_id
+    def put(self, result: Result) -> None:
+        """Queue a result."""
+        self._queue.append(result)
+        self._unrecorded[result] = result.event_id
         self._has_results.set()
         self._is_idle.clear()
 
@@ -102,12 +107,11 @@ class Recorder:
         """Wait until every queued result is committed."""
         await self._is_idle.wait()
 
-    async def _write_batch(self, batch: Sequence[_QueuedResult]) -> None:
-        await self._write([queued.result for queued in batch])
-        for queued in batch:
-            del self._unrecorded[id(queued.result)]
-            if queued.on_recorded is not None:
-                queued.on_recorded()
+    async def _write_batch(self, batch: Sequence[Result]) -> None:
+        await self._write(batch)
+        for result in batch:
+            del self._unrecorded[result]
+            self.on_recorded(result)
         if not self._unrecorded:
             self._is_idle.set()
 
@@ -154,7 +158,7 @@ class Recorder:
         outcome = Abandoned(
             f"Internal error {error_id}: the result could not be stored; the endpoint may have received the request."
         )
-        await self._write([result._replace(outcome=outcome, request=None)])
+        await self._write([replace(result, outcome=outcome, request=None)])
 
 
 async def _database_answers() -> bool:

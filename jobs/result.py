@@ -1,7 +1,7 @@
 """The result of one attempt, as the deliverer gives it to the recorder."""
 
 import datetime as dt
-from typing import NamedTuple
+from dataclasses import dataclass
 from uuid import UUID
 
 from ringback.jobs.http.request import OutgoingRequest
@@ -13,7 +13,8 @@ from ringback.models.queue.workers import Orphan
 SLOW_MS = 1_000
 
 
-class Result(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Result:
     """One attempt that has ended; times are the database's.
 
     `worker_id` and `attempt_count` (the attempts before this one) identify the claim. `duration_ms` is None if the

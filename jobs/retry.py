@@ -40,6 +40,10 @@ class EventState(Protocol):
         """Number of recorded attempts that do not count in the current round of the schedule."""
 
     @property
+    def max_attempts(self) -> int:
+        """Number of attempts at most, as the schedule was after the last one."""
+
+    @property
     def abandoned_in_a_row(self) -> int:
         """Number of attempts abandoned since the last that was not."""
 
@@ -71,13 +75,13 @@ def after_attempt(
     `delays` is the webhook's current schedule, in seconds. `stopped` says that no attempt may follow: the event was
     cancelled, or its webhook is inactive or deleted. A cancelled event stays cancelled whatever the outcome.
     """
+    if isinstance(outcome, Delivered):
+        return after_delivery(former, ended_at)
     if isinstance(outcome, Abandoned):
         return _after_abandoned(former, ended_at, delays, stopped=stopped)
     attempts_in_round = former.attempt_count + 1 - former.attempts_before_round
     next_attempt_at = None
-    if isinstance(outcome, Delivered):
-        status = EventStatus.SUCCEEDED
-    elif stopped:
+    if stopped:
         status = EventStatus.CANCELLED
     elif attempts_in_round >= len(delays):
         status = EventStatus.FAILED
@@ -93,6 +97,23 @@ def after_attempt(
         abandoned_in_a_row=0,
         max_attempts=former.attempts_before_round + max(len(delays), attempts_in_round),
         next_attempt_at=next_attempt_at,
+    )
+
+
+def after_delivery(former: EventState, ended_at: dt.datetime) -> Progress:
+    """Return the state of an event whose attempt ended at `ended_at` and delivered it, whatever its schedule is now.
+
+    A cancelled event stays cancelled.
+    """
+    number = former.attempt_count + 1
+    return _make_progress(
+        former,
+        EventStatus.SUCCEEDED,
+        ended_at,
+        attempts_before_round=former.attempts_before_round,
+        abandoned_in_a_row=0,
+        max_attempts=max(former.max_attempts, number),
+        next_attempt_at=None,
     )
 
 

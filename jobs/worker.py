@@ -61,9 +61,9 @@ async def run_worker(
         transactions = MAX_TRANSACTIONS
         if settings.is_embedded:
             transactions = 1  # SQLite writes one at a time
-        recorder = Recorder(redaction, transactions=transactions)
-        stack.push_async_callback(end_tasks, asyncio.create_task(recorder.run()))
         in_flight = InFlight()
+        recorder = Recorder(redaction, on_recorded=in_flight.on_recorded, transactions=transactions)
+        stack.push_async_callback(end_tasks, asyncio.create_task(recorder.run()))
         keeper = LeaseKeeper(recorder, in_flight, lease_seconds=settings.lease_seconds, is_alone=settings.is_embedded)
         await keeper.start()
         stack.push_async_callback(_leave, keeper)

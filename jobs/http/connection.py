@@ -52,7 +52,7 @@ class HttpConnection(ResponseHandler):
             raise aiohttp.ServerDisconnectedError
         self.response.start()
         self._pending = pending = self._loop.create_future()
-        self._deadline_timer = self._loop.call_at(deadline, self._finish, DeadlinePassed())
+        self._deadline_timer = self._loop.call_at(deadline, self._pass_deadline)
         if body is None:
             self.transport.write(head)
         elif len(body) <= LONG_BODY_BYTES:
@@ -140,6 +140,9 @@ class HttpConnection(ResponseHandler):
             self._writing.cancel()
         else:
             self._writing = None
+
+    def _pass_deadline(self) -> None:
+        self._finish(DeadlinePassed())
 
     def _finish_response(self) -> None:
         """End the wait for the response, with an error if the response does not concern the request."""

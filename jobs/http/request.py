@@ -5,8 +5,9 @@ for a template, and for each request only the rest.
 """
 
 import re
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from yarl import URL
 
@@ -98,7 +99,8 @@ def make_request_template(method: str, target: Target, variable_names: tuple[str
     return RequestTemplate(method, target, (), variable_names)
 
 
-class OutgoingRequest(NamedTuple):
+@dataclass(slots=True)
+class OutgoingRequest:
     """A request that is ready to be sent: a template, the values of its variable headers, and the body.
 
     A body of None sends none, and no Content-Type unless it is among the headers. `codec` decodes the body for the

@@ -91,14 +91,14 @@ class Sender:
         timeout_seconds: float,
         accepts: Callable[[int], bool],
         unguarded: bool = False,
-        may_send: Callable[[], bool] = lambda: True,
+        is_withdrawn: Callable[[], bool] = lambda: False,
     ) -> SendResult:
         """Send one request. Failures of the target, its name or the network become outcomes, never exceptions.
 
         `accepts` returns whether a status is a success. `unguarded` skips the address policy; it is for Ringback's own
-        inbox addresses only. `may_send` is called once there is a connection: if it returns False, nothing is sent and
-        SendWithheld is raised. It is called again for a second connection, and then the outcome is that of the first.
-        Cancelling a send closes its connection.
+        inbox addresses only. `is_withdrawn` is called once there is a connection: if it returns True, nothing is sent
+        and SendWithheld is raised. It is called again for a second connection, and then the outcome is that of the
+        first. Cancelling a send closes its connection.
         """
         started = time.monotonic()
         refusal = self._refuse(request, unguarded=unguarded)
@@ -113,7 +113,7 @@ class Sender:
             connection = pool.take_idle(origin)
             if connection is None:
                 connection = await _connect(pool, origin, deadline)
-            if not may_send():
+            if is_withdrawn():
                 raise SendWithheld
             head = request.template.head(request.values, request.length)
             try:
@@ -126,7 +126,7 @@ class Sender:
                 pool.release(connection)
                 connection = None
                 connection = await _connect(pool, origin, deadline, is_new=True)
-                if not may_send():
+                if is_withdrawn():
                     if sent is None:
                         raise SendWithheld from None
                     raise

@@ -6,9 +6,25 @@ import pytest
 
 from ringback.jobs import in_flight as in_flight_module
 from ringback.jobs.in_flight import InFlight
+from ringback.jobs.outcomes import Delivered, HttpResponse
+from ringback.jobs.result import Result
 from ringback.models.enums import EventStatus
+from ringback.models.queue.claims import ClaimedEvent
 from ringback.models.queue.grants import LARGE_BYTES
-from tests.support.unsaved import event
+from tests.support.unsaved import AT, event
+
+
+def delivered(claimed: ClaimedEvent) -> Result:
+    return Result(
+        event_id=claimed.id,
+        worker_id=uuid4(),
+        attempt_count=0,
+        outcome=Delivered(HttpResponse(200)),
+        started_at=AT,
+        ended_at=AT,
+        duration_ms=0,
+        event=claimed,
+    )
 
 
 def test_events_count_by_webhook_retry_and_suspect_until_they_end() -> None:
@@ -133,5 +149,5 @@ def test_large_bodies_are_held_until_their_memory_is_used(monkeypatch: pytest.Mo
     assert in_flight.body_freed.is_set()
     assert in_flight.hold_body(waiting, LARGE_BYTES)
     for ended in (claimed, rendered, waiting, prompt):
-        in_flight.on_recorded(ended)
+        in_flight.on_recorded(delivered(ended))
     assert in_flight.room_for_bodies(is_prompt=False) == in_flight.room_for_bodies(is_prompt=True) == 50_000

@@ -87,25 +87,50 @@ async def test_a_late_result_does_not_count_for_a_later_attempt() -> None:
 async def test_an_event_changed_during_its_attempt_is_read_again() -> None:
     event = await builders.event(await builders.webhook())
     lease = await builders.claim(event)
-    started = await builders.stored(event)
     await Event.filter(id=event.id).update(status=EventStatus.CANCELLED, next_attempt_at=None)
-    await write_attempts(
-        [result(event, lease, builders.REFUSED, ended_at=await later())._replace(event=builders.as_claimed(started))]
-    )
+    await write_attempts([result(event, lease, builders.REFUSED, ended_at=await later())])
     stored = await builders.stored(event)
     assert (stored.status, stored.attempt_count, stored.next_attempt_at) == (EventStatus.CANCELLED, 1, None)
 
 
-async def test_only_the_first_of_two_results_of_an_attempt_counts() -> None:
+async def test_of_two_results_in_a_batch_the_delivery_counts() -> None:
     event = await builders.event(await builders.webhook())
     lease = await builders.claim(event)
     now = await later()
     await write_attempts(
         [abandon(Orphan(event.id, lease.worker_id, 0, now), now), result(event, lease, OK, ended_at=now)]
     )
-    await write_attempts([result(event, lease, OK, ended_at=now)])
-    assert [a.outcome for a in await builders.attempts(event)] == ["ABANDONED"]
-    assert (await builders.stored(event)).status is EventStatus.RETRYING
+    assert [a.outcome for a in await builders.attempts(event)] == ["DELIVERED"]
+    assert (await builders.stored(event)).status is EventStatus.SUCCEEDED
+
+
+async def test_two_deliveries_of_one_attempt_in_a_batch_count_once() -> None:
+    event = await builders.event(await builders.webhook())
+    lease = await builders.claim(event)
+    now = await later()
+    await write_attempts([result(event, lease, OK, ended_at=now), result(event, lease, OK, ended_at=now)])
+    assert [a.number for a in await builders.attempts(event)] == [1]
+    assert await builders.log_of(event) == ["ATTEMPT_FINISHED", "EVENT_SUCCEEDED"]
+
+
+async def test_deliveries_of_a_worker_under_two_ids_are_all_stored() -> None:
+    webhook = await builders.webhook()
+    first, second = await builders.event(webhook), await builders.event(webhook)
+    now = await later()
+    results = [result(event, await builders.claim(event), OK, ended_at=now) for event in (first, second)]
+    await write_attempts(results)
+    for event in (first, second):
+        assert [a.outcome for a in await builders.attempts(event)] == ["DELIVERED"]
+        assert (await builders.stored(event)).status is EventStatus.SUCCEEDED
+
+
+async def test_a_delivery_keeps_the_schedule_under_which_it_was_made() -> None:
+    webhook = await builders.webhook()
+    event = await builders.event(webhook)
+    lease = await builders.claim(event)
+    await Webhook.filter(id=webhook.id).update(retry_delays=[1])
+    await write_attempts([result(event, lease, OK, ended_at=await later())])
+    assert (await builders.stored(event)).max_attempts == 3
 
 
 async def test_the_result_of_an_event_that_is_gone_is_dropped() -> None:
@@ -166,13 +191,12 @@ async def waits_for_a_lock() -> bool:
 
 
 @pytest.mark.on_postgres
-async def test_a_webhook_stopped_while_a_result_waits_gets_no_attempt() -> None:
+@pytest.mark.parametrize("outcome", [OK, builders.REFUSED])
+async def test_a_webhook_stopped_while_a_result_waits_gets_no_attempt(outcome: Any) -> None:
     webhook = await builders.webhook()
     event = await builders.event(webhook)
     lease = await builders.claim(event)
-    refused = result(event, lease, ended_at=await later())._replace(
-        event=builders.as_claimed(await builders.stored(event))
-    )
+    ended = result(event, lease, outcome, ended_at=await later())
     stopping, go_on = asyncio.Event(), asyncio.Event()
 
     async def stop() -> None:
@@ -184,7 +208,7 @@ async def test_a_webhook_stopped_while_a_result_waits_gets_no_attempt() -> None:
 
     stopped = asyncio.create_task(stop())
     await stopping.wait()
-    written = asyncio.create_task(write_attempts([refused]))
+    written = asyncio.create_task(write_attempts([ended]))
     await eventually_found(waits_for_a_lock)
     assert not written.done()
     go_on.set()

@@ -21,6 +21,7 @@ from ringback.models.enums import Action, EventStatus
 from ringback.models.errors import ConfigurationError
 from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, encode
+from ringback.models.queue import claims, grants
 from ringback.models.queue.claims import ClaimedBatch
 from ringback.models.queue.grants import ClaimRequest
 from ringback.models.security.inbox_addresses import InboxAddresses
@@ -32,7 +33,6 @@ from tests.support import builders
 from tests.support.eventually import eventually, eventually_found
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.sending import LOOPBACK
-from tests.support.stopped import StoppedClock
 
 #: Seconds; longer than any test takes.
 FOREVER = 10 * PATIENCE_SECONDS
@@ -187,22 +187,13 @@ async def test_a_stop_awaits_answers_and_leaves_no_claim(database: Settings) -> 
 async def test_a_stop_releases_events_that_wait_for_their_start(
     database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waiting = asyncio.Event()
-    wait_until_due = deliverer.Deliverer._wait_until_due
-
-    async def wait_long(deliverer_: deliverer.Deliverer, attempt: deliverer._Attempt) -> bool:
-        attempt.clock = StoppedClock(attempt.event.next_attempt_at - dt.timedelta(seconds=FOREVER))
-        attempt.is_early = True
-        waiting.set()
-        return await wait_until_due(deliverer_, attempt)
-
-    monkeypatch.setattr(deliverer.Deliverer, "_wait_until_due", wait_long)
+    for module in (claims, grants):
+        monkeypatch.setattr(module, "AHEAD", dt.timedelta(seconds=2 * FOREVER))
     async with serve_endpoint() as endpoint:
-        event = await builders.event(await builders.webhook(url=endpoint.url("ok")))
+        event = await builders.event(await builders.webhook(url=endpoint.url("ok")), due_in=FOREVER)
         async with asyncio.timeout(PATIENCE_SECONDS):
             async with run_worker(database):
-                await waiting.wait()
-                assert (await builders.stored(event)).worker_id is not None
+                await eventually_found(lambda: Event.exists(id=event.id, worker_id__isnull=False))
 
     assert endpoint.arrived == []
     stored = await builders.stored(event)

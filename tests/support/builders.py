@@ -68,7 +68,7 @@ def as_claimed(of: Event) -> ClaimedEvent:
 def result(
     of: Event, lease: WorkerLease, outcome: Outcome = REFUSED, *, ended_at: dt.datetime, took_ms: int = 20
 ) -> Result:
-    """Return the result of the event's next attempt, which the worker made."""
+    """Return the result of the event's next attempt, which the worker made. `of` is the event as it was claimed."""
     started_at = ended_at - dt.timedelta(milliseconds=took_ms)
     return Result(
         event_id=of.id,
@@ -78,6 +78,7 @@ def result(
         started_at=started_at,
         ended_at=ended_at,
         duration_ms=took_ms,
+        event=as_claimed(of),
     )
 
 

@@ -71,10 +71,10 @@ class Endpoint(Sender):
         timeout_seconds: float,
         accepts: Callable[[int], bool],
         unguarded: bool = False,
-        may_send: Callable[[], bool] = lambda: True,
+        is_withdrawn: Callable[[], bool] = lambda: False,
     ) -> SendResult:
         self.on_connected()
-        if not may_send():
+        if is_withdrawn():
             raise SendWithheld
         self.requests.append(request)
         self.unguarded.append(unguarded)
@@ -106,6 +106,8 @@ class Bench:
         self.endpoint = Endpoint()
         self.recorder = recorder
         self.in_flight = InFlight()
+        self._record_for_others = recorder.on_recorded
+        recorder.on_recorded = self._on_recorded
         self.keeper = LeaseKeeper(recorder, self.in_flight, lease_seconds=lease_seconds, is_alone=is_alone)
         self.deliverer = Deliverer(
             self.endpoint, recorder, self.in_flight, builders.BOX, InboxAddresses("http://127.0.0.1:8000")
@@ -184,6 +186,11 @@ class Bench:
         finally:
             self.endpoint.release()
 
+    def _on_recorded(self, result: Result) -> None:
+        """Report a result to each bench that shares the recorder."""
+        self._record_for_others(result)
+        self.in_flight.on_recorded(result)
+
     def _record_waits(self) -> None:
         claim_once = self.claimer._claim_once
 
@@ -197,9 +204,8 @@ class Bench:
 
 async def record(recorder: Recorder, result: Result) -> None:
     """Queue a result, and wait until it is committed."""
-    recorded = asyncio.Event()
-    recorder.put(result, recorded.set)
-    await recorded.wait()
+    recorder.put(result)
+    await recorder.drain()
 
 
 def public_id(event: Event) -> str:

@@ -7,6 +7,7 @@ import asyncio
 import re
 import unicodedata
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import orjson
@@ -296,7 +297,7 @@ async def visit_responses(api: Api, value: bytes) -> list[Any]:
             async with server.running():
                 sent = await deliver(sender, server.url)
             result = builders.result(event, lease, sent.outcome, ended_at=await clock.now())
-            await record(recorder, result._replace(request=sent.request))
+            await record(recorder, replace(result, request=sent.request))
             answers += await read_attempts(api, event)
     recording.cancel()
     return answers

@@ -212,7 +212,7 @@ async def test_a_request_that_cannot_be_sent_again_is_a_bad_response(sender: Sen
 
 @pytest.mark.usefixtures("_long_keep_alive")
 async def test_a_request_is_not_sent_again_once_the_lease_has_expired(sender: Sender) -> None:
-    permissions = iter([True, False])
+    answers = iter([False, True])
     async with closing_at_the_second_request().running() as server:
         await deliver(sender, server.url)
         await asyncio.sleep(SETTLE_SECONDS * 2)
@@ -220,7 +220,7 @@ async def test_a_request_is_not_sent_again_once_the_lease_has_expired(sender: Se
             outgoing("POST", server.url),
             timeout_seconds=PATIENCE_SECONDS,
             accepts=lambda _: True,
-            may_send=lambda: next(permissions),
+            is_withdrawn=lambda: next(answers),
         )
     assert sent.outcome == BadResponse(
         f"127.0.0.1:{server.port} closed the connection before its response was complete."

@@ -16,7 +16,7 @@ async def send_withheld(sender: Sender, server: Server) -> None:
     request = outgoing("POST", server.url, body=b"secret")
     with pytest.raises(SendWithheld):
         await sender.send(
-            request, timeout_seconds=PATIENCE_SECONDS, accepts=lambda status: status == 200, may_send=lambda: False
+            request, timeout_seconds=PATIENCE_SECONDS, accepts=lambda status: status == 200, is_withdrawn=lambda: True
         )
 
 
@@ -47,21 +47,21 @@ async def test_after_a_withheld_request_the_next_ones_are_delivered(sender: Send
     assert [request.rsplit(b"\r\n\r\n", 1)[1] for request in server.requests] == [b"1", b"2", b"3"]
 
 
-async def test_may_send_is_called_once_there_is_a_connection(sender: Sender) -> None:
+async def test_a_sender_asks_once_there_is_a_connection(sender: Sender) -> None:
     connections_when_called: list[int] = []
 
     async with answering(plain("200 OK")).running() as server:
 
-        def may_send() -> bool:
+        def is_withdrawn() -> bool:
             connections_when_called.append(server.connections)
-            return True
+            return False
 
         async def send() -> str:
             sent = await sender.send(
                 outgoing("POST", server.url, body=b"x"),
                 timeout_seconds=PATIENCE_SECONDS,
                 accepts=lambda status: status == 200,
-                may_send=may_send,
+                is_withdrawn=is_withdrawn,
             )
             return sent.outcome.name
 
