@@ -3,7 +3,7 @@
 from functools import lru_cache
 from typing import Any
 
-from ringback.jobs.http.request import OutgoingRequest, RequestTemplate
+from ringback.jobs.http.request import OutgoingRequest
 from ringback.jobs.outcomes import HttpResponse
 from ringback.jobs.request_plan import ATTEMPT_HEADERS
 from ringback.models.redaction import Redaction
@@ -39,14 +39,15 @@ def response_to_json(response: HttpResponse, redaction: Redaction) -> dict[str, 
 
 
 def _redact_sent_headers(request: OutgoingRequest, redaction: Redaction) -> list[tuple[str, str]]:
-    """Return the headers that went out, redacted: once for all requests that differ only in headers of ours."""
+    """Return the sent headers, redacted. Headers that all requests of a template share are redacted once."""
     template = request.template
-    if template.variable_names != ATTEMPT_HEADERS:
+    if template.variable_names != ATTEMPT_HEADERS or _hides_headers_of_ours(redaction):
         return redaction.redact_headers(request.sent_headers)
-    varied = request.sent_headers[len(template.leading_headers) :]
-    return [*_redact_leading_headers(template, redaction), *varied]
+    own_headers = request.sent_headers[len(template.leading_headers) :]
+    return [*template.redact_leading_headers(redaction), *own_headers]
 
 
-@lru_cache(1_024)
-def _redact_leading_headers(template: RequestTemplate, redaction: Redaction) -> list[tuple[str, str]]:
-    return redaction.redact_headers(template.leading_headers)
+@lru_cache(8)
+def _hides_headers_of_ours(redaction: Redaction) -> bool:
+    """Return whether a pattern of the operator matches a header that differs between requests of a template."""
+    return any(map(redaction.is_secret, (*ATTEMPT_HEADERS, "Content-Length")))

@@ -1,11 +1,11 @@
-"""Writes the results of attempts in one transaction: attempts, new states of events, and log entries.
+"""Writes the results of attempts, many in one transaction: attempts, new states of events, and log entries.
 
 A result counts only if its event still names the worker and the attempt number of the result. The transaction locks the
 event's row to check that.
 """
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
 from ringback.jobs.attempt_rows import AttemptRow, LogRow, RecordedAttempt, attempt_row, log_rows
-from ringback.jobs.outcomes import Delivered
+from ringback.jobs.outcomes import Abandoned, Delivered
 from ringback.jobs.result import Result
 from ringback.jobs.retry import Progress, after_attempt, after_delivery
 from ringback.models.database.bulk_write import insert_values, update_values
@@ -49,31 +49,34 @@ class _LockedRow(NamedTuple):
     is_deleted: bool
 
 
-async def write_attempts(results: Sequence[Result], redaction: Redaction = DEFAULT) -> None:
+async def write_attempts(results: list[Result], redaction: Redaction = DEFAULT) -> None:
     """Write results, redacted. Results of attempts that are recorded already are dropped.
 
-    On Postgres, deliveries take a quicker way, in a transaction of their own: each transaction locks its events once,
-    in the order of their ids, so that two cannot deadlock.
+    On Postgres, deliveries are written first, in a transaction of their own. Then they are removed from `results`, so
+    that a repeated call after an error writes only the rest. Each transaction locks its events once, in the order of
+    their ids, so that two cannot deadlock.
     """
     if is_postgres(choose_database(Event)):
-        results = await _write_deliveries(results, redaction)
+        results[:] = await _write_deliveries(results, redaction)
     if results:
         await _write_results(results, redaction)
 
 
 async def _write_deliveries(results: Sequence[Result], redaction: Redaction) -> Sequence[Result]:
-    """Write the deliveries of events that still wait for them; return all other results."""
-    worker_id = results[0].worker_id
+    """Write the deliveries whose events still name the worker and the attempt; return all other results."""
+    worker_id: UUID | None = None
     deliveries: dict[UUID, _Delivery] = {}
     for result in results:
-        event = result.event
-        if event is not None and isinstance(result.outcome, Delivered) and result.worker_id == worker_id:
-            deliveries[event.id] = _Delivery(event, result)
-    if not deliveries:
+        if result.event is None or not isinstance(result.outcome, Delivered):
+            continue
+        worker_id = worker_id or result.worker_id
+        if result.worker_id == worker_id:
+            deliveries[result.event_id] = _Delivery(result.event, result)
+    if worker_id is None:
         return results
     async with in_transaction() as db:
         ended = await _end_events(db, worker_id, [deliveries[event_id] for event_id in sorted(deliveries)])
-        attempts = [_record_delivery(deliveries[event_id]) for event_id in ended]
+        attempts = [_record_delivery(delivery) for event_id, delivery in deliveries.items() if event_id in ended]
         await _insert_attempts(db, attempts, redaction)
     _report(attempts)
     written = {attempt.result for attempt in attempts}
@@ -83,23 +86,35 @@ async def _write_deliveries(results: Sequence[Result], redaction: Redaction) -> 
 async def _write_results(results: Sequence[Result], redaction: Redaction) -> None:
     async with in_transaction() as db:
         events = await _lock_events(db, results)
+        counted = _choose_results(results, events)
         attempts: list[RecordedAttempt] = []
-        # A delivery counts rather than the abandonment of the same attempt.
-        for result in sorted(results, key=_is_no_delivery):
-            locked = events.pop(result.event_id, None)
-            if locked is None:
+        for result in results:
+            if result in counted:
+                attempts.append(_record(*events[result.event_id], result, redaction))
+            else:
                 event_id = encode(Prefix.EVENT, result.event_id)
                 logger.info("result dropped: the attempt is recorded already", action="record", event_id=event_id)
-                continue
-            attempts.append(_record(*locked, result, redaction))
         event_rows = [(attempt.event.id, *attempt.progress, None, None) for attempt in attempts]
         await update_values(db, Event, _EVENT_COLUMNS, event_rows)
         await _insert_attempts(db, attempts, redaction)
     _report(attempts)
 
 
-def _is_no_delivery(result: Result) -> bool:
-    return not isinstance(result.outcome, Delivered)
+def _choose_results(
+    results: Sequence[Result], events: Mapping[UUID, tuple[Event | ClaimedEvent, _LockedRow]]
+) -> set[Result]:
+    """Return one result of each awaited attempt: a delivery if there is one, and an abandonment only alone."""
+    chosen: dict[UUID, Result] = {}
+    for result in sorted(results, key=_precedence):
+        if result.event_id in events and _is_awaited(result, events[result.event_id][1]):
+            chosen[result.event_id] = result
+    return set(chosen.values())
+
+
+def _precedence(result: Result) -> int:
+    if isinstance(result.outcome, Delivered):
+        return 2
+    return 0 if isinstance(result.outcome, Abandoned) else 1
 
 
 async def _insert_attempts(db: BaseDBAsyncClient, attempts: Sequence[RecordedAttempt], redaction: Redaction) -> None:
@@ -116,18 +131,20 @@ class _Delivery(NamedTuple):
     result: Result
 
 
-async def _end_events(db: BaseDBAsyncClient, worker_id: UUID, deliveries: Sequence[_Delivery]) -> list[UUID]:
-    """End the events that still wait for these deliveries by a worker; return their ids. Postgres only."""
+async def _end_events(db: BaseDBAsyncClient, worker_id: UUID, deliveries: Sequence[_Delivery]) -> set[UUID]:
+    """Mark the events as succeeded that still name the worker and the attempt; return their ids. Postgres only."""
     event_ids = [event.id for event, _ in deliveries]
     attempt_counts = [event.attempt_count for event, _ in deliveries]
     end_times = [result.ended_at for _, result in deliveries]
     rows = await fetch_rows(db, _END_EVENTS, event_ids, attempt_counts, end_times, worker_id)
-    return [event_id for (event_id,) in rows]
+    return {event_id for (event_id,) in rows}
 
 
-#: `$1` ids, `$2` numbers of attempts before these, `$3` ends of the deliveries, `$4` worker. docs/decisions/0004 has
-#: the figures.
-#: - LATERAL locks rows in the order of the arrays. It finds them by their keys: IS NOT DISTINCT FROM uses no index.
+#: `$1` ids, `$2` numbers of attempts before these, `$3` end times, `$4` worker. docs/decisions/0004 has the figures.
+#: - LATERAL locks rows in the order of the arrays. It finds them by their keys: unlike `=`, IS NOT DISTINCT FROM cannot
+#:   use the index on the worker.
+#: - A row that another transaction has changed meanwhile is locked, but not updated: its new version is not in this
+#:   statement's snapshot. Its result is written with the others, after a fresh look.
 #: - As in `models.queue.claim_sql`, the UPDATE finds its rows by ctid, whatever Postgres estimates, and the arrays are
 #:   subselects, so that it does not plan the statement anew for each batch.
 _END_EVENTS = """
@@ -154,7 +171,7 @@ RETURNING event.id
 async def _lock_events(
     db: BaseDBAsyncClient, results: Sequence[Result]
 ) -> dict[UUID, tuple[Event | ClaimedEvent, _LockedRow]]:
-    """Lock the events whose attempts are not recorded yet, and return them as they are now, with their rows."""
+    """Lock the events of results, and return those that await one as they are now, with their rows."""
     rows = await _fetch_locked_rows(db, [result.event_id for result in results])
     locked: dict[UUID, tuple[Event | ClaimedEvent, _LockedRow]] = {}
     changed: list[UUID] = []

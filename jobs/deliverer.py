@@ -236,7 +236,7 @@ class Deliverer:
         return attempt.make_result(sent.outcome, started_at, sent.duration_ms, sent.request)
 
     async def _wait_for_memory(self, attempt: _Attempt, size: int) -> None:
-        """Wait until the memory for a large body is free, and hold it. One request at a time waits for the next."""
+        """Wait until there is memory for a large body, and hold it. Requests take turns: one at a time waits."""
         is_prompt = attempt.webhook.id in self._in_flight.prompt
         async with self._large_body_turns[is_prompt]:
             while not self._in_flight.hold_body(attempt.event, size):

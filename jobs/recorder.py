@@ -1,4 +1,4 @@
-"""Records the results of attempts: queues them, writes them together in one transaction, and repeats failed writes."""
+"""Records the results of attempts: queues them, writes them in batches, and repeats failed writes."""
 
 import asyncio
 import sqlite3
@@ -26,7 +26,7 @@ logger = structlog.get_logger("ringback.delivery")
 GATHER_SECONDS = 0.01
 #: Results that are written without waiting for more, because results that wait take slots.
 ENOUGH_RESULTS = 100
-#: Results of one transaction.
+#: Results of one batch.
 MAX_RESULTS = 300
 #: Transactions at once: while one waits for the database, the rows of the other are made. docs/decisions/0002 has the
 #: figures.
@@ -62,7 +62,7 @@ class Recorder:
         self._has_results = asyncio.Event()
         self._free_transactions = asyncio.Semaphore(transactions)
         self._writes: set[asyncio.Task[None]] = set()
-        #: Events by their results: an event may have an orphan's result and the worker's late one.
+        #: Events by result: an event may have an orphan's result and the worker's late one.
         self._unrecorded: dict[Result, UUID] = {}
         self._is_idle = asyncio.Event()
         self._is_idle.set()
@@ -83,7 +83,7 @@ class Recorder:
         return len(self._unrecorded)
 
     async def run(self) -> None:
-        """Write results until cancelled. Those that arrive while all transactions are open form the next one."""
+        """Write results until cancelled. Those that arrive while all transactions are open form the next batch."""
         try:
             while True:
                 await self._has_results.wait()
@@ -117,11 +117,12 @@ class Recorder:
 
     async def _write(self, results: Sequence[Result]) -> None:
         """Write results, again and again while the database is unavailable."""
+        remaining = list(results)
         pause = FIRST_PAUSE_SECONDS
         unexplained = 0
         while True:
             try:
-                await write_attempts(results, self._redaction)
+                await write_attempts(remaining, self._redaction)
                 return
             except Exception as error:
                 is_value_fault = isinstance(error, _VALUE_FAULTS)
@@ -130,12 +131,12 @@ class Recorder:
                 if not is_unavailable and await _database_answers():
                     unexplained += 1
                     if is_value_fault or unexplained == MAX_UNEXPLAINED:
-                        await self._write_each(results)
+                        await self._write_each(remaining)
                         return
                 logger.warning(
                     "cannot record attempts; trying again",
                     action="record",
-                    attempts=len(results),
+                    attempts=len(remaining),
                     reason=str(error),
                     again_in_seconds=pause,
                     exc_info=not is_unavailable,

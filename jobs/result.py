@@ -15,7 +15,7 @@ SLOW_MS = 1_000
 
 @dataclass(slots=True, eq=False)
 class Result:
-    """One attempt that has ended; times are the database's.
+    """One attempt that has ended; times are the database's. Results compare by identity.
 
     `worker_id` and `attempt_count` (the attempts before this one) identify the claim. `duration_ms` is None if the
     attempt was abandoned, `request` if nothing was sent. `event` is the event as claimed, to save reading it again.

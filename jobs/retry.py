@@ -41,7 +41,7 @@ class EventState(Protocol):
 
     @property
     def max_attempts(self) -> int:
-        """Number of attempts at most, as the schedule was after the last one."""
+        """Number of the last attempt that the schedule allowed when it was last applied."""
 
     @property
     def abandoned_in_a_row(self) -> int:
@@ -101,7 +101,7 @@ def after_attempt(
 
 
 def after_delivery(former: EventState, ended_at: dt.datetime) -> Progress:
-    """Return the state of an event whose attempt ended at `ended_at` and delivered it, whatever its schedule is now.
+    """Return the state of an event after a delivery that ended at `ended_at`. The schedule does not matter.
 
     A cancelled event stays cancelled.
     """

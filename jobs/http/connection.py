@@ -52,7 +52,7 @@ class HttpConnection(ResponseHandler):
             raise aiohttp.ServerDisconnectedError
         self.response.start()
         self._pending = pending = self._loop.create_future()
-        self._deadline_timer = self._loop.call_at(deadline, self._pass_deadline)
+        self._deadline_timer = self._loop.call_at(deadline, self._end_at_deadline)
         if body is None:
             self.transport.write(head)
         elif len(body) <= LONG_BODY_BYTES:
@@ -141,7 +141,7 @@ class HttpConnection(ResponseHandler):
         else:
             self._writing = None
 
-    def _pass_deadline(self) -> None:
+    def _end_at_deadline(self) -> None:
         self._finish(DeadlinePassed())
 
     def _finish_response(self) -> None:

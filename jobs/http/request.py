@@ -7,10 +7,11 @@ for a template, and for each request only the rest.
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from yarl import URL
 
+from ringback.models.redaction import Redaction
 from ringback.models.security.url_rules import Target
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
@@ -37,6 +38,11 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 
+class _RedactedHeaders(NamedTuple):
+    redaction: Redaction
+    headers: Headers
+
+
 class RequestTemplate:
     """Method, target and headers of requests that differ in the values of their last headers, and in their body.
 
@@ -44,7 +50,17 @@ class RequestTemplate:
     of the last headers. `fault` says why no such request can be sent, or is None. `host` is the URL's, for the guard.
     """
 
-    __slots__ = ("_pattern", "fault", "fixed_headers", "host", "leading_headers", "method", "target", "variable_names")
+    __slots__ = (
+        "_pattern",
+        "_redacted",
+        "fault",
+        "fixed_headers",
+        "host",
+        "leading_headers",
+        "method",
+        "target",
+        "variable_names",
+    )
 
     def __init__(self, method: str, target: Target, fixed_headers: Headers, variable_names: tuple[str, ...]) -> None:
         origin = target.origin
@@ -62,6 +78,7 @@ class RequestTemplate:
         self.leading_headers = (*missing, *fixed_headers)
         self.fault = _target_fault(method, origin) or name_fault or header_fault(fixed_headers)
         self._pattern = self._make_pattern()
+        self._redacted: _RedactedHeaders | None = None
 
     @property
     def origin(self) -> URL:
@@ -81,6 +98,14 @@ class RequestTemplate:
         if length is None:
             return (*self.leading_headers, *variable_headers)
         return (*self.leading_headers, *variable_headers, ("Content-Length", length))
+
+    def redact_leading_headers(self, redaction: Redaction) -> Headers:
+        """Return the leading headers with their secrets redacted. The result is cached for the next call."""
+        redacted = self._redacted
+        if redacted is None or redacted.redaction is not redaction:
+            redacted = _RedactedHeaders(redaction, tuple(redaction.redact_headers(self.leading_headers)))
+            self._redacted = redacted
+        return redacted.headers
 
     def _make_pattern(self) -> str:
         """Return the head as a format string of the `%` operator, up to the Content-Length."""

@@ -3,16 +3,18 @@
 import asyncio
 import datetime as dt
 import re
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 from tortoise.exceptions import DBConnectionError, OperationalError, TransactionManagementError
 from yarl import URL
 
+from ringback.jobs import attempt_writer
 from ringback.jobs import recorder as recording
 from ringback.jobs.attempt_writer import write_attempts
 from ringback.jobs.outcomes import Blocked, HttpResponse, Rejected, RenderFailed
@@ -168,7 +170,7 @@ async def test_when_nothing_was_sent_there_is_no_request(outcome: Any) -> None:
     assert (attempt.outcome, attempt.error, attempt.duration_ms) == (outcome.name, outcome.error, 0)
 
 
-async def test_many_results_are_written_in_one_transaction_of_few_statements(database: Any) -> None:
+async def test_many_results_are_written_by_few_statements(database: Any) -> None:
     webhooks = [await builders.webhook() for _ in range(3)]
     events = [await builders.event(webhooks[i % 3]) for i in range(60)]
     lease = await builders.claim(*events)
@@ -225,7 +227,7 @@ class FailingWrite:
         self.error = error
         self.failures_left = times
 
-    async def __call__(self, results: Sequence[Result], redaction: Redaction) -> None:
+    async def __call__(self, results: list[Result], redaction: Redaction) -> None:
         if self.failures_left:
             self.failures_left -= 1
             raise self.error
@@ -308,7 +310,7 @@ async def test_an_error_that_one_result_causes_is_isolated_after_a_few_tries(
     lease = await builders.claim(good, bad)
     now = await later()
 
-    async def failing(results: Sequence[Result], redaction: Redaction) -> None:
+    async def failing(results: list[Result], redaction: Redaction) -> None:
         if any(queued.event_id == bad.id and queued.outcome is OK for queued in results):
             raise KeyError("an internal error")
         await write_attempts(results, redaction)
@@ -353,7 +355,7 @@ async def test_an_event_is_unrecorded_until_all_its_results_are_written(
     now = await later()
     may_write = asyncio.Event()
 
-    async def write_late(results: Sequence[Result], redaction: Redaction) -> None:
+    async def write_late(results: list[Result], redaction: Redaction) -> None:
         await may_write.wait()
         await write_attempts(results, redaction)
 
@@ -368,6 +370,37 @@ async def test_an_event_is_unrecorded_until_all_its_results_are_written(
     assert [a.outcome for a in await builders.attempts(event)] == ["DELIVERED"]
 
 
+async def test_a_batch_whose_second_transaction_fails_is_recorded_once(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_results = attempt_writer._write_results
+    errors = [OperationalError("the database is away")]
+
+    async def fail_once(results: list[Result], redaction: Redaction) -> None:
+        if errors:
+            raise errors.pop()
+        await write_results(results, redaction)
+
+    recorded: list[Result] = []
+    monkeypatch.setattr(attempt_writer, "_write_results", fail_once)
+    recorder.on_recorded = recorded.append
+    webhook = await builders.webhook()
+    events = [await builders.event(webhook) for _ in range(4)]
+    lease = await builders.claim(*events)
+    now = await later()
+    put = [result(e, lease, OK if i % 2 else builders.REFUSED, ended_at=now) for i, e in enumerate(events)]
+    with capture_logs() as logs:
+        for each in put:
+            recorder.put(each)
+        await asyncio.wait_for(recorder.drain(), PATIENCE_SECONDS)
+
+    assert recorded == put
+    assert [len(await builders.attempts(event)) for event in events] == [1] * 4
+    assert await Event.filter(status=EventStatus.SUCCEEDED).count() == 2
+    finished = Counter(line["event"] for line in logs)
+    assert finished == {"attempt finished": 4, "cannot record attempts; trying again": 1}
+
+
 async def test_results_that_come_while_all_transactions_are_open_are_written_together_next(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -376,7 +409,7 @@ async def test_results_that_come_while_all_transactions_are_open_are_written_tog
     recorded: list[Result] = []
     go_on = asyncio.Event()
 
-    async def write_late(results: Sequence[Result], redaction: Redaction) -> None:
+    async def write_late(results: list[Result], redaction: Redaction) -> None:
         writes.append(len(results))
         await go_on.wait()
 

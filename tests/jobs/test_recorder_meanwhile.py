@@ -12,7 +12,8 @@ from ringback.jobs.outcomes import Abandoned
 from ringback.jobs.result import abandon
 from ringback.models.database import clock
 from ringback.models.database.sql import fetch
-from ringback.models.enums import EventStatus
+from ringback.models.delivery_log import LogEntry
+from ringback.models.enums import EventStatus, LogKind
 from ringback.models.event import Attempt, Event
 from ringback.models.ids import Prefix, encode
 from ringback.models.queue import workers
@@ -93,15 +94,64 @@ async def test_an_event_changed_during_its_attempt_is_read_again() -> None:
     assert (stored.status, stored.attempt_count, stored.next_attempt_at) == (EventStatus.CANCELLED, 1, None)
 
 
-async def test_of_two_results_in_a_batch_the_delivery_counts() -> None:
+@pytest.mark.parametrize("outcome", [OK, builders.REFUSED])
+@pytest.mark.parametrize("is_abandoned_first", [True, False])
+async def test_of_two_results_in_a_batch_the_abandonment_does_not_count(outcome: Any, is_abandoned_first: bool) -> None:
     event = await builders.event(await builders.webhook())
     lease = await builders.claim(event)
     now = await later()
-    await write_attempts(
-        [abandon(Orphan(event.id, lease.worker_id, 0, now), now), result(event, lease, OK, ended_at=now)]
-    )
-    assert [a.outcome for a in await builders.attempts(event)] == ["DELIVERED"]
-    assert (await builders.stored(event)).status is EventStatus.SUCCEEDED
+    results = [abandon(Orphan(event.id, lease.worker_id, 0, now), now), result(event, lease, outcome, ended_at=now)]
+    await write_attempts(results if is_abandoned_first else results[::-1])
+    assert [a.outcome for a in await builders.attempts(event)] == [outcome.name]
+
+
+@pytest.mark.parametrize("outcome", [OK, builders.REFUSED])
+async def test_log_entries_have_the_order_of_the_results(outcome: Any) -> None:
+    webhook = await builders.webhook()
+    made = [await builders.event(webhook) for _ in range(3)][::-1]
+    lease = await builders.claim(*made)
+    now = await later()
+    await write_attempts([result(event, lease, outcome, ended_at=now) for event in made])
+    entries = await LogEntry.filter(kind=LogKind.ATTEMPT_FINISHED).order_by("id")
+    assert [entry.event_id for entry in entries] == [event.id for event in made]
+
+
+@pytest.mark.on_postgres
+async def test_a_delivery_of_an_event_that_another_transaction_changes_is_stored_once() -> None:
+    event = await builders.event(await builders.webhook())
+    lease = await builders.claim(event)
+    ended = result(event, lease, OK, ended_at=await later())
+    changing, go_on = asyncio.Event(), asyncio.Event()
+
+    async def change() -> None:
+        async with in_transaction() as db:
+            await Event.filter(id=event.id).using_db(db).update(max_attempts=9)
+            changing.set()
+            await go_on.wait()
+
+    changed = asyncio.create_task(change())
+    await changing.wait()
+    written = asyncio.create_task(write_attempts([ended]))
+    await eventually_found(waits_for_a_lock)
+    go_on.set()
+    await asyncio.gather(changed, written)
+    assert [a.number for a in await builders.attempts(event)] == [1]
+    stored = await builders.stored(event)
+    assert (stored.status, stored.attempt_count, stored.max_attempts) == (EventStatus.SUCCEEDED, 1, 9)
+
+
+@pytest.mark.parametrize("outcome", [OK, builders.REFUSED])
+async def test_a_late_result_in_a_batch_does_not_count_for_the_awaited_attempt(outcome: Any) -> None:
+    event = await builders.event(await builders.webhook())
+    first_lease = await builders.claim(event)
+    now = await later()
+    await write_attempts([abandon(Orphan(event.id, first_lease.worker_id, 0, now), now)])
+    retried = await builders.stored(event)
+    lease = await builders.claim(event)
+
+    await write_attempts([result(event, first_lease, OK, ended_at=now), result(retried, lease, outcome, ended_at=now)])
+
+    assert [(a.number, a.outcome) for a in await builders.attempts(event)] == [(1, "ABANDONED"), (2, outcome.name)]
 
 
 async def test_two_deliveries_of_one_attempt_in_a_batch_count_once() -> None:
@@ -124,7 +174,7 @@ async def test_deliveries_of_a_worker_under_two_ids_are_all_stored() -> None:
         assert (await builders.stored(event)).status is EventStatus.SUCCEEDED
 
 
-async def test_a_delivery_keeps_the_schedule_under_which_it_was_made() -> None:
+async def test_a_delivery_leaves_max_attempts_as_it_was() -> None:
     webhook = await builders.webhook()
     event = await builders.event(webhook)
     lease = await builders.claim(event)
@@ -192,7 +242,7 @@ async def waits_for_a_lock() -> bool:
 
 @pytest.mark.on_postgres
 @pytest.mark.parametrize("outcome", [OK, builders.REFUSED])
-async def test_a_webhook_stopped_while_a_result_waits_gets_no_attempt(outcome: Any) -> None:
+async def test_a_webhook_stopped_while_a_result_waits_gets_no_further_attempt(outcome: Any) -> None:
     webhook = await builders.webhook()
     event = await builders.event(webhook)
     lease = await builders.claim(event)

@@ -187,13 +187,22 @@ async def test_a_stop_awaits_answers_and_leaves_no_claim(database: Settings) -> 
 async def test_a_stop_releases_events_that_wait_for_their_start(
     database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    waiting = asyncio.Event()
+    wait_until_due = deliverer.Deliverer._wait_until_due
+
+    async def note_wait(deliverer_: deliverer.Deliverer, attempt: deliverer._Attempt) -> None:
+        waiting.set()
+        await wait_until_due(deliverer_, attempt)
+
+    monkeypatch.setattr(deliverer.Deliverer, "_wait_until_due", note_wait)
     for module in (claims, grants):
         monkeypatch.setattr(module, "AHEAD", dt.timedelta(seconds=2 * FOREVER))
     async with serve_endpoint() as endpoint:
         event = await builders.event(await builders.webhook(url=endpoint.url("ok")), due_in=FOREVER)
         async with asyncio.timeout(PATIENCE_SECONDS):
             async with run_worker(database):
-                await eventually_found(lambda: Event.exists(id=event.id, worker_id__isnull=False))
+                await waiting.wait()
+                assert (await builders.stored(event)).worker_id is not None
 
     assert endpoint.arrived == []
     stored = await builders.stored(event)

@@ -218,7 +218,9 @@ async def test_claiming_and_recording(webhooks: list[Webhook], monkeypatch: pyte
     assert {delivery.event.id for delivery in of_prompt.deliveries} == set(sorted(ids)[:4])
     now = await clock.now()
     await run("the next due time", lambda: find_next_due({webhooks[5].id}, now))
-    results = [builders.result(event, lease, ended_at=now) for event in waiting[:20]]
+    refused = [builders.result(event, lease, ended_at=now) for event in waiting[:10]]
+    delivered = [builders.result(event, lease, builders.OK, ended_at=now) for event in waiting[10:20]]
+    results = [*refused, *delivered]
     await run("record", lambda: attempt_writer.write_attempts(results))
     assert await Attempt.filter(event_id__in=[event.id for event in waiting]).count() == 20
 

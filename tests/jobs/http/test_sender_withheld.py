@@ -47,7 +47,7 @@ async def test_after_a_withheld_request_the_next_ones_are_delivered(sender: Send
     assert [request.rsplit(b"\r\n\r\n", 1)[1] for request in server.requests] == [b"1", b"2", b"3"]
 
 
-async def test_a_sender_asks_once_there_is_a_connection(sender: Sender) -> None:
+async def test_is_withdrawn_is_called_once_there_is_a_connection(sender: Sender) -> None:
     connections_when_called: list[int] = []
 
     async with answering(plain("200 OK")).running() as server:
