@@ -14,14 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import postgres
 from tests.support.delivered import check_deliveries, fetch, wait_until_all_ended
 from tests.support.deliveries import TRACK_LEADS, create_webhook
 from tests.support.load import Load
 from tests.support.postgres import Server
 from tests.support.program import Program, worker
-from tests.support.receiver import ALLOW_LOOPBACK, Receiver
-from tests.support.servers import redis_server
+from tests.support.receiver import Receiver
+from tests.support.workers import own_servers
 
 pytestmark = pytest.mark.alone
 
@@ -65,14 +64,7 @@ class Scene:
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(postgres.own())
-        redis = stack.enter_context(redis_server(tmp_path))
-        env = {
-            **ALLOW_LOOPBACK,
-            "RINGBACK_DATABASE_URL": server.url,
-            "RINGBACK_BROKER_URL": redis.url,
-            "RINGBACK_LEASE_SECONDS": f"{LEASE_SECONDS:g}",
-        }
+        server, env = stack.enter_context(own_servers(tmp_path, LEASE_SECONDS))
         receiver = stack.enter_context(Receiver(delay_seconds=(0.0, 0.3), refuse=0.15, refusals=2))
         api = stack.enter_context(Program(tmp_path / "api", "api", env))
         api.query(TRACK_LEADS)

@@ -7,13 +7,11 @@ import time
 from pathlib import Path
 
 from ringback.models.ids import Prefix, encode
-from tests.support import postgres
 from tests.support.delivered import fetch, wait_until_all_ended
 from tests.support.deliveries import REQUEST_CALLBACK, TRACK_LEADS, create_webhook
 from tests.support.program import Program
-from tests.support.receiver import ALLOW_LOOPBACK, Receiver
-from tests.support.servers import redis_server
-from tests.support.workers import Workers
+from tests.support.receiver import Receiver
+from tests.support.workers import Workers, own_servers
 
 LEASE_SECONDS = 4.0
 #: A body that takes long to render, so that claimed events wait in a queue of the worker.
@@ -40,14 +38,7 @@ def freeze_outside_transactions(process: subprocess.Popen[str], url: str) -> Non
 
 def test_a_worker_frozen_beyond_its_lease_sends_nothing_when_it_wakes(tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(postgres.own())
-        redis = stack.enter_context(redis_server(tmp_path))
-        env = {
-            **ALLOW_LOOPBACK,
-            "RINGBACK_DATABASE_URL": server.url,
-            "RINGBACK_BROKER_URL": redis.url,
-            "RINGBACK_LEASE_SECONDS": f"{LEASE_SECONDS:g}",
-        }
+        server, env = stack.enter_context(own_servers(tmp_path, LEASE_SECONDS))
         receiver = stack.enter_context(Receiver())
         api = stack.enter_context(Program(tmp_path / "api", "api", env))
         api.query(TRACK_LEADS)

@@ -20,7 +20,7 @@ from tests.support.load import Load
 from tests.support.program import Program
 from tests.support.receiver import ALLOW_LOOPBACK, Receiver
 from tests.support.servers import amqp_url, redis_server
-from tests.support.workers import Workers
+from tests.support.workers import Workers, own_servers
 
 pytestmark = pytest.mark.alone
 
@@ -97,14 +97,7 @@ def test_nothing_is_lost_however_often_workers_die(broker: str, tmp_path: Path) 
 
 def test_the_events_of_a_killed_worker_are_claimed_within_a_lease_and_two_seconds(tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(postgres.own())
-        redis = stack.enter_context(redis_server(tmp_path))
-        env = {
-            **ALLOW_LOOPBACK,
-            "RINGBACK_DATABASE_URL": server.url,
-            "RINGBACK_BROKER_URL": redis.url,
-            "RINGBACK_LEASE_SECONDS": f"{LEASE_SECONDS:g}",
-        }
+        server, env = stack.enter_context(own_servers(tmp_path, LEASE_SECONDS))
         receiver = stack.enter_context(Receiver())
         api = stack.enter_context(Program(tmp_path / "api", "api", env))
         api.query(TRACK_LEADS)

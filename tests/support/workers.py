@@ -1,12 +1,32 @@
-"""Worker processes that tests kill and freeze."""
+"""Worker processes that tests kill and freeze, and the servers that they share."""
 
+import contextlib
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
+from tests.support import postgres
 from tests.support.program import Program, worker_environment
+from tests.support.receiver import ALLOW_LOOPBACK
+from tests.support.servers import redis_server
+
+
+@contextlib.contextmanager
+def own_servers(folder: Path, lease_seconds: float) -> Iterator[tuple[postgres.Server, dict[str, str]]]:
+    """Run a Postgres and a Redis server. Yields the first, and the environment of programs that use both."""
+    with postgres.own() as server, redis_server(folder) as redis:
+        yield (
+            server,
+            {
+                **ALLOW_LOOPBACK,
+                "RINGBACK_DATABASE_URL": server.url,
+                "RINGBACK_BROKER_URL": redis.url,
+                "RINGBACK_LEASE_SECONDS": f"{lease_seconds:g}",
+            },
+        )
 
 
 class Workers:
