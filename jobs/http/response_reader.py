@@ -192,9 +192,13 @@ class ResponseReader:
         size = len(name) + len(value)
         is_full = self._header_bytes + size > MAX_RESPONSE_HEADER_BYTES or len(self.headers) >= MAX_RESPONSE_HEADERS
         if is_full or size > MAX_FIELD_BYTES:
-            self._store_cut(name, value)
-        else:
-            self._store(name, value)
+            name, value = self._cut(name, value)
+            if not name:
+                return
+        self._header_bytes += len(name) + len(value)
+        # Postgres stores no U+0000.
+        text = value.decode("utf-8", "replace").replace("\x00", "\ufffd")
+        self.headers.append((name.decode("utf-8", "replace"), text))
 
     def on_headers_complete(self) -> None:
         """Store the status, and find out how the body ends."""
@@ -280,12 +284,11 @@ class ResponseReader:
         self._is_strict = is_strict
         self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=not is_strict)
 
-    def _store(self, name: bytes, value: bytes) -> None:
-        self.headers.append((_to_text(name), _to_text(value)))
-        self._header_bytes += len(name) + len(value)
+    def _cut(self, name: bytes, value: bytes) -> tuple[bytes, bytes]:
+        """Return the part of a header that fits; the name is empty if the header is not stored.
 
-    def _store_cut(self, name: bytes, value: bytes) -> None:
-        """Store the part of a header that fits. If anything is over the limit of all headers, no other one fits."""
+        If anything is over the limit of all headers, no other one fits.
+        """
         if len(name) > MAX_FIELD_BYTES or len(value) > MAX_FIELD_BYTES:
             self.are_headers_cut = True
             name, value = name[:MAX_FIELD_BYTES], value[:MAX_FIELD_BYTES]
@@ -293,15 +296,15 @@ class ResponseReader:
         if len(self.headers) >= MAX_RESPONSE_HEADERS:
             room = 0
         if len(value) <= room:
-            self._store(name, value)
-        elif name.lower() in _NEEDED_HEADERS and self._needed_headers < MAX_NEEDED_HEADERS:
+            return name, value
+        if name.lower() in _NEEDED_HEADERS and self._needed_headers < MAX_NEEDED_HEADERS:
             self._needed_headers += 1
-            self._store(name, value)
-        else:
-            self.are_headers_cut = True
-            if room > 0:
-                self._store(name, value[:room])
-            self._header_bytes = max(self._header_bytes, MAX_RESPONSE_HEADER_BYTES)
+            return name, value
+        self.are_headers_cut = True
+        if room > 0:
+            return name, value[:room]
+        self._header_bytes = max(self._header_bytes, MAX_RESPONSE_HEADER_BYTES)
+        return b"", b""
 
     def _last_coding(self) -> str:
         """Return the last transfer coding in lower case, with white space around it."""
@@ -329,11 +332,3 @@ class ResponseReader:
         if isinstance(error, httptools.HttpParserInvalidStatusError) or not self._parser.get_status_code():
             return "Bad status line"
         return str(error)
-
-
-def _to_text(field: bytes) -> str:
-    """Return a name or value as text, without U+0000, which Postgres does not store."""
-    text = field.decode("utf-8", "replace")
-    if "\x00" in text:
-        return text.replace("\x00", "\ufffd")
-    return text
