@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import sys
-from contextlib import suppress
 from typing import TextIO, cast
 
 import orjson
@@ -27,9 +26,10 @@ class _StandardError(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Write a line, redacted. Standard error is line-buffered, so the end of a line flushes it."""
-        with suppress(OSError, ValueError):
-            sys.stderr.write(self._redaction.redact_text(text))
-        return len(text)
+        try:
+            return sys.stderr.write(self._redaction.redact_text(text))
+        except (OSError, ValueError):
+            return 0
 
 
 def configure_logging(level: str, redaction: Redaction = DEFAULT) -> None:

@@ -43,8 +43,7 @@ def _redact_sent_headers(request: OutgoingRequest, redaction: Redaction) -> list
     template = request.template
     if template.variable_names != ATTEMPT_HEADERS or _hides_headers_of_ours(redaction):
         return redaction.redact_headers(request.sent_headers)
-    own_headers = request.sent_headers[len(template.leading_headers) :]
-    return [*template.redact_leading_headers(redaction), *own_headers]
+    return [*template.redact_leading_headers(redaction), *request.own_headers]
 
 
 @lru_cache(8)

@@ -65,18 +65,18 @@ async def write_attempts(results: list[Result], redaction: Redaction = DEFAULT) 
 async def _write_deliveries(results: Sequence[Result], redaction: Redaction) -> Sequence[Result]:
     """Write the deliveries whose events still name the worker and the attempt; return all other results."""
     worker_id: UUID | None = None
-    deliveries: dict[UUID, _Delivery] = {}
+    deliveries: dict[UUID, Result] = {}
     for result in results:
         if result.event is None or not isinstance(result.outcome, Delivered):
             continue
         worker_id = worker_id or result.worker_id
         if result.worker_id == worker_id:
-            deliveries[result.event_id] = _Delivery(result.event, result)
+            deliveries[result.event_id] = result
     if worker_id is None:
         return results
     async with in_transaction() as db:
         ended = await _end_events(db, worker_id, [deliveries[event_id] for event_id in sorted(deliveries)])
-        attempts = [_record_delivery(delivery) for event_id, delivery in deliveries.items() if event_id in ended]
+        attempts = [_record_delivery(result) for event_id, result in deliveries.items() if event_id in ended]
         await _insert_attempts(db, attempts, redaction)
     _report(attempts)
     written = {attempt.result for attempt in attempts}
@@ -126,16 +126,11 @@ async def _insert_attempts(db: BaseDBAsyncClient, attempts: Sequence[RecordedAtt
     await insert_values(db, LogEntry, LogRow._fields, log_entries)
 
 
-class _Delivery(NamedTuple):
-    event: ClaimedEvent
-    result: Result
-
-
-async def _end_events(db: BaseDBAsyncClient, worker_id: UUID, deliveries: Sequence[_Delivery]) -> set[UUID]:
+async def _end_events(db: BaseDBAsyncClient, worker_id: UUID, deliveries: Sequence[Result]) -> set[UUID]:
     """Mark the events as succeeded that still name the worker and the attempt; return their ids. Postgres only."""
-    event_ids = [event.id for event, _ in deliveries]
-    attempt_counts = [event.attempt_count for event, _ in deliveries]
-    end_times = [result.ended_at for _, result in deliveries]
+    event_ids = [result.event_id for result in deliveries]
+    attempt_counts = [result.attempt_count for result in deliveries]
+    end_times = [result.ended_at for result in deliveries]
     rows = await fetch_rows(db, _END_EVENTS, event_ids, attempt_counts, end_times, worker_id)
     return {event_id for (event_id,) in rows}
 
@@ -247,13 +242,13 @@ def _record(event: Event | ClaimedEvent, row: _LockedRow, result: Result, redact
     )
 
 
-def _record_delivery(delivery: _Delivery) -> RecordedAttempt:
-    event, result = delivery
+def _record_delivery(result: Result) -> RecordedAttempt:
+    assert result.event is not None, "deliveries are results of claimed events"
     return RecordedAttempt(
-        event=event,
+        event=result.event,
         result=result,
         error=None,
-        progress=after_delivery(event, result.ended_at),
+        progress=after_delivery(result.event, result.ended_at),
         attempt_id=new_key_at(result.started_at),
     )
 

@@ -7,7 +7,6 @@ import asyncio
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 from uuid import uuid4
 
 import structlog
@@ -43,7 +42,8 @@ PAUSE_SECONDS = 1.0
 STARTS_PER_TURN = 25
 
 
-class _Prepared(NamedTuple):
+@dataclass(slots=True)
+class _Prepared:
     """A request that can be signed and sent. It is `unguarded` if it goes to an inbox of this installation."""
 
     rendered: OutgoingRequest

@@ -16,10 +16,11 @@ None if nothing did).
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, TypeAlias
+from typing import ClassVar, TypeAlias
 
 
-class HttpResponse(NamedTuple):
+@dataclass(slots=True)
+class HttpResponse:
     """A response of an endpoint, as far as it arrived.
 
     `headers` are as received, in order. `body` is decoded from gzip or deflate. `body_truncated` says that the endpoint

@@ -92,13 +92,6 @@ class RequestTemplate:
             end = f"Content-Length: {length}\r\n\r\n"
         return (self._pattern % values + end).encode()
 
-    def headers(self, values: tuple[str, ...], length: str | None) -> Headers:
-        """Return the headers that `head` writes."""
-        variable_headers = zip(self.variable_names, values, strict=True)
-        if length is None:
-            return (*self.leading_headers, *variable_headers)
-        return (*self.leading_headers, *variable_headers, ("Content-Length", length))
-
     def redact_leading_headers(self, redaction: Redaction) -> Headers:
         """Return the leading headers with their secrets redacted. The result is cached for the next call."""
         redacted = self._redacted
@@ -155,7 +148,16 @@ class OutgoingRequest:
     @property
     def sent_headers(self) -> Headers:
         """All headers that go out."""
-        return self.template.headers(self.values, self.length)
+        return (*self.template.leading_headers, *self.own_headers)
+
+    @property
+    def own_headers(self) -> Headers:
+        """The headers that go out after the leading ones of the template."""
+        headers = zip(self.template.variable_names, self.values, strict=True)
+        length = self.length
+        if length is None:
+            return tuple(headers)
+        return (*headers, ("Content-Length", length))
 
     @property
     def fault(self) -> str | None:

@@ -21,9 +21,10 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import NamedTuple, Self
+from typing import Self
 
 import aiohttp
 from yarl import URL
@@ -48,7 +49,8 @@ class SendWithheld(Exception):
     """The caller no longer allows the request; nothing was sent."""
 
 
-class SendResult(NamedTuple):
+@dataclass(slots=True)
+class SendResult:
     """The result of one send: its outcome, the request (None if nothing was sent), and its duration in whole ms."""
 
     outcome: Outcome

@@ -1,4 +1,4 @@
-"""Fast decoding of many rows, into Tortoise instances or named tuples.
+"""Fast decoding of many rows, into Tortoise instances or dataclasses.
 
 Tortoise calls a method for each value and parses timestamps with a library written in Python. Here the decoders of a
 model are chosen once. A page of 100 events takes 5.5 ms instead of 11.4, and with three attempts per event 21.7 ms
@@ -8,8 +8,9 @@ pages take 1.16 to 1.36 times as long. A test compares the instances of every mo
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields as dataclass_fields
 from functools import cache
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 from uuid import UUID
 
 import orjson
@@ -23,8 +24,11 @@ from ringback.models.database.byte_budget import read_rows
 from ringback.models.database.sql import adapt_statement, array_parameter, as_uuid, column_in, is_postgres
 from ringback.models.timestamps import parse_timestamp
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 M = TypeVar("M", bound=Model)
-Row = TypeVar("Row", bound=NamedTuple)
+Row = TypeVar("Row", bound="DataclassInstance")
 Decode: TypeAlias = Callable[[Any], Any]
 
 #: Rows from which instances are built, in about 3 ms, before the event loop gets a turn.
@@ -115,14 +119,14 @@ def _build_instances(
 
 @cache
 def build_row_decoder(model: type[Model], row: type[Row], *, postgres: bool) -> Callable[[Iterable[Any]], Row]:
-    """Return a function that turns a row into a named tuple, which takes a quarter of the time of an instance.
+    """Return a function that turns a row into a dataclass, which takes a quarter of the time of an instance.
 
     The fields of `row` are columns of the model, in the order of the SELECT.
     """
     columns = _model_columns(model, postgres)
     decoders = []
-    for position, name in enumerate(row._fields):
-        decode = columns[name].decode
+    for position, field in enumerate(dataclass_fields(row)):
+        decode = columns[field.name].decode
         if decode is not None:
             decoders.append((position, decode))
 
@@ -132,7 +136,7 @@ def build_row_decoder(model: type[Model], row: type[Row], *, postgres: bool) -> 
             value = decoded[position]
             if value is not None:
                 decoded[position] = decode(value)
-        return row._make(decoded)
+        return row(*decoded)
 
     return make_row
 

@@ -52,7 +52,8 @@ WAITING_STATUSES = (EventStatus.PENDING, EventStatus.RETRYING)
 _LONG_AGO = dt.datetime.min.replace(tzinfo=dt.UTC)
 
 
-class ClaimedEvent(NamedTuple):
+@dataclass(slots=True)
+class ClaimedEvent:
     """The columns of an `Event` that are needed to deliver and record it, as they were when it was claimed."""
 
     id: UUID
@@ -78,7 +79,8 @@ class ClaimedEvent(NamedTuple):
         return self.abandoned_in_a_row >= SUSPECT_AFTER
 
 
-class ClaimedChange(NamedTuple):
+@dataclass(slots=True)
+class ClaimedChange:
     """The columns of a `Change` that are needed to deliver it, as JSON.
 
     A webhook that sends the whole item never decodes it.
@@ -100,7 +102,8 @@ class ClaimedChange(NamedTuple):
         return names
 
 
-class Delivery(NamedTuple):
+@dataclass(slots=True)
+class Delivery:
     """A claimed event with its change (None for a test event) and the version of its webhook."""
 
     event: ClaimedEvent

@@ -21,7 +21,6 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
-from typing import NamedTuple
 from uuid import UUID
 
 #: Attempts are claimed this long before they start, so that the time of the claim does not delay them.
@@ -35,7 +34,8 @@ MAX_LARGE_BYTES = 16 * 1024 * 1024
 FIRST_WEBHOOK = UUID(int=0)
 
 
-class Candidate(NamedTuple):
+@dataclass(slots=True)
+class Candidate:
     """A due event. A suspect may be what kills the workers."""
 
     event_id: UUID

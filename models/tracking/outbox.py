@@ -37,7 +37,8 @@ from ringback.models.tracking.snapshot import Stored
 from ringback.models.webhook import Webhook
 
 
-class WatchingWebhook(NamedTuple):
+@dataclass(slots=True)
+class WatchingWebhook:
     """The columns of an active webhook that decide about its events."""
 
     model: str

@@ -1,5 +1,6 @@
 """The events in flight: counts by webhook and kind, and the signals that wake the claimer."""
 
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -50,7 +51,7 @@ def test_events_count_by_webhook_retry_and_suspect_until_they_end() -> None:
 def test_an_event_claimed_again_before_its_release_is_reported_counts_twice() -> None:
     in_flight = InFlight()
     claimed = event()
-    claimed_again = claimed._replace()
+    claimed_again = replace(claimed)
 
     in_flight.start(claimed)
     in_flight.start(claimed_again)
@@ -106,7 +107,7 @@ def test_freed_webhooks_are_returned_once() -> None:
 def test_only_webhooks_that_are_not_prompt_use_common_slots() -> None:
     in_flight = InFlight()
     fast, slow = event(id=uuid4()), event(id=uuid4())
-    for claimed in (fast, slow, slow._replace(id=uuid4())):
+    for claimed in (fast, slow, replace(slow, id=uuid4())):
         in_flight.start(claimed)
     assert in_flight.in_common_slots == {fast.webhook_id: 1, slow.webhook_id: 2}
 

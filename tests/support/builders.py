@@ -1,6 +1,7 @@
 """Rows that tests begin with: webhooks, events and claims, as the program itself would have written them."""
 
 import datetime as dt
+from dataclasses import fields
 from typing import Any
 
 from ringback.jobs.outcomes import Delivered, HttpResponse, Outcome, Rejected
@@ -62,7 +63,7 @@ async def die(lease: WorkerLease) -> None:
 
 def as_claimed(of: Event) -> ClaimedEvent:
     """Return the event in the form that claiming it returns."""
-    return ClaimedEvent(*(getattr(of, name) for name in ClaimedEvent._fields))
+    return ClaimedEvent(*(getattr(of, field.name) for field in fields(ClaimedEvent)))
 
 
 def result(

@@ -1,6 +1,7 @@
 """Webhooks, events and changes that are in no database, as deliveries see them."""
 
 import datetime as dt
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -39,7 +40,7 @@ def event(**fields: Any) -> ClaimedEvent:
         finished_at=None,
         condition_pending=False,
     )
-    return first._replace(**fields)
+    return replace(first, **fields)
 
 
 def change(item: dict[str, Any] | None = None, changed_fields: list[str] | None = None) -> ClaimedChange:
