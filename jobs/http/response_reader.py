@@ -195,7 +195,8 @@ class ResponseReader:
             name, value = self._cut(name, value)
             if not name:
                 return
-        self._header_bytes += len(name) + len(value)
+            size = len(name) + len(value)
+        self._header_bytes += size
         # Postgres stores no U+0000.
         text = value.decode("utf-8", "replace").replace("\x00", "\ufffd")
         self.headers.append((name.decode("utf-8", "replace"), text))
