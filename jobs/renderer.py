@@ -87,7 +87,7 @@ class Renderer:
         if plan is not None and plan.item_template is not None and change is not None and webhook.id not in self._slow:
             item = change.item_json.encode()
             if len(item) < LARGE_BYTES:
-                return _make_request(plan, plan.item_template, event, item)
+                return OutgoingRequest(plan.item_template, (), item)
         work = _Work(webhook, event, change, decimals)
         # Another request of the webhook may find out, during the wait, that it is slow.
         while webhook.id not in self._slow and self._seconds_this_turn >= TURN_SECONDS:
@@ -179,7 +179,7 @@ def render(
 ) -> OutgoingRequest:
     """Render URL, headers and body; raises TemplateError, whose message names the part that failed.
 
-    The request lacks the values of its last headers, which `sign` adds. All templates together have the time of
+    The request lacks the values of ATTEMPT_HEADERS, which `sign` adds. All templates together have the time of
     `meter`.
     """
     texts = _Texts(event, change, decimals, redaction, meter)
@@ -190,22 +190,7 @@ def render(
     if template is None:
         template, values = _render_head(plan, webhook, texts)
     body, note = _render_body(plan, webhook, texts)
-    return _make_request(plan, template, event, body, values=values, note=note)
-
-
-def _make_request(
-    plan: RequestPlan,
-    template: RequestTemplate,
-    event: ClaimedEvent,
-    body: bytes | None,
-    *,
-    values: tuple[str, ...] = (),
-    note: str | None = None,
-) -> OutgoingRequest:
-    """Return the request with the headers that all attempts of the event share."""
-    event_id = encode(Prefix.EVENT, event.id)
-    event_type = f"{event.model}.{event.action.lower()}"
-    return OutgoingRequest(template, (*values, event_id, event_type), body, plan.charset.codec, note)
+    return OutgoingRequest(template, values, body, plan.charset.codec, note)
 
 
 def uses_liquid(webhook: Webhook) -> bool:
@@ -219,14 +204,13 @@ def sign(rendered: OutgoingRequest, event: ClaimedEvent, *, timestamp: int, secr
     `Ringback-Attempt` is the number under which the attempt will be recorded: only the worker that claimed the event
     records it, and an attempt of a dead worker is recorded before the next one starts.
     """
-    unix_time = str(timestamp)
-    number = str(event.attempt_count + 1)
     event_id = encode(Prefix.EVENT, event.id)
+    event_type = f"{event.model}.{event.action.lower()}"
+    number = str(event.attempt_count + 1)
+    unix_time = str(timestamp)
     signature = compute_signature(event_id, unix_time, rendered.body or b"", secret)
-    values = (*rendered.values, number, event_id, unix_time, signature)
-    return OutgoingRequest(
-        template=rendered.template, values=values, body=rendered.body, codec=rendered.codec, note=rendered.note
-    )
+    values = (*rendered.values, event_id, event_type, number, event_id, unix_time, signature)  # of ATTEMPT_HEADERS
+    return OutgoingRequest(rendered.template, values, rendered.body, rendered.codec, rendered.note)
 
 
 class _Texts:

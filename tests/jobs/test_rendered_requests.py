@@ -9,7 +9,7 @@ from ringback.jobs.request_plan import USER_AGENT
 from ringback.models.enums import HttpMethod
 from ringback.models.errors import TemplateError
 from ringback.models.redaction import MASK
-from tests.support.rendered import EVENT_ID, OURS, render, render_error, render_webhook
+from tests.support.rendered import EVENT_ID, render, render_error, render_webhook
 from tests.support.unsaved import ITEM, change, event, webhook
 
 
@@ -21,7 +21,6 @@ def test_a_template_makes_a_form_body() -> None:
     assert request.headers == (
         ("User-Agent", USER_AGENT),
         ("Content-Type", "application/x-www-form-urlencoded"),
-        *OURS,
     )
 
 

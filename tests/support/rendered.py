@@ -15,8 +15,6 @@ from ringback.models.webhook import Webhook
 from tests.support.unsaved import KEY, change, event, webhook
 
 EVENT_ID = encode(Prefix.EVENT, KEY)
-#: Ringback's own headers with the values that are known before the request is signed.
-OURS = (("PS-WEBHOOK_EVENT-ID", EVENT_ID), ("Ringback-Event", "lead.created"))
 
 
 class TestedRequest(OutgoingRequest):
@@ -32,7 +30,7 @@ class TestedRequest(OutgoingRequest):
 
     @property
     def headers(self) -> Headers:
-        """The headers whose values are known before the request is signed."""
+        """The headers that do not depend on the attempt."""
         return (*self.template.fixed_headers, *zip(self.template.variable_names, self.values, strict=False))
 
 
