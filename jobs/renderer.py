@@ -87,7 +87,7 @@ class Renderer:
         if plan is not None and plan.item_template is not None and change is not None and webhook.id not in self._slow:
             item = change.item_json.encode()
             if len(item) < LARGE_BYTES:
-                return OutgoingRequest(plan.item_template, (), item)
+                return OutgoingRequest(template=plan.item_template, body=item)
         work = _Work(webhook, event, change, decimals)
         # Another request of the webhook may find out, during the wait, that it is slow.
         while webhook.id not in self._slow and self._seconds_this_turn >= TURN_SECONDS:
@@ -190,7 +190,7 @@ def render(
     if template is None:
         template, values = _render_head(plan, webhook, texts)
     body, note = _render_body(plan, webhook, texts)
-    return OutgoingRequest(template, values, body, plan.charset.codec, note)
+    return OutgoingRequest(template=template, values=values, body=body, codec=plan.charset.codec, note=note)
 
 
 def uses_liquid(webhook: Webhook) -> bool:
@@ -210,7 +210,9 @@ def sign(rendered: OutgoingRequest, event: ClaimedEvent, *, timestamp: int, secr
     unix_time = str(timestamp)
     signature = compute_signature(event_id, unix_time, rendered.body or b"", secret)
     values = (*rendered.values, event_id, event_type, number, event_id, unix_time, signature)  # of ATTEMPT_HEADERS
-    return OutgoingRequest(rendered.template, values, rendered.body, rendered.codec, rendered.note)
+    return OutgoingRequest(
+        template=rendered.template, values=values, body=rendered.body, codec=rendered.codec, note=rendered.note
+    )
 
 
 class _Texts:

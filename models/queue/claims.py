@@ -284,8 +284,10 @@ async def _start_attempts(db: BaseDBAsyncClient, worker_id: UUID, grants: Grants
     make_event = build_row_decoder(Event, ClaimedEvent, postgres=postgres)
     deliveries = []
     for *event, item, changed_fields, updated_at in rows:
-        change = None if item is None else ClaimedChange(item, changed_fields)
-        deliveries.append(Delivery(make_event(event), change, _require_time(updated_at)))
+        change = None if item is None else ClaimedChange(item_json=item, changed_fields_json=changed_fields)
+        deliveries.append(
+            Delivery(event=make_event(event), change=change, webhook_updated_at=_require_time(updated_at))
+        )
     deliveries.sort(key=_start_order)
     return deliveries
 
