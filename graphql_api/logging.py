@@ -25,7 +25,10 @@ class _StandardError(io.TextIOBase):
         self._redaction = redaction
 
     def write(self, text: str) -> int:
-        """Write a line, redacted. Standard error is line-buffered, so the end of a line flushes it."""
+        """Write a line, redacted. Return the number of characters written, 0 if the line was dropped.
+
+        Standard error is line-buffered, so the end of a line flushes it.
+        """
         try:
             return sys.stderr.write(self._redaction.redact_text(text))
         except (OSError, ValueError):

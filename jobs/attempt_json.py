@@ -43,7 +43,7 @@ def _redact_sent_headers(request: OutgoingRequest, redaction: Redaction) -> list
     template = request.template
     if template.variable_names != ATTEMPT_HEADERS or _hides_headers_of_ours(redaction):
         return redaction.redact_headers(request.sent_headers)
-    return [*template.redact_leading_headers(redaction), *request.own_headers]
+    return [*template.redact_leading_headers(redaction), *request.last_headers]
 
 
 @lru_cache(8)

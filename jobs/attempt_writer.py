@@ -91,7 +91,8 @@ def _choose_results(results: Sequence[Result], locked: Mapping[UUID, LockedEvent
     """Return one result of each awaited attempt: a delivery if there is one, and an abandonment only alone."""
     chosen: dict[UUID, Result] = {}
     for result in sorted(results, key=_precedence):
-        if result.event_id in locked and locked[result.event_id].awaits(result):
+        event = locked.get(result.event_id)
+        if event is not None and event.awaits(result):
             chosen[result.event_id] = result
     return set(chosen.values())
 
@@ -114,24 +115,24 @@ async def _insert_attempts(db: BaseDBAsyncClient, attempts: Sequence[RecordedAtt
 async def _read_events(
     db: BaseDBAsyncClient, results: Collection[Result], locked: Mapping[UUID, LockedEvent]
 ) -> dict[UUID, Event | ClaimedEvent]:
-    """Return the events of results, by id. Those that are as they were claimed are not read again."""
+    """Return the events of results, by id. Those unchanged since their claim are not read again."""
     events: dict[UUID, Event | ClaimedEvent] = {}
     changed: list[UUID] = []
     for result in results:
-        if result.event is not None and locked[result.event_id].is_as_claimed(result.event):
+        if result.event is not None and locked[result.event_id].is_unchanged_since_claim(result.event):
             events[result.event_id] = result.event
         else:
             changed.append(result.event_id)
     return events | await load_by_id(db, Event, changed)
 
 
-def _record(event: Event | ClaimedEvent, row: LockedEvent, result: Result, redaction: Redaction) -> RecordedAttempt:
+def _record(event: Event | ClaimedEvent, locked: LockedEvent, result: Result, redaction: Redaction) -> RecordedAttempt:
     error = result.outcome.error
     if error is not None:
         error = redaction.redact_text(error)
-    delays = tuple(orjson.loads(row.retry_delays))
-    is_inactive = not row.is_active and not event.is_test
-    stopped = event.status.ended or row.is_deleted or is_inactive
+    delays = tuple(orjson.loads(locked.retry_delays))
+    is_inactive = not locked.is_active and not event.is_test
+    stopped = event.status.ended or locked.is_deleted or is_inactive
     return RecordedAttempt(
         event=event,
         result=result,

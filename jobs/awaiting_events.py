@@ -1,6 +1,6 @@
 """The events that await results: one statement locks their rows, another one ends those that were delivered.
 
-An event awaits the result of one attempt: it names the worker that claimed it, and counts the attempts before.
+An event awaits the result of one attempt: it names the worker that claimed it, and counts the attempts before it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,13 +28,13 @@ class LockedEvent(NamedTuple):
     is_deleted: bool
 
     def awaits(self, result: Result) -> bool:
-        """Return whether the event still waits for this result."""
+        """Return whether the event names the worker and the attempt of this result, whatever its status."""
         if self.worker_id is None or self.attempt_count != result.attempt_count:
             return False
         return as_uuid(self.worker_id) == result.worker_id
 
-    def is_as_claimed(self, event: ClaimedEvent) -> bool:
-        """Return whether the event is as it was claimed, so that it need not be read again."""
+    def is_unchanged_since_claim(self, event: ClaimedEvent) -> bool:
+        """Return whether an event that awaits its result is as it was claimed, so that it need not be read again."""
         return (
             event.status == self.status
             and event.attempts_before_round == self.attempts_before_round
@@ -43,7 +43,7 @@ class LockedEvent(NamedTuple):
 
 
 async def lock_events(db: BaseDBAsyncClient, event_ids: Sequence[UUID]) -> dict[UUID, LockedEvent]:
-    """Lock events until the transaction ends; return those that exist by id, as they are now."""
+    """Lock events until the transaction ends; return, by id, those that still exist, as they are now."""
     statement = _READ_EVENTS_ON_SQLITE
     if is_postgres(db):
         statement = _LOCK_EVENTS
@@ -70,9 +70,10 @@ WHERE event.id IN (SELECT value FROM json_each($1))
 
 
 async def end_events(db: BaseDBAsyncClient, worker_id: UUID, deliveries: Mapping[UUID, Result]) -> set[UUID]:
-    """Mark those events as succeeded that await these results of a worker; return their ids. Postgres only.
+    """Mark the events as succeeded that await these results and have not ended; return their ids. Postgres only.
 
-    `deliveries` are results by event. Rows are locked in the order of ids, so that two transactions cannot deadlock.
+    `deliveries` are results of `worker_id` by event id. Rows are locked in the order of ids, so that two transactions
+    cannot deadlock.
     """
     event_ids = sorted(deliveries)
     attempt_counts = [deliveries[event_id].attempt_count for event_id in event_ids]
@@ -85,7 +86,7 @@ async def end_events(db: BaseDBAsyncClient, worker_id: UUID, deliveries: Mapping
 #: - LATERAL locks rows in the order of the arrays. It finds them by their keys: unlike `=`, IS NOT DISTINCT FROM cannot
 #:   use the index on the worker.
 #: - A row that another transaction has changed meanwhile is locked, but not updated: its new version is not in this
-#:   statement's snapshot. Its result is written after a fresh look, by `lock_events`.
+#:   statement's snapshot. `lock_events` then looks again, and its result is written with the others.
 #: - As in `models.queue.claim_sql`, the UPDATE finds its rows by ctid, whatever Postgres estimates, and the arrays are
 #:   subselects, so that it does not plan the statement anew for each batch.
 _END_EVENTS = """

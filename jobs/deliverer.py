@@ -38,7 +38,7 @@ logger = structlog.get_logger("ringback.delivery")
 
 #: Seconds between an error of the database and the release of the event that it concerns.
 PAUSE_SECONDS = 1.0
-MILLISECOND = dt.timedelta(milliseconds=1)
+_MILLISECOND = dt.timedelta(milliseconds=1)
 #: Attempts started before the event loop gets a turn, to read responses and so free connections.
 STARTS_PER_TURN = 25
 
@@ -77,7 +77,7 @@ class _Attempt:
 
         The next attempt is scheduled from that end, so time spent after the response does not delay it.
         """
-        ended_at = self.clock.now() if duration_ms is None else started_at + duration_ms * MILLISECOND
+        ended_at = self.clock.now() if duration_ms is None else started_at + duration_ms * _MILLISECOND
         return Result(
             event_id=self.event.id,
             worker_id=self.lease.worker_id,

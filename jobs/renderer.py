@@ -209,7 +209,8 @@ def sign(rendered: OutgoingRequest, event: ClaimedEvent, *, timestamp: int, secr
     number = str(event.attempt_count + 1)
     unix_time = str(timestamp)
     signature = compute_signature(event_id, unix_time, rendered.body or b"", secret)
-    values = (*rendered.values, event_id, event_type, number, event_id, unix_time, signature)  # of ATTEMPT_HEADERS
+    # In the order of ATTEMPT_HEADERS; the id goes out under two names.
+    values = (*rendered.values, event_id, event_type, number, event_id, unix_time, signature)
     return OutgoingRequest(
         template=rendered.template, values=values, body=rendered.body, codec=rendered.codec, note=rendered.note
     )

@@ -18,7 +18,7 @@ from ringback.models.templates.template import compile_template
 from ringback.models.webhook import Webhook
 
 USER_AGENT = f"Ringback/{version('ringback')}"
-#: Headers that differ between attempts; they go out last, in this order.
+#: Ringback's own headers, which go out last, in this order. `renderer.sign` makes their values.
 ATTEMPT_HEADERS = (
     "PS-WEBHOOK_EVENT-ID",
     "Ringback-Event",
@@ -37,7 +37,8 @@ class RequestPlan:
 
     `default_headers` precede the webhook's own. `target` is None if the URL holds Liquid or a fault, `template` if the
     URL or a header does. `dot_segments` counts those that the URL holds as literal text. `has_long_texts` is the result
-    of the function with this name. `item_template` is the template if requests differ only in the item, sent as JSON.
+    of the function with this name. `item_template` is the template if requests differ only in the item, sent
+    as JSON in UTF-8.
     """
 
     __slots__ = (

@@ -148,11 +148,11 @@ class OutgoingRequest:
     @property
     def sent_headers(self) -> Headers:
         """All headers that go out."""
-        return (*self.template.leading_headers, *self.own_headers)
+        return (*self.template.leading_headers, *self.last_headers)
 
     @property
-    def own_headers(self) -> Headers:
-        """The headers that go out after the leading ones of the template."""
+    def last_headers(self) -> Headers:
+        """The headers after the leading ones of the template, with the Content-Length."""
         headers = zip(self.template.variable_names, self.values, strict=True)
         length = self.length
         if length is None:

@@ -192,12 +192,13 @@ class ResponseReader:
         size = len(name) + len(value)
         is_full = self._header_bytes + size > MAX_RESPONSE_HEADER_BYTES or len(self.headers) >= MAX_RESPONSE_HEADERS
         if is_full or size > MAX_FIELD_BYTES:
-            name, value = self._cut(name, value)
-            if not name:
+            stored = self._fit(name, value)
+            if stored is None:
                 return
+            name, value = stored
             size = len(name) + len(value)
         self._header_bytes += size
-        # Postgres stores no U+0000.
+        # Postgres stores no U+0000. The parser lets none into a name.
         text = value.decode("utf-8", "replace").replace("\x00", "\ufffd")
         self.headers.append((name.decode("utf-8", "replace"), text))
 
@@ -285,27 +286,26 @@ class ResponseReader:
         self._is_strict = is_strict
         self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=not is_strict)
 
-    def _cut(self, name: bytes, value: bytes) -> tuple[bytes, bytes]:
-        """Return the part of a header that fits; the name is empty if the header is not stored.
+    def _fit(self, name: bytes, value: bytes) -> tuple[bytes, bytes] | None:
+        """Return what is stored of a header that is over a limit, or None for nothing; note what is cut.
 
-        If anything is over the limit of all headers, no other one fits.
+        Once a header is cut or left out for lack of room, only needed ones are stored after it.
         """
         if len(name) > MAX_FIELD_BYTES or len(value) > MAX_FIELD_BYTES:
             self.are_headers_cut = True
             name, value = name[:MAX_FIELD_BYTES], value[:MAX_FIELD_BYTES]
         room = MAX_RESPONSE_HEADER_BYTES - self._header_bytes - len(name)
-        if len(self.headers) >= MAX_RESPONSE_HEADERS:
-            room = 0
-        if len(value) <= room:
+        are_too_many = len(self.headers) >= MAX_RESPONSE_HEADERS
+        if len(value) <= room and not are_too_many:
             return name, value
         if name.lower() in _NEEDED_HEADERS and self._needed_headers < MAX_NEEDED_HEADERS:
             self._needed_headers += 1
             return name, value
         self.are_headers_cut = True
-        if room > 0:
+        if room > 0 and not are_too_many:
             return name, value[:room]
         self._header_bytes = max(self._header_bytes, MAX_RESPONSE_HEADER_BYTES)
-        return b"", b""
+        return None
 
     def _last_coding(self) -> str:
         """Return the last transfer coding in lower case, with white space around it."""

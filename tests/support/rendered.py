@@ -30,7 +30,7 @@ class TestedRequest(OutgoingRequest):
 
     @property
     def headers(self) -> Headers:
-        """The headers that do not depend on the attempt."""
+        """The headers of the webhook; `sign` adds ATTEMPT_HEADERS."""
         return (*self.template.fixed_headers, *zip(self.template.variable_names, self.values, strict=False))
 
 

@@ -63,6 +63,12 @@ def test_headers_over_the_number_are_left_out_except_those_that_are_needed(count
     assert reader.are_headers_cut == (count > MAX_RESPONSE_HEADERS)
 
 
+def test_headers_without_a_value_count_too() -> None:
+    reader = read(OK + b"X:\r\n" * 5_000 + END)
+    assert reader.headers == [("X", "")] * MAX_RESPONSE_HEADERS + [("Content-Length", "2")]
+    assert reader.are_headers_cut
+
+
 def test_headers_over_the_total_are_cut_where_they_exceed_it() -> None:
     lines = b"".join([b"X-%d: %s\r\n" % (number, b"y" * 8_000) for number in range(6)])
     reader = read(OK + lines + b"Z: 1\r\n" + END)
