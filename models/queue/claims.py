@@ -155,7 +155,7 @@ async def claim(worker_id: UUID, request: ClaimRequest) -> ClaimedBatch:
         limits = await read_limits(tx, due.webhooks, worker_id, request)
         grants = grant(candidates, limits, request, now)
         deliveries = await _start_attempts(tx, worker_id, grants, now)
-        await save_slots(tx, grants.slots)
+        await save_slots(tx, _find_used_slots(grants, deliveries))
     lacks_bytes = _list_webhooks_without_bytes(candidates, grants, deliveries)
     return ClaimedBatch(
         deliveries=deliveries,
@@ -290,6 +290,18 @@ async def _start_attempts(db: BaseDBAsyncClient, worker_id: UUID, grants: Grants
         )
     deliveries.sort(key=_start_order)
     return deliveries
+
+
+def _find_used_slots(grants: Grants, deliveries: Sequence[Delivery]) -> dict[UUID, dt.datetime]:
+    """Return the last slot that each webhook with a rate limit has used. `deliveries` are sorted by their start.
+
+    A granted slot is not used if another claim has started its event meanwhile, or if there is no memory for its item.
+    """
+    used: dict[UUID, dt.datetime] = {}
+    for delivery in deliveries:
+        if delivery.event.webhook_id in grants.slots:
+            used[delivery.event.webhook_id] = delivery.event.next_attempt_at
+    return used
 
 
 def _list_webhooks_without_bytes(

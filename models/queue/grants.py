@@ -114,7 +114,7 @@ class Grants:
     left_behind: bool = False
     #: Whether some of these events lack one of the common slots.
     lacks_common_slots: bool = False
-    #: The new last slot of each webhook with a rate.
+    #: The last slot granted to each webhook with a rate.
     slots: dict[UUID, dt.datetime] = field(default_factory=dict)
 
 

@@ -13,10 +13,10 @@ from tortoise.transactions import in_transaction
 
 from ringback.models.database import clock
 from ringback.models.enums import EventStatus
-from ringback.models.event import Event
+from ringback.models.event import Change, Event
 from ringback.models.queue import claims, workers
 from ringback.models.queue.claims import ClaimedBatch, claim
-from ringback.models.queue.grants import FIRST_WEBHOOK, ClaimRequest, WebhookLimit
+from ringback.models.queue.grants import FIRST_WEBHOOK, LARGE_BYTES, ClaimRequest, WebhookLimit
 from ringback.models.queue.webhook_limits import read_limits, save_slots
 from ringback.models.queue.workers import WorkerLease
 from ringback.models.webhook import Webhook
@@ -335,6 +335,17 @@ async def test_claims_at_the_same_time_share_the_rate() -> None:
     assert len(slots) >= 3
     assert min(gaps) >= INTERVAL
     assert (await Webhook.get(id=webhook.id)).last_slot_at == slots[-1]
+
+
+async def test_a_slot_of_an_event_that_does_not_start_is_not_used() -> None:
+    webhook = await builders.webhook(rate_limit_per_second=50)
+    await backlog(webhook, 3)
+    await Change.all().update(item={"text": "x" * LARGE_BYTES})
+
+    batch = await claim_all(common_bytes=1)
+
+    (start,) = starts(batch)
+    assert (await Webhook.get(id=webhook.id)).last_slot_at == start
 
 
 async def test_a_full_webhook_with_a_rate_moves_no_slot() -> None:
